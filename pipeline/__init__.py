@@ -1,0 +1,1 @@
+"""From a gallery's web address to training shards: crawl, download, select, shard."""

@@ -1,0 +1,269 @@
+"""The contract between the parts: names, files and formats on disk.
+
+One dataset is one NAME. Its small description is in `manifests/NAME/`, its large bytes in
+`data/NAME/`, its history in `logs/NAME/`. `training` knows the pipeline by this module alone,
+so the three helpers it shares with the pipeline are handed on here too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from pydantic.dataclasses import dataclass as typed_dataclass
+
+from pipeline.durable import JsonlAppender, atomic_file, read_jsonl, write_atomic, write_json
+from pipeline.errors import UserError
+from pipeline.typed import STRICT, build, read_toml
+
+__all__ = [
+    "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord", "ShardEntry",
+    "ShardIndex", "UserError", "atomic_file", "build", "image_key", "load_index", "now_utc",
+    "read_jsonl", "read_toml", "write_atomic", "write_json",
+]  # fmt: skip
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+INDEX_FILE = "shards.json"
+
+
+def now_utc() -> str:
+    """The time now as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def image_key(url: str) -> str:
+    """The key of an image: the first 16 hex digits of the sha256 of its canonical URL."""
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where the files of dataset `name` are, under the project's folder `root`.
+
+    Raises:
+        UserError: the name is not one that is safe as a file name.
+    """
+
+    name: str
+    root: Path = field(default_factory=Path.cwd)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise UserError(
+                f"dataset name {self.name!r}: use lower-case letters, digits, '.', '_', '-'"
+            )
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifests" / self.name
+
+    @property
+    def urls(self) -> Path:
+        """The URL manifest, a `ManifestRow` a line."""
+        return self.manifest / "urls.jsonl"
+
+    @property
+    def kept(self) -> Path:
+        """What select kept, a line an image: `key`, `part` and what sharding needs."""
+        return self.manifest / "kept.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        """What select rejected, a line an image: `key`, `url`, `reason`, `detail`."""
+        return self.manifest / "rejected.jsonl"
+
+    @property
+    def index(self) -> Path:
+        """The shard index, written last."""
+        return self.manifest / INDEX_FILE
+
+    @property
+    def card(self) -> Path:
+        return self.manifest / "README.md"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data" / self.name
+
+    @property
+    def crawl_journal(self) -> Path:
+        return self.data / "crawl.sqlite"
+
+    @property
+    def originals(self) -> Path:
+        """The parts: for part N `NAME-N.plan.jsonl` (its manifest rows), `NAME-N.tar` (the bytes
+        as served), `NAME-N.jsonl` (its journal, an `OriginalRecord` or a failure a line) and
+        `NAME-N.json` (its record, written last)."""
+        return self.data / "originals"
+
+    @property
+    def shards(self) -> Path:
+        return self.data / "shards"
+
+    @property
+    def failures(self) -> Path:
+        return self.root / "logs" / self.name / "failures.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "logs" / self.name / "events.jsonl"
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One image of the URL manifest."""
+
+    key: str
+    url: str
+    page: str = ""
+    title: str = ""
+    labels: tuple[str, ...] = ()
+    license: str = ""
+    attribution: str = ""
+    found: str = ""
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> ManifestRow:
+        known = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
+        return cls(**{**known, "labels": tuple(row.get("labels") or ())})
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "labels": list(self.labels)}
+
+
+@dataclass(frozen=True)
+class OriginalRecord:
+    """The recorded facts of one downloaded image; select judges on these alone.
+
+    `part` names the tar without its ending, `member` the image in it; `offset` is where the
+    image's bytes begin in the tar and `bytes` their length, so it can be read with one seek.
+    `width` and `height` are in pixels after EXIF orientation. `mode` is Pillow's word for the
+    file's pixels. `phash` is a 64-bit perceptual hash in hex. `blur` is the variance of the
+    Laplacian of the gray image at 256 px short side, values 0 to 255; `spread` the standard
+    deviation of its gray values.
+    """
+
+    key: str
+    part: str
+    member: str
+    offset: int
+    bytes: int
+    sha256: str
+    format: str
+    mode: str
+    width: int
+    height: int
+    phash: str
+    blur: float
+    spread: float
+
+
+@typed_dataclass(frozen=True, config=STRICT)
+class ShardEntry:
+    """One shard: `url` absolute or relative to the index, its samples, size and hash."""
+
+    url: str
+    nsamples: int
+    bytes: int
+    sha256: str
+
+
+@typed_dataclass(frozen=True, config=STRICT)
+class ShardIndex:
+    """The shard index, `shards.json`: form 1 of wids, with the facts of the dataset beside it.
+
+    `resolution` is (height, width) in pixels; `channels` 1 or 3; `format` the ending of the image
+    members; `labels` the class names in the order of the class numbers; `counts` what was found,
+    kept and rejected on the way; `digest` identifies the samples (recipe, options and inputs).
+    """
+
+    name: str
+    shardlist: tuple[ShardEntry, ...]
+    resolution: tuple[int, int]
+    channels: int
+    format: str
+    digest: str
+    labels: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    wids_version: int = 1
+    __kind__: str = "wids-shard-index-v1"
+
+    @property
+    def nsamples(self) -> int:
+        return sum(shard.nsamples for shard in self.shardlist)
+
+
+def index_to_json(index: ShardIndex) -> dict[str, Any]:
+    """The index as the JSON object that `load_index` reads back."""
+    return asdict(index)
+
+
+def locate_index(location: str | Path) -> str:
+    """The path or URL of the index that `location` means: a manifest folder, an index, or a URL."""
+    text = str(location)
+    if PurePosixPath(urlsplit(text).path).suffix == ".json":
+        return text
+    return text.rstrip("/") + "/" + INDEX_FILE
+
+
+def is_url(location: str) -> bool:
+    """Whether `location` has a scheme (a one-letter one is a drive)."""
+    return len(urlsplit(location).scheme) > 1
+
+
+def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
+    """The shard index at `location` and the absolute path or URL of each of its shards.
+
+    Args:
+        location: a manifest folder, an index file, or a URL of either (file, http, s3, …).
+
+    Raises:
+        UserError: there is no index, or it is not one; the message names it.
+    """
+    where = locate_index(location)
+    try:
+        text = read_bytes(where)
+    except OSError as error:
+        raise UserError(f"{where}: no shard index there ({error})") from None
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where}: not a shard index ({error})") from None
+    index = build(ShardIndex, values, where)
+    return index, list(_shard_locations(index, where))
+
+
+def _shard_locations(index: ShardIndex, where: str) -> Iterator[str]:
+    for entry in index.shardlist:
+        if is_url(entry.url):
+            yield entry.url
+        elif is_url(where):
+            yield urljoin(where, entry.url)
+        else:
+            yield str((Path(where).parent / entry.url).resolve())
+
+
+def read_bytes(location: str) -> bytes:
+    """All bytes of a path or URL.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not is_url(location):
+        return Path(location).read_bytes()
+    import fsspec
+
+    try:
+        with fsspec.open(location, "rb") as file:
+            data: bytes = file.read()
+            return data
+    except (ImportError, ValueError) as error:
+        raise OSError(f"{location}: {error}") from error

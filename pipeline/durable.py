@@ -1,0 +1,149 @@
+"""Files that survive a kill at any moment.
+
+Whole files appear under their name only when complete (`write_atomic`). Logs grow by whole lines
+(`JsonlAppender`); a line torn by a crash is dropped by the next writer and ignored by readers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.errors import UserError
+
+_TAIL = 1 << 16
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `path` when the block ends well, and leaves nothing otherwise.
+
+    Written beside the target, flushed, fsynced, renamed; the folder is synced too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o644)
+            yield file
+            file.flush()
+            os.fsync(fd)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write the whole of `data` (text as UTF-8) to `path`, or nothing."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, atomically, with a stable key order."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed `atomic_file` left in `folder`. Only while nobody else writes there."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class JsonlAppender:
+    """Appends whole JSON lines; several processes may append to the same file.
+
+    Each line is one write under a file lock. On opening, a last line that a crash left without
+    its newline is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b", buffering=0)
+        with self._lock():
+            end = _whole_lines(self._file)
+            if end < self._file.seek(0, os.SEEK_END):
+                self._file.truncate(end)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def append(self, *rows: Any) -> None:
+        """Append each row as one line; they reach the file together."""
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        with self._lock():
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+
+    def sync(self) -> None:
+        """Force what was appended to the disk (a kill needs no sync, a power cut does)."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> JsonlAppender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _whole_lines(file: IO[bytes]) -> int:
+    """The length of `file` up to and with its last newline."""
+    position = file.seek(0, os.SEEK_END)
+    while position > 0:
+        start = max(0, position - _TAIL)
+        file.seek(start)
+        newline = file.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        position = start
+    return 0
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, in order; none where there is no file.
+
+    A last line without its newline was torn by a crash and is ignored.
+
+    Raises:
+        UserError: a whole line is not a JSON object; the message names file and line.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}:{number}: not a JSON object")
+            yield row

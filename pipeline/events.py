@@ -1,0 +1,106 @@
+"""What happened: one schema, one writer.
+
+Every event is a line of `logs/NAME/events.jsonl` and goes to the listeners (the console, a Prefect
+run); every failure is a line of `logs/NAME/failures.jsonl`, the input of retrying. Progress is for
+the listeners alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.contract import Dataset, JsonlAppender, now_utc
+from pipeline.errors import Failure
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened in `stage`; `facts` are JSON values."""
+
+    ts: str
+    run: str
+    stage: str
+    event: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is: `done` of `total` units (None while the total is not known).
+
+    `failed` counts failures by kind so far; `bytes` what was fetched or written.
+    """
+
+    stage: str
+    done: int
+    total: int | None
+    unit: str
+    bytes: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+
+
+EventListener = Callable[[Event], None]
+ProgressListener = Callable[[Progress], None]
+
+
+class EventLog:
+    """The one writer of a dataset's history. Safe to use from several threads.
+
+    Args:
+        dataset: whose logs to write.
+        run: a name for this run, in every line.
+        on_event: called with each event.
+        on_progress: called with each progress report.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        run: str,
+        on_event: Sequence[EventListener] = (),
+        on_progress: Sequence[ProgressListener] = (),
+    ) -> None:
+        self.run = run
+        self._events = JsonlAppender(dataset.events)
+        self._failures = JsonlAppender(dataset.failures)
+        self._on_event = tuple(on_event)
+        self._on_progress = tuple(on_progress)
+        self._lock = threading.Lock()
+        self.failed: Counter[str] = Counter()
+
+    def emit(self, stage: str, event: str, **facts: Any) -> None:
+        """Record that `event` happened in `stage`."""
+        happened = Event(now_utc(), self.run, stage, event, facts)
+        with self._lock:
+            self._events.append(asdict(happened))
+            for listener in self._on_event:
+                listener(happened)
+
+    def fail(self, failure: Failure) -> None:
+        """Record a failed page or image."""
+        with self._lock:
+            self.failed[failure.kind] += 1
+            self._failures.append({"ts": now_utc(), **asdict(failure), "run": self.run})
+
+    def progress(
+        self, stage: str, done: int, total: int | None, unit: str, nbytes: int = 0
+    ) -> None:
+        """Tell the listeners how far `stage` is."""
+        with self._lock:
+            report = Progress(stage, done, total, unit, nbytes, dict(self.failed))
+            for listener in self._on_progress:
+                listener(report)
+
+    def close(self) -> None:
+        self._events.close()
+        self._failures.close()
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,52 @@
+"""Typed configuration: TOML or JSON into frozen dataclasses, unknown keys refused.
+
+A mistake is one line: the file, the key, what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.errors import UserError
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""For `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: refuses unknown keys."""
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        UserError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not TOML ({error})") from None
+
+
+def build(model: type[T], values: Any, where: str) -> T:
+    """`values` as a `model`.
+
+    Raises:
+        UserError: a value does not fit; the one line names `where`, the key and the reason.
+    """
+    try:
+        return TypeAdapter(model).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = {
+            "extra_forbidden": "unknown key",
+            "unexpected_keyword_argument": "unknown key",
+            "missing": "missing",
+        }.get(first["type"], first["msg"].removeprefix("Value error, "))
+        raise UserError(f"{where}: {key}: {reason}" if key else f"{where}: {reason}") from None

@@ -1,0 +1,1 @@
+"""From training shards to an image generator: fit, sample, look."""
