@@ -5,19 +5,19 @@ Typed, unknown keys refused; a mistake is one line with the file and the key.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
 from pipeline.http import Politeness
+from pipeline.names import SITES, recipe_names
 from pipeline.sources import Source
 from pipeline.typed import STRICT, build, read_toml
-
-SITES = Path(__file__).parent / "sites"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -64,13 +64,22 @@ class Recipe:
     shards: Shards = field(default_factory=Shards)
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe; `overrides` are values by dotted key, such as `shards.resolution`.
 
     Raises:
         UserError: no such file, not TOML, or a key that is unknown or does not fit.
     """
-    return build(Recipe, read_toml(path), str(path))
+    values = read_toml(path)
+    for key, value in (overrides or {}).items():
+        *tables, last = key.split(".")
+        table = values
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise UserError(f"{path}: {key}: {name} is not a table")
+        table[last] = value
+    return build(Recipe, values, str(path))
 
 
 def recipe_path(name: str) -> Path:
@@ -83,8 +92,3 @@ def recipe_path(name: str) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: no such recipe; there are: {', '.join(recipe_names())}")
     return path
-
-
-def recipe_names() -> list[str]:
-    """The names of the shipped recipes."""
-    return sorted(path.stem for path in SITES.glob("*.toml"))

@@ -1,0 +1,44 @@
+"""Lets `prefect deployment run scrape-shells` mean `scrape-shells/scrape-shells`.
+
+Prefect's client splits a deployment's name at "/" before it asks the server, so a bare name fails
+whatever is registered. This start-up hook (entry point group `prefect.plugins`, switched on by
+`[plugins]` in prefect.toml) completes the name in the command line, for our own flows alone. The
+hook was not made for that, hence the care: nothing but `prefect deployment run NAME` is touched,
+and the slash form stays the canonical one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from prefect.plugins import HookContext, SetupResult, register_hook
+
+from pipeline.names import flow_names
+
+
+def completed(argv: Sequence[str], names: Collection[str]) -> list[str]:
+    """`argv` with the first bare name after `prefect deployment run` completed to NAME/NAME."""
+    command = list(argv)
+    if len(command) < 4 or command[1:3] != ["deployment", "run"]:
+        return command
+    for position, word in enumerate(command[3:], start=3):
+        if word in names and command[position - 1] not in _OPTIONS_WITH_VALUE:
+            command[position] = f"{word}/{word}"
+            break
+    return command
+
+
+_OPTIONS_WITH_VALUE = {
+    "--id", "-p", "--param", "--params", "--job-variable", "-jv", "--start-in", "--start-at",
+    "--tag", "--watch-interval", "--watch-timeout", "--flow-run-name",
+}  # fmt: skip
+
+
+@register_hook
+def setup_environment(ctx: HookContext) -> SetupResult | None:
+    """Complete the name in `sys.argv`, where this process is the `prefect` command."""
+    if Path(sys.argv[0]).stem == "prefect" or Path(sys.argv[0]).parent.name == "prefect":
+        sys.argv[:] = completed(sys.argv, flow_names())
+    return None
