@@ -1,4 +1,4 @@
-"""The names of recipes and flows. Light to import: Prefect's plugin hook reads it at every start."""
+"""The names of recipes and flows. Light: Prefect's plugin hook reads it at every start."""
 
 from __future__ import annotations
 
