@@ -37,7 +37,7 @@ _OPTIONS_WITH_VALUE = {
 
 
 @register_hook
-def setup_environment(ctx: HookContext) -> SetupResult | None:  # noqa: ARG001 (passed by name)
+def setup_environment(*, ctx: HookContext) -> SetupResult | None:  # noqa: ARG001
     """Complete the name in `sys.argv`, where this process is the `prefect` command."""
     if Path(sys.argv[0]).stem == "prefect" or Path(sys.argv[0]).parent.name == "prefect":
         sys.argv[:] = completed(sys.argv, flow_names())
