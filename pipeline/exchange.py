@@ -1,0 +1,164 @@
+"""One request and what came of it: the words that every transport speaks.
+
+A transport makes one request, without redirects and retries, and answers an `Answer` or a
+`Trouble`. What an answer means is judged here, the same for every transport.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+import tenacity
+
+from pipeline.addresses import host_key
+from pipeline.failures import FAILURE_KINDS, kind_of_status
+from pipeline.politeness import Politeness
+
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The raw answer to one request; header names in lower case."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Response:
+    """A good answer (2xx, or 304): `url` is the final one, header names are in lower case."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    attempts: int = 1
+
+    @property
+    def content_type(self) -> str:
+        """The media type, lower case, without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What went wrong with one request. `partial` is what can be resumed, if anything."""
+
+    kind: str
+    detail: str = ""
+    status: int | None = None
+    retry_after: float | None = None
+    partial: Answer | None = None
+
+    @property
+    def retryable(self) -> bool:
+        return FAILURE_KINDS[self.kind]
+
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def judge(politeness: Politeness, answer: Answer, now: datetime | None = None) -> Answer | Trouble:
+    """A good or redirecting answer as it is; any other as its trouble."""
+    if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in REDIRECTS):
+        return Trouble(
+            kind_of_status(answer.status),
+            status=answer.status,
+            retry_after=retry_after(answer.headers.get("retry-after", ""), now),
+        )
+    if politeness.honour_opt_out and (signal := opt_out(answer.headers, politeness.user_agent)):
+        return Trouble("opt_out", signal, answer.status)
+    return answer
+
+
+def retry_after(value: str, now: datetime | None = None) -> float | None:
+    """The seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110,
+    10.2.3). None where there is none or it is neither."""
+    value = value.strip()
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except (TypeError, ValueError):
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - (now or datetime.now(UTC))).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def opt_out(headers: Mapping[str, str], user_agent: str) -> str:
+    """The header by which a site says no to machine learning, or "".
+
+    X-Robots-Tag `noai` and `noimageai` (for every agent or for ours) and `tdm-reservation: 1`
+    (the TDM Reservation Protocol of the W3C community group).
+    """
+    if headers.get("tdm-reservation", "").strip() == "1":
+        return "tdm-reservation: 1"
+    name = user_agent.partition("/")[0].lower()
+    for part in headers.get("x-robots-tag", "").lower().split(","):
+        agent, colon, directive = part.rpartition(":")
+        if directive.strip() in ("noai", "noimageai") and (
+            not colon or agent.strip() in ("", "*", name)
+        ):
+            return f"x-robots-tag: {part.strip()}"
+    return ""
+
+
+def redirect_target(answer: Answer) -> str | Trouble:
+    """The absolute URL that a redirect leads to."""
+    location = answer.headers.get("location", "").strip()
+    if not location:
+        return Trouble("bad_redirect", "no Location", answer.status)
+    target = urldefrag(urljoin(answer.url, location)).url
+    try:
+        host_key(target)
+    except ValueError:
+        scheme = urlsplit(target).scheme
+        return Trouble("bad_redirect", f"to {scheme}: {target[:120]}", answer.status)
+    return target
+
+
+class _ServerOrJitter(tenacity.wait.wait_base):
+    """Exponential backoff with full jitter, and never sooner than the server asked for."""
+
+    def __init__(self, politeness: Politeness) -> None:
+        self._jitter = tenacity.wait_random_exponential(
+            multiplier=politeness.backoff, max=politeness.max_backoff
+        )
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        trouble = retry_state.outcome.result() if retry_state.outcome else None
+        asked = trouble.retry_after if isinstance(trouble, Trouble) else None
+        return max(self._jitter(retry_state), asked or 0.0)
+
+
+def retry_policy(politeness: Politeness) -> tenacity.Retrying:
+    """When to try again, and how long to wait before."""
+
+    def worth_it(result: object) -> bool:
+        return (
+            isinstance(result, Trouble)
+            and result.retryable
+            and result.kind != "host_resting"
+            and (result.retry_after or 0.0) <= politeness.max_wait
+        )
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_result(worth_it),
+        stop=tenacity.stop_after_attempt(politeness.attempts),
+        wait=_ServerOrJitter(politeness),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )

@@ -1,0 +1,89 @@
+"""The closed list of what goes wrong on the web, and whether trying again later can help."""
+
+from __future__ import annotations
+
+from pipeline.errors import Failure
+
+FAILURE_KINDS: dict[str, bool] = {
+    # the address
+    "bad_url": False,
+    "dns": True,
+    "private_address": False,
+    # the connection
+    "refused": True,
+    "unreachable": True,
+    "tls": True,
+    "connect_timeout": True,
+    "first_byte_timeout": True,
+    "total_timeout": True,
+    "too_slow": True,
+    "connection_lost": True,
+    "truncated": True,
+    "protocol": True,
+    # redirects
+    "redirect_loop": False,
+    "bad_redirect": False,
+    # the status
+    "not_found": False,
+    "gone": False,
+    "forbidden": False,
+    "request_timeout": True,
+    "rate_limited": True,
+    "client_error": False,
+    "server_error": True,
+    "unavailable": True,
+    "bad_status": False,
+    # policy
+    "robots": False,
+    "robots_unreachable": True,
+    "opt_out": False,
+    "host_resting": True,
+    # the body
+    "too_large": False,
+    "empty": True,
+    "quota_page": True,
+    "virus_scan_page": False,
+    "login_page": False,
+    "html_page": False,
+    "wrong_type": False,
+    "undecodable": False,
+    "zero_size": False,
+    "too_many_pixels": False,
+    "animated": False,
+    # pages
+    "unexpected_form": False,
+}
+"""Every kind of failure and whether it is worth trying again. `mended` in a log is no failure: it
+takes an earlier one back."""
+
+
+def failure(
+    stage: str,
+    url: str,
+    kind: str,
+    *,
+    key: str | None = None,
+    status: int | None = None,
+    attempts: int = 1,
+    detail: str = "",
+) -> Failure:
+    """A `Failure` with the verdict of its kind.
+
+    Raises:
+        KeyError: `kind` is not in the list.
+    """
+    return Failure(stage, url, kind, FAILURE_KINDS[kind], key, status, attempts, detail[:300])
+
+
+def kind_of_status(status: int) -> str:
+    """The kind of failure that an HTTP status is (2xx and 304 are none)."""
+    named = {
+        401: "forbidden", 402: "forbidden", 403: "forbidden", 404: "not_found",
+        408: "request_timeout", 410: "gone", 425: "request_timeout", 429: "rate_limited",
+        451: "forbidden", 501: "client_error", 503: "unavailable", 505: "client_error",
+    }  # fmt: skip
+    if status in named:
+        return named[status]
+    if 400 <= status < 500:
+        return "client_error"
+    return "server_error" if status >= 500 else "bad_status"

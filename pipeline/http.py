@@ -1,0 +1,153 @@
+"""Polite HTTP: one call that waits its turn, follows, retries, and fails as a value."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from pipeline.addresses import host_key
+from pipeline.errors import Failure
+from pipeline.exchange import (
+    NO_HEADERS,
+    REDIRECTS,
+    Answer,
+    Response,
+    Trouble,
+    judge,
+    redirect_target,
+    retry_policy,
+)
+from pipeline.failures import FAILURE_KINDS, failure
+from pipeline.politeness import HostGate, Politeness
+from pipeline.robots import Robots, read_robots
+from pipeline.transport import RequestsTransport
+
+__all__ = ["FAILURE_KINDS", "Fetcher", "Politeness", "Response"]
+
+
+class Fetcher:
+    """Gets pages politely. Safe to use from several threads.
+
+    A request waits its turn at the gate of its host, is refused where robots.txt, an opt-out
+    header or a private address says so, follows redirects by the same rules, and is tried again
+    after a backoff while that can help.
+    """
+
+    def __init__(self, politeness: Politeness) -> None:
+        self.politeness = politeness
+        self._transport = RequestsTransport(politeness)
+        self._policy = retry_policy(politeness)
+        self._lock = threading.Lock()
+        self._gates: dict[str, HostGate] = {}
+        self._robots: dict[str, Robots] = {}
+        self._robots_locks: dict[str, threading.Lock] = {}
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get(
+        self, url: str, *, stage: str, headers: Mapping[str, str] | None = None
+    ) -> Response | Failure:
+        """The answer to a GET, or the failure it ended in.
+
+        A 304 is a `Response` (send `If-None-Match` in `headers`); other statuses but 2xx are
+        failures.
+        """
+        attempts = 0
+
+        def once() -> Response | Trouble:
+            nonlocal attempts
+            attempts += 1
+            return self._follow(url, headers or NO_HEADERS, attempts)
+
+        result = self._policy.copy()(once)
+        if isinstance(result, Response):
+            return result
+        return failure(
+            stage, url, result.kind, status=result.status, attempts=attempts, detail=result.detail
+        )
+
+    def _follow(self, url: str, headers: Mapping[str, str], attempts: int) -> Response | Trouble:
+        seen = [url]
+        while True:
+            try:
+                host = host_key(seen[-1])
+            except ValueError as error:
+                return Trouble("bad_url", str(error))
+            refused = self._refused_by_robots(host, seen[-1])
+            if refused is not None:
+                return refused
+            answer = self._at_gate(host, seen[-1], headers)
+            if isinstance(answer, Trouble):
+                return answer
+            if answer.status not in REDIRECTS:
+                return Response(answer.url, answer.status, answer.headers, answer.body, attempts)
+            target = redirect_target(answer)
+            if isinstance(target, Trouble):
+                return target
+            if target in seen or len(seen) > self.politeness.max_redirects:
+                return Trouble("redirect_loop", f"{len(seen)} redirects, to {target}")
+            seen.append(target)
+
+    def _gate(self, host: str) -> HostGate:
+        with self._lock:
+            return self._gates.setdefault(host, HostGate(self.politeness))
+
+    def _at_gate(self, host: str, url: str, headers: Mapping[str, str]) -> Answer | Trouble:
+        gate = self._gate(host)
+        with gate.lock:
+            while (delay := gate.delay(time.monotonic())) > 0:
+                if gate.given_up(time.monotonic()):
+                    return Trouble("host_resting", f"for {gate.rest(time.monotonic()):.0f} s more")
+                gate.lock.wait(min(delay, 1.0))
+            gate.start(time.monotonic())
+        kind: str | None = "unreachable"
+        asked: float | None = None
+        try:
+            answer = self._transport.request(url, headers)
+            judged = judge(self.politeness, answer) if isinstance(answer, Answer) else answer
+            kind = judged.kind if isinstance(judged, Trouble) else None
+            asked = judged.retry_after if isinstance(judged, Trouble) else None
+            return judged
+        finally:
+            with gate.lock:
+                gate.finish(time.monotonic(), kind, asked)
+
+    def _refused_by_robots(self, host: str, url: str) -> Trouble | None:
+        if not self.politeness.obey_robots:
+            return None
+        with self._lock:
+            lock = self._robots_locks.setdefault(host, threading.Lock())
+        with lock:
+            robots = self._robots.get(host)
+            if robots is None:
+                robots = self._robots[host] = self._fetch_robots(host)
+                gate = self._gate(host)
+                with gate.lock:
+                    gate.crawl_delay(robots.crawl_delay(self.politeness.user_agent))
+        if robots.trouble is not None:
+            return robots.trouble
+        if not robots.allows(url, self.politeness.user_agent):
+            return Trouble("robots", "robots.txt")
+        return None
+
+    def _fetch_robots(self, host: str) -> Robots:
+        url = f"{host}/robots.txt"
+        for _ in range(self.politeness.max_redirects + 1):
+            answer = self._at_gate(host, url, NO_HEADERS)
+            if isinstance(answer, Trouble):
+                return read_robots(answer)
+            if answer.status not in REDIRECTS:
+                return read_robots(answer)
+            target = redirect_target(answer)
+            if isinstance(target, Trouble):
+                break
+            url, host = target, host_key(target)
+        return Robots()

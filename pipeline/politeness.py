@@ -1,0 +1,136 @@
+"""How polite to be, and the gate in front of each host that keeps to it.
+
+Decisions are pure functions of the time handed in; who sleeps and how is the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from dataclasses import field
+from typing import Final
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.typed import STRICT
+
+CONTACT_VARIABLE: Final = "SHELLGAN_CONTACT"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Politeness:
+    """The `[politeness]` table of a recipe.
+
+    `rate` is in requests a second and `concurrency` in requests under way, both a host; `contact`
+    (an address or URL, else the environment's SHELLGAN_CONTACT) goes into the User-Agent. Timeouts
+    are in seconds: to the connection, to the first byte of the answer, and of one request in
+    all; a body slower than `min_speed` bytes/s for `min_speed_window` seconds is given up. A
+    Retry-After or rest longer than `max_wait` seconds is not waited for: the failure is logged and
+    retried from the log. A host is rested after `rest_after` connection failures in a row.
+    """
+
+    user_agent: str = Field(default="ShellGAN/0.1", min_length=1, pattern=r"^[\x20-\x7e]+$")
+    contact: str = Field(default="", pattern=r"^[\x21-\x7e]*$")
+    rate: float = Field(default=2.0, gt=0)
+    concurrency: int = Field(default=2, ge=1, le=256)
+    obey_robots: bool = True
+    honour_opt_out: bool = True
+    allow_private: bool = False
+    connect_timeout: float = Field(default=10.0, gt=0)
+    first_byte_timeout: float = Field(default=30.0, gt=0)
+    total_timeout: float = Field(default=120.0, gt=0)
+    min_speed: int = Field(default=1024, ge=0)
+    min_speed_window: float = Field(default=20.0, ge=1)
+    max_bytes: int = Field(default=64 << 20, ge=1)
+    max_pixels: int = Field(default=100_000_000, ge=1)
+    max_redirects: int = Field(default=8, ge=0)
+    attempts: int = Field(default=4, ge=1)
+    backoff: float = Field(default=1.0, ge=0)
+    max_backoff: float = Field(default=60.0, gt=0)
+    max_wait: float = Field(default=120.0, ge=0)
+    rest_after: int = Field(default=5, ge=1)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def agent(self) -> str:
+        """The whole User-Agent: who we are, what for, and how to reach the operator."""
+        contact = self.contact or os.environ.get(CONTACT_VARIABLE, "")
+        return f"{self.user_agent} (image data set builder; +{contact or 'no contact given'})"
+
+
+_LATE = 0.05
+"""A turn may be taken up to so many seconds' worth of tokens late without losing them."""
+
+_CONNECTION_KINDS = frozenset(
+    ("dns", "refused", "unreachable", "tls", "connect_timeout", "first_byte_timeout")
+)
+
+
+class HostGate:
+    """Lets requests to one host through: at most `concurrency` at a time, by a token bucket.
+
+    The rate adapts: a 429 or 503 halves it, down to a hundredth; successes bring it back by a
+    twentieth each. Retry-After and repeated connection failures rest the host. Not thread-safe by
+    itself: hold `lock`.
+    """
+
+    def __init__(self, politeness: Politeness) -> None:
+        self.lock = threading.Condition()
+        self.interval = 1.0 / politeness.rate
+        self.slowdown = 1.0
+        self.busy = 0
+        self._politeness = politeness
+        self._next = -math.inf
+        self._rest_until = -math.inf
+        self._lost = 0
+
+    def crawl_delay(self, seconds: float | None) -> None:
+        """Keep to robots.txt's crawl-delay where it is stricter than the recipe."""
+        if seconds is not None:
+            self.interval = max(self.interval, seconds)
+
+    def delay(self, now: float) -> float:
+        """Seconds from `now` until a request may start; infinite while all places are taken."""
+        if self.busy >= (1 if self.resting_failures else self._politeness.concurrency):
+            return math.inf
+        return max(0.0, self._next - now, self._rest_until - now)
+
+    @property
+    def resting_failures(self) -> bool:
+        """Whether the host failed so often in a row that only one request at a time probes it."""
+        return self._lost >= self._politeness.rest_after
+
+    def rest(self, now: float) -> float:
+        """Seconds the host is still to be left alone."""
+        return max(0.0, self._rest_until - now)
+
+    def start(self, now: float) -> None:
+        """A request starts. Only when `delay` is 0."""
+        interval = self.interval * self.slowdown
+        late = _LATE if interval < _LATE else 0.0
+        self._next = max(self._next, now - late) + interval
+        self.busy += 1
+
+    def finish(self, now: float, kind: str | None, retry_after: float | None = None) -> None:
+        """A request ended: well (`kind` None) or as a failure of `kind`."""
+        self.busy -= 1
+        if kind in ("rate_limited", "unavailable"):
+            self.slowdown = min(100.0, self.slowdown * 2)
+            self._next = max(self._next, now + self.interval * self.slowdown)
+        elif kind is None:
+            # Back by a twentieth of the full rate for each success.
+            self.slowdown = 1.0 / min(1.0, 1.0 / self.slowdown + 0.05)
+        if retry_after is not None:
+            self._rest_until = max(self._rest_until, now + retry_after)
+        self._lost = self._lost + 1 if kind in _CONNECTION_KINDS else 0
+        if self.resting_failures:
+            more = self._lost - self._politeness.rest_after
+            pause = max(self._politeness.backoff, 0.01) * 2.0 ** min(more + 3, 16)
+            self._rest_until = max(self._rest_until, now + pause)
+        self.lock.notify_all()
+
+    def given_up(self, now: float) -> bool:
+        """Whether the host rests for longer than the recipe is ready to wait."""
+        return self.rest(now) > self._politeness.max_wait
