@@ -1,0 +1,39 @@
+# Two commands do all the set-up: `make demo` and `make test`. Everything goes into .venv.
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help demo test check serve install clean
+help:
+	@echo "make demo    from the embedded gallery to generated shells, in about 10 minutes"
+	@echo "make test    all checks and tests"
+	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
+	@echo "make install only install into $(VENV)"
+	@echo "make clean   remove what demo and tests made (not $(VENV))"
+
+install: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; none was found" >&2; exit 2; }
+	@echo "Installing into $(VENV) (torch is large: minutes on a slow line) …"
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) -m venv failed; on Debian: apt install python3-venv" >&2; exit 2; }
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	@$(PY) -m pipeline.demo
+
+serve: install
+	@$(PY) -m pipeline.demo --serve
+
+check: install
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+test: check
+	$(PY) -m pytest -n 2 --dist worksteal
+
+clean:
+	rm -rf data/demo-gallery data/shells manifests/shells logs/shells logs/demo runs/demo .prefect

@@ -1,0 +1,168 @@
+"""What a person sees while a stage works: bars on a terminal, quiet lines elsewhere.
+
+The listener of an `EventLog`; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console as RichConsole
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from pipeline.events import Event
+from pipeline.events import Progress as Report
+
+LINE_EVERY = 5.0
+"""Seconds between two lines of one stage where there is no terminal."""
+
+
+def describe_count(report: Report) -> str:
+    """`340/2000 images, 12.3 MB, 3 failed (http-404 2, not-an-image 1)`."""
+    total = "" if report.total is None else f"/{report.total:,}"
+    parts = [f"{report.done:,}{total} {report.unit}"]
+    if report.bytes:
+        parts.append(human_bytes(report.bytes))
+    if report.failed:
+        kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(report.failed.items()))
+        parts.append(f"{sum(report.failed.values())} failed ({kinds})")
+    return ", ".join(parts)
+
+
+def human_bytes(count: float) -> str:
+    """`12.3 MB` (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_time(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Pace:
+    """Units a second since the first report of a stage (an earlier run's work does not count)."""
+
+    def __init__(self, report: Report) -> None:
+        self._start, self._done = time.monotonic(), report.done
+
+    def rate(self, report: Report) -> float:
+        return (report.done - self._done) / max(time.monotonic() - self._start, 1e-6)
+
+    def left(self, report: Report) -> float | None:
+        """Seconds left, once there is a total and a pace."""
+        rate = self.rate(report)
+        if report.total is None or rate <= 0:
+            return None
+        return max(0.0, (report.total - report.done) / rate)
+
+
+class _CountColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("count", "")), style="dim")
+
+
+class Console:
+    """Shows events and progress on stderr.
+
+    Args:
+        quiet: show only what went wrong.
+        live: draw bars; None asks whether stderr is a terminal.
+    """
+
+    def __init__(self, quiet: bool = False, live: bool | None = None) -> None:
+        self._out = RichConsole(stderr=True, highlight=False)
+        self._quiet = quiet
+        self._live = sys.stderr.isatty() if live is None else live
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._pace: dict[str, _Pace] = {}
+        self._last_line: dict[str, float] = {}
+
+    def __enter__(self) -> Console:
+        if self._live and not self._quiet:
+            self._bars = Progress(
+                SpinnerColumn(),
+                TextColumn("[bold]{task.description:<9}"),
+                BarColumn(bar_width=28),
+                _CountColumn(),
+                TextColumn("{task.fields[pace]}", style="dim"),
+                TimeRemainingColumn(compact=True),
+                console=self._out,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def on_event(self, event: Event) -> None:
+        """Print what happened, in one line."""
+        if self._quiet or event.event in ("start",):
+            return
+        facts = ", ".join(f"{_words(k)} {_plain(v)}" for k, v in event.facts.items() if v != {})
+        self._out.print(f"[bold]{event.stage}[/] {event.event}" + (f": {facts}" if facts else ""))
+
+    def on_progress(self, report: Report) -> None:
+        """Move the stage's bar, or print a line when the last is some seconds old."""
+        if self._quiet:
+            return
+        pace = self._pace.setdefault(report.stage, _Pace(report))
+        if self._bars is not None:
+            self._draw(report, pace)
+            return
+        now = time.monotonic()
+        if now - self._last_line.get(report.stage, 0.0) >= LINE_EVERY:
+            self._last_line[report.stage] = now
+            left = pace.left(report)
+            tail = f", {pace.rate(report):.0f}/s"
+            tail += f", {human_time(left)} left" if left is not None else ""
+            self._out.print(f"{report.stage}: {describe_count(report)}{tail}")
+
+    def _draw(self, report: Report, pace: _Pace) -> None:
+        assert self._bars is not None
+        if report.stage not in self._tasks:
+            self._tasks[report.stage] = self._bars.add_task(
+                report.stage, total=report.total, completed=report.done, count="", pace=""
+            )
+        self._bars.update(
+            self._tasks[report.stage],
+            total=report.total,
+            completed=report.done,
+            count=describe_count(report),
+            pace=f"{pace.rate(report):.0f}/s",
+        )
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {_plain(v)}" for k, v in sorted(value.items())) + ")"
+    return f"{value:,}" if isinstance(value, int) else str(value)
