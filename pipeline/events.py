@@ -7,6 +7,7 @@ the listeners alone.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,3 +105,23 @@ class EventLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class EventTail:
+    """The events that other processes write from now on."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._path = dataset.events
+        self._offset = self._path.stat().st_size if self._path.exists() else 0
+
+    def new(self) -> list[Event]:
+        """The events since the last call."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole, _, _ = file.read().rpartition(b"\n")
+        if not whole:
+            return []
+        self._offset += len(whole) + 1
+        return [Event(**json.loads(line)) for line in whole.splitlines()]
