@@ -1,0 +1,57 @@
+"""The recipe's tables on what to keep (`[select]`) and what to make of it (`[shards]`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.typed import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class Select:
+    """What to keep, by recorded facts. A limit left out does not apply.
+
+    `min_side` is in pixels, `max_aspect` long side over short side; `min_blur` and `min_spread`
+    are limits of the facts of the same name (`contract.OriginalRecord`). Of images whose
+    perceptual hashes differ in `near_duplicate_bits` bits or fewer the largest stays; None looks
+    for exact duplicates alone. `licenses` are substrings, one of which the licence must hold (no
+    case); `labels` likewise, in any label. `modes` are Pillow's words for the pixels of the files
+    that are kept, such as "RGB" or "L".
+    """
+
+    min_side: int = Field(default=64, ge=1)
+    max_aspect: float = Field(default=3.0, ge=1)
+    min_blur: float = Field(default=0.0, ge=0)
+    min_spread: float = Field(default=4.0, ge=0)
+    near_duplicate_bits: int | None = Field(default=3, ge=0, le=16)
+    licenses: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Shards:
+    """How the training samples are made.
+
+    `class_label` is which of an image's labels is its class, by position; None makes an
+    unlabelled set. `quality` None means lossless for png and webp, and 95 for jpg. With
+    `keep_originals` false the bytes as served are dropped once they are in shards.
+    """
+
+    resolution: int = Field(default=64, ge=8, le=1024)
+    channels: Literal[1, 3] = 3
+    crop: Literal["center", "pad"] = "center"
+    format: Literal["png", "webp", "jpg"] = "webp"
+    quality: int | None = Field(default=None, ge=1, le=100)
+    samples_per_shard: int = Field(default=1000, ge=1)
+    seed: int = 0
+    class_label: int | None = Field(default=None, ge=0)
+    keep_originals: bool = True
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of a sample in pixels."""
+        return self.resolution, self.resolution
