@@ -1,0 +1,202 @@
+"""What a run is, as typed tables: every option of the trainer, its default and its range.
+
+A run's configuration is made in layers: these defaults < a preset < the command line
+(`training.resolve`). A table whose `name` chooses a kind (generator, discriminator) is a union:
+each kind has its own keys. Nothing here imports torch, so a mistake is told before it is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.contract import STRICT
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+LossName = Literal[
+    "minimax", "non-saturating", "lsgan", "hinge", "wgan", "rsgan", "rasgan", "ralsgan", "rahinge"
+]
+Init = Literal["dcgan", "default", "orthogonal", "xavier"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class About:
+    """Where a preset comes from and what to expect of it; changes nothing."""
+
+    source: str = ""
+    summary: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
+class DcganGenerator:
+    """The generator of Radford et al. 2016 and of its many descendants.
+
+    `width` is the number of feature maps of the last hidden layer (ngf); `multipliers` those of
+    the hidden layers from the image inwards, in units of `width` (empty: 1, 2, 4, 8, …);
+    `max_width` caps them (0: no cap). `upsample` is a stride-2 transposed 4×4 convolution or
+    doubling followed by a 3×3 convolution. `last`: how the image comes out: by the last doubling
+    (`up`), or by a 3×3 convolution at full size (`conv3`).
+    """
+
+    name: Literal["dcgan"] = "dcgan"
+    z_dim: Count = 100
+    width: Count = 64
+    multipliers: tuple[Count, ...] = ()
+    max_width: Annotated[int, Field(ge=0)] = 0
+    upsample: Literal["transposed", "nearest", "bilinear"] = "transposed"
+    last: Literal["up", "conv3"] = "up"
+    output: Literal["tanh", "sigmoid"] = "tanh"
+    norm: Literal["batch", "none"] = "batch"
+    activation: Literal["relu", "leaky"] = "relu"
+    init: Init = "dcgan"
+
+
+@dataclass(frozen=True, config=STRICT)
+class DcganDiscriminator:
+    """The discriminator of Radford et al. 2016 and of its many descendants.
+
+    `width` (ndf), `multipliers` and `max_width` as in the generator. `norm_from` is the first
+    layer that is normalised (0 is the one that sees the image). `bias` gives its convolutions
+    biases. `minibatch_stddev` appends a channel with the standard deviation over groups of that
+    many samples before the last layer (Karras et al. 2018; 0: none).
+    """
+
+    name: Literal["dcgan"] = "dcgan"
+    width: Count = 64
+    multipliers: tuple[Count, ...] = ()
+    max_width: Annotated[int, Field(ge=0)] = 0
+    norm: Literal["batch", "instance", "none"] = "batch"
+    norm_from: Annotated[int, Field(ge=0)] = 1
+    bias: bool = False
+    spectral: bool = False
+    minibatch_stddev: Annotated[int, Field(ge=0)] = 0
+    init: Init = "dcgan"
+
+
+GeneratorTable = DcganGenerator
+DiscriminatorTable = DcganDiscriminator
+
+
+@dataclass(frozen=True, config=STRICT)
+class Loss:
+    """The adversarial loss and the penalties on the discriminator's gradient.
+
+    `gp` weighs (‖∇D‖ − 1)² between real and fake (Gulrajani 2017), `dragan` the same around real
+    images (Kodali 2017), `r1` and `r2` γ/2·‖∇D‖² on real and on fake images (Mescheder 2018).
+    `interval` applies them every so many steps with a weight as many times larger (Karras 2020).
+    """
+
+    name: LossName = "non-saturating"
+    gp: NonNegative = 0.0
+    dragan: NonNegative = 0.0
+    r1: NonNegative = 0.0
+    r2: NonNegative = 0.0
+    interval: Count = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class Optimizer:
+    """Adam, or SGD (momentum `beta1`). `clip` bounds the gradient's norm (0: no bound)."""
+
+    name: Literal["adam", "sgd"] = "adam"
+    lr: Positive = 2e-4
+    beta1: Share = 0.5
+    beta2: Share = 0.999
+    clip: NonNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Ema:
+    """The moving average of the generator's weights, which draws the samples.
+
+    `half_life_kimg` in thousands of images; while few have been seen the half-life is at most
+    `ramp_up` times that number (Karras 2020b; 0: no ramp).
+    """
+
+    half_life_kimg: Positive = 10.0
+    ramp_up: NonNegative = 0.05
+
+
+@dataclass(frozen=True, config=STRICT)
+class Augment:
+    """What happens to real and fake images before the discriminator sees them.
+
+    `policy` is DiffAugment's (Zhao et al. 2020): any of color, translation, cutout.
+    """
+
+    policy: tuple[Literal["color", "translation", "cutout"], ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Data:
+    """How samples are read.
+
+    `window`: how many shards are mixed at a time; `mirror`: flip half of the images. `memory_gb`
+    bounds the decoded images that are kept in memory; what does not fit is decoded again.
+    `cache_gb` bounds the disk that shards fetched from a URL take, in the folder `cache`.
+    """
+
+    window: Count = 4
+    mirror: bool = False
+    memory_gb: NonNegative = 2.0
+    cache_gb: Positive = 10.0
+    cache: str = ""
+    timeout: Positive = 60.0
+    skip_corrupt: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class Record:
+    """How often the run writes, in thousands of images, and how much it keeps."""
+
+    log_kimg: Positive = 1.0
+    sample_kimg: Positive = 10.0
+    checkpoint_kimg: Positive = 20.0
+    checkpoint_minutes: Positive = 10.0
+    keep: Count = 3
+    grid: Count = 64
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """A whole run. `resolution` 0 means that of the shards; `max_hours` 0 no limit."""
+
+    preset: str = ""
+    about: About = field(default_factory=About)
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch: Count = 128
+    total_kimg: Positive = 1000.0
+    resolution: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    max_hours: NonNegative = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    latent: Literal["gaussian", "sphere", "uniform"] = "gaussian"
+    n_critic: Count = 1
+    label_real: Annotated[float, Field(ge=0, le=2)] = 1.0
+    generator: GeneratorTable = field(default_factory=DcganGenerator)
+    discriminator: DiscriminatorTable = field(default_factory=DcganDiscriminator)
+    loss: Loss = field(default_factory=Loss)
+    g_optimizer: Optimizer = field(default_factory=Optimizer)
+    d_optimizer: Optimizer = field(default_factory=Optimizer)
+    ema: Ema = field(default_factory=Ema)
+    augment: Augment = field(default_factory=Augment)
+    data: Data = field(default_factory=Data)
+    record: Record = field(default_factory=Record)
+
+
+FREE = frozenset(
+    {
+        "about", "total_kimg", "device", "max_hours", "data.memory_gb", "data.cache_gb",
+        "data.cache", "data.timeout", "record",
+    }
+)  # fmt: skip
+"""Tables and keys that may change when a run is continued: they do not define its result."""

@@ -1,0 +1,112 @@
+"""What a person sees while a run works: a bar on a terminal, quiet lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+_LINE_SECONDS = 15.0
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `1:02:03`, `2:03` for less than an hour."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def losses(row: dict[str, Any]) -> str:
+    """The losses of a row, short."""
+    parts = [f"D {row['loss_d']:.3f}", f"G {row['loss_g']:.3f}"]
+    if "d_real" in row:
+        parts.append(f"D(x) {row['d_real']:.2f} D(G(z)) {row['d_fake_before']:.2f}")
+    return "  ".join(parts)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How far the run is. `rate` is images/s, `left` seconds or None while unknown."""
+
+    seen: int
+    total: int
+    rate: float
+    left: float | None
+    row: dict[str, Any] | None
+
+    def text(self) -> str:
+        left = "" if self.left is None else f"  {clock(self.left)} left"
+        facts = f"  {losses(self.row)}" if self.row else ""
+        return (
+            f"{self.seen / 1000:.1f}/{self.total / 1000:g} kimg  "
+            f"{self.rate:.0f} images/s{left}{facts}"
+        )
+
+
+class Display(Protocol):
+    def say(self, text: str) -> None: ...
+    def advance(self, advance: Advance) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class Lines:
+    """Plain lines, one every few seconds."""
+
+    _last: float = field(default_factory=time.monotonic)
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def advance(self, advance: Advance) -> None:
+        if time.monotonic() - self._last >= _LINE_SECONDS or advance.seen >= advance.total:
+            self._last = time.monotonic()
+            print(advance.text(), flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """A progress bar with the figures beside it."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}% {task.description}"),
+            console=console,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def advance(self, advance: Advance) -> None:
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task("", total=advance.total)
+        self._progress.update(self._task, completed=advance.seen, description=advance.text())
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class Silent:
+    """Says nothing: for all processes but the first."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def advance(self, advance: Advance) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def display() -> Display:
+    """The display that fits standard output."""
+    return Bar(Console()) if sys.stdout.isatty() else Lines()

@@ -1,0 +1,25 @@
+"""Choosing and preparing the device."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.contract import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        UserError: this machine or this build of PyTorch has no such device.
+    """
+    have = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in have.items() if there))
+    if not have[name]:
+        raise UserError(f"device: {name} is not available here")
+    return torch.device(name)

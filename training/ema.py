@@ -1,0 +1,29 @@
+"""The moving average of the generator (Karras et al. 2018; half-life in images as in 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float:
+    """The share of the average that is kept in a step that showed `batch` images.
+
+    0.5^(batch / half-life); the half-life is at most `ramp_up` · `seen` where a ramp is asked for,
+    so the first random weights are soon forgotten.
+    """
+    half_life = half_life_kimg * 1000
+    if ramp_up:
+        half_life = min(half_life, seen * ramp_up)
+    return float(0.5 ** (batch / max(half_life, 1e-8)))
+
+
+@torch.no_grad()
+def update(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """average ← keep · average + (1 − keep) · network, running statistics too; counters copied."""
+    old = [*average.parameters(), *(b for b in average.buffers() if b.is_floating_point())]
+    new = [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
+    torch._foreach_lerp_(old, new, 1 - keep)
+    for target, source in zip(average.buffers(), network.buffers(), strict=True):
+        if not target.is_floating_point():
+            target.copy_(source)

@@ -1,0 +1,77 @@
+"""`python -m training.fit --shards manifests/NAME`: train, or go on training, from shards."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline.contract import UserError
+from training.resolve import DEFAULT_PRESET, preset_names, resolve
+
+SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision")
+"""Options without a table that have a name of their own in the help."""
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The command's own options, and the configuration's by dotted name.
+
+    Raises:
+        UserError: an option without its value, or a word that is no option.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m training.fit",
+        description="Train a GAN from shards. The same command run again continues the run.",
+        epilog="Every key of the configuration can be set by its dotted name, as in "
+        "--data.memory_gb 4 or --generator.width 32; runs/RUN/config.json shows them all.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--shards", required=True, help="manifest folder, shard index, or URL")
+    parser.add_argument(
+        "--preset", default=DEFAULT_PRESET, help=f"{', '.join(preset_names())}, or a .toml file"
+    )
+    parser.add_argument("--run", help="name under runs/, or a folder (default: DATASET-PRESET)")
+    for name in SHORT:
+        parser.add_argument(f"--{name}", metavar="X")
+    known, rest = parser.parse_known_args(arguments)
+    options = {
+        name.replace("-", "_"): value
+        for name in SHORT
+        if (value := getattr(known, name.replace("-", "_"))) is not None
+    }
+    return known, options | _dotted(rest)
+
+
+def _dotted(words: Sequence[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"{word}: not an option")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise UserError(f"--{name}: a value is missing")
+            value = rest.pop(0)
+        options[name.replace("-", "_")] = value
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    try:
+        known, options = parse(sys.argv[1:] if arguments is None else arguments)
+        config = resolve(known.preset, options)
+        from training.session import train  # torch takes seconds: mistakes are told before it
+
+        return train(config, known.shards, known.run)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return MISTAKE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Pictures of many samples."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from pipeline.contract import write_atomic
+from training.networks import Generator
+
+Pixels = NDArray[np.uint8]
+
+
+@torch.no_grad()
+def draw(generator: Generator, latents: Tensor, labels: Tensor, batch: int = 64) -> Pixels:
+    """Images of the latents as uint8 (n, height, width, channels), networks in float32."""
+    parts = []
+    for some, which in zip(torch.split(latents, batch), torch.split(labels, batch), strict=True):
+        images = generator(some, which).float().clamp(-1, 1)
+        parts.append(((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+    pixels: Pixels = torch.cat(parts).numpy()
+    return pixels
+
+
+def tile(images: Pixels, columns: int = 0) -> Pixels:
+    """The images in rows as one (height, width, channels) picture; near-square by default."""
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
+    sheet[:count] = images
+    grid = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(rows * height, columns * width, channels)
+
+
+def encode(picture: Pixels, form: str = "PNG", **options: int) -> bytes:
+    """The picture as the bytes of an image file."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def write_picture(path: Path, picture: Pixels) -> None:
+    """Write `picture` in the form that the name's ending says, atomically."""
+    form = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower(), "PNG")
+    write_atomic(path, encode(picture, form))

@@ -1,0 +1,141 @@
+"""Adversarial losses: small pure functions of logits, to be minimised.
+
+Logits are the discriminator's raw outputs, float (n,): σ(logit) is the probability of being real
+in the losses of the logistic kind, a score in the others. Each function is the mean over the
+batch. `real_target` and `fake_target` are the labels of the seeds' tricks (1 and 0 by default);
+they are numbers or tensors (n,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+Target = Tensor | float
+DLoss = Callable[[Tensor, Tensor, Target, Target], Tensor]
+GLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """A pair of losses.
+
+    `d(real, fake, real_target, fake_target)` and `g(real, fake)` take logits. `needs_real`: the
+    generator's loss depends on the real logits. `logistic`: σ(logit) is a probability. `targets`:
+    the discriminator's loss has labels that can be smoothed.
+    """
+
+    d: DLoss
+    g: GLoss
+    needs_real: bool = False
+    logistic: bool = False
+    targets: bool = False
+
+
+def cross_entropy(logits: Tensor, target: Target) -> Tensor:
+    """−t·log σ(x) − (1−t)·log(1−σ(x)), mean over the batch; t may lie outside [0, 1]."""
+    return (softplus(logits) - target * logits).mean()
+
+
+def logistic_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
+    """−log D(x) − log(1 − D(G(z))) (Goodfellow 2014, eq. 1), with labels."""
+    return cross_entropy(real, real_target) + cross_entropy(fake, fake_target)
+
+
+def minimax_g(_real: Tensor, fake: Tensor) -> Tensor:
+    """log(1 − D(G(z))) (Goodfellow 2014, eq. 1)."""
+    return -softplus(fake).mean()
+
+
+def non_saturating_g(_real: Tensor, fake: Tensor) -> Tensor:
+    """−log D(G(z)) (Goodfellow 2014, section 3)."""
+    return softplus(-fake).mean()
+
+
+def lsgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
+    """½(D(x) − 1)² + ½D(G(z))² (Mao 2017, eq. 9), with labels."""
+    return ((real - real_target).square().mean() + (fake - fake_target).square().mean()) / 2
+
+
+def lsgan_g(_real: Tensor, fake: Tensor) -> Tensor:
+    """½(D(G(z)) − 1)² (Mao 2017, eq. 9)."""
+    return (fake - 1).square().mean() / 2
+
+
+def hinge_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target) -> Tensor:
+    """max(0, 1 − D(x)) + max(0, 1 + D(G(z))) (Lim & Ye 2017; Miyato 2018, eq. 16)."""
+    return relu(1 - real).mean() + relu(1 + fake).mean()
+
+
+def score_g(_real: Tensor, fake: Tensor) -> Tensor:
+    """−D(G(z)): the generator's side of the hinge and Wasserstein losses."""
+    return -fake.mean()
+
+
+def wgan_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target) -> Tensor:
+    """D(G(z)) − D(x) (Arjovsky 2017, eq. 3)."""
+    return fake.mean() - real.mean()
+
+
+def rsgan_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target) -> Tensor:
+    """−log σ(C(x) − C(G(z))), pair by pair (Jolicoeur-Martineau 2019; R3GAN's pairing)."""
+    return softplus(fake - real).mean()
+
+
+def rsgan_g(real: Tensor, fake: Tensor) -> Tensor:
+    """−log σ(C(G(z)) − C(x)), pair by pair."""
+    return softplus(real - fake).mean()
+
+
+def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Each logit less the mean of the other side: the "average" in relativistic average."""
+    return real - fake.mean(), fake - real.mean()
+
+
+def rasgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
+    """Cross-entropy of the relative logits (Jolicoeur-Martineau 2019, eq. 9), with labels."""
+    return logistic_d(*_relative(real, fake), real_target, fake_target)
+
+
+def rasgan_g(real: Tensor, fake: Tensor) -> Tensor:
+    """The same with the labels exchanged (eq. 10)."""
+    relative_real, relative_fake = _relative(real, fake)
+    return softplus(-relative_fake).mean() + softplus(relative_real).mean()
+
+
+def ralsgan_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target) -> Tensor:
+    """(C̃(x) − 1)² + (C̃(G(z)) + 1)² (Jolicoeur-Martineau 2019, appendix)."""
+    relative_real, relative_fake = _relative(real, fake)
+    return (relative_real - 1).square().mean() + (relative_fake + 1).square().mean()
+
+
+def ralsgan_g(real: Tensor, fake: Tensor) -> Tensor:
+    """The same with real and fake exchanged."""
+    return ralsgan_d(fake, real, 1.0, 0.0)
+
+
+def rahinge_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target) -> Tensor:
+    """max(0, 1 − C̃(x)) + max(0, 1 + C̃(G(z))) (Jolicoeur-Martineau 2019, appendix)."""
+    relative_real, relative_fake = _relative(real, fake)
+    return relu(1 - relative_real).mean() + relu(1 + relative_fake).mean()
+
+
+def rahinge_g(real: Tensor, fake: Tensor) -> Tensor:
+    """The same with real and fake exchanged."""
+    return rahinge_d(fake, real, 1.0, 0.0)
+
+
+LOSSES: dict[str, AdversarialLoss] = {
+    "minimax": AdversarialLoss(logistic_d, minimax_g, logistic=True, targets=True),
+    "non-saturating": AdversarialLoss(logistic_d, non_saturating_g, logistic=True, targets=True),
+    "lsgan": AdversarialLoss(lsgan_d, lsgan_g, targets=True),
+    "hinge": AdversarialLoss(hinge_d, score_g),
+    "wgan": AdversarialLoss(wgan_d, score_g),
+    "rsgan": AdversarialLoss(rsgan_d, rsgan_g, needs_real=True),
+    "rasgan": AdversarialLoss(rasgan_d, rasgan_g, needs_real=True, targets=True),
+    "ralsgan": AdversarialLoss(ralsgan_d, ralsgan_g, needs_real=True),
+    "rahinge": AdversarialLoss(rahinge_d, rahinge_g, needs_real=True),
+}

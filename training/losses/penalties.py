@@ -1,0 +1,50 @@
+"""Penalties on the discriminator's gradient with respect to the image.
+
+`critic` maps images (n, c, h, w) in [-1, 1] to logits (n,). Each penalty is a scalar, without its
+weight, through which gradients flow to the discriminator's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def image_gradient(critic: Critic, images: Tensor) -> Tensor:
+    """∇ₓ Σ critic(x), of the shape of `images`, differentiable."""
+    images = images.detach().requires_grad_(True)
+    logits = critic(images)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient
+
+
+def squared_gradient(critic: Critic, images: Tensor) -> Tensor:
+    """½·E‖∇D(x)‖²: R1 on real images, R2 on fake ones (Mescheder 2018, eq. 9 without γ)."""
+    return image_gradient(critic, images).float().square().sum(dim=(1, 2, 3)).mean() / 2
+
+
+def _unit_norm(critic: Critic, images: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(
+        image_gradient(critic, images).float().flatten(1), dim=1
+    )
+    return (norms - 1).square().mean()
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """E(‖∇D(x̂)‖ − 1)² at x̂ = ε·x + (1−ε)·G(z) (Gulrajani 2017, eq. 3).
+
+    `share` is ε, uniform in [0, 1], of shape (n, 1, 1, 1).
+    """
+    return _unit_norm(critic, share * real + (1 - share) * fake)
+
+
+def dragan(critic: Critic, real: Tensor, noise: Tensor, share: Tensor) -> Tensor:
+    """E(‖∇D(x + α·½·std(x)·u)‖ − 1)² around real images (Kodali 2017, section 2.3).
+
+    `noise` is u, uniform in [0, 1], of the shape of `real`; `share` is α, (n, 1, 1, 1).
+    """
+    return _unit_norm(critic, real + share * real.std() * noise / 2)

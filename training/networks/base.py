@@ -1,0 +1,45 @@
+"""What every network offers the trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """The images a network makes or judges: size in pixels, 1 or 3 channels, label count."""
+
+    height: int
+    width: int
+    channels: int
+    classes: int = 0
+
+
+class Verdict(NamedTuple):
+    """What a discriminator says of n images.
+
+    `logits` float (n,): higher is more real. `features` (n, …): its last hidden layer.
+    """
+
+    logits: Tensor
+    features: Tensor
+
+
+class Generator(nn.Module):
+    """Latents float (n, z_dim) and labels int64 (n,) → images (n, channels, height, width) in
+    [-1, 1]."""
+
+    z_dim: int
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Discriminator(nn.Module):
+    """Images (n, channels, height, width) in [-1, 1] and labels int64 (n,) → a `Verdict`."""
+
+    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+        raise NotImplementedError

@@ -1,0 +1,56 @@
+"""The order of the samples: a pure function of (seed, epoch, sizes of the shards).
+
+Shards are taken in a random order, and a sample of the k-th may come anywhere between the moments
+k and k + window: at any moment at most `window` shards are open, they overlap (none ends where
+the next begins), and every sample comes once an epoch. Position i of the run is sample i mod n of
+epoch i div n, so the place in the data is one number, images seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.seeds import derive
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The samples of one epoch in order.
+
+    `shard` and `member` say which; `mirror` whether to flip it; `shards` is the order in which
+    shards are first needed. All arrays but the last have one entry a sample.
+    """
+
+    shard: NDArray[np.int32]
+    member: NDArray[np.int32]
+    mirror: NDArray[np.bool_]
+    shards: NDArray[np.int64]
+    last_use: NDArray[np.int64]
+
+
+def epoch_order(seed: int, epoch: int, sizes: Sequence[int], window: int) -> Epoch:
+    """The order of `epoch` over shards of `sizes` samples, `window` shards mixed at a time.
+
+    `last_use[s]` is the position in the epoch of the last sample of shard s (-1 if it has none).
+    """
+    random = np.random.Generator(np.random.PCG64(derive(seed, "order", epoch)))
+    shards = random.permutation(len(sizes))
+    counts = np.asarray(sizes, dtype=np.int64)
+    moment = np.repeat(np.arange(len(sizes)), counts[shards])
+    shard = np.repeat(shards, counts[shards]).astype(np.int32)
+    starts = np.cumsum(counts[shards]) - counts[shards]
+    member = (np.arange(len(shard)) - np.repeat(starts, counts[shards])).astype(np.int32)
+    by_time = np.argsort(moment + random.random(len(shard)) * window, kind="stable")
+    shard, member = shard[by_time], member[by_time]
+    last_use = np.full(len(sizes), -1, dtype=np.int64)
+    last_use[shard] = np.arange(len(shard))  # later positions overwrite earlier ones
+    return Epoch(shard, member, random.random(len(shard)) < 0.5, shards, last_use)
+
+
+def rank_slice(batch: int, rank: int, world: int) -> slice:
+    """The part of a global batch that belongs to `rank`: the same samples for any world size."""
+    return slice(rank * batch // world, (rank + 1) * batch // world)

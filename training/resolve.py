@@ -1,0 +1,136 @@
+"""The layers of a configuration: defaults < preset < command line, and continuing a run with it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pipeline.contract import UserError, build, read_toml
+from training.config import FREE, Config
+
+Table = dict[str, Any]
+PRESETS = Path(str(files("training") / "presets"))
+DEFAULT_PRESET = "dcgan64"
+
+
+def preset_names() -> list[str]:
+    """The names of the presets that come with the trainer, sorted."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def preset_path(name: str) -> Path:
+    """The file of preset `name`: one of ours, or a path ending in .toml.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    if not path.is_file():
+        raise UserError(f"--preset {name}: no such preset; there are {', '.join(preset_names())}")
+    return path
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
+    """`base` with the keys of `over` laid on it, table by table.
+
+    A table of another `name` is another kind: what `base` said about the old one is dropped.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other_kind = key in ("generator", "discriminator") and (
+                value.get("name", below.get("name")) != below.get("name")
+            )
+            merged[key] = dict(value) if other_kind else merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def dotted(options: Mapping[str, str]) -> Table:
+    """Tables from dotted names: `{"data.memory_gb": "1"}` → `{"data": {"memory_gb": 1}}`.
+
+    A value is read as TOML; what is not TOML is a string, and a bare list `a,b` a list of them.
+    """
+    tables: Table = {}
+    for name, text in options.items():
+        table = tables
+        *path, last = name.split(".")
+        for part in path:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise UserError(f"--{name}: {part} is not a table")
+        table[last] = _value(text)
+    return tables
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.split(",") if "," in text else text
+
+
+def resolve(preset: str, options: Mapping[str, str]) -> Config:
+    """The configuration of `preset` with the command line's dotted `options` on it.
+
+    Raises:
+        UserError: an unknown preset or key, or a value out of range; the line names it.
+    """
+    path = preset_path(preset)
+    tables = merge({"preset": preset}, read_toml(path))
+    build(Config, tables, str(path))
+    return build(Config, merge(tables, dotted(options)), "command line")
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every key of `config` by its dotted name, with JSON values."""
+    return dict(_flatten("", asdict(config)))
+
+
+def _flatten(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(f"{prefix}{key}.", value)
+        else:
+            yield prefix + key, list(value) if isinstance(value, tuple) else value
+
+
+def is_free(name: str) -> bool:
+    """Whether the key `name` may change when a run is continued."""
+    return name in FREE or name.split(".")[0] in FREE
+
+
+def refuse_other_result(before: Mapping[str, Any], config: Config, where: Path) -> None:
+    """Refuse to continue a run whose flat configuration was `before` with another result.
+
+    Raises:
+        UserError: a key that defines the result differs; the line names it and both values.
+    """
+    for name, value in flat(config).items():
+        if not is_free(name) and name != "preset" and name in before and before[name] != value:
+            raise UserError(
+                f"{where}: the run has {name} = {before[name]!r}, the command {value!r}; "
+                "give the same value, or another --run"
+            )
+
+
+def unflat(values: Mapping[str, Any], where: str) -> Config:
+    """The configuration whose `flat` form is `values`.
+
+    Raises:
+        UserError: a key is unknown or a value does not fit; `where` is named.
+    """
+    tables: Table = {}
+    for name, value in values.items():
+        table = tables
+        *path, last = name.split(".")
+        for part in path:
+            table = table.setdefault(part, {})
+        table[last] = value
+    return build(Config, tables, where)

@@ -1,0 +1,115 @@
+"""A run's folder: where its files are, its lock, its resolved configuration."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.contract import UserError, write_json
+from training.config import Config
+from training.data import Source
+from training.resolve import flat, refuse_other_result
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of the run in `folder`."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+
+def find_run(name: str) -> Run:
+    """The run of that name under `runs/`, or in that folder where `name` is a path."""
+    return Run(Path(name) if os.sep in name or name in (".", "..") else Path("runs") / name)
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Hold the run for this process; the lock ends with it, also by a kill.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{run.folder}: another process trains this run") from None
+        yield
+
+
+def describe(config: Config, source: Source, location: str) -> dict[str, Any]:
+    """What `config.json` holds: every key by dotted name, and the set it was trained on."""
+    index = source.index
+    return {
+        "config": flat(config),
+        "dataset": {
+            "location": location,
+            "name": index.name,
+            "digest": index.digest,
+            "samples": index.nsamples,
+            "channels": index.channels,
+            "labels": list(index.labels),
+            "height": source.height,
+            "width": source.width,
+        },
+    }
+
+
+def enter(run: Run, config: Config, source: Source, location: str) -> dict[str, Any]:
+    """Write the run's configuration; where there is one already, it must have the same result.
+
+    Raises:
+        UserError: the run was begun with another result-defining value or another data set.
+    """
+    described = describe(config, source, location)
+    if run.config.exists():
+        before = read_config(run)
+        refuse_other_result(before["config"], config, run.config)
+        if before["dataset"]["digest"] != described["dataset"]["digest"]:
+            raise UserError(
+                f"{run.config}: the run was begun on the data set {before['dataset']['name']!r} "
+                f"({before['dataset']['digest'][:12]}), the shards are others; give another --run"
+            )
+    write_json(run.config, described)
+    return described
+
+
+def read_config(run: Run) -> dict[str, Any]:
+    """What the run's `config.json` holds.
+
+    Raises:
+        UserError: there is none, or it is not one.
+    """
+    try:
+        values = json.loads(run.config.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{run.config}: no run there") from None
+    except ValueError as error:
+        raise UserError(f"{run.config}: not JSON ({error})") from None
+    if not isinstance(values, dict) or not {"config", "dataset"} <= values.keys():
+        raise UserError(f"{run.config}: not a run's configuration")
+    return values

@@ -1,0 +1,89 @@
+"""Everything a run is at one moment: what a checkpoint holds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.config import Config, Optimizer
+from training.networks import (
+    Discriminator,
+    Generator,
+    ImageShape,
+    build_discriminator,
+    build_generator,
+)  # fmt: skip
+from training.seeds import derive
+
+
+@dataclass
+class State:
+    """Networks, moving average, optimisers, position, and `scalars` that techniques carry along
+    (augmentation probability, path-length mean …), float tensors by name.
+
+    `seen` is the position: images shown so far. `restarts` counts how often a run that had gone
+    to NaN was set back; it changes the random draws, so that the same does not happen again.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+    average: Generator
+    g_optimizer: torch.optim.Optimizer
+    d_optimizer: torch.optim.Optimizer
+    seen: int = 0
+    steps: int = 0
+    restarts: int = 0
+    scalars: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Any]:
+        """The state as nested dicts of tensors and numbers."""
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.state_dict(),
+            "g_optimizer": self.g_optimizer.state_dict(),
+            "d_optimizer": self.d_optimizer.state_dict(),
+            "seen": self.seen,
+            "steps": self.steps,
+            "restarts": self.restarts,
+            "scalars": self.scalars,
+        }
+
+    def load(self, tensors: dict[str, Any]) -> None:
+        """Become what `tensors` (of an equal configuration) says."""
+        for name in ("generator", "discriminator", "average", "g_optimizer", "d_optimizer"):
+            getattr(self, name).load_state_dict(tensors[name])
+        self.seen, self.steps = tensors["seen"], tensors["steps"]
+        self.restarts, self.scalars = tensors["restarts"], tensors["scalars"]
+
+
+def make_optimizer(table: Optimizer, network: nn.Module, device: torch.device) -> Any:
+    """The optimiser of `table` for the weights of `network`."""
+    parameters = list(network.parameters())
+    if table.name == "sgd":
+        return torch.optim.SGD(parameters, lr=table.lr, momentum=table.beta1)
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.Adam(parameters, lr=table.lr, betas=(table.beta1, table.beta2), fused=fused)
+
+
+def new_state(config: Config, shape: ImageShape, device: torch.device) -> State:
+    """Fresh networks and optimisers; the weights follow from the configuration's seed."""
+    torch.manual_seed(derive(config.seed, "weights"))
+    generator = build_generator(config.generator, shape)
+    discriminator = build_discriminator(config.discriminator, shape)
+    form = torch.channels_last if config.channels_last else torch.contiguous_format
+    networks: list[nn.Module] = [generator, discriminator]
+    for network in networks:
+        network.to(device=device, memory_format=form)  # type: ignore[call-overload]
+    average = copy.deepcopy(generator).eval().requires_grad_(False)
+    return State(
+        generator,
+        discriminator,
+        average,
+        make_optimizer(config.g_optimizer, generator, device),
+        make_optimizer(config.d_optimizer, discriminator, device),
+    )
