@@ -1,0 +1,286 @@
+"""HTML galleries: pages and images chosen by CSS selectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import urlsplit
+
+import soupsieve
+from bs4 import BeautifulSoup, Tag
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.sources.candidates import (
+    FULL_SIZE_ATTRIBUTES,
+    Candidate,
+    candidates,
+    json_ld_images,
+    largest,
+    why_not,
+)
+from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.picks import Css, Pattern, Pick, attribute, clean, pick
+from pipeline.typed import STRICT
+from pipeline.urls import canonical_url
+
+_PROLOG = re.compile(rb"^\s*(?:\xef\xbb\xbf)?<\?xml[^>]*\?>")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_OPT_OUT = re.compile(r"\bno(image)?ai\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Follow:
+    """Links to follow, and what their place on this page says about the images behind them.
+
+    `item` is the element the picks look in: the closest one around the link that fits; the link
+    itself when it is left out.
+    """
+
+    select: Css
+    item: Css | None = None
+    title: Pick | None = None
+    labels: tuple[Pick, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class HtmlSource(Limits):
+    """A gallery of HTML pages.
+
+    Every page is treated alike: `follow` and `next` give further pages (`next` is the next page of
+    the same list, so it is no step deeper), `image` the images. `image` selects an element an
+    image, inside each `item` where that is given, else in the whole page: an img, picture, a, meta
+    or script (JSON-LD), or any element around one; the largest of all it offers is taken. With
+    `one_per_page` all elements compete. `title`, `labels`, `license` and `attribution` are read
+    in the item (the image's element when there is no `item`) or in the page. Patterns are searched
+    for in canonical URLs: `include` and `exclude` in images', `follow_include` and
+    `follow_exclude` in pages'. Pages on other hosts than those of `start` are followed only with
+    `offsite`.
+    """
+
+    kind: Literal["html"] = "html"
+    start: tuple[str, ...] = Field(min_length=1)
+    follow: tuple[Css | Follow, ...] = ()
+    next: Css | None = None
+    item: Css | None = None
+    image: Css = "img"
+    one_per_page: bool = False
+    full_size: tuple[str, ...] = FULL_SIZE_ATTRIBUTES
+    title: Pick | None = None
+    labels: tuple[Pick, ...] = ()
+    license: Pick | None = None
+    attribution: Pick | None = None
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
+    follow_include: tuple[Pattern, ...] = ()
+    follow_exclude: tuple[Pattern, ...] = ()
+    offsite: bool = False
+
+    def __post_init__(self) -> None:
+        for url in self.start:
+            if canonical_url(url) is None:
+                raise ValueError(f"start: {url!r} is not an http(s) URL")
+
+
+def start(config: HtmlSource) -> list[PageRequest]:
+    """The start pages."""
+    return [PageRequest(url) for url in map(canonical_url, config.start) if url]
+
+
+def parse(config: HtmlSource, page: Page) -> PageResult:
+    """The images of an HTML page and the pages it leads to."""
+    problem = _not_html(page)
+    if problem:
+        return PageResult(problem=problem)
+    soup = make_soup(page)
+    base = page_base(soup, page.url)
+    notes: dict[str, int] = {}
+    return PageResult(
+        rows=_images(config, soup, page, base, notes),
+        follow=_links(config, soup, page.request, base, notes),
+        notes=notes,
+        opted_out=_opted_out(soup),
+    )
+
+
+def _not_html(page: Page) -> str:
+    kind = page.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind and not re.search(r"html|xml|text/plain", kind):
+        return f"{kind} where a page was expected"
+    if b"<" not in page.body:
+        return "no HTML in the answer" if page.body else "an empty answer"
+    return ""
+
+
+def make_soup(page: Page) -> BeautifulSoup:
+    """The parsed page, in the charset of its header where it names one."""
+    charset = _CHARSET.search(page.headers.get("content-type", ""))
+    body = _PROLOG.sub(b"", page.body)
+    return BeautifulSoup(body, "lxml", from_encoding=charset[1] if charset else None)
+
+
+def page_base(soup: BeautifulSoup, url: str) -> str:
+    """What relative URLs of the page are relative to: the first `<base href>`, or its URL."""
+    tag = soup.select_one("base[href]")
+    return (canonical_url(attribute(tag, "href"), url) if tag else None) or url
+
+
+def _images(
+    config: HtmlSource, soup: BeautifulSoup, page: Page, base: str, notes: dict[str, int]
+) -> list[Found]:
+    found: dict[str, Found] = {}
+    for item, offers in _offers(config, soup, notes):
+        url = largest(offers, base, notes)
+        if url is None or url in found:
+            continue
+        if not _admitted(url, config.include, config.exclude):
+            notes["excluded"] = notes.get("excluded", 0) + 1
+            continue
+        found[url] = _describe(config, item, soup, page, url)
+    if not found and not notes:
+        notes["nothing_selected"] = 1
+    return list(found.values())
+
+
+def _offers(
+    config: HtmlSource, soup: BeautifulSoup, notes: dict[str, int]
+) -> Iterator[tuple[Tag, list[Candidate]]]:
+    """Each image's item and candidates."""
+    one: list[Candidate] = []
+    for item, tag in _image_tags(config, soup):
+        if tag.name == "script":
+            groups = json_ld_images(tag, notes)
+        else:
+            groups = [candidates(tag, config.full_size)]
+        if config.one_per_page:
+            one += [candidate for group in groups for candidate in group]
+        else:
+            yield from ((item, group) for group in groups)
+    if one:
+        yield soup, one
+
+
+def _image_tags(config: HtmlSource, soup: BeautifulSoup) -> Iterator[tuple[Tag, Tag]]:
+    if config.item is None:
+        yield from ((tag, tag) for tag in soup.select(config.image))
+        return
+    for item in soup.select(config.item):
+        tags = item.select(config.image)
+        yield from ((item, tag) for tag in tags)
+
+
+def _describe(config: HtmlSource, item: Tag, soup: Tag, page: Page, url: str) -> Found:
+    context = page.request.context
+
+    def text(what: Pick | None) -> str:
+        return " ".join(pick(what, item, soup, page.url, url))
+
+    labels = list(context.get("labels", ()))
+    for what in config.labels:
+        labels += pick(what, item, soup, page.url, url) or [""]
+    while labels and not labels[-1]:
+        labels.pop()
+    title = text(config.title) if config.title else _own_title(item)
+    return Found(
+        url=url,
+        title=title or context.get("title", ""),
+        labels=tuple(labels),
+        license=text(config.license) if config.license else _own_license(item, soup),
+        attribution=text(config.attribution),
+    )
+
+
+def _own_title(item: Tag) -> str:
+    """The caption of the figure the item is or is in, else the image's alternative text."""
+    figure = item if item.name == "figure" else item.find_parent("figure")
+    caption = figure.find("figcaption") if figure else None
+    if caption is not None:
+        text = clean(caption.get_text(" "))
+        if text:
+            return text
+    img = item if item.name == "img" else item.select_one("img")
+    return clean(attribute(img, "alt") or attribute(img, "title")) if img else ""
+
+
+def _own_license(item: Tag, soup: Tag) -> str:
+    """What `rel=license` links to, in the item or else in the page."""
+    for scope in (item, soup):
+        link = scope.select_one("a[rel~=license][href], link[rel~=license][href]")
+        if link is not None:
+            return clean(attribute(link, "href"))
+    return ""
+
+
+def _opted_out(soup: Tag) -> bool:
+    """Whether the page itself says that its images are not for machine learning."""
+    for meta in soup.select("meta[name][content]"):
+        name, content = attribute(meta, "name").lower(), attribute(meta, "content")
+        if name == "robots" and _OPT_OUT.search(content):
+            return True
+        if name == "tdm-reservation" and content.strip() == "1":
+            return True
+    return False
+
+
+def _links(
+    config: HtmlSource, soup: BeautifulSoup, request: PageRequest, base: str, notes: dict[str, int]
+) -> list[PageRequest]:
+    found: dict[str, PageRequest] = {}
+    hosts = {urlsplit(one.url).netloc for one in start(config)}
+
+    def add(tag: Tag, depth: int, context: dict[str, object]) -> None:
+        url = _link_url(tag, base, notes)
+        if url is None or url == request.url or url in found:
+            return
+        if not config.offsite and urlsplit(url).netloc not in hosts:
+            notes["offsite"] = notes.get("offsite", 0) + 1
+        elif _admitted(url, config.follow_include, config.follow_exclude):
+            found[url] = PageRequest(url, depth, context)
+
+    for rule in config.follow:
+        rule = rule if isinstance(rule, Follow) else Follow(select=rule)
+        for tag in soup.select(rule.select):
+            add(tag, request.depth + 1, _carried(rule, tag, soup, request))
+    for tag in soup.select(config.next) if config.next else ():
+        add(tag, request.depth, dict(request.context))
+    return list(found.values())
+
+
+def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
+    link = tag if tag.get("href") or tag.get("src") else tag.select_one("[href]")
+    if link is None:
+        return None
+    text = (attribute(link, "href") or attribute(link, "src")).strip()
+    if text.startswith("#") or why_not(text) in ("empty", "data_uri"):
+        return None
+    if why_not(text) == "template":
+        notes["template"] = notes.get("template", 0) + 1
+        return None
+    return canonical_url(text, base)
+
+
+def _carried(rule: Follow, tag: Tag, soup: Tag, request: PageRequest) -> dict[str, object]:
+    """What the pages behind a link inherit: labels and title known so far, and the link's own."""
+    item = (soupsieve.closest(rule.item, tag) if rule.item else None) or tag
+    labels = list(request.context.get("labels", ()))
+    for what in rule.labels:
+        labels += pick(what, item, soup, request.url) or [""]
+    titles = pick(rule.title, item, soup, request.url)
+    title = titles[0] if titles else request.context.get("title", "")
+    return {**({"labels": labels} if labels else {}), **({"title": title} if title else {})}
+
+
+@lru_cache(maxsize=256)
+def _patterns(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{one})" for one in patterns))
+
+
+def _admitted(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    if exclude and _patterns(exclude).search(url):
+        return False
+    return not include or bool(_patterns(include).search(url))
+
+
+HTML = Adapter(HtmlSource, start, parse)

@@ -1,0 +1,117 @@
+"""What every adapter takes and gives: pages in, images and further pages out.
+
+An adapter is two pure functions of its typed configuration: where to start, and what one page
+holds. It neither fetches nor remembers; the crawl stage does. So a recorded answer tests it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as typed_dataclass
+
+from pipeline.contract import ManifestRow, image_key
+from pipeline.typed import STRICT
+
+
+@typed_dataclass(frozen=True, config=STRICT, kw_only=True)
+class Limits:
+    """Where a crawl ends at the latest; part of every source's configuration.
+
+    `max_depth` counts steps of following from a start page (the next page of the same list is no
+    step). Pages and images beyond the limits are not taken.
+    """
+
+    max_pages: int = Field(default=100_000, ge=1)
+    max_images: int | None = Field(default=None, ge=1)
+    max_depth: int = Field(default=10, ge=0)
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """A page to fetch: a canonical URL, or a file: URL that is read from the disk instead.
+
+    `context` is what earlier pages know about this one (a label, a position); JSON values only.
+    """
+
+    url: str
+    depth: int = 0
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A fetched page. `location` is its URL after redirects; header names are in lower case.
+
+    `body` is empty for a file: URL, which the adapter reads by itself.
+    """
+
+    request: PageRequest
+    body: bytes = b""
+    location: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return self.location or self.request.url
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image found on a page; `url` is canonical."""
+
+    url: str
+    title: str = ""
+    labels: tuple[str, ...] = ()
+    license: str = ""
+    attribution: str = ""
+
+    def row(self, page: str, found: str) -> ManifestRow:
+        """The manifest row of this image, found on `page` at the time `found`."""
+        key = image_key(self.url)
+        return ManifestRow(
+            key, self.url, page, self.title, self.labels, self.license, self.attribution, found
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Found:
+        return cls(**{**values, "labels": tuple(values["labels"])})
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """What a page holds: images in their order, pages to go to, and what was passed over.
+
+    `notes` counts by reason what was not taken. `problem` says in a line why the page is not of
+    the form the recipe expects; then there is nothing else in the result. `opted_out` says that
+    the page asks not to be used for machine learning. `rows` of a file: page may be an iterator
+    over more than fits into memory.
+    """
+
+    rows: Iterable[Found] = ()
+    follow: Sequence[PageRequest] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+    problem: str = ""
+    opted_out: bool = False
+
+
+Config = TypeVar("Config", bound=Limits)
+
+
+@dataclass(frozen=True)
+class Adapter(Generic[Config]):
+    """A kind of source.
+
+    `start` gives the first pages of a configuration, `parse` what one page holds. `parse` raises
+    nothing for a page it cannot read: it returns a `problem`.
+    """
+
+    config: type[Config]
+    start: Callable[[Config], list[PageRequest]]
+    parse: Callable[[Config, Page], PageResult]

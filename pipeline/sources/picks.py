@@ -1,0 +1,109 @@
+"""Picks: how a recipe says where a title, a label, a licence is to be read on an HTML page."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import soupsieve
+from bs4 import Tag
+from pydantic import AfterValidator, BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from pipeline.typed import STRICT
+
+MAX_TEXT = 1000
+_SPACES = re.compile(r"\s+")
+
+
+def _check_css(selector: str) -> str:
+    try:
+        soupsieve.compile(selector)
+    except soupsieve.SelectorSyntaxError as error:
+        raise ValueError(f"not a CSS selector: {str(error).splitlines()[0]}") from None
+    return selector
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+Css = Annotated[str, AfterValidator(_check_css)]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class PickTable:
+    """Where to read one text. Exactly one of `item`, `page`, `of` and `value` says where.
+
+    `item` and `page` are CSS selectors: the item of an image itself or what is in it, and what is
+    in the whole page; `of` takes
+    the page's or the image's own URL; `value` is the text itself. `attribute` reads an attribute
+    instead of the text, `match` the first group (or the whole) of a regular expression, and
+    `all` every match instead of the first.
+    """
+
+    item: Css | None = None
+    page: Css | None = None
+    of: Literal["page_url", "image_url"] | None = None
+    value: str | None = None
+    attribute: str = ""
+    match: Pattern | None = None
+    all: bool = False
+
+    def __post_init__(self) -> None:
+        given = [self.item, self.page, self.of, self.value]
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("give exactly one of item, page, of, value")
+
+
+def _from_text(value: Any) -> Any:
+    return {"item": value} if isinstance(value, str) else value
+
+
+Pick = Annotated[PickTable, BeforeValidator(_from_text)]
+"""A `PickTable`; a plain string stands for a CSS selector in the item."""
+
+
+def pick(
+    what: PickTable | None, item: Tag, page: Tag, page_url: str, image_url: str = ""
+) -> list[str]:
+    """The texts that `what` picks: at most one unless `what.all`, none where nothing fits."""
+    if what is None:
+        return []
+    texts = [clean(text) for text in _texts(what, item, page, page_url, image_url)]
+    if what.match is not None:
+        matches = [re.search(what.match, text) for text in texts]
+        texts = [clean((m[1] if m.re.groups else m[0]) or "") for m in matches if m]
+    texts = [text for text in texts if text]
+    return texts if what.all else texts[:1]
+
+
+def _texts(what: PickTable, item: Tag, page: Tag, page_url: str, image_url: str) -> list[str]:
+    if what.value is not None:
+        return [what.value]
+    if what.of is not None:
+        return [page_url if what.of == "page_url" else image_url]
+    if what.item is not None:
+        own = [item] if soupsieve.match(what.item, item) else []
+        tags = [*own, *item.select(what.item)]
+    else:
+        tags = list(page.select(what.page or ""))
+    return [attribute(tag, what.attribute) if what.attribute else tag.get_text(" ") for tag in tags]
+
+
+def attribute(tag: Tag, name: str) -> str:
+    """The value of an attribute as text, empty where there is none."""
+    value = tag.get(name)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def clean(text: str) -> str:
+    """`text` with runs of white space as one space, cut to 1000 characters."""
+    return _SPACES.sub(" ", text).strip()[:MAX_TEXT]

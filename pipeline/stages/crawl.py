@@ -1,0 +1,274 @@
+"""Crawl: visit a site's pages, write the URL manifest.
+
+Pages are fetched by a few threads and finished one after the other in the order they were found,
+so that the manifest has the same rows in the same order however often the crawl was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+
+from pydantic import TypeAdapter
+
+from pipeline.contract import Dataset, now_utc
+from pipeline.errors import Failure
+from pipeline.events import EventLog
+from pipeline.failures import failure
+from pipeline.http import Fetcher
+from pipeline.recipe import Recipe
+from pipeline.sources import SOURCES, Found, Page, PageRequest, PageResult
+from pipeline.stages.crawl_journal import CrawlJournal, JournalPage
+
+STAGE = "crawl"
+MIN_THREADS = 4
+"""So that one slow host does not hold up the others; each host has its own limit besides."""
+
+_LIMITS = ("max_pages", "max_images")
+_GONE = frozenset(("not_found", "gone"))
+
+
+@dataclass(frozen=True)
+class CrawlResult:
+    """Where the crawl stands: `pages` had, `urls` in the manifest, `new` of them by this run,
+    `failed` pages, and `vanished` images that are on none of the pages any more."""
+
+    pages: int
+    urls: int
+    new: int
+    failed: int
+    vanished: int
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A fetched page; `result` is None where it has not changed."""
+
+    result: PageResult | None
+    etag: str | None = None
+    last_modified: str | None = None
+    digest: str | None = None
+
+
+def crawl(recipe: Recipe, dataset: Dataset, log: EventLog, *, refresh: bool = False) -> CrawlResult:
+    """Visit the pages that are still to visit and add their images to the manifest.
+
+    A finished crawl does nothing unless `refresh`: then every page is asked for again (unchanged
+    ones answer 304), new images are added and vanished ones marked in the journal. Where the
+    recipe's source has changed, all pages are read again.
+    """
+    with _Crawl(recipe, dataset, log) as crawling:
+        crawling.begin(refresh)
+        return crawling.run()
+
+
+def retry_pages(recipe: Recipe, dataset: Dataset, log: EventLog, urls: Iterable[str]) -> set[str]:
+    """Fetch failed pages again, and what they lead to; those of `urls` that are now had."""
+    asked = set(urls)
+    with _Crawl(recipe, dataset, log) as crawling:
+        crawling.journal.requeue(sorted(asked))
+        crawling.run()
+        pages = {url: crawling.journal.page(url) for url in asked}
+        return {url for url, page in pages.items() if page and page.state == "done"}
+
+
+class _Crawl:
+    def __init__(self, recipe: Recipe, dataset: Dataset, log: EventLog) -> None:
+        self._recipe = recipe
+        self._source = recipe.source
+        self._adapter = SOURCES[recipe.source.kind]
+        self._log = log
+        self.journal = CrawlJournal(dataset.crawl_journal, dataset.urls)
+        self._new = 0
+        self._full = False
+        self._show_after = 0.0
+
+    def __enter__(self) -> _Crawl:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
+
+    def begin(self, refresh: bool) -> None:
+        """Queue the pages of this run."""
+        caught_up = self.journal.caught_up
+        if any(asdict(caught_up).values()):
+            self._log.emit(STAGE, "manifest read", **asdict(caught_up))
+        digest = self._digest()
+        before = self.journal.get("source")
+        if before is not None and before != digest:
+            self._log.emit(STAGE, "recipe changed", again="all pages")
+            self.journal.requeue_all(unconditionally=True)
+        elif refresh:
+            self.journal.requeue_all(unconditionally=False)
+        self.journal.add_pages(self._adapter.start(self._source))
+        self.journal.put("source", digest)
+
+    def _digest(self) -> str:
+        """Identifies the source's settings, but for the limits: raising one only goes on."""
+        values = TypeAdapter(type(self._source)).dump_python(self._source, mode="json")
+        kept = {key: value for key, value in values.items() if key not in _LIMITS}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    def run(self) -> CrawlResult:
+        """Fetch and finish pages until none is left or a limit is reached."""
+        threads = max(MIN_THREADS, self._recipe.politeness.concurrency)
+        with Fetcher(self._recipe.politeness) as fetcher:
+            pool = ThreadPoolExecutor(threads, thread_name_prefix="crawl")
+            try:
+                self._work(fetcher, pool, threads)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        self._show(final=True)
+        counts = self.journal.page_counts(self._source.max_pages)
+        return CrawlResult(
+            pages=counts.get("done", 0),
+            urls=self.journal.image_count(),
+            new=self._new,
+            failed=counts.get("failed", 0),
+            vanished=self.journal.vanished_count(),
+        )
+
+    def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:
+        flying: dict[Future[_Fetched | Failure], JournalPage] = {}
+        last = 0
+        while True:
+            self._finish_heads()
+            while not self._full and len(flying) < threads:
+                page = self.journal.waiting(last, self._source.max_pages)
+                if page is None:
+                    break
+                last = page.id
+                flying[pool.submit(self._visit, fetcher, page)] = page
+            if not flying:
+                return
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                self._land(flying.pop(future), future.result())
+
+    # one page, in a thread of its own
+
+    def _visit(self, fetcher: Fetcher, page: JournalPage) -> _Fetched | Failure:
+        headers = {}
+        if page.etag:
+            headers["If-None-Match"] = page.etag
+        if page.last_modified:
+            headers["If-Modified-Since"] = page.last_modified
+        answer = fetcher.get(page.request.url, stage=STAGE, headers=headers)
+        if isinstance(answer, Failure):
+            return answer
+        digest = hashlib.sha256(answer.body).hexdigest()
+        if answer.status == 304 or (page.digest == digest and page.fetched):
+            return _Fetched(None)
+        result = self._parse(Page(page.request, answer.body, answer.url, answer.headers))
+        if isinstance(result, Failure):
+            return result
+        return _Fetched(
+            result, answer.headers.get("etag"), answer.headers.get("last-modified"), digest
+        )
+
+    def _parse(self, page: Page) -> PageResult | Failure:
+        """What the page holds. Whatever a page makes the parser do, the crawl goes on."""
+        url = page.request.url
+        try:
+            result = self._adapter.parse(self._source, page)
+        except Exception:  # noqa: BLE001 - the boundary of one page; the traceback is kept
+            detail = traceback.format_exc(limit=-3)
+            return failure(STAGE, url, "unexpected_form", detail=detail)
+        if result.problem:
+            return failure(STAGE, url, "unexpected_form", detail=result.problem)
+        if result.opted_out and result.rows and self._recipe.politeness.honour_opt_out:
+            return failure(STAGE, url, "opt_out", detail="a meta element of the page")
+        return result
+
+    # back in the main thread
+
+    def _land(self, page: JournalPage, outcome: _Fetched | Failure) -> None:
+        if isinstance(outcome, _Fetched):
+            held = None if outcome.result is None else _to_text(outcome.result)
+            self.journal.hold(page.id, held, outcome.etag, outcome.last_modified, outcome.digest)
+        elif page.fetched and outcome.kind in _GONE:
+            self._log.emit(STAGE, "page vanished", url=page.request.url, kind=outcome.kind)
+            self.journal.lose(page.id)
+        else:
+            self._log.fail(outcome)
+            self.journal.fail(page.id)
+
+    def _finish_heads(self) -> None:
+        """Write the results of the pages whose turn it is."""
+        while not self._full:
+            page = self.journal.head(self._source.max_pages)
+            if page is None:
+                return
+            if page.request.url.startswith("file:"):
+                self._finish_file(page)
+            elif page.state == "held":
+                result = None if page.result is None else _from_text(page.result)
+                self._finish(page, result)
+            else:
+                return
+            self._show()
+
+    def _finish_file(self, page: JournalPage) -> None:
+        result = self._parse(Page(page.request))
+        if isinstance(result, Failure):
+            self._log.fail(result)
+            self.journal.fail(page.id)
+        else:
+            self._finish(page, result)
+
+    def _finish(self, page: JournalPage, result: PageResult | None) -> None:
+        now = now_utc()
+        if result is None:
+            self.journal.finish_unchanged(page.id, now)
+            return
+        depth = self._source.max_depth
+        follow = [one for one in result.follow if one.depth <= depth]
+        rows = (found.row(page.request.url, now) for found in result.rows)
+        new, self._full = self.journal.finish(page.id, rows, follow, now, self._source.max_images)
+        self._new += new
+        self._tell(page, result, follow)
+
+    def _tell(self, page: JournalPage, result: PageResult, follow: list[PageRequest]) -> None:
+        """A page that gave nothing, or hid something behind scripts, is told with the reason."""
+        nothing = not result.rows and not follow
+        if nothing or "template" in result.notes:
+            reasons = dict(result.notes)
+            images = len(result.rows) if isinstance(result.rows, tuple | list) else None
+            self._log.emit(
+                STAGE, "page passed over" if nothing else "page in part passed over",
+                url=page.request.url, images=images, reasons=reasons,
+            )  # fmt: skip
+
+    def _show(self, final: bool = False) -> None:
+        now = time.monotonic()
+        if not final and now < self._show_after:
+            return
+        counts = self.journal.page_counts(self._source.max_pages)
+        done = sum(counts.get(state, 0) for state in ("done", "failed", "gone"))
+        self._log.progress(STAGE, done, sum(counts.values()), "pages")
+        # Counting a long queue takes its time: 2 % of the crawl's at most.
+        self._show_after = now + max(0.1, 50 * (time.monotonic() - now))
+
+
+def _to_text(result: PageResult) -> str:
+    return json.dumps(
+        {
+            "rows": [found.to_json() for found in result.rows],
+            "follow": [asdict(replace(one, context=dict(one.context))) for one in result.follow],
+            "notes": dict(result.notes),
+        }
+    )
+
+
+def _from_text(text: str) -> PageResult:
+    values = json.loads(text)
+    return PageResult(
+        rows=[Found.from_json(row) for row in values["rows"]],
+        follow=[PageRequest(**one) for one in values["follow"]],
+        notes=values["notes"],
+    )
