@@ -1,0 +1,231 @@
+"""The gallery: a site of rendered shells in a cache folder, served on loopback.
+
+    python -m pipeline.demo.gallery --port 8971 --count 2000 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.demo.cache import FULL, draw_into, draw_missing, picture_path
+from pipeline.demo.layout import ORNAMENTS, SIZES, Specimen, Truth
+from pipeline.demo.serving import LOOPBACK, Answer, LoopbackServer
+from pipeline.demo.shells import DRAWING
+from pipeline.demo.site import Picture, Site, ornament
+
+DEFAULT_CACHE = Path("data/demo-gallery")
+OPENED = 1_709_280_000.0
+"""When the site's pages last changed, as Unix time: the same on every run."""
+LINE_SECONDS = 3.0
+MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
+
+
+class Gallery:
+    """The site of ``count`` specimens of collection ``seed``, with its pictures in ``cache``."""
+
+    def __init__(self, count: int, seed: int, cache: Path = DEFAULT_CACHE) -> None:
+        self.count, self.seed, self.cache = count, seed, cache
+        self._site = Site(count, seed)
+        self._locks: dict[int, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def truth(self) -> Truth:
+        """Return everything there is to know about the site."""
+        return self._site.layout.truth()
+
+    def specimens(self) -> list[Specimen]:
+        """Return all specimens, also those in reserve, species by species."""
+        layout = self._site.layout
+        shown = [one for page in layout.species for one in page.specimens]
+        return [*shown, *layout.reserve]
+
+    def draw_all(self, progress: Callable[[int, int], None]) -> None:
+        """Draw every picture not in the cache yet; calls progress(done, of how many)."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        wanted = [
+            (one.index, one.kind)
+            for one in self.specimens()
+            if not self._path(one.index, FULL, one.kind).exists()
+        ]
+        draw_missing(self.cache, self.seed, wanted, progress)
+
+    def answer(self, path: str) -> Answer:
+        """Return the server's answer for an unescaped path without a leading slash."""
+        if path in ORNAMENTS:
+            return self._ornament(path)
+        found = self._site.at(path)
+        if found is None:
+            text = self._site.notice("Not here", "There is nothing at this address.", "/")
+            return Answer(HTTPStatus.NOT_FOUND, "text/html; charset=utf-8", text.encode(), OPENED)
+        if isinstance(found, Picture):
+            body = self._picture(found)
+            return Answer(HTTPStatus.OK, MEDIA_TYPES[found.kind], body, OPENED)
+        return Answer(HTTPStatus.OK, found.media_type, found.text.encode(), OPENED)
+
+    def _path(self, index: int, side: int, kind: str) -> Path:
+        return picture_path(self.cache, DRAWING, self.seed, index, side, kind)
+
+    def _picture(self, picture: Picture) -> bytes:
+        """Return a picture's bytes, drawn now if it is not in the cache."""
+        path = self._path(picture.index, picture.side, picture.kind)
+        with self._guard:
+            lock = self._locks.setdefault(picture.index, threading.Lock())
+        with lock:
+            if not path.exists():
+                self.cache.mkdir(parents=True, exist_ok=True)
+                draw_into(self.cache, self.seed, picture.index, picture.kind)
+            return path.read_bytes()
+
+    def _ornament(self, path: str) -> Answer:
+        """Return the logo or an icon; the logo is the site's first specimen, small."""
+        first = self._site.layout.species[0].specimens[0]
+        small = self._picture(Picture(first.index, SIZES["thumb"], first.kind))
+        out = io.BytesIO()
+        with Image.open(io.BytesIO(small)) as logo:
+            ornament(path, logo).save(out, "PNG")
+        return Answer(HTTPStatus.OK, "image/png", out.getvalue(), OPENED)
+
+
+@dataclass(frozen=True)
+class ServedGallery:
+    """A gallery being served: the address of its root, and the requests so far."""
+
+    gallery: Gallery
+    url: str
+    requests: list[str]
+
+
+def bound(gallery: Gallery, port: int) -> LoopbackServer:
+    """Return a server that owns its port (0: any free one) but does not listen yet.
+
+    Raises OSError if the port is taken.
+    """
+    server = LoopbackServer(port, gallery.answer)
+    try:
+        server.server_bind()
+    except OSError:
+        server.server_close()
+        raise
+    return server
+
+
+@contextmanager
+def running(server: LoopbackServer) -> Iterator[str]:
+    """Serve in the background for as long as the context lasts; gives the site's address."""
+    server.server_activate()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://{LOOPBACK}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def serve(gallery: Gallery, port: int = 0) -> Iterator[ServedGallery]:
+    """Serve a gallery on 127.0.0.1 (port 0: any free one) for as long as the context lasts."""
+    server = bound(gallery, port)
+    with running(server) as url:
+        yield ServedGallery(gallery, url, server.requests)
+
+
+class LineProgress:
+    """Says every few seconds what is being drawn, how far it is and how long it will take."""
+
+    def __init__(self) -> None:
+        self._started = self._said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take note that ``done`` of ``total`` are drawn."""
+        now = time.monotonic()
+        if total and (now - self._said >= LINE_SECONDS or done == total):
+            self._said = now
+            left = (now - self._started) * (total - done) / max(done, 1)
+            print(f"drawing shells: {done} of {total}, {left:.0f} s left", flush=True)
+
+
+def draw_with_progress(gallery: Gallery) -> None:
+    """Draw what is missing, with a bar on a terminal and lines anywhere else."""
+    console = Console()
+    if not console.is_terminal:
+        gallery.draw_all(LineProgress())
+        return
+    columns = (
+        TextColumn("drawing shells"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("drawing", total=None)
+        gallery.draw_all(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave in good order: 0 when told to terminate, 130 when interrupted."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(130 if number == signal.SIGINT else 0)
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.demo.gallery",
+        description="Draw a gallery of sea shells and serve it on 127.0.0.1.",
+    )
+    parser.add_argument("--port", type=int, default=8971, help="port to listen on (0: any)")
+    parser.add_argument("--count", type=int, default=2000, help="number of shells")
+    parser.add_argument("--seed", type=int, default=0, help="number of the collection")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for pictures")
+    parser.add_argument("--draw-only", action="store_true", help="draw, but do not serve")
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error("--count must be at least 1")
+    if not 0 <= options.port <= 65535:
+        parser.error("--port must be between 0 and 65535")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = parsed(arguments)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop)
+    gallery = Gallery(options.count, options.seed, options.cache)
+    if options.draw_only:
+        draw_with_progress(gallery)
+        return 0
+    try:
+        # Bound before drawing, so that a taken port is known at once.
+        server = bound(gallery, options.port)
+        draw_with_progress(gallery)
+        with running(server) as url:
+            print(f"serving {gallery.count} shells at {url}", flush=True)
+            threading.Event().wait()
+    except OSError as error:
+        print(f"cannot serve on {LOOPBACK}:{options.port}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Lights and composes the fragments of a shell into a photograph-like picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from pipeline.demo.raster import (
+    Bools,
+    Floats,
+    Fragments,
+    rasterise,
+    sample_grid,
+    vertex_normals,
+)
+
+BACKGROUND = np.array([0.949, 0.943, 0.930], dtype=np.float32)
+FILL_OF_FRAME = 0.81
+
+
+@dataclass(frozen=True)
+class Coat:
+    """What covers n surface samples: sRGB colour (n, 3) in [0, 1], gloss and openness (n,).
+
+    ``gloss`` in [0, 1] scales the highlight; ``openness`` in [0, 1] is the share of
+    surrounding light that reaches the sample from inside a tube or groove.
+    """
+
+    colour: Floats
+    gloss: Floats
+    openness: Floats
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A parametric surface: points (rows, columns, 3), x right, y up, z to the viewer.
+
+    ``keep`` (rows - 1, columns - 1) drops quads known to be hidden; ``paint`` takes n
+    fractional rows and columns and returns their coat.
+    """
+
+    points: Floats
+    keep: Bools
+    paint: Callable[[Floats, Floats], Coat]
+
+
+def unit(x: float, y: float, z: float) -> Floats:
+    """Return the unit vector (3,) along (x, y, z)."""
+    vector = np.array([x, y, z], dtype=np.float32)
+    normalised: Floats = vector / np.sqrt((vector * vector).sum())
+    return normalised
+
+
+KEY = unit(-0.55, 0.62, 0.62)
+FILL = unit(0.75, -0.05, 0.55)
+HALFWAY = unit(*(KEY + unit(0.0, 0.0, 1.0)))
+
+
+def framed(surfaces: list[Surface], side: int) -> list[Floats]:
+    """Return the surfaces' points in pixels of a side x side frame, centred in x and y."""
+    lows, highs = [], []
+    for surface in surfaces:
+        used = surface.points[:-1, :-1][surface.keep]
+        lows.append(used.min(axis=0))
+        highs.append(used.max(axis=0))
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+    scale = FILL_OF_FRAME * side / max(high[0] - low[0], high[1] - low[1])
+    middle = (low + high) / 2
+    shift = np.array([side / 2, side / 2, 0.0]) - middle * scale
+    return [(s.points * scale + shift).astype(np.float32) for s in surfaces]
+
+
+def box_blur(values: Floats, radius: int) -> Floats:
+    """Blur (h, w) with a (2 radius + 1) box, edges repeated."""
+    width = 2 * radius + 1
+    for axis in (0, 1):
+        pad = [(0, 0), (0, 0)]
+        pad[axis] = (radius + 1, radius)
+        sums = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis, dtype=np.float64)
+        upper = np.take(sums, np.arange(width, sums.shape[axis]), axis=axis)
+        lower = np.take(sums, np.arange(sums.shape[axis] - width), axis=axis)
+        values = ((upper - lower) / width).astype(np.float32)
+    return values
+
+
+def crevices(depth: Floats) -> Floats:
+    """Return in [0, 1] how open each pixel of a depth map (h, w) in pixels lies.
+
+    A pixel deeper than the mean of its surroundings lies in a crevice; three sizes of
+    surroundings stand in for the hemisphere integral of ambient occlusion.
+    """
+    side = depth.shape[0]
+    openness = np.ones_like(depth)
+    for share, weight in ((0.012, 0.9), (0.035, 0.7), (0.08, 0.5)):
+        radius = max(1, round(side * share))
+        sunk = (box_blur(depth, radius) - depth) / radius
+        openness *= 1.0 - weight * np.clip(sunk, 0.0, 1.0) ** 1.0 * 0.6
+    return openness
+
+
+def cast_shadow(depth: Floats) -> Floats:
+    """Return in [0, 1] how much of the key light reaches each pixel of the depth map."""
+    side = depth.shape[0]
+    lit = np.ones_like(depth)
+    direction = KEY / np.hypot(KEY[0], KEY[1])
+    reach = side * 0.16
+    for step in range(1, 11):
+        distance = reach * step / 10
+        dx, dy = round(float(direction[0]) * distance), round(float(direction[1]) * distance)
+        blocker = np.roll(depth, (dy, -dx), axis=(0, 1))
+        above = blocker - depth - float(direction[2]) * distance
+        lit = np.minimum(lit, 1.0 - np.clip(above / (0.02 * side), 0.0, 1.0))
+    return box_blur(lit, max(1, round(side * 0.008)))
+
+
+def shade(normal: Floats, coat: Coat, openness: Floats, lit: Floats) -> Floats:
+    """Return linear light (n, 3) of n samples with unit normals (n, 3)."""
+    open_to = openness * coat.openness
+    key = np.clip((normal @ KEY + 0.12) / 1.12, 0.0, None) * (0.25 + 0.75 * lit)
+    fill = np.clip((normal @ FILL + 0.3) / 1.3, 0.0, None)
+    sky = 0.5 + 0.5 * normal[:, 1]
+    light = 0.95 * key * (0.45 + 0.55 * open_to) + (0.2 * fill + 0.16 + 0.14 * sky) * open_to
+    halfway = np.clip(normal @ HALFWAY, 0.0, 1.0)
+    sheen = coat.gloss * (0.1 * halfway**12 + 0.42 * halfway**70) * (0.3 + 0.7 * lit)
+    edge = (1.0 - np.clip(normal[:, 2], 0.0, 1.0)) ** 3
+    sheen = sheen + coat.gloss * 0.10 * edge
+    linear = coat.colour * coat.colour
+    shaded: Floats = linear * light[:, None] + (sheen * open_to)[:, None]
+    return shaded
+
+
+def ground(covered: Bools) -> Floats:
+    """Return the lit background (side, side, 3), linear, with a soft contact shadow."""
+    side = covered.shape[0]
+    small = Image.fromarray(covered).convert("L").resize((side // 4, side // 4), Image.Resampling.BOX)
+    shadow = np.zeros((side // 4, side // 4), dtype=np.float32)
+    for share, strength in ((0.010, 0.30), (0.03, 0.16)):
+        blurred = small.filter(ImageFilter.GaussianBlur(side / 4 * share))
+        offset = max(1, round(side / 4 * share * 0.9))
+        moved = np.roll(np.asarray(blurred, dtype=np.float32) / 255, (offset, offset), (0, 1))
+        shadow = np.maximum(shadow, moved * strength)
+    full = Image.fromarray(shadow).resize((side, side), Image.Resampling.BICUBIC)
+    dim = 1.0 - np.asarray(full, dtype=np.float32)
+    lit: Floats = (BACKGROUND * BACKGROUND) * dim[..., None]
+    return lit
+
+
+def halved(values: Floats) -> Floats:
+    """Return every second pixel of (h, w)."""
+    return np.ascontiguousarray(values[::2, ::2])
+
+
+def photograph(surfaces: list[Surface], size: int, oversample: int = 2) -> Image.Image:
+    """Render surfaces into a size x size RGB image, antialiased by ``oversample`` squared."""
+    side = size * oversample
+    placed = framed(surfaces, side)
+    depth = np.full(side * side, -np.inf, dtype=np.float32)
+    owner = np.full(side * side, -1, dtype=np.int8)
+    found: list[Fragments] = []
+    for number, (surface, points) in enumerate(zip(surfaces, placed, strict=True)):
+        fragments = rasterise(points, surface.keep, side)
+        closer = fragments.depth > depth[fragments.pixel]
+        depth[fragments.pixel[closer]] = fragments.depth[closer]
+        owner[fragments.pixel[closer]] = number
+        found.append(fragments)
+    covered = (owner >= 0).reshape(side, side)
+    floor = float(depth[owner >= 0].min())
+    filled = np.where(owner >= 0, depth, floor).reshape(side, side)
+    coarse = halved(filled) / 2
+    openness = enlarged(crevices(coarse), side)
+    lit = enlarged(cast_shadow(coarse), side)
+    canvas = ground(covered).reshape(-1, 3)
+    for number, (surface, points, seen) in enumerate(zip(surfaces, placed, found, strict=True)):
+        mine = np.flatnonzero(owner[seen.pixel] == number)
+        pixel, row, column = seen.pixel[mine], seen.row[mine], seen.column[mine]
+        normal = sample_grid(vertex_normals(points), row, column)
+        coat = surface.paint(row, column)
+        canvas[pixel] = shade(normal, coat, openness[pixel], lit[pixel])
+    return developed(canvas.reshape(side, side, 3), oversample)
+
+
+def enlarged(values: Floats, side: int) -> Floats:
+    """Return (h, w) interpolated to a flat side * side."""
+    image = Image.fromarray(values).resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float32).ravel()
+
+
+def developed(linear: Floats, oversample: int) -> Image.Image:
+    """Average oversample x oversample blocks of linear light and encode as 8-bit RGB."""
+    side = linear.shape[0] // oversample
+    mean = linear.reshape(side, oversample, side, oversample, 3).mean(axis=(1, 3))
+    mean = np.minimum(mean, 0.8 + 0.2 * (1 - np.exp(-np.maximum(mean - 0.8, 0) / 0.2)))
+    return Image.fromarray((np.sqrt(np.clip(mean, 0, 1)) * 255 + 0.5).astype(np.uint8))
