@@ -87,6 +87,11 @@ class EventLog:
             self.failed[failure.kind] += 1
             self._failures.append({"ts": now_utc(), **asdict(failure), "run": self.run})
 
+    def mended(self, failure: Failure) -> None:
+        """Record that an earlier failure was mended: its line with `kind` "mended"."""
+        with self._lock:
+            self._failures.append({"ts": now_utc(), **asdict(failure), "run": self.run})
+
     def progress(
         self, stage: str, done: int, total: int | None, unit: str, nbytes: int = 0
     ) -> None:

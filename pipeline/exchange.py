@@ -32,21 +32,17 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
-
-@dataclass(frozen=True)
-class Response:
-    """A good answer (2xx, or 304): `url` is the final one, header names are in lower case."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    attempts: int = 1
-
     @property
     def content_type(self) -> str:
         """The media type, lower case, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True)
+class Response(Answer):
+    """A good answer (2xx, or 304) after redirects and retries: `url` is the final one."""
+
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,15 +63,19 @@ class Trouble:
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def judge(politeness: Politeness, answer: Answer, now: datetime | None = None) -> Answer | Trouble:
-    """A good or redirecting answer as it is; any other as its trouble."""
+def judge(
+    politeness: Politeness, answer: Answer, now: datetime | None = None, is_policy: bool = False
+) -> Answer | Trouble:
+    """A good or redirecting answer as it is; any other as its trouble. A robots.txt (`is_policy`)
+    is what policy is read from, so its own opt-out headers mean nothing."""
     if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in REDIRECTS):
         return Trouble(
             kind_of_status(answer.status),
             status=answer.status,
             retry_after=retry_after(answer.headers.get("retry-after", ""), now),
         )
-    if politeness.honour_opt_out and (signal := opt_out(answer.headers, politeness.user_agent)):
+    look = politeness.honour_opt_out and not is_policy
+    if look and (signal := opt_out(answer.headers, politeness.user_agent)):
         return Trouble("opt_out", signal, answer.status)
     return answer
 
@@ -145,6 +145,10 @@ class _ServerOrJitter(tenacity.wait.wait_base):
         return max(self._jitter(retry_state), asked or 0.0)
 
 
+_LATER = frozenset(("host_resting", "quota_page"))
+"""Retryable, but not in this run: minutes do not help."""
+
+
 def retry_policy(politeness: Politeness) -> tenacity.Retrying:
     """When to try again, and how long to wait before."""
 
@@ -152,7 +156,7 @@ def retry_policy(politeness: Politeness) -> tenacity.Retrying:
         return (
             isinstance(result, Trouble)
             and result.retryable
-            and result.kind != "host_resting"
+            and result.kind not in _LATER
             and (result.retry_after or 0.0) <= politeness.max_wait
         )
 

@@ -100,7 +100,9 @@ class Fetcher:
         with self._lock:
             return self._gates.setdefault(host, HostGate(self.politeness))
 
-    def _at_gate(self, host: str, url: str, headers: Mapping[str, str]) -> Answer | Trouble:
+    def _at_gate(
+        self, host: str, url: str, headers: Mapping[str, str], is_policy: bool = False
+    ) -> Answer | Trouble:
         gate = self._gate(host)
         with gate.lock:
             while (delay := gate.delay(time.monotonic())) > 0:
@@ -112,7 +114,9 @@ class Fetcher:
         asked: float | None = None
         try:
             answer = self._transport.request(url, headers)
-            judged = judge(self.politeness, answer) if isinstance(answer, Answer) else answer
+            judged = answer
+            if isinstance(answer, Answer):
+                judged = judge(self.politeness, answer, is_policy=is_policy)
             kind = judged.kind if isinstance(judged, Trouble) else None
             asked = judged.retry_after if isinstance(judged, Trouble) else None
             return judged
@@ -141,7 +145,7 @@ class Fetcher:
     def _fetch_robots(self, host: str) -> Robots:
         url = f"{host}/robots.txt"
         for _ in range(self.politeness.max_redirects + 1):
-            answer = self._at_gate(host, url, NO_HEADERS)
+            answer = self._at_gate(host, url, NO_HEADERS, is_policy=True)
             if isinstance(answer, Trouble):
                 return read_robots(answer)
             if answer.status not in REDIRECTS:

@@ -1,0 +1,306 @@
+"""Many URLs at once: a queue a host, so that a slow or dead one holds up nobody else.
+
+The rules are those of `pipeline.http.Fetcher`, from the same functions; only the waiting differs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import tenacity
+
+from pipeline.addresses import host_key
+from pipeline.errors import Failure
+from pipeline.exchange import (
+    NO_HEADERS,
+    REDIRECTS,
+    Answer,
+    Response,
+    Trouble,
+    judge,
+    redirect_target,
+    retry_policy,
+)
+from pipeline.failures import failure
+from pipeline.politeness import HostGate, Politeness
+from pipeline.resume import extended, joined, resume_headers
+from pipeline.robots import Robots, read_robots
+from pipeline.transfers import CurlTransfers
+
+T = TypeVar("T")
+_SLOTS = 256
+
+
+@dataclass(eq=False)
+class _Job(Generic[T]):
+    """One URL on its way. A job without a token fetches a host's robots.txt."""
+
+    token: T | None
+    url: str
+    headers: Mapping[str, str]
+    robots_of: _Host[T] | None = None
+    seen: list[str] = field(default_factory=list)
+    attempts: int = 1
+    partial: Answer | None = None
+
+    @property
+    def at(self) -> str:
+        """Where redirects have led to."""
+        return self.seen[-1] if self.seen else self.url
+
+
+class _Host(Generic[T]):
+    """A host: its gate, its robots.txt and the jobs that wait for it."""
+
+    def __init__(self, name: str, politeness: Politeness) -> None:
+        self.name = name
+        self.gate = HostGate(politeness)
+        self.queue: deque[_Job[T]] = deque()
+        self.robots: Robots | None = None
+        self.asking = False
+        self.scheduled = False
+
+
+class BulkFetcher(Generic[T]):
+    """Fetches what is added; `pump` hands out what came of it. One thread but for `wake`.
+
+    Args:
+        politeness: the rules.
+        stage: the name in the failures.
+        slots: most requests under way, over all hosts.
+        check: says what is wrong with the body of a good answer, if anything.
+    """
+
+    def __init__(
+        self,
+        politeness: Politeness,
+        stage: str,
+        slots: int = _SLOTS,
+        check: Callable[[Answer], Trouble | None] | None = None,
+    ) -> None:
+        self.politeness = politeness
+        self._check = check
+        self._stage = stage
+        self._slots = slots
+        self._curl = CurlTransfers(politeness)
+        self._policy = retry_policy(politeness)
+        self._hosts: dict[str, _Host[T]] = {}
+        self._ready: list[tuple[float, int, _Host[T]]] = []
+        self._delayed: list[tuple[float, int, _Job[T]]] = []
+        self._order = itertools.count()
+        self._results: list[tuple[T, Response | Failure]] = []
+        self.pending = 0
+
+    def close(self) -> None:
+        self._curl.close()
+
+    def __enter__(self) -> BulkFetcher[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wake(self) -> None:
+        """End a `pump` that waits. From any thread."""
+        self._curl.wake()
+
+    @property
+    def under_way(self) -> int:
+        """Requests under way."""
+        return len(self._curl)
+
+    @property
+    def received(self) -> int:
+        """Bytes held for requests under way."""
+        return self._curl.received
+
+    def add(self, token: T, url: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        """Fetch `url`; its outcome comes with `token`."""
+        self.pending += 1
+        self._enqueue(_Job(token, url, headers))
+
+    def pump(self, timeout: float, may_start: bool = True) -> list[tuple[T, Response | Failure]]:
+        """Move everything on; the outcomes that are there, after `timeout` seconds at most."""
+        now = time.monotonic()
+        while self._delayed and self._delayed[0][0] <= now:
+            self._enqueue(heapq.heappop(self._delayed)[2])
+        if may_start:
+            self._start_ready(now)
+        wait = 0.0 if self._results else min(timeout, self._next_wake(now, may_start))
+        for job, answer in self._curl.poll(max(0.0, wait)):
+            self._finish(job, answer)
+        results, self._results = self._results, []
+        return results
+
+    def _next_wake(self, now: float, may_start: bool) -> float:
+        times = [self._delayed[0][0]] if self._delayed else []
+        if may_start and self._ready and len(self._curl) < self._slots:
+            times.append(self._ready[0][0])
+        return max(0.0, min(times, default=math.inf) - now)
+
+    def _host(self, name: str) -> _Host[T]:
+        if name not in self._hosts:
+            self._hosts[name] = _Host(name, self.politeness)
+        return self._hosts[name]
+
+    def _enqueue(self, job: _Job[T], first: bool = False) -> None:
+        try:
+            host = self._host(host_key(job.at))
+        except ValueError as error:
+            self._settle(job, Trouble("bad_url", str(error)))
+            return
+        if first or job.robots_of is not None:
+            host.queue.appendleft(job)
+        else:
+            host.queue.append(job)
+        self._schedule(host, time.monotonic())
+
+    def _schedule(self, host: _Host[T], now: float) -> None:
+        """Put the host in the line of those that may start a request, if it is not there."""
+        waits = host.asking and not (host.queue and host.queue[0].robots_of)
+        if host.queue and not host.scheduled and not waits:
+            delay = host.gate.delay(now)
+            if delay < math.inf:
+                host.scheduled = True
+                heapq.heappush(self._ready, (now + delay, next(self._order), host))
+
+    def _start_ready(self, now: float) -> None:
+        while self._ready and self._ready[0][0] <= now and len(self._curl) < self._slots:
+            host = heapq.heappop(self._ready)[2]
+            host.scheduled = False
+            if host.gate.given_up(now):
+                self._give_up(host, now)
+                continue
+            if host.queue and host.gate.delay(now) == 0:
+                job = self._next_job(host)
+                if job is not None:
+                    self._start(host, job, now)
+            self._schedule(host, now)
+
+    def _next_job(self, host: _Host[T]) -> _Job[T] | None:
+        """The job whose turn it is; robots.txt comes before the first of all others."""
+        job = host.queue[0]
+        if job.robots_of is not None or not self.politeness.obey_robots:
+            return host.queue.popleft()
+        if host.robots is None:
+            host.asking = True
+            return _Job(None, f"{host.name}/robots.txt", NO_HEADERS, robots_of=host)
+        host.queue.popleft()
+        refused = host.robots.trouble
+        if refused is None and not host.robots.allows(job.at, self.politeness.user_agent):
+            refused = Trouble("robots", "robots.txt")
+        if refused is not None:
+            self._settle(job, refused)
+            return None
+        return job
+
+    def _start(self, host: _Host[T], job: _Job[T], now: float) -> None:
+        host.gate.start(now)
+        headers = {**job.headers, **resume_headers(job.partial)}
+        self._curl.start(job, job.at, headers)
+
+    def _give_up(self, host: _Host[T], now: float) -> None:
+        trouble = Trouble("host_resting", f"for {host.gate.rest(now):.0f} s more")
+        while host.queue:
+            self._settle(host.queue.popleft(), trouble)
+
+    def _finish(self, job: _Job[T], answer: Answer | Trouble) -> None:
+        now = time.monotonic()
+        host = self._host(host_key(job.at))
+        if isinstance(answer, Answer):
+            answer = joined(job.partial, answer)
+            if isinstance(answer, Trouble):
+                job.partial = None
+        judged = answer
+        if isinstance(answer, Answer):
+            judged = judge(self.politeness, answer, is_policy=job.robots_of is not None)
+        with host.gate.lock:
+            if isinstance(judged, Trouble):
+                host.gate.finish(now, judged.kind, judged.retry_after)
+            else:
+                host.gate.finish(now, None)
+        if host.gate.given_up(now):
+            self._give_up(host, now)
+        self._schedule(host, now)
+        if isinstance(judged, Answer) and judged.status in REDIRECTS:
+            self._redirect(job, judged)
+        elif isinstance(judged, Answer):
+            wrong = None
+            if self._check is not None and job.robots_of is None:
+                wrong = self._check(judged)
+            if wrong is None:
+                self._settle(job, judged)
+            else:
+                job.partial = None
+                self._retry(job, wrong, now)
+        else:
+            self._retry(job, judged, now)
+
+    def _redirect(self, job: _Job[T], answer: Answer) -> None:
+        target = redirect_target(answer)
+        if isinstance(target, Trouble):
+            self._settle(job, target)
+            return
+        job.seen = job.seen or [job.url]
+        if target in job.seen or len(job.seen) > self.politeness.max_redirects:
+            detail = f"{len(job.seen)} redirects, to {target}"
+            self._settle(job, Trouble("redirect_loop", detail))
+            return
+        job.seen.append(target)
+        job.partial = None
+        self._enqueue(job, first=True)
+
+    def _retry(self, job: _Job[T], trouble: Trouble, now: float) -> None:
+        """Try again later where the policy says so, from where it broke off if that can be."""
+        delay = delay_before_retry(self._policy, job.attempts, trouble)
+        if delay is None:
+            self._settle(job, trouble)
+            return
+        job.attempts += 1
+        job.partial = extended(job.partial, trouble.partial)
+        if job.partial is None:
+            job.seen = []
+        heapq.heappush(self._delayed, (now + delay, next(self._order), job))
+
+    def _settle(self, job: _Job[T], outcome: Answer | Trouble) -> None:
+        """The job is over: hand out the outcome, or take note of a robots.txt."""
+        if job.robots_of is not None:
+            host = job.robots_of
+            host.robots = read_robots(outcome)
+            host.asking = False
+            host.gate.crawl_delay(host.robots.crawl_delay(self.politeness.user_agent))
+            self._schedule(host, time.monotonic())
+            return
+        self.pending -= 1
+        assert job.token is not None
+        if isinstance(outcome, Answer):
+            result: Response | Failure = Response(
+                outcome.url, outcome.status, outcome.headers, outcome.body, job.attempts
+            )
+        else:
+            result = failure(
+                self._stage,
+                job.url,
+                outcome.kind,
+                status=outcome.status,
+                attempts=job.attempts,
+                detail=outcome.detail,
+            )
+        self._results.append((job.token, result))
+
+
+def delay_before_retry(policy: tenacity.Retrying, attempts: int, trouble: Trouble) -> float | None:
+    """What the retry policy says after `attempts` requests: seconds to wait, or None for an end."""
+    state = tenacity.RetryCallState(policy, None, (), {})
+    state.attempt_number = attempts
+    state.set_result(trouble)
+    if not policy.retry(state) or policy.stop(state):
+        return None
+    return float(policy.wait(state))

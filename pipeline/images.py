@@ -1,0 +1,285 @@
+"""Decoding, colour and orientation, and the facts recorded of an image.
+
+Everything comes out as 8-bit RGB or gray (L) in sRGB, upright, without alpha.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+"""What is decoded. Vector, document and raw formats are not."""
+
+EXTENSIONS = {
+    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif",
+    "BMP": "bmp", "AVIF": "avif", "JPEG2000": "jp2", "PPM": "ppm",
+}  # fmt: skip
+
+FACTS_SIDE = 256
+"""Blur and spread are measured at this short side, in pixels (smaller images as they are)."""
+
+# The limit is checked here, before decoding and with a verdict; Pillow's own only warns.
+Image.MAX_IMAGE_PIXELS = None
+
+_LOCK = threading.Lock()
+
+
+class ImageError(Exception):
+    """Bytes that give no usable image: `kind` is one of `FAILURE_KINDS`."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is recorded of an image; see `OriginalRecord`. `notes` says what was odd."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    phash: str
+    blur: float
+    spread: float
+    notes: tuple[str, ...] = ()
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields that an `OriginalRecord` has."""
+        return {name: value for name, value in asdict(self).items() if name != "notes"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image (RGB or L, upright) and what the file was: `width` and `height` are the
+    full size after orientation, whatever size was decoded."""
+
+    image: Image.Image
+    format: str
+    mode: str
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+
+def open_image(data: bytes, *, max_pixels: int, draft_to: int | None = None) -> Image.Image:
+    """The image in `data` as upright sRGB, mode RGB or L.
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: more than this, by the header, is refused before decoding.
+        draft_to: a JPEG may be decoded smaller, at a short side of this many pixels or more.
+
+    Raises:
+        ImageError: no image, too many pixels, animated, broken.
+    """
+    return open_picture(data, max_pixels=max_pixels, draft_to=draft_to).image
+
+
+def open_picture(data: bytes, *, max_pixels: int, draft_to: int | None = None) -> Picture:
+    """As `open_image`, with what the file was."""
+    if not data:
+        raise ImageError("empty", "no bytes")
+    notes: list[str] = []
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            _check_header(file, max_pixels)
+            name, mode, size = file.format or "", file.mode, file.size
+            if draft_to is not None:
+                _draft(file, draft_to)
+            file.load()
+            image = _upright(file, notes)
+            if image.size != file.size:
+                size = (size[1], size[0])
+            image = _to_srgb(image, file.info.get("icc_profile"), notes)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError("undecodable", "no image format that is read here") from None
+    except MemoryError:
+        raise ImageError("too_many_pixels", "out of memory") from None
+    except Exception as error:  # Pillow's plugins raise what they like
+        raise ImageError("undecodable", f"{type(error).__name__}: {error}") from error
+    return Picture(image, name, mode, size[0], size[1], tuple(notes))
+
+
+def _check_header(file: Image.Image, max_pixels: int) -> None:
+    width, height = file.size
+    if width <= 0 or height <= 0:
+        raise ImageError("zero_size", f"{width} × {height}")
+    if width * height > max_pixels:
+        raise ImageError("too_many_pixels", f"{width} × {height} is over {max_pixels}")
+    # A multi-picture JPEG (MPO) is a photograph with a preview or a second eye beside it.
+    frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+    if frames > 1:
+        raise ImageError("animated", f"{frames} frames")
+
+
+def _draft(file: Image.Image, short_side: int) -> None:
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 where that leaves the short side long enough."""
+    width, height = file.size
+    scale = max(1, min(width, height) // short_side)
+    file.draft(None, (width // scale, height // scale))
+
+
+def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(file)
+    except Exception as error:  # noqa: BLE001 a broken EXIF block must not cost the image
+        notes.append(f"EXIF ignored: {error}")
+        return file.copy()
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+    """8-bit sRGB from any mode, by the profile where there is a sound one; alpha over white."""
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
+        alpha = image.getchannel("A")
+        image = image.convert(image.mode.removesuffix("A"))
+    elif image.mode == "P":
+        image = image.convert(_palette_mode(image))
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode.startswith("I") or image.mode == "F":
+        image = _deep_gray(image)
+    if profile and image.mode in ("RGB", "L", "CMYK"):
+        image = _by_profile(image, profile, notes)
+    if image.mode == "LAB":
+        image = ImageCms.applyTransform(image, _lab_transform()) or image
+    if image.mode not in ("RGB", "L"):
+        image = image.convert("RGB")
+    if alpha is not None:
+        white = Image.new(image.mode, image.size, "white")
+        image = Image.composite(image, white, alpha)
+    return image
+
+
+def _palette_mode(image: Image.Image) -> str:
+    """L where a palette holds grays alone."""
+    palette = np.asarray(image.convert("RGB").resize((1, 1)) if image.palette is None else
+                         _palette(image))  # fmt: skip
+    gray = bool((palette == palette[..., :1]).all())
+    return "L" if gray else "RGB"
+
+
+def _palette(image: Image.Image) -> NDArray[np.uint8]:
+    entries = image.getpalette("RGB") or []
+    return np.array(entries, dtype=np.uint8).reshape(-1, 3)
+
+
+def _deep_gray(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and floating gray as 8 bits: scaled, not clipped.
+
+    Integers are taken as 16-bit where they fit; other ranges by their own maximum.
+    """
+    values = np.asarray(image).astype(np.float64)
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    if image.mode == "F":
+        full = 1.0 if high <= 1.0 else 255.0 if high <= 255.0 else high
+    else:
+        full = 65535.0 if high <= 65535.0 else high
+    low = min(low, 0.0)
+    scaled = np.rint((values - low) * (255.0 / (full - low)))
+    return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+
+
+@functools.lru_cache(maxsize=1)
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+@functools.lru_cache(maxsize=1)
+def _lab_transform() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB")
+
+
+@functools.lru_cache(maxsize=64)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from `profile` to sRGB; None where it is sRGB already.
+
+    Raises:
+        ImageCms.PyCMSError: the profile is broken, or is for other pixels than `mode`.
+    """
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+        return None
+    return ImageCms.buildTransform(source, _srgb(), mode, "RGB")
+
+
+def _by_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    try:
+        with _LOCK:
+            transform = _transform(profile, image.mode)
+        if transform is None:
+            return image
+        converted = ImageCms.applyTransform(image, transform)
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        notes.append(f"colour profile ignored: {error}")
+        return image
+    if converted is None:
+        return image
+    return converted.convert("L") if image.mode == "L" else converted
+
+
+def facts_of(picture: Picture) -> ImageFacts:
+    """The facts recorded of a decoded image."""
+    gray = picture.image.convert("L")
+    short = min(gray.size)
+    if short > FACTS_SIDE:
+        scale = FACTS_SIDE / short
+        size = (max(1, round(gray.width * scale)), max(1, round(gray.height * scale)))
+        small = gray.resize(size, Image.Resampling.BOX)
+    else:
+        small = gray
+    values = np.asarray(small)
+    return ImageFacts(
+        format=picture.format,
+        mode=picture.mode,
+        width=picture.width,
+        height=picture.height,
+        phash=perceptual_hash(gray),
+        blur=round(_laplacian_variance(values), 3),
+        spread=round(float(values.std()), 3),
+        notes=picture.notes,
+    )
+
+
+def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
+    """The variance of the 4-neighbour Laplacian over the inner pixels (Pech-Pacheco et al.,
+    2000): small where an image is out of focus."""
+    if min(gray.shape) < 3:
+        return 0.0
+    wide = gray.astype(np.float32)
+    laplacian = (
+        wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * wide[1:-1, 1:-1]
+    )
+    return float(laplacian.var(dtype=np.float64))
+
+
+@functools.lru_cache(maxsize=1)
+def _dct_rows() -> NDArray[np.float64]:
+    """The 8 lowest rows of the DCT-II matrix of length 32, unnormalised."""
+    k, n = np.arange(8)[:, None], np.arange(32)[None, :]
+    return np.asarray(2.0 * np.cos(np.pi * k * (2 * n + 1) / 64.0))
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """64 bits in hex: which of the 8 × 8 lowest DCT coefficients of the 32 × 32 gray image are
+    above their median (pHash; Zauner, 2010)."""
+    small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    rows = _dct_rows()
+    low = rows @ np.asarray(small, dtype=np.float64) @ rows.T
+    bits = np.packbits((low > np.median(low)).ravel())
+    return bits.tobytes().hex()

@@ -1,0 +1,41 @@
+"""Whether one transfer is still fast enough: the same clock for every transport."""
+
+from __future__ import annotations
+
+from pipeline.politeness import Politeness
+
+
+class Pace:
+    """Watches one transfer that started at `now` (seconds of a monotonic clock).
+
+    The timeouts are of the whole request, not of a socket: a body that drips keeps a socket
+    alive for ever.
+    """
+
+    def __init__(self, politeness: Politeness, now: float) -> None:
+        self._politeness = politeness
+        self._start = now
+        self._first: float | None = None
+        self._window = now
+        self._received = 0
+        self._received_before = 0
+
+    def received(self, nbytes: int, now: float) -> None:
+        """`nbytes` of the answer came in."""
+        if self._first is None:
+            self._first = self._window = now
+        self._received += nbytes
+
+    def late(self, now: float) -> str | None:
+        """The kind of failure the transfer has become, if any."""
+        polite = self._politeness
+        if now - self._start > polite.total_timeout:
+            return "total_timeout"
+        if self._first is None:
+            return "first_byte_timeout" if now - self._start > polite.first_byte_timeout else None
+        if now - self._window >= polite.min_speed_window:
+            speed = (self._received - self._received_before) / (now - self._window)
+            self._window, self._received_before = now, self._received
+            if speed < polite.min_speed:
+                return "too_slow"
+        return None

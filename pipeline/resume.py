@@ -1,0 +1,57 @@
+"""Going on with a body that broke off, by Range and If-Range (RFC 9110, 13.1.5 and 14)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipeline.exchange import NO_HEADERS, Answer, Trouble
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+def resume_headers(partial: Answer | None) -> Mapping[str, str]:
+    """The headers that ask for the rest of `partial`; none where it cannot be resumed safely.
+
+    That takes a validator that names these very bytes: a strong ETag, or else Last-Modified.
+    """
+    if partial is None or partial.status not in (200, 206) or not partial.body:
+        return NO_HEADERS
+    headers = partial.headers
+    if headers.get("accept-ranges", "bytes").lower() == "none" or "content-encoding" in headers:
+        return NO_HEADERS
+    etag = headers.get("etag", "")
+    validator = etag if etag.startswith('"') else headers.get("last-modified", "")
+    if not validator:
+        return NO_HEADERS
+    return {"Range": f"bytes={len(partial.body)}-", "If-Range": validator}
+
+
+def joined(partial: Answer | None, answer: Answer) -> Answer | Trouble:
+    """The whole of a body from its two pieces; an answer that is none of ours to join, as it is."""
+    if answer.status == 416 and partial is not None:
+        return Trouble("truncated", "the server has no such range", answer.status)
+    if answer.status != 206:
+        return answer
+    match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", "").strip())
+    if partial is None or match is None:
+        return Trouble("protocol", "a part that was not asked for", answer.status)
+    if int(match[1]) != len(partial.body):
+        return Trouble("truncated", f"asked from {len(partial.body)}, got {match[0]}")
+    body = partial.body + answer.body
+    if match[3] != "*" and len(body) != int(match[3]):
+        return Trouble("truncated", f"{len(body)} of {match[3]} bytes")
+    headers = {**partial.headers, **answer.headers, "content-length": str(len(body))}
+    headers.pop("content-range", None)
+    return replace(answer, status=200, headers=headers, body=body)
+
+
+def extended(before: Answer | None, piece: Answer | None) -> Answer | None:
+    """What there is of a body after one more piece of it broke off too."""
+    if before is None or piece is None or piece.status != 206:
+        return piece or before
+    match = _CONTENT_RANGE.fullmatch(piece.headers.get("content-range", "").strip())
+    if match is None or int(match[1]) != len(before.body):
+        return None
+    return replace(before, body=before.body + piece.body)

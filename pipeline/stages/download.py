@@ -1,0 +1,303 @@
+"""The download stage: the images of the manifest into parts, politely, losing nothing.
+
+One thread moves the requests (they cost little), a few decode, and this one writes. An image is
+done when its journal line is written; a kill costs what was in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pipeline.bodies import check_body
+from pipeline.bulk import BulkFetcher
+from pipeline.contract import Dataset, ManifestRow
+from pipeline.durable import sweep_temporaries
+from pipeline.errors import Failure
+from pipeline.events import EventLog
+from pipeline.exchange import Response
+from pipeline.failures import failure
+from pipeline.images import EXTENSIONS, ImageError, ImageFacts, facts_of, open_picture
+from pipeline.originals import PART_SIZE, PartFiles, PartWriter
+from pipeline.plans import plan
+from pipeline.politeness import Politeness
+from pipeline.recipe import Recipe
+
+STAGE = "download"
+KEPT_HEADERS = (
+    "content-type", "etag", "last-modified", "content-disposition", "link", "x-robots-tag",
+    "tdm-reservation", "cache-control",
+)  # fmt: skip
+"""The headers that go into an image's JSON: what it is, which version, and on what terms."""
+
+DECODE_SIDE = 256
+"""The facts are measured on an image decoded at this short side or more."""
+
+_OPEN_PARTS = 8
+_QUEUED = 512
+_BACKLOG_BYTES = 128 << 20
+_TELL_EVERY = 0.2
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What a part holds now, and how many images of it this run fetched."""
+
+    part: str
+    nsamples: int
+    fetched: int
+    bytes: int
+    failed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DownloadResult:
+    """What this run did: parts completed, images had, failed and their bytes."""
+
+    parts: int
+    images: int
+    failed: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """An answer looked at: its facts, or the failure it turned out to be."""
+
+    writer: PartWriter
+    row: ManifestRow
+    response: Response
+    outcome: ImageFacts | Failure | Exception
+
+
+def plan_parts(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """Assign the manifest rows that are in no part yet to parts; the parts not complete yet.
+
+    Raises:
+        UserError: a manifest row has no URL.
+    """
+    del recipe  # every recipe's rows are planned alike
+    return plan(dataset)
+
+
+def download(recipe: Recipe, dataset: Dataset, log: EventLog) -> DownloadResult:
+    """Fetch every image of the manifest that is in no complete part."""
+    dataset.originals.mkdir(parents=True, exist_ok=True)
+    sweep_temporaries(dataset.originals)
+    results = download_parts(recipe, dataset, plan_parts(recipe, dataset), log)
+    return DownloadResult(
+        parts=len(results),
+        images=sum(result.nsamples for result in results),
+        failed=sum(sum(result.failed.values()) for result in results),
+        bytes=sum(result.bytes for result in results),
+    )
+
+
+def download_part(recipe: Recipe, dataset: Dataset, part: str, log: EventLog) -> PartResult:
+    """Fetch the images of one planned part, or what is left of it."""
+    return download_parts(recipe, dataset, [part], log)[0]
+
+
+def download_parts(
+    recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog
+) -> list[PartResult]:
+    """Fetch planned parts together: while one waits for a slow host, the next ones go on."""
+    run = _Run(recipe.politeness, dataset, parts, log)
+    try:
+        return run.run()
+    finally:
+        run.close()
+
+
+class _Run:
+    """Parts under way: rows go to the fetcher, answers to the decoders, images to the writers."""
+
+    def __init__(
+        self, politeness: Politeness, dataset: Dataset, parts: list[str], log: EventLog
+    ) -> None:
+        self._politeness = politeness
+        self._dataset = dataset
+        self._log = log
+        self._fetcher: BulkFetcher[tuple[PartWriter, ManifestRow]] = BulkFetcher(
+            politeness, STAGE, check=check_body
+        )
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self._examined: queue.SimpleQueue[_Examined] = queue.SimpleQueue()
+        self._waiting = iter(parts)
+        self._rows: Iterator[ManifestRow] = iter(())
+        self._feeding: PartWriter | None = None
+        self._left: dict[PartWriter, int] = {}
+        self._fetched: Counter[str] = Counter()
+        self._results: dict[str, PartResult] = {}
+        self._parts = parts
+        self._backlog = 0
+        self._total = len(parts) * PART_SIZE
+        self._done = 0
+        self._bytes = 0
+        self._told = 0.0
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._fetcher.close()
+        for writer in self._left:
+            writer.close()
+
+    def run(self) -> list[PartResult]:
+        while True:
+            self._feed()
+            if not self._left and self._feeding is None:
+                break
+            room = self._backlog + self._fetcher.received < _BACKLOG_BYTES
+            for (writer, row), outcome in self._fetcher.pump(0.5, may_start=room):
+                self._take(writer, row, outcome)
+            while not self._examined.empty():
+                self._store(self._examined.get())
+            self._tell()
+        self._tell(final=True)
+        return [self._results[part] for part in self._parts]
+
+    def _feed(self) -> None:
+        """Hand rows to the fetcher, opening part after part, while it has room."""
+        while self._fetcher.pending < _QUEUED and self._backlog < _BACKLOG_BYTES:
+            row = next(self._rows, None)
+            if row is not None:
+                assert self._feeding is not None
+                if row.url.startswith("file:"):
+                    self._take(self._feeding, row, read_file(row.url))
+                else:
+                    self._fetcher.add((self._feeding, row), row.url)
+                continue
+            self._feeding = None
+            if len(self._left) >= _OPEN_PARTS:
+                return
+            part = next(self._waiting, None)
+            if part is None:
+                return
+            self._open(part)
+
+    def _open(self, part: str) -> None:
+        writer = PartWriter(self._dataset, part)
+        planned = list(PartFiles(self._dataset, part).rows())
+        rows = [row for row in planned if row.key not in writer.done]
+        self._total += len(planned) - PART_SIZE
+        self._done += len(planned) - len(rows)
+        self._bytes += writer.bytes
+        self._left[writer] = len(rows)
+        self._rows = iter(rows)
+        self._feeding = writer
+        if not rows:
+            self._complete(writer)
+
+    def _take(self, writer: PartWriter, row: ManifestRow, outcome: Response | Failure) -> None:
+        if isinstance(outcome, Failure):
+            self._fail(writer, row, outcome)
+            return
+        self._backlog += len(outcome.body)
+        self._pool.submit(self._examine, writer, row, outcome)
+
+    def _examine(self, writer: PartWriter, row: ManifestRow, response: Response) -> None:
+        """On a decoding thread."""
+        outcome: ImageFacts | Failure | Exception
+        try:
+            outcome = examine(row, response, self._politeness)
+        except Exception as error:  # noqa: BLE001 raised again on the main thread
+            outcome = error
+        self._examined.put(_Examined(writer, row, response, outcome))
+        self._fetcher.wake()
+
+    def _store(self, examined: _Examined) -> None:
+        writer, row, response = examined.writer, examined.row, examined.response
+        self._backlog -= len(response.body)
+        if isinstance(examined.outcome, Failure):
+            self._fail(writer, row, examined.outcome)
+            return
+        if isinstance(examined.outcome, Exception):
+            raise examined.outcome
+        facts = examined.outcome
+        writer.add(
+            row, EXTENSIONS[facts.format], response.body, facts.recorded(), sidecar(response, facts)
+        )
+        self._bytes += len(response.body)
+        self._fetched[writer.part] += 1
+        self._settled(writer)
+
+    def _fail(self, writer: PartWriter, row: ManifestRow, failed: Failure) -> None:
+        failed = replace(failed, url=row.url, key=row.key)
+        # The log comes first: a kill between the two logs the failure twice, never not at all.
+        self._log.fail(failed)
+        writer.fail(row.key, failed)
+        self._settled(writer)
+
+    def _settled(self, writer: PartWriter) -> None:
+        self._done += 1
+        self._left[writer] -= 1
+        if self._left[writer] == 0:
+            self._complete(writer)
+
+    def _complete(self, writer: PartWriter) -> None:
+        del self._left[writer]
+        writer.finish()
+        self._results[writer.part] = PartResult(
+            writer.part,
+            writer.nsamples,
+            self._fetched[writer.part],
+            writer.bytes,
+            dict(writer.failed),
+        )
+        self._log.emit(
+            STAGE, "part", part=writer.part, images=writer.nsamples, failed=dict(writer.failed)
+        )
+
+    def _tell(self, final: bool = False) -> None:
+        now = time.monotonic()
+        if final or now - self._told >= _TELL_EVERY:
+            self._told = now
+            self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
+
+
+def read_file(url: str) -> Response | Failure:
+    """A local image, as if it had been fetched."""
+    path = Path(unquote(urlsplit(url).path))
+    try:
+        answer = Response(url, 200, {}, path.read_bytes())
+    except OSError as error:
+        kind = "forbidden" if isinstance(error, PermissionError) else "not_found"
+        return failure(STAGE, url, kind, detail=error.strerror or "")
+    wrong = check_body(answer)
+    return answer if wrong is None else failure(STAGE, url, wrong.kind, detail=wrong.detail)
+
+
+def examine(row: ManifestRow, response: Response, politeness: Politeness) -> ImageFacts | Failure:
+    """Decode an answer and take its facts, or say what is wrong with it."""
+    try:
+        picture = open_picture(
+            response.body, max_pixels=politeness.max_pixels, draft_to=DECODE_SIDE
+        )
+        return facts_of(picture)
+    except ImageError as error:
+        return failure(
+            STAGE, row.url, error.kind, key=row.key, status=response.status,
+            attempts=response.attempts, detail=error.detail,
+        )  # fmt: skip
+
+
+def sidecar(response: Response, facts: ImageFacts) -> dict[str, Any]:
+    """What an image's JSON says beside its manifest row: where its bytes came from."""
+    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    return {
+        "final_url": response.url,
+        "status": response.status,
+        "headers": headers,
+        "width": facts.width,
+        "height": facts.height,
+        "format": facts.format,
+        "notes": list(facts.notes),
+    }

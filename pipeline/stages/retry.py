@@ -1,0 +1,195 @@
+"""Trying again what the failure log holds.
+
+The log alone says what is outstanding: the last line of a (stage, url) that is not `mended`. What
+is mended goes into a new part, and the log says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.contract import Dataset, ManifestRow, image_key, read_jsonl
+from pipeline.errors import Failure, UserError
+from pipeline.events import EventLog
+from pipeline.failures import FAILURE_KINDS
+from pipeline.originals import (
+    PART_SIZE,
+    is_complete,
+    next_part,
+    planned_parts,
+    read_journal,
+    write_plan,
+)
+from pipeline.plans import rows_of_keys
+from pipeline.recipe import Recipe
+from pipeline.stages.crawl import retry_pages
+from pipeline.stages.download import STAGE, download_parts
+
+MENDED = "mended"
+
+
+@dataclass(frozen=True)
+class RetryResult:
+    """Failures tried again, and what became of them."""
+
+    tried: int
+    mended: int
+    still_failed: int
+
+
+def outstanding(dataset: Dataset) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last line of each (stage, url) of the failure log, where that is a failure."""
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in read_jsonl(dataset.failures):
+        where = (row["stage"], row["url"])
+        if row["kind"] == MENDED:
+            last.pop(where, None)
+        else:
+            last[where] = row
+    return last
+
+
+def chosen(
+    rows: Iterable[dict[str, Any]],
+    *,
+    kinds: Iterable[str] = (),
+    hosts: Iterable[str] = (),
+    older_than: float | None = None,
+    everything: bool = False,
+    now: datetime | None = None,
+) -> list[dict[str, Any]]:
+    """The failures to try again.
+
+    Args:
+        rows: lines of the failure log.
+        kinds: only these kinds, whether retryable or not; all retryable ones if empty.
+        hosts: only these hosts, with or without the port.
+        older_than: only failures of more than this many hours ago.
+        everything: also what is not retryable by its kind.
+        now: the time to reckon from.
+    """
+    wanted_kinds, wanted_hosts = set(kinds), {host.lower() for host in hosts}
+    limit = None
+    if older_than is not None:
+        limit = (now or datetime.now(UTC)) - timedelta(hours=older_than)
+    return [
+        row
+        for row in rows
+        if (row["kind"] in wanted_kinds if wanted_kinds else everything or row["retryable"])
+        and (not wanted_hosts or wanted_hosts & _host_names(row["url"]))
+        and (limit is None or datetime.fromisoformat(row["ts"]) <= limit)
+    ]
+
+
+def _host_names(url: str) -> set[str]:
+    try:
+        parts = urlsplit(url)
+        return {parts.netloc.lower(), (parts.hostname or "").lower()}
+    except ValueError:
+        return set()
+
+
+def retry_failures(
+    recipe: Recipe,
+    dataset: Dataset,
+    log: EventLog,
+    *,
+    kinds: tuple[str, ...] = (),
+    hosts: tuple[str, ...] = (),
+    older_than: float | None = None,
+    everything: bool = False,
+) -> RetryResult:
+    """Try again what is outstanding and chosen (see `chosen`): pages and images.
+
+    Raises:
+        UserError: a kind that is none.
+    """
+    _check_kinds(kinds)
+    rows = chosen(
+        outstanding(dataset).values(),
+        kinds=kinds,
+        hosts=hosts,
+        older_than=older_than,
+        everything=everything,
+    )
+    pages = [row for row in rows if row["stage"] == "crawl"]
+    images = [row for row in rows if row["stage"] == STAGE]
+    mended = _retry_pages(recipe, dataset, log, pages) + _retry_images(recipe, dataset, log, images)
+    tried = len(pages) + len(images)
+    return RetryResult(tried, mended, tried - mended)
+
+
+def _check_kinds(kinds: Iterable[str]) -> None:
+    for kind in kinds:
+        if kind not in FAILURE_KINDS:
+            raise UserError(f"kind {kind!r}: there are: {', '.join(sorted(FAILURE_KINDS))}")
+
+
+def _retry_pages(
+    recipe: Recipe, dataset: Dataset, log: EventLog, rows: list[dict[str, Any]]
+) -> int:
+    if not rows:
+        return 0
+    mended = set(retry_pages(recipe, dataset, log, [row["url"] for row in rows]))
+    done = [row for row in rows if row["url"] in mended]
+    _say_mended(log, done)
+    return len(done)
+
+
+def _retry_images(
+    recipe: Recipe, dataset: Dataset, log: EventLog, rows: list[dict[str, Any]]
+) -> int:
+    """Fetch the images into new parts, after what earlier runs left open."""
+    if not rows:
+        return 0
+    by_key = {row["key"] or image_key(row["url"]): row for row in rows}
+    open_parts = [part for part in planned_parts(dataset) if not is_complete(dataset, part)]
+    download_parts(recipe, dataset, open_parts, log)
+    wanted = set(by_key)
+    # A kill can leave a line in the log for an image that was had after all.
+    wanted -= good_keys(dataset, wanted)
+    parts = _plan_retry(dataset, sorted(wanted), by_key)
+    download_parts(recipe, dataset, parts, log)
+    good = good_keys(dataset, set(by_key))
+    _say_mended(log, [row for key, row in by_key.items() if key in good])
+    return len(good)
+
+
+def _plan_retry(dataset: Dataset, keys: list[str], by_key: dict[str, dict[str, Any]]) -> list[str]:
+    rows = rows_of_keys(dataset, set(keys))
+    parts = []
+    for start in range(0, len(keys), PART_SIZE):
+        part = next_part(dataset)
+        write_plan(
+            dataset,
+            part,
+            [
+                rows.get(key) or ManifestRow(key, by_key[key]["url"]).to_json()
+                for key in keys[start : start + PART_SIZE]
+            ],
+        )
+        parts.append(part)
+    return parts
+
+
+def good_keys(dataset: Dataset, keys: set[str]) -> set[str]:
+    """Those of `keys` that a part holds as good."""
+    return {
+        row["key"]
+        for part in planned_parts(dataset)
+        for row in read_journal(dataset, part)
+        if row["ok"] and row["key"] in keys
+    }
+
+
+def _say_mended(log: EventLog, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        failed = Failure(
+            row["stage"], row["url"], row["kind"], row["retryable"], row["key"], row["status"],
+            row["attempts"], row["detail"],
+        )  # fmt: skip
+        log.mended(replace(failed, kind=MENDED, detail=f"was {row['kind']}"))
