@@ -1,0 +1,196 @@
+"""Exact and near duplicates among a million images, in flat memory.
+
+Near means a small Hamming distance between 64-bit perceptual hashes. Two hashes within d bits,
+cut into m bands, agree to within d // m bits in one band at least (pigeonhole; multi-index
+hashing, Norouzi, Punjani and Fleet, CVPR 2012), so only the hashes that share a band are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+_LEAF = 512
+_CANDIDATES = 1 << 21
+_BANDS = (2, 3, 4, 5, 6, 8)
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """For each image the index of the one it repeats, or -1, and how many bits they differ by."""
+
+    of: Indices
+    bits: NDArray[np.int16]
+
+
+def exact_duplicates(digests: NDArray[np.uint64], order: Indices) -> Indices:
+    """For each image the index of the equal one that comes first in `order`, or -1.
+
+    Args:
+        digests: (n, w) words of each image's digest.
+        order: all n indices, the preferred copy first.
+    """
+    n = len(digests)
+    rank = np.empty(n, np.int64)
+    rank[order] = np.arange(n)
+    by_digest = np.lexsort((rank, *digests.T))
+    first = np.ones(n, bool)
+    first[1:] = (digests[by_digest[1:]] != digests[by_digest[:-1]]).any(axis=1)
+    leader = by_digest[np.maximum.accumulate(np.where(first, np.arange(n), 0))]
+    of = np.full(n, -1, np.int64)
+    of[by_digest[~first]] = leader[~first]
+    return of
+
+
+def near_duplicates(hashes: Hashes, order: Indices, bits: int) -> Duplicates:
+    """What a greedy walk in `order` finds: each image is kept unless a kept one is within `bits`.
+
+    So kept images are all more than `bits` apart, and every rejected one is within `bits` of the
+    kept, preferred one it names.
+
+    The walk is exact, though done in halves: what the first half keeps is taken from the second
+    half in one join, then the second half walks alone. So a heap of equal images costs no square.
+
+    Args:
+        hashes: (n,) 64-bit perceptual hashes.
+        order: the indices to walk, the preferred copy first; those left out are not judged.
+        bits: the largest Hamming distance of a near duplicate.
+    """
+    found = Duplicates(np.full(len(hashes), -1, np.int64), np.zeros(len(hashes), np.int16))
+    ranked = hashes[order]
+    repeats = exact_duplicates(ranked[:, None], np.arange(len(ranked)))
+    same = repeats >= 0
+    found.of[order[same]] = order[repeats[same]]
+    _walk(hashes, order[~same], bits, found)
+    # A repeat of an image that is itself a near duplicate belongs to what that one repeats.
+    via = found.of[found.of[order[same]]]
+    moved = order[same][via >= 0]
+    found.bits[moved] = found.bits[found.of[moved]]
+    found.of[moved] = via[via >= 0]
+    return found
+
+
+def _walk(hashes: Hashes, order: Indices, bits: int, found: Duplicates) -> Indices:
+    """Walk `order`, note what is near in `found`, and return what is kept, in order."""
+    if len(order) <= _LEAF:
+        return _walk_leaf(hashes, order, bits, found)
+    half = len(order) // 2
+    kept = _walk(hashes, order[:half], bits, found)
+    rest = order[half:]
+    match, distance = nearest_within(hashes[kept], hashes[rest], bits)
+    near = match >= 0
+    found.of[rest[near]] = kept[match[near]]
+    found.bits[rest[near]] = distance[near]
+    return np.concatenate([kept, _walk(hashes, rest[~near], bits, found)])
+
+
+def _walk_leaf(hashes: Hashes, order: Indices, bits: int, found: Duplicates) -> Indices:
+    own = hashes[order]
+    distance = np.bitwise_count(own[:, None] ^ own[None, :]).astype(np.int16)
+    kept: list[int] = []
+    for i in range(len(order)):
+        to_kept = distance[i, kept]
+        if len(kept) and to_kept.min() <= bits:
+            nearest = kept[int(to_kept.argmin())]
+            found.of[order[i]] = order[nearest]
+            found.bits[order[i]] = distance[i, nearest]
+        else:
+            kept.append(i)
+    return order[kept]
+
+
+def nearest_within(known: Hashes, queries: Hashes, bits: int) -> tuple[Indices, NDArray[np.int16]]:
+    """For each query the index of the nearest known hash within `bits`, or -1, and its distance.
+
+    Of several at the same distance the first in `known` is named.
+    """
+    best = np.full(len(queries), (bits + 1) << 32, np.int64)
+    if len(known) and len(queries):
+        for band in _bands(len(known), bits):
+            band.join(known, queries, bits, best)
+    distance = (best >> 32).astype(np.int16)
+    return np.where(distance <= bits, best & 0xFFFFFFFF, -1), distance
+
+
+@dataclass(frozen=True)
+class _Band:
+    """`width` bits of a hash from bit `start`; hashes match when they agree but for `radius`."""
+
+    start: int
+    width: int
+    radius: int
+
+    def of(self, hashes: Hashes) -> NDArray[np.uint64]:
+        return (hashes >> np.uint64(self.start)) & np.uint64((1 << self.width) - 1)
+
+    def join(self, known: Hashes, queries: Hashes, bits: int, best: Indices) -> None:
+        """Lower `best` (distance << 32 | index in known) by the pairs that share this band."""
+        values = self.of(known)
+        by_value = np.argsort(values, kind="stable")
+        values = values[by_value]
+        asked = self.of(queries)
+        for flip in self._flips():
+            wanted = asked ^ np.uint64(flip)
+            start = np.searchsorted(values, wanted, "left")
+            count = np.searchsorted(values, wanted, "right") - start
+            for begin, end in _cuts(count):
+                _compare(known, queries, bits, best, by_value, start, count, begin, end)
+
+    def _flips(self) -> list[int]:
+        return [
+            sum(1 << bit for bit in chosen)
+            for r in range(self.radius + 1)
+            for chosen in combinations(range(self.width), r)
+        ]
+
+
+def _cuts(count: Indices) -> list[tuple[int, int]]:
+    """Ranges of queries with at most `_CANDIDATES` candidates together (or one query)."""
+    total = np.cumsum(count)
+    cuts = []
+    begin = 0
+    while begin < len(count):
+        done = int(total[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(total, done + _CANDIDATES, "right")))
+        cuts.append((begin, end))
+        begin = end
+    return cuts
+
+
+def _compare(
+    known: Hashes, queries: Hashes, bits: int, best: Indices,
+    by_value: Indices, start: Indices, count: Indices, begin: int, end: int,
+) -> None:  # fmt: skip
+    """Compare queries begin..end with their candidates, `count` from `start` in `by_value`."""
+    some = begin + np.flatnonzero(count[begin:end])
+    if not len(some):
+        return
+    many = count[some]
+    who = np.repeat(some, many)
+    first = np.cumsum(many) - many
+    place = np.arange(len(who)) - np.repeat(first - start[some], many)
+    candidate = by_value[place]
+    distance = np.bitwise_count(known[candidate] ^ queries[who])
+    hit = distance <= bits
+    score = (distance[hit].astype(np.int64) << 32) | candidate[hit]
+    np.minimum.at(best, who[hit], score)
+
+
+def _bands(n: int, bits: int) -> list[_Band]:
+    """The cut of 64 bits into bands that costs least for n hashes: look-ups and candidates."""
+
+    def cost(bands: int) -> float:
+        width = 64 / bands
+        flips = sum(comb(round(width), r) for r in range(bits // bands + 1))
+        return float(bands * flips * (1 + n / 2.0**width))
+
+    bands = min((m for m in (*_BANDS, bits + 1)), key=cost)
+    edges = [round(64 * i / bands) for i in range(bands + 1)]
+    return [_Band(start, end - start, bits // bands) for start, end in pairwise(edges)]

@@ -1,0 +1,262 @@
+"""Select: what to keep of the originals, judged on recorded facts alone.
+
+A pure function of the records, the manifest, the recipe and what was asked to be forgotten: no
+image is opened, nothing is changed, so another threshold is another run of a few seconds. Every
+rejected image is named in `rejected.jsonl` with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.contract import Dataset, ManifestRow, OriginalRecord, atomic_file
+from pipeline.duplicates import exact_duplicates, near_duplicates
+from pipeline.events import EventLog
+from pipeline.forgotten import read_forgotten
+from pipeline.kept import KeptImage
+from pipeline.manifest_lookup import ManifestLookup
+from pipeline.options import Select
+from pipeline.originals import read_records
+from pipeline.recipe import Recipe
+
+_REPORT_EVERY = 5000
+
+
+@dataclass(frozen=True)
+class SelectResult:
+    """How many images were kept, and how many rejected for each reason."""
+
+    kept: int
+    rejected: dict[str, int]
+
+
+def _license(image: KeptImage, limits: Select) -> str | None:
+    words = image.row.license.casefold()
+    if limits.licenses and not any(one.casefold() in words for one in limits.licenses):
+        return repr(image.row.license)
+    return None
+
+
+def _labels(image: KeptImage, limits: Select) -> str | None:
+    labels = [label.casefold() for label in image.row.labels]
+    wanted = [word.casefold() for word in limits.labels]
+    if wanted and not any(word in label for word in wanted for label in labels):
+        return repr(list(image.row.labels))
+    return None
+
+
+def _mode(image: KeptImage, limits: Select) -> str | None:
+    if limits.modes and image.record.mode not in limits.modes:
+        return image.record.mode
+    return None
+
+
+def _small(image: KeptImage, limits: Select) -> str | None:
+    side = min(image.record.width, image.record.height)
+    return f"{side} < {limits.min_side}" if side < limits.min_side else None
+
+
+def _elongated(image: KeptImage, limits: Select) -> str | None:
+    aspect = aspect_of(image.record)
+    return f"{aspect:.3g} > {limits.max_aspect:g}" if aspect > limits.max_aspect else None
+
+
+def _blurred(image: KeptImage, limits: Select) -> str | None:
+    blur = image.record.blur
+    return f"{blur:.4g} < {limits.min_blur:g}" if blur < limits.min_blur else None
+
+
+def _uniform(image: KeptImage, limits: Select) -> str | None:
+    spread = image.record.spread
+    return f"{spread:.4g} < {limits.min_spread:g}" if spread < limits.min_spread else None
+
+
+RULES: dict[str, Callable[[KeptImage, Select], str | None]] = {
+    "license": _license,
+    "label": _labels,
+    "mode": _mode,
+    "small": _small,
+    "elongated": _elongated,
+    "blurred": _blurred,
+    "uniform": _uniform,
+}
+"""By reason, in the order they are asked: what is wrong with an image, or None."""
+
+FORGOTTEN, UNLISTED, UNCLASSED, REPEATED = "forgotten", "unlisted", "unclassed", "repeated"
+DUPLICATE, NEAR_DUPLICATE = "duplicate", "near_duplicate"
+REASONS = (FORGOTTEN, UNLISTED, REPEATED, *RULES, UNCLASSED, DUPLICATE, NEAR_DUPLICATE)
+"""Every reason there is. An image is rejected for the first that holds."""
+
+
+def aspect_of(record: OriginalRecord) -> float:
+    """Long side over short side, 1 or more."""
+    return max(record.width, record.height) / max(1, min(record.width, record.height))
+
+
+def judge(image: KeptImage, recipe: Recipe) -> tuple[str, str] | None:
+    """The first reason to reject an image for its own facts, and the detail; None to keep it."""
+    for reason, rule in RULES.items():
+        detail = rule(image, recipe.select)
+        if detail is not None:
+            return reason, detail
+    position = recipe.shards.class_label
+    if position is not None and len(image.row.labels) <= position:
+        return UNCLASSED, f"no label number {position} in {list(image.row.labels)}"
+    return None
+
+
+def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
+    """Judge every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
+
+    Needs about 100 bytes of memory an image, and a passing copy of the lists on disk.
+
+    Raises:
+        UserError: a manifest line that is not one.
+    """
+    dataset.manifest.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=dataset.manifest))
+        rows = stack.enter_context(ManifestLookup(dataset.urls))
+        facts = _Facts()
+        for image, verdict in _judged(recipe, dataset, rows, log):
+            facts.add(image, verdict and verdict[0])
+            line = image.to_line() if verdict is None else _rejected(image.to_json(), *verdict)
+            spool.write(line)
+        log.progress("select", len(facts), len(facts), "images")
+        verdicts = facts.verdicts(recipe.select.near_duplicate_bits)
+        # The kept list last: what is sharded is then never newer than its list of rejections.
+        kept = stack.enter_context(atomic_file(dataset.kept))
+        rejected = stack.enter_context(atomic_file(dataset.rejected))
+        spool.seek(0)
+        counts = _sort_out(spool, facts, verdicts, kept, rejected)
+    return SelectResult(counts.pop("kept", 0), dict(sorted(counts.items())))
+
+
+def _judged(
+    recipe: Recipe, dataset: Dataset, rows: ManifestLookup, log: EventLog
+) -> Iterator[tuple[KeptImage, tuple[str, str] | None]]:
+    forgotten = read_forgotten(dataset).keys
+    for number, record in enumerate(read_records(dataset)):
+        if number % _REPORT_EVERY == 0:
+            log.progress("select", number, None, "images")
+        row = rows.get(record.key)
+        image = KeptImage(record, row or ManifestRow(record.key, ""))
+        if record.key in forgotten:
+            yield image, (FORGOTTEN, "as asked")
+        elif row is None:
+            yield image, (UNLISTED, "not in the manifest")
+        else:
+            yield image, judge(image, recipe)
+
+
+def _rejected(image: dict[str, Any], reason: str, detail: str) -> bytes:
+    line = {"key": image["key"], "url": image["url"], "part": image["part"],
+            "reason": reason, "detail": detail}  # fmt: skip
+    return (json.dumps(line, ensure_ascii=False) + "\n").encode()
+
+
+class _Facts:
+    """What finding duplicates needs of every image, in flat arrays, in the order of the records."""
+
+    def __init__(self) -> None:
+        self._keys = array("Q")
+        self._areas = array("Q")
+        self._bytes = array("Q")
+        self._hashes = array("Q")
+        self._digests = array("Q")
+        self._reasons = array("b")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, index: int) -> str:
+        return f"{self._keys[index]:016x}"
+
+    def reason(self, index: int) -> str | None:
+        """Why an image was rejected for its own facts."""
+        return REASONS[self._reasons[index]] if self._reasons[index] >= 0 else None
+
+    def add(self, image: KeptImage, reason: str | None) -> None:
+        record = image.record
+        self._keys.append(int(record.key, 16))
+        self._areas.append(record.width * record.height)
+        self._bytes.append(record.bytes)
+        self._hashes.append(int(record.phash, 16))
+        digest = record.sha256
+        for start in range(0, 64, 16):
+            self._digests.append(int(digest[start : start + 16], 16))
+        self._reasons.append(-1 if reason is None else REASONS.index(reason))
+
+    def verdicts(self, near_bits: int | None) -> _Verdicts:
+        """Find the repeated keys and the duplicates among the images not rejected so far.
+
+        The larger copy stays: more pixels, then more bytes, then the lower key.
+        """
+        keys = np.array(self._keys, np.uint64)
+        areas = np.array(self._areas, np.int64)
+        nbytes = np.array(self._bytes, np.int64)
+        _, first = np.unique(keys, return_index=True)
+        repeated = np.ones(len(keys), bool)
+        repeated[first] = False
+        open_to = (np.array(self._reasons, np.int8) < 0) & ~repeated
+        order = np.lexsort((keys, -nbytes, -areas))
+        order = order[open_to[order]]
+        same = np.full(len(keys), -1, np.int64)
+        digests = np.array(self._digests, np.uint64).reshape(-1, 4)[order]
+        leader = exact_duplicates(digests, np.arange(len(order)))
+        same[order[leader >= 0]] = order[leader[leader >= 0]]
+        near = np.full(len(keys), -1, np.int64)
+        bits = np.zeros(len(keys), np.int16)
+        if near_bits is not None:
+            hashes = np.array(self._hashes, np.uint64)
+            found = near_duplicates(hashes, order[leader < 0], near_bits)
+            near, bits = found.of, found.bits
+        return _Verdicts(repeated, same, near, bits)
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    repeated: NDArray[np.bool_]
+    same: NDArray[np.int64]
+    near: NDArray[np.int64]
+    bits: NDArray[np.int16]
+
+    def of(self, index: int, facts: _Facts) -> tuple[str, str] | None:
+        if self.repeated[index]:
+            return REPEATED, "the key came before"
+        if self.same[index] >= 0:
+            return DUPLICATE, facts.key(self.same[index])
+        if self.near[index] >= 0:
+            return NEAR_DUPLICATE, f"{facts.key(self.near[index])} ({self.bits[index]} bits)"
+        return None
+
+
+def _sort_out(
+    spool: Iterable[bytes], facts: _Facts, verdicts: _Verdicts,
+    kept: IO[bytes], rejected: IO[bytes],
+) -> Counter[str]:  # fmt: skip
+    """Send each spooled line to the list it belongs to; count both."""
+    counts: Counter[str] = Counter()
+    for index, line in enumerate(spool):
+        reason = facts.reason(index)
+        verdict = verdicts.of(index, facts)
+        if reason is not None:
+            rejected.write(line)
+            counts[reason] += 1
+        elif verdict is None:
+            kept.write(line)
+            counts["kept"] += 1
+        else:
+            rejected.write(_rejected(json.loads(line), *verdict))
+            counts[verdict[0]] += 1
+    return counts
