@@ -84,7 +84,7 @@ def largest(candidates: Sequence[Candidate], base: str, notes: dict[str, int]) -
         text = candidate.url.strip()
         reason = why_not(text)
         url = None if reason else canonical_url(text, base)
-        if url:
+        if url and url != base:
             usable.append((candidate.trust, candidate.width, candidate.format, -order, url))
         else:
             reasons.append(reason or "not_http")

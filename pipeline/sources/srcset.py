@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 _SPACE = " \t\n\f\r"
-_DESCRIPTOR = re.compile(r"(\d+)([wh])|((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)x")
+_DESCRIPTOR = re.compile(r"([0-9]+)([wh])|([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)x")
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,25 @@ def parse_srcset(text: str) -> list[SrcsetCandidate]:
 
 def _descriptors(text: str, position: int) -> tuple[list[str], int]:
     """The descriptors from `position` up to the comma outside parentheses that ends them."""
-    depth, start = 0, position
-    while position < len(text) and not (text[position] == "," and depth == 0):
-        depth = max(0, depth + {"(": 1, ")": -1}.get(text[position], 0))
+    inside, start = False, position
+    while position < len(text) and not (text[position] == "," and not inside):
+        if text[position] in "()":
+            inside = text[position] == "("
         position += 1
     return text[start:position].split(), position + 1
 
 
 def _candidate(url: str, descriptors: list[str]) -> SrcsetCandidate | None:
-    width: int | None = None
-    density: float | None = None
+    values: dict[str, str] = {}
     for word in descriptors:
         match = _DESCRIPTOR.fullmatch(word)
         if not match:
             return None
-        if match[3] is not None:
-            if density is not None or width is not None:
-                return None
-            density = float(match[3])
-        elif match[2] == "w":
-            if density is not None or width is not None or int(match[1]) == 0:
-                return None
-            width = int(match[1])
-    return SrcsetCandidate(url, width, 1.0 if density is None else density) if url else None
+        unit, value = match[2] or "x", match[1] or match[3]
+        if unit in values or (unit in "wh" and int(value) == 0):
+            return None
+        values[unit] = value
+    if ("x" in values and len(values) > 1) or ("h" in values and "w" not in values) or not url:
+        return None
+    width = int(values["w"]) if "w" in values else None
+    return SrcsetCandidate(url, width, float(values.get("x", 1)))

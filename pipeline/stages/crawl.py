@@ -106,7 +106,10 @@ class _Crawl:
             self.journal.requeue_all(unconditionally=True)
         elif refresh:
             self.journal.requeue_all(unconditionally=False)
-        self.journal.add_pages(self._adapter.start(self._source))
+        start = self._adapter.start(self._source)
+        self.journal.add_pages(start)
+        # Without its first page a crawl is nothing, so that one needs no retrying from the log.
+        self.journal.requeue(one.url for one in start)
         self.journal.put("source", digest)
 
     def _digest(self) -> str:
