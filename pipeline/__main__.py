@@ -1,0 +1,144 @@
+"""`python -m pipeline`: the stages without a server, for a shell and for scripts.
+
+Exit status: 0 done; 1 finished with failures that the log holds; 2 the user's mistake;
+130 interrupted, state saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from pipeline.console import Console
+from pipeline.errors import UserError
+from pipeline.job import STAGES, Job, run_stage
+from pipeline.stages.retry import retry_failures
+from pipeline.status import describe, survey
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        run: Command = args.run
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run_stages(args: argparse.Namespace) -> int:
+    job = _job(args)
+    facts: dict[str, dict[str, Any]] = {}
+    with Console(args.quiet) as console:
+        for name in args.stages:
+            with job.open([console.on_event], [console.on_progress]) as (recipe, dataset, log):
+                facts[name] = run_stage(name, recipe, dataset, log)
+    if args.json:
+        print(json.dumps(facts))
+    return 1 if any(result.get("failed") for result in facts.values()) else 0
+
+
+def _retry(args: argparse.Namespace) -> int:
+    job = _job(args)
+    with (
+        Console(args.quiet) as console,
+        job.open([console.on_event], [console.on_progress]) as (recipe, dataset, log),
+    ):
+        result = retry_failures(
+            recipe,
+            dataset,
+            log,
+            kinds=tuple(args.kind),
+            hosts=tuple(args.host),
+            older_than=args.older_than,
+            everything=args.everything,
+        )
+        log.emit("retry", "done", tried=result.tried, mended=result.mended)
+    return 1 if result.still_failed else 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    status = survey(_job(args).dataset)
+    print(json.dumps(status.to_json()) if args.json else describe(status))
+    return 0
+
+
+def _job(args: argparse.Namespace) -> Job:
+    return Job(args.recipe, dict(args.set), args.root)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`shards.resolution=128` as key and value; the value is JSON, or else the text itself."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: write KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, what in {
+        "run": "all stages: crawl, download, select, shard",
+        "crawl": "fetch the pages, write the URL manifest",
+        "download": "fetch the images of the manifest",
+        "select": "judge the images by their recorded facts",
+        "shard": "crop, resize and write the training shards",
+    }.items():
+        command = _command(commands, name, what, _run_stages)
+        command.set_defaults(stages=tuple(STAGES) if name == "run" else (name,))
+    retry = _command(commands, "retry", "try again what the failure log holds", _retry)
+    retry.add_argument("--kind", action="append", default=[], help="only failures of this kind")
+    retry.add_argument("--host", action="append", default=[], help="only failures of this host")
+    retry.add_argument(
+        "--older-than", type=float, metavar="HOURS", help="only failures older than this"
+    )
+    retry.add_argument(
+        "--everything", action="store_true", help="also what is not worth retrying by its kind"
+    )
+    _command(commands, "status", "where the dataset stands, in one screen", _status)
+    return parser
+
+
+def _command(commands: Any, name: str, what: str, run: Command) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
+    command.add_argument("recipe", help="a recipe's name (pipeline/sites) or a TOML file")
+    command.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        type=_setting,
+        help="override a key of the recipe, such as shards.resolution=128",
+    )
+    command.add_argument(
+        "--root", type=Path, default=Path.cwd(), help="the project's folder (default: this one)"
+    )
+    command.add_argument("--quiet", action="store_true", help="show only what went wrong")
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=run)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The Prefect flows: the stages as subflows, shown in Prefect's UI.
+
+The journals on disk are the truth and decide what is done; Prefect's database is the display. So
+nothing is cached and nothing here retries (the HTTP client does), and a flow that is run again
+does what is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from pipeline.console import Console, describe_count
+from pipeline.contract import Dataset
+from pipeline.events import Event, EventLog
+from pipeline.events import Progress as Report
+from pipeline.job import Job, run_stage
+from pipeline.names import BUILD_SHARDS, RETRY_FAILURES
+from pipeline.recipe import Recipe
+from pipeline.stages.retry import retry_failures as retry_stage
+from pipeline.status import survey
+
+ARTIFACT_EVERY = 2.0
+"""Seconds between two updates of a progress artifact (one costs some 30 ms)."""
+
+Overrides = dict[str, Any] | None
+
+
+class _Display:
+    """Shows a job in Prefect: events as log lines of the run, progress as an artifact a stage."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logger = logging.getLogger("pipeline.run")
+        self._logger.setLevel(logging.INFO)
+        # The API handler hangs on the logger "pipeline"; the console has its own listener.
+        logging.getLogger("pipeline").propagate = False
+        self._artifacts: dict[str, UUID] = {}
+        self._updated: dict[str, float] = {}
+
+    def on_event(self, event: Event) -> None:
+        facts = ", ".join(f"{key}={value}" for key, value in event.facts.items())
+        self._logger.info("%s %s %s", event.stage, event.event, facts)
+
+    def on_progress(self, report: Report) -> None:
+        if not report.total:
+            return
+        percent = 100.0 * min(report.done, report.total) / report.total
+        words = f"{report.stage}: {describe_count(report)}"
+        now = time.monotonic()
+        if report.stage not in self._artifacts:
+            made = create_progress_artifact(
+                percent, key=f"{_slug(self._name)}-{report.stage}", description=words
+            )
+            assert isinstance(made, UUID)
+            self._artifacts[report.stage] = made
+        elif percent >= 100.0 or now - self._updated[report.stage] >= ARTIFACT_EVERY:
+            update_progress_artifact(
+                self._artifacts[report.stage], progress=percent, description=words
+            )
+        else:
+            return
+        self._updated[report.stage] = now
+
+
+def _slug(name: str) -> str:
+    """Prefect's artifact keys take letters, digits and dashes."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+@contextmanager
+def _opened(job: Job) -> Iterator[tuple[Recipe, Dataset, EventLog]]:
+    display = _Display(job.dataset.name)
+    with (
+        Console(live=False) as console,
+        job.open(
+            [console.on_event, display.on_event], [console.on_progress, display.on_progress]
+        ) as opened,
+    ):
+        yield opened
+
+
+def _show_results(dataset: Dataset) -> None:
+    """The dataset's card and its failures by kind, as artifacts in Prefect's UI."""
+    name = _slug(dataset.name)
+    if dataset.card.exists():
+        create_markdown_artifact(dataset.card.read_text(), key=f"{name}-card")
+    failed = survey(dataset).failed
+    table = [{"kind": kind, "count": count} for kind, count in sorted(failed.items())]
+    create_table_artifact(
+        table or [{"kind": "none", "count": 0}],
+        key=f"{name}-failures",
+        description=f"Outstanding failures; retry them with {RETRY_FAILURES}",
+    )
+
+
+def _job(recipe: str, overrides: Overrides, root: str | None) -> Job:
+    return Job(recipe, overrides or {}, Path(root) if root else Path.cwd())
+
+
+def _stage(name: str, recipe: str, overrides: Overrides, root: str | None) -> dict[str, Any]:
+    with _opened(_job(recipe, overrides, root)) as (loaded, dataset, log):
+        return run_stage(name, loaded, dataset, log)
+
+
+@flow(flow_run_name="{recipe} manifest")
+def manifest(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
+    """Crawl the pages; write the URL manifest."""
+    return _stage("crawl", recipe, overrides, root)
+
+
+@flow(flow_run_name="{recipe} download")
+def download(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
+    """Fetch the images of the manifest, part by part."""
+    return _stage("download", recipe, overrides, root)
+
+
+@flow(flow_run_name="{recipe} select")
+def select(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
+    """Judge the images by their recorded facts."""
+    return _stage("select", recipe, overrides, root)
+
+
+@flow(flow_run_name="{recipe} shard")
+def shard(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
+    """Crop, resize and write the training shards."""
+    return _stage("shard", recipe, overrides, root)
+
+
+@flow(flow_run_name="scrape {recipe}")
+def scrape(recipe: str, overrides: Overrides = None, root: str | None = None) -> None:
+    """From a site to training shards: manifest, download, select, shard.
+
+    Args:
+        recipe: a recipe's name in pipeline/sites, or a path to a TOML file.
+        overrides: values by dotted key of the recipe, such as {"shards.resolution": 128}.
+        root: the project's folder, if not the one that serves.
+    """
+    for subflow in (manifest, download, select, shard):
+        subflow(recipe, overrides, root)
+    _show_results(_job(recipe, overrides, root).dataset)
+
+
+@flow(name=BUILD_SHARDS, flow_run_name="build shards of {recipe}")
+def build_shards(recipe: str, overrides: Overrides = None, root: str | None = None) -> None:
+    """Select and shard again from the originals that are there, without a download."""
+    for subflow in (select, shard):
+        subflow(recipe, overrides, root)
+    _show_results(_job(recipe, overrides, root).dataset)
+
+
+@flow(name=RETRY_FAILURES, flow_run_name="retry failures of {recipe}")
+def retry_failures(
+    recipe: str,
+    kinds: list[str] | None = None,
+    hosts: list[str] | None = None,
+    older_than_hours: float | None = None,
+    everything: bool = False,
+    overrides: Overrides = None,
+    root: str | None = None,
+) -> None:
+    """Try again what logs/NAME/failures.jsonl holds, and add what was mended to the shards."""
+    job = _job(recipe, overrides, root)
+    with _opened(job) as (loaded, dataset, log):
+        result = retry_stage(
+            loaded,
+            dataset,
+            log,
+            kinds=tuple(kinds or ()),
+            hosts=tuple(hosts or ()),
+            older_than=older_than_hours,
+            everything=everything,
+        )
+        log.emit("retry", "done", tried=result.tried, mended=result.mended)
+    if result.mended:
+        build_shards(recipe, overrides, root)
+    _show_results(job.dataset)

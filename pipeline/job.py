@@ -1,0 +1,99 @@
+"""One dataset being worked on: its recipe, its files, its lock, and its stages in order.
+
+The command line and the Prefect flows both run stages through here, so they do the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.contract import Dataset, now_utc
+from pipeline.errors import UserError
+from pipeline.events import EventListener, EventLog, ProgressListener
+from pipeline.recipe import Recipe, load_recipe, recipe_path
+from pipeline.stages.crawl import crawl
+from pipeline.stages.download import download
+from pipeline.stages.select import select
+from pipeline.stages.shard import shard
+
+Stage = Callable[[Recipe, Dataset, EventLog], Any]
+
+STAGES: dict[str, Stage] = {
+    "crawl": crawl,
+    "download": download,
+    "select": select,
+    "shard": shard,
+}
+"""The stages, in the order of the data."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to work on: a shipped recipe's name or a recipe file; overrides by dotted key.
+
+    The dataset has the recipe's name, under the folder `root`.
+    """
+
+    recipe_name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    root: Path = field(default_factory=Path.cwd)
+
+    @property
+    def dataset(self) -> Dataset:
+        return Dataset(Path(self.recipe_name).name.removesuffix(".toml"), self.root)
+
+    def recipe(self) -> Recipe:
+        """Read the recipe.
+
+        Raises:
+            UserError: there is none, or it has a mistake.
+        """
+        return load_recipe(recipe_path(self.recipe_name), self.overrides)
+
+    @contextmanager
+    def open(
+        self,
+        on_event: Sequence[EventListener] = (),
+        on_progress: Sequence[ProgressListener] = (),
+    ) -> Iterator[tuple[Recipe, Dataset, EventLog]]:
+        """The recipe, the dataset and its log, while nobody else works on the dataset.
+
+        Raises:
+            UserError: a mistake in the recipe, or another process holds the dataset.
+        """
+        recipe, dataset = self.recipe(), self.dataset
+        with _locked(dataset), EventLog(dataset, now_utc(), on_event, on_progress) as log:
+            yield recipe, dataset, log
+
+
+def run_stage(name: str, recipe: Recipe, dataset: Dataset, log: EventLog) -> dict[str, Any]:
+    """Run one stage; its start and its result are events. Returns the result's facts."""
+    log.emit(name, "start")
+    result: dict[str, Any] = asdict(STAGES[name](recipe, dataset, log))
+    log.emit(name, "done", **result)
+    return result
+
+
+@contextmanager
+def _locked(dataset: Dataset) -> Iterator[None]:
+    """Hold the dataset. The lock is the process's: it ends with it, however it ends."""
+    dataset.data.mkdir(parents=True, exist_ok=True)
+    with (dataset.data / "lock").open("a+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise UserError(
+                f"{dataset.data}: process {holder} is working on this dataset"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
