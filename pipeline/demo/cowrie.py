@@ -10,7 +10,7 @@ from pipeline.demo.light import Coat, Surface
 from pipeline.demo.palettes import Palette, palette
 from pipeline.demo.pigment import grown, looked_up
 from pipeline.demo.randomness import around
-from pipeline.demo.raster import Floats
+from pipeline.demo.raster import Floats, sample_grid
 from pipeline.demo.snails import colour, mixed
 from pipeline.demo.spiral import TURN, rotated, smoothstep
 
@@ -74,12 +74,9 @@ def back_coat(
     ink, under = (pale, mark * 0.5 + ground * 0.5) if inverted else (mark, ground)
     shift, line_at = specimen.uniform(0, 300), specimen.uniform(-0.12, 0.12)
     banded = species.uniform(0.0, 0.45)
-    flat_x, flat_y = points[..., 0], points[..., 1]
 
     def paint(row: Floats, column: Floats) -> Coat:
-        low_row = np.minimum(row + 0.5, ROWS - 1).astype(np.intp)
-        low_column = np.minimum(column + 0.5, COLUMNS - 1).astype(np.intp)
-        x, y = flat_x[low_row, low_column], flat_y[low_row, low_column]
+        x, y = sample_grid(points[..., :2], row, column).T
         out = row / (ROWS - 1)
         bent = x - line_at - 0.06 * np.sin(3.1 * y + line_at * 40)
         lateral = np.abs(bent) + 0.02
@@ -89,7 +86,7 @@ def back_coat(
         spots = smoothstep(low, low + 0.25, looked_up(field, around_line, 0.5 + 0.48 * y))
         tint = mixed(tint, ink, spots * smoothstep(0.03, 0.09, lateral) * 0.92)
         tint = mixed(tint, pale, 0.55 * np.exp(-((lateral / 0.045) ** 2)))
-        tint = mixed(tint, base, smoothstep(0.66, 0.9, out) * 0.85)
+        tint = mixed(tint, base, smoothstep(0.78, 0.97, out) * 0.7)
         even = np.ones_like(row)
         return Coat(np.clip(tint, 0, 1).astype(np.float32), even, even)
 
@@ -101,9 +98,7 @@ def under_coat(colours: Palette, depth: Floats) -> Callable[[Floats, Floats], Co
     base, mark, ground = colour(colours.throat), colour(colours.mark), colour(colours.ground)
 
     def paint(row: Floats, column: Floats) -> Coat:
-        near_row = np.minimum(row + 0.5, ROWS - 1).astype(np.intp)
-        near_column = np.minimum(column + 0.5, COLUMNS - 1).astype(np.intp)
-        inside = depth[near_row, near_column]
+        inside = sample_grid(depth[..., None], row, column)[:, 0]
         tint = mixed(base, ground, smoothstep(0.6, 1.0, row / (ROWS - 1)) * 0.7)
         tint = mixed(tint, mark, inside * 0.55)
         even = np.ones_like(row)

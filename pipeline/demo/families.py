@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.demo.light import Surface
 from pipeline.demo.palettes import palette
-from pipeline.demo.raster import Floats
 from pipeline.demo.randomness import around
+from pipeline.demo.raster import Floats
 from pipeline.demo.snails import Pattern, coiled, spired_curve
 from pipeline.demo.spiral import TURN, Coil, closed_curve
 
@@ -48,13 +48,13 @@ def pattern(
 def turret(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Turritella-like: a tall slender spire with spiral cords."""
     colours = palette("turret", species, specimen)
-    angle = around(specimen, species.uniform(8.0, 13.0), 0.03)
+    angle = around(specimen, species.uniform(9.5, 16.0), 0.03)
     growth = around(specimen, species.uniform(1.19, 1.27), 0.004)
     swell = species.uniform(0.12, 0.26)
     high = species.uniform(0.3, 0.65)
     side = [(0.0, 0.0), (0.2, swell * 0.7), (high, swell), (0.92, swell * 0.45)]
-    base = [(0.97, 0.12), (0.72, 0.42), (0.34, 0.54), (0.2, 0.58)]
-    inside = [(0.06, 0.5), (0.04, 0.2), (0.1, -0.5), (0.5, -0.9)]
+    base = [(0.97, 0.12), (0.82, 0.36), (0.52, 0.52), (0.26, 0.5)]
+    inside = [(0.12, 0.34), (0.06, 0.05), (0.1, -0.5), (0.5, -0.9)]
     curve, foot = spired_curve(angle, growth, side, base, inside)
     coil = Coil(curve, foot, growth, 17.0, 0.016, flare=0.012, rows_per_turn=90)
     cords = int(species.integers(3, 9))
@@ -133,12 +133,12 @@ def whelk(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def moon(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Natica-like: globose and glossy, with a wide aperture and a small spire."""
     colours = palette("moon", species, specimen)
-    angle = around(specimen, species.uniform(44.0, 52.0), 0.02)
-    growth = around(specimen, species.uniform(1.62, 1.85), 0.01)
-    swell = species.uniform(0.42, 0.56)
-    side = [(0.0, 0.0), (0.14, swell * 0.5), (0.4, swell * 0.9), (0.75, swell)]
-    base = [(1.1, 0.3), (0.92, 0.78), (0.6, 1.05), (0.32, 1.06)]
-    inside = [(0.16, 0.88), (0.14, 0.3), (0.1, -0.1), (0.34, -0.42)]
+    angle = around(specimen, species.uniform(42.0, 50.0), 0.02)
+    growth = around(specimen, species.uniform(1.68, 1.9), 0.01)
+    swell = species.uniform(0.3, 0.4)
+    side = [(0.0, 0.0), (0.18, swell * 0.55), (0.5, swell * 0.95), (0.9, swell)]
+    base = [(1.04, 0.42), (0.82, 0.82), (0.52, 1.02), (0.3, 0.98)]
+    inside = [(0.17, 0.8), (0.15, 0.3), (0.1, -0.1), (0.34, -0.42)]
     curve, foot = spired_curve(angle, growth, side, base, inside)
     coil = Coil(curve, foot, growth, 8.0, 0.035)
 
@@ -168,7 +168,8 @@ def top(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     def relief(phi: Floats, across: Floats) -> Floats:
         spirals = 0.5 + 0.5 * np.cos(across * TURN * cords * 2.2)
         granular = height * spirals * (0.5 + 0.5 * np.cos(phi * beads))
-        lifted: Floats = granular + 1.2 * height * sharp(phi * beads / 2, 2) * bump(across, 0.4, 0.05)
+        knobs = 1.2 * height * sharp(phi * beads / 2, 2) * bump(across, 0.4, 0.05)
+        lifted: Floats = granular + knobs
         return lifted
 
     recipe = pick(species, "ripples", "waves", "ripples", "drops")
@@ -198,7 +199,8 @@ def murex(species: Rng, specimen: Rng, key: int) -> list[Surface]:
         row_of_spines = sharp(across * TURN * spines * 1.25 + 0.6, 5.0) * (1.15 - 0.6 * across)
         lifted = varix * (0.05 + tall * row_of_spines)
         between = 0.03 * sharp(phi * varices * 3, 2.0) * bump(across, 0.25, 0.15)
-        return lifted + between + 0.007 * np.cos(across * TURN * cords)
+        spined: Floats = lifted + between + 0.007 * np.cos(across * TURN * cords)
+        return spined
 
     marks = pattern(species, specimen, key, pick(species, "bands", "ripples"), 200.0, 0.7)
     second = pattern(species, specimen, key + 1, "bands", 100.0, 0.5)
@@ -214,7 +216,7 @@ def sundial(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     base = [(1.01, 0.05), (0.93, 0.15), (0.7, 0.2), (0.5, 0.16)]
     inside = [(0.42, 0.05), (0.5, -0.1), (0.62, -0.2)]
     curve, foot = spired_curve(angle, growth, side, base, inside)
-    coil = Coil(curve, foot, growth, 9.0, 0.03, rows_per_turn=200)
+    coil = Coil(curve, foot, growth, 14.0, 0.03, rows_per_turn=170)
     bands, beads = int(species.integers(4, 7)), int(species.integers(34, 52))
     height = species.uniform(0.02, 0.035)
 
@@ -243,9 +245,14 @@ def nautilus(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     def relief(phi: Floats, across: Floats) -> Floats:
         return 0.0012 * np.cos(phi * 120) * np.ones_like(across)
 
-    flames = pattern(species, specimen, key, pick(species, "ripples", "waves"), 300.0)
     flames = Pattern(
-        flames.recipe, key, flames.lines_per_whorl, 0.1, 0.45, 1.0, flames.offset,
-        starts=species.uniform(1.1, 1.9), mirrored=True,
+        "ripples",
+        key,
+        lines_per_whorl=240.0 * species.uniform(0.85, 1.2),
+        low=0.06,
+        high=species.uniform(0.22, 0.4),
+        offset=specimen.uniform(0, 400),
+        starts=species.uniform(0.7, 1.8),
+        mirrored=True,
     )
     return coiled(coil, relief, colours, flames, None, 0.7, (0, 74, 150), specimen)

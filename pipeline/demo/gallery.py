@@ -1,6 +1,6 @@
 """The gallery: a site of rendered shells in a cache folder, served on loopback.
 
-    python -m pipeline.demo.gallery --port 8971 --count 2000 --seed 0
+Run it with ``python -m pipeline.demo.gallery --port 8971 --count 2000 --seed 0``.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def draw_with_progress(gallery: Gallery) -> None:
         gallery.draw_all(lambda done, total: bar.update(task, completed=done, total=total))
 
 
-def stop(number: int, frame: FrameType | None) -> NoReturn:
+def stop(number: int, _frame: FrameType | None) -> NoReturn:
     """Leave in good order: 0 when told to terminate, 130 when interrupted."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
@@ -12,10 +12,10 @@ from pipeline.demo.randomness import generator
 SPECIES_PER_PAGE = 20
 RESERVE = 6
 SIZES = {"thumb": 96, "medium": 160, "full": 256}
-STYLES = ("plain", "srcset", "lazy", "picture", "blur")
+Style = Literal["plain", "srcset", "lazy", "picture", "blur"]
+STYLES: tuple[Style, ...] = ("plain", "srcset", "lazy", "picture", "blur")
 ORNAMENTS = ("assets/logo.png", "assets/icon-post.png", "assets/icon-photo.png")
 
-Style = Literal["plain", "srcset", "lazy", "picture", "blur"]
 Fault = Literal["missing image", "missing page", "page served as image"]
 
 
@@ -112,7 +112,7 @@ class Layout:
     seed: int
     species: tuple[SpeciesPage, ...]
     dead: tuple[Species, ...]
-    reserve: tuple[Specimen, ...] = field(default=())
+    reserve: tuple[Specimen, ...] = ()
 
     @property
     def index_pages(self) -> int:
@@ -142,11 +142,13 @@ class Layout:
             for gone in self.dead
         ]
         for page in self.species:
-            for path in page.lost:
-                faults.append(TrueFault(address(path), "missing image", 404, "text/html"))
-            for path in page.disguised:
-                kind = disguise(path)
-                faults.append(TrueFault(address(path), "page served as image", 200, kind))
+            faults += [
+                TrueFault(address(path), "missing image", 404, "text/html") for path in page.lost
+            ]
+            faults += [
+                TrueFault(address(path), "page served as image", 200, disguise(path))
+                for path in page.disguised
+            ]
         pages = [index_path(number) for number in range(1, self.index_pages + 1)]
         pages += [page.path for page in self.species]
         hidden = ["reserve/index.html"]
@@ -186,9 +188,10 @@ def lay_out(count: int, seed: int) -> Layout:
     for index in range(count):
         family, number = place(index)
         members.setdefault((number, family), []).append(index)
-    kinds = [species_of(seed, family, number) for number, family in sorted(members)]
+    members = dict(sorted(members.items()))
+    kinds = [species_of(seed, family, number) for number, family in members]
     shelves: list[tuple[Specimen, ...]] = []
-    for order, (species, indices) in enumerate(zip(kinds, _values(members), strict=True)):
+    for order, (species, indices) in enumerate(zip(kinds, members.values(), strict=True)):
         spaced = order % 11 == 4
         shelves.append(
             tuple(
@@ -200,19 +203,13 @@ def lay_out(count: int, seed: int) -> Layout:
         Specimen(index, _species_at(seed, index), f"type-{index - count + 1}.jpg", "reserve")
         for index in range(count, count + RESERVE)
     )
-    pages = tuple(
-        _page(seed, order, kinds, shelves, reserve) for order in range(len(kinds))
-    )
+    pages = tuple(_page(seed, order, kinds, shelves, reserve) for order in range(len(kinds)))
     beyond = place(count + RESERVE)[1] + 1
     dead = tuple(
         species_of(seed, family % len(FAMILIES), beyond + family // len(FAMILIES))
         for family in range(1 + len(kinds) // 60)
     )
     return Layout(count, seed, pages, dead, reserve)
-
-
-def _values(members: dict[tuple[int, int], list[int]]) -> list[list[int]]:
-    return [members[key] for key in sorted(members)]
 
 
 def _species_at(seed: int, index: int) -> Species:
@@ -229,19 +226,18 @@ def _page(
     """Return page ``order``; the first pages hold one trap of each sort on any site."""
     species = kinds[order]
     rng = generator("page", seed, order)
-    style: Style = STYLES[order % len(STYLES)]  # type: ignore[assignment]
     also: tuple[Specimen, ...] = ()
     if order % 7 == 2 and len(shelves) > 1:
         other = shelves[(order + 1 + int(rng.integers(len(shelves) - 1))) % len(shelves)]
         also = (other[int(rng.integers(len(other)))],)
     slug = species.slug
-    disguised = ()
+    disguised: tuple[str, ...] = ()
     if order % 23 == 0:
         ending = "plate" if order % 2 == 0 else "scan"
         disguised = (f"images/full/{slug}-{ending}.jpg",)
     return SpeciesPage(
         species,
-        style,
+        STYLES[order % len(STYLES)],
         shelves[order],
         tagged=order % 6 == 3,
         also=also,

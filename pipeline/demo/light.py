@@ -19,6 +19,7 @@ from pipeline.demo.raster import (
 
 BACKGROUND = np.array([0.949, 0.943, 0.930], dtype=np.float32)
 FILL_OF_FRAME = 0.81
+SHOULDER = 0.8
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def unit(x: float, y: float, z: float) -> Floats:
 
 KEY = unit(-0.55, 0.62, 0.62)
 FILL = unit(0.75, -0.05, 0.55)
+SUN = np.array([1.03, 1.0, 0.95], dtype=np.float32)
 HALFWAY = unit(*(KEY + unit(0.0, 0.0, 1.0)))
 
 
@@ -97,7 +99,7 @@ def crevices(depth: Floats) -> Floats:
     for share, weight in ((0.012, 0.9), (0.035, 0.7), (0.08, 0.5)):
         radius = max(1, round(side * share))
         sunk = (box_blur(depth, radius) - depth) / radius
-        openness *= 1.0 - weight * np.clip(sunk, 0.0, 1.0) ** 1.0 * 0.6
+        openness *= 1.0 - weight * np.clip(sunk, 0.0, 1.0) * 0.6
     return openness
 
 
@@ -112,30 +114,37 @@ def cast_shadow(depth: Floats) -> Floats:
         dx, dy = round(float(direction[0]) * distance), round(float(direction[1]) * distance)
         blocker = np.roll(depth, (dy, -dx), axis=(0, 1))
         above = blocker - depth - float(direction[2]) * distance
-        lit = np.minimum(lit, 1.0 - np.clip(above / (0.02 * side), 0.0, 1.0))
-    return box_blur(lit, max(1, round(side * 0.008)))
+        lit = np.minimum(lit, 1.0 - np.clip(above / (0.035 * side), 0.0, 1.0))
+    return box_blur(lit, max(1, round(side * 0.012)))
 
 
 def shade(normal: Floats, coat: Coat, openness: Floats, lit: Floats) -> Floats:
     """Return linear light (n, 3) of n samples with unit normals (n, 3)."""
-    open_to = openness * coat.openness
-    key = np.clip((normal @ KEY + 0.12) / 1.12, 0.0, None) * (0.25 + 0.75 * lit)
+    closed = (1 - openness * coat.openness)[:, None]
+    # Light that enters a crevice bounces, and takes on the shell's colour as it does.
+    open_to = 1 - closed * (1 - 0.5 * coat.colour)
+    key = np.clip((normal @ KEY + 0.15) / 1.15, 0.0, None) * (0.35 + 0.65 * lit)
     fill = np.clip((normal @ FILL + 0.3) / 1.3, 0.0, None)
     sky = 0.5 + 0.5 * normal[:, 1]
-    light = 0.95 * key * (0.45 + 0.55 * open_to) + (0.2 * fill + 0.16 + 0.14 * sky) * open_to
+    direct = 0.92 * key[:, None] * SUN * (0.4 + 0.6 * open_to)
+    diffuse = (0.22 * fill + 0.18 + 0.14 * sky)[:, None] * open_to
     halfway = np.clip(normal @ HALFWAY, 0.0, 1.0)
     sheen = coat.gloss * (0.1 * halfway**12 + 0.42 * halfway**70) * (0.3 + 0.7 * lit)
     edge = (1.0 - np.clip(normal[:, 2], 0.0, 1.0)) ** 3
     sheen = sheen + coat.gloss * 0.10 * edge
     linear = coat.colour * coat.colour
-    shaded: Floats = linear * light[:, None] + (sheen * open_to)[:, None]
-    return shaded
+    shaded = linear * (direct + diffuse) + sheen[:, None] * open_to
+    # Highlights roll off instead of clipping.
+    excess = np.maximum(shaded - SHOULDER, 0) / (1 - SHOULDER)
+    rolled: Floats = np.minimum(shaded, SHOULDER) + (1 - SHOULDER) * (1 - np.exp(-excess))
+    return rolled
 
 
 def ground(covered: Bools) -> Floats:
     """Return the lit background (side, side, 3), linear, with a soft contact shadow."""
     side = covered.shape[0]
-    small = Image.fromarray(covered).convert("L").resize((side // 4, side // 4), Image.Resampling.BOX)
+    small = Image.fromarray(covered).convert("L")
+    small = small.resize((side // 4, side // 4), Image.Resampling.BOX)
     shadow = np.zeros((side // 4, side // 4), dtype=np.float32)
     for share, strength in ((0.010, 0.30), (0.03, 0.16)):
         blurred = small.filter(ImageFilter.GaussianBlur(side / 4 * share))
@@ -192,5 +201,4 @@ def developed(linear: Floats, oversample: int) -> Image.Image:
     """Average oversample x oversample blocks of linear light and encode as 8-bit RGB."""
     side = linear.shape[0] // oversample
     mean = linear.reshape(side, oversample, side, oversample, 3).mean(axis=(1, 3))
-    mean = np.minimum(mean, 0.8 + 0.2 * (1 - np.exp(-np.maximum(mean - 0.8, 0) / 0.2)))
     return Image.fromarray((np.sqrt(np.clip(mean, 0, 1)) * 255 + 0.5).astype(np.uint8))

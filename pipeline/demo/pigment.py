@@ -22,6 +22,7 @@ from pipeline.demo.raster import Floats, sample_grid
 
 CELLS = 192
 LINES = 620
+STILL_LINES = 12
 SETTLING = 80
 DECAY = 0.1
 REACTION = 0.1
@@ -31,7 +32,8 @@ REACTION = 0.1
 class Recipe:
     """Constants of the reaction; ``sparks`` is the chance per line of a spontaneous start.
 
-    ``swing`` (0..1) modulates the supply of substrate along the lip in ``period`` cells.
+    ``swing`` (0..1) is how strongly the supply of substrate varies along the lip. Patterns
+    that only vary along the lip are ``still`` and take few lines.
     """
 
     diffusion: float
@@ -41,7 +43,7 @@ class Recipe:
     saturation: float = 0.0
     sparks: float = 0.0
     swing: float = 0.0
-    period: float = 24.0
+    still: bool = False
     steps: int = 4
 
 
@@ -52,7 +54,7 @@ RECIPES = {
     "tents": Recipe(diffusion=0.3, supply=0.1, loss=0.03, basal=0.001, sparks=0.16, steps=6),
     "drops": Recipe(diffusion=0.1, supply=0.03, loss=0.01, basal=0.01, sparks=0.5),
     "spots": Recipe(diffusion=0.4, supply=0.2, loss=0.1, basal=0.001, sparks=0.26),
-    "bands": Recipe(diffusion=0.2, supply=0.05, loss=0.02, basal=0.02, swing=0.6),
+    "bands": Recipe(diffusion=0.2, supply=0.05, loss=0.02, basal=0.02, swing=0.6, still=True),
 }
 
 
@@ -62,6 +64,16 @@ def spread(values: Floats) -> Floats:
     out[1:-1] = values[2:] + values[:-2] - 2 * values[1:-1]
     out[0], out[-1] = values[1] - values[0], values[-2] - values[-1]
     return out
+
+
+def uneven(rng: np.random.Generator) -> Floats:
+    """Return a smooth random profile (CELLS,) in [-1, 1] along the lip, of 2 to 9 waves."""
+    waves, starts = rng.uniform(2, 9, (3, 1)), rng.random((3, 1))
+    heights = rng.uniform(0.5, 1, (3, 1))
+    turns = waves * np.arange(CELLS) / CELLS + starts
+    profile = (heights * np.cos(2 * np.pi * turns)).sum(axis=0)
+    scaled: Floats = profile / np.abs(profile).max()
+    return scaled
 
 
 @lru_cache(maxsize=64)
@@ -75,12 +87,10 @@ def grown(name: str, key: int) -> Floats:
     activator = np.full(CELLS, 0.1, dtype=np.float32)
     substrate = (rng.random(CELLS) * 2 + 0.5).astype(np.float32)
     source = (REACTION * rng.uniform(0.975, 1.025, CELLS)).astype(np.float32)
-    period = recipe.period * rng.uniform(0.6, 1.7)
-    ripple = np.cos(2 * np.pi * np.arange(CELLS) / period + rng.uniform(0, 6))
-    supply = (recipe.supply * (1 + recipe.swing * ripple)).astype(np.float32)
+    supply = (recipe.supply * (1 + recipe.swing * uneven(rng))).astype(np.float32)
     diffusion, saturation = np.float32(recipe.diffusion), np.float32(recipe.saturation)
-    lines = np.empty((LINES, CELLS), dtype=np.float32)
-    for line in range(-SETTLING, LINES):
+    lines = np.empty((STILL_LINES if recipe.still else LINES, CELLS), dtype=np.float32)
+    for line in range(-SETTLING, len(lines)):
         for _ in range(recipe.steps):
             square = activator * activator
             rate = source * (square / (1 + saturation * square) + np.float32(recipe.basal))

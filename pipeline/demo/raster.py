@@ -38,7 +38,7 @@ class Fragments:
 
 def quad_corners(points: Floats, chosen: Ints) -> Floats:
     """Return corners as (4, k, 3): (0,0), (row+1), (column+1), both, of the chosen quads."""
-    rows, columns = points.shape[:2]
+    columns = points.shape[1]
     flat = points.reshape(-1, 3)
     first = chosen // (columns - 1) * columns + chosen % (columns - 1)
     return np.stack([flat[first + step] for step in (0, columns, 1, columns + 1)])
@@ -55,7 +55,8 @@ def facing_quads(points: Floats, keep: Bools) -> Ints:
 def dice_counts(lengths: Floats) -> Ints:
     """Return how many samples, out of DICES, an edge of each length in pixels takes."""
     wanted = np.minimum(np.ceil(lengths * SAMPLES_PER_PIXEL), DICES[-1])
-    return np.searchsorted(DICES, wanted).astype(np.intp)
+    counts: Ints = np.searchsorted(DICES, wanted)
+    return counts
 
 
 def rasterise(points: Floats, keep: Bools, side: int) -> Fragments:
@@ -124,7 +125,8 @@ def vertex_normals(points: Floats) -> Floats:
         one, two = (axis + 1) % 3, (axis + 2) % 3
         normal[..., axis] = down[..., one] * across[..., two] - down[..., two] * across[..., one]
     length = np.sqrt(np.einsum("rcx,rcx->rc", normal, normal))
-    return normal / np.maximum(length, 1e-20)[..., None]
+    normalised: Floats = normal / np.maximum(length, 1e-20)[..., None]
+    return normalised
 
 
 def sample_grid(values: Floats, row: Floats, column: Floats) -> Floats:

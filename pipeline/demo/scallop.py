@@ -60,7 +60,7 @@ def ear(side: int, length: float, notch: float, half_angle: float) -> Floats:
     bow = notch * np.sin(np.pi * v) * u**3
     x = hinge_x * (1 - v) + edge_x * v - bow
     y = 0.02 * (1 - u) * (1 - v) + edge_y * v
-    ridges = 0.004 * np.cos(v * 5 * TURN) * u
+    ridges = 0.006 * np.cos(v * 5 * TURN) * u
     z = 0.035 * (1 - u**4) * (0.4 + v) + ridges + 0.02 * v
     points = np.stack([side * x, y + 0 * x, z + 0 * x], axis=-1).astype(np.float32)
     return points if side < 0 else points[:, ::-1]
@@ -110,8 +110,8 @@ def scallop(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     ground, mark = colour(colours.ground), colour(colours.mark)
 
     def ears(row: Floats, column: Floats) -> Coat:
-        bands = 0.5 + 0.5 * np.sin(row * 0.9)
-        tint = mixed(ground, mark, 0.15 + 0.3 * bands)
+        riblets = 0.5 + 0.5 * np.cos(column / 39 * 5 * TURN)
+        tint = mixed(ground, mark, 0.45 - 0.25 * riblets + 0.004 * row)
         return Coat(tint.astype(np.float32), 0.25 + 0 * row, 0.9 + 0 * row)
 
     for side in (-1, 1):

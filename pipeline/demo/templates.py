@@ -50,10 +50,12 @@ INDEX = """{% extends "base" %}
 {% if featured %}
 <aside class="featured">
   <h2>Shell of the week</h2>
-  <a class="specimen" href="{{ up }}{{ featured.path('full') }}?utm_source=front&amp;utm_medium=web">
+  {% set campaign = "?utm_source=front&utm_medium=web" %}
+  <a class="specimen" href="{{ up }}{{ featured.path('full') }}{{ campaign }}">
     <img src="{{ up }}{{ featured.path('medium') }}" width="160" height="160"
       alt="{{ featured.species.name }}"></a>
-  <p><a href="{{ up }}species/{{ featured.species.slug }}.html"><i>{{ featured.species.name }}</i></a></p>
+  <p><a href="{{ up }}species/{{ featured.species.slug }}.html">
+    <i>{{ featured.species.name }}</i></a></p>
 </aside>
 {% endif %}
 <ul class="species-list">
@@ -73,15 +75,19 @@ INDEX = """{% extends "base" %}
 {% endfor %}
 </ul>
 <nav class="pagination" aria-label="Pages">
-{% if number > 1 %}<a class="previous" rel="prev" href="{{ up }}{{ index_path(number - 1) }}">Previous</a>{% endif %}
+{% if number > 1 %}
+<a class="previous" rel="prev" href="{{ up }}{{ index_path(number - 1) }}">Previous</a>
+{% endif %}
 <span>Page {{ number }} of {{ last }}</span>
-{% if number < last %}<a class="next" rel="next" href="{{ up }}{{ index_path(number + 1) }}">Next</a>{% endif %}
+{% if number < last %}
+<a class="next" rel="next" href="{{ up }}{{ index_path(number + 1) }}">Next</a>
+{% endif %}
 </nav>
 {% endblock %}
 """
 
 SPECIES = """{% extends "base" %}
-{% from "picture" import picture %}
+{% from "picture" import picture, thumb %}
 {% block title %}{{ page.species.name }} | The Shell Cabinet{% endblock %}
 {% block main %}
 <article class="species">
@@ -100,14 +106,14 @@ SPECIES = """{% extends "base" %}
   {% for path in page.lost %}
     <figure>
       <a class="specimen" href="{{ up }}{{ path }}">
-        <img src="{{ up }}{{ page.specimens[0].path('thumb') }}" width="96" height="96" alt="Holotype"></a>
+        {{- thumb(page.specimens[0], up) }}</a>
       <figcaption>Holotype</figcaption>
     </figure>
   {% endfor %}
   {% for path in page.disguised %}
     <figure>
       <a class="specimen" href="{{ up }}{{ path }}">
-        <img src="{{ up }}{{ page.specimens[0].path('thumb') }}" width="96" height="96" alt="Plate"></a>
+        {{- thumb(page.specimens[0], up) }}</a>
       <figcaption>Original plate</figcaption>
     </figure>
   {% endfor %}
@@ -132,7 +138,7 @@ SPECIES = """{% extends "base" %}
   <h2>Compare</h2>
   {% for one in page.also %}
   <a class="related" href="{{ up }}{{ one.path('full') }}">
-    <img src="{{ up }}{{ one.path('thumb') }}" width="96" height="96" alt="{{ one.species.name }}"></a>
+    {{- thumb(one, up) }}</a>
   <p><a href="{{ up }}species/{{ one.species.slug }}.html"><i>{{ one.species.name }}</i></a></p>
   {% endfor %}
 </aside>
@@ -140,24 +146,30 @@ SPECIES = """{% extends "base" %}
 {% endblock %}
 """
 
-PICTURE = """{% macro picture(one, style, up, placeholder) -%}
+PICTURE = """{% macro thumb(one, up) -%}
+<img src="{{ up }}{{ one.path('thumb') }}" width="96" height="96" alt="{{ one.species.name }}">
+{%- endmacro %}
+{% macro picture(one, style, up, placeholder) -%}
+{% set name = one.species.name %}
 {% if style == "srcset" -%}
-<img src="{{ up }}{{ one.path('thumb') }}" sizes="96px" width="96" height="96" alt="{{ one.species.name }}"
-  srcset="{{ up }}{{ quoted(one.path('thumb')) }} 96w, {{ up }}{{ quoted(one.path('medium')) }} 160w, {{ up }}{{ quoted(one.path('full')) }} 256w">
+<img src="{{ up }}{{ one.path('thumb') }}" sizes="96px" width="96" height="96" alt="{{ name }}"
+  srcset="{{ up }}{{ quoted(one.path('thumb')) }} 96w,
+    {{ up }}{{ quoted(one.path('medium')) }} 160w,
+    {{ up }}{{ quoted(one.path('full')) }} 256w">
 {%- elif style == "lazy" -%}
-<img class="lazy" src="{{ placeholder }}" data-src="{{ up }}{{ one.path('thumb') }}" loading="lazy"
-  width="96" height="96" alt="{{ one.species.name }}"><noscript><img
-  src="{{ up }}{{ one.path('thumb') }}" width="96" height="96" alt="{{ one.species.name }}"></noscript>
+<img class="lazy" src="{{ placeholder }}" data-src="{{ up }}{{ one.path('thumb') }}"
+  loading="lazy" width="96" height="96" alt="{{ name }}">
+  <noscript>{{ thumb(one, up) }}</noscript>
 {%- elif style == "picture" -%}
 <picture>
   <source media="(min-width: 60em)" srcset="{{ up }}{{ quoted(one.path('medium')) }}">
-  <img src="{{ up }}{{ one.path('thumb') }}" width="96" height="96" alt="{{ one.species.name }}">
+  {{ thumb(one, up) }}
 </picture>
 {%- elif style == "blur" -%}
 <img src="{{ up }}{{ one.path('thumb') }}" loading="lazy" decoding="async" width="96" height="96"
-  style="background: #efeeeb url({{ placeholder }})" alt="{{ one.species.name }}">
+  style="background: #efeeeb url({{ placeholder }})" alt="{{ name }}">
 {%- else -%}
-<img src="{{ up }}{{ one.path('thumb') }}" width="96" height="96" alt="{{ one.species.name }}">
+{{ thumb(one, up) }}
 {%- endif %}
 {%- endmacro %}
 """
