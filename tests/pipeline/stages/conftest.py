@@ -39,10 +39,12 @@ class Served:
         return image_key(self.url)
 
 
-def picture(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
-    """Soft coloured noise: a picture that is like no other seed's."""
+def picture(
+    seed: int, size: tuple[int, int] = (120, 90), patches: tuple[int, int] = (9, 12)
+) -> Image.Image:
+    """Soft coloured patches: a picture that is like no other seed's."""
     rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    small = rng.integers(0, 256, (*patches, 3), dtype=np.uint8)
     image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
     return image.filter(ImageFilter.GaussianBlur(1))
 

@@ -1,0 +1,145 @@
+"""The dataset card, `manifests/NAME/README.md`, with a contact sheet and the mean image."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from pipeline.contact_sheet import contact_sheet, samples_of
+from pipeline.contract import Dataset, ShardIndex, now_utc, write_atomic
+from pipeline.facts import Facts
+from pipeline.recipe import Recipe
+from pipeline.shard_make import MadeShard
+
+CONTACT_IMAGES = 64
+_COLUMNS = 8
+_SIDE = 128
+_MOST_ROWS = 30
+
+
+def write_card(
+    recipe: Recipe, target: Dataset, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts
+) -> None:
+    """Write README.md, contact.jpg and mean.png into the dataset's manifest folder."""
+    images: list[Image.Image] = []
+    for shard in shards:
+        if len(images) < CONTACT_IMAGES:
+            tar = target.shards / f"{shard.name}.tar"
+            images += samples_of(tar, index.format, CONTACT_IMAGES - len(images))
+    if images:
+        sheet = contact_sheet(images, _COLUMNS, _SIDE)
+        write_atomic(target.manifest / "contact.jpg", sheet)
+        write_atomic(target.manifest / "mean.png", mean_image(shards))
+    write_atomic(target.card, card_text(recipe, index, shards, facts, now_utc()))
+
+
+def card_text(
+    recipe: Recipe, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts, made: str
+) -> str:
+    """The card as Markdown."""
+    return "\n".join(_lines(recipe, index, shards, facts, made)) + "\n"
+
+
+def _lines(
+    recipe: Recipe, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts, made: str
+) -> Iterator[str]:
+    height, width = index.resolution
+    yield from (f"# {recipe.title or index.name}", "", "![samples](contact.jpg)", "")
+    yield from _table(
+        ("", ""),
+        [
+            ("Dataset", f"`{index.name}`"),
+            ("Samples", f"{index.nsamples:,} in {len(shards)} shards"),
+            ("Size", f"{width} × {height} pixels, {'gray' if index.channels == 1 else 'colour'}"),
+            ("Format", f"{index.format}, {sum(s.bytes for s in shards) / 1e6:,.1f} MB"),
+            ("Crop", recipe.shards.crop),
+            ("Source", ", ".join(f"{host} ({n:,})" for host, n in facts.hosts.most_common(5))),
+            ("Found", f"{facts.first} to {facts.last}" if facts.first else "not recorded"),
+            ("Made", made),
+            ("Digest", f"`{index.digest}`"),
+        ],
+    )
+    yield from ("", "## Kept and rejected", "")
+    rows = [("kept", facts.kept), *facts.reasons.most_common()]
+    yield from _table(("reason", "images"), [(name, f"{n:,}") for name, n in rows])
+    yield from _counted("Licences", "licence", facts.licenses, "not stated")
+    if index.labels or facts.labels:
+        yield from _counted("Labels", "label", facts.labels, "none")
+    yield from ("", "## Originals", "")
+    sides = [
+        (f"{side} to {2 * side - 1}", f"{facts.sides[side]:,}") for side in sorted(facts.sides)
+    ]
+    yield from _table(("short side, pixels", "images"), sides)
+    yield from ("", "## Colour", "", "![mean image](mean.png)", "")
+    yield from _colour(shards)
+    yield from _notes(shards)
+    yield from _counted("Attributions", "attribution", facts.attributions, "not stated")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(_cell(text) for text in row)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterator[str]:
+    """A section with the most frequent values, and how many more there are."""
+    yield from ("", f"## {title}", "")
+    rows = [(name or empty, f"{n:,}") for name, n in counts.most_common(_MOST_ROWS)]
+    yield from _table((head, "images"), rows)
+    if len(counts) > _MOST_ROWS:
+        rest = sum(counts.values()) - sum(n for _, n in counts.most_common(_MOST_ROWS))
+        yield from ("", f"and {len(counts) - _MOST_ROWS:,} more ({rest:,} images)")
+
+
+def _colour(shards: Sequence[MadeShard]) -> Iterator[str]:
+    mean, std = colour_statistics(shards)
+    names = ("gray",) if len(mean) == 1 else ("red", "green", "blue")
+    rows = [(n, f"{m:.1f}", f"{s:.1f}") for n, m, s in zip(names, mean, std, strict=True)]
+    yield from _table(("channel", "mean", "standard deviation"), rows)
+
+
+def _notes(shards: Sequence[MadeShard]) -> Iterator[str]:
+    enlarged = sum(shard.stats["enlarged"] for shard in shards)
+    skipped = sum(len(shard.skipped) for shard in shards)
+    if enlarged or skipped:
+        yield ""
+    if enlarged:
+        yield f"{enlarged:,} samples are enlarged: their originals are smaller than a sample."
+    if skipped:
+        yield f"{skipped:,} images gave no sample; the failure log names them."
+
+
+def colour_statistics(shards: Sequence[MadeShard]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over all pixels of all samples, 0 to 255."""
+    weights = np.array([shard.nsamples for shard in shards], float)
+    means = np.array([shard.stats["mean"] for shard in shards])
+    squares = np.array([shard.stats["mean_square"] for shard in shards])
+    mean = np.average(means, axis=0, weights=weights)
+    variance = np.average(squares, axis=0, weights=weights) - mean**2
+    return list(mean), [math.sqrt(max(0.0, one)) for one in variance]
+
+
+def mean_image(shards: Sequence[MadeShard]) -> bytes:
+    """The mean of all samples as a PNG."""
+    images = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(shard.stats["mean_image"]))), float)
+        for shard in shards
+        if shard.nsamples
+    ]
+    weights = [shard.nsamples for shard in shards if shard.nsamples]
+    mean = np.rint(np.average(images, axis=0, weights=weights)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(mean).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,45 @@
+"""A picture of many samples, and the mean of all."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+_GAP = 2
+_BACKGROUND = "white"
+
+
+def samples_of(tar: Path, ending: str, most: int) -> Iterator[Image.Image]:
+    """The first images of a shard, in order (a fair sample, since shards are shuffled)."""
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            if most <= 0:
+                return
+            file = archive.extractfile(member)
+            if file is not None and member.name.endswith(f".{ending}"):
+                most -= 1
+                yield Image.open(io.BytesIO(file.read()))
+
+
+def contact_sheet(images: Sequence[Image.Image], columns: int, most_side: int) -> bytes:
+    """The images in rows, each shrunk to `most_side` pixels at most, as a JPEG."""
+    scale = min(1.0, most_side / max(max(image.size) for image in images))
+    width = max(1, round(max(image.width for image in images) * scale))
+    height = max(1, round(max(image.height for image in images) * scale))
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
+    sheet = Image.new("RGB", size, _BACKGROUND)
+    for number, image in enumerate(images):
+        place = (number % columns * (width + _GAP), number // columns * (height + _GAP))
+        small = image.convert("RGB")
+        if small.size != (width, height):
+            small = small.resize((width, height), Image.Resampling.LANCZOS)
+        sheet.paste(small, place)
+    file = io.BytesIO()
+    sheet.save(file, "JPEG", quality=90)
+    return file.getvalue()

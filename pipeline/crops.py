@@ -1,0 +1,55 @@
+"""Which part of an image becomes a sample: boxes in pixels of the upright image.
+
+Pure geometry. A box may reach beyond the image; what is outside is filled (see `pixels.render`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Box:
+    """A region in pixels, left and top inclusive, right and bottom exclusive; not rounded."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    def within(self, width: float, height: float) -> Box:
+        """The part of it that is in an image of this size."""
+        return Box(
+            max(0.0, self.left), max(0.0, self.top),
+            min(float(width), self.right), min(float(height), self.bottom),
+        )  # fmt: skip
+
+    def scaled(self, x: float, y: float) -> Box:
+        return Box(self.left * x, self.top * y, self.right * x, self.bottom * y)
+
+    def to_json(self) -> list[float]:
+        return [round(side, 2) for side in (self.left, self.top, self.right, self.bottom)]
+
+
+def center_box(width: int, height: int, aspect: float) -> Box:
+    """The largest box with this aspect (width over height), in the middle."""
+    box_width = min(float(width), height * aspect)
+    box_height = min(float(height), width / aspect)
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return Box(left, top, left + box_width, top + box_height)
+
+
+def pad_box(width: int, height: int, aspect: float) -> Box:
+    """The smallest box with this aspect that holds the whole image, which is in its middle."""
+    box_width = max(float(width), height * aspect)
+    box_height = max(float(height), width / aspect)
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return Box(left, top, left + box_width, top + box_height)

@@ -1,0 +1,63 @@
+"""What is counted of a dataset for its card and its index: one pass over its lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pipeline.contract import Dataset, read_jsonl
+from pipeline.kept import KeptImage, read_kept
+
+_MOST_ATTRIBUTIONS = 10_000
+
+
+@dataclass
+class Facts:
+    """Counts over the kept images and the rejected. `sides` counts short sides by the power of
+    two at or under them; `first` and `last` bound when the images were found (ISO 8601)."""
+
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    licenses: Counter[str] = field(default_factory=Counter)
+    attributions: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    hosts: Counter[str] = field(default_factory=Counter)
+    sides: Counter[int] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+    last: str = ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For the index: downloaded, kept, rejected, and rejected by reason."""
+        rejected = sum(self.reasons.values())
+        return {
+            "downloaded": self.kept + rejected,
+            "kept": self.kept,
+            "rejected": rejected,
+            **{f"rejected.{reason}": n for reason, n in sorted(self.reasons.items())},
+        }
+
+    def add(self, image: KeptImage) -> None:
+        row, record = image.row, image.record
+        self.kept += 1
+        self.licenses[row.license] += 1
+        if row.attribution in self.attributions or len(self.attributions) < _MOST_ATTRIBUTIONS:
+            self.attributions[row.attribution] += 1
+        self.labels.update(row.labels)
+        self.hosts[urlsplit(row.url).hostname or "(local files)"] += 1
+        self.sides[1 << (max(1, min(record.width, record.height)).bit_length() - 1)] += 1
+        self.formats[record.format] += 1
+        if row.found:
+            self.first = min(self.first or row.found, row.found)
+            self.last = max(self.last, row.found)
+
+
+def count_facts(dataset: Dataset) -> Facts:
+    """Count over the kept and the rejected list of a dataset."""
+    facts = Facts()
+    for image in read_kept(dataset.kept):
+        facts.add(image)
+    facts.reasons.update(line["reason"] for line in read_jsonl(dataset.rejected))
+    return facts

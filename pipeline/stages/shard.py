@@ -1,0 +1,224 @@
+"""Shard: the kept images become training shards.
+
+Each shard stands alone: its plan says what goes in, its sidecar says when it is made. So a killed
+run goes on with the shards that are missing, and a run with nothing to do writes nothing. The
+index comes last.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.card import write_card
+from pipeline.contract import (
+    Dataset,
+    ShardEntry,
+    ShardIndex,
+    UserError,
+    index_to_json,
+    load_index,
+    read_jsonl,
+    write_json,
+)
+from pipeline.durable import sweep_temporaries
+from pipeline.errors import Failure
+from pipeline.events import EventLog
+from pipeline.facts import count_facts
+from pipeline.options import Shards
+from pipeline.originals import PartFiles
+from pipeline.recipe import Recipe
+from pipeline.shard_make import MadeShard, made_shard, make_shard
+from pipeline.shard_plan import Plan, ShardPlan, plan_shards
+from pipeline.workers import cores, process_pool
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """How many samples and shards there are, how many shards this run made and how many it found
+    made, how many images gave no sample (`failed`), and the bytes of all shards."""
+
+    samples: int
+    shards: int
+    made: int
+    reused: int
+    failed: int
+    bytes: int
+
+
+def shard(
+    recipe: Recipe,
+    dataset: Dataset,
+    log: EventLog,
+    workers: int | None = None,
+    variant: str | None = None,
+) -> ShardResult:
+    """Make the shards that are missing or differ, then the card and the index.
+
+    Args:
+        workers: processes; all cores when None.
+        variant: makes a second set from the same kept list, the dataset `NAME-VARIANT`, such as
+            another resolution; nothing is downloaded again.
+
+    Raises:
+        UserError: no kept list, nothing kept, or originals that are needed are gone.
+    """
+    target = target_of(dataset, variant)
+    plan = plan_shards(recipe.shards, dataset, target.name)
+    if not plan.shards:
+        raise UserError(f"{dataset.kept}: nothing was kept, so there is nothing to shard")
+    if target.shards.is_dir():
+        sweep_temporaries(target.shards)
+    missing = [one for one in plan.shards if made_shard(target, one) is None]
+    if missing:
+        _check_originals(dataset)
+        # While shards change the old index would be wrong; without one the set is not ready.
+        target.index.unlink(missing_ok=True)
+    done = plan.images - sum(len(one.offsets) for one in missing)
+    log.progress("shard", done, plan.images, "images")
+    for one, made in _make(recipe.shards, dataset, target, plan, missing, workers or cores()):
+        done += len(one.offsets)
+        log.progress("shard", done, plan.images, "images")
+        for failure in _failures(made):
+            log.fail(failure)
+    return finish_shards(recipe, dataset, plan, made=len(missing), variant=variant)
+
+
+def _check_originals(dataset: Dataset) -> None:
+    """Nothing that is there may be given up for shards that cannot be made."""
+    gone = [part for part in _parts_of([dataset.kept]) if not PartFiles(dataset, part).tar.exists()]
+    if gone:
+        raise UserError(
+            f"{PartFiles(dataset, gone[0]).tar}: {len(gone)} parts of originals that are needed "
+            "are gone (keep_originals = false drops them); no shard was changed"
+        )
+
+
+def target_of(dataset: Dataset, variant: str | None) -> Dataset:
+    """The dataset whose shards are made: `NAME`, or `NAME-VARIANT`."""
+    return dataset if variant is None else Dataset(f"{dataset.name}-{variant}", dataset.root)
+
+
+def _make(
+    options: Shards, source: Dataset, target: Dataset, plan: Plan,
+    missing: Sequence[ShardPlan], workers: int,
+) -> Iterator[tuple[ShardPlan, MadeShard]]:  # fmt: skip
+    workers = min(workers, len(missing))
+    if workers <= 1:
+        for one in missing:
+            yield one, make_shard(options, source, target, plan.classes, one)
+        return
+    with process_pool(workers) as pool:
+        futures = {
+            pool.submit(make_shard, options, source, target, plan.classes, one): one
+            for one in missing
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _failures(made: MadeShard) -> Iterator[Failure]:
+    for one in made.skipped:
+        kind, _, detail = one["why"].partition(": ")
+        yield Failure("shard", one["url"], kind, retryable=False, key=one["key"], detail=detail)
+
+
+def finish_shards(
+    recipe: Recipe, dataset: Dataset, plan: Plan, made: int = 0, variant: str | None = None
+) -> ShardResult:
+    """Once every planned shard is made: the card, the index, then remove what is no longer in it.
+
+    Raises:
+        UserError: a planned shard is missing.
+    """
+    target = target_of(dataset, variant)
+    shards = []
+    for one in plan.shards:
+        found = made_shard(target, one)
+        if found is None:
+            raise UserError(f"{one.tar(target)}: not made yet")
+        shards.append(found)
+    facts = count_facts(dataset)
+    index = _index(recipe, dataset, target, plan, shards, facts.counts)
+    if not _is_written(target, index):
+        write_card(recipe, target, index, shards, facts)
+        write_json(target.index, index_to_json(index))
+    _remove_others(target, {one.name for one in plan.shards})
+    if not recipe.shards.keep_originals:
+        _drop_originals(dataset)
+    return ShardResult(
+        samples=index.nsamples,
+        shards=len(shards),
+        made=made,
+        reused=len(shards) - made,
+        failed=sum(len(one.skipped) for one in shards),
+        bytes=sum(one.bytes for one in shards),
+    )
+
+
+def _index(
+    recipe: Recipe, source: Dataset, target: Dataset, plan: Plan,
+    shards: Sequence[MadeShard], counts: dict[str, int],
+) -> ShardIndex:  # fmt: skip
+    options = recipe.shards
+    folder = Path(os.path.relpath(target.shards, target.manifest)).as_posix()
+    return ShardIndex(
+        name=target.name,
+        shardlist=tuple(
+            ShardEntry(f"{folder}/{one.name}.tar", one.nsamples, one.bytes, one.sha256)
+            for one in shards
+        ),
+        resolution=options.size,
+        channels=options.channels,
+        format=options.format,
+        digest=plan.digest,
+        labels=plan.classes,
+        counts={**counts, "samples": sum(one.nsamples for one in shards)},
+        recipe={
+            "title": recipe.title,
+            "source": source.name,
+            "select": asdict(recipe.select),
+            "shards": asdict(options),
+        },
+    )
+
+
+def _is_written(target: Dataset, index: ShardIndex) -> bool:
+    try:
+        written, _ = load_index(target.index)
+    except UserError:
+        return False
+    # Through JSON tuples become lists in the free-form part.
+    same: bool = _plain(index_to_json(written)) == _plain(index_to_json(index))
+    return same
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _remove_others(target: Dataset, names: set[str]) -> None:
+    """Remove shards, and their sidecars, that the index does not hold any more."""
+    ours = re.compile(re.escape(target.name) + r"-\d{6,}")
+    for path in sorted(target.shards.iterdir()):
+        shard_file = path.suffix in (".tar", ".json") and ours.fullmatch(path.stem)
+        if shard_file and path.stem not in names:
+            path.unlink()
+
+
+def _drop_originals(dataset: Dataset) -> None:
+    """Remove the tars of the parts that select has judged; journals and records stay, so nothing
+    is downloaded again."""
+    for part in _parts_of((dataset.kept, dataset.rejected)):
+        PartFiles(dataset, part).tar.unlink(missing_ok=True)
+
+
+def _parts_of(lists: Iterable[Path]) -> list[str]:
+    return sorted({line["part"] for path in lists for line in read_jsonl(path)})

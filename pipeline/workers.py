@@ -1,0 +1,50 @@
+"""A pool of processes that end when their parent ends, however it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes (a parent with threads cannot be forked safely).
+
+    Leaving the block by an exception ends them at once, in the middle of their work.
+    """
+    context = multiprocessing.get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_end_with_parent, initargs=(theirs,)
+    )
+    try:
+        yield pool
+    except BaseException:
+        ours.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    else:
+        pool.shutdown(wait=True)
+        ours.close()
+    finally:
+        theirs.close()
+
+
+def _end_with_parent(leash: Connection) -> None:
+    """End this process when the other end of `leash` is closed; a killed parent's is, too."""
+
+    def watch() -> None:
+        leash.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leash", daemon=True).start()
