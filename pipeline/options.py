@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -16,8 +16,9 @@ class Select:
 
     `min_side` is in pixels, `max_aspect` long side over short side; `min_blur` and `min_spread`
     are limits of the facts of the same name (`contract.OriginalRecord`). Of images whose
-    perceptual hashes differ in `near_duplicate_bits` bits or fewer the largest stays; None looks
-    for exact duplicates alone. `licenses` are substrings, one of which the licence must hold (no
+    perceptual hashes differ in `near_duplicate_bits` bits or fewer the largest stays; "off" looks
+    for exact duplicates alone (of things in one pose, different ones can look alike to the hash).
+    `licenses` are substrings, one of which the licence must hold (no
     case); `labels` likewise, in any label. `modes` are Pillow's words for the pixels of the files
     that are kept, such as "RGB" or "L".
     """
@@ -26,7 +27,7 @@ class Select:
     max_aspect: float = Field(default=3.0, ge=1)
     min_blur: float = Field(default=0.0, ge=0)
     min_spread: float = Field(default=4.0, ge=0)
-    near_duplicate_bits: int | None = Field(default=3, ge=0, le=16)
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] | Literal["off"] = 3
     licenses: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()

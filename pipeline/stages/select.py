@@ -133,7 +133,8 @@ def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
             line = image.to_line() if verdict is None else _rejected(image.to_json(), *verdict)
             spool.write(line)
         log.progress("select", len(facts), len(facts), "images")
-        verdicts = facts.verdicts(recipe.select.near_duplicate_bits)
+        bits = recipe.select.near_duplicate_bits
+        verdicts = facts.verdicts(None if bits == "off" else bits)
         # The kept list last: what is sharded is then never newer than its list of rejections.
         kept = stack.enter_context(atomic_file(dataset.kept))
         rejected = stack.enter_context(atomic_file(dataset.rejected))

@@ -39,7 +39,7 @@ def test_each_fact_rejects_with_its_reason(shop: Any, log: Any) -> None:
         {
             "min_side": 64, "max_aspect": 2.5, "min_blur": 8.0, "min_spread": 4.0,
             "licenses": ["cc0", "CC BY"], "labels": ["conus"], "modes": ["RGB"],
-            "near_duplicate_bits": None,
+            "near_duplicate_bits": "off",
         }
     )  # fmt: skip
     result = select(recipe, shop.dataset, log)
@@ -69,7 +69,7 @@ def test_of_duplicates_the_larger_copy_stays(shop: Any, log: Any) -> None:
     for line in read_jsonl(shop.dataset.rejected):
         assert line["detail"].startswith(stays)
     # Without near duplicates only the equal bytes go.
-    again = select(shop.recipe({"near_duplicate_bits": None}), shop.dataset, log)
+    again = select(shop.recipe({"near_duplicate_bits": "off"}), shop.dataset, log)
     assert again.rejected == {"duplicate": 1}
 
 
