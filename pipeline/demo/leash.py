@@ -1,8 +1,8 @@
 """Background processes that end with the process that started them, however it ends.
 
-Each command runs below a small keeper (`python -m pipeline.demo.leash GRACE COMMAND …`) that holds the
-reading end of a pipe. When the starter closes the pipe, is interrupted or is killed with -9, the
-pipe ends, and the keeper ends the command's whole process group.
+Each command runs below a small keeper (`python -m pipeline.demo.leash GRACE COMMAND …`) that holds
+the reading end of a pipe. When the starter closes the pipe, is interrupted or is killed with -9,
+the pipe ends, and the keeper ends the command's whole process group.
 """
 
 from __future__ import annotations
