@@ -33,8 +33,6 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
         except BaseException:
             Path(file.name).unlink()
             raise

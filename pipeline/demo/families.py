@@ -48,8 +48,8 @@ def pattern(
 def turret(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Turritella-like: a tall slender spire with spiral cords."""
     colours = palette("turret", species, specimen)
-    angle = around(specimen, species.uniform(9.5, 16.0), 0.03)
-    growth = around(specimen, species.uniform(1.19, 1.27), 0.004)
+    angle = around(specimen, species.uniform(9.5, 18.0), 0.06)
+    growth = around(specimen, species.uniform(1.19, 1.3), 0.01)
     swell = species.uniform(0.12, 0.26)
     high = species.uniform(0.3, 0.65)
     side = [(0.0, 0.0), (0.2, swell * 0.7), (high, swell), (0.92, swell * 0.45)]
@@ -69,7 +69,9 @@ def turret(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     recipe = pick(species, "zigzags", "waves", "ripples", "bands", "drops")
     marks = pattern(species, specimen, key, recipe, 190.0, 0.85)
     bands = pattern(species, specimen, key + 1, "bands", 100.0, 0.6)
-    return coiled(coil, relief, colours, marks, bands, 0.45, (8, 0, 0), specimen)
+    return coiled(
+        coil, relief, colours, marks, bands, 0.45, (8, 0, specimen.uniform(-22, 22)), specimen
+    )
 
 
 def cone(species: Rng, specimen: Rng, key: int) -> list[Surface]:
@@ -106,10 +108,10 @@ def cone(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def whelk(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Buccinum- and Fusus-like: shouldered whorls with ribs and a siphonal canal."""
     colours = palette("whelk", species, specimen)
-    angle = around(specimen, species.uniform(22.0, 31.0), 0.025)
-    growth = around(specimen, species.uniform(1.36, 1.52), 0.008)
+    angle = around(specimen, species.uniform(20.0, 34.0), 0.04)
+    growth = around(specimen, species.uniform(1.34, 1.56), 0.012)
     shoulder = species.uniform(0.22, 0.42)
-    canal = around(specimen, species.uniform(1.25, 1.85), 0.03)
+    canal = around(specimen, species.uniform(1.2, 1.95), 0.05)
     side = [(0.0, 0.0), (0.22, shoulder * 0.6), (0.55, shoulder), (1.0, shoulder * 0.8)]
     base = [(0.97, 0.38), (0.6, 0.86), (0.27, 0.74 * canal), (0.17, canal), (0.11, canal + 0.03)]
     inside = [(0.05, canal * 0.95), (0.09, 1.0), (0.07, 0.3), (0.1, -0.3), (0.5, -0.55)]
@@ -127,7 +129,9 @@ def whelk(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     recipe = pick(species, "ripples", "waves", "bands", "zigzags")
     marks = pattern(species, specimen, key, recipe, 230.0, species.uniform(0.45, 0.95))
     second = pattern(species, specimen, key + 1, "bands", 100.0, 0.55)
-    return coiled(coil, relief, colours, marks, second, 0.3, (10, 0, 0), specimen)
+    return coiled(
+        coil, relief, colours, marks, second, 0.3, (10, 0, specimen.uniform(-8, 8)), specimen
+    )
 
 
 def moon(species: Rng, specimen: Rng, key: int) -> list[Surface]:
@@ -154,7 +158,7 @@ def moon(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def top(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Trochus-like: a straight-sided cone with a flat base and beaded spirals."""
     colours = palette("top", species, specimen)
-    angle = around(specimen, species.uniform(29.0, 41.0), 0.02)
+    angle = around(specimen, species.uniform(27.0, 43.0), 0.04)
     growth = around(specimen, species.uniform(1.24, 1.36), 0.006)
     swell = species.uniform(0.03, 0.16)
     side = [(0.0, 0.0), (0.3, swell), (0.7, swell), (0.96, 0.06)]
@@ -181,9 +185,9 @@ def top(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def murex(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Murex-like: spiny varices every third or fourth of a whorl, and a long canal."""
     colours = palette("murex", species, specimen)
-    angle = around(specimen, species.uniform(26.0, 33.0), 0.02)
+    angle = around(specimen, species.uniform(24.0, 36.0), 0.04)
     growth = around(specimen, species.uniform(1.42, 1.58), 0.008)
-    canal = around(specimen, species.uniform(1.9, 2.5), 0.03)
+    canal = around(specimen, species.uniform(1.6, 2.6), 0.05)
     swell = species.uniform(0.3, 0.42)
     side = [(0.0, 0.0), (0.2, swell * 0.6), (0.55, swell), (0.95, swell * 0.8)]
     base = [(0.94, 0.4), (0.55, 0.85), (0.24, 1.15), (0.16, 0.8 * canal), (0.12, canal)]
@@ -227,13 +231,15 @@ def sundial(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 
     marks = pattern(species, specimen, key, pick(species, "drops", "ripples"), 500.0, 0.9)
     second = pattern(species, specimen, key + 1, "bands", 100.0, 0.8)
-    return coiled(coil, relief, colours, marks, second, 0.45, (0, 78, -35), specimen)
+    return coiled(
+        coil, relief, colours, marks, second, 0.45, (0, 78, specimen.uniform(-180, 180)), specimen
+    )
 
 
 def nautilus(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Nautilus: coiled in a plane, W near 3, with flames on the older shell."""
     colours = palette("nautilus", species, specimen)
-    growth = around(specimen, species.uniform(2.8, 3.3), 0.015)
+    growth = around(specimen, species.uniform(2.6, 3.6), 0.03)
     half = around(specimen, species.uniform(0.33, 0.4), 0.02)
     upper = [(0.05, 0.1 * half), (0.16, 0.55 * half), (0.45, 0.98 * half), (0.78, 0.76 * half)]
     lower = [(r, -y) for r, y in reversed(upper)]
@@ -255,4 +261,6 @@ def nautilus(species: Rng, specimen: Rng, key: int) -> list[Surface]:
         starts=species.uniform(0.7, 1.8),
         mirrored=True,
     )
-    return coiled(coil, relief, colours, flames, None, 0.7, (0, 74, 150), specimen)
+    return coiled(
+        coil, relief, colours, flames, None, 0.7, (0, 74, 150 + specimen.uniform(-15, 15)), specimen
+    )

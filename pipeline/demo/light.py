@@ -18,7 +18,6 @@ from pipeline.demo.raster import (
 )
 
 BACKGROUND = np.array([0.949, 0.943, 0.930], dtype=np.float32)
-FILL_OF_FRAME = 0.81
 SHOULDER = 0.8
 
 
@@ -48,6 +47,19 @@ class Surface:
     paint: Callable[[Floats, Floats], Coat]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """How a shell lies in its picture, in shares of the picture's side.
+
+    The longer side of its bounding box takes ``fill``; its centre lies ``right`` and ``up``
+    of the picture's.
+    """
+
+    fill: float = 0.8
+    right: float = 0.0
+    up: float = 0.0
+
+
 def unit(x: float, y: float, z: float) -> Floats:
     """Return the unit vector (3,) along (x, y, z)."""
     vector = np.array([x, y, z], dtype=np.float32)
@@ -61,18 +73,19 @@ SUN = np.array([1.03, 1.0, 0.95], dtype=np.float32)
 HALFWAY = unit(*(KEY + unit(0.0, 0.0, 1.0)))
 
 
-def framed(surfaces: list[Surface], side: int) -> list[Floats]:
-    """Return the surfaces' points in pixels of a side x side frame, centred in x and y."""
+def framed(surfaces: list[Surface], side: int, frame: Frame) -> list[Floats]:
+    """Return the surfaces' points in pixels of a side x side frame."""
     lows, highs = [], []
     for surface in surfaces:
-        used = surface.points[:-1, :-1][surface.keep]
-        lows.append(used.min(axis=0))
-        highs.append(used.max(axis=0))
+        across, up = (surface.points[:-1, :-1, axis][surface.keep] for axis in (0, 1))
+        lows.append((across.min(), up.min()))
+        highs.append((across.max(), up.max()))
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
-    scale = FILL_OF_FRAME * side / max(high[0] - low[0], high[1] - low[1])
-    middle = (low + high) / 2
-    shift = np.array([side / 2, side / 2, 0.0]) - middle * scale
-    return [(s.points * scale + shift).astype(np.float32) for s in surfaces]
+    scale = frame.fill * side / float((high - low).max())
+    middle = (low + high) / 2 * scale
+    centre = (0.5 + frame.right) * side - middle[0], (0.5 + frame.up) * side - middle[1]
+    shift = np.array([*centre, 0.0], dtype=np.float32)
+    return [surface.points * np.float32(scale) + shift for surface in surfaces]
 
 
 def box_blur(values: Floats, radius: int) -> Floats:
@@ -146,7 +159,7 @@ def ground(covered: Bools) -> Floats:
     small = Image.fromarray(covered).convert("L")
     small = small.resize((side // 4, side // 4), Image.Resampling.BOX)
     shadow = np.zeros((side // 4, side // 4), dtype=np.float32)
-    for share, strength in ((0.010, 0.30), (0.03, 0.16)):
+    for share, strength in ((0.010, 0.30), (0.022, 0.18)):
         blurred = small.filter(ImageFilter.GaussianBlur(side / 4 * share))
         offset = max(1, round(side / 4 * share * 0.9))
         moved = np.roll(np.asarray(blurred, dtype=np.float32) / 255, (offset, offset), (0, 1))
@@ -162,10 +175,12 @@ def halved(values: Floats) -> Floats:
     return np.ascontiguousarray(values[::2, ::2])
 
 
-def photograph(surfaces: list[Surface], size: int, oversample: int = 2) -> Image.Image:
+def photograph(
+    surfaces: list[Surface], size: int, frame: Frame, oversample: int = 2
+) -> Image.Image:
     """Render surfaces into a size x size RGB image, antialiased by ``oversample`` squared."""
     side = size * oversample
-    placed = framed(surfaces, side)
+    placed = framed(surfaces, side, frame)
     depth = np.full(side * side, -np.inf, dtype=np.float32)
     owner = np.full(side * side, -1, dtype=np.int8)
     found: list[Fragments] = []
@@ -199,6 +214,9 @@ def enlarged(values: Floats, side: int) -> Floats:
 
 def developed(linear: Floats, oversample: int) -> Image.Image:
     """Average oversample x oversample blocks of linear light and encode as 8-bit RGB."""
-    side = linear.shape[0] // oversample
-    mean = linear.reshape(side, oversample, side, oversample, 3).mean(axis=(1, 3))
+    mean = np.zeros_like(linear[::oversample, ::oversample])
+    for down in range(oversample):
+        for across in range(oversample):
+            mean += linear[down::oversample, across::oversample]
+    mean *= np.float32(1 / oversample**2)
     return Image.fromarray((np.sqrt(np.clip(mean, 0, 1)) * 255 + 0.5).astype(np.uint8))

@@ -84,8 +84,8 @@ def grown(name: str, key: int) -> Floats:
     """
     recipe = RECIPES[name]
     rng = generator("pigment", name, key)
-    activator = np.full(CELLS, 0.1, dtype=np.float32)
-    substrate = (rng.random(CELLS) * 2 + 0.5).astype(np.float32)
+    activator: Floats = np.full(CELLS, 0.1, dtype=np.float32)
+    substrate: Floats = (rng.random(CELLS) * 2 + 0.5).astype(np.float32)
     source = (REACTION * rng.uniform(0.975, 1.025, CELLS)).astype(np.float32)
     supply = (recipe.supply * (1 + recipe.swing * uneven(rng))).astype(np.float32)
     diffusion, saturation = np.float32(recipe.diffusion), np.float32(recipe.saturation)
@@ -95,8 +95,8 @@ def grown(name: str, key: int) -> Floats:
             square = activator * activator
             rate = source * (square / (1 + saturation * square) + np.float32(recipe.basal))
             substrate = (substrate + supply) / (np.float32(1 + recipe.loss) + rate)
-            activator = activator + rate * substrate + diffusion * spread(activator)
-            activator /= np.float32(1 + DECAY)
+            fed = activator + rate * substrate + diffusion * spread(activator)
+            activator = fed / np.float32(1 + DECAY)
         if rng.random() < recipe.sparks:
             at = int(rng.integers(CELLS))
             activator[max(0, at - 2) : at + 3] += 2

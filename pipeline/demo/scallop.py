@@ -97,7 +97,7 @@ def coat_of(
 def scallop(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Pecten-like: a symmetrical ribbed fan with two ears at the hinge."""
     colours = palette("scallop", species, specimen)
-    half_angle = around(specimen, species.uniform(0.80, 0.90), 0.02)
+    half_angle = around(specimen, species.uniform(0.76, 0.94), 0.04)
     ribs = float(species.integers(8, 13)) * 2
     outline, ridge = margin(half_angle, ribs, species.uniform(0.015, 0.03))
     lift = ridge * species.uniform(0.022, 0.036)

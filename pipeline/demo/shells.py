@@ -10,12 +10,18 @@ from PIL import Image
 from pipeline.demo import families
 from pipeline.demo.catalogue import FAMILIES, place, species_key
 from pipeline.demo.cowrie import cowrie
-from pipeline.demo.light import Surface, photograph
+from pipeline.demo.light import Frame, Surface, photograph
 from pipeline.demo.randomness import generator
 from pipeline.demo.scallop import scallop
+from pipeline.demo.spiral import rotated
 
 DRAWING = 1
 """Number of the way of drawing; a picture kept from another one is out of date."""
+
+TILT = np.array([24.0, 14.0, 24.0])
+"""Largest turn in degrees from the pose of the family: yaw, pitch, roll."""
+OFF_CENTRE = 0.02
+"""Largest distance of a shell's middle from the picture's, as a share of the side."""
 
 Build = Callable[[np.random.Generator, np.random.Generator, int], list[Surface]]
 
@@ -33,10 +39,19 @@ BUILDERS: dict[str, Build] = {
 }
 
 
+def laid(surfaces: list[Surface], hand: np.random.Generator) -> list[Surface]:
+    """Turn a shell a little, as no hand lays two of them down alike."""
+    yaw, pitch, roll = (float(turn) for turn in hand.uniform(-1, 1, 3) * TILT)
+    return [
+        Surface(rotated(surface.points, yaw, pitch, roll), surface.keep, surface.paint)
+        for surface in surfaces
+    ]
+
+
 def draw(seed: int, index: int, size: int) -> Image.Image:
     """Draw specimen ``index`` (>= 0) of collection ``seed`` as a size x size RGB image.
 
-    The shell fills about four fifths of the frame (sides in pixels) on a plain off-white
+    The shell fills about four fifths of the frame (its side in pixels) on a plain off-white
     ground; the same three numbers always give the same pixels.
     """
     family_number, number = place(index)
@@ -44,4 +59,10 @@ def draw(seed: int, index: int, size: int) -> Image.Image:
     key = species_key(seed, family, number)
     specimen = generator("specimen", seed, index)
     surfaces = BUILDERS[family.name](generator("form", key), specimen, key)
-    return photograph(surfaces, size, oversample=2 if size >= 128 else 3)
+    hand = generator("hand", seed, index)
+    frame = Frame(
+        fill=float(hand.uniform(0.74, 0.85)),
+        right=float(hand.uniform(-OFF_CENTRE, OFF_CENTRE)),
+        up=float(hand.uniform(-OFF_CENTRE, OFF_CENTRE)),
+    )
+    return photograph(laid(surfaces, hand), size, frame, oversample=2 if size >= 128 else 3)
