@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,7 +73,12 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def open_image(data: bytes, *, max_pixels: int, draft_to: int | None = None) -> Image.Image:
+DraftTo = int | Callable[[int], int] | None
+"""A short side in pixels that is enough, the same as a function of the full short side, or None
+for the full size."""
+
+
+def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Image.Image:
     """The image in `data` as upright sRGB, mode RGB or L.
 
     Args:
@@ -86,7 +92,7 @@ def open_image(data: bytes, *, max_pixels: int, draft_to: int | None = None) -> 
     return open_picture(data, max_pixels=max_pixels, draft_to=draft_to).image
 
 
-def open_picture(data: bytes, *, max_pixels: int, draft_to: int | None = None) -> Picture:
+def open_picture(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Picture:
     """As `open_image`, with what the file was."""
     if not data:
         raise ImageError("empty", "no bytes")
@@ -125,9 +131,10 @@ def _check_header(file: Image.Image, max_pixels: int) -> None:
         raise ImageError("animated", f"{frames} frames")
 
 
-def _draft(file: Image.Image, short_side: int) -> None:
+def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
     """Let libjpeg decode at 1/2, 1/4 or 1/8 where that leaves the short side long enough."""
     width, height = file.size
+    short_side = draft_to if isinstance(draft_to, int) else draft_to(min(width, height))
     scale = max(1, min(width, height) // short_side)
     file.draft(None, (width // scale, height // scale))
 
@@ -240,10 +247,8 @@ def facts_of(picture: Picture) -> ImageFacts:
     if short > FACTS_SIDE:
         scale = FACTS_SIDE / short
         size = (max(1, round(gray.width * scale)), max(1, round(gray.height * scale)))
-        small = gray.resize(size, Image.Resampling.BOX)
-    else:
-        small = gray
-    values = np.asarray(small)
+        gray = gray.resize(size, Image.Resampling.BOX)
+    values = np.asarray(gray)
     return ImageFacts(
         format=picture.format,
         mode=picture.mode,
@@ -261,10 +266,11 @@ def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
     2000): small where an image is out of focus."""
     if min(gray.shape) < 3:
         return 0.0
-    wide = gray.astype(np.float32)
-    laplacian = (
-        wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * wide[1:-1, 1:-1]
-    )
+    wide = gray.astype(np.int16)
+    laplacian = wide[:-2, 1:-1] + wide[2:, 1:-1]
+    laplacian += wide[1:-1, :-2]
+    laplacian += wide[1:-1, 2:]
+    laplacian -= 4 * wide[1:-1, 1:-1]
     return float(laplacian.var(dtype=np.float64))
 
 

@@ -1,4 +1,5 @@
-"""The recipe's tables on what to keep (`[select]`) and what to make of it (`[shards]`)."""
+"""The recipe's tables on what to store (`[originals]`), what to keep (`[select]`) and what
+to make of it (`[shards]`)."""
 
 from __future__ import annotations
 
@@ -31,6 +32,16 @@ class Select:
     licenses: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Originals:
+    """What is kept of a downloaded image (`[originals]`): the bytes as served, or, with `side`,
+    its centre square at that many pixels, as a JPEG of `quality`. The recorded facts are then
+    those of what is kept, and nothing larger can be made of it later."""
+
+    side: int | None = Field(default=None, ge=16, le=4096)
+    quality: int = Field(default=95, ge=1, le=100)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -6,6 +6,8 @@ done when its journal line is written; a kill costs what was in flight.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import queue
 import time
@@ -25,11 +27,11 @@ from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.exchange import Response
 from pipeline.failures import failure
-from pipeline.images import EXTENSIONS, ImageError, ImageFacts, facts_of, open_picture
+from pipeline.images import EXTENSIONS, ImageError, ImageFacts, Picture, facts_of, open_picture
 from pipeline.originals import PART_SIZE, PartFiles, PartWriter
 from pipeline.plans import plan
-from pipeline.politeness import Politeness
 from pipeline.recipe import Recipe
+from pipeline.resize import decode_side, encode_jpeg, kept_square
 
 STAGE = "download"
 KEPT_HEADERS = (
@@ -69,13 +71,22 @@ class DownloadResult:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A good image: what is kept of it, with its facts and what its JSON says."""
+
+    data: bytes
+    facts: ImageFacts
+    sidecar: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class _Examined:
     """An answer looked at: its facts, or the failure it turned out to be."""
 
     writer: PartWriter
     row: ManifestRow
     response: Response
-    outcome: ImageFacts | Failure | Exception
+    outcome: Kept | Failure | Exception
 
 
 def plan_parts(recipe: Recipe, dataset: Dataset) -> list[str]:
@@ -110,7 +121,7 @@ def download_parts(
     recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog
 ) -> list[PartResult]:
     """Fetch planned parts together: while one waits for a slow host, the next ones go on."""
-    run = _Run(recipe.politeness, dataset, parts, log)
+    run = _Run(recipe, dataset, parts, log)
     try:
         return run.run()
     finally:
@@ -120,14 +131,12 @@ def download_parts(
 class _Run:
     """Parts under way: rows go to the fetcher, answers to the decoders, images to the writers."""
 
-    def __init__(
-        self, politeness: Politeness, dataset: Dataset, parts: list[str], log: EventLog
-    ) -> None:
-        self._politeness = politeness
+    def __init__(self, recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog) -> None:
+        self._recipe = recipe
         self._dataset = dataset
         self._log = log
         self._fetcher: BulkFetcher[tuple[PartWriter, ManifestRow]] = BulkFetcher(
-            politeness, STAGE, check=check_body
+            recipe.politeness, STAGE, check=check_body
         )
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
         self._examined: queue.SimpleQueue[_Examined] = queue.SimpleQueue()
@@ -205,9 +214,9 @@ class _Run:
 
     def _examine(self, writer: PartWriter, row: ManifestRow, response: Response) -> None:
         """On a decoding thread."""
-        outcome: ImageFacts | Failure | Exception
+        outcome: Kept | Failure | Exception
         try:
-            outcome = examine(row, response, self._politeness)
+            outcome = examine(row, response, self._recipe)
         except Exception as error:  # noqa: BLE001 raised again on the main thread
             outcome = error
         self._examined.put(_Examined(writer, row, response, outcome))
@@ -221,10 +230,9 @@ class _Run:
             return
         if isinstance(examined.outcome, Exception):
             raise examined.outcome
-        facts = examined.outcome
-        writer.add(
-            row, EXTENSIONS[facts.format], response.body, facts.recorded(), sidecar(response, facts)
-        )
+        kept = examined.outcome
+        ending = EXTENSIONS[kept.facts.format]
+        writer.add(row, ending, kept.data, kept.facts.recorded(), kept.sidecar)
         self._bytes += len(response.body)
         self._fetched[writer.part] += 1
         self._settled(writer)
@@ -275,13 +283,19 @@ def read_file(url: str) -> Response | Failure:
     return answer if wrong is None else failure(STAGE, url, wrong.kind, detail=wrong.detail)
 
 
-def examine(row: ManifestRow, response: Response, politeness: Politeness) -> ImageFacts | Failure:
-    """Decode an answer and take its facts, or say what is wrong with it."""
+def examine(row: ManifestRow, response: Response, recipe: Recipe) -> Kept | Failure:
+    """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
+    side = recipe.originals.side
+    draft_to = DECODE_SIDE if side is None else functools.partial(decode_side, side=side)
     try:
         picture = open_picture(
-            response.body, max_pixels=politeness.max_pixels, draft_to=DECODE_SIDE
+            response.body, max_pixels=recipe.politeness.max_pixels, draft_to=draft_to
         )
-        return facts_of(picture)
+        if side is None:
+            return Kept(response.body, facts_of(picture), sidecar(response, picture))
+        square = kept_square(picture, side)
+        data = encode_jpeg(square.image, recipe.originals.quality)
+        return Kept(data, facts_of(square), sidecar(response, picture))
     except ImageError as error:
         return failure(
             STAGE, row.url, error.kind, key=row.key, status=response.status,
@@ -289,15 +303,20 @@ def examine(row: ManifestRow, response: Response, politeness: Politeness) -> Ima
         )  # fmt: skip
 
 
-def sidecar(response: Response, facts: ImageFacts) -> dict[str, Any]:
-    """What an image's JSON says beside its manifest row: where its bytes came from."""
+def sidecar(response: Response, picture: Picture) -> dict[str, Any]:
+    """What an image's JSON says beside its manifest row: where its bytes came from, and what was
+    served."""
     headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
     return {
         "final_url": response.url,
         "status": response.status,
         "headers": headers,
-        "width": facts.width,
-        "height": facts.height,
-        "format": facts.format,
-        "notes": list(facts.notes),
+        "served": {
+            "bytes": len(response.body),
+            "sha256": hashlib.sha256(response.body).hexdigest(),
+            "format": picture.format,
+            "width": picture.width,
+            "height": picture.height,
+        },
+        "notes": list(picture.notes),
     }
