@@ -31,7 +31,7 @@ BASE = """<!DOCTYPE html>
     <a href="{{ up }}index.html"><img src="{{ up }}assets/icon-post.png" width="24" height="24"
       alt="Newsletter"></a>
     <a href="{{ up }}index.html"><img src="{{ up }}assets/icon-photo.png" width="24" height="24"
-      alt="Photographs"></a>
+      alt="Pictures"></a>
   </p>
 </footer>
 </body>
@@ -45,24 +45,26 @@ INDEX = """{% extends "base" %}
 {%- if number < last %}<link rel="next" href="{{ up }}{{ index_path(number + 1) }}">{% endif %}
 {%- endblock %}
 {% block main %}
-<h1>Sea shells of the northern cabinets</h1>
-<p class="lede">Shells from ten families, photographed one by one in the same light.</p>
+<h1>Sea shells of ten families</h1>
+<p class="lede">Each is drawn by computer from the way its kind grows, all in the same light.</p>
 {% if featured %}
 <aside class="featured">
-  <h2>Shell of the week</h2>
   {% set campaign = "?utm_source=front&utm_medium=web" %}
   <a class="specimen" href="{{ up }}{{ featured.path('full') }}{{ campaign }}">
     <img src="{{ up }}{{ featured.path('medium') }}" width="160" height="160"
       alt="{{ featured.species.name }}"></a>
-  <p><a href="{{ up }}species/{{ featured.species.slug }}.html">
-    <i>{{ featured.species.name }}</i></a></p>
+  <div>
+    <h2>Shell of the week</h2>
+    <p><a href="{{ up }}species/{{ featured.species.slug }}.html">
+      <i>{{ featured.species.name }}</i></a></p>
+  </div>
 </aside>
 {% endif %}
 <ul class="species-list">
 {% for page in listed %}
   <li class="species-card">
     <a href="{{ up }}{{ page.path }}">
-      <img src="{{ up }}{{ page.specimens[0].path('thumb') }}" width="96" height="96" alt="">
+      <img src="{{ up }}{{ page.specimens[0].path('medium') }}" width="160" height="160" alt="">
       <i class="species-name">{{ page.species.name }}</i></a>
     <span class="family">{{ page.species.family.label }}</span>
   </li>
@@ -125,14 +127,19 @@ SPECIES = """{% extends "base" %}
   </div>
   <p class="rights">
   {% if page.species.licence.url %}
-    Photographs: <span class="credit">{{ page.species.credit }}</span>,
+    Images: <span class="credit">{{ page.species.credit }}</span>,
     <a rel="license" href="{{ page.species.licence.url }}">{{ page.species.licence.name }}</a>
   {% else %}
-    Photographs: <span class="credit">{{ page.species.credit }}</span>.
+    Images: <span class="credit">{{ page.species.credit }}</span>.
     <span class="license">{{ page.species.licence.name }}</span>
   {% endif %}
   </p>
 </article>
+{% if page.style == "lazy" %}
+<script>
+  for (const image of document.querySelectorAll("img.lazy")) image.src = image.dataset.src;
+</script>
+{% endif %}
 {% if page.also %}
 <aside class="see-also">
   <h2>Compare</h2>
@@ -218,15 +225,17 @@ h2 { font-weight: normal; font-size: 1.2rem; margin: 0 0 0.5rem; }
 .taxon, .family, figcaption, .site-footer { color: var(--soft); font-size: 0.9rem; }
 .species-list, .specimens { display: grid; gap: 1.25rem; margin: 1.5rem 0; padding: 0;
   grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); list-style: none; }
+.specimens { grid-template-columns: repeat(auto-fill, minmax(6rem, 8rem)); }
 .species-card { display: flex; flex-direction: column; }
 .species-card a { display: flex; flex-direction: column; gap: 0.4rem; text-decoration: none; }
-.species-card img, .specimen img, .related img { width: 100%; max-width: 10rem; height: auto;
-  aspect-ratio: 1; display: block; border: 1px solid var(--line); border-radius: 4px;
-  background: #f2f0ed; }
+.species-card img, .specimen img, .related img { display: block; box-sizing: content-box;
+  border: 1px solid var(--line); border-radius: 4px; background: #f2f0ed; }
+.species-card img { box-sizing: border-box; width: 100%; max-width: 10rem; height: auto; }
 .site-header .logo { border-radius: 50%; }
 figure { margin: 0; }
 .featured, .see-also { margin: 1.5rem 0; padding: 1rem; border: 1px solid var(--line);
   border-radius: 6px; background: #fff; }
+.featured { display: flex; flex-wrap: wrap; gap: 1.25rem; align-items: center; }
 .rights { border-top: 1px solid var(--line); padding-top: 1rem; }
 .pagination { display: flex; gap: 1.5rem; margin: 2rem 0; align-items: baseline; }
 .site-footer { display: flex; justify-content: space-between; align-items: center;
