@@ -6,14 +6,25 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pipeline.sources.feed import FEED, FeedSource
 from pipeline.sources.html import HTML, HtmlSource
+from pipeline.sources.iiif import IIIF, IiifSource
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.json_api import JSON, JsonSource
+from pipeline.sources.sitemap import SITEMAP, SitemapSource
 
 __all__ = ["SOURCES", "Adapter", "Found", "Limits", "Page", "PageRequest", "PageResult", "Source"]
 
-Source = Annotated[HtmlSource, Field(discriminator="kind")]
+Source = Annotated[
+    HtmlSource | JsonSource | IiifSource | SitemapSource | FeedSource,
+    Field(discriminator="kind"),
+]
 """The `[source]` table of a recipe; its `kind` says which adapter it is for."""
 
 SOURCES: dict[str, Adapter[Any]] = {
     "html": HTML,
+    "json": JSON,
+    "iiif": IIIF,
+    "sitemap": SITEMAP,
+    "feed": FEED,
 }

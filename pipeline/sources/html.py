@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from pipeline.sources.candidates import (
 )
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.picks import Css, Pattern, Pick, attribute, clean, pick
+from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
 from pipeline.urls import canonical_url
 
@@ -135,7 +135,7 @@ def _images(
         url = largest(offers, base, notes)
         if url is None or url in found:
             continue
-        if not _admitted(url, config.include, config.exclude):
+        if not admitted(url, config.include, config.exclude):
             notes["excluded"] = notes.get("excluded", 0) + 1
             continue
         found[url] = _describe(config, item, soup, page, url)
@@ -236,7 +236,7 @@ def _links(
             return
         if not config.offsite and urlsplit(url).netloc not in hosts:
             notes["offsite"] = notes.get("offsite", 0) + 1
-        elif _admitted(url, config.follow_include, config.follow_exclude):
+        elif admitted(url, config.follow_include, config.follow_exclude):
             found[url] = PageRequest(url, depth, context)
 
     for rule in config.follow:
@@ -270,17 +270,6 @@ def _carried(rule: Follow, tag: Tag, soup: Tag, request: PageRequest) -> dict[st
     titles = pick(rule.title, item, soup, request.url)
     title = titles[0] if titles else request.context.get("title", "")
     return {**({"labels": labels} if labels else {}), **({"title": title} if title else {})}
-
-
-@lru_cache(maxsize=256)
-def _patterns(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{one})" for one in patterns))
-
-
-def _admitted(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
-    if exclude and _patterns(exclude).search(url):
-        return False
-    return not include or bool(_patterns(include).search(url))
 
 
 HTML = Adapter(HtmlSource, start, parse)

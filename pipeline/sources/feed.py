@@ -1,0 +1,173 @@
+"""Feeds: RSS and Atom, with Media RSS and enclosures, page by page (RFC 5005)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bs4 import BeautifulSoup
+from pydantic.dataclasses import dataclass
+
+from pipeline.sources import html
+from pipeline.sources.candidates import (
+    FULL,
+    LINKED,
+    SHOWN,
+    Candidate,
+    candidates,
+    largest,
+    looks_like_image,
+)
+from pipeline.sources.interface import Adapter, Found, Page, PageRequest, PageResult
+from pipeline.sources.picks import clean
+from pipeline.sources.url_rules import admitted
+from pipeline.sources.xml import Element, children, name_of, read_xml, text_of
+from pipeline.typed import STRICT
+from pipeline.urls import canonical_url
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class FeedSource(html.HtmlSource):
+    """RSS or Atom feeds.
+
+    `take` says where the images are: in the `feed` (each entry's largest: media:content and
+    enclosures before images in its text), with the entry's title, categories, licence and credit;
+    or on the `pages` of the entries, which are read as an html source reads them (all of its keys
+    hold). Feeds of several pages are followed by their rel=next links.
+    """
+
+    kind: Literal["feed"] = "feed"  # type: ignore[assignment]
+    take: Literal["feed", "pages"] = "feed"
+
+
+def start(config: FeedSource) -> list[PageRequest]:
+    """The feeds."""
+    return [
+        PageRequest(url, 0, {"role": "feed"}) for url in map(canonical_url, config.start) if url
+    ]
+
+
+def parse(config: FeedSource, page: Page) -> PageResult:
+    """What a feed, or the page of an entry, holds."""
+    if page.request.context.get("role") != "feed":
+        return html.parse(config, page)
+    root, problem = read_xml(page.body)
+    if root is None:
+        return PageResult(problem=problem)
+    if name_of(root) not in ("rss", "RDF", "feed"):
+        return PageResult(problem=f"<{name_of(root)}> where a feed was expected")
+    channel = next(children(root, "channel"), root)
+    entries = [*children(channel, "item"), *children(root, "item"), *children(root, "entry")]
+    following = _next(page, channel)
+    if config.take == "pages":
+        return PageResult(follow=[*_entry_pages(config, page, entries), *following])
+    notes: dict[str, int] = {}
+    found: dict[str, Found] = {}
+    for entry in dict.fromkeys(entries):
+        for url in _images(config, page, entry, notes):
+            if url not in found:
+                found[url] = _describe(entry, channel, url)
+    return PageResult(list(found.values()), following, notes)
+
+
+def _next(page: Page, channel: Element) -> list[PageRequest]:
+    for link in children(channel, "link"):
+        url = canonical_url(link.get("href") or "", page.url) if link.get("rel") == "next" else None
+        if url and url != page.request.url:
+            return [PageRequest(url, page.request.depth, {"role": "feed"})]
+    return []
+
+
+def _link(entry: Element) -> str:
+    for link in children(entry, "link"):
+        if link.get("href") and link.get("rel", "alternate") == "alternate":
+            return str(link.get("href"))
+    return text_of(entry, "link")
+
+
+def _entry_pages(config: FeedSource, page: Page, entries: list[Element]) -> list[PageRequest]:
+    found = dict.fromkeys(
+        url
+        for entry in entries
+        if (text := _link(entry))
+        and (url := canonical_url(text, page.url))
+        and admitted(url, config.follow_include, config.follow_exclude)
+    )
+    return [PageRequest(url, page.request.depth + 1) for url in found]
+
+
+def _images(config: FeedSource, page: Page, entry: Element, notes: dict[str, int]) -> list[str]:
+    """The URLs of an entry's images: one for each media:group or media:content, or else one for
+    each enclosure, or else one for each image in its text."""
+    found = []
+    for offers in _media(entry) or _enclosures(entry) or _in_text(config, entry):
+        url = largest(offers, page.url, notes)
+        if url and not admitted(url, config.include, config.exclude):
+            notes["excluded"] = notes.get("excluded", 0) + 1
+        elif url:
+            found.append(url)
+    return found
+
+
+def _media(entry: Element) -> list[list[Candidate]]:
+    groups = [_contents(group) for group in children(entry, "group", "mrss")]
+    groups += [[one] for one in _contents(entry)]
+    return [group for group in groups if group]
+
+
+def _contents(parent: Element) -> list[Candidate]:
+    found = []
+    for content in children(parent, "content", "mrss"):
+        url, kind = content.get("url") or "", content.get("type") or ""
+        medium = content.get("medium")
+        if medium == "image" or kind.startswith("image/") or (not kind and looks_like_image(url)):
+            width = content.get("width") or ""
+            found.append(Candidate(url, FULL, float(width) if width.isdigit() else 0.0))
+    return found
+
+
+def _enclosures(entry: Element) -> list[list[Candidate]]:
+    links = [
+        (one.get("href") or "", one.get("type") or "")
+        for one in children(entry, "link")
+        if one.get("rel") == "enclosure"
+    ]
+    links += [(one.get("url") or "", one.get("type") or "") for one in children(entry, "enclosure")]
+    return [
+        [Candidate(url, LINKED)]
+        for url, kind in links
+        if kind.startswith("image/") or (not kind and looks_like_image(url))
+    ]
+
+
+def _in_text(config: FeedSource, entry: Element) -> list[list[Candidate]]:
+    for name in ("encoded", "content", "description", "summary"):
+        text = text_of(entry, name)
+        if "<" in text:
+            images = BeautifulSoup(text, "lxml").select("img")
+            if images:
+                return [candidates(image, config.full_size) for image in images]
+    for thumbnail in children(entry, "thumbnail", "mrss"):
+        return [[Candidate(thumbnail.get("url") or "", SHOWN)]]
+    return []
+
+
+def _describe(entry: Element, channel: Element, url: str) -> Found:
+    labels = [
+        clean(one.get("term") or "".join(one.itertext())) for one in children(entry, "category")
+    ]
+    license = ""
+    for scope in (entry, channel):
+        links = [one.get("href") for one in children(scope, "link") if one.get("rel") == "license"]
+        license = license or text_of(scope, "license") or (links[0] if links else "") or ""
+    author = next((text_of(one, "name") for one in children(entry, "author")), "")
+    credit = text_of(entry, "credit", "mrss") or text_of(entry, "creator") or author
+    return Found(
+        url,
+        clean(text_of(entry, "title")),
+        tuple(label for label in labels if label),
+        clean(license),
+        clean(credit or text_of(entry, "author")),
+    )
+
+
+FEED = Adapter(FeedSource, start, parse)

@@ -1,0 +1,284 @@
+"""IIIF: Presentation 2 and 3 manifests and collections, image sizes through the Image API."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.picks import Pattern, clean
+from pipeline.sources.url_rules import admitted
+from pipeline.typed import STRICT
+from pipeline.urls import canonical_url
+
+_TAG = re.compile(r"<[^>]+>")
+_LEVEL = re.compile(r"level(\d)|#level(\d)|compliance.*?level(\d)", re.IGNORECASE)
+_API = re.compile(r"(?:ImageService|image/|image-api/)(\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class IiifSource(Limits):
+    """IIIF manifests, and collections of them at any depth; versions 2 and 3 may be mixed.
+
+    `max_side` is the longest side to ask the image service for, in pixels; the whole image when
+    left out. Manifests of more than `max_canvases` canvases (books) are passed over. `labels` are
+    names of metadata entries, in any of their languages. Patterns are searched for in image URLs.
+    """
+
+    kind: Literal["iiif"] = "iiif"
+    start: tuple[str, ...] = Field(min_length=1)
+    max_side: int | None = Field(default=None, ge=16)
+    max_canvases: int | None = Field(default=None, ge=1)
+    labels: tuple[str, ...] = ()
+    language: str = "en"
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
+
+    def __post_init__(self) -> None:
+        for url in self.start:
+            if canonical_url(url) is None:
+                raise ValueError(f"start: {url!r} is not an http(s) URL")
+
+
+def start(config: IiifSource) -> list[PageRequest]:
+    """The first manifests and collections."""
+    return [PageRequest(url) for url in map(canonical_url, config.start) if url]
+
+
+def parse(config: IiifSource, page: Page) -> PageResult:
+    """The images of a manifest, or the members of a collection."""
+    try:
+        data = json.loads(page.body)
+    except ValueError as error:
+        return PageResult(problem=f"not JSON ({error})")
+    kind = _kind(data)
+    if kind == "Manifest":
+        return _manifest(config, page, data)
+    if kind in ("Collection", "CollectionPage"):
+        return PageResult(follow=list(_members(page, data)))
+    return PageResult(problem=f"neither a IIIF manifest nor a collection: {kind or 'no type'}")
+
+
+def _kind(node: Any) -> str:
+    if not isinstance(node, dict):
+        return ""
+    return str(node.get("type") or node.get("@type") or "").removeprefix("sc:")
+
+
+def _id(node: Any) -> str:
+    if isinstance(node, str):
+        return node
+    return str(node.get("id") or node.get("@id") or "") if isinstance(node, dict) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+# collections
+
+
+def _members(page: Page, data: dict[str, Any]) -> Iterator[PageRequest]:
+    depth = page.request.depth
+    for name in ("items", "members", "collections", "manifests"):
+        for member in _list(data.get(name)):
+            kind = _kind(member) or {"collections": "Collection"}.get(name, "Manifest")
+            url = canonical_url(_id(member), page.url)
+            if url and kind in ("Manifest", "Collection"):
+                yield PageRequest(url, depth + 1)
+    following = [data.get("next")]
+    if data.get("first") and not any(data.get(name) for name in ("items", "members", "manifests")):
+        following.append(data["first"])
+    for node in following:
+        url = canonical_url(_id(node), page.url) if node else None
+        if url:
+            yield PageRequest(url, depth)
+
+
+# manifests
+
+
+def _manifest(config: IiifSource, page: Page, data: dict[str, Any]) -> PageResult:
+    canvases = _list(data.get("items")) or [
+        canvas
+        for sequence in _list(data.get("sequences"))
+        for canvas in _list(sequence.get("canvases"))
+    ]
+    if config.max_canvases is not None and len(canvases) > config.max_canvases:
+        return PageResult(notes={"too_many_canvases": 1})
+    notes: dict[str, int] = {}
+    found: dict[str, Found] = {}
+    for canvas in canvases:
+        for resource in _resources(canvas):
+            url = canonical_url(image_url(resource, config.max_side) or "", page.url)
+            if url is None:
+                notes["no_image"] = notes.get("no_image", 0) + 1
+            elif not admitted(url, config.include, config.exclude):
+                notes["excluded"] = notes.get("excluded", 0) + 1
+            elif url not in found:
+                found[url] = _describe(config, data, canvas, url, len(canvases) > 1)
+    return PageResult(list(found.values()), notes=notes)
+
+
+def _resources(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The images painted on a canvas; of a choice the first."""
+    for annotation_page in _list(canvas.get("items")):
+        for annotation in _list(annotation_page.get("items")):
+            if annotation.get("motivation", "painting") == "painting":
+                yield from _bodies(annotation.get("body"))
+    for annotation in _list(canvas.get("images")):
+        yield from _bodies(annotation.get("resource"))
+
+
+def _bodies(body: Any) -> Iterator[dict[str, Any]]:
+    for one in _list(body):
+        kind = _kind(one).removeprefix("oa:").lower()
+        if kind == "choice":
+            yield from _bodies((_list(one.get("items")) or _list(one.get("default")))[:1])
+        elif kind == "specificresource":
+            yield from _bodies(one.get("source") or one.get("full"))
+        elif kind in ("image", "dctypes:image") or (isinstance(one, dict) and one.get("service")):
+            yield one
+
+
+def _describe(
+    config: IiifSource, data: dict[str, Any], canvas: Any, url: str, several: bool
+) -> Found:
+    text = _Text(config.language)
+    title = text(data.get("label"))
+    part = text(canvas.get("label")) if several else ""
+    metadata = {
+        name.lower(): text(entry.get("value"))
+        for entry in _list(data.get("metadata"))
+        if isinstance(entry, dict)
+        for name in text.all(entry.get("label"))
+    }
+    labels = [metadata.get(name.lower(), "") for name in config.labels]
+    while labels and not labels[-1]:
+        labels.pop()
+    rights = _list(canvas.get("rights") or data.get("rights") or data.get("license"))
+    statement = data.get("requiredStatement")
+    attribution = statement.get("value") if isinstance(statement, dict) else data.get("attribution")
+    return Found(
+        url,
+        clean(f"{title}, {part}" if part and part != title else title),
+        tuple(labels),
+        clean(_id(rights[0])) if rights else "",
+        text(attribution),
+    )
+
+
+class _Text:
+    """Reads the texts of both versions: strings, {"@value"}, lists, and language maps."""
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+
+    def __call__(self, value: Any) -> str:
+        """The text in the wanted language, or else in the first."""
+        return "; ".join(self._pick(value))
+
+    def all(self, value: Any) -> list[str]:
+        """The texts in all languages."""
+        if isinstance(value, dict) and "@value" not in value:
+            return [text for one in value.values() for text in self.all(one)]
+        return [text for one in _list(value) for text in self._one(one)]
+
+    def _pick(self, value: Any) -> list[str]:
+        if isinstance(value, dict) and "@value" not in value:
+            wanted: Any = (
+                value.get(self._language) or value.get("none") or next(iter(value.values()), [])
+            )
+            return self._pick(wanted)
+        values = _list(value)
+        mine = [
+            one
+            for one in values
+            if isinstance(one, dict) and one.get("@language") == self._language
+        ]
+        if not mine and any(isinstance(one, dict) and one.get("@language") for one in values):
+            mine = values[:1]
+        return [text for one in mine or values for text in self._one(one)]
+
+    def _one(self, value: Any) -> list[str]:
+        text = value.get("@value") if isinstance(value, dict) else value
+        return [clean(_TAG.sub(" ", text))] if isinstance(text, str) and text.strip() else []
+
+
+# the Image API
+
+
+def image_url(resource: dict[str, Any], max_side: int | None) -> str | None:
+    """The URL of an image resource, through its image service where it has one.
+
+    Args:
+        resource: the body (Presentation 3) or resource (2) of a painting annotation.
+        max_side: the longest side wanted, in pixels; None for the whole image.
+    """
+    service = next((one for one in _list(resource.get("service")) if _is_image_service(one)), None)
+    base = _id(service).rstrip("/")
+    if service is None or not base:
+        return _id(resource) or None
+    version = _version(service)
+    quality = "native" if version < 2 else "default"
+    size = _size(service, resource, version, max_side)
+    return f"{base}/full/{size}/0/{quality}.jpg"
+
+
+def _is_image_service(service: Any) -> bool:
+    if not isinstance(service, dict):
+        return False
+    words = f"{_kind(service)} {service.get('@context', '')} {service.get('profile', '')}"
+    return bool(_API.search(words)) or "image-api" in words or "iiif.io/api/image" in words
+
+
+def _version(service: dict[str, Any]) -> int:
+    for word in (_kind(service), str(service.get("@context", "")), str(service.get("profile", ""))):
+        match = _API.search(word)
+        if match:
+            return int(match[1])
+    return 2
+
+
+def _level(service: dict[str, Any]) -> int:
+    profile = _list(service.get("profile"))
+    match = _LEVEL.search(str(profile[0])) if profile else None
+    return int(next(group for group in match.groups() if group)) if match else 1
+
+
+def _size(
+    service: dict[str, Any], resource: dict[str, Any], version: int, max_side: int | None
+) -> str:
+    whole = "max" if version >= 3 else "full"
+    if max_side is None:
+        return whole
+    width = _side(service, resource, "width")
+    height = _side(service, resource, "height")
+    if width and height and max(width, height) <= max_side:
+        return whole
+    sizes = [(one["width"], one["height"]) for one in _list(service.get("sizes"))]
+    if _level(service) == 0:
+        if not sizes:
+            return whole
+        # Only the sizes listed exist: the smallest that is large enough, or else the largest.
+        enough = [one for one in sizes if max(one) >= max_side]
+        wide, high = min(enough) if enough else max(sizes)
+        return f"{wide},{high}" if version >= 3 else f"{wide},"
+    if width and height:
+        wide = min(width, max(1, round(width * max_side / max(width, height))))
+        high = max(1, round(height * wide / width))
+        return f"{wide},{high}" if version >= 3 and _level(service) >= 2 else f"{wide},"
+    return f"!{max_side},{max_side}"
+
+
+def _side(service: dict[str, Any], resource: dict[str, Any], name: str) -> int:
+    value = service.get(name) or resource.get(name)
+    return int(value) if isinstance(value, int | float) else 0
+
+
+IIIF = Adapter(IiifSource, start, parse)

@@ -1,0 +1,270 @@
+"""Paged JSON APIs: images and further pages chosen by JMESPath expressions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import jmespath
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.picks import Pattern, clean
+from pipeline.sources.url_rules import Rewrite, admitted, query_value, rewritten, with_query
+from pipeline.typed import STRICT
+from pipeline.urls import canonical_url
+
+_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+\s*(?:=\s*(?:"[^"]*"|[^",;\s]*))?)*)')
+_TAG = re.compile(r"<[^>]+>")
+
+
+def _check_path(expression: str) -> str:
+    try:
+        jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"not a JMESPath expression: {str(error).splitlines()[0]}") from None
+    return expression
+
+
+Path = Annotated[str, AfterValidator(_check_path)]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Paging:
+    """How the next page is asked for.
+
+    - `link`: by the answer's Link header (rel=next).
+    - `url`: `value` is the next page's URL.
+    - `cursor`: `value` is put into the query as `parameter`.
+    - `parameters`: `value` is an object, put into the query as it is.
+    - `page`: `parameter` grows by 1 from `first`.
+    - `offset`: `parameter` grows by `step` from `first`.
+
+    Pages end where there is no `value`; for `page` and `offset` where a page has no items or the
+    same as the one before, where `last` is true, at `total` items (`step` a page), or where the
+    parameter would exceed `until`.
+    """
+
+    by: Literal["link", "url", "cursor", "parameters", "page", "offset"]
+    value: Path | None = None
+    parameter: str = ""
+    first: int = 0
+    step: int | None = Field(default=None, ge=1)
+    last: Path | None = None
+    total: Path | None = None
+    until: int | None = None
+
+    def __post_init__(self) -> None:
+        needs = {
+            "url": ("value",), "cursor": ("value", "parameter"), "parameters": ("value",),
+            "page": ("parameter",), "offset": ("parameter", "step"),
+        }.get(self.by, ())  # fmt: skip
+        for name in needs:
+            if not getattr(self, name):
+                raise ValueError(f"by = {self.by!r} needs {name}")
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class JsonFollow:
+    """Further pages: for each of `values`, `url` with {} replaced by the value (escaped), or the
+    value itself where `url` is left out. `label` is read from the value: the first group of the
+    pattern, or all it matches; the pages behind inherit it."""
+
+    values: Path
+    url: str = ""
+    label: Pattern | None = None
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class JsonSource(Limits):
+    """A JSON API.
+
+    `items` gives the list of records of a page, `media` the list of a record's images (the record
+    itself when left out). `image` and the metadata are expressions on an object of three members:
+    `page` (the whole answer), `item` and `media`; an expression that gives a list takes all its
+    images or labels, and the first of its texts. `rewrite` changes image URLs, such as a
+    thumbnail's into the original's. HTML tags in texts are dropped.
+    """
+
+    kind: Literal["json"] = "json"
+    start: tuple[str, ...] = Field(min_length=1)
+    items: Path = "@"
+    media: Path | None = None
+    image: Path = "media"
+    title: Path | None = None
+    labels: tuple[Path, ...] = ()
+    license: Path | None = None
+    attribution: Path | None = None
+    next: Paging | None = None
+    follow: tuple[JsonFollow, ...] = ()
+    rewrite: tuple[Rewrite, ...] = ()
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
+
+    def __post_init__(self) -> None:
+        for url in self.start:
+            if canonical_url(url) is None:
+                raise ValueError(f"start: {url!r} is not an http(s) URL")
+
+
+def start(config: JsonSource) -> list[PageRequest]:
+    """The first pages."""
+    return [PageRequest(url) for url in map(canonical_url, config.start) if url]
+
+
+def parse(config: JsonSource, page: Page) -> PageResult:
+    """The images of one answer, and the pages after and below it."""
+    try:
+        data = json.loads(page.body)
+    except ValueError as error:
+        return PageResult(problem=f"not JSON ({error})")
+    try:
+        return _parse(config, page, data)
+    except jmespath.exceptions.JMESPathError as error:
+        return PageResult(problem=f"not of the form the recipe's expressions expect: {error}")
+
+
+def _parse(config: JsonSource, page: Page, data: Any) -> PageResult:
+    if isinstance(data, dict) and data.get("error") and not _records(config, data):
+        return PageResult(problem=f"the API says: {json.dumps(data['error'])[:200]}")
+    records = _records(config, data)
+    if records is None:
+        return PageResult(problem=f"items: {config.items} is not a list")
+    notes: dict[str, int] = {}
+    rows = list(_images(config, page, data, records, notes))
+    following = [*_following(config, page, data), *_next(config, page, data, records)]
+    return PageResult(rows, following, notes)
+
+
+def _records(config: JsonSource, data: Any) -> list[Any] | None:
+    records = jmespath.search(config.items, data)
+    if isinstance(records, dict):
+        return [records]
+    if records is None:
+        return []
+    return records if isinstance(records, list) else None
+
+
+def _images(
+    config: JsonSource, page: Page, data: Any, records: list[Any], notes: dict[str, int]
+) -> Iterator[Found]:
+    seen: set[str] = set()
+    for item in records:
+        media = [item] if config.media is None else (jmespath.search(config.media, item) or [])
+        for one in media:
+            scope = {"page": data, "item": item, "media": one}
+            urls = [text for text in _texts(config.image, scope) if text]
+            if not urls:
+                notes["no_image"] = notes.get("no_image", 0) + 1
+            for text in urls:
+                url = canonical_url(rewritten(text, config.rewrite), page.url)
+                if url is None or url in seen:
+                    continue
+                if not admitted(url, config.include, config.exclude):
+                    notes["excluded"] = notes.get("excluded", 0) + 1
+                    continue
+                seen.add(url)
+                yield _describe(config, page, scope, url)
+
+
+def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -> Found:
+    labels = list(page.request.context.get("labels", ()))
+    for expression in config.labels:
+        labels += _texts(expression, scope) or [""]
+    while labels and not labels[-1]:
+        labels.pop()
+    title, license, attribution = (
+        next(iter(_texts(one, scope)), "") if one else ""
+        for one in (config.title, config.license, config.attribution)
+    )
+    return Found(url, title, tuple(labels), license, attribution)
+
+
+def _texts(expression: str, scope: Any) -> list[str]:
+    """What an expression gives, as texts; lists in their order, nothing for null and objects."""
+    value = jmespath.search(expression, scope)
+    values = value if isinstance(value, list) else [value]
+    return [
+        clean(_TAG.sub(" ", one) if isinstance(one, str) else str(one))
+        for one in values
+        if isinstance(one, str | int | float) and not isinstance(one, bool)
+    ]
+
+
+def _following(config: JsonSource, page: Page, data: Any) -> Iterator[PageRequest]:
+    context = page.request.context
+    for rule in config.follow:
+        for value in _texts(rule.values, data):
+            text = rule.url.replace("{}", quote(value, safe="")) if rule.url else value
+            url = canonical_url(text, page.url)
+            if url is None:
+                continue
+            labels = list(context.get("labels", ()))
+            match = re.search(rule.label, value) if rule.label else None
+            if match:
+                labels.append(match[1] if match.re.groups else match[0])
+            yield PageRequest(url, page.request.depth + 1, {"labels": labels} if labels else {})
+
+
+def _next(config: JsonSource, page: Page, data: Any, records: list[Any]) -> Iterator[PageRequest]:
+    paging = config.next
+    if paging is None:
+        return
+    if paging.by in ("page", "offset"):
+        yield from _next_by_number(paging, page, data, records)
+        return
+    url: str | None = None
+    if paging.by == "link":
+        url = next_link(page.headers.get("link", ""))
+    else:
+        value = jmespath.search(paging.value, data)
+        if value in (None, "", False, {}, []):
+            return
+        if paging.by == "url":
+            url = str(value)
+        elif paging.by == "cursor":
+            url = with_query(page.request.url, {paging.parameter: value})
+        elif isinstance(value, dict):
+            url = with_query(page.request.url, value)
+    url = canonical_url(url, page.url) if url else None
+    if url and url != page.request.url:
+        yield PageRequest(url, page.request.depth, dict(page.request.context))
+
+
+def _next_by_number(
+    paging: Paging, page: Page, data: Any, records: list[Any]
+) -> Iterator[PageRequest]:
+    step = 1 if paging.by == "page" else (paging.step or 1)
+    text = query_value(page.request.url, paging.parameter) or ""
+    number = int(text) if text.lstrip("-").isdigit() else paging.first
+    digest = hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
+    if not records or digest == page.request.context.get("same"):
+        return
+    if paging.last and jmespath.search(paging.last, data) is True:
+        return
+    if paging.total and paging.step:
+        total = jmespath.search(paging.total, data)
+        pages = (number - paging.first) // step + 1
+        if isinstance(total, int | float) and pages * paging.step >= total:
+            return
+    if paging.until is not None and number + step > paging.until:
+        return
+    url = with_query(page.request.url, {paging.parameter: number + step})
+    yield PageRequest(url, page.request.depth, {**page.request.context, "same": digest})
+
+
+def next_link(header: str) -> str | None:
+    """The target of rel=next in a Link header (RFC 8288)."""
+    for match in _LINK.finditer(header):
+        relation = re.search(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]*))', match[2], re.IGNORECASE)
+        if relation and "next" in (relation[1] or relation[2] or "").lower().split():
+            return match[1]
+    return None
+
+
+JSON = Adapter(JsonSource, start, parse)

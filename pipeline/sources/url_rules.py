@@ -1,0 +1,71 @@
+"""Rules on URLs that several adapters share: admit by pattern, rewrite by pattern, query parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
+
+from pydantic.dataclasses import dataclass
+
+from pipeline.sources.picks import Pattern
+from pipeline.typed import STRICT
+from pipeline.urls import canonical_url
+
+
+@dataclass(frozen=True, config=STRICT)
+class Rewrite:
+    """Where `match` is found in a URL, put `by`, in which \\1 … are the groups of the match."""
+
+    match: Pattern
+    by: str
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.match).sub(self.by, "")
+        except (re.error, IndexError) as error:
+            raise ValueError(f"by: {error}") from None
+
+
+@lru_cache(maxsize=256)
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{one})" for one in patterns))
+
+
+def admitted(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    """Whether one of `include` is found in `url`, or there are none, and none of `exclude` is."""
+    if exclude and _any_of(exclude).search(url):
+        return False
+    return not include or bool(_any_of(include).search(url))
+
+
+def rewritten(url: str, rules: Sequence[Rewrite]) -> str:
+    """`url` after all rules, in their order."""
+    for rule in rules:
+        url = re.sub(rule.match, rule.by, url)
+    return url
+
+
+def query_value(url: str, name: str) -> str | None:
+    """The value of a query parameter, None where there is none."""
+    for part in urlsplit(url).query.split("&"):
+        key, _, value = part.partition("=")
+        if unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None
+
+
+def with_query(url: str, values: Mapping[str, object]) -> str:
+    """`url` with the given query parameters set, the others as they were; canonical."""
+    parts = urlsplit(url)
+    kept = [
+        part
+        for part in parts.query.split("&")
+        if part and unquote_plus(part.partition("=")[0]) not in values
+    ]
+    kept += [
+        f"{quote(name, safe='')}={quote(str(value), safe='')}" for name, value in values.items()
+    ]
+    whole = urlunsplit(parts._replace(query="&".join(kept)))
+    return canonical_url(whole) or whole

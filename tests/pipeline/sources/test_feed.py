@@ -1,0 +1,91 @@
+from typing import Any
+
+import pytest
+
+from pipeline.sources import Found, Page, PageRequest, PageResult
+from pipeline.sources.feed import FeedSource, parse, start
+from pipeline.typed import build
+
+URL = "https://shells.example/feed.xml"
+FEED = PageRequest(URL, 0, {"role": "feed"})
+
+RSS = """<?xml version="1.0" encoding="UTF-8"?>
+<rss version="2.0" xmlns:media="http://search.yahoo.com/mrss/" xmlns:dc="http://purl.org/dc/elements/1.1/"
+ xmlns:content="http://purl.org/rss/1.0/modules/content/" xmlns:atom="http://www.w3.org/2005/Atom"
+ xmlns:creativeCommons="http://backend.userland.com/creativeCommonsRssModule">
+<channel><title>Shells</title><link>https://shells.example/</link>
+<atom:link rel="self" href="https://shells.example/feed.xml"/><atom:link rel="next" href="?page=2"/>
+<creativeCommons:license>https://cc.example/by</creativeCommons:license>
+<item><title>Cone</title><link>https://shells.example/cone</link><category>Conidae</category><category>rare</category>
+  <media:group><media:content url="small.jpg" type="image/jpeg" width="320"/>
+    <media:content url="large.jpg" type="image/jpeg" width="2000"/></media:group>
+  <media:content url="film.mp4" type="video/mp4"/><media:credit>A. Author</media:credit>
+  <media:thumbnail url="tiny.jpg"/></item>
+<item><title>Cowrie</title><link>https://shells.example/cowrie</link><dc:creator>B. Author</dc:creator>
+  <enclosure url="cowrie.jpg" type="image/jpeg" length="1"/><enclosure url="a.mp3" type="audio/mpeg"/></item>
+<item><title>Whelk</title><link>https://shells.example/whelk</link>
+  <content:encoded><![CDATA[<p><a href="whelk-full.jpg"><img src="whelk.jpg"></a><img src="data:,"></p>]]></content:encoded></item>
+<item><title>Words</title><link>https://shells.example/words</link><description>none</description></item>
+</channel></rss>"""
+
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>Shells</title>
+<link rel="license" href="https://cc.example/0"/>
+<entry><title type="html">Murex</title><link href="https://shells.example/murex"/>
+  <link rel="enclosure" type="image/png" href="murex.png"/><category term="Muricidae"/>
+  <author><name>C. Author</name></author></entry></feed>"""
+
+
+def parsed(body: str, **values: Any) -> PageResult:
+    config = build(FeedSource, {"start": [URL], **values}, "test")
+    return parse(config, Page(FEED, body.encode(), URL))
+
+
+def test_rss() -> None:
+    result = parsed(RSS)
+    rights = "https://cc.example/by"
+    assert list(result.rows) == [
+        Found("https://shells.example/large.jpg", "Cone", ("Conidae", "rare"), rights, "A. Author"),
+        Found("https://shells.example/cowrie.jpg", "Cowrie", (), rights, "B. Author"),
+        Found("https://shells.example/whelk-full.jpg", "Whelk", (), rights),
+    ]
+    assert list(result.follow) == [
+        PageRequest("https://shells.example/feed.xml?page=2", 0, {"role": "feed"})
+    ]
+
+
+def test_atom() -> None:
+    assert list(parsed(ATOM).rows) == [
+        Found(
+            "https://shells.example/murex.png",
+            "Murex",
+            ("Muricidae",),
+            "https://cc.example/0",
+            "C. Author",
+        )
+    ]
+
+
+def test_rdf() -> None:
+    text = """<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+      xmlns="http://purl.org/rss/1.0/"><channel><title>x</title></channel>
+      <item><title>Cone</title><enclosure url="c.jpg"/></item></rdf:RDF>"""
+    assert [one.url for one in parsed(text).rows] == ["https://shells.example/c.jpg"]
+
+
+def test_entries_lead_to_pages() -> None:
+    config = build(FeedSource, {"start": [URL], "take": "pages", "follow_exclude": ["words"]}, "x")
+    assert start(config) == [FEED]
+    result = parse(config, Page(FEED, RSS.encode(), URL))
+    assert [(one.url.rsplit("/")[-1], one.depth) for one in result.follow] == [
+        ("cone", 1),
+        ("cowrie", 1),
+        ("whelk", 1),
+        ("feed.xml?page=2", 0),
+    ]
+    page = Page(PageRequest("https://shells.example/cone", 1), b"<img src=big.jpg>")
+    assert [one.url for one in parse(config, page).rows] == ["https://shells.example/big.jpg"]
+
+
+@pytest.mark.parametrize("body", ["<html></html>", "oops", ""])
+def test_other_things_are_problems(body: str) -> None:
+    assert parsed(body).problem
