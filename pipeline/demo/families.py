@@ -70,7 +70,7 @@ def turret(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     marks = pattern(species, specimen, key, recipe, 190.0, 0.85)
     bands = pattern(species, specimen, key + 1, "bands", 100.0, 0.6)
     return coiled(
-        coil, relief, colours, marks, bands, 0.45, (8, 0, specimen.uniform(-22, 22)), specimen
+        coil, relief, colours, marks, bands, 0.45, (8, 0, specimen.uniform(-8, 8)), specimen
     )
 
 
@@ -232,7 +232,7 @@ def sundial(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     marks = pattern(species, specimen, key, pick(species, "drops", "ripples"), 500.0, 0.9)
     second = pattern(species, specimen, key + 1, "bands", 100.0, 0.8)
     return coiled(
-        coil, relief, colours, marks, second, 0.45, (0, 78, specimen.uniform(-180, 180)), specimen
+        coil, relief, colours, marks, second, 0.45, (0, 78, specimen.uniform(-10, 10)), specimen
     )
 
 
@@ -262,5 +262,5 @@ def nautilus(species: Rng, specimen: Rng, key: int) -> list[Surface]:
         mirrored=True,
     )
     return coiled(
-        coil, relief, colours, flames, None, 0.7, (0, 74, 150 + specimen.uniform(-15, 15)), specimen
+        coil, relief, colours, flames, None, 0.7, (0, 74, 150 + specimen.uniform(-6, 6)), specimen
     )

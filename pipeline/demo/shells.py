@@ -18,7 +18,7 @@ from pipeline.demo.spiral import rotated
 DRAWING = 1
 """Number of the way of drawing; a picture kept from another one is out of date."""
 
-TILT = np.array([24.0, 14.0, 24.0])
+TILT = np.array([8.0, 5.0, 4.0])
 """Largest turn in degrees from the pose of the family: yaw, pitch, roll."""
 OFF_CENTRE = 0.02
 """Largest distance of a shell's middle from the picture's, as a share of the side."""

@@ -1,0 +1,150 @@
+"""The deployments on a real local server, by the command a user types."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from pipeline.contract import Dataset, load_index, read_jsonl
+from pipeline.demo.gallery import Gallery, serve
+from pipeline.demo.leash import Leash
+from pipeline.names import flow_names
+from pipeline.status import survey
+
+PROJECT = Path(__file__).parents[2]
+COUNT = 24
+
+
+@dataclass(frozen=True)
+class Prefect:
+    """A server, our deployments served in `folder`, and a gallery to scrape."""
+
+    folder: Path
+    env: dict[str, str]
+    gallery: str
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        prefect = shutil.which("prefect", path=self.env["PATH"])
+        assert prefect is not None
+        return subprocess.run(
+            [prefect, *words], env=self.env, cwd=self.folder, capture_output=True, text=True
+        )
+
+    def post(self, path: str, **body: object) -> list[dict[str, object]]:
+        answer = requests.post(f"{self.env['PREFECT_API_URL']}/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        found: list[dict[str, object]] = answer.json()
+        return found
+
+
+def wait_until_served(url: str, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.RequestException:
+            pass
+        assert time.monotonic() < deadline, f"{url} does not answer"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(PROJECT / "prefect.toml", folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PREFECT_HOME": str(folder / ".prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "DO_NOT_TRACK": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    made = Gallery(COUNT, 7, tmp_path_factory.mktemp("gallery"))
+    made.draw_all(lambda _done, _total: None)
+    cwd = Path.cwd()
+    os.chdir(folder)  # prefect.toml is read from the current folder
+    try:
+        with serve(made) as gallery, Leash() as leash:
+            leash.start(["prefect", "server", "start"], folder / "server.log", env)
+            wait_until_served(f"{env['PREFECT_API_URL']}/health")
+            leash.start([sys.executable, "-m", "pipeline.serve"], folder / "serve.log", env)
+            names = f"{env['PREFECT_API_URL']}/deployments/name"
+            wait_until_served(f"{names}/retry-failures/retry-failures")
+            yield Prefect(folder, env, gallery.url)
+    finally:
+        os.chdir(cwd)
+
+
+def test_the_literal_command_scrapes_the_shells(prefect: Prefect) -> None:
+    overrides = json.dumps({"source.start": [prefect.gallery]})
+    result = prefect.run(
+        *("deployment", "run", "scrape-shells", "--watch"), "--param", f"overrides={overrides}"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    dataset = Dataset("shells", prefect.folder)
+    index, _ = load_index(dataset.index)
+    assert index.nsamples == COUNT
+    stages = [row["stage"] for row in read_jsonl(dataset.events) if row["event"] == "done"]
+    assert stages == ["crawl", "download", "select", "shard"]
+
+    flows = {str(flow["id"]): flow["name"] for flow in prefect.post("flows/filter")}
+    runs = [flows[str(run["flow_id"])] for run in prefect.post("flow_runs/filter")]
+    assert sorted(map(str, runs)) == ["download", "manifest", "scrape-shells", "select", "shard"]
+
+    artifacts = {str(one["key"]): one for one in prefect.post("artifacts/filter")}
+    assert artifacts["shells-card"]["type"] == "markdown"
+    assert artifacts["shells-download"]["type"] == "progress"
+    assert float(str(artifacts["shells-download"]["data"])) == 100
+    failed = json.loads(str(artifacts["shells-failures"]["data"]))
+    assert {row["kind"]: row["count"] for row in failed} == survey(dataset).failed
+
+    logs = " ".join(str(log["message"]) for log in prefect.post("logs/filter"))
+    assert "shard done" in logs
+
+
+def test_every_deployment_has_its_flows_name(prefect: Prefect) -> None:
+    flows = {str(flow["id"]): flow["name"] for flow in prefect.post("flows/filter")}
+    deployments = prefect.post("deployments/filter")
+    assert sorted(str(one["name"]) for one in deployments) == sorted(flow_names())
+    for one in deployments:
+        assert flows[str(one["flow_id"])] == one["name"]
+
+
+def test_a_mistake_fails_the_run_and_names_the_key(prefect: Prefect) -> None:
+    result = prefect.run(
+        *("deployment", "run", "build-shards", "--watch", "--param", "recipe=shells"),
+        *("--param", 'overrides={"shards.colour": 1}'),
+    )
+    assert result.returncode == 1
+    assert "shards.colour: unknown key" in (prefect.folder / "serve.log").read_text()
+
+
+def test_without_a_server_it_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline.serve"],
+        env={**os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {url}: no Prefect server answers")
+    assert len(result.stderr.splitlines()) == 1
