@@ -7,16 +7,18 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipeline.sources.feed import FEED, FeedSource
+from pipeline.sources.folder import FOLDER, FolderSource
 from pipeline.sources.html import HTML, HtmlSource
 from pipeline.sources.iiif import IIIF, IiifSource
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.json_api import JSON, JsonSource
+from pipeline.sources.listing import LIST, ListSource
 from pipeline.sources.sitemap import SITEMAP, SitemapSource
 
 __all__ = ["SOURCES", "Adapter", "Found", "Limits", "Page", "PageRequest", "PageResult", "Source"]
 
 Source = Annotated[
-    HtmlSource | JsonSource | IiifSource | SitemapSource | FeedSource,
+    HtmlSource | JsonSource | IiifSource | SitemapSource | FeedSource | ListSource | FolderSource,
     Field(discriminator="kind"),
 ]
 """The `[source]` table of a recipe; its `kind` says which adapter it is for."""
@@ -27,4 +29,6 @@ SOURCES: dict[str, Adapter[Any]] = {
     "iiif": IIIF,
     "sitemap": SITEMAP,
     "feed": FEED,
+    "list": LIST,
+    "folder": FOLDER,
 }

@@ -73,7 +73,8 @@ def _pages(config: SitemapSource, page: Page, urls: list[str]) -> list[PageReque
     found = dict.fromkeys(
         url
         for text in urls
-        if text and (url := canonical_url(text, page.url))
+        if text
+        and (url := canonical_url(text, page.url))
         and admitted(url, config.follow_include, config.follow_exclude)
     )
     return [PageRequest(url, page.request.depth + 1) for url in found]

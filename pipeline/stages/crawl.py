@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pydantic import TypeAdapter
 
 from pipeline.contract import Dataset, now_utc
-from pipeline.errors import Failure
+from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.failures import failure
 from pipeline.http import Fetcher
+from pipeline.local_files import SCHEME, file_path
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, Found, Page, PageRequest, PageResult
 from pipeline.stages.crawl_journal import CrawlJournal, JournalPage
@@ -179,6 +180,8 @@ class _Crawl:
         url = page.request.url
         try:
             result = self._adapter.parse(self._source, page)
+        except UserError:
+            raise
         except Exception:  # noqa: BLE001 - the boundary of one page; the traceback is kept
             detail = traceback.format_exc(limit=-3)
             return failure(STAGE, url, "unexpected_form", detail=detail)
@@ -207,7 +210,7 @@ class _Crawl:
             page = self.journal.head(self._source.max_pages)
             if page is None:
                 return
-            if page.request.url.startswith("file:"):
+            if page.request.url.startswith(SCHEME):
                 self._finish_file(page)
             elif page.state == "held":
                 result = None if page.result is None else _from_text(page.result)
@@ -217,12 +220,17 @@ class _Crawl:
             self._show()
 
     def _finish_file(self, page: JournalPage) -> None:
+        stamp = _stamp(page.request.url)
+        if stamp and stamp == page.digest and page.fetched:
+            self._finish(page, None)
+            return
         result = self._parse(Page(page.request))
         if isinstance(result, Failure):
             self._log.fail(result)
             self.journal.fail(page.id)
         else:
             self._finish(page, result)
+            self.journal.stamp(page.id, stamp)
 
     def _finish(self, page: JournalPage, result: PageResult | None) -> None:
         now = now_utc()
@@ -239,7 +247,8 @@ class _Crawl:
     def _tell(self, page: JournalPage, result: PageResult, follow: list[PageRequest]) -> None:
         """A page that gave nothing, or hid something behind scripts, is told with the reason."""
         nothing = not result.rows and not follow
-        if nothing or "template" in result.notes:
+        local = page.request.url.startswith(SCHEME) and result.notes
+        if nothing or local or "template" in result.notes:
             reasons = dict(result.notes)
             images = len(result.rows) if isinstance(result.rows, tuple | list) else None
             self._log.emit(
@@ -256,6 +265,15 @@ class _Crawl:
         self._log.progress(STAGE, done, sum(counts.values()), "pages")
         # Counting a long queue takes its time: 2 % of the crawl's at most.
         self._show_after = now + max(0.1, 50 * (time.monotonic() - now))
+
+
+def _stamp(url: str) -> str | None:
+    """What changes when a file, or the list of names in a folder, does."""
+    try:
+        stat = file_path(url)[0].stat()
+    except OSError:
+        return None
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _to_text(result: PageResult) -> str:

@@ -153,9 +153,12 @@ class CrawlJournal:
     # pages
 
     def add_pages(self, requests: Iterable[PageRequest]) -> None:
-        """Put pages not yet known at the end of the queue."""
+        """Put pages not yet known at the end of the queue. Pieces of a file that has changed begin
+        somewhere else now: their context is the new one."""
         self._db.executemany(
-            "INSERT OR IGNORE INTO pages (url, depth, context, state) VALUES (?, ?, ?, 'new')",
+            "INSERT INTO pages (url, depth, context, state) VALUES (?, ?, ?, 'new') "
+            "ON CONFLICT (url) DO UPDATE SET context = excluded.context "
+            "WHERE url LIKE 'file:%' AND context != excluded.context",
             ((one.url, one.depth, json.dumps(dict(one.context))) for one in requests),
         )
 
@@ -206,6 +209,10 @@ class CrawlJournal:
             "WHERE id = ?",
             (result, etag, last_modified, digest, page),
         )
+
+    def stamp(self, page: int, digest: str | None) -> None:
+        """Remember what a file looked like when it was read."""
+        self._db.execute("UPDATE pages SET digest = ? WHERE id = ?", (digest, page))
 
     def fail(self, page: int) -> None:
         """A page could not be had; what was found on it before stays."""

@@ -21,10 +21,13 @@ RSS = """<?xml version="1.0" encoding="UTF-8"?>
     <media:content url="large.jpg" type="image/jpeg" width="2000"/></media:group>
   <media:content url="film.mp4" type="video/mp4"/><media:credit>A. Author</media:credit>
   <media:thumbnail url="tiny.jpg"/></item>
-<item><title>Cowrie</title><link>https://shells.example/cowrie</link><dc:creator>B. Author</dc:creator>
-  <enclosure url="cowrie.jpg" type="image/jpeg" length="1"/><enclosure url="a.mp3" type="audio/mpeg"/></item>
+<item><title>Cowrie</title><link>https://shells.example/cowrie</link>
+  <dc:creator>B. Author</dc:creator>
+  <enclosure url="cowrie.jpg" type="image/jpeg" length="1"/>
+  <enclosure url="a.mp3" type="audio/mpeg"/></item>
 <item><title>Whelk</title><link>https://shells.example/whelk</link>
-  <content:encoded><![CDATA[<p><a href="whelk-full.jpg"><img src="whelk.jpg"></a><img src="data:,"></p>]]></content:encoded></item>
+  <content:encoded><![CDATA[<p><a href="whelk-full.jpg"><img src="whelk.jpg"></a>
+  <img src="data:,"></p>]]></content:encoded></item>
 <item><title>Words</title><link>https://shells.example/words</link><description>none</description></item>
 </channel></rss>"""
 

@@ -1,0 +1,173 @@
+"""URL lists in the columns that others write, read in pieces."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from pipeline.errors import UserError
+from pipeline.sources import Found, Page, PageRequest, PageResult, listing
+from pipeline.sources.listing import ListSource, parse, start
+from pipeline.typed import build
+
+
+def config(path: Path | str, **values: Any) -> ListSource:
+    return build(ListSource, {"start": [str(path)], **values}, "test")
+
+
+def read(path: Path, **values: Any) -> tuple[list[Found], dict[str, int], int]:
+    """All images of a list, the notes, and in how many pieces it was read."""
+    source = config(path, **values)
+    queue, rows, notes, pieces = start(source), [], {}, 0
+    while queue:
+        pieces += 1
+        result = parse(source, Page(queue.pop(0)))
+        assert not result.problem
+        rows += list(result.rows)
+        notes = {key: notes.get(key, 0) + n for key, n in result.notes.items()} | {
+            key: n for key, n in notes.items() if key not in result.notes
+        }
+        queue += result.follow
+    return rows, notes, pieces
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_text(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "urls.txt", "\ufeffhttp://a.example/1.jpg\n\n http://a.example/2 x.jpg \nno\n"
+    )
+    rows, notes, _ = read(path, license="CC0")
+    assert rows == [
+        Found("http://a.example/1.jpg", license="CC0"),
+        Found("http://a.example/2%20x.jpg", license="CC0"),
+    ]
+    assert notes == {"no_url": 1, "not_http": 1}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "expected"),
+    [
+        # img2dataset
+        (
+            "url,caption",
+            '"http://a.example/1.jpg","a, ""b"""',
+            Found("http://a.example/1.jpg", 'a, "b"'),
+        ),
+        # LAION
+        (
+            "SAMPLE_ID,URL,TEXT,HEIGHT,WIDTH,LICENSE,NSFW,similarity",
+            "1,http://a.example/1.jpg,a cone,9,9,CC-BY,UNLIKELY,0.3",
+            Found("http://a.example/1.jpg", "a cone", license="CC-BY"),
+        ),
+        # DataComp
+        (
+            "uid,url,text,original_width,original_height,clip_b32_similarity_score,face_bboxes,sha256",
+            "0a,http://a.example/1.jpg,a cone,9,9,0.3,[],00ff",
+            Found("http://a.example/1.jpg", "a cone"),
+        ),
+        # Open Images
+        (
+            "ImageID,Subset,OriginalURL,License,Author,Title",
+            "1,train,http://a.example/1.jpg,https://cc.example/by,An Author,x",
+            Found(
+                "http://a.example/1.jpg",
+                "",
+                license="https://cc.example/by",
+                attribution="An Author",
+            ),
+        ),
+    ],
+)
+def test_csv_of_others(tmp_path: Path, header: str, row: str, expected: Found) -> None:
+    rows, _, _ = read(write(tmp_path / "urls.csv", f"{header}\n{row}\n"))
+    assert rows == [expected]
+    tabs = write(tmp_path / "urls.tsv", f"{header}\n{row}\n".replace(",", "\t"))
+    if '"' not in row:
+        assert read(tabs)[0] == [expected]
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.csv", "link2,name,family,genus\nhttp://a.example/1.jpg,n,Conidae,Conus\n"
+    )
+    rows, _, _ = read(path, url="link2", title="name", labels=["family", "missing", "genus"])
+    assert rows == [Found("http://a.example/1.jpg", "n", ("Conidae", "Conus"))]
+    result = parse(config(path), Page(start(config(path))[0]))
+    assert result.problem == "no column of URLs among: link2, name, family, genus"
+
+
+def test_json_lines_like_our_own_manifest(tmp_path: Path) -> None:
+    row = {
+        "key": "0", "url": "http://a.example/1.jpg", "page": "p", "title": "t",
+        "labels": ["a", "b"], "license": "l", "attribution": "x", "found": "",
+    }  # fmt: skip
+    path = write(
+        tmp_path / "urls.jsonl", json.dumps(row) + "\nnot json\n[1]\n\n" + json.dumps({"URL": 5})
+    )
+    rows, notes, _ = read(path)
+    assert rows == [Found("http://a.example/1.jpg", "t", ("a", "b"), "l", "x")]
+    assert notes == {"bad_line": 2, "not_http": 1}
+
+
+def test_parquet_by_row_groups(tmp_path: Path) -> None:
+    count = 25
+    table = pyarrow.table({
+        "URL": [f"http://a.example/{n}.jpg" for n in range(count)],
+        "TEXT": [f"shell {n}" for n in range(count)],
+        "LICENSE": [None] * count,
+        "similarity": [0.3] * count,
+    })  # fmt: skip
+    parquet.write_table(table, tmp_path / "p.parquet", row_group_size=10)
+    rows, _, pieces = read(tmp_path / "p.parquet")
+    assert pieces == 3
+    assert [one.url for one in rows] == table["URL"].to_pylist()
+    assert (rows[7].title, rows[7].license) == ("shell 7", "")
+    broken = write(tmp_path / "b.parquet", "PAR1")
+    assert "not Parquet" in parse(config(broken), Page(start(config(broken))[0])).problem
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "jsonl"])
+def test_text_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(listing, "PIECE", 7)
+    urls = [f"http://a.example/{n}.jpg" for n in range(30)]
+    lines = {
+        "txt": urls,
+        "csv": ["caption,url", *(f'"é\n{n}",{url}' for n, url in enumerate(urls))],
+        "jsonl": [json.dumps({"url": url}) for url in urls],
+    }[kind]
+    path = write(tmp_path / f"urls.{kind}", "\n".join(lines) + "\n")
+    rows, _, pieces = read(path)
+    assert [one.url for one in rows] == urls
+    assert pieces == 5
+    assert kind != "csv" or rows[29].title == "é 29"
+
+
+def test_folders_of_lists_and_lists_on_the_web(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "c.md"):
+        write(tmp_path / name, f"url\nhttp://a.example/{name}.jpg\n")
+    assert [one.url[-5:] for one in read(tmp_path)[0]] == ["v.jpg", "v.jpg"]
+    source = config("https://lists.example/urls.csv?v=1")
+    (request,) = start(source)
+    result: PageResult = parse(source, Page(request, b"url\nhttp://a.example/1.jpg\n" * 1))
+    assert [one.url for one in result.rows] == ["http://a.example/1.jpg"]
+    assert list(result.follow) == []
+    table = pyarrow.table({"url": ["http://a.example/2.jpg"]})
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(table, sink)
+    page = Page(PageRequest("https://lists.example/x.parquet"), sink.getvalue().to_pybytes())
+    assert [one.url for one in parse(source, page).rows] == ["http://a.example/2.jpg"]
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such list"):
+        start(config(tmp_path / "none.csv"))
+    with pytest.raises(UserError, match="say its format"):
+        start(config(write(tmp_path / "urls.dat", "x")))
+    assert start(config(tmp_path / "urls.dat", format="txt"))

@@ -1,0 +1,158 @@
+"""Folders, archives and lists through the whole crawl, and their files read back."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.contract import Dataset, image_key, read_jsonl
+from pipeline.errors import Failure, UserError
+from pipeline.events import EventLog
+from pipeline.exchange import Response
+from pipeline.local_files import LocalFiles, file_url
+from pipeline.recipe import Recipe
+from pipeline.sources import listing
+from pipeline.stages.crawl import CrawlResult, crawl
+from pipeline.typed import build
+
+
+def run(dataset: Dataset, refresh: bool = False, **source: Any) -> CrawlResult:
+    with EventLog(dataset, "test") as log:
+        return crawl(build(Recipe, {"source": source}, "test"), dataset, log, refresh=refresh)
+
+
+def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
+    return list(read_jsonl(dataset.urls))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    root = tmp_path / "my images"
+    for name in ("cones/a.jpg", "cones/b (1).PNG", "cowries/deep/c.webp", "top.jpeg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    for name in ("notes.txt", ".hidden.jpg", ".cache/d.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"")
+    with zipfile.ZipFile(root / "cones" / "more.zip", "w") as archive:
+        archive.writestr("olive/é 1.jpg", b"zipped")
+        archive.writestr("__MACOSX/olive/._e.jpg", b"")
+        archive.writestr("read.me", b"")
+    return root
+
+
+def test_a_folder_with_an_archive(images: Path, tmp_path: Path) -> None:
+    dataset = Dataset("d", tmp_path)
+    source = {"kind": "folder", "start": [str(images)], "license": "CC0"}
+    result = run(dataset, **source)
+    found = {row["title"]: row for row in rows_of(dataset)}
+    assert {title: row["labels"] for title, row in found.items()} == {
+        "a": ["cones"],
+        "b (1)": ["cones"],
+        "c": ["cowries", "deep"],
+        "top": [],
+        "é 1": ["cones", "olive"],
+    }
+    assert result.urls == 5
+    assert {row["license"] for row in found.values()} == {"CC0"}
+    files = LocalFiles([images], 100)
+    for title, row in found.items():
+        assert row["key"] == image_key(row["url"])
+        answer = files.get(row["url"], stage="download")
+        assert isinstance(answer, Response)
+        expected = b"zipped" if title == "é 1" else f"/{title}.".encode()
+        assert expected in b"/" + answer.body
+    files.close()
+
+    (images / "cones" / "a.jpg").unlink()
+    (images / "cowries" / "e.jpg").write_bytes(b"new")
+    after = run(dataset, refresh=True, **source)
+    assert (after.new, after.vanished, after.urls) == (1, 1, 6)
+
+
+def test_a_single_archive(images: Path, tmp_path: Path) -> None:
+    dataset = Dataset("d", tmp_path)
+    run(dataset, kind="folder", start=[str(images / "cones" / "more.zip")])
+    assert [row["labels"] for row in rows_of(dataset)] == [["olive"]]
+    (tmp_path / "bad.zip").write_bytes(b"PK no")
+    bad = run(Dataset("bad", tmp_path), kind="folder", start=[str(tmp_path / "bad.zip")])
+    assert (bad.urls, bad.failed) == (0, 1)
+    with pytest.raises(UserError, match="no such folder"):
+        run(Dataset("none", tmp_path), kind="folder", start=[str(tmp_path / "none")])
+
+
+def test_only_files_of_the_recipe_are_read(images: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "secret.jpg"
+    outside.write_bytes(b"secret")
+    (images / "link.jpg").symlink_to(outside)
+    files = LocalFiles([images], 6)
+
+    def kind(url: str) -> str:
+        answer = files.get(url, stage="download")
+        assert isinstance(answer, Failure)
+        return answer.kind
+
+    assert kind(file_url(outside)) == "bad_url"
+    assert kind(file_url(images) + "/../secret.jpg") == "bad_url"
+    assert kind(file_url(images / "link.jpg")) == "bad_url"
+    assert kind("file:///etc/passwd") == "bad_url"
+    assert kind(file_url(images / "gone.jpg")) == "not_found"
+    assert kind(file_url(images / "cones" / "more.zip", "gone.jpg")) == "not_found"
+    assert kind(file_url(images / "notes.txt", "x.jpg")) == "undecodable"
+    assert kind(file_url(images / "cones" / "a.jpg")) == "too_large"
+    files.close()
+
+
+def write_list(path: Path, names: list[str]) -> None:
+    path.write_text("".join(f"http://a.example/{name}.jpg\n" for name in names))
+
+
+def names_of(dataset: Dataset) -> list[str]:
+    return [row["url"].rsplit("/")[-1].removesuffix(".jpg") for row in rows_of(dataset)]
+
+
+def test_a_list_is_read_in_pieces_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PIECE", 10)
+    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    names = [f"shell{n}" for n in range(35)]
+    write_list(path, [*names, "shell3"])
+    source = {"kind": "list", "start": [str(path)]}
+    first = run(dataset, **source)
+    assert (names_of(dataset), first.pages) == (names, 4)
+
+    # A line more on top and one less in the middle: nothing lost, nothing twice.
+    write_list(path, ["fresh", *names[:12], *names[13:]])
+    after = run(dataset, refresh=True, **source)
+    assert (after.new, after.vanished) == (1, 1)
+    assert names_of(dataset) == [*names, "fresh"]
+
+    write_list(path, names[:3])
+    os.utime(path, ns=(1, 1))
+    short = run(dataset, refresh=True, **source)
+    assert (short.new, short.vanished) == (0, 33)
+
+
+def test_a_list_stops_at_the_limit_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "PIECE", 10)
+    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    names = [f"shell{n}" for n in range(35)]
+    write_list(path, names)
+    assert run(dataset, kind="list", start=[str(path)], max_images=13).urls == 13
+    assert names_of(dataset) == names[:13]
+    run(dataset, kind="list", start=[str(path)])
+    assert names_of(dataset) == names
+
+
+def test_what_a_list_did_not_give_is_told(tmp_path: Path) -> None:
+    path, dataset = tmp_path / "urls.jsonl", Dataset("d", tmp_path)
+    path.write_text(json.dumps({"url": "http://a.example/1.jpg"}) + '\n{"url": "x"}\n')
+    run(dataset, kind="list", start=[str(path)])
+    (event,) = read_jsonl(dataset.events)
+    assert event["facts"]["reasons"] == {"not_http": 1}
