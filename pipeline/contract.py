@@ -135,7 +135,7 @@ class ManifestRow:
         return cls(**{**known, "labels": tuple(row.get("labels") or ())})
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "labels": list(self.labels)}
+        return {**vars(self), "labels": list(self.labels)}
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import functools
 import io
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 """What is decoded (MPO comes with JPEG). Vector, document and raw formats are not."""
@@ -57,7 +57,7 @@ class ImageFacts:
 
     def recorded(self) -> dict[str, Any]:
         """The fields that an `OriginalRecord` has."""
-        return {name: value for name, value in asdict(self).items() if name != "notes"}
+        return {name: value for name, value in vars(self).items() if name != "notes"}
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,20 @@ def open_picture(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> P
     return Picture(image, name, mode, size[0], size[1], tuple(notes))
 
 
-def _check_header(file: Image.Image, max_pixels: int) -> None:
-    width, height = file.size
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise where an image of this size is none or too large.
+
+    Raises:
+        ImageError: zero_size or too_many_pixels.
+    """
     if width <= 0 or height <= 0:
         raise ImageError("zero_size", f"{width} × {height}")
     if width * height > max_pixels:
         raise ImageError("too_many_pixels", f"{width} × {height} is over {max_pixels}")
+
+
+def _check_header(file: Image.Image, max_pixels: int) -> None:
+    check_size(*file.size, max_pixels)
     # A multi-picture JPEG (MPO) is a photograph with a preview or a second eye beside it.
     frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
     if frames > 1:
@@ -141,10 +149,12 @@ def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
 
 def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
     try:
+        if file.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return file
         return ImageOps.exif_transpose(file)
     except Exception as error:  # noqa: BLE001 a broken EXIF block must not cost the image
         notes.append(f"EXIF ignored: {error}")
-        return file.copy()
+        return file
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:

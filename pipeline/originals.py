@@ -13,7 +13,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -212,7 +212,7 @@ class PartWriter:
         text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode()
         block = tar_member(record.member, data) + tar_member(f"{row.key}.json", text)
         self._write(block)
-        self._journal.append({"ok": True, "ts": now_utc(), **asdict(record), "end": self._end})
+        self._journal.append({"ok": True, "ts": now_utc(), **vars(record), "end": self._end})
         self.done.add(row.key)
         self.nsamples += 1
         self.bytes += len(data)

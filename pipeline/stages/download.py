@@ -6,7 +6,6 @@ done when its journal line is written; a kill costs what was in flight.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import queue
@@ -15,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+
+from PIL import Image
 
 from pipeline.bodies import check_body
 from pipeline.bulk import BulkFetcher
@@ -31,7 +30,7 @@ from pipeline.images import EXTENSIONS, ImageError, ImageFacts, Picture, facts_o
 from pipeline.originals import PART_SIZE, PartFiles, PartWriter
 from pipeline.plans import plan
 from pipeline.recipe import Recipe
-from pipeline.resize import decode_side, encode_jpeg, kept_square
+from pipeline.resize import Pixels, Square, center_square, encode_jpeg
 
 STAGE = "download"
 KEPT_HEADERS = (
@@ -45,7 +44,7 @@ DECODE_SIDE = 256
 
 _OPEN_PARTS = 8
 _QUEUED = 512
-_BACKLOG_BYTES = 128 << 20
+_BACKLOG_BYTES = 16 << 20
 _TELL_EVERY = 0.2
 
 
@@ -179,10 +178,7 @@ class _Run:
             row = next(self._rows, None)
             if row is not None:
                 assert self._feeding is not None
-                if row.url.startswith("file:"):
-                    self._take(self._feeding, row, read_file(row.url))
-                else:
-                    self._fetcher.add((self._feeding, row), row.url)
+                self._fetcher.add((self._feeding, row), row.url)
                 continue
             self._feeding = None
             if len(self._left) >= _OPEN_PARTS:
@@ -271,31 +267,18 @@ class _Run:
             self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
 
 
-def read_file(url: str) -> Response | Failure:
-    """A local image, as if it had been fetched."""
-    path = Path(unquote(urlsplit(url).path))
-    try:
-        answer = Response(url, 200, {}, path.read_bytes())
-    except OSError as error:
-        kind = "forbidden" if isinstance(error, PermissionError) else "not_found"
-        return failure(STAGE, url, kind, detail=error.strerror or "")
-    wrong = check_body(answer)
-    return answer if wrong is None else failure(STAGE, url, wrong.kind, detail=wrong.detail)
-
-
 def examine(row: ManifestRow, response: Response, recipe: Recipe) -> Kept | Failure:
     """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
+    data, max_pixels = response.body, recipe.politeness.max_pixels
     side = recipe.originals.side
-    draft_to = DECODE_SIDE if side is None else functools.partial(decode_side, side=side)
     try:
-        picture = open_picture(
-            response.body, max_pixels=recipe.politeness.max_pixels, draft_to=draft_to
-        )
         if side is None:
-            return Kept(response.body, facts_of(picture), sidecar(response, picture))
-        square = kept_square(picture, side)
-        data = encode_jpeg(square.image, recipe.originals.quality)
-        return Kept(data, facts_of(square), sidecar(response, picture))
+            picture = open_picture(data, max_pixels=max_pixels, draft_to=DECODE_SIDE)
+            return Kept(data, facts_of(picture), sidecar(response, picture))
+        square = center_square(data, side, max_pixels)
+        kept = picture_of(square.pixels, square.notes)
+        encoded = encode_jpeg(square.pixels, recipe.originals.quality)
+        return Kept(encoded, facts_of(kept), sidecar(response, square))
     except ImageError as error:
         return failure(
             STAGE, row.url, error.kind, key=row.key, status=response.status,
@@ -303,7 +286,13 @@ def examine(row: ManifestRow, response: Response, recipe: Recipe) -> Kept | Fail
         )  # fmt: skip
 
 
-def sidecar(response: Response, picture: Picture) -> dict[str, Any]:
+def picture_of(pixels: Pixels, notes: tuple[str, ...]) -> Picture:
+    """(height, width, 1 or 3) pixels as the picture that is kept of them, a JPEG."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return Picture(image, "JPEG", image.mode, *image.size, notes)
+
+
+def sidecar(response: Response, picture: Picture | Square) -> dict[str, Any]:
     """What an image's JSON says beside its manifest row: where its bytes came from, and what was
     served."""
     headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
