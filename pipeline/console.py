@@ -64,7 +64,8 @@ class _Pace:
         self._start, self._done = time.monotonic(), report.done
 
     def rate(self, report: Report) -> float:
-        return (report.done - self._done) / max(time.monotonic() - self._start, 1e-6)
+        done = max(0, report.done - self._done)  # pages to visit again lower the count
+        return done / max(time.monotonic() - self._start, 1e-6)
 
     def left(self, report: Report) -> float | None:
         """Seconds left, once there is a total and a pace."""
@@ -125,7 +126,10 @@ class Console:
         if self._quiet or event.event in ("start",):
             return
         facts = ", ".join(f"{_words(k)} {_plain(v)}" for k, v in event.facts.items() if v != {})
-        self._out.print(f"[bold]{event.stage}[/] {event.event}" + (f": {facts}" if facts else ""))
+        self._out.print(
+            f"[bold]{event.stage}[/] {event.event}" + (f": {facts}" if facts else ""),
+            soft_wrap=True,
+        )
 
     def on_progress(self, report: Report) -> None:
         """Move the stage's bar, or print a line when the last is some seconds old."""
@@ -139,9 +143,10 @@ class Console:
         if now - self._last_line.get(report.stage, 0.0) >= LINE_EVERY:
             self._last_line[report.stage] = now
             left = pace.left(report)
-            tail = f", {pace.rate(report):.0f}/s"
-            tail += f", {human_time(left)} left" if left is not None else ""
-            self._out.print(f"{report.stage}: {describe_count(report)}{tail}")
+            tail = ""
+            if left is not None:
+                tail = f", {pace.rate(report):.0f}/s, {human_time(left)} left"
+            self._out.print(f"{report.stage}: {describe_count(report)}{tail}", soft_wrap=True)
 
     def _draw(self, report: Report, pace: _Pace) -> None:
         assert self._bars is not None

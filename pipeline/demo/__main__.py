@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=2000, help="shells in the gallery")
     parser.add_argument("--minutes", type=float, default=5.0, help="time to train")
     parser.add_argument("--preset", default="shells64", help="training preset")
+    parser.add_argument("--port", type=int, default=GALLERY_PORT, help="port of the gallery")
     parser.add_argument(
         "--serve",
         action="store_true",
@@ -78,7 +80,7 @@ def _demo(args: argparse.Namespace) -> int:
         _wait_for_server(server, env)
         _title(2, f"Scrape the gallery; watch it at {_ui(env)}")
         _start_deployments(leash, env)
-        _scrape(env)
+        _scrape(env, args.port)
     _title(3, f"Train a GAN on the shards for {args.minutes:g} minutes")
     fit = ["-m", "training.fit", "--shards", f"manifests/{RECIPE}", "--preset", args.preset]
     _run([sys.executable, *fit, "--run", str(RUN), "--max-hours", str(args.minutes / 60)])
@@ -102,19 +104,20 @@ def _serve(args: argparse.Namespace) -> int:
         _start_gallery(leash, args)
         _wait_for_server(server, env)
         deployments = _start_deployments(leash, env)
-        _say(f"Gallery at http://127.0.0.1:{GALLERY_PORT}/, Prefect at {_ui(env)}.")
+        _say(f"Gallery at http://127.0.0.1:{args.port}/, Prefect at {_ui(env)}.")
         _say("Now, in another terminal: .venv/bin/prefect deployment run scrape-shells")
         deployments.wait()
         raise UserError(f"the deployments ended by themselves; see {LOGS / 'serve.log'}")
 
 
 def _gallery(args: argparse.Namespace) -> list[str]:
-    module = [sys.executable, "-m", "pipeline.demo.gallery", "--port", str(GALLERY_PORT)]
+    module = [sys.executable, "-m", "pipeline.demo.gallery", "--port", str(args.port)]
     return [*module, "--count", str(args.images)]
 
 
 def _prefect_env(home: Path, port: int) -> dict[str, str]:
     """The environment of a local Prefect server of our own."""
+    home.mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
         "PREFECT_HOME": str(home),
@@ -155,7 +158,7 @@ def _wait_for_server(server: subprocess.Popen[bytes], env: dict[str, str]) -> No
 
 def _start_gallery(leash: Leash, args: argparse.Namespace) -> None:
     gallery = leash.start(_gallery(args), LOGS / "gallery.log")
-    address = f"http://127.0.0.1:{GALLERY_PORT}/robots.txt"
+    address = f"http://127.0.0.1:{args.port}/robots.txt"
     _wait("the gallery", LOGS / "gallery.log", gallery, lambda: requests.get(address, timeout=5).ok)
 
 
@@ -194,13 +197,16 @@ def _wait(
     raise UserError(f"{what} did not answer within {seconds:.0f} s; see {log}")
 
 
-def _scrape(env: dict[str, str]) -> None:
+def _scrape(env: dict[str, str], port: int) -> None:
     """Run the deployment as a user would, and show how far the files on disk are.
 
     Raises:
         UserError: the flow did not succeed.
     """
     command = ["prefect", "deployment", "run", f"scrape-{RECIPE}", "--watch"]
+    if port != GALLERY_PORT:
+        overrides = {"source.start": [f"http://127.0.0.1:{port}/"]}
+        command += ["--param", f"overrides={json.dumps(overrides)}"]
     dataset = Dataset(RECIPE)
     events = EventTail(dataset)
     with Leash() as leash, Console() as console:

@@ -21,7 +21,7 @@ def test_without_a_terminal_there_are_few_plain_lines(capsys) -> None:
         console.on_event(Event("t", "r", "download", "done", {"good": 99, "failed": 1}))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "download: 0/100 images, 0/s",
+        "download: 0/100 images",
         "download done: good 99, failed 1",
     ]
 
