@@ -1,0 +1,75 @@
+"""What a JPEG's header says of how its pixels are to be read, without decoding."""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+from dataclasses import dataclass
+
+from PIL import ImageCms
+
+_START_OF_SCAN, _EXIF, _ICC, _ADOBE = 0xDA, 0xE1, 0xE2, 0xEE
+_NO_FRAME = (0xC4, 0xC8, 0xCC)
+_ICC_HEAD = b"ICC_PROFILE\0"
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """`orientation` is Exif's, 1 to 8; `plain` whether the decoded pixels are gray or RGB values
+    of 8 bits in sRGB, so that nothing is left to convert."""
+
+    orientation: int
+    plain: bool
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader | None:
+    """The header of a JPEG; None where the file is no JPEG or its header is broken."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    orientation, plain, place = 1, True, 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # fill
+            place += 1
+            continue
+        (length,) = struct.unpack_from(">H", data, place + 2)
+        body = data[place + 4 : place + 2 + length]
+        if marker == _START_OF_SCAN:
+            return JpegHeader(orientation, plain)
+        if marker == _EXIF and body.startswith(b"Exif\0\0"):
+            orientation = exif_orientation(body[6:])
+        elif marker == _ICC and body.startswith(_ICC_HEAD):
+            plain = plain and body[12:14] == b"\1\1" and _is_srgb(body[14:])
+        elif marker == _ADOBE and body.startswith(b"Adobe") and len(body) > 11:
+            plain = plain and body[11] == 1
+        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
+            plain = plain and len(body) > 5 and body[0] == 8 and body[5] in (1, 3)
+        place += 2 + length
+    return None
+
+
+def exif_orientation(tiff: bytes) -> int:
+    """The orientation, 1 to 8, of an Exif block; 1 where it says nothing or is broken."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, start)
+        for place in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, _kind, _count, value = struct.unpack_from(f"{order}HHIH", tiff, place)
+            if tag == 0x0112:
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+@functools.lru_cache(maxsize=64)
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return "sRGB" in ImageCms.getProfileDescription(opened)
+    except (ImageCms.PyCMSError, OSError):
+        return False
