@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.local_files import file_path, file_url
+from pipeline.local_files import LocalFiles, file_path, file_url
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.picks import Pattern
 from pipeline.sources.url_rules import admitted
@@ -37,6 +37,11 @@ class FolderSource(Limits):
     attribution: str = ""
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
+
+
+def local_files(source: Limits, max_bytes: int) -> LocalFiles | None:
+    """What reads the images of a folder source; None for any other, whose file: URLs stay shut."""
+    return LocalFiles(source.start, max_bytes) if isinstance(source, FolderSource) else None
 
 
 def start(config: FolderSource) -> list[PageRequest]:

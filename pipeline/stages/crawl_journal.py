@@ -278,6 +278,11 @@ class CrawlJournal:
             )
         return added, False
 
+    def add_foreign(self, rows: list[ManifestRow]) -> int:
+        """Add rows that no page of this crawl gave, unless they are known; how many were new."""
+        with self._transaction():
+            return self._add_batch(FOREIGN, rows, None)[0]
+
     def _add_batch(
         self, page: int, batch: list[ManifestRow], max_images: int | None
     ) -> tuple[int, bool]:
