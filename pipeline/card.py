@@ -107,6 +107,8 @@ def _colour(shards: Sequence[MadeShard]) -> Iterator[str]:
     mean, std = colour_statistics(shards)
     names = ("gray",) if len(mean) == 1 else ("red", "green", "blue")
     rows = [(n, f"{m:.1f}", f"{s:.1f}") for n, m, s in zip(names, mean, std, strict=True)]
+    measured = sum(shard.stats["measured"] for shard in shards)
+    yield from (f"Measured on {measured:,} samples, values 0 to 255.", "")
     yield from _table(("channel", "mean", "standard deviation"), rows)
 
 
@@ -122,8 +124,8 @@ def _notes(shards: Sequence[MadeShard]) -> Iterator[str]:
 
 
 def colour_statistics(shards: Sequence[MadeShard]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over all pixels of all samples, 0 to 255."""
-    weights = np.array([shard.nsamples for shard in shards], float)
+    """Mean and standard deviation of each channel over the pixels of the measured samples."""
+    weights = np.array([shard.stats["measured"] for shard in shards], float)
     means = np.array([shard.stats["mean"] for shard in shards])
     squares = np.array([shard.stats["mean_square"] for shard in shards])
     mean = np.average(means, axis=0, weights=weights)
@@ -132,13 +134,13 @@ def colour_statistics(shards: Sequence[MadeShard]) -> tuple[list[float], list[fl
 
 
 def mean_image(shards: Sequence[MadeShard]) -> bytes:
-    """The mean of all samples as a PNG."""
+    """The mean of the measured samples as a PNG."""
     images = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(shard.stats["mean_image"]))), float)
         for shard in shards
         if shard.nsamples
     ]
-    weights = [shard.nsamples for shard in shards if shard.nsamples]
+    weights = [shard.stats["measured"] for shard in shards if shard.nsamples]
     mean = np.rint(np.average(images, axis=0, weights=weights)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(mean).save(file, "PNG")

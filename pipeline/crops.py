@@ -32,8 +32,8 @@ class Box:
             min(float(width), self.right), min(float(height), self.bottom),
         )  # fmt: skip
 
-    def scaled(self, x: float, y: float) -> Box:
-        return Box(self.left * x, self.top * y, self.right * x, self.bottom * y)
+    def scaled(self, by: float) -> Box:
+        return Box(self.left * by, self.top * by, self.right * by, self.bottom * by)
 
     def to_json(self) -> list[float]:
         return [round(side, 2) for side in (self.left, self.top, self.right, self.bottom)]

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 from pipeline.crops import Box, center_box, pad_box
 from pipeline.kept import KeptImage
 from pipeline.options import Shards
-from pipeline.pixels import Original, Pixels, render
+from pipeline.pixels import Original, Pixels, as_image, render
 
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6
@@ -60,7 +59,7 @@ def encode(pixels: Pixels, options: Shards) -> bytes:
             colorsubsampling="Gray" if gray else "444",
         )
         return data
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image = as_image(pixels)
     file = io.BytesIO()
     if options.format == "png":
         image.save(file, "PNG", compress_level=PNG_LEVEL)

@@ -1,0 +1,235 @@
+"""Originals to training shards: this project and img2dataset's resizer and writer, in one run.
+
+Both make the centre square of the same photographs as JPEG of quality 95 in WebDataset tars, in
+warm processes (no start-up is timed; nothing is fetched). The pixels are held against a full
+decode and Lanczos by Pillow. At 64 px the whole of making shards is compared with the decoding of
+the same files at the same fractions of their size, and nothing else. Rounds take turns; the ratios
+are those of the medians.
+
+Needs img2dataset 1.47 in a Python of its own (`--peer-python`); without it that ratio is null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from photographs import write_photographs
+from PIL import Image
+
+from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key
+from pipeline.crops import center_box
+from pipeline.images import facts_of, open_picture
+from pipeline.kept import KeptImage, read_kept
+from pipeline.options import Shards
+from pipeline.originals import PartWriter, read_original, write_plan
+from pipeline.pixels import divisor_for, scale_for
+from pipeline.samples import make_samples
+from pipeline.shard_make import make_shard
+from pipeline.shard_plan import plan_shards
+from pipeline.workers import process_pool
+
+PEER = """
+import io, json, sys, time
+from multiprocessing import Pool
+import pyarrow as pa
+from img2dataset.resizer import Resizer
+from img2dataset.writer import WebDatasetSampleWriter
+
+SCHEMA = pa.schema([("key", pa.string()), ("width", pa.int32()), ("height", pa.int32())])
+
+def warm(_):
+    time.sleep(0.2)
+
+def make(job):
+    number, paths, folder, side = job
+    resizer = Resizer(side, "center_crop", False, encode_quality=95, encode_format="jpg")
+    writer = WebDatasetSampleWriter(number, folder, False, 5, SCHEMA, "jpg")
+    for place, path in enumerate(paths):
+        with open(path, "rb") as file:
+            image, _, _, width, height, error = resizer(io.BytesIO(file.read()))
+        assert error is None, error
+        writer.write(image, f"{number:05d}{place:04d}", None,
+                     {"key": f"{place}", "width": width, "height": height})
+    writer.close()
+
+if __name__ == "__main__":
+    side, workers, size = (int(value) for value in sys.argv[1:4])
+    folder, paths = sys.argv[4], json.load(sys.stdin)
+    jobs = [(n, paths[i : i + size], folder, side)
+            for n, i in enumerate(range(0, len(paths), size))]
+    with Pool(workers) as pool:
+        pool.map(warm, range(workers), 1)
+        start = time.perf_counter()
+        pool.map(make, jobs, 1)
+        print(time.perf_counter() - start)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=800)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--peer-python", type=Path, help="a Python that has img2dataset")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, process_pool(args.workers) as pool:
+        bench = Bench(Path(folder), args.images, args.workers, pool, args.peer_python)
+        seconds: dict[str, list[float]] = {}
+        for _ in range(args.rounds):
+            for name, run in bench.runs.items():
+                seconds.setdefault(name, []).append(run())
+        result = summary(bench, {name: statistics.median(s) for name, s in seconds.items()})
+        result["peak_mb"] = round(max(pool.map(idle, range(args.workers))), 1)
+    print_table(result)
+    if args.json:
+        print(json.dumps(result))
+
+
+class Bench:
+    """The photographs as a dataset's originals and as files, and what is timed of them."""
+
+    def __init__(
+        self, folder: Path, images: int, workers: int, pool: ProcessPoolExecutor, peer: Path | None
+    ) -> None:
+        self.folder, self.workers, self.pool, self.peer = folder, workers, pool, peer
+        self.dataset = Dataset("photographs", folder)
+        self.paths = write_photographs(folder / "files", images)
+        self.size = math.ceil(images / workers)
+        fill(self.dataset, self.paths)
+        self.made = 0
+        self.runs: dict[str, Callable[[], float]] = {
+            "ours_256": lambda: self.ours(256, "jpg"),
+            "ours_64": lambda: self.ours(64, "webp"),
+            "decode_64": self.decode,
+        }
+        if peer:
+            self.runs["img2dataset_256"] = lambda: self.img2dataset(256)
+        list(pool.map(idle, range(workers)))  # starts the processes
+
+    def options(self, side: int, ending: str) -> Shards:
+        return Shards(resolution=side, format=ending, samples_per_shard=self.size)
+
+    def ours(self, side: int, ending: str) -> float:
+        options = self.options(side, ending)
+        self.made += 1
+        target = Dataset(f"made-{self.made}", self.folder)
+        plan = plan_shards(options, self.dataset, target.name)
+        return self.timed(make_shard, [(options, self.dataset, target, (), one)
+                                       for one in plan.shards])  # fmt: skip
+
+    def decode(self) -> float:
+        images = list(read_kept(self.dataset.kept))
+        parts = [images[i : i + self.size] for i in range(0, len(images), self.size)]
+        return self.timed(decode_alone, [(self.dataset, part, 64) for part in parts])
+
+    def timed(self, run: Callable[..., Any], calls: list[tuple[Any, ...]]) -> float:
+        start = time.perf_counter()
+        for future in [self.pool.submit(run, *call) for call in calls]:
+            future.result()
+        return time.perf_counter() - start
+
+    def img2dataset(self, side: int) -> float:
+        self.made += 1
+        out = self.folder / f"peer-{self.made}"
+        out.mkdir()
+        command = [str(self.peer), "-c", PEER, str(side), str(self.workers), str(self.size)]
+        said = subprocess.run(
+            [*command, str(out)], input=json.dumps([str(path) for path in self.paths]),
+            text=True, capture_output=True, check=True,
+        )  # fmt: skip
+        return float(said.stdout.split()[-1])
+
+
+def idle(_: int) -> float:
+    """Keep one worker busy for a moment; returns its peak memory so far in MB."""
+    time.sleep(0.3)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fill(dataset: Dataset, paths: list[Path]) -> None:
+    """Write the files as one part of originals, and a kept list that keeps them all."""
+    rows = [ManifestRow(image_key(path.name), f"https://photographs.example/{path.name}")
+            for path in paths]  # fmt: skip
+    write_plan(dataset, f"{dataset.name}-000000", [row.to_json() for row in rows])
+    writer = PartWriter(dataset, f"{dataset.name}-000000")
+    with JsonlAppender(dataset.kept) as kept:
+        for row, path in zip(rows, paths, strict=True):
+            data = path.read_bytes()
+            facts = facts_of(open_picture(data, max_pixels=1 << 30, draft_to=64))
+            known = {name: value for name, value in vars(facts).items() if name != "notes"}
+            record = writer.add(row, "jpg", data, known, {})
+            kept.append(KeptImage(record, row).to_json())
+    writer.finish()
+
+
+def decode_alone(dataset: Dataset, images: list[KeptImage], side: int) -> None:
+    """Decode as making samples of `side` does, and do nothing with it."""
+    for image in images:
+        width, height = image.record.width, image.record.height
+        divisor = divisor_for(scale_for(center_box(width, height, 1.0), side, side))
+        simplejpeg.decode_jpeg(
+            read_original(dataset, image.record), "RGB", strict=False,
+            min_width=-(-width // divisor), min_height=-(-height // divisor),
+        )  # fmt: skip
+
+
+def fidelity(bench: Bench, side: int, most: int = 120) -> list[float]:
+    """PSNR in dB of samples against a full decode and Lanczos by Pillow."""
+    found = []
+    for image in list(read_kept(bench.dataset.kept))[:most]:
+        data = read_original(bench.dataset, image.record)
+        (sample,) = make_samples(data, image, replace(Shards(), resolution=side))
+        box = center_box(image.record.width, image.record.height, 1.0)
+        truth = Image.open(io.BytesIO(data)).convert("RGB").resize(
+            (side, side), Image.Resampling.LANCZOS,
+            box=(box.left, box.top, box.right, box.bottom),
+        )  # fmt: skip
+        error = np.square(sample.pixels.astype(float) - np.asarray(truth, float)).mean()
+        found.append(10 * math.log10(255**2 / max(error, 1e-9)))
+    return found
+
+
+def summary(bench: Bench, seconds: dict[str, float]) -> dict[str, Any]:
+    large, small = fidelity(bench, 256), fidelity(bench, 64)
+    peer = seconds.get("img2dataset_256")
+    return {
+        "images": len(bench.paths),
+        "kb_an_image": round(statistics.mean(path.stat().st_size for path in bench.paths) / 1e3, 1),
+        "images_per_second": {name: round(len(bench.paths) / s, 1) for name, s in seconds.items()},
+        "ratio_256": round(peer / seconds["ours_256"], 2) if peer else None,
+        "over_decode_limit_64": round(seconds["ours_64"] / seconds["decode_64"], 3),
+        "psnr_median": round(min(statistics.median(large), statistics.median(small)), 1),
+        "psnr_min": round(min(*large, *small), 1),
+        "psnr": {
+            "256": [round(statistics.median(large), 1), round(min(large), 1)],
+            "64": [round(statistics.median(small), 1), round(min(small), 1)],
+        },
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print(f"{result['images']} photographs of {result['kb_an_image']} kB")
+    for name, speed in result["images_per_second"].items():
+        print(f"  {name:18} {speed:8} images/s")
+    for name in ("ratio_256", "over_decode_limit_64", "psnr_median", "psnr_min", "peak_mb"):
+        print(f"  {name:22} {result[name]}")
+
+
+if __name__ == "__main__":
+    main()
