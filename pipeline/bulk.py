@@ -189,13 +189,11 @@ class BulkFetcher(Generic[T]):
         job = host.queue[0]
         if job.robots_of is not None or not self.politeness.obey_robots:
             return host.queue.popleft()
-        if host.robots is None:
+        if host.robots is None or host.robots.stale(time.monotonic()):
             host.asking = True
             return _Job(None, f"{host.name}/robots.txt", NO_HEADERS, robots_of=host)
         host.queue.popleft()
-        refused = host.robots.trouble
-        if refused is None and not host.robots.allows(job.at, self.politeness.user_agent):
-            refused = Trouble("robots", "robots.txt")
+        refused = host.robots.refuses(job.at, self.politeness.user_agent)
         if refused is not None:
             self._settle(job, refused)
             return None
@@ -273,7 +271,7 @@ class BulkFetcher(Generic[T]):
         """The job is over: hand out the outcome, or take note of a robots.txt."""
         if job.robots_of is not None:
             host = job.robots_of
-            host.robots = read_robots(outcome)
+            host.robots = read_robots(outcome, time.monotonic() + self.politeness.max_wait)
             host.asking = False
             host.gate.crawl_delay(host.robots.crawl_delay(self.politeness.user_agent))
             self._schedule(host, time.monotonic())

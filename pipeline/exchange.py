@@ -7,8 +7,9 @@ A transport makes one request, without redirects and retries, and answers an `An
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -47,13 +48,15 @@ class Response(Answer):
 
 @dataclass(frozen=True)
 class Trouble:
-    """What went wrong with one request. `partial` is what can be resumed, if anything."""
+    """What went wrong with one request. `partial` is what can be resumed, if anything; a
+    `final` one was tried again already."""
 
     kind: str
     detail: str = ""
     status: int | None = None
     retry_after: float | None = None
     partial: Answer | None = None
+    final: bool = False
 
     @property
     def retryable(self) -> bool:
@@ -77,7 +80,32 @@ def judge(
     look = politeness.honour_opt_out and not is_policy
     if look and (signal := opt_out(answer.headers, politeness.user_agent)):
         return Trouble("opt_out", signal, answer.status)
-    return answer
+    return decoded(answer, politeness.max_bytes)
+
+
+def decoded(answer: Answer, max_bytes: int) -> Answer | Trouble:
+    """The answer without its Content-Encoding (gzip or deflate), which nobody asked for.
+
+    What it unpacks to is bounded like any body.
+    """
+    coding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if coding == "identity" or not answer.body:
+        return answer
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return Trouble("protocol", f"Content-Encoding {coding}", answer.status)
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        body = unpack.decompress(answer.body, max_bytes + 1)
+    except zlib.error as error:
+        return Trouble("protocol", f"Content-Encoding {coding}: {error}", answer.status)
+    if len(body) > max_bytes:
+        return Trouble("too_large", f"over {max_bytes} bytes unpacked", answer.status)
+    if not unpack.eof:
+        return Trouble("truncated", f"Content-Encoding {coding} breaks off", answer.status)
+    drop = ("content-encoding", "content-length")
+    headers = {name: value for name, value in answer.headers.items() if name not in drop}
+    headers["content-length"] = str(len(body))
+    return replace(answer, headers=headers, body=body)
 
 
 def retry_after(value: str, now: datetime | None = None) -> float | None:
@@ -156,6 +184,7 @@ def retry_policy(politeness: Politeness) -> tenacity.Retrying:
         return (
             isinstance(result, Trouble)
             and result.retryable
+            and not result.final
             and result.kind not in _LATER
             and (result.retry_after or 0.0) <= politeness.max_wait
         )

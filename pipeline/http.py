@@ -131,27 +131,25 @@ class Fetcher:
             lock = self._robots_locks.setdefault(host, threading.Lock())
         with lock:
             robots = self._robots.get(host)
-            if robots is None:
-                robots = self._robots[host] = self._fetch_robots(host)
+            if robots is None or robots.stale(time.monotonic()):
+                robots = self._robots[host] = self._ask_robots(host)
                 gate = self._gate(host)
                 with gate.lock:
                     gate.crawl_delay(robots.crawl_delay(self.politeness.user_agent))
-        if robots.trouble is not None:
-            return robots.trouble
-        if not robots.allows(url, self.politeness.user_agent):
-            return Trouble("robots", "robots.txt")
-        return None
+        return robots.refuses(url, self.politeness.user_agent)
 
-    def _fetch_robots(self, host: str) -> Robots:
+    def _ask_robots(self, host: str) -> Robots:
+        answer = self._policy.copy()(self._fetch_robots, host)
+        return read_robots(answer, time.monotonic() + self.politeness.max_wait)
+
+    def _fetch_robots(self, host: str) -> Answer | Trouble:
         url = f"{host}/robots.txt"
         for _ in range(self.politeness.max_redirects + 1):
             answer = self._at_gate(host, url, NO_HEADERS, is_policy=True)
-            if isinstance(answer, Trouble):
-                return read_robots(answer)
-            if answer.status not in REDIRECTS:
-                return read_robots(answer)
+            if isinstance(answer, Trouble) or answer.status not in REDIRECTS:
+                return answer
             target = redirect_target(answer)
             if isinstance(target, Trouble):
-                break
+                return target
             url, host = target, host_key(target)
-        return Robots()
+        return Trouble("redirect_loop", "robots.txt", 302)

@@ -7,29 +7,23 @@ slow host costs a socket and no thread.
 from __future__ import annotations
 
 import errno
-import os
 import selectors
 import socket
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import certifi
 import pycurl
 
 from pipeline.addresses import is_public
 from pipeline.exchange import Answer, Trouble
 from pipeline.pace import Pace
 from pipeline.politeness import Politeness
+from pipeline.transport import certificates
 
 _BUFFER = 256 * 1024
 _TICK = 0.1
 """Seconds between two looks at the pace of the transfers."""
-
-
-def certificates() -> str:
-    """The file of certificate authorities: $SSL_CERT_FILE, or certifi's."""
-    return os.environ.get("SSL_CERT_FILE") or certifi.where()
 
 
 class _Transfer:
@@ -48,8 +42,9 @@ class _Transfer:
 
     def on_header(self, line: bytes) -> None:
         text = line.decode("latin-1").strip()
-        self.pace.received(len(line), time.monotonic())
-        if text.startswith("HTTP/"):
+        if not text:
+            self.pace.received(0, time.monotonic())
+        elif text.startswith("HTTP/"):
             # An interim answer (1xx) may have come before.
             self.headers = {}
             self.status = int(text.split()[1])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -15,6 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from pipeline.addresses import is_public, resolve
 from pipeline.exchange import Answer, Trouble
+from pipeline.pace import Pace
 from pipeline.politeness import Politeness
 
 _CHUNK = 1 << 16
@@ -24,13 +28,56 @@ class _PrivateAddressError(OSError):
     """The name leads to an address that is not on the public internet."""
 
 
-class _Deadline(threading.local):
-    """The socket of the request under way in this thread, for the watchdog."""
+class _Watch:
+    """The clock of one request: ends it from outside when its time is up.
 
-    socket: socket.socket | None = None
+    A timeout of requests is a socket's, for each read; a server that drips never meets it.
+    """
+
+    def __init__(self, politeness: Politeness) -> None:
+        self.pace = Pace(politeness, time.monotonic())
+        self.cut_as: str | None = None
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._timers = [
+            threading.Timer(seconds, self._look)
+            for seconds in (politeness.first_byte_timeout, politeness.total_timeout)
+        ]
+        for timer in self._timers:
+            timer.daemon = True
+            timer.start()
+
+    def stop(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+
+    def uses(self, sock: socket.socket | None) -> None:
+        """The request goes over this socket."""
+        with self._lock:
+            self._socket = sock
+
+    def _look(self) -> None:
+        kind = self.pace.late(time.monotonic() + 0.001)
+        with self._lock:
+            if kind and self._socket is not None:
+                self.cut_as = kind
+                with contextlib.suppress(OSError):
+                    # Not SSLSocket's own, which would tear its state from under the reader.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-_current = _Deadline()
+class _Current(threading.local):
+    """The watch of the request under way in this thread."""
+
+    watch: _Watch | None = None
+
+
+_current = _Current()
+
+
+def _watched(sock: Any) -> None:
+    if _current.watch is not None:
+        _current.watch.uses(sock)
 
 
 class _GuardedHTTP(HTTPConnection):
@@ -41,12 +88,20 @@ class _GuardedHTTP(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _guarded(self, super()._new_conn, self.allow_private)
 
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        _watched(self.sock)
+        return super().getresponse()
+
 
 class _GuardedHTTPS(HTTPSConnection):
     allow_private = False
 
     def _new_conn(self) -> socket.socket:
         return _guarded(self, super()._new_conn, self.allow_private)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        _watched(self.sock)
+        return super().getresponse()
 
 
 def _guarded(connection: HTTPConnection, connect: Any, allow_private: bool) -> socket.socket:
@@ -63,7 +118,7 @@ def _guarded(connection: HTTPConnection, connect: Any, allow_private: bool) -> s
     if not allow_private and not is_public(peer):
         sock.close()
         raise _PrivateAddressError(f"{connection.host} is {peer}")
-    _current.socket = sock
+    _watched(sock)
     return sock
 
 
@@ -83,6 +138,11 @@ class _Adapter(HTTPAdapter):
         }
 
 
+def certificates() -> str:
+    """The file of certificate authorities: $SSL_CERT_FILE, or certifi's."""
+    return os.environ.get("SSL_CERT_FILE") or certifi.where()
+
+
 class RequestsTransport:
     """Requests over kept-alive connections; usable from several threads."""
 
@@ -90,6 +150,7 @@ class RequestsTransport:
         self._politeness = politeness
         self._session = requests.Session()
         self._session.trust_env = False
+        self._session.verify = certificates()
         self._session.headers.clear()
         adapter = _Adapter(politeness.allow_private, size=politeness.concurrency)
         self._session.mount("http://", adapter)
@@ -100,31 +161,47 @@ class RequestsTransport:
 
     def request(self, url: str, headers: Mapping[str, str]) -> Answer | Trouble:
         """GET `url` once."""
-        polite = self._politeness
-        _current.socket = None
+        watch = _current.watch = _Watch(self._politeness)
         got = bytearray()
-        deadline = time.monotonic() + polite.total_timeout
         try:
-            with self._session.get(
-                url,
-                headers={
-                    "User-Agent": polite.agent, "Accept-Encoding": "gzip, deflate",
-                    "Accept": "*/*", **polite.headers, **headers,
-                },
-                timeout=(polite.connect_timeout, polite.first_byte_timeout),
-                stream=True,
-                allow_redirects=False,
-            ) as response:  # fmt: skip
-                lower = {name.lower(): value for name, value in response.headers.items()}
-                while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                    got += chunk
-                    if len(got) > polite.max_bytes:
-                        return Trouble("too_large", f"over {polite.max_bytes} bytes")
-                    if time.monotonic() > deadline:
-                        return Trouble("total_timeout", f"{len(got)} bytes by then")
-                return Answer(url, response.status_code, lower, bytes(got))
+            return self._request(url, headers, watch, got)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            if watch.cut_as:
+                return Trouble(watch.cut_as, f"{len(got)} bytes by then")
             return _trouble(error, len(got))
+        finally:
+            watch.stop()
+            _current.watch = None
+
+    def _request(
+        self, url: str, headers: Mapping[str, str], watch: _Watch, got: bytearray
+    ) -> Answer | Trouble:
+        polite = self._politeness
+        with self._session.get(
+            url,
+            headers={
+                "User-Agent": polite.agent, "Accept-Encoding": "gzip, deflate",
+                "Accept": "*/*", **polite.headers, **headers,
+            },
+            timeout=(polite.connect_timeout, polite.first_byte_timeout),
+            stream=True,
+            allow_redirects=False,
+        ) as response:  # fmt: skip
+            watch.pace.received(0, time.monotonic())
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                got += chunk
+                now = time.monotonic()
+                watch.pace.received(len(chunk), now)
+                late = watch.pace.late(now)
+                if late:
+                    return Trouble(late, f"{len(got)} bytes by then")
+                if len(got) > polite.max_bytes:
+                    return Trouble("too_large", f"over {polite.max_bytes} bytes")
+            if watch.cut_as:
+                return Trouble(watch.cut_as, f"{len(got)} bytes by then")
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            lower.pop("content-encoding", None)  # undone by now
+            return Answer(url, response.status_code, lower, bytes(got))
 
 
 def _causes(error: BaseException) -> list[BaseException]:
