@@ -1,0 +1,112 @@
+"""Trying a recipe on one page, and proposing one for a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pipeline.errors import Failure, UserError
+from pipeline.http import Fetcher, Politeness
+from pipeline.recipe import load_recipe
+from pipeline.sources import SOURCES, Found, Page, PageRequest
+from pipeline.sources.html import HtmlSource
+from pipeline.sources.proposal import propose
+from pipeline.sources.xml import read_xml
+from pipeline.urls import canonical_url
+
+STAGE = "check"
+COLUMNS = ("url", "title", "labels", "license", "attribution")
+
+
+@dataclass(frozen=True)
+class PageCheck:
+    """What a recipe takes from one page.
+
+    `images` in their order, the URLs of pages to `follow`, and `notes`: what was passed over,
+    counted by reason. `problem` says why nothing could be read, empty where it could.
+    """
+
+    url: str
+    images: tuple[Found, ...] = ()
+    follow: tuple[str, ...] = ()
+    notes: dict[str, int] = field(default_factory=dict)
+    problem: str = ""
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The images as rows of text, in the order of `COLUMNS`."""
+        return [
+            (one.url, one.title, ", ".join(one.labels), one.license, one.attribution)
+            for one in self.images
+        ]
+
+
+def check_recipe(path: Path, url: str) -> PageCheck:
+    """Fetch the page at `url` as the recipe says, and what the recipe takes from it.
+
+    Raises:
+        UserError: a mistake in the recipe, or `url` is not an http(s) URL.
+    """
+    recipe = load_recipe(path)
+    adapter = SOURCES[recipe.source.kind]
+    address = _address(url)
+    source = recipe.source
+    if isinstance(source, HtmlSource):  # the page's host is one to stay on
+        source = replace(source, start=(*source.start, address))
+    with Fetcher(recipe.politeness) as fetcher:
+        answer = fetcher.get(address, stage=STAGE)
+    if isinstance(answer, Failure):
+        return PageCheck(address, problem=_said(answer))
+    context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}
+    request = PageRequest(address, 0, context)
+    result = adapter.parse(source, Page(request, answer.body, answer.url, answer.headers))
+    return PageCheck(
+        address,
+        tuple(result.rows),
+        tuple(one.url for one in result.follow),
+        dict(result.notes),
+        result.problem,
+    )
+
+
+def propose_recipe(url: str, politeness: Politeness | None = None) -> str:
+    """The text of a recipe for the site at `url`, from a look at that page and a few behind it.
+
+    Raises:
+        UserError: `url` is not an http(s) URL, or the page could not be had.
+    """
+    address = _address(url)
+    rules = politeness or Politeness()
+    with Fetcher(rules) as fetcher:
+
+        def get(one: str) -> Page | None:
+            answer = fetcher.get(one, stage=STAGE)
+            if isinstance(answer, Failure):
+                return None
+            return Page(PageRequest(one), answer.body, answer.url, answer.headers)
+
+        first = fetcher.get(address, stage=STAGE)
+        if isinstance(first, Failure):
+            raise UserError(f"{address}: {_said(first)}")
+        page = Page(PageRequest(address), first.body, first.url, first.headers)
+        return replace(propose(page, get), start=address).to_toml()
+
+
+def _address(url: str) -> str:
+    address = canonical_url(url)
+    if address is None:
+        raise UserError(f"{url}: not an http(s) URL")
+    return address
+
+
+def _said(failed: Failure) -> str:
+    status = f", status {failed.status}" if failed.status else ""
+    return f"{failed.kind}{status}{': ' if failed.detail else ''}{failed.detail}"
+
+
+def _is_list_page(kind: str, body: bytes) -> bool:
+    """Whether a page is the sitemap or feed itself and not one that it leads to."""
+    if kind not in ("sitemap", "feed"):
+        return False
+    if b"<html" in body[:1000].lower():
+        return False
+    return kind == "sitemap" or read_xml(body)[0] is not None

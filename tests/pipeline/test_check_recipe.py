@@ -1,0 +1,119 @@
+"""Trying recipes on single pages, and proposed recipes that really find a gallery's images."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline.contract import Dataset, read_jsonl
+from pipeline.errors import UserError
+from pipeline.events import EventLog
+from pipeline.http import Politeness
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.sources import Page, PageRequest
+from pipeline.sources.proposal import propose
+from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
+from pipeline.stages.crawl import crawl
+
+SITES = Path(__file__).parent / "sites"
+GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
+LOOPBACK = Politeness(allow_private=True, rate=500, concurrency=4)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def galleries() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(GALLERIES)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+FULL_SIZE = {
+    "lazygal": lambda path: "_" not in path.name,
+    "llgal": lambda path: not path.name.startswith("thumb_"),
+    "sigal": lambda path: path.parent.name == "original",
+}
+
+
+@pytest.mark.parametrize("name", sorted(FULL_SIZE))
+def test_a_proposed_recipe_finds_the_full_size_images(
+    galleries: str, name: str, tmp_path: Path
+) -> None:
+    text = propose_recipe(f"{galleries}/{name}/index.html", LOOPBACK)
+    path = tmp_path / "proposed.toml"
+    path.write_text(text)
+    proposed = load_recipe(path)
+    recipe = Recipe(source=proposed.source, politeness=LOOPBACK)
+    dataset = Dataset("d", tmp_path)
+    with EventLog(dataset, "test") as log:
+        crawl(recipe, dataset, log)
+    files = (GALLERIES / name).rglob("*.jpg")
+    expected = {
+        f"{galleries}/{file.relative_to(GALLERIES).as_posix()}"
+        for file in files
+        if FULL_SIZE[name](file)
+    }
+    assert {row["url"] for row in read_jsonl(dataset.urls)} == expected
+
+
+def test_a_recipe_is_tried_on_one_page(galleries: str, tmp_path: Path) -> None:
+    album = f"{galleries}/sigal/shirts/index.html"
+    check = check_recipe(SITES / "sigal.toml", album)
+    assert not check.problem
+    rows = check.rows()
+    assert len(rows) == len(check.images) == 3
+    assert {len(row) for row in rows} == {len(COLUMNS)}
+    assert rows[0][0].startswith(f"{galleries}/sigal/shirts/original/")
+    assert rows[0][2] == "shirts"
+    index = check_recipe(SITES / "lazygal.toml", f"{galleries}/lazygal/index.html")
+    assert [url.rsplit("/", 2)[1] for url in index.follow] == ["dresses", "shirts"]
+    assert index.notes == {"nothing_selected": 1}
+
+
+def test_what_cannot_be_tried_is_said(galleries: str) -> None:
+    gone = check_recipe(SITES / "sigal.toml", f"{galleries}/gone.html")
+    assert gone.problem == "not_found, status 404"
+    image = next((GALLERIES / "llgal").glob("*.jpg")).name
+    assert "image/jpeg" in check_recipe(SITES / "sigal.toml", f"{galleries}/llgal/{image}").problem
+    with pytest.raises(UserError, match="not an http"):
+        check_recipe(SITES / "sigal.toml", "nowhere")
+    with pytest.raises(UserError, match="not_found"):
+        propose_recipe(f"{galleries}/gone.html", LOOPBACK)
+
+
+def proposed(body: str, content_type: str = "text/html") -> str:
+    url = "https://shells.example/x"
+    page = Page(PageRequest(url), body.encode(), url, {"content-type": content_type})
+    return propose(page, lambda _: None).to_toml()
+
+
+def test_other_kinds_are_recognised(tmp_path: Path) -> None:
+    records = '{"results": [{"photos": [{"src": "https://a.example/1.jpg"}]}, {"photos": []}]}'
+    cases = {
+        records: 'items = "results[].photos[]"\n',
+        '{"@type": "sc:Manifest"}': 'kind = "iiif"',
+        "<?xml version='1.0'?><rss><channel/></rss>": 'kind = "feed"',
+        "<?xml version='1.0'?><urlset><url><loc>https://a.example/</loc></url></urlset>": (
+            'take = "pages"'
+        ),
+    }
+    for body, words in cases.items():
+        text = proposed(body, "application/xml" if body.startswith("<") else "application/json")
+        assert words in text
+        (tmp_path / "r.toml").write_text(text)
+        load_recipe(tmp_path / "r.toml")
+
+
+def test_a_page_drawn_by_scripts_is_said_to_be_one() -> None:
+    assert "scripts draw it" in proposed('<ul><li v-for="s"><img src="{{ s.url }}"></li></ul>')
