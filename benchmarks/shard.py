@@ -15,14 +15,13 @@ import argparse
 import io
 import json
 import math
-import resource
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,7 @@ def warm(_):
 
 def make(job):
     number, paths, folder, side = job
+    start = time.process_time()
     resizer = Resizer(side, "center_crop", False, encode_quality=95, encode_format="jpg")
     writer = WebDatasetSampleWriter(number, folder, False, 5, SCHEMA, "jpg")
     for place, path in enumerate(paths):
@@ -66,6 +66,7 @@ def make(job):
         writer.write(image, f"{number:05d}{place:04d}", None,
                      {"key": f"{place}", "width": width, "height": height})
     writer.close()
+    return time.process_time() - start
 
 if __name__ == "__main__":
     side, workers, size = (int(value) for value in sys.argv[1:4])
@@ -75,8 +76,8 @@ if __name__ == "__main__":
     with Pool(workers) as pool:
         pool.map(warm, range(workers), 1)
         start = time.perf_counter()
-        pool.map(make, jobs, 1)
-        print(time.perf_counter() - start)
+        cpu = sum(pool.map(make, jobs, 1))
+        print(time.perf_counter() - start, cpu)
 """
 
 
@@ -90,15 +91,23 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, process_pool(args.workers) as pool:
         bench = Bench(Path(folder), args.images, args.workers, pool, args.peer_python)
-        seconds: dict[str, list[float]] = {}
+        taken: dict[str, list[Seconds]] = {name: [] for name in bench.runs}
         for _ in range(args.rounds):
             for name, run in bench.runs.items():
-                seconds.setdefault(name, []).append(run())
-        result = summary(bench, {name: statistics.median(s) for name, s in seconds.items()})
+                taken[name].append(run())
+        result = summary(bench, taken)
         result["peak_mb"] = round(max(pool.map(idle, range(args.workers))), 1)
     print_table(result)
     if args.json:
         print(json.dumps(result))
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a run took: by the clock, and of all processors together."""
+
+    wall: float
+    cpu: float
 
 
 class Bench:
@@ -113,7 +122,7 @@ class Bench:
         self.size = math.ceil(images / workers)
         fill(self.dataset, self.paths)
         self.made = 0
-        self.runs: dict[str, Callable[[], float]] = {
+        self.runs: dict[str, Callable[[], Seconds]] = {
             "ours_256": lambda: self.ours(256, "jpg"),
             "ours_64": lambda: self.ours(64, "webp"),
             "decode_64": self.decode,
@@ -125,7 +134,7 @@ class Bench:
     def options(self, side: int, ending: str) -> Shards:
         return Shards(resolution=side, format=ending, samples_per_shard=self.size)
 
-    def ours(self, side: int, ending: str) -> float:
+    def ours(self, side: int, ending: str) -> Seconds:
         options = self.options(side, ending)
         self.made += 1
         target = Dataset(f"made-{self.made}", self.folder)
@@ -133,18 +142,18 @@ class Bench:
         return self.timed(make_shard, [(options, self.dataset, target, (), one)
                                        for one in plan.shards])  # fmt: skip
 
-    def decode(self) -> float:
+    def decode(self) -> Seconds:
         images = list(read_kept(self.dataset.kept))
         parts = [images[i : i + self.size] for i in range(0, len(images), self.size)]
         return self.timed(decode_alone, [(self.dataset, part, 64) for part in parts])
 
-    def timed(self, run: Callable[..., Any], calls: list[tuple[Any, ...]]) -> float:
-        start = time.perf_counter()
-        for future in [self.pool.submit(run, *call) for call in calls]:
-            future.result()
-        return time.perf_counter() - start
+    def timed(self, run: Callable[..., Any], calls: list[tuple[Any, ...]]) -> Seconds:
+        start, cpu = time.perf_counter(), 0.0
+        for future in [self.pool.submit(metered, run, *call) for call in calls]:
+            cpu += future.result()
+        return Seconds(time.perf_counter() - start, cpu)
 
-    def img2dataset(self, side: int) -> float:
+    def img2dataset(self, side: int) -> Seconds:
         self.made += 1
         out = self.folder / f"peer-{self.made}"
         out.mkdir()
@@ -153,13 +162,22 @@ class Bench:
             [*command, str(out)], input=json.dumps([str(path) for path in self.paths]),
             text=True, capture_output=True, check=True,
         )  # fmt: skip
-        return float(said.stdout.split()[-1])
+        wall, cpu = map(float, said.stdout.split()[-2:])
+        return Seconds(wall, cpu)
 
 
 def idle(_: int) -> float:
     """Keep one worker busy for a moment; returns its peak memory so far in MB."""
     time.sleep(0.3)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def metered(run: Callable[..., Any], *args: Any) -> float:
+    """The CPU seconds of a call."""
+    start = time.process_time()
+    run(*args)
+    return time.process_time() - start
 
 
 def fill(dataset: Dataset, paths: list[Path]) -> None:
@@ -205,15 +223,24 @@ def fidelity(bench: Bench, side: int, most: int = 120) -> list[float]:
     return found
 
 
-def summary(bench: Bench, seconds: dict[str, float]) -> dict[str, Any]:
+def summary(bench: Bench, taken: dict[str, list[Seconds]]) -> dict[str, Any]:
     large, small = fidelity(bench, 256), fidelity(bench, 64)
-    peer = seconds.get("img2dataset_256")
+    count = len(bench.paths)
+    wall = {name: statistics.median(one.wall for one in runs) for name, runs in taken.items()}
+    cpu = {name: statistics.median(one.cpu for one in runs) for name, runs in taken.items()}
+
+    def ratio(seconds: dict[str, float], slow: str, fast: str) -> float | None:
+        return round(seconds[slow] / seconds[fast], 2) if slow in seconds else None
+
     return {
-        "images": len(bench.paths),
+        "images": count,
         "kb_an_image": round(statistics.mean(path.stat().st_size for path in bench.paths) / 1e3, 1),
-        "images_per_second": {name: round(len(bench.paths) / s, 1) for name, s in seconds.items()},
-        "ratio_256": round(peer / seconds["ours_256"], 2) if peer else None,
-        "over_decode_limit_64": round(seconds["ours_64"] / seconds["decode_64"], 3),
+        "images_per_second": {name: round(count / one, 1) for name, one in wall.items()},
+        "cpu_ms_an_image": {name: round(one / count * 1e3, 2) for name, one in cpu.items()},
+        "ratio_256": ratio(wall, "img2dataset_256", "ours_256"),
+        "ratio_256_cpu": ratio(cpu, "img2dataset_256", "ours_256"),
+        "over_decode_limit_64": ratio(wall, "ours_64", "decode_64"),
+        "over_decode_limit_64_cpu": ratio(cpu, "ours_64", "decode_64"),
         "psnr_median": round(min(statistics.median(large), statistics.median(small)), 1),
         "psnr_min": round(min(*large, *small), 1),
         "psnr": {
@@ -226,9 +253,10 @@ def summary(bench: Bench, seconds: dict[str, float]) -> dict[str, Any]:
 def print_table(result: dict[str, Any]) -> None:
     print(f"{result['images']} photographs of {result['kb_an_image']} kB")
     for name, speed in result["images_per_second"].items():
-        print(f"  {name:18} {speed:8} images/s")
-    for name in ("ratio_256", "over_decode_limit_64", "psnr_median", "psnr_min", "peak_mb"):
-        print(f"  {name:22} {result[name]}")
+        print(f"  {name:18} {speed:8} images/s {result['cpu_ms_an_image'][name]:6} CPU-ms an image")
+    for name, value in result.items():
+        if name.startswith(("ratio", "over", "psnr_", "peak")):
+            print(f"  {name:26} {value}")
 
 
 if __name__ == "__main__":
