@@ -29,6 +29,7 @@ from pipeline.exchange import (
     retry_policy,
 )
 from pipeline.failures import failure
+from pipeline.local_files import SCHEME, LocalFiles
 from pipeline.politeness import HostGate, Politeness
 from pipeline.resume import extended, joined, resume_headers
 from pipeline.robots import Robots, read_robots
@@ -36,6 +37,7 @@ from pipeline.transfers import CurlTransfers
 
 T = TypeVar("T")
 _SLOTS = 256
+_LOCAL_AT_ONCE = 8
 
 
 @dataclass(eq=False)
@@ -76,6 +78,7 @@ class BulkFetcher(Generic[T]):
         stage: the name in the failures.
         slots: most requests under way, over all hosts.
         check: says what is wrong with the body of a good answer, if anything.
+        local: reads file: URLs; without it they are refused.
     """
 
     def __init__(
@@ -84,9 +87,12 @@ class BulkFetcher(Generic[T]):
         stage: str,
         slots: int = _SLOTS,
         check: Callable[[Answer], Trouble | None] | None = None,
+        local: LocalFiles | None = None,
     ) -> None:
         self.politeness = politeness
         self._check = check
+        self._local = local
+        self._local_jobs: deque[_Job[T]] = deque()
         self._stage = stage
         self._slots = slots
         self._curl = CurlTransfers(politeness)
@@ -100,6 +106,8 @@ class BulkFetcher(Generic[T]):
 
     def close(self) -> None:
         self._curl.close()
+        if self._local is not None:
+            self._local.close()
 
     def __enter__(self) -> BulkFetcher[T]:
         return self
@@ -124,7 +132,11 @@ class BulkFetcher(Generic[T]):
     def add(self, token: T, url: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Fetch `url`; its outcome comes with `token`."""
         self.pending += 1
-        self._enqueue(_Job(token, url, headers))
+        job = _Job(token, url, headers)
+        if self._local is not None and url.startswith(SCHEME):
+            self._local_jobs.append(job)
+        else:
+            self._enqueue(job)
 
     def pump(self, timeout: float, may_start: bool = True) -> list[tuple[T, Response | Failure]]:
         """Move everything on; the outcomes that are there, after `timeout` seconds at most."""
@@ -133,11 +145,26 @@ class BulkFetcher(Generic[T]):
             self._enqueue(heapq.heappop(self._delayed)[2])
         if may_start:
             self._start_ready(now)
+            self._read_local()
         wait = 0.0 if self._results else min(timeout, self._next_wake(now, may_start))
         for job, answer in self._curl.poll(max(0.0, wait)):
             self._finish(job, answer)
         results, self._results = self._results, []
         return results
+
+    def _read_local(self) -> None:
+        """Read a few files: they are there at once, so the caller says by `may_start` when."""
+        for _ in range(min(_LOCAL_AT_ONCE, len(self._local_jobs))):
+            job = self._local_jobs.popleft()
+            assert self._local is not None
+            assert job.token is not None
+            result = self._local.get(job.url, stage=self._stage)
+            if isinstance(result, Response) and self._check is not None:
+                wrong = self._check(Answer(result.url, result.status, result.headers, result.body))
+                if wrong is not None:
+                    result = failure(self._stage, job.url, wrong.kind, detail=wrong.detail)
+            self.pending -= 1
+            self._results.append((job.token, result))
 
     def _next_wake(self, now: float, may_start: bool) -> float:
         times = [self._delayed[0][0]] if self._delayed else []

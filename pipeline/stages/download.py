@@ -31,6 +31,7 @@ from pipeline.originals import PART_SIZE, PartFiles, PartWriter
 from pipeline.plans import plan
 from pipeline.recipe import Recipe
 from pipeline.resize import Pixels, Square, center_square, encode_jpeg
+from pipeline.sources.folder import local_files
 
 STAGE = "download"
 KEPT_HEADERS = (
@@ -135,7 +136,10 @@ class _Run:
         self._dataset = dataset
         self._log = log
         self._fetcher: BulkFetcher[tuple[PartWriter, ManifestRow]] = BulkFetcher(
-            recipe.politeness, STAGE, check=check_body
+            recipe.politeness,
+            STAGE,
+            check=check_body,
+            local=local_files(recipe.source, recipe.politeness.max_bytes),
         )
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
         self._examined: queue.SimpleQueue[_Examined] = queue.SimpleQueue()

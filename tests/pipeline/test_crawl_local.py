@@ -2,11 +2,14 @@
 
 import json
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.contract import Dataset, image_key, read_jsonl
 from pipeline.errors import Failure, UserError
@@ -16,6 +19,7 @@ from pipeline.local_files import LocalFiles, file_url
 from pipeline.recipe import Recipe
 from pipeline.sources import listing
 from pipeline.stages.crawl import CrawlResult, crawl
+from pipeline.stages.download import download
 from pipeline.typed import build
 
 
@@ -104,6 +108,31 @@ def test_only_files_of_the_recipe_are_read(images: Path, tmp_path: Path) -> None
     assert kind(file_url(images / "notes.txt", "x.jpg")) == "undecodable"
     assert kind(file_url(images / "cones" / "a.jpg")) == "too_large"
     files.close()
+
+
+def test_downloaded_from_a_folder_and_its_archive(tmp_path: Path) -> None:
+    root, dataset = tmp_path / "images", Dataset("d", tmp_path)
+    (root / "cones").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for n in range(20):
+        pixels = rng.integers(0, 255, (80, 90, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "cones" / f"{n}.png")
+    with zipfile.ZipFile(root / "more.zip", "w") as archive:
+        archive.write(root / "cones" / "7.png", "inside/other.png")
+        archive.writestr("inside/page.jpg", b"<!DOCTYPE html><html><body>Not found</body></html>")
+    source = {"kind": "folder", "start": [str(root)]}
+    run(dataset, **source)
+    (root / "cones" / "3.png").unlink()
+    with EventLog(dataset, "test") as log:
+        result = download(build(Recipe, {"source": source}, "test"), dataset, log)
+    assert (result.images, result.failed) == (20, 2)
+    kinds = {row["url"].rsplit("/")[-1]: row["kind"] for row in read_jsonl(dataset.failures)}
+    assert kinds == {"3.png": "not_found", "page.jpg": "html_page"}
+    (tar,) = dataset.originals.glob("*.tar")
+    with tarfile.open(tar) as file:
+        stored = [file.extractfile(one).read() for one in file if one.name.endswith(".png")]  # type: ignore[union-attr]
+    expected = [path.read_bytes() for path in (root / "cones").iterdir()]
+    assert sorted(stored) == sorted([*expected, (root / "cones" / "7.png").read_bytes()])
 
 
 def write_list(path: Path, names: list[str]) -> None:
