@@ -14,6 +14,7 @@ import httpx
 from prefect import Flow, serve
 from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL
+from prefect.types.entrypoint import EntrypointType
 
 from pipeline.flows import build_shards, retry_failures, scrape
 from pipeline.names import recipe_names, scrape_flow
@@ -39,7 +40,11 @@ def main() -> int:
 
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any] | None = None) -> RunnerDeployment:
     """The deployment of `flow`, under the flow's own name."""
-    made = flow.to_deployment(name=flow.name, parameters=parameters)
+    # By module path: by file path Prefect would put this folder itself on sys.path, and our
+    # http.py in the place of the standard library's.
+    made = flow.to_deployment(
+        name=flow.name, parameters=parameters, entrypoint_type=EntrypointType.MODULE_PATH
+    )
     assert isinstance(made, RunnerDeployment)  # not a coroutine: there is no event loop here
     return made
 

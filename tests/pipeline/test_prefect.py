@@ -91,14 +91,15 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
 
 
 def test_the_literal_command_scrapes_the_shells(prefect: Prefect) -> None:
-    overrides = json.dumps({"source.start": [prefect.gallery]})
+    # Two shards, so that they are made by a pool of processes.
+    overrides = json.dumps({"source.start": [prefect.gallery], "shards.samples_per_shard": 12})
     result = prefect.run(
         *("deployment", "run", "scrape-shells", "--watch"), "--param", f"overrides={overrides}"
     )
     assert result.returncode == 0, result.stdout + result.stderr
     dataset = Dataset("shells", prefect.folder)
     index, _ = load_index(dataset.index)
-    assert index.nsamples == COUNT
+    assert [entry.nsamples for entry in index.shardlist] == [12, 12]
     stages = [row["stage"] for row in read_jsonl(dataset.events) if row["event"] == "done"]
     assert stages == ["crawl", "download", "select", "shard"]
 
