@@ -96,6 +96,7 @@ class Console:
         self._tasks: dict[str, TaskID] = {}
         self._pace: dict[str, _Pace] = {}
         self._last_line: dict[str, float] = {}
+        self._last_report: dict[str, Report] = {}
 
     def __enter__(self) -> Console:
         if self._live and not self._quiet:
@@ -133,8 +134,9 @@ class Console:
 
     def on_progress(self, report: Report) -> None:
         """Move the stage's bar, or print a line when the last is some seconds old."""
-        if self._quiet:
+        if self._quiet or self._last_report.get(report.stage) == report:
             return
+        self._last_report[report.stage] = report
         pace = self._pace.setdefault(report.stage, _Pace(report))
         if self._bars is not None:
             self._draw(report, pace)

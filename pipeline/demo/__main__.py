@@ -35,6 +35,8 @@ from pipeline.status import survey
 RECIPE = "shells"
 GALLERY_PORT = 8971
 """The port in pipeline/sites/shells.toml."""
+MANY_KIMG = 10_000
+"""More than the time allows, so that each further run trains on."""
 LOGS = Path("logs/demo")
 RUN = Path("runs/demo")
 
@@ -83,7 +85,8 @@ def _demo(args: argparse.Namespace) -> int:
         _scrape(env, args.port)
     _title(3, f"Train a GAN on the shards for {args.minutes:g} minutes")
     fit = ["-m", "training.fit", "--shards", f"manifests/{RECIPE}", "--preset", args.preset]
-    _run([sys.executable, *fit, "--run", str(RUN), "--max-hours", str(args.minutes / 60)])
+    limits = ["--max-hours", str(args.minutes / 60), "--total-kimg", str(MANY_KIMG)]
+    _run([sys.executable, *fit, "--run", str(RUN), *limits])
     _title(4, "Draw new shells")
     grid = RUN / "shells.png"
     _run([sys.executable, "-m", "training.sample", str(RUN), "--n", "64", "--out", str(grid)])
