@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ def open_picture(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> P
     except ImageError:
         raise
     except UnidentifiedImageError:
+        if _declares_nothing(data):
+            raise ImageError("zero_size", "the header says so") from None
         raise ImageError("undecodable", "no image format that is read here") from None
     except MemoryError:
         raise ImageError("too_many_pixels", "out of memory") from None
@@ -129,6 +132,19 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageError("zero_size", f"{width} × {height}")
     if width * height > max_pixels:
         raise ImageError("too_many_pixels", f"{width} × {height} is over {max_pixels}")
+
+
+def _declares_nothing(data: bytes) -> bool:
+    """Whether a PNG, GIF or BMP has no width or no height by its header."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+        sides = struct.unpack_from(">II", data.ljust(24, b"\1"), 16)
+    elif data[:4] == b"GIF8":
+        sides = struct.unpack_from("<HH", data.ljust(10, b"\1"), 6)
+    elif data[:2] == b"BM":
+        sides = struct.unpack_from("<II", data.ljust(26, b"\1"), 18)
+    else:
+        return False
+    return 0 in sides
 
 
 def _check_header(file: Image.Image, max_pixels: int) -> None:

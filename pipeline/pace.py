@@ -20,6 +20,11 @@ class Pace:
         self._received = 0
         self._received_before = 0
 
+    @property
+    def began(self) -> bool:
+        """Whether the head of the answer was there."""
+        return self._first is not None
+
     def received(self, nbytes: int, now: float) -> None:
         """`nbytes` of the answer came in."""
         if self._first is None:

@@ -42,7 +42,7 @@ class Politeness:
     first_byte_timeout: float = Field(default=30.0, gt=0)
     total_timeout: float = Field(default=120.0, gt=0)
     min_speed: int = Field(default=1024, ge=0)
-    min_speed_window: float = Field(default=20.0, ge=1)
+    min_speed_window: float = Field(default=20.0, gt=0)
     max_bytes: int = Field(default=64 << 20, ge=1)
     max_pixels: int = Field(default=100_000_000, ge=1)
     max_redirects: int = Field(default=8, ge=0)

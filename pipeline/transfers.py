@@ -38,6 +38,7 @@ class _Transfer:
         self.body = bytearray()
         self.private = ""
         self.too_large = False
+        self.opened: list[socket.socket] = []
         self._max_bytes = max_bytes
 
     def on_header(self, line: bytes) -> None:
@@ -69,7 +70,10 @@ class _Transfer:
         if not is_public(peer):
             self.private = peer
             return pycurl.SOCKET_BAD
-        return socket.socket(family, kind, protocol)
+        # pycurl goes on with a duplicate.
+        opened = socket.socket(family, kind, protocol)
+        self.opened.append(opened)
+        return opened
 
 
 class CurlTransfers:
@@ -101,11 +105,9 @@ class CurlTransfers:
 
     def close(self) -> None:
         for handle in list(self._active):
-            self._multi.remove_handle(handle)
-            handle.close()
+            self._retire(handle)
         for handle in self._idle:
             handle.close()
-        self._active.clear()
         self._idle.clear()
         self._multi.close()
         self._selector.close()
@@ -130,7 +132,11 @@ class CurlTransfers:
         )
         handle.setopt(pycurl.URL, url.encode())
         lines = {**self._politeness.headers, **headers}
-        handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in lines.items()])
+        if lines:
+            handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in lines.items()])
+        else:
+            # An empty list would leave those of the handle's last request.
+            handle.unsetopt(pycurl.HTTPHEADER)
         handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
         handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
         if not self._politeness.allow_private:
@@ -230,6 +236,8 @@ class CurlTransfers:
         transfer = self._active.pop(handle)
         self._multi.remove_handle(handle)
         self._idle.append(handle)
+        for opened in transfer.opened:
+            opened.close()
         return transfer
 
 
@@ -244,7 +252,6 @@ def _partial(transfer: _Transfer) -> Answer | None:
 _KINDS = {
     pycurl.E_COULDNT_RESOLVE_HOST: "dns",
     pycurl.E_URL_MALFORMAT: "bad_url",
-    pycurl.E_UNSUPPORTED_PROTOCOL: "bad_url",
     pycurl.E_COULDNT_CONNECT: "unreachable",
     pycurl.E_OPERATION_TIMEDOUT: "connect_timeout",
     pycurl.E_SSL_CONNECT_ERROR: "tls",

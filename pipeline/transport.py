@@ -168,7 +168,7 @@ class RequestsTransport:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if watch.cut_as:
                 return Trouble(watch.cut_as, f"{len(got)} bytes by then")
-            return _trouble(error, len(got))
+            return _trouble(error, len(got), watch.pace.began)
         finally:
             watch.stop()
             _current.watch = None
@@ -188,6 +188,9 @@ class RequestsTransport:
             allow_redirects=False,
         ) as response:  # fmt: skip
             watch.pace.received(0, time.monotonic())
+            announced = response.headers.get("content-length", "")
+            if announced.isdecimal() and int(announced) > polite.max_bytes:
+                return Trouble("too_large", f"{announced} bytes announced")
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 got += chunk
                 now = time.monotonic()
@@ -217,8 +220,9 @@ def _causes(error: BaseException) -> list[BaseException]:
     return seen
 
 
-def _trouble(error: Exception, received: int) -> Trouble:
-    """The kind of trouble that an exception of requests and urllib3 means."""
+def _trouble(error: Exception, received: int, began: bool) -> Trouble:
+    """The kind of trouble that an exception of requests and urllib3 means; `began` says whether
+    the head of the answer was there."""
     causes = _causes(error)
     detail = str(causes[-1]) or type(causes[-1]).__name__
 
@@ -227,8 +231,10 @@ def _trouble(error: Exception, received: int) -> Trouble:
 
     for kind, types in _KINDS:
         if has(*types):
-            if kind == "connection_lost" and received:
-                return Trouble("truncated", f"{received} bytes, then {detail}")
+            if began:
+                later = {"connection_lost": "truncated", "protocol": "truncated",
+                         "first_byte_timeout": "too_slow"}  # fmt: skip
+                return Trouble(later.get(kind, kind), f"{received} bytes, then {detail}")
             return Trouble(kind, detail)
     return Trouble("unreachable", detail)
 

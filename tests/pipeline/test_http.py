@@ -1,0 +1,323 @@
+"""Pages over real HTTP on loopback: the same table of faults, turns, robots.txt, addresses."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import ssl
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
+
+from pipeline import addresses, transfers, transport
+from pipeline.bulk import BulkFetcher
+from pipeline.errors import Failure
+from pipeline.exchange import Response
+from pipeline.failures import FAILURE_KINDS
+from pipeline.http import Fetcher, Politeness
+
+QUICK = {
+    "rate": 500.0, "concurrency": 4, "allow_private": True, "attempts": ATTEMPTS, "backoff": 0.05,
+    "max_backoff": 0.1, "first_byte_timeout": 0.5, "total_timeout": 1.5, "min_speed": 2000,
+    "min_speed_window": 0.5, "max_bytes": 1 << 20, "max_redirects": 5, "max_wait": 20,
+}  # fmt: skip
+
+
+def polite(**changes) -> Politeness:
+    return Politeness(**{**QUICK, **changes})
+
+
+def get(url: str, **changes) -> Response | Failure:
+    with Fetcher(polite(**changes)) as fetcher:
+        return fetcher.get(url, stage="crawl")
+
+
+def get_in_bulk(urls: list[str], **changes) -> dict[str, Response | Failure]:
+    """Outcomes in the order in which they came."""
+    outcomes: dict[str, Response | Failure] = {}
+    with BulkFetcher[str](polite(**changes), "crawl") as bulk:
+        for url in urls:
+            bulk.add(url, url)
+        end = time.monotonic() + 20
+        while bulk.pending and time.monotonic() < end:
+            outcomes.update(bulk.pump(0.1))
+    return outcomes
+
+
+def get_either_way(url: str, **changes) -> list[Response | Failure]:
+    return [get(url, **changes), get_in_bulk([url], **changes)[url]]
+
+
+def kind(outcome: Response | Failure) -> str | None:
+    return outcome.kind if isinstance(outcome, Failure) else None
+
+
+@pytest.fixture(scope="module")
+def pages() -> tuple[FaultySite, dict[str, Response | Failure]]:
+    """Each row that is about more than pictures, by a fetcher of its own."""
+    rows = [row for row in ROWS if "image" not in row.tags]
+    with FaultySite() as site, ThreadPoolExecutor(16) as pool:
+        outcomes = dict(zip(
+            [row.path for row in rows],
+            pool.map(get, [site.url(row.path) for row in rows]),
+            strict=True,
+        ))  # fmt: skip
+    return site, outcomes
+
+
+def test_pages_fail_by_the_same_table(pages):
+    _, outcomes = pages
+    kinds = {path: kind(outcome) for path, outcome in outcomes.items()}
+    assert kinds == {row.path: row.kind for row in ROWS if row.path in outcomes}
+
+
+def test_the_verdict_comes_with_the_kind_and_good_bodies_are_whole(pages):
+    _, outcomes = pages
+    for row in ROWS:
+        outcome = outcomes.get(row.path)
+        if isinstance(outcome, Failure):
+            assert outcome.retryable == FAILURE_KINDS[outcome.kind]
+            if row.attempts:
+                assert outcome.attempts == row.attempts, row.path
+        elif outcome is not None:
+            assert outcome.body == row.data, row.path
+
+
+def test_a_page_that_has_not_changed_is_an_answer():
+    with FaultySite() as site:
+        site.rows["/p"] = site.rows["/strange"]
+        with Fetcher(polite()) as fetcher:
+            answer = fetcher.get(site.url("/p"), stage="x", headers={"If-None-Match": '"a"'})
+        assert answer.status == 304
+        assert site.seen[-1]["if-none-match"] == '"a"'
+
+
+def test_the_user_agent_says_who_and_how_to_reach_us(monkeypatch):
+    monkeypatch.setenv("SHELLGAN_CONTACT", "mailto:someone@example.org")
+    with FaultySite() as site:
+        get_either_way(site.url("/good.jpg"))
+        agents = {headers["user-agent"] for headers in site.seen}
+    assert len(agents) == 1
+    assert agents.pop().startswith("ShellGAN/")
+    assert Politeness(contact="https://a.example").agent.endswith("+https://a.example)")
+
+
+def test_a_reused_handle_carries_no_headers_over(faulty_site):
+    """A resumed transfer must not leave its Range behind."""
+    urls = [faulty_site.url("/resumable"), faulty_site.url("/good.jpg")]
+    with BulkFetcher[str](polite(), "x", slots=1) as bulk:
+        for url in urls:
+            bulk.add(url, url)
+            while bulk.pending:
+                bulk.pump(0.1)
+    last = faulty_site.seen[-1]
+    assert last["path"] == "/good.jpg"
+    assert "range" not in last
+
+
+# robots.txt
+
+
+def with_robots(text: str) -> FaultySite:
+    return FaultySite(robots=serve(text.encode(), type_="text/plain"))
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ("User-agent: *\nDisallow: /", "/good.jpg", "robots"),
+        ("User-agent: *\nDisallow: /\nAllow: /good", "/good.jpg", None),  # the longest rule wins
+        ("User-agent: *\nDisallow: /*.jpg$", "/good.jpg", "robots"),
+        ("User-agent: *\nDisallow: /*.jpg$", "/good.png", None),
+        ("User-agent: ShellGAN\nDisallow: /\n\nUser-agent: *\nDisallow:", "/good.jpg", "robots"),
+        ("User-agent: otherbot\nDisallow: /", "/good.jpg", None),
+        ("<html>not robots</html>", "/good.jpg", None),
+    ],
+)
+def test_robots_rules(text, path, expected):
+    with with_robots(text) as site:
+        assert [kind(one) for one in get_either_way(site.url(path))] == [expected] * 2
+        assert [kind(one) for one in get_either_way(site.url(path), obey_robots=False)] == [
+            None
+        ] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("404 Not Found", None), ("403 Forbidden", None), ("500 Oops", "robots_unreachable")],
+)
+def test_robots_that_cannot_be_had(answer, expected):
+    with FaultySite(robots=status(answer)) as site:
+        assert [kind(one) for one in get_either_way(site.url("/good.jpg"))] == [expected] * 2
+
+
+def test_robots_are_asked_for_once_a_host_and_again_after_trouble():
+    with FaultySite(robots=first(ATTEMPTS, status("503 Busy"), serve(b""))) as site:
+        with Fetcher(polite(max_wait=0.3)) as fetcher:
+            assert kind(fetcher.get(site.url("/good.jpg"), stage="x")) == "robots_unreachable"
+            assert len(site.times("/robots.txt")) == ATTEMPTS
+            time.sleep(0.35)
+            for _ in range(3):
+                assert kind(fetcher.get(site.url("/good.jpg"), stage="x")) is None
+        assert len(site.times("/robots.txt")) == ATTEMPTS + 1
+
+
+def test_crawl_delay_spaces_the_requests():
+    with with_robots("User-agent: *\nCrawl-delay: 0.25") as site:
+        get_in_bulk([site.url(f"/good.jpg?{n}") for n in range(4)])
+        times = site.times("/good.jpg")
+        assert min(b - a for a, b in itertools.pairwise(times)) >= 0.24
+
+
+# turns
+
+
+def test_the_rate_and_the_concurrency_of_a_host_are_kept():
+    busy, most, lock = 0, 0, threading.Lock()
+
+    def count(request) -> None:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        time.sleep(0.03)
+        with lock:
+            busy -= 1
+        request.answer(GOOD)
+
+    with FaultySite() as site:
+        site.rows["/c"] = type(ROWS[0])("/c", count)
+        urls = [site.url(f"/c?{n}") for n in range(24)]
+        outcomes = get_in_bulk(urls, concurrency=3, rate=1000)
+        with Fetcher(polite(concurrency=3, rate=1000)) as fetcher, ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda url: fetcher.get(url, stage="x"), urls))
+        assert len(outcomes) == 24
+        assert 2 <= most <= 3
+        site.log.clear()
+        get_in_bulk(urls[:6], rate=20, obey_robots=False)
+        times = site.times("/c")
+        assert times[-1] - times[0] >= 5 / 20 - 0.01
+
+
+def test_a_slow_host_holds_up_nobody_else(faulty_site):
+    slow = [faulty_site.url("/never", host=f"s{n}.localhost") for n in range(3)]
+    quick = [faulty_site.url(f"/good.jpg?{n}", host=f"q{n % 4}.localhost") for n in range(40)]
+    outcomes = list(get_in_bulk([*slow, *quick]))
+    assert outcomes[-3:] == slow or set(outcomes[-3:]) == set(slow)
+
+
+def test_a_dead_host_is_rested_and_then_given_up():
+    with FaultySite() as site:
+        dead = [f"http://dead.localhost:1/{n}" for n in range(30)]
+        alive = [site.url(f"/good.jpg?{n}") for n in range(5)]
+        outcomes = get_in_bulk(
+            [*dead, *alive], rest_after=3, backoff=0.01, max_wait=0.5, obey_robots=False
+        )
+    kinds = [kind(outcomes[url]) for url in dead]
+    assert set(kinds) == {"refused", "host_resting"} or set(kinds) == {"host_resting"}
+    assert all(outcomes[url].retryable for url in dead)
+    assert all(kind(outcomes[url]) is None for url in alive)
+
+
+def test_a_retry_after_of_a_day_is_not_waited_for(faulty_site):
+    url = faulty_site.url("/much-later")
+    others = [faulty_site.url(f"/good.jpg?{n}") for n in range(3)]
+    outcomes = get_in_bulk([url, *others], concurrency=1)
+    assert kind(outcomes[url]) == "rate_limited"
+    assert {kind(outcomes[other]) for other in others} == {"host_resting"}
+    with Fetcher(polite()) as fetcher:
+        assert kind(fetcher.get(url, stage="x")) == "rate_limited"
+        assert kind(fetcher.get(others[0], stage="x")) == "host_resting"
+
+
+# addresses
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_private_addresses_are_refused(faulty_site, host):
+    for outcome in get_either_way(faulty_site.url("/good.jpg", host=host), allow_private=False):
+        assert kind(outcome) == "private_address"
+        assert not outcome.retryable
+        assert outcome.attempts == 1
+    assert not faulty_site.log
+
+
+def test_a_redirect_into_the_private_net_is_refused(faulty_site, monkeypatch):
+    """127.0.0.1 plays a public host; the redirect leads to 127.0.0.2."""
+    with FaultySite(address="127.0.0.2") as inside:
+        from faulty_site import Row, redirect
+
+        faulty_site.rows["/trap"] = Row("/trap", redirect(inside.url("/good.jpg")))
+        for module in (transfers, transport):
+            monkeypatch.setattr(module, "is_public", lambda address: address == "127.0.0.1")
+        for outcome in get_either_way(faulty_site.url("/trap"), allow_private=False):
+            assert kind(outcome) == "private_address"
+        assert not inside.log
+        assert faulty_site.times("/trap")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+     "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
+     "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "nonsense", ""],
+)  # fmt: skip
+def test_addresses_that_are_not_public(address):
+    assert not addresses.is_public(address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111"])
+def test_addresses_that_are(address):
+    assert addresses.is_public(address)
+
+
+# TLS
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_certificates_are_checked(tmp_path: Path, monkeypatch):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-keyout", key, "-out", certificate, "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(GOOD)))
+            self.end_headers()
+            self.wfile.write(GOOD)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            pass  # the client hung up, as it should
+
+    server = Server(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        url = f"https://127.0.0.1:{server.server_port}/x"
+        assert [kind(one) for one in get_either_way(url, obey_robots=False)] == ["tls"] * 2
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        for outcome in get_either_way(url, obey_robots=False):
+            assert kind(outcome) is None
+            assert outcome.body == GOOD
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
