@@ -1,8 +1,8 @@
 """The URL manifest in and out, as Parquet, CSV or JSON Lines, for other downloaders and from them.
 
-What goes out has a column for each member of a row (`labels` is a list in Parquet and JSON Lines,
-and joined by `|` in CSV), so img2dataset reads it with `url_col=url, caption_col=title`. What comes
-in may have the columns of img2dataset, LAION or DataComp, or our own.
+What goes out has a column for each member of a row (lists in Parquet and JSON Lines; in CSV
+`labels` joined by `|` and `boxes` as JSON), so img2dataset reads it with `url_col=url,
+caption_col=title`. What comes in may have the columns of img2dataset, LAION or DataComp, or ours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pipeline.durable import atomic_file, read_jsonl
 from pipeline.errors import UserError
 from pipeline.sources.interface import Page
 from pipeline.sources.listing import FORMATS, ListSource, parse, start
-from pipeline.stages.crawl_journal import CrawlJournal, batches
+from pipeline.stages.crawl_images import batches
+from pipeline.stages.crawl_journal import CrawlJournal
 from pipeline.urls import canonical_url
 
 ROW_GROUP = 50_000
@@ -64,9 +65,11 @@ def export_manifest(dataset: Dataset, path: Path) -> int:
 def _write_parquet(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
     pyarrow, parquet = _arrow()
     text = pyarrow.string()
-    schema = pyarrow.schema(
-        [(name, pyarrow.list_(text) if name == "labels" else text) for name in NAMES]
-    )
+    lists = {
+        "labels": pyarrow.list_(text),
+        "boxes": pyarrow.list_(pyarrow.list_(pyarrow.float64())),
+    }
+    schema = pyarrow.schema([(name, lists.get(name, text)) for name in NAMES])
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches(rows, ROW_GROUP):
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
@@ -74,10 +77,11 @@ def _write_parquet(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
 
 def _write_csv(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
     text = io.TextIOWrapper(file, "utf-8", newline="")
-    writer = csv.DictWriter(text, NAMES)
+    writer = csv.DictWriter(text, NAMES, extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow({**row, "labels": "|".join(row["labels"])})
+        boxes = json.dumps(row["boxes"]) if row.get("boxes") else ""
+        writer.writerow({**row, "labels": "|".join(row["labels"]), "boxes": boxes})
     text.flush()
     text.detach()
 

@@ -101,7 +101,7 @@ class _Crawl:
         if any(asdict(caught_up).values()):
             self._log.emit(STAGE, "manifest read", **asdict(caught_up))
         digest = self._digest()
-        before = self.journal.get("source")
+        before = self.journal.images.get("source")
         if before is not None and before != digest:
             self._log.emit(STAGE, "recipe changed", again="all pages")
             self.journal.requeue_all(unconditionally=True)
@@ -111,7 +111,7 @@ class _Crawl:
         self.journal.add_pages(start)
         # Without its first page a crawl is nothing, so that one needs no retrying from the log.
         self.journal.requeue(one.url for one in start)
-        self.journal.put("source", digest)
+        self.journal.images.put("source", digest)
 
     def _digest(self) -> str:
         """Identifies the source's settings, but for the limits: raising one only goes on."""
@@ -129,13 +129,16 @@ class _Crawl:
             finally:
                 pool.shutdown(cancel_futures=True)
         self._show(final=True)
+        revised = self.journal.images.revise()
+        if revised:
+            self._log.emit(STAGE, "rows revised", rows=revised)
         counts = self.journal.page_counts(self._source.max_pages)
         return CrawlResult(
             pages=counts.get("done", 0),
-            urls=self.journal.image_count(),
+            urls=self.journal.images.count(),
             new=self._new,
             failed=counts.get("failed", 0),
-            vanished=self.journal.vanished_count(),
+            vanished=self.journal.images.vanished(),
         )
 
     def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:

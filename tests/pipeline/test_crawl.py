@@ -164,12 +164,12 @@ from pathlib import Path
 from pipeline.contract import Dataset
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
-from pipeline.stages import crawl_journal
+from pipeline.stages.crawl_images import KnownImages
 from pipeline.stages.crawl import crawl
 from pipeline.typed import build
 
 recipe, root, die_at = build(Recipe, json.loads(sys.argv[1]), "argv"), sys.argv[2], int(sys.argv[3])
-remember, calls = crawl_journal.CrawlJournal._remember_manifest, 0
+remember, calls = KnownImages._remember, 0
 
 def die(self, *args):
     global calls
@@ -178,7 +178,7 @@ def die(self, *args):
         os.kill(os.getpid(), 9)
     remember(self, *args)
 
-crawl_journal.CrawlJournal._remember_manifest = die
+KnownImages._remember = die
 dataset = Dataset("killed", Path(root))
 with EventLog(dataset, "child") as log:
     crawl(recipe, dataset, log)
@@ -322,6 +322,26 @@ def test_a_changed_recipe_reads_all_pages_again(site: Site, tmp_path: Path) -> N
     assert second.new == 24
     assert second.urls == first.urls + 24
     assert sum(site.hits.values()) == second.pages
+
+
+def test_what_pages_say_anew_is_revised_in_place(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    dataset = Dataset("d", tmp_path)
+    run(site, dataset)
+    before = list(read_jsonl(dataset.urls))
+    assert {tuple(row["labels"]) for row in before} == {()}
+    result = run(site, dataset, labels=[{"of": "page_url", "match": "([a-z]+)[0-9]+[.]html"}])
+    after = list(read_jsonl(dataset.urls))
+    assert (result.new, result.vanished) == (0, 0)
+    assert {tuple(row["labels"]) for row in after} == {("album",), ("slide",)}
+    assert [{**row, "labels": []} for row in after] == before
+
+    site.pages["/slide0.html"] = '<img src="/big0.jpg" alt="a new title">'
+    run(site, dataset, refresh=True, labels=[{"of": "page_url", "match": "([a-z]+)[0-9]+[.]html"}])
+    titles = [row["title"] for row in read_jsonl(dataset.urls) if row["title"]]
+    assert titles == ["a new title"]
+    revised = [row["facts"] for row in read_jsonl(dataset.events) if row["event"] == "rows revised"]
+    assert revised == [{"rows": len(before)}, {"rows": 1}]
 
 
 def test_bad_pages_are_failures_and_the_crawl_goes_on(site: Site, tmp_path: Path) -> None:

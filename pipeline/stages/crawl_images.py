@@ -1,0 +1,295 @@
+"""The images a crawl knows, and the manifest that lists them.
+
+The table `images` says of each row of the manifest on which pages it was found; it is what keeps a
+key from being written twice, and tells when an image has vanished. The journal remembers how far it
+knows the manifest, and catches up when it is opened: the manifest is the truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.contract import JsonlAppender, ManifestRow
+from pipeline.durable import atomic_file
+from pipeline.errors import UserError
+
+BATCH = 5000
+"""Rows that are held in memory and written together."""
+
+FOREIGN, NOWHERE = 0, -1
+"""Pages of images that are not of this crawl, and of those that are on no page any more."""
+
+_TAIL = 4096
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS images (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS images_page ON images (page);
+CREATE TABLE IF NOT EXISTS revised (
+    key INTEGER NOT NULL, page TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+"""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """What opening the journal found in the manifest: `rows` it did not know, `lost` rows that
+    had been there, and so `again` pages to fetch again."""
+
+    rows: int = 0
+    lost: int = 0
+    again: int = 0
+
+
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of a block's changes, or none."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _number(key: str) -> int:
+    """A manifest key as SQLite's signed 64-bit integer."""
+    number = int(key, 16)
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def _facts(row: ManifestRow) -> int:
+    """A checksum of what a page says about an image, to notice when it says something else."""
+    text = json.dumps([row.title, row.labels, row.license, row.attribution])
+    return zlib.crc32(text.encode()) + 1
+
+
+class KnownImages:
+    """The manifest's rows and where they were found. Inside transactions of the caller's."""
+
+    def __init__(self, db: sqlite3.Connection, manifest: Path) -> None:
+        self._db = db
+        self._manifest = manifest
+        self._rows = JsonlAppender(manifest)
+        self._has_old = False
+        db.executescript(SCHEMA)
+
+    def close(self) -> None:
+        self._rows.sync()
+        self._rows.close()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        row = self._db.execute(query, values).fetchone()
+        return None if row is None else row[0]
+
+    def get(self, name: str) -> Any:
+        """A fact kept under `name`, None where there is none."""
+        return self._one("SELECT value FROM meta WHERE name = ?", name)
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a fact under `name`."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def count(self) -> int:
+        """Rows of the manifest."""
+        return int(self.get("rows") or 0)
+
+    def vanished(self) -> int:
+        """Rows of the manifest whose image is on no page any more."""
+        return int(self._one("SELECT count(*) FROM images WHERE page = ?", NOWHERE))
+
+    # what a page holds
+
+    def add(
+        self, page: int, rows: Iterable[ManifestRow], max_images: int | None = None
+    ) -> tuple[int, bool]:
+        """Append the rows that are new; how many, and whether `max_images` cut the rest off."""
+        fresh: dict[int, ManifestRow] = {}
+        seen: dict[int, int] = {}
+        known, full = self.count(), False
+        for row in rows:
+            key, facts = _number(row.key), _facts(row)
+            if key not in fresh and not self._is_known(key):
+                if max_images is not None and known + len(fresh) >= max_images:
+                    full = True
+                    break
+                fresh[key] = row
+            elif key not in seen:
+                self._note_revision(key, page, facts, row)
+            seen.setdefault(key, facts)
+        if fresh:
+            self._rows.append(*(row.to_json() for row in fresh.values()))
+            self._remember(known + len(fresh))
+        self._link(page, seen)
+        return len(fresh), full
+
+    def _is_known(self, key: int) -> bool:
+        return self._one("SELECT 1 FROM images WHERE key = ? LIMIT 1", key) is not None
+
+    def _note_revision(self, key: int, page: int, facts: int, row: ManifestRow) -> None:
+        before = self._one("SELECT facts FROM images WHERE key = ? AND page = ?", key, page)
+        if before is not None and before != facts:
+            text = json.dumps(row.to_json(), ensure_ascii=False)
+            self._db.execute("REPLACE INTO revised VALUES (?, ?, ?)", (key, row.page, text))
+
+    def _link(self, page: int, seen: dict[int, int]) -> None:
+        self._db.executemany(
+            "INSERT INTO images VALUES (?, ?, ?) "
+            "ON CONFLICT (key, page) DO UPDATE SET facts = excluded.facts",
+            ((key, page, facts) for key, facts in seen.items()),
+        )
+        keys = [(key,) for key in seen]
+        if self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", NOWHERE):
+            self._db.executemany(f"DELETE FROM images WHERE key = ? AND page = {NOWHERE:d}", keys)
+        if self._has_old:
+            self._db.executemany("DELETE FROM old WHERE key = ?", keys)
+
+    def remember_old(self, page: int) -> None:
+        """Set aside which images the page had; what `add` does not find again is there no more."""
+        self._has_old = bool(self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", page))
+        if self._has_old:
+            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS old (key INTEGER PRIMARY KEY)")
+            self._db.execute("DELETE FROM old")
+            self._db.execute("INSERT INTO old SELECT key FROM images WHERE page = ?", (page,))
+
+    def forget_old(self, page: int) -> None:
+        """Take the page from the images it has no more; those on no other page have vanished."""
+        if not self._has_old:
+            return
+        self._db.execute(
+            "DELETE FROM images WHERE page = ? AND key IN (SELECT key FROM old)", (page,)
+        )
+        self._db.execute(
+            "INSERT INTO images SELECT key, ?, 0 FROM old "
+            "WHERE NOT EXISTS (SELECT 1 FROM images WHERE images.key = old.key)",
+            (NOWHERE,),
+        )
+        self._db.execute("DELETE FROM old")
+        self._has_old = False
+
+    # the manifest
+
+    def revise(self) -> int:
+        """Write the rows anew of which their page says something else now; how many those were.
+
+        They keep their places and the time they were found.
+        """
+        if not self._one("SELECT 1 FROM revised LIMIT 1"):
+            return 0
+        count = 0
+        self._rows.close()
+        with self._manifest.open("rb") as lines, atomic_file(self._manifest) as file:
+            for line in lines:
+                key, page, _ = self._identify(line)
+                text = self._one("SELECT row FROM revised WHERE key = ? AND page = ?", key, page)
+                if text is not None:
+                    old = json.loads(line)
+                    revised = {**old, **json.loads(text), "found": old.get("found", "")}
+                    line = json.dumps(revised, ensure_ascii=False).encode() + b"\n"
+                    count += 1
+                file.write(line)
+        self._rows = JsonlAppender(self._manifest)
+        with transaction(self._db):
+            self._remember(self.count())
+            self._db.execute("DELETE FROM revised")
+        return count
+
+    def _remember(self, rows: int, offset: int | None = None) -> None:
+        stat = self._manifest.stat()
+        end = stat.st_size if offset is None else offset
+        self.put("rows", rows)
+        self.put("offset", end)
+        self.put("mtime", stat.st_mtime_ns)
+        self.put("tail", _tail_digest(self._manifest, end))
+
+    def catch_up(self) -> CaughtUp:
+        """Learn what is in the manifest and not in the journal: the end that a killed crawl wrote
+        last or that was imported; or all of it, when it is not the file that was left."""
+        offset, stat = int(self.get("offset") or 0), self._manifest.stat()
+        same = (
+            stat.st_size >= offset
+            and (stat.st_size > offset or offset == 0 or stat.st_mtime_ns == self.get("mtime"))
+            and (offset == 0 or _tail_digest(self._manifest, offset) == self.get("tail"))
+        )
+        if same:
+            return CaughtUp(rows=self._ingest(offset) if stat.st_size > offset else 0)
+        return self._reread()
+
+    def _ingest(self, offset: int) -> int:
+        """Take the rows from `offset` on as known; how many were not."""
+        added = 0
+        with self._manifest.open("rb") as file:
+            file.seek(offset)
+            for lines in batches(file):
+                offset += sum(map(len, lines))
+                with transaction(self._db):
+                    new = self._learn(lines)
+                    self._remember(self.count() + new, offset)
+                added += new
+        return added
+
+    def _learn(self, lines: Iterable[bytes]) -> int:
+        before = self._db.total_changes
+        self._db.executemany(
+            "INSERT INTO images SELECT ?1, ifnull((SELECT id FROM pages WHERE url = ?2), "
+            f"{FOREIGN}), ?3 WHERE NOT EXISTS (SELECT 1 FROM images WHERE key = ?1)",
+            (self._identify(line) for line in lines if line.strip()),
+        )
+        return self._db.total_changes - before
+
+    def _identify(self, line: bytes) -> tuple[int, str, int]:
+        try:
+            row = ManifestRow.from_json(json.loads(line))
+            return _number(row.key), row.page, _facts(row)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            text = line[:60].decode(errors="replace").strip()
+            raise UserError(f"{self._manifest}: not a manifest row: {text}") from None
+
+    def _reread(self) -> CaughtUp:
+        """Believe the manifest anew; pages whose rows it has lost are to be fetched again."""
+        with transaction(self._db), self._manifest.open("rb") as file:
+            self._db.execute("CREATE TEMP TABLE present (key INTEGER PRIMARY KEY)")
+            added = 0
+            for lines in batches(file):
+                added += self._learn(lines)
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO present VALUES (?)",
+                    ((self._identify(line)[0],) for line in lines if line.strip()),
+                )
+            absent = "FROM images WHERE key NOT IN (SELECT key FROM present)"
+            lost = self._one(f"SELECT count(DISTINCT key) {absent}")
+            again = self._db.execute(
+                "UPDATE pages SET state = 'new', etag = NULL, last_modified = NULL, digest = NULL "
+                f"WHERE id IN (SELECT page {absent}) AND state = 'done'"
+            ).rowcount
+            self._db.execute(f"DELETE {absent}")
+            self._remember(self._one("SELECT count(*) FROM present"), file.tell())
+            self._db.execute("DROP TABLE present")
+        return CaughtUp(added, lost, again)
+
+
+def _tail_digest(path: Path, end: int) -> str:
+    """A digest of the last bytes of a file before `end`, to know it again by."""
+    with path.open("rb") as file:
+        file.seek(max(0, end - _TAIL))
+        return hashlib.sha256(file.read(min(end, _TAIL))).hexdigest()

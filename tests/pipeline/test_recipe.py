@@ -1,0 +1,90 @@
+"""Recipes: defaults, overrides, and mistakes said in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.names import recipe_names
+from pipeline.recipe import load_recipe, recipe_path
+from pipeline.sources import SOURCES
+from pipeline.sources.html import HtmlSource
+
+SMALL = """
+[source]
+kind = "html"
+start = ["http://a.example/"]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "r.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_polite(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, SMALL))
+    assert isinstance(recipe.source, HtmlSource)
+    assert recipe.politeness.obey_robots
+    assert not recipe.politeness.allow_private
+    assert recipe.politeness.rate <= 2
+
+
+def test_overrides_by_dotted_key(tmp_path: Path) -> None:
+    overrides = {"shards.resolution": 128, "source.max_pages": "7", "source.next": "a.n"}
+    recipe = load_recipe(write(tmp_path, SMALL), overrides)
+    assert (recipe.shards.resolution, recipe.source.max_pages) == (128, 7)
+    assert isinstance(recipe.source, HtmlSource)
+    assert recipe.source.next == "a.n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "source: missing"),
+        ("[source]\nkind = 'web'\n", "source"),
+        ("[source]\nkind = 'html'\n", "source.html.start: missing"),
+        (SMALL + "selector = 'a'\n", "source.html.selector: unknown key"),
+        (SMALL + "[politenes]\n", "politenes: unknown key"),
+        (SMALL + "image = 'a['\n", "source.html.image: not a CSS selector"),
+        (SMALL + "max_pages = 0\n", "source.html.max_pages"),
+        (SMALL + "[politeness]\nrate = 'fast'\n", "politeness.rate"),
+        ("[source\n", "not TOML"),
+    ],
+)
+def test_mistakes_name_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        load_recipe(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_overrides_that_do_not_fit(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    for key in ("shards.resolutoin", "source.kind.x", "nothing"):
+        with pytest.raises(UserError):
+            load_recipe(path, {key: 1})
+
+
+def test_names_and_paths(tmp_path: Path) -> None:
+    assert {"shells", "gbif-mollusca", "commons-shells", "inaturalist-mollusca"} <= set(
+        recipe_names()
+    )
+    assert recipe_path("shells").name == "shells.toml"
+    path = write(tmp_path, SMALL)
+    assert recipe_path(str(path)) == path
+    with pytest.raises(UserError, match="there are: .*shells"):
+        recipe_path("shels")
+
+
+def test_every_kind_of_source_can_be_written_in_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "urls.txt").write_text("http://a.example/1.jpg\n")
+    for kind, adapter in SOURCES.items():
+        where = {"list": str(tmp_path / "urls.txt"), "folder": str(tmp_path)}
+        start = where.get(kind, "http://a.example/")
+        recipe = load_recipe(write(tmp_path, f"[source]\nkind = '{kind}'\nstart = ['{start}']\n"))
+        assert isinstance(recipe.source, adapter.config)
+        assert len(adapter.start(recipe.source)) == 1
