@@ -78,7 +78,7 @@ def _lines(
     yield from _table(("short side, pixels", "images"), sides)
     yield from ("", "## Colour", "", "![mean image](mean.png)", "")
     yield from _colour(shards)
-    yield from _notes(shards)
+    yield from _notes(recipe, shards)
     yield from _counted("Attributions", "attribution", facts.attributions, "not stated")
 
 
@@ -112,15 +112,29 @@ def _colour(shards: Sequence[MadeShard]) -> Iterator[str]:
     yield from _table(("channel", "mean", "standard deviation"), rows)
 
 
-def _notes(shards: Sequence[MadeShard]) -> Iterator[str]:
-    enlarged = sum(shard.stats["enlarged"] for shard in shards)
+def _notes(recipe: Recipe, shards: Sequence[MadeShard]) -> Iterator[str]:
+    total = {name: sum(shard.stats[name] for shard in shards)
+             for name in ("enlarged", "fell_back", "plain")}  # fmt: skip
+    samples = sum(shard.nsamples for shard in shards)
     skipped = sum(len(shard.skipped) for shard in shards)
-    if enlarged or skipped:
-        yield ""
-    if enlarged:
-        yield f"{enlarged:,} samples are enlarged: their originals are smaller than a sample."
+    options = recipe.shards
+    notes = []
+    if options.crop in ("object", "box", "hook"):
+        notes.append(
+            f"In {total['fell_back']:,} of {samples:,} samples crop {options.crop!r} found "
+            "nothing, and the center was taken."
+        )
+    if options.background:
+        notes.append(
+            f"{total['plain']:,} of {samples:,} samples have a plain ground that was replaced "
+            f"by {options.background}."
+        )
+    if total["enlarged"]:
+        notes.append(f"{total['enlarged']:,} samples are larger than what they are made of.")
     if skipped:
-        yield f"{skipped:,} images gave no sample; the failure log names them."
+        notes.append(f"{skipped:,} images gave no sample; the failure log names them.")
+    for note in notes:
+        yield from ("", note)
 
 
 def colour_statistics(shards: Sequence[MadeShard]) -> tuple[list[float], list[float]]:

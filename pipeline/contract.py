@@ -118,7 +118,8 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One image of the URL manifest."""
+    """One image of the URL manifest. `boxes` are annotated objects, each (left, top, right,
+    bottom) in pixels of the upright image."""
 
     key: str
     url: str
@@ -128,14 +129,21 @@ class ManifestRow:
     license: str = ""
     attribution: str = ""
     found: str = ""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ManifestRow:
         known = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
-        return cls(**{**known, "labels": tuple(row.get("labels") or ())})
+        boxes = tuple((box[0], box[1], box[2], box[3]) for box in row.get("boxes") or ())
+        return cls(**{**known, "labels": tuple(row.get("labels") or ()), "boxes": boxes})
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "labels": list(self.labels)}
+        """The row as JSON values; `boxes` only where there are any."""
+        row = {**asdict(self), "labels": list(self.labels)}
+        if self.boxes:
+            return {**row, "boxes": [list(box) for box in self.boxes]}
+        del row["boxes"]
+        return row
 
 
 @dataclass(frozen=True)

@@ -53,3 +53,36 @@ def pad_box(width: int, height: int, aspect: float) -> Box:
     box_height = max(float(height), width / aspect)
     left, top = (width - box_width) / 2, (height - box_height) / 2
     return Box(left, top, left + box_width, top + box_height)
+
+
+def center_boxes(width: int, height: int, aspect: float, most: int) -> list[Box]:
+    """Windows along the longer side, evenly spread, that overlap by half at most.
+
+    An image that is hardly longer than a window gives one, the middle.
+    """
+    first = center_box(width, height, aspect)
+    slack = max(width - first.width, height - first.height)
+    along = first.width if width - first.width >= height - first.height else first.height
+    count = min(most, 1 + int(2 * slack / along))
+    if count == 1:
+        return [first]
+    starts = [slack * number / (count - 1) for number in range(count)]
+    if width - first.width >= height - first.height:
+        return [Box(start, first.top, start + first.width, first.bottom) for start in starts]
+    return [Box(first.left, start, first.right, start + first.height) for start in starts]
+
+
+def frame_box(found: Box, margin: float, aspect: float, width: int, height: int) -> Box:
+    """The smallest box with this aspect around `found` and its margin.
+
+    The margin is a share of the longer side of `found`. Where the frame is no larger than the
+    image it is moved into it, else it reaches beyond on both sides.
+    """
+    around = margin * max(found.width, found.height)
+    wide, high = found.width + 2 * around, found.height + 2 * around
+    wide, high = max(wide, high * aspect), max(high, wide / aspect)
+    left = (found.left + found.right - wide) / 2
+    top = (found.top + found.bottom - high) / 2
+    left = min(max(left, 0.0), width - wide) if wide <= width else (width - wide) / 2
+    top = min(max(top, 0.0), height - high) if high <= height else (height - high) / 2
+    return Box(left, top, left + wide, top + high)

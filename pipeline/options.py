@@ -44,18 +44,40 @@ class Originals:
     quality: int = Field(default=95, ge=1, le=100)
 
 
+Side = Annotated[int, Field(ge=8, le=1024)]
+Crop = Literal["center", "pad", "object", "box", "hook", "none"]
+
+
 @dataclass(frozen=True, config=STRICT)
 class Shards:
     """How the training samples are made.
 
-    `class_label` is which of an image's labels is its class, by position; None makes an
+    `resolution` is a side, or [height, width], in pixels. `crop` is one of
+
+    - `center`: the largest part of that aspect in the middle;
+    - `pad`: the whole image on a ground of its border's colour;
+    - `object`: the one object on a plain or slowly varying ground, with `margin` around it (a
+      share of its longer side); where none is found the center;
+    - `box`: the boxes that the manifest carries for the image, likewise;
+    - `hook`: the boxes that the entry point `hook` of group `shellgan.crops` finds;
+    - `none`: the whole image, its aspect not kept.
+
+    An image gives `crops` samples at most: of `center` windows along its longer side, of `box`
+    and `hook` the largest boxes. `background`, "#rrggbb", is put in place of the plain ground an
+    object is on. `linear_light` resizes light instead of sRGB values; JPEGs are then decoded
+    whole. `class_label` is which of an image's labels is its class, by position; None makes an
     unlabelled set. `quality` None means lossless for png and webp, and 95 for jpg. With
     `keep_originals` false the bytes as served are dropped once they are in shards.
     """
 
-    resolution: int = Field(default=64, ge=8, le=1024)
+    resolution: Side | tuple[Side, Side] = 64
     channels: Literal[1, 3] = 3
-    crop: Literal["center", "pad"] = "center"
+    crop: Crop = "center"
+    crops: int = Field(default=1, ge=1, le=64)
+    margin: float = Field(default=0.1, ge=0, le=2)
+    hook: str = ""
+    background: str = Field(default="", pattern=r"^(#[0-9a-fA-F]{6})?$")
+    linear_light: bool = False
     format: Literal["png", "webp", "jpg"] = "webp"
     quality: int | None = Field(default=None, ge=1, le=100)
     samples_per_shard: int = Field(default=1000, ge=1)
@@ -63,7 +85,15 @@ class Shards:
     class_label: int | None = Field(default=None, ge=0)
     keep_originals: bool = True
 
+    def __post_init__(self) -> None:
+        if (self.crop == "hook") != bool(self.hook):
+            raise ValueError('hook: give the entry point\'s name, and only with crop = "hook"')
+        if self.crops > 1 and self.crop not in ("center", "box", "hook"):
+            raise ValueError(f"crops: crop = {self.crop!r} gives one sample an image")
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of a sample in pixels."""
-        return self.resolution, self.resolution
+        if isinstance(self.resolution, int):
+            return self.resolution, self.resolution
+        return self.resolution

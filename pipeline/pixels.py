@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -27,6 +27,7 @@ from pipeline.jpeg_header import read_jpeg_header
 Mode = Literal["L", "RGB"]
 Pixels = NDArray[np.uint8]
 """(height, width, channels), channels 1 or 3."""
+T = TypeVar("T", np.uint8, np.uint16)
 
 OVERSAMPLE = 2.0
 MAX_PIXELS = 1 << 30
@@ -42,12 +43,16 @@ class Original:
         data: the file.
         size: (width, height) in pixels, upright.
         mode: "L" for gray, "RGB" for colour.
+        linear_light: resize light, and so decode whole.
     """
 
-    def __init__(self, data: bytes, size: tuple[int, int], mode: Mode) -> None:
+    def __init__(
+        self, data: bytes, size: tuple[int, int], mode: Mode, linear_light: bool = False
+    ) -> None:
         self._data = data
         self.size = size
         self.mode: Mode = mode
+        self._linear_light = linear_light
         self._header = read_jpeg_header(data)
         self._decoded: _Decoded | None = None
 
@@ -75,10 +80,11 @@ class Original:
         # The box is turned, not the image, since libjpeg may have added a part of a pixel at its
         # right and lower edge.
         part = as_stored(box, self.size, decoded.orientation).scaled(decoded.scale)
-        return upright(resize(decoded.pixels, part, size), decoded.orientation)
+        how = resize_light if self._linear_light else resize
+        return upright(how(decoded.pixels, part, size), decoded.orientation)
 
     def _at_least(self, scale: float) -> _Decoded:
-        scale = min(1.0, scale)
+        scale = 1.0 if self._linear_light else min(1.0, scale)
         if self._decoded is None or self._decoded.scale < scale:
             self._decoded = self._fast(scale) or self._safe(scale)
         return self._decoded
@@ -165,6 +171,28 @@ def scale_for(box: Box, width: int, height: int) -> float:
 
 def resize(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
     """The part `box` of an image, antialiased (Lanczos 3) to `size` (height, width)."""
+    return _convolve(pixels, box, size, PixelType.U8 if pixels.shape[2] == 1 else PixelType.U8x3)
+
+
+def resize_light(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
+    """As `resize`, but it is light that is averaged, not sRGB values (IEC 61966-2-1)."""
+    to_light, to_srgb = _light_tables()
+    light = to_light[pixels]
+    made = _convolve(light, box, size, PixelType.U16 if light.shape[2] == 1 else PixelType.U16x3)
+    return to_srgb[made]
+
+
+@functools.lru_cache(maxsize=1)
+def _light_tables() -> tuple[NDArray[np.uint16], Pixels]:
+    """From an sRGB value to light in 65535ths, and back."""
+    srgb = np.arange(256) / 255
+    light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    every = np.arange(65536) / 65535
+    back = np.where(every <= 0.0031308, 12.92 * every, 1.055 * every ** (1 / 2.4) - 0.055)
+    return np.rint(light * 65535).astype(np.uint16), np.rint(back * 255).astype(np.uint8)
+
+
+def _convolve(pixels: NDArray[T], box: Box, size: tuple[int, int], kind: PixelType) -> NDArray[T]:
     rows, columns, channels = pixels.shape
     part = box.within(columns, rows)
     reach_x = math.ceil(3 * max(1.0, part.width / size[1])) + 1
@@ -172,13 +200,12 @@ def resize(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
     left, top = max(0, int(part.left) - reach_x), max(0, int(part.top) - reach_y)
     right, bottom = math.ceil(part.right) + reach_x, math.ceil(part.bottom) + reach_y
     cut = pixels[top:bottom, left:right]  # what the filter sees; the resizer takes a copy
-    kind = PixelType.U8 if channels == 1 else PixelType.U8x3
     source = ImageData(cut.shape[1], cut.shape[0], kind, cut.tobytes())
     result = ImageData(size[1], size[0], kind)
     options = ResizeOptions(ResizeAlg.convolution(FilterType.lanczos3))
     options.crop_box = CropBox(part.left - left, part.top - top, part.width, part.height)
     _resizer().resize(source.rust_image, result.rust_image, options.rust_options)
-    return np.frombuffer(result.get_buffer(), np.uint8).reshape(*size, channels)
+    return np.frombuffer(result.get_buffer(), pixels.dtype).reshape(*size, channels)
 
 
 @functools.lru_cache(maxsize=1)

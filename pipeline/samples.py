@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from pipeline.crops import Box, center_box, pad_box
+from pipeline.crops import Box
+from pipeline.framing import frame
 from pipeline.kept import KeptImage
+from pipeline.objects import replace_ground
 from pipeline.options import Shards
-from pipeline.pixels import Original, Pixels, as_image, render
+from pipeline.pixels import Mode, Original, Pixels, as_image, render
 
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6
@@ -24,27 +26,48 @@ PNG_LEVEL = 6
 
 @dataclass(frozen=True)
 class Sample:
-    """A training sample: its key in the shard, (height, width, channels) pixels, crop box."""
+    """A training sample: its key in the shard, (height, width, channels) pixels, crop box.
+
+    `fell_back` says that the crop mode found nothing to frame; `plain` that its ground was
+    replaced.
+    """
 
     key: str
     pixels: Pixels
     box: Box
+    fell_back: bool = False
+    plain: bool = False
 
 
 def make_samples(data: bytes, image: KeptImage, options: Shards) -> list[Sample]:
-    """The samples of one image.
+    """The samples of one image: one, or as many as `options.crops` under KEY_0, KEY_1, ….
 
     Raises:
         ImageError: the bytes cannot be decoded.
+        UserError: the crop hook is not installed.
     """
-    record = image.record
-    original = Original(
-        data, (record.width, record.height), "L" if options.channels == 1 else "RGB"
-    )
-    height, width = options.size
-    place = pad_box if options.crop == "pad" else center_box
-    box = place(record.width, record.height, width / height)
-    return [Sample(record.key, render(original, box, options.size), box)]
+    size = image.record.width, image.record.height
+    mode: Mode = "L" if options.channels == 1 else "RGB"
+    original = Original(data, size, mode, options.linear_light)
+    framing = frame(original, image, options)
+    samples = []
+    for number, box in enumerate(framing.boxes):
+        key = image.key if options.crops == 1 else f"{image.key}_{number}"
+        pixels = render(original, box, options.size)
+        plain = bool(options.background) and framing.ground is not None
+        if plain and framing.ground is not None:
+            colour = background_colour(options)
+            pixels = replace_ground(pixels, framing.ground, box, size, colour)
+        samples.append(Sample(key, pixels, box, framing.fell_back, plain))
+    return samples
+
+
+def background_colour(options: Shards) -> tuple[int, ...]:
+    """The new ground's colour, a value a channel (gray by ITU-R BT.601)."""
+    red, green, blue = bytes.fromhex(options.background[1:])
+    if options.channels == 3:
+        return red, green, blue
+    return (round(0.299 * red + 0.587 * green + 0.114 * blue),)
 
 
 def encode(pixels: Pixels, options: Shards) -> bytes:

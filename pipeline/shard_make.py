@@ -132,6 +132,8 @@ class Tally:
     def __init__(self, size: tuple[int, int], channels: int) -> None:
         self.samples = 0
         self.enlarged = 0
+        self.fell_back = 0
+        self.plain = 0
         self._measured = 0
         self._sum = np.zeros((*size, channels), np.uint32)
         self._values = np.zeros((channels, 256), np.int64)
@@ -140,6 +142,8 @@ class Tally:
         height, width, channels = sample.pixels.shape
         self.samples += 1
         self.enlarged += sample.box.width < width or sample.box.height < height
+        self.fell_back += sample.fell_back
+        self.plain += sample.plain
         if self.samples % _MEASURED_ONE_IN != 1:
             return
         self._measured += 1
@@ -149,7 +153,8 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """`mean` and `mean_square` by channel, the mean image (a PNG, base64), how many samples
-        these are of, and how many are larger than what they are made of."""
+        these are of; how many are larger than what they are made of (`enlarged`), were cropped to
+        the center for want of an object (`fell_back`), got a new ground (`plain`)."""
         level = np.arange(256)
         pixels = max(1, int(self._values[0].sum()))
         return {
@@ -158,6 +163,8 @@ class Tally:
             "mean_image": base64.b64encode(_small_png(self._sum / max(1, self._measured))).decode(),
             "measured": self._measured,
             "enlarged": self.enlarged,
+            "fell_back": self.fell_back,
+            "plain": self.plain,
         }
 
 

@@ -30,6 +30,7 @@ from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.facts import count_facts
+from pipeline.framing import load_hook
 from pipeline.options import Shards
 from pipeline.originals import PartFiles
 from pipeline.recipe import Recipe
@@ -66,8 +67,11 @@ def shard(
             another resolution; nothing is downloaded again.
 
     Raises:
-        UserError: no kept list, nothing kept, or originals that are needed are gone.
+        UserError: no kept list, nothing kept, originals that are needed are gone, or there is no
+            such crop hook.
     """
+    if recipe.shards.hook:
+        load_hook(recipe.shards.hook)
     target = target_of(dataset, variant)
     plan = plan_shards(recipe.shards, dataset, target.name)
     if not plan.shards:
