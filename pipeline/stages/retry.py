@@ -16,18 +16,11 @@ from pipeline.contract import Dataset, ManifestRow, image_key, read_jsonl
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.failures import FAILURE_KINDS
-from pipeline.originals import (
-    PART_SIZE,
-    is_complete,
-    next_part,
-    planned_parts,
-    read_journal,
-    write_plan,
-)
+from pipeline.originals import PART_SIZE, next_part, planned_parts, read_journal, write_plan
 from pipeline.plans import rows_of_keys
 from pipeline.recipe import Recipe
 from pipeline.stages.crawl import retry_pages
-from pipeline.stages.download import STAGE, download_parts
+from pipeline.stages.download import STAGE, download_parts, plan_parts
 
 MENDED = "mended"
 
@@ -118,7 +111,11 @@ def retry_failures(
     )
     pages = [row for row in rows if row["stage"] == "crawl"]
     images = [row for row in rows if row["stage"] == STAGE]
-    mended = _retry_pages(recipe, dataset, log, pages) + _retry_images(recipe, dataset, log, images)
+    mended = _retry_pages(recipe, dataset, log, pages)
+    if pages or images:
+        # What mended pages led to, and what an earlier run left open.
+        download_parts(recipe, dataset, plan_parts(recipe, dataset), log)
+    mended += _retry_images(recipe, dataset, log, images)
     tried = len(pages) + len(images)
     return RetryResult(tried, mended, tried - mended)
 
@@ -143,14 +140,13 @@ def _retry_pages(
 def _retry_images(
     recipe: Recipe, dataset: Dataset, log: EventLog, rows: list[dict[str, Any]]
 ) -> int:
-    """Fetch the images into new parts, after what earlier runs left open."""
+    """Fetch the images into new parts."""
     if not rows:
         return 0
     by_key = {row["key"] or image_key(row["url"]): row for row in rows}
-    open_parts = [part for part in planned_parts(dataset) if not is_complete(dataset, part)]
-    download_parts(recipe, dataset, open_parts, log)
     wanted = set(by_key)
-    # A kill can leave a line in the log for an image that was had after all.
+    # A kill can leave a line in the log for an image that was had after all, and a run that was
+    # killed while it retried has had some of them.
     wanted -= good_keys(dataset, wanted)
     parts = _plan_retry(dataset, sorted(wanted), by_key)
     download_parts(recipe, dataset, parts, log)

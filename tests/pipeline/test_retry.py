@@ -1,0 +1,202 @@
+"""Retrying from the failure log: images and pages, by kind, host and age."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from faulty_site import FaultySite, Row, first, page, picture, serve, status
+
+from pipeline.contract import Dataset, JsonlAppender, UserError, image_key, read_jsonl
+from pipeline.events import EventLog
+from pipeline.failures import failure
+from pipeline.http import Politeness
+from pipeline.originals import (
+    PartFiles,
+    next_part,
+    planned_parts,
+    read_original,
+    read_records,
+    write_plan,
+)
+from pipeline.recipe import Recipe
+from pipeline.sources.html import HtmlSource
+from pipeline.stages.crawl import crawl
+from pipeline.stages.download import download
+from pipeline.stages.retry import RetryResult, chosen, outstanding, retry_failures
+
+POLITENESS = Politeness(
+    rate=500, concurrency=4, allow_private=True, attempts=2, backoff=0.02, max_backoff=0.05
+)
+
+
+def recipe(start: str = "http://127.0.0.1/") -> Recipe:
+    return Recipe(source=HtmlSource(start=(start,)), politeness=POLITENESS)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset("shells", tmp_path)
+
+
+def fill(dataset: Dataset, site: FaultySite, rows: list[Row]) -> dict[str, str]:
+    """Put the rows on the site and into the manifest, download once; the URLs by path."""
+    site.rows |= {row.path: row for row in rows}
+    urls = {row.path: site.url(row.path) for row in rows}
+    with JsonlAppender(dataset.urls) as manifest:
+        manifest.append(
+            *({"key": image_key(url), "url": url, "title": path} for path, url in urls.items())
+        )
+    with EventLog(dataset, "first") as log:
+        download(recipe(), dataset, log)
+    return urls
+
+
+def retry(dataset: Dataset, **options) -> RetryResult:
+    with EventLog(dataset, "retry") as log:
+        return retry_failures(recipe(), dataset, log, **options)
+
+
+def had(dataset: Dataset) -> Counter[str]:
+    return Counter(record.key for record in read_records(dataset))
+
+
+def test_what_can_be_mended_is_added_and_the_log_says_so(dataset, faulty_site):
+    data = picture(20)
+    urls = fill(
+        dataset,
+        faulty_site,
+        [
+            Row("/a.jpg", first(2, status("503 Busy"), serve(data)), data=data),
+            Row("/b.jpg", status("500 Broken")),
+            Row("/c.jpg", status("404 Not Found")),
+            Row("/good.jpg", serve(picture(21))),
+        ],
+    )
+    assert set(had(dataset)) == {image_key(urls["/good.jpg"])}
+
+    assert retry(dataset) == RetryResult(tried=2, mended=1, still_failed=1)
+
+    assert had(dataset) == Counter([image_key(urls["/good.jpg"]), image_key(urls["/a.jpg"])])
+    mended = next(r for r in read_records(dataset) if r.key == image_key(urls["/a.jpg"]))
+    assert read_original(dataset, mended) == data
+    sidecar = json.loads(_member(dataset, mended.part, f"{mended.key}.json"))
+    assert sidecar["title"] == "/a.jpg"  # the manifest row went along
+    last = list(read_jsonl(dataset.failures))[-1]
+    assert (last["kind"], last["url"], last["detail"]) == (
+        "mended",
+        urls["/a.jpg"],
+        "was unavailable",
+    )
+    assert {row["url"] for row in outstanding(dataset).values()} == {urls["/b.jpg"], urls["/c.jpg"]}
+    # /c was not asked for again: nothing says that it could be there now.
+    assert len(faulty_site.times("/c.jpg")) == 1
+
+
+def _member(dataset: Dataset, part: str, name: str) -> bytes:
+    import tarfile
+
+    with tarfile.open(PartFiles(dataset, part).tar) as tar:
+        file = tar.extractfile(name)
+        assert file is not None
+        return file.read()
+
+
+def test_everything_or_a_kind_is_tried_where_asked_for(dataset, faulty_site):
+    urls = fill(
+        dataset,
+        faulty_site,
+        [
+            Row("/back.jpg", first(1, status("404 Not Found"), serve(picture(22)))),
+            Row("/gone.jpg", first(1, status("410 Gone"), serve(picture(23)))),
+        ],
+    )
+    assert retry(dataset) == RetryResult(0, 0, 0)
+    assert retry(dataset, kinds=("not_found",)) == RetryResult(1, 1, 0)
+    assert retry(dataset, everything=True) == RetryResult(1, 1, 0)
+    assert set(had(dataset)) == {image_key(url) for url in urls.values()}
+    assert retry(dataset, everything=True) == RetryResult(0, 0, 0)
+
+
+def test_a_retry_that_was_killed_goes_on(dataset, faulty_site):
+    urls = fill(
+        dataset, faulty_site, [Row("/a.jpg", first(2, status("503 Busy"), serve(picture(24))))]
+    )
+    url = urls["/a.jpg"]
+    # The part of the retry was planned, and then the machine died.
+    write_plan(dataset, next_part(dataset), [{"key": image_key(url), "url": url}])
+    assert retry(dataset) == RetryResult(1, 1, 0)
+    assert had(dataset) == Counter([image_key(url)])
+    assert len(planned_parts(dataset)) == 2
+
+
+def test_a_failure_of_an_image_that_was_had_after_all_is_taken_back(dataset, faulty_site):
+    urls = fill(dataset, faulty_site, [Row("/a.jpg", serve(picture(25)))])
+    url = urls["/a.jpg"]
+    with EventLog(dataset, "killed") as log:
+        log.fail(failure("download", url, "truncated", key=image_key(url)))
+    assert retry(dataset) == RetryResult(1, 1, 0)
+    assert len(faulty_site.times("/a.jpg")) == 1
+    assert not outstanding(dataset)
+    assert had(dataset) == Counter([image_key(url)])
+
+
+def test_pages_are_mended_and_their_images_fetched(dataset, faulty_site):
+    index = page("Shells", '<a href="/big.jpg"><img src="/small.jpg"></a>')
+    faulty_site.rows |= {
+        "/index.html": Row(
+            "/index.html", first(2, status("503 Busy"), serve(index, type_="text/html"))
+        ),
+        "/big.jpg": Row("/big.jpg", serve(picture(26))),
+        "/small.jpg": Row("/small.jpg", serve(picture(26))),
+    }
+    site = recipe(faulty_site.url("/index.html"))
+    with EventLog(dataset, "first") as log:
+        crawl(site, dataset, log)
+        download(site, dataset, log)
+    assert {row["kind"] for row in outstanding(dataset).values()} == {"unavailable"}
+    with EventLog(dataset, "retry") as log:
+        assert retry_failures(site, dataset, log) == RetryResult(1, 1, 0)
+    assert not outstanding(dataset)
+    assert [record.key for record in read_records(dataset)] == [
+        image_key(faulty_site.url("/big.jpg"))
+    ]
+
+
+def test_a_kind_that_is_none_is_the_users_mistake(dataset):
+    with pytest.raises(UserError, match="kind 'sunspots': there are: animated"):
+        retry(dataset, kinds=("sunspots",))
+
+
+def line(url: str, kind: str, hours: float, *, retryable: bool = True) -> dict:
+    then = datetime(2026, 1, 2, tzinfo=UTC) - timedelta(hours=hours)
+    stamp = then.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"ts": stamp, "stage": "download", "url": url, "kind": kind, "retryable": retryable}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "abd"),
+        ({"everything": True}, "abcd"),
+        ({"kinds": ("not_found",)}, "c"),
+        ({"kinds": ("dns", "not_found")}, "bc"),
+        ({"hosts": ("one.example",)}, "ab"),
+        ({"hosts": ("two.example:8080",)}, "d"),
+        ({"hosts": ("two.example",)}, "d"),
+        ({"older_than": 5}, "bd"),
+        ({"older_than": 5, "hosts": ("one.example",)}, "b"),
+    ],
+)
+def test_what_is_chosen(options, expected):
+    rows = [
+        line("http://one.example/a", "truncated", 1),
+        line("http://one.example/b", "dns", 6),
+        line("http://two.example/c", "not_found", 6, retryable=False),
+        line("http://two.example:8080/d", "refused", 48),
+    ]
+    found = chosen(rows, now=datetime(2026, 1, 2, tzinfo=UTC), **options)
+    assert "".join(row["url"][-1] for row in found) == expected
