@@ -31,7 +31,7 @@ def _check_path(expression: str) -> str:
     return expression
 
 
-Path = Annotated[str, AfterValidator(_check_path)]
+Expression = Annotated[str, AfterValidator(_check_path)]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -51,12 +51,12 @@ class Paging:
     """
 
     by: Literal["link", "url", "cursor", "parameters", "page", "offset"]
-    value: Path | None = None
+    value: Expression | None = None
     parameter: str = ""
     first: int = 0
     step: int | None = Field(default=None, ge=1)
-    last: Path | None = None
-    total: Path | None = None
+    last: Expression | None = None
+    total: Expression | None = None
     until: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class JsonFollow:
     value itself where `url` is left out. `label` is read from the value: the first group of the
     pattern, or all it matches; the pages behind inherit it."""
 
-    values: Path
+    values: Expression
     url: str = ""
     label: Pattern | None = None
 
@@ -93,13 +93,13 @@ class JsonSource(Limits):
 
     kind: Literal["json"] = "json"
     start: tuple[str, ...] = Field(min_length=1)
-    items: Path = "@"
-    media: Path | None = None
-    image: Path = "media"
-    title: Path | None = None
-    labels: tuple[Path, ...] = ()
-    license: Path | None = None
-    attribution: Path | None = None
+    items: Expression = "@"
+    media: Expression | None = None
+    image: Expression = "media"
+    title: Expression | None = None
+    labels: tuple[Expression, ...] = ()
+    license: Expression | None = None
+    attribution: Expression | None = None
     next: Paging | None = None
     follow: tuple[JsonFollow, ...] = ()
     rewrite: tuple[Rewrite, ...] = ()

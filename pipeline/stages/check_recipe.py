@@ -9,6 +9,7 @@ from pipeline.errors import Failure, UserError
 from pipeline.http import Fetcher, Politeness
 from pipeline.recipe import load_recipe
 from pipeline.sources import SOURCES, Found, Page, PageRequest
+from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
 from pipeline.sources.proposal import propose
 from pipeline.sources.xml import read_xml
@@ -47,9 +48,10 @@ def check_recipe(path: Path, url: str) -> PageCheck:
         UserError: a mistake in the recipe, or `url` is not an http(s) URL.
     """
     recipe = load_recipe(path)
-    adapter = SOURCES[recipe.source.kind]
-    address = _address(url)
-    source = recipe.source
+    source, address = recipe.source, _address(url)
+    if isinstance(source, FolderSource):
+        raise UserError(f"{path}: a folder has no pages to check; crawl it")
+    adapter = SOURCES[source.kind]
     if isinstance(source, HtmlSource):  # the page's host is one to stay on
         source = replace(source, start=(*source.start, address))
     with Fetcher(recipe.politeness) as fetcher:

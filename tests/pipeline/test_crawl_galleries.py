@@ -1,24 +1,34 @@
 """Galleries as real generators write them, crawled over real HTTP through the whole engine."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from pipeline.contract import Dataset, read_jsonl
+from pipeline.demo.gallery import Gallery, serve
 from pipeline.events import EventLog
-from pipeline.recipe import load_recipe
+from pipeline.recipe import load_recipe, recipe_path
 from pipeline.stages.crawl import CrawlResult, crawl
+from pipeline.urls import canonical_url
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    statuses: ClassVar[Counter[int]] = Counter()
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        self.statuses[int(str(code))] += 1
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -37,12 +47,14 @@ def served(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def crawled(name: str, url: str, root: Path) -> tuple[CrawlResult, list[dict[str, object]]]:
+def crawled(
+    name: str, url: str, root: Path, refresh: bool = False
+) -> tuple[CrawlResult, list[dict[str, object]]]:
     """Crawl the site at `url` by the recipe `name`; the result and the manifest's rows."""
     recipe = load_recipe(SITES / f"{name}.toml", {"source.start": [f"{url}/index.html"]})
     dataset = Dataset(name, root)
     with EventLog(dataset, "test") as log:
-        result = crawl(recipe, dataset, log)
+        result = crawl(recipe, dataset, log, refresh=refresh)
     return result, list(read_jsonl(dataset.urls))
 
 
@@ -79,3 +91,32 @@ def test_labels_are_the_albums(name: str, tmp_path: Path) -> None:
         assert row["labels"] == [str(row["url"]).removeprefix(url).split("/")[1]]
         assert row["title"]
         assert str(row["page"]).startswith(url)
+
+
+def test_unchanged_files_of_a_plain_server_are_not_sent_again(tmp_path: Path) -> None:
+    with served(GALLERIES / "lazygal") as url:  # answers Last-Modified and no ETag
+        first, _ = crawled("lazygal", url, tmp_path)
+        _Quiet.statuses.clear()
+        again, _ = crawled("lazygal", url, tmp_path, refresh=True)
+    assert (again.new, again.vanished, again.pages) == (0, 0, first.pages)
+    assert _Quiet.statuses == {HTTPStatus.NOT_MODIFIED: first.pages, HTTPStatus.NOT_FOUND: 1}
+
+
+def test_the_embedded_gallery(tmp_path: Path) -> None:
+    gallery = Gallery(200, 1, tmp_path / "cache")
+    truth = gallery.truth()
+    with serve(gallery) as site:
+        recipe = load_recipe(recipe_path("shells"), {"source.start": [site.url]})
+        dataset = Dataset("shells", tmp_path)
+        with EventLog(dataset, "test") as log:
+            crawl(recipe, dataset, log)
+        rows = {str(row["url"]): row for row in read_jsonl(dataset.urls)}
+        broken = {canonical_url(one.path, site.url) for one in truth.faults}
+        forbidden = {canonical_url(path, site.url) for path in truth.disallowed}
+        pictures = {canonical_url(one.path, site.url): one for one in truth.pictures}
+    assert pictures.keys() <= rows.keys()
+    assert rows.keys() - pictures.keys() <= broken | forbidden
+    for url, picture in pictures.items():
+        row = rows[str(url)]
+        assert row["labels"] == [picture.family, picture.species]
+        assert (row["license"], row["attribution"]) == (picture.licence, picture.credit)
