@@ -10,9 +10,11 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
@@ -29,6 +31,8 @@ from pipeline.stages.crawl_journal import CrawlJournal, JournalPage
 STAGE = "crawl"
 MIN_THREADS = 4
 """So that one slow host does not hold up the others; each host has its own limit besides."""
+
+_LOOKAHEAD = 64
 
 _LIMITS = ("max_pages", "max_images")
 _GONE = frozenset(("not_found", "gone"))
@@ -143,19 +147,27 @@ class _Crawl:
 
     def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:
         flying: dict[Future[_Fetched | Failure], JournalPage] = {}
-        last = 0
         while True:
             self._finish_heads()
             while not self._full and len(flying) < threads:
-                page = self.journal.waiting(last, self._source.max_pages)
+                page = self._next_page(flying.values())
                 if page is None:
                     break
-                last = page.id
                 flying[pool.submit(self._visit, fetcher, page)] = page
             if not flying:
                 return
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
                 self._land(flying.pop(future), future.result())
+
+    def _next_page(self, flying: Collection[JournalPage]) -> JournalPage | None:
+        """The first page whose host is not busy, so that a slow one does not hold all threads."""
+        busy = Counter(urlsplit(page.request.url).netloc for page in flying)
+        taken = {page.id for page in flying}
+        for page in self.journal.waiting(_LOOKAHEAD + len(taken), self._source.max_pages):
+            host = urlsplit(page.request.url).netloc
+            if page.id not in taken and busy[host] < self._recipe.politeness.concurrency:
+                return page
+        return None
 
     # one page, in a thread of its own
 

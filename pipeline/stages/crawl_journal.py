@@ -87,11 +87,10 @@ class CrawlJournal:
             ((one.url, one.depth, json.dumps(dict(one.context))) for one in requests),
         )
 
-    def waiting(self, after: int, max_pages: int) -> JournalPage | None:
-        """The first page to fetch whose number is above `after`."""
-        return self._page(
-            "state = 'new' AND id > ? AND id <= ? AND url NOT LIKE 'file:%' ORDER BY id",
-            (after, max_pages),
+    def waiting(self, count: int, max_pages: int) -> list[JournalPage]:
+        """The first pages to fetch, at most `count`."""
+        return self._pages(
+            "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' ORDER BY id", (max_pages,), count
         )
 
     def head(self, max_pages: int) -> JournalPage | None:
@@ -110,14 +109,18 @@ class CrawlJournal:
         return self._page("url = ?", (url,))
 
     def _page(self, where: str, values: Sequence[Any]) -> JournalPage | None:
-        row = self._db.execute(
+        return next(iter(self._pages(where, values, 1)), None)
+
+    def _pages(self, where: str, values: Sequence[Any], limit: int) -> list[JournalPage]:
+        rows = self._db.execute(
             "SELECT id, url, depth, context, state, etag, last_modified, digest, fetched, result "
-            f"FROM pages WHERE {where} LIMIT 1",
+            f"FROM pages WHERE {where} LIMIT {limit:d}",
             values,
-        ).fetchone()
-        if row is None:
-            return None
-        return JournalPage(row[0], PageRequest(row[1], row[2], json.loads(row[3])), *row[4:])
+        )
+        return [
+            JournalPage(row[0], PageRequest(row[1], row[2], json.loads(row[3])), *row[4:])
+            for row in rows
+        ]
 
     def requeue(self, urls: Iterable[str]) -> None:
         """Put failed pages back to be fetched."""

@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +35,7 @@ class Site:
         self.hits: Counter[str] = Counter()
         self.unchanged = 0
         self.delay = 0.0
+        self.before_answer: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         site = self
 
@@ -51,6 +54,7 @@ class Site:
         with self._lock:
             self.hits[path] += 1
             body = self.pages.get(path, "").encode()
+        self.before_answer()
         if self.delay:
             time.sleep(random.Random(path).random() * self.delay)
         status = self.statuses.get(path, 200 if body else 404)
@@ -67,8 +71,8 @@ class Site:
         request.wfile.write(body)
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
+@contextmanager
+def running() -> Iterator[Site]:
     site = Site()
     thread = threading.Thread(target=site.server.serve_forever, args=(0.02,))
     thread.start()
@@ -76,6 +80,12 @@ def site() -> Iterator[Site]:
     site.server.shutdown()
     thread.join()
     site.server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with running() as site:
+        yield site
 
 
 def page(*images: str, follow: tuple[str, ...] = (), after: str = "") -> str:
@@ -435,6 +445,26 @@ def test_pages_with_nothing_are_told_with_the_reason(site: Site, tmp_path: Path)
         for row in read_jsonl(dataset.events)
     }
     assert told == {"/index0.html": {"template": 1}, "/a.html": {"data_uri": 1}}
+
+
+def test_a_slow_host_does_not_hold_up_the_others(site: Site, tmp_path: Path) -> None:
+    mine = [f"/own{n}.html" for n in range(12)]
+    with running() as slow:
+        foreign = [f"{slow.url}/slow{n}.html" for n in range(6)]
+        site.pages = {url: page(f"{url}.jpg") for url in mine}
+        site.pages["/index0.html"] = page(follow=(*foreign, *mine))
+        slow.pages = {f"/slow{n}.html": page(f"/slow{n}.jpg") for n in range(6)}
+        done = threading.Event()
+        site.before_answer = lambda: done.set() if len(site.hits) == 13 else None
+        slow.before_answer = lambda: done.wait(20) or slow.pages.clear()  # too late: gone
+        recipe = recipe_of(site, offsite=True)
+        recipe = replace(recipe, politeness=replace(recipe.politeness, concurrency=2))
+        dataset = Dataset("d", tmp_path)
+        with EventLog(dataset, "test") as log:
+            result = crawl(recipe, dataset, log)
+    assert (result.pages, result.failed) == (19, 0)
+    # Whatever came first, the manifest is in the order of the links.
+    assert [row["url"][-9:] for row in rows_of(dataset)][:2] == ["slow0.jpg", "slow1.jpg"]
 
 
 def test_progress_ends_with_all_pages(site: Site, tmp_path: Path) -> None:
