@@ -166,7 +166,12 @@ class Record:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """A whole run. `resolution` 0 means that of the shards; `max_hours` 0 no limit."""
+    """A whole run. `resolution` 0 means that of the shards; `max_hours` 0 no limit.
+
+    `batch` is that of all processes together; `micro_batch` bounds the images that go through the
+    networks at once (gradient accumulation; 0: no bound). `price_per_hour` of the machine, in any
+    currency, is only reported. A run that turns to NaN is set back at most `max_restarts` times.
+    """
 
     preset: str = ""
     about: About = field(default_factory=About)
@@ -177,6 +182,9 @@ class Config:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     max_hours: NonNegative = 0.0
+    price_per_hour: NonNegative = 0.0
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+    micro_batch: Annotated[int, Field(ge=0)] = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     latent: Literal["gaussian", "sphere", "uniform"] = "gaussian"
@@ -195,8 +203,8 @@ class Config:
 
 FREE = frozenset(
     {
-        "about", "total_kimg", "device", "max_hours", "data.memory_gb", "data.cache_gb",
-        "data.cache", "data.timeout", "record",
+        "about", "total_kimg", "device", "max_hours", "price_per_hour", "max_restarts",
+        "data.memory_gb", "data.cache_gb", "data.cache", "data.timeout", "record",
     }
 )  # fmt: skip
 """Tables and keys that may change when a run is continued: they do not define its result."""

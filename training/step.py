@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from training import ema
 from training.augment import augment
-from training.config import Config, Optimizer
+from training.config import Config
 from training.data import Batch
+from training.gradients import apply_gradients
 from training.latents import draw_latents
 from training.losses import LOSSES, dragan, gradient_penalty, squared_gradient
 from training.networks import Verdict
+from training.order import rank_slice
+from training.ranks import ALONE, Ranks
 from training.seeds import derive
 from training.state import State
 
@@ -28,49 +33,87 @@ def to_float(images: Tensor, device: torch.device, channels_last: bool) -> Tenso
     return moved.to(torch.float32, memory_format=form).div_(127.5).sub_(1)
 
 
+@dataclass
+class Piece:
+    """A part of a batch that goes through the networks at once.
+
+    `real` float32 (n, c, h, w) in [-1, 1], `labels` int64 (n,), `latents` (n, z_dim); `fake` with
+    its graph, None where it is drawn again. `weight` is its share of the batch of all processes,
+    `share` of the batch of this one.
+    """
+
+    real: Tensor
+    labels: Tensor
+    latents: Tensor
+    fake: Tensor | None
+    weight: float
+    share: float
+
+
 class Step:
     """Calls `step(batches)` advance `state` by one step; see `__call__`."""
 
-    def __init__(self, config: Config, state: State, device: torch.device) -> None:
-        self.config, self.state, self.device = config, state, device
+    def __init__(
+        self, config: Config, state: State, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
+        self.config, self.state, self.device, self.ranks = config, state, device, ranks
         self.loss = LOSSES[config.loss.name]
         self.random = torch.Generator(device=device)
+        self._latent_random = torch.Generator(device=device)
 
     def __call__(self, batches: list[Batch]) -> Facts:
-        """Show `n_critic` batches to the discriminator and train the generator once.
+        """Show `n_critic` batches (this process's part of each) to the discriminator and train the
+        generator once.
 
         All random draws follow from (seed, images seen), so a continued run repeats them.
         """
         config, state = self.config, self.state
-        seed = derive(config.seed, "step", state.seen, state.restarts)
-        self.random.manual_seed(seed)
-        torch.manual_seed(seed)  # dropout and other draws inside of the networks
+        self._seed()
         state.generator.train()
         state.discriminator.train()
         facts: Facts = {}
         for batch in batches:
-            real = to_float(batch.images, self.device, config.channels_last)
-            labels = batch.labels.to(self.device)
-            fake = self._fake(labels)
-            facts |= self._train_discriminator(real, fake, labels)
-        facts |= self._train_generator(real, fake, labels)
-        state.seen += sum(len(batch.images) for batch in batches)
+            pieces = self._pieces(batch)
+            facts |= self._train_discriminator(pieces, again=batch is batches[-1])
+        facts |= self._train_generator(pieces)
+        images = config.batch * len(batches)
+        state.seen += images
         state.steps += 1
-        keep = ema.decay(
-            config.ema.half_life_kimg, config.ema.ramp_up, state.seen, len(real) * len(batches)
-        )
+        keep = ema.decay(config.ema.half_life_kimg, config.ema.ramp_up, state.seen, images)
         ema.update(state.average, state.generator, keep)
         return facts
+
+    def _seed(self) -> None:
+        """Latents are drawn alike in all processes (each takes its part); the rest differs."""
+        seen, restarts, rank = self.state.seen, self.state.restarts, self.ranks.rank
+        self._latent_random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
+        seed = derive(self.config.seed, "step", seen, restarts, rank)
+        self.random.manual_seed(seed)
+        torch.manual_seed(seed)  # dropout and other draws inside of the networks
+
+    def _pieces(self, batch: Batch) -> list[Piece]:
+        """The batch in pieces of at most `micro_batch` images, with latents."""
+        config, count = self.config, len(batch.images)
+        part = rank_slice(config.batch, self.ranks.rank, self.ranks.world)
+        latents = draw_latents(
+            config.latent, config.batch, self.state.generator.z_dim, self._latent_random,
+            self.device,
+        )[part]  # fmt: skip
+        size = config.micro_batch or count
+        pieces = []
+        for start in range(0, count, size):
+            some = slice(start, min(start + size, count))
+            real = to_float(batch.images[some], self.device, config.channels_last)
+            labels = batch.labels[some].to(self.device)
+            weight, share = len(real) / config.batch, len(real) / count
+            pieces.append(Piece(real, labels, latents[some], None, weight, share))
+        return pieces
 
     def _autocast(self) -> torch.autocast:
         kind = _AUTOCAST.get(self.config.precision)
         return torch.autocast(self.device.type, dtype=kind, enabled=kind is not None)
 
-    def _fake(self, labels: Tensor) -> Tensor:
-        """Fake images with their graph: the generator's phase uses the last ones again."""
-        latents = draw_latents(
-            self.config.latent, len(labels), self.state.generator.z_dim, self.random, self.device
-        )
+    def _fake(self, latents: Tensor, labels: Tensor) -> Tensor:
         with self._autocast():
             images: Tensor = self.state.generator(latents, labels)
         return images
@@ -81,22 +124,42 @@ class Step:
             verdict: Verdict = self.state.discriminator(changed, labels)
         return verdict
 
-    def _train_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor) -> Facts:
+    def _train_discriminator(self, pieces: list[Piece], again: bool) -> Facts:
+        """One update of the discriminator.
+
+        Where the generator is to learn from the same images (`again`), a batch in one piece keeps
+        their graph; in several pieces that would cost the memory that they save.
+        """
         config, state = self.config, self.state
         state.discriminator.requires_grad_(True)
         state.d_optimizer.zero_grad(set_to_none=True)
+        facts: Facts = {}
+        keep = again and len(pieces) == 1
+        for piece in pieces:
+            with torch.set_grad_enabled(keep):
+                fake = self._fake(piece.latents, piece.labels)
+            piece.fake = fake if keep else None
+            loss, found = self._discriminator_loss(piece.real, fake.detach(), piece.labels)
+            torch.autograd.backward(loss * piece.weight)
+            _collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
+        facts["grad_d"] = apply_gradients(state.d_optimizer, config.d_optimizer, self.ranks)
+        return facts
+
+    def _discriminator_loss(
+        self, real: Tensor, fake: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Facts]:
+        """The loss with its penalties, and what it tells."""
+        config = self.config
         on_real = self._judge(real, labels).logits.float()
-        on_fake = self._judge(fake.detach(), labels).logits.float()
+        on_fake = self._judge(fake, labels).logits.float()
         loss = self.loss.d(on_real, on_fake, config.label_real, 0.0)
         facts = {"loss_d": loss.detach(), **self._means("real", on_real)}
         facts |= self._means("fake_before", on_fake)
-        if state.steps % config.loss.interval == 0:
-            for name, penalty in self._penalties(real, fake.detach(), labels).items():
+        if self.state.steps % config.loss.interval == 0:
+            for name, penalty in self._penalties(real, fake, labels).items():
                 facts[name] = penalty.detach()
                 loss = loss + penalty * (getattr(config.loss, name) * config.loss.interval)
-        torch.autograd.backward(loss)
-        facts["grad_d"] = _apply(state.d_optimizer, config.d_optimizer)
-        return facts
+        return loss, facts
 
     def _penalties(self, real: Tensor, fake: Tensor, labels: Tensor) -> Facts:
         table = self.config.loss
@@ -120,19 +183,29 @@ class Step:
             )
         return found
 
-    def _train_generator(self, real: Tensor, fake: Tensor, labels: Tensor) -> Facts:
+    def _train_generator(self, pieces: list[Piece]) -> Facts:
         config, state = self.config, self.state
         state.discriminator.requires_grad_(False)
         state.g_optimizer.zero_grad(set_to_none=True)
+        facts: Facts = {}
+        for piece in pieces:
+            fake = piece.fake
+            if fake is None:
+                fake = self._fake(piece.latents, piece.labels)
+            loss, found = self._generator_loss(piece.real, fake, piece.labels)
+            torch.autograd.backward(loss * piece.weight)
+            _collect(facts, found | {"spread_fake": spread(fake.detach())}, piece.share)
+        facts["grad_g"] = apply_gradients(state.g_optimizer, config.g_optimizer, self.ranks)
+        return facts
+
+    def _generator_loss(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Facts]:
+        """The loss, and what it tells."""
         on_fake = self._judge(fake, labels).logits.float()
         on_real = on_fake
         if self.loss.needs_real:
             on_real = self._judge(real, labels).logits.float()
         loss = self.loss.g(on_real, on_fake)
-        torch.autograd.backward(loss)
-        facts = {"loss_g": loss.detach(), **self._means("fake_after", on_fake)}
-        facts["grad_g"] = _apply(state.g_optimizer, config.g_optimizer)
-        return facts
+        return loss, {"loss_g": loss.detach(), **self._means("fake_after", on_fake)}
 
     def _means(self, name: str, logits: Tensor) -> Facts:
         """The mean logit, and the mean of D where D is a probability."""
@@ -143,12 +216,13 @@ class Step:
         return facts
 
 
-def _apply(optimizer: torch.optim.Optimizer, table: Optimizer) -> Tensor:
-    """Clip and apply the gradients; their norm before clipping."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if table.clip:
-        torch.nn.utils.clip_grads_with_norm_(weights, table.clip, norm)
-    optimizer.step()
-    return norm
+def _collect(facts: Facts, found: Facts, share: float) -> None:
+    """Add what a piece tells, by its share of the batch, to the batch's facts."""
+    for name, value in found.items():
+        facts[name] = facts[name] + value * share if name in facts else value * share
+
+
+def spread(images: Tensor) -> Tensor:
+    """The standard deviation over the batch of images (n, c, h, w), mean over the pixels: how
+    much samples differ from each other. 0 where all are alike."""
+    return images.float().std(dim=0, unbiased=False).mean()

@@ -1,0 +1,91 @@
+"""Several processes as one trainer (torchrun): who is who, and the few things they tell each other.
+
+Gradients are summed here and not by DistributedDataParallel: its wrapper does not work with
+`torch.autograd.grad` (its own documentation), which every gradient penalty needs. Summing once
+after the backward passes of a step moves the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+_TIMEOUT = timedelta(minutes=10)
+"""Longest wait for another process: one that has died must not hold the others for ever."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's number among `world`; `local` and `neighbours` count on this machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    neighbours: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes, in one message."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any process says so; all get the same answer."""
+        if self.world == 1:
+            return flag
+        told = torch.tensor([float(flag)], device=device)
+        distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
+        return bool(told.item())
+
+    def from_first(self, value: Any) -> Any:
+        """What the first process gives, in all of them."""
+        if self.world == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def joined(backend: str) -> Iterator[Ranks]:
+    """The processes that torchrun started with this one; alone where it did not.
+
+    `backend` is `gloo` for CPUs and `nccl` for GPUs.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield ALONE
+        return
+    distributed.init_process_group(backend, timeout=_TIMEOUT)
+    try:
+        yield Ranks(
+            distributed.get_rank(),
+            distributed.get_world_size(),
+            int(os.environ.get("LOCAL_RANK", "0")),
+            int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
+        )
+    finally:
+        distributed.destroy_process_group()
