@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from pipeline.crops import Box
 from pipeline.framing import frame
@@ -28,15 +29,14 @@ PNG_LEVEL = 6
 class Sample:
     """A training sample: its key in the shard, (height, width, channels) pixels, crop box.
 
-    `fell_back` says that the crop mode found nothing to frame; `plain` that its ground was
-    replaced.
+    `notes` may hold `enlarged` (the box has fewer pixels than the sample), `fell_back` (the crop
+    mode found nothing and took the center) and `plain` (the ground was replaced).
     """
 
     key: str
     pixels: Pixels
     box: Box
-    fell_back: bool = False
-    plain: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def make_samples(data: bytes, image: KeptImage, options: Shards) -> list[Sample]:
@@ -54,11 +54,14 @@ def make_samples(data: bytes, image: KeptImage, options: Shards) -> list[Sample]
     for number, box in enumerate(framing.boxes):
         key = image.key if options.crops == 1 else f"{image.key}_{number}"
         pixels = render(original, box, options.size)
-        plain = bool(options.background) and framing.ground is not None
-        if plain and framing.ground is not None:
+        notes = ["fell_back"] if framing.fell_back else []
+        if options.background and framing.ground is not None:
             colour = background_colour(options)
             pixels = replace_ground(pixels, framing.ground, box, size, colour)
-        samples.append(Sample(key, pixels, box, framing.fell_back, plain))
+            notes.append("plain")
+        if box.height < options.size[0] or box.width < options.size[1]:
+            notes.append("enlarged")
+        samples.append(Sample(key, pixels, box, tuple(notes)))
     return samples
 
 
@@ -93,6 +96,13 @@ def encode(pixels: Pixels, options: Shards) -> bytes:
     return file.getvalue()
 
 
+def decode(data: bytes) -> Pixels:
+    """The pixels, (height, width, channels) uint8, of a stored sample."""
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
 def provenance(sample: Sample, image: KeptImage) -> dict[str, Any]:
     """Where a sample is from: the shard's KEY.json."""
     record = image.record
@@ -100,6 +110,7 @@ def provenance(sample: Sample, image: KeptImage) -> dict[str, Any]:
     return {
         **facts,
         "crop": sample.box.to_json(),
+        **({"notes": list(sample.notes)} if sample.notes else {}),
         "original": {
             "sha256": record.sha256, "bytes": record.bytes, "format": record.format,
             "mode": record.mode, "width": record.width, "height": record.height,

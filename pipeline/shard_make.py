@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +20,8 @@ from pipeline.images import ImageError
 from pipeline.kept import KeptImage
 from pipeline.options import Shards
 from pipeline.originals import read_original
-from pipeline.pixels import as_image
-from pipeline.samples import Sample, make_samples, members
+from pipeline.pixels import Pixels, as_image
+from pipeline.samples import decode, make_samples, members
 from pipeline.shard_plan import (
     ShardPlan,
     class_name,
@@ -25,7 +29,7 @@ from pipeline.shard_plan import (
     options_digest,
     shard_digest,
 )
-from pipeline.tars import TarWriter
+from pipeline.tars import TarWriter, read_samples
 
 _MEAN_SIDE = 64
 _MEASURED_ONE_IN = 4
@@ -35,35 +39,47 @@ _MEASURED_ONE_IN = 4
 class MadeShard:
     """What a shard's sidecar says of it.
 
-    `images` counts the originals in it; `skipped` names those that gave no sample (key, URL and
-    why); `stats` sums what the card tells of the samples.
+    `digest` is its plan's; `options` identifies what turned originals into samples; `images` are
+    the keys of the originals and short digests of what was recorded of them, in order; `skipped`
+    names those that gave no sample (key, URL and why); `stats` sums what the card tells.
     """
 
     name: str
     digest: str
+    options: str
     nsamples: int
-    images: int
     bytes: int
     sha256: str
+    images: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     stats: dict[str, Any] = field(default_factory=dict)
 
 
 def made_shard(dataset: Dataset, plan: ShardPlan) -> MadeShard | None:
     """The shard that is there, if it is the planned one and its tar has the right size."""
+    made = _read_sidecar(plan.sidecar(dataset))
     try:
-        values = json.loads(plan.sidecar(dataset).read_bytes())
-        made = MadeShard(**values)
         size = plan.tar(dataset).stat().st_size
+    except OSError:
+        return None
+    same = made is not None and made.digest == plan.digest and made.bytes == size
+    return made if same else None
+
+
+def _read_sidecar(path: Path) -> MadeShard | None:
+    try:
+        return MadeShard(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return made if made.digest == plan.digest and made.bytes == size else None
 
 
 def make_shard(
     options: Shards, source: Dataset, target: Dataset, classes: tuple[str, ...], plan: ShardPlan
 ) -> MadeShard:
     """Make one planned shard, or find it made. The tar appears whole or not at all.
+
+    Where the tar that is there holds all that is planned and more (an image was forgotten since),
+    its members are copied and no original is needed; the bytes are the same either way.
 
     Args:
         source: the dataset whose kept list and originals are used.
@@ -76,54 +92,121 @@ def make_shard(
     made = made_shard(target, plan)
     if made:
         return made
-    images = _planned_images(options, source, classes, plan)
-    skipped = []
+    planned = planned_images(options, source, classes, plan)
+    skipped: list[dict[str, str]] = []
     tally = Tally(options.size, options.channels)
+    old = holder(target, plan, planned)
     with atomic_file(plan.tar(target)) as file:
         tar = TarWriter(file)
-        for image, number in images:
-            try:
-                samples = make_samples(read_original(source, image.record), image, options)
-            except ImageError as error:
-                skipped.append({"key": image.key, "url": image.row.url, "why": str(error)})
-                continue
-            for sample in samples:
-                for name, data in members(sample, image, number, options).items():
-                    tar.add(name, data)
-                tally.add(sample)
+        if old is None:
+            _make(options, source, planned, tar, tally, skipped)
+        else:
+            skipped += [one for one in old.skipped if one["key"] in planned.digests]
+            _copy(plan.tar(target), options, planned, tar, tally)
         tar.close()
         plan.sidecar(target).unlink(missing_ok=True)  # it speaks of the tar that goes now
     made = MadeShard(
-        plan.name, plan.digest, tally.samples, len(images) - len(skipped), tar.nbytes, tar.sha256,
-        skipped, tally.to_json(),
-    )  # fmt: skip
+        name=plan.name,
+        digest=plan.digest,
+        options=planned.options,
+        nsamples=tally.samples,
+        bytes=tar.nbytes,
+        sha256=tar.sha256,
+        images=[f"{key} {digest}" for key, digest in planned.digests.items()],
+        skipped=skipped,
+        stats=tally.to_json(),
+    )
     write_json(plan.sidecar(target), asdict(made))
     return made
 
 
-def _planned_images(
+def _make(
+    options: Shards, source: Dataset, planned: PlannedImages,
+    tar: TarWriter, tally: Tally, skipped: list[dict[str, str]],
+) -> None:  # fmt: skip
+    """Write the samples of the planned images, from the originals."""
+    for image, number in zip(planned.images, planned.classes, strict=True):
+        try:
+            samples = make_samples(read_original(source, image.record), image, options)
+        except ImageError as error:
+            skipped.append({"key": image.key, "url": image.row.url, "why": str(error)})
+            continue
+        for sample in samples:
+            for name, data in members(sample, image, number, options).items():
+                tar.add(name, data)
+            tally.add(sample.notes, lambda sample=sample: sample.pixels)  # type: ignore[misc]
+
+
+def _copy(old: Path, options: Shards, planned: PlannedImages, tar: TarWriter, tally: Tally) -> None:
+    """Write those samples of a shard whose images are planned."""
+    for key, files in read_samples(old):
+        if key.partition("_")[0] in planned.digests:
+            for ending, data in files.items():
+                tar.add(f"{key}.{ending}", data)
+            notes = tuple(json.loads(files["json"]).get("notes", ()))
+            tally.add(notes, lambda data=files[options.format]: decode(data))  # type: ignore[misc]
+
+
+def holder(target: Dataset, plan: ShardPlan, planned: PlannedImages) -> MadeShard | None:
+    """The shard that is there, if it is sound and holds all that is planned, made alike."""
+    made = _read_sidecar(plan.sidecar(target))
+    if made is None or made.options != planned.options:
+        return None
+    there = dict(image.split(" ", 1) for image in made.images)
+    if any(there.get(key) != digest for key, digest in planned.digests.items()):
+        return None
+    try:
+        with plan.tar(target).open("rb") as file:
+            sound = hashlib.file_digest(file, "sha256").hexdigest() == made.sha256
+    except OSError:
+        return None
+    return made if sound else None
+
+
+@dataclass(frozen=True)
+class PlannedImages:
+    """The images of a shard in order, their class numbers, and short digests by key; `options`
+    identifies the options and the classes."""
+
+    images: list[KeptImage]
+    classes: list[int | None]
+    digests: dict[str, str]
+    options: str
+
+
+def planned_images(
     options: Shards, source: Dataset, classes: tuple[str, ...], plan: ShardPlan
-) -> list[tuple[KeptImage, int | None]]:
-    """The images of a shard with their class numbers."""
+) -> PlannedImages:
+    """Read the images of a planned shard.
+
+    Raises:
+        UserError: the kept list is not the planned one any more.
+    """
     lines = []
     with source.kept.open("rb") as file:
         for offset in plan.offsets:
             file.seek(offset)
             lines.append(file.readline())
+    with_options = options_digest(options, classes)
     try:
         found = [json.loads(line) for line in lines]
-        digest = shard_digest(options_digest(options, classes), [*map(image_digest, found)])
+        digests = [*map(image_digest, found)]
+        digest = shard_digest(with_options, digests)
     except (ValueError, KeyError):
         digest = ""
     if digest != plan.digest:
         raise UserError(f"{source.kept}: changed since {plan.name} was planned; plan again")
     numbers = {name: number for number, name in enumerate(classes)}
     position = options.class_label
-    return [
-        (KeptImage.from_json(line),
-         None if position is None else numbers[class_name(line, position, source.kept)])
-        for line in found
-    ]  # fmt: skip
+    return PlannedImages(
+        [KeptImage.from_json(line) for line in found],
+        [
+            None if position is None else numbers[class_name(line, position, source.kept)]
+            for line in found
+        ],
+        {line["key"]: one.hex()[:16] for line, one in zip(found, digests, strict=True)},
+        with_options.hex(),
+    )
 
 
 class Tally:
@@ -131,25 +214,22 @@ class Tally:
 
     def __init__(self, size: tuple[int, int], channels: int) -> None:
         self.samples = 0
-        self.enlarged = 0
-        self.fell_back = 0
-        self.plain = 0
+        self.notes: Counter[str] = Counter()
         self._measured = 0
         self._sum = np.zeros((*size, channels), np.uint32)
         self._values = np.zeros((channels, 256), np.int64)
 
-    def add(self, sample: Sample) -> None:
-        height, width, channels = sample.pixels.shape
+    def add(self, notes: tuple[str, ...], pixels: Callable[[], Pixels]) -> None:
+        """Count a sample; its pixels are asked for only if it is measured."""
         self.samples += 1
-        self.enlarged += sample.box.width < width or sample.box.height < height
-        self.fell_back += sample.fell_back
-        self.plain += sample.plain
+        self.notes.update(notes)
         if self.samples % _MEASURED_ONE_IN != 1:
             return
         self._measured += 1
-        self._sum += sample.pixels
-        values = as_image(sample.pixels).histogram()
-        self._values += np.array(values, np.int64).reshape(channels, 256)
+        values = pixels()
+        self._sum += values
+        histogram = np.array(as_image(values).histogram(), np.int64)
+        self._values += histogram.reshape(values.shape[2], 256)
 
     def to_json(self) -> dict[str, Any]:
         """`mean` and `mean_square` by channel, the mean image (a PNG, base64), how many samples
@@ -162,9 +242,7 @@ class Tally:
             "mean_square": [round(float(one), 4) for one in self._values @ level**2 / pixels],
             "mean_image": base64.b64encode(_small_png(self._sum / max(1, self._measured))).decode(),
             "measured": self._measured,
-            "enlarged": self.enlarged,
-            "fell_back": self.fell_back,
-            "plain": self.plain,
+            **{note: self.notes[note] for note in ("enlarged", "fell_back", "plain")},
         }
 
 

@@ -75,9 +75,10 @@ def plan_shards(options: Shards, source: Dataset, name: str) -> Plan:
     """
     if not source.kept.exists():
         raise UserError(f"{source.kept}: no kept list; run select first")
-    kept = _read(source.kept, options)
+    forgotten = read_forgotten(source)
+    kept = _read(source.kept, options, forgotten)
     with_options = options_digest(options, kept.classes)
-    order = _shuffled(kept, read_forgotten(source), options.seed)
+    order = _shuffled(kept, forgotten, options.seed)
     size = options.samples_per_shard
     shards = []
     for number, start in enumerate(range(0, len(order), size)):
@@ -135,15 +136,18 @@ class _Kept:
         return bytes(self.digests[32 * index : 32 * index + 32])
 
 
-def _read(path: Path, options: Shards) -> _Kept:
+def _read(path: Path, options: Shards, forgotten: Forgotten) -> _Kept:
     keys, offsets, digests = array("Q"), array("Q"), bytearray()
+    position = options.class_label
     names: set[str] = set()
+    if position is not None:
+        names = {labels[position] for labels in forgotten.held.values() if len(labels) > position}
     for offset, line in _lines(path):
         keys.append(int(line["key"], 16))
         offsets.append(offset)
         digests += image_digest(line)
-        if options.class_label is not None:
-            names.add(class_name(line, options.class_label, path))
+        if position is not None:
+            names.add(class_name(line, position, path))
     return _Kept(keys, offsets, digests, tuple(sorted(names)))
 
 

@@ -6,6 +6,9 @@ POSIX ustar, as every tar and WebDataset reader takes it.
 from __future__ import annotations
 
 import hashlib
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Protocol
 
 BLOCK = 512
@@ -65,3 +68,25 @@ class TarWriter:
         self._file.write(data)
         self._hash.update(data)
         self.nbytes += len(data)
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a WebDataset tar in order: the key, and the members' bytes by ending.
+
+    Raises:
+        tarfile.TarError, OSError: it is no whole tar.
+    """
+    key, files = "", dict[str, bytes]()
+    with tarfile.open(path) as archive:
+        for member in archive:
+            file = archive.extractfile(member)
+            if file is None:
+                continue
+            name, _, ending = member.name.partition(".")
+            if name != key and files:
+                yield key, files
+                files = {}
+            key = name
+            files[ending] = file.read()
+    if files:
+        yield key, files

@@ -32,9 +32,9 @@ from pipeline.events import EventLog
 from pipeline.facts import count_facts
 from pipeline.framing import load_hook
 from pipeline.options import Shards
-from pipeline.originals import PartFiles
+from pipeline.originals import PartFiles, planned_parts
 from pipeline.recipe import Recipe
-from pipeline.shard_make import MadeShard, made_shard, make_shard
+from pipeline.shard_make import MadeShard, holder, made_shard, make_shard, planned_images
 from pipeline.shard_plan import Plan, ShardPlan, plan_shards
 from pipeline.workers import cores, process_pool
 
@@ -80,7 +80,7 @@ def shard(
         sweep_temporaries(target.shards)
     missing = [one for one in plan.shards if made_shard(target, one) is None]
     if missing:
-        _check_originals(dataset)
+        _check_originals(recipe.shards, dataset, target, plan, missing)
         # While shards change the old index would be wrong; without one the set is not ready.
         target.index.unlink(missing_ok=True)
     done = plan.images - sum(len(one.offsets) for one in missing)
@@ -93,14 +93,21 @@ def shard(
     return finish_shards(recipe, dataset, plan, made=len(missing), variant=variant)
 
 
-def _check_originals(dataset: Dataset) -> None:
+def _check_originals(
+    options: Shards, dataset: Dataset, target: Dataset, plan: Plan, missing: Sequence[ShardPlan]
+) -> None:
     """Nothing that is there may be given up for shards that cannot be made."""
-    gone = [part for part in _parts_of([dataset.kept]) if not PartFiles(dataset, part).tar.exists()]
-    if gone:
-        raise UserError(
-            f"{PartFiles(dataset, gone[0]).tar}: {len(gone)} parts of originals that are needed "
-            "are gone (keep_originals = false drops them); no shard was changed"
-        )
+    gone = {part for part in planned_parts(dataset) if not PartFiles(dataset, part).tar.exists()}
+    if not gone:
+        return
+    for one in missing:
+        planned = planned_images(options, dataset, plan.classes, one)
+        needed = sorted({image.record.part for image in planned.images} & gone)
+        if needed and holder(target, one, planned) is None:
+            raise UserError(
+                f"{PartFiles(dataset, needed[0]).tar}: {one.name} is to be made of originals that "
+                "are gone (keep_originals = false drops them); no shard was changed"
+            )
 
 
 def target_of(dataset: Dataset, variant: str | None) -> Dataset:
