@@ -9,6 +9,7 @@ import functools
 import io
 import struct
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ FACTS_SIDE = 256
 
 # The limit is checked here, before decoding and with a verdict; Pillow's own only warns.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of every oddity in strangers' files; what matters of them is in the notes.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _LOCK = threading.Lock()
 

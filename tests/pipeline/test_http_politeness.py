@@ -1,0 +1,291 @@
+"""The gate, the backoff and the judging of answers: pure functions of the time handed in."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.bulk import delay_before_retry
+from pipeline.exchange import Answer, Trouble, decoded, judge, opt_out, retry_after, retry_policy
+from pipeline.failures import FAILURE_KINDS, kind_of_status
+from pipeline.pace import Pace
+from pipeline.politeness import HostGate, Politeness
+from pipeline.resume import extended, joined, resume_headers
+
+
+def finish(gate: HostGate, now: float, kind: str | None = None, after: float | None = None) -> None:
+    with gate.lock:
+        gate.finish(now, kind, after)
+
+
+def starts(
+    gate: HostGate, until: float, kind: str | None = None, start: float = 0.0
+) -> list[float]:
+    """When requests start, if each is over at once and the next waits its turn."""
+    now, times = start, []
+    while now < until:
+        now += gate.delay(now)
+        gate.start(now)
+        finish(gate, now, kind)
+        times.append(now)
+    return times
+
+
+def test_the_rate_is_kept():
+    times = starts(HostGate(Politeness(rate=4)), 10)
+    assert len(times) in (40, 41)
+    assert min(b - a for a, b in itertools.pairwise(times[1:])) >= 0.25 - 1e-9
+
+
+def test_a_high_rate_may_be_late_by_a_little_but_not_saved_up():
+    gate = HostGate(Politeness(rate=1000))
+    starts(gate, 1)
+    idle = 60.0
+    burst = 0
+    while gate.delay(idle) == 0:
+        gate.start(idle)
+        finish(gate, idle)
+        burst += 1
+    assert 40 <= burst <= 60  # a twentieth of a second's worth, whatever the pause was
+
+
+def test_no_more_than_the_concurrency_at_a_time():
+    gate = HostGate(Politeness(rate=1000, concurrency=2))
+    gate.start(0)
+    gate.start(1)
+    assert gate.delay(2) == float("inf")
+    finish(gate, 2)
+    assert gate.delay(2) == 0
+
+
+def test_429_and_503_slow_down_and_successes_bring_the_rate_back():
+    gate = HostGate(Politeness(rate=10))
+    for kind, slower in (("rate_limited", 2), ("unavailable", 4), ("rate_limited", 8)):
+        gate.start(0)
+        finish(gate, 0, kind)
+        assert gate.slowdown == slower
+    for _ in range(30):
+        gate.start(0)
+        finish(gate, 0, "rate_limited")
+    assert gate.slowdown == 100
+    now, slow = 1000.0, [gate.slowdown]
+    for _ in range(25):
+        gate.start(now)
+        finish(gate, now)
+        slow.append(gate.slowdown)
+    assert slow == sorted(slow, reverse=True)
+    assert slow[-1] == 1
+
+
+def test_other_failures_leave_the_rate():
+    gate = HostGate(Politeness(rate=10))
+    gate.start(0)
+    finish(gate, 0, "not_found")
+    assert gate.slowdown == 1
+
+
+def test_retry_after_rests_the_host():
+    gate = HostGate(Politeness(rate=10, max_wait=60))
+    gate.start(0)
+    finish(gate, 1, "rate_limited", 30)
+    assert gate.delay(1) == pytest.approx(30)
+    assert not gate.given_up(1)
+    gate.start(31)
+    finish(gate, 31, "rate_limited", 3600)
+    assert gate.given_up(31)
+    assert not gate.given_up(31 + 3600)
+
+
+def test_a_host_that_keeps_failing_is_rested_longer_and_longer_and_probed_by_one():
+    gate = HostGate(Politeness(rate=1000, concurrency=4, rest_after=3, backoff=1))
+    now, rests = 0.0, []
+    for _ in range(6):
+        gate.start(now)
+        finish(gate, now, "refused")
+        rests.append(gate.rest(now))
+        now += gate.rest(now) + 1
+    assert rests == [0, 0, 8, 16, 32, 64]
+    gate.start(now)
+    assert gate.delay(now) == float("inf")  # one at a time
+    finish(gate, now)
+    assert not gate.resting_failures
+    assert gate.delay(now + 1) == 0
+
+
+def test_crawl_delay_only_makes_it_slower():
+    gate = HostGate(Politeness(rate=2))
+    gate.crawl_delay(0.1)
+    assert gate.interval == 0.5
+    gate.crawl_delay(3)
+    assert gate.interval == 3
+
+
+def test_backoff_is_exponential_with_full_jitter():
+    policy = retry_policy(Politeness(backoff=1, max_backoff=10, attempts=9))
+    for attempt, most in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (6, 10)):
+        delays = [delay_before_retry(policy, attempt, Trouble("dns")) for _ in range(2000)]
+        assert all(delay is not None and 0 <= delay <= most for delay in delays)
+        assert statistics.mean(delays) == pytest.approx(most / 2, rel=0.1)
+        assert min(delays) < 0.02 * most + 1e-9
+        assert max(delays) > 0.98 * most
+
+
+@pytest.mark.parametrize("kind", sorted(FAILURE_KINDS))
+def test_what_is_tried_again(kind):
+    policy = retry_policy(Politeness(attempts=3))
+    again = delay_before_retry(policy, 1, Trouble(kind)) is not None
+    assert again == (FAILURE_KINDS[kind] and kind not in ("host_resting", "quota_page"))
+    assert delay_before_retry(policy, 3, Trouble(kind)) is None
+
+
+def test_a_server_that_says_when_is_waited_for_unless_it_is_too_long():
+    policy = retry_policy(Politeness(backoff=0.01, max_wait=100))
+    assert delay_before_retry(policy, 1, Trouble("rate_limited", retry_after=40)) == 40
+    assert delay_before_retry(policy, 1, Trouble("rate_limited", retry_after=101)) is None
+
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0), (" 3 ", 3.0), ("0", 0.0), ("-5", 0.0), ("", None), ("soon", None),
+        ("inf", None), ("nan", None), ("1.5", 1.5),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(days=1), usegmt=True), 0.0),
+        ("Sun, 01 Mar 2026 12:00:30 +0000", 30.0),
+        ("Sun Mar  1 12:00:30 2026", 30.0),
+    ],
+)  # fmt: skip
+def test_retry_after_in_seconds_and_dates(value, seconds):
+    assert retry_after(value, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, ""),
+        ({"x-robots-tag": "noai"}, "x-robots-tag: noai"),
+        ({"x-robots-tag": "noindex, NoImageAI"}, "x-robots-tag: noimageai"),
+        ({"x-robots-tag": "*: noai"}, "x-robots-tag: *: noai"),
+        ({"x-robots-tag": "shellgan: noai"}, "x-robots-tag: shellgan: noai"),
+        ({"x-robots-tag": "googlebot: noai"}, ""),
+        ({"x-robots-tag": "googlebot: noindex, noai"}, "x-robots-tag: noai"),
+        ({"x-robots-tag": "noindex, unavailable_after: 25 Jun 2027"}, ""),
+        ({"tdm-reservation": "1"}, "tdm-reservation: 1"),
+        ({"tdm-reservation": "0"}, ""),
+    ],
+)
+def test_opt_out_headers(headers, expected):
+    assert opt_out(headers, "ShellGAN/0.1") == expected
+
+
+def answer(status: int = 200, body: bytes = b"x", **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer("http://a.example/x", status, named, body)
+
+
+def test_an_opt_out_counts_only_where_the_recipe_honours_it_and_not_for_robots_txt():
+    served = answer(x_robots_tag="noai")
+    assert judge(Politeness(), served).kind == "opt_out"
+    assert judge(Politeness(honour_opt_out=False), served) is served
+    assert judge(Politeness(), served, is_policy=True) is served
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_every_status_is_good_or_has_a_kind(status):
+    judged = judge(Politeness(), answer(status))
+    if 200 <= status < 300 or status in (301, 302, 303, 304, 307, 308):
+        assert isinstance(judged, Answer)
+    else:
+        assert judged.kind in FAILURE_KINDS
+        assert judged.status == status
+        assert kind_of_status(status) == judged.kind
+
+
+def test_an_encoding_that_is_unknown_or_broken_is_a_failure():
+    assert decoded(answer(content_encoding="zstd"), 100).kind == "protocol"
+    assert decoded(answer(content_encoding="gzip", body=b"no gzip"), 100).kind == "protocol"
+
+
+# resuming
+
+
+def test_only_a_body_with_a_validator_is_resumed():
+    assert resume_headers(None) == {}
+    assert resume_headers(answer()) == {}
+    assert resume_headers(answer(etag='W/"weak"')) == {}
+    assert resume_headers(answer(etag='"v"', accept_ranges="none")) == {}
+    assert resume_headers(answer(etag='"v"', content_encoding="gzip")) == {}
+    assert resume_headers(answer(etag='"v"', body=b"abc")) == {
+        "Range": "bytes=3-",
+        "If-Range": '"v"',
+    }
+    date = "Sun, 01 Mar 2026 12:00:30 GMT"
+    assert resume_headers(answer(etag='W/"w"', last_modified=date))["If-Range"] == date
+
+
+def piece(start: int, body: bytes, total: str = "6") -> Answer:
+    end = start + len(body) - 1
+    return answer(206, body, content_range=f"bytes {start}-{end}/{total}")
+
+
+def test_pieces_are_joined_and_wrong_ones_refused():
+    half = answer(body=b"abc", etag='"v"', content_type="image/png")
+    whole = joined(half, piece(3, b"def"))
+    assert (whole.status, whole.body) == (200, b"abcdef")
+    assert whole.headers["content-length"] == "6"
+    assert whole.headers["content-type"] == "image/png"
+    assert joined(half, piece(2, b"cdef")).kind == "truncated"
+    assert joined(half, piece(3, b"de")).kind == "truncated"
+    assert joined(half, piece(3, b"def", "*")).body == b"abcdef"
+    assert joined(None, piece(3, b"def")).kind == "protocol"
+    assert joined(half, answer(body=b"other")).body == b"other"
+    assert joined(half, answer(416)).kind == "truncated"
+
+
+def test_a_piece_that_breaks_off_too_is_kept():
+    half = answer(body=b"ab", etag='"v"')
+    assert extended(half, piece(2, b"cd")).body == b"abcd"
+    assert extended(half, piece(1, b"cd")) is None
+    assert extended(half, None) is half
+    assert extended(None, half) is half
+
+
+# the clock of one request
+
+
+def test_the_clock_is_of_the_request_not_of_the_socket():
+    polite = Politeness(
+        first_byte_timeout=5, total_timeout=60, min_speed=100, min_speed_window=10
+    )  # fmt: skip
+    pace = Pace(polite, 0)
+    assert pace.late(4.9) is None
+    assert pace.late(5.1) == "first_byte_timeout"
+    pace.received(0, 5)
+    for second in range(5, 60):
+        pace.received(200, second)
+        assert pace.late(second) is None
+    assert pace.late(60.1) == "total_timeout"
+
+    dripping = Pace(polite, 0)
+    verdicts = []
+    for second in range(1, 30):
+        dripping.received(50, second)
+        verdicts.append(dripping.late(second))
+    assert verdicts[:9] == [None] * 9
+    assert "too_slow" in verdicts
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": 0}, {"concurrency": 0}, {"speed": 3}, {"contact": "a b"}]
+)
+def test_a_table_with_a_mistake_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Politeness(**wrong)
