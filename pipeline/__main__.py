@@ -15,9 +15,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from rich.console import Console as RichConsole
+from rich.table import Table
+
 from pipeline.console import Console
 from pipeline.errors import UserError
 from pipeline.job import STAGES, Job, run_stage
+from pipeline.manifest import export_manifest, import_manifest
+from pipeline.politeness import Politeness
+from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.stages.retry import retry_failures
 from pipeline.status import describe, survey
 
@@ -49,7 +55,7 @@ def _run_stages(args: argparse.Namespace) -> int:
     with Console(args.quiet) as console:
         for name in args.stages:
             with job.open([console.on_event], [console.on_progress]) as (recipe, dataset, log):
-                facts[name] = run_stage(name, recipe, dataset, log)
+                facts[name] = run_stage(name, recipe, dataset, log, refresh=args.refresh)
     if args.json:
         print(json.dumps(facts))
     return 1 if any(result.get("failed") for result in facts.values()) else 0
@@ -80,6 +86,42 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_recipe(args: argparse.Namespace) -> int:
+    found = check_recipe(args.file, args.url)
+    out = RichConsole(highlight=False)
+    if found.rows():
+        table = Table(title=f"{len(found.rows())} images on {found.url}")
+        for column in COLUMNS:
+            table.add_column(column, overflow="fold")
+        for row in found.rows():
+            table.add_row(*row)
+        out.print(table)
+    else:
+        out.print(f"no image on {found.url}" + (f": {found.problem}" if found.problem else ""))
+    for page in found.follow:
+        out.print(f"follows {page}")
+    for note, count in found.notes.items():
+        out.print(f"passed over: {note} ({count})")
+    return 0 if found.rows() or found.follow else 1
+
+
+def _new_recipe(args: argparse.Namespace) -> int:
+    print(propose_recipe(args.url, Politeness(allow_private=args.allow_private)))
+    return 0
+
+
+def _export_manifest(args: argparse.Namespace) -> int:
+    print(f"{export_manifest(_job(args).dataset, args.file):,} rows in {args.file}")
+    return 0
+
+
+def _import_manifest(args: argparse.Namespace) -> int:
+    with _job(args).open() as (_recipe, dataset, _log):
+        added = import_manifest(dataset, args.file)
+    print(f"{added.added:,} of {added.read:,} rows are new in {dataset.urls}")
+    return 0
+
+
 def _job(args: argparse.Namespace) -> Job:
     return Job(args.recipe, dict(args.set), args.root)
 
@@ -106,7 +148,11 @@ def _parser() -> argparse.ArgumentParser:
         "shard": "crop, resize and write the training shards",
     }.items():
         command = _command(commands, name, what, _run_stages)
-        command.set_defaults(stages=tuple(STAGES) if name == "run" else (name,))
+        command.set_defaults(stages=tuple(STAGES) if name == "run" else (name,), refresh=False)
+        if name in ("run", "crawl"):
+            command.add_argument(
+                "--refresh", action="store_true", help="visit every page again for what is new"
+            )
     retry = _command(commands, "retry", "try again what the failure log holds", _retry)
     retry.add_argument("--kind", action="append", default=[], help="only failures of this kind")
     retry.add_argument("--host", action="append", default=[], help="only failures of this host")
@@ -117,7 +163,29 @@ def _parser() -> argparse.ArgumentParser:
         "--everything", action="store_true", help="also what is not worth retrying by its kind"
     )
     _command(commands, "status", "where the dataset stands, in one screen", _status)
+    for name, what, move in (
+        ("export-manifest", "write the URL manifest for another downloader", _export_manifest),
+        ("import-manifest", "add the rows of another downloader's manifest", _import_manifest),
+    ):
+        moved = _command(commands, name, what, move)
+        moved.add_argument("file", type=Path, help="a .parquet, .csv or .jsonl file")
+    _recipe_commands(commands)
     return parser
+
+
+def _recipe_commands(commands: Any) -> None:
+    what = "show what a recipe takes from one page"
+    check = commands.add_parser("check-recipe", help=what, description=what)
+    check.add_argument("file", type=Path, help="the recipe, a TOML file")
+    check.add_argument("--url", required=True, help="a page of the site")
+    check.set_defaults(run=_check_recipe)
+    what = "look at a page and propose a recipe for its site"
+    new = commands.add_parser("new-recipe", help=what, description=what)
+    new.add_argument("url", help="the page to start from")
+    new.add_argument(
+        "--allow-private", action="store_true", help="the site is on this machine or network"
+    )
+    new.set_defaults(run=_new_recipe)
 
 
 def _command(commands: Any, name: str, what: str, run: Command) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,16 @@ class Job:
             yield recipe, dataset, log
 
 
-def run_stage(name: str, recipe: Recipe, dataset: Dataset, log: EventLog) -> dict[str, Any]:
-    """Run one stage; its start and its result are events. Returns the result's facts."""
+def run_stage(
+    name: str, recipe: Recipe, dataset: Dataset, log: EventLog, *, refresh: bool = False
+) -> dict[str, Any]:
+    """Run one stage; its start and its result are events. Returns the result's facts.
+
+    With `refresh` a crawl visits every page again; the other stages do what is left as ever.
+    """
     log.emit(name, "start")
-    result: dict[str, Any] = asdict(STAGES[name](recipe, dataset, log))
+    stage = partial(crawl, refresh=True) if refresh and name == "crawl" else STAGES[name]
+    result: dict[str, Any] = asdict(stage(recipe, dataset, log))
     log.emit(name, "done", **result)
     return result
 
