@@ -1,6 +1,16 @@
-"""Adversarial losses and gradient penalties, by the names that a configuration uses."""
+"""Adversarial losses, gradient penalties and auxiliary losses, by the names that a configuration
+uses."""
 
 from training.losses.adversarial import LOSSES, AdversarialLoss
-from training.losses.penalties import dragan, gradient_penalty, squared_gradient
+from training.losses.auxiliary import class_loss, code_loss, feature_matching
+from training.losses.penalties import (
+    clip_weights,
+    dragan,
+    gradient_penalty,
+    squared_gradient,
+)  # fmt: skip
 
-__all__ = ["LOSSES", "AdversarialLoss", "dragan", "gradient_penalty", "squared_gradient"]
+__all__ = [
+    "LOSSES", "AdversarialLoss", "class_loss", "clip_weights", "code_loss", "dragan",
+    "feature_matching", "gradient_penalty", "squared_gradient",
+]  # fmt: skip

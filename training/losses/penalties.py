@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -48,3 +48,10 @@ def dragan(critic: Critic, real: Tensor, noise: Tensor, share: Tensor) -> Tensor
     `noise` is u, uniform in [0, 1], of the shape of `real`; `share` is α, (n, 1, 1, 1).
     """
     return _unit_norm(critic, real + share * real.std() * noise / 2)
+
+
+@torch.no_grad()
+def clip_weights(network: nn.Module, bound: float) -> None:
+    """Bring every weight of `network` into [-bound, bound] (Arjovsky 2017, algorithm 1)."""
+    torch._foreach_clamp_min_(list(network.parameters()), -bound)
+    torch._foreach_clamp_max_(list(network.parameters()), bound)

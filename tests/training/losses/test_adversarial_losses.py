@@ -1,0 +1,144 @@
+"""Each adversarial loss against its formula in the papers, written out number by number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from training.losses import LOSSES
+
+REAL, FAKE = [1.5, -0.3, 0.2], [-2.0, 0.7, 0.1]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def d_by_formula(name: str, real: list[float], fake: list[float]) -> float:
+    mr, mf = mean(real), mean(fake)
+    match name:
+        case "minimax" | "non-saturating":
+            return mean([-math.log(sigmoid(r)) for r in real]) + mean(
+                [-math.log(1 - sigmoid(f)) for f in fake]
+            )
+        case "lsgan":
+            return mean([(r - 1) ** 2 for r in real]) / 2 + mean([f**2 for f in fake]) / 2
+        case "hinge":
+            return mean([max(0, 1 - r) for r in real]) + mean([max(0, 1 + f) for f in fake])
+        case "wgan":
+            return mf - mr
+        case "rsgan":
+            return mean([-math.log(sigmoid(r - f)) for r, f in zip(real, fake, strict=True)])
+        case "rasgan":
+            return mean([-math.log(sigmoid(r - mf)) for r in real]) + mean(
+                [-math.log(1 - sigmoid(f - mr)) for f in fake]
+            )
+        case "ralsgan":
+            return mean([(r - mf - 1) ** 2 for r in real]) + mean([(f - mr + 1) ** 2 for f in fake])
+        case "rahinge":
+            return mean([max(0, 1 - (r - mf)) for r in real]) + mean(
+                [max(0, 1 + (f - mr)) for f in fake]
+            )
+    raise KeyError(name)
+
+
+def g_by_formula(name: str, real: list[float], fake: list[float]) -> float:
+    mr, mf = mean(real), mean(fake)
+    match name:
+        case "minimax":
+            return mean([math.log(1 - sigmoid(f)) for f in fake])
+        case "non-saturating":
+            return mean([-math.log(sigmoid(f)) for f in fake])
+        case "lsgan":
+            return mean([(f - 1) ** 2 for f in fake]) / 2
+        case "hinge" | "wgan":
+            return -mf
+        case "rsgan":
+            return mean([-math.log(sigmoid(f - r)) for r, f in zip(real, fake, strict=True)])
+        case "rasgan":
+            return mean([-math.log(sigmoid(f - mr)) for f in fake]) + mean(
+                [-math.log(1 - sigmoid(r - mf)) for r in real]
+            )
+        case "ralsgan":
+            return mean([(f - mr - 1) ** 2 for f in fake]) + mean([(r - mf + 1) ** 2 for r in real])
+        case "rahinge":
+            return mean([max(0, 1 - (f - mr)) for f in fake]) + mean(
+                [max(0, 1 + (r - mf)) for r in real]
+            )
+    raise KeyError(name)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_discriminator_loss_is_the_formula(name: str) -> None:
+    loss = LOSSES[name].d(torch.tensor(REAL), torch.tensor(FAKE), 1.0, 0.0)
+    assert loss.item() == pytest.approx(d_by_formula(name, REAL, FAKE), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_generator_loss_is_the_formula(name: str) -> None:
+    loss = LOSSES[name].g(torch.tensor(REAL), torch.tensor(FAKE))
+    assert loss.item() == pytest.approx(g_by_formula(name, REAL, FAKE), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_only_losses_that_say_so_need_the_real_logits(name: str) -> None:
+    fake = torch.tensor(FAKE)
+    one, other = (LOSSES[name].g(torch.tensor(real), fake) for real in (REAL, [5.0, 4.0, 2.0]))
+    assert torch.equal(one, other) != LOSSES[name].needs_real
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_only_losses_that_say_so_have_labels(name: str) -> None:
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    plain = LOSSES[name].d(real, fake, 1.0, 0.0)
+    smooth = LOSSES[name].d(real, fake, 0.9, 0.0)
+    soft = LOSSES[name].d(real, fake, 1.0, torch.tensor([0.1, 0.2, 0.3]))
+    assert torch.equal(plain, smooth) != LOSSES[name].targets
+    assert torch.equal(plain, soft) != LOSSES[name].targets
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_extreme_logits_give_finite_losses_and_gradients(name: str) -> None:
+    real = torch.tensor([1e4, -1e4], requires_grad=True)
+    fake = torch.tensor([-1e4, 1e4], requires_grad=True)
+    loss = LOSSES[name]
+    total = loss.d(real, fake, 1.0, 0.0) + loss.g(real, fake)
+    gradients = torch.autograd.grad(total, [real, fake])
+    assert all(torch.isfinite(value).all() for value in (total, *gradients))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_both_sides_learn_in_the_right_direction(name: str) -> None:
+    """A step down D's loss widens the gap of the logits, one down G's loss narrows it."""
+    real = torch.tensor([0.1, 0.2], requires_grad=True)
+    fake = torch.tensor([0.3, -0.1], requires_grad=True)
+    to_real, to_fake = torch.autograd.grad(LOSSES[name].d(real, fake, 1.0, 0.0), [real, fake])
+    assert to_real.sum() < 0 < to_fake.sum()
+    (to_fake,) = torch.autograd.grad(LOSSES[name].g(real, fake), [fake])
+    assert to_fake.sum() < 0
+
+
+def test_smoothed_labels_move_the_optimum_to_the_label() -> None:
+    """With labels t the cross-entropy is least where σ(logit) = t, label by label."""
+    targets = torch.tensor([0.7, 0.9])
+    logits = torch.logit(targets).requires_grad_(True)
+    fake = torch.logit(torch.tensor([0.1, 0.3])).requires_grad_(True)
+    loss = LOSSES["non-saturating"].d(logits, fake, targets, torch.tensor([0.1, 0.3]))
+    for gradient in torch.autograd.grad(loss, [logits, fake]):
+        assert torch.allclose(gradient, torch.zeros(2), atol=1e-6)
+
+
+def test_saturation_is_what_separates_minimax_from_non_saturating() -> None:
+    fake = torch.tensor([-10.0], requires_grad=True)  # the discriminator is sure
+    gradients = [
+        torch.autograd.grad(LOSSES[name].g(fake, fake), fake)[0].abs().item()
+        for name in ("minimax", "non-saturating")
+    ]
+    assert gradients[0] < 1e-4
+    assert gradients[1] > 0.99
