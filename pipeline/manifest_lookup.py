@@ -6,10 +6,19 @@ import json
 from array import array
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
-from pipeline.contract import ManifestRow, UserError
+from pipeline.contract import ManifestRow, UserError, image_key
+from pipeline.urls import canonical_url
+
+
+def row_key(row: dict[str, Any]) -> str:
+    """The key of a manifest row; the one in it may be missing or be that of a URL edited since."""
+    url = row["url"]
+    key = image_key(url)
+    return key if row.get("key") == key else image_key(canonical_url(url) or url)
 
 
 class ManifestLookup:
@@ -47,7 +56,7 @@ class ManifestLookup:
         if self._file is None or place == len(self._keys) or self._keys[place] != number:
             return None
         self._file.seek(int(self._offsets[place]))
-        return ManifestRow.from_json(json.loads(self._file.readline()))
+        return ManifestRow.from_json({**json.loads(self._file.readline()), "key": key})
 
     def _scan(self) -> tuple[np.ndarray, np.ndarray]:
         keys, offsets = array("Q"), array("Q")
@@ -57,7 +66,7 @@ class ManifestLookup:
                 break  # torn by a crash
             if line.strip():
                 try:
-                    keys.append(int(json.loads(line)["key"], 16))
+                    keys.append(int(row_key(json.loads(line)), 16))
                 except (ValueError, KeyError, TypeError, OverflowError) as error:
                     raise UserError(
                         f"{self._path}:{number}: not a manifest row ({error})"

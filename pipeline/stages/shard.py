@@ -7,6 +7,7 @@ index comes last.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -79,6 +80,7 @@ def shard(
     if target.shards.is_dir():
         sweep_temporaries(target.shards)
     missing = [one for one in plan.shards if made_shard(target, one) is None]
+    _write_options(recipe, dataset, target)
     if missing:
         _check_originals(recipe.shards, dataset, target, plan, missing)
         # While shards change the old index would be wrong; without one the set is not ready.
@@ -91,6 +93,26 @@ def shard(
         for failure in _failures(made):
             log.fail(failure)
     return finish_shards(recipe, dataset, plan, made=len(missing), variant=variant)
+
+
+def options_path(target: Dataset) -> Path:
+    """What the shards of a dataset are made by, `manifests/NAME/recipe.json`, written first."""
+    return target.manifest / "recipe.json"
+
+
+def _options(recipe: Recipe, source: Dataset) -> dict[str, Any]:
+    return {
+        "title": recipe.title,
+        "source": source.name,
+        "select": asdict(recipe.select),
+        "shards": asdict(recipe.shards),
+    }
+
+
+def _write_options(recipe: Recipe, source: Dataset, target: Dataset) -> None:
+    options, path = _options(recipe, source), options_path(target)
+    if not path.exists() or json.loads(path.read_bytes()) != _plain(options):
+        write_json(path, options)
 
 
 def _check_originals(
@@ -190,12 +212,7 @@ def _index(
         digest=plan.digest,
         labels=plan.classes,
         counts={**counts, "samples": sum(one.nsamples for one in shards)},
-        recipe={
-            "title": recipe.title,
-            "source": source.name,
-            "select": asdict(recipe.select),
-            "shards": asdict(options),
-        },
+        recipe=_options(recipe, source),
     )
 
 

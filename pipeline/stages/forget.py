@@ -1,0 +1,202 @@
+"""Forget: take images out of a dataset for good, for requests to take them down.
+
+What was asked is recorded first (`forgotten.jsonl`, keys alone), so select leaves the images out
+however often they are found again, and their bytes go from the originals, the shards of the dataset
+and of its variants, and the contact sheet. Only shards that held them are written again; where the
+originals are gone, from the shard itself. The addresses stay in the URL manifest, so that nothing
+fetches the images again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.contract import (
+    Dataset,
+    JsonlAppender,
+    ManifestRow,
+    OriginalRecord,
+    UserError,
+    image_key,
+    now_utc,
+    read_jsonl,
+    write_json,
+)
+from pipeline.events import EventLog
+from pipeline.forgotten import forgotten_path, read_forgotten
+from pipeline.manifest_lookup import row_key
+from pipeline.options import Select, Shards
+from pipeline.originals import PartFiles, read_records
+from pipeline.recipe import Recipe
+from pipeline.stages.select import select
+from pipeline.stages.shard import options_path, shard
+from pipeline.typed import build
+from pipeline.urls import canonical_url
+
+
+@dataclass(frozen=True)
+class ForgetResult:
+    """How many images are newly forgotten, how many originals were erased, and how many shards of
+    each dataset were written again."""
+
+    images: int
+    erased: int
+    shards: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which images to forget: any that fits one of these. A host stands for its subdomains too;
+    a licence fits where its words are in the image's (no case)."""
+
+    keys: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
+    licenses: tuple[str, ...] = ()
+
+    def fits(self, row: ManifestRow) -> bool:
+        host = (urlsplit(row.url).hostname or "").casefold()
+        words = row.license.casefold()
+        return (
+            row.key in self.keys
+            or any(host == one or host.endswith(f".{one}") for one in self.hosts)
+            or any(one.casefold() in words for one in self.licenses)
+        )
+
+
+def forget(
+    recipe: Recipe,
+    dataset: Dataset,
+    log: EventLog,
+    *,
+    urls: Iterable[str] = (),
+    hosts: Iterable[str] = (),
+    licenses: Iterable[str] = (),
+    keys: Iterable[str] = (),
+    workers: int | None = None,
+) -> ForgetResult:
+    """Forget images by URL, host, licence or key. Killed at any moment, run it again.
+
+    What is made again is made by the options it was made by, not by a changed recipe's.
+
+    Raises:
+        UserError: nothing was asked for, or nothing in the manifest fits.
+    """
+    wanted = Wanted(
+        frozenset([*keys, *(image_key(canonical_url(url) or url) for url in urls)]),
+        frozenset(host.casefold() for host in hosts),
+        tuple(licenses),
+    )
+    if not (wanted.keys or wanted.hosts or any(wanted.licenses)):
+        raise UserError("forget: name a URL, a host, a licence or a key")
+    found = _listed(dataset, wanted)
+    if not found:
+        raise UserError(f"{dataset.urls}: lists no such image")
+    new = _record(dataset, found)
+    erased = _erase(dataset, found)
+    (dataset.manifest / "preview.html").unlink(missing_ok=True)
+    remade = _make_again(recipe, dataset, log, workers) if dataset.kept.exists() else {}
+    result = ForgetResult(new, erased, remade)
+    log.emit("forget", "forgotten", images=new, erased=erased, shards=remade)
+    return result
+
+
+def _listed(dataset: Dataset, wanted: Wanted) -> set[str]:
+    return {
+        key
+        for line in read_jsonl(dataset.urls)
+        if wanted.fits(replace(ManifestRow.from_json(line), key=(key := row_key(line))))
+    }
+
+
+def _record(dataset: Dataset, found: set[str]) -> int:
+    """Write down the images that are not yet forgotten; returns how many."""
+    known = read_forgotten(dataset).keys
+    held = {line["key"]: line["labels"] for line in read_jsonl(dataset.kept)
+            if line["key"] in found}  # fmt: skip
+    lines: list[dict[str, Any]] = [
+        {"ts": now_utc(), "key": key, "held": key in held, "labels": held.get(key, [])}
+        for key in sorted(found - known)
+    ]
+    with JsonlAppender(forgotten_path(dataset)) as file:
+        if lines:
+            file.append(*lines)
+        file.sync()
+    return len(lines)
+
+
+def _erase(dataset: Dataset, found: set[str]) -> int:
+    """Put zeros in place of the bytes in the originals; returns how many images had any."""
+    by_part: dict[str, list[OriginalRecord]] = {}
+    for record in read_records(dataset):
+        if record.key in found:
+            by_part.setdefault(record.part, []).append(record)
+    erased = 0
+    for part, records in sorted(by_part.items()):
+        files = PartFiles(dataset, part)
+        if files.tar.exists():
+            erased += _erase_in(files, records)
+    return erased
+
+
+def _erase_in(files: PartFiles, records: Sequence[OriginalRecord]) -> int:
+    erased = 0
+    with files.tar.open("r+b") as tar:
+        for record in records:
+            tar.seek(record.offset)
+            if any(tar.read(record.bytes)):
+                erased += 1
+                tar.seek(record.offset)
+                tar.write(bytes(record.bytes))
+        tar.flush()
+        os.fsync(tar.fileno())
+        tar.seek(0)
+        digest = hashlib.file_digest(tar, "sha256").hexdigest()
+    facts = json.loads(files.record.read_bytes())
+    if facts.get("sha256") != digest:
+        write_json(files.record, {**facts, "sha256": digest})
+    return erased
+
+
+def _make_again(
+    recipe: Recipe, dataset: Dataset, log: EventLog, workers: int | None
+) -> dict[str, int]:
+    """Select again, and shard the dataset and its variants; the shards made, by dataset."""
+    made: dict[str, int] = {}
+    select(recipe_of(dataset, recipe), dataset, log)
+    for target in (dataset, *variants(dataset)):
+        if options_path(target).exists():
+            variant = None if target == dataset else target.name.removeprefix(f"{dataset.name}-")
+            options = recipe_of(target, recipe)
+            made[target.name] = shard(options, dataset, log, workers, variant).made
+    return made
+
+
+def variants(dataset: Dataset) -> list[Dataset]:
+    """The other datasets whose shards are made from this one's originals."""
+    found = []
+    for folder in sorted((dataset.root / "manifests").glob(f"{dataset.name}-*")):
+        target = Dataset(folder.name, dataset.root)
+        path = options_path(target)
+        if path.exists() and json.loads(path.read_bytes())["source"] == dataset.name:
+            found.append(target)
+    return found
+
+
+def recipe_of(target: Dataset, recipe: Recipe) -> Recipe:
+    """The recipe with the options by which the shards of `target` were last made, if any were."""
+    path = options_path(target)
+    if not path.exists():
+        return recipe
+    made_by = json.loads(path.read_bytes())
+    return replace(
+        recipe,
+        title=made_by["title"],
+        select=build(Select, made_by["select"], str(path)),
+        shards=build(Shards, made_by["shards"], str(path)),
+    )
