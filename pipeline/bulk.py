@@ -37,6 +37,7 @@ from pipeline.transfers import CurlTransfers
 
 T = TypeVar("T")
 _SLOTS = 256
+_HOSTS = 4096
 _LOCAL_AT_ONCE = 8
 
 
@@ -69,6 +70,14 @@ class _Host(Generic[T]):
         self.asking = False
         self.scheduled = False
 
+    def idle(self, now: float) -> bool:
+        """Whether nothing is lost by forgetting the host: no work, no rest, no slower rate."""
+        gate = self.gate
+        return not (
+            self.queue or self.scheduled or self.asking or gate.busy
+            or gate.delay(now) > 0 or gate.slowdown > 1 or gate.resting_failures
+        )  # fmt: skip
+
 
 class BulkFetcher(Generic[T]):
     """Fetches what is added; `pump` hands out what came of it. One thread but for `wake`.
@@ -98,6 +107,7 @@ class BulkFetcher(Generic[T]):
         self._curl = CurlTransfers(politeness)
         self._policy = retry_policy(politeness)
         self._hosts: dict[str, _Host[T]] = {}
+        self._most_hosts = _HOSTS
         self._ready: list[tuple[float, int, _Host[T]]] = []
         self._delayed: list[tuple[float, int, _Job[T]]] = []
         self._order = itertools.count()
@@ -174,8 +184,17 @@ class BulkFetcher(Generic[T]):
 
     def _host(self, name: str) -> _Host[T]:
         if name not in self._hosts:
+            if len(self._hosts) >= self._most_hosts:
+                self._forget_idle_hosts()
             self._hosts[name] = _Host(name, self.politeness)
         return self._hosts[name]
+
+    def _forget_idle_hosts(self) -> None:
+        """Keep memory flat over a million hosts: drop those that are owed nothing."""
+        now = time.monotonic()
+        self._hosts = {name: host for name, host in self._hosts.items() if not host.idle(now)}
+        # Where most are at work, look again only when there are twice as many.
+        self._most_hosts = max(_HOSTS, 2 * len(self._hosts))
 
     def _enqueue(self, job: _Job[T], first: bool = False) -> None:
         try:
@@ -191,6 +210,8 @@ class BulkFetcher(Generic[T]):
 
     def _schedule(self, host: _Host[T], now: float) -> None:
         """Put the host in the line of those that may start a request, if it is not there."""
+        if host.queue and host.gate.given_up(now):
+            self._give_up(host, now)
         waits = host.asking and not (host.queue and host.queue[0].robots_of)
         if host.queue and not host.scheduled and not waits:
             delay = host.gate.delay(now)

@@ -43,8 +43,11 @@ KEPT_HEADERS = (
 DECODE_SIDE = 256
 """The facts are measured on an image decoded at this short side or more."""
 
-_OPEN_PARTS = 8
-_QUEUED = 512
+_OPEN_PARTS = 16
+_QUEUED = 2 * PART_SIZE
+_FEW = 32
+"""With fewer requests under way, further parts are opened: their hosts may be ready."""
+
 _BACKLOG_BYTES = 16 << 20
 _TELL_EVERY = 0.2
 
@@ -178,7 +181,10 @@ class _Run:
 
     def _feed(self) -> None:
         """Hand rows to the fetcher, opening part after part, while it has room."""
-        while self._fetcher.pending < _QUEUED and self._backlog < _BACKLOG_BYTES:
+        limit = _QUEUED
+        if self._fetcher.under_way < _FEW:
+            limit = max(limit, self._fetcher.pending + PART_SIZE)
+        while self._fetcher.pending < limit:
             row = next(self._rows, None)
             if row is not None:
                 assert self._feeding is not None
