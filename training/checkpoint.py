@@ -10,21 +10,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.contract import now_utc, write_atomic
+from pipeline.contract import now_utc, sweep_temporaries, write_atomic
+from training.disk import DiskFull, free_bytes, is_full
 
-_SPARE = 32 << 20
-"""Bytes left free on the disk for logs, samples and the report."""
-
-
-class DiskFull(Exception):
-    """There is no room for another checkpoint; what was saved before is whole."""
+SPARE = 32 << 20
+"""Bytes left free on the disk for logs, samples and the report, unless said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +37,35 @@ class Saved:
         return self.record.with_suffix(".pt")
 
 
+def _read(record: Path) -> Saved:
+    """The record's checkpoint; ValueError where it is none."""
+    try:
+        values = json.loads(record.read_text())
+        return Saved(record, int(values["seen"]), int(values["bytes"]), str(values["sha256"]))
+    except (ValueError, KeyError, TypeError, OSError):
+        raise ValueError(f"{record}: not the record of a checkpoint") from None
+
+
+def _records(folder: Path) -> tuple[list[Saved], list[str]]:
+    found, damaged = [], []
+    for record in sorted(folder.glob("*.json"), reverse=True):
+        try:
+            found.append(_read(record))
+        except ValueError as error:
+            damaged.append(str(error))
+    return sorted(found, key=lambda saved: saved.seen, reverse=True), damaged
+
+
 def listed(folder: Path) -> list[Saved]:
     """The checkpoints in `folder` that have a record, the newest first; nothing is verified."""
-    found = []
-    for record in folder.glob("*.json"):
-        try:
-            values = json.loads(record.read_text())
-            found.append(Saved(record, values["seen"], values["bytes"], values["sha256"]))
-        except (ValueError, KeyError, OSError):
-            continue
-    return sorted(found, key=lambda saved: saved.seen, reverse=True)
+    return _records(folder)[0]
 
 
-def save(folder: Path, seen: int, values: dict[str, Any], keep: int) -> Saved:
+def save(folder: Path, seen: int, values: dict[str, Any], keep: int, spare: float = SPARE) -> Saved:
     """Write a checkpoint, then remove all but the newest `keep`.
 
-    Where the disk has no room, old checkpoints go first (never the newest whole one).
+    Where the disk has no room (`spare` bytes are to stay free), old checkpoints go first, never
+    the newest whole one.
 
     Raises:
         DiskFull: there is no room even so.
@@ -64,41 +73,56 @@ def save(folder: Path, seen: int, values: dict[str, Any], keep: int) -> Saved:
     buffer = io.BytesIO()
     torch.save(values, buffer)
     data = buffer.getbuffer()
-    make_room(folder, len(data))
+    make_room(folder, len(data), spare)
     digest = hashlib.sha256(data).hexdigest()
     saved = Saved(folder / f"{seen:010d}.json", seen, len(data), digest)
-    record = {"seen": seen, "bytes": len(data), "sha256": digest, "written": now_utc()}
-    try:
-        write_atomic(saved.data, data)  # type: ignore[arg-type]
-        write_atomic(saved.record, json.dumps(record) + "\n")
-    except OSError as error:
-        saved.data.unlink(missing_ok=True)
-        raise DiskFull(f"{folder}: {error.strerror}") from None
+    while not _written(saved, data):
+        old = [other for other in listed(folder)[1:] if other.seen != seen]
+        if not old:
+            raise DiskFull(f"{folder}: no room for a checkpoint of {len(data) / 1e6:.1f} MB")
+        remove(old.pop())
     prune(folder, keep)
     return saved
 
 
-def make_room(folder: Path, size: int) -> None:
-    """Remove old checkpoints until `size` bytes fit beside the newest.
+def _written(saved: Saved, data: memoryview) -> bool:
+    """Write the checkpoint; False where the disk turned out to be full."""
+    record = {
+        "seen": saved.seen, "bytes": saved.bytes, "sha256": saved.sha256, "written": now_utc(),
+    }  # fmt: skip
+    try:
+        write_atomic(saved.data, data)  # type: ignore[arg-type]
+        write_atomic(saved.record, json.dumps(record) + "\n")
+    except OSError as error:
+        if not saved.record.exists():
+            saved.data.unlink(missing_ok=True)
+        if not is_full(error):
+            raise
+        return False
+    return True
+
+
+def make_room(folder: Path, size: int, spare: float = SPARE) -> None:
+    """Remove old checkpoints until `size` bytes and `spare` fit beside the newest.
 
     Raises:
         DiskFull: they do not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     old = listed(folder)[1:]
-    while shutil.disk_usage(folder).free < size + _SPARE:
+    while free_bytes(folder) < size + spare:
         if not old:
-            free = shutil.disk_usage(folder).free
             raise DiskFull(
-                f"{folder}: a checkpoint takes {size >> 20} MB, the disk has {free >> 20} MB free"
+                f"{folder}: a checkpoint takes {size / 1e6:.1f} MB and {spare / 1e6:.0f} MB are "
+                f"to stay free, the disk has {free_bytes(folder) / 1e6:.1f} MB left"
             )
         remove(old.pop())
 
 
-def room_for_another(folder: Path, size: int) -> bool:
+def room_for_another(folder: Path, size: int, spare: float = SPARE) -> bool:
     """Whether a checkpoint of `size` bytes fits, if need be in the place of all but the newest."""
     freed = sum(saved.bytes for saved in listed(folder)[1:])
-    return shutil.disk_usage(folder).free + freed >= size + _SPARE
+    return free_bytes(folder) + freed >= size + spare
 
 
 def remove(saved: Saved) -> None:
@@ -108,7 +132,8 @@ def remove(saved: Saved) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and data that a kill left without record."""
+    """Remove all but the newest `keep` checkpoints, and what kills left half-made."""
+    sweep_temporaries(folder)
     for saved in listed(folder)[keep:]:
         remove(saved)
     known = {saved.data for saved in listed(folder)}
@@ -138,8 +163,8 @@ def load_newest(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest whole checkpoint's values (None: there is none), and what was wrong with newer
     ones, a sentence each."""
-    damaged: list[str] = []
-    for saved in listed(folder):
+    found, damaged = _records(folder)
+    for saved in found:
         try:
             return load(saved, device), damaged
         except ValueError as error:

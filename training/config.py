@@ -154,13 +154,17 @@ class Data:
 
 @dataclass(frozen=True, config=STRICT)
 class Record:
-    """How often the run writes, in thousands of images, and how much it keeps."""
+    """How often the run writes, in thousands of images, and how much it keeps.
+
+    `keep` checkpoints stay; the run stops while `spare_mb` of the disk are still free.
+    """
 
     log_kimg: Positive = 1.0
     sample_kimg: Positive = 10.0
     checkpoint_kimg: Positive = 20.0
     checkpoint_minutes: Positive = 10.0
     keep: Count = 3
+    spare_mb: NonNegative = 32.0
     grid: Count = 64
 
 

@@ -18,6 +18,7 @@ from training import checkpoint
 from training.config import Config
 from training.console import Advance, Display
 from training.data import Loader, Source
+from training.disk import DiskFull
 from training.forecast import Forecast, parameters, state_bytes
 from training.grid import draw, tile, write_picture
 from training.history import History, Row
@@ -109,7 +110,7 @@ class Loop:
                 outcome = self._steps(loader, interruption)
                 if outcome.reason != "diverged":
                     self._save()
-            except checkpoint.DiskFull as error:
+            except DiskFull as error:
                 outcome = Outcome("disk", str(error))
             self._report(final=True)
         return outcome
@@ -191,7 +192,7 @@ class Loop:
         if self.state.seen < self.total and not checkpoint.room_for_another(
             self.run_files.checkpoints, saved.bytes
         ):
-            raise checkpoint.DiskFull(
+            raise DiskFull(
                 f"{self.run_files.checkpoints}: the state is saved, but the disk has no room for "
                 "the next checkpoint; free some and run the same command again"
             )

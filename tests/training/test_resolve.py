@@ -1,0 +1,105 @@
+"""The layers of a configuration, and what a mistake in one of them says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from training.config import FREE, Config
+from training.fit import main, parse
+from training.resolve import flat, is_free, preset_names, refuse_other_result, resolve, unflat
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "own.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_defaults_then_preset_then_command_line(tmp_path: Path) -> None:
+    preset = written(tmp_path, "batch = 48\nseed = 7\n[loss]\nname = 'hinge'\nr1 = 2.0\n")
+    config = resolve(preset, {"seed": "9", "loss.r1": "0.5", "data.window": "2"})
+    assert config.total_kimg == Config().total_kimg  # a default
+    assert (config.batch, config.loss.name) == (48, "hinge")  # from the preset
+    assert (config.seed, config.loss.r1, config.data.window) == (9, 0.5, 2)  # from the command
+    assert config.data.mirror is Config().data.mirror
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("batsch = 3", "batsch: unknown key"),
+        ("[data]\nwindows = 3", "data.windows: unknown key"),
+        ("batch = 0", "batch: "),
+        ("batch = 'many'", "batch: "),
+        ("total_kimg = inf", "total_kimg: "),
+        ("[loss]\nname = 'best'", "loss.name: "),
+        ("batch = ", "not TOML"),
+    ],
+)
+def test_a_mistake_in_a_preset_is_one_line_naming_file_and_key(
+    tmp_path: Path, text: str, key: str
+) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        resolve(path, {})
+    said = str(caught.value)
+    assert said.startswith(path)
+    assert key in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bach", "3"], "command line: bach: unknown key"),
+        (["--data.window", "none"], "command line: data.window: "),
+        (["--batch"], ""),
+        (["--batch", "3", "loose"], "loose: not an option"),
+        (["--data.window"], "--data.window: a value is missing"),
+        (["--preset", "nonsense"], "--preset nonsense: no such preset"),
+        (["--seed.deep", "1", "--seed", "1"], "seed"),
+        (["--shards", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_status_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    try:
+        status: object = main(["--shards", str(tmp_path / "none"), *arguments])
+    except SystemExit as error:  # what argparse does
+        status = error.code
+    err = capsys.readouterr().err
+    assert status == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_options_may_be_written_with_equals_signs_and_lists() -> None:
+    _, options = parse(["--shards", "x", "--augment.policy=color,cutout", "--total-kimg=3"])
+    config = resolve("dcgan64", options)
+    assert config.augment.policy == ("color", "cutout")
+    assert config.total_kimg == 3
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_resolves_and_survives_its_flat_form(name: str) -> None:
+    config = resolve(name, {})
+    assert config.about.source
+    assert unflat(flat(config), "here") == config
+
+
+def test_free_keys_exist_and_the_others_may_not_change(tmp_path: Path) -> None:
+    names = set(flat(Config())) | set(asdict(Config()))
+    assert names >= FREE
+    before = flat(resolve("dcgan64", {}))
+    where = tmp_path / "config.json"
+    more = {"total_kimg": "20000", "record.keep": "9", "max_hours": "1", "data.cache_gb": "1"}
+    refuse_other_result(before, resolve("dcgan64", more), where)
+    for name, value in {"g_optimizer.lr": "0.1", "seed": "1", "data.window": "9"}.items():
+        assert not is_free(name)
+        with pytest.raises(UserError, match=f"config.json: the run has {name} = "):
+            refuse_other_result(before, resolve("dcgan64", {name: value}), where)
