@@ -19,14 +19,21 @@ from urllib.parse import urljoin, urlsplit
 
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.durable import JsonlAppender, atomic_file, read_jsonl, write_atomic, write_json
+from pipeline.durable import (
+    JsonlAppender,
+    atomic_file,
+    read_jsonl,
+    sweep_temporaries,
+    write_atomic,
+    write_json,
+)
 from pipeline.errors import UserError
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
     "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord", "ShardEntry",
     "ShardIndex", "UserError", "atomic_file", "build", "image_key", "load_index", "now_utc",
-    "read_jsonl", "read_toml", "write_atomic", "write_json",
+    "read_jsonl", "read_toml", "sweep_temporaries", "write_atomic", "write_json",
 ]  # fmt: skip
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -267,6 +274,8 @@ def read_bytes(location: str) -> bytes:
     """
     if not is_url(location):
         return Path(location).read_bytes()
+    if urlsplit(location).scheme in ("http", "https"):
+        return _get(location)
     import fsspec
 
     try:
@@ -275,3 +284,22 @@ def read_bytes(location: str) -> bytes:
             return data
     except (ImportError, ValueError) as error:
         raise OSError(f"{location}: {error}") from error
+
+
+def _get(url: str) -> bytes:
+    """The body of an HTTP answer, by a client that needs nothing besides (fsspec's needs aiohttp).
+
+    Raises:
+        OSError: no answer, or not a 200.
+    """
+    import urllib3
+
+    try:
+        answer = urllib3.request(
+            "GET", url, timeout=60.0, retries=urllib3.Retry(3, backoff_factor=0.5)
+        )
+    except urllib3.exceptions.HTTPError as error:
+        raise OSError(str(error)) from None
+    if answer.status != 200:
+        raise OSError(f"HTTP {answer.status}")
+    return answer.data
