@@ -1,0 +1,293 @@
+"""A page to set select's limits by looking: the images on both sides of each limit.
+
+One HTML file, `manifests/NAME/preview.html`, with everything in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import io
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment
+from PIL import Image
+
+from pipeline.contract import Dataset, OriginalRecord, read_jsonl, write_atomic
+from pipeline.duplicates import near_duplicates
+from pipeline.errors import UserError
+from pipeline.events import EventLog
+from pipeline.images import ImageError, open_image
+from pipeline.kept import read_kept
+from pipeline.options import Select
+from pipeline.originals import read_original, read_records
+from pipeline.recipe import Recipe
+from pipeline.stages.select import DUPLICATE, NEAR_DUPLICATE, RULES, aspect_of, select
+
+_THUMB = 140
+_BARS = 60
+_BEYOND = 4
+"""Kept pairs are shown up to this many bits beyond the limit of near duplicates."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A fact with a limit: `value` of an image must be at least (`least`) or at most the limit."""
+
+    reason: str
+    option: str
+    value: Callable[[OriginalRecord], float]
+    least: bool
+
+    def limit(self, limits: Select) -> float:
+        return float(getattr(limits, self.option))
+
+    def passes(self, value: float, limit: float) -> bool:
+        return value >= limit if self.least else value <= limit
+
+
+MEASURES = (
+    Measure("small", "min_side", lambda record: min(record.width, record.height), least=True),
+    Measure("elongated", "max_aspect", aspect_of, least=False),
+    Measure("blurred", "min_blur", lambda record: record.blur, least=True),
+    Measure("uniform", "min_spread", lambda record: record.spread, least=True),
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image on the page: its picture as a data URL (or none) and what is said of it."""
+
+    key: str
+    caption: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One reason: its limit, how many fall to it, and images on both sides of the limit."""
+
+    reason: str
+    limit: str
+    count: int
+    rejected: list[Shown]
+    kept: list[Shown]
+    bars: list[tuple[float, float, bool]] = field(default_factory=list)
+    scale: str = ""
+
+
+def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> Path:
+    """Select by the recipe, and write the page.
+
+    Args:
+        most: images on each side of a limit.
+
+    Returns:
+        the page's path.
+    """
+    result = select(recipe, dataset, log)
+    counts = Counter(result.rejected)
+    pictures = _Pictures(dataset)
+    sections = [
+        *_measured(recipe.select, dataset, counts, most, pictures),
+        *_near(recipe.select, dataset, counts, most, pictures),
+        *_others(dataset, counts, most, pictures),
+    ]
+    page = Environment(autoescape=True).from_string(_PAGE)
+    path = dataset.manifest / "preview.html"
+    write_atomic(
+        path,
+        page.render(name=dataset.name, kept=result.kept, sections=sections, thumb=_THUMB),
+    )
+    return path
+
+
+@dataclass
+class _Closest:
+    """The images closest to a limit on one side."""
+
+    most: int
+    heap: list[tuple[float, str, float, OriginalRecord]] = field(default_factory=list)
+
+    def add(self, distance: float, value: float, record: OriginalRecord) -> None:
+        entry = (-distance, record.key, value, record)
+        if len(self.heap) < self.most:
+            heapq.heappush(self.heap, entry)
+        elif entry[:2] > self.heap[0][:2]:
+            heapq.heapreplace(self.heap, entry)
+
+    def __iter__(self) -> Iterator[tuple[float, OriginalRecord]]:
+        return ((value, record) for _, _, value, record in sorted(self.heap, reverse=True))
+
+
+def _measured(
+    limits: Select, dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+) -> Iterator[Section]:
+    """A section for each measure, by one pass over the records."""
+    sides = {(m.reason, passes): _Closest(most) for m in MEASURES for passes in (False, True)}
+    values = {measure.reason: array("d") for measure in MEASURES}
+    for record in read_records(dataset):
+        for measure in MEASURES:
+            value, limit = measure.value(record), measure.limit(limits)
+            values[measure.reason].append(value)
+            side = sides[measure.reason, measure.passes(value, limit)]
+            side.add(abs(value - limit), value, record)
+    for measure in MEASURES:
+        limit = measure.limit(limits)
+        below, above = (
+            [
+                pictures.show(record, f"{value:.4g}, {record.width} × {record.height}")
+                for value, record in sides[measure.reason, passes]
+            ]
+            for passes in (False, True)
+        )
+        bars, scale = histogram(values[measure.reason], limit, measure)
+        yield Section(
+            measure.reason, f"{measure.option} = {limit:g}", counts[measure.reason], below, above,
+            bars, scale,
+        )  # fmt: skip
+
+
+def histogram(
+    values: Sequence[float], limit: float, measure: Measure
+) -> tuple[list[tuple[float, float, bool]], str]:
+    """Bars (left, height, passes), each from 0 to 1, on a scale of logarithms, and what it is."""
+    if not values:
+        return [], ""
+    logs = np.log1p(np.asarray(values))
+    low, high = float(logs.min()), float(logs.max()) + 1e-9
+    counts, edges = np.histogram(logs, bins=_BARS, range=(low, high))
+    middles = np.expm1((edges[:-1] + edges[1:]) / 2)
+    bars = [
+        (place / _BARS, float(count / counts.max()), measure.passes(float(middle), limit))
+        for place, (count, middle) in enumerate(zip(counts, middles, strict=True))
+    ]
+    return bars, f"{math.expm1(low):.4g} to {math.expm1(high):.4g}"
+
+
+def _near(
+    limits: Select, dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+) -> Iterator[Section]:
+    """The pairs that were hardly near enough, and those hardly far enough."""
+    if limits.near_duplicate_bits == "off":
+        return
+    bits = limits.near_duplicate_bits
+    rejected = heapq.nlargest(most, _rejected_pairs(dataset))
+    hashes, keys = array("Q"), list[str]()
+    for image in read_kept(dataset.kept):
+        hashes.append(int(image.record.phash, 16))
+        keys.append(image.key)
+    found = near_duplicates(np.array(hashes, np.uint64), np.arange(len(keys)), bits + _BEYOND)
+    alike = np.flatnonzero(found.of >= 0)
+    alike = alike[np.argsort(found.bits[alike], kind="stable")][:most]
+    kept = [(int(found.bits[i]), keys[i], keys[int(found.of[i])]) for i in alike]
+    records = pictures.find({key for _, *pair in (*rejected, *kept) for key in pair})
+    below, above = (
+        [
+            pictures.show(records[key], f"{distance} bits: {which}")
+            for distance, one, other in pairs
+            for key, which in ((one, "this one"), (other, "and this"))
+            if key in records
+        ]
+        for pairs in (rejected, kept)
+    )
+    yield Section(
+        NEAR_DUPLICATE, f"near_duplicate_bits = {bits}", counts[NEAR_DUPLICATE], below, above
+    )  # fmt: skip
+
+
+def _rejected_pairs(dataset: Dataset) -> Iterator[tuple[int, str, str]]:
+    for line in read_jsonl(dataset.rejected):
+        if line["reason"] == NEAR_DUPLICATE:
+            other, _, bits = line["detail"].partition(" (")
+            yield int(bits.split()[0]), line["key"], other
+
+
+def _others(
+    dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+) -> Iterator[Section]:
+    """The reasons without a scale: some images of each, with the detail."""
+    shown_above = {measure.reason for measure in MEASURES} | {NEAR_DUPLICATE}
+    reasons = [one for one in (*RULES, DUPLICATE) if one in counts and one not in shown_above]
+    picked: dict[str, dict[str, str]] = {reason: {} for reason in reasons}
+    for line in read_jsonl(dataset.rejected):
+        some = picked.get(line["reason"])
+        if some is not None and len(some) < most:
+            some[line["key"]] = line["detail"]
+    records = pictures.find({key for some in picked.values() for key in some})
+    for reason in reasons:
+        shown = [pictures.show(records[key], detail) for key, detail in picked[reason].items()]
+        yield Section(reason, "", counts[reason], shown, [])
+
+
+class _Pictures:
+    """Small pictures of originals; none where the bytes are gone."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def find(self, keys: set[str]) -> dict[str, OriginalRecord]:
+        return {one.key: one for one in read_records(self._dataset) if one.key in keys}
+
+    def show(self, record: OriginalRecord, caption: str) -> Shown:
+        return Shown(record.key, caption, self._data_url(record))
+
+    def _data_url(self, record: OriginalRecord) -> str:
+        try:
+            data = read_original(self._dataset, record)
+            image = open_image(data, max_pixels=1 << 30, draft_to=_THUMB).convert("RGB")
+        except (UserError, ImageError):
+            return ""
+        image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=80)
+        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ name }}: select</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem;
+  color-scheme: light dark; }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem; }
+.images { display: flex; flex-wrap: wrap; gap: 8px; }
+figure { margin: 0; width: {{ thumb }}px; }
+figure img { max-width: 100%; display: block; }
+figcaption { font-size: 11px; overflow-wrap: anywhere; }
+svg { width: 100%; height: 60px; } .in { fill: #2a7d4f; } .out { fill: #b3402a; }
+code { font-size: 1em; }
+</style></head><body>
+<h1>{{ name }}</h1>
+<p>{{ "{:,}".format(kept) }} images are kept. Each section shows the images next to a limit: on the
+left those it rejects, on the right those it lets pass. The limits are in the recipe's
+<code>[select]</code> table.</p>
+{% for section in sections %}
+<section id="{{ section.reason }}">
+<h2>{{ section.reason }}</h2>
+<p>{% if section.limit %}<code>{{ section.limit }}</code>: {% endif %}
+{{ "{:,}".format(section.count) }} rejected for this reason first.</p>
+{% if section.bars %}<svg viewBox="0 0 1 1" preserveAspectRatio="none" role="img"
+ aria-label="histogram">
+{% for left, height, passes in section.bars %}
+<rect class="{{ 'in' if passes else 'out' }}" x="{{ left }}" y="{{ 1 - height }}"
+ width="{{ 0.9 / section.bars | length }}" height="{{ height }}"/>{% endfor %}
+</svg><p>{{ section.scale }}, on a scale of logarithms</p>{% endif %}
+<div class="sides">
+{% for title, side in (("rejected", section.rejected), ("let pass", section.kept)) %}
+<div><h3>{{ title }}</h3><div class="images">
+{% for image in side %}<figure>
+{% if image.picture %}<img src="{{ image.picture }}" alt="">{% endif %}
+<figcaption>{{ image.caption }}<br><code>{{ image.key }}</code></figcaption></figure>
+{% else %}<p>none</p>{% endfor %}
+</div></div>{% endfor %}
+</div></section>
+{% endfor %}
+</body></html>
+"""
