@@ -67,20 +67,22 @@ def image_format(data: bytes) -> str | None:
     return None
 
 
-def check_body(response: Answer) -> Trouble | None:
+def check_body(answer: Answer) -> Trouble | None:
     """What is wrong with a body as an image's, by its first and last bytes; None if nothing is.
 
     The Content-Type is not believed in either direction: a picture served as text/plain is a
     picture, a page served as image/jpeg is a page.
     """
-    data = response.body
+    data = answer.body
+    if answer.status == 304:
+        return Trouble("bad_status", "not modified, which was not asked", 304)
     if not data.strip(b"\0 \r\n\t"):
-        return Trouble("empty", f"{len(data)} bytes of nothing", response.status)
+        return Trouble("empty", f"{len(data)} bytes of nothing", answer.status)
     name = image_format(data)
     if name is None:
-        return Trouble(*_what_else(data, response.content_type), status=response.status)
-    if "content-length" not in response.headers and _broken_off(data, name):
-        return Trouble("truncated", f"{len(data)} bytes, without an end", response.status)
+        return Trouble(*_what_else(data, answer.content_type), status=answer.status)
+    if "content-length" not in answer.headers and _broken_off(data, name):
+        return Trouble("truncated", f"{len(data)} bytes, without an end", answer.status)
     return None
 
 

@@ -301,7 +301,7 @@ ROWS: tuple[Row, ...] = (
     _row("error-502", status("502 Bad Gateway"), "server_error", ATTEMPTS),
     _row("unavailable", status("503 Service Unavailable"), "unavailable", ATTEMPTS),
     _row("too-many", status("429 Too Many Requests"), "rate_limited", ATTEMPTS),
-    _row("strange", status("304 Not Modified"), "empty", tags="image"),
+    _row("strange", status("304 Not Modified"), "bad_status", 1, tags="image"),
     _row("flaky-503", first(2, status("503 Service Unavailable")), None, 3),
     _row("flaky-500", first(1, status("500 Internal Server Error")), None, 2),
     _row("later-seconds", first(1, status("429 Slow down", Retry_After="1")), None, 2),

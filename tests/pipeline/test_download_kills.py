@@ -37,7 +37,7 @@ from pipeline.originals import (
 )
 
 KILLS = 25
-IMAGES = 1200
+IMAGES = 1100
 CONCURRENCY = 6
 
 # Imports once, then forks a process a line: each a real one, started in no time.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -217,7 +219,7 @@ def test_a_dead_host_is_rested_and_then_given_up():
         dead = [f"http://dead.localhost:1/{n}" for n in range(30)]
         alive = [site.url(f"/good.jpg?{n}") for n in range(5)]
         outcomes = get_in_bulk(
-            [*dead, *alive], rest_after=3, backoff=0.01, max_wait=0.5, obey_robots=False
+            [*dead, *alive], rest_after=3, backoff=0.01, max_wait=0.2, obey_robots=False
         )
     kinds = [kind(outcomes[url]) for url in dead]
     assert set(kinds) == {"refused", "host_resting"} or set(kinds) == {"host_resting"}
@@ -234,6 +236,22 @@ def test_a_retry_after_of_a_day_is_not_waited_for(faulty_site):
     with Fetcher(polite()) as fetcher:
         assert kind(fetcher.get(url, stage="x")) == "rate_limited"
         assert kind(fetcher.get(others[0], stage="x")) == "host_resting"
+
+
+def test_a_host_that_does_not_take_the_connection():
+    """A listening socket whose queue is full: the kernel drops what else knocks."""
+    with socket.socket() as listening, contextlib.ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            knock = stack.enter_context(socket.socket())
+            knock.setblocking(False)
+            knock.connect_ex(listening.getsockname())
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"
+        for outcome in get_either_way(url, connect_timeout=0.2, obey_robots=False, attempts=2):
+            assert kind(outcome) == "connect_timeout"
+            assert outcome.retryable
+            assert outcome.attempts == 2
 
 
 # addresses
