@@ -7,16 +7,18 @@ does what is left.
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect import flow
+from prefect import Flow, flow
 from prefect.artifacts import (
+    create_image_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -39,15 +41,21 @@ ARTIFACT_EVERY = 2.0
 Overrides = dict[str, Any] | None
 
 
+def _run_logger() -> logging.Logger:
+    """The logger whose lines Prefect shows with the run that writes them."""
+    logger = logging.getLogger("pipeline.run")
+    logger.setLevel(logging.INFO)
+    # The API handler hangs on the logger "pipeline"; the console has its own listener.
+    logging.getLogger("pipeline").propagate = False
+    return logger
+
+
 class _Display:
     """Shows a job in Prefect: events as log lines of the run, progress as an artifact a stage."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._logger = logging.getLogger("pipeline.run")
-        self._logger.setLevel(logging.INFO)
-        # The API handler hangs on the logger "pipeline"; the console has its own listener.
-        logging.getLogger("pipeline").propagate = False
+        self._logger = _run_logger()
         self._artifacts: dict[str, UUID] = {}
         self._updated: dict[str, float] = {}
 
@@ -97,7 +105,18 @@ def _show_results(dataset: Dataset) -> None:
     """The dataset's card and its failures by kind, as artifacts in Prefect's UI."""
     name = _slug(dataset.name)
     if dataset.card.exists():
-        create_markdown_artifact(dataset.card.read_text(), key=f"{name}-card")
+        lines = dataset.card.read_text().splitlines()
+        # Its pictures are files beside it, which Prefect does not see.
+        words = "\n".join(line for line in lines if not line.startswith("!["))
+        create_markdown_artifact(words, key=f"{name}-card")
+    contact = dataset.card.with_name("contact.jpg")
+    if contact.exists():
+        data = base64.b64encode(contact.read_bytes()).decode()
+        create_image_artifact(
+            f"data:image/jpeg;base64,{data}",
+            key=f"{name}-contact",
+            description="A contact sheet of the samples",
+        )
     failed = survey(dataset).failed
     table = [{"kind": kind, "count": count} for kind, count in sorted(failed.items())]
     create_table_artifact(
@@ -140,6 +159,16 @@ def shard(recipe: str, overrides: Overrides = None, root: str | None = None) -> 
     return _stage("shard", recipe, overrides, root)
 
 
+def _run_subflows(
+    subflows: Sequence[Flow[..., dict[str, Any]]], recipe: str, overrides: Overrides,
+    root: str | None,
+) -> None:  # fmt: skip
+    for subflow in subflows:
+        facts = subflow(recipe, overrides, root)
+        words = ", ".join(f"{key}={value}" for key, value in facts.items())
+        _run_logger().info("%s done: %s", subflow.name, words)
+
+
 @flow(flow_run_name="scrape {recipe}")
 def scrape(recipe: str, overrides: Overrides = None, root: str | None = None) -> None:
     """From a site to training shards: manifest, download, select, shard.
@@ -149,16 +178,14 @@ def scrape(recipe: str, overrides: Overrides = None, root: str | None = None) ->
         overrides: values by dotted key of the recipe, such as {"shards.resolution": 128}.
         root: the project's folder, if not the one that serves.
     """
-    for subflow in (manifest, download, select, shard):
-        subflow(recipe, overrides, root)
+    _run_subflows((manifest, download, select, shard), recipe, overrides, root)
     _show_results(_job(recipe, overrides, root).dataset)
 
 
 @flow(name=BUILD_SHARDS, flow_run_name="build shards of {recipe}")
 def build_shards(recipe: str, overrides: Overrides = None, root: str | None = None) -> None:
     """Select and shard again from the originals that are there, without a download."""
-    for subflow in (select, shard):
-        subflow(recipe, overrides, root)
+    _run_subflows((select, shard), recipe, overrides, root)
     _show_results(_job(recipe, overrides, root).dataset)
 
 

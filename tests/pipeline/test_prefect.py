@@ -109,6 +109,8 @@ def test_the_literal_command_scrapes_the_shells(prefect: Prefect) -> None:
 
     artifacts = {str(one["key"]): one for one in prefect.post("artifacts/filter")}
     assert artifacts["shells-card"]["type"] == "markdown"
+    assert artifacts["shells-contact"]["type"] == "image"
+    assert str(artifacts["shells-contact"]["data"]).startswith("data:image/jpeg;base64,/9j/")
     assert artifacts["shells-download"]["type"] == "progress"
     assert float(str(artifacts["shells-download"]["data"])) == 100
     failed = json.loads(str(artifacts["shells-failures"]["data"]))
