@@ -14,16 +14,21 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
+from training.architectures import (
+    Count,
+    DcganDiscriminator,
+    DcganGenerator,
+    DiscriminatorTable,
+    GeneratorTable,
+    NonNegative,
+    Share,
+)  # fmt: skip
 
 Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 
 LossName = Literal[
     "minimax", "non-saturating", "lsgan", "hinge", "wgan", "rsgan", "rasgan", "ralsgan", "rahinge"
 ]
-Init = Literal["dcgan", "default", "orthogonal", "xavier"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,56 +37,6 @@ class About:
 
     source: str = ""
     summary: str = ""
-
-
-@dataclass(frozen=True, config=STRICT)
-class DcganGenerator:
-    """The generator of Radford et al. 2016 and of its many descendants.
-
-    `width` is the number of feature maps of the last hidden layer (ngf); `multipliers` those of
-    the hidden layers from the image inwards, in units of `width` (empty: 1, 2, 4, 8, …);
-    `max_width` caps them (0: no cap). `upsample` is a stride-2 transposed 4×4 convolution or
-    doubling followed by a 3×3 convolution. `last`: how the image comes out: by the last doubling
-    (`up`), or by a 3×3 convolution at full size (`conv3`).
-    """
-
-    name: Literal["dcgan"] = "dcgan"
-    z_dim: Count = 100
-    width: Count = 64
-    multipliers: tuple[Count, ...] = ()
-    max_width: Annotated[int, Field(ge=0)] = 0
-    upsample: Literal["transposed", "nearest", "bilinear"] = "transposed"
-    last: Literal["up", "conv3"] = "up"
-    output: Literal["tanh", "sigmoid"] = "tanh"
-    norm: Literal["batch", "none"] = "batch"
-    activation: Literal["relu", "leaky"] = "relu"
-    init: Init = "dcgan"
-
-
-@dataclass(frozen=True, config=STRICT)
-class DcganDiscriminator:
-    """The discriminator of Radford et al. 2016 and of its many descendants.
-
-    `width` (ndf), `multipliers` and `max_width` as in the generator. `norm_from` is the first
-    layer that is normalised (0 is the one that sees the image). `bias` gives its convolutions
-    biases. `minibatch_stddev` appends a channel with the standard deviation over groups of that
-    many samples before the last layer (Karras et al. 2018; 0: none).
-    """
-
-    name: Literal["dcgan"] = "dcgan"
-    width: Count = 64
-    multipliers: tuple[Count, ...] = ()
-    max_width: Annotated[int, Field(ge=0)] = 0
-    norm: Literal["batch", "instance", "none"] = "batch"
-    norm_from: Annotated[int, Field(ge=0)] = 1
-    bias: bool = False
-    spectral: bool = False
-    minibatch_stddev: Annotated[int, Field(ge=0)] = 0
-    init: Init = "dcgan"
-
-
-GeneratorTable = DcganGenerator
-DiscriminatorTable = DcganDiscriminator
 
 
 @dataclass(frozen=True, config=STRICT)

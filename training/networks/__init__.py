@@ -1,6 +1,7 @@
 """Generators and discriminators by the names that a configuration uses.
 
-To add one: a file here with its builders, its typed table in `training.config`, a line below.
+To add one: a file here with its builders, its typed table in `training.architectures`, a line
+below.
 """
 
 from __future__ import annotations
@@ -9,24 +10,42 @@ from collections.abc import Callable
 from typing import Any
 
 from training.networks.base import Discriminator, Generator, ImageShape, Verdict
+from training.networks.conditioning import latent_codes
 from training.networks.dcgan import dcgan_discriminator, dcgan_generator
+from training.networks.mlp import mlp_discriminator, mlp_generator
+from training.networks.resnet import resnet_discriminator, resnet_generator
 
 __all__ = [
     "DISCRIMINATORS", "GENERATORS", "Discriminator", "Generator", "ImageShape", "Verdict",
-    "build_discriminator", "build_generator",
+    "build_discriminator", "build_generator", "latent_codes",
 ]  # fmt: skip
 
-GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {"dcgan": dcgan_generator}
-DISCRIMINATORS: dict[str, Callable[[Any, ImageShape], Discriminator]] = {
-    "dcgan": dcgan_discriminator
+GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {
+    "dcgan": dcgan_generator,
+    "mlp": mlp_generator,
+    "resnet": resnet_generator,
+}
+DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
+    "dcgan": dcgan_discriminator,
+    "mlp": mlp_discriminator,
+    "resnet": resnet_discriminator,
 }
 
 
 def build_generator(table: Any, shape: ImageShape) -> Generator:
-    """The generator that the configuration's table describes, with fresh weights."""
+    """The generator that the configuration's table describes, with fresh weights.
+
+    Raises:
+        UserError: the table does not fit the images.
+    """
     return GENERATORS[table.name](table, shape)
 
 
-def build_discriminator(table: Any, shape: ImageShape) -> Discriminator:
-    """The discriminator that the configuration's table describes, with fresh weights."""
-    return DISCRIMINATORS[table.name](table, shape)
+def build_discriminator(table: Any, shape: ImageShape, codes: int = 0) -> Discriminator:
+    """The discriminator that the configuration's table describes, with fresh weights; `codes`
+    counts InfoGAN's codes that it is to guess.
+
+    Raises:
+        UserError: the table does not fit the images.
+    """
+    return DISCRIMINATORS[table.name](table, shape, codes)

@@ -21,16 +21,20 @@ class ImageShape:
 class Verdict(NamedTuple):
     """What a discriminator says of n images.
 
-    `logits` float (n,): higher is more real. `features` (n, …): its last hidden layer.
+    `logits` float (n,): higher is more real. `features` (n, …): its last hidden layer. `classes`
+    logits (n, classes) of the label and `codes` (n, k) guesses of InfoGAN's codes, where it has
+    such an output.
     """
 
     logits: Tensor
     features: Tensor
+    classes: Tensor | None = None
+    codes: Tensor | None = None
 
 
 class Generator(nn.Module):
     """Latents float (n, z_dim) and labels int64 (n,) → images (n, channels, height, width) in
-    [-1, 1]."""
+    [-1, 1]. `z_dim` counts InfoGAN's codes too."""
 
     z_dim: int
 
@@ -39,7 +43,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (n, channels, height, width) in [-1, 1] and labels int64 (n,) → a `Verdict`."""
+    """Images in [-1, 1] and labels int64 (n,) → a `Verdict`.
+
+    Images are (n, channels, height, width); with packing p (n, p·channels, height, width).
+    """
 
     def forward(self, images: Tensor, labels: Tensor) -> Verdict:
         raise NotImplementedError

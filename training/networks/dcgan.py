@@ -7,44 +7,106 @@ the powers of two, 7 for 28. Non-square images keep their ratio in it.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
-from pipeline.contract import UserError
-from training.config import DcganDiscriminator, DcganGenerator
+from training.architectures import DcganDiscriminator, DcganGenerator
+from training.networks.attention import SelfAttention
 from training.networks.base import Discriminator, Generator, ImageShape, Verdict
-from training.networks.layers import MinibatchStddev, initialise
+from training.networks.conditioning import Entry, Layers, Sight, generator_norm
+from training.networks.heads import Head
+from training.networks.layers import (
+    Dropout,
+    disturbances,
+    initialise,
+    normalise_spectrum,
+    output_range,
+)  # fmt: skip
+from training.networks.sizes import attention_at, doublings, widths
 
 
-def doublings(shape: ImageShape) -> int:
-    """How often the smallest map (4 to 7 px high) is doubled to give the image.
+class DcganG(Generator):
+    def __init__(self, table: DcganGenerator, shape: ImageShape) -> None:
+        super().__init__()
+        self.entry = Entry(table, shape)
+        self.z_dim, self.output = self.entry.z_dim, table.output
+        steps = doublings(shape)
+        hidden = steps + (table.last == "conv3")  # with conv3 the last doubling is hidden too
+        *maps, deepest = widths(table, hidden)
+        heights = [shape.height >> step for step in range(steps, steps - hidden, -1)]
+        attention = attention_at(table, heights)
+        start = (shape.height >> steps, shape.width >> steps)
+        bias = table.norm == "none"
+        first = nn.ConvTranspose2d(self.entry.size, deepest, start, bias=bias)
+        layers = _block(table, shape, first, deepest)
+        below = deepest
+        for height, above in zip(heights[1:], reversed(maps), strict=True):
+            layers += _block(table, shape, _double(table, below, above), above)
+            below = above
+            if height == attention:
+                layers.append(SelfAttention(above))
+        if table.last == "conv3":
+            layers.append(nn.Conv2d(below, shape.channels, 3, 1, 1))
+        else:
+            layers.append(_double(table, below, shape.channels))
+        self.layers = Layers(layers)
+        initialise(self, table.init)
+        if table.spectral:
+            normalise_spectrum(self)
 
-    Raises:
-        UserError: the size does not allow it.
-    """
-    count, height, width = 0, shape.height, shape.width
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= 4:
-        height, width, count = height // 2, width // 2, count + 1
-    if count == 0 or min(height, width) > 7:
-        raise UserError(
-            f"resolution: {shape.width}×{shape.height} px is not 4 to 7 px doubled several times; "
-            "use 28, 32, 64, 128 or 256"
-        )
-    return count
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        values = self.entry(latents, labels)[:, :, None, None]
+        return output_range(self.layers(values, labels), self.output)
 
 
-def widths(table: DcganGenerator | DcganDiscriminator, count: int) -> list[int]:
-    """The feature maps of the `count` hidden layers, from the image inwards.
+def _block(
+    table: DcganGenerator, shape: ImageShape, convolution: nn.Module, maps: int
+) -> list[nn.Module]:
+    leaky = table.activation == "leaky"
+    activation = nn.LeakyReLU(0.2, inplace=True) if leaky else nn.ReLU(inplace=True)
+    norm = generator_norm(table.norm, table.condition, maps, shape)
+    return [convolution, *norm, activation, *disturbances(table)]
 
-    Raises:
-        UserError: the table names another number of layers.
-    """
-    multipliers = table.multipliers or tuple(2**layer for layer in range(count))
-    if len(multipliers) != count:
-        raise UserError(
-            f"multipliers: {len(multipliers)} layers named, this resolution has {count}"
-        )
-    maps = [table.width * multiplier for multiplier in multipliers]
-    return [min(table.max_width, size) if table.max_width else size for size in maps]
+
+def _double(table: DcganGenerator, below: int, above: int) -> nn.Module:
+    bias = table.norm == "none"
+    if table.upsample == "transposed":
+        # 5×5 needs a row and a column more to double exactly
+        padding, more = (2, 1) if table.kernel == 5 else (1, 0)
+        return nn.ConvTranspose2d(below, above, table.kernel, 2, padding, more, bias=bias)
+    options = {} if table.upsample == "nearest" else {"align_corners": False}
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode=table.upsample, **options),
+        nn.Conv2d(below, above, 3, 1, 1, bias=bias),
+    )
+
+
+class DcganD(Discriminator):
+    def __init__(self, table: DcganDiscriminator, shape: ImageShape, codes: int) -> None:
+        super().__init__()
+        self.sight = Sight(table, shape)
+        steps = doublings(shape)
+        attention = attention_at(table, [shape.height >> step for step in range(1, steps + 1)])
+        layers: list[nn.Module] = []
+        below = self.sight.channels
+        for number, above in enumerate(widths(table, steps)):
+            padding = table.kernel // 2 if table.kernel == 5 else 1
+            convolution = nn.Conv2d(below, above, table.kernel, 2, padding, bias=table.bias)
+            norm = _norm(table.norm, above) if number >= table.norm_from else []
+            layers += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
+            if table.dropout:
+                layers.append(Dropout(table.dropout))
+            if shape.height >> (number + 1) == attention:
+                layers.append(SelfAttention(above))
+            below = above
+        self.hidden = nn.Sequential(*layers)
+        end = (shape.height >> steps, shape.width >> steps)
+        self.head = Head(table, shape, below, end, codes, table.bias)
+        initialise(self, table.init)
+        if table.spectral:
+            normalise_spectrum(self)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+        verdict: Verdict = self.head(self.hidden(self.sight(images, labels)), labels)
+        return verdict
 
 
 def _norm(kind: str, maps: int) -> list[nn.Module]:
@@ -55,82 +117,9 @@ def _norm(kind: str, maps: int) -> list[nn.Module]:
     return []
 
 
-class DcganG(Generator):
-    def __init__(self, table: DcganGenerator, shape: ImageShape) -> None:
-        super().__init__()
-        self.z_dim = table.z_dim
-        steps = doublings(shape)
-        hidden = steps + (table.last == "conv3")  # with conv3 the last doubling is hidden too
-        *maps, deepest = widths(table, hidden)
-        start = (shape.height >> steps, shape.width >> steps)
-        layers = self._block(table, nn.ConvTranspose2d(
-            table.z_dim, deepest, start, bias=table.norm == "none"
-        ), deepest)  # fmt: skip
-        below = deepest
-        for above in reversed(maps):
-            layers += self._block(table, _double(table, below, above), above)
-            below = above
-        if table.last == "conv3":
-            layers.append(nn.Conv2d(below, shape.channels, 3, 1, 1))
-        else:
-            layers.append(_double(table, below, shape.channels))
-        self.layers = nn.Sequential(*layers)
-        self.sigmoid = table.output == "sigmoid"
-        initialise(self, table.init)
-
-    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002
-        images = self.layers(latents[:, :, None, None])
-        # 2σ(x) − 1: a sigmoid's [0, 1] as the trainer's [-1, 1]
-        scaled: Tensor = images.sigmoid() * 2 - 1 if self.sigmoid else images.tanh()
-        return scaled
-
-    def _block(self, table: DcganGenerator, convolution: nn.Module, maps: int) -> list[nn.Module]:
-        leaky = table.activation == "leaky"
-        activation = nn.LeakyReLU(0.2, inplace=True) if leaky else nn.ReLU(inplace=True)
-        return [convolution, *_norm(table.norm, maps), activation]
-
-
-def _double(table: DcganGenerator, below: int, above: int) -> nn.Module:
-    bias = table.norm == "none"
-    if table.upsample == "transposed":
-        return nn.ConvTranspose2d(below, above, 4, 2, 1, bias=bias)
-    options = {} if table.upsample == "nearest" else {"align_corners": False}
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode=table.upsample, **options),
-        nn.Conv2d(below, above, 3, 1, 1, bias=bias),
-    )
-
-
-class DcganD(Discriminator):
-    def __init__(self, table: DcganDiscriminator, shape: ImageShape) -> None:
-        super().__init__()
-        steps = doublings(shape)
-        layers: list[nn.Module] = []
-        below = shape.channels
-        for number, above in enumerate(widths(table, steps)):
-            norm = _norm(table.norm, above) if number >= table.norm_from else []
-            convolution = nn.Conv2d(below, above, 4, 2, 1, bias=table.bias)
-            layers += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
-            below = above
-        self.hidden = nn.Sequential(*layers)
-        stddev = bool(table.minibatch_stddev)
-        self.stddev = MinibatchStddev(table.minibatch_stddev) if stddev else nn.Identity()
-        end = (shape.height >> steps, shape.width >> steps)
-        self.judge = nn.Conv2d(below + stddev, 1, end, bias=table.bias)
-        initialise(self, table.init)
-        if table.spectral:
-            for layer in self.modules():
-                if isinstance(layer, nn.Conv2d):
-                    spectral_norm(layer)
-
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:  # noqa: ARG002
-        features = self.hidden(images)
-        return Verdict(self.judge(self.stddev(features)).flatten(), features)
-
-
 def dcgan_generator(table: DcganGenerator, shape: ImageShape) -> Generator:
     return DcganG(table, shape)
 
 
-def dcgan_discriminator(table: DcganDiscriminator, shape: ImageShape) -> Discriminator:
-    return DcganD(table, shape)
+def dcgan_discriminator(table: DcganDiscriminator, shape: ImageShape, codes: int) -> Discriminator:
+    return DcganD(table, shape, codes)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
+from torch.nn.utils.parametrizations import spectral_norm
+
+from training.architectures import GeneratorOptions
 
 
 class MinibatchStddev(nn.Module):
@@ -26,6 +30,51 @@ class MinibatchStddev(nn.Module):
         return torch.cat([images, channel.expand(count, 1, height, width)], dim=1)
 
 
+class Noise(nn.Module):
+    """Adds Gaussian noise of standard deviation `scale` while training (Zhao 2017)."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + torch.randn_like(values) * self.scale if self.training else values
+
+
+class Dropout(nn.Module):
+    """Dropout that also works when sampling, where `at_test` (Isola 2017, section 3.1)."""
+
+    def __init__(self, share: float, at_test: bool = False) -> None:
+        super().__init__()
+        self.share, self.at_test = share, at_test
+
+    def forward(self, values: Tensor) -> Tensor:
+        return dropout(values, self.share, self.training or self.at_test)
+
+
+def disturbances(table: GeneratorOptions) -> list[nn.Module]:
+    """What follows each hidden layer of a generator: noise and dropout, as the table asks."""
+    layers: list[nn.Module] = []
+    if table.noise:
+        layers.append(Noise(table.noise))
+    if table.dropout:
+        layers.append(Dropout(table.dropout, table.dropout_at_test))
+    return layers
+
+
+def output_range(values: Tensor, output: str) -> Tensor:
+    """The last layer's values as an image in [-1, 1]; a `sigmoid`'s [0, 1] is scaled to it."""
+    return values.sigmoid() * 2 - 1 if output == "sigmoid" else values.tanh()
+
+
+def normalise_spectrum(network: nn.Module) -> None:
+    """Divide every weight of `network` by its largest singular value (Miyato 2018)."""
+    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding
+    for layer in list(network.modules()):
+        if isinstance(layer, kinds):
+            spectral_norm(layer)
+
+
 def initialise(network: nn.Module, scheme: str) -> None:
     """Give the convolutions, linear layers and norms of `network` fresh weights.
 
@@ -45,7 +94,7 @@ def initialise(network: nn.Module, scheme: str) -> None:
                 nn.init.xavier_uniform_(weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d) and layer.affine:
+        elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.affine:
             if scheme == "dcgan":
                 nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)

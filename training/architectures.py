@@ -1,0 +1,182 @@
+"""The networks' tables: for each kind of generator and discriminator its options.
+
+`training.config` unites them. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+from pydantic.dataclasses import dataclass
+
+from pipeline.contract import STRICT
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=0)]
+Init = Literal["dcgan", "default", "orthogonal", "xavier"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class GeneratorOptions:
+    """What every generator has.
+
+    `z_dim` latents are plain noise. InfoGAN's codes (Chen 2016) come on top of them: for each
+    number in `categorical` a choice among that many, and `continuous` numbers.
+    `condition` is how labels enter: as an `embedding` of that many numbers beside the latents, or
+    as the gains and offsets of each `norm` (Dumoulin 2017).
+    `noise` is the standard deviation of Gaussian noise after each hidden layer while training,
+    `dropout` the share of zeros there (Isola 2017 keeps it when sampling: `dropout_at_test`).
+    """
+
+    z_dim: Count = 100
+    condition: Literal["none", "embedding", "norm"] = "none"
+    embedding: Count = 32
+    categorical: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    continuous: Number = 0
+    noise: NonNegative = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout_at_test: bool = False
+    output: Literal["tanh", "sigmoid"] = "tanh"
+    spectral: bool = False
+    init: Init = "dcgan"
+
+
+@dataclass(frozen=True, config=STRICT)
+class DiscriminatorOptions:
+    """What every discriminator has.
+
+    `condition` is how labels enter: as a further channel that is learned for each label
+    (`embedding`, Mirza & Osindero 2014), or as a `projection` on the last features (Miyato &
+    Koyama 2018). `classifier` adds AC-GAN's guess of the label (Odena 2017). `packing` judges that
+    many images together (Lin 2018). `minibatch_stddev` appends a channel with the standard
+    deviation over groups of that many samples before the last layer (Karras 2018; 0: none).
+    `spectral` normalises every weight (Miyato 2018). `dropout` follows each hidden layer.
+    """
+
+    condition: Literal["none", "embedding", "projection"] = "none"
+    classifier: bool = False
+    packing: Count = 1
+    minibatch_stddev: Number = 0
+    spectral: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    init: Init = "dcgan"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Maps:
+    """How wide a convolutional network's layers are.
+
+    `width` is the number of feature maps next to the image (ngf, ndf); `multipliers` those of all
+    hidden layers from the image inwards, in units of `width` (empty: 1, 2, 4, 8, …); `max_width`
+    caps them (0: no cap). `attention` puts a self-attention layer behind the maps of that height
+    (Zhang 2019; 0: none).
+    """
+
+    width: Count = 64
+    multipliers: tuple[Count, ...] = ()
+    max_width: Number = 0
+    attention: Number = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class DcganGenerator(Maps, GeneratorOptions):
+    """The generator of Radford et al. 2016 and of its many descendants.
+
+    `upsample` is a stride-2 transposed convolution of size `kernel`, or doubling followed by a
+    3×3 convolution. `last`: how the image comes out: by the last doubling (`up`), or by a 3×3
+    convolution at full size (`conv3`).
+    """
+
+    name: Literal["dcgan"] = "dcgan"
+    kernel: Literal[4, 5] = 4
+    upsample: Literal["transposed", "nearest", "bilinear"] = "transposed"
+    last: Literal["up", "conv3"] = "up"
+    norm: Literal["batch", "none"] = "batch"
+    activation: Literal["relu", "leaky"] = "relu"
+
+
+@dataclass(frozen=True, config=STRICT)
+class DcganDiscriminator(Maps, DiscriminatorOptions):
+    """The discriminator of Radford et al. 2016 and of its many descendants.
+
+    `norm_from` is the first layer that is normalised (0 is the one that sees the image). `bias`
+    gives its convolutions biases. `kernel` is the size of its stride-2 convolutions.
+    """
+
+    name: Literal["dcgan"] = "dcgan"
+    kernel: Literal[4, 5] = 4
+    norm: Literal["batch", "instance", "none"] = "batch"
+    norm_from: Number = 1
+    bias: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class MlpGenerator(GeneratorOptions):
+    """The fully connected generator of Goodfellow et al. 2014: hidden layers of `widths` units."""
+
+    name: Literal["mlp"] = "mlp"
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (1200, 1200)
+    norm: Literal["batch", "none"] = "none"
+    activation: Literal["relu", "leaky"] = "relu"
+
+
+@dataclass(frozen=True, config=STRICT)
+class MlpDiscriminator(DiscriminatorOptions):
+    """The fully connected discriminator of Goodfellow et al. 2014: hidden layers of `widths`
+    units, each the largest of `pieces` sums (`maxout`, Goodfellow 2013) or leaky."""
+
+    name: Literal["mlp"] = "mlp"
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (240, 240)
+    activation: Literal["maxout", "leaky"] = "maxout"
+    pieces: Annotated[int, Field(ge=2)] = 5
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResnetGenerator(Maps, GeneratorOptions):
+    """The residual generator of WGAN-GP (Gulrajani 2017), SNGAN (Miyato 2018) and SAGAN (Zhang
+    2019): a block a doubling; the start has the maps of the deepest block."""
+
+    name: Literal["resnet"] = "resnet"
+    norm: Literal["batch", "none"] = "batch"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResnetDiscriminator(Maps, DiscriminatorOptions):
+    """The residual discriminator of WGAN-GP, SNGAN and SAGAN: a block a halving until the maps are
+    `smallest` px high or less, then `plain` blocks of the same size, then the sum over the map.
+
+    `norm` `layer` is WGAN-GP's (the only one that fits a gradient penalty).
+    """
+
+    name: Literal["resnet"] = "resnet"
+    smallest: Annotated[int, Field(ge=4)] = 4
+    plain: Number = 1
+    norm: Literal["none", "layer"] = "none"
+
+
+def _kind(table: Any) -> str:
+    """The tag of a table's kind; it is what a mistake in the table is told with."""
+    name = table.get("name", "dcgan") if isinstance(table, dict) else table.name
+    return f"name={name}"
+
+
+GeneratorTable = Annotated[
+    Annotated[DcganGenerator, Tag("name=dcgan")]
+    | Annotated[MlpGenerator, Tag("name=mlp")]
+    | Annotated[ResnetGenerator, Tag("name=resnet")],
+    Discriminator(_kind),
+]
+DiscriminatorTable = Annotated[
+    Annotated[DcganDiscriminator, Tag("name=dcgan")]
+    | Annotated[MlpDiscriminator, Tag("name=mlp")]
+    | Annotated[ResnetDiscriminator, Tag("name=resnet")],
+    Discriminator(_kind),
+]
+
+
+def code_count(table: GeneratorOptions) -> int:
+    """How many numbers the generator's InfoGAN codes take."""
+    return sum(table.categorical) + table.continuous

@@ -1,0 +1,143 @@
+"""How latents, codes and labels enter the networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from pipeline.contract import UserError
+from training.architectures import DiscriminatorOptions, GeneratorOptions, code_count
+from training.networks.base import ImageShape
+
+
+def latent_codes(latents: Tensor, table: GeneratorOptions) -> Tensor:
+    """InfoGAN's codes (n, k) in the latents (n, z_dim + k): one-hot groups, then numbers.
+
+    The largest of a group's latents is its choice, so all choices are equally likely; a continuous
+    code is the latent itself. Latents stay plain points: grids and paths need to know no codes.
+    """
+    count = code_count(table)
+    rest, parts = latents[:, latents.shape[1] - count :], []
+    for size in table.categorical:
+        parts.append(one_hot(rest[:, :size].argmax(dim=1), size).to(latents.dtype))
+        rest = rest[:, size:]
+    return torch.cat([*parts, rest], dim=1)
+
+
+class Entry(nn.Module):
+    """Latents (n, z_dim) and labels (n,) → the first layer's input (n, `size`).
+
+    Raises:
+        UserError: labels are to be used and the data set has none.
+    """
+
+    def __init__(self, table: GeneratorOptions, shape: ImageShape) -> None:
+        super().__init__()
+        self.table = table
+        self.z_dim = self.size = table.z_dim + code_count(table)
+        self.embed: nn.Embedding | None = None
+        if table.condition != "none":
+            require_labels("generator.condition", shape)
+        if table.condition == "embedding":
+            self.embed = nn.Embedding(shape.classes, table.embedding)
+            self.size += table.embedding
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        if code_count(self.table):
+            noise = latents[:, : self.table.z_dim]
+            latents = torch.cat([noise, latent_codes(latents, self.table)], dim=1)
+        if self.embed is not None:
+            latents = torch.cat([latents, self.embed(labels)], dim=1)
+        return latents
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalisation whose gains and offsets are learned for each label (Dumoulin 2017)."""
+
+    def __init__(self, maps: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(maps, affine=False)
+        self.gain, self.offset = nn.Embedding(classes, maps), nn.Embedding(classes, maps)
+        nn.init.ones_(self.gain.weight)
+        nn.init.zeros_(self.offset.weight)
+
+    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
+        gain, offset = (
+            layer(labels)[:, :, None, None].to(maps.dtype) for layer in (self.gain, self.offset)
+        )
+        changed: Tensor = self.norm(maps) * gain + offset
+        return changed
+
+
+class Layers(nn.ModuleList):
+    """Layers one after the other; those that want labels get them."""
+
+    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
+        for layer in self:
+            if isinstance(layer, ConditionalBatchNorm | Labelled):
+                values = layer(values, labels)
+            else:
+                values = layer(values)
+        return values
+
+
+class Labelled(nn.Module):
+    """A layer that is called with (values, labels)."""
+
+
+def generator_norm(kind: str, condition: str, maps: int, shape: ImageShape) -> list[nn.Module]:
+    """A generator's normalisation, with gains for each label where it is conditioned so.
+
+    Raises:
+        UserError: labels are to change the norm and there is none.
+    """
+    if condition == "norm":
+        if kind != "batch":
+            raise UserError('generator.condition: "norm" needs generator.norm = "batch"')
+        return [ConditionalBatchNorm(maps, shape.classes)]
+    return [nn.BatchNorm2d(maps)] if kind == "batch" else []
+
+
+class LabelChannel(nn.Module):
+    """Appends one channel, learned for each label (Mirza & Osindero 2014), to the images."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(shape.classes, shape.height * shape.width)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        count, _, height, width = images.shape
+        channel = self.embed(labels).view(count, 1, height, width).to(images.dtype)
+        return torch.cat([images, channel], dim=1)
+
+
+class Sight(nn.Module):
+    """What a discriminator sees: images (n, `channels` before, h, w) with labels → `channels`.
+
+    Raises:
+        UserError: labels are to be used and the data set has none.
+    """
+
+    def __init__(self, table: DiscriminatorOptions, shape: ImageShape) -> None:
+        super().__init__()
+        for key, wanted in (
+            ("condition", table.condition != "none"), ("classifier", table.classifier)
+        ):  # fmt: skip
+            if wanted:
+                require_labels(f"discriminator.{key}", shape)
+        self.channels = shape.channels * table.packing
+        self.label: LabelChannel | None = None
+        if table.condition == "embedding":
+            self.label, self.channels = LabelChannel(shape), self.channels + 1
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return images if self.label is None else self.label(images, labels)
+
+
+def require_labels(key: str, shape: ImageShape) -> None:
+    """Raises:
+    UserError: the data set has no labels; `key` asked for them.
+    """
+    if not shape.classes:
+        raise UserError(f"{key}: the shards have no labels to condition on")

@@ -1,0 +1,48 @@
+"""The last layers of a discriminator: from its features to what it says of them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from training.architectures import DiscriminatorOptions
+from training.networks.base import ImageShape, Verdict
+from training.networks.layers import MinibatchStddev
+
+
+class Head(nn.Module):
+    """Features (n, maps, *size) → a `Verdict`: each output is linear in all of them.
+
+    Beside the logit, as the table asks: the projection of the label (Miyato & Koyama 2018, eq. 3)
+    on the features' sum over the map, which is added to the logit; logits of the label (AC-GAN);
+    guesses of `codes` InfoGAN codes.
+    """
+
+    def __init__(
+        self,
+        table: DiscriminatorOptions,
+        shape: ImageShape,
+        maps: int,
+        size: tuple[int, int],
+        codes: int = 0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        group = table.minibatch_stddev
+        self.stddev = MinibatchStddev(group) if group else nn.Identity()
+        self.judge = nn.Conv2d(maps + bool(group), 1, size, bias=bias)
+        self.projection = self.classifier = self.coder = None
+        if table.condition == "projection":
+            self.projection = nn.Embedding(shape.classes, maps)
+        if table.classifier:
+            self.classifier = nn.Conv2d(maps, shape.classes, size)
+        if codes:
+            self.coder = nn.Conv2d(maps, codes, size)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Verdict:
+        logits = self.judge(self.stddev(features)).flatten()
+        if self.projection is not None:
+            summed = features.sum(dim=(2, 3))
+            logits = logits + (self.projection(labels).to(summed.dtype) * summed).sum(dim=1)
+        classes = None if self.classifier is None else self.classifier(features).flatten(1)
+        codes = None if self.coder is None else self.coder(features).flatten(1)
+        return Verdict(logits, features, classes, codes)

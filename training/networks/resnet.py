@@ -1,0 +1,152 @@
+"""Residual networks: WGAN-GP (Gulrajani 2017), SNGAN (Miyato 2018), SAGAN (Zhang 2019).
+
+Blocks as in Miyato 2018, figures 8 and 9: the shortcut of a block that changes size or width is a
+1×1 convolution; doubling is by nearest neighbour, halving by average pooling.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, relu
+
+from training.architectures import ResnetDiscriminator, ResnetGenerator
+from training.networks.attention import SelfAttention
+from training.networks.base import Discriminator, Generator, ImageShape, Verdict
+from training.networks.conditioning import Entry, Labelled, Layers, Sight, generator_norm
+from training.networks.heads import Head
+from training.networks.layers import (
+    Dropout,
+    disturbances,
+    initialise,
+    normalise_spectrum,
+    output_range,
+)  # fmt: skip
+from training.networks.sizes import attention_at, doublings, widths
+
+
+class UpBlock(Labelled):
+    """norm, relu, double, 3×3, norm, relu, 3×3; beside it double, 1×1."""
+
+    def __init__(self, table: ResnetGenerator, shape: ImageShape, below: int, above: int) -> None:
+        super().__init__()
+        self.before = Layers(generator_norm(table.norm, table.condition, below, shape))
+        self.between = Layers(generator_norm(table.norm, table.condition, above, shape))
+        self.first = nn.Conv2d(below, above, 3, 1, 1)
+        self.second = nn.Conv2d(above, above, 3, 1, 1)
+        self.shortcut = nn.Conv2d(below, above, 1)
+
+    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
+        inner = interpolate(relu(self.before(maps, labels)), scale_factor=2)
+        inner = self.second(relu(self.between(self.first(inner), labels)))
+        # a 1×1 convolution and doubling commute: this order takes a quarter of the work
+        doubled: Tensor = inner + interpolate(self.shortcut(maps), scale_factor=2)
+        return doubled
+
+
+class ResnetG(Generator):
+    def __init__(self, table: ResnetGenerator, shape: ImageShape) -> None:
+        super().__init__()
+        self.entry = Entry(table, shape)
+        self.z_dim, self.output = self.entry.z_dim, table.output
+        steps = doublings(shape)
+        maps = widths(table, steps)[::-1]
+        heights = [shape.height >> step for step in range(steps - 1, -1, -1)]
+        attention = attention_at(table, heights)
+        self.start = (maps[0], shape.height >> steps, shape.width >> steps)
+        self.first = nn.Linear(self.entry.size, maps[0] * self.start[1] * self.start[2])
+        layers: list[nn.Module] = []
+        below = maps[0]
+        for height, above in zip(heights, maps, strict=True):
+            layers += [UpBlock(table, shape, below, above), *disturbances(table)]
+            if height == attention:
+                layers.append(SelfAttention(above))
+            below = above
+        norm = [nn.BatchNorm2d(below)] if table.norm == "batch" else []
+        layers += [*norm, nn.ReLU(inplace=True), nn.Conv2d(below, shape.channels, 3, 1, 1)]
+        self.layers = Layers(layers)
+        initialise(self, table.init)
+        if table.spectral:
+            normalise_spectrum(self)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        values = self.first(self.entry(latents, labels)).unflatten(1, self.start)
+        return output_range(self.layers(values, labels), self.output)
+
+
+class DownBlock(nn.Module):
+    """norm, relu, 3×3, norm, relu, 3×3, halve; beside it 1×1, halve. `down`: whether to halve."""
+
+    def __init__(self, table: ResnetDiscriminator, below: int, above: int, down: bool) -> None:
+        super().__init__()
+        layer = table.norm == "layer"
+        self.before = nn.GroupNorm(1, below) if layer else nn.Identity()
+        self.between = nn.GroupNorm(1, above) if layer else nn.Identity()
+        self.first = nn.Conv2d(below, above, 3, 1, 1)
+        self.second = nn.Conv2d(above, above, 3, 1, 1)
+        self.shortcut = nn.Conv2d(below, above, 1) if down or below != above else nn.Identity()
+        self.down = down
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = self.second(relu(self.between(self.first(relu(self.before(maps))))))
+        if not self.down:
+            return inner + self.shortcut(maps)  # type: ignore[no-any-return]
+        # pooling first: it commutes with the 1×1 convolution
+        return avg_pool2d(inner, 2) + self.shortcut(avg_pool2d(maps, 2))  # type: ignore[no-any-return]
+
+
+class ImageBlock(nn.Module):
+    """The first block: it sees the image, so no activation stands before its first convolution."""
+
+    def __init__(self, below: int, above: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(below, above, 3, 1, 1)
+        self.second = nn.Conv2d(above, above, 3, 1, 1)
+        self.shortcut = nn.Conv2d(below, above, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = avg_pool2d(self.second(relu(self.first(images))), 2)
+        return inner + self.shortcut(avg_pool2d(images, 2))  # type: ignore[no-any-return]
+
+
+class ResnetD(Discriminator):
+    def __init__(self, table: ResnetDiscriminator, shape: ImageShape, codes: int) -> None:
+        super().__init__()
+        self.sight = Sight(table, shape)
+        steps, height = 1, shape.height // 2
+        while height > table.smallest and steps < doublings(shape):
+            steps, height = steps + 1, height // 2
+        heights = [shape.height >> step for step in range(1, steps + 1)]
+        attention = attention_at(table, heights)
+        maps = widths(table, steps)
+        layers: list[nn.Module] = []
+        for number, above in enumerate(maps):
+            if number == 0:
+                layers.append(ImageBlock(self.sight.channels, above))
+            else:
+                layers.append(DownBlock(table, maps[number - 1], above, down=True))
+            if heights[number] == attention:
+                layers.append(SelfAttention(above))
+            layers += [Dropout(table.dropout)] if table.dropout else []
+        for _ in range(table.plain):
+            layers.append(DownBlock(table, maps[-1], maps[-1], down=False))
+            layers += [Dropout(table.dropout)] if table.dropout else []
+        self.hidden = nn.Sequential(*layers, nn.ReLU())
+        self.head = Head(table, shape, maps[-1], (1, 1), codes)
+        initialise(self, table.init)
+        if table.spectral:
+            normalise_spectrum(self)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+        summed = self.hidden(self.sight(images, labels)).sum(dim=(2, 3), keepdim=True)
+        verdict: Verdict = self.head(summed, labels)
+        return verdict
+
+
+def resnet_generator(table: ResnetGenerator, shape: ImageShape) -> Generator:
+    return ResnetG(table, shape)
+
+
+def resnet_discriminator(
+    table: ResnetDiscriminator, shape: ImageShape, codes: int
+) -> Discriminator:
+    return ResnetD(table, shape, codes)

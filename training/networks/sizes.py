@@ -1,0 +1,56 @@
+"""How many layers a resolution has, and how wide they are."""
+
+from __future__ import annotations
+
+from pipeline.contract import UserError
+from training.architectures import Maps
+from training.networks.base import ImageShape
+
+
+def doublings(shape: ImageShape) -> int:
+    """How often the smallest map (4 to 7 px high) is doubled to give the image.
+
+    28 px is 7 px doubled twice, the powers of two are 4 px doubled; a non-square image keeps its
+    ratio.
+
+    Raises:
+        UserError: the size does not allow it.
+    """
+    count, height, width = 0, shape.height, shape.width
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= 4:
+        height, width, count = height // 2, width // 2, count + 1
+    if count == 0 or min(height, width) > 7:
+        raise UserError(
+            f"resolution: {shape.width}×{shape.height} px is not 4 to 7 px doubled several times; "
+            "use 28, 32, 64, 128 or 256"
+        )
+    return count
+
+
+def widths(table: Maps, count: int) -> list[int]:
+    """The feature maps of the `count` hidden layers, from the image inwards.
+
+    Raises:
+        UserError: the table names another number of layers.
+    """
+    multipliers = table.multipliers or tuple(2**layer for layer in range(count))
+    if len(multipliers) != count:
+        raise UserError(
+            f"multipliers: {len(multipliers)} layers named, this resolution has {count}"
+        )
+    maps = [table.width * multiplier for multiplier in multipliers]
+    return [min(table.max_width, size) if table.max_width else size for size in maps]
+
+
+def attention_at(table: Maps, heights: list[int]) -> int:
+    """The height of the maps that self-attention follows (0: none).
+
+    Raises:
+        UserError: no hidden layer has maps of the height that the table asks for.
+    """
+    if table.attention and table.attention not in heights:
+        raise UserError(
+            f"attention: no maps are {table.attention} px high; there are "
+            f"{', '.join(map(str, sorted(heights)))}"
+        )
+    return table.attention
