@@ -39,13 +39,13 @@ from pipeline.options import Originals
 from pipeline.recipe import Recipe
 from pipeline.resize import center_square
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.download import download
+from pipeline.stages.download import decoding_threads, download
 
 CASES = (("http", 256), ("http", 64), ("https", 256))
 CONCURRENCY = 16
 PEER = """
 import sys
-from img2dataset import download
+from img2dataset import decoding_threads, download
 if __name__ == "__main__":
     download(url_list=sys.argv[1], output_folder=sys.argv[2], image_size=int(sys.argv[3]),
              processes_count=int(sys.argv[4]), thread_count=int(sys.argv[5]),
@@ -70,7 +70,9 @@ def main() -> None:
         run_ours(Path(args.ours[0]), Path(args.ours[1]), int(args.ours[2]))
         return
     with tempfile.TemporaryDirectory(prefix="acquire-") as name:
-        compare(args, Path(name))
+        work = Path(name)
+        work.chmod(0o755)  # nginx drops its rights to a user of its own
+        compare(args, work)
 
 
 def run_ours(urls: Path, root: Path, side: int) -> None:
@@ -118,9 +120,10 @@ def compare(args: argparse.Namespace, work: Path) -> None:
     results |= pixel_gate(paths[:: max(1, len(paths) // 300)])
     results["peak_mb"] = round(max(peaks["ours"]))
     results["peer_peak_mb"] = round(max(peaks["peer"]))
+    results["load"] = [round(value, 1) for value in os.getloadavg()]
     results["settings"] = {
         "images": len(paths), "megabytes": round(megabytes), "rounds": args.rounds,
-        "cores": os.cpu_count(), "concurrency": CONCURRENCY, "decoding_threads": os.cpu_count(),
+        "cores": os.cpu_count(), "concurrency": CONCURRENCY, "decoding_threads": decoding_threads(),
         "jpeg": "q95 4:4:4", "politeness": "off",
     }  # fmt: skip
     results["peer_settings"] = {

@@ -131,6 +131,11 @@ def download_parts(
         run.close()
 
 
+def decoding_threads() -> int:
+    """Two a core: while one waits for the interpreter another decodes."""
+    return 2 * (os.cpu_count() or 1)
+
+
 class _Run:
     """Parts under way: rows go to the fetcher, answers to the decoders, images to the writers."""
 
@@ -144,7 +149,7 @@ class _Run:
             check=check_body,
             local=local_files(recipe.source, recipe.politeness.max_bytes),
         )
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
         self._examined: queue.SimpleQueue[_Examined] = queue.SimpleQueue()
         self._waiting = iter(parts)
         self._rows: Iterator[ManifestRow] = iter(())
