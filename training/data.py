@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.contract import ShardIndex, UserError, load_index
-from training.config import Config
+from pipeline.contract import Dataset, ShardIndex, UserError, load_index
+from training.cache import ShardCache
+from training.config import Config, Data
 from training.decode import ENDINGS, Pixels, decode
 from training.order import Epoch, epoch_order, rank_slice
-from training.shards import DamagedShard, LocalFiles, Opener, OpenShards, Shard
+from training.ranks import ALONE, Ranks
+from training.shards import DamagedShard, LocalFiles, Opener, OpenShards, Shard, local_path
 
 _GIGA = 1 << 30
 _POLL = 0.5
+_PATIENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,24 @@ def open_source(location: str | Path, resolution: int) -> Source:
     return Source(index, locations, height, width)
 
 
-def default_opener(source: Source) -> Opener:
-    """How the source's shards are opened: in place where they are files."""
-    paths = []
-    for location in source.locations:
-        parts = urlsplit(location)
-        if len(parts.scheme) > 1 and parts.scheme != "file":
-            raise UserError(f"{location}: only local shards are supported")
-        paths.append(Path(parts.path if parts.scheme == "file" else location))
-    return LocalFiles(paths)
+def default_opener(source: Source, table: Data, ranks: Ranks = ALONE) -> Opener:
+    """How the source's shards are opened: in place where they are files, else through a cache.
+
+    The processes on a machine have a cache each and share its bound.
+
+    Raises:
+        UserError: the bound is too small, or the cache is in use.
+    """
+    paths = [local_path(location) for location in source.locations]
+    local = [path for path in paths if path is not None]
+    if len(local) == len(paths):
+        return LocalFiles(local)
+    folder = Path(table.cache) if table.cache else Dataset(source.index.name).data / "cache"
+    if ranks.neighbours > 1:
+        folder = folder / f"rank{ranks.local}"
+    limit = int(table.cache_gb * 1e9 / ranks.neighbours)
+    entries = source.index.shardlist
+    return ShardCache(folder, entries, source.locations, limit, table.window, table.timeout)
 
 
 class Samples:
@@ -112,6 +124,11 @@ class Samples:
             self._kept[number], self._labels[number], self._have[number] = out, label, True
         return label
 
+    def needed(self, shard: int) -> bool:
+        """Whether samples of the shard would have to be decoded."""
+        start, end = int(self._starts[shard]), int(self._starts[shard + 1])
+        return end > len(self._kept) or not self._have[start:end].all()
+
     def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
         sample, where = shard.samples[member], self.source.locations[number]
         ending = next((ending for ending in ENDINGS if ending in sample.members), None)
@@ -137,9 +154,10 @@ class Loader:
         source: the shards.
         config: seed, batch and the data table.
         seen: images that earlier batches have taken.
-        rank, world: this process and how many there are; each gets its part of every batch.
+        ranks: this process among how many; each gets its part of every batch.
 
     An exception of the reading thread is raised by the `next` that would have got its batch.
+    `warnings` takes sentences that the user should read.
     """
 
     def __init__(
@@ -147,16 +165,19 @@ class Loader:
         source: Source,
         config: Config,
         seen: int = 0,
-        rank: int = 0,
-        world: int = 1,
+        ranks: Ranks = ALONE,
         opener: Opener | None = None,
     ) -> None:
         self._config, self._batch = config, config.batch
-        self._part = rank_slice(config.batch, rank, world)
-        budget = config.data.memory_gb * _GIGA
-        self._samples = Samples(source, budget, opener or default_opener(source))
+        self._part = rank_slice(config.batch, ranks.rank, ranks.world)
+        budget = config.data.memory_gb * _GIGA / ranks.neighbours
+        opener = opener or default_opener(source, config.data, ranks)
+        self._samples, self._opener = Samples(source, budget, opener), opener
         self._total = source.index.nsamples
         self._epochs: dict[int, Epoch] = {}
+        self._reached = (-1, -1)
+        self._damaged: set[int] = set()
+        self.warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=3)
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -180,14 +201,17 @@ class Loader:
         return item
 
     def close(self) -> None:
-        """Stop reading ahead and close the shards."""
+        """Stop reading ahead and close the shards; a server that hangs is not waited for."""
         self._stop.set()
-        while self._thread.is_alive():
+        self._opener.stop()
+        deadline = time.monotonic() + _PATIENCE
+        while self._thread.is_alive() and time.monotonic() < deadline:
             try:
                 self._ready.get_nowait()
             except queue.Empty:
-                self._thread.join(timeout=0.05)
-        self._samples.shards.close()
+                self._thread.join(timeout=0.02)
+        if not self._thread.is_alive():
+            self._samples.shards.close()
 
     def __enter__(self) -> Loader:
         return self
@@ -222,17 +246,52 @@ class Loader:
     def _read_one(self, position: int, out: Pixels) -> int:
         number, place = divmod(position, self._total)
         epoch = self._epoch(number)
-        shard, member = int(epoch.shard[place]), int(epoch.member[place])
-        label = self._samples.read(shard, member, out)
+        self._fetch_ahead(number, int(epoch.shard[place]))
+        label = self._read_or_replace(epoch, place, out)
         if self._config.data.mirror and epoch.mirror[place]:
             out[...] = out[:, ::-1].copy()
-        if place >= epoch.last_use[shard]:
-            self._samples.shards.release(shard)
         return label
+
+    def _read_or_replace(self, epoch: Epoch, place: int, out: Pixels) -> int:
+        """The sample at `place`; where its shard is damaged and may be skipped, the nearest one
+        before it in the epoch (else after it) that is not. So the position stays one number."""
+        for other in (*range(place, -1, -1), *range(place + 1, self._total)):
+            shard, member = int(epoch.shard[other]), int(epoch.member[other])
+            if shard in self._damaged:
+                continue
+            try:
+                label = self._samples.read(shard, member, out)
+            except DamagedShard as error:
+                if not self._config.data.skip_corrupt:
+                    raise DamagedShard(
+                        f"{error}; --data.skip_corrupt true trains without it"
+                    ) from None
+                self._damaged.add(shard)
+                self.warnings.put(f"{error}; skipped, other samples take its place")
+                continue
+            if place >= epoch.last_use[shard]:
+                self._samples.shards.release(shard)
+            return label
+        raise UserError("all shards are damaged")
+
+    def _fetch_ahead(self, number: int, shard: int) -> None:
+        """When the epoch comes to a new shard, fetch the one after it."""
+        epoch = self._epoch(number)
+        here = (number, int(epoch.turn[shard]))
+        if here <= self._reached:
+            return
+        self._reached = here
+        turn = here[1] + 1
+        if turn == len(epoch.shards):
+            epoch, turn = self._epoch(number + 1), 0
+        following = int(epoch.shards[turn])
+        if following not in self._damaged and self._samples.needed(following):
+            self._opener.ahead(following)
 
     def _epoch(self, number: int) -> Epoch:
         if number not in self._epochs:
             config = self._config
             order = epoch_order(config.seed, number, self._samples.sizes, config.data.window)
-            self._epochs = {number: order}
+            near = {key: epoch for key, epoch in self._epochs.items() if key == number - 1}
+            self._epochs = near | {number: order}
         return self._epochs[number]

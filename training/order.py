@@ -21,22 +21,21 @@ from training.seeds import derive
 class Epoch:
     """The samples of one epoch in order.
 
-    `shard` and `member` say which; `mirror` whether to flip it; `shards` is the order in which
-    shards are first needed. All arrays but the last have one entry a sample.
+    `shard` and `member` say which, `mirror` whether to flip it: an entry a sample. `shards` is the
+    order in which shards begin, `turn` the place of each in it, `last_use` the position of its
+    last sample (-1 if it has none).
     """
 
     shard: NDArray[np.int32]
     member: NDArray[np.int32]
     mirror: NDArray[np.bool_]
     shards: NDArray[np.int64]
+    turn: NDArray[np.int64]
     last_use: NDArray[np.int64]
 
 
 def epoch_order(seed: int, epoch: int, sizes: Sequence[int], window: int) -> Epoch:
-    """The order of `epoch` over shards of `sizes` samples, `window` shards mixed at a time.
-
-    `last_use[s]` is the position in the epoch of the last sample of shard s (-1 if it has none).
-    """
+    """The order of `epoch` over shards of `sizes` samples, `window` shards mixed at a time."""
     random = np.random.Generator(np.random.PCG64(derive(seed, "order", epoch)))
     shards = random.permutation(len(sizes))
     counts = np.asarray(sizes, dtype=np.int64)
@@ -48,7 +47,8 @@ def epoch_order(seed: int, epoch: int, sizes: Sequence[int], window: int) -> Epo
     shard, member = shard[by_time], member[by_time]
     last_use = np.full(len(sizes), -1, dtype=np.int64)
     last_use[shard] = np.arange(len(shard))  # later positions overwrite earlier ones
-    return Epoch(shard, member, random.random(len(shard)) < 0.5, shards, last_use)
+    mirror = random.random(len(shard)) < 0.5
+    return Epoch(shard, member, mirror, shards, np.argsort(shards), last_use)
 
 
 def rank_slice(batch: int, rank: int, world: int) -> slice:

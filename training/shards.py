@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from typing import Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from pipeline.contract import ShardEntry, UserError
+from pipeline.contract import ShardEntry, UserError, is_url
 from training.tar import DamagedTar, Sample, samples
 
 _CHUNK = 1 << 20
 
 
-class DamagedShard(Exception):
-    """A shard that is not what the index says."""
+class DamagedShard(UserError):
+    """A shard that is not what the index says; the line names it."""
 
 
 @dataclass
@@ -70,56 +71,123 @@ def open_verified(fd: int, entry: ShardEntry, where: str, trusted: bool = False)
     return Shard(fd, found)
 
 
-Opener = Callable[[int], int]
-"""Number of a shard → a file descriptor of its bytes (which the caller closes)."""
+def local_path(location: str) -> Path | None:
+    """The path that a location means, None for a URL of another scheme than file."""
+    if not is_url(location):
+        return Path(location)
+    parts = urlsplit(location)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def open_local(path: Path) -> int:
+    """A descriptor of the file; UserError where it cannot be opened."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+class Opener(Protocol):
+    """Where the bytes of shards come from, by number."""
+
+    def open(self, number: int) -> int: ...
+    def ahead(self, number: int) -> None: ...
+    def release(self, number: int) -> None: ...
+    def discard(self, number: int) -> bool: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass
 class LocalFiles:
-    """Shards that lie in the file system."""
+    """Shards that lie in the file system, opened in place."""
 
     paths: list[Path]
 
-    def __call__(self, number: int) -> int:
-        try:
-            return os.open(self.paths[number], os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise UserError(f"{self.paths[number]}: {error.strerror}") from None
+    def open(self, number: int) -> int:
+        return open_local(self.paths[number])
+
+    def ahead(self, number: int) -> None:
+        pass
+
+    def release(self, number: int) -> None:
+        pass
+
+    def discard(self, number: int) -> bool:  # noqa: ARG002 (the user's file is left alone)
+        return False
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+Signature = tuple[int, int, int, int]
+
+
+def _signature(fd: int) -> Signature:
+    """What changes when a file is replaced or written to."""
+    about = os.fstat(fd)
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 @dataclass
 class OpenShards:
-    """The shards that are open now, by number."""
+    """The shards that are open now, by number. For one thread.
+
+    A file that was verified once and has not changed since is not hashed again.
+    """
 
     entries: tuple[ShardEntry, ...]
     locations: list[str]
     opener: Opener
     _open: dict[int, Shard] = field(default_factory=dict)
-    _verified: set[int] = field(default_factory=set)
-    _lock: Lock = field(default_factory=Lock)
+    _verified: dict[int, Signature] = field(default_factory=dict)
 
     def get(self, number: int) -> Shard:
-        """Shard `number`, opened and verified if it was not open.
+        """Shard `number`, opened and verified if it was not open. A damaged one that came from a
+        URL is fetched once more.
 
         Raises:
             DamagedShard, UserError: it cannot be had.
         """
-        with self._lock:
-            if number not in self._open:
-                fd = self.opener(number)
-                trusted = number in self._verified and isinstance(self.opener, LocalFiles)
-                entry, where = self.entries[number], self.locations[number]
-                self._open[number] = open_verified(fd, entry, where, trusted)
-                self._verified.add(number)
-            return self._open[number]
+        if number not in self._open:
+            try:
+                self._open[number] = self._opened(number)
+            except DamagedShard as error:
+                if not self.opener.discard(number):
+                    raise
+                self._open[number] = self._again(number, error)
+        return self._open[number]
+
+    def _again(self, number: int, first: DamagedShard) -> Shard:
+        try:
+            return self._opened(number)
+        except DamagedShard as error:
+            self.opener.discard(number)
+            raise DamagedShard(f"{error} (fetched twice; the first time: {first})") from None
+
+    def _opened(self, number: int) -> Shard:
+        fd = self.opener.open(number)
+        try:
+            signature = _signature(fd)
+            trusted = self._verified.get(number) == signature
+            shard = open_verified(fd, self.entries[number], self.locations[number], trusted)
+        except BaseException:
+            self.opener.release(number)
+            raise
+        self._verified[number] = signature
+        return shard
 
     def release(self, number: int) -> None:
         """Close shard `number` if it is open."""
-        with self._lock:
-            shard = self._open.pop(number, None)
+        shard = self._open.pop(number, None)
         if shard:
             shard.close()
+            self.opener.release(number)
 
     def close(self) -> None:
         for number in list(self._open):
             self.release(number)
+        self.opener.close()

@@ -1,0 +1,270 @@
+"""Shards of URLs on the local disk, within a hard bound.
+
+Everything counts: whole files, files being written (their full size, reserved before the first
+byte), blocks rather than bytes. A file has no name until it is whole (`O_TMPFILE` where the system
+has it), so a kill leaves nothing; a name says what the bytes should hash to, and whoever opens it
+checks that (`shards.open_verified`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.contract import ShardEntry, UserError
+from training.disk import DiskFull, is_full
+from training.fetch import Stopped, check_scheme, fetch
+from training.shards import local_path, open_local
+
+_BLOCK = 4096
+_FOLDER = 4 * _BLOCK
+"""What the folder itself and its lock may take."""
+
+
+def charged(size: int) -> int:
+    """The disk that a file of `size` bytes takes."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+class ShardCache:
+    """Opens shards by number, fetching those of URLs into `folder`; files are opened in place.
+
+    Args:
+        limit: bytes of disk that the cache may take.
+        window: how many shards are open at a time at most.
+        timeout: seconds, see `fetch`.
+
+    Raises:
+        UserError: the limit does not hold the window, a URL has a scheme that is not allowed, or
+            another process uses the folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        entries: Sequence[ShardEntry],
+        locations: Sequence[str],
+        limit: int,
+        window: int,
+        timeout: float,
+    ) -> None:
+        self._folder, self._entries, self._locations = folder, entries, locations
+        self._limit, self._timeout = limit - _FOLDER, timeout
+        self._paths = [local_path(location) for location in locations]
+        for location, path in zip(locations, self._paths, strict=True):
+            if path is None:
+                check_scheme(location)
+        self._check_window(window)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock_file = self._lock_folder()
+        self._change = threading.Condition()
+        self._held = self._take_over()  # name → charged bytes, the longest unused first
+        self._coming: dict[str, int] = {}
+        self._in_use: Counter[str] = Counter()
+        self._awaited: set[str] = set()
+        self._stop = threading.Event()
+
+    def open(self, number: int) -> int:
+        """A descriptor of the shard's bytes; they are not verified.
+
+        Raises:
+            UserError: it cannot be had.
+            DiskFull: the disk is full before the bound is reached.
+        """
+        path = self._paths[number]
+        if path is not None:
+            return open_local(path)
+        name = self._name(number)
+        with self._change:
+            while name in self._coming:
+                self._change.wait()
+            if name in self._held:
+                return self._use(name, os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC))
+            self._reserve(name, number, urgent=True)
+        fd = self._fetch(name, number)
+        with self._change:
+            return self._use(name, fd)
+
+    def ahead(self, number: int) -> None:
+        """Begin to fetch the shard, where that costs nothing that is in use or awaited."""
+        name = self._name(number)
+        with self._change:
+            if self._paths[number] is not None or name in self._held or name in self._coming:
+                return
+            if not self._reserve(name, number, urgent=False):
+                return
+            self._awaited.add(name)
+        threading.Thread(
+            target=self._fetch_ahead, args=(name, number), name="prefetch", daemon=True
+        ).start()
+
+    def release(self, number: int) -> None:
+        """Its descriptor is closed; the file may make room for another."""
+        if self._paths[number] is not None:
+            return
+        with self._change:
+            self._in_use[self._name(number)] -= 1
+            self._change.notify_all()
+
+    def discard(self, number: int) -> bool:
+        """Forget the bytes of the shard (already released); whether others can be fetched."""
+        if self._paths[number] is not None:
+            return False
+        with self._change:
+            name = self._name(number)
+            if self._held.pop(name, None) is not None:
+                (self._folder / name).unlink(missing_ok=True)
+        return True
+
+    def stop(self) -> None:
+        """End the fetches that are under way."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Let others use the folder; the files stay for the next run."""
+        self._stop.set()
+        with self._change:
+            self._change.wait_for(lambda: not self._coming, timeout=2)
+        os.close(self._lock_file)
+
+    def _name(self, number: int) -> str:
+        return f"{self._entries[number].sha256}.tar"
+
+    def _check_window(self, window: int) -> None:
+        sizes = sorted(
+            (charged(entry.bytes) for entry, path in zip(self._entries, self._paths, strict=True)
+             if path is None), reverse=True,
+        )  # fmt: skip
+        need = sum(sizes[: window + 2])  # those being mixed, the next one, the one after it
+        if need > self._limit:
+            raise UserError(
+                f"data.cache_gb: {(self._limit + _FOLDER) / 1e9:g} GB are too little, {window} "
+                f"shards mixed at a time take up to {(need + _FOLDER) / 1e9:.3g} GB; give more, "
+                "or a smaller --data.window"
+            )
+
+    def _lock_folder(self) -> int:
+        fd = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise UserError(
+                f"{self._folder}: another process streams through this cache; give another "
+                "--data.cache"
+            ) from None
+        return fd
+
+    def _take_over(self) -> dict[str, int]:
+        """The files of an earlier run that are still wanted; all others are removed."""
+        wanted = {f"{entry.sha256}.tar": entry.bytes for entry in self._entries}
+        held: dict[str, int] = {}
+        for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
+            if path.name == ".lock":
+                continue
+            size = path.stat().st_size
+            fits = sum(held.values()) + charged(size) <= self._limit
+            if fits and wanted.get(path.name) == size:
+                held[path.name] = charged(size)
+            elif path.suffix in (".tar", ".tmp"):
+                path.unlink()
+        return held
+
+    def _use(self, name: str, fd: int) -> int:
+        self._in_use[name] += 1
+        self._awaited.discard(name)
+        self._held[name] = self._held.pop(name)  # now the latest used
+        return fd
+
+    def _reserve(self, name: str, number: int, urgent: bool) -> bool:
+        """Make room for a shard and count it; False where there is none and it is not urgent."""
+        need = charged(self._entries[number].bytes)
+        while sum(self._held.values()) + sum(self._coming.values()) + need > self._limit:
+            idle = [held for held in self._held if self._in_use[held] <= 0]
+            idle.sort(key=lambda held: held in self._awaited)
+            if not idle or (idle[0] in self._awaited and not urgent):
+                if urgent and self._coming:
+                    self._change.wait()
+                    continue
+                if urgent:
+                    raise UserError(f"data.cache_gb: too little for {self._locations[number]}")
+                return False
+            (self._folder / idle[0]).unlink(missing_ok=True)
+            del self._held[idle[0]]
+            self._awaited.discard(idle[0])
+        self._coming[name] = need
+        return True
+
+    def _fetch_ahead(self, name: str, number: int) -> None:
+        # What goes wrong here is told when the shard is needed and fetched again.
+        with suppress(UserError, DiskFull, Stopped, OSError):
+            os.close(self._fetch(name, number))
+
+    def _fetch(self, name: str, number: int) -> int:
+        """The reserved shard, fetched and under its name; an open descriptor of it."""
+        size, done = self._entries[number].bytes, False
+        fd, temporary = _nameless(self._folder)
+        try:
+            _allocate(fd, size)
+            place = 0
+
+            def write(chunk: bytes) -> None:
+                nonlocal place
+                view = memoryview(chunk)
+                while view:
+                    count = os.pwrite(fd, view, place)
+                    view, place = view[count:], place + count
+
+            fetch(self._locations[number], size, write, self._timeout, self._stop)
+            _give_name(fd, temporary, self._folder / name)
+            done = True
+        except OSError as error:
+            if is_full(error):
+                raise DiskFull(f"{self._folder}: no room for a shard of {size} bytes") from None
+            raise
+        finally:
+            if not done:
+                os.close(fd)
+                if temporary:
+                    temporary.unlink(missing_ok=True)
+            with self._change:
+                reserved = self._coming.pop(name)
+                if done:
+                    self._held[name] = reserved
+                else:
+                    self._awaited.discard(name)
+                self._change.notify_all()
+        return fd
+
+
+def _nameless(folder: Path) -> tuple[int, Path | None]:
+    """A new file without a name, or with a temporary one where the system cannot do that."""
+    if hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):
+            return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644), None
+    fd, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+    return fd, Path(name)
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Take the disk now, so that a full one is met before the first byte."""
+    if hasattr(os, "posix_fallocate") and size:
+        os.posix_fallocate(fd, 0, size)
+
+
+def _give_name(fd: int, temporary: Path | None, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if temporary:
+        temporary.replace(path)
+    else:
+        folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # with a folder's descriptor, since Python follows the link only then
+            os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)

@@ -1,0 +1,159 @@
+"""Bytes from a URL, whatever the line does: a lost connection goes on where it broke."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import urllib3
+
+from pipeline.contract import UserError
+from training.shards import DamagedShard
+
+HTTP = frozenset({"http", "https"})
+STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "hf", "sftp", "ftp", "webhdfs", "hdfs"})
+"""Schemes that go through fsspec. Others, such as those that run commands, are refused."""
+
+ATTEMPTS = 5
+"""Tries in a row that bring nothing before the URL is given up."""
+BACKOFF = 0.2
+"""Seconds; doubled by each try in a row that brings nothing."""
+_CHUNK = 1 << 16
+_SLOWEST = 1024
+"""Bytes a second; a connection that stays below for the timeout counts as lost."""
+
+
+_POOL = urllib3.PoolManager(maxsize=4)
+
+
+class Lost(Exception):
+    """The connection broke, or the server is busy: trying again may help."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Stopped(Exception):
+    """Nobody wants the bytes any more."""
+
+
+def check_scheme(url: str) -> None:
+    """Refuse a URL that is neither HTTP nor a store's.
+
+    Raises:
+        UserError: it is not; the line names it.
+    """
+    if "::" in url or urlsplit(url).scheme not in HTTP | STORES:
+        known = ", ".join(sorted(HTTP | STORES))
+        raise UserError(f"{url}: not a scheme for shards; use file, {known}")
+
+
+def fetch(
+    url: str, size: int, write: Callable[[bytes], object], timeout: float, stop: threading.Event
+) -> None:
+    """Hand the first `size` bytes at `url` to `write`, in order.
+
+    Args:
+        timeout: seconds without an answer, or with next to no bytes, until a connection is lost.
+        stop: ends the fetch with `Stopped` between two chunks.
+
+    Raises:
+        UserError: the URL does not exist, may not be read, or gave nothing `ATTEMPTS` times in a
+            row; the line names it.
+        DamagedShard: the URL has fewer bytes than `size`.
+    """
+    check_scheme(url)
+    read = _http if urlsplit(url).scheme in HTTP else _store
+    have = failures = 0
+    while have < size:
+        before, wait, short = have, 0.0, False
+        try:
+            for chunk in _not_too_slow(read(url, have, timeout), timeout):
+                if stop.is_set():
+                    raise Stopped(url)
+                write(chunk[: size - have])
+                have = min(size, have + len(chunk))
+                if have == size:
+                    return
+            reason, short = f"ended after {have} of {size} bytes", True
+        except Lost as error:
+            reason, wait = str(error), error.wait
+        failures = 0 if have > before else failures + 1
+        if failures >= ATTEMPTS:
+            kind = DamagedShard if short else UserError
+            raise kind(f"{url}: {reason} (tried {ATTEMPTS} times)")
+        if stop.wait(max(wait, BACKOFF * 2**failures if failures else 0.0)):
+            raise Stopped(url)
+
+
+def _not_too_slow(chunks: Iterator[bytes], timeout: float) -> Iterator[bytes]:
+    mark, came = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        came += len(chunk)
+        now = time.monotonic()
+        if now - mark >= timeout:
+            if came < _SLOWEST * (now - mark):
+                raise Lost(f"{came} bytes in {now - mark:.0f} s")
+            mark, came = now, 0
+
+
+def _http(url: str, start: int, timeout: float) -> Iterator[bytes]:
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
+    try:
+        answer = _POOL.request(
+            "GET", url, headers=headers, preload_content=False, decode_content=False,
+            timeout=urllib3.Timeout(connect=timeout, read=timeout), retries=retries,
+        )  # fmt: skip
+    except urllib3.exceptions.HTTPError as error:
+        raise Lost(_short(error)) from None
+    try:
+        left = _to_skip(url, answer, start)
+        while chunk := answer.read1(_CHUNK):
+            yield chunk[left:]
+            left = max(0, left - len(chunk))
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise Lost(_short(error)) from None
+    finally:
+        answer.close()
+
+
+def _to_skip(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> int:
+    """How many bytes of the body come before `start`; a server may answer a range with all."""
+    if answer.status == 200:
+        return start
+    if answer.status == 206:
+        begins = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        if begins.isdigit() and int(begins) <= start:
+            return start - int(begins)
+        raise Lost("answered another range")
+    if answer.status == 416:
+        raise DamagedShard(f"{url}: has no more than {start} bytes, the index says more")
+    if answer.status in (408, 425, 429) or answer.status >= 500:
+        after = answer.headers.get("Retry-After", "")
+        raise Lost(f"HTTP {answer.status}", min(60.0, float(after)) if after.isdigit() else 0.0)
+    raise UserError(f"{url}: HTTP {answer.status}")
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def _store(url: str, start: int, timeout: float) -> Iterator[bytes]:  # noqa: ARG001
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as file:
+            file.seek(start)
+            while chunk := file.read(1 << 20):
+                yield chunk
+    except FileNotFoundError:
+        raise UserError(f"{url}: not there") from None
+    except (ImportError, ValueError, PermissionError) as error:
+        raise UserError(f"{url}: {_short(error)}") from None
+    except OSError as error:
+        raise Lost(_short(error)) from None
