@@ -1,0 +1,161 @@
+"""Export and import: other tools' own readers agree, and a round trip loses nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from pipeline import imports
+from pipeline.contract import Dataset, UserError, load_index, read_jsonl
+from pipeline.exports import FORMS, export
+from pipeline.imports import import_dataset
+from pipeline.samples import decode
+from pipeline.stages.select import select
+from pipeline.stages.shard import shard
+from pipeline.tars import read_samples
+
+
+@pytest.fixture
+def made(shop: Any, log: Any) -> Any:
+    """Two classes, 14 samples in two shards; webp, lossless."""
+    shop.add(shop.served(8, labels=("Conus",)))
+    shop.add(shop.served(6, 20, labels=("Bursa/b",)))
+    recipe = shop.recipe(class_label=0)
+    select(recipe, shop.dataset, log)
+    shard(recipe, shop.dataset, log, workers=1)
+    return shop.dataset
+
+
+def pixels(dataset: Dataset) -> dict[str, tuple[str, bytes]]:
+    """By key: the class name and the pixels."""
+    index, paths = load_index(dataset.manifest)
+    return {
+        key: (index.labels[int(files["cls"])], decode(files[index.format]).tobytes())
+        for path in paths
+        for key, files in read_samples(Path(path))
+    }
+
+
+def test_torchvision_reads_the_image_folder(made: Dataset, log: Any, tmp_path: Path) -> None:
+    result = export(made, "imagefolder", tmp_path / "out", log)
+    assert result.samples == 14
+    read = ImageFolder(str(tmp_path / "out"))
+    assert read.classes == ["Bursa_b", "Conus"]
+    truth = pixels(made)
+    assert len(read) == 14
+    for path, number in read.samples:
+        label, values = truth[Path(path).stem]
+        assert read.classes[number] == label.replace("/", "_")
+        assert np.asarray(read.loader(path)).tobytes() == values
+
+
+def test_the_zip_is_what_stylegans_loader_expects(made: Dataset, log: Any, tmp_path: Path) -> None:
+    for name in ("one.zip", "two.zip"):
+        export(made, "nvlabs", tmp_path / name, log)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        labels = dict(json.loads(archive.read("dataset.json"))["labels"])
+        names = [name for name in archive.namelist() if name.endswith(".png")]
+        assert names[:2] == ["00000/img00000000.png", "00000/img00000001.png"]
+        assert set(labels) == set(names)
+        assert sorted(labels.values()) == [0] * 6 + [1] * 8
+        found = sorted(
+            np.asarray(Image.open(io.BytesIO(archive.read(name)))).tobytes() for name in names
+        )
+    assert found == sorted(values for _, values in pixels(made).values())
+
+
+def test_the_hub_layouts_have_their_metadata_and_card(
+    made: Dataset, log: Any, tmp_path: Path
+) -> None:
+    export(made, "huggingface", tmp_path / "folder", log)
+    lines = list(read_jsonl(tmp_path / "folder/data/train/metadata.jsonl"))
+    assert len(lines) == 14
+    assert {line["label"] for line in lines} == {"Conus", "Bursa/b"}
+    assert all((tmp_path / "folder/data/train" / line["file_name"]).exists() for line in lines)
+    export(made, "huggingface-webdataset", tmp_path / "shards", log)
+    tars = sorted((tmp_path / "shards/data").iterdir())
+    assert [tar.name for tar in tars] == ["train-00000-of-00002.tar", "train-00001-of-00002.tar"]
+    assert [tar.read_bytes() for tar in tars] == [
+        Path(path).read_bytes() for path in load_index(made.manifest)[1]
+    ]
+    for folder in ("folder", "shards"):
+        text = (tmp_path / folder / "README.md").read_text()
+        head = yaml.safe_load(text.split("---\n")[1])
+        assert (head["license"], head["size_categories"]) == ("cc0-1.0", ["n<1K"])
+        assert head["configs"][0]["data_files"][0]["split"] == "train"
+        assert (tmp_path / folder / "contact.jpg").exists()
+
+
+@pytest.mark.parametrize("form", ["imagefolder", "nvlabs", "huggingface", "huggingface-webdataset"])
+def test_a_round_trip_keeps_pixels_and_classes(
+    made: Dataset, shop: Any, log: Any, tmp_path: Path, form: str
+) -> None:
+    out = tmp_path / ("out.zip" if form == "nvlabs" else "out")
+    export(made, form, out, log)
+    back = Dataset("back", tmp_path)
+    path = out / "data" if form == "huggingface-webdataset" else out
+    assert import_dataset(path, back, log).images == 14
+    again = import_dataset(path, back, log)
+    assert (again.images, again.known) == (0, 14)
+    recipe = shop.recipe({"near_duplicate_bits": "off"}, class_label=0, crop="none")
+    select(recipe, back, log)
+    shard(recipe, back, log, workers=1)
+    found = sorted(pixels(back).values())
+    truth = sorted(pixels(made).values())
+    if form == "imagefolder":
+        truth = sorted((label.replace("/", "_"), values) for label, values in truth)
+    assert found == truth
+    if form.startswith("huggingface"):
+        assert {line["key"] for line in read_jsonl(back.kept)} == set(pixels(made))
+
+
+def test_a_killed_import_goes_on(
+    made: Dataset, log: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(made, "imagefolder", tmp_path / "out", log)
+    (tmp_path / "out/Conus/broken.png").write_bytes(b"not an image")
+    back = Dataset("back", tmp_path)
+    add, count = imports._add, iter(range(100))
+
+    def killed(*args: Any) -> bool:
+        if next(count) == 9:
+            raise KeyboardInterrupt
+        return add(*args)
+
+    monkeypatch.setattr(imports, "_add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(tmp_path / "out", back, log)
+    result = import_dataset(tmp_path / "out", back, log)
+    assert (result.images, result.failed) == (5, 1)
+    keys = [line["key"] for line in read_jsonl(back.urls)]
+    assert len(keys) == len(set(keys)) == 15
+    assert log.failed == {"undecodable": 1}
+
+
+def test_mistakes_are_told_and_leave_nothing(
+    made: Dataset, shop: Any, log: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"there are: {', '.join(FORMS)}"):
+        export(made, "lmdb", tmp_path / "out", log)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        export(made, "imagefolder", tmp_path / "there", log)
+    tar = made.shards / "shells-000001.tar"
+    tar.write_bytes(tar.read_bytes()[:-1])
+    for form in FORMS:
+        with pytest.raises(UserError, match="damaged"):
+            export(made, form, tmp_path / "out", log)
+    assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == []
+    with pytest.raises(UserError, match="no images in it"):
+        import_dataset(tmp_path / "there", Dataset("back", tmp_path), log)
