@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import soupsieve
@@ -21,7 +21,7 @@ from pipeline.sources.candidates import (
     why_not,
 )
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
-from pipeline.sources.picks import Css, Pattern, Pick, attribute, clean, pick
+from pipeline.sources.picks import Css, Pattern, Pick, Reader, attribute, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
 from pipeline.urls import canonical_url
@@ -131,6 +131,8 @@ def _images(
     config: HtmlSource, soup: BeautifulSoup, page: Page, base: str, notes: dict[str, int]
 ) -> list[Found]:
     found: dict[str, Found] = {}
+    reader = Reader(soup, page.url)
+    license = _license_link(soup)
     for item, offers in _offers(config, soup, notes):
         url = largest(offers, base, notes)
         if url is None or url in found:
@@ -138,7 +140,7 @@ def _images(
         if not admitted(url, config.include, config.exclude):
             notes["excluded"] = notes.get("excluded", 0) + 1
             continue
-        found[url] = _describe(config, item, soup, page, url)
+        found[url] = _describe(config, item, reader, page.request.context, url, license)
     if not found and not notes:
         notes["nothing_selected"] = 1
     return list(found.values())
@@ -171,15 +173,22 @@ def _image_tags(config: HtmlSource, soup: BeautifulSoup) -> Iterator[tuple[Tag, 
         yield from ((item, tag) for tag in tags)
 
 
-def _describe(config: HtmlSource, item: Tag, soup: Tag, page: Page, url: str) -> Found:
-    context = page.request.context
+def _describe(
+    config: HtmlSource,
+    item: Tag,
+    reader: Reader,
+    context: Mapping[str, Any],
+    url: str,
+    license: str,
+) -> Found:
+    """The image at `url` with all that is known of it; `license` is what the page links to."""
 
     def text(what: Pick | None) -> str:
-        return " ".join(pick(what, item, soup, page.url, url))
+        return " ".join(reader.read(what, item, url))
 
     labels = list(context.get("labels", ()))
     for what in config.labels:
-        labels += pick(what, item, soup, page.url, url) or [""]
+        labels += reader.read(what, item, url) or [""]
     while labels and not labels[-1]:
         labels.pop()
     title = text(config.title) if config.title else _own_title(item)
@@ -187,7 +196,7 @@ def _describe(config: HtmlSource, item: Tag, soup: Tag, page: Page, url: str) ->
         url=url,
         title=title or context.get("title", ""),
         labels=tuple(labels),
-        license=text(config.license) if config.license else _own_license(item, soup),
+        license=text(config.license) if config.license else _license_link(item) or license,
         attribution=text(config.attribution),
     )
 
@@ -204,13 +213,10 @@ def _own_title(item: Tag) -> str:
     return clean(attribute(img, "alt") or attribute(img, "title")) if img else ""
 
 
-def _own_license(item: Tag, soup: Tag) -> str:
-    """What `rel=license` links to, in the item or else in the page."""
-    for scope in (item, soup):
-        link = scope.select_one("a[rel~=license][href], link[rel~=license][href]")
-        if link is not None:
-            return clean(attribute(link, "href"))
-    return ""
+def _license_link(scope: Tag) -> str:
+    """What the first `rel=license` links to."""
+    link = scope.select_one("a[rel~=license][href], link[rel~=license][href]")
+    return clean(attribute(link, "href")) if link is not None else ""
 
 
 def _opted_out(soup: Tag) -> bool:
@@ -228,6 +234,7 @@ def _links(
     config: HtmlSource, soup: BeautifulSoup, request: PageRequest, base: str, notes: dict[str, int]
 ) -> list[PageRequest]:
     found: dict[str, PageRequest] = {}
+    reader = Reader(soup, request.url)
     hosts = {urlsplit(one.url).netloc for one in start(config)}
 
     def add(tag: Tag, depth: int, context: dict[str, object]) -> None:
@@ -242,7 +249,7 @@ def _links(
     for rule in config.follow:
         rule = rule if isinstance(rule, Follow) else Follow(select=rule)
         for tag in soup.select(rule.select):
-            add(tag, request.depth + 1, _carried(rule, tag, soup, request))
+            add(tag, request.depth + 1, _carried(rule, tag, reader, request))
     for tag in soup.select(config.next) if config.next else ():
         add(tag, request.depth, dict(request.context))
     return list(found.values())
@@ -261,13 +268,13 @@ def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
     return canonical_url(text, base)
 
 
-def _carried(rule: Follow, tag: Tag, soup: Tag, request: PageRequest) -> dict[str, object]:
+def _carried(rule: Follow, tag: Tag, reader: Reader, request: PageRequest) -> dict[str, object]:
     """What the pages behind a link inherit: labels and title known so far, and the link's own."""
     item = (soupsieve.closest(rule.item, tag) if rule.item else None) or tag
     labels = list(request.context.get("labels", ()))
     for what in rule.labels:
-        labels += pick(what, item, soup, request.url) or [""]
-    titles = pick(rule.title, item, soup, request.url)
+        labels += reader.read(what, item) or [""]
+    titles = reader.read(rule.title, item)
     title = titles[0] if titles else request.context.get("title", "")
     return {**({"labels": labels} if labels else {}), **({"title": title} if title else {})}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import soupsieve
@@ -69,31 +70,42 @@ Pick = Annotated[PickTable, BeforeValidator(_from_text)]
 """A `PickTable`; a plain string stands for a CSS selector in the item."""
 
 
-def pick(
-    what: PickTable | None, item: Tag, page: Tag, page_url: str, image_url: str = ""
-) -> list[str]:
-    """The texts that `what` picks: at most one unless `what.all`, none where nothing fits."""
-    if what is None:
-        return []
-    texts = [clean(text) for text in _texts(what, item, page, page_url, image_url)]
-    if what.match is not None:
-        matches = [re.search(what.match, text) for text in texts]
-        texts = [clean((m[1] if m.re.groups else m[0]) or "") for m in matches if m]
-    texts = [text for text in texts if text]
-    return texts if what.all else texts[:1]
+class Reader:
+    """Reads picks on one page; what is picked from the whole page is looked for once."""
+
+    def __init__(self, page: Tag, url: str) -> None:
+        self.page = page
+        self.url = url
+        self._page_texts: dict[PickTable, list[str]] = {}
+
+    def read(self, what: PickTable | None, item: Tag, image_url: str = "") -> list[str]:
+        """The texts that `what` picks for `item`: at most one unless `what.all`, none where
+        nothing fits."""
+        if what is None:
+            return []
+        texts = [clean(text) for text in self._texts(what, item, image_url)]
+        if what.match is not None:
+            matches = [re.search(what.match, text) for text in texts]
+            texts = [clean((m[1] if m.re.groups else m[0]) or "") for m in matches if m]
+        texts = [text for text in texts if text]
+        return texts if what.all else texts[:1]
+
+    def _texts(self, what: PickTable, item: Tag, image_url: str) -> list[str]:
+        if what.value is not None:
+            return [what.value]
+        if what.of is not None:
+            return [self.url if what.of == "page_url" else image_url]
+        if what.item is not None:
+            own = [item] if soupsieve.match(what.item, item) else []
+            return _texts_of([*own, *item.select(what.item)], what.attribute)
+        if what not in self._page_texts:
+            found = _texts_of(self.page.select(what.page or ""), what.attribute)
+            self._page_texts[what] = found
+        return self._page_texts[what]
 
 
-def _texts(what: PickTable, item: Tag, page: Tag, page_url: str, image_url: str) -> list[str]:
-    if what.value is not None:
-        return [what.value]
-    if what.of is not None:
-        return [page_url if what.of == "page_url" else image_url]
-    if what.item is not None:
-        own = [item] if soupsieve.match(what.item, item) else []
-        tags = [*own, *item.select(what.item)]
-    else:
-        tags = list(page.select(what.page or ""))
-    return [attribute(tag, what.attribute) if what.attribute else tag.get_text(" ") for tag in tags]
+def _texts_of(tags: Iterable[Tag], name: str) -> list[str]:
+    return [attribute(tag, name) if name else tag.get_text(" ") for tag in tags]
 
 
 def attribute(tag: Tag, name: str) -> str:
