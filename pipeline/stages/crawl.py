@@ -104,18 +104,19 @@ class _Crawl:
         caught_up = self.journal.caught_up
         if any(asdict(caught_up).values()):
             self._log.emit(STAGE, "manifest read", **asdict(caught_up))
-        digest = self._digest()
-        before = self.journal.images.get("source")
+        digest, images = self._digest(), self.journal.images
+        before = images.get("source")
         if before is not None and before != digest:
             self._log.emit(STAGE, "recipe changed", again="all pages")
             self.journal.requeue_all(unconditionally=True)
-        elif refresh:
+        elif refresh and not images.get("refreshing"):  # one that was killed goes on
             self.journal.requeue_all(unconditionally=False)
+            images.put("refreshing", 1)
         start = self._adapter.start(self._source)
         self.journal.add_pages(start)
         # Without its first page a crawl is nothing, so that one needs no retrying from the log.
         self.journal.requeue(one.url for one in start)
-        self.journal.images.put("source", digest)
+        images.put("source", digest)
 
     def _digest(self) -> str:
         """Identifies the source's settings, but for the limits: raising one only goes on."""
@@ -132,6 +133,7 @@ class _Crawl:
                 self._work(fetcher, pool, threads)
             finally:
                 pool.shutdown(cancel_futures=True)
+        self.journal.images.put("refreshing", 0)
         self._show(final=True)
         revised = self.journal.images.revise()
         if revised:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,11 +192,13 @@ def die(self, *args):
 KnownImages._remember = die
 dataset = Dataset("killed", Path(root))
 with EventLog(dataset, "child") as log:
-    crawl(recipe, dataset, log)
+    crawl(recipe, dataset, log, refresh=len(sys.argv) > 4)
 """
 
 
-def start_child(site: Site, root: Path, die_at: int = 0) -> subprocess.Popen[bytes]:
+def start_child(
+    site: Site, root: Path, die_at: int = 0, refresh: bool = False
+) -> subprocess.Popen[bytes]:
     """A real process that crawls; it kills itself between the `die_at`-th writing of rows to the
     manifest and their commit to the journal."""
     recipe = {
@@ -207,7 +210,9 @@ def start_child(site: Site, root: Path, die_at: int = 0) -> subprocess.Popen[byt
             "allow_private": True, "rate": 5000, "concurrency": 4, "obey_robots": False,
         },
     }  # fmt: skip
-    return subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(recipe), root, str(die_at)])
+    more = ["refresh"] if refresh else []
+    command = [sys.executable, "-c", CHILD, json.dumps(recipe), str(root), str(die_at), *more]
+    return subprocess.Popen(command)
 
 
 def test_killed_again_and_again_it_ends_with_the_same_manifest(site: Site, tmp_path: Path) -> None:
@@ -311,6 +316,42 @@ def test_refresh_takes_what_is_new_and_marks_what_is_gone(site: Site, tmp_path: 
     fill(site)
     back = run(site, dataset, refresh=True)
     assert (back.new, back.vanished, back.urls) == (0, 1, after.urls)  # fresh.jpg
+
+
+def test_a_killed_refresh_goes_on(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    killed = Dataset("killed", tmp_path)
+    run(site, killed)
+    for n in range(0, 24, 5):
+        site.pages[f"/album{n}.html"] = page(f"/new{n}.jpg", follow=(f"/slide{n}.html",))
+    del site.pages["/slide3.html"]
+    undisturbed = Dataset("undisturbed", tmp_path)
+    shutil.copytree(killed.manifest, undisturbed.manifest)
+    shutil.copytree(killed.data, undisturbed.data)
+    expected = run(site, undisturbed, refresh=True)
+    assert (expected.new, expected.vanished) == (
+        5,
+        11 + 1,
+    )  # their own pictures, and the one behind slide3
+
+    site.hits.clear()
+    site.delay = 0.1
+    kills = 0
+    while True:
+        before = sum(site.hits.values())
+        child = start_child(site, tmp_path, refresh=True)
+        while child.poll() is None and sum(site.hits.values()) - before < 20:
+            time.sleep(0.001)
+        if child.poll() is not None:
+            break
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        kills += 1
+    assert (child.returncode, kills > 0) == (0, True)
+    assert sum(site.hits.values()) <= 51 + kills * MIN_THREADS
+    assert rows_of(killed) == rows_of(undisturbed)
+    after = run(site, killed)
+    assert (after.vanished, after.urls) == (expected.vanished, expected.urls)
 
 
 def test_an_image_on_two_pages_vanishes_with_the_second(site: Site, tmp_path: Path) -> None:
