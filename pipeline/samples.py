@@ -24,13 +24,16 @@ from pipeline.pixels import Mode, Original, Pixels, as_image, render
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6
 
+NOTES = ("enlarged", "fell_back", "plain")
+"""What a sample's provenance says of its making: the box has fewer pixels than the sample; the crop
+mode found nothing and took the center; the ground was replaced."""
+
 
 @dataclass(frozen=True)
 class Sample:
     """A training sample: its key in the shard, (height, width, channels) pixels, crop box.
 
-    `notes` may hold `enlarged` (the box has fewer pixels than the sample), `fell_back` (the crop
-    mode found nothing and took the center) and `plain` (the ground was replaced).
+    `notes` are those of `NOTES` that hold.
     """
 
     key: str
@@ -110,7 +113,7 @@ def provenance(sample: Sample, image: KeptImage) -> dict[str, Any]:
     return {
         **facts,
         "crop": sample.box.to_json(),
-        **({"notes": list(sample.notes)} if sample.notes else {}),
+        "notes": {note: note in sample.notes for note in NOTES},
         "original": {
             "sha256": record.sha256, "bytes": record.bytes, "format": record.format,
             "mode": record.mode, "width": record.width, "height": record.height,

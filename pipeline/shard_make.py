@@ -21,7 +21,7 @@ from pipeline.kept import KeptImage
 from pipeline.options import Shards
 from pipeline.originals import read_original
 from pipeline.pixels import Pixels, as_image
-from pipeline.samples import decode, make_samples, members
+from pipeline.samples import NOTES, decode, make_samples, members
 from pipeline.shard_plan import (
     ShardPlan,
     class_name,
@@ -143,7 +143,9 @@ def _copy(old: Path, options: Shards, planned: PlannedImages, tar: TarWriter, ta
         if key.partition("_")[0] in planned.digests:
             for ending, data in files.items():
                 tar.add(f"{key}.{ending}", data)
-            notes = tuple(json.loads(files["json"]).get("notes", ()))
+            notes = tuple(
+                name for name, holds in json.loads(files["json"])["notes"].items() if holds
+            )
             tally.add(notes, lambda data=files[options.format]: decode(data))  # type: ignore[misc]
 
 
@@ -242,7 +244,7 @@ class Tally:
             "mean_square": [round(float(one), 4) for one in self._values @ level**2 / pixels],
             "mean_image": base64.b64encode(_small_png(self._sum / max(1, self._measured))).decode(),
             "measured": self._measured,
-            **{note: self.notes[note] for note in ("enlarged", "fell_back", "plain")},
+            **{note: self.notes[note] for note in NOTES},
         }
 
 

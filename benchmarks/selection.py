@@ -1,0 +1,146 @@
+"""Select over simulated records: seconds and memory as the number of images doubles.
+
+(Not named `select`: a script of that name hides the standard library's module.)
+
+The records have the journals', plans' and manifest's own form on disk; a twentieth are exact
+duplicates, a fifth near ones (one to three bits), some fall to each limit. Each size runs in a
+process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.contract import Dataset
+from pipeline.events import EventLog
+from pipeline.originals import PART_SIZE, PartFiles, part_name
+from pipeline.recipe import Recipe
+from pipeline.stages.select import select
+from pipeline.typed import build
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1_000_000, help="the largest size")
+    parser.add_argument("--sizes", type=int, default=5, help="how many sizes, each half the next")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one)))
+        return
+    rows = []
+    for size in [args.images >> step for step in reversed(range(args.sizes))]:
+        with tempfile.TemporaryDirectory() as folder:
+            simulate(Dataset("simulated", Path(folder)), size)
+            said = subprocess.run(
+                [sys.executable, __file__, "--one", folder],
+                capture_output=True, text=True, check=True,
+            ).stdout  # fmt: skip
+        row = {"images": size, **json.loads(said)}
+        rows.append(row)
+        print(f"{size:>9,} images {row['seconds']:8.2f} s {row['cpu_seconds']:8.2f} CPU-s"
+              f" {row['peak_mb']:7.0f} MB, kept {row['kept']:,}", flush=True)  # fmt: skip
+    result = {
+        "curve": rows,
+        "exponent": round(exponent(rows), 3),
+        "bytes_an_image": round(growth(rows)),
+    }
+    print(f"seconds grow as images to the power of {result['exponent']}; "
+          f"memory by {result['bytes_an_image']} bytes an image")  # fmt: skip
+    if args.json:
+        print(json.dumps(result))
+
+
+def exponent(rows: list[dict[str, Any]]) -> float:
+    """The slope of log CPU seconds over log images: 1 is linear, 2 is square."""
+    logs = [[math.log(row[name]) for row in rows] for name in ("images", "cpu_seconds")]
+    return float(np.polyfit(*logs, 1)[0])
+
+
+def growth(rows: list[dict[str, Any]]) -> float:
+    """The slope of peak memory in bytes over images."""
+    return float(np.polyfit([r["images"] for r in rows], [r["peak_mb"] * 1e6 for r in rows], 1)[0])
+
+
+def measure(root: Path) -> dict[str, Any]:
+    """Select once; seconds, peak memory and what came of it."""
+    dataset = Dataset("simulated", root)
+    recipe = build(
+        Recipe,
+        {
+            "source": {"kind": "html", "start": ["https://simulated.example/"]},
+            "select": {"min_side": 100, "min_blur": 10.0, "licenses": ["cc"]},
+        },
+        "simulated",
+    )
+    start, cpu = time.perf_counter(), time.process_time()
+    with EventLog(dataset, "benchmark") as log:
+        result = select(recipe, dataset, log)
+    status = Path("/proc/self/status").read_text()
+    return {
+        "seconds": round(time.perf_counter() - start, 3),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+        "peak_mb": round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1),
+        "kept": result.kept,
+        "rejected": result.rejected,
+    }
+
+
+def simulate(dataset: Dataset, count: int) -> None:
+    """Write the manifest and complete parts of `count` images, without their bytes."""
+    rng = np.random.default_rng(count)
+    hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
+    near = rng.random(count) < 0.2
+    hashes[near] = hashes[rng.integers(0, count, near.sum())]
+    for _ in range(3):
+        bit = np.uint64(1) << rng.integers(0, 64, count).astype(np.uint64)
+        hashes = np.where(near & (rng.random(count) < 0.7), hashes ^ bit, hashes)
+    twins = np.where(rng.random(count) < 0.05, rng.integers(0, count, count), np.arange(count))
+    sides = rng.integers(60, 3000, (count, 2))
+    blur = rng.lognormal(5, 1.2, count)
+    keys = rng.integers(0, 2**63, count, dtype=np.uint64)
+    dataset.manifest.mkdir(parents=True)
+    dataset.originals.mkdir(parents=True)
+    with dataset.urls.open("w") as urls:
+        for start in range(0, count, PART_SIZE):
+            files = PartFiles(dataset, part_name(dataset, start // PART_SIZE))
+            plan, journal = [], []
+            for i in range(start, min(count, start + PART_SIZE)):
+                key = f"{int(keys[i]):016x}"
+                licence = "CC BY 4.0" if i % 50 else "all rights reserved"
+                row = {
+                    "key": key, "url": f"https://simulated.example/shells/{i:08d}.jpg",
+                    "page": f"https://simulated.example/page/{i // 40}", "title": f"Shell {i}",
+                    "labels": ["Conus", f"species {i % 997}"], "license": licence,
+                    "attribution": "A. Person", "found": "2024-05-01T00:00:00Z",
+                }  # fmt: skip
+                twin = int(twins[i])
+                journal.append({
+                    "ok": True, "ts": "2024-05-01T00:00:00Z", "key": key, "part": files.part,
+                    "member": f"{key}.jpg", "offset": 512, "bytes": 200_000,
+                    "sha256": f"{twin:064x}", "format": "JPEG", "mode": "RGB",
+                    "width": int(sides[i, 0]), "height": int(sides[i, 1]),
+                    "phash": f"{int(hashes[i]):016x}", "blur": round(float(blur[i]), 3),
+                    "spread": 40.0, "end": 0,
+                })  # fmt: skip
+                plan.append(row)
+            text = "".join(json.dumps(row) + "\n" for row in plan)
+            urls.write(text)
+            files.plan.write_text(text)
+            files.journal.write_text("".join(json.dumps(row) + "\n" for row in journal))
+            files.record.write_text("{}")
+
+
+if __name__ == "__main__":
+    main()
