@@ -11,7 +11,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import tenacity
@@ -29,54 +28,17 @@ from pipeline.exchange import (
     retry_policy,
 )
 from pipeline.failures import failure
+from pipeline.host_queue import HostQueue, Job
 from pipeline.local_files import SCHEME, LocalFiles
-from pipeline.politeness import HostGate, Politeness
+from pipeline.politeness import Politeness
 from pipeline.resume import extended, joined, resume_headers
-from pipeline.robots import Robots, read_robots
+from pipeline.robots import read_robots
 from pipeline.transfers import CurlTransfers
 
 T = TypeVar("T")
 _SLOTS = 256
 _HOSTS = 4096
 _LOCAL_AT_ONCE = 8
-
-
-@dataclass(eq=False)
-class _Job(Generic[T]):
-    """One URL on its way. A job without a token fetches a host's robots.txt."""
-
-    token: T | None
-    url: str
-    headers: Mapping[str, str]
-    robots_of: _Host[T] | None = None
-    seen: list[str] = field(default_factory=list)
-    attempts: int = 1
-    partial: Answer | None = None
-
-    @property
-    def at(self) -> str:
-        """Where redirects have led to."""
-        return self.seen[-1] if self.seen else self.url
-
-
-class _Host(Generic[T]):
-    """A host: its gate, its robots.txt and the jobs that wait for it."""
-
-    def __init__(self, name: str, politeness: Politeness) -> None:
-        self.name = name
-        self.gate = HostGate(politeness)
-        self.queue: deque[_Job[T]] = deque()
-        self.robots: Robots | None = None
-        self.asking = False
-        self.scheduled = False
-
-    def idle(self, now: float) -> bool:
-        """Whether nothing is lost by forgetting the host: no work, no rest, no slower rate."""
-        gate = self.gate
-        return not (
-            self.queue or self.scheduled or self.asking or gate.busy
-            or gate.delay(now) > 0 or gate.slowdown > 1 or gate.resting_failures
-        )  # fmt: skip
 
 
 class BulkFetcher(Generic[T]):
@@ -101,15 +63,15 @@ class BulkFetcher(Generic[T]):
         self.politeness = politeness
         self._check = check
         self._local = local
-        self._local_jobs: deque[_Job[T]] = deque()
+        self._local_jobs: deque[Job[T]] = deque()
         self._stage = stage
         self._slots = slots
         self._curl = CurlTransfers(politeness)
         self._policy = retry_policy(politeness)
-        self._hosts: dict[str, _Host[T]] = {}
+        self._hosts: dict[str, HostQueue[T]] = {}
         self._most_hosts = _HOSTS
-        self._ready: list[tuple[float, int, _Host[T]]] = []
-        self._delayed: list[tuple[float, int, _Job[T]]] = []
+        self._ready: list[tuple[float, int, HostQueue[T]]] = []
+        self._delayed: list[tuple[float, int, Job[T]]] = []
         self._order = itertools.count()
         self._results: list[tuple[T, Response | Failure]] = []
         self.pending = 0
@@ -142,7 +104,7 @@ class BulkFetcher(Generic[T]):
     def add(self, token: T, url: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Fetch `url`; its outcome comes with `token`."""
         self.pending += 1
-        job = _Job(token, url, headers)
+        job = Job(token, url, headers)
         if self._local is not None and url.startswith(SCHEME):
             self._local_jobs.append(job)
         else:
@@ -182,11 +144,11 @@ class BulkFetcher(Generic[T]):
             times.append(self._ready[0][0])
         return max(0.0, min(times, default=math.inf) - now)
 
-    def _host(self, name: str) -> _Host[T]:
+    def _host(self, name: str) -> HostQueue[T]:
         if name not in self._hosts:
             if len(self._hosts) >= self._most_hosts:
                 self._forget_idle_hosts()
-            self._hosts[name] = _Host(name, self.politeness)
+            self._hosts[name] = HostQueue(name, self.politeness)
         return self._hosts[name]
 
     def _forget_idle_hosts(self) -> None:
@@ -196,7 +158,7 @@ class BulkFetcher(Generic[T]):
         # Where most are at work, look again only when there are twice as many.
         self._most_hosts = max(_HOSTS, 2 * len(self._hosts))
 
-    def _enqueue(self, job: _Job[T], first: bool = False) -> None:
+    def _enqueue(self, job: Job[T], first: bool = False) -> None:
         try:
             host = self._host(host_key(job.at))
         except ValueError as error:
@@ -208,7 +170,7 @@ class BulkFetcher(Generic[T]):
             host.queue.append(job)
         self._schedule(host, time.monotonic())
 
-    def _schedule(self, host: _Host[T], now: float) -> None:
+    def _schedule(self, host: HostQueue[T], now: float) -> None:
         """Put the host in the line of those that may start a request, if it is not there."""
         if host.queue and host.gate.given_up(now):
             self._give_up(host, now)
@@ -232,14 +194,14 @@ class BulkFetcher(Generic[T]):
                     self._start(host, job, now)
             self._schedule(host, now)
 
-    def _next_job(self, host: _Host[T]) -> _Job[T] | None:
+    def _next_job(self, host: HostQueue[T]) -> Job[T] | None:
         """The job whose turn it is; robots.txt comes before the first of all others."""
         job = host.queue[0]
         if job.robots_of is not None or not self.politeness.obey_robots:
             return host.queue.popleft()
         if host.robots is None or host.robots.stale(time.monotonic()):
             host.asking = True
-            return _Job(None, f"{host.name}/robots.txt", NO_HEADERS, robots_of=host)
+            return Job(None, f"{host.name}/robots.txt", NO_HEADERS, robots_of=host)
         host.queue.popleft()
         refused = host.robots.refuses(job.at, self.politeness.user_agent)
         if refused is not None:
@@ -247,17 +209,17 @@ class BulkFetcher(Generic[T]):
             return None
         return job
 
-    def _start(self, host: _Host[T], job: _Job[T], now: float) -> None:
+    def _start(self, host: HostQueue[T], job: Job[T], now: float) -> None:
         host.gate.start(now)
         headers = {**job.headers, **resume_headers(job.partial)}
         self._curl.start(job, job.at, headers)
 
-    def _give_up(self, host: _Host[T], now: float) -> None:
+    def _give_up(self, host: HostQueue[T], now: float) -> None:
         trouble = Trouble("host_resting", f"for {host.gate.rest(now):.0f} s more")
         while host.queue:
             self._settle(host.queue.popleft(), trouble)
 
-    def _finish(self, job: _Job[T], answer: Answer | Trouble) -> None:
+    def _finish(self, job: Job[T], answer: Answer | Trouble) -> None:
         now = time.monotonic()
         host = self._host(host_key(job.at))
         if isinstance(answer, Answer):
@@ -289,7 +251,7 @@ class BulkFetcher(Generic[T]):
         else:
             self._retry(job, judged, now)
 
-    def _redirect(self, job: _Job[T], answer: Answer) -> None:
+    def _redirect(self, job: Job[T], answer: Answer) -> None:
         target = redirect_target(answer)
         if isinstance(target, Trouble):
             self._settle(job, target)
@@ -303,7 +265,7 @@ class BulkFetcher(Generic[T]):
         job.partial = None
         self._enqueue(job, first=True)
 
-    def _retry(self, job: _Job[T], trouble: Trouble, now: float) -> None:
+    def _retry(self, job: Job[T], trouble: Trouble, now: float) -> None:
         """Try again later where the policy says so, from where it broke off if that can be."""
         delay = delay_before_retry(self._policy, job.attempts, trouble)
         if delay is None:
@@ -315,7 +277,7 @@ class BulkFetcher(Generic[T]):
             job.seen = []
         heapq.heappush(self._delayed, (now + delay, next(self._order), job))
 
-    def _settle(self, job: _Job[T], outcome: Answer | Trouble) -> None:
+    def _settle(self, job: Job[T], outcome: Answer | Trouble) -> None:
         """The job is over: hand out the outcome, or take note of a robots.txt."""
         if job.robots_of is not None:
             host = job.robots_of

@@ -19,6 +19,7 @@ import pytest
 from faulty_site import FaultySite, Row, picture, serve
 from PIL import Image
 
+from pipeline import examine
 from pipeline.contract import Dataset, JsonlAppender, UserError, image_key, read_jsonl
 from pipeline.events import EventLog, Progress
 from pipeline.http import Politeness
@@ -218,15 +219,15 @@ def test_an_interrupt_ends_soon_and_the_next_run_goes_on(dataset, faulty_site, s
 
 def test_a_mistake_in_our_own_code_is_raised_and_costs_nothing(dataset, faulty_site, monkeypatch):
     urls = put(dataset, faulty_site, 5)
-    facts_of = stage.facts_of
+    facts_of = examine.facts_of
 
     def broken(picture_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(stage, "facts_of", broken)
+    monkeypatch.setattr(examine, "facts_of", broken)
     with pytest.raises(ZeroDivisionError):
         run(dataset)
-    monkeypatch.setattr(stage, "facts_of", facts_of)
+    monkeypatch.setattr(examine, "facts_of", facts_of)
     run(dataset)
     assert {record.key for record in read_records(dataset)} == set(map(image_key, urls))
 
@@ -331,7 +332,8 @@ def test_memory_stays_flat_over_a_bomb(tmp_path, faulty_site):
     with JsonlAppender(dataset.urls) as manifest:
         manifest.append({"key": image_key(url), "url": url})
     code = INTERRUPTED + (
-        "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "\nstatus = Path('/proc/self/status').read_text()"
+        "\nprint(status.partition('VmHWM:')[2].split()[0])"
     )
     output = subprocess.run(
         [sys.executable, "-c", code, str(dataset.root)],

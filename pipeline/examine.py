@@ -1,0 +1,79 @@
+"""An answer looked at as an image: what is kept of it, its facts, its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from pipeline.contract import ManifestRow
+from pipeline.errors import Failure
+from pipeline.exchange import Response
+from pipeline.failures import failure
+from pipeline.images import ImageError, ImageFacts, Picture, facts_of, open_picture
+from pipeline.recipe import Recipe
+from pipeline.resize import Pixels, Square, center_square, encode_jpeg
+
+KEPT_HEADERS = (
+    "content-type", "etag", "last-modified", "content-disposition", "link", "x-robots-tag",
+    "tdm-reservation", "cache-control",
+)  # fmt: skip
+"""The headers that go into an image's JSON: what it is, which version, and on what terms."""
+
+DECODE_SIDE = 256
+"""The facts are measured on an image decoded at this short side or more."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A good image: what is kept of it, with its facts and what its JSON says."""
+
+    data: bytes
+    facts: ImageFacts
+    sidecar: dict[str, Any]
+
+
+def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) -> Kept | Failure:
+    """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
+    data, max_pixels = response.body, recipe.politeness.max_pixels
+    side = recipe.originals.side
+    try:
+        if side is None:
+            picture = open_picture(data, max_pixels=max_pixels, draft_to=DECODE_SIDE)
+            return Kept(data, facts_of(picture), sidecar(response, picture))
+        square = center_square(data, side, max_pixels)
+        kept = picture_of(square.pixels, square.notes)
+        encoded = encode_jpeg(square.pixels, recipe.originals.quality)
+        return Kept(encoded, facts_of(kept), sidecar(response, square))
+    except ImageError as error:
+        return failure(
+            stage, row.url, error.kind, key=row.key, status=response.status,
+            attempts=response.attempts, detail=error.detail,
+        )  # fmt: skip
+
+
+def picture_of(pixels: Pixels, notes: tuple[str, ...]) -> Picture:
+    """(height, width, 1 or 3) pixels as the picture that is kept of them, a JPEG."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return Picture(image, "JPEG", image.mode, *image.size, notes)
+
+
+def sidecar(response: Response, picture: Picture | Square) -> dict[str, Any]:
+    """What an image's JSON says beside its manifest row: where its bytes came from, and what was
+    served."""
+    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    return {
+        "final_url": response.url,
+        "status": response.status,
+        "headers": headers,
+        "served": {
+            "bytes": len(response.body),
+            "sha256": hashlib.sha256(response.body).hexdigest(),
+            "format": picture.format,
+            "width": picture.width,
+            "height": picture.height,
+        },
+        "notes": list(picture.notes),
+    }
