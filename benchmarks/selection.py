@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contract import Dataset
+from pipeline.contract import Dataset, image_key
 from pipeline.events import EventLog
 from pipeline.originals import PART_SIZE, PartFiles, part_name
 from pipeline.recipe import Recipe
@@ -109,7 +109,6 @@ def simulate(dataset: Dataset, count: int) -> None:
     twins = np.where(rng.random(count) < 0.05, rng.integers(0, count, count), np.arange(count))
     sides = rng.integers(60, 3000, (count, 2))
     blur = rng.lognormal(5, 1.2, count)
-    keys = rng.integers(0, 2**63, count, dtype=np.uint64)
     dataset.manifest.mkdir(parents=True)
     dataset.originals.mkdir(parents=True)
     with dataset.urls.open("w") as urls:
@@ -117,10 +116,11 @@ def simulate(dataset: Dataset, count: int) -> None:
             files = PartFiles(dataset, part_name(dataset, start // PART_SIZE))
             plan, journal = [], []
             for i in range(start, min(count, start + PART_SIZE)):
-                key = f"{int(keys[i]):016x}"
+                url = f"https://simulated.example/shells/{i:08d}.jpg"
+                key = image_key(url)
                 licence = "CC BY 4.0" if i % 50 else "all rights reserved"
                 row = {
-                    "key": key, "url": f"https://simulated.example/shells/{i:08d}.jpg",
+                    "key": key, "url": url,
                     "page": f"https://simulated.example/page/{i // 40}", "title": f"Shell {i}",
                     "labels": ["Conus", f"species {i % 997}"], "license": licence,
                     "attribution": "A. Person", "found": "2024-05-01T00:00:00Z",
