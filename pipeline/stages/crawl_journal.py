@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import ManifestRow
+from pipeline.errors import UserError
 from pipeline.sources import PageRequest
 from pipeline.stages.crawl_images import FOREIGN, KnownImages, batches, transaction
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pages (
     id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL,
@@ -44,17 +46,35 @@ class JournalPage:
     result: str | None
 
 
-class CrawlJournal:
-    """The state of one crawl. For one thread; the dataset's lock is held."""
-
-    def __init__(self, path: Path, manifest: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.executescript(
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
             "PRAGMA temp_store = FILE;"
         )
-        self._db.executescript(_SCHEMA)
+        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            # Of another version, or new: begin again. The manifest still says what is known.
+            for table in ("meta", "pages", "images", "revised"):
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.executescript(_SCHEMA)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise UserError(f"{path}: {error}; remove it, the crawl begins again") from None
+    return db
+
+
+class CrawlJournal:
+    """The state of one crawl. For one thread; the dataset's lock is held.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+
+    def __init__(self, path: Path, manifest: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = _opened(path)
         self.images = KnownImages(self._db, manifest)
         self.caught_up = self.images.catch_up()
 

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from pipeline.contract import Dataset, image_key, read_jsonl
+from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.stages.crawl import MIN_THREADS, CrawlResult, crawl, retry_pages
@@ -291,6 +293,23 @@ def test_rows_written_by_others_are_known(site: Site, tmp_path: Path) -> None:
     rows = rows_of(dataset)
     assert rows[0]["title"] == "mine"
     assert result.new == len(rows) - 1
+
+
+def test_a_journal_that_is_lost_damaged_or_of_another_version(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    dataset = Dataset("d", tmp_path)
+    run(site, dataset)
+    text = dataset.urls.read_bytes()
+    for path in dataset.data.glob("crawl.sqlite*"):
+        path.unlink()
+    with sqlite3.connect(dataset.crawl_journal) as db:
+        db.execute("CREATE TABLE images (something_else)")
+    db.close()
+    assert run(site, dataset).new == 0
+    assert dataset.urls.read_bytes() == text
+    dataset.crawl_journal.write_bytes(b"this is no journal" * 100)
+    with pytest.raises(UserError, match=r"crawl.sqlite: .*; remove it"):
+        run(site, dataset)
 
 
 def test_refresh_takes_what_is_new_and_marks_what_is_gone(site: Site, tmp_path: Path) -> None:
