@@ -59,7 +59,8 @@ def _lines(
             ("Size", f"{width} × {height} pixels, {'gray' if index.channels == 1 else 'colour'}"),
             ("Format", f"{index.format}, {sum(s.bytes for s in shards) / 1e6:,.1f} MB"),
             ("Crop", recipe.shards.crop),
-            ("Source", ", ".join(f"{host} ({n:,})" for host, n in facts.hosts.most_common(5))),
+            ("Source", _source(recipe)),
+            ("Hosts", ", ".join(f"{host} ({n:,})" for host, n in facts.hosts.most_common(5))),
             ("Found", f"{facts.first} to {facts.last}" if facts.first else "not recorded"),
             ("Made", made),
             ("Digest", f"`{index.digest}`"),
@@ -80,6 +81,12 @@ def _lines(
     yield from _colour(shards)
     yield from _notes(recipe, shards)
     yield from _counted("Attributions", "attribution", facts.attributions, "not stated")
+
+
+def _source(recipe: Recipe) -> str:
+    start = getattr(recipe.source, "start", ())
+    more = f" and {len(start) - 3} more" if len(start) > 3 else ""
+    return f"{recipe.source.kind}: " + ", ".join(map(str, start[:3])) + more
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
