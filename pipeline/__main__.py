@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from pipeline.command import exit_status
 from pipeline.console import Console
-from pipeline.errors import UserError
 from pipeline.job import STAGES, Job, run_stage
 from pipeline.manifest import export_manifest, import_manifest
 from pipeline.politeness import Politeness
@@ -33,20 +31,8 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        run: Command = args.run
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    run: Command = args.run
+    return exit_status(lambda: run(args))
 
 
 def _run_stages(args: argparse.Namespace) -> int:

@@ -23,7 +23,8 @@ def _load(name: str, path: Path) -> ModuleType:
     return sys.modules[name]
 
 
-# Importable as `faulty_site` from every test.
+# Importable as `faulty_site` and `static_site` from every test.
+_load("static_site", Path(__file__).parent / "pipeline" / "static_site.py")
 faulty = _load("faulty_site", Path(__file__).parent / "pipeline" / "faulty_site.py")
 
 

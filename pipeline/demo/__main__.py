@@ -13,18 +13,16 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import requests
 
+from pipeline.command import exit_status
 from pipeline.console import Console, human_time
 from pipeline.contract import Dataset
 from pipeline.demo.leash import Leash
@@ -54,19 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="serve the gallery, Prefect's server and the deployments until Ctrl-C, no more",
     )
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return _serve(args) if args.serve else _demo(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
-        return 130
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    return exit_status(lambda: _serve(args) if args.serve else _demo(args))
 
 
 def _demo(args: argparse.Namespace) -> int:

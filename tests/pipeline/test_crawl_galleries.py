@@ -1,16 +1,10 @@
 """Galleries as real generators write them, crawled over real HTTP through the whole engine."""
 
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+from static_site import QuietHandler, served
 
 from pipeline.contract import Dataset, read_jsonl
 from pipeline.demo.gallery import Gallery, serve
@@ -21,30 +15,6 @@ from pipeline.urls import canonical_url
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    statuses: ClassVar[Counter[int]] = Counter()
-
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        self.statuses[int(str(code))] += 1
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """A loopback site over `folder`; gives its URL without the last slash."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def crawled(
@@ -96,10 +66,10 @@ def test_labels_are_the_albums(name: str, tmp_path: Path) -> None:
 def test_unchanged_files_of_a_plain_server_are_not_sent_again(tmp_path: Path) -> None:
     with served(GALLERIES / "lazygal") as url:  # answers Last-Modified and no ETag
         first, _ = crawled("lazygal", url, tmp_path)
-        _Quiet.statuses.clear()
+        QuietHandler.statuses.clear()
         again, _ = crawled("lazygal", url, tmp_path, refresh=True)
     assert (again.new, again.vanished, again.pages) == (0, 0, first.pages)
-    assert _Quiet.statuses == {HTTPStatus.NOT_MODIFIED: first.pages, HTTPStatus.NOT_FOUND: 1}
+    assert QuietHandler.statuses == {HTTPStatus.NOT_MODIFIED: first.pages, HTTPStatus.NOT_FOUND: 1}
 
 
 def test_the_embedded_gallery(tmp_path: Path) -> None:
