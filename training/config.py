@@ -26,6 +26,9 @@ from training.architectures import (
 
 Positive = Annotated[float, Field(gt=0)]
 
+_Label = Annotated[float, Field(ge=-1, le=2)]
+Label = _Label | tuple[_Label, _Label]
+
 LossName = Literal[
     "minimax", "non-saturating", "lsgan", "hinge", "wgan", "rsgan", "rasgan", "ralsgan", "rahinge"
 ]
@@ -41,11 +44,15 @@ class About:
 
 @dataclass(frozen=True, config=STRICT)
 class Loss:
-    """The adversarial loss and the penalties on the discriminator's gradient.
+    """The adversarial loss, the penalties on the discriminator's gradient, and what is added.
 
     `gp` weighs (‖∇D‖ − 1)² between real and fake (Gulrajani 2017), `dragan` the same around real
     images (Kodali 2017), `r1` and `r2` γ/2·‖∇D‖² on real and on fake images (Mescheder 2018).
     `interval` applies them every so many steps with a weight as many times larger (Karras 2020).
+    `weight_clip` bounds every weight of the discriminator (Arjovsky 2017; 0: no bound).
+    The generator's loss is `adversarial` times its adversarial loss plus `feature_matching` times
+    the distance of mean features (Salimans 2016). `classifier` weighs AC-GAN's guesses of labels,
+    `codes` InfoGAN's of codes.
     """
 
     name: LossName = "non-saturating"
@@ -54,17 +61,45 @@ class Loss:
     r1: NonNegative = 0.0
     r2: NonNegative = 0.0
     interval: Count = 1
+    weight_clip: NonNegative = 0.0
+    adversarial: NonNegative = 1.0
+    feature_matching: NonNegative = 0.0
+    classifier: NonNegative = 1.0
+    codes: NonNegative = 1.0
 
 
 @dataclass(frozen=True, config=STRICT)
 class Optimizer:
-    """Adam, or SGD (momentum `beta1`). `clip` bounds the gradient's norm (0: no bound)."""
+    """Adam, SGD (momentum `beta1`) or RMSprop (momentum `beta1`, smoothing `beta2`).
 
-    name: Literal["adam", "sgd"] = "adam"
+    `clip` bounds the gradient's norm (0: no bound). The rate falls linearly to 0 at `decay_kimg`
+    thousand images (0: it stays).
+    """
+
+    name: Literal["adam", "sgd", "rmsprop"] = "adam"
     lr: Positive = 2e-4
     beta1: Share = 0.5
     beta2: Share = 0.999
     clip: NonNegative = 0.0
+    decay_kimg: NonNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Replay:
+    """The discriminator meets past fakes: `size` are kept, a `share` of each batch is exchanged
+    for them (Shrivastava 2017; size 0: none)."""
+
+    size: Annotated[int, Field(ge=0)] = 0
+    share: Share = 0.5
+
+
+@dataclass(frozen=True, config=STRICT)
+class Unroll:
+    """The generator learns from the discriminator as it will be after `steps` more of gradient
+    descent at rate `lr` (Metz 2017; 0: that of the discriminator's SGD)."""
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    lr: NonNegative = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -83,10 +118,14 @@ class Ema:
 class Augment:
     """What happens to real and fake images before the discriminator sees them.
 
-    `policy` is DiffAugment's (Zhao et al. 2020): any of color, translation, cutout.
+    `policy` is DiffAugment's (Zhao et al. 2020): any of color, translation, cutout. `noise` is the
+    standard deviation of Gaussian noise on them (the range is 2 wide), which falls linearly to 0
+    at `noise_kimg` thousand images (0: it stays; Sønderby 2017).
     """
 
     policy: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    noise: NonNegative = 0.0
+    noise_kimg: NonNegative = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -130,6 +169,10 @@ class Config:
     `batch` is that of all processes together; `micro_batch` bounds the images that go through the
     networks at once (gradient accumulation; 0: no bound). `price_per_hour` of the machine, in any
     currency, is only reported. A run that turns to NaN is set back at most `max_restarts` times.
+
+    `label_real` and `label_fake` are what the discriminator is to answer: a number for all (0.9 is
+    one-sided smoothing), or two between which each sample's label is drawn; with probability
+    `label_flip` a sample gets one of the other side.
     """
 
     preset: str = ""
@@ -148,12 +191,16 @@ class Config:
     channels_last: bool = True
     latent: Literal["gaussian", "sphere", "uniform"] = "gaussian"
     n_critic: Count = 1
-    label_real: Annotated[float, Field(ge=0, le=2)] = 1.0
+    label_real: Label = 1.0
+    label_fake: Label = 0.0
+    label_flip: Share = 0.0
     generator: GeneratorTable = field(default_factory=DcganGenerator)
     discriminator: DiscriminatorTable = field(default_factory=DcganDiscriminator)
     loss: Loss = field(default_factory=Loss)
     g_optimizer: Optimizer = field(default_factory=Optimizer)
     d_optimizer: Optimizer = field(default_factory=Optimizer)
+    replay: Replay = field(default_factory=Replay)
+    unroll: Unroll = field(default_factory=Unroll)
     ema: Ema = field(default_factory=Ema)
     augment: Augment = field(default_factory=Augment)
     data: Data = field(default_factory=Data)

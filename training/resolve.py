@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import UserError, build, read_toml
+from training.compatible import refuse_meaningless
 from training.config import FREE, Config
 
 Table = dict[str, Any]
@@ -85,7 +86,9 @@ def resolve(preset: str, options: Mapping[str, str]) -> Config:
     path = preset_path(preset)
     tables = merge({"preset": preset}, read_toml(path))
     build(Config, tables, str(path))
-    return build(Config, merge(tables, dotted(options)), "command line")
+    config = build(Config, merge(tables, dotted(options)), "command line")
+    refuse_meaningless(config)
+    return config
 
 
 def flat(config: Config) -> dict[str, Any]:

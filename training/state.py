@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.architectures import code_count
 from training.config import Config, Optimizer
 from training.networks import (
     Discriminator,
@@ -66,6 +67,10 @@ def make_optimizer(table: Optimizer, network: nn.Module, device: torch.device) -
     parameters = list(network.parameters())
     if table.name == "sgd":
         return torch.optim.SGD(parameters, lr=table.lr, momentum=table.beta1)
+    if table.name == "rmsprop":
+        return torch.optim.RMSprop(
+            parameters, lr=table.lr, alpha=table.beta2, momentum=table.beta1
+        )  # fmt: skip
     fused = device.type in ("cpu", "cuda")
     return torch.optim.Adam(parameters, lr=table.lr, betas=(table.beta1, table.beta2), fused=fused)
 
@@ -74,7 +79,7 @@ def new_state(config: Config, shape: ImageShape, device: torch.device) -> State:
     """Fresh networks and optimisers; the weights follow from the configuration's seed."""
     torch.manual_seed(derive(config.seed, "weights"))
     generator = build_generator(config.generator, shape)
-    discriminator = build_discriminator(config.discriminator, shape)
+    discriminator = build_discriminator(config.discriminator, shape, code_count(config.generator))
     form = torch.channels_last if config.channels_last else torch.contiguous_format
     networks: list[nn.Module] = [generator, discriminator]
     for network in networks:

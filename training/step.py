@@ -6,22 +6,28 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
+from pipeline.contract import UserError
 from training import ema
 from training.augment import augment
 from training.config import Config
 from training.data import Batch
 from training.gradients import apply_gradients
+from training.labels import draw_targets
 from training.latents import draw_latents
-from training.losses import LOSSES, dragan, gradient_penalty, squared_gradient
-from training.networks import Verdict
+from training.losses import clip_weights, dragan, gradient_penalty, squared_gradient
+from training.networks import Verdict, latent_codes
+from training.noise import add_noise, noise_scale
+from training.objective import Facts, Objective
 from training.order import rank_slice
+from training.packing import pack, unpack
 from training.ranks import ALONE, Ranks
+from training.replay import replay
+from training.schedule import set_rate
 from training.seeds import derive
 from training.state import State
-
-Facts = dict[str, Tensor]
-"""Scalars of one step by name, on the training device."""
+from training.unroll import Weights, unroll
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -57,7 +63,14 @@ class Step:
         self, config: Config, state: State, device: torch.device, ranks: Ranks = ALONE
     ) -> None:
         self.config, self.state, self.device, self.ranks = config, state, device, ranks
-        self.loss = LOSSES[config.loss.name]
+        self.objective = Objective(config)
+        self.packing = config.discriminator.packing
+        if config.replay.size and ranks.world > 1:
+            raise UserError("replay.size: past fakes are kept by one process only")
+        if config.batch % (self.packing * ranks.world):
+            raise UserError(
+                "batch: each process's part must be a multiple of discriminator.packing"
+            )
         self.random = torch.Generator(device=device)
         self._latent_random = torch.Generator(device=device)
 
@@ -118,10 +131,18 @@ class Step:
             images: Tensor = self.state.generator(latents, labels)
         return images
 
-    def _judge(self, images: Tensor, labels: Tensor) -> Verdict:
+    def _judge(self, samples: Tensor, labels: Tensor, weights: Weights | None = None) -> Verdict:
+        """What the discriminator (with other `weights`, if given) says of packed images."""
+        table, judge = self.config.augment, self.state.discriminator
         with self._autocast():
-            changed = augment(images, self.config.augment.policy, self.random)
-            verdict: Verdict = self.state.discriminator(changed, labels)
+            images = augment(unpack(samples, self.packing), table.policy, self.random)
+            scale = noise_scale(table.noise, table.noise_kimg, self.state.seen)
+            samples = pack(add_noise(images, scale, self.random), self.packing)
+            verdict: Verdict
+            if weights is None:
+                verdict = judge(samples, labels)
+            else:
+                verdict = functional_call(judge, weights, (samples, labels))
         return verdict
 
     def _train_discriminator(self, pieces: list[Piece], again: bool) -> Facts:
@@ -139,47 +160,72 @@ class Step:
             with torch.set_grad_enabled(keep):
                 fake = self._fake(piece.latents, piece.labels)
             piece.fake = fake if keep else None
-            loss, found = self._discriminator_loss(piece.real, fake.detach(), piece.labels)
+            loss, found = self._discriminator_loss(piece, fake.detach())
             torch.autograd.backward(loss * piece.weight)
             _collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
+        set_rate(state.d_optimizer, config.d_optimizer, state.seen)
         facts["grad_d"] = apply_gradients(state.d_optimizer, config.d_optimizer, self.ranks)
+        if config.loss.weight_clip:
+            clip_weights(state.discriminator, config.loss.weight_clip)
         return facts
 
-    def _discriminator_loss(
-        self, real: Tensor, fake: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Facts]:
+    def _discriminator_loss(self, piece: Piece, fake: Tensor) -> tuple[Tensor, Facts]:
         """The loss with its penalties, and what it tells."""
-        config = self.config
-        on_real = self._judge(real, labels).logits.float()
-        on_fake = self._judge(fake, labels).logits.float()
-        loss = self.loss.d(on_real, on_fake, config.label_real, 0.0)
-        facts = {"loss_d": loss.detach(), **self._means("real", on_real)}
-        facts |= self._means("fake_before", on_fake)
+        config, fake_labels = self.config, piece.labels
+        if config.replay.size:
+            fake, fake_labels = replay(
+                self.state.scalars, config.replay.size, config.replay.share, fake, fake_labels,
+                self.random,
+            )  # fmt: skip
+        labels = piece.labels, fake_labels
+        real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
+        loss, facts = self._plain_loss(real, fake, labels, piece.latents)
         if self.state.steps % config.loss.interval == 0:
             for name, penalty in self._penalties(real, fake, labels).items():
                 facts[name] = penalty.detach()
                 loss = loss + penalty * (getattr(config.loss, name) * config.loss.interval)
         return loss, facts
 
-    def _penalties(self, real: Tensor, fake: Tensor, labels: Tensor) -> Facts:
+    def _plain_loss(
+        self,
+        real: Tensor,
+        fake: Tensor,
+        labels: tuple[Tensor, Tensor],
+        latents: Tensor,
+        weights: Weights | None = None,
+    ) -> tuple[Tensor, Facts]:
+        """The discriminator's loss on packed images without penalties, and what it tells."""
+        config = self.config
+        on_real = self._judge(real, labels[0], weights)
+        on_fake = self._judge(fake, labels[1], weights)
+        targets = draw_targets(
+            config.label_real, config.label_fake, config.label_flip, len(real), self.random
+        )
+        codes = latent_codes(latents, config.generator)
+        return self.objective.discriminator(on_real, on_fake, targets, labels, codes)
+
+    def _penalties(self, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]) -> Facts:
         table = self.config.loss
 
-        def critic(images: Tensor) -> Tensor:
-            return self._judge(images, labels).logits
+        def on_real(images: Tensor) -> Tensor:
+            return self._judge(images, labels[0]).logits
+
+        def on_fake(images: Tensor) -> Tensor:
+            return self._judge(images, labels[1]).logits
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=self.random, device=self.device)
 
         found: Facts = {}
         if table.r1:
-            found["r1"] = squared_gradient(critic, real)
+            found["r1"] = squared_gradient(on_real, real)
         if table.r2:
-            found["r2"] = squared_gradient(critic, fake)
+            found["r2"] = squared_gradient(on_fake, fake)
         if table.gp:
-            found["gp"] = gradient_penalty(critic, real, fake, uniform(len(real), 1, 1, 1))
+            found["gp"] = gradient_penalty(on_real, real, fake, uniform(len(real), 1, 1, 1))
         if table.dragan:
             found["dragan"] = dragan(
-                critic, real, uniform(*real.shape), uniform(len(real), 1, 1, 1)
+                on_real, real, uniform(*real.shape), uniform(len(real), 1, 1, 1)
             )
         return found
 
@@ -192,28 +238,34 @@ class Step:
             fake = piece.fake
             if fake is None:
                 fake = self._fake(piece.latents, piece.labels)
-            loss, found = self._generator_loss(piece.real, fake, piece.labels)
+            loss, found = self._generator_loss(piece, fake)
             torch.autograd.backward(loss * piece.weight)
             _collect(facts, found | {"spread_fake": spread(fake.detach())}, piece.share)
+        set_rate(state.g_optimizer, config.g_optimizer, state.seen)
         facts["grad_g"] = apply_gradients(state.g_optimizer, config.g_optimizer, self.ranks)
         return facts
 
-    def _generator_loss(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Facts]:
+    def _generator_loss(self, piece: Piece, fake: Tensor) -> tuple[Tensor, Facts]:
         """The loss, and what it tells."""
-        on_fake = self._judge(fake, labels).logits.float()
-        on_real = on_fake
-        if self.loss.needs_real:
-            on_real = self._judge(real, labels).logits.float()
-        loss = self.loss.g(on_real, on_fake)
-        return loss, {"loss_g": loss.detach(), **self._means("fake_after", on_fake)}
+        labels, latents = piece.labels, piece.latents
+        real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
+        weights = None
+        if self.config.unroll.steps:
+            weights = self._unroll(real, fake, labels, latents)
+        on_fake = self._judge(fake, labels, weights)
+        on_real = self._judge(real, labels, weights) if self.objective.needs_real else None
+        codes = latent_codes(latents, self.config.generator)
+        return self.objective.generator(on_real, on_fake, labels, codes)
 
-    def _means(self, name: str, logits: Tensor) -> Facts:
-        """The mean logit, and the mean of D where D is a probability."""
-        logits = logits.detach()
-        facts = {f"logit_{name}": logits.mean()}
-        if self.loss.logistic:
-            facts[f"d_{name}"] = logits.sigmoid().mean()
-        return facts
+    def _unroll(self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor) -> Weights:
+        """The discriminator's weights after further steps, as functions of `fake`."""
+        table = self.config.unroll
+
+        def loss(weights: Weights) -> Tensor:
+            return self._plain_loss(real, fake, (labels, labels), latents, weights)[0]
+
+        rate = table.lr or self.config.d_optimizer.lr
+        return unroll(self.state.discriminator, loss, table.steps, rate)
 
 
 def _collect(facts: Facts, found: Facts, share: float) -> None:

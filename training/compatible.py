@@ -1,0 +1,110 @@
+"""What cannot be combined, with the reason: pure rules over a configuration, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.contract import UserError
+from training.architectures import DcganDiscriminator, DiscriminatorOptions, code_count
+from training.config import Config
+
+WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
+"""The losses whose discriminator compares its answers with labels."""
+
+
+def refuse_meaningless(config: Config) -> None:
+    """Refuse a configuration whose parts cannot work together.
+
+    Raises:
+        UserError: one line with the keys and the reason.
+    """
+    for checks in (_losses, _penalties, _labels, _packing, _idle):
+        for complaint in checks(config):
+            raise UserError(complaint)
+
+
+def _penalised(config: Config) -> list[str]:
+    """The gradient penalties that are on."""
+    return [name for name in ("gp", "dragan", "r1", "r2") if getattr(config.loss, name)]
+
+
+def _losses(config: Config) -> Iterator[str]:
+    loss, spectral = config.loss, config.discriminator.spectral
+    smooth = (config.label_real, config.label_fake, config.label_flip) != (1.0, 0.0, 0.0)
+    if smooth and loss.name not in WITH_LABELS:
+        yield (
+            f"label_real, label_fake, label_flip: the {loss.name} loss has no labels; it is "
+            f"{', '.join(sorted(WITH_LABELS))} that have"
+        )
+    if loss.name == "wgan" and not (loss.weight_clip or spectral or _penalised(config)):
+        yield (
+            "loss.name: wgan measures a distance only where the discriminator's slope is bounded; "
+            "set loss.weight_clip, loss.gp, or discriminator.spectral"
+        )
+    if loss.weight_clip and loss.name != "wgan":
+        yield f"loss.weight_clip: bounds the slope for wgan; the {loss.name} loss needs no bound"
+    if loss.weight_clip and (spectral or loss.gp or loss.dragan):
+        yield "loss.weight_clip: a penalty or spectral norm bounds the slope already; choose one"
+    if not (loss.adversarial or loss.feature_matching):
+        yield "loss.adversarial: 0 without loss.feature_matching leaves the generator no loss"
+
+
+def _penalties(config: Config) -> Iterator[str]:
+    loss, judge = config.loss, config.discriminator
+    if loss.gp and loss.dragan:
+        yield "loss.dragan: loss.gp holds the same norm at 1 at other places; choose one"
+    mixes = isinstance(judge, DcganDiscriminator) and judge.norm == "batch"
+    if loss.gp and mixes:
+        yield (
+            "loss.gp: bounds the slope at each sample, but batch norm makes one answer depend "
+            'on all samples; set discriminator.norm to "none" or "instance"'
+        )
+    if config.unroll.steps and (_penalised(config) or loss.weight_clip):
+        yield (
+            "unroll.steps: the unrolled steps follow the plain loss; a gradient penalty or "
+            "clipped weights would make the real steps others"
+        )
+    if config.unroll.steps and config.d_optimizer.name != "sgd" and not config.unroll.lr:
+        yield "unroll.lr: the unrolled steps are plain descent; say how large they are"
+
+
+def _labels(config: Config) -> Iterator[str]:
+    generator, judge = config.generator, config.discriminator
+    looks = judge.condition != "none" or judge.classifier
+    if generator.condition != "none" and not looks:
+        yield (
+            "generator.condition: the discriminator looks at no label, so the generator would "
+            "learn to ignore it; set discriminator.condition or discriminator.classifier"
+        )
+    if looks and generator.condition == "none":
+        yield (
+            "discriminator.condition, discriminator.classifier: the generator knows no label to "
+            "be judged by; set generator.condition"
+        )
+    if judge.classifier and not config.loss.classifier:
+        yield "loss.classifier: 0 leaves discriminator.classifier untrained"
+    if code_count(generator) and not config.loss.codes:
+        yield "loss.codes: 0 leaves the codes of the generator without meaning"
+    if code_count(generator) and config.replay.size:
+        yield "replay.size: the codes of past fakes are not known; leave the generator's codes out"
+
+
+def _packing(config: Config) -> Iterator[str]:
+    judge: DiscriminatorOptions = config.discriminator
+    if judge.packing == 1:
+        return
+    if judge.condition != "none" or judge.classifier or code_count(config.generator):
+        yield "discriminator.packing: images of several labels or codes have none together"
+    for name in ("batch", "micro_batch"):
+        if getattr(config, name) % judge.packing:
+            yield f"{name}: not a multiple of discriminator.packing = {judge.packing}"
+
+
+def _idle(config: Config) -> Iterator[str]:
+    """Options that would do nothing."""
+    if config.generator.dropout_at_test and not config.generator.dropout:
+        yield "generator.dropout_at_test: there is no generator.dropout"
+    if config.loss.interval > 1 and not _penalised(config):
+        yield "loss.interval: there is no penalty to be applied at intervals"
+    if config.augment.noise_kimg and not config.augment.noise:
+        yield "augment.noise_kimg: there is no augment.noise to decay"

@@ -1,0 +1,36 @@
+"""The discriminator's labels: smoothed, soft and noisy, flipped."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Setting = float | tuple[float, float]
+Target = Tensor | float
+
+
+def draw(setting: Setting, count: int, random: torch.Generator) -> Target:
+    """Labels for `count` samples: a number for all, or (n,) uniform between two numbers."""
+    if not isinstance(setting, tuple):
+        return setting
+    low, high = setting
+    return low + (high - low) * torch.rand(count, generator=random, device=random.device)
+
+
+def draw_targets(
+    real: Setting, fake: Setting, flip: float, count: int, random: torch.Generator
+) -> tuple[Target, Target]:
+    """Labels of `count` real and of `count` fake samples.
+
+    Each label is, with probability `flip`, drawn as one of the other side.
+    """
+    targets = draw(real, count, random), draw(fake, count, random)
+    if not flip:
+        return targets
+    others = draw(fake, count, random), draw(real, count, random)
+    flipped = []
+    for target, other in zip(targets, others, strict=True):
+        chosen = torch.rand(count, generator=random, device=random.device) < flip
+        whole = torch.ones(count, device=random.device)
+        flipped.append(torch.where(chosen, other * whole, target * whole))
+    return flipped[0], flipped[1]

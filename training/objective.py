@@ -1,0 +1,82 @@
+"""The whole loss of each network, from what the discriminator said."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from training.config import Config
+from training.labels import Target
+from training.losses import LOSSES, class_loss, code_loss, feature_matching
+from training.networks import Verdict
+
+Facts = dict[str, Tensor]
+"""Scalars by name."""
+
+
+class Objective:
+    """The adversarial loss of a configuration with its auxiliary losses and their weights.
+
+    `needs_real`: the generator's loss depends on the verdict on real images.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.table, self.categorical = config.loss, config.generator.categorical
+        self.adversarial = LOSSES[config.loss.name]
+        self.needs_real = self.adversarial.needs_real or bool(config.loss.feature_matching)
+
+    def discriminator(
+        self,
+        real: Verdict,
+        fake: Verdict,
+        targets: tuple[Target, Target],
+        labels: tuple[Tensor, Tensor],
+        codes: Tensor,
+    ) -> tuple[Tensor, Facts]:
+        """The discriminator's loss and its parts.
+
+        `targets` are the labels real/fake, `labels` the classes (n,) of the real and of the fake
+        images, `codes` those of the fake ones.
+        """
+        logits = real.logits.float(), fake.logits.float()
+        loss = self.adversarial.d(*logits, *targets)
+        facts = {"loss_d": loss.detach(), **self.means("real", logits[0])}
+        facts |= self.means("fake_before", logits[1])
+        if real.classes is not None and fake.classes is not None:
+            guessed = class_loss(real.classes, labels[0]) + class_loss(fake.classes, labels[1])
+            facts["class_d"] = guessed.detach()
+            loss = loss + guessed * self.table.classifier
+        if fake.codes is not None:
+            guessed = code_loss(fake.codes, codes, self.categorical)
+            facts["codes"] = guessed.detach()
+            loss = loss + guessed * self.table.codes
+        return loss, facts
+
+    def generator(
+        self, real: Verdict | None, fake: Verdict, labels: Tensor, codes: Tensor
+    ) -> tuple[Tensor, Facts]:
+        """The generator's loss and its parts; `real` where `needs_real`."""
+        on_fake = fake.logits.float()
+        on_real = on_fake if real is None else real.logits.float()
+        adversarial = self.adversarial.g(on_real, on_fake)
+        facts = {"loss_g": adversarial.detach(), **self.means("fake_after", on_fake)}
+        loss = adversarial * self.table.adversarial
+        if self.table.feature_matching:
+            assert real is not None
+            distance = feature_matching(real.features, fake.features)
+            facts["feature_matching"] = distance.detach()
+            loss = loss + distance * self.table.feature_matching
+        if fake.classes is not None:
+            guessed = class_loss(fake.classes, labels)
+            facts["class_g"] = guessed.detach()
+            loss = loss + guessed * self.table.classifier
+        if fake.codes is not None:
+            loss = loss + code_loss(fake.codes, codes, self.categorical) * self.table.codes
+        return loss, facts
+
+    def means(self, name: str, logits: Tensor) -> Facts:
+        """The mean logit, and the mean of D where D is a probability."""
+        logits = logits.detach()
+        facts = {f"logit_{name}": logits.mean()}
+        if self.adversarial.logistic:
+            facts[f"d_{name}"] = logits.sigmoid().mean()
+        return facts
