@@ -133,6 +133,7 @@ class _Crawl:
                 self._work(fetcher, pool, threads)
             finally:
                 pool.shutdown(cancel_futures=True)
+        self.journal.images.merge()
         self.journal.images.put("refreshing", 0)
         self._show(final=True)
         revised = self.journal.images.revise()

@@ -3,6 +3,10 @@
 The table `images` says of each row of the manifest on which pages it was found; it is what keeps a
 key from being written twice, and tells when an image has vanished. The journal remembers how far it
 knows the manifest, and catches up when it is opened: the manifest is the truth.
+
+Keys are hashes, so each new one belongs on a random page of that table, and writing it there would
+cost a page of the disk. New rows are therefore first appended to `recent` (their keys are held in
+memory, of bounded number) and merged many at a time, in the order of their keys.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from pipeline.errors import UserError
 BATCH = 5000
 """Rows that are held in memory and written together."""
 
+RECENT = 250_000
+"""New rows that are merged together; what is held of them in memory takes some 16 MB."""
+
 FOREIGN, NOWHERE = 0, -1
 """Pages of images that are not of this crawl, and of those that are on no page any more."""
 
@@ -35,6 +42,9 @@ CREATE TABLE IF NOT EXISTS images (
     key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL, PRIMARY KEY (key, page)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS images_page ON images (page);
+CREATE TABLE IF NOT EXISTS recent (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS revised (
     key INTEGER NOT NULL, page TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (key, page)
 ) WITHOUT ROWID;
@@ -92,7 +102,16 @@ class KnownImages:
         self._manifest = manifest
         self._rows = JsonlAppender(manifest)
         self._has_old = False
+        self._recent: set[int] = set()
         db.executescript(SCHEMA)
+        self.merge()
+
+    def merge(self) -> None:
+        """Put the recent rows in their places."""
+        with transaction(self._db):
+            self._db.execute("INSERT OR IGNORE INTO images SELECT * FROM recent ORDER BY key, page")
+            self._db.execute("DELETE FROM recent")
+        self._recent.clear()
 
     def close(self) -> None:
         self._rows.sync()
@@ -140,10 +159,21 @@ class KnownImages:
         if fresh:
             self._rows.append(*(row.to_json() for row in fresh.values()))
             self._remember(known + len(fresh))
-        self._link(page, seen)
+            self._db.executemany(
+                "INSERT INTO recent VALUES (?, ?, ?)", ((key, page, seen[key]) for key in fresh)
+            )
+            self._recent.update(fresh)
+        self._link(page, {key: facts for key, facts in seen.items() if key not in fresh})
         return len(fresh), full
 
+    def merge_if_many(self) -> None:
+        """Merge once enough rows are recent. Outside of a transaction."""
+        if len(self._recent) >= RECENT:
+            self.merge()
+
     def _is_known(self, key: int) -> bool:
+        if key in self._recent:
+            return True
         return self._one("SELECT 1 FROM images WHERE key = ? LIMIT 1", key) is not None
 
     def _note_revision(self, key: int, page: int, facts: int, row: ManifestRow) -> None:
@@ -245,17 +275,22 @@ class KnownImages:
                 with transaction(self._db):
                     new = self._learn(lines)
                     self._remember(self.count() + new, offset)
+                self.merge_if_many()
                 added += new
         return added
 
     def _learn(self, lines: Iterable[bytes]) -> int:
-        before = self._db.total_changes
-        self._db.executemany(
-            "INSERT INTO images SELECT ?1, ifnull((SELECT id FROM pages WHERE url = ?2), "
-            f"{FOREIGN}), ?3 WHERE NOT EXISTS (SELECT 1 FROM images WHERE key = ?1)",
-            (self._identify(line) for line in lines if line.strip()),
-        )
-        return self._db.total_changes - before
+        added = 0
+        for key, page, facts in (self._identify(line) for line in lines if line.strip()):
+            if not self._is_known(key):
+                self._db.execute(
+                    "INSERT INTO recent VALUES "
+                    f"(?, ifnull((SELECT id FROM pages WHERE url = ?), {FOREIGN}), ?)",
+                    (key, page, facts),
+                )
+                self._recent.add(key)
+                added += 1
+        return added
 
     def _identify(self, line: bytes) -> tuple[int, str, int]:
         try:
@@ -267,24 +302,28 @@ class KnownImages:
 
     def _reread(self) -> CaughtUp:
         """Believe the manifest anew; pages whose rows it has lost are to be fetched again."""
-        with transaction(self._db), self._manifest.open("rb") as file:
-            self._db.execute("CREATE TEMP TABLE present (key INTEGER PRIMARY KEY)")
-            added = 0
+        added = 0
+        self._db.execute("CREATE TEMP TABLE present (key INTEGER PRIMARY KEY)")
+        with self._manifest.open("rb") as file:
             for lines in batches(file):
-                added += self._learn(lines)
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO present VALUES (?)",
-                    ((self._identify(line)[0],) for line in lines if line.strip()),
-                )
-            absent = "FROM images WHERE key NOT IN (SELECT key FROM present)"
+                with transaction(self._db):
+                    added += self._learn(lines)
+                    keys = ((self._identify(line)[0],) for line in lines if line.strip())
+                    self._db.executemany("INSERT OR IGNORE INTO present VALUES (?)", keys)
+                self.merge_if_many()
+            end = file.tell()
+        self.merge()
+        # Only now is the manifest remembered: a kill before this does all of it again.
+        absent = "FROM images WHERE key NOT IN (SELECT key FROM present)"
+        with transaction(self._db):
             lost = self._one(f"SELECT count(DISTINCT key) {absent}")
             again = self._db.execute(
                 "UPDATE pages SET state = 'new', etag = NULL, last_modified = NULL, digest = NULL "
                 f"WHERE id IN (SELECT page {absent}) AND state = 'done'"
             ).rowcount
             self._db.execute(f"DELETE {absent}")
-            self._remember(self._one("SELECT count(*) FROM present"), file.tell())
-            self._db.execute("DROP TABLE present")
+            self._remember(self._one("SELECT count(*) FROM present"), end)
+        self._db.execute("DROP TABLE present")
         return CaughtUp(added, lost, again)
 
 

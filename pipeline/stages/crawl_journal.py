@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.sources import PageRequest
 from pipeline.stages.crawl_images import FOREIGN, KnownImages, batches, transaction
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pages (
     id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL,
@@ -51,11 +51,11 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         db.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
-            "PRAGMA temp_store = FILE;"
+            "PRAGMA temp_store = FILE; PRAGMA journal_size_limit = 16000000;"
         )
         if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
             # Of another version, or new: begin again. The manifest still says what is known.
-            for table in ("meta", "pages", "images", "revised"):
+            for table in ("meta", "pages", "images", "recent", "revised"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             db.execute(f"PRAGMA user_version = {_VERSION}")
         db.executescript(_SCHEMA)
@@ -216,6 +216,7 @@ class CrawlJournal:
                 if first:
                     self.images.remember_old(page)
                 count, full = self.images.add(page, batch, max_images)
+            self.images.merge_if_many()
             first = False
             added += count
             if full:
@@ -234,4 +235,6 @@ class CrawlJournal:
     def add_foreign(self, rows: list[ManifestRow]) -> int:
         """Add rows that no page of this crawl gave, unless they are known; how many were new."""
         with transaction(self._db):
-            return self.images.add(FOREIGN, rows)[0]
+            added = self.images.add(FOREIGN, rows)[0]
+        self.images.merge_if_many()
+        return added

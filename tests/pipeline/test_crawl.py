@@ -24,6 +24,7 @@ from pipeline.contract import Dataset, image_key, read_jsonl
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
+from pipeline.stages import crawl_images
 from pipeline.stages.crawl import MIN_THREADS, CrawlResult, crawl, retry_pages
 from pipeline.typed import build
 
@@ -312,7 +313,11 @@ def test_a_journal_that_is_lost_damaged_or_of_another_version(site: Site, tmp_pa
         run(site, dataset)
 
 
-def test_refresh_takes_what_is_new_and_marks_what_is_gone(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recent", [5, crawl_images.RECENT])
+def test_refresh_takes_what_is_new_and_marks_what_is_gone(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recent: int
+) -> None:
+    monkeypatch.setattr(crawl_images, "RECENT", recent)
     fill(site)
     dataset = Dataset("d", tmp_path)
     before = run(site, dataset)
