@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from pipeline.contract import UserError
 from training.resolve import DEFAULT_PRESET, preset_names, resolve
 
-SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision")
+SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
+         "price-per-hour", "micro-batch")  # fmt: skip
 """Options without a table that have a name of their own in the help."""
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -35,6 +37,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     parser.add_argument("--run", help="name under runs/, or a folder (default: DATASET-PRESET)")
     for name in SHORT:
         parser.add_argument(f"--{name}", metavar="X")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what the run would take, and do nothing"
+    )
     known, rest = parser.parse_known_args(arguments)
     options = {
         name.replace("-", "_"): value
@@ -62,12 +67,15 @@ def _dotted(words: Sequence[str]) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
+    started = time.monotonic()
     try:
         known, options = parse(sys.argv[1:] if arguments is None else arguments)
         config = resolve(known.preset, options)
-        from training.session import train  # torch takes seconds: mistakes are told before it
+        from training import session  # torch takes seconds: mistakes are told before it
 
-        return train(config, known.shards, known.run)
+        if known.dry_run:
+            return session.dry_run(config, known.shards, known.run)
+        return session.train(config, known.shards, known.run, started)
     except UserError as error:
         print(error, file=sys.stderr)
         return MISTAKE

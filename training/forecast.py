@@ -1,4 +1,4 @@
-"""What a run will take, said before it begins and corrected after its first steps."""
+"""What a run will take, said before it begins and once its first steps are timed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from training.config import Config
 from training.console import clock
+from training.data import Source
 from training.state import State
 
 
@@ -28,26 +30,53 @@ def state_bytes(state: State) -> int:
     return size + 4 * parameters(state.average)
 
 
+def cost(seconds: float, price_per_hour: float) -> str:
+    """What so many seconds cost, in the currency of the price."""
+    return f"{seconds / 3600 * price_per_hour:.2f}"
+
+
+def pace(seconds_per_kimg: float, kimg: float, price_per_hour: float) -> str:
+    """The forecast of the time, and of the cost where there is a price."""
+    seconds = kimg * seconds_per_kimg
+    price = f", cost {cost(seconds, price_per_hour)}" if price_per_hour else ""
+    return f"forecast: {seconds_per_kimg:.3g} s/kimg, {clock(seconds)} for {kimg:g} kimg{price}"
+
+
+def byte_text(size: float) -> str:
+    """Bytes as `12 MB`, `3.4 GB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+
+
 @dataclass(frozen=True)
 class Forecast:
-    """`seconds_per_kimg` None while nothing has been timed."""
+    """What a run takes. `memory` is bytes on the training device, `images` those of the decoded
+    samples in main memory, `available` what there is on the device (None: unknown); `disk` what
+    checkpoints and samples take at most, `cache` the bound for fetched shards, `free` the disk."""
 
     g_parameters: int
     d_parameters: int
-    checkpoint_bytes: int
-    kept: int
-    kimg_left: float
-    seconds_per_kimg: float | None = None
+    memory: int
+    images: int
+    available: int | None
+    disk: int
+    cache: int
+    free: int
 
-    def sizes(self) -> str:
-        disk = self.checkpoint_bytes * (self.kept + 1)
-        return (
+    def lines(self) -> list[str]:
+        there = "" if self.available is None else f" of {byte_text(self.available)} available"
+        cached = f", fetched shards up to {byte_text(self.cache)}" if self.cache else ""
+        return [
             f"generator {self.g_parameters / 1e6:.2f} M, discriminator "
-            f"{self.d_parameters / 1e6:.2f} M parameters; "
-            f"checkpoints take up to {disk / 1e6:.0f} MB"
-        )
+            f"{self.d_parameters / 1e6:.2f} M parameters",
+            f"memory: about {byte_text(self.memory)} for training and up to "
+            f"{byte_text(self.images)} for decoded images{there}",
+            f"disk: checkpoints and samples up to {byte_text(self.disk)}{cached}; "
+            f"{byte_text(self.free)} free",
+        ]
 
-    def time(self) -> str:
-        assert self.seconds_per_kimg is not None
-        left = clock(self.kimg_left * self.seconds_per_kimg)
-        return f"forecast: {self.seconds_per_kimg:.1f} s/kimg, {left} for {self.kimg_left:g} kimg"
+
+def disk_bytes(config: Config, source: Source, checkpoint: int) -> int:
+    """The most that a run's checkpoints (one more while it is written) and grids take."""
+    grids = int(config.total_kimg / config.record.sample_kimg) + 2
+    grid = config.record.grid * source.height * source.width * source.channels
+    return (config.record.keep + 1) * checkpoint + grids * grid

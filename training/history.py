@@ -21,20 +21,33 @@ class History:
     """The rows of a run, in memory, in `metrics.jsonl` and as TensorBoard events.
 
     Args:
-        folder: the run's.
+        folder: the run's; None keeps the rows in memory only.
         text: the JSONL text a checkpoint carried; it replaces what the file holds.
     """
 
-    def __init__(self, folder: Path, text: str = "") -> None:
-        write_atomic(folder / "metrics.jsonl", text)
-        self.rows: list[Row] = [json.loads(line) for line in text.splitlines()]
-        self._file = JsonlAppender(folder / "metrics.jsonl")
+    def __init__(self, folder: Path | None, text: str = "") -> None:
+        self._folder = folder
+        self._file: JsonlAppender | None = None
+        self._board: SummaryWriter | None = None
+        self.rows: list[Row] = []
+        self.reset(text)
+
+    def reset(self, text: str) -> None:
+        """Become the rows of `text`; later ones, which a run set back has lost, are dropped."""
+        self.close()
+        self.rows = [json.loads(line) for line in text.splitlines()]
+        if self._folder is None:
+            return
+        write_atomic(self._folder / "metrics.jsonl", text)
+        self._file = JsonlAppender(self._folder / "metrics.jsonl")
         seen = self.rows[-1]["seen"] if self.rows else 0
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=seen + 1)
+        self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=seen + 1)
 
     def add(self, row: Row) -> None:
         """Record a row; `seen` is its position, numbers become TensorBoard scalars."""
         self.rows.append(row)
+        if self._file is None or self._board is None:
+            return
         self._file.append(row)
         for name, value in row.items():
             if name != "seen" and isinstance(value, int | float):
@@ -45,5 +58,7 @@ class History:
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        if self._file is not None and self._board is not None:
+            self._file.close()
+            self._board.close()
+            self._file = self._board = None

@@ -1,15 +1,16 @@
 """The training loop: steps, and at fixed numbers of images logs, samples, checkpoints, report.
 
 When a step is due, and what it draws, depends on images seen alone. Clocks only decide how often a
-person is told something and when to save out of turn; neither changes the result.
+person is told something and when to save out of turn; neither changes the result. With several
+processes all do the same steps; the first one writes and speaks.
 """
 
 from __future__ import annotations
 
-import signal
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -18,42 +19,33 @@ from training import checkpoint
 from training.config import Config
 from training.console import Advance, Display
 from training.data import Loader, Source
-from training.disk import DiskFull
-from training.forecast import Forecast, parameters, state_bytes
+from training.disk import DiskFull, is_full
+from training.forecast import pace
 from training.grid import draw, tile, write_picture
 from training.history import History, Row
 from training.latents import fixed_latents
+from training.meter import Meter
+from training.monitors import alarms
+from training.networks import ImageShape
+from training.order import rank_slice
+from training.ranks import ALONE, Ranks
 from training.report import write_report
 from training.runs import Run
-from training.state import State
-from training.step import Facts, Step
+from training.signals import Interruption
+from training.state import State, new_state
+from training.step import Step
 
 TIMED_STEPS = 4
 """Steps that the first forecast is made from; one before them warms up."""
 _REPORT_SECONDS = 30.0
-
-
-class Interruption:
-    """Remembers SIGINT and SIGTERM while in the `with` block, instead of dying of them."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> Interruption:
-        self._before = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:  # a second one: the user means it
-            signal.signal(number, self._before[signal.Signals(number)])
-            signal.raise_signal(number)
-        self.asked = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+_QUIET_ROWS = 20
+"""Rows until the same alarm is told again."""
+_NOTHING, _SAVE, _HOURS, _INTERRUPTED, _DISK = range(5)
+REMEDIES = (
+    "lower the learning rates (--g_optimizer.lr, --d_optimizer.lr), clip gradients "
+    "(--g_optimizer.clip 1 --d_optimizer.clip 1), add a penalty (--loss.r1 1), or use "
+    "--precision fp32"
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +63,16 @@ def crossed(before: int, after: int, every_kimg: float) -> bool:
     return int(after / every) > int(before / every)
 
 
+def image_shape(source: Source) -> ImageShape:
+    """The shape of the source's images, for the networks."""
+    return ImageShape(source.height, source.width, source.channels, source.classes)
+
+
 class Loop:
-    """Trains `state` on `source` until it is done; see `run`."""
+    """Trains `state` on `source` until it is done; see `run`.
+
+    `started` is when the command began (`time.monotonic`): the hours count from there.
+    """
 
     def __init__(
         self,
@@ -83,91 +83,170 @@ class Loop:
         history: History,
         device: torch.device,
         display: Display,
+        ranks: Ranks = ALONE,
+        started: float | None = None,
     ) -> None:
-        self.config, self.run_files, self.source = config, run, source
+        self.config, self.run_files, self.source, self.ranks = config, run, source, ranks
         self.state, self.history, self.device, self.display = state, history, device, display
         self.total = int(config.total_kimg * 1000)
-        self.step = Step(config, state, device)
-        self._sums: dict[str, torch.Tensor] = {}
-        self._summed = 0
-        self._start = time.monotonic()
-        self._started_at = state.seen
-        self._saved_at = self._start
-        self._saved_seen = -1
-        self._log_from = (self._start, state.seen)
-        self._reported = 0.0
-        grid = config.record.grid
-        z_dim = state.generator.z_dim
+        self.step = Step(config, state, device, ranks)
+        self.meter = Meter()
+        self.seconds_before = 0.0
+        self._command_start = time.monotonic() if started is None else started
+        self._saved_at, self._saved_seen = time.monotonic(), -1
+        self._count_from_here()
+        self._reported = self._slowest = self._save_seconds = 0.0
+        self._full = ""
+        self._set_backs = 0
+        self._alarmed: dict[str, int] = {}
+        part = rank_slice(config.batch, ranks.rank, ranks.world)
+        self._weight = (part.stop - part.start) / config.batch
+        grid, z_dim = config.record.grid, state.generator.z_dim
         self._latents = fixed_latents(config.latent, grid, z_dim, config.seed, device)
         self._labels = torch.arange(grid, device=device) % max(1, source.classes)
 
+    def _count_from_here(self) -> None:
+        """Speed is measured from this position and moment on."""
+        self._start, self._started_at = time.monotonic(), self.state.seen
+        self._log_from = self._warm = (self._start, self.state.seen)
+
+    @property
+    def seconds(self) -> float:
+        """How long this command has worked."""
+        return time.monotonic() - self._command_start
+
     def run(self) -> Outcome:
         """Train until `total_kimg`, the hours, a signal, a full disk or divergence ends it."""
-        with Interruption() as interruption, self._loader() as loader:
+        with Interruption(patient=self.ranks.world > 1) as interruption:
             if self.state.seen == 0:
-                self._draw_samples()
-            try:
-                outcome = self._steps(loader, interruption)
-                if outcome.reason != "diverged":
-                    self._save()
-            except DiskFull as error:
-                outcome = Outcome("disk", str(error))
-            self._report(final=True)
+                self._write(self._draw_samples)
+            outcome = self._train(interruption)
+            if outcome.reason != "diverged":
+                self._save()
+            self._write(lambda: self._report(final=True))
+        if self._full and outcome.reason != "diverged":
+            outcome = Outcome("disk", self._full)
         return outcome
 
-    def _loader(self) -> Loader:
-        return Loader(self.source, self.config, self.state.seen)
+    def _train(self, interruption: Interruption) -> Outcome:
+        while True:
+            try:
+                with Loader(self.source, self.config, self.state.seen, self.ranks) as loader:
+                    outcome = self._steps(loader, interruption)
+            except Exception:
+                # What was learned until the data failed is worth keeping. Alone, for nobody knows
+                # where the other processes are.
+                if self.ranks.first and self.state.seen > self._saved_seen:
+                    self._write(self._save_here)
+                raise
+            if outcome.reason != "diverged" and self._weights_are_finite():
+                return outcome
+            if not self._set_back(outcome.detail or "the weights"):
+                return Outcome("diverged", f"it became NaN again and again; {REMEDIES}")
 
     def _steps(self, loader: Loader, interruption: Interruption) -> Outcome:
-        limit = self.config.max_hours * 3600
         while self.state.seen < self.total:
-            if interruption.asked:
-                return Outcome("interrupted")
-            if limit and time.monotonic() - self._start >= limit:
-                return Outcome("hours", f"{self.config.max_hours:g} hours are over")
-            before = self.state.seen
-            facts = self.step([next(loader) for _ in range(self.config.n_critic)])
-            self._sum(facts)
-            self._after_step(before)
+            code = self.ranks.most(self._wish(interruption), self.device)
+            if code == _SAVE:
+                if not self._weights_are_finite():
+                    return Outcome("diverged")
+                self._save()
+            elif code != _NOTHING:
+                return self._outcome(code)
+            before, start = self.state.seen, time.monotonic()
+            self.meter.add(self.step([next(loader) for _ in range(self.config.n_critic)]))
+            while not loader.warnings.empty():
+                self.display.say(f"warning: {loader.warnings.get()}")
+            wrong = self._after_step(before)
+            self._slowest = max(self._slowest, time.monotonic() - start)
+            if wrong:
+                return Outcome("diverged", wrong)
         return Outcome("done")
 
-    def _after_step(self, before: int) -> None:
+    def _wish(self, interruption: Interruption) -> int:
+        """What this process would do now instead of a step; the largest of all is done."""
+        if self._full:
+            return _DISK
+        if interruption.asked:
+            return _INTERRUPTED
+        limit = self.config.max_hours * 3600
+        if limit and self.seconds + 2 * (self._slowest + self._save_seconds) >= limit:
+            return _HOURS
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return _SAVE if minutes >= self.config.record.checkpoint_minutes else _NOTHING
+
+    def _outcome(self, code: int) -> Outcome:
+        if code == _HOURS:
+            return Outcome("hours", f"the {self.config.max_hours:g} hours are over")
+        return Outcome("interrupted" if code == _INTERRUPTED else "disk")
+
+    def _after_step(self, before: int) -> str:
+        """What is due at this position; the name of a fact that is not finite, else nothing."""
         seen, record = self.state.seen, self.config.record
         row = None
         if crossed(before, seen, record.log_kimg):
-            row = self._log()
+            self.meter.merge(self.ranks, self._weight)
+            row = self._row()
+            wrong = [name for name, value in row.items() if not math.isfinite(value)]
+            if wrong:
+                return wrong[0]
+            self._write(lambda: self.history.add(row))
+            self._watch()
         self._tell(row)
         if crossed(before, seen, record.sample_kimg) or seen >= self.total:
-            self._draw_samples()
-            self._report()
-        minutes = (time.monotonic() - self._saved_at) / 60
-        if crossed(before, seen, record.checkpoint_kimg) or minutes >= record.checkpoint_minutes:
+            self._write(self._draw_samples)
+            self._write(self._report)
+        if crossed(before, seen, record.checkpoint_kimg):
+            if not self._weights_are_finite():
+                return "the weights"
             self._save()
+        return ""
 
-    def _sum(self, facts: Facts) -> None:
-        for name, value in facts.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._summed += 1
+    def _write(self, action: Callable[[], object]) -> None:
+        """Write something, in the first process; a full disk ends the run before the next step."""
+        if not self.ranks.first:
+            return
+        try:
+            action()
+        except DiskFull as error:
+            self._full = str(error)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._full = f"{self.run_files.folder}: the disk is full"
 
-    def _log(self) -> Row:
+    def _row(self) -> Row:
         """A row of means since the last one; the only place where losses leave the device."""
         now, seen = time.monotonic(), self.state.seen
         seconds, images = now - self._log_from[0], seen - self._log_from[1]
-        names = list(self._sums)
-        values = torch.stack([self._sums[name].double() for name in names]) / self._summed
-        row: Row = {"seen": seen, **dict(zip(names, values.tolist(), strict=True))}
-        row["images_per_second"] = round(images / seconds, 3)
-        self.history.add(row)
-        self._sums, self._summed, self._log_from = {}, 0, (now, seen)
-        return row
+        self._log_from = (now, seen)
+        return {
+            "seen": seen,
+            **self.meter.means(),
+            "images_per_second": round(images / max(seconds, 1e-9), 3),
+        }
+
+    def _watch(self) -> None:
+        rows = self.history.rows
+        for alarm in alarms(rows[-200:]):
+            if len(rows) - self._alarmed.get(alarm.kind, -_QUIET_ROWS) >= _QUIET_ROWS:
+                self._alarmed[alarm.kind] = len(rows)
+                self.display.say(f"warning at {self.state.seen / 1000:g} kimg: {alarm.text}")
 
     def _tell(self, row: Row | None) -> None:
         elapsed, done = time.monotonic() - self._start, self.state.seen - self._started_at
-        rate = done / elapsed
+        rate = max(done, 1) / elapsed
         left = (self.total - self.state.seen) / rate
         if self.config.max_hours:
-            left = min(left, max(0.0, self.config.max_hours * 3600 - elapsed))
+            left = min(left, max(0.0, self.config.max_hours * 3600 - self.seconds))
         last = row or (self.history.rows[-1] if self.history.rows else None)
+        steps = done // (self.config.batch * self.config.n_critic)
+        if steps == 1:
+            self._warm = time.monotonic(), self.state.seen
+        elif steps == 1 + TIMED_STEPS:
+            seconds, images = time.monotonic() - self._warm[0], self.state.seen - self._warm[1]
+            kimg = (self.total - self._started_at) / 1000
+            self.display.say(pace(seconds / images * 1000, kimg, self.config.price_per_hour))
         self.display.advance(Advance(self.state.seen, self.total, rate, left, last))
 
     def _draw_samples(self) -> None:
@@ -177,41 +256,77 @@ class Loop:
         write_picture(self.run_files.samples / name, tile(pixels))
 
     def _save(self) -> None:
+        """A checkpoint, in step with the other processes."""
         if self.state.seen == self._saved_seen:
             return
+        self.meter.merge(self.ranks, self._weight)
+        self._write(self._save_here)
+        self._saved_at, self._saved_seen = time.monotonic(), self.state.seen
+        self._set_backs = 0
+
+    def _save_here(self) -> None:
+        start, record = time.monotonic(), self.config.record
         values: dict[str, Any] = {
             "state": self.state.tensors(),
             "history": self.history.text(),
-            "sums": self._sums,
-            "summed": self._summed,
+            "meter": self.meter.state(),
+            "seconds": self.seconds_before + self.seconds,
         }
-        saved = checkpoint.save(
-            self.run_files.checkpoints, self.state.seen, values, self.config.record.keep
-        )
-        self._saved_at, self._saved_seen = time.monotonic(), self.state.seen
+        spare, folder = record.spare_mb * 1e6, self.run_files.checkpoints
+        saved = checkpoint.save(folder, self.state.seen, values, record.keep, spare)
+        self._save_seconds = time.monotonic() - start
         if self.state.seen < self.total and not checkpoint.room_for_another(
-            self.run_files.checkpoints, saved.bytes
+            folder, saved.bytes, spare
         ):
             raise DiskFull(
-                f"{self.run_files.checkpoints}: the state is saved, but the disk has no room for "
-                "the next checkpoint; free some and run the same command again"
+                f"{folder}: the state is saved, but the disk has no room for the next checkpoint"
             )
 
-    def restore_sums(self, values: dict[str, Any]) -> None:
-        """Take over the sums of a row that was begun before the checkpoint."""
-        self._sums, self._summed = values["sums"], values["summed"]
+    def _weights_are_finite(self) -> bool:
+        networks = (self.state.generator, self.state.discriminator, self.state.average)
+        tensors = [
+            tensor.detach()
+            for network in networks
+            for tensor in (*network.parameters(), *network.buffers())
+            if tensor.is_floating_point() and tensor.numel()
+        ]
+        return bool(torch.stack(torch._foreach_norm(tensors)).isfinite().all())
+
+    def _set_back(self, what: str) -> bool:
+        """Return to the last good state, with other random draws; False: too often already."""
+        self._set_backs += 1
+        if self._set_backs > self.config.max_restarts:
+            return False
+        at = self.state.seen
+        values = None
+        if self.ranks.first:
+            values, _ = checkpoint.load_newest(self.run_files.checkpoints, self.device)
+        self.restore(self.ranks.from_first(values))
+        self.state.restarts += self._set_backs
+        self._write(lambda: self.history.reset(self.history.text()))
+        self.display.say(
+            f"warning: {what} became NaN or infinite before {at / 1000:g} kimg; set back to the "
+            f"last good state at {self.state.seen / 1000:g} kimg, with other random draws "
+            f"(try {self._set_backs} of {self.config.max_restarts}). If it happens again: "
+            f"{REMEDIES}"
+        )
+        return True
+
+    def restore(self, values: dict[str, Any] | None) -> None:
+        """Become what a checkpoint holds; without one, what the run is at its start."""
+        if values is None:
+            fresh = new_state(self.config, image_shape(self.source), self.device)
+            self.state.load(fresh.tensors())
+            self.history.rows, self.meter = [], Meter()
+        else:
+            self.state.load(values["state"])
+            self.history.rows = History(None, values["history"]).rows
+            self.meter.load(values["meter"])
+            self.seconds_before = values["seconds"]
+            self._saved_seen = self.state.seen
+        self._count_from_here()
 
     def _report(self, final: bool = False) -> None:
         if final or time.monotonic() - self._reported >= _REPORT_SECONDS:
             write_report(self.run_files, self.history.rows)
             self._reported = time.monotonic()
-
-    def forecast(self) -> Forecast:
-        """What is left to do, without a time."""
-        return Forecast(
-            parameters(self.state.generator),
-            parameters(self.state.discriminator),
-            state_bytes(self.state),
-            self.config.record.keep,
-            max(0, self.total - self.state.seen) / 1000,
-        )

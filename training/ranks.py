@@ -44,13 +44,13 @@ class Ranks:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether any process says so; all get the same answer."""
+    def most(self, value: int, device: torch.device) -> int:
+        """The largest value that any process gives; all get the same answer."""
         if self.world == 1:
-            return flag
-        told = torch.tensor([float(flag)], device=device)
+            return value
+        told = torch.tensor([value], device=device)
         distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
-        return bool(told.item())
+        return int(told.item())
 
     def from_first(self, value: Any) -> Any:
         """What the first process gives, in all of them."""

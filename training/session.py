@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
+from pipeline.contract import UserError
 from training import checkpoint
 from training.config import Config
-from training.console import Display, display
-from training.data import Source, open_source
+from training.console import Display, Silent, clock, display
+from training.data import Loader, Source, open_source
 from training.device import choose_device
+from training.disk import free_bytes, is_full
+from training.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
 from training.history import History
-from training.loop import Loop, Outcome
-from training.networks import ImageShape
+from training.loop import Loop, Outcome, image_shape
+from training.memory import available_bytes, image_bytes, step_bytes
+from training.ranks import Ranks, joined
 from training.runs import Run, enter, find_run, locked
+from training.shards import local_path
 from training.state import State, new_state
+from training.step import Step
 
 _STATUS = {"done": 0, "hours": 0, "interrupted": 130, "disk": 1, "diverged": 1}
+_TIMED = 4
+_TIMED_SECONDS = 3.0
 
 
 def default_run(config: Config, source: Source) -> str:
@@ -25,74 +35,204 @@ def default_run(config: Config, source: Source) -> str:
     return f"{source.index.name}-{Path(config.preset).stem}"
 
 
-def train(config: Config, location: str, run_name: str | None) -> int:
+def train(config: Config, location: str, run_name: str | None, started: float) -> int:
     """Train as `config` says on the shards at `location`; the command's exit status.
 
     Raises:
         UserError: the shards, the run or the device do not fit.
     """
-    source = open_source(location, config.resolution)
-    run = find_run(run_name or default_run(config, source))
     device = choose_device(config.device)
+    with joined("nccl" if device.type == "cuda" else "gloo") as ranks, ExitStack() as stack:
+        if ranks.world > config.batch:
+            raise UserError(f"batch: {config.batch} images for {ranks.world} processes")
+        device = _prepare(config, device, ranks)
+        source = open_source(location, config.resolution)
+        run = find_run(run_name or default_run(config, source))
+        problem = ""
+        if ranks.first:
+            try:
+                stack.enter_context(locked(run))
+                enter(run, config, source, location)
+            except UserError as error:
+                problem = str(error)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                problem = f"{run.folder}: the disk is full"
+        problem = ranks.from_first(problem)
+        if problem:
+            raise UserError(problem)
+        return _train(config, source, run, device, ranks, started)
+
+
+def _prepare(config: Config, device: torch.device, ranks: Ranks) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
-    with locked(run):
-        enter(run, config, source, location)
-        return _train(config, source, run, device)
+    if device.type == "cuda" and ranks.world > 1:
+        device = torch.device("cuda", ranks.local)
+        torch.cuda.set_device(device)
+    return device
 
 
-def _train(config: Config, source: Source, run: Run, device: torch.device) -> int:
-    shape = ImageShape(source.height, source.width, source.channels, source.classes)
-    state = new_state(config, shape, device)
-    values, damaged = checkpoint.load_newest(run.checkpoints, device)
-    shown = display()
+def forecast(
+    config: Config, source: Source, run: Run, device: torch.device, ranks: Ranks, state: State
+) -> Forecast:
+    """What the run takes; see `Forecast`."""
+    shape = image_shape(source)
+    remote = any(local_path(location) is None for location in source.locations)
+    return Forecast(
+        parameters(state.generator),
+        parameters(state.discriminator),
+        step_bytes(config, shape, device, ranks),
+        image_bytes(config, source, ranks),
+        available_bytes(device),
+        disk_bytes(config, source, state_bytes(state)),
+        int(config.data.cache_gb * 1e9) if remote else 0,
+        free_bytes(run.folder),
+    )
+
+
+def refuse_too_large(found: Forecast, device: torch.device) -> None:
+    """Refuse a run that does not fit in memory.
+
+    Raises:
+        UserError: it does not; the line says what helps.
+    """
+    need = found.memory + (found.images if device.type == "cpu" else 0)
+    if found.available is not None and need > found.available:
+        raise UserError(
+            f"batch: training takes about {need / 1e9:.1f} GB of memory, "
+            f"{found.available / 1e9:.1f} GB are available; a smaller --batch, --micro-batch or "
+            "--data.memory_gb takes less"
+        )
+
+
+def _train(
+    config: Config, source: Source, run: Run, device: torch.device, ranks: Ranks, started: float
+) -> int:
+    shown: Display = display() if ranks.first else Silent()
+    state = new_state(config, image_shape(source), device)
+    values, damaged = None, list[str]()
+    if ranks.first:
+        values, damaged = checkpoint.load_newest(run.checkpoints, device)
+    values = ranks.from_first(values)
     for sentence in damaged:
         shown.say(f"warning: {sentence}; falling back to the one before")
-    if values:
-        state.load(values["state"])
     total = int(config.total_kimg * 1000)
-    if state.seen >= total:
+    seen = values["state"]["seen"] if values else 0
+    if seen >= total:
         shown.say(
-            f"{run.folder}: already done, {state.seen / 1000:g} of {total / 1000:g} kimg; "
+            f"{run.folder}: already done, {seen / 1000:g} of {total / 1000:g} kimg; "
             "a larger --total-kimg trains on"
         )
         return 0
-    history = History(run.folder, values["history"] if values else "")
+    found = forecast(config, source, run, device, ranks, state)
+    refuse_too_large(found, device)
     try:
-        loop = Loop(config, run, source, state, history, device, shown)
+        text = values["history"] if values else ""
+        history = History(run.folder if ranks.first else None, text)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise UserError(f"{run.folder}: the disk is full") from None
+    try:
+        loop = Loop(config, run, source, state, history, device, shown, ranks, started)
         if values:
-            loop.restore_sums(values)
-        _introduce(config, source, run, device, loop, shown)
+            loop.restore(values)
+        _introduce(config, source, run, device, found, shown)
+        if seen:
+            shown.say(f"continuing at {seen / 1000:g} kimg")
         outcome = loop.run()
     finally:
         shown.close()
         history.close()
-    _conclude(outcome, run, state, shown)
+    _conclude(outcome, run, loop, shown)
     return _STATUS[outcome.reason]
 
 
 def _introduce(
-    config: Config, source: Source, run: Run, device: torch.device, loop: Loop, shown: Display
+    config: Config, source: Source, run: Run, device: torch.device, found: Forecast, shown: Display
 ) -> None:
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     shown.say(
         f"run {run.folder}  preset {config.preset}  {source.index.nsamples} images of "
         f"{source.width}×{source.height} px  {device.type}{threads}, {config.precision}"
     )
-    shown.say(loop.forecast().sizes())
-    if loop.state.seen:
-        shown.say(f"continuing at {loop.state.seen / 1000:g} kimg")
+    for line in found.lines():
+        shown.say(line)
 
 
-def _conclude(outcome: Outcome, run: Run, state: State, shown: Display) -> None:
+def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
+    again = "run the same command again to go on"
     words = {
         "done": "done",
-        "hours": f"stopped: {outcome.detail}; run the same command again to go on",
-        "interrupted": "interrupted, state saved; run the same command again to go on",
-        "disk": f"stopped: {outcome.detail}",
+        "hours": f"stopped: {outcome.detail}; state saved, {again}",
+        "interrupted": f"interrupted, state saved; {again}",
+        "disk": f"stopped: {outcome.detail}; free some disk and {again}",
         "diverged": f"stopped: {outcome.detail}",
     }
-    shown.say(f"{words[outcome.reason]} ({state.seen / 1000:g} kimg)")
+    shown.say(f"{words[outcome.reason]} ({loop.state.seen / 1000:g} kimg)")
+    shown.say(_bill(loop))
     newest = max(run.samples.glob("*.png"), default=None)
     if newest:
         shown.say(f"samples {newest}\nreport  {run.report}")
+
+
+def _bill(loop: Loop) -> str:
+    """The time and cost of this command and of the run."""
+    now, price = loop.seconds, loop.config.price_per_hour
+    whole = loop.seconds_before + now
+    text = f"took {clock(now)}" + (f", cost {cost(now, price)}" if price else "")
+    if loop.seconds_before:
+        text += f"; in all {clock(whole)}" + (f", cost {cost(whole, price)}" if price else "")
+    return text
+
+
+def dry_run(config: Config, location: str, run_name: str | None) -> int:
+    """Say what the run would take, from a few timed steps, and write nothing.
+
+    Raises:
+        UserError: as `train`, also where the run would not fit in memory.
+    """
+    source = open_source(location, config.resolution)
+    run = find_run(run_name or default_run(config, source))
+    device = choose_device(config.device)
+    with joined("nccl" if device.type == "cuda" else "gloo") as ranks:
+        device = _prepare(config, device, ranks)
+        shown: Display = display() if ranks.first else Silent()
+        state = new_state(config, image_shape(source), device)
+        found = forecast(config, source, run, device, ranks, state)
+        _introduce(config, source, run, device, found, shown)
+        refuse_too_large(found, device)
+        seconds = _timed(config, source, state, device, ranks)
+    newest = next(iter(checkpoint.listed(run.checkpoints)), None)
+    kimg = max(0.0, config.total_kimg - (newest.seen / 1000 if newest else 0))
+    shown.say(pace(seconds, kimg, config.price_per_hour))
+    shown.close()
+    return 0
+
+
+def _timed(
+    config: Config, source: Source, state: State, device: torch.device, ranks: Ranks
+) -> float:
+    """Seconds per kimg of real steps on real data; the first warms up."""
+    step = Step(config, state, device, ranks)
+    with Loader(source, config, 0, ranks) as loader:
+        start, steps = 0.0, -1
+        while True:
+            step([next(loader) for _ in range(config.n_critic)])
+            _wait_for(device)
+            steps += 1
+            if steps == 0:
+                start = time.monotonic()
+            elapsed = time.monotonic() - start
+            enough = steps >= _TIMED and elapsed >= _TIMED_SECONDS
+            if ranks.most(int(enough), device):
+                return elapsed / (steps * config.batch * config.n_critic) * 1000
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -142,6 +142,28 @@ def small_shards(tmp_path: Path) -> Callable[..., SmallShards]:
     return lambda **options: SmallShards(tmp_path / "set", **options)
 
 
+@pytest.fixture(scope="session")
+def shards_in() -> Callable[..., SmallShards]:
+    """Makes `SmallShards` in a folder."""
+    return SmallShards
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command in this process, which spares the seconds that torch takes: the tiny run in
+    the folder `run`, `runs/NAME` of some folder; its exit status."""
+
+    def fit_here(run: Path, shards: SmallShards | str, *options: str) -> int:
+        from training.fit import main
+
+        run.parents[1].mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(run.parents[1])
+        where = shards if isinstance(shards, str) else str(shards.manifest)
+        return main(["--shards", where, "--run", run.name, *TINY, *options])
+
+    return fit_here
+
+
 class Fit:
     """`python -m training.fit` in a folder, as a process of its own."""
 

@@ -1,0 +1,45 @@
+"""Means of what the steps tell, kept on the device until a row is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.ranks import Ranks
+
+
+class Meter:
+    """Sums of facts by name and how often each was told (a penalty is not, in every step)."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, facts: dict[str, Tensor]) -> None:
+        for name, value in facts.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def merge(self, ranks: Ranks, weight: float) -> None:
+        """Make the sums those of all processes: a weighted mean, `weight` is this one's part."""
+        if ranks.world > 1 and self._sums:
+            merged = torch.stack([value.float() for value in self._sums.values()]) * weight
+            ranks.add_up([merged])
+            self._sums = dict(zip(self._sums, merged.unbind(), strict=True))
+
+    def means(self) -> dict[str, float]:
+        """The mean of each fact since the last call. Waits for the device."""
+        if not self._sums:
+            return {}
+        sums = torch.stack([value.float() for value in self._sums.values()]).tolist()
+        found = {name: value / self._counts[name] for name, value in zip(self._sums, sums)}  # noqa: B905
+        self._sums, self._counts = {}, {}
+        return found
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load(self, values: dict[str, Any]) -> None:
+        self._sums, self._counts = dict(values["sums"]), dict(values["counts"])

@@ -1,0 +1,33 @@
+"""Being asked to stop."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class Interruption:
+    """Remembers SIGINT and SIGTERM while in the `with` block, instead of dying of them.
+
+    A second one is obeyed at once, unless `patient`: torchrun passes on a signal that the
+    processes of a terminal have had already.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self._patient = False, patient
+
+    def __enter__(self) -> Interruption:
+        self._before = {
+            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked and not self._patient:  # a second one: the user means it
+            signal.signal(number, self._before[signal.Signals(number)])
+            signal.raise_signal(number)
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
