@@ -10,6 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""The workers are as many as the processors, so each computes in one thread; numpy reads these when
+a worker starts."""
+
 
 def cores() -> int:
     """How many processors this process may use."""
@@ -27,6 +31,8 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_end_with_parent, initargs=(theirs,)
     )
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
         yield pool
     except BaseException:
@@ -38,6 +44,11 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         ours.close()
     finally:
         theirs.close()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _end_with_parent(leash: Connection) -> None:
