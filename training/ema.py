@@ -20,10 +20,17 @@ def decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float
 
 @torch.no_grad()
 def update(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """average ← keep · average + (1 − keep) · network, running statistics too; counters copied."""
-    old = [*average.parameters(), *(b for b in average.buffers() if b.is_floating_point())]
-    new = [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
-    torch._foreach_lerp_(old, new, 1 - keep)
-    for target, source in zip(average.buffers(), network.buffers(), strict=True):
-        if not target.is_floating_point():
+    """average ← keep · average + (1 − keep) · network, running statistics too.
+
+    Counters, and the singular vectors of spectral normalisation (which must keep their length),
+    are copied.
+    """
+    old: list[torch.Tensor] = list(average.parameters())
+    new: list[torch.Tensor] = list(network.parameters())
+    for (name, target), source in zip(average.named_buffers(), network.buffers(), strict=True):
+        if target.is_floating_point() and not name.endswith(("._u", "._v")):
+            old.append(target)
+            new.append(source)
+        else:
             target.copy_(source)
+    torch._foreach_lerp_(old, new, 1 - keep)

@@ -1,0 +1,84 @@
+"""What cannot be combined is refused in one line that names the key and the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.contract import UserError, build
+from training.compatible import WITH_LABELS, refuse_meaningless
+from training.config import Config
+from training.losses import LOSSES
+from training.resolve import resolve
+
+LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
+PLAIN_D = {"norm": "none"}
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"label_real": 0.9, "loss": {"name": "hinge"}}, "label_real"),
+    ({"label_fake": [0.0, 0.3], "loss": {"name": "rsgan"}}, "label_fake"),
+    ({"label_flip": 0.1, "loss": {"name": "ralsgan"}}, "label_flip"),
+    ({"loss": {"name": "wgan"}}, "loss.name: wgan measures"),
+    ({"loss": {"name": "hinge", "weight_clip": 0.01}}, "loss.weight_clip: bounds"),
+    ({"loss": {"name": "wgan", "weight_clip": 0.01, "gp": 10}, "discriminator": PLAIN_D},
+     "loss.weight_clip: a penalty"),
+    ({"loss": {"name": "wgan", "weight_clip": 0.01}, "discriminator": {"spectral": True}},
+     "loss.weight_clip: a penalty"),
+    ({"loss": {"gp": 10, "dragan": 10}, "discriminator": PLAIN_D}, "loss.dragan"),
+    ({"loss": {"name": "wgan", "gp": 10}}, "loss.gp: bounds the slope at each sample"),
+    ({"loss": {"adversarial": 0}}, "loss.adversarial"),
+    ({"loss": {"interval": 16}}, "loss.interval"),
+    ({"unroll": {"steps": 2, "lr": 1e-3}, "loss": {"r1": 1}}, "unroll.steps"),
+    ({"unroll": {"steps": 2}}, "unroll.lr"),
+    ({"generator": {"condition": "norm"}}, "generator.condition"),
+    ({"discriminator": {"condition": "projection"}}, "discriminator.condition"),
+    ({"discriminator": {"classifier": True}}, "discriminator.classifier"),
+    ({"generator": {"condition": "norm"}, "discriminator": {"classifier": True},
+      "loss": {"classifier": 0}}, "loss.classifier"),
+    ({"generator": {"categorical": [10]}, "loss": {"codes": 0}}, "loss.codes"),
+    ({"generator": {"continuous": 2}, "replay": {"size": 100}}, "replay.size"),
+    ({"batch": 9, "discriminator": {"packing": 2}}, "batch: not a multiple"),
+    ({"batch": 8, "micro_batch": 3, "discriminator": {"packing": 2}}, "micro_batch: not a"),
+    ({**LABELLED, "discriminator": {"condition": "projection", "packing": 2}},
+     "discriminator.packing"),
+    ({"generator": {"dropout_at_test": True}}, "generator.dropout_at_test"),
+    ({"augment": {"noise_kimg": 3}}, "augment.noise_kimg"),
+]  # fmt: skip
+
+ALLOWED: list[dict[str, Any]] = [
+    *({"loss": {"name": name}} for name in LOSSES if name != "wgan"),
+    *({"loss": {"name": name, "gp": 10}, "discriminator": PLAIN_D} for name in LOSSES),
+    *({"loss": {"name": name, "r1": 1, "r2": 1, "interval": 4}} for name in LOSSES),
+    *({"loss": {"name": name, "feature_matching": 1, "r1": 1}} for name in LOSSES),
+    *({"loss": {"name": name}, "label_real": 0.9} for name in WITH_LABELS),
+    {"loss": {"name": "wgan", "weight_clip": 0.01}},
+    {"loss": {"name": "wgan"}, "discriminator": {"spectral": True}},
+    {"loss": {"dragan": 10}},
+    {"unroll": {"steps": 2}, "d_optimizer": {"name": "sgd"}},
+    LABELLED,
+]
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_meaningless_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        refuse_meaningless(build(Config, options, "test"))
+    line = str(caught.value)
+    assert said in line
+    assert "\n" not in line
+    assert line.split(":")[0].replace("_", "").replace(".", "").replace(", ", "").isalpha()
+
+
+@pytest.mark.parametrize("options", ALLOWED, ids=str)
+def test_meaningful_is_allowed(options: dict[str, Any]) -> None:
+    refuse_meaningless(build(Config, options, "test"))
+
+
+def test_the_rules_know_which_losses_have_labels() -> None:
+    assert {name for name, loss in LOSSES.items() if loss.targets} == WITH_LABELS
+
+
+def test_a_command_line_is_checked() -> None:
+    with pytest.raises(UserError, match="the hinge loss has no labels"):
+        resolve("dcgan64", {"loss.name": "hinge", "label_real": "0.9"})
