@@ -1,0 +1,62 @@
+"""A run that turns to NaN is set back to its last good state, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import training.loop
+from training import checkpoint
+from training.step import Step
+
+
+class Poisoned(Step):
+    """Spoils a weight once, after 200 images."""
+
+    def __call__(self, batches: Any) -> Any:
+        facts = super().__call__(batches)
+        if self.state.seen == 200 and self.state.restarts == 0:
+            with torch.no_grad():
+                next(self.state.generator.parameters()).fill_(float("nan"))
+        return facts
+
+
+def finite(values: dict[str, Any]) -> bool:
+    networks = (values["state"][name] for name in ("generator", "discriminator", "average"))
+    return all(t.isfinite().all() for network in networks for t in network.values())
+
+
+def test_nan_sets_the_run_back_and_it_goes_on(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any, read_run: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(training.loop, "Step", Poisoned)
+    run = tmp_path / "runs" / "poisoned"
+    assert in_process(run, small_shards()) == 0
+    said = capsys.readouterr().out
+    assert "warning: the weights became NaN or infinite before 0.2 kimg; set back to the" in said
+    assert "last good state at 0.16 kimg, with other random draws (try 1 of 3)" in said
+    rows, weights = read_run(run)
+    assert [row["seen"] for row in rows] == list(range(16, 401, 16))
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    values, _ = checkpoint.load_newest(run / "checkpoints")
+    assert values is not None
+    assert values["state"]["restarts"] == 1
+
+
+def test_a_run_that_always_diverges_stops_with_remedies_and_a_good_state(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = tmp_path / "runs" / "wild"
+    options = ("--g_optimizer.lr", "1e30", "--max_restarts", "2", "--record.checkpoint_kimg", "9")
+    assert in_process(run, small_shards(), *options) == 1
+    said = capsys.readouterr().out
+    assert said.count("set back to the last good state at 0 kimg") == 2
+    assert "stopped: it became NaN again and again; lower the learning rates" in said
+    values, _ = checkpoint.load_newest(run / "checkpoints")
+    assert values is None or finite(values)

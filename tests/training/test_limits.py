@@ -1,0 +1,97 @@
+"""Hours, cost, forecast, memory: what a run takes and when it stops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training.config import Config
+from training.data import open_source
+from training.loop import image_shape
+from training.memory import available_bytes, step_bytes
+from training.ranks import ALONE
+from training.resolve import resolve
+
+
+def test_max_hours_stops_in_time_and_reports_the_cost(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import training.loop
+
+    clock = iter(range(10_000_000))
+    monkeypatch.setattr(training.loop.time, "monotonic", lambda: next(clock) / 10)
+    shards, run = small_shards(), tmp_path / "runs" / "rented"
+    hours = (
+        "--max-hours",
+        "0.01",
+        "--price-per-hour",
+        "360",
+        "--record.checkpoint_minutes",
+        "9999",
+    )
+    assert in_process(run, shards, *hours) == 0
+    said = capsys.readouterr().out
+    assert "stopped: the 0.01 hours are over; state saved" in said
+    took = re.search(r"took 0:(\d+), cost (\d+\.\d\d)", said)
+    assert took is not None
+    assert int(took[1]) <= 36  # 0.01 hours: saved and reported before they are over
+    assert float(took[2]) == pytest.approx(int(took[1]) / 10, abs=0.06)  # 0.1 a second
+    assert list((run / "checkpoints").glob("*.pt"))
+    assert in_process(run, shards, *hours) == 0
+    again = re.search(r"in all (\d):(\d\d), cost (\d+\.\d\d)", capsys.readouterr().out)
+    assert again is not None
+    assert int(again[1]) * 60 + int(again[2]) > int(took[1])
+    assert float(again[3]) > float(took[2])
+
+
+def test_dry_run_forecasts_and_writes_nothing(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("training.session._TIMED_SECONDS", 0.0)
+    shards, run = small_shards(), tmp_path / "work" / "runs" / "dry"
+    assert in_process(run, shards, "--dry-run", "--price-per-hour", "3600") == 0
+    said = capsys.readouterr().out
+    pace = re.search(r"forecast: ([\d.]+) s/kimg, \S+ for 0.4 kimg, cost ([\d.]+)", said)
+    assert pace is not None
+    assert float(pace[2]) == pytest.approx(float(pace[1]) * 0.4, rel=0.05, abs=0.01)
+    for words in ("M parameters", "memory: about", "disk: checkpoints and samples", "free"):
+        assert words in said
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_run_that_does_not_fit_in_memory_says_so_first(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = tmp_path / "runs" / "large"
+    assert in_process(run, small_shards(), "--batch", "30000000") == 2
+    said = capsys.readouterr().err
+    assert re.search(r"batch: training takes about [\d.]+ GB of memory, [\d.]+ GB are avail", said)
+    assert "--micro-batch" in said
+
+
+def test_memory_of_a_step_follows_the_piece_not_the_batch(
+    small_shards: Callable[..., Any],
+) -> None:
+    shape = image_shape(open_source(small_shards().manifest, 0))
+
+    def need(**options: str) -> int:
+        config: Config = resolve("dcgan64", {"resolution": "16", "precision": "fp32"} | options)
+        return step_bytes(config, shape, torch.device("cpu"), ALONE)
+
+    fixed = need(batch="1")
+    thousand, two = need(batch="1000") - fixed, need(batch="2000") - fixed
+    assert two == pytest.approx(2 * thousand, rel=0.05)
+    assert need(batch="2000", micro_batch="1000") == need(batch="1000")
+    # ngf = 100: the generator's two batch norms alone keep their inputs of 100·8² and 200·4²
+    assert thousand > 1000 * 4 * (100 * 64 + 200 * 16)
+    available = available_bytes(torch.device("cpu"))
+    assert available is not None
+    assert 1 << 28 < available < 1 << 45
