@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from pipeline.contract import (
     write_json,
 )
 from pipeline.errors import Failure
+from pipeline.tars import tar_header
 
 PART_SIZE = 1000
 _BLOCK = 512
@@ -134,10 +134,7 @@ def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:
 
 def tar_member(name: str, data: bytes) -> bytes:
     """One member of a tar, header and padding with it; the same bytes for the same member."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    info.mode = 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % _BLOCK)
+    return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % _BLOCK)))
 
 
 class PartWriter:

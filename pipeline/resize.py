@@ -25,6 +25,10 @@ between (3/8, 5/8, …) have no vector code and gain nothing.
 """
 
 
+_REACH = 3
+"""Lanczos with three lobes reaches so many pixels of the result."""
+
+
 class _Local(threading.local):
     """One resizer a thread: it keeps buffers."""
 
@@ -108,6 +112,15 @@ def _resized(pixels: Pixels, full: tuple[int, int], side: int) -> Pixels:
     short = min(full) * scale
     left, top = (full[0] * scale - short) / 2, (full[1] * scale - short) / 2
     short = min(short, columns - left, rows - top)
+    # Nothing further away than the filter reaches is copied.
+    margin = math.ceil(_REACH * max(1.0, short / side))
+    first_row, first_column = max(0, int(top) - margin), max(0, int(left) - margin)
+    pixels = pixels[
+        first_row : math.ceil(top + short) + margin,
+        first_column : math.ceil(left + short) + margin,
+    ]
+    rows, columns, channels = pixels.shape
+    left, top = left - first_column, top - first_row
     kind = PixelType.U8x3 if channels == 3 else PixelType.U8
     source = ImageData(columns, rows, kind, pixels.tobytes())
     result = ImageData(side, side, kind)

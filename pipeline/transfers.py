@@ -33,8 +33,7 @@ class _Transfer:
         self.token = token
         self.url = url
         self.pace = pace
-        self.status = 0
-        self.headers: dict[str, str] = {}
+        self._lines: list[bytes] = []
         self.body = bytearray()
         self.private = ""
         self.too_large = False
@@ -42,18 +41,23 @@ class _Transfer:
         self._max_bytes = max_bytes
 
     def on_header(self, line: bytes) -> None:
-        text = line.decode("latin-1").strip()
-        if not text:
+        """Only kept here; `head` reads the lines when the transfer is over."""
+        self._lines.append(line)
+        if line == b"\r\n":
             self.pace.received(0, time.monotonic())
-        elif text.startswith("HTTP/"):
-            # An interim answer (1xx) may have come before.
-            self.headers = {}
-            self.status = int(text.split()[1])
-        elif ":" in text:
-            name, _, value = text.partition(":")
-            name = name.strip().lower()
-            before = self.headers.get(name)
-            self.headers[name] = f"{before}, {value.strip()}" if before else value.strip()
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        """The status and the headers of the last answer: interim ones (1xx) come before it."""
+        status = 0
+        headers: dict[str, str] = {}
+        for line in self._lines:
+            name, colon, value = line.decode("latin-1").partition(":")
+            if line.startswith(b"HTTP/"):
+                status, headers = int(line.split()[1]), {}
+            elif colon:
+                name, value = name.strip().lower(), value.strip()
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return status, headers
 
     def on_body(self, data: bytes) -> int | None:
         self.pace.received(len(data), time.monotonic())
@@ -242,7 +246,7 @@ class CurlTransfers:
 
 
 def _answer(transfer: _Transfer) -> Answer:
-    return Answer(transfer.url, transfer.status, transfer.headers, bytes(transfer.body))
+    return Answer(transfer.url, *transfer.head(), bytes(transfer.body))
 
 
 def _partial(transfer: _Transfer) -> Answer | None:

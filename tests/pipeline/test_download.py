@@ -30,6 +30,7 @@ from pipeline.originals import (
     planned_parts,
     read_original,
     read_records,
+    tar_member,
     write_plan,
 )
 from pipeline.recipe import Recipe
@@ -127,6 +128,19 @@ def test_progress_and_events_are_told(dataset, faulty_site):
     assert reports[-1].bytes == sum(len(picture(5000 + n)) for n in range(6))
     (event,) = [row for row in read_jsonl(dataset.events) if row["event"] == "part"]
     assert event["facts"] == {"part": "shells-000000", "images": 6, "failed": {}}
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 70_000])
+def test_a_member_is_one_for_tarfile(size):
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    block = tar_member("0123456789abcdef.jpg", data)
+    assert len(block) % 512 == 0
+    with tarfile.open(fileobj=io.BytesIO(2 * block + bytes(1024))) as tar:
+        first, second = tar.getmembers()
+        assert (first.name, first.size, first.mode) == ("0123456789abcdef.jpg", size, 0o644)
+        assert (first.mtime, first.uid, first.gid, first.uname) == (0, 0, 0, "")
+        assert second.offset == len(block)
+        assert tar.extractfile(second).read() == data
 
 
 # harm
