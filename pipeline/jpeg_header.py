@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import struct
 from dataclasses import dataclass
 
@@ -12,12 +13,14 @@ from PIL import ImageCms
 _START_OF_SCAN, _EXIF, _ICC, _ADOBE = 0xDA, 0xE1, 0xE2, 0xEE
 _NO_FRAME = (0xC4, 0xC8, 0xCC)
 _ICC_HEAD = b"ICC_PROFILE\0"
+_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
 @dataclass(frozen=True)
 class JpegHeader:
-    """`orientation` is Exif's, 1 to 8; `plain` whether the decoded pixels are gray or RGB values
-    of 8 bits in sRGB, so that nothing is left to convert."""
+    """`orientation` is Exif's, or else XMP's, 1 to 8; `plain` whether the decoded pixels are gray
+    or RGB values of 8 bits in sRGB, so that nothing is left to convert."""
 
     orientation: int
     plain: bool
@@ -27,7 +30,9 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
     """The header of a JPEG; None where the file is no JPEG or its header is broken."""
     if data[:2] != b"\xff\xd8":
         return None
-    orientation, plain, place = 1, True, 2
+    orientation: int | None = None
+    by_xmp: int | None = None
+    plain, place = True, 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker == 0xFF:  # fill
@@ -36,9 +41,12 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         (length,) = struct.unpack_from(">H", data, place + 2)
         body = data[place + 4 : place + 2 + length]
         if marker == _START_OF_SCAN:
-            return JpegHeader(orientation, plain)
+            return JpegHeader(orientation or by_xmp or 1, plain)
         if marker == _EXIF and body.startswith(b"Exif\0\0"):
             orientation = exif_orientation(body[6:])
+        elif marker == _EXIF and body.startswith(_XMP_HEAD):
+            said = _XMP_ORIENTATION.search(body)
+            by_xmp = int(said[1]) if said else None
         elif marker == _ICC and body.startswith(_ICC_HEAD):
             plain = plain and body[12:14] == b"\1\1" and _is_srgb(body[14:])
         elif marker == _ADOBE and body.startswith(b"Adobe") and len(body) > 11:
@@ -49,21 +57,21 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
     return None
 
 
-def exif_orientation(tiff: bytes) -> int:
-    """The orientation, 1 to 8, of an Exif block; 1 where it says nothing or is broken."""
+def exif_orientation(tiff: bytes) -> int | None:
+    """The orientation, 1 to 8, of an Exif block; None where it says nothing or is broken."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
-        return 1
+        return None
     try:
         (start,) = struct.unpack_from(f"{order}I", tiff, 4)
         (entries,) = struct.unpack_from(f"{order}H", tiff, start)
         for place in range(start + 2, start + 2 + 12 * entries, 12):
             tag, _kind, _count, value = struct.unpack_from(f"{order}HHIH", tiff, place)
             if tag == 0x0112:
-                return int(value) if 1 <= value <= 8 else 1
+                return int(value) if 1 <= value <= 8 else None
     except struct.error:
         pass
-    return 1
+    return None
 
 
 @functools.lru_cache(maxsize=64)

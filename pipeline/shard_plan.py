@@ -176,9 +176,9 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _shuffled(kept: _Kept, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
     """The images by number in the list, in global order; -1 is the place of a forgotten one."""
-    holes = sorted(forgotten.held)
-    numbers = [*range(len(kept.keys)), *(-1 for _ in holes)]
-    keys = [*(f"{key:016x}" for key in kept.keys), *holes]
-    ranks = np.array([shuffle_rank(seed, key) for key in keys], np.uint64)
-    ids = np.array([int(key, 16) for key in keys], np.uint64)
-    return np.array(numbers, np.int64)[np.lexsort((ids, ranks))]
+    holes = np.array([int(key, 16) for key in sorted(forgotten.held)], np.uint64)
+    keys = np.concatenate([np.array(kept.keys, np.uint64), holes])
+    ranks = np.fromiter((shuffle_rank(seed, f"{key:016x}") for key in keys), np.uint64, len(keys))
+    numbers = np.arange(len(keys))
+    numbers[len(kept.keys) :] = -1
+    return numbers[np.lexsort((keys, ranks))]

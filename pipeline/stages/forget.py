@@ -32,7 +32,13 @@ from pipeline.events import EventLog
 from pipeline.forgotten import forgotten_path, read_forgotten
 from pipeline.manifest_lookup import row_key
 from pipeline.options import Select, Shards
-from pipeline.originals import PartFiles, read_records
+from pipeline.originals import (
+    PartFiles,
+    is_complete,
+    planned_parts,
+    read_journal,
+    read_records,
+)
 from pipeline.recipe import Recipe
 from pipeline.stages.select import select
 from pipeline.stages.shard import options_path, shard
@@ -43,11 +49,13 @@ from pipeline.urls import canonical_url
 @dataclass(frozen=True)
 class ForgetResult:
     """How many images are newly forgotten, how many originals were erased, and how many shards of
-    each dataset were written again."""
+    each dataset were written again. `pending` are in parts that are still being downloaded: they
+    are in no shard, and a second run erases them once the parts are complete."""
 
     images: int
     erased: int
     shards: dict[str, int]
+    pending: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,7 @@ def forget(
     erased = _erase(dataset, found)
     (dataset.manifest / "preview.html").unlink(missing_ok=True)
     remade = _make_again(recipe, dataset, log, workers) if dataset.kept.exists() else {}
-    result = ForgetResult(new, erased, remade)
-    log.emit("forget", "forgotten", images=new, erased=erased, shards=remade)
-    return result
+    return ForgetResult(new, erased, remade, _pending(dataset, found))
 
 
 def _listed(dataset: Dataset, wanted: Wanted) -> set[str]:
@@ -142,6 +148,13 @@ def _erase(dataset: Dataset, found: set[str]) -> int:
         if files.tar.exists():
             erased += _erase_in(files, records)
     return erased
+
+
+def _pending(dataset: Dataset, found: set[str]) -> int:
+    """How many of the images lie in parts that are not complete."""
+    parts = (part for part in planned_parts(dataset) if not is_complete(dataset, part))
+    return sum(row["ok"] and row["key"] in found
+               for part in parts for row in read_journal(dataset, part))  # fmt: skip
 
 
 def _erase_in(files: PartFiles, records: Sequence[OriginalRecord]) -> int:

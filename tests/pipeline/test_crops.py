@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageCms, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from pipeline import framing
@@ -239,6 +239,45 @@ def test_every_exif_orientation_is_turned_upright(orientation: int) -> None:
     sides = (box.left, box.top, box.right, box.bottom)
     truth = upright.resize((50, 25), Image.Resampling.LANCZOS, box=sides)
     assert psnr(made, np.asarray(truth)) > 40
+
+
+def test_an_orientation_that_only_xmp_tells_is_heeded() -> None:
+    image = clutter((300, 200)).filter(ImageFilter.GaussianBlur(2))
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
+    data = jpeg(image, xmp=xmp)
+    upright = open_image(data, max_pixels=10**8)
+    assert upright.size == (200, 300)
+    made = render(Original(data, upright.size, "RGB"), Box(0, 50, 200, 250), (40, 40))
+    truth = upright.resize((40, 40), Image.Resampling.LANCZOS, box=(0, 50, 200, 250))
+    assert psnr(made, np.asarray(truth)) > 40
+
+
+def profile(name: str) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["sRGB profile", "XYZ profile", "CMYK", "PNG with alpha", "gray"])
+def test_whatever_the_file_the_sample_is_that_of_the_opened_image(kind: str) -> None:
+    image = clutter((400, 300)).filter(ImageFilter.GaussianBlur(2))
+    if kind == "PNG with alpha":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        data = file.getvalue()
+    elif kind == "CMYK":
+        file = io.BytesIO()
+        image.convert("CMYK").save(file, "JPEG", quality=95)
+        data = file.getvalue()
+    elif kind == "gray":
+        data = jpeg(image.convert("L"))
+    else:
+        data = jpeg(image, icc_profile=profile("sRGB" if "sRGB" in kind else "XYZ"))
+    opened = open_image(data, max_pixels=10**8)
+    for mode in ("RGB", "L"):
+        made = render(Original(data, (400, 300), mode), Box(50, 0, 350, 300), (48, 48))
+        whole = opened.convert(mode)
+        truth = np.asarray(whole.resize((48, 48), Image.Resampling.LANCZOS, box=(50, 0, 350, 300)))
+        assert psnr(made, truth.reshape(made.shape)) > 40
 
 
 def test_linear_light_averages_light() -> None:
