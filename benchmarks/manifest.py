@@ -3,7 +3,8 @@
     python benchmarks/manifest.py --rows 10000000 [--json]
 
 Crawls a list of simulated URLs in a process of its own and samples, after each tenth, that
-process's memory and the time; then does a finished crawl again. Rows are appended to the manifest
+process's memory, the time and its own CPU time (which neighbours do not change); then does a
+finished crawl again. Rows are appended to the manifest
 and looked up in the journal exactly as for any other source.
 """
 
@@ -48,15 +49,15 @@ def memory_mb() -> float:
 
 
 def work(root: Path, rows: int, pipe: Connection) -> None:
-    """Crawl the list; send (pages read, seconds, MB) at each tenth, and the result at the end."""
+    """Crawl the list; send (seconds, CPU seconds, MB) at each tenth, and the result."""
     recipe = Recipe(source=ListSource(start=(str(root / "urls.csv"),), max_pages=10**9))
     dataset = Dataset("simulated", root)
-    samples: list[tuple[float, float]] = []
+    samples: list[tuple[float, float, float]] = []
     began = time.monotonic()
 
     def on_progress(report: Progress) -> None:
         while len(samples) < PARTS and report.done * 10_000 >= rows * (len(samples) + 1) / PARTS:
-            samples.append((time.monotonic() - began, memory_mb()))
+            samples.append((time.monotonic() - began, time.process_time(), memory_mb()))
 
     with EventLog(dataset, "benchmark", on_progress=[on_progress]) as log:
         result = crawl(recipe, dataset, log)
@@ -75,6 +76,11 @@ def in_process(root: Path, rows: int) -> dict[str, Any]:
     return result
 
 
+def per_part(times: list[float]) -> list[float]:
+    """The differences between times, the first against zero."""
+    return [after - before for before, after in itertools.pairwise([0.0, *times])]
+
+
 def measure(rows: int, folder: Path | None) -> dict[str, Any]:
     root = Path(tempfile.mkdtemp(prefix="manifest-", dir=folder))
     try:
@@ -83,15 +89,16 @@ def measure(rows: int, folder: Path | None) -> dict[str, Any]:
         files = {path.name: path.stat().st_size / 1e6 for path in root.rglob("*") if path.is_file()}
     finally:
         shutil.rmtree(root)
-    times = [0.0, *(seconds for seconds, _ in first["samples"])]
-    rates = [rows / PARTS / (after - before) for before, after in itertools.pairwise(times)]
-    memory = [mb for _, mb in first["samples"]]
+    wall = per_part([sample[0] for sample in first["samples"]])
+    cpu = per_part([sample[1] for sample in first["samples"]])
+    memory = [sample[2] for sample in first["samples"]]
     assert first["urls"] == rows
     assert again["new"] == 0
     return {
         "rows": rows,
         "seconds": round(first["seconds"], 1),
-        "rows_per_second": [round(rate) for rate in rates],
+        "rows_per_second": [round(rows / PARTS / seconds) for seconds in wall],
+        "cpu_us_per_row": [round(seconds * PARTS / rows * 1e6, 1) for seconds in cpu],
         "memory_mb": [round(mb) for mb in memory],
         "memory_growth_mb": round(memory[-1] - memory[0], 1),
         "again_seconds": round(again["seconds"], 2),
@@ -110,11 +117,10 @@ def main() -> None:
     if args.json:
         print(json.dumps(result))
         return
-    print(f"{'part':>4} {'rows/s':>8} {'MB':>6}")
-    for part, (rate, mb) in enumerate(
-        zip(result["rows_per_second"], result["memory_mb"], strict=True), 1
-    ):
-        print(f"{part:>4} {rate:>8} {mb:>6}")
+    print(f"{'part':>4} {'rows/s':>8} {'CPU us':>7} {'MB':>6}")
+    columns = (result[name] for name in ("rows_per_second", "cpu_us_per_row", "memory_mb"))
+    for part, (rate, cpu, mb) in enumerate(zip(*columns, strict=True), 1):
+        print(f"{part:>4} {rate:>8} {cpu:>7} {mb:>6}")
     print({key: value for key, value in result.items() if not isinstance(value, list)})
 
 
