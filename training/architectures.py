@@ -91,7 +91,7 @@ class DcganGenerator(Maps, GeneratorOptions):
     """
 
     name: Literal["dcgan"] = "dcgan"
-    kernel: Literal[4, 5] = 4
+    kernel: Literal[3, 4, 5] = 4
     upsample: Literal["transposed", "nearest", "bilinear"] = "transposed"
     last: Literal["up", "conv3"] = "up"
     norm: Literal["batch", "none"] = "batch"
@@ -107,7 +107,7 @@ class DcganDiscriminator(Maps, DiscriminatorOptions):
     """
 
     name: Literal["dcgan"] = "dcgan"
-    kernel: Literal[4, 5] = 4
+    kernel: Literal[3, 4, 5] = 4
     norm: Literal["batch", "instance", "none"] = "batch"
     norm_from: Number = 1
     bias: bool = False

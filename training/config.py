@@ -40,6 +40,7 @@ class About:
 
     source: str = ""
     summary: str = ""
+    expect: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -69,9 +69,9 @@ def _block(
 def _double(table: DcganGenerator, below: int, above: int) -> nn.Module:
     bias = table.norm == "none"
     if table.upsample == "transposed":
-        # 5×5 needs a row and a column more to double exactly
-        padding, more = (2, 1) if table.kernel == 5 else (1, 0)
-        return nn.ConvTranspose2d(below, above, table.kernel, 2, padding, more, bias=bias)
+        odd = table.kernel % 2  # an odd kernel needs a row and a column more to double exactly
+        padding = (table.kernel - 1) // 2
+        return nn.ConvTranspose2d(below, above, table.kernel, 2, padding, odd, bias=bias)
     options = {} if table.upsample == "nearest" else {"align_corners": False}
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode=table.upsample, **options),
@@ -88,7 +88,7 @@ class DcganD(Discriminator):
         layers: list[nn.Module] = []
         below = self.sight.channels
         for number, above in enumerate(widths(table, steps)):
-            padding = table.kernel // 2 if table.kernel == 5 else 1
+            padding = (table.kernel - 1) // 2
             convolution = nn.Conv2d(below, above, table.kernel, 2, padding, bias=table.bias)
             norm = _norm(table.norm, above) if number >= table.norm_from else []
             layers += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
