@@ -171,7 +171,11 @@ def test_a_torn_journal_line_is_dropped(dataset, faulty_site):
     files = PartFiles(dataset, "shells-000000")
     files.record.unlink()
     files.journal.write_bytes(files.journal.read_bytes()[:-40])
+    with files.tar.open("ab") as tar:
+        tar.write(bytes(range(256)) * 99)  # what was being written when it was killed
     run(dataset)
+    record = json.loads(files.record.read_text())
+    assert record["sha256"] == hashlib.sha256(files.tar.read_bytes()).hexdigest()
     assert Counter(record.key for record in read_records(dataset)) == Counter(map(image_key, urls))
     with tarfile.open(files.tar) as tar:
         assert len(tar.getnames()) == 6

@@ -5,6 +5,8 @@ Takes some seconds, since it kills real processes in the middle of real work.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import signal
@@ -29,7 +31,7 @@ from faulty_site import (
 
 from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
 from pipeline.originals import (
-    is_complete,
+    PartFiles,
     planned_parts,
     read_journal,
     read_original,
@@ -115,7 +117,10 @@ def test_kills_lose_nothing_and_fetch_nothing_twice(tmp_path: Path):
     assert killed >= KILLS
 
     records = list(read_records(dataset))
-    assert all(is_complete(dataset, part) for part in planned_parts(dataset))
+    for part in planned_parts(dataset):
+        files = PartFiles(dataset, part)
+        record = json.loads(files.record.read_text())
+        assert record["sha256"] == hashlib.sha256(files.tar.read_bytes()).hexdigest()
     assert max(Counter(record.key for record in records).values()) == 1
     got = {record.key: read_original(dataset, record) for record in records}
     assert got == {image_key(url): row.data for url, row in urls.items() if row.kind is None}
