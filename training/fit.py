@@ -34,7 +34,11 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     parser.add_argument(
         "--preset", default=DEFAULT_PRESET, help=f"{', '.join(preset_names())}, or a .toml file"
     )
-    parser.add_argument("--run", help="name under runs/, or a folder (default: DATASET-PRESET)")
+    parser.add_argument(
+        "--run", "--name", metavar="RUN",
+        help="name under runs/, or a folder (default: DATASET-PRESET); torchrun takes --run for "
+        "an option of its own: there, write --name",
+    )  # fmt: skip
     for name in SHORT:
         parser.add_argument(f"--{name}", metavar="X")
     parser.add_argument(

@@ -67,7 +67,7 @@ class Step:
         self.packing = config.discriminator.packing
         if config.replay.size and ranks.world > 1:
             raise UserError("replay.size: past fakes are kept by one process only")
-        if config.batch % (self.packing * ranks.world):
+        if self.packing > 1 and config.batch % (self.packing * ranks.world):
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"
             )
