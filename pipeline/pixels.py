@@ -34,6 +34,7 @@ MAX_PIXELS = 1 << 30
 """The download has judged the size; this only bounds a file that is not the one recorded."""
 
 _DIVISORS = (8, 4, 2, 1)
+_LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
 
 
 class Original:
@@ -202,7 +203,7 @@ def _convolve(pixels: NDArray[T], box: Box, size: tuple[int, int], kind: PixelTy
     cut = pixels[top:bottom, left:right]  # what the filter sees; the resizer takes a copy
     source = ImageData(cut.shape[1], cut.shape[0], kind, cut.tobytes())
     result = ImageData(size[1], size[0], kind)
-    options = ResizeOptions(ResizeAlg.convolution(FilterType.lanczos3))
+    options = ResizeOptions(_LANCZOS)
     options.crop_box = CropBox(part.left - left, part.top - top, part.width, part.height)
     _resizer().resize(source.rust_image, result.rust_image, options.rust_options)
     return np.frombuffer(result.get_buffer(), pixels.dtype).reshape(*size, channels)
