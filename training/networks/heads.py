@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from training.architectures import DiscriminatorOptions
 from training.networks.base import ImageShape, Verdict
@@ -33,6 +34,8 @@ class Head(nn.Module):
         self.projection = self.classifier = self.coder = None
         if table.condition == "projection":
             self.projection = nn.Embedding(shape.classes, maps)
+            if table.spectral:
+                spectral_norm(self.projection)
         if table.classifier:
             self.classifier = nn.Conv2d(maps, shape.classes, size)
         if codes:

@@ -68,8 +68,9 @@ def output_range(values: Tensor, output: str) -> Tensor:
 
 
 def normalise_spectrum(network: nn.Module) -> None:
-    """Divide every weight of `network` by its largest singular value (Miyato 2018)."""
-    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding
+    """Divide the weight of each convolution and linear layer of `network` by its largest singular
+    value (Miyato 2018)."""
+    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
     for layer in list(network.modules()):
         if isinstance(layer, kinds):
             spectral_norm(layer)

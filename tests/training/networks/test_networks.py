@@ -328,6 +328,13 @@ def test_spectral_norm_of_every_weight_is_one(name: str) -> None:
         assert values == pytest.approx([1.0] * len(values), abs=0.03)
 
 
+def test_spectral_norm_leaves_the_gains_of_labels_alone() -> None:
+    """A new offset is zero: dividing by its norm would be NaN."""
+    table = tables({"name": "resnet", "spectral": True, "condition": "norm"}, {})[0]
+    images = build_generator(table, COLOUR)(torch.randn(3, 6), torch.arange(3))
+    assert torch.isfinite(images).all()
+
+
 @pytest.mark.parametrize("init", ["dcgan", "default", "orthogonal", "xavier"])
 def test_initial_weights(init: str) -> None:
     table = tables({"init": init, "width": 16}, {})[0]

@@ -1,0 +1,142 @@
+"""Every preset loads, builds, trains; the table in the documentation is what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from training.catalogue import document, image_shape, size_of, work_an_image
+from training.compatible import refuse_meaningless
+from training.config import Config
+from training.data import Batch
+from training.networks import ImageShape, build_discriminator, build_generator
+from training.resolve import flat, preset_names, resolve, unflat
+from training.state import new_state
+from training.step import Step
+
+CPU = torch.device("cpu")
+
+
+def tiny(name: str) -> Config:
+    """The preset with narrow layers and small batches; all else is its own."""
+    options = {"batch": "8", "replay.size": "8"} if name == "ganhacks64" else {"batch": "8"}
+    config = resolve(name, {})
+    for network in ("generator", "discriminator"):
+        mlp = getattr(config, network).name == "mlp"
+        options |= {f"{network}.widths": "[8, 8]"} if mlp else {f"{network}.width": "2"}
+    return resolve(name, options)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset_trains(name: str) -> None:
+    config = tiny(name)
+    shape = image_shape(config)
+    state = new_state(config, shape, CPU)
+    step = Step(config, state, CPU)
+    before = [weight.detach().clone() for weight in state.generator.parameters()]
+    for _ in range(2):
+        random = torch.Generator().manual_seed(state.seen)
+        size = (8, shape.channels, shape.height, shape.width)
+        images = torch.randint(0, 256, size, generator=random, dtype=torch.uint8)
+        labels = torch.randint(0, shape.classes, (8,), generator=random)
+        facts = step([Batch(images, labels)] * config.n_critic)
+        assert {name for name, value in facts.items() if not torch.isfinite(value)} == set()
+    assert state.seen == 16 * config.n_critic
+    changed = [
+        not torch.equal(old, new)
+        for old, new in zip(before, state.generator.parameters(), strict=True)
+    ]
+    assert sum(changed) > len(changed) / 2
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset_names_its_source_and_survives_config_json(name: str) -> None:
+    config = resolve(name, {})
+    refuse_meaningless(config)
+    assert config.about.source
+    assert config.about.summary
+    assert unflat(flat(config), "config.json") == config
+
+
+def test_table_in_the_documentation_is_current() -> None:
+    path = Path(__file__).parents[2] / "docs" / "presets.md"
+    assert path.read_text() == document(), "run python -m training.catalogue > docs/presets.md"
+
+
+def test_sizes_are_those_of_real_networks() -> None:
+    config = resolve("dcgan64", {})
+    shape, size = image_shape(config), size_of(config)
+    for network, counted in (
+        (build_generator(config.generator, shape), size.g_parameters),
+        (build_discriminator(config.discriminator, shape), size.d_parameters),
+    ):
+        assert sum(weight.numel() for weight in network.parameters()) == counted
+
+
+def test_work_is_the_formula() -> None:
+    """2·kernel²·in·out·places for each convolution of the generator, by hand."""
+    config = resolve("dcgan64", {})
+    size = size_of(config)
+    maps = [100, 800, 400, 200, 100, 3]
+    places = [1, 16, 64, 256, 1024]  # a transposed convolution works at each of its inputs
+    by_hand = sum(2 * 16 * maps[n] * maps[n + 1] * places[n] for n in range(5))
+    assert size.g_work == pytest.approx(by_hand / 1e9, rel=1e-3)
+    assert work_an_image(config, size) == pytest.approx(3 * size.g_work + 8 * size.d_work)
+
+
+# The numbers in the seeds' and the papers' own tables
+
+SETTINGS = {
+    "dcgan64": {
+        "batch": 128, "generator.z_dim": 100, "generator.width": 100, "discriminator.width": 100,
+        "g_optimizer.lr": 2e-4, "d_optimizer.lr": 2e-4, "g_optimizer.beta1": 0.5,
+        "resolution": 64, "loss.name": "non-saturating",
+    },
+    "dcgan128": {
+        "batch": 64, "generator.width": 160, "discriminator.width": 40, "resolution": 128,
+        "generator.z_dim": 100, "g_optimizer.lr": 2e-4, "g_optimizer.beta1": 0.5,
+    },
+    "woodblock128": {
+        "batch": 128, "generator.z_dim": 128, "generator.output": "sigmoid", "resolution": 128,
+        "g_optimizer.lr": 2e-4, "g_optimizer.beta1": 0.5, "g_optimizer.beta2": 0.999,
+        "generator.multipliers": [1, 2, 4, 8, 16],
+    },
+    "ganhacks64": {
+        "label_real": [0.7, 1.2], "label_fake": [0.0, 0.3], "d_optimizer.name": "sgd",
+        "g_optimizer.name": "adam", "generator.dropout_at_test": True,
+    },
+    "wgan": {
+        "loss.weight_clip": 0.01, "n_critic": 5, "d_optimizer.name": "rmsprop",
+        "d_optimizer.lr": 5e-5, "batch": 64,
+    },
+    "wgan-gp": {
+        "loss.gp": 10.0, "n_critic": 5, "g_optimizer.lr": 1e-4, "g_optimizer.beta1": 0.0,
+        "g_optimizer.beta2": 0.9, "batch": 64,
+    },
+    "sngan": {
+        "discriminator.spectral": True, "loss.name": "hinge", "n_critic": 5,
+        "g_optimizer.lr": 2e-4, "g_optimizer.beta1": 0.0, "g_optimizer.beta2": 0.9,
+    },
+    "sagan": {
+        "g_optimizer.lr": 1e-4, "d_optimizer.lr": 4e-4, "g_optimizer.beta1": 0.0,
+        "g_optimizer.beta2": 0.9, "n_critic": 1, "loss.name": "hinge", "generator.spectral": True,
+    },
+    "rasgan-gp": {"loss.name": "rasgan", "loss.gp": 10.0, "n_critic": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_preset_reproduces_its_source_s_table(name: str) -> None:
+    values = flat(resolve(name, {}))
+    assert {key: values[key] for key in SETTINGS[name]} == SETTINGS[name]
+
+
+def test_grid_of_networks_needs_no_memory() -> None:
+    """The table is counted on the meta device: no weight of SAGAN's 70 million is stored."""
+    with torch.device("meta"):
+        config = resolve("sagan", {"generator.spectral": "false"})
+        network: nn.Module = build_generator(config.generator, ImageShape(128, 128, 3, 10))
+    assert all(weight.is_meta for weight in network.parameters())

@@ -1,0 +1,120 @@
+"""`python -m training.catalogue`: the table of presets, as `docs/presets.md` shows it.
+
+Run it again after a preset changed: `python -m training.catalogue > docs/presets.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.architectures import code_count
+from training.config import Config
+from training.networks import ImageShape, build_discriminator, build_generator
+from training.resolve import preset_names, resolve
+
+HEAD = """# Presets
+
+`python -m training.fit --shards manifests/NAME --preset PRESET`; every key can be changed on the
+command line, as in `--generator.width 32`. Presets named in *italics* need labelled shards.
+
+Work is the arithmetic of training on one image in GFLOP (10⁹ additions and multiplications),
+counted from the networks' layers: a generator's forward pass three times, a discriminator's eight
+times, a gradient penalty's five times more. Total is that times the preset's images. A machine that
+keeps up 1 TFLOP/s takes 0.28 hours for a PFLOP. What to expect is what the source reports, unless
+it says otherwise.
+
+| preset | source | resolution | what it is | parameters G / D (M) | work an image (GFLOP) | images (thousand) | total (PFLOP) | what to expect |
+|---|---|---|---|---|---|---|---|---|
+"""  # noqa: E501 (a table's row is one line)
+_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a preset's networks: parameters, and GFLOP of a forward pass of one image."""
+
+    g_parameters: int
+    d_parameters: int
+    g_work: float
+    d_work: float
+
+
+def image_shape(config: Config) -> ImageShape:
+    """The images a preset is meant for: gray at 28 px, else colour; ten labels."""
+    channels = 1 if config.resolution == 28 else 3
+    return ImageShape(config.resolution or 64, config.resolution or 64, channels, _CLASSES)
+
+
+def size_of(config: Config) -> Size:
+    """Counted on networks without memory: nothing is computed."""
+    # spectral normalisation adds no parameters and next to no work, but takes seconds to build
+    tables = (
+        replace(config.generator, spectral=False),
+        replace(config.discriminator, spectral=False),
+    )
+    with torch.device("meta"):
+        shape = image_shape(config)
+        generator = build_generator(tables[0], shape)
+        judge = build_discriminator(tables[1], shape, code_count(config.generator))
+        count = config.discriminator.packing * 2
+        labels = torch.zeros(count, dtype=torch.int64)
+        latents = torch.zeros(count, generator.z_dim)
+        packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
+        works = _work(generator, latents, labels), _work(judge, packed, labels[:2])
+    parameters = [sum(w.numel() for w in network.parameters()) for network in (generator, judge)]
+    return Size(parameters[0], parameters[1], works[0] / count / 1e9, works[1] / count / 1e9)
+
+
+def _work(network: nn.Module, *given: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(*given)
+    return int(counter.get_total_flops())
+
+
+def work_an_image(config: Config, size: Size) -> float:
+    """GFLOP of training on one real image.
+
+    The discriminator's phase: fakes are drawn, D goes forward and backward (twice the work) on
+    real and fake; of `n_critic` such phases one is followed by the generator's: backward through
+    G, forward and backward (to the images alone) through D.
+    """
+    loss, phases = config.loss, config.n_critic
+    work = size.g_work + 6 * size.d_work
+    penalties = sum(bool(weight) for weight in (loss.gp, loss.dragan, loss.r1, loss.r2))
+    work += 5 * size.d_work * penalties / loss.interval
+    # a step of unrolling is D's phase again, differentiated twice
+    work += 12 * size.d_work * config.unroll.steps / phases
+    return work + (2 * size.g_work + 2 * size.d_work) / phases
+
+
+def row(name: str) -> str:
+    """The preset's line of the table."""
+    config = resolve(name, {})
+    size = size_of(config)
+    work = work_an_image(config, size)
+    labelled = config.generator.condition != "none"
+    cells = [
+        f"*{name}*" if labelled else name,
+        config.about.source or "–",
+        f"{config.resolution} px" if config.resolution else "any",
+        config.about.summary or "–",
+        f"{size.g_parameters / 1e6:.2f} / {size.d_parameters / 1e6:.2f}",
+        f"{work:.3g}",
+        f"{config.total_kimg:g}",
+        f"{work * config.total_kimg / 1e3:.2g}",
+        config.about.expect or "–",
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def document() -> str:
+    """The whole of `docs/presets.md`."""
+    return HEAD + "".join(row(name) for name in preset_names())
+
+
+if __name__ == "__main__":
+    print(document(), end="")
