@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 from pipeline.contract import Dataset, ShardIndex, UserError, load_index
 from training.cache import ShardCache
 from training.config import Config, Data
-from training.decode import ENDINGS, Pixels, decode
+from training.decode import ENDINGS, Pixels, decode_into
 from training.order import Epoch, epoch_order, rank_slice
 from training.ranks import ALONE, Ranks
 from training.shards import DamagedShard, LocalFiles, Opener, OpenShards, Shard, local_path
+
+Labels = NDArray[np.int64]
 
 _GIGA = 1 << 30
 _POLL = 0.5
@@ -112,15 +115,28 @@ class Samples:
         self._labels = np.zeros(kept, dtype=np.int64)
         self._have = np.zeros(kept, dtype=np.bool_)
 
+    def recall(
+        self, shards: NDArray[np.int32], members: NDArray[np.int32], out: Pixels, labels: Labels
+    ) -> NDArray[np.bool_]:
+        """Write what is in memory of the samples to the rows of `out` and `labels`; which of them
+        were not."""
+        numbers = self._starts[shards] + members
+        missing = numbers >= len(self._kept)
+        missing[~missing] = ~self._have[numbers[~missing]]
+        if not missing.any():
+            np.take(self._kept, numbers, axis=0, out=out)
+            np.take(self._labels, numbers, out=labels)
+            return missing
+        rows = np.flatnonzero(~missing)
+        out[rows], labels[rows] = self._kept[numbers[rows]], self._labels[numbers[rows]]
+        return missing
+
     def read(self, shard: int, member: int, out: Pixels) -> int:
-        """Write the sample's pixels to `out` (height, width, channels); its label."""
-        number = int(self._starts[shard]) + member
-        kept = number < len(self._kept)
-        if kept and self._have[number]:
-            out[...] = self._kept[number]
-            return int(self._labels[number])
+        """Decode the sample into `out` (height, width, channels), and keep it where it fits; its
+        label."""
         label = self._decode(self.shards.get(shard), shard, member, out)
-        if kept:
+        number = int(self._starts[shard]) + member
+        if number < len(self._kept):
             self._kept[number], self._labels[number], self._have[number] = out, label, True
         return label
 
@@ -137,10 +153,10 @@ class Samples:
         data = shard.read(member, ending)
         assert data is not None
         try:
-            out[...] = decode(data, ending, *self.shape)
+            decode_into(out, data, ending)
         except ValueError as error:
             raise UserError(f"{where}: {sample.key}.{ending} {error}") from None
-        text = shard.read(member, "cls")
+        text = shard.read(member, "cls") if "cls" in sample.members else None
         label = int(text) if text and text.strip().isdigit() else 0
         if label and label >= self.source.classes:
             raise UserError(f"{where}: {sample.key}.cls is {label}, the index names fewer labels")
@@ -177,6 +193,7 @@ class Loader:
         self._epochs: dict[int, Epoch] = {}
         self._reached = (-1, -1)
         self._damaged: set[int] = set()
+        self._open_since: dict[int, int] = {}  # shard → the epoch that it was opened in
         self.warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=3)
         self._stop = threading.Event()
@@ -238,29 +255,40 @@ class Loader:
     def _read(self, seen: int) -> Batch:
         first, last = seen + self._part.start, seen + self._part.stop
         images = np.empty((last - first, *self._samples.shape), dtype=np.uint8)
-        labels: NDArray[np.int64] = np.zeros(last - first, dtype=np.int64)
-        for row, position in enumerate(range(first, last)):
-            labels[row] = self._read_one(position, images[row])
+        labels: Labels = np.zeros(last - first, dtype=np.int64)
+        row = 0
+        while row < last - first:  # once; more often where a batch goes into the next epoch
+            number, place = divmod(first + row, self._total)
+            count = min(last - first - row, self._total - place)
+            some = slice(row, row + count)
+            self._read_run(number, place, images[some], labels[some])
+            row += count
         return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
 
-    def _read_one(self, position: int, out: Pixels) -> int:
-        number, place = divmod(position, self._total)
-        epoch = self._epoch(number)
-        self._fetch_ahead(number, int(epoch.shard[place]))
-        label = self._read_or_replace(epoch, place, out)
-        if self._config.data.mirror and epoch.mirror[place]:
-            out[...] = out[:, ::-1].copy()
-        return label
+    def _read_run(self, number: int, place: int, images: Pixels, labels: Labels) -> None:
+        """Samples of epoch `number` from `place` on."""
+        epoch, there = self._epoch(number), slice(place, place + len(images))
+        missing = self._samples.recall(epoch.shard[there], epoch.member[there], images, labels)
+        for row in np.flatnonzero(missing).tolist():
+            labels[row] = self._read_or_replace(number, place + row, images[row])
+        if self._config.data.mirror:
+            turned = epoch.mirror[there]
+            images[turned] = images[turned, :, ::-1]
 
-    def _read_or_replace(self, epoch: Epoch, place: int, out: Pixels) -> int:
+    def _read_or_replace(self, number: int, place: int, out: Pixels) -> int:
         """The sample at `place`; where its shard is damaged and may be skipped, the nearest one
         before it in the epoch (else after it) that is not. So the position stays one number."""
-        for other in (*range(place, -1, -1), *range(place + 1, self._total)):
-            shard, member = int(epoch.shard[other]), int(epoch.member[other])
+        epoch = self._epoch(number)
+        for other in chain(range(place, -1, -1), range(place + 1, self._total)):
+            shard = int(epoch.shard[other])
             if shard in self._damaged:
                 continue
+            if shard not in self._open_since:
+                self._make_way(number, place)
+                self._fetch_ahead(number, shard)
+                self._open_since[shard] = number
             try:
-                label = self._samples.read(shard, member, out)
+                return self._samples.read(shard, int(epoch.member[other]), out)
             except DamagedShard as error:
                 if not self._config.data.skip_corrupt:
                     raise DamagedShard(
@@ -268,11 +296,15 @@ class Loader:
                     ) from None
                 self._damaged.add(shard)
                 self.warnings.put(f"{error}; skipped, other samples take its place")
-                continue
-            if place >= epoch.last_use[shard]:
-                self._samples.shards.release(shard)
-            return label
         raise UserError("all shards are damaged")
+
+    def _make_way(self, number: int, place: int) -> None:
+        """Close the shards that no sample from `place` on needs (until the next epoch)."""
+        last_use = self._epoch(number).last_use
+        for shard, since in list(self._open_since.items()):
+            if since < number or last_use[shard] < place:
+                self._samples.shards.release(shard)
+                del self._open_since[shard]
 
     def _fetch_ahead(self, number: int, shard: int) -> None:
         """When the epoch comes to a new shard, fetch the one after it."""

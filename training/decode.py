@@ -15,25 +15,26 @@ ENDINGS = ("jpg", "jpeg", "png", "webp")
 Pixels = NDArray[np.uint8]
 
 
-def decode(data: bytes, ending: str, height: int, width: int, channels: int) -> Pixels:
-    """The image as uint8 (height, width, channels).
+def decode_into(out: Pixels, data: bytes, ending: str) -> None:
+    """Write the image to `out`, uint8 (height, width, channels).
 
     A larger image of the same shape is averaged down (box filter); gray is spread to colour and
-    colour weighed to gray where `channels` asks for it.
+    colour weighed to gray where `out` has other channels.
 
     Raises:
         ValueError: not an image, or smaller than asked for, or of another shape.
     """
-    pixels = _jpeg(data, channels) if ending in ("jpg", "jpeg") else _pillow(data, channels)
-    if pixels.shape[:2] != (height, width):
-        pixels = _shrink(pixels, height, width)
-    return pixels
-
-
-def _jpeg(data: bytes, channels: int) -> Pixels:
-    space = "RGB" if channels == 3 else "GRAY"
-    pixels: Pixels = simplejpeg.decode_jpeg(data, space)
-    return pixels
+    height, width, channels = out.shape
+    if ending in ("jpg", "jpeg"):
+        space = "RGB" if channels == 3 else "GRAY"
+        found = simplejpeg.decode_jpeg_header(data)
+        if found[:2] == (height, width):
+            simplejpeg.decode_jpeg(data, space, buffer=out)
+            return
+        pixels: Pixels = simplejpeg.decode_jpeg(data, space)
+    else:
+        pixels = _pillow(data, channels)
+    out[...] = pixels if pixels.shape[:2] == (height, width) else _shrink(pixels, height, width)
 
 
 def _pillow(data: bytes, channels: int) -> Pixels:

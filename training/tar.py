@@ -87,7 +87,7 @@ def samples(pread: Pread) -> list[Sample]:
 
 
 def _check(header: bytes, offset: int) -> None:
-    unsigned = sum(header[:148]) + 8 * 32 + sum(header[156:])
+    unsigned = sum(header) - sum(header[148:156]) + 8 * 32
     if unsigned != _number(header[148:156]):
         raise DamagedTar(f"wrong header checksum at byte {offset}")
 
