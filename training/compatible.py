@@ -106,5 +106,7 @@ def _idle(config: Config) -> Iterator[str]:
         yield "generator.dropout_at_test: there is no generator.dropout"
     if config.loss.interval > 1 and not _penalised(config):
         yield "loss.interval: there is no penalty to be applied at intervals"
+    if config.freeze_d and not config.init_from:
+        yield "freeze_d: without init_from the frozen layers would be random for ever"
     if config.augment.noise_kimg and not config.augment.noise:
         yield "augment.noise_kimg: there is no augment.noise to decay"

@@ -171,6 +171,9 @@ class Config:
     networks at once (gradient accumulation; 0: no bound). `price_per_hour` of the machine, in any
     currency, is only reported. A run that turns to NaN is set back at most `max_restarts` times.
 
+    `init_from` is a run, or a checkpoint's .pt file, whose weights the networks begin with;
+    `freeze_d` keeps so many of the discriminator's layers next to the image as they are (Mo 2020).
+
     `label_real` and `label_fake` are what the discriminator is to answer: a number for all (0.9 is
     one-sided smoothing), or two between which each sample's label is drawn; with probability
     `label_flip` a sample gets one of the other side.
@@ -195,6 +198,8 @@ class Config:
     label_real: Label = 1.0
     label_fake: Label = 0.0
     label_flip: Share = 0.0
+    init_from: str = ""
+    freeze_d: Annotated[int, Field(ge=0)] = 0
     generator: GeneratorTable = field(default_factory=DcganGenerator)
     discriminator: DiscriminatorTable = field(default_factory=DcganDiscriminator)
     loss: Loss = field(default_factory=Loss)

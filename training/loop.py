@@ -20,6 +20,7 @@ from training.config import Config
 from training.console import Advance, Display
 from training.data import Loader, Source
 from training.disk import DiskFull, is_full
+from training.finetune import take_weights
 from training.forecast import pace
 from training.grid import draw, tile, write_picture
 from training.history import History, Row
@@ -316,6 +317,8 @@ class Loop:
         """Become what a checkpoint holds; without one, what the run is at its start."""
         if values is None:
             fresh = new_state(self.config, image_shape(self.source), self.device)
+            if self.config.init_from:
+                take_weights(fresh, self.config.init_from, self.device)
             self.state.load(fresh.tensors())
             self.history.rows, self.meter = [], Meter()
         else:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import UserError, write_json
+from training import checkpoint
 from training.config import Config
 from training.data import Source
 from training.resolve import flat, refuse_other_result
@@ -80,13 +81,14 @@ def describe(config: Config, source: Source, location: str) -> dict[str, Any]:
 
 
 def enter(run: Run, config: Config, source: Source, location: str) -> dict[str, Any]:
-    """Write the run's configuration; where there is one already, it must have the same result.
+    """Write the run's configuration; where it has results already, it must have the same.
 
     Raises:
         UserError: the run was begun with another result-defining value or another data set.
     """
     described = describe(config, source, location)
-    if run.config.exists():
+    # before the first checkpoint there is nothing to continue: a mistake can be put right
+    if run.config.exists() and checkpoint.listed(run.checkpoints):
         before = read_config(run)
         refuse_other_result(before["config"], config, run.config)
         if before["dataset"]["digest"] != described["dataset"]["digest"]:

@@ -15,6 +15,7 @@ from training.console import Display, Silent, clock, display
 from training.data import Loader, Source, open_source
 from training.device import choose_device
 from training.disk import free_bytes, is_full
+from training.finetune import take_weights
 from training.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
 from training.history import History
 from training.loop import Loop, Outcome, image_shape
@@ -139,6 +140,10 @@ def _train(
         loop = Loop(config, run, source, state, history, device, shown, ranks, started)
         if values:
             loop.restore(values)
+        elif config.init_from:
+            missing = take_weights(state, config.init_from, device)
+            more = f"; it has no {', '.join(missing)}" if missing else ""
+            shown.say(f"weights taken from {config.init_from}{more}")
         _introduce(config, source, run, device, found, shown)
         if seen:
             shown.say(f"continuing at {seen / 1000:g} kimg")

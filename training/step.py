@@ -13,6 +13,7 @@ from training import ema
 from training.augment import augment
 from training.config import Config
 from training.data import Batch
+from training.finetune import freeze
 from training.gradients import apply_gradients
 from training.labels import draw_targets
 from training.latents import draw_latents
@@ -153,6 +154,7 @@ class Step:
         """
         config, state = self.config, self.state
         state.discriminator.requires_grad_(True)
+        freeze(state.discriminator, config.freeze_d)
         state.d_optimizer.zero_grad(set_to_none=True)
         facts: Facts = {}
         keep = again and len(pieces) == 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from pipeline.contract import build
 from training.config import Config
@@ -339,6 +340,20 @@ def test_unrolling_is_gradient_descent_that_can_be_differentiated() -> None:
     assert network.weight.item() == start
 
 
+def test_unrolling_leaves_running_statistics_alone() -> None:
+    network = nn.BatchNorm1d(3)
+    values = torch.randn(5, 3)
+    moved = unroll(
+        network,
+        lambda weights: functional_call(network, weights, (values,)).square().mean(),
+        steps=2,
+        rate=0.1,
+    )
+    assert torch.equal(network.running_mean, torch.zeros(3))  # type: ignore[arg-type]
+    assert not torch.equal(moved["running_mean"], torch.zeros(3))
+    assert not torch.equal(moved["weight"], network.weight)
+
+
 def test_a_step_unrolls_without_touching_the_discriminator() -> None:
     options = {"d_optimizer": {"name": "sgd", "lr": 0.05}}
     plain, unrolled = World(options), World({**options, "unroll": {"steps": 3}})
@@ -363,7 +378,11 @@ def test_classes_and_codes_are_learned() -> None:
          "discriminator": {"classifier": True, "norm": "none"},
          "d_optimizer": {"lr": 2e-3}, "g_optimizer": {"lr": 2e-3}, "batch": 32}
     )  # fmt: skip
+    judge = world.state.discriminator.state_dict()
+    before = {name: judge[f"head.{name}.weight"].clone() for name in ("coder", "classifier")}
     first = world.step()
+    for name, weight in before.items():  # the discriminator's own step trains its guesses
+        assert not torch.equal(judge[f"head.{name}.weight"], weight)
     assert first["class_d"].item() == pytest.approx(2 * math.log(4), rel=0.05)
     last = world.step(60)
     assert last["class_d"] < 0.7 * first["class_d"]

@@ -52,6 +52,7 @@ def dragan(critic: Critic, real: Tensor, noise: Tensor, share: Tensor) -> Tensor
 
 @torch.no_grad()
 def clip_weights(network: nn.Module, bound: float) -> None:
-    """Bring every weight of `network` into [-bound, bound] (Arjovsky 2017, algorithm 1)."""
-    torch._foreach_clamp_min_(list(network.parameters()), -bound)
-    torch._foreach_clamp_max_(list(network.parameters()), bound)
+    """Bring every trained weight of `network` into [-bound, bound] (Arjovsky 2017, algorithm 1)."""
+    weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
+    torch._foreach_clamp_min_(weights, -bound)
+    torch._foreach_clamp_max_(weights, bound)

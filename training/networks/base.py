@@ -46,7 +46,10 @@ class Discriminator(nn.Module):
     """Images in [-1, 1] and labels int64 (n,) → a `Verdict`.
 
     Images are (n, channels, height, width); with packing p (n, p·channels, height, width).
+    `hidden` are its layers from the image to the features.
     """
+
+    hidden: nn.Sequential
 
     def forward(self, images: Tensor, labels: Tensor) -> Verdict:
         raise NotImplementedError

@@ -1,0 +1,82 @@
+"""Fine-tuning: a run begins with another's weights, some of which stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.contract import UserError, build
+from training.config import Config
+from training.finetune import freeze
+from training.networks import ImageShape, build_discriminator
+
+SHORT = ("--total-kimg", "0.04", "--generator.width", "4")
+
+
+def test_a_run_begins_with_another_s_weights(
+    tmp_path: Path,
+    small_shards: Callable[..., Any],
+    in_process: Callable[..., int],
+    read_run: Callable[[Path], tuple[Any, dict[str, torch.Tensor]]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shards, folder = small_shards(), tmp_path / "work" / "runs"
+    assert in_process(folder / "first", shards, *SHORT) == 0
+    _, first = read_run(folder / "first")
+    start = ("--init-from", "first", "--freeze-d", "1", "--g_optimizer.lr", "1e-12")
+    assert in_process(folder / "second", shards, *SHORT, *start) == 0
+    assert "weights taken from first" in "".join(capfd.readouterr())
+    _, second = read_run(folder / "second")
+    trained = [k for k in first if k.startswith("discriminator.") and k.endswith("weight")]
+    kept = [key for key in trained if torch.equal(first[key], second[key])]
+    # the layer that sees the image, and its norm
+    assert kept == ["discriminator.hidden.0.weight", "discriminator.hidden.1.weight"]
+    weights = [k for k in first if k.startswith("generator.") and k.endswith("weight")]
+    assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in weights)
+    newest = max((folder / "first" / "checkpoints").glob("*.pt"))
+    assert in_process(folder / "third", shards, *SHORT, "--init-from", str(newest), *start[2:]) == 0
+    _, third = read_run(folder / "third")
+    assert all(torch.equal(second[key], third[key]) for key in second)
+
+
+def test_other_networks_and_missing_runs_are_refused(
+    tmp_path: Path,
+    small_shards: Callable[..., Any],
+    in_process: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shards, folder = small_shards(), tmp_path / "work" / "runs"
+    assert in_process(folder / "first", shards, *SHORT) == 0
+    for options, said in (
+        (("--init-from", "none"), "init_from: none: no whole checkpoint there"),
+        (("--init-from", "first", "--generator.width", "8"), "init_from: first has another gen"),
+        (("--freeze-d", "2"), "freeze_d: without init_from"),
+        (("--init-from", "first", "--freeze-d", "9"), "freeze_d: the discriminator has 2 layers"),
+    ):
+        capfd.readouterr()
+        assert in_process(folder / "second", shards, *SHORT, *options) == 2
+        assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["dcgan", "mlp", "resnet"])
+def test_frozen_layers_are_those_next_to_the_image(name: str) -> None:
+    small = {"widths": [8, 8]} if name == "mlp" else {"width": 4}
+    table = build(Config, {"discriminator": {"name": name, **small}}, "test").discriminator
+    judge = build_discriminator(table, ImageShape(32, 32, 3))
+    names = [key for key, _ in judge.named_parameters()]
+    frozen = []
+    for count in (0, 1, 2):
+        judge.requires_grad_(True)
+        freeze(judge, count)
+        frozen.append([k for k, w in judge.named_parameters() if not w.requires_grad])
+    assert frozen[0] == []
+    assert frozen[1] == names[: len(frozen[1])] != []
+    assert frozen[2] == names[: len(frozen[2])]
+    assert len(frozen[2]) > len(frozen[1])
+    assert not any("head" in key for key in frozen[2])
+    with pytest.raises(UserError, match="freeze_d"):
+        freeze(judge, 50)
