@@ -126,7 +126,9 @@ class Console:
         """Print what happened, in one line."""
         if self._quiet or event.event in ("start",):
             return
-        facts = ", ".join(f"{_words(k)} {_plain(v)}" for k, v in event.facts.items() if v != {})
+        facts = ", ".join(
+            f"{_words(k)} {_plain(v)}" for k, v in event.facts.items() if v not in ({}, (), None)
+        )
         self._out.print(
             f"[bold]{event.stage}[/] {event.event}" + (f": {facts}" if facts else ""),
             soft_wrap=True,
@@ -172,4 +174,6 @@ def _words(key: str) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return "(" + ", ".join(f"{k} {_plain(v)}" for k, v in sorted(value.items())) + ")"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -74,14 +74,26 @@ class Job:
 
 
 def run_stage(
-    name: str, recipe: Recipe, dataset: Dataset, log: EventLog, *, refresh: bool = False
+    name: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    log: EventLog,
+    *,
+    refresh: bool = False,
+    variant: str | None = None,
 ) -> dict[str, Any]:
     """Run one stage; its start and its result are events. Returns the result's facts.
 
-    With `refresh` a crawl visits every page again; the other stages do what is left as ever.
+    Args:
+        refresh: a crawl visits every page again.
+        variant: the shards are those of the data set `NAME-VARIANT`.
     """
     log.emit(name, "start")
-    stage = partial(crawl, refresh=True) if refresh and name == "crawl" else STAGES[name]
+    stage = STAGES[name]
+    if refresh and name == "crawl":
+        stage = partial(crawl, refresh=True)
+    if variant and name == "shard":
+        stage = partial(shard, variant=variant)
     result: dict[str, Any] = asdict(stage(recipe, dataset, log))
     log.emit(name, "done", **result)
     return result

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import requests
 
-from pipeline.command import exit_status
+from pipeline.commands.exit import exit_status
 from pipeline.console import Console, human_time
 from pipeline.contract import Dataset
 from pipeline.demo.leash import Leash

@@ -1,0 +1,109 @@
+"""Verify, forget, export and import a data set and its manifest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.commands.common import Commands, add_command, job_of, opened
+from pipeline.commands.stages import add_variant
+from pipeline.exports import FORMS as EXPORT_FORMS
+from pipeline.exports import export
+from pipeline.imports import FORMS as IMPORT_FORMS
+from pipeline.imports import import_dataset
+from pipeline.manifest import export_manifest, import_manifest
+from pipeline.stages.forget import forget
+from pipeline.stages.verify import verify
+
+
+def add(commands: Commands) -> None:
+    """Add these commands to the parser."""
+    check = add_command(commands, "verify", "check every shard, member and count", _verify)
+    check.add_argument(
+        "--repair", action="store_true", help="make what is damaged again from the originals"
+    )
+    add_variant(check)
+    gone = add_command(
+        commands, "forget", "remove images, and rebuild the shards that held them", _forget
+    )
+    for option, what in (
+        ("--url", "the image at this address"),
+        ("--host", "all images of this host"),
+        ("--license", "all images whose licence has these words"),
+        ("--key", "the image with this key"),
+    ):
+        gone.add_argument(option, action="append", default=[], help=what)
+    gone.add_argument("--keys-from", type=Path, help="a text file with a key a line")
+    out = add_command(commands, "export", "write the samples in another tool's layout", _export)
+    out.add_argument("out", type=Path, help="a new folder, or a zip file for nvlabs")
+    out.add_argument("--form", choices=EXPORT_FORMS, default="imagefolder")
+    into = add_command(commands, "import", "take images from another tool's layout", _import)
+    into.add_argument("path", type=Path, help="a folder, a zip, or an index of shards")
+    into.add_argument("--form", choices=IMPORT_FORMS, default="", help="found out if left out")
+    for name, what, run in (
+        ("export-manifest", "write the URL manifest for another downloader", _export_manifest),
+        ("import-manifest", "add the rows of another downloader's manifest", _import_manifest),
+    ):
+        moved = add_command(commands, name, what, run)
+        moved.add_argument("file", type=Path, help="a .parquet, .csv or .jsonl file")
+
+
+def _verify(args: argparse.Namespace) -> int:
+    with opened(args) as (recipe, dataset, log):
+        result = verify(recipe, dataset, log, repair=args.repair, variant=args.variant)
+        log.emit("verify", "done", **asdict(result))
+    for name, why in result.damaged.items():
+        print(f"{name}: {why}", file=sys.stderr)
+    if not result.current:
+        print(f"{dataset.index}: not of the kept list and options of now; shard", file=sys.stderr)
+    _print(args, asdict(result))
+    return 0 if result.sound else 1
+
+
+def _forget(args: argparse.Namespace) -> int:
+    keys = list(args.key)
+    if args.keys_from is not None:
+        keys += args.keys_from.read_text().split()
+    with opened(args) as (recipe, dataset, log):
+        result = forget(
+            recipe, dataset, log, urls=args.url, hosts=args.host, licenses=args.license, keys=keys
+        )
+        log.emit("forget", "done", **asdict(result))
+    _print(args, asdict(result))
+    return 1 if result.pending else 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    with opened(args) as (_recipe, dataset, log):
+        result = export(dataset, args.form, args.out, log)
+        log.emit("export", "done", **asdict(result))
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    with opened(args) as (_recipe, dataset, log):
+        result = import_dataset(args.path, dataset, log, args.form)
+        log.emit("import", "done", **asdict(result))
+    _print(args, asdict(result))
+    return 1 if result.failed else 0
+
+
+def _export_manifest(args: argparse.Namespace) -> int:
+    print(f"{export_manifest(job_of(args).dataset, args.file):,} rows in {args.file}")
+    return 0
+
+
+def _import_manifest(args: argparse.Namespace) -> int:
+    with opened(args) as (_recipe, dataset, _log):
+        added = import_manifest(dataset, args.file)
+    print(f"{added.added:,} of {added.read:,} rows are new in {dataset.urls}")
+    return 0
+
+
+def _print(args: argparse.Namespace, facts: dict[str, Any]) -> None:
+    if args.json:
+        print(json.dumps(facts))

@@ -1,0 +1,50 @@
+"""Try a recipe on a page; propose one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.commands.common import Commands, add_plain
+from pipeline.politeness import Politeness
+from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
+
+
+def add(commands: Commands) -> None:
+    """Add these commands to the parser."""
+    what = "show what a recipe takes from one page"
+    check = add_plain(commands, "check-recipe", what, _check)
+    check.add_argument("file", type=Path, help="the recipe, a TOML file")
+    check.add_argument("--url", required=True, help="a page of the site")
+    new = add_plain(commands, "new-recipe", "look at a page and propose a recipe", _new)
+    new.add_argument("url", help="the page to start from")
+    new.add_argument(
+        "--allow-private", action="store_true", help="the site is on this machine or network"
+    )
+
+
+def _check(args: argparse.Namespace) -> int:
+    found = check_recipe(args.file, args.url)
+    out = Console(highlight=False)
+    if found.rows():
+        table = Table(title=f"{len(found.rows())} images on {found.url}")
+        for column in COLUMNS:
+            table.add_column(column, overflow="fold")
+        for row in found.rows():
+            table.add_row(*row)
+        out.print(table)
+    else:
+        out.print(f"no image on {found.url}" + (f": {found.problem}" if found.problem else ""))
+    for page in found.follow:
+        out.print(f"follows {page}")
+    for note, count in found.notes.items():
+        out.print(f"passed over: {note} ({count})")
+    return 0 if found.rows() or found.follow else 1
+
+
+def _new(args: argparse.Namespace) -> int:
+    print(propose_recipe(args.url, Politeness(allow_private=args.allow_private)))
+    return 0

@@ -1,0 +1,118 @@
+"""The commands beyond the stages, as a person types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from static_site import served
+
+from pipeline.contract import Dataset, load_index, read_jsonl
+from pipeline.demo.shells import draw
+
+GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
+SITES = Path(__file__).parent / "sites"
+
+
+def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *words], cwd=root, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(6):
+        path = folder / f"family-{index % 2}" / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        draw(1, index, 96).save(path)
+    return folder
+
+
+@pytest.fixture
+def project(pictures: Path, tmp_path: Path) -> Path:
+    """A project with the data set `mine`, made from a folder of local images."""
+    (tmp_path / "mine.toml").write_text(
+        f'[source]\nkind = "folder"\nstart = ["{pictures}"]\n'
+        '[select]\nmin_side = 16\nnear_duplicate_bits = "off"\n'
+        "[shards]\nresolution = 32\nsamples_per_shard = 4\nclass_label = 0\n"
+    )
+    made = run(tmp_path, "run", "mine.toml")
+    assert made.returncode == 0, made.stderr
+    return tmp_path
+
+
+def test_verify_finds_damage_and_repairs_it(project: Path) -> None:
+    assert run(project, "verify", "mine.toml").returncode == 0
+    _, shards = load_index(project / "manifests" / "mine")
+    whole = Path(shards[0]).read_bytes()
+    Path(shards[0]).write_bytes(whole[:1000] + b"\xff" + whole[1001:])
+    found = run(project, "verify", "mine.toml")
+    assert found.returncode == 1
+    assert f"{Path(shards[0]).stem}: its sha256 is not" in found.stderr
+    assert run(project, "verify", "mine.toml", "--repair").returncode == 0
+    assert Path(shards[0]).read_bytes() == whole
+
+
+def test_a_variant_is_a_data_set_beside(project: Path) -> None:
+    result = run(project, "shard", "mine.toml", "--variant", "16", "--set", "shards.resolution=16")
+    assert result.returncode == 0, result.stderr
+    assert load_index(project / "manifests" / "mine-16")[0].resolution == (16, 16)
+    assert load_index(project / "manifests" / "mine")[0].resolution == (32, 32)
+
+
+def test_forget_removes_an_image_for_good(project: Path) -> None:
+    dataset = Dataset("mine", project)
+    key = next(read_jsonl(dataset.kept))["key"]
+    result = run(project, "forget", "mine.toml", "--key", key, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["images"] == 1
+    assert run(project, "run", "mine.toml").returncode == 0
+    assert load_index(dataset.manifest)[0].nsamples == 5
+    assert key not in [row["key"] for row in read_jsonl(dataset.kept)]
+
+
+def test_export_import_and_back(project: Path) -> None:
+    out = project / "out"
+    assert run(project, "export", "mine.toml", str(out)).returncode == 0
+    assert len(list(out.glob("*/*.*"))) >= 6
+    again = run(project, "export", "mine.toml", str(out))
+    assert again.returncode == 2
+    assert again.stderr.strip().endswith("is there already")
+    (project / "copy.toml").write_text((project / "mine.toml").read_text())
+    assert run(project, "import", "copy.toml", str(out)).returncode == 0
+    for stage in ("select", "shard"):
+        assert run(project, stage, "copy.toml").returncode == 0
+    assert load_index(project / "manifests" / "copy")[0].nsamples == 6
+
+
+def test_preview_names_its_page(project: Path) -> None:
+    result = run(project, "select", "mine.toml", "--preview")
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.strip()).read_text().startswith("<!doctype html>")
+
+
+def test_a_recipe_is_checked_and_proposed_and_its_manifest_exchanged(tmp_path: Path) -> None:
+    with served(GALLERIES / "sigal") as url:
+        page = f"{url}/shirts/index.html"
+        check = run(tmp_path, "check-recipe", str(SITES / "sigal.toml"), "--url", page)
+        assert check.returncode == 0, check.stderr
+        assert "images on" in check.stdout
+        proposed = run(tmp_path, "new-recipe", f"{url}/index.html", "--allow-private")
+        assert proposed.returncode == 0, proposed.stderr
+        (tmp_path / "new.toml").write_text(proposed.stdout)
+        allow = ("--set", "politeness.allow_private=true", "--set", "politeness.rate=100")
+        crawled = run(tmp_path, "crawl", "new.toml", *allow)
+        assert crawled.returncode == 0, crawled.stderr
+    urls = [row["url"] for row in read_jsonl(Dataset("new", tmp_path).urls)]
+    assert urls
+    assert all("/original/" in url for url in urls)
+
+    out = run(tmp_path, "export-manifest", "new.toml", "urls.csv")
+    assert out.stdout == f"{len(urls)} rows in urls.csv\n"
+    (tmp_path / "other.toml").write_text(proposed.stdout)
+    came = run(tmp_path, "import-manifest", "other.toml", "urls.csv")
+    assert came.stdout.startswith(f"{len(urls)} of {len(urls)} rows are new")
+    assert [row["url"] for row in read_jsonl(Dataset("other", tmp_path).urls)] == urls
