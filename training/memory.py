@@ -77,11 +77,12 @@ def step_bytes(config: Config, shape: ImageShape, device: torch.device, ranks: R
     The last is measured on two small batches and extended in proportion to the images.
     """
     state = new_state(config, shape, device)
-    few, more = (_saved(state, config, shape, count) for count in _BATCHES)
+    counts = [count * config.discriminator.packing for count in _BATCHES]
+    few, more = (_saved(state, config, shape, count) for count in counts)
     share = -(-config.batch // ranks.world)
     count = min(config.micro_batch or share, share)
-    slope = (more - few) / (_BATCHES[1] - _BATCHES[0])
-    waiting = max(0, few + slope * (count - _BATCHES[0]))
+    slope = (more - few) / (counts[1] - counts[0])
+    waiting = max(0, few + slope * (count - counts[0]))
     gradients = 4 * (parameters(state.generator) + parameters(state.discriminator))
     program = _PROGRAM if device.type == "cpu" else 0
     return int(program + state_bytes(state) + gradients + 1.2 * waiting)

@@ -48,6 +48,7 @@ def write_samples(run_name: str, count: int, seed: int, out: Path, device_name: 
     device = choose_device(device_name)
     trained = load_generator(run_name, device)
     latents = fixed_latents(trained.latent, count, trained.generator.z_dim, seed, device)
+    torch.manual_seed(seed)  # dropout that works when sampling
     labels = torch.arange(count, device=device) % max(1, trained.classes)
     write_picture(out, tile(draw(trained.generator, latents, labels)))
 
