@@ -91,13 +91,13 @@ Batches = Iterator[torch.Tensor]
 def ours(folder: Path, memory_gb: float) -> Batches:
     from training.config import Config, Data
     from training.data import Loader, open_source
-    from training.step import to_float
+    from training.step import ToFloat
 
-    device = torch.device("cpu")
+    to_float = ToFloat(torch.device("cpu"), channels_last=True)
     config = Config(batch=BATCH, data=Data(memory_gb=memory_gb, mirror=True))
     with Loader(open_source(folder, 0), config) as loader:
         for batch in loader:
-            yield to_float(batch.images, device, True)
+            yield to_float(batch.images)
 
 
 def _transform() -> Callable[[Any], torch.Tensor]:

@@ -33,11 +33,26 @@ from training.unroll import Weights, unroll
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def to_float(images: Tensor, device: torch.device, channels_last: bool) -> Tensor:
-    """uint8 (n, c, h, w) → float32 in [-1, 1] on the device."""
-    form = torch.channels_last if channels_last else torch.contiguous_format
-    moved = images.to(device, non_blocking=True)
-    return moved.to(torch.float32, memory_format=form).div_(127.5).sub_(1)
+class ToFloat:
+    """uint8 images to float32 in [-1, 1] on the device, in memory that is used again.
+
+    What `slot` gave last is overwritten by the next call with it: fresh memory for each batch
+    costs ten times the arithmetic.
+    """
+
+    def __init__(self, device: torch.device, channels_last: bool) -> None:
+        self._device = device
+        self._form = torch.channels_last if channels_last else torch.contiguous_format
+        self._buffers: dict[int, Tensor] = {}
+
+    def __call__(self, images: Tensor, slot: int = 0) -> Tensor:
+        """Images uint8 (n, c, h, w) as float32."""
+        buffer = self._buffers.get(slot)
+        if buffer is None or buffer.shape != images.shape:
+            buffer = torch.empty(images.shape, device=self._device, memory_format=self._form)
+            self._buffers[slot] = buffer
+        moved = images.to(self._device, non_blocking=True)
+        return buffer.copy_(moved).div_(127.5).sub_(1)
 
 
 @dataclass
@@ -72,6 +87,7 @@ class Step:
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"
             )
+        self._to_float = ToFloat(device, config.channels_last)
         self.random = torch.Generator(device=device)
         self._latent_random = torch.Generator(device=device)
 
@@ -115,9 +131,9 @@ class Step:
         )[part]  # fmt: skip
         size = config.micro_batch or count
         pieces = []
-        for start in range(0, count, size):
+        for slot, start in enumerate(range(0, count, size)):
             some = slice(start, min(start + size, count))
-            real = to_float(batch.images[some], self.device, config.channels_last)
+            real = self._to_float(batch.images[some], slot)
             labels = batch.labels[some].to(self.device)
             weight, share = len(real) / config.batch, len(real) / count
             pieces.append(Piece(real, labels, latents[some], None, weight, share))
