@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from pipeline.contract import build
 from training.catalogue import document, image_shape, size_of, work_an_image
 from training.compatible import refuse_meaningless
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.resolve import flat, preset_names, resolve, unflat
+from training.resolve import dotted, flat, preset_names, resolve, unflat
 from training.state import new_state
 from training.step import Step
 
@@ -64,6 +67,15 @@ def test_preset_names_its_source_and_survives_config_json(name: str) -> None:
 def test_table_in_the_documentation_is_current() -> None:
     path = Path(__file__).parents[2] / "docs" / "presets.md"
     assert path.read_text() == document(), "run python -m training.catalogue > docs/presets.md"
+
+
+def test_every_key_in_the_list_of_techniques_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tricks.md").read_text()
+    settings = re.findall(r"`([a-z_.]+) = ([^`]+)`", text)
+    assert len(settings) > 40
+    for name, value in settings:
+        config = build(Config, dotted({name: value}), name)
+        assert flat(config)[name] == tomllib.loads(f"value = {value}")["value"]
 
 
 def test_sizes_are_those_of_real_networks() -> None:
