@@ -81,15 +81,17 @@ def run_stage(
     *,
     refresh: bool = False,
     variant: str | None = None,
+    stage: Stage | None = None,
 ) -> dict[str, Any]:
     """Run one stage; its start and its result are events. Returns the result's facts.
 
     Args:
         refresh: a crawl visits every page again.
         variant: the shards are those of the data set `NAME-VARIANT`.
+        stage: what to run in the place of `STAGES[name]`.
     """
     log.emit(name, "start")
-    stage = STAGES[name]
+    stage = stage or STAGES[name]
     if refresh and name == "crawl":
         stage = partial(crawl, refresh=True)
     if variant and name == "shard":

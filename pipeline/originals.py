@@ -28,6 +28,7 @@ from pipeline.contract import (
     write_json,
 )
 from pipeline.errors import Failure
+from pipeline.part_lock import PartLock
 from pipeline.tars import tar_header
 
 PART_SIZE = 1000
@@ -61,6 +62,11 @@ class PartFiles:
     @property
     def record(self) -> Path:
         return self._file("json")
+
+    @property
+    def lock(self) -> Path:
+        """There while a process works on the part (see `part_lock.PartLock`)."""
+        return self._file("lock")
 
     def rows(self) -> Iterator[ManifestRow]:
         """The manifest rows of the part."""
@@ -140,7 +146,10 @@ def tar_member(name: str, data: bytes) -> bytes:
 class PartWriter:
     """Writes one part, going on from where a killed run left it.
 
-    `done` holds the keys that the journal has, good or failed.
+    `done` holds the keys that the journal has, good or failed. The part is held until `close`.
+
+    Raises:
+        PartHeld: another process works on the part.
     """
 
     def __init__(self, dataset: Dataset, part: str) -> None:
@@ -152,11 +161,16 @@ class PartWriter:
         self.done: set[str] = set()
         self._hash = hashlib.sha256()
         self._end = 0
-        self._recover()
-        self._tar = self.files.tar.open("r+b", buffering=0)
-        self._tar.truncate(self._end)
-        self._tar.seek(self._end)
-        self._journal = JsonlAppender(self.files.journal)
+        self._lock = PartLock(self.files.lock)
+        try:
+            self._recover()
+            self._tar = self.files.tar.open("r+b", buffering=0)
+            self._tar.truncate(self._end)
+            self._tar.seek(self._end)
+            self._journal = JsonlAppender(self.files.journal)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def _recover(self) -> None:
         """Find what the journal vouches for, check it against the tar, forget the rest."""
@@ -250,3 +264,4 @@ class PartWriter:
         """Let go of the files; the part goes on from here another time."""
         self._tar.close()
         self._journal.close()
+        self._lock.release()

@@ -54,10 +54,39 @@ class Politeness:
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
+    def sharers(self) -> int:
+        """How many processes ask the hosts at once, each by such rules."""
+        return 1
+
+    @property
     def agent(self) -> str:
         """The whole User-Agent: who we are, what for, and how to reach the operator."""
         contact = self.contact or os.environ.get(CONTACT_VARIABLE, "")
         return f"{self.user_agent} (image data set builder; +{contact or 'no contact given'})"
+
+
+@dataclass(frozen=True, config=STRICT)
+class PolitenessShare(Politeness):
+    """The rules for one of `workers` processes that ask the same hosts at once. Never in a
+    recipe; made by `share`."""
+
+    workers: int = Field(default=1, ge=1)
+
+    @property
+    def sharers(self) -> int:
+        return self.workers
+
+
+def share(politeness: Politeness, workers: int) -> Politeness:
+    """What one of `workers` processes may do, so that a host never sees more than `politeness`
+    allows: that part of the rate and of the places; a crawl-delay becomes that much longer.
+
+    The number of workers must not exceed `concurrency`: each needs a place.
+    """
+    values = {name: getattr(politeness, name) for name in Politeness.__dataclass_fields__}
+    values["rate"] = politeness.rate / workers
+    values["concurrency"] = politeness.concurrency // workers
+    return PolitenessShare(**values, workers=workers)
 
 
 _LATE = 0.05
@@ -89,7 +118,7 @@ class HostGate:
     def crawl_delay(self, seconds: float | None) -> None:
         """Keep to robots.txt's crawl-delay where it is stricter than the recipe."""
         if seconds is not None:
-            self.interval = max(self.interval, seconds)
+            self.interval = max(self.interval, seconds * self._politeness.sharers)
 
     def delay(self, now: float) -> float:
         """Seconds from `now` until a request may start; infinite while all places are taken."""

@@ -29,21 +29,30 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_end_with_parent, initargs=(theirs,)
+        workers, mp_context=context, initializer=end_with_parent, initargs=(theirs,)
     )
+    with one_thread_each():
+        try:
+            yield pool
+        except BaseException:
+            ours.close()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        else:
+            pool.shutdown(wait=True)
+            ours.close()
+        finally:
+            theirs.close()
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes that are started meanwhile compute in one thread each."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
-        yield pool
-    except BaseException:
-        ours.close()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    else:
-        pool.shutdown(wait=True)
-        ours.close()
+        yield
     finally:
-        theirs.close()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -51,7 +60,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
                 os.environ[name] = value
 
 
-def _end_with_parent(leash: Connection) -> None:
+def end_with_parent(leash: Connection) -> None:
     """End this process when the other end of `leash` is closed; a killed parent's is, too."""
 
     def watch() -> None:

@@ -10,7 +10,7 @@ import os
 import queue
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -79,11 +79,21 @@ def plan_parts(recipe: Recipe, dataset: Dataset) -> list[str]:
     return plan(dataset)
 
 
-def download(recipe: Recipe, dataset: Dataset, log: EventLog) -> DownloadResult:
-    """Fetch every image of the manifest that is in no complete part."""
+RunParts = Callable[[Recipe, Dataset, list[str], EventLog], list[PartResult]]
+"""Completes planned parts: `download_parts`, or what has others do it."""
+
+
+def download(
+    recipe: Recipe, dataset: Dataset, log: EventLog, run: RunParts | None = None
+) -> DownloadResult:
+    """Fetch every image of the manifest that is in no complete part.
+
+    Args:
+        run: completes the parts; in this process when None.
+    """
     dataset.originals.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(dataset.originals)
-    results = download_parts(recipe, dataset, plan_parts(recipe, dataset), log)
+    results = (run or download_parts)(recipe, dataset, plan_parts(recipe, dataset), log)
     return DownloadResult(
         parts=len(results),
         images=sum(result.nsamples for result in results),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,20 @@ class ShardResult:
     bytes: int
 
 
+MakeShards = Callable[
+    [Shards, Dataset, Dataset, Plan, Sequence[ShardPlan]], Iterable[tuple[ShardPlan, MadeShard]]
+]
+"""Makes planned shards: of the options, the source, the target and the plan those that are missing.
+Each comes with what was made of it, as soon as it is, in any order."""
+
+
 def shard(
     recipe: Recipe,
     dataset: Dataset,
     log: EventLog,
     workers: int | None = None,
     variant: str | None = None,
+    make: MakeShards | None = None,
 ) -> ShardResult:
     """Make the shards that are missing or differ, then the card and the index.
 
@@ -66,6 +75,7 @@ def shard(
         workers: processes; all cores when None.
         variant: makes a second set from the same kept list, the dataset `NAME-VARIANT`, such as
             another resolution; nothing is downloaded again.
+        make: makes the shards; a pool of `workers` processes when None.
 
     Raises:
         UserError: no kept list, nothing kept, originals that are needed are gone, or there is no
@@ -87,7 +97,8 @@ def shard(
         target.index.unlink(missing_ok=True)
     done = plan.images - sum(len(one.offsets) for one in missing)
     log.progress("shard", done, plan.images, "images")
-    for one, made in _make(recipe.shards, dataset, target, plan, missing, workers or cores()):
+    make = make or partial(_make, workers or cores())
+    for one, made in make(recipe.shards, dataset, target, plan, missing):
         done += len(one.offsets)
         log.progress("shard", done, plan.images, "images")
         for failure in _failures(made):
@@ -138,8 +149,8 @@ def target_of(dataset: Dataset, variant: str | None) -> Dataset:
 
 
 def _make(
-    options: Shards, source: Dataset, target: Dataset, plan: Plan,
-    missing: Sequence[ShardPlan], workers: int,
+    workers: int, options: Shards, source: Dataset, target: Dataset, plan: Plan,
+    missing: Sequence[ShardPlan],
 ) -> Iterator[tuple[ShardPlan, MadeShard]]:  # fmt: skip
     workers = min(workers, len(missing))
     if workers <= 1:
