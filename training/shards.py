@@ -48,7 +48,7 @@ def sha256_of(fd: int) -> str:
 def open_verified(fd: int, entry: ShardEntry, where: str, trusted: bool = False) -> Shard:
     """The shard in file `fd`, which it takes over.
 
-    `trusted` leaves out the hash, for a file that this process has verified before.
+    `trusted` leaves out the hashes, for a file that this process has verified before.
 
     Raises:
         DamagedShard: size, sha256, archive or sample count is not what the index says.
@@ -60,7 +60,7 @@ def open_verified(fd: int, entry: ShardEntry, where: str, trusted: bool = False)
         if not trusted and sha256_of(fd) != entry.sha256:
             raise DamagedShard(f"{where}: its sha256 is not the index's")
         try:
-            found = samples(lambda count, offset: os.pread(fd, count, offset))
+            found = samples(lambda count, offset: os.pread(fd, count, offset), not trusted)
         except DamagedTar as error:
             raise DamagedShard(f"{where}: {error}") from None
         if len(found) != entry.nsamples:
