@@ -157,23 +157,32 @@ class ResnetDiscriminator(Maps, DiscriminatorOptions):
     norm: Literal["none", "layer"] = "none"
 
 
-def _kind(table: Any) -> str:
-    """The tag of a table's kind; it is what a mistake in the table is told with."""
-    name = table.get("name", "dcgan") if isinstance(table, dict) else table.name
-    return f"name={name}"
+def _kind(table: Any) -> str | None:
+    """The name of a table's kind."""
+    name = table.get("name", "dcgan") if isinstance(table, dict) else getattr(table, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _choice(*names: str) -> Discriminator:
+    """Chooses the kind by the table's `name`."""
+    return Discriminator(
+        _kind,
+        custom_error_type="kind",
+        custom_error_message=f"not a table whose name is one of {', '.join(names)}",
+    )
 
 
 GeneratorTable = Annotated[
-    Annotated[DcganGenerator, Tag("name=dcgan")]
-    | Annotated[MlpGenerator, Tag("name=mlp")]
-    | Annotated[ResnetGenerator, Tag("name=resnet")],
-    Discriminator(_kind),
+    Annotated[DcganGenerator, Tag("dcgan")]
+    | Annotated[MlpGenerator, Tag("mlp")]
+    | Annotated[ResnetGenerator, Tag("resnet")],
+    _choice("dcgan", "mlp", "resnet"),
 ]
 DiscriminatorTable = Annotated[
-    Annotated[DcganDiscriminator, Tag("name=dcgan")]
-    | Annotated[MlpDiscriminator, Tag("name=mlp")]
-    | Annotated[ResnetDiscriminator, Tag("name=resnet")],
-    Discriminator(_kind),
+    Annotated[DcganDiscriminator, Tag("dcgan")]
+    | Annotated[MlpDiscriminator, Tag("mlp")]
+    | Annotated[ResnetDiscriminator, Tag("resnet")],
+    _choice("dcgan", "mlp", "resnet"),
 ]
 
 

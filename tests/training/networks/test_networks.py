@@ -171,8 +171,14 @@ def test_mistakes_name_the_key() -> None:
         build_generator(tables({"multipliers": [1, 2]}, {})[0], COLOUR)
     with pytest.raises(UserError, match=r"attention: no maps are 5 px high"):
         build_generator(tables({"attention": 5}, {})[0], COLOUR)
-    with pytest.raises(UserError, match=r"generator.name=mlp.width: unknown key"):
+    with pytest.raises(UserError, match=r"^test: generator.mlp.width: unknown key"):
         tables({"name": "mlp", "width": 3}, {})
+    with pytest.raises(UserError, match=r"^test: discriminator: not a table whose name is one of"):
+        build(Config, {"discriminator": {"name": "best"}}, "test")
+    with pytest.raises(UserError, match=r"^test: generator: not a table"):
+        build(Config, {"generator": "dcgan"}, "test")
+    with pytest.raises(UserError, match=r"^test: label_real"):
+        build(Config, {"label_real": [0.7, 1.2, 3]}, "test")
 
 
 @pytest.mark.parametrize("name", SMALL)
