@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pipeline.contract import build
+from pipeline.contract import UserError, build
 from training.config import Config
 from training.data import Batch
 from training.labels import draw_targets
@@ -19,6 +19,7 @@ from training.networks import ImageShape, Verdict, build_generator
 from training.networks.layers import Dropout, MinibatchStddev, Noise
 from training.noise import add_noise, noise_scale
 from training.packing import pack, unpack
+from training.ranks import Ranks
 from training.replay import replay
 from training.state import State, new_state
 from training.step import Step
@@ -229,6 +230,17 @@ def test_a_step_shows_old_fakes() -> None:
     old = [any(torch.equal(image, other) for other in kept) for image in on_fake]
     assert sum(old) == 4
     assert not any(torch.equal(image, other) for other in kept for image in world.saw[2].half())
+
+
+def test_several_processes_refuse_what_they_cannot_share() -> None:
+    for options, said in (
+        ({"replay": {"size": 16}}, "replay.size"),
+        ({"batch": 8, "discriminator": {"packing": 8}}, "discriminator.packing"),
+    ):
+        world = World({})
+        config = build(Config, options, "test")
+        with pytest.raises(UserError, match=said):
+            Step(config, world.state, CPU, Ranks(rank=0, world=2))
 
 
 # Optimisers
