@@ -3,7 +3,8 @@
 A DCGAN for 64 px (ngf = ndf = 64, batch 32) on this machine's CPU: the usual step (fp32, NCHW,
 sigmoid and BCELoss, Adam as it comes, three discriminator passes) and ours (bf16, channels_last,
 with the moving average that the usual one does not have), turn by turn. On one thread processor
-time is measured, which neighbours change little; with `--threads` the time on the clock. `--json` prints as last line:
+time is measured, which neighbours change little; with `--threads` the time on the clock. `--json`
+prints as last line:
 
 - `ratio_dcgan64`: seconds of the usual step over ours, the median of the turns;
 - `peak_fraction`: the share of the machine's bf16 matmul peak, measured in the same turns, that
