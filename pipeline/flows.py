@@ -8,10 +8,10 @@ does what is left.
 from __future__ import annotations
 
 import base64
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,10 +29,14 @@ from pipeline.console import Console, describe_count
 from pipeline.contract import Dataset
 from pipeline.events import Event, EventLog
 from pipeline.events import Progress as Report
-from pipeline.job import Job, run_stage
+from pipeline.job import Job, Stage, run_stage
 from pipeline.names import BUILD_SHARDS, RETRY_FAILURES
 from pipeline.recipe import Recipe
+from pipeline.runners import Crew, RunnerName, find_crew, run_logger
+from pipeline.shared_work import download_by, shards_by
+from pipeline.stages.download import download as download_stage
 from pipeline.stages.retry import retry_failures as retry_stage
+from pipeline.stages.shard import shard as shard_stage
 from pipeline.status import survey
 
 ARTIFACT_EVERY = 2.0
@@ -41,21 +45,12 @@ ARTIFACT_EVERY = 2.0
 Overrides = dict[str, Any] | None
 
 
-def _run_logger() -> logging.Logger:
-    """The logger whose lines Prefect shows with the run that writes them."""
-    logger = logging.getLogger("pipeline.run")
-    logger.setLevel(logging.INFO)
-    # The API handler hangs on the logger "pipeline"; the console has its own listener.
-    logging.getLogger("pipeline").propagate = False
-    return logger
-
-
 class _Display:
     """Shows a job in Prefect: events as log lines of the run, progress as an artifact a stage."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._logger = _run_logger()
+        self._logger = run_logger()
         self._artifacts: dict[str, UUID] = {}
         self._updated: dict[str, float] = {}
 
@@ -127,12 +122,14 @@ def _show_results(dataset: Dataset) -> None:
 
 
 def _job(recipe: str, overrides: Overrides, root: str | None) -> Job:
-    return Job(recipe, overrides or {}, Path(root) if root else Path.cwd())
+    return Job(recipe, overrides or {}, Path(root).absolute() if root else Path.cwd())
 
 
-def _stage(name: str, recipe: str, overrides: Overrides, root: str | None) -> dict[str, Any]:
+def _stage(
+    name: str, recipe: str, overrides: Overrides, root: str | None, stage: Stage | None = None
+) -> dict[str, Any]:
     with _opened(_job(recipe, overrides, root)) as (loaded, dataset, log):
-        return run_stage(name, loaded, dataset, log)
+        return run_stage(name, loaded, dataset, log, stage=stage)
 
 
 @flow(flow_run_name="{recipe} manifest")
@@ -142,9 +139,18 @@ def manifest(recipe: str, overrides: Overrides = None, root: str | None = None) 
 
 
 @flow(flow_run_name="{recipe} download")
-def download(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
+def download(
+    recipe: str,
+    overrides: Overrides = None,
+    root: str | None = None,
+    runner: RunnerName = "local",
+    workers: int | None = None,
+    runner_address: str | None = None,
+) -> dict[str, Any]:
     """Fetch the images of the manifest, part by part."""
-    return _stage("download", recipe, overrides, root)
+    crew = find_crew(runner, workers, runner_address)
+    stage = partial(download_stage, run=download_by(crew)) if crew else None
+    return _stage("download", recipe, overrides, root, stage)
 
 
 @flow(flow_run_name="{recipe} select")
@@ -154,38 +160,76 @@ def select(recipe: str, overrides: Overrides = None, root: str | None = None) ->
 
 
 @flow(flow_run_name="{recipe} shard")
-def shard(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
+def shard(
+    recipe: str,
+    overrides: Overrides = None,
+    root: str | None = None,
+    runner: RunnerName = "local",
+    workers: int | None = None,
+    runner_address: str | None = None,
+) -> dict[str, Any]:
     """Crop, resize and write the training shards."""
-    return _stage("shard", recipe, overrides, root)
+    crew = find_crew(runner, workers, runner_address)
+    stage = partial(shard_stage, make=shards_by(crew)) if crew else None
+    return _stage("shard", recipe, overrides, root, stage)
 
 
 def _run_subflows(
     subflows: Sequence[Flow[..., dict[str, Any]]], recipe: str, overrides: Overrides,
-    root: str | None,
+    root: str | None, crew: Crew | None,
 ) -> None:  # fmt: skip
     for subflow in subflows:
-        facts = subflow(recipe, overrides, root)
+        shared: dict[str, Any] = {}
+        if crew and subflow in (download, shard):
+            shared = {
+                "runner": crew.runner, "workers": crew.workers, "runner_address": crew.address
+            }  # fmt: skip
+        facts = subflow(recipe, overrides, root, **shared)
         words = ", ".join(f"{key}={value}" for key, value in facts.items())
-        _run_logger().info("%s done: %s", subflow.name, words)
+        run_logger().info("%s done: %s", subflow.name, words)
 
 
 @flow(flow_run_name="scrape {recipe}")
-def scrape(recipe: str, overrides: Overrides = None, root: str | None = None) -> None:
+def scrape(
+    recipe: str,
+    overrides: Overrides = None,
+    root: str | None = None,
+    runner: RunnerName = "local",
+    workers: int | None = None,
+    runner_address: str | None = None,
+) -> None:
     """From a site to training shards: manifest, download, select, shard.
 
     Args:
         recipe: a recipe's name in pipeline/sites, or a path to a TOML file.
         overrides: values by dotted key of the recipe, such as {"shards.resolution": 128}.
         root: the project's folder, if not the one that serves.
+        runner: who downloads and shards: this process and a pool of its own ("local"), or
+            Prefect's task runner for processes, Dask or Ray.
+        workers: tasks at once, if the runner is not local; all cores of this machine if not given.
+        runner_address: of the Dask scheduler or the Ray cluster; if there is none, neither here
+            nor in SHELLGAN_RUNNER_ADDRESS, a cluster is started on this machine.
     """
-    _run_subflows((manifest, download, select, shard), recipe, overrides, root)
+    crew = find_crew(runner, workers, runner_address)
+    _run_subflows((manifest, download, select, shard), recipe, overrides, root, crew)
     _show_results(_job(recipe, overrides, root).dataset)
 
 
 @flow(name=BUILD_SHARDS, flow_run_name="build shards of {recipe}")
-def build_shards(recipe: str, overrides: Overrides = None, root: str | None = None) -> None:
-    """Select and shard again from the originals that are there, without a download."""
-    _run_subflows((select, shard), recipe, overrides, root)
+def build_shards(
+    recipe: str,
+    overrides: Overrides = None,
+    root: str | None = None,
+    runner: RunnerName = "local",
+    workers: int | None = None,
+    runner_address: str | None = None,
+) -> None:
+    """Select and shard again from the originals that are there, without a download.
+
+    The parameters are those of the scrape flows.
+    """
+    crew = find_crew(runner, workers, runner_address)
+    _run_subflows((select, shard), recipe, overrides, root, crew)
     _show_results(_job(recipe, overrides, root).dataset)
 
 

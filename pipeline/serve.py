@@ -2,13 +2,15 @@
 
 One `scrape-NAME` for each recipe in pipeline/sites/, `build-shards` and `retry-failures`; the
 flow has its deployment's name, so `prefect deployment run scrape-shells/scrape-shells` is the
-canonical form and the bare name works in this folder (see prefect_plugin.py).
+canonical form and the bare name works in this folder (see prefect_plugin.py). `--runner`,
+`--workers` and `--runner-address` are what runs use that do not say otherwise by `--param`.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 from prefect import Flow, serve
@@ -16,12 +18,15 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
+from pipeline.errors import UserError
 from pipeline.flows import build_shards, retry_failures, scrape
 from pipeline.names import recipe_names, scrape_flow
+from pipeline.runners import ADDRESS_VARIABLE, RunnerName, find_crew
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Serve every deployment; returns the exit status."""
+    args = _parse(argv)
     url = PREFECT_API_URL.value()
     if not url:
         return _refuse("no Prefect server is set: run this in the folder of prefect.toml")
@@ -29,13 +34,39 @@ def main() -> int:
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except httpx.HTTPError as error:
         return _refuse(f"{url}: no Prefect server answers ({error}); start one: make serve")
+    try:
+        find_crew(args.runner, args.workers, args.runner_address)
+    except UserError as error:
+        return _refuse(str(error))
+    shared = {name: value for name, value in vars(args).items() if value is not None}
     deployments = [
-        _deployment(scrape.with_options(name=scrape_flow(recipe)), {"recipe": recipe})
+        _deployment(scrape.with_options(name=scrape_flow(recipe)), {"recipe": recipe, **shared})
         for recipe in recipe_names()
     ]
-    deployments += [_deployment(build_shards), _deployment(retry_failures)]
+    deployments += [_deployment(build_shards, shared), _deployment(retry_failures)]
     serve(*deployments, pause_on_shutdown=False, print_starting_message=False)
     return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.serve",
+        description="Register the deployments with the Prefect server and serve them.",
+    )
+    parser.add_argument(
+        "--runner",
+        choices=get_args(RunnerName),
+        default="local",
+        help="who downloads and shards (default: each run's own process)",
+    )
+    parser.add_argument("--workers", type=int, help="tasks at once (default: all cores)")
+    parser.add_argument(
+        "--runner-address",
+        metavar="URL",
+        help=f"of the Dask scheduler or Ray cluster (default: {ADDRESS_VARIABLE}, else a cluster "
+        "on this machine)",
+    )
+    return parser.parse_args(argv)
 
 
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any] | None = None) -> RunnerDeployment:

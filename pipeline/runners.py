@@ -1,0 +1,219 @@
+"""Parts and shards worked on by several processes or machines, on Prefect's task runners.
+
+What a worker does is what the flow's own process would do: the journals and sidecars on disk say
+what is done. So a lost worker's task is run again and costs what was in flight.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+
+from pipeline.errors import UserError
+from pipeline.workers import cores, end_with_parent, one_thread_each
+
+T = TypeVar("T")
+
+RunnerName = Literal["local", "processes", "dask", "ray"]
+ADDRESS_VARIABLE = "SHELLGAN_RUNNER_ADDRESS"
+LOSSES = 3
+"""So often a task may lose its worker; then it is the task that ends its workers."""
+
+_POLL = 0.5
+_ON_CLUSTERS = ("dask", "ray")
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works: the runner's name, how many tasks at once, and the cluster's address (None:
+    workers of our own on this machine)."""
+
+    runner: RunnerName
+    workers: int
+    address: str | None = None
+
+
+def find_crew(runner: RunnerName, workers: int | None, address: str | None) -> Crew | None:
+    """The crew that a flow's parameters ask for; None is the flow's own process.
+
+    Args:
+        workers: tasks at once; all cores of this machine when None.
+        address: of a Dask scheduler or a Ray cluster; else that of the environment's
+            SHELLGAN_RUNNER_ADDRESS, else a cluster of `workers` is started on this machine.
+
+    Raises:
+        UserError: the parameters do not go together, the runner's package is missing, or there
+            is no Prefect server.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"workers: {workers}: give 1 or more")
+    if runner in _ON_CLUSTERS:
+        address = address or os.environ.get(ADDRESS_VARIABLE) or None
+    elif address:
+        raise UserError(f"runner_address: runner {runner} has none; it is for dask and ray")
+    if runner == "local":
+        return None
+    if not PREFECT_API_URL.value():
+        raise UserError(
+            f"runner {runner}: PREFECT_API_URL is not set, so each worker would start a Prefect "
+            "server of its own; start one: make serve"
+        )
+    if runner in _ON_CLUSTERS and importlib.util.find_spec(f"prefect_{runner}") is None:
+        raise UserError(
+            f"runner {runner}: prefect-{runner} is not installed; pip install 'shellgan[{runner}]'"
+        )
+    if address and workers is None:
+        raise UserError(f"workers: say how many tasks the cluster {address} is to do at once")
+    return Crew(runner, workers or cores(), address)
+
+
+def run_logger() -> logging.Logger:
+    """The logger whose lines Prefect shows with the flow or task run that writes them."""
+    logger = logging.getLogger("pipeline.run")
+    logger.setLevel(logging.INFO)
+    # The API handler hangs on the logger "pipeline"; the console has its own listener.
+    logging.getLogger("pipeline").propagate = False
+    return logger
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retries=0)
+def _work(call: Callable[[], T]) -> T:
+    """A task: one call, opaque to Prefect, which would search plain arguments for futures."""
+    try:
+        return call()
+    except TimeoutError as error:  # here it would look like a task that is not done
+        raise RuntimeError(f"timed out: {error}") from error
+
+
+def run_tasks(
+    crew: Crew, name: str, calls: Sequence[Callable[[], T]], meanwhile: Callable[[], None]
+) -> Iterator[T]:
+    """Run each call as a task named `name`, at most `crew.workers` at once.
+
+    A call whose worker is lost is run again, so it must find what it had done already.
+
+    Args:
+        calls: what to do; picklable, such as partials of module functions.
+        meanwhile: called about twice a second while tasks are under way.
+
+    Yields:
+        what the calls return, in the order in which they end.
+
+    Raises:
+        UserError: a call lost its worker too often; or what a call raises.
+    """
+    waiting = deque(calls)
+    losses: Counter[int] = Counter()
+    while waiting:
+        # A lost process breaks its pool: what is left goes to a new one.
+        with _RUNNERS[crew.runner](crew) as runner:
+            lost: list[Callable[[], T]] = []
+            yield from _run_round(crew, runner, name, waiting, lost, meanwhile)
+        for call in lost:
+            losses[id(call)] += 1
+            if losses[id(call)] >= LOSSES:
+                raise UserError(f"{name}: {LOSSES} workers were lost over the same task")
+        waiting.extendleft(lost)
+
+
+def _run_round(
+    crew: Crew, runner: TaskRunner[Any], name: str, waiting: deque[Callable[[], T]],
+    lost: list[Callable[[], T]], meanwhile: Callable[[], None],
+) -> Iterator[T]:  # fmt: skip
+    """Submit what waits until it is done or until workers are lost; `lost` takes their calls."""
+    named = _work.with_options(name=name, task_run_name=name)
+    losing = _lost_worker(crew)
+    under_way: dict[Any, Callable[[], T]] = {}
+    while under_way or (waiting and not lost):
+        while waiting and len(under_way) < crew.workers and not lost:
+            call = waiting.popleft()
+            under_way[runner.submit(named, {"call": call})] = call
+        for future, call in list(under_way.items()):
+            try:
+                result = future.result(timeout=_POLL / len(under_way))
+            except TimeoutError:
+                continue
+            except losing as error:
+                run_logger().warning("%s: a worker was lost: %r", name, error)
+                lost.append(call)
+            else:
+                yield result
+            del under_way[future]
+        meanwhile()
+
+
+def split(items: Sequence[T], workers: int, at_most: int) -> list[list[T]]:
+    """Cut `items` into runs of equal length (give or take one) of `at_most` items, as few as
+    possible, but one for each worker where there are enough."""
+    count = min(len(items), max(workers, -(-len(items) // at_most)))
+    ends = [len(items) * number // count for number in range(count + 1)] if count else []
+    return [list(items[start:end]) for start, end in pairwise(ends)]
+
+
+@contextmanager
+def _processes(crew: Crew) -> Iterator[TaskRunner[Any]]:
+    """Processes that end when this one does, and at once when the block ends by an exception."""
+    theirs, ours = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    made = ProcessPoolTaskRunner(crew.workers, initializer=end_with_parent, initargs=(theirs,))
+    with theirs, ours, one_thread_each(), made as runner:
+        try:
+            yield runner
+        except BaseException:
+            ours.close()
+            raise
+
+
+def _dask(crew: Crew) -> AbstractContextManager[TaskRunner[Any]]:
+    cluster = {
+        "n_workers": crew.workers,
+        "threads_per_worker": 1,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+    }
+    options = {"address": crew.address} if crew.address else {"cluster_kwargs": cluster}
+    made: TaskRunner[Any] = importlib.import_module("prefect_dask").DaskTaskRunner(**options)
+    return made
+
+
+def _ray(crew: Crew) -> AbstractContextManager[TaskRunner[Any]]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = {
+        "num_cpus": crew.workers,
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+    }
+    options = {"address": crew.address} if crew.address else {"init_kwargs": cluster}
+    made: TaskRunner[Any] = importlib.import_module("prefect_ray").RayTaskRunner(**options)
+    return made
+
+
+_RUNNERS: dict[str, Callable[[Crew], AbstractContextManager[TaskRunner[Any]]]] = {
+    "processes": _processes,
+    "dask": _dask,
+    "ray": _ray,
+}
+
+
+def _lost_worker(crew: Crew) -> tuple[type[BaseException], ...]:
+    """What a future raises when its worker is gone (Dask and Ray try again themselves first)."""
+    if crew.runner == "dask":
+        distributed: Any = importlib.import_module("distributed")
+        return (distributed.KilledWorker, distributed.client.FutureCancelledError)
+    if crew.runner == "ray":
+        errors: Any = importlib.import_module("ray.exceptions")
+        return (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
+    return (importlib.import_module("concurrent.futures.process").BrokenProcessPool,)

@@ -1,0 +1,169 @@
+"""The download and shard stages done by a crew: what each task does, and the progress of all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pipeline.contract import Dataset
+from pipeline.events import EventLog
+from pipeline.options import Shards
+from pipeline.originals import PartFiles, is_complete
+from pipeline.part_lock import PartHeld
+from pipeline.politeness import share
+from pipeline.recipe import Recipe
+from pipeline.runners import Crew, run_logger, run_tasks, split
+from pipeline.shard_make import MadeShard, make_shard
+from pipeline.shard_plan import Plan, ShardPlan
+from pipeline.stages.download import STAGE, PartResult, RunParts, download_parts
+from pipeline.stages.shard import MakeShards
+
+PARTS_A_TASK = 5
+"""5,000 URLs: a task run costs some 65 ms of CPU, so a task is ten seconds of work or more."""
+
+IMAGES_A_TASK = 4000
+_HELD_SECONDS = 600
+_HELD_PAUSE = 0.5
+
+
+def download_by(crew: Crew) -> RunParts:
+    """Has the crew complete the parts; for `stages.download.download`.
+
+    No more tasks run at once than a host may be asked at once, and each keeps to its share of the
+    recipe's politeness.
+    """
+    return partial(_run_parts, crew)
+
+
+def _run_parts(
+    crew: Crew, recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog
+) -> list[PartResult]:
+    at_once = max(1, min(crew.workers, recipe.politeness.concurrency, len(parts)))
+    mine = replace(recipe, politeness=share(recipe.politeness, at_once))
+    calls = [
+        partial(_download_batch, mine, dataset, batch, log.run)
+        for batch in split(parts, at_once, PARTS_A_TASK)
+    ]
+    watch = _Watch(dataset, parts, log)
+    for _ in run_tasks(replace(crew, workers=at_once), "download parts", calls, watch.look):
+        pass
+    watch.look()
+    return [_result(dataset, part, watch.fetched[part]) for part in parts]
+
+
+def _download_batch(recipe: Recipe, dataset: Dataset, parts: list[str], run: str) -> None:
+    """In a worker: complete those of the parts that are not.
+
+    A part that another process holds is waited for: a cluster can take a worker for lost that
+    is not, and a killed flow can leave workers that end their tasks.
+
+    Raises:
+        PartHeld: a part was not let go of within `_HELD_SECONDS`.
+    """
+    deadline = time.monotonic() + _HELD_SECONDS
+    with EventLog(dataset, run, [lambda one: _say(one.stage, one.event, one.facts)]) as log:
+        while left := [part for part in parts if not is_complete(dataset, part)]:
+            try:
+                download_parts(recipe, dataset, left, log)
+            except PartHeld:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_HELD_PAUSE)
+
+
+def _say(stage: str, event: str, facts: dict[str, object]) -> None:
+    words = ", ".join(f"{key}={value}" for key, value in facts.items())
+    run_logger().info("%s %s %s", stage, event, words)
+
+
+def _result(dataset: Dataset, part: str, fetched: int) -> PartResult:
+    record = json.loads(PartFiles(dataset, part).record.read_bytes())
+    return PartResult(part, record["nsamples"], fetched, record["image_bytes"], record["failed"])
+
+
+class _Watch:
+    """Tells how far the parts are, from the lines that the workers add to their journals.
+
+    `fetched` counts the good images by part since the watch began.
+    """
+
+    def __init__(self, dataset: Dataset, parts: list[str], log: EventLog) -> None:
+        self._dataset, self._log = dataset, log
+        self._open = dict.fromkeys(parts, 0)
+        self._done = self._bytes = 0
+        self.fetched: dict[str, int] = dict.fromkeys(parts, 0)
+        self._total = sum(_count_lines(PartFiles(dataset, part)) for part in parts)
+        self._read_all()
+        self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
+
+    def look(self) -> None:
+        """Read what is new and tell."""
+        for part, row in self._read_all():
+            if row["ok"]:
+                self.fetched[part] += 1
+            else:
+                self._log.failed[row["kind"]] += 1
+        self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
+
+    def _read_all(self) -> list[tuple[str, dict[str, Any]]]:
+        """The journals' new lines, by part; they are counted."""
+        new = []
+        for part in list(self._open):
+            ended = is_complete(self._dataset, part)
+            for row in self._read(part):
+                self._done += 1
+                self._bytes += row.get("bytes", 0)
+                new.append((part, row))
+            if ended:
+                del self._open[part]
+        return new
+
+    def _read(self, part: str) -> Iterator[dict[str, Any]]:
+        path = PartFiles(self._dataset, part).journal
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(self._open[part])
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            self._open[part] += len(whole) + 1
+            yield from map(json.loads, whole.splitlines())
+
+
+def _count_lines(files: PartFiles) -> int:
+    with files.plan.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def shards_by(crew: Crew) -> MakeShards:
+    """Has the crew make the shards; for `stages.shard.shard`."""
+    return partial(_run_shards, crew)
+
+
+def _run_shards(
+    crew: Crew, options: Shards, source: Dataset, target: Dataset, plan: Plan,
+    missing: Sequence[ShardPlan],
+) -> Iterator[tuple[ShardPlan, MadeShard]]:  # fmt: skip
+    a_task = max(1, IMAGES_A_TASK // options.samples_per_shard)
+    calls = [
+        partial(_make_batch, options, source, target, plan.classes, batch)
+        for batch in split(missing, crew.workers, a_task)
+    ]
+    for made in run_tasks(crew, "make shards", calls, lambda: None):
+        yield from made
+
+
+def _make_batch(
+    options: Shards, source: Dataset, target: Dataset, classes: tuple[str, ...],
+    batch: list[ShardPlan],
+) -> list[tuple[ShardPlan, MadeShard]]:  # fmt: skip
+    """In a worker: make the shards, or find them made."""
+    made = []
+    for one in batch:
+        made.append((one, make_shard(options, source, target, classes, one)))
+        run_logger().info("shard %s: %d samples", one.name, made[-1][1].nsamples)
+    return made
