@@ -45,8 +45,15 @@ def sha256_of(fd: int) -> str:
     return digest.hexdigest()
 
 
-def open_verified(fd: int, entry: ShardEntry, where: str, trusted: bool = False) -> Shard:
-    """The shard in file `fd`, which it takes over.
+def open_verified(
+    fd: int,
+    entry: ShardEntry,
+    where: str,
+    trusted: bool = False,
+    known: list[Sample] | None = None,
+) -> Shard:
+    """The shard in file `fd`, which it takes over; `known` are its samples, if they were found
+    before in the same bytes.
 
     `trusted` leaves out the hashes, for a file that this process has verified before.
 
@@ -59,6 +66,8 @@ def open_verified(fd: int, entry: ShardEntry, where: str, trusted: bool = False)
             raise DamagedShard(f"{where}: {size} bytes, the index says {entry.bytes}")
         if not trusted and sha256_of(fd) != entry.sha256:
             raise DamagedShard(f"{where}: its sha256 is not the index's")
+        if trusted and known is not None:
+            return Shard(fd, known)
         try:
             found = samples(lambda count, offset: os.pread(fd, count, offset), not trusted)
         except DamagedTar as error:
@@ -123,6 +132,9 @@ class LocalFiles:
         pass
 
 
+REMEMBERED = 200_000
+"""Samples of a set whose places in the shards are kept in memory (some 0.5 kB each)."""
+
 Signature = tuple[int, int, int, int]
 
 
@@ -144,6 +156,7 @@ class OpenShards:
     opener: Opener
     _open: dict[int, Shard] = field(default_factory=dict)
     _verified: dict[int, Signature] = field(default_factory=dict)
+    _samples: dict[int, list[Sample]] = field(default_factory=dict)
 
     def get(self, number: int) -> Shard:
         """Shard `number`, opened and verified if it was not open. A damaged one that came from a
@@ -173,11 +186,14 @@ class OpenShards:
         try:
             signature = _signature(fd)
             trusted = self._verified.get(number) == signature
-            shard = open_verified(fd, self.entries[number], self.locations[number], trusted)
+            entry, where = self.entries[number], self.locations[number]
+            shard = open_verified(fd, entry, where, trusted, self._samples.get(number))
         except BaseException:
             self.opener.release(number)
             raise
         self._verified[number] = signature
+        if sum(other.nsamples for other in self.entries) <= REMEMBERED:
+            self._samples[number] = shard.samples
         return shard
 
     def release(self, number: int) -> None:
