@@ -25,6 +25,7 @@ from training.runs import Run, enter, find_run, locked
 from training.shards import local_path
 from training.state import State, new_state
 from training.step import Step
+from training.threads import settle_threads
 
 _STATUS = {"done": 0, "hours": 0, "interrupted": 130, "disk": 1, "diverged": 1}
 _TIMED = 4
@@ -49,6 +50,8 @@ def train(config: Config, location: str, run_name: str | None, started: float) -
         device = _prepare(config, device, ranks)
         source = open_source(location, config.resolution)
         run = find_run(run_name or default_run(config, source))
+        if device.type == "cpu" and ranks.world == 1:
+            config = settle_threads(config, run)
         problem = ""
         if ranks.first:
             try:
