@@ -14,7 +14,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
@@ -117,6 +117,7 @@ def run_tasks(
         UserError: a call lost its worker too often; or what a call raises.
     """
     waiting = deque(calls)
+    crew = replace(crew, workers=max(1, min(crew.workers, len(calls))))
     losses: Counter[int] = Counter()
     while waiting:
         # A lost process breaks its pool: what is left goes to a new one.
@@ -183,19 +184,19 @@ def _dask(crew: Crew) -> AbstractContextManager[TaskRunner[Any]]:
         "threads_per_worker": 1,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
+        # Plugins run an event loop, and a Dask worker imports Prefect within its own.
+        "env": {"PREFECT_PLUGINS_ENABLED": "false"},
     }
     options = {"address": crew.address} if crew.address else {"cluster_kwargs": cluster}
     made: TaskRunner[Any] = importlib.import_module("prefect_dask").DaskTaskRunner(**options)
+    # It tells of each connection.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     return made
 
 
 def _ray(crew: Crew) -> AbstractContextManager[TaskRunner[Any]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = {
-        "num_cpus": crew.workers,
-        "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
-    }
+    cluster = {"num_cpus": crew.workers, "include_dashboard": False}
     options = {"address": crew.address} if crew.address else {"init_kwargs": cluster}
     made: TaskRunner[Any] = importlib.import_module("prefect_ray").RayTaskRunner(**options)
     return made

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import socket
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import requests
+
+from pipeline.demo.leash import Leash
+
+PROJECT = Path(__file__).parents[1]
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -33,3 +43,64 @@ def faulty_site() -> Iterator[object]:
     """A site on loopback that misbehaves in every way (`faulty_site.ROWS`)."""
     with faulty.FaultySite() as site:
         yield site
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A real Prefect server on loopback: the project's folder and environment of its clients, and
+    a leash for processes that are to end with it."""
+
+    folder: Path
+    env: dict[str, str]
+    leash: Leash
+
+    @property
+    def api(self) -> str:
+        return self.env["PREFECT_API_URL"]
+
+    def wait_for(self, path: str, seconds: float = 180) -> None:
+        """Wait until the server answers well to `path`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if requests.get(f"{self.api}/{path}", timeout=5).ok:
+                    return
+            except requests.RequestException:
+                pass
+            assert time.monotonic() < deadline, f"{path} does not answer"
+            time.sleep(0.2)
+
+    def post(self, path: str, **body: object) -> list[dict[str, object]]:
+        answer = requests.post(f"{self.api}/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        found: list[dict[str, object]] = answer.json()
+        return found
+
+
+@pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A Prefect server of the module's own."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(PROJECT / "prefect.toml", folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PREFECT_HOME": str(folder / ".prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "DO_NOT_TRACK": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    cwd = Path.cwd()
+    os.chdir(folder)  # prefect.toml is read from the current folder
+    try:
+        with Leash() as leash:
+            leash.start(["prefect", "server", "start"], folder / "server.log", env)
+            server = PrefectServer(folder, env, leash)
+            server.wait_for("health")
+            yield server
+    finally:
+        os.chdir(cwd)

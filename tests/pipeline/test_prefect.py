@@ -6,88 +6,59 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-import requests
 
 from pipeline.contract import Dataset, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, serve
-from pipeline.demo.leash import Leash
 from pipeline.names import flow_names
 from pipeline.status import survey
 
-PROJECT = Path(__file__).parents[2]
 COUNT = 24
 
 
 @dataclass(frozen=True)
 class Prefect:
-    """A server, our deployments served in `folder`, and a gallery to scrape."""
+    """A server, our deployments served in its folder, and a gallery to scrape."""
 
-    folder: Path
-    env: dict[str, str]
+    server: Any  # conftest's PrefectServer
     gallery: str
 
+    @property
+    def folder(self) -> Path:
+        folder: Path = self.server.folder
+        return folder
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        prefect = shutil.which("prefect", path=self.env["PATH"])
+        prefect = shutil.which("prefect", path=self.server.env["PATH"])
         assert prefect is not None
         return subprocess.run(
-            [prefect, *words], env=self.env, cwd=self.folder, capture_output=True, text=True
+            [prefect, *words],
+            env=self.server.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
         )
 
     def post(self, path: str, **body: object) -> list[dict[str, object]]:
-        answer = requests.post(f"{self.env['PREFECT_API_URL']}/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        found: list[dict[str, object]] = answer.json()
+        found: list[dict[str, object]] = self.server.post(path, **body)
         return found
 
 
-def wait_until_served(url: str, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if requests.get(url, timeout=5).ok:
-                return
-        except requests.RequestException:
-            pass
-        assert time.monotonic() < deadline, f"{url} does not answer"
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copy(PROJECT / "prefect.toml", folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-        "PREFECT_HOME": str(folder / ".prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "DO_NOT_TRACK": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+def prefect(prefect_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     made = Gallery(COUNT, 7, tmp_path_factory.mktemp("gallery"))
     made.draw_all(lambda _done, _total: None)
-    cwd = Path.cwd()
-    os.chdir(folder)  # prefect.toml is read from the current folder
-    try:
-        with serve(made) as gallery, Leash() as leash:
-            leash.start(["prefect", "server", "start"], folder / "server.log", env)
-            wait_until_served(f"{env['PREFECT_API_URL']}/health")
-            leash.start([sys.executable, "-m", "pipeline.serve"], folder / "serve.log", env)
-            names = f"{env['PREFECT_API_URL']}/deployments/name"
-            wait_until_served(f"{names}/retry-failures/retry-failures")
-            yield Prefect(folder, env, gallery.url)
-    finally:
-        os.chdir(cwd)
+    with serve(made) as gallery:
+        serving = [sys.executable, "-m", "pipeline.serve"]
+        log = prefect_server.folder / "serve.log"
+        prefect_server.leash.start(serving, log, prefect_server.env)
+        prefect_server.wait_for("deployments/name/retry-failures/retry-failures")
+        yield Prefect(prefect_server, gallery.url)
 
 
 def test_the_literal_command_scrapes_the_shells(prefect: Prefect) -> None:
@@ -126,6 +97,17 @@ def test_every_deployment_has_its_flows_name(prefect: Prefect) -> None:
     assert sorted(str(one["name"]) for one in deployments) == sorted(flow_names())
     for one in deployments:
         assert flows[str(one["flow_id"])] == one["name"]
+
+
+def test_the_runner_is_a_choice_of_the_form(prefect: Prefect) -> None:
+    schemas = {
+        str(one["name"]): one["parameter_openapi_schema"]
+        for one in prefect.post("deployments/filter")
+    }
+    for name in ("scrape-shells", "build-shards"):
+        schema: Any = schemas[name]
+        assert schema["properties"]["runner"]["enum"] == ["local", "processes", "dask", "ray"]
+        assert {"workers", "runner_address"} <= set(schema["properties"])
 
 
 def test_a_mistake_fails_the_run_and_names_the_key(prefect: Prefect) -> None:
