@@ -39,8 +39,8 @@ from pipeline.contract import Dataset, JsonlAppender, image_key
 from pipeline.events import EventLog
 from pipeline.http import Politeness
 from pipeline.options import Originals
+from pipeline.pictures.resize import center_square
 from pipeline.recipe import Recipe
-from pipeline.resize import center_square
 from pipeline.sources.html import HtmlSource
 from pipeline.stages.download import decoding_threads, download
 

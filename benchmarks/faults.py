@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "pipeline"))
 from faulty_site import ATTEMPTS, ROWS, FaultySite
 
 from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
+from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
 from pipeline.http import Politeness
-from pipeline.originals import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages.download import download

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.contract import Dataset, image_key
+from pipeline.dataset.originals import PART_SIZE, PartFiles, part_name
 from pipeline.events import EventLog
-from pipeline.originals import PART_SIZE, PartFiles, part_name
 from pipeline.recipe import Recipe
 from pipeline.stages.select import select
 from pipeline.typed import build

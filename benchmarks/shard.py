@@ -31,15 +31,15 @@ from photographs import write_photographs
 from PIL import Image
 
 from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key
-from pipeline.crops import center_box
+from pipeline.dataset.kept import KeptImage, read_kept
+from pipeline.dataset.originals import PartWriter, read_original, write_plan
+from pipeline.dataset.samples import make_samples
+from pipeline.dataset.shard_make import make_shard
+from pipeline.dataset.shard_plan import plan_shards
 from pipeline.images import facts_of, open_picture
-from pipeline.kept import KeptImage, read_kept
 from pipeline.options import Shards
-from pipeline.originals import PartWriter, read_original, write_plan
-from pipeline.pixels import divisor_for, scale_for
-from pipeline.samples import make_samples
-from pipeline.shard_make import make_shard
-from pipeline.shard_plan import plan_shards
+from pipeline.pictures.crops import center_box
+from pipeline.pictures.pixels import divisor_for, scale_for
 from pipeline.workers import process_pool
 
 PEER = """

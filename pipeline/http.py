@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Mapping
 
-from pipeline.addresses import host_key
 from pipeline.errors import Failure
-from pipeline.exchange import (
+from pipeline.web.addresses import host_key
+from pipeline.web.exchange import (
     NO_HEADERS,
     REDIRECTS,
     Answer,
@@ -18,10 +18,10 @@ from pipeline.exchange import (
     redirect_target,
     retry_policy,
 )
-from pipeline.failures import FAILURE_KINDS, failure
-from pipeline.politeness import HostGate, Politeness
-from pipeline.robots import Robots, read_robots
-from pipeline.transport import RequestsTransport
+from pipeline.web.failures import FAILURE_KINDS, failure
+from pipeline.web.politeness import HostGate, Politeness
+from pipeline.web.robots import Robots, read_robots
+from pipeline.web.transport import RequestsTransport
 
 __all__ = ["FAILURE_KINDS", "Fetcher", "Politeness", "Response"]
 

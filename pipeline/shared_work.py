@@ -10,17 +10,17 @@ from functools import partial
 from typing import Any
 
 from pipeline.contract import Dataset
+from pipeline.dataset.originals import PartFiles, is_complete
+from pipeline.dataset.part_lock import PartHeld
+from pipeline.dataset.shard_make import MadeShard, make_shard
+from pipeline.dataset.shard_plan import Plan, ShardPlan
 from pipeline.events import EventLog
 from pipeline.options import Shards
-from pipeline.originals import PartFiles, is_complete
-from pipeline.part_lock import PartHeld
-from pipeline.politeness import share
 from pipeline.recipe import Recipe
 from pipeline.runners import Crew, run_logger, run_tasks, split
-from pipeline.shard_make import MadeShard, make_shard
-from pipeline.shard_plan import Plan, ShardPlan
 from pipeline.stages.download import STAGE, PartResult, RunParts, download_parts
 from pipeline.stages.shard import MakeShards
+from pipeline.web.politeness import share
 
 PARTS_A_TASK = 5
 """5,000 URLs: a task run costs some 65 ms of CPU, so a task is ten seconds of work or more."""

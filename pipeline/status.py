@@ -12,8 +12,8 @@ from typing import Any
 
 from pipeline.console import human_bytes, human_time
 from pipeline.contract import Dataset, UserError, load_index, read_jsonl
+from pipeline.dataset.originals import PartFiles, is_complete, planned_parts, read_journal
 from pipeline.events import Progress
-from pipeline.originals import PartFiles, is_complete, planned_parts, read_journal
 from pipeline.stages.retry import outstanding
 
 

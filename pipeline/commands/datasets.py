@@ -11,12 +11,12 @@ from typing import Any
 
 from pipeline.commands.common import Commands, add_command, job_of, opened
 from pipeline.commands.stages import add_variant
-from pipeline.exports import FORMS as EXPORT_FORMS
-from pipeline.exports import export
-from pipeline.imports import FORMS as IMPORT_FORMS
-from pipeline.imports import import_dataset
-from pipeline.manifest import export_manifest, import_manifest
+from pipeline.dataset.exports import FORMS as EXPORT_FORMS
+from pipeline.dataset.exports import export
+from pipeline.dataset.imports import FORMS as IMPORT_FORMS
+from pipeline.dataset.imports import import_dataset
 from pipeline.stages.forget import forget
+from pipeline.stages.manifest import export_manifest, import_manifest
 from pipeline.stages.verify import verify
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.common import Commands, add_plain
-from pipeline.politeness import Politeness
 from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
+from pipeline.web.politeness import Politeness
 
 
 def add(commands: Commands) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.commands.common import Commands, add_command, job_of, opened
 from pipeline.job import STAGES, run_stage
-from pipeline.preview import preview
+from pipeline.stages.preview import preview
 from pipeline.stages.retry import retry_failures
 from pipeline.status import describe, survey
 

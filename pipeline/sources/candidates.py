@@ -18,7 +18,7 @@ from bs4 import Tag
 
 from pipeline.sources.picks import attribute
 from pipeline.sources.srcset import parse_srcset
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 FULL_SIZE_ATTRIBUTES = (
     "data-big", "data-full", "data-full-src", "data-fullsize", "data-original-file",

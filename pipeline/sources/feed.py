@@ -22,7 +22,7 @@ from pipeline.sources.picks import clean
 from pipeline.sources.url_rules import admitted
 from pipeline.sources.xml import Element, children, name_of, read_xml, text_of
 from pipeline.typed import STRICT
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

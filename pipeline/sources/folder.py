@@ -12,11 +12,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.local_files import LocalFiles, file_path, file_url
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.picks import Pattern
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
+from pipeline.web.local_files import LocalFiles, file_path, file_url
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .avif .jp2 .heic .heif".split()  # noqa: SIM905

@@ -24,7 +24,7 @@ from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest
 from pipeline.sources.picks import Css, Pattern, Pick, Reader, attribute, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 _PROLOG = re.compile(rb"^\s*(?:\xef\xbb\xbf)?<\?xml[^>]*\?>")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)

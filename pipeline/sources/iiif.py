@@ -14,7 +14,7 @@ from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 _TAG = re.compile(r"<[^>]+>")
 _LEVEL = re.compile(r"level(\d)|#level(\d)|compliance.*?level(\d)", re.IGNORECASE)

@@ -17,7 +17,7 @@ from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import Rewrite, admitted, query_value, rewritten, with_query
 from pipeline.typed import STRICT
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+\s*(?:=\s*(?:"[^"]*"|[^",;\s]*))?)*)')
 _TAG = re.compile(r"<[^>]+>")

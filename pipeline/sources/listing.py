@@ -19,12 +19,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.local_files import file_path, file_url
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
-from pipeline.urls import canonical_url
+from pipeline.web.local_files import file_path, file_url
+from pipeline.web.urls import canonical_url
 
 PIECE = 10_000
 """Records of a text file, or rows of a Parquet file, that are read at a time."""

@@ -22,7 +22,7 @@ from pipeline.sources.html import make_soup, page_base
 from pipeline.sources.interface import Page
 from pipeline.sources.picks import attribute
 from pipeline.sources.xml import name_of, read_xml
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 MAX_LEVELS = 4
 """Pages looked at, from the start page down to one with an image."""

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.sources.picks import Pattern
 from pipeline.typed import STRICT
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,7 +13,7 @@ from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
 from pipeline.sources.proposal import propose
 from pipeline.sources.xml import read_xml
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 STAGE = "check"
 COLUMNS = ("url", "title", "labels", "license", "attribution")

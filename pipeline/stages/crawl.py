@@ -21,12 +21,12 @@ from pydantic import TypeAdapter
 from pipeline.contract import Dataset, now_utc
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
-from pipeline.failures import failure
 from pipeline.http import Fetcher
-from pipeline.local_files import SCHEME, file_path
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, Found, Page, PageRequest, PageResult
 from pipeline.stages.crawl_journal import CrawlJournal, JournalPage
+from pipeline.web.failures import failure
+from pipeline.web.local_files import SCHEME, file_path
 
 STAGE = "crawl"
 MIN_THREADS = 4

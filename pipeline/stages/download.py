@@ -14,19 +14,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from pipeline.bodies import check_body
-from pipeline.bulk import BulkFetcher
 from pipeline.contract import Dataset, ManifestRow
+from pipeline.dataset.originals import PART_SIZE, PartFiles, PartWriter
+from pipeline.dataset.plans import plan
 from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.examine import Kept, examine
-from pipeline.exchange import Response
 from pipeline.images import EXTENSIONS
-from pipeline.originals import PART_SIZE, PartFiles, PartWriter
-from pipeline.plans import plan
 from pipeline.recipe import Recipe
 from pipeline.sources.folder import local_files
+from pipeline.stages.examine import Kept, examine
+from pipeline.web.bodies import check_body
+from pipeline.web.bulk import BulkFetcher
+from pipeline.web.exchange import Response
 
 STAGE = "download"
 _OPEN_PARTS = 16

@@ -28,22 +28,22 @@ from pipeline.contract import (
     read_jsonl,
     write_json,
 )
-from pipeline.events import EventLog
-from pipeline.forgotten import forgotten_path, read_forgotten
-from pipeline.manifest_lookup import row_key
-from pipeline.options import Select, Shards
-from pipeline.originals import (
+from pipeline.dataset.forgotten import forgotten_path, read_forgotten
+from pipeline.dataset.manifest_lookup import row_key
+from pipeline.dataset.originals import (
     PartFiles,
     is_complete,
     planned_parts,
     read_journal,
     read_records,
 )
+from pipeline.events import EventLog
+from pipeline.options import Select, Shards
 from pipeline.recipe import Recipe
 from pipeline.stages.select import select
 from pipeline.stages.shard import options_path, shard
 from pipeline.typed import build
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 
 @dataclass(frozen=True)

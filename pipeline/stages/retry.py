@@ -13,14 +13,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.contract import Dataset, ManifestRow, image_key, read_jsonl
+from pipeline.dataset.originals import PART_SIZE, next_part, planned_parts, read_journal, write_plan
+from pipeline.dataset.plans import rows_of_keys
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
-from pipeline.failures import FAILURE_KINDS
-from pipeline.originals import PART_SIZE, next_part, planned_parts, read_journal, write_plan
-from pipeline.plans import rows_of_keys
 from pipeline.recipe import Recipe
 from pipeline.stages.crawl import retry_pages
 from pipeline.stages.download import STAGE, download_parts, plan_parts
+from pipeline.web.failures import FAILURE_KINDS
 
 MENDED = "mended"
 

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import Dataset, ManifestRow, OriginalRecord, atomic_file
-from pipeline.duplicates import exact_duplicates, near_duplicates
+from pipeline.dataset.duplicates import exact_duplicates, near_duplicates
+from pipeline.dataset.forgotten import read_forgotten
+from pipeline.dataset.kept import KeptImage
+from pipeline.dataset.manifest_lookup import ManifestLookup
+from pipeline.dataset.originals import read_records
 from pipeline.events import EventLog
-from pipeline.forgotten import read_forgotten
-from pipeline.kept import KeptImage
-from pipeline.manifest_lookup import ManifestLookup
 from pipeline.options import Select
-from pipeline.originals import read_records
 from pipeline.recipe import Recipe
 
 _REPORT_EVERY = 5000

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.card import write_card
 from pipeline.contract import (
     Dataset,
     ShardEntry,
@@ -28,16 +27,17 @@ from pipeline.contract import (
     read_jsonl,
     write_json,
 )
+from pipeline.dataset.card import write_card
+from pipeline.dataset.facts import count_facts
+from pipeline.dataset.framing import load_hook
+from pipeline.dataset.originals import PartFiles, planned_parts
+from pipeline.dataset.shard_make import MadeShard, holder, made_shard, make_shard, planned_images
+from pipeline.dataset.shard_plan import Plan, ShardPlan, plan_shards
 from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.facts import count_facts
-from pipeline.framing import load_hook
 from pipeline.options import Shards
-from pipeline.originals import PartFiles, planned_parts
 from pipeline.recipe import Recipe
-from pipeline.shard_make import MadeShard, holder, made_shard, make_shard, planned_images
-from pipeline.shard_plan import Plan, ShardPlan, plan_shards
 from pipeline.workers import cores, process_pool
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.contract import Dataset, ShardEntry, ShardIndex, UserError, load_index
+from pipeline.dataset.shard_plan import plan_shards
+from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
-from pipeline.shard_plan import plan_shards
 from pipeline.stages.shard import shard, target_of
-from pipeline.tars import read_samples
 from pipeline.workers import cores, process_pool
 
 

@@ -11,7 +11,7 @@ from pipeline.demo.gallery import Gallery, serve
 from pipeline.events import EventLog
 from pipeline.recipe import load_recipe, recipe_path
 from pipeline.stages.crawl import CrawlResult, crawl
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"

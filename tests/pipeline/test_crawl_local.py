@@ -14,13 +14,13 @@ from PIL import Image
 from pipeline.contract import Dataset, image_key, read_jsonl
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
-from pipeline.exchange import Response
-from pipeline.local_files import LocalFiles, file_url
 from pipeline.recipe import Recipe
 from pipeline.sources import listing
 from pipeline.stages.crawl import CrawlResult, crawl
 from pipeline.stages.download import download
 from pipeline.typed import build
+from pipeline.web.exchange import Response
+from pipeline.web.local_files import LocalFiles, file_url
 
 
 def run(dataset: Dataset, refresh: bool = False, **source: Any) -> CrawlResult:

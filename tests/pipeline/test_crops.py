@@ -12,16 +12,16 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from pipeline import framing
-from pipeline.components import label_regions, largest_region
 from pipeline.contract import ManifestRow, OriginalRecord, UserError
-from pipeline.crops import Box, center_box, center_boxes, frame_box, pad_box
+from pipeline.dataset import framing
+from pipeline.dataset.kept import KeptImage
+from pipeline.dataset.samples import make_samples
 from pipeline.images import open_image
-from pipeline.kept import KeptImage
-from pipeline.objects import find_object
 from pipeline.options import Shards
-from pipeline.pixels import Original, render, resize, resize_light
-from pipeline.samples import make_samples
+from pipeline.pictures.components import label_regions, largest_region
+from pipeline.pictures.crops import Box, center_box, center_boxes, frame_box, pad_box
+from pipeline.pictures.objects import find_object
+from pipeline.pictures.pixels import Original, render, resize, resize_light
 from pipeline.typed import build
 
 

@@ -19,12 +19,8 @@ import pytest
 from faulty_site import FaultySite, Row, picture, serve
 from PIL import Image
 
-from pipeline import examine
 from pipeline.contract import Dataset, JsonlAppender, UserError, image_key, read_jsonl
-from pipeline.events import EventLog, Progress
-from pipeline.http import Politeness
-from pipeline.options import Originals
-from pipeline.originals import (
+from pipeline.dataset.originals import (
     PartFiles,
     is_complete,
     planned_parts,
@@ -33,9 +29,13 @@ from pipeline.originals import (
     tar_member,
     write_plan,
 )
+from pipeline.events import EventLog, Progress
+from pipeline.http import Politeness
+from pipeline.options import Originals
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages import download as stage
+from pipeline.stages import examine
 from pipeline.stages.download import DownloadResult, download, download_part, plan_parts
 
 POLITENESS = Politeness(rate=1000, concurrency=4, allow_private=True, attempts=2, backoff=0.02)
@@ -299,7 +299,7 @@ def test_a_host_that_rests_for_a_day_gives_up_later_rows_too(dataset, monkeypatc
 
 
 def test_idle_hosts_are_forgotten(monkeypatch, faulty_site):
-    from pipeline import bulk
+    from pipeline.web import bulk
 
     monkeypatch.setattr(bulk, "_HOSTS", 10)
     with bulk.BulkFetcher[str](POLITENESS, "x") as fetcher:

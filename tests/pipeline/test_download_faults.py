@@ -12,13 +12,13 @@ import pytest
 from faulty_site import ATTEMPTS, ROWS, FaultySite, Row
 
 from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
+from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
-from pipeline.failures import FAILURE_KINDS
 from pipeline.http import Politeness
-from pipeline.originals import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages.download import download
+from pipeline.web.failures import FAILURE_KINDS
 
 POLITENESS = Politeness(
     rate=500, concurrency=4, allow_private=True, attempts=ATTEMPTS, backoff=0.05, max_backoff=0.1,

@@ -30,7 +30,7 @@ from faulty_site import (
 )
 
 from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
-from pipeline.originals import (
+from pipeline.dataset.originals import (
     PartFiles,
     planned_parts,
     read_journal,

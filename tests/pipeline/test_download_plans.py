@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract import Dataset, UserError, image_key, read_jsonl
-from pipeline.originals import PART_SIZE, PartFiles, planned_parts
-from pipeline.plans import INDEX, plan
+from pipeline.dataset.originals import PART_SIZE, PartFiles, planned_parts
+from pipeline.dataset.plans import INDEX, plan
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path):
     """Peak memory of planning ten times as many rows, in processes of their own."""
     code = (
         "import sys; from pathlib import Path; from pipeline.contract import Dataset;"
-        "from pipeline.plans import plan; plan(Dataset('big', Path(sys.argv[1])));"
+        "from pipeline.dataset.plans import plan; plan(Dataset('big', Path(sys.argv[1])));"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
     )
     peaks = []

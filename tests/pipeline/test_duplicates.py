@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.duplicates import exact_duplicates, near_duplicates, nearest_within
+from pipeline.dataset.duplicates import exact_duplicates, near_duplicates, nearest_within
 
 
 def clustered(n: int, seed: int) -> np.ndarray:

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
 
-from pipeline import addresses, transfers, transport
-from pipeline.bulk import BulkFetcher
 from pipeline.errors import Failure
-from pipeline.exchange import Response
-from pipeline.failures import FAILURE_KINDS
 from pipeline.http import Fetcher, Politeness
+from pipeline.web import addresses, transfers, transport
+from pipeline.web.bulk import BulkFetcher
+from pipeline.web.exchange import Response
+from pipeline.web.failures import FAILURE_KINDS
 
 QUICK = {
     "rate": 500.0, "concurrency": 4, "allow_private": True, "attempts": ATTEMPTS, "backoff": 0.05,

@@ -10,12 +10,20 @@ from email.utils import format_datetime
 import pytest
 from pydantic import ValidationError
 
-from pipeline.bulk import delay_before_retry
-from pipeline.exchange import Answer, Trouble, decoded, judge, opt_out, retry_after, retry_policy
-from pipeline.failures import FAILURE_KINDS, kind_of_status
-from pipeline.pace import Pace
-from pipeline.politeness import HostGate, Politeness
-from pipeline.resume import extended, joined, resume_headers
+from pipeline.web.bulk import delay_before_retry
+from pipeline.web.exchange import (
+    Answer,
+    Trouble,
+    decoded,
+    judge,
+    opt_out,
+    retry_after,
+    retry_policy,
+)
+from pipeline.web.failures import FAILURE_KINDS, kind_of_status
+from pipeline.web.pace import Pace
+from pipeline.web.politeness import HostGate, Politeness
+from pipeline.web.resume import extended, joined, resume_headers
 
 
 def finish(gate: HostGate, now: float, kind: str | None = None, after: float | None = None) -> None:

@@ -21,7 +21,7 @@ from pipeline.images import (
     open_picture,
     perceptual_hash,
 )
-from pipeline.resize import OVERSAMPLE, center_square, encode_jpeg
+from pipeline.pictures.resize import OVERSAMPLE, center_square, encode_jpeg
 
 LIMIT = 10_000_000
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from pipeline.contract import Dataset, image_key, load_index, read_jsonl
+from pipeline.dataset.originals import read_records
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
-from pipeline.originals import read_records
 from pipeline.status import survey
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 COUNT = 48
 

@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from pipeline.contract import Dataset, ManifestRow, image_key, read_jsonl
 from pipeline.errors import UserError
-from pipeline.manifest import ImportResult, export_manifest, import_manifest
+from pipeline.stages.manifest import ImportResult, export_manifest, import_manifest
 
 
 def filled(root: Path, count: int = 5) -> Dataset:

@@ -11,10 +11,7 @@ import pytest
 from faulty_site import FaultySite, Row, first, page, picture, serve, status
 
 from pipeline.contract import Dataset, JsonlAppender, UserError, image_key, read_jsonl
-from pipeline.events import EventLog
-from pipeline.failures import failure
-from pipeline.http import Politeness
-from pipeline.originals import (
+from pipeline.dataset.originals import (
     PartFiles,
     next_part,
     planned_parts,
@@ -22,11 +19,14 @@ from pipeline.originals import (
     read_records,
     write_plan,
 )
+from pipeline.events import EventLog
+from pipeline.http import Politeness
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages.crawl import crawl
 from pipeline.stages.download import download
 from pipeline.stages.retry import RetryResult, chosen, outstanding, retry_failures
+from pipeline.web.failures import failure
 
 POLITENESS = Politeness(
     rate=500, concurrency=4, allow_private=True, attempts=2, backoff=0.02, max_backoff=0.05

@@ -19,13 +19,19 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.contract import Dataset, load_index, read_jsonl
+from pipeline.dataset.originals import (
+    PartFiles,
+    is_complete,
+    planned_parts,
+    read_journal,
+    write_plan,
+)
+from pipeline.dataset.part_lock import PartHeld, PartLock
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.errors import UserError
 from pipeline.job import Job, run_stage
-from pipeline.originals import PartFiles, is_complete, planned_parts, read_journal, write_plan
-from pipeline.part_lock import PartHeld, PartLock
-from pipeline.politeness import HostGate, Politeness, share
 from pipeline.runners import ADDRESS_VARIABLE, find_crew, split
+from pipeline.web.politeness import HostGate, Politeness, share
 
 COUNT = 24
 A_PART = 2
@@ -293,7 +299,8 @@ def driven(gate: HostGate, seconds: float) -> list[float]:
 def test_a_part_is_held_by_one_process_until_that_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "shells-000000.lock"
     script = (
-        "import sys, time; from pathlib import Path; from pipeline.part_lock import PartLock; "
+        "import sys, time; from pathlib import Path; "
+        "from pipeline.dataset.part_lock import PartLock; "
         "held = PartLock(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)

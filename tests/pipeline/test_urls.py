@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 BASE = "http://shells.example/gallery/index.html?page=2"
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key
+from pipeline.dataset.originals import PartWriter, next_part, write_plan
 from pipeline.events import EventLog
 from pipeline.images import facts_of, open_picture
-from pipeline.originals import PartWriter, next_part, write_plan
 from pipeline.recipe import Recipe
 from pipeline.typed import build
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import load_index
-from pipeline.samples import decode
+from pipeline.dataset.samples import decode
+from pipeline.dataset.tars import read_samples
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard
-from pipeline.tars import read_samples
 
 
 def rows(card: str, title: str) -> dict[str, list[str]]:

@@ -14,14 +14,14 @@ import yaml
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from pipeline import imports
 from pipeline.contract import Dataset, UserError, load_index, read_jsonl
-from pipeline.exports import FORMS, export
-from pipeline.imports import import_dataset
-from pipeline.samples import decode
+from pipeline.dataset import imports
+from pipeline.dataset.exports import FORMS, export
+from pipeline.dataset.imports import import_dataset
+from pipeline.dataset.samples import decode
+from pipeline.dataset.tars import read_samples
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard
-from pipeline.tars import read_samples
 
 
 @pytest.fixture

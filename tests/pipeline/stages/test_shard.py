@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import Dataset, UserError, load_index
+from pipeline.dataset.originals import PartFiles, planned_parts
 from pipeline.images import open_image
-from pipeline.originals import PartFiles, planned_parts
 from pipeline.stages.select import select
 from pipeline.stages.shard import ShardResult, shard
 

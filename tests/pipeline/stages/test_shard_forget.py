@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.contract import UserError, load_index, read_jsonl
-from pipeline.originals import PartFiles, planned_parts
+from pipeline.dataset.originals import PartFiles, planned_parts
 from pipeline.stages.forget import forget
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.contract import ManifestRow, UserError, image_key
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 
 def row_key(row: dict[str, Any]) -> str:

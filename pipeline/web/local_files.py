@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from pipeline.errors import Failure
-from pipeline.exchange import Response
-from pipeline.failures import failure
+from pipeline.web.exchange import Response
+from pipeline.web.failures import failure
 
 SCHEME = "file:"
 

@@ -13,7 +13,7 @@ from cykooz_resizer.rust_lib import RustResizer
 from numpy.typing import NDArray
 
 from pipeline.images import check_size, open_picture
-from pipeline.jpeg_header import read_jpeg_header
+from pipeline.pictures.jpeg_header import read_jpeg_header
 
 Pixels = NDArray[np.uint8]
 

@@ -16,20 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import Dataset, UserError, atomic_file, write_json
-from pipeline.images import ImageError
-from pipeline.kept import KeptImage
-from pipeline.options import Shards
-from pipeline.originals import read_original
-from pipeline.pixels import Pixels, as_image
-from pipeline.samples import NOTES, decode, make_samples, members
-from pipeline.shard_plan import (
+from pipeline.dataset.kept import KeptImage
+from pipeline.dataset.originals import read_original
+from pipeline.dataset.samples import NOTES, decode, make_samples, members
+from pipeline.dataset.shard_plan import (
     ShardPlan,
     class_name,
     image_digest,
     options_digest,
     shard_digest,
 )
-from pipeline.tars import TarWriter, read_samples
+from pipeline.dataset.tars import TarWriter, read_samples
+from pipeline.images import ImageError
+from pipeline.options import Shards
+from pipeline.pictures.pixels import Pixels, as_image
 
 _MEAN_SIDE = 64
 _MEASURED_ONE_IN = 4

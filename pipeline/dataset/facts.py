@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from pipeline.contract import Dataset, read_jsonl
-from pipeline.kept import KeptImage, read_kept
+from pipeline.dataset.kept import KeptImage, read_kept
 
 _MOST_ATTRIBUTIONS = 10_000
 

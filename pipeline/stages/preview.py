@@ -20,13 +20,13 @@ from jinja2 import Environment
 from PIL import Image
 
 from pipeline.contract import Dataset, OriginalRecord, read_jsonl, write_atomic
-from pipeline.duplicates import near_duplicates
+from pipeline.dataset.duplicates import near_duplicates
+from pipeline.dataset.kept import read_kept
+from pipeline.dataset.originals import read_original, read_records
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.images import ImageError, open_image
-from pipeline.kept import read_kept
 from pipeline.options import Select
-from pipeline.originals import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.stages.select import DUPLICATE, NEAR_DUPLICATE, RULES, aspect_of, select
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import Dataset, UserError
-from pipeline.forgotten import Forgotten, read_forgotten
+from pipeline.dataset.forgotten import Forgotten, read_forgotten
 from pipeline.options import Shards
 
 VERSION = 1

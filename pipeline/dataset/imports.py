@@ -28,11 +28,7 @@ from pipeline.contract import (
     now_utc,
     read_jsonl,
 )
-from pipeline.errors import Failure
-from pipeline.events import EventLog
-from pipeline.images import EXTENSIONS, ImageError, facts_of, open_picture
-from pipeline.local_files import file_url
-from pipeline.originals import (
+from pipeline.dataset.originals import (
     PART_SIZE,
     PartFiles,
     PartWriter,
@@ -41,7 +37,11 @@ from pipeline.originals import (
     planned_parts,
     write_plan,
 )
-from pipeline.tars import read_samples
+from pipeline.dataset.tars import read_samples
+from pipeline.errors import Failure
+from pipeline.events import EventLog
+from pipeline.images import EXTENSIONS, ImageError, facts_of, open_picture
+from pipeline.web.local_files import file_url
 
 _MAX_PIXELS = 200_000_000
 _IMAGES = frozenset(f".{ending}" for ending in EXTENSIONS.values()) | {".jpeg", ".tiff"}

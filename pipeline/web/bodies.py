@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from pipeline.exchange import Answer, Trouble
+from pipeline.web.exchange import Answer, Trouble
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from pipeline.contact_sheet import contact_sheet, samples_of
 from pipeline.contract import Dataset, ShardIndex, now_utc, write_atomic
-from pipeline.facts import Facts
+from pipeline.dataset.facts import Facts
+from pipeline.dataset.shard_make import MadeShard
+from pipeline.pictures.contact_sheet import contact_sheet, samples_of
 from pipeline.recipe import Recipe
-from pipeline.shard_make import MadeShard
 
 CONTACT_IMAGES = 64
 _COLUMNS = 8

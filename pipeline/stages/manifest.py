@@ -22,7 +22,7 @@ from pipeline.sources.interface import Page
 from pipeline.sources.listing import FORMATS, ListSource, parse, start
 from pipeline.stages.crawl_images import batches
 from pipeline.stages.crawl_journal import CrawlJournal
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 ROW_GROUP = 50_000
 NAMES = tuple(one.name for one in fields(ManifestRow))

@@ -17,9 +17,9 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 
 import tenacity
 
-from pipeline.addresses import host_key
-from pipeline.failures import FAILURE_KINDS, kind_of_status
-from pipeline.politeness import Politeness
+from pipeline.web.addresses import host_key
+from pipeline.web.failures import FAILURE_KINDS, kind_of_status
+from pipeline.web.politeness import Politeness
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 

@@ -15,9 +15,9 @@ from typing import Generic, TypeVar
 
 import tenacity
 
-from pipeline.addresses import host_key
 from pipeline.errors import Failure
-from pipeline.exchange import (
+from pipeline.web.addresses import host_key
+from pipeline.web.exchange import (
     NO_HEADERS,
     REDIRECTS,
     Answer,
@@ -27,13 +27,13 @@ from pipeline.exchange import (
     redirect_target,
     retry_policy,
 )
-from pipeline.failures import failure
-from pipeline.host_queue import HostQueue, Job
-from pipeline.local_files import SCHEME, LocalFiles
-from pipeline.politeness import Politeness
-from pipeline.resume import extended, joined, resume_headers
-from pipeline.robots import read_robots
-from pipeline.transfers import CurlTransfers
+from pipeline.web.failures import failure
+from pipeline.web.host_queue import HostQueue, Job
+from pipeline.web.local_files import SCHEME, LocalFiles
+from pipeline.web.politeness import Politeness
+from pipeline.web.resume import extended, joined, resume_headers
+from pipeline.web.robots import read_robots
+from pipeline.web.transfers import CurlTransfers
 
 T = TypeVar("T")
 _SLOTS = 256

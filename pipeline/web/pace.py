@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.politeness import Politeness
+from pipeline.web.politeness import Politeness
 
 
 class Pace:

@@ -16,10 +16,10 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from pipeline.addresses import is_public, resolve
-from pipeline.exchange import Answer, Trouble
-from pipeline.pace import Pace
-from pipeline.politeness import Politeness
+from pipeline.web.addresses import is_public, resolve
+from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.pace import Pace
+from pipeline.web.politeness import Politeness
 
 _CHUNK = 1 << 16
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pycurl
 
-from pipeline.addresses import is_public
-from pipeline.exchange import Answer, Trouble
-from pipeline.pace import Pace
-from pipeline.politeness import Politeness
-from pipeline.transport import certificates
+from pipeline.web.addresses import is_public
+from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.pace import Pace
+from pipeline.web.politeness import Politeness
+from pipeline.web.transport import certificates
 
 _BUFFER = 256 * 1024
 _TICK = 0.1

@@ -13,11 +13,11 @@ from importlib.metadata import entry_points
 from PIL import Image
 
 from pipeline.contract import UserError
-from pipeline.crops import Box, center_box, center_boxes, frame_box, pad_box
-from pipeline.kept import KeptImage
-from pipeline.objects import DETECT_SIDE, Ground, find_object
+from pipeline.dataset.kept import KeptImage
 from pipeline.options import Shards
-from pipeline.pixels import Original, as_image, scale_for
+from pipeline.pictures.crops import Box, center_box, center_boxes, frame_box, pad_box
+from pipeline.pictures.objects import DETECT_SIDE, Ground, find_object
+from pipeline.pictures.pixels import Original, as_image, scale_for
 
 HOOKS = "shellgan.crops"
 """The entry point group of crop hooks."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import Dataset, ManifestRow, UserError, image_key, read_jsonl
-from pipeline.originals import (
+from pipeline.dataset.originals import (
     PART_SIZE,
     PartFiles,
     is_complete,
@@ -18,7 +18,7 @@ from pipeline.originals import (
     planned_parts,
     write_plan,
 )
-from pipeline.urls import canonical_url
+from pipeline.web.urls import canonical_url
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 INDEX = "keys.sqlite"

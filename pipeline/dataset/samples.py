@@ -14,12 +14,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from pipeline.crops import Box
-from pipeline.framing import frame
-from pipeline.kept import KeptImage
-from pipeline.objects import replace_ground
+from pipeline.dataset.framing import frame
+from pipeline.dataset.kept import KeptImage
 from pipeline.options import Shards
-from pipeline.pixels import Mode, Original, Pixels, as_image, render
+from pipeline.pictures.crops import Box
+from pipeline.pictures.objects import replace_ground
+from pipeline.pictures.pixels import Mode, Original, Pixels, as_image, render
 
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6

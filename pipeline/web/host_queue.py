@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from pipeline.exchange import Answer
-from pipeline.politeness import HostGate, Politeness
-from pipeline.robots import Robots
+from pipeline.web.exchange import Answer
+from pipeline.web.politeness import HostGate, Politeness
+from pipeline.web.robots import Robots
 
 T = TypeVar("T")
 

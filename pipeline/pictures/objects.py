@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.components import Mask, largest_region
-from pipeline.crops import Box
-from pipeline.pixels import Pixels, resize
+from pipeline.pictures.components import Mask, largest_region
+from pipeline.pictures.crops import Box
+from pipeline.pictures.pixels import Pixels, resize
 
 Field = NDArray[np.float64]
 

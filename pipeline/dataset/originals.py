@@ -27,9 +27,9 @@ from pipeline.contract import (
     write_atomic,
     write_json,
 )
+from pipeline.dataset.part_lock import PartLock
+from pipeline.dataset.tars import tar_header
 from pipeline.errors import Failure
-from pipeline.part_lock import PartLock
-from pipeline.tars import tar_header
 
 PART_SIZE = 1000
 _BLOCK = 512

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pipeline.exchange import NO_HEADERS, Answer, Trouble
+from pipeline.web.exchange import NO_HEADERS, Answer, Trouble
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from pipeline.contract import ManifestRow
 from pipeline.errors import Failure
-from pipeline.exchange import Response
-from pipeline.failures import failure
 from pipeline.images import ImageError, ImageFacts, Picture, facts_of, open_picture
+from pipeline.pictures.resize import Pixels, Square, center_square, encode_jpeg
 from pipeline.recipe import Recipe
-from pipeline.resize import Pixels, Square, center_square, encode_jpeg
+from pipeline.web.exchange import Response
+from pipeline.web.failures import failure
 
 KEPT_HEADERS = (
     "content-type", "etag", "last-modified", "content-disposition", "link", "x-robots-tag",

@@ -20,9 +20,9 @@ from cykooz_resizer.rust_lib import RustResizer
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.crops import Box
 from pipeline.images import ImageError, open_image
-from pipeline.jpeg_header import read_jpeg_header
+from pipeline.pictures.crops import Box
+from pipeline.pictures.jpeg_header import read_jpeg_header
 
 Mode = Literal["L", "RGB"]
 Pixels = NDArray[np.uint8]

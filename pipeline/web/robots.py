@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from protego import Protego
 
-from pipeline.exchange import Answer, Trouble
+from pipeline.web.exchange import Answer, Trouble
 
 MAX_BYTES = 512 * 1024
 """RFC 9309, 2.5: at least 500 KiB are read."""

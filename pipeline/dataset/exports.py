@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.contract import Dataset, ShardIndex, UserError, load_index
+from pipeline.dataset.facts import count_facts
+from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
-from pipeline.facts import count_facts
-from pipeline.tars import read_samples
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _CARD_FILES = ("contact.jpg", "mean.png")

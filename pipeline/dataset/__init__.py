@@ -1,0 +1,1 @@
+"""The files of a data set: manifest, originals, kept list, shards, card, and other layouts."""

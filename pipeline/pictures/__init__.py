@@ -1,0 +1,1 @@
+"""From an image file to a training sample: decoding, cropping, resizing, rendering."""

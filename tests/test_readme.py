@@ -1,0 +1,86 @@
+"""What the README says is true."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text()
+
+
+def tree() -> list[str]:
+    """The paths of the README's tree, folders with a slash at their end."""
+    block = re.search(r"## What is where\n.*?```\n(.*?)```", README, re.S)
+    assert block is not None
+    paths: list[str] = []
+    folders: list[tuple[int, str]] = []
+    for line in block[1].splitlines():
+        entry = re.match(r"( *)(\S+)", line)
+        assert entry is not None, line
+        depth, name = len(entry[1]), entry[2]
+        while folders and folders[-1][0] >= depth:
+            folders.pop()
+        path = (folders[-1][1] if folders else "") + name
+        paths.append(path)
+        if name.endswith("/"):
+            folders.append((depth, path))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def tracked() -> set[str]:
+    """The files of the project that git knows."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return set(listed.stdout.splitlines())
+
+
+def test_every_path_of_the_tree_is_there() -> None:
+    for path in tree():
+        assert (PROJECT / path).exists(), path
+        assert (PROJECT / path).is_dir() == path.endswith("/"), path
+
+
+def test_every_module_is_in_the_tree(tracked: set[str]) -> None:
+    said = tree()
+    modules = {
+        path
+        for path in tracked
+        if re.fullmatch(r"(pipeline|training)/(?!sites|presets|demo)[\w/]+\.py", path)
+        and not path.endswith("__init__.py")
+    }
+    whole = [path for path in said if path.endswith("/")]
+    missing = {
+        path
+        for path in modules
+        if path not in said
+        and not any(
+            path.startswith(folder) and not any(s != folder and s.startswith(folder) for s in said)
+            for folder in whole
+        )
+    }
+    assert missing == set()
+
+
+def test_every_top_level_file_is_in_the_tree(tracked: set[str]) -> None:
+    said = {path.split("/")[0] for path in tree()}
+    top = {path.split("/")[0] for path in tracked}
+    assert {name for name in top if not name.startswith(".")} <= said
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if "://" not in target:
+            assert (PROJECT / target).exists(), target
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    for target in set(re.findall(r"^make (\w+)|`make (\w+)`", README, re.M)):
+        name = "".join(target)
+        assert re.search(rf"^{name}:", makefile, re.M), name
