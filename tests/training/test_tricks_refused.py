@@ -51,7 +51,7 @@ ALLOWED: list[dict[str, Any]] = [
     *({"loss": {"name": name, "gp": 10}, "discriminator": PLAIN_D} for name in LOSSES),
     *({"loss": {"name": name, "r1": 1, "r2": 1, "interval": 4}} for name in LOSSES),
     *({"loss": {"name": name, "feature_matching": 1, "r1": 1}} for name in LOSSES),
-    *({"loss": {"name": name}, "label_real": 0.9} for name in WITH_LABELS),
+    *({"loss": {"name": name}, "label_real": 0.9} for name in sorted(WITH_LABELS)),
     {"loss": {"name": "wgan", "weight_clip": 0.01}},
     {"loss": {"name": "wgan"}, "discriminator": {"spectral": True}},
     {"loss": {"dragan": 10}},
