@@ -4,7 +4,8 @@ Prefect's client splits a deployment's name at "/" before it asks the server, so
 whatever is registered. This start-up hook (entry point group `prefect.plugins`, switched on by
 `[plugins]` in prefect.toml) completes the name in the command line, for our own flows alone. The
 hook was not made for that, hence the care: nothing but `prefect deployment run NAME` is touched,
-and the slash form stays the canonical one.
+and the slash form stays the canonical one. It also switches the client's telemetry off, which no
+setting of prefect.toml does.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _OPTIONS_WITH_VALUE = {
 
 
 @register_hook
-def setup_environment(*, ctx: HookContext) -> SetupResult | None:  # noqa: ARG001
-    """Complete the name in `sys.argv`, where this process is the `prefect` command."""
+def setup_environment(*, ctx: HookContext) -> SetupResult:  # noqa: ARG001
+    """Switch telemetry off; where this process is the `prefect` command, complete the name."""
     if Path(sys.argv[0]).stem == "prefect" or Path(sys.argv[0]).parent.name == "prefect":
         sys.argv[:] = completed(sys.argv, flow_names())
-    return None
+    return SetupResult(env={"DO_NOT_TRACK": "1"})

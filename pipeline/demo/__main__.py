@@ -198,6 +198,7 @@ def _scrape(env: dict[str, str], port: int) -> None:
         command += ["--param", f"overrides={json.dumps(overrides)}"]
     dataset = Dataset(RECIPE)
     events = EventTail(dataset)
+    _say("starting the run of the deployment …")
     with Leash() as leash, Console() as console:
         process = leash.start(command, LOGS / "prefect-run.log", env)
         ended = False

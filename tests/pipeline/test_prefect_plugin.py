@@ -1,9 +1,15 @@
 """The command line's completion touches our deployments and nothing else."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from pipeline.prefect_plugin import completed
 
+PROJECT = Path(__file__).parents[2]
 NAMES = {"scrape-shells", "build-shards"}
 
 
@@ -27,3 +33,13 @@ NAMES = {"scrape-shells", "build-shards"}
 )
 def test_completion(words: str, expected: str) -> None:
     assert completed(["prefect", *words.split()], NAMES) == ["prefect", *expected.split()]
+
+
+def test_prefect_in_this_folder_does_not_track() -> None:
+    """In a process of its own: the hook runs when Prefect is imported."""
+    code = "import prefect, os; print(os.environ.get('DO_NOT_TRACK'))"
+    env = {name: value for name, value in os.environ.items() if name != "DO_NOT_TRACK"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, env=env, capture_output=True, text=True
+    )
+    assert result.stdout == "1\n", result.stderr
