@@ -96,7 +96,7 @@ def row(name: str) -> str:
     config = resolve(name, {})
     size = size_of(config)
     work = work_an_image(config, size)
-    labelled = config.generator.condition != "none"
+    labelled = config.generator.condition != "none" and config.labels == "required"
     cells = [
         f"*{name}*" if labelled else name,
         config.about.source or "–",

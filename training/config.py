@@ -178,6 +178,9 @@ class Config:
     `label_real` and `label_fake` are what the discriminator is to answer: a number for all (0.9 is
     one-sided smoothing), or two between which each sample's label is drawn; with probability
     `label_flip` a sample gets one of the other side.
+
+    `labels` says what happens to conditions on labels where the shards have none: a mistake, or
+    (`if-any`) the networks are built without them.
     """
 
     preset: str = ""
@@ -199,6 +202,7 @@ class Config:
     label_real: Label = 1.0
     label_fake: Label = 0.0
     label_flip: Share = 0.0
+    labels: Literal["required", "if-any"] = "required"
     init_from: str = ""
     freeze_d: Annotated[int, Field(ge=0)] = 0
     generator: GeneratorTable = field(default_factory=DcganGenerator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,17 @@ def resolve(preset: str, options: Mapping[str, str]) -> Config:
     config = build(Config, merge(tables, dotted(options)), "command line")
     refuse_meaningless(config)
     return config
+
+
+def without_missing_labels(config: Config, classes: int) -> Config:
+    """`config` without its conditions on labels, where it allows that and there are none."""
+    if classes or config.labels == "required":
+        return config
+    return replace(
+        config,
+        generator=replace(config.generator, condition="none"),
+        discriminator=replace(config.discriminator, condition="none", classifier=False),
+    )
 
 
 def flat(config: Config) -> dict[str, Any]:

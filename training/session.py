@@ -21,6 +21,7 @@ from training.history import History
 from training.loop import Loop, Outcome, image_shape
 from training.memory import available_bytes, image_bytes, step_bytes
 from training.ranks import Ranks, joined
+from training.resolve import without_missing_labels
 from training.runs import Run, enter, find_run, locked
 from training.shards import local_path
 from training.state import State, new_state
@@ -49,6 +50,7 @@ def train(config: Config, location: str, run_name: str | None, started: float) -
             raise UserError(f"batch: {config.batch} images for {ranks.world} processes")
         device = _prepare(config, device, ranks)
         source = open_source(location, config.resolution)
+        config = without_missing_labels(config, source.classes)
         run = find_run(run_name or default_run(config, source))
         if device.type == "cpu" and ranks.world == 1:
             config = settle_threads(config, run)

@@ -34,6 +34,8 @@ class Head(nn.Module):
         self.projection = self.classifier = self.coder = None
         if table.condition == "projection":
             self.projection = nn.Embedding(shape.classes, maps)
+            # as its authors do: PyTorch's N(0, 1) would drown the judge's own logit
+            nn.init.xavier_uniform_(self.projection.weight)
             if table.spectral:
                 spectral_norm(self.projection)
         if table.classifier:
