@@ -1,0 +1,111 @@
+"""`python -m training.probe RUN`: how well a run's discriminator serves as a classifier."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.contract import UserError
+
+ROWS = {
+    "majority": "always the commonest label",
+    "linear_fresh": "linear, on fresh features",
+    "linear_trained": "linear, on the run's features",
+    "whole_fresh": "whole network from scratch",
+    "whole_trained": "whole network from the run",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.probe",
+        description="Teach the labels to a run's discriminator, and to the same network with "
+        "fresh weights, and compare them on held-out images.",
+    )
+    parser.add_argument("run", metavar="RUN", help="name under runs/, or a folder")
+    parser.add_argument("--shards", help="labelled shards (default: those of the run)")
+    parser.add_argument("--labels", type=int, default=0, help="how many to teach (default: all)")
+    parser.add_argument("--n", type=int, default=5000, help="images to use (default 5000)")
+    parser.add_argument("--held-out", type=float, default=0.2, help="share (default 0.2)")
+    parser.add_argument(
+        "--steps", type=int, default=300, help="of training whole networks; 0: linear only"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    parser.add_argument("--json", action="store_true", help="a JSON object as the last line")
+    known = parser.parse_args(arguments)
+    try:
+        if known.n < 10 or not 0 < known.held_out < 1 or known.labels < 0 or known.steps < 0:
+            raise UserError("--n: at least 10; --held-out: between 0 and 1; others: not below 0")
+        found = measure(known)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    show(found)
+    if known.json:
+        print(json.dumps(found))
+    return 0
+
+
+def measure(known: argparse.Namespace) -> dict[str, Any]:
+    """Held-out accuracies by the names of `ROWS`, and the numbers of images they come from.
+
+    Raises:
+        UserError: the run or the shards do not serve.
+    """
+    import torch
+
+    from training import transfer
+    from training.data import open_source
+    from training.device import choose_device
+    from training.runs import find_run, read_config
+
+    judge, config = transfer.load_judge(known.run, choose_device(known.device), known.seed)
+    dataset = read_config(find_run(known.run))["dataset"]
+    source = open_source(known.shards or dataset["location"], dataset["height"])
+    if (source.width, source.channels) != (dataset["width"], dataset["channels"]):
+        raise UserError(f"{known.shards}: other width or channels than the run's images")
+    samples = transfer.read_all(source, config, known.n)
+    taught, held = transfer.split(samples, known.held_out, known.seed)
+    if known.labels:
+        taught = taught.take(torch.arange(min(known.labels, len(taught.labels))))
+    if len(taught.labels) < 5:
+        raise UserError("--labels: at least 5 images to teach")
+    classes = source.classes
+    commonest = int(torch.bincount(taught.labels, minlength=classes).argmax())
+    found: dict[str, Any] = {
+        "taught": len(taught.labels),
+        "held_out": len(held.labels),
+        "saw_labels": judge.saw_labels,
+        "majority": float((held.labels == commonest).float().mean()),
+    }
+    for name, network in (("fresh", judge.fresh), ("trained", judge.trained)):
+        found[f"linear_{name}"] = transfer.linear_probe(network, taught, held, classes)
+        if known.steps:
+            print(f"training the whole network, {name}", file=sys.stderr)
+            found[f"whole_{name}"] = transfer.whole_probe(
+                network, taught, held, classes, known.steps, known.seed,
+                lambda text: print(text, file=sys.stderr),
+            )  # fmt: skip
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the accuracies with their standard errors."""
+    print(f"taught {found['taught']} images, held out {found['held_out']}")
+    for name, words in ROWS.items():
+        if name in found:
+            value = found[name]
+            error = (value * (1 - value) / found["held_out"]) ** 0.5
+            print(f"  {words:<32}{value:6.3f} ± {error:.3f}")
+    if found["saw_labels"]:
+        print("the run was trained with labels, also those of the held-out images: the figures of")
+        print("its features say what it kept of them, not what it found by itself")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

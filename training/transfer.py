@@ -1,0 +1,214 @@
+"""What a discriminator has learned about the data, measured on labels it is then taught.
+
+Its last features with a linear classifier (as in Radford et al. 2016, section 5), and the whole
+network trained on, each beside the same network with fresh weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_max_pool2d, cross_entropy
+
+from pipeline.contract import UserError
+from training import checkpoint
+from training.architectures import code_count
+from training.config import Config
+from training.data import Loader, Source
+from training.networks import Discriminator, ImageShape, build_discriminator
+from training.resolve import unflat
+from training.runs import find_run, read_config
+from training.seeds import derive
+
+_PLACES = 4
+_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """`images` uint8 (n, channels, height, width) and `labels` int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def take(self, rows: Tensor) -> Labelled:
+        return Labelled(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A discriminator with trained weights and its twin with fresh ones; `saw_labels`: whether
+    it was trained with labels."""
+
+    trained: Discriminator
+    fresh: Discriminator
+    saw_labels: bool
+
+
+def load_judge(run_name: str, device: torch.device, seed: int) -> tuple[Judge, Config]:
+    """The discriminator of the run's newest whole checkpoint, and the run's configuration.
+
+    Raises:
+        UserError: no such run or checkpoint, or a discriminator that takes labels or packs in.
+    """
+    run = find_run(run_name)
+    described = read_config(run)
+    config, dataset = unflat(described["config"], str(run.config)), described["dataset"]
+    table = config.discriminator
+    if table.condition == "embedding" or table.packing > 1:
+        raise UserError(
+            f"{run.config}: the discriminator is shown labels or packed images; its features are "
+            "not those of one image alone"
+        )
+    values, _ = checkpoint.load_newest(run.checkpoints, device)
+    if values is None:
+        raise UserError(f"{run.checkpoints}: no whole checkpoint")
+    classes = len(dataset["labels"])
+    shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], classes)
+    torch.manual_seed(derive(seed, "probe", "weights"))
+    fresh = build_discriminator(table, shape, code_count(config.generator)).to(device)
+    trained = copy.deepcopy(fresh)
+    trained.load_state_dict(values["state"]["discriminator"])
+    return Judge(trained, fresh, table.condition != "none" or table.classifier), config
+
+
+def read_all(source: Source, config: Config, at_most: int) -> Labelled:
+    """The first `at_most` samples in the order of epoch 0, each once.
+
+    Raises:
+        UserError: the shards have no labels.
+    """
+    if not source.classes:
+        raise UserError(f"{source.index.name}: the shards have no labels to learn")
+    count = min(source.index.nsamples, at_most)
+    plain = replace(config, batch=_BATCH, data=replace(config.data, mirror=False))
+    images, labels = [], []
+    with Loader(source, plain) as loader:
+        for batch in loader:
+            images.append(batch.images.clone())
+            labels.append(batch.labels.clone())
+            if len(images) * _BATCH >= count:
+                break
+    return Labelled(torch.cat(images)[:count].contiguous(), torch.cat(labels)[:count])
+
+
+def split(samples: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
+    """The samples without and with a held-out `share`, drawn by `seed`."""
+    order = np.random.Generator(np.random.PCG64(derive(seed, "probe", "split")))
+    rows = torch.from_numpy(order.permutation(len(samples.labels)))
+    held = max(1, round(share * len(rows)))
+    return samples.take(rows[held:]), samples.take(rows[:held])
+
+
+def features(network: Discriminator, images: Tensor) -> Tensor:
+    """float32 (n, k): the last features, maps pooled (max) to at most 4 × 4 places."""
+    device = next(network.parameters()).device
+    pixels = images.to(device).float() / 127.5 - 1
+    labels = torch.zeros(len(images), dtype=torch.int64, device=device)
+    found: Tensor = network(pixels, labels).features.float()
+    if found.ndim == 4 and min(found.shape[2:]) > _PLACES:
+        found = adaptive_max_pool2d(found, _PLACES)
+    return found.flatten(1)
+
+
+@torch.no_grad()
+def all_features(network: Discriminator, images: Tensor) -> Tensor:
+    """`features` in evaluation mode, a batch at a time."""
+    network.eval()
+    return torch.cat([features(network, some) for some in torch.split(images, _BATCH)])
+
+
+def fit_linear(inputs: Tensor, labels: Tensor, classes: int, decay: float) -> nn.Linear:
+    """Multinomial logistic regression with an L2 penalty of `decay`/2 on the weights, from 0."""
+    layer = nn.Linear(inputs.shape[1], classes).to(inputs.device)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = cross_entropy(layer(inputs), labels) + decay / 2 * layer.weight.square().sum()
+        torch.autograd.backward(value)
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return layer
+
+
+def accuracy(answers: Tensor, labels: Tensor) -> float:
+    """The share of rows whose largest answer is the label's."""
+    return float((answers.argmax(dim=1) == labels).float().mean())
+
+
+def linear_probe(network: Discriminator, taught: Labelled, held: Labelled, classes: int) -> float:
+    """Held-out accuracy of a linear classifier on the network's features, which stay as they are.
+
+    Features are standardised; the penalty is chosen on a fifth of `taught`.
+    """
+    inputs, others = all_features(network, taught.images), all_features(network, held.images)
+    mean, spread = inputs.mean(dim=0), inputs.std(dim=0) + 1e-5
+    inputs, others = (inputs - mean) / spread, (others - mean) / spread
+    labels = taught.labels.to(inputs.device)
+    fifth = max(1, len(labels) // 5)
+
+    def on_fifth(decay: float) -> float:
+        layer = fit_linear(inputs[fifth:], labels[fifth:], classes, decay)
+        return accuracy(layer(inputs[:fifth]), labels[:fifth])
+
+    best = max(_DECAYS, key=on_fifth)
+    layer = fit_linear(inputs, labels, classes, best)
+    return accuracy(layer(others), held.labels.to(others.device))
+
+
+class Classifier(nn.Module):
+    """A discriminator's body with a linear head of its own."""
+
+    def __init__(self, body: Discriminator, size: int, classes: int) -> None:
+        super().__init__()
+        self.body, self.head = body, nn.Linear(size, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers: Tensor = self.head(features(self.body, images))
+        return answers
+
+
+def whole_probe(
+    network: Discriminator,
+    taught: Labelled,
+    held: Labelled,
+    classes: int,
+    steps: int,
+    seed: int,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> float:
+    """Held-out accuracy after `steps` of Adam on all layers (batches of up to 64; the rate falls
+    from 2e-4 to 0)."""
+    device = next(network.parameters()).device
+    torch.manual_seed(derive(seed, "probe", "head"))
+    size = all_features(network, taught.images[:1]).shape[1]
+    model = Classifier(copy.deepcopy(network).requires_grad_(True), size, classes).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, weight_decay=1e-4)
+    random = torch.Generator().manual_seed(derive(seed, "probe", "batches"))
+    fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    model.train()
+    rows = torch.empty(0, dtype=torch.int64)
+    for step in range(1, steps + 1):
+        if not len(rows):
+            rows = torch.randperm(len(taught.labels), generator=random)
+        some, rows = taught.take(rows[:_BATCH]), rows[_BATCH:]
+        optimizer.zero_grad()
+        torch.autograd.backward(cross_entropy(model(some.images), some.labels.to(device)))
+        optimizer.step()
+        fall.step()
+        if step % 50 == 0:
+            tell(f"  step {step} of {steps}")
+    model.eval()
+    with torch.no_grad():
+        parts: Sequence[Tensor] = [model(some) for some in torch.split(held.images, _BATCH)]
+    return accuracy(torch.cat(list(parts)), held.labels.to(device))
