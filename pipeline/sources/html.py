@@ -22,7 +22,7 @@ from pipeline.sources.candidates import (
 )
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.picks import Css, Pattern, Pick, Reader, attribute, clean
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import admitted, check_start
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -79,9 +79,7 @@ class HtmlSource(Limits):
     offsite: bool = False
 
     def __post_init__(self) -> None:
-        for url in self.start:
-            if canonical_url(url) is None:
-                raise ValueError(f"start: {url!r} is not an http(s) URL")
+        check_start(self.start)
 
 
 def start(config: HtmlSource) -> list[PageRequest]:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.picks import Pattern, clean
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import admitted, check_start
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -40,9 +40,7 @@ class IiifSource(Limits):
     exclude: tuple[Pattern, ...] = ()
 
     def __post_init__(self) -> None:
-        for url in self.start:
-            if canonical_url(url) is None:
-                raise ValueError(f"start: {url!r} is not an http(s) URL")
+        check_start(self.start)
 
 
 def start(config: IiifSource) -> list[PageRequest]:

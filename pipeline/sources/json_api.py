@@ -15,7 +15,14 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.picks import Pattern, clean
-from pipeline.sources.url_rules import Rewrite, admitted, query_value, rewritten, with_query
+from pipeline.sources.url_rules import (
+    Rewrite,
+    admitted,
+    check_start,
+    query_value,
+    rewritten,
+    with_query,
+)
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -107,9 +114,7 @@ class JsonSource(Limits):
     exclude: tuple[Pattern, ...] = ()
 
     def __post_init__(self) -> None:
-        for url in self.start:
-            if canonical_url(url) is None:
-                raise ValueError(f"start: {url!r} is not an http(s) URL")
+        check_start(self.start)
 
 
 def start(config: JsonSource) -> list[PageRequest]:

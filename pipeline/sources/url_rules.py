@@ -14,6 +14,17 @@ from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
 
+def check_start(urls: Sequence[str]) -> None:
+    """Refuse start addresses that are no http(s) URLs.
+
+    Raises:
+        ValueError: one of `urls` is not; names it.
+    """
+    for url in urls:
+        if canonical_url(url) is None:
+            raise ValueError(f"start: {url!r} is not an http(s) URL")
+
+
 @dataclass(frozen=True, config=STRICT)
 class Rewrite:
     """Where `match` is found in a URL, put `by`, in which \\1 … are the groups of the match."""
