@@ -27,7 +27,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         prog="python -m training.fit",
         description="Train a GAN from shards. The same command run again continues the run.",
         epilog="Every key of the configuration can be set by its dotted name, as in "
-        "--data.memory_gb 4 or --generator.width 32; runs/RUN/config.json shows them all.",
+        "--data.memory_gb 4 or --generator.width 32; runs/RUN/config.json shows them all. "
+        "Several processes: torchrun --nproc-per-node N -m training.fit -- --shards … --run RUN "
+        "(the lone -- ends torchrun's own options: Python 3.11 takes --run for a short form of "
+        "its --run-path; --name means the same).",
         allow_abbrev=False,
     )
     parser.add_argument("--shards", required=True, help="manifest folder, shard index, or URL")
@@ -36,15 +39,15 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     )
     parser.add_argument(
         "--run", "--name", metavar="RUN",
-        help="name under runs/, or a folder (default: DATASET-PRESET); torchrun takes --run for "
-        "an option of its own: there, write --name",
+        help="name under runs/, or a folder (default: DATASET-PRESET)",
     )  # fmt: skip
     for name in SHORT:
         parser.add_argument(f"--{name}", metavar="X")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what the run would take, and do nothing"
     )
-    known, rest = parser.parse_known_args(arguments)
+    own = arguments[1:] if arguments[:1] == ["--"] else arguments
+    known, rest = parser.parse_known_args(own)
     options = {
         name.replace("-", "_"): value
         for name in SHORT

@@ -96,7 +96,7 @@ class Loop:
         self._command_start = time.monotonic() if started is None else started
         self._saved_at, self._saved_seen = time.monotonic(), -1
         self._count_from_here()
-        self._reported = self._slowest = self._save_seconds = 0.0
+        self._reported = self._slowest = self._save_seconds = self._draw_seconds = 0.0
         self._full = ""
         self._set_backs = 0
         self._alarmed: dict[str, int] = {}
@@ -124,6 +124,8 @@ class Loop:
             outcome = self._train(interruption)
             if outcome.reason != "diverged":
                 self._save()
+            if outcome.reason == "hours":
+                self._write(self._draw_samples)
             self._write(lambda: self._report(final=True))
         if self._full and outcome.reason != "diverged":
             outcome = Outcome("disk", self._full)
@@ -171,7 +173,11 @@ class Loop:
         if interruption.asked:
             return _INTERRUPTED
         limit = self.config.max_hours * 3600
-        if limit and self.seconds + 2 * (self._slowest + self._save_seconds) >= limit:
+        if (
+            limit
+            and self.seconds + 2 * (self._slowest + self._save_seconds + self._draw_seconds)
+            >= limit
+        ):
             return _HOURS
         minutes = (time.monotonic() - self._saved_at) / 60
         return _SAVE if minutes >= self.config.record.checkpoint_minutes else _NOTHING
@@ -251,10 +257,12 @@ class Loop:
         self.display.advance(Advance(self.state.seen, self.total, rate, left, last))
 
     def _draw_samples(self) -> None:
+        start = time.monotonic()
         self.state.average.eval()
         pixels = draw(self.state.average, self._latents, self._labels)
         name = f"{self.state.seen:010d}.png"
         write_picture(self.run_files.samples / name, tile(pixels))
+        self._draw_seconds = time.monotonic() - start
 
     def _save(self) -> None:
         """A checkpoint, in step with the other processes."""

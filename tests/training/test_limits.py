@@ -42,7 +42,8 @@ def test_max_hours_stops_in_time_and_reports_the_cost(
     assert took is not None
     assert int(took[1]) <= 36  # 0.01 hours: saved and reported before they are over
     assert float(took[2]) == pytest.approx(int(took[1]) / 10, abs=0.06)  # 0.1 a second
-    assert list((run / "checkpoints").glob("*.pt"))
+    newest = max((run / "checkpoints").glob("*.pt")).stem
+    assert max((run / "samples").glob("*.png")).stem == newest  # the end is shown, too
     assert in_process(run, shards, *hours) == 0
     again = re.search(r"in all (\d):(\d\d), cost (\d+\.\d\d)", capsys.readouterr().out)
     assert again is not None

@@ -61,14 +61,14 @@ def test_micro_batches_add_up_to_the_batch(options: dict[str, str]) -> None:
 
 
 def torchrun(fit: Any, shards: Any, run: str, *options: str, **more: Any) -> Any:
-    command = fit.command(shards.manifest, "--name", run, *options)
+    command = fit.command(shards.manifest, "--run", run, *options)
     assert command[1:3] == ["-m", "training.fit"]
     prefix = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
     ]  # fmt: skip
     fit.folder.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
-        [*prefix, *command[1:]], cwd=fit.folder, text=True, stdout=subprocess.PIPE,
+        [*prefix, *command[1:3], "--", *command[3:]], cwd=fit.folder, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]),
                                                   "OMP_NUM_THREADS": "1"}, **more,
     )  # fmt: skip
