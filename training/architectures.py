@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
@@ -14,6 +14,8 @@ from pipeline.contract import STRICT
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Taps = Annotated[tuple[float, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
 Init = Literal["dcgan", "default", "orthogonal", "xavier"]
@@ -157,6 +159,84 @@ class ResnetDiscriminator(Maps, DiscriminatorOptions):
     norm: Literal["none", "layer"] = "none"
 
 
+class NoCodes:
+    """What a generator table says that has neither InfoGAN's codes nor the older techniques."""
+
+    categorical: ClassVar[tuple[int, ...]] = ()
+    continuous: ClassVar[int] = 0
+    dropout: ClassVar[float] = 0.0
+    dropout_at_test: ClassVar[bool] = False
+    spectral: ClassVar[bool] = False
+
+
+class PlainJudge:
+    """The same of a discriminator's table."""
+
+    classifier: ClassVar[bool] = False
+    packing: ClassVar[int] = 1
+    spectral: ClassVar[bool] = False
+    dropout: ClassVar[float] = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class StyleMaps:
+    """How wide and how filtered StyleGAN2's layers are (Karras 2020a, b).
+
+    Maps h px high (the smaller side) have `channel_base` / h channels, at most `channel_max`.
+    `resample`: the published low-pass `filter` around each change of size, with the taps
+    `resample_filter`, or `economical`: bilinear after a convolution, and means of 2×2 before it.
+    `conv_clamp` bounds activations (256 in the published half-precision networks; 0: no bound).
+    """
+
+    channel_base: Count = 32768
+    channel_max: Count = 512
+    resample: Literal["filter", "economical"] = "filter"
+    resample_filter: Taps = (1.0, 3.0, 3.0, 1.0)
+    conv_clamp: NonNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class StyleGan2Generator(StyleMaps, NoCodes):
+    """The generator of StyleGAN2 (Karras 2020a) as in StyleGAN2-ADA (Karras 2020b).
+
+    `mapping_layers` layers of `w_dim` units, trained at `mapping_lr_multiplier` times the rate,
+    turn latents into w; labels come in by a learned `embedding`. `w_avg_beta` is the decay of the
+    mean w, `style_mixing_prob` the share of samples that get a second w from a random layer on.
+    `style` acts by weight `demodulation`, or by `adain` (StyleGAN, Karras 2019).
+    `noise_mode`: `random` while training and fixed when sampling, always fixed (`const`), `none`.
+    """
+
+    name: Literal["stylegan2"] = "stylegan2"
+    z_dim: Count = 512
+    w_dim: Count = 512
+    condition: Literal["none", "embedding"] = "none"
+    mapping_layers: Count = 8
+    mapping_lr_multiplier: Positive = 0.01
+    w_avg_beta: Share = 0.995
+    style_mixing_prob: Share = 0.9
+    architecture: Literal["skip", "resnet", "orig"] = "skip"
+    style: Literal["demodulation", "adain"] = "demodulation"
+    noise_mode: Literal["random", "const", "none"] = "random"
+
+
+@dataclass(frozen=True, config=STRICT)
+class StyleGan2Discriminator(StyleMaps, PlainJudge):
+    """The discriminator of StyleGAN2 (Karras 2020a).
+
+    `mbstd_channels` with the standard deviation over groups of `mbstd_group_size` samples come
+    before its last convolution (0 channels: none). Labels go through `mapping_layers` layers to a
+    `projection` on the last features.
+    """
+
+    name: Literal["stylegan2"] = "stylegan2"
+    condition: Literal["none", "projection"] = "none"
+    mapping_layers: Count = 8
+    mapping_lr_multiplier: Positive = 0.01
+    architecture: Literal["resnet", "skip", "orig"] = "resnet"
+    mbstd_group_size: Count = 4
+    mbstd_channels: Number = 1
+
+
 def _kind(table: Any) -> str | None:
     """The name of a table's kind."""
     name = table.get("name", "dcgan") if isinstance(table, dict) else getattr(table, "name", None)
@@ -175,17 +255,28 @@ def _choice(*names: str) -> Discriminator:
 GeneratorTable = Annotated[
     Annotated[DcganGenerator, Tag("dcgan")]
     | Annotated[MlpGenerator, Tag("mlp")]
-    | Annotated[ResnetGenerator, Tag("resnet")],
-    _choice("dcgan", "mlp", "resnet"),
+    | Annotated[ResnetGenerator, Tag("resnet")]
+    | Annotated[StyleGan2Generator, Tag("stylegan2")],
+    _choice("dcgan", "mlp", "resnet", "stylegan2"),
 ]
 DiscriminatorTable = Annotated[
     Annotated[DcganDiscriminator, Tag("dcgan")]
     | Annotated[MlpDiscriminator, Tag("mlp")]
-    | Annotated[ResnetDiscriminator, Tag("resnet")],
-    _choice("dcgan", "mlp", "resnet"),
+    | Annotated[ResnetDiscriminator, Tag("resnet")]
+    | Annotated[StyleGan2Discriminator, Tag("stylegan2")],
+    _choice("dcgan", "mlp", "resnet", "stylegan2"),
 ]
 
 
-def code_count(table: GeneratorOptions) -> int:
+class Codes(Protocol):
+    """A table that says which of InfoGAN's codes a generator has."""
+
+    @property
+    def categorical(self) -> tuple[int, ...]: ...
+    @property
+    def continuous(self) -> int: ...
+
+
+def code_count(table: Codes) -> int:
     """How many numbers the generator's InfoGAN codes take."""
     return sum(table.categorical) + table.continuous

@@ -5,7 +5,7 @@ Run it again after a preset changed: `python -m training.catalogue > docs/preset
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.architectures import code_count
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.resolve import preset_names, resolve
+from training.resolve import preset_names, replaced, resolve
 
 HEAD = """# Presets
 
@@ -53,8 +53,8 @@ def size_of(config: Config) -> Size:
     """Counted on networks without memory: nothing is computed."""
     # spectral normalisation adds no parameters and next to no work, but takes seconds to build
     tables = (
-        replace(config.generator, spectral=False),
-        replace(config.discriminator, spectral=False),
+        replaced(config.generator, spectral=False),
+        replaced(config.discriminator, spectral=False),
     )
     with torch.device("meta"):
         shape = image_shape(config)

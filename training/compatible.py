@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.contract import UserError
-from training.architectures import DcganDiscriminator, DiscriminatorOptions, code_count
+from training.architectures import DcganDiscriminator, code_count
 from training.config import Config
 
 WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
@@ -90,7 +90,7 @@ def _labels(config: Config) -> Iterator[str]:
 
 
 def _packing(config: Config) -> Iterator[str]:
-    judge: DiscriminatorOptions = config.discriminator
+    judge = config.discriminator
     if judge.packing == 1:
         return
     if judge.condition != "none" or judge.classifier or code_count(config.generator):

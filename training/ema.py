@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+_COPIED = ("._u", "._v", ".w_avg", ".noise_const", ".resample_filter")
+
 
 def decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float:
     """The share of the average that is kept in a step that showed `batch` images.
@@ -22,13 +24,13 @@ def decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float
 def update(average: nn.Module, network: nn.Module, keep: float) -> None:
     """average ← keep · average + (1 − keep) · network, running statistics too.
 
-    Counters, and the singular vectors of spectral normalisation (which must keep their length),
-    are copied.
+    Counters, the mean w of a style generator (an average already), and the singular vectors of
+    spectral normalisation (which must keep their length), are copied.
     """
     old: list[torch.Tensor] = list(average.parameters())
     new: list[torch.Tensor] = list(network.parameters())
     for (name, target), source in zip(average.named_buffers(), network.buffers(), strict=True):
-        if target.is_floating_point() and not name.endswith(("._u", "._v")):
+        if target.is_floating_point() and not name.endswith(_COPIED):
             old.append(target)
             new.append(source)
         else:

@@ -72,7 +72,7 @@ def freeze(judge: Discriminator, count: int) -> None:
     """
     passed = 0
     for part in judge.hidden:
-        passed += any(isinstance(layer, nn.Conv2d | nn.Linear) for layer in part.modules())
+        passed += any(weight.ndim in (2, 4) for weight in part.parameters())
         if passed > count:
             return
         part.requires_grad_(False)

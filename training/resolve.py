@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,14 @@ def without_missing_labels(config: Config, classes: int) -> Config:
     return replace(
         config,
         generator=replace(config.generator, condition="none"),
-        discriminator=replace(config.discriminator, condition="none", classifier=False),
+        discriminator=replaced(config.discriminator, condition="none", classifier=False),
     )
+
+
+def replaced(table: Any, **values: Any) -> Any:
+    """`table` with those of `values` whose keys it has."""
+    known = {one.name for one in fields(table)}
+    return replace(table, **{key: value for key, value in values.items() if key in known})
 
 
 def flat(config: Config) -> dict[str, Any]:

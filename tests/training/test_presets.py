@@ -21,6 +21,13 @@ from training.state import new_state
 from training.step import Step
 
 CPU = torch.device("cpu")
+NARROW = {
+    "dcgan": [("width", "2")],
+    "mlp": [("widths", "[8, 8]")],
+    "resnet": [("width", "2")],
+    "stylegan2": [("channel_max", "4")],
+}
+"""What makes a network of each kind small."""
 
 
 def tiny(name: str) -> Config:
@@ -28,8 +35,7 @@ def tiny(name: str) -> Config:
     options = {"batch": "8", "replay.size": "8"} if name == "ganhacks64" else {"batch": "8"}
     config = resolve(name, {})
     for network in ("generator", "discriminator"):
-        mlp = getattr(config, network).name == "mlp"
-        options |= {f"{network}.widths": "[8, 8]"} if mlp else {f"{network}.width": "2"}
+        options |= {f"{network}.{key}": value for key, value in NARROW[getattr(config, network).name]}
     return resolve(name, options)
 
 

@@ -14,6 +14,7 @@ from training.networks.conditioning import latent_codes
 from training.networks.dcgan import dcgan_discriminator, dcgan_generator
 from training.networks.mlp import mlp_discriminator, mlp_generator
 from training.networks.resnet import resnet_discriminator, resnet_generator
+from training.networks.stylegan2 import stylegan2_discriminator, stylegan2_generator
 
 __all__ = [
     "DISCRIMINATORS", "GENERATORS", "Discriminator", "Generator", "ImageShape", "Verdict",
@@ -24,11 +25,13 @@ GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {
     "dcgan": dcgan_generator,
     "mlp": mlp_generator,
     "resnet": resnet_generator,
+    "stylegan2": stylegan2_generator,
 }
 DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
     "dcgan": dcgan_discriminator,
     "mlp": mlp_discriminator,
     "resnet": resnet_discriminator,
+    "stylegan2": stylegan2_discriminator,
 }
 
 

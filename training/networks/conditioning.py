@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pipeline.contract import UserError
-from training.architectures import DiscriminatorOptions, GeneratorOptions, code_count
+from training.architectures import Codes, DiscriminatorOptions, GeneratorOptions, code_count
 from training.networks.base import ImageShape
 
 
-def latent_codes(latents: Tensor, table: GeneratorOptions) -> Tensor:
+def latent_codes(latents: Tensor, table: Codes) -> Tensor:
     """InfoGAN's codes (n, k) in the latents (n, z_dim + k): one-hot groups, then numbers.
 
     The largest of a group's latents is its choice, so all choices are equally likely; a continuous

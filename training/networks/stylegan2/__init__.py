@@ -1,0 +1,21 @@
+"""StyleGAN2 (Karras et al. 2020a) with the details of StyleGAN2-ADA (2020b).
+
+Modules and weights have the names of the published code, so that its weights fit.
+"""
+
+from __future__ import annotations
+
+from training.architectures import StyleGan2Discriminator, StyleGan2Generator
+from training.networks.base import Discriminator, Generator, ImageShape
+from training.networks.stylegan2.discriminator import StyleGan2Judge
+from training.networks.stylegan2.synthesis import StyleGan2
+
+
+def stylegan2_generator(table: StyleGan2Generator, shape: ImageShape) -> Generator:
+    return StyleGan2(table, shape)
+
+
+def stylegan2_discriminator(
+    table: StyleGan2Discriminator, shape: ImageShape, _codes: int
+) -> Discriminator:
+    return StyleGan2Judge(table, shape)

@@ -1,0 +1,68 @@
+"""Style by adaptive instance normalisation, as before StyleGAN2 (Karras 2019, eq. 1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from training.architectures import StyleGan2Generator
+from training.networks.stylegan2.convolution import up_convolution
+from training.networks.stylegan2.equalized import FullyConnectedLayer, activate
+from training.networks.stylegan2.resampling import setup_filter
+
+
+def adain(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """scale·(x − mean)/deviation + offset for each map: images (n, c, h, w), the rest (n, c)."""
+    values = images.to(scale.dtype)
+    centred = values - values.mean(dim=(2, 3), keepdim=True)
+    normal = centred * (centred.square().mean(dim=(2, 3), keepdim=True) + 1e-8).rsqrt()
+    styled = torch.addcmul(offset[:, :, None, None], normal, scale[:, :, None, None])
+    return styled.to(images.dtype)
+
+
+class AdainLayer(nn.Module):
+    """A 3×3 convolution (none where `inside` is 0), noise of a learned strength a map, bias, leaky
+    ReLU, then AdaIN: (n, `inside`, h, w) → (n, `outside`, …)."""
+
+    resample_filter: Tensor
+    noise_const: Tensor
+
+    def __init__(
+        self, table: StyleGan2Generator, inside: int, outside: int, size: tuple[int, int],
+        up: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.up, self.noise_mode, self.clamp = up, table.noise_mode, table.conv_clamp
+        self.economical = table.resample == "economical"
+        self.affine = FullyConnectedLayer(table.w_dim, 2 * outside)
+        self.weight: nn.Parameter | None = None
+        if inside:
+            self.weight = nn.Parameter(torch.randn(outside, inside, 3, 3))
+            self.weight_gain = 1 / math.sqrt(inside * 9)
+        self.bias = nn.Parameter(torch.zeros(outside))
+        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        if self.noise_mode != "none":
+            self.register_buffer("noise_const", torch.randn(size))
+            self.noise_strength = nn.Parameter(torch.zeros(outside))
+
+    def forward(self, images: Tensor, w: Tensor, noise: str, gain: float = 1.0) -> Tensor:
+        """`noise`: `random`, `const` or `none`."""
+        if self.weight is not None:
+            weight = self.weight * self.weight_gain
+            if self.up:
+                images = up_convolution(images, weight, self.resample_filter, self.economical)
+            else:
+                images = conv2d(images, weight, padding=1)
+        if noise != "none" and self.noise_mode != "none":
+            count, _, height, width = images.shape
+            drawn = self.noise_const
+            if noise == "random":
+                drawn = torch.randn(count, 1, height, width, device=images.device)
+            images = images + (drawn * self.noise_strength[:, None, None]).to(images.dtype)
+        images = activate(images + self.bias[:, None, None].to(images.dtype), gain, self.clamp)
+        with torch.autocast(w.device.type, enabled=False):
+            scale, offset = self.affine(w.to(self.affine.weight.dtype)).chunk(2, dim=1)
+            return adain(images, scale + 1, offset)

@@ -1,0 +1,87 @@
+"""Convolutions with equalised learning rate that change the size or keep it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate
+
+from training.architectures import StyleMaps
+from training.networks.stylegan2.equalized import activate
+from training.networks.stylegan2.resampling import setup_filter, upfirdn2d
+
+
+def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: bool) -> Tensor:
+    """Convolution with `weight` (out, in, k, k) on twice the size: (n, in, h, w) → (n, out, 2h,
+    2w).
+
+    Published: zeros between pixels, the convolution, the low-pass filter. Economical: the
+    convolution, then bilinear interpolation.
+    """
+    if economical:
+        images = conv2d(images, weight, padding=weight.shape[2] // 2)
+        return interpolate(images, scale_factor=2, mode="bilinear")
+    size, kernel = taps.shape[0], weight.shape[2]
+    before, after = (size + 1) // 2, (size - 2) // 2
+    if kernel == 1:
+        padding = (before, after, before, after)
+        return upfirdn2d(conv2d(images, weight), taps, up=2, padding=padding, gain=4)
+    before, after = before + kernel // 2 - kernel + 1, after + kernel // 2 - kernel + 2
+    images = conv_transpose2d(images, weight.transpose(0, 1), stride=2)
+    return upfirdn2d(images, taps, padding=(before, after, before, after), gain=4)
+
+
+def down_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: bool) -> Tensor:
+    """Convolution with `weight` (out, in, k, k) to half the size: (n, in, h, w) → (n, out, h/2,
+    w/2).
+
+    Published: the low-pass filter, then the convolution at every other pixel. Economical: means
+    of 2×2, then the convolution.
+    """
+    kernel = weight.shape[2]
+    if economical:
+        return conv2d(avg_pool2d(images, 2), weight, padding=kernel // 2)
+    size = taps.shape[0]
+    before, after = kernel // 2 + (size - 1) // 2, kernel // 2 + (size - 2) // 2
+    padding = (before, after, before, after)
+    if kernel == 1:
+        return conv2d(upfirdn2d(images, taps, down=2, padding=padding), weight)
+    return conv2d(upfirdn2d(images, taps, padding=padding), weight, stride=2)
+
+
+class Conv2dLayer(nn.Module):
+    """Images (n, `inside`, h, w) → (n, `outside`, h·2, …), (…, h/2, …) or (…, h, …).
+
+    `resize` 2 doubles, −2 halves, 1 keeps. With `active`: √2·leaky ReLU.
+    """
+
+    resample_filter: Tensor
+
+    def __init__(
+        self, table: StyleMaps, inside: int, outside: int, kernel: int, resize: int = 1,
+        bias: bool = True, active: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.economical, self.clamp = table.resample == "economical", table.conv_clamp
+        self.resize, self.active = resize, active
+        self.weight_gain = 1 / math.sqrt(inside * kernel**2)
+        self.weight = nn.Parameter(torch.randn(outside, inside, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outside)) if bias else None
+        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+
+    def forward(self, images: Tensor, gain: float = 1.0) -> Tensor:
+        weight = self.weight * self.weight_gain
+        if self.resize == 2:
+            images = up_convolution(images, weight, self.resample_filter, self.economical)
+        elif self.resize == -2:
+            images = down_convolution(images, weight, self.resample_filter, self.economical)
+        else:
+            images = conv2d(images, weight, padding=weight.shape[2] // 2)
+        if self.bias is not None:
+            images = images + self.bias[:, None, None].to(images.dtype)
+        if self.active:
+            return activate(images, gain, self.clamp)
+        images = images * gain if gain != 1 else images
+        return images.clamp(-self.clamp * gain, self.clamp * gain) if self.clamp else images

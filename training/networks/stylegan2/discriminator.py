@@ -1,0 +1,146 @@
+"""The residual discriminator of StyleGAN2 (Karras 2020a, figure 7)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from training.architectures import StyleGan2Discriminator
+from training.networks.base import Discriminator, ImageShape, Verdict
+from training.networks.conditioning import require_labels
+from training.networks.stylegan2.convolution import Conv2dLayer
+from training.networks.stylegan2.equalized import FullyConnectedLayer
+from training.networks.stylegan2.mapping import MappingNetwork
+from training.networks.stylegan2.resampling import downsample2d, setup_filter
+from training.networks.stylegan2.synthesis import HALF, channels_at, sizes
+
+
+class MinibatchStdLayer(nn.Module):
+    """Appends `channels` maps with the mean standard deviation over groups of samples (Karras
+    2018, section 3): sample i is in the group i mod (n / `group`), as published.
+
+    Where `group` does not divide n, the next smaller number that does is taken.
+    """
+
+    def __init__(self, group: int, channels: int) -> None:
+        super().__init__()
+        self.group, self.channels = group, channels
+
+    def forward(self, maps: Tensor) -> Tensor:
+        count, width, *size = maps.shape
+        group = next(g for g in range(min(self.group, count), 0, -1) if count % g == 0)
+        parts = maps.float().reshape(group, -1, self.channels, width // self.channels, *size)
+        spread = (parts.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(2, 3, 4))
+        added = spread.repeat(group, 1)[:, :, None, None].expand(-1, -1, *size)
+        return torch.cat([maps, added.to(maps.dtype)], dim=1)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Maps of one size to half of it; the first one, and every one of a `skip` network, sees the
+    image."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self, table: StyleGan2Discriminator, size: tuple[int, int], channels: int, first: bool
+    ) -> None:
+        super().__init__()
+        self.table = table
+        inside = channels_at(table, size)
+        outside = channels_at(table, (size[0] // 2, size[1] // 2))
+        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        self.fromrgb: nn.Module | None = None
+        if first or table.architecture == "skip":
+            self.fromrgb = Conv2dLayer(table, channels, inside, 1)
+        self.conv0 = Conv2dLayer(table, inside, inside, 3)
+        self.conv1 = Conv2dLayer(table, inside, outside, 3, resize=-2)
+        self.skip: nn.Module | None = None
+        if table.architecture == "resnet":
+            self.skip = Conv2dLayer(table, inside, outside, 1, resize=-2, bias=False, active=False)
+
+    def forward(self, maps: Tensor | None, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.fromrgb is not None:
+            seen: Tensor = self.fromrgb(image)
+            maps = seen if maps is None else maps + seen
+            image = self.smaller(image) if self.table.architecture == "skip" else None
+        assert maps is not None
+        if self.skip is None:
+            return self.conv1(self.conv0(maps)), image
+        shortcut: Tensor = self.skip(maps, gain=HALF)
+        return shortcut + self.conv1(self.conv0(maps), gain=HALF), image
+
+    def smaller(self, image: Tensor | None) -> Tensor:
+        assert image is not None
+        if self.table.resample == "economical":
+            return avg_pool2d(image, 2)
+        return downsample2d(image, self.resample_filter)
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """The smallest maps (n, c, h, w) to features (n, c) and `outside` numbers."""
+
+    def __init__(
+        self, table: StyleGan2Discriminator, size: tuple[int, int], channels: int, outside: int
+    ) -> None:
+        super().__init__()
+        width, more = channels_at(table, size), table.mbstd_channels
+        self.fromrgb: nn.Module | None = None
+        if table.architecture == "skip":
+            self.fromrgb = Conv2dLayer(table, channels, width, 1)
+        self.mbstd = MinibatchStdLayer(table.mbstd_group_size, more) if more else nn.Identity()
+        self.conv = Conv2dLayer(table, width + more, width, 3)
+        self.fc = FullyConnectedLayer(width * size[0] * size[1], width, active=True)
+        self.out = FullyConnectedLayer(width, outside)
+
+    def forward(self, maps: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.fromrgb is not None:
+            maps = maps + self.fromrgb(image)
+        maps = self.conv(self.mbstd(maps))
+        features: Tensor = self.fc(maps.flatten(1))
+        return features, self.out(features)
+
+
+class StyleGan2Judge(Discriminator):
+    """The discriminator; with labels its answer is the projection of the mapped label on the last
+    layer (Miyato & Koyama 2018; Karras 2020b, appendix C)."""
+
+    def __init__(self, table: StyleGan2Discriminator, shape: ImageShape) -> None:
+        super().__init__()
+        downwards = sizes(shape)[::-1]
+        width = channels_at(table, downwards[-1])
+        self.mapping: MappingNetwork | None = None
+        if table.condition != "none":
+            require_labels("discriminator.condition", shape)
+            self.mapping = MappingNetwork(
+                0, shape.classes, width, table.mapping_layers, table.mapping_lr_multiplier
+            )
+        self.names: list[str] = []
+        for number, size in enumerate(downwards):
+            self.names.append(f"b{min(size)}")
+            block: nn.Module
+            if number < len(downwards) - 1:
+                block = DiscriminatorBlock(table, size, shape.channels, number == 0)
+            else:
+                outside = width if self.mapping is not None else 1
+                block = DiscriminatorEpilogue(table, size, shape.channels, outside)
+            setattr(self, self.names[-1], block)
+        self.scale = 1 / math.sqrt(width)
+
+    @property
+    def hidden(self) -> nn.Sequential:  # type: ignore[override]
+        """The blocks from the image to the features."""
+        return nn.Sequential(*(getattr(self, name) for name in self.names))
+
+    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+        maps: Tensor | None = None
+        image: Tensor | None = images
+        for name in self.names[:-1]:
+            maps, image = getattr(self, name)(maps, image)
+        features, answers = getattr(self, self.names[-1])(maps, image)
+        if self.mapping is not None:
+            mapped = self.mapping(None, labels)
+            answers = (answers.float() * mapped).sum(dim=1, keepdim=True) * self.scale
+        return Verdict(answers.flatten(), features)

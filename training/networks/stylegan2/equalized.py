@@ -1,0 +1,41 @@
+"""Layers with equalised learning rate (Karras 2018, section 4.1): weights are stored with unit
+variance and scaled when used, so that Adam changes all of them at the same relative speed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, linear
+
+SLOPE = 0.2
+GAIN = math.sqrt(2)
+"""Keeps the variance behind a leaky ReLU."""
+
+
+def activate(values: Tensor, gain: float = 1.0, clamp: float = 0.0) -> Tensor:
+    """√2·leaky ReLU(values)·`gain`, within ± `clamp`·`gain` (0: no bound)."""
+    values = leaky_relu(values, SLOPE) * (GAIN * gain)
+    return values.clamp(-clamp * gain, clamp * gain) if clamp else values
+
+
+class FullyConnectedLayer(nn.Module):
+    """Values (n, `inside`) → (n, `outside`), then √2·leaky ReLU where `active`.
+
+    `lr_multiplier` makes the layer learn so many times faster than the optimiser's rate says.
+    """
+
+    def __init__(
+        self, inside: int, outside: int, active: bool = False, lr_multiplier: float = 1.0,
+        bias: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outside, inside) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((outside,), float(bias)))
+        self.weight_gain, self.bias_gain = lr_multiplier / math.sqrt(inside), lr_multiplier
+        self.active = active
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = linear(values, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return activate(values) if self.active else values

@@ -1,0 +1,201 @@
+"""From w to the image, and the whole generator (Karras 2020a, section 2 and figure 7)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from training.architectures import StyleGan2Generator, StyleMaps
+from training.networks.base import Generator, ImageShape
+from training.networks.conditioning import require_labels
+from training.networks.sizes import doublings
+from training.networks.stylegan2.adain import AdainLayer
+from training.networks.stylegan2.convolution import Conv2dLayer
+from training.networks.stylegan2.mapping import StyleMapping
+from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
+from training.networks.stylegan2.resampling import setup_filter, upsample2d
+
+HALF = math.sqrt(0.5)
+"""Keeps the variance of a sum of two."""
+
+
+def sizes(shape: ImageShape) -> list[tuple[int, int]]:
+    """Heights and widths of the blocks, from the smallest to the image's.
+
+    Raises:
+        UserError: the size is not 4 to 7 px doubled.
+    """
+    count = doublings(shape)
+    return [(shape.height >> n, shape.width >> n) for n in range(count, -1, -1)]
+
+
+def channels_at(table: StyleMaps, size: tuple[int, int]) -> int:
+    """The feature maps of a block whose maps have that height and width."""
+    return max(1, min(table.channel_base // min(size), table.channel_max))
+
+
+class SynthesisBlock(nn.Module):
+    """All layers of one size: the first begins at a learned constant, the others double.
+
+    With AdaIN (StyleGAN) the constant has a style too.
+    """
+
+    resample_filter: Tensor
+
+    def __init__(
+        self, table: StyleGan2Generator, inside: int, size: tuple[int, int], channels: int,
+        last: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.table, outside = table, channels_at(table, size)
+        layer = AdainLayer if table.style == "adain" else SynthesisLayer
+        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        self.conv0: nn.Module | None = None
+        self.const: nn.Parameter | None = None
+        if inside:
+            self.conv0 = layer(table, inside, outside, size, up=True)
+        else:
+            self.const = nn.Parameter(torch.randn(outside, *size))
+            if table.style == "adain":
+                self.conv0 = AdainLayer(table, 0, outside, size)
+        self.conv1 = layer(table, outside, outside, size)
+        self.torgb: nn.Module | None = None
+        if last or table.architecture == "skip":
+            if table.style == "adain":
+                self.torgb = Conv2dLayer(table, outside, channels, 1, active=False)
+            else:
+                self.torgb = ToRGBLayer(table, outside, channels)
+        self.skip: nn.Module | None = None
+        if inside and table.architecture == "resnet":
+            self.skip = Conv2dLayer(table, inside, outside, 1, resize=2, bias=False, active=False)
+        self.num_conv = 1 + (self.conv0 is not None)
+
+    def forward(
+        self, maps: Tensor | None, image: Tensor | None, ws: list[Tensor], noise: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """`ws` are those of this block's layers, the last that of the image's layer."""
+        shortcut = None if self.skip is None or maps is None else self.skip(maps, gain=HALF)
+        gain = 1.0 if shortcut is None else HALF
+        if maps is None:
+            assert self.const is not None
+            maps = self.const[None].expand(len(ws[0]), -1, -1, -1)
+            if torch.is_autocast_enabled(maps.device.type):
+                maps = maps.to(torch.get_autocast_dtype(maps.device.type))
+        if self.conv0 is not None:
+            maps = self.conv0(maps, ws[0], noise)
+        maps = self.conv1(maps, ws[self.num_conv - 1], noise, gain)
+        if shortcut is not None:
+            maps = shortcut + maps
+        assert maps is not None
+        if image is not None:
+            image = self.larger(image)
+        if self.torgb is not None:
+            adain = self.table.style == "adain"
+            added = (self.torgb(maps) if adain else self.torgb(maps, ws[-1])).float()
+            image = added if image is None else image + added
+        return maps, image
+
+    def larger(self, image: Tensor) -> Tensor:
+        """The image so far at this block's size."""
+        if self.table.resample == "economical":
+            return interpolate(image, scale_factor=2, mode="bilinear")
+        return upsample2d(image, self.resample_filter)
+
+
+class SynthesisNetwork(nn.Module):
+    """Styles float (n, num_ws, w_dim) → images float32 (n, channels, height, width)."""
+
+    def __init__(self, table: StyleGan2Generator, shape: ImageShape) -> None:
+        super().__init__()
+        self.noise_mode = table.noise_mode
+        self.sizes, inside = sizes(shape), 0
+        for number, size in enumerate(self.sizes):
+            last = number == len(self.sizes) - 1
+            block = SynthesisBlock(table, inside, size, shape.channels, last)
+            setattr(self, self.name(size), block)
+            inside = channels_at(table, size)
+        blocks = self.blocks()
+        styled_image = table.style != "adain"
+        self.num_ws = sum(block.num_conv for block in blocks) + styled_image
+
+    @staticmethod
+    def name(size: tuple[int, int]) -> str:
+        """The block's name: its smaller side."""
+        return f"b{min(size)}"
+
+    def blocks(self) -> list[SynthesisBlock]:
+        """From the smallest to the image's."""
+        return [getattr(self, self.name(size)) for size in self.sizes]
+
+    def forward(self, ws: Tensor, noise: str | None = None) -> Tensor:
+        """`noise`: `random`, `const` or `none`; None: random while training, else constant."""
+        if noise is None:
+            noise = self.noise_mode if self.training else "const"
+        maps: Tensor | None = None
+        image: Tensor | None = None
+        each, start = ws.unbind(dim=1), 0
+        for block in self.blocks():
+            taken = list(each[start : start + block.num_conv + 1])
+            maps, image = block(maps, image, taken, noise)
+            start += block.num_conv
+        assert image is not None
+        return image
+
+
+class StyleGan2(Generator):
+    """The generator: `mapping`, then `synthesis`.
+
+    While training, `forward` follows the mean w and mixes styles: with probability
+    `style_mixing_prob` the layers from a random one on get the w of other latents (Karras 2019,
+    section 3.1). In evaluation it draws with constant noise, truncated by `truncation_psi`.
+    """
+
+    def __init__(self, table: StyleGan2Generator, shape: ImageShape) -> None:
+        super().__init__()
+        classes = 0
+        if table.condition != "none":
+            require_labels("generator.condition", shape)
+            classes = shape.classes
+        self.z_dim, self.w_dim, self.style_mixing_prob = (
+            table.z_dim, table.w_dim, table.style_mixing_prob
+        )  # fmt: skip
+        self.synthesis = SynthesisNetwork(table, shape)
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = StyleMapping(
+            table.z_dim, classes, table.w_dim, table.mapping_layers, table.mapping_lr_multiplier,
+            self.num_ws, table.w_avg_beta,
+        )  # fmt: skip
+
+    @property
+    def w_avg(self) -> Tensor:
+        """The mean w, float32 (w_dim,)."""
+        return self.mapping.w_avg
+
+    def forward(
+        self, latents: Tensor, labels: Tensor, truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        if self.training:
+            return self.synthesis(self.styles(latents, labels))  # type: ignore[no-any-return]
+        ws = self.mapping(latents, labels, truncation_psi, truncation_cutoff)
+        images: Tensor = self.synthesis(ws)
+        return images
+
+    def styles(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Training's ws (n, num_ws, w_dim): with style mixing, drawn from PyTorch's own state.
+
+        As in the published code the mixing is drawn once for a whole batch.
+        """
+        ws: Tensor = self.mapping(latents, labels)
+        if self.style_mixing_prob == 0 or not self.training:
+            return ws
+        # all draws are made on the CPU: no step waits for a GPU
+        start = int(torch.randint(1, self.num_ws, ())) if self.num_ws > 1 else self.num_ws
+        if float(torch.rand(())) >= self.style_mixing_prob:
+            return ws
+        others = torch.randn_like(latents)
+        mixed: Tensor = self.mapping.mix(others, labels)
+        return torch.cat([ws[:, :start], mixed[:, start:]], dim=1)
