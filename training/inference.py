@@ -1,30 +1,60 @@
-"""A trained run's generator, for everything that only draws."""
+"""A trained generator, of a run or of an exported folder, for everything that only draws."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.contract import UserError
 from training import checkpoint
+from training.config import Config
+from training.latent.space import Space, space_of
 from training.networks import Generator, ImageShape, build_generator
 from training.resolve import unflat
-from training.runs import find_run, read_config
+from training.runs import Run, find_run, read_config
+
+WEIGHTS = "model.safetensors"
+"""The weights in an exported folder; its `config.json` has the form of a run's."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """`generator` is the moving average in evaluation mode; `latent` how its latents are drawn."""
+    """`generator` is the moving average in evaluation mode; `latent` how its latents are drawn;
+    `labels` the names of its classes; `dataset` and `config` what `config.json` says, `config`
+    being typed; `seen` images were shown to it."""
 
     generator: Generator
     latent: str
-    classes: int
+    labels: tuple[str, ...]
     seen: int
+    shape: ImageShape
+    config: Config
+    dataset: dict[str, Any]
+    folder: Path
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether labels change the pictures."""
+        return self.classes > 0 and self.config.generator.condition != "none"
+
+    @property
+    def space(self) -> Space:
+        return space_of(self.generator, self.latent, self.classes)
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
 
 
 def load_generator(run_name: str, device: torch.device) -> Trained:
-    """The generator of the run's newest whole checkpoint.
+    """The generator of the run's newest whole checkpoint, or of an exported folder.
 
     Raises:
         UserError: there is no such run or no checkpoint.
@@ -32,12 +62,37 @@ def load_generator(run_name: str, device: torch.device) -> Trained:
     run = find_run(run_name)
     described = read_config(run)
     config, dataset = unflat(described["config"], str(run.config)), described["dataset"]
+    labels = tuple(dataset["labels"])
+    weights, seen = _weights(run, described, device)
+    shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], len(labels))
+    generator = build_generator(config.generator, shape).to(device)
+    try:
+        generator.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{run.folder}: {str(error).splitlines()[-1].strip()}") from None
+    generator.eval().requires_grad_(False)
+    return Trained(generator, config.latent, labels, seen, shape, config, dataset, run.folder)
+
+
+def _weights(
+    run: Run, described: dict[str, Any], device: torch.device
+) -> tuple[dict[str, torch.Tensor], int]:
+    exported = run.folder / WEIGHTS
+    if exported.exists():
+        return _exported(exported, device), int(described.get("seen", 0))
     values, _ = checkpoint.load_newest(run.checkpoints, device)
     if values is None:
         raise UserError(f"{run.checkpoints}: no whole checkpoint")
-    classes = len(dataset["labels"])
-    shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], classes)
-    generator = build_generator(config.generator, shape).to(device)
-    generator.load_state_dict(values["state"]["average"])
-    generator.eval().requires_grad_(False)
-    return Trained(generator, config.latent, classes, values["state"]["seen"])
+    return values["state"]["average"], values["state"]["seen"]
+
+
+def _exported(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise UserError(f"{path}: reading it needs pip install 'shellgan[export]'") from None
+    try:
+        return load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise UserError(f"{path}: not whole ({error})") from None

@@ -5,52 +5,77 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.contract import UserError
+from training.latent.command import (
+    add_label,
+    check_picture,
+    ended,
+    floats,
+    label_number,
+    load,
+    numbered,
+    parser,
+)
+from training.latent.numbers import parse_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.sample", description="Draw a grid of samples from a run."
-    )
-    parser.add_argument("run", metavar="RUN", help="name under runs/, or a folder")
-    parser.add_argument("--n", type=int, default=64, help="how many (default 64)")
-    parser.add_argument("--seed", type=int, default=0, help="of the latents (default 0)")
-    parser.add_argument("--out", type=Path, required=True, help="a .png, .jpg or .webp file")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    known = parser.parse_args(arguments)
-    try:
-        if known.n < 1:
-            raise UserError("--n: at least 1")
-        write_samples(known.run, known.n, known.seed, known.out, known.device)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(known.out)
-    return 0
+    made = parser("sample", "Draw a grid of samples from a run or an exported folder.")
+    made.add_argument("--n", type=int, default=64, help="how many (default 64)")
+    made.add_argument("--seed", type=int, default=0, help="of the latents (default 0)")
+    made.add_argument(
+        "--numbers", metavar="NUMBERS",
+        help="instead of --n and --seed: pictures by number as in the explorer, 3,8,20-24",
+    )  # fmt: skip
+    made.add_argument(
+        "--truncation", default="1", metavar="PSI[,PSI…]",
+        help="1 all variety … 0 the mean picture; several: a row of the same pictures for each",
+    )  # fmt: skip
+    add_label(made)
+    known = made.parse_args(arguments)
+    return ended(lambda: write_samples(known))
 
 
-def write_samples(run_name: str, count: int, seed: int, out: Path, device_name: str) -> None:
-    """Write a grid of `count` samples of the run's moving average to `out`.
+def write_samples(known: argparse.Namespace) -> None:
+    """Write a grid of samples of the run's moving average and print its name.
+
+    Without `--label` the labels take turns.
 
     Raises:
-        UserError: no such run, or it has no whole checkpoint.
+        UserError: no such run, or it has no whole checkpoint, or an option is none.
     """
+    check_picture(known.out)
+    if known.n < 1:
+        raise UserError("--n: at least 1")
+    psis = floats(known.truncation, "--truncation")
+    numbers = parse_numbers(known.numbers, "--numbers") if known.numbers else []
+
     import torch
 
-    from training.device import choose_device
-    from training.grid import draw, tile, write_picture
-    from training.inference import load_generator
+    from training.grid import tile, write_picture
+    from training.latent.sheets import truncation_sheet
     from training.latents import fixed_latents
 
-    device = choose_device(device_name)
-    trained = load_generator(run_name, device)
-    latents = fixed_latents(trained.latent, count, trained.generator.z_dim, seed, device)
-    torch.manual_seed(seed)  # dropout that works when sampling
-    labels = torch.arange(count, device=device) % max(1, trained.classes)
-    write_picture(out, tile(draw(trained.generator, latents, labels)))
+    trained = load(known.run, known.device)
+    space, label = trained.space, label_number(trained, known.label)
+    if numbers:
+        latents, labels = numbered(trained, numbers, label)
+    else:
+        z_dim = trained.generator.z_dim
+        latents = fixed_latents(trained.latent, known.n, z_dim, known.seed, space.device)
+        labels = torch.full((known.n,), label, device=space.device)
+    if known.label is None:
+        labels = torch.arange(len(latents), device=space.device) % max(1, trained.classes)
+    torch.manual_seed(known.seed)  # dropout that works when sampling
+    ws = space.map(latents, labels)
+    if len(psis) > 1:
+        picture = truncation_sheet(space, ws, labels, psis)
+    else:
+        picture = tile(space.draw(space.truncate(ws, psis[0]), labels))
+    write_picture(known.out, picture)
+    print(known.out)
 
 
 if __name__ == "__main__":

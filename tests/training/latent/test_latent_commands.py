@@ -1,0 +1,138 @@
+"""The commands on latents, on a small trained run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import directions, mix, nearest, project, sample, walk
+
+COMMANDS = {
+    "sample": sample, "walk": walk, "mix": mix, "directions": directions, "nearest": nearest,
+    "project": project,
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(tmp_path: Path, small_shards: Callable[..., Any], in_process: Any) -> Path:
+    shards = small_shards(labels=("cone", "whelk"))
+    condition = ("--generator.condition", "norm", "--discriminator.condition", "projection")
+    run = tmp_path / "runs" / "tiny"
+    assert in_process(run, shards, "--total-kimg", "0.04", *condition) == 0
+    return run
+
+
+def drawn(command: str, out: Path, *arguments: str) -> np.ndarray:
+    assert COMMANDS[command].main(["tiny", *arguments, "--out", str(out)]) == 0
+    return np.asarray(Image.open(out))
+
+
+def test_sheets_have_their_rows_and_columns(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    assert drawn("sample", out, "--numbers", "1-5", "--truncation", "0,0.5,1").shape == (48, 80, 3)
+    assert drawn("walk", out, "--numbers", "1-3", "--steps", "6").shape == (32, 96, 3)
+    assert drawn("mix", out, "--rows", "1,2", "--columns", "5-7").shape == (48, 64, 3)
+    both = drawn("directions", out, "--k", "2", "--numbers", "4,9", "--json", str(tmp_path / "d"))
+    assert both.shape == (64, 112, 3)
+    written = json.loads((tmp_path / "d").read_text())
+    assert np.linalg.norm(written["vectors"], axis=1) == pytest.approx([1, 1])
+    assert written["strengths"][0] >= written["strengths"][1]
+
+
+def test_a_number_is_the_same_picture_everywhere(trained: Path, tmp_path: Path) -> None:
+    one = drawn("sample", tmp_path / "a.png", "--numbers", "7", "--label", "whelk")
+    walked = drawn("walk", tmp_path / "b.png", "--numbers", "7,8", "--label", "1")
+    mixed = drawn("mix", tmp_path / "c.png", "--rows", "7", "--columns", "8", "--label", "whelk")
+    changed = drawn("directions", tmp_path / "d.png", "--numbers", "7", "--label", "whelk")
+    for other in (walked[:16, :16], mixed[16:32, :16], changed[:16, 48:64]):
+        assert abs(other.astype(int) - one).max() <= 1
+    other = drawn("sample", tmp_path / "e.png", "--numbers", "7", "--label", "cone")
+    assert (other != one).any()
+
+
+def test_films(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "walk.gif"
+    arguments = ["--numbers", "1-3", "--steps", "4", "--scale", "2", "--out", str(out)]
+    assert walk.main(["tiny", *arguments]) == 0
+    with Image.open(out) as film:
+        assert (film.n_frames, film.size) == (12, (32, 32))
+    assert walk.main(["tiny", *arguments, "--open"]) == 0
+    with Image.open(out) as film:
+        assert film.n_frames == 9
+
+
+@pytest.mark.parametrize("by", ["pixels", "features"])
+def test_a_training_image_is_nearest_to_itself(by: str, small_shards: Callable[..., Any]) -> None:
+    import torch
+
+    from training.data import open_source
+    from training.latent.neighbours import as_images, choose_description, describe_all
+
+    source = open_source(small_shards().manifest, 0)
+    describe = choose_description(by, torch.device("cpu"))
+    every = describe_all(source, describe)
+    assert len(every.vectors) == 100
+    pictures = every.pictures([0, 41, 99])
+    assert [int(p[0, 0, 0]) * 256 + int(p[0, 1, 0]) for p in pictures] == [0, 41, 99]  # as it was drawn
+    distances, places = every.nearest(describe(as_images(pictures)), 3)
+    assert places[:, 0].tolist() == [0, 41, 99]
+    assert distances[:, 0].max() < 1e-3 < distances[:, 1].min()
+
+
+def test_nearest_and_project(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = drawn("nearest", tmp_path / "n.png", "--numbers", "1,2", "--k", "3", "--by", "pixels")
+    assert sheet.shape == (32, 64, 3)
+    said = capsys.readouterr().out.splitlines()
+    near = [float(part) for part in said[0].removeprefix("1: ").split(",")]
+    assert len(near) == 3
+    assert near == sorted(near)
+    image = tmp_path / "own.png"
+    drawn("sample", image, "--numbers", "9", "--label", "cone")
+    options = ["--steps", "60", "--distance", "pixels", "--ws", str(tmp_path / "ws.safetensors")]
+    both = drawn("project", tmp_path / "p.png", str(image), *options)
+    assert both.shape == (16, 32, 3)
+    assert (both[:, :16] == np.asarray(Image.open(image))).all()
+    last = capsys.readouterr().out.splitlines()[-2]
+    distance, start = (float(word.strip(",")) for word in last.split() if word[0].isdigit())
+    assert 0 < distance < start
+    from safetensors.torch import load_file
+
+    assert load_file(tmp_path / "ws.safetensors")["ws"].shape == (1, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("sample", ["tiny", "--out", "x.tiff"], "--out x.tiff"),
+        ("sample", ["tiny", "--out", "x.png", "--truncation", "much"], "--truncation much"),
+        ("sample", ["tiny", "--out", "x.png", "--label", "snail"], "cone, whelk"),
+        ("walk", ["tiny", "--out", "x.txt"], "--out x.txt"),
+        ("walk", ["tiny", "--out", "x.png", "--through", "w"], "has no mapping"),
+        ("walk", ["tiny", "--out", "x.png", "--numbers", "3"], "at least two"),
+        ("walk", ["nowhere", "--out", "x.png"], "no run there"),
+        ("mix", ["tiny", "--out", "x.png", "--layer", "2"], "has no mapping"),
+        ("mix", ["tiny", "--out", "x.png", "--rows", "b"], "--rows b"),
+        ("directions", ["tiny", "--out", "x.png", "--layers", "3"], "layers 0 to 0"),
+        ("directions", ["tiny", "--out", "x.png", "--k", "0"], "--k: at least 1"),
+        ("nearest", ["tiny", "--out", "x.png", "--shards", "no"], "no shard index"),
+        ("project", ["tiny", "no.png", "--out", "x.png"], "no.png: not an image"),
+        ("project", ["tiny", "no.png", "--out", "x.png", "--each-layer"], "has no mapping"),
+    ],
+)
+def test_mistakes_are_one_line(
+    trained: Path, command: str, arguments: list[str], said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    capsys.readouterr()
+    assert COMMANDS[command].main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1

@@ -1,0 +1,57 @@
+"""Films that other programs can read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.contract import UserError
+from training.latent.video import write_video
+
+
+def frames(channels: int, size: int = 33) -> np.ndarray:
+    """A bright square that moves over a dark ground."""
+    film = np.full((9, size, size, channels), 40, dtype=np.uint8)
+    for number in range(9):
+        film[number, 4:20, number * 2 : number * 2 + 12] = 200
+    return film
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_animations(ending: str, channels: int, tmp_path: Path) -> None:
+    film, path = frames(channels), tmp_path / f"walk.{ending}"
+    write_video(path, film, 20)
+    with Image.open(path) as image:
+        assert image.n_frames == 9
+        assert image.info["loop"] == 0
+        for number in range(9):
+            image.seek(number)
+            seen = np.asarray(image.convert("RGB")).astype(int)
+            assert image.info["duration"] == 50
+            assert abs(seen - film[number]).mean() < 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mp4(channels: int, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    film, path = frames(channels), tmp_path / "walk.mp4"
+    write_video(path, film, 25)
+    with av.open(io.BytesIO(path.read_bytes())) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.average_rate == 25
+        seen = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert len(seen) == 9
+    assert seen[0].shape == (34, 34, 3)  # even sides: half-resolution colour wants them
+    for number in range(9):
+        assert abs(seen[number][:33, :33].astype(int) - film[number]).mean() < 6
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="avi"):
+        write_video(tmp_path / "walk.avi", frames(3), 20)

@@ -1,0 +1,112 @@
+"""What the commands that draw have in common: their options, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.contract import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.inference import Trained
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file") -> (
+    argparse.ArgumentParser
+):  # fmt: skip
+    """A parser with the run and where the result goes; `out` empty: the command says itself."""
+    made = argparse.ArgumentParser(prog=f"python -m training.{name}", description=description)
+    made.add_argument("run", metavar="RUN", help="name under runs/, or a run's or exported folder")
+    if out:
+        made.add_argument("--out", type=Path, required=True, help=out)
+    made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    return made
+
+
+def add_numbers(made: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
+    """An option that names pictures by number."""
+    made.add_argument(
+        option, default=default, metavar="NUMBERS",
+        help=f"{what}, by number as in the explorer: 3,8,20-24 (default {default})",
+    )  # fmt: skip
+
+
+def add_label(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--label", help="name or number of the class (default: the first)")
+
+
+def add_psi(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--truncation", type=float, default=1.0, metavar="PSI",
+        help="1 all variety … 0 the mean picture (default 1)",
+    )  # fmt: skip
+
+
+def ended(work: Callable[[], int | None], stopped: int = 130) -> int:
+    """Do the work; the exit status: 2 with one line for the user's mistake, `stopped` after
+    Ctrl-C."""
+    try:
+        return work() or 0
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return stopped
+
+
+def check_picture(path: Path) -> None:
+    """Raises UserError where the name does not end as a picture's."""
+    if path.suffix.lower() not in PICTURES:
+        raise UserError(f"--out {path}: the name of a picture ends in {', '.join(PICTURES)}")
+
+
+def floats(text: str, option: str) -> list[float]:
+    """The numbers of `0.3,0.7,1`; UserError where they are none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text}: not numbers like 0.3,0.7,1") from None
+
+
+def load(run: str, device: str) -> Trained:
+    """The run's generator on the device so called."""
+    from training.device import choose_device
+    from training.inference import load_generator
+
+    return load_generator(run, choose_device(device))
+
+
+def label_number(trained: Trained, label: str | None) -> int:
+    """The class that `--label` means.
+
+    Raises:
+        UserError: the generator has no such class.
+    """
+    if label is None:
+        return 0
+    if not trained.conditional:
+        raise UserError(f"--label {label}: the generator of {trained.name} knows no labels")
+    if label in trained.labels:
+        return trained.labels.index(label)
+    if label.isdecimal() and int(label) < trained.classes:
+        return int(label)
+    raise UserError(f"--label {label}: one of {', '.join(trained.labels)}, or its number")
+
+
+def numbered(trained: Trained, numbers: Sequence[int], label: int) -> tuple[Tensor, Tensor]:
+    """Latents (n, z_dim) and labels (n,) of pictures by number."""
+    import torch
+
+    from training.latent.numbers import latents_of
+
+    device = trained.space.device
+    latents = latents_of(list(numbers), trained.latent, trained.generator.z_dim).to(device)
+    return latents, torch.full((len(numbers),), label, dtype=torch.int64, device=device)

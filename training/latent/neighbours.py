@@ -1,0 +1,128 @@
+"""The training images nearest to a picture: is it new, or a copy?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from pipeline.contract import UserError
+from training.config import Data
+from training.data import Samples, Source, default_opener, open_source
+from training.grid import Pixels
+from training.inference import Trained
+
+SIDE = 32
+Describe = Callable[[Tensor], Tensor]
+
+
+def small_pixels(images: Tensor) -> Tensor:
+    """Images (n, channels, h, w) in [-1, 1] as vectors: averaged down to at most 32 px a side, with
+    length so that distances are root mean squares in units of the range."""
+    height = min(SIDE, images.shape[2])
+    width = max(1, round(images.shape[3] * height / images.shape[2]))
+    small = interpolate(images, (height, width), mode="area") / 2
+    vectors = small.flatten(1)
+    return vectors / math.sqrt(vectors.shape[1])
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Every image of a set, described by vectors (n, d)."""
+
+    source: Source
+    vectors: Tensor
+
+    def nearest(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Distances and numbers (n, count) of the nearest images to each of `vectors`."""
+        exact = "donot_use_mm_for_euclid_dist"  # the quick way says 0.02 for equal ones
+        apart = torch.cdist(vectors, self.vectors, compute_mode=exact)
+        found = apart.topk(min(count, len(self.vectors)), dim=1, largest=False)
+        return found.values, found.indices
+
+    def pictures(self, numbers: list[int]) -> Pixels:
+        """The images with those numbers, uint8 (n, height, width, channels)."""
+        source = self.source
+        shape = (len(numbers), source.height, source.width, source.channels)
+        pixels = np.empty(shape, dtype=np.uint8)
+        samples = Samples(source, 0, default_opener(source, Data()))
+        try:
+            for row, number in enumerate(numbers):
+                samples.read(*_place(source, number), pixels[row])
+        finally:
+            samples.shards.close()
+        return pixels
+
+
+def _place(source: Source, number: int) -> tuple[int, int]:
+    for shard, entry in enumerate(source.index.shardlist):
+        if number < entry.nsamples:
+            return shard, number
+        number -= entry.nsamples
+    raise IndexError(number)
+
+
+def batches(source: Source, size: int = 64) -> Iterator[Tensor]:
+    """All images in the order of their numbers, float32 (n, channels, h, w) in [-1, 1]."""
+    samples = Samples(source, 0, default_opener(source, Data()))
+    pixels = np.empty((size, source.height, source.width, source.channels), dtype=np.uint8)
+    row = 0
+    try:
+        for shard, entry in enumerate(source.index.shardlist):
+            for member in range(entry.nsamples):
+                samples.read(shard, member, pixels[row])
+                row += 1
+                if row == size:
+                    yield as_images(pixels)
+                    row = 0
+            samples.shards.release(shard)
+        if row:
+            yield as_images(pixels[:row])
+    finally:
+        samples.shards.close()
+
+
+def as_images(pixels: Pixels) -> Tensor:
+    """uint8 (n, height, width, channels) → float32 (n, channels, height, width) in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def describe_all(source: Source, describe: Describe) -> Neighbours:
+    """Read the whole set once and describe it.
+
+    Raises:
+        UserError: a shard cannot be had.
+    """
+    return Neighbours(source, torch.cat([describe(images).cpu() for images in batches(source)]))
+
+
+def open_set(trained: Trained, location: str | None = None) -> Source:
+    """The shards that a generator was trained on, or those at `location`, at its size.
+
+    Raises:
+        UserError: they are not there, or of another form.
+    """
+    where = location or trained.dataset.get("location", "")
+    if not where:
+        raise UserError(f"{trained.folder}: does not say where its shards are; give --shards")
+    source = open_source(where, trained.shape.height)
+    if (source.width, source.channels) != (trained.shape.width, trained.shape.channels):
+        raise UserError(f"{where}: other width or channels than the generator's pictures")
+    return source
+
+
+def choose_description(by: str, device: torch.device) -> Describe:
+    """Images (n, channels, h, w) in [-1, 1] → vectors (n, d): their `pixels`, or `features` of the
+    extractor that the metrics use, of length 1 (distances are then from 0 to 2)."""
+    if by == "pixels":
+        return small_pixels
+    from training.extractor import load_extractor
+
+    extractor = load_extractor(device)
+    return lambda images: normalize(extractor(images.to(device)), dim=1)

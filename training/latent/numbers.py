@@ -1,0 +1,73 @@
+"""Latents by number: every whole number from 0 to 2^32 − 1 is one picture of a generator.
+
+The random numbers are a hash of (number, place), so that a few lines of JavaScript draw the same:
+the explorer's pages, the exported ones and the commands mean the same picture by a number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.contract import UserError
+
+LIMIT = 1 << 32
+
+
+def _mix(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """A bijection of 32-bit numbers in which every bit depends on every other (the finaliser of
+    MurmurHash3)."""
+    with np.errstate(over="ignore"):
+        values = values ^ (values >> np.uint32(16))
+        values = values * np.uint32(0x85EBCA6B)
+        values = values ^ (values >> np.uint32(13))
+        values = values * np.uint32(0xC2B2AE35)
+        return values ^ (values >> np.uint32(16))
+
+
+def _uniform(numbers: NDArray[np.uint32], count: int) -> NDArray[np.float64]:
+    """(n, count) numbers in (0, 1)."""
+    with np.errstate(over="ignore"):
+        places = _mix(np.arange(count, dtype=np.uint32) + np.uint32(0x9E3779B9))
+        mixed = _mix(_mix(numbers + np.uint32(0x7F4A7C15))[:, None] ^ places)
+    return (mixed + 0.5) / LIMIT
+
+
+def latents_of(numbers: list[int], kind: str, z_dim: int) -> Tensor:
+    """Latents float32 (n, z_dim) of the numbers; `kind` as in `training.latents`.
+
+    Normal ones are Box and Muller's (1958): places 2k and 2k + 1 are one pair.
+    """
+    which = np.array(numbers, dtype=np.int64).astype(np.uint32)
+    if kind == "uniform":
+        return torch.from_numpy((_uniform(which, z_dim) * 2 - 1).astype(np.float32))
+    pairs = _uniform(which, z_dim + z_dim % 2).reshape(len(numbers), -1, 2)
+    radius = np.sqrt(-2 * np.log(pairs[:, :, 0]))
+    angle = 2 * np.pi * pairs[:, :, 1]
+    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
+    normal = normal.reshape(len(numbers), -1)[:, :z_dim]
+    if kind == "sphere":
+        normal *= z_dim**0.5 / np.linalg.norm(normal, axis=1, keepdims=True)
+    return torch.from_numpy(normal.astype(np.float32))
+
+
+def parse_numbers(text: str, option: str, at_most: int = 4096) -> list[int]:
+    """The numbers that `3,8,20-24` means.
+
+    Raises:
+        UserError: it means none, or more than `at_most`.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f"{option} {text}: not numbers like 3,8,20-24")
+        low, high = int(first), int(last) if dash else int(first)
+        if not low <= high < LIMIT:
+            raise UserError(f"{option} {text}: numbers from 0 to {LIMIT - 1}, the smaller first")
+        if len(numbers) + high - low >= at_most:
+            raise UserError(f"{option} {text}: more than {at_most} pictures")
+        numbers += range(low, high + 1)
+    return numbers

@@ -1,0 +1,160 @@
+"""Finding a real image again in a generator's latent space (Karras et al. 2020a, section 5).
+
+Adam on w, from the mean, with noise that fades and the published rise and fall of the rate; the
+noise inputs of the layers are learned beside it and kept from carrying the picture.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from training.latent.space import Space
+from training.latents import draw_latents
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Images (n, channels, h, w) in [-1, 1] and as many others → distances (n,)."""
+
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The published numbers: the rate rises over the first 5 % of the steps and falls by a cosine
+    over the last quarter; noise of `noise` times the spread of w fades over the first three
+    quarters; `regularise` weighs the noise inputs' correlation with themselves."""
+
+    steps: int = 1000
+    rate: float = 0.1
+    rise: float = 0.05
+    fall: float = 0.25
+    noise: float = 0.05
+    fade: float = 0.75
+    regularise: float = 1e5
+
+    def rate_at(self, step: int) -> float:
+        done = step / self.steps
+        fall = min(1.0, (1 - done) / self.fall)
+        fall = 0.5 - 0.5 * math.cos(fall * math.pi)
+        return self.rate * fall * min(1.0, done / self.rise)
+
+    def noise_at(self, step: int, spread: float) -> float:
+        return spread * self.noise * max(0.0, 1 - step / self.steps / self.fade) ** 2
+
+
+@dataclass(frozen=True)
+class Projection:
+    """`ws` (1, num_ws, w_dim) of the nearest picture met, `image` (1, channels, h, w) it, its
+    `distance` to the target, and `start`, the distance of the mean w's picture."""
+
+    ws: Tensor
+    image: Tensor
+    distance: float
+    start: float
+
+
+def noise_inputs(generator: torch.nn.Module) -> list[Tensor]:
+    """The layers' constant noise (h, w), where a generator has such."""
+    return [
+        buffer
+        for name, buffer in generator.named_buffers()
+        if name.split(".")[-1] == "noise_const" and buffer.dim() >= 2
+    ]
+
+
+def noise_correlation(noise: Tensor) -> Tensor:
+    """How far noise (h, w) is from white, over scales: the squared correlation with its neighbours
+    (Karras et al. 2020a, equation 16)."""
+    total = noise.new_zeros(())
+    level = noise.reshape(1, 1, *noise.shape[-2:])
+    while True:
+        total = total + sum((level * level.roll(1, dims=side)).mean() ** 2 for side in (2, 3))
+        if min(level.shape[2:]) <= 8:
+            return total
+        level = avg_pool2d(level, 2) * 2  # the mean of four has half the deviation
+
+
+def spread_of(space: Space, label: Tensor) -> float:
+    """The root mean square distance of w from the mean over 10,000 latents."""
+    random, z_dim = torch.Generator().manual_seed(0), space.generator.z_dim
+    latents = draw_latents(space.latent, DRAWS, z_dim, random, torch.device("cpu"))
+    latents = latents.to(space.device)
+    with torch.no_grad():
+        ws = space.map(latents, label.expand(DRAWS))[:, 0]
+    return float(((ws - space.mean) ** 2).sum(dim=1).mean() ** 0.5)
+
+
+def project(
+    space: Space,
+    target: Tensor,
+    distance: Distance,
+    label: Tensor,
+    schedule: Schedule = Schedule(),
+    each_layer: bool = False,
+    seed: int = 0,
+    told: Callable[[int, float], None] | None = None,
+) -> Projection:
+    """The w (or, with `each_layer`, a w for every layer: w+) whose picture is nearest to `target`
+    (1, channels, h, w) by `distance`.
+
+    `told` hears (step, distance) at every step.
+    """
+    space = space.at(copy.deepcopy(space.generator))  # its noise changes
+    noises = noise_inputs(space.generator)
+    random = torch.Generator().manual_seed(seed)
+    for noise in noises:
+        noise.copy_(torch.randn(noise.shape, generator=random)).requires_grad_()
+    spread = spread_of(space, label)
+    count = space.num_ws if each_layer else 1
+    w = space.mean.repeat(1, count, 1).requires_grad_()
+    optimizer = torch.optim.Adam([w, *noises], lr=schedule.rate, betas=(0.9, 0.999))
+    with torch.no_grad():
+        ws = space.mean.repeat(1, space.num_ws, 1)
+        image = space.synthesise(ws, label)
+        start = float(distance(image, target))
+    best = Projection(ws, image, start, start)
+    for step in range(schedule.steps):
+        optimizer.param_groups[0]["lr"] = schedule.rate_at(step)
+        scale = schedule.noise_at(step, spread)
+        shake = torch.randn(w.shape, generator=random).to(w.device) * scale
+        ws = (w + shake).expand(-1, space.num_ws, -1)
+        image = space.synthesise(ws, label)
+        apart = distance(image, target).sum()
+        now = float(apart.detach())
+        if now < best.distance:
+            best = Projection(ws.detach().clone(), image.detach(), now, start)
+        noisy = sum((noise_correlation(noise) for noise in noises), apart.new_zeros(()))
+        optimizer.zero_grad(set_to_none=True)
+        (apart + schedule.regularise * noisy).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            for noise in noises:
+                noise.sub_(noise.mean()).mul_(noise.square().mean().rsqrt())
+        if told:
+            told(step, now)
+    return best
+
+
+def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
+    """The mean square of the differences (n,), averaged over sizes: whole, halved, … to 8 px."""
+    apart, parts = images - others, []
+    while True:
+        parts.append(apart.square().flatten(1).mean(dim=1))
+        if min(apart.shape[2:]) <= 8:
+            return torch.stack(parts).mean(dim=0)
+        apart = avg_pool2d(apart, 2)
+
+
+def choose_distance(by: str, device: torch.device) -> Distance:
+    """`pixels`, or the perceptual distance over the `features` of the metrics' extractor."""
+    if by == "pixels":
+        return pixel_distance
+    from training.extractor import load_extractor
+
+    return load_extractor(device).distance

@@ -1,0 +1,66 @@
+"""Directions that change pictures most, found without training (Shen & Zhou 2021, SeFa)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.contract import UserError
+from training.latent.space import Space, style_weights
+from training.latents import draw_latents
+
+
+@dataclass(frozen=True)
+class Directions:
+    """`vectors` (k, w_dim) of length 1, the strongest first; `strengths` (k,) are the squared
+    lengths ‖A·n‖² of what they change in the first layers; `layers` of ws that they are meant for.
+    """
+
+    vectors: Tensor
+    strengths: Tensor
+    layers: tuple[int, ...]
+
+
+def directions(space: Space, count: int, layers: Sequence[int] = ()) -> Directions:
+    """The `count` strongest directions: eigenvectors of AᵀA, A the style weights of `layers` one
+    below the other (equation 4; none given: all layers).
+
+    The sign of a direction is arbitrary; here its largest number is positive.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    weights = style_weights(space)
+    if any(not 0 <= layer < len(weights) for layer in layers):
+        raise UserError(f"layers: the generator has layers 0 to {len(weights) - 1}")
+    chosen = tuple(layers) or tuple(range(len(weights)))
+    stacked = torch.cat([weights[layer] for layer in chosen]).double().cpu()
+    values, vectors = torch.linalg.eigh(stacked.T @ stacked)  # ascending
+    count = min(count, len(values))
+    strongest = vectors.flip(1)[:, :count].T
+    largest = strongest.abs().argmax(dim=1, keepdim=True)
+    strongest = strongest * strongest.gather(1, largest).sign()
+    return Directions(
+        strongest.float().to(space.device), values.flip(0)[:count].float(), tuple(layers)
+    )
+
+
+def move(ws: Tensor, found: Directions, number: int, amount: float) -> Tensor:
+    """ws (n, num_ws, w_dim) moved by `amount` along a direction, in its layers alone."""
+    moved = ws.clone()
+    which = list(found.layers) if found.layers else slice(None)
+    moved[:, which] += amount * found.vectors[number]
+    return moved
+
+
+def reach(space: Space, label: Tensor, count: int = 2000) -> float:
+    """The standard deviation of a coordinate of w, over `count` latents: a natural step."""
+    random = torch.Generator().manual_seed(0)
+    z_dim, device = space.generator.z_dim, torch.device("cpu")
+    latents = draw_latents(space.latent, count, z_dim, random, device).to(space.device)
+    with torch.no_grad():
+        ws = space.map(latents, label.expand(count))[:, 0]
+    return float((ws - space.mean).square().mean().sqrt())

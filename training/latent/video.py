@@ -1,0 +1,63 @@
+"""Moving pictures: GIF and animated WebP by Pillow, mp4 by PyAV (extra `video`)."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.contract import UserError, write_atomic
+from training.grid import Pixels
+
+KINDS = (".gif", ".webp", ".mp4")
+
+
+def write_video(path: Path, frames: Pixels, fps: int) -> None:
+    """Write frames uint8 (n, height, width, channels), endlessly repeated where the form can.
+
+    Raises:
+        UserError: the name's ending is none of `KINDS`, or mp4 is asked for without PyAV.
+    """
+    ending = path.suffix.lower()
+    if ending == ".mp4":
+        write_atomic(path, _mp4(frames, fps))
+    elif ending in (".gif", ".webp"):
+        write_atomic(path, _animated(frames, fps, ending[1:].upper()))
+    else:
+        raise UserError(f"{path}: a walk is a {', '.join(KINDS)} or a strip as .png")
+
+
+def _images(frames: Pixels) -> list[Image.Image]:
+    return [Image.fromarray(frame if frame.shape[2] == 3 else frame[:, :, 0]) for frame in frames]
+
+
+def _animated(frames: Pixels, fps: int, form: str) -> bytes:
+    first, *rest = _images(frames)
+    buffer = io.BytesIO()
+    how = {"quality": 90, "method": 4} if form == "WEBP" else {"disposal": 1}
+    first.save(
+        buffer, form, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **how
+    )
+    return buffer.getvalue()
+
+
+def _mp4(frames: Pixels, fps: int) -> bytes:
+    try:
+        import av
+    except ImportError:
+        raise UserError("mp4 needs PyAV: pip install 'shellgan[video]'") from None
+    colour = np.repeat(frames, 3, axis=3) if frames.shape[3] == 1 else frames
+    odd = [(0, 0), (0, colour.shape[1] % 2), (0, colour.shape[2] % 2), (0, 0)]
+    colour = np.pad(colour, odd, mode="edge")  # half-resolution colour wants even sides
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
+        stream.height, stream.width = colour.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for pixels in colour:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()

@@ -1,0 +1,78 @@
+"""`python -m training.mix RUN --out FILE`: a table of mixtures of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline.contract import UserError
+from training.latent.command import (
+    add_label,
+    add_numbers,
+    add_psi,
+    check_picture,
+    ended,
+    label_number,
+    load,
+    numbered,
+    parser,
+)
+from training.latent.numbers import parse_numbers
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    made = parser(
+        "mix",
+        "A table of mixtures: coarse layers of the row's picture, fine ones of the column's "
+        "(without a mapping: the point between the two).",
+    )
+    add_numbers(made, "--rows", "1-4", "pictures at the left, of which the form is taken")
+    add_numbers(made, "--columns", "5-9", "pictures on top, of which the finish is taken")
+    made.add_argument(
+        "--layer", type=int, help="the first that is the column's (default: half of them)"
+    )
+    made.add_argument(
+        "--share", type=float, default=0.5,
+        help="without a mapping: how much of the column's (default 0.5)",
+    )  # fmt: skip
+    add_label(made)
+    add_psi(made)
+    return ended(lambda: write_mixtures(made.parse_args(arguments)))
+
+
+def write_mixtures(known: argparse.Namespace) -> None:
+    """Write the table and print its name.
+
+    Raises:
+        UserError: no such run, or an option that makes no sense.
+    """
+    check_picture(known.out)
+    rows = parse_numbers(known.rows, "--rows", 64)
+    columns = parse_numbers(known.columns, "--columns", 64)
+    if not 0 <= known.share <= 1:
+        raise UserError("--share: 0 to 1")
+
+    from training.grid import write_picture
+    from training.latent.sheets import mixing_sheet
+
+    trained = load(known.run, known.device)
+    space = trained.space
+    if known.layer is not None and not space.styled:
+        raise UserError(f"--layer: the generator of {trained.name} has no mapping; use --share")
+    layer = space.num_ws // 2 if known.layer is None else known.layer
+    if not 0 <= layer <= space.num_ws:
+        raise UserError(f"--layer: 0 to {space.num_ws}")
+    label = label_number(trained, known.label)
+    row, column = (
+        space.truncate(space.map(*numbered(trained, numbers, label)), known.truncation)
+        for numbers in (rows, columns)
+    )
+    _, labels = numbered(trained, rows[:1], label)
+    write_picture(known.out, mixing_sheet(space, row, column, labels, layer, known.share))
+    print(known.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

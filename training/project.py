@@ -1,0 +1,112 @@
+"""`python -m training.project RUN IMAGE --out FILE`: an image found again in the latent space."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.contract import UserError, write_atomic
+from training.latent.command import add_label, check_picture, ended, label_number, load, parser
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.inference import Trained
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    made = parser(
+        "project",
+        "Find the latent whose picture is nearest to an image; write the two side by side.",
+    )
+    made.add_argument("image", metavar="IMAGE", type=Path, help="cropped to a centred square")
+    made.add_argument("--steps", type=int, default=1000, help="of Adam (default 1000)")
+    made.add_argument(
+        "--each-layer", action="store_true", help="a w for every layer (w+): nearer, less natural"
+    )
+    made.add_argument(
+        "--distance", choices=["features", "pixels"], default="features",
+        help="what is to be small: distance of a network's features, or of pixels at several sizes",
+    )  # fmt: skip
+    made.add_argument("--ws", type=Path, metavar="FILE", help="write the ws found (.safetensors)")
+    made.add_argument("--seed", type=int, default=0, help="of the fading noise (default 0)")
+    add_label(made)
+    return ended(lambda: write_projection(made.parse_args(arguments)))
+
+
+def write_projection(known: argparse.Namespace) -> None:
+    """Project, write the image and what was found side by side, and print the distances.
+
+    Raises:
+        UserError: no such run, no such image, or an option that makes no sense.
+    """
+    check_picture(known.out)
+    if known.steps < 1:
+        raise UserError("--steps: at least 1")
+
+    import torch
+
+    from training.grid import tile, write_picture
+    from training.latent.projection import Schedule, choose_distance, project
+
+    trained = load(known.run, known.device)
+    space = trained.space
+    if known.each_layer and not space.styled:
+        raise UserError(f"--each-layer: the generator of {trained.name} has no mapping")
+    label = torch.tensor([label_number(trained, known.label)], device=space.device)
+    target = read_target(known.image, trained)
+    distance = choose_distance(known.distance, space.device)
+    found = project(
+        space, target, distance, label, Schedule(known.steps), known.each_layer, known.seed,
+        told=_tell(known.steps),
+    )  # fmt: skip
+    both = torch.cat([target, found.image.clamp(-1, 1)])
+    pictures = ((both + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    write_picture(known.out, tile(pictures, 2))
+    if known.ws:
+        from safetensors.torch import save
+
+        write_atomic(known.ws, save({"ws": found.ws.contiguous().cpu()}))
+    print(f"distance {found.distance:.4g}, the mean picture's {found.start:.4g}")
+    print(known.out)
+
+
+def read_target(path: Path, trained: Trained) -> torch.Tensor:
+    """The image as the generator's are: (1, channels, height, width) in [-1, 1], its middle.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image, ImageOps
+
+    shape = trained.shape
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            image = ImageOps.fit(
+                upright.convert("RGB" if shape.channels == 3 else "L"),
+                (shape.width, shape.height), Image.Resampling.LANCZOS,
+            )  # fmt: skip
+    except OSError as error:
+        raise UserError(f"{path}: not an image ({error})") from None
+    pixels = np.asarray(image).reshape(shape.height, shape.width, shape.channels)
+    values = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return values.to(trained.space.device)
+
+
+def _tell(steps: int) -> Callable[[int, float], None]:
+    def told(step: int, distance: float) -> None:
+        if (step + 1) % max(1, steps // 10) == 0:
+            print(f"step {step + 1} of {steps}, distance {distance:.4g}", flush=True)
+
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())

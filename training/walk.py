@@ -1,0 +1,100 @@
+"""`python -m training.walk RUN --out FILE`: from picture to picture through the latent space."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.contract import UserError
+from training.latent.command import (
+    PICTURES,
+    add_label,
+    add_numbers,
+    add_psi,
+    ended,
+    label_number,
+    load,
+    numbered,
+    parser,
+)
+from training.latent.numbers import parse_numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILMS = (".gif", ".webp", ".mp4")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    made = parser(
+        "walk",
+        "Walk from picture to picture: a film (.gif, .webp, .mp4) or, as .png or .jpg, a strip "
+        "with a row for each way.",
+        "a .gif, .webp or .mp4 file for a film, .png or .jpg for a strip",
+    )
+    add_numbers(made, "--numbers", "1-4", "the pictures to walk through")
+    made.add_argument("--steps", type=int, help="a way (default: 24 in a film, 8 in a strip)")
+    made.add_argument(
+        "--through", choices=["z", "w"], help="which space (default: w where there is a mapping)"
+    )
+    made.add_argument(
+        "--curve", choices=["lerp", "slerp"],
+        help="straight, or on the sphere (default: straight in w, on the sphere in z)",
+    )  # fmt: skip
+    made.add_argument("--fps", type=int, default=24, help="of a film (default 24)")
+    made.add_argument("--scale", type=int, default=1, help="enlarge by this whole number")
+    made.add_argument("--open", action="store_true", help="end with the last picture: no loop")
+    add_label(made)
+    add_psi(made)
+    return ended(lambda: write_walk(made.parse_args(arguments)))
+
+
+def write_walk(known: argparse.Namespace) -> None:
+    """Write the walk and print its name.
+
+    Raises:
+        UserError: no such run, or an option that makes no sense.
+    """
+    ending = known.out.suffix.lower()
+    film = ending in FILMS
+    if not film and ending not in PICTURES:
+        raise UserError(
+            f"--out {known.out}: its ending is none of {', '.join((*FILMS, *PICTURES))}"
+        )
+    numbers = parse_numbers(known.numbers, "--numbers", 256)
+    if len(numbers) < 2:
+        raise UserError("--numbers: at least two pictures")
+    steps = known.steps or (24 if film else 8)
+    if steps < 2 or not 1 <= known.fps <= 100 or not 1 <= known.scale <= 16:
+        raise UserError("--steps: at least 2; --fps: 1 to 100; --scale: 1 to 16")
+
+    from training.grid import tile, write_picture
+    from training.latent.paths import rows, walk
+    from training.latent.sheets import walk_pictures
+    from training.latent.video import write_video
+
+    trained = load(known.run, known.device)
+    space = trained.space
+    latents, labels = numbered(trained, numbers, label_number(trained, known.label))
+    where = known.through or ("w" if space.styled else "z")
+    if where == "w" and not space.styled:
+        raise UserError(f"--through w: the generator of {trained.name} has no mapping, only z")
+    curve = known.curve or ("lerp" if where == "w" else "slerp")
+
+    def path(points: Tensor) -> Tensor:
+        return walk(points, steps, curve, not known.open) if film else rows(points, steps, curve)
+
+    frames = walk_pictures(space, latents, labels, path, where, known.truncation)
+    frames = frames.repeat(known.scale, axis=1).repeat(known.scale, axis=2)
+    if film:
+        write_video(known.out, frames, known.fps)
+    else:
+        write_picture(known.out, tile(frames, steps))
+    print(known.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
