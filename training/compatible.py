@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.contract import UserError
-from training.architectures import DcganDiscriminator, code_count
+from training.architectures import DcganDiscriminator, StyleGan2Generator, code_count
 from training.config import Config
 
 WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
@@ -18,7 +18,7 @@ def refuse_meaningless(config: Config) -> None:
     Raises:
         UserError: one line with the keys and the reason.
     """
-    for checks in (_losses, _penalties, _labels, _packing, _idle):
+    for checks in (_losses, _penalties, _labels, _packing, _idle, _style):
         for complaint in checks(config):
             raise UserError(complaint)
 
@@ -98,6 +98,43 @@ def _packing(config: Config) -> Iterator[str]:
     for name in ("batch", "micro_batch"):
         if getattr(config, name) % judge.packing:
             yield f"{name}: not a multiple of discriminator.packing = {judge.packing}"
+
+
+def _style(config: Config) -> Iterator[str]:
+    """What belongs to style generators, and penalties with steps of their own."""
+    loss, styled = config.loss, isinstance(config.generator, StyleGan2Generator)
+    if loss.path_length and not styled:
+        yield 'loss.path_length: the paths are those of w; set generator.name to "stylegan2"'
+    if loss.own_step and not (loss.r1 or loss.dragan):
+        yield "loss.own_step: there is no penalty on real images (loss.r1, loss.dragan)"
+    if loss.own_step and (loss.gp or loss.r2):
+        yield "loss.own_step: loss.gp and loss.r2 need fakes, which that step does not draw"
+    if loss.own_step and config.unroll.steps:
+        yield "loss.own_step: unrolled steps follow the plain loss alone"
+    mixes = isinstance(config.generator, StyleGan2Generator) and config.generator.style_mixing_prob
+    if mixes and config.latent == "uniform":
+        yield 'latent: style mixing draws its second latents from a Gaussian; not "uniform"'
+
+
+def _engine(config: Config) -> Iterator[str]:
+    """Precision, compilation and processes."""
+    if config.precision == "fp16" and config.unroll.steps:
+        yield (
+            "precision: the unrolled steps' gradients are not scaled and would vanish in fp16; "
+            'take "bf16" or "fp32"'
+        )
+    if not config.sync_batch_norm:
+        return
+    networks = (config.generator, config.discriminator)
+    if all(getattr(network, "norm", "none") != "batch" for network in networks):
+        yield "sync_batch_norm: neither network has batch norm"
+    if config.compile:
+        yield "compile: a compiled network cannot wait for other processes; not with sync_batch_norm"
+    if config.micro_batch:
+        yield (
+            "micro_batch: batch norm sees a piece at a time, not the batch; with sync_batch_norm "
+            "take more processes instead"
+        )
 
 
 def _idle(config: Config) -> Iterator[str]:

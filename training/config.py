@@ -50,6 +50,11 @@ class Loss:
     `gp` weighs (‖∇D‖ − 1)² between real and fake (Gulrajani 2017), `dragan` the same around real
     images (Kodali 2017), `r1` and `r2` γ/2·‖∇D‖² on real and on fake images (Mescheder 2018).
     `interval` applies them every so many steps with a weight as many times larger (Karras 2020).
+    `own_step` gives those on real images a step of the optimiser of their own, as Karras 2020
+    does, and corrects its rate and decays for it; else they are added to the loss.
+    `path_length` weighs the generator's path length penalty (Karras 2020a; 0: none), always a step
+    of its own, every `path_interval` steps on a `path_batch_shrink`-th of the batch; `path_decay`
+    moves its mean.
     `weight_clip` bounds every weight of the discriminator (Arjovsky 2017; 0: no bound).
     The generator's loss is `adversarial` times its adversarial loss plus `feature_matching` times
     the distance of mean features (Salimans 2016). `classifier` weighs AC-GAN's guesses of labels,
@@ -62,6 +67,11 @@ class Loss:
     r1: NonNegative = 0.0
     r2: NonNegative = 0.0
     interval: Count = 1
+    own_step: bool = False
+    path_length: NonNegative = 0.0
+    path_interval: Count = 4
+    path_decay: Share = 0.01
+    path_batch_shrink: Count = 2
     weight_clip: NonNegative = 0.0
     adversarial: NonNegative = 1.0
     feature_matching: NonNegative = 0.0

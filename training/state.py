@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from training.architectures import code_count
 from training.config import Config, Optimizer
+from training.lazy import optimizers
 from training.networks import (
     Discriminator,
     Generator,
@@ -84,11 +85,12 @@ def new_state(config: Config, shape: ImageShape, device: torch.device) -> State:
     networks: list[nn.Module] = [generator, discriminator]
     for network in networks:
         network.to(device=device, memory_format=form)  # type: ignore[call-overload]
+    g_table, d_table = optimizers(config)
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     return State(
         generator,
         discriminator,
         average,
-        make_optimizer(config.g_optimizer, generator, device),
-        make_optimizer(config.d_optimizer, discriminator, device),
+        make_optimizer(g_table, generator, device),
+        make_optimizer(d_table, discriminator, device),
     )

@@ -17,8 +17,17 @@ from training.finetune import freeze
 from training.gradients import apply_gradients
 from training.labels import draw_targets
 from training.latents import draw_latents
-from training.losses import clip_weights, dragan, gradient_penalty, squared_gradient
-from training.networks import Verdict, latent_codes
+from training.lazy import is_due, optimizers
+from training.losses import (
+    clip_weights,
+    dragan,
+    gradient_penalty,
+    path_lengths,
+    path_penalty,
+    squared_gradient,
+)
+from training.networks import Verdict, interleave, latent_codes, separate
+from training.networks.stylegan2 import StyleGan2
 from training.noise import add_noise, noise_scale
 from training.objective import Facts, Objective
 from training.order import rank_slice
@@ -80,6 +89,7 @@ class Step:
     ) -> None:
         self.config, self.state, self.device, self.ranks = config, state, device, ranks
         self.objective = Objective(config)
+        self.g_table, self.d_table = optimizers(config)
         self.packing = config.discriminator.packing
         if config.replay.size and ranks.world > 1:
             raise UserError("replay.size: past fakes are kept by one process only")
@@ -106,6 +116,8 @@ class Step:
             pieces = self._pieces(batch)
             facts |= self._train_discriminator(pieces, again=batch is batches[-1])
         facts |= self._train_generator(pieces)
+        if config.loss.path_length and is_due(state.steps, config.loss.path_interval):
+            facts |= self._regularise_paths(pieces)
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
@@ -181,10 +193,33 @@ class Step:
             loss, found = self._discriminator_loss(piece, fake.detach())
             torch.autograd.backward(loss * piece.weight)
             _collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
-        set_rate(state.d_optimizer, config.d_optimizer, state.seen)
-        facts["grad_d"] = apply_gradients(state.d_optimizer, config.d_optimizer, self.ranks)
+        facts["grad_d"] = self._update_discriminator()
+        if config.loss.own_step and is_due(state.steps, config.loss.interval):
+            facts |= self._penalise(pieces)
         if config.loss.weight_clip:
             clip_weights(state.discriminator, config.loss.weight_clip)
+        return facts
+
+    def _update_discriminator(self) -> Tensor:
+        state, table = self.state, self.d_table
+        set_rate(state.d_optimizer, table, state.seen)
+        return apply_gradients(state.d_optimizer, table, self.ranks)
+
+    def _penalise(self, pieces: list[Piece]) -> Facts:
+        """A step of the discriminator for the penalties on real images alone."""
+        state, table = self.state, self.config.loss
+        state.d_optimizer.zero_grad(set_to_none=True)
+        facts: Facts = {}
+        for piece in pieces:
+            real = pack(piece.real, self.packing)
+            found = self._penalties(real, real, (piece.labels, piece.labels))
+            for name, penalty in found.items():
+                weight = getattr(table, name) * table.interval * piece.weight
+                torch.autograd.backward(penalty * weight)
+            detached = {name: penalty.detach() for name, penalty in found.items()}
+            _collect(facts, detached, piece.share)
+        if facts:
+            self._update_discriminator()
         return facts
 
     def _discriminator_loss(self, piece: Piece, fake: Tensor) -> tuple[Tensor, Facts]:
@@ -198,7 +233,7 @@ class Step:
         labels = piece.labels, fake_labels
         real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
         loss, facts = self._plain_loss(real, fake, labels, piece.latents)
-        if self.state.steps % config.loss.interval == 0:
+        if not config.loss.own_step and is_due(self.state.steps, config.loss.interval):
             for name, penalty in self._penalties(real, fake, labels).items():
                 facts[name] = penalty.detach()
                 loss = loss + penalty * (getattr(config.loss, name) * config.loss.interval)
@@ -215,8 +250,12 @@ class Step:
         """The discriminator's loss on packed images without penalties, and what it tells."""
         config = self.config
         with self._autocast():  # around both: the weights are cast once
-            on_real = self._judge(real, labels[0], weights)
-            on_fake = self._judge(fake, labels[1], weights)
+            if weights is None and self.state.discriminator.judges_pairs(len(real)):
+                pairs = interleave(real, fake), interleave(*labels)
+                on_real, on_fake = separate(self._judge(*pairs))
+            else:
+                on_real = self._judge(real, labels[0], weights)
+                on_fake = self._judge(fake, labels[1], weights)
         targets = draw_targets(
             config.label_real, config.label_fake, config.label_flip, len(real), self.random
         )
@@ -249,7 +288,7 @@ class Step:
         return found
 
     def _train_generator(self, pieces: list[Piece]) -> Facts:
-        config, state = self.config, self.state
+        state = self.state
         state.discriminator.requires_grad_(False)
         state.g_optimizer.zero_grad(set_to_none=True)
         facts: Facts = {}
@@ -260,8 +299,36 @@ class Step:
             loss, found = self._generator_loss(piece, fake)
             torch.autograd.backward(loss * piece.weight)
             _collect(facts, found | {"spread_fake": spread(fake.detach())}, piece.share)
-        set_rate(state.g_optimizer, config.g_optimizer, state.seen)
-        facts["grad_g"] = apply_gradients(state.g_optimizer, config.g_optimizer, self.ranks)
+        facts["grad_g"] = self._update_generator()
+        return facts
+
+    def _update_generator(self) -> Tensor:
+        state, table = self.state, self.g_table
+        set_rate(state.g_optimizer, table, state.seen)
+        return apply_gradients(state.g_optimizer, table, self.ranks)
+
+    def _regularise_paths(self, pieces: list[Piece]) -> Facts:
+        """A step of the generator for its path lengths."""
+        state, table = self.state, self.config.loss
+        generator = state.generator
+        assert isinstance(generator, StyleGan2)
+        state.g_optimizer.zero_grad(set_to_none=True)
+        old = state.scalars.get("path_mean", torch.zeros((), device=self.device))
+        new, facts = torch.zeros_like(old), Facts()
+        for piece in pieces:
+            some = slice(0, max(1, len(piece.latents) // table.path_batch_shrink))
+            with self._autocast():
+                ws = generator.styles(piece.latents[some], piece.labels[some])
+                lengths = path_lengths(generator.synthesis, ws, self.random)
+            penalty, mean = path_penalty(lengths, old, table.path_decay)
+            weight = table.path_length * table.path_interval * piece.weight
+            torch.autograd.backward(penalty * weight)
+            new += mean * piece.weight
+            found = {"path_length": lengths.detach().mean(), "path_penalty": penalty.detach()}
+            _collect(facts, found, piece.share)
+        self.ranks.add_up([new])
+        state.scalars["path_mean"] = new
+        self._update_generator()
         return facts
 
     def _generator_loss(self, piece: Piece, fake: Tensor) -> tuple[Tensor, Facts]:

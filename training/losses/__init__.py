@@ -3,6 +3,7 @@ uses."""
 
 from training.losses.adversarial import LOSSES, AdversarialLoss
 from training.losses.auxiliary import class_loss, code_loss, feature_matching
+from training.losses.path_length import path_lengths, path_penalty
 from training.losses.penalties import (
     clip_weights,
     dragan,
@@ -12,5 +13,5 @@ from training.losses.penalties import (
 
 __all__ = [
     "LOSSES", "AdversarialLoss", "class_loss", "clip_weights", "code_loss", "dragan",
-    "feature_matching", "gradient_penalty", "squared_gradient",
+    "feature_matching", "gradient_penalty", "path_lengths", "path_penalty", "squared_gradient",
 ]  # fmt: skip

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from training.networks.base import Discriminator, Generator, ImageShape, Verdict
+from training.networks.base import (
+    Discriminator,
+    Generator,
+    ImageShape,
+    Verdict,
+    interleave,
+    separate,
+)  # fmt: skip
 from training.networks.conditioning import latent_codes
 from training.networks.dcgan import dcgan_discriminator, dcgan_generator
 from training.networks.mlp import mlp_discriminator, mlp_generator
@@ -18,7 +25,7 @@ from training.networks.stylegan2 import stylegan2_discriminator, stylegan2_gener
 
 __all__ = [
     "DISCRIMINATORS", "GENERATORS", "Discriminator", "Generator", "ImageShape", "Verdict",
-    "build_discriminator", "build_generator", "latent_codes",
+    "build_discriminator", "build_generator", "interleave", "latent_codes", "separate",
 ]  # fmt: skip
 
 GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -51,5 +52,25 @@ class Discriminator(nn.Module):
 
     hidden: nn.Sequential
 
+    def judges_pairs(self, count: int) -> bool:  # noqa: ARG002 (for those that group samples)
+        """Whether `count` real and `count` fake images, alternating, get the same answers in one
+        call as in two."""
+        return False
+
     def forward(self, images: Tensor, labels: Tensor) -> Verdict:
         raise NotImplementedError
+
+
+def interleave(first: Tensor, second: Tensor) -> Tensor:
+    """Rows of both, alternating: (n, …) and (n, …) → (2n, …)."""
+    return torch.stack([first, second], dim=1).flatten(0, 1)
+
+
+def separate(verdict: Verdict) -> tuple[Verdict, Verdict]:
+    """The verdicts on the first and on the second of alternating images."""
+
+    def half(start: int) -> Verdict:
+        more = (None if part is None else part[start::2] for part in verdict[2:])
+        return Verdict(verdict.logits[start::2], verdict.features[start::2], *more)
+
+    return half(0), half(1)

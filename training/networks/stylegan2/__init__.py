@@ -10,6 +10,8 @@ from training.networks.base import Discriminator, Generator, ImageShape
 from training.networks.stylegan2.discriminator import StyleGan2Judge
 from training.networks.stylegan2.synthesis import StyleGan2
 
+__all__ = ["StyleGan2", "StyleGan2Judge", "stylegan2_discriminator", "stylegan2_generator"]
+
 
 def stylegan2_generator(table: StyleGan2Generator, shape: ImageShape) -> Generator:
     return StyleGan2(table, shape)

@@ -127,12 +127,18 @@ class StyleGan2Judge(Discriminator):
                 outside = width if self.mapping is not None else 1
                 block = DiscriminatorEpilogue(table, size, shape.channels, outside)
             setattr(self, self.names[-1], block)
+        self.group = table.mbstd_group_size if table.mbstd_channels else 1
         self.scale = 1 / math.sqrt(width)
 
     @property
     def hidden(self) -> nn.Sequential:  # type: ignore[override]
         """The blocks from the image to the features."""
         return nn.Sequential(*(getattr(self, name) for name in self.names))
+
+    def judges_pairs(self, count: int) -> bool:
+        """Sample i is in the group i mod (n / group): alternating ones share no group with the
+        others."""
+        return count % self.group == 0
 
     def forward(self, images: Tensor, labels: Tensor) -> Verdict:
         maps: Tensor | None = None

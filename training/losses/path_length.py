@@ -1,0 +1,30 @@
+"""Path length regularisation (Karras 2020a, section 3.2): a step in w is to change the image by a
+fixed amount, whatever w and whatever the direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def path_lengths(
+    synthesis: Callable[[Tensor], Tensor], ws: Tensor, random: torch.Generator
+) -> Tensor:
+    """‖Jᵀy‖ with y ~ N(0, 1)/√(pixels), a number for each sample (n,), differentiable.
+
+    `ws` (n, num_ws, w_dim) with their graph; the squares are summed over w and averaged over the
+    layers, as in the published code.
+    """
+    images = synthesis(ws)
+    pixels = images.shape[2] * images.shape[3]
+    noise = torch.randn(images.shape, generator=random, device=images.device) / pixels**0.5
+    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def path_penalty(lengths: Tensor, mean: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+    """E(‖Jᵀy‖ − a)² and the new running mean a (eq. 4), which moves by `decay` to `lengths`."""
+    mean = mean.lerp(lengths.mean(), decay)
+    return (lengths - mean).square().mean(), mean.detach()
