@@ -32,7 +32,8 @@ from PIL import Image
 
 from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key
 from pipeline.dataset.kept import KeptImage, read_kept
-from pipeline.dataset.originals import PartWriter, read_original, write_plan
+from pipeline.dataset.originals import read_original, write_plan
+from pipeline.dataset.part_writer import PartWriter
 from pipeline.dataset.samples import make_samples
 from pipeline.dataset.shard_make import make_shard
 from pipeline.dataset.shard_plan import plan_shards

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from pydantic.dataclasses import dataclass as typed_dataclass
 
@@ -54,12 +54,16 @@ def image_key(url: str) -> str:
 class Dataset:
     """Where the files of dataset `name` are, under the project's folder `root`.
 
+    With `store`, a URL that fsspec reaches, the tars of complete parts are there instead of in
+    `originals`, and the rest is mirrored there under the same paths.
+
     Raises:
         UserError: the name is not one that is safe as a file name.
     """
 
     name: str
     root: Path = field(default_factory=Path.cwd)
+    store: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -261,9 +265,16 @@ def _shard_locations(index: ShardIndex, where: str) -> Iterator[str]:
         if is_url(entry.url):
             yield entry.url
         elif is_url(where):
-            yield urljoin(where, entry.url)
+            yield _beside(where, entry.url)
         else:
             yield str((Path(where).parent / entry.url).resolve())
+
+
+def _beside(base: str, url: str) -> str:
+    """`url`, relative to the URL `base`; `urljoin` alone leaves schemes it does not know, as s3."""
+    parts = urlsplit(base)
+    joined = urlsplit(urljoin(parts._replace(scheme="http").geturl(), url))
+    return urlunsplit(joined._replace(scheme=parts.scheme))
 
 
 def read_bytes(location: str) -> bytes:

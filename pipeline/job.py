@@ -9,17 +9,19 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.contract import Dataset, now_utc
+from pipeline.dataset.mirror import publish, receive
 from pipeline.errors import UserError
 from pipeline.events import EventListener, EventLog, ProgressListener
 from pipeline.recipe import Recipe, load_recipe, recipe_path
 from pipeline.stages.crawl import crawl
 from pipeline.stages.download import download
+from pipeline.stages.forget import variants
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard
 
@@ -65,12 +67,26 @@ class Job:
     ) -> Iterator[tuple[Recipe, Dataset, EventLog]]:
         """The recipe, the dataset and its log, while nobody else works on the dataset.
 
+        What the recipe's store has and this machine has not is taken from it before, and what is
+        new goes there after, where the block ends well; else the next time.
+
         Raises:
-            UserError: a mistake in the recipe, or another process holds the dataset.
+            UserError: a mistake in the recipe, another process holds the dataset, or the store
+                does not answer.
         """
-        recipe, dataset = self.recipe(), self.dataset
-        with _locked(dataset), EventLog(dataset, now_utc(), on_event, on_progress) as log:
-            yield recipe, dataset, log
+        recipe = self.recipe()
+        dataset = replace(self.dataset, store=recipe.storage.url)
+        with _locked(dataset):
+            if not dataset.store:
+                with EventLog(dataset, now_utc(), on_event, on_progress) as log:
+                    yield recipe, dataset, log
+                return
+            received = receive(dataset)
+            with EventLog(dataset, now_utc(), on_event, on_progress) as log:
+                if any(asdict(received).values()):
+                    log.emit("store", "received", **asdict(received))
+                yield recipe, dataset, log
+            publish(dataset, variants(dataset))
 
 
 def run_stage(

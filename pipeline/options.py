@@ -1,5 +1,5 @@
-"""The recipe's tables on what to store (`[originals]`), what to keep (`[select]`) and what
-to make of it (`[shards]`)."""
+"""The recipe's tables on where to store (`[storage]`), what (`[originals]`), what to keep
+(`[select]`) and what to make of it (`[shards]`)."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ class Select:
     licenses: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Storage:
+    """Where the data set lives besides this machine (`[storage]`).
+
+    `url` is a folder that fsspec reaches, such as `s3://bucket/galleries` (`pip install
+    'shellgan[s3]'`) or `file:///mnt/shared`. The originals' tars are then there and not here;
+    manifests, logs and shards are copied there after each stage, under the paths they have in the
+    project's folder, the index last. Another machine with the same recipe goes on from there.
+    """
+
+    url: str = Field(default="", pattern=r"^$|^[a-z][a-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.errors import UserError
 from pipeline.http import Politeness
 from pipeline.names import SITES, recipe_names
-from pipeline.options import Originals, Select, Shards
+from pipeline.options import Originals, Select, Shards, Storage
 from pipeline.sources import Source
 from pipeline.typed import STRICT, build, read_toml
 
@@ -27,6 +27,7 @@ class Recipe:
     source: Source
     title: str = ""
     politeness: Politeness = field(default_factory=Politeness)
+    storage: Storage = field(default_factory=Storage)
     originals: Originals = field(default_factory=Originals)
     select: Select = field(default_factory=Select)
     shards: Shards = field(default_factory=Shards)

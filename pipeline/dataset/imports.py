@@ -31,12 +31,12 @@ from pipeline.contract import (
 from pipeline.dataset.originals import (
     PART_SIZE,
     PartFiles,
-    PartWriter,
     is_complete,
     next_part,
     planned_parts,
     write_plan,
 )
+from pipeline.dataset.part_writer import PartWriter
 from pipeline.dataset.tars import read_samples
 from pipeline.errors import Failure
 from pipeline.events import EventLog

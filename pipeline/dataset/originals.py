@@ -6,34 +6,34 @@ is cut off by the next run. A part is complete when its record exists.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.contract import (
     Dataset,
-    JsonlAppender,
     ManifestRow,
     OriginalRecord,
     UserError,
-    now_utc,
     read_jsonl,
     write_atomic,
-    write_json,
 )
-from pipeline.dataset.part_lock import PartLock
-from pipeline.dataset.tars import tar_header
-from pipeline.errors import Failure
+from pipeline.dataset.part_store import (
+    read_range,
+    store_of,
+    store_path,
+    stored_tars,
+    upload_part,
+)
 
 PART_SIZE = 1000
-_BLOCK = 512
-_END = bytes(2 * _BLOCK)
+_AHEAD = 8
 _RECORD_FIELDS = tuple(OriginalRecord.__dataclass_fields__)
 
 
@@ -67,6 +67,10 @@ class PartFiles:
     def lock(self) -> Path:
         """There while a process works on the part (see `part_lock.PartLock`)."""
         return self._file("lock")
+
+    def without_record(self) -> list[Path]:
+        """What is there before the record is."""
+        return [self.plan, self.journal, self.tar]
 
     def rows(self) -> Iterator[ManifestRow]:
         """The manifest rows of the part."""
@@ -121,147 +125,82 @@ def read_records(dataset: Dataset) -> Iterator[OriginalRecord]:
 
 
 def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:
-    """The bytes of one image, by one seek.
+    """The bytes of one image, by one seek, or one request where the tar is in the store.
 
     Raises:
         UserError: the tar is gone or shorter than the record says.
     """
     path = PartFiles(dataset, record.part).tar
     try:
-        with path.open("rb") as file:
-            file.seek(record.offset)
-            data = file.read(record.bytes)
+        data = _read_range(dataset, path, record.offset, record.bytes)
     except OSError as error:
-        raise UserError(f"{path}: {record.member}: {error.strerror}") from None
+        why = error.strerror or "not in the store"
+        raise UserError(f"{path}: {record.member}: {why}") from None
     if len(data) != record.bytes:
         raise UserError(f"{path}: {record.member}: cut off")
     return data
 
 
-def tar_member(name: str, data: bytes) -> bytes:
-    """One member of a tar, header and padding with it; the same bytes for the same member."""
-    return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % _BLOCK)))
+def _read_range(dataset: Dataset, path: Path, offset: int, size: int) -> bytes:
+    if dataset.store and not path.exists():
+        return read_range(dataset, path, offset, offset + size)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
-class PartWriter:
-    """Writes one part, going on from where a killed run left it.
-
-    `done` holds the keys that the journal has, good or failed. The part is held until `close`.
+def read_originals(dataset: Dataset, records: Iterable[OriginalRecord]) -> Iterator[bytes]:
+    """The bytes of images, in order; of a store several are asked for ahead.
 
     Raises:
-        PartHeld: another process works on the part.
+        UserError: as `read_original`.
     """
+    if not dataset.store:
+        yield from (read_original(dataset, record) for record in records)
+        return
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        waiting: deque[Future[bytes]] = deque()
+        for record in records:
+            waiting.append(pool.submit(read_original, dataset, record))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
-    def __init__(self, dataset: Dataset, part: str) -> None:
-        self.part = part
-        self.files = PartFiles(dataset, part)
-        self.nsamples = 0
-        self.bytes = 0
-        self.failed: Counter[str] = Counter()
-        self.done: set[str] = set()
-        self._hash = hashlib.sha256()
-        self._end = 0
-        self._lock = PartLock(self.files.lock)
-        try:
-            self._recover()
-            self._tar = self.files.tar.open("r+b", buffering=0)
-            self._tar.truncate(self._end)
-            self._tar.seek(self._end)
-            self._journal = JsonlAppender(self.files.journal)
-        except BaseException:
-            self._lock.release()
-            raise
 
-    def _recover(self) -> None:
-        """Find what the journal vouches for, check it against the tar, forget the rest."""
-        rows = list(read_jsonl(self.files.journal))
-        kept = []
-        sound = True
-        self.files.tar.touch()
-        with self.files.tar.open("rb") as tar:
-            for row in rows:
-                if row["key"] in self.done:
-                    continue
-                if row["ok"]:
-                    # Only a power cut can leave a journal that knows more than the tar.
-                    sound = sound and self._vouched(tar, row)
-                    if not sound:
-                        continue
-                    self.nsamples += 1
-                    self.bytes += row["bytes"]
-                else:
-                    self.failed[row["kind"]] += 1
-                self.done.add(row["key"])
-                kept.append(row)
-        if len(kept) < len(rows):
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-            write_atomic(self.files.journal, text)
+def parts_without_tar(dataset: Dataset) -> set[str]:
+    """The planned parts whose tar is neither here nor in the store."""
+    gone = {part for part in planned_parts(dataset) if not PartFiles(dataset, part).tar.exists()}
+    if gone and dataset.store:
+        gone -= {name.removesuffix(".tar") for name in stored_tars(dataset)}
+    return gone
 
-    def _vouched(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
-        if row["offset"] != self._end + _BLOCK:
-            return False
-        tar.seek(self._end)
-        block = tar.read(row["end"] - self._end)
-        data = block[_BLOCK : _BLOCK + row["bytes"]]
-        if len(block) != row["end"] - self._end:
-            return False
-        if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            return False
-        self._hash.update(block)
-        self._end = row["end"]
-        return True
 
-    def add(self, row: ManifestRow, name: str, data: bytes, facts: dict[str, Any],
-            sidecar: dict[str, Any]) -> OriginalRecord:  # fmt: skip
-        """Add an image under its key with the ending `name`, and its JSON beside it."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        record = OriginalRecord(
-            key=row.key, part=self.part, member=f"{row.key}.{name}", offset=self._end + _BLOCK,
-            bytes=len(data), sha256=sha256, **facts,
-        )  # fmt: skip
-        beside = {**row.to_json(), **sidecar, "bytes": len(data), "sha256": sha256}
-        text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode()
-        block = tar_member(record.member, data) + tar_member(f"{row.key}.json", text)
-        self._write(block)
-        self._journal.append({"ok": True, "ts": now_utc(), **vars(record), "end": self._end})
-        self.done.add(row.key)
-        self.nsamples += 1
-        self.bytes += len(data)
-        return record
+def drop_tar(dataset: Dataset, part: str) -> None:
+    """Remove a part's tar, here and in the store; the rest stays, so nothing is fetched again."""
+    tar = PartFiles(dataset, part).tar
+    tar.unlink(missing_ok=True)
+    if dataset.store:
+        store_of(dataset).remove(store_path(dataset, tar))
 
-    def fail(self, key: str, failure: Failure) -> None:
-        """Note that an image could not be had."""
-        self._journal.append(
-            {"ok": False, "ts": now_utc(), "key": key, "url": failure.url, "kind": failure.kind,
-             "status": failure.status, "attempts": failure.attempts}
-        )  # fmt: skip
-        self.done.add(key)
-        self.failed[failure.kind] += 1
 
-    def _write(self, block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            view = view[self._tar.write(view) or 0 :]
-        self._hash.update(block)
-        self._end += len(block)
+@contextmanager
+def tar_here(dataset: Dataset, part: str) -> Iterator[PartFiles | None]:
+    """A complete part with its tar on this machine, to be changed; None where it is gone.
 
-    def finish(self) -> None:
-        """End the tar, make everything durable, and write the record that says so."""
-        self._write(_END)
-        os.fsync(self._tar.fileno())
-        self._journal.sync()
-        write_json(
-            self.files.record,
-            {
-                "part": self.part, "nsamples": self.nsamples, "bytes": self._end,
-                "sha256": self._hash.hexdigest(), "image_bytes": self.bytes,
-                "failed": dict(self.failed), "finished": now_utc(),
-            },
-        )  # fmt: skip
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the files; the part goes on from here another time."""
-        self._tar.close()
-        self._journal.close()
-        self._lock.release()
+    One that is in the store is fetched, and goes back when the block ends.
+    """
+    files = PartFiles(dataset, part)
+    if not dataset.store:
+        yield files if files.tar.exists() else None
+        return
+    store = store_of(dataset)
+    try:
+        if not files.tar.exists():
+            store.fetch(store_path(dataset, files.tar), files.tar)
+    except FileNotFoundError:
+        yield None
+        return
+    yield files
+    upload_part(dataset, files.without_record(), files.record, files.record.read_bytes())
+    files.tar.unlink()

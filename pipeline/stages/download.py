@@ -11,11 +11,12 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from pipeline.contract import Dataset, ManifestRow
-from pipeline.dataset.originals import PART_SIZE, PartFiles, PartWriter
+from pipeline.dataset.originals import PART_SIZE, PartFiles
+from pipeline.dataset.part_writer import PartWriter
 from pipeline.dataset.plans import plan
 from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
@@ -137,6 +138,9 @@ class _Run:
             local=local_files(recipe.source, recipe.politeness.max_bytes),
         )
         self._pool = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
+        # Ending a part can take long (a disk, a store), and the requests under way do not wait.
+        self._ending = ThreadPoolExecutor(1, thread_name_prefix="part")
+        self._ended: dict[PartWriter, Future[None]] = {}
         self._examined: queue.SimpleQueue[_Examined] = queue.SimpleQueue()
         self._waiting = iter(parts)
         self._rows: Iterator[ManifestRow] = iter(())
@@ -153,20 +157,22 @@ class _Run:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ending.shutdown(wait=True, cancel_futures=True)
         self._fetcher.close()
-        for writer in self._left:
+        for writer in (*self._left, *self._ended):
             writer.close()
 
     def run(self) -> list[PartResult]:
         while True:
             self._feed()
-            if not self._left and self._feeding is None:
+            if not self._left and not self._ended and self._feeding is None:
                 break
             room = self._backlog + self._fetcher.received < _BACKLOG_BYTES
             for (writer, row), outcome in self._fetcher.pump(0.5, may_start=room):
                 self._take(writer, row, outcome)
             while not self._examined.empty():
                 self._store(self._examined.get())
+            self._take_ended()
             self._tell()
         self._tell(final=True)
         return [self._results[part] for part in self._parts]
@@ -183,7 +189,7 @@ class _Run:
                 self._fetcher.add((self._feeding, row), row.url)
                 continue
             self._feeding = None
-            if len(self._left) >= _OPEN_PARTS:
+            if len(self._left) + len(self._ended) >= _OPEN_PARTS:
                 return
             part = next(self._waiting, None)
             if part is None:
@@ -250,17 +256,24 @@ class _Run:
 
     def _complete(self, writer: PartWriter) -> None:
         del self._left[writer]
-        writer.finish()
-        self._results[writer.part] = PartResult(
-            writer.part,
-            writer.nsamples,
-            self._fetched[writer.part],
-            writer.bytes,
-            dict(writer.failed),
-        )
-        self._log.emit(
-            STAGE, "part", part=writer.part, images=writer.nsamples, failed=dict(writer.failed)
-        )
+        self._ended[writer] = future = self._ending.submit(writer.finish)
+        future.add_done_callback(lambda _: self._fetcher.wake())
+
+    def _take_ended(self) -> None:
+        """Count the parts that are complete now; what could not be ended is raised here."""
+        for writer in [one for one, future in self._ended.items() if future.done()]:
+            self._ended[writer].result()
+            del self._ended[writer]
+            self._results[writer.part] = PartResult(
+                writer.part,
+                writer.nsamples,
+                self._fetched[writer.part],
+                writer.bytes,
+                dict(writer.failed),
+            )
+            self._log.emit(
+                STAGE, "part", part=writer.part, images=writer.nsamples, failed=dict(writer.failed)
+            )
 
     def _tell(self, final: bool = False) -> None:
         now = time.monotonic()

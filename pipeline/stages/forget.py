@@ -36,6 +36,7 @@ from pipeline.dataset.originals import (
     planned_parts,
     read_journal,
     read_records,
+    tar_here,
 )
 from pipeline.events import EventLog
 from pipeline.options import Select, Shards
@@ -144,9 +145,9 @@ def _erase(dataset: Dataset, found: set[str]) -> int:
             by_part.setdefault(record.part, []).append(record)
     erased = 0
     for part, records in sorted(by_part.items()):
-        files = PartFiles(dataset, part)
-        if files.tar.exists():
-            erased += _erase_in(files, records)
+        with tar_here(dataset, part) as files:
+            if files is not None:
+                erased += _erase_in(files, records)
     return erased
 
 

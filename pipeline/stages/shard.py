@@ -30,7 +30,7 @@ from pipeline.contract import (
 from pipeline.dataset.card import write_card
 from pipeline.dataset.facts import count_facts
 from pipeline.dataset.framing import load_hook
-from pipeline.dataset.originals import PartFiles, planned_parts
+from pipeline.dataset.originals import PartFiles, drop_tar, parts_without_tar
 from pipeline.dataset.shard_make import MadeShard, holder, made_shard, make_shard, planned_images
 from pipeline.dataset.shard_plan import Plan, ShardPlan, plan_shards
 from pipeline.durable import sweep_temporaries
@@ -130,7 +130,7 @@ def _check_originals(
     options: Shards, dataset: Dataset, target: Dataset, plan: Plan, missing: Sequence[ShardPlan]
 ) -> None:
     """Nothing that is there may be given up for shards that cannot be made."""
-    gone = {part for part in planned_parts(dataset) if not PartFiles(dataset, part).tar.exists()}
+    gone = parts_without_tar(dataset)
     if not gone:
         return
     for one in missing:
@@ -256,7 +256,7 @@ def _drop_originals(dataset: Dataset) -> None:
     """Remove the tars of the parts that select has judged; journals and records stay, so nothing
     is downloaded again."""
     for part in _parts_of((dataset.kept, dataset.rejected)):
-        PartFiles(dataset, part).tar.unlink(missing_ok=True)
+        drop_tar(dataset, part)
 
 
 def _parts_of(lists: Iterable[Path]) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pipeline.contract import (
@@ -62,6 +63,13 @@ def test_an_index_is_found_by_folder_file_or_url(tmp_path: Path, form: str) -> N
     assert index == INDEX
     tar = tmp_path / "data" / "shells" / "shards" / "shells-000000.tar"
     assert shards == [tar.as_uri() if form.endswith("url") else str(tar)]
+
+
+def test_the_shards_of_an_index_in_a_store_are_beside_it() -> None:
+    text = json.dumps(index_to_json(INDEX)).encode()
+    fsspec.filesystem("memory").pipe_file("/galleries/manifests/shells/shards.json", text)
+    _, shards = load_index("memory://galleries/manifests/shells")
+    assert shards == ["memory://galleries/data/shells/shards/shells-000000.tar"]
 
 
 def test_no_index_and_a_bad_index_are_one_line_each(tmp_path: Path) -> None:

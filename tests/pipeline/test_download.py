@@ -26,9 +26,9 @@ from pipeline.dataset.originals import (
     planned_parts,
     read_original,
     read_records,
-    tar_member,
     write_plan,
 )
+from pipeline.dataset.part_writer import tar_member
 from pipeline.events import EventLog, Progress
 from pipeline.http import Politeness
 from pipeline.options import Originals

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key
-from pipeline.dataset.originals import PartWriter, next_part, write_plan
+from pipeline.dataset.originals import next_part, write_plan
+from pipeline.dataset.part_writer import PartWriter
 from pipeline.events import EventLog
 from pipeline.images import facts_of, open_picture
 from pipeline.recipe import Recipe

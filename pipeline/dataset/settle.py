@@ -1,0 +1,76 @@
+"""The folder of originals and the store made to agree, before work begins.
+
+What a killed run left, and what was downloaded before there was a store, goes into it. Parts that
+another machine has put there come here, but for their tars: nothing in them is asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pipeline.contract import Dataset, write_atomic
+from pipeline.dataset.originals import PartFiles, is_complete, planned_parts
+from pipeline.dataset.part_store import store_of, store_path, upload_part
+from pipeline.dataset.plans import INDEX
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Parts that went into the store and parts that were new to this machine."""
+
+    sent: int = 0
+    received: int = 0
+
+
+def settle(dataset: Dataset) -> Settled:
+    """Make both agree. No part is being worked on meanwhile.
+
+    Raises:
+        StoreError: the store does not answer; what was done so far stays.
+    """
+    names = store_of(dataset).list(store_path(dataset, dataset.originals))
+    there = {name.removesuffix(".json") for name in names if name.endswith(".json")}
+    here = {part for part in planned_parts(dataset) if is_complete(dataset, part)}
+    tars = {part for part in here if PartFiles(dataset, part).tar.exists()}
+    stored = {name.removesuffix(".tar") for name in names if name.endswith(".tar")}
+    sent = [
+        part
+        for part in sorted(tars)
+        if part not in there or part not in stored or _differs(dataset, part)
+    ]
+    for part in sent:
+        files = PartFiles(dataset, part)
+        upload_part(dataset, files.without_record(), files.record, files.record.read_bytes())
+    for part in tars:
+        PartFiles(dataset, part).tar.unlink()
+    new = sorted(there - here)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(lambda part: _take_over(dataset, part), new):
+            pass
+    return Settled(len(sent), len(new))
+
+
+def _differs(dataset: Dataset, part: str) -> bool:
+    """Whether the store has another tar by its record: a run that erased images was killed."""
+    record = PartFiles(dataset, part).record
+    theirs = json.loads(store_of(dataset).read(store_path(dataset, record)))
+    return bool(theirs["sha256"] != json.loads(record.read_bytes())["sha256"])
+
+
+def _take_over(dataset: Dataset, part: str) -> None:
+    """Take a part from the store; what was begun of it here is given up."""
+    files = PartFiles(dataset, part)
+    plan, journal, record = (
+        store_of(dataset).read(store_path(dataset, path))
+        for path in (files.plan, files.journal, files.record)
+    )
+    if files.plan.exists() and files.plan.read_bytes() != plan:
+        # Rows that were planned here alone are to be planned again.
+        (dataset.originals / INDEX).unlink(missing_ok=True)
+    for path, data in ((files.plan, plan), (files.journal, journal), (files.record, record)):
+        write_atomic(path, data)
+    files.tar.unlink(missing_ok=True)
