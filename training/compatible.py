@@ -145,5 +145,11 @@ def _idle(config: Config) -> Iterator[str]:
         yield "loss.interval: there is no penalty to be applied at intervals"
     if config.freeze_d and not config.init_from:
         yield "freeze_d: without init_from the frozen layers would be random for ever"
+    if config.augment.ada and config.augment.policy:
+        yield "augment.policy: augment.ada has such transforms too; choose one"
+    if config.augment.ada and not config.augment.p:
+        yield "augment.p: 0 leaves augment.ada without effect"
+    if config.augment.p != "adaptive" and not config.augment.ada:
+        yield "augment.p: there is no augment.ada whose probability it could be"
     if config.augment.noise_kimg and not config.augment.noise:
         yield "augment.noise_kimg: there is no augment.noise to decay"

@@ -34,6 +34,14 @@ LossName = Literal[
 ]
 
 
+AdaName = Literal[
+    "blit", "geom", "color", "filter", "noise", "cutout",
+    "bg", "bgc", "bgcf", "bgcfn", "bgcfnc",
+    "xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac",
+    "brightness", "contrast", "lumaflip", "hue", "saturation",
+]  # fmt: skip
+
+
 @dataclass(frozen=True, config=STRICT)
 class About:
     """Where a preset comes from and what to expect of it; changes nothing."""
@@ -129,12 +137,22 @@ class Ema:
 class Augment:
     """What happens to real and fake images before the discriminator sees them.
 
-    `policy` is DiffAugment's (Zhao et al. 2020): any of color, translation, cutout. `noise` is the
-    standard deviation of Gaussian noise on them (the range is 2 wide), which falls linearly to 0
-    at `noise_kimg` thousand images (0: it stays; Sønderby 2017).
+    `policy` is DiffAugment's (Zhao et al. 2020): any of color, translation, cutout.
+    `ada` are the transforms of adaptive augmentation (Karras et al. 2020a): a policy of the paper
+    (`bgc`: blits, geometry, color), or a list of policies and of single transforms. Each happens to
+    an image with probability `p`: a number, or `adaptive`: it begins at 0 and every `ada_interval`
+    batches goes towards where the mean sign of the discriminator on real images is `ada_target`,
+    as fast as from 0 to 1 in `ada_kimg` thousand images.
+    `noise` is the standard deviation of Gaussian noise on the images (the range is 2 wide), which
+    falls linearly to 0 at `noise_kimg` thousand images (0: it stays; Sønderby 2017).
     """
 
     policy: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    ada: AdaName | tuple[AdaName, ...] = ()
+    p: Share | Literal["adaptive"] = "adaptive"
+    ada_target: Annotated[float, Field(ge=-1, le=1)] = 0.6
+    ada_kimg: Positive = 500.0
+    ada_interval: Count = 4
     noise: NonNegative = 0.0
     noise_kimg: NonNegative = 0.0
 

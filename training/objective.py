@@ -41,6 +41,7 @@ class Objective:
         loss = self.adversarial.d(*logits, *targets)
         facts = {"loss_d": loss.detach(), **self.means("real", logits[0])}
         facts |= self.means("fake_before", logits[1])
+        facts["r_t"] = self.adversarial.overfitting(*logits).detach()
         if real.classes is not None and fake.classes is not None:
             guessed = class_loss(real.classes, labels[0]) + class_loss(fake.classes, labels[1])
             facts["class_d"] = guessed.detach()

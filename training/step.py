@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from pipeline.contract import UserError
 from training import ema
-from training.augment import augment
+from training.augmentation import Augmentation, Controller
 from training.config import Config
 from training.data import Batch
 from training.finetune import freeze
@@ -97,6 +97,8 @@ class Step:
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"
             )
+        self._augmentation = Augmentation(config.augment)
+        self._controller = Controller(config.augment, config.batch, ranks)
         self._to_float = ToFloat(device, config.channels_last)
         self.random = torch.Generator(device=device)
         self._latent_random = torch.Generator(device=device)
@@ -131,6 +133,7 @@ class Step:
         self._latent_random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
         seed = derive(self.config.seed, "step", seen, restarts, rank)
         self.random.manual_seed(seed)
+        self._augmentation.seed(seed)
         torch.manual_seed(seed)  # dropout and other draws inside of the networks
 
     def _pieces(self, batch: Batch) -> list[Piece]:
@@ -164,7 +167,8 @@ class Step:
         """What the discriminator (with other `weights`, if given) says of packed images."""
         table, judge = self.config.augment, self.state.discriminator
         with self._autocast():
-            images = augment(unpack(samples, self.packing), table.policy, self.random)
+            p = self._controller.p(self.state.scalars)
+            images = self._augmentation(unpack(samples, self.packing), p, self.random)
             scale = noise_scale(table.noise, table.noise_kimg, self.state.seen)
             samples = pack(add_noise(images, scale, self.random), self.packing)
             verdict: Verdict
@@ -193,6 +197,8 @@ class Step:
             loss, found = self._discriminator_loss(piece, fake.detach())
             torch.autograd.backward(loss * piece.weight)
             _collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
+        share = sum(piece.weight for piece in pieces)
+        facts |= self._controller.observe(state.scalars, facts["r_t"], share)
         facts["grad_d"] = self._update_discriminator()
         if config.loss.own_step and is_due(state.steps, config.loss.interval):
             facts |= self._penalise(pieces)

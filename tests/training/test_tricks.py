@@ -439,6 +439,7 @@ RESUMED: dict[str, dict[str, Any]] = {
                 "discriminator": {"condition": "projection", "classifier": True}},
     "penalties": {"loss": {"dragan": 10, "r1": 1, "r2": 1, "interval": 2},
                   "discriminator": {"minibatch_stddev": 4}},
+    "ada": {"augment": {"ada": "bgcfnc", "ada_kimg": 0.05, "ada_interval": 2}, "loss": {"r1": 1}},
     "matching": {"loss": {"feature_matching": 1}},
 }  # fmt: skip
 

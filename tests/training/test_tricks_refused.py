@@ -44,6 +44,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "discriminator.packing"),
     ({"generator": {"dropout_at_test": True}}, "generator.dropout_at_test"),
     ({"augment": {"noise_kimg": 3}}, "augment.noise_kimg"),
+    ({"augment": {"ada": "bgc", "policy": ["color"]}}, "augment.policy"),
+    ({"augment": {"ada": "bgc", "p": 0}}, "augment.p: 0"),
+    ({"augment": {"p": 0.2}}, "augment.p: there"),
 ]  # fmt: skip
 
 ALLOWED: list[dict[str, Any]] = [

@@ -25,7 +25,8 @@ class AdversarialLoss:
 
     `d(real, fake, real_target, fake_target)` and `g(real, fake)` take logits. `needs_real`: the
     generator's loss depends on the real logits. `logistic`: σ(logit) is a probability. `targets`:
-    the discriminator's loss has labels that can be smoothed.
+    the discriminator's loss has labels that can be smoothed. `boundary` is the logit halfway
+    between real and fake; None: only differences of logits mean something.
     """
 
     d: DLoss
@@ -33,6 +34,12 @@ class AdversarialLoss:
     needs_real: bool = False
     logistic: bool = False
     targets: bool = False
+    boundary: float | None = 0.0
+
+    def overfitting(self, real: Tensor, fake: Tensor) -> Tensor:
+        """r_t of adaptive augmentation: the mean sign of the answers on real images, 1 where they
+        are all known as such (Karras 2020a, eq. 1); without a boundary, on pairs with fakes."""
+        return (real - (fake if self.boundary is None else self.boundary)).sign().mean()
 
 
 def cross_entropy(logits: Tensor, target: Target) -> Tensor:
@@ -131,11 +138,13 @@ def rahinge_g(real: Tensor, fake: Tensor) -> Tensor:
 LOSSES: dict[str, AdversarialLoss] = {
     "minimax": AdversarialLoss(logistic_d, minimax_g, logistic=True, targets=True),
     "non-saturating": AdversarialLoss(logistic_d, non_saturating_g, logistic=True, targets=True),
-    "lsgan": AdversarialLoss(lsgan_d, lsgan_g, targets=True),
+    "lsgan": AdversarialLoss(lsgan_d, lsgan_g, targets=True, boundary=0.5),
     "hinge": AdversarialLoss(hinge_d, score_g),
-    "wgan": AdversarialLoss(wgan_d, score_g),
-    "rsgan": AdversarialLoss(rsgan_d, rsgan_g, needs_real=True),
-    "rasgan": AdversarialLoss(rasgan_d, rasgan_g, needs_real=True, targets=True),
-    "ralsgan": AdversarialLoss(ralsgan_d, ralsgan_g, needs_real=True),
-    "rahinge": AdversarialLoss(rahinge_d, rahinge_g, needs_real=True),
+    "wgan": AdversarialLoss(wgan_d, score_g, boundary=None),
+    "rsgan": AdversarialLoss(rsgan_d, rsgan_g, needs_real=True, boundary=None),
+    "rasgan": AdversarialLoss(
+        rasgan_d, rasgan_g, needs_real=True, targets=True, boundary=None
+    ),
+    "ralsgan": AdversarialLoss(ralsgan_d, ralsgan_g, needs_real=True, boundary=None),
+    "rahinge": AdversarialLoss(rahinge_d, rahinge_g, needs_real=True, boundary=None),
 }

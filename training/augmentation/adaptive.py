@@ -1,0 +1,61 @@
+"""How often transforms happen: p follows how far the discriminator overfits (Karras et al. 2020a).
+
+r_t, the mean sign of its answers on real images, is near 1 when it knows them by heart.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.config import Augment
+from training.ranks import Ranks
+
+
+def adjusted(p: float, overfitting: float, table: Augment, images: int) -> float:
+    """p after `images` more in which r_t was `overfitting`: a step of fixed size towards the
+    target, within [0, 1]; from 0 to 1 takes `ada_kimg` thousand images."""
+    away = overfitting - table.ada_target
+    step = images / (table.ada_kimg * 1000)
+    return min(1.0, max(0.0, p + step * ((away > 0) - (away < 0))))
+
+
+class Controller:
+    """p of a configuration, kept in the state's `scalars`, so that it travels in checkpoints.
+
+    The scalars are `augment_p`, and since p was last adjusted `augment_signs`, a sum of r_t, and
+    `augment_steps`.
+    """
+
+    def __init__(self, table: Augment, batch: int, ranks: Ranks) -> None:
+        self._table, self._batch, self._ranks = table, batch, ranks
+
+    def p(self, scalars: dict[str, Tensor]) -> float:
+        """The probability now."""
+        if not isinstance(self._table.p, str):
+            return self._table.p
+        return float(scalars["augment_p"]) if "augment_p" in scalars else 0.0
+
+    def observe(
+        self, scalars: dict[str, Tensor], overfitting: Tensor, weight: float
+    ) -> dict[str, Tensor]:
+        """Take in the r_t of one batch (this process's part, with its `weight` in the whole), and
+        adjust p every `ada_interval` batches. What a row shows of it: p as it was."""
+        table = self._table
+        if not table.ada:
+            return {}
+        p = self.p(scalars)
+        facts = {"augment_p": torch.tensor(p, device=overfitting.device)}
+        if not isinstance(table.p, str):
+            return facts
+        signs = overfitting.float() * weight
+        if "augment_signs" in scalars:
+            signs = signs + scalars["augment_signs"]
+        steps = int(scalars["augment_steps"]) + 1 if "augment_steps" in scalars else 1
+        if steps >= table.ada_interval:
+            self._ranks.add_up([signs])
+            p = adjusted(p, float(signs) / steps, table, steps * self._batch)
+            scalars["augment_p"] = torch.tensor(p, dtype=torch.float64)
+            signs, steps = torch.zeros_like(signs), 0
+        scalars["augment_signs"], scalars["augment_steps"] = signs, torch.tensor(float(steps))
+        return facts

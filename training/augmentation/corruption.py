@@ -1,0 +1,48 @@
+"""What is laid over images: noise and blank rectangles (Karras et al. 2020a, Appendix B)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.augmentation.draws import Draws, on_rows
+
+NOISE = 0.1
+"""Standard deviation of the normal whose absolute value is the noise's standard deviation."""
+CUTOUT = 0.5
+"""Height and width of the blank rectangle, in sizes."""
+
+
+def draw_noise(draws: Draws) -> Tensor:
+    """The standard deviation of the noise on each image, float64 (n,)."""
+    return draws.where(draws.normal().abs() * NOISE, 0)
+
+
+def add_noise(images: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
+    """Float32 `images` (n, c, h, w) with noise drawn from `random`, of their own device."""
+
+    def transform(some: Tensor, rows: Tensor) -> Tensor:
+        noise = torch.empty_like(some).normal_(generator=random)
+        return some + noise * scale[rows].float().to(some.device)[:, None, None, None]
+
+    return on_rows(images, scale != 0, transform)
+
+
+def draw_cutouts(draws: Draws) -> tuple[Tensor, Tensor]:
+    """Which images lose a rectangle, bool (n,), and its centre in sizes (n, 2), x and y."""
+    happens = draws.where(torch.ones(draws.count, dtype=torch.float64), 0) != 0
+    return happens, draws.uniform(2)
+
+
+def cut_out(images: Tensor, happens: Tensor, centre: Tensor) -> Tensor:
+    """Float32 `images` (n, c, h, w), mid-gray (0) in the rectangles; they may reach outside."""
+
+    def transform(some: Tensor, rows: Tensor) -> Tensor:
+        inside = []
+        for axis, size in enumerate((some.shape[3], some.shape[2])):
+            pixel = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+            inside.append((pixel - centre[rows, axis, None]).abs() < CUTOUT / 2)
+        blank = inside[1][:, None, :, None] & inside[0][:, None, None, :]
+        return some * (~blank).to(some.device, some.dtype)
+
+    return on_rows(images, happens, transform)

@@ -1,0 +1,50 @@
+"""Which images of a batch a transform happens to, and how strongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random parameters for `count` images, float64 on the CPU; each transform happens to each
+    image with probability `p`, independently. `random` is a CPU generator: the same draws on every
+    device, and none to wait for."""
+
+    count: int
+    p: float
+    random: torch.Generator
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1), (count, *shape)."""
+        return torch.rand((self.count, *shape), generator=self.random, dtype=torch.float64)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, (count, *shape)."""
+        return torch.randn((self.count, *shape), generator=self.random, dtype=torch.float64)
+
+    def choice(self, among: int) -> Tensor:
+        """Whole numbers in [0, among), int64 (count,)."""
+        return torch.randint(among, (self.count,), generator=self.random)
+
+    def where(self, value: Tensor, neutral: float, p: float | None = None) -> Tensor:
+        """`value` (count, …) for the images that it happens to (with probability `p` instead of
+        this object's, if given), `neutral` for the others."""
+        happens = self.uniform(*(1,) * (value.ndim - 1)) < (self.p if p is None else p)
+        return value.where(happens, torch.full_like(value, neutral))
+
+
+def on_rows(images: Tensor, rows: Tensor, transform: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """`images` with those of `rows` (bool, on the CPU) replaced by what `transform` makes of them
+    and of their numbers (int64, on the CPU). The others are passed on bit for bit."""
+    numbers = rows.nonzero().flatten()
+    if not len(numbers):
+        return images
+    if len(numbers) == len(images):
+        return transform(images, numbers)
+    there = numbers.to(images.device, non_blocking=True)
+    return images.index_copy(0, there, transform(images.index_select(0, there), numbers))

@@ -1,0 +1,38 @@
+"""Frequency bands made stronger and weaker (Karras et al. 2020a, Appendix B)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.augmentation.draws import Draws, on_rows
+from training.augmentation.wavelets import BANDS, along_axes, band_matrices, expected_power
+
+OCTAVES = 1.0
+"""Standard deviation of log2 of a band's gain."""
+
+
+def draw_gains(draws: Draws) -> Tensor:
+    """The gain of each band, float64 (n, 4): each band is drawn by itself, and after each the power
+    that natural images would have is what it was."""
+    power = expected_power()
+    gains = torch.ones(draws.count, BANDS, dtype=torch.float64)
+    for band in range(BANDS):
+        one = torch.ones_like(gains)
+        one[:, band] = draws.where(torch.exp2(draws.normal() * OCTAVES), 1)
+        gains = gains * one / (power * one.square()).sum(dim=1, keepdim=True).sqrt()
+    return gains
+
+
+def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
+    """Float32 `images` (n, c, h, w) with their bands amplified by `gains` (n, 4), on each axis."""
+
+    def transform(some: Tensor, rows: Tensor) -> Tensor:
+        chosen = gains[rows].float().to(some.device)
+        y, x = (
+            torch.einsum("nb,bij->nij", chosen, band_matrices(size).to(some.device))
+            for size in some.shape[2:]
+        )
+        return along_axes(some, y, x)
+
+    return on_rows(images, (gains != 1).any(dim=1), transform)

@@ -1,0 +1,101 @@
+"""Where each pixel of an augmented image comes from: blits and affine maps as drawn numbers.
+
+A map takes a position in the result to one in the source, both in pixels from the image's centre:
+x_source = L·x_result + t. Transforms are composed in the order of Karras et al. 2020a, Appendix B.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.augmentation.draws import Draws
+
+SHIFT = 0.125
+"""Largest integer translation, and the standard deviation of the fractional one, in sizes."""
+SCALE_OCTAVES = 0.2
+"""Standard deviation of log2 of a scale."""
+_COSINE, _SINE = torch.tensor([[1.0, 0, -1, 0], [0, 1, 0, -1]], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Affine maps, float64 on the CPU: `linear` (n, 2, 2) in the order x, y, and `offset` (n, 2).
+
+    Numbers that no rotation has mixed stay exactly 0, 1 or −1.
+    """
+
+    linear: Tensor
+    offset: Tensor
+
+    def then(self, linear: Tensor, offset: Tensor | None = None) -> Maps:
+        """This map applied to another map's result (the other comes nearer to the result)."""
+        moved = self.offset
+        if offset is not None:
+            moved = moved + (self.linear @ offset[:, :, None])[:, :, 0]
+        return Maps(self.linear @ linear, moved)
+
+
+def identity(count: int) -> Maps:
+    """Maps that change nothing."""
+    linear = torch.eye(2, dtype=torch.float64).expand(count, 2, 2)
+    return Maps(linear, torch.zeros(count, 2, dtype=torch.float64))
+
+
+def rotation(cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotation matrices (n, 2, 2)."""
+    return torch.stack([cosine, -sine, sine, cosine], dim=-1).view(-1, 2, 2)
+
+
+def scaling(x: Tensor, y: Tensor) -> Tensor:
+    """Diagonal matrices (n, 2, 2)."""
+    return torch.diag_embed(torch.stack([x, y], dim=-1))
+
+
+def draw_maps(draws: Draws, chosen: Set[str], width: int, height: int) -> Maps:
+    """A map for each image, of the `chosen` among xflip, rotate90, xint, scale, rotate, aniso,
+    xfrac."""
+    maps, size = _draw_blits(draws, chosen, width, height), torch.tensor([width, height])
+    if "scale" in chosen:
+        factor = draws.where(torch.exp2(draws.normal() * SCALE_OCTAVES), 1)
+        maps = maps.then(scaling(1 / factor, 1 / factor))
+    if "rotate" in chosen:
+        maps = maps.then(_draw_rotation(draws))
+    if "aniso" in chosen:
+        factor = draws.where(torch.exp2(draws.normal() * SCALE_OCTAVES), 1)
+        maps = maps.then(scaling(1 / factor, factor))
+    if "rotate" in chosen:
+        maps = maps.then(_draw_rotation(draws))
+    if "xfrac" in chosen:
+        shift = draws.where(draws.normal(2) * SHIFT, 0) * size
+        maps = maps.then(torch.eye(2, dtype=torch.float64).expand(draws.count, 2, 2), -shift)
+    return maps
+
+
+def _draw_blits(draws: Draws, chosen: Set[str], width: int, height: int) -> Maps:
+    maps, one = identity(draws.count), torch.ones(draws.count, dtype=torch.float64)
+    if "xflip" in chosen:
+        side = draws.where(1 - 2 * draws.choice(2).double(), 1)
+        maps = maps.then(scaling(side, one))
+    if "rotate90" in chosen:
+        quarters = draws.where(draws.choice(4), 0)
+        maps = maps.then(rotation(_COSINE[quarters], _SINE[quarters]))
+    if "xint" in chosen:
+        size = torch.tensor([width, height])
+        shift = draws.where((draws.uniform(2) * 2 - 1) * SHIFT, 0) * size
+        maps = maps.then(
+            torch.eye(2, dtype=torch.float64).expand(draws.count, 2, 2), -shift.round()
+        )
+    return maps
+
+
+def _draw_rotation(draws: Draws) -> Tensor:
+    """One of the two rotations, before and after the anisotropic scale: with such a probability
+    that one or the other happens with p."""
+    p = 1 - math.sqrt(1 - min(draws.p, 1.0))
+    angle = draws.where((draws.uniform() * 2 - 1) * math.pi, 0, p)
+    return rotation(angle.cos(), angle.sin())

@@ -1,0 +1,72 @@
+"""The transforms of adaptive augmentation by name, in the order and with the strengths of Karras et
+al. 2020a, Appendix B; each happens to an image with probability p."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.augmentation.color import draw_colors, recolor
+from training.augmentation.corruption import add_noise, cut_out, draw_cutouts, draw_noise
+from training.augmentation.draws import Draws
+from training.augmentation.filtering import draw_gains, filter_bands
+from training.augmentation.geometry import draw_maps
+from training.augmentation.warp import warp
+
+BLIT = ("xflip", "rotate90", "xint")
+GEOM = ("scale", "rotate", "aniso", "xfrac")
+COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
+POLICIES: dict[str, tuple[str, ...]] = {
+    "blit": BLIT,
+    "geom": GEOM,
+    "color": COLOR,
+    "bg": BLIT + GEOM,
+    "bgc": BLIT + GEOM + COLOR,
+    "bgcf": (*BLIT, *GEOM, *COLOR, "filter"),
+    "bgcfn": (*BLIT, *GEOM, *COLOR, "filter", "noise"),
+    "bgcfnc": (*BLIT, *GEOM, *COLOR, "filter", "noise", "cutout"),
+}
+"""The paper's sets of transforms by the names of its code."""
+
+
+def transforms_of(ada: str | tuple[str, ...]) -> frozenset[str]:
+    """The single transforms that names of policies and of transforms stand for."""
+    names = (ada,) if isinstance(ada, str) else ada
+    return frozenset(single for name in names for single in POLICIES.get(name, (name,)))
+
+
+def transform(
+    images: Tensor,
+    chosen: frozenset[str],
+    p: float,
+    random: torch.Generator,
+    parameters: torch.Generator,
+) -> Tensor:
+    """`images` float (n, c, h, w) in [-1, 1], gray or colour, after the `chosen` transforms, each
+    with probability `p`, in the paper's order; arithmetic in float32, the result as `images`.
+
+    `random`, of the images' device, draws noise; `parameters`, of the CPU, all else.
+    """
+    if p <= 0 or not chosen:
+        return images
+    with torch.autocast(images.device.type, enabled=False):
+        return _transform(images.float(), chosen, Draws(len(images), p, parameters), random).to(
+            images.dtype
+        )
+
+
+def _transform(
+    images: Tensor, chosen: frozenset[str], draws: Draws, random: torch.Generator
+) -> Tensor:
+    height, width = images.shape[2:]
+    if chosen & {*BLIT, *GEOM}:
+        images = warp(images, draw_maps(draws, chosen, width, height))
+    if chosen & {*COLOR}:
+        images = recolor(images, *draw_colors(draws, chosen))
+    if "filter" in chosen:
+        images = filter_bands(images, draw_gains(draws))
+    if "noise" in chosen:
+        images = add_noise(images, draw_noise(draws), random)
+    if "cutout" in chosen:
+        images = cut_out(images, *draw_cutouts(draws))
+    return images
