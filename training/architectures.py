@@ -68,6 +68,14 @@ class DiscriminatorOptions:
 
 
 @dataclass(frozen=True, config=STRICT)
+class JointHead:
+    """`semi_supervised`: the discriminator names the label or "fake", one of K + 1, and learns
+    from labelled and unlabelled images (Salimans 2016, section 5; Odena 2016)."""
+
+    semi_supervised: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
 class Maps:
     """How wide a convolutional network's layers are.
 
@@ -101,7 +109,7 @@ class DcganGenerator(Maps, GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class DcganDiscriminator(Maps, DiscriminatorOptions):
+class DcganDiscriminator(Maps, JointHead, DiscriminatorOptions):
     """The discriminator of Radford et al. 2016 and of its many descendants.
 
     `norm_from` is the first layer that is normalised (0 is the one that sees the image). `bias`
@@ -126,7 +134,7 @@ class MlpGenerator(GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class MlpDiscriminator(DiscriminatorOptions):
+class MlpDiscriminator(JointHead, DiscriminatorOptions):
     """The fully connected discriminator of Goodfellow et al. 2014: hidden layers of `widths`
     units, each the largest of `pieces` sums (`maxout`, Goodfellow 2013) or leaky."""
 
@@ -146,7 +154,7 @@ class ResnetGenerator(Maps, GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class ResnetDiscriminator(Maps, DiscriminatorOptions):
+class ResnetDiscriminator(Maps, JointHead, DiscriminatorOptions):
     """The residual discriminator of WGAN-GP, SNGAN and SAGAN: a block a halving until the maps are
     `smallest` px high or less, then `plain` blocks of the same size, then the sum over the map.
 
@@ -266,6 +274,11 @@ DiscriminatorTable = Annotated[
     | Annotated[StyleGan2Discriminator, Tag("stylegan2")],
     _choice("dcgan", "mlp", "resnet", "stylegan2"),
 ]
+
+
+def is_semi_supervised(table: object) -> bool:
+    """Whether the discriminator of `table` has the head with K + 1 answers."""
+    return isinstance(table, JointHead) and table.semi_supervised
 
 
 class Codes(Protocol):

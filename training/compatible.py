@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.contract import UserError
-from training.architectures import DcganDiscriminator, StyleGan2Generator, code_count
+from training.architectures import DcganDiscriminator, StyleGan2Generator, code_count, is_semi_supervised
 from training.config import Config
 
 WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
@@ -18,7 +18,9 @@ def refuse_meaningless(config: Config) -> None:
     Raises:
         UserError: one line with the keys and the reason.
     """
-    for checks in (_losses, _penalties, _labels, _packing, _idle, _style):
+    for checks in (
+        _losses, _penalties, _engine, _labels, _semi_supervised, _packing, _idle, _style,
+    ):  # fmt: skip
         for complaint in checks(config):
             raise UserError(complaint)
 
@@ -89,11 +91,32 @@ def _labels(config: Config) -> Iterator[str]:
         yield "replay.size: the codes of past fakes are not known; leave the generator's codes out"
 
 
+def _semi_supervised(config: Config) -> Iterator[str]:
+    judge, loss = config.discriminator, config.loss
+    if not is_semi_supervised(judge):
+        if config.data.labelled:
+            yield "data.labelled: only discriminator.semi_supervised learns from some labels"
+        return
+    if loss.name not in ("minimax", "non-saturating"):
+        yield (
+            f"discriminator.semi_supervised: the {loss.name} loss takes no probabilities, and "
+            '"fake" is one of K + 1; take minimax or non-saturating'
+        )
+    if judge.classifier or judge.condition != "none" or code_count(config.generator):
+        yield (
+            "discriminator.semi_supervised: labels are to be found, not given; leave conditions, "
+            "discriminator.classifier and codes out"
+        )
+    if not loss.classifier:
+        yield "loss.classifier: 0 leaves the labels untaught"
+
+
 def _packing(config: Config) -> Iterator[str]:
     judge = config.discriminator
     if judge.packing == 1:
         return
-    if judge.condition != "none" or judge.classifier or code_count(config.generator):
+    looks = judge.condition != "none" or judge.classifier or is_semi_supervised(judge)
+    if looks or code_count(config.generator):
         yield "discriminator.packing: images of several labels or codes have none together"
     for name in ("batch", "micro_batch"):
         if getattr(config, name) % judge.packing:
@@ -129,7 +152,7 @@ def _engine(config: Config) -> Iterator[str]:
     if all(getattr(network, "norm", "none") != "batch" for network in networks):
         yield "sync_batch_norm: neither network has batch norm"
     if config.compile:
-        yield "compile: a compiled network cannot wait for other processes; not with sync_batch_norm"
+        yield "compile: compiled networks cannot wait for each other; not with sync_batch_norm"
     if config.micro_batch:
         yield (
             "micro_batch: batch norm sees a piece at a time, not the batch; with sync_batch_norm "

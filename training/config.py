@@ -65,8 +65,8 @@ class Loss:
     moves its mean.
     `weight_clip` bounds every weight of the discriminator (Arjovsky 2017; 0: no bound).
     The generator's loss is `adversarial` times its adversarial loss plus `feature_matching` times
-    the distance of mean features (Salimans 2016). `classifier` weighs AC-GAN's guesses of labels,
-    `codes` InfoGAN's of codes.
+    the distance of mean features (Salimans 2016). `classifier` weighs guesses of labels (AC-GAN's,
+    the semi-supervised head's), `codes` InfoGAN's of codes.
     """
 
     name: LossName = "non-saturating"
@@ -163,11 +163,14 @@ class Data:
 
     `window`: how many shards are mixed at a time; `mirror`: flip half of the images. `memory_gb`
     bounds the decoded images that are kept in memory; what does not fit is decoded again.
+    `labelled`: only so many samples, drawn by the seed, show their label to a semi-supervised
+    discriminator (0: all that have one).
     `cache_gb` bounds the disk that shards fetched from a URL take, in the folder `cache`.
     """
 
     window: Count = 4
     mirror: bool = False
+    labelled: Annotated[int, Field(ge=0)] = 0
     memory_gb: NonNegative = 2.0
     cache_gb: Positive = 10.0
     cache: str = ""
@@ -203,6 +206,11 @@ class Config:
     `init_from` is a run, or a checkpoint's .pt file, whose weights the networks begin with;
     `freeze_d` keeps so many of the discriminator's layers next to the image as they are (Mo 2020).
 
+    `precision` `fp16` scales the losses, and leaves out a step whose gradients overflow. `compile`
+    has PyTorch compile both networks, which takes minutes once. `deterministic` allows only
+    operations that give the same bits each time (the CPU's do anyway). `sync_batch_norm` takes
+    batch norm's statistics from all processes together.
+
     `label_real` and `label_fake` are what the discriminator is to answer: a number for all (0.9 is
     one-sided smoothing), or two between which each sample's label is drawn; with probability
     `label_flip` a sample gets one of the other side.
@@ -224,6 +232,9 @@ class Config:
     max_restarts: Annotated[int, Field(ge=0)] = 3
     micro_batch: Annotated[int, Field(ge=0)] = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    deterministic: bool = False
+    sync_batch_norm: bool = False
     channels_last: bool = True
     latent: Literal["gaussian", "sphere", "uniform"] = "gaussian"
     n_critic: Count = 1

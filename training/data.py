@@ -22,7 +22,7 @@ from pipeline.contract import Dataset, ShardIndex, UserError, load_index
 from training.cache import ShardCache
 from training.config import Config, Data
 from training.decode import ENDINGS, Pixels, decode_into
-from training.order import Epoch, epoch_order, rank_slice
+from training.order import Epoch, epoch_order, rank_slice, shows_label
 from training.ranks import ALONE, Ranks
 from training.shards import DamagedShard, LocalFiles, Opener, OpenShards, Shard, local_path
 
@@ -36,7 +36,7 @@ _PATIENCE = 3.0
 @dataclass(frozen=True)
 class Batch:
     """`images` uint8 (n, channels, height, width), memory in NHWC; `labels` int64 (n,), 0 where
-    the set has none."""
+    the set has none, -1 where this image has none."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -101,10 +101,22 @@ def default_opener(source: Source, table: Data, ranks: Ranks = ALONE) -> Opener:
 
 
 class Samples:
-    """Decoded samples by (shard, member), kept in memory within a budget."""
+    """Decoded samples by (shard, member), kept in memory within a budget.
 
-    def __init__(self, source: Source, memory_bytes: float, opener: Opener) -> None:
-        self.source = source
+    Args:
+        shown: which samples show their label (None: all).
+        need_labels: whether a sample without a label is a mistake.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        memory_bytes: float,
+        opener: Opener,
+        shown: NDArray[np.bool_] | None = None,
+        need_labels: bool = False,
+    ) -> None:
+        self.source, self._shown, self._need_labels = source, shown, need_labels
         entries = source.index.shardlist
         self.sizes = [entry.nsamples for entry in entries]
         self.shards = OpenShards(entries, source.locations, opener)
@@ -156,11 +168,28 @@ class Samples:
             decode_into(out, data, ending)
         except ValueError as error:
             raise UserError(f"{where}: {sample.key}.{ending} {error}") from None
+        if not self.source.classes:
+            return 0
+        if self._shown is not None and not self._shown[self._starts[number] + member]:
+            return -1
         text = shard.read(member, "cls") if "cls" in sample.members else None
-        label = int(text) if text and text.strip().isdigit() else 0
-        if label and label >= self.source.classes:
+        if not text or not text.strip().isdigit():
+            if self._need_labels:
+                raise UserError(
+                    f"{where}: {sample.key} has no label ({sample.key}.cls), and the networks are "
+                    "conditioned on labels"
+                )
+            return -1
+        label = int(text)
+        if label >= self.source.classes:
             raise UserError(f"{where}: {sample.key}.cls is {label}, the index names fewer labels")
         return label
+
+
+def looks_at_labels(config: Config) -> bool:
+    """Whether a network of `config` is conditioned on labels, and each image must have one."""
+    judge = config.discriminator
+    return config.generator.condition != "none" or judge.condition != "none" or judge.classifier
 
 
 class Loader:
@@ -188,7 +217,10 @@ class Loader:
         self._part = rank_slice(config.batch, ranks.rank, ranks.world)
         budget = config.data.memory_gb * _GIGA / ranks.neighbours
         opener = opener or default_opener(source, config.data, ranks)
-        self._samples, self._opener = Samples(source, budget, opener), opener
+        hidden = config.data.labelled
+        shown = shows_label(config.seed, source.index.nsamples, hidden) if hidden else None
+        self._opener = opener
+        self._samples = Samples(source, budget, opener, shown, looks_at_labels(config))
         self._total = source.index.nsamples
         self._epochs: dict[int, Epoch] = {}
         self._reached = (-1, -1)

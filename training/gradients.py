@@ -1,23 +1,49 @@
-"""From gradients to new weights: added up over processes, clipped, applied."""
+"""From gradients to new weights: added up over processes, unscaled, clipped, applied."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from training.config import Optimizer
 from training.ranks import ALONE, Ranks
 
+LOST = 2.0**-10
+"""A loss scale below this: it is not the scale that makes gradients infinite."""
+
 
 def apply_gradients(
-    optimizer: torch.optim.Optimizer, table: Optimizer, ranks: Ranks = ALONE
+    optimizer: torch.optim.Optimizer,
+    table: Optimizer,
+    ranks: Ranks = ALONE,
+    scaler: GradScaler | None = None,
 ) -> Tensor:
-    """Add up the gradients of all processes, clip and apply them; their norm before clipping."""
+    """Add up the gradients of all processes, clip and apply them; their norm before clipping.
+
+    Where `scaler` is enabled the gradients are those of a scaled loss; infinite ones are not
+    applied, and the scale is halved (Micikevicius 2018). All processes see the sum, so they agree.
+    """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     ranks.add_up(gradients)
+    scaled = scaler is not None and scaler.is_enabled()
+    if scaled:
+        scaler.unscale_(optimizer)  # type: ignore[union-attr]
     norm = torch.nn.utils.get_total_norm(gradients)
     if table.clip:
         torch.nn.utils.clip_grads_with_norm_(weights, table.clip, norm)
-    optimizer.step()
+    if scaled:
+        scaler.step(optimizer)  # type: ignore[union-attr]
+        scaler.update()  # type: ignore[union-attr]
+    else:
+        optimizer.step()
     return norm
+
+
+def left_out(norm: Tensor, scaler: GradScaler) -> bool:
+    """Whether the step of that gradient `norm` was not applied, as happens now and then until a
+    scale is found that fits. False where smaller scales did not help: then it is divergence."""
+    if not scaler.is_enabled() or bool(norm.isfinite()):
+        return False
+    return scaler.get_scale() >= LOST

@@ -58,7 +58,7 @@ class _Held:
 
 def _saved(state: State, config: Config, shape: ImageShape, count: int) -> int:
     """The most bytes that backward passes wait for in a step of `count` images."""
-    small = replace(config, batch=count, micro_batch=0, n_critic=1)
+    small = replace(config, batch=count, micro_batch=0, n_critic=1, compile=False)
     device = next(state.generator.parameters()).device
     images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from training.architectures import is_semi_supervised
 from training.config import Config
 from training.labels import Target
-from training.losses import LOSSES, class_loss, code_loss, feature_matching
+from training.losses import LOSSES, class_loss, code_loss, feature_matching, labelled_loss
 from training.networks import Verdict
 
 Facts = dict[str, Tensor]
@@ -21,6 +22,7 @@ class Objective:
 
     def __init__(self, config: Config) -> None:
         self.table, self.categorical = config.loss, config.generator.categorical
+        self.joint = is_semi_supervised(config.discriminator)
         self.adversarial = LOSSES[config.loss.name]
         self.needs_real = self.adversarial.needs_real or bool(config.loss.feature_matching)
 
@@ -42,7 +44,11 @@ class Objective:
         facts = {"loss_d": loss.detach(), **self.means("real", logits[0])}
         facts |= self.means("fake_before", logits[1])
         facts["r_t"] = self.adversarial.overfitting(*logits).detach()
-        if real.classes is not None and fake.classes is not None:
+        if real.classes is not None and self.joint:
+            guessed = labelled_loss(real.classes, labels[0])
+            facts["class_d"] = guessed.detach()
+            loss = loss + guessed * self.table.classifier
+        elif real.classes is not None and fake.classes is not None:
             guessed = class_loss(real.classes, labels[0]) + class_loss(fake.classes, labels[1])
             facts["class_d"] = guessed.detach()
             loss = loss + guessed * self.table.classifier
@@ -66,7 +72,7 @@ class Objective:
             distance = feature_matching(real.features, fake.features)
             facts["feature_matching"] = distance.detach()
             loss = loss + distance * self.table.feature_matching
-        if fake.classes is not None:
+        if fake.classes is not None and not self.joint:
             guessed = class_loss(fake.classes, labels)
             facts["class_g"] = guessed.detach()
             loss = loss + guessed * self.table.classifier

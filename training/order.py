@@ -51,6 +51,14 @@ def epoch_order(seed: int, epoch: int, sizes: Sequence[int], window: int) -> Epo
     return Epoch(shard, member, mirror, shards, np.argsort(shards), last_use)
 
 
+def shows_label(seed: int, samples: int, labelled: int) -> NDArray[np.bool_]:
+    """Which of `samples` show their label, where only `labelled` of them are to (0: all)."""
+    if not labelled:
+        return np.ones(samples, dtype=np.bool_)
+    random = np.random.Generator(np.random.PCG64(derive(seed, "labelled")))
+    return random.permutation(samples) < labelled
+
+
 def rank_slice(batch: int, rank: int, world: int) -> slice:
     """The part of a global batch that belongs to `rank`: the same samples for any world size."""
     return slice(rank * batch // world, (rank + 1) * batch // world)

@@ -16,6 +16,7 @@ ROWS = {
     "linear_trained": "linear, on the run's features",
     "whole_fresh": "whole network from scratch",
     "whole_trained": "whole network from the run",
+    "own_head": "the run's own semi-supervised head",
 }
 
 
@@ -69,8 +70,12 @@ def measure(known: argparse.Namespace) -> dict[str, Any]:
     source = open_source(known.shards or dataset["location"], dataset["height"])
     if (source.width, source.channels) != (dataset["width"], dataset["channels"]):
         raise UserError(f"{known.shards}: other width or channels than the run's images")
-    samples = transfer.read_all(source, config, known.n)
-    taught, held = transfer.split(samples, known.held_out, known.seed)
+    samples, shown = transfer.read_all(source, config, known.n)
+    if config.data.labelled and not known.shards:  # teach what the run was taught, hold out others
+        taught, others = samples.take(shown), samples.take(~shown)
+        held = transfer.split(others, known.held_out, known.seed)[1]
+    else:
+        taught, held = transfer.split(samples, known.held_out, known.seed)
     if known.labels:
         taught = taught.take(torch.arange(min(known.labels, len(taught.labels))))
     if len(taught.labels) < 5:
@@ -83,6 +88,8 @@ def measure(known: argparse.Namespace) -> dict[str, Any]:
         "saw_labels": judge.saw_labels,
         "majority": float((held.labels == commonest).float().mean()),
     }
+    if judge.names_labels:
+        found["own_head"] = transfer.head_accuracy(judge.trained, held)
     for name, network in (("fresh", judge.fresh), ("trained", judge.trained)):
         found[f"linear_{name}"] = transfer.linear_probe(network, taught, held, classes)
         if known.steps:

@@ -98,7 +98,10 @@ def without_missing_labels(config: Config, classes: int) -> Config:
     return replace(
         config,
         generator=replace(config.generator, condition="none"),
-        discriminator=replaced(config.discriminator, condition="none", classifier=False),
+        discriminator=replaced(
+            config.discriminator, condition="none", classifier=False, semi_supervised=False
+        ),
+        data=replace(config.data, labelled=0),
     )
 
 

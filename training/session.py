@@ -13,6 +13,7 @@ from training import checkpoint
 from training.config import Config
 from training.console import Display, Silent, clock, display
 from training.data import Loader, Source, open_source
+from training.determinism import determinism
 from training.device import choose_device
 from training.disk import free_bytes, is_full
 from training.finetune import take_weights
@@ -46,6 +47,7 @@ def train(config: Config, location: str, run_name: str | None, started: float) -
     """
     device = choose_device(config.device)
     with joined("nccl" if device.type == "cuda" else "gloo") as ranks, ExitStack() as stack:
+        stack.enter_context(determinism(config.deterministic, device))
         if ranks.world > config.batch:
             raise UserError(f"batch: {config.batch} images for {ranks.world} processes")
         device = _prepare(config, device, ranks)
@@ -182,6 +184,9 @@ def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
         "diverged": f"stopped: {outcome.detail}",
     }
     shown.say(f"{words[outcome.reason]} ({loop.state.seen / 1000:g} kimg)")
+    skipped = sum(int(loop.state.scalars.get(f"skipped_{name}", 0)) for name in "gd")
+    if skipped:
+        shown.say(f"{skipped} steps of a network were left out: their fp16 gradients overflowed")
     shown.say(_bill(loop))
     newest = max(run.samples.glob("*.png"), default=None)
     if newest:
@@ -207,7 +212,10 @@ def dry_run(config: Config, location: str, run_name: str | None) -> int:
     source = open_source(location, config.resolution)
     run = find_run(run_name or default_run(config, source))
     device = choose_device(config.device)
-    with joined("nccl" if device.type == "cuda" else "gloo") as ranks:
+    with (
+        determinism(config.deterministic, device),
+        joined("nccl" if device.type == "cuda" else "gloo") as ranks,
+    ):
         device = _prepare(config, device, ranks)
         shown: Display = display() if ranks.first else Silent()
         state = new_state(config, image_shape(source), device)

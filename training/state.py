@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from training.architectures import code_count
 from training.config import Config, Optimizer
@@ -24,8 +25,8 @@ from training.seeds import derive
 
 @dataclass
 class State:
-    """Networks, moving average, optimisers, position, and `scalars` that techniques carry along
-    (augmentation probability, path-length mean …), float tensors by name.
+    """Networks, moving average, optimisers, loss scalers (fp16), position, and `scalars` that
+    techniques carry along (augmentation probability, path-length mean …), float tensors by name.
 
     `seen` is the position: images shown so far. `restarts` counts how often a run that had gone
     to NaN was set back; it changes the random draws, so that the same does not happen again.
@@ -36,6 +37,8 @@ class State:
     average: Generator
     g_optimizer: torch.optim.Optimizer
     d_optimizer: torch.optim.Optimizer
+    g_scaler: GradScaler
+    d_scaler: GradScaler
     seen: int = 0
     steps: int = 0
     restarts: int = 0
@@ -49,6 +52,8 @@ class State:
             "average": self.average.state_dict(),
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
+            "g_scaler": self.g_scaler.state_dict(),
+            "d_scaler": self.d_scaler.state_dict(),
             "seen": self.seen,
             "steps": self.steps,
             "restarts": self.restarts,
@@ -59,6 +64,9 @@ class State:
         """Become what `tensors` (of an equal configuration) says."""
         for name in ("generator", "discriminator", "average", "g_optimizer", "d_optimizer"):
             getattr(self, name).load_state_dict(tensors[name])
+        for name in ("g_scaler", "d_scaler"):
+            if tensors.get(name):  # empty where losses are not scaled
+                getattr(self, name).load_state_dict(tensors[name])
         self.seen, self.steps = tensors["seen"], tensors["steps"]
         self.restarts, self.scalars = tensors["restarts"], tensors["scalars"]
 
@@ -74,6 +82,11 @@ def make_optimizer(table: Optimizer, network: nn.Module, device: torch.device) -
         )  # fmt: skip
     fused = device.type in ("cpu", "cuda")
     return torch.optim.Adam(parameters, lr=table.lr, betas=(table.beta1, table.beta2), fused=fused)
+
+
+def make_scaler(config: Config, device: torch.device) -> GradScaler:
+    """Scales losses so that their fp16 gradients do not vanish; disabled in other precisions."""
+    return GradScaler(device.type, enabled=config.precision == "fp16")
 
 
 def new_state(config: Config, shape: ImageShape, device: torch.device) -> State:
@@ -93,4 +106,6 @@ def new_state(config: Config, shape: ImageShape, device: torch.device) -> State:
         average,
         make_optimizer(g_table, generator, device),
         make_optimizer(d_table, discriminator, device),
+        make_scaler(config, device),
+        make_scaler(config, device),
     )

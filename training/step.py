@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.func import functional_call
 
 from pipeline.contract import UserError
@@ -14,7 +16,7 @@ from training.augmentation import Augmentation, Controller
 from training.config import Config
 from training.data import Batch
 from training.finetune import freeze
-from training.gradients import apply_gradients
+from training.gradients import apply_gradients, left_out
 from training.labels import draw_targets
 from training.latents import draw_latents
 from training.lazy import is_due, optimizers
@@ -28,6 +30,7 @@ from training.losses import (
 )
 from training.networks import Verdict, interleave, latent_codes, separate
 from training.networks.stylegan2 import StyleGan2
+from training.networks.sync_norm import synchronise
 from training.noise import add_noise, noise_scale
 from training.objective import Facts, Objective
 from training.order import rank_slice
@@ -99,6 +102,13 @@ class Step:
             )
         self._augmentation = Augmentation(config.augment)
         self._controller = Controller(config.augment, config.batch, ranks)
+        if config.sync_batch_norm and ranks.world > 1:
+            synchronise(state.generator, ranks.rank, ranks.world)
+            synchronise(state.discriminator, ranks.rank, ranks.world)
+        self._draw: Any = state.generator
+        self._look: Any = state.discriminator
+        if config.compile:  # they share the weights; what is saved is never the compiled one
+            self._draw, self._look = torch.compile(self._draw), torch.compile(self._look)
         self._to_float = ToFloat(device, config.channels_last)
         self.random = torch.Generator(device=device)
         self._latent_random = torch.Generator(device=device)
@@ -160,11 +170,20 @@ class Step:
 
     def _fake(self, latents: Tensor, labels: Tensor) -> Tensor:
         with self._autocast():
-            images: Tensor = self.state.generator(latents, labels)
+            images: Tensor = self._draw(latents, labels)
         return images
 
-    def _judge(self, samples: Tensor, labels: Tensor, weights: Weights | None = None) -> Verdict:
-        """What the discriminator (with other `weights`, if given) says of packed images."""
+    def _judge(
+        self,
+        samples: Tensor,
+        labels: Tensor,
+        weights: Weights | None = None,
+        twice: bool = False,
+    ) -> Verdict:
+        """What the discriminator (with other `weights`, if given) says of packed images.
+
+        `twice`: it will be differentiated twice, which compiled networks cannot be.
+        """
         table, judge = self.config.augment, self.state.discriminator
         with self._autocast():
             p = self._controller.p(self.state.scalars)
@@ -173,7 +192,7 @@ class Step:
             samples = pack(add_noise(images, scale, self.random), self.packing)
             verdict: Verdict
             if weights is None:
-                verdict = judge(samples, labels)
+                verdict = (judge if twice else self._look)(samples, labels)
             else:
                 verdict = functional_call(judge, weights, (samples, labels))
         return verdict
@@ -195,11 +214,11 @@ class Step:
                 fake = self._fake(piece.latents, piece.labels)
             piece.fake = fake if keep else None
             loss, found = self._discriminator_loss(piece, fake.detach())
-            torch.autograd.backward(loss * piece.weight)
+            torch.autograd.backward(state.d_scaler.scale(loss * piece.weight))
             _collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
         share = sum(piece.weight for piece in pieces)
         facts |= self._controller.observe(state.scalars, facts["r_t"], share)
-        facts["grad_d"] = self._update_discriminator()
+        facts = self._told("d", facts, self._update_discriminator(), state.d_scaler)
         if config.loss.own_step and is_due(state.steps, config.loss.interval):
             facts |= self._penalise(pieces)
         if config.loss.weight_clip:
@@ -209,7 +228,7 @@ class Step:
     def _update_discriminator(self) -> Tensor:
         state, table = self.state, self.d_table
         set_rate(state.d_optimizer, table, state.seen)
-        return apply_gradients(state.d_optimizer, table, self.ranks)
+        return apply_gradients(state.d_optimizer, table, self.ranks, state.d_scaler)
 
     def _penalise(self, pieces: list[Piece]) -> Facts:
         """A step of the discriminator for the penalties on real images alone."""
@@ -221,7 +240,7 @@ class Step:
             found = self._penalties(real, real, (piece.labels, piece.labels))
             for name, penalty in found.items():
                 weight = getattr(table, name) * table.interval * piece.weight
-                torch.autograd.backward(penalty * weight)
+                torch.autograd.backward(state.d_scaler.scale(penalty * weight))
             detached = {name: penalty.detach() for name, penalty in found.items()}
             _collect(facts, detached, piece.share)
         if facts:
@@ -272,25 +291,26 @@ class Step:
         table = self.config.loss
 
         def on_real(images: Tensor) -> Tensor:
-            return self._judge(images, labels[0]).logits
+            return self._judge(images, labels[0], twice=True).logits
 
         def on_fake(images: Tensor) -> Tensor:
-            return self._judge(images, labels[1]).logits
+            return self._judge(images, labels[1], twice=True).logits
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=self.random, device=self.device)
 
         found: Facts = {}
+        scale = self.state.d_scaler.get_scale()
         if table.r1:
-            found["r1"] = squared_gradient(on_real, real)
+            found["r1"] = squared_gradient(on_real, real, scale)
         if table.r2:
-            found["r2"] = squared_gradient(on_fake, fake)
+            found["r2"] = squared_gradient(on_fake, fake, scale)
         if table.gp:
-            found["gp"] = gradient_penalty(on_real, real, fake, uniform(len(real), 1, 1, 1))
+            share = uniform(len(real), 1, 1, 1)
+            found["gp"] = gradient_penalty(on_real, real, fake, share, scale)
         if table.dragan:
-            found["dragan"] = dragan(
-                on_real, real, uniform(*real.shape), uniform(len(real), 1, 1, 1)
-            )
+            noise, share = uniform(*real.shape), uniform(len(real), 1, 1, 1)
+            found["dragan"] = dragan(on_real, real, noise, share, scale)
         return found
 
     def _train_generator(self, pieces: list[Piece]) -> Facts:
@@ -303,15 +323,25 @@ class Step:
             if fake is None:
                 fake = self._fake(piece.latents, piece.labels)
             loss, found = self._generator_loss(piece, fake)
-            torch.autograd.backward(loss * piece.weight)
+            torch.autograd.backward(state.g_scaler.scale(loss * piece.weight))
             _collect(facts, found | {"spread_fake": spread(fake.detach())}, piece.share)
-        facts["grad_g"] = self._update_generator()
-        return facts
+        return self._told("g", facts, self._update_generator(), state.g_scaler)
+
+    def _told(self, network: str, facts: Facts, norm: Tensor, scaler: GradScaler) -> Facts:
+        """What a step tells: of one that was left out only that, for its numbers are infinite."""
+        facts = facts | {f"grad_{network}": norm}
+        if not scaler.is_enabled():
+            return facts
+        name = f"skipped_{network}"
+        if not left_out(norm, scaler):
+            return facts | {name: torch.zeros_like(norm)}
+        self.state.scalars[name] = self.state.scalars.get(name, torch.zeros(())) + 1
+        return {name: torch.ones_like(norm)}
 
     def _update_generator(self) -> Tensor:
         state, table = self.state, self.g_table
         set_rate(state.g_optimizer, table, state.seen)
-        return apply_gradients(state.g_optimizer, table, self.ranks)
+        return apply_gradients(state.g_optimizer, table, self.ranks, state.g_scaler)
 
     def _regularise_paths(self, pieces: list[Piece]) -> Facts:
         """A step of the generator for its path lengths."""
@@ -328,7 +358,7 @@ class Step:
                 lengths = path_lengths(generator.synthesis, ws, self.random)
             penalty, mean = path_penalty(lengths, old, table.path_decay)
             weight = table.path_length * table.path_interval * piece.weight
-            torch.autograd.backward(penalty * weight)
+            torch.autograd.backward(state.g_scaler.scale(penalty * weight))
             new += mean * piece.weight
             found = {"path_length": lengths.detach().mean(), "path_penalty": penalty.detach()}
             _collect(facts, found, piece.share)

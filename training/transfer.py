@@ -17,10 +17,11 @@ from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 
 from pipeline.contract import UserError
 from training import checkpoint
-from training.architectures import code_count
+from training.architectures import code_count, is_semi_supervised
 from training.config import Config
 from training.data import Loader, Source
 from training.networks import Discriminator, ImageShape, build_discriminator
+from training.order import epoch_order, shows_label
 from training.resolve import unflat
 from training.runs import find_run, read_config
 from training.seeds import derive
@@ -44,11 +45,12 @@ class Labelled:
 @dataclass(frozen=True)
 class Judge:
     """A discriminator with trained weights and its twin with fresh ones; `saw_labels`: whether
-    it was trained with labels."""
+    it was trained with labels, `names_labels`: whether it has a semi-supervised head, which was."""
 
     trained: Discriminator
     fresh: Discriminator
     saw_labels: bool
+    names_labels: bool = False
 
 
 def load_judge(run_name: str, device: torch.device, seed: int) -> tuple[Judge, Config]:
@@ -75,11 +77,14 @@ def load_judge(run_name: str, device: torch.device, seed: int) -> tuple[Judge, C
     fresh = build_discriminator(table, shape, code_count(config.generator)).to(device)
     trained = copy.deepcopy(fresh)
     trained.load_state_dict(values["state"]["discriminator"])
-    return Judge(trained, fresh, table.condition != "none" or table.classifier), config
+    joint = is_semi_supervised(table)
+    saw = table.condition != "none" or table.classifier or (joint and not config.data.labelled)
+    return Judge(trained, fresh, saw, joint), config
 
 
-def read_all(source: Source, config: Config, at_most: int) -> Labelled:
-    """The first `at_most` samples in the order of epoch 0, each once.
+def read_all(source: Source, config: Config, at_most: int) -> tuple[Labelled, Tensor]:
+    """The labelled ones among the first `at_most` samples in the order of epoch 0, each once, and
+    which of them showed their label to the run (bool (n,)).
 
     Raises:
         UserError: the shards have no labels.
@@ -87,7 +92,7 @@ def read_all(source: Source, config: Config, at_most: int) -> Labelled:
     if not source.classes:
         raise UserError(f"{source.index.name}: the shards have no labels to learn")
     count = min(source.index.nsamples, at_most)
-    plain = replace(config, batch=_BATCH, data=replace(config.data, mirror=False))
+    plain = replace(config, batch=_BATCH, data=replace(config.data, mirror=False, labelled=0))
     images, labels = [], []
     with Loader(source, plain) as loader:
         for batch in loader:
@@ -95,7 +100,18 @@ def read_all(source: Source, config: Config, at_most: int) -> Labelled:
             labels.append(batch.labels.clone())
             if len(images) * _BATCH >= count:
                 break
-    return Labelled(torch.cat(images)[:count].contiguous(), torch.cat(labels)[:count])
+    samples = Labelled(torch.cat(images)[:count].contiguous(), torch.cat(labels)[:count])
+    rows = torch.nonzero(samples.labels >= 0).flatten()
+    return samples.take(rows), _shown(source, config)[rows]
+
+
+def _shown(source: Source, config: Config) -> Tensor:
+    """Which samples showed their label to the run, in the order of epoch 0."""
+    sizes = [entry.nsamples for entry in source.index.shardlist]
+    order = epoch_order(config.seed, 0, sizes, config.data.window)
+    starts = np.cumsum([0, *sizes])
+    shown = shows_label(config.seed, source.index.nsamples, config.data.labelled)
+    return torch.from_numpy(shown[starts[order.shard] + order.member])
 
 
 def split(samples: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
@@ -164,6 +180,20 @@ def linear_probe(network: Discriminator, taught: Labelled, held: Labelled, class
     best = max(_DECAYS, key=on_fifth)
     layer = fit_linear(inputs, labels, classes, best)
     return accuracy(layer(others), held.labels.to(others.device))
+
+
+@torch.no_grad()
+def head_accuracy(network: Discriminator, held: Labelled) -> float:
+    """How often a semi-supervised discriminator's own answer is the label, held to be real."""
+    network.eval()
+    device = next(network.parameters()).device
+    answers = []
+    for images in torch.split(held.images, _BATCH):
+        labels = torch.zeros(len(images), dtype=torch.int64, device=device)
+        classes = network(images.to(device).float() / 127.5 - 1, labels).classes
+        assert classes is not None
+        answers.append(classes)
+    return accuracy(torch.cat(answers), held.labels.to(device))
 
 
 class Classifier(nn.Module):

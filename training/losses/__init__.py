@@ -2,7 +2,7 @@
 uses."""
 
 from training.losses.adversarial import LOSSES, AdversarialLoss
-from training.losses.auxiliary import class_loss, code_loss, feature_matching
+from training.losses.auxiliary import class_loss, code_loss, feature_matching, labelled_loss
 from training.losses.path_length import path_lengths, path_penalty
 from training.losses.penalties import (
     clip_weights,
@@ -13,5 +13,6 @@ from training.losses.penalties import (
 
 __all__ = [
     "LOSSES", "AdversarialLoss", "class_loss", "clip_weights", "code_loss", "dragan",
-    "feature_matching", "gradient_penalty", "path_lengths", "path_penalty", "squared_gradient",
+    "feature_matching", "gradient_penalty", "labelled_loss", "path_lengths", "path_penalty",
+    "squared_gradient",
 ]  # fmt: skip

@@ -23,6 +23,13 @@ def class_loss(guesses: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(guesses.float(), labels)
 
 
+def labelled_loss(guesses: Tensor, labels: Tensor) -> Tensor:
+    """−E log P(label | image, it is real) over the images that have a label (Salimans 2016, section
+    5: L_supervised); `labels` int64 (n,), -1 where there is none. 0 where no image has one."""
+    total = cross_entropy(guesses.float(), labels, ignore_index=-1, reduction="sum")
+    return total / (labels >= 0).sum().clamp_min(1)
+
+
 def code_loss(guesses: Tensor, codes: Tensor, categorical: Sequence[int]) -> Tensor:
     """−E log Q(c | G(z, c)) up to a constant (Chen 2016, eq. 5): the bound on −I(c; G(z, c)).
 

@@ -1,7 +1,8 @@
 """Penalties on the discriminator's gradient with respect to the image.
 
 `critic` maps images (n, c, h, w) in [-1, 1] to logits (n,). Each penalty is a scalar, without its
-weight, through which gradients flow to the discriminator's weights.
+weight, through which gradients flow to the discriminator's weights. `scale` is that of fp16's
+losses, see `image_gradient`.
 """
 
 from __future__ import annotations
@@ -14,40 +15,52 @@ from torch import Tensor, nn
 Critic = Callable[[Tensor], Tensor]
 
 
-def image_gradient(critic: Critic, images: Tensor) -> Tensor:
-    """∇ₓ Σ critic(x), of the shape of `images`, differentiable."""
+def image_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor:
+    """∇ₓ Σ critic(x), of the shape of `images`, differentiable.
+
+    With fp16 inside of `critic` the gradient is computed `scale` times as large, per image as the
+    loss is, and made small again in float32: as small as it is, fp16 would round it to 0.
+    """
     images = images.detach().requires_grad_(True)
     logits = critic(images)
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient
+    if scale == 1.0:
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        return gradient
+    factor = scale / len(images)
+    (gradient,) = torch.autograd.grad(logits.float().sum() * factor, images, create_graph=True)
+    return gradient.float() / factor
 
 
-def squared_gradient(critic: Critic, images: Tensor) -> Tensor:
+def squared_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor:
     """½·E‖∇D(x)‖²: R1 on real images, R2 on fake ones (Mescheder 2018, eq. 9 without γ)."""
-    return image_gradient(critic, images).float().square().sum(dim=(1, 2, 3)).mean() / 2
+    return image_gradient(critic, images, scale).float().square().sum(dim=(1, 2, 3)).mean() / 2
 
 
-def _unit_norm(critic: Critic, images: Tensor) -> Tensor:
+def _unit_norm(critic: Critic, images: Tensor, scale: float) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(
-        image_gradient(critic, images).float().flatten(1), dim=1
+        image_gradient(critic, images, scale).float().flatten(1), dim=1
     )
     return (norms - 1).square().mean()
 
 
-def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Critic, real: Tensor, fake: Tensor, share: Tensor, scale: float = 1.0
+) -> Tensor:
     """E(‖∇D(x̂)‖ − 1)² at x̂ = ε·x + (1−ε)·G(z) (Gulrajani 2017, eq. 3).
 
     `share` is ε, uniform in [0, 1], of shape (n, 1, 1, 1).
     """
-    return _unit_norm(critic, share * real + (1 - share) * fake)
+    return _unit_norm(critic, share * real + (1 - share) * fake, scale)
 
 
-def dragan(critic: Critic, real: Tensor, noise: Tensor, share: Tensor) -> Tensor:
+def dragan(
+    critic: Critic, real: Tensor, noise: Tensor, share: Tensor, scale: float = 1.0
+) -> Tensor:
     """E(‖∇D(x + α·½·std(x)·u)‖ − 1)² around real images (Kodali 2017, section 2.3).
 
     `noise` is u, uniform in [0, 1], of the shape of `real`; `share` is α, (n, 1, 1, 1).
     """
-    return _unit_norm(critic, real + share * real.std() * noise / 2)
+    return _unit_norm(critic, real + share * real.std() * noise / 2, scale)
 
 
 @torch.no_grad()

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pipeline.contract import UserError
-from training.architectures import Codes, DiscriminatorOptions, GeneratorOptions, code_count
+from training.architectures import (
+    Codes,
+    DiscriminatorOptions,
+    GeneratorOptions,
+    code_count,
+    is_semi_supervised,
+)  # fmt: skip
 from training.networks.base import ImageShape
 
 
@@ -122,7 +128,8 @@ class Sight(nn.Module):
     def __init__(self, table: DiscriminatorOptions, shape: ImageShape) -> None:
         super().__init__()
         for key, wanted in (
-            ("condition", table.condition != "none"), ("classifier", table.classifier)
+            ("condition", table.condition != "none"), ("classifier", table.classifier),
+            ("semi_supervised", is_semi_supervised(table)),
         ):  # fmt: skip
             if wanted:
                 require_labels(f"discriminator.{key}", shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.architectures import DiscriminatorOptions
+from training.architectures import DiscriminatorOptions, is_semi_supervised
 from training.networks.base import ImageShape, Verdict
 from training.networks.layers import MinibatchStddev
 
@@ -16,6 +16,10 @@ class Head(nn.Module):
     Beside the logit, as the table asks: the projection of the label (Miyato & Koyama 2018, eq. 3)
     on the features' sum over the map, which is added to the logit; logits of the label (AC-GAN);
     guesses of `codes` InfoGAN codes.
+
+    A semi-supervised head has a logit l_k for each label and one for "fake" that is always 0, for
+    only differences count (Salimans 2016, section 5): P(k) = exp(l_k) / (1 + Σ exp(l)), and the
+    logit of "real" is log Σ exp(l).
     """
 
     def __init__(
@@ -30,7 +34,9 @@ class Head(nn.Module):
         super().__init__()
         group = table.minibatch_stddev
         self.stddev = MinibatchStddev(group) if group else nn.Identity()
-        self.judge = nn.Conv2d(maps + bool(group), 1, size, bias=bias)
+        self.joint = is_semi_supervised(table)
+        answers = shape.classes if self.joint else 1
+        self.judge = nn.Conv2d(maps + bool(group), answers, size, bias=bias)
         self.projection = self.classifier = self.coder = None
         if table.condition == "projection":
             self.projection = nn.Embedding(shape.classes, maps)
@@ -44,7 +50,11 @@ class Head(nn.Module):
             self.coder = nn.Conv2d(maps, codes, size)
 
     def forward(self, features: Tensor, labels: Tensor) -> Verdict:
-        logits = self.judge(self.stddev(features)).flatten()
+        logits = self.judge(self.stddev(features))
+        if self.joint:
+            classes = logits.flatten(1).float()
+            return Verdict(classes.logsumexp(dim=1), features, classes)
+        logits = logits.flatten()
         if self.projection is not None:
             summed = features.sum(dim=(2, 3))
             logits = logits + (self.projection(labels).to(summed.dtype) * summed).sum(dim=1)

@@ -1,0 +1,127 @@
+"""Batch norm over two processes is batch norm over the whole batch: values, gradients, training."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.contract import UserError
+from training.resolve import resolve
+
+CHILD = """
+import sys
+import torch
+from torch import nn
+from training.data import Batch
+from training.networks import ImageShape
+from training.networks.sync_norm import synchronise
+from training.order import rank_slice
+from training.ranks import joined
+from training.resolve import resolve
+from training.state import new_state
+from training.step import Step
+
+torch.set_num_threads(1)
+out = sys.argv[1]
+with joined("gloo") as ranks:
+    torch.manual_seed(0)
+    norm = nn.Sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    images = torch.randn(7, 3, 4, 4) * 3 + 5
+    if ranks.world > 1:
+        synchronise(norm, ranks.rank, ranks.world)
+    here = images[rank_slice(7, ranks.rank, ranks.world)].requires_grad_(True)
+    values = norm(here)
+    (slope,) = torch.autograd.grad((values ** 3).sum(), here, create_graph=True)
+    torch.autograd.backward(slope.square().sum() + values.sigmoid().sum())
+    gradients = [weight.grad for weight in norm.parameters()]
+    ranks.add_up(gradients)
+    found = {"values": values, "slope": slope, "gradients": gradients, "norm": norm.state_dict()}
+    norm.eval()
+    found["eval"] = norm(here)
+
+    config = resolve("dcgan64", {
+        "batch": "7", "generator.width": "4", "discriminator.width": "4", "resolution": "16",
+        "precision": "fp32", "loss.r1": "0.5", "sync_batch_norm": "true",
+        "discriminator.norm": "batch",
+    })
+    state = new_state(config, ImageShape(16, 16, 3), torch.device("cpu"))
+    step = Step(config, state, torch.device("cpu"), ranks)
+    for number in range(3):
+        random = torch.Generator().manual_seed(number)
+        images = torch.randint(256, (7, 3, 16, 16), generator=random, dtype=torch.uint8)
+        images = images[rank_slice(7, ranks.rank, ranks.world)]
+        facts = step([Batch(images, torch.zeros(len(images), dtype=torch.int64))])
+    found["grad_d"], found["grad_g"] = facts["grad_d"], facts["grad_g"]
+    found["generator"] = state.generator.state_dict()
+    found["average"] = state.average.state_dict()
+    torch.save(found, f"{out}-{ranks.rank}-of-{ranks.world}.pt")
+"""
+
+
+def run(out: Path, world: int) -> list[dict[str, Any]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    root = str(Path(__file__).parents[3])
+    common = os.environ | {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world),
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": root,
+    }  # fmt: skip
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(out)], env=common | {"RANK": str(rank)},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    for child in children:
+        _, said = child.communicate(timeout=120)
+        assert child.returncode == 0, said
+    return [
+        torch.load(out.parent / f"{out.name}-{rank}-of-{world}.pt", weights_only=True)
+        for rank in range(world)
+    ]
+
+
+def test_two_processes_normalise_and_train_as_one(tmp_path: Path) -> None:
+    (one,) = run(tmp_path / "norm", 1)
+    two = run(tmp_path / "norm", 2)
+    for name in ("values", "slope", "eval"):  # 3 images here, 4 there
+        together = torch.cat([part[name] for part in two])
+        torch.testing.assert_close(together, one[name], rtol=1e-4, atol=1e-4)
+    for part in two:
+        for ours, theirs in zip(part["gradients"], one["gradients"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+        for group in ("norm", "generator", "average"):
+            assert part[group].keys() == one[group].keys()
+            for name, value in one[group].items():
+                torch.testing.assert_close(part[group][name], value, rtol=1e-3, atol=1e-4)
+        for name in ("grad_d", "grad_g"):
+            torch.testing.assert_close(part[name], one[name], rtol=1e-3, atol=1e-5)
+
+
+def test_alone_each_process_would_normalise_otherwise() -> None:
+    """What the option is for: the same images in two halves are normalised otherwise."""
+    images, norm = torch.randn(7, 3, 4, 4) * 3 + 5, nn.BatchNorm2d(3)
+    halves = torch.cat([norm(images[:3]), norm(images[3:])])
+    assert float((halves - norm(images)).detach().abs().max()) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"generator.norm": "none", "discriminator.norm": "none"}, "neither network has batch"),
+        ({"micro_batch": "32"}, "micro_batch: batch norm sees a piece"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(options: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        resolve("dcgan64", options | {"sync_batch_norm": "true"})
