@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from pipeline.dataset.framing import frame
@@ -20,6 +19,7 @@ from pipeline.options import Shards
 from pipeline.pictures.crops import Box
 from pipeline.pictures.objects import replace_ground
 from pipeline.pictures.pixels import Mode, Original, Pixels, as_image, render
+from pipeline.pictures.resize import encode_jpeg
 
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6
@@ -80,14 +80,7 @@ def encode(pixels: Pixels, options: Shards) -> bytes:
     """The pixels, (height, width, channels) uint8, as a file of the format asked for."""
     quality = options.quality
     if options.format == "jpg":
-        gray = pixels.shape[2] == 1
-        data: bytes = simplejpeg.encode_jpeg(
-            np.ascontiguousarray(pixels),
-            quality=quality or DEFAULT_JPEG_QUALITY,
-            colorspace="GRAY" if gray else "RGB",
-            colorsubsampling="Gray" if gray else "444",
-        )
-        return data
+        return encode_jpeg(pixels, quality or DEFAULT_JPEG_QUALITY)
     image = as_image(pixels)
     file = io.BytesIO()
     if options.format == "png":

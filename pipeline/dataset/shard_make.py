@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.contract import Dataset, UserError, atomic_file, write_json
 from pipeline.dataset.kept import KeptImage
-from pipeline.dataset.originals import read_original
-from pipeline.dataset.samples import NOTES, decode, make_samples, members
+from pipeline.dataset.originals import read_originals
+from pipeline.dataset.samples import NOTES, Sample, decode, make_samples, members
 from pipeline.dataset.shard_plan import (
     ShardPlan,
     class_name,
@@ -33,6 +33,8 @@ from pipeline.pictures.pixels import Pixels, as_image
 
 _MEAN_SIDE = 64
 _MEASURED_ONE_IN = 4
+_VALUES_WAITING = 1 << 18
+"""Samples are encoded together once they have this many values: 21 at 64 pixels, 2 at 256."""
 
 
 @dataclass(frozen=True)
@@ -121,20 +123,57 @@ def make_shard(
 
 
 def _make(
-    options: Shards, source: Dataset, planned: PlannedImages,
-    tar: TarWriter, tally: Tally, skipped: list[dict[str, str]],
-) -> None:  # fmt: skip
-    """Write the samples of the planned images, from the originals."""
-    for image, number in zip(planned.images, planned.classes, strict=True):
+    options: Shards,
+    source: Dataset,
+    planned: PlannedImages,
+    tar: TarWriter,
+    tally: Tally,
+    skipped: list[dict[str, str]],
+) -> None:
+    """Make the samples of the planned images, from the originals.
+
+    Encoded a few at a time: the encoder's code and tables then stay in the processor's cache,
+    which the decoder's pixels push out.
+    """
+    waiting: list[tuple[Sample, KeptImage, int | None]] = []
+    values = 0
+    originals = read_originals(source, (image.record for image in planned.images))
+    for image, number, data in zip(planned.images, planned.classes, originals, strict=True):
         try:
-            samples = make_samples(read_original(source, image.record), image, options)
+            _check_bytes(data, image)
+            samples = make_samples(data, image, options)
         except ImageError as error:
             skipped.append({"key": image.key, "url": image.row.url, "why": str(error)})
             continue
-        for sample in samples:
-            for name, data in members(sample, image, number, options).items():
-                tar.add(name, data)
-            tally.add(sample.notes, lambda sample=sample: sample.pixels)  # type: ignore[misc]
+        waiting += ((sample, image, number) for sample in samples)
+        values += sum(sample.pixels.size for sample in samples)
+        if values > _VALUES_WAITING:
+            _write(options, waiting, tar, tally)
+            waiting, values = [], 0
+    _write(options, waiting, tar, tally)
+
+
+def _check_bytes(data: bytes, image: KeptImage) -> None:
+    """Raise where an original is not the one that was recorded.
+
+    Raises:
+        ImageError: `damaged`, and where its bytes are.
+    """
+    if hashlib.sha256(data).hexdigest() != image.record.sha256:
+        detail = f"{image.record.part}.tar: {image.record.member}: not the recorded sha256"
+        raise ImageError("damaged", detail)
+
+
+def _write(
+    options: Shards,
+    samples: Iterable[tuple[Sample, KeptImage, int | None]],
+    tar: TarWriter,
+    tally: Tally,
+) -> None:
+    for sample, image, number in samples:
+        for name, data in members(sample, image, number, options).items():
+            tar.add(name, data)
+        tally.add(sample.notes, lambda sample=sample: sample.pixels)  # type: ignore[misc]
 
 
 def _copy(old: Path, options: Shards, planned: PlannedImages, tar: TarWriter, tally: Tally) -> None:

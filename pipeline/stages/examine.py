@@ -11,7 +11,8 @@ from PIL import Image
 from pipeline.contract import ManifestRow
 from pipeline.errors import Failure
 from pipeline.images import ImageError, ImageFacts, Picture, facts_of, open_picture
-from pipeline.pictures.resize import Pixels, Square, center_square, encode_jpeg
+from pipeline.pictures.pixels import Pixels
+from pipeline.pictures.resize import Square, center_square, encode_jpeg
 from pipeline.recipe import Recipe
 from pipeline.web.exchange import Response
 from pipeline.web.failures import failure

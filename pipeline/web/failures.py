@@ -46,6 +46,7 @@ FAILURE_KINDS: dict[str, bool] = {
     "login_page": False,
     "html_page": False,
     "wrong_type": False,
+    "damaged": False,
     "undecodable": False,
     "zero_size": False,
     "too_many_pixels": False,

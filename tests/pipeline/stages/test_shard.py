@@ -226,19 +226,29 @@ def test_originals_can_be_dropped_once_sharded(shop: Any, build: Any) -> None:
     assert shop.dataset.index.read_bytes() == index
 
 
-def test_an_original_that_cannot_be_decoded_is_left_out_and_told(
-    shop: Any, build: Any, log: Any
+@pytest.mark.parametrize(
+    ("kind", "bit"), [("damaged", b"\x01"), ("damaged", b"\xff"), ("undecodable", b"\xff")]
+)
+def test_an_original_that_is_not_the_recorded_one_is_left_out_and_named(
+    shop: Any, build: Any, log: Any, kind: str, bit: bytes
 ) -> None:
     images = shop.served(6)
     shop.add(images)
     part = PartFiles(shop.dataset, planned_parts(shop.dataset)[0])
-    data = part.tar.read_bytes()
-    part.tar.write_bytes(data.replace(images[2].data, b"\xff" * len(images[2].data)))
+    good = images[2].data
+    # One bit of the pixels, which decodes all the same, or no image at all.
+    bad = bit * len(good) if bit == b"\xff" else good[:900] + bytes([good[900] ^ 1]) + good[901:]
+    part.tar.write_bytes(part.tar.read_bytes().replace(good, bad))
+    if kind == "undecodable":  # the record speaks of these very bytes
+        digests = [hashlib.sha256(one).hexdigest() for one in (good, bad)]
+        part.journal.write_text(part.journal.read_text().replace(*digests))
     result = build()
     assert (result.samples, result.failed) == (5, 1)
-    assert log.failed == {"undecodable": 1}
+    assert images[2].key not in samples(shop.dataset)
+    assert log.failed == {kind: 1}
     failure = json.loads(shop.dataset.failures.read_text())
     assert (failure["stage"], failure["key"]) == ("shard", images[2].key)
+    assert part.part in failure["detail"] or kind == "undecodable"
     assert build().made == 0
 
 
