@@ -1,0 +1,204 @@
+"""How good a generator gets in a given time: presets of this project and GANs from PyPI.
+
+Every contender trains on the same images for the same time of the same number of cores, counted as
+CPU time of its processes, so that other work on the machine costs nobody his share. At each mark
+`--samples` images are drawn without truncation and measured against all images of the set (Fréchet
+distance and KID over EfficientNet-Lite0; lower is better). The row `real` is one half of the set
+against the other: what a perfect generator would get at that number.
+
+A contender is a preset, with changes if need be (`shells64@batch=64,ema.half_life_kimg=5`), or
+`lightweight_gan` or `stylegan2_pytorch` (`--peer-python` is a Python that has them). What has been
+measured in `--out` is not done again.
+
+    python benchmarks/quality.py --shards manifests/tops --out /tmp/quality shells64 stylegan2-64
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.config import Data
+from training.data import Samples, Source, default_opener, open_source
+from training.grid import draw, tile, write_picture
+from training.inference import load_generator
+from training.metrics.fake import drawn_inputs
+from training.metrics.networks import load_lite0
+from training.metrics.real import Real, real_features
+from training.metrics.suite import Side, estimate
+
+PEERS = ("lightweight_gan", "stylegan2_pytorch")
+CPU = torch.device("cpu")
+GRID = 48
+Row = dict[str, Any]
+Pixels = NDArray[np.uint8]
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process with its threads so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float) -> None:
+    """Train a preset (further) for so many CPU seconds."""
+    preset, _, changes = contender.partition("@")
+    command = [
+        sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
+        "--run", str(folder / "run"), "--total-kimg", "1e9", "--threads", str(args.threads),
+        "--seed", str(args.seed),
+    ]  # fmt: skip
+    for change in changes.split(",") if changes else []:
+        name, _, value = change.partition("=")
+        command += [f"--{name}", value]
+    if preset == "auto":
+        command += ["--hours", f"{args.minutes[-1] / 60:g}"]
+    with (folder / "log.txt").open("a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        while process.poll() is None:
+            if cpu_seconds(process.pid) >= seconds:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+            time.sleep(0.2)
+    if process.returncode not in (0, 130):
+        raise SystemExit(f"{contender}: status {process.returncode}; see {folder / 'log.txt'}")
+
+
+def own_pixels(folder: Path, real: Real, count: int) -> tuple[Pixels, float]:
+    """Images of a run's moving average, and the kimg it has seen."""
+    trained = load_generator(str(folder / "run"), CPU)
+    z_dim = trained.generator.z_dim
+    latents, labels = drawn_inputs(trained.latent, z_dim, real.labels, count, 0, CPU)
+    torch.manual_seed(0)
+    return np.asarray(draw(trained.generator, latents, labels, 32)), trained.seen / 1000
+
+
+def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path) -> None:
+    """Train a peer; it writes its images at each mark."""
+    marks = [str(minutes * 60 * args.threads) for minutes in args.minutes]
+    script = Path(__file__).with_name("peer_gans.py")
+    command = [
+        args.peer_python, str(script), package, str(images), str(folder), "--threads",
+        str(args.threads), "--samples", str(args.samples), "--cpu-seconds", *marks,
+    ]  # fmt: skip
+    with (folder / "log.txt").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log)
+
+
+def score(pixels: Pixels, network: Any, real: Side) -> Row:
+    """FD, KID, precision and recall of images uint8 (n, h, w, 3), each with its spread."""
+    parts = [
+        network.features(torch.from_numpy(pixels[start : start + 32]).permute(0, 3, 1, 2))
+        for start in range(0, len(pixels), 32)
+    ]
+    found = estimate(real, Side(np.concatenate(parts), network.logits))
+    names = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
+    return {name: round(found[name].value, 5) for name in names} | {
+        "fd_sd": round(found["fd"].sd, 2), "fd_real": round(found["fd"].baseline or 0, 2),
+        "kid_sd": round(found["kid"].sd, 5), "real_n": found["fd"].baseline_n,
+    }  # fmt: skip
+
+
+def measure(contender: str, args: argparse.Namespace, network: Any, real: Real) -> list[Row]:
+    """A row for each mark; what is on disk is not done again."""
+    folder = args.out / contender.replace("@", "-").replace("/", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    side, rows, spent = Side(real.features, network.logits), [], 0.0
+    for minutes in args.minutes:
+        result = folder / f"result-{minutes:g}.json"
+        if not result.exists():
+            if contender in PEERS:
+                row = _peer_row(contender, args, folder, minutes, network, side)
+            else:
+                train(contender, args, folder, (minutes - spent) * 60 * args.threads)
+                pixels, kimg = own_pixels(folder, real, args.samples)
+                row = score(pixels, network, side) | {"kimg": round(kimg, 1)}
+                write_picture(folder / f"{minutes:g}.png", tile(pixels[:GRID]))
+            head = {"contender": contender, "minutes": minutes, "threads": args.threads}
+            result.write_text(json.dumps(head | row | {"n": args.samples}) + "\n")
+        spent = minutes
+        rows.append(json.loads(result.read_text()))
+        tell(rows[-1])
+    return rows
+
+
+def _peer_row(
+    package: str, args: argparse.Namespace, folder: Path, minutes: float, network: Any, side: Side
+) -> Row:
+    mark = f"{minutes * 60 * args.threads:g}"
+    if not (folder / f"average-{mark}.npy").exists():
+        run_peer(package, args, folder, write_images(open_source(args.shards, 0), args.out / "png"))
+    rows = {}
+    for kind in ("plain", "average"):
+        pixels = np.load(folder / f"{kind}-{mark}.npy")
+        rows[kind] = score(pixels, network, side) | {"weights": kind}
+        write_picture(folder / f"{minutes:g}-{kind}.png", tile(pixels[:GRID]))
+    return min(rows.values(), key=lambda row: float(row["fd"]))
+
+
+def tell(row: Row) -> None:
+    """A line for people."""
+    print(
+        f"{row['contender']:40} {row['minutes']:5g} min {row.get('kimg', float('nan')):7.1f} kimg  "
+        f"FD {row['fd']:7.2f} ± {row['fd_sd']:.2f} (real {row['fd_real']:.1f})  "
+        f"KID {row['kid']:.5f} ± {row['kid_sd']:.5f}  precision {row['precision']:.2f} recall "
+        f"{row['recall']:.2f}",
+        flush=True,
+    )
+
+
+def write_images(source: Source, folder: Path) -> Path:
+    """The set's images as PNG files, which the peers read."""
+    if folder.exists():
+        return folder
+    part = folder.with_name(folder.name + ".part")
+    part.mkdir(parents=True, exist_ok=True)
+    samples = Samples(source, 0, default_opener(source, Data()))
+    pixels = np.empty((source.height, source.width, source.channels), np.uint8)
+    for shard, entry in enumerate(source.index.shardlist):
+        for member in range(entry.nsamples):
+            samples.read(shard, member, pixels)
+            write_picture(part / f"{shard:06d}-{member:06d}.png", pixels)
+        samples.shards.release(shard)
+    samples.shards.close()
+    part.rename(folder)
+    return folder
+
+
+def main() -> int:
+    """Measure every contender and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("contenders", nargs="+")
+    parser.add_argument("--shards", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="runs and results are kept there")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[15, 45])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    network = load_lite0(CPU)
+    real = real_features(open_source(args.shards, 0), network, 0)
+    rows = [row for one in args.contenders for row in measure(one, args, network, real)]
+    if args.json:
+        print(json.dumps({"rows": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
