@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d
 
 from training.architectures import StyleGan2Generator
 from training.networks.stylegan2.convolution import up_convolution
-from training.networks.stylegan2.equalized import FullyConnectedLayer, activate
+from training.networks.stylegan2.equalized import GAIN, FullyConnectedLayer, rectify
 from training.networks.stylegan2.resampling import setup_filter
 
 
@@ -62,7 +62,8 @@ class AdainLayer(nn.Module):
             if noise == "random":
                 drawn = torch.randn(count, 1, height, width, device=images.device)
             images = images + (drawn * self.noise_strength[:, None, None]).to(images.dtype)
-        images = activate(images + self.bias[:, None, None].to(images.dtype), gain, self.clamp)
+        images = (images + self.bias[:, None, None].to(images.dtype)) * (GAIN * gain)
+        images = rectify(images, self.clamp * gain)
         with torch.autocast(w.device.type, enabled=False):
             scale, offset = self.affine(w.to(self.affine.weight.dtype)).chunk(2, dim=1)
             return adain(images, scale + 1, offset)

@@ -6,11 +6,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate
+from torch.nn.functional import conv2d, conv_transpose2d, interpolate
 
 from training.architectures import StyleMaps
-from training.networks.stylegan2.equalized import activate
-from training.networks.stylegan2.resampling import setup_filter, upfirdn2d
+from training.networks.stylegan2.equalized import GAIN, rectify
+from training.networks.stylegan2.resampling import halve, setup_filter, upfirdn2d
 
 
 def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: bool) -> Tensor:
@@ -33,7 +33,9 @@ def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: boo
     return upfirdn2d(images, taps, padding=(before, after, before, after), gain=4)
 
 
-def down_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: bool) -> Tensor:
+def down_convolution(
+    images: Tensor, weight: Tensor, taps: Tensor, economical: bool, bias: Tensor | None = None
+) -> Tensor:
     """Convolution with `weight` (out, in, k, k) to half the size: (n, in, h, w) → (n, out, h/2,
     w/2).
 
@@ -42,13 +44,13 @@ def down_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: b
     """
     kernel = weight.shape[2]
     if economical:
-        return conv2d(avg_pool2d(images, 2), weight, padding=kernel // 2)
+        return conv2d(halve(images), weight, bias, padding=kernel // 2)
     size = taps.shape[0]
     before, after = kernel // 2 + (size - 1) // 2, kernel // 2 + (size - 2) // 2
     padding = (before, after, before, after)
     if kernel == 1:
-        return conv2d(upfirdn2d(images, taps, down=2, padding=padding), weight)
-    return conv2d(upfirdn2d(images, taps, padding=padding), weight, stride=2)
+        return conv2d(upfirdn2d(images, taps, down=2, padding=padding), weight, bias)
+    return conv2d(upfirdn2d(images, taps, padding=padding), weight, bias, stride=2)
 
 
 class Conv2dLayer(nn.Module):
@@ -72,16 +74,19 @@ class Conv2dLayer(nn.Module):
         self.register_buffer("resample_filter", setup_filter(table.resample_filter))
 
     def forward(self, images: Tensor, gain: float = 1.0) -> Tensor:
-        weight = self.weight * self.weight_gain
+        # a leaky ReLU passes a factor on, so all gains are brought into weight and bias
+        factor = gain * GAIN if self.active else gain
+        weight = self.weight * (self.weight_gain * factor)
+        bias = None if self.bias is None else self.bias * factor
         if self.resize == 2:
             images = up_convolution(images, weight, self.resample_filter, self.economical)
+            if bias is not None:
+                images = images + bias[:, None, None].to(images.dtype)
         elif self.resize == -2:
-            images = down_convolution(images, weight, self.resample_filter, self.economical)
+            taps = self.resample_filter
+            images = down_convolution(images, weight, taps, self.economical, bias)
         else:
-            images = conv2d(images, weight, padding=weight.shape[2] // 2)
-        if self.bias is not None:
-            images = images + self.bias[:, None, None].to(images.dtype)
+            images = conv2d(images, weight, bias, padding=weight.shape[2] // 2)
         if self.active:
-            return activate(images, gain, self.clamp)
-        images = images * gain if gain != 1 else images
+            return rectify(images, self.clamp * gain)
         return images.clamp(-self.clamp * gain, self.clamp * gain) if self.clamp else images

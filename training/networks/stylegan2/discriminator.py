@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
 
 from training.architectures import StyleGan2Discriminator
 from training.networks.base import Discriminator, ImageShape, Verdict
@@ -14,7 +13,7 @@ from training.networks.conditioning import require_labels
 from training.networks.stylegan2.convolution import Conv2dLayer
 from training.networks.stylegan2.equalized import FullyConnectedLayer
 from training.networks.stylegan2.mapping import MappingNetwork
-from training.networks.stylegan2.resampling import downsample2d, setup_filter
+from training.networks.stylegan2.resampling import downsample2d, halve, setup_filter
 from training.networks.stylegan2.synthesis import HALF, channels_at, sizes
 
 
@@ -70,12 +69,12 @@ class DiscriminatorBlock(nn.Module):
         if self.skip is None:
             return self.conv1(self.conv0(maps)), image
         shortcut: Tensor = self.skip(maps, gain=HALF)
-        return shortcut + self.conv1(self.conv0(maps), gain=HALF), image
+        return shortcut.add_(self.conv1(self.conv0(maps), gain=HALF)), image
 
     def smaller(self, image: Tensor | None) -> Tensor:
         assert image is not None
         if self.table.resample == "economical":
-            return avg_pool2d(image, 2)
+            return halve(image)
         return downsample2d(image, self.resample_filter)
 
 

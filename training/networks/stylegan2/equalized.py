@@ -14,10 +14,10 @@ GAIN = math.sqrt(2)
 """Keeps the variance behind a leaky ReLU."""
 
 
-def activate(values: Tensor, gain: float = 1.0, clamp: float = 0.0) -> Tensor:
-    """√2·leaky ReLU(values)·`gain`, within ± `clamp`·`gain` (0: no bound)."""
-    values = leaky_relu(values, SLOPE) * (GAIN * gain)
-    return values.clamp(-clamp * gain, clamp * gain) if clamp else values
+def rectify(values: Tensor, clamp: float = 0.0) -> Tensor:
+    """Leaky ReLU, in the memory of `values`, within ± `clamp` (0: no bound)."""
+    values = leaky_relu(values, SLOPE, inplace=True)
+    return values.clamp(-clamp, clamp) if clamp else values
 
 
 class FullyConnectedLayer(nn.Module):
@@ -37,5 +37,7 @@ class FullyConnectedLayer(nn.Module):
         self.active = active
 
     def forward(self, values: Tensor) -> Tensor:
-        values = linear(values, self.weight * self.weight_gain, self.bias * self.bias_gain)
-        return activate(values) if self.active else values
+        factor = GAIN if self.active else 1.0
+        weight, bias = self.weight * (self.weight_gain * factor), self.bias * self.bias_gain
+        values = linear(values, weight, bias * factor)
+        return rectify(values) if self.active else values

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d
 
 from training.architectures import StyleGan2Generator
 from training.networks.stylegan2.convolution import up_convolution
-from training.networks.stylegan2.equalized import FullyConnectedLayer, activate
+from training.networks.stylegan2.equalized import GAIN, FullyConnectedLayer, rectify
 from training.networks.stylegan2.resampling import setup_filter
 
 
@@ -49,21 +49,23 @@ class SynthesisLayer(nn.Module):
         """`noise`: `random`, `const` or `none`."""
         with torch.autocast(w.device.type, enabled=False):
             styles = self.affine(w.to(self.affine.weight.dtype))
-            scales = demodulation(self.weight, styles)
+            # a leaky ReLU passes a factor on, so all gains are brought in before it
+            factor = GAIN * gain
+            scales = demodulation(self.weight, styles) * factor
         images = images * styles[:, :, None, None].to(images.dtype)
         if self.up:
             images = up_convolution(images, self.weight, self.resample_filter, self.economical)
         else:
             images = conv2d(images, self.weight, padding=1)
-        images = images * scales[:, :, None, None].to(images.dtype)
-        images = images + self.bias[:, None, None].to(images.dtype)
-        added = self.noise(images, noise)
+        scales, bias = scales.to(images.dtype), (self.bias * factor).to(images.dtype)
+        images = torch.addcmul(bias[:, None, None], images, scales[:, :, None, None])
+        added = self.noise(images, noise, factor)
         if added is not None:
-            images = images + added
-        return activate(images, gain, self.clamp)
+            images = images.add_(added)
+        return rectify(images, self.clamp * gain)
 
-    def noise(self, images: Tensor, noise: str) -> Tensor | None:
-        """What is added to all channels alike: (n, 1, h, w) or (h, w)."""
+    def noise(self, images: Tensor, noise: str, factor: float) -> Tensor | None:
+        """What is added to all channels alike, `factor` times: (n, 1, h, w) or (h, w)."""
         if noise == "none" or self.noise_mode == "none":
             return None
         if noise == "const":
@@ -71,7 +73,7 @@ class SynthesisLayer(nn.Module):
         else:
             count, _, height, width = images.shape
             drawn = torch.randn(count, 1, height, width, device=images.device)
-        return (drawn * self.noise_strength).to(images.dtype)
+        return (drawn * (self.noise_strength * factor)).to(images.dtype)
 
 
 class ToRGBLayer(nn.Module):
@@ -89,5 +91,5 @@ class ToRGBLayer(nn.Module):
         with torch.autocast(w.device.type, enabled=False):
             styles = self.affine(w.to(self.affine.weight.dtype)) * self.weight_gain
         images = images * styles[:, :, None, None].to(images.dtype)
-        images = conv2d(images, self.weight) + self.bias[:, None, None].to(images.dtype)
+        images = conv2d(images, self.weight, self.bias)
         return images.clamp(-self.clamp, self.clamp) if self.clamp else images

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 Padding = tuple[int, int, int, int]
 """Rows and columns of zeros: left, right, top, bottom; negative ones crop."""
@@ -28,15 +30,84 @@ def upfirdn2d(
     Images (n, c, h, w); the result is (h·up + top + bottom − k) // down + 1 high. Equal to
     `scipy.signal.upfirdn` along both axes, times `gain`.
     """
+    found: Tensor = _Filter.apply(images, taps, up, down, padding, gain)
+    return found
+
+
+class _Filter(torch.autograd.Function):
+    """Linear, so its derivative is its adjoint: another filtering, and that one's derivative again
+    (a grouped convolution's own backward pass takes ten times as long)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, taps: Tensor, up: int, down: int, padding: Padding, gain: float
+    ) -> Tensor:
+        ctx.save_for_backward(taps)
+        ctx.given = images.shape[2:], up, down, padding, gain
+        with torch.autocast(images.device.type, enabled=False):
+            return _filtered(images, taps, up, down, padding, gain)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, (taps,) = gradients[0], ctx.saved_tensors
+        (height, width), up, down, (left, right, top, bottom), gain = ctx.given
+        size = taps.shape[0]
+        around = (
+            size - left - 1, width * up - gradient.shape[3] * down + left - up + 1,
+            size - top - 1, height * up - gradient.shape[2] * down + top - up + 1,
+        )  # fmt: skip
+        found = upfirdn2d(gradient, taps.flip((0, 1)), down, up, around, gain)
+        return found, None, None, None, None, None
+
+
+def _filtered(
+    images: Tensor, taps: Tensor, up: int, down: int, padding: Padding, gain: float
+) -> Tensor:
     count, channels, height, width = images.shape
     if up > 1:
-        spread = images.new_zeros(count, channels, height, up, width, up)
-        spread[:, :, :, 0, :, 0] = images
-        images = spread.reshape(count, channels, height * up, width * up)
-    images = pad(images, list(padding))
+        rows = images.permute(0, 2, 3, 1)  # channels_last in memory, where images are
+        spread = rows.new_zeros(count, height, up, width, up, channels)
+        spread[:, :, 0, :, 0] = rows
+        images = spread.view(count, height * up, width * up, channels).permute(0, 3, 1, 2)
     weight = (taps * gain).flip((0, 1)).to(images.dtype)  # convolution, not correlation
     kernel = weight.expand(channels, 1, *taps.shape)
+    left, right, top, bottom = padding
+    if left == right and top == bottom and min(left, top) >= 0:
+        return conv2d(images, kernel, stride=down, padding=(top, left), groups=channels)
+    images = pad(images, list(padding))
     return conv2d(images, kernel, stride=down, groups=channels)
+
+
+class _Halve(torch.autograd.Function):
+    """Means of 2×2. The backward pass repeats, which is faster than that of `avg_pool2d`."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return avg_pool2d(images, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        found: Tensor = _Repeat.apply(gradients[0] * 0.25)
+        return found
+
+
+class _Repeat(torch.autograd.Function):
+    """Each pixel as 2×2."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return interpolate(images, scale_factor=2, mode="nearest")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        found: Tensor = _Halve.apply(gradients[0]) * 4
+        return found
+
+
+def halve(images: Tensor) -> Tensor:
+    """Means of 2×2 pixels: (n, c, h, w) → (n, c, h/2, w/2)."""
+    found: Tensor = _Halve.apply(images)
+    return found
 
 
 def _around(taps: Tensor, before: int, after: int) -> Padding:
