@@ -191,7 +191,7 @@ def facts_of(picture: Picture) -> ImageFacts:
         height=picture.height,
         phash=perceptual_hash(gray),
         blur=round(_laplacian_variance(values), 3),
-        spread=round(float(values.std()), 3),
+        spread=round(_deviation(gray.histogram()), 3),
         notes=picture.notes,
     )
 
@@ -206,7 +206,15 @@ def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
     laplacian += wide[1:-1, :-2]
     laplacian += wide[1:-1, 2:]
     laplacian -= 4 * wide[1:-1, 1:-1]
-    return float(laplacian.var(dtype=np.float64))
+    exact = laplacian.ravel().astype(np.float64)
+    return float(exact @ exact) / exact.size - (float(exact.sum()) / exact.size) ** 2
+
+
+def _deviation(histogram: list[int]) -> float:
+    """The standard deviation of gray values by how often each occurs."""
+    counts, level = np.array(histogram, np.float64), np.arange(256.0)
+    mean = (counts @ level) / counts.sum()
+    return float(np.sqrt(counts @ (level - mean) ** 2 / counts.sum()))
 
 
 @functools.lru_cache(maxsize=1)
@@ -222,5 +230,6 @@ def perceptual_hash(image: Image.Image) -> str:
     small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
     rows = _dct_rows()
     low = rows @ np.asarray(small, dtype=np.float64) @ rows.T
-    bits = np.packbits((low > np.median(low)).ravel())
+    ranked = np.sort(low, axis=None)
+    bits = np.packbits((low > (ranked[31] + ranked[32]) / 2).ravel())
     return bits.tobytes().hex()

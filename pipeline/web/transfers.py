@@ -34,11 +34,12 @@ class _Transfer:
         self.url = url
         self.pace = pace
         self._lines: list[bytes] = []
-        self.body = bytearray()
+        self._chunks: list[bytes] = []
+        self.received = 0
         self.private = ""
         self.too_large = False
         self.opened: list[socket.socket] = []
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     def on_header(self, line: bytes) -> None:
         """Only kept here; `head` reads the lines when the transfer is over."""
@@ -61,11 +62,17 @@ class _Transfer:
 
     def on_body(self, data: bytes) -> int | None:
         self.pace.received(len(data), time.monotonic())
-        self.body += data
-        if len(self.body) > self._max_bytes:
+        self._chunks.append(data)
+        self.received += len(data)
+        if self.received > self.max_bytes:
             self.too_large = True
             return 0
         return None
+
+    @property
+    def body(self) -> bytes:
+        """What came in so far."""
+        return b"".join(self._chunks)
 
     def open_socket(self, _purpose: int, address: Any) -> Any:
         """libcurl asks for a socket to `address`: none for one that is not public."""
@@ -105,7 +112,7 @@ class CurlTransfers:
     @property
     def received(self) -> int:
         """Bytes held for transfers under way."""
-        return sum(len(transfer.body) for transfer in self._active.values())
+        return sum(transfer.received for transfer in self._active.values())
 
     def close(self) -> None:
         for handle in list(self._active):
@@ -232,7 +239,7 @@ class CurlTransfers:
             kind = transfer.pace.late(now)
             if kind:
                 self._retire(handle)
-                detail = f"{len(transfer.body)} bytes by then"
+                detail = f"{transfer.received} bytes by then"
                 late.append((transfer.token, Trouble(kind, detail, partial=_partial(transfer))))
         return late
 
@@ -246,11 +253,11 @@ class CurlTransfers:
 
 
 def _answer(transfer: _Transfer) -> Answer:
-    return Answer(transfer.url, *transfer.head(), bytes(transfer.body))
+    return Answer(transfer.url, *transfer.head(), transfer.body)
 
 
 def _partial(transfer: _Transfer) -> Answer | None:
-    return _answer(transfer) if transfer.body else None
+    return _answer(transfer) if transfer.received else None
 
 
 _KINDS = {
@@ -276,11 +283,11 @@ def _trouble(transfer: _Transfer, code: int, message: str, os_error: int) -> Tro
     if transfer.private:
         return Trouble("private_address", f"{transfer.url} leads to {transfer.private}")
     if transfer.too_large:
-        return Trouble("too_large", f"over {len(transfer.body) - 1} bytes")
+        return Trouble("too_large", f"over {transfer.max_bytes} bytes")
     kind = _KINDS.get(code, "protocol")
     if kind == "unreachable" and os_error == errno.ECONNREFUSED:
         kind = "refused"
-    if kind == "connection_lost" and transfer.body:
+    if kind == "connection_lost" and transfer.received:
         kind = "truncated"
     detail = message or f"libcurl error {code}"
     return Trouble(kind, detail, partial=_partial(transfer) if kind == "truncated" else None)
