@@ -2,7 +2,8 @@
 
 The same JPEG images (quality 95, 4:4:4), shuffled, in batches of 32 that end as flipped, normalised
 float32 tensors; no worker processes. Each loader runs in a process of its own on one thread;
-processor time of that process, the best of three passes. `--json` prints as last line:
+processor time of that process, the best of three passes. mosaicml-streaming and litdata are
+measured where they are installed. `--json` prints as last line:
 
 - `ratio_webdataset_64`, `ratio_webdataset_256`: the usual webdataset pipeline (decode by Pillow,
   ToTensor, normalise) over ours, streamed from local shards, nothing cached;
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import io
 import itertools
 import json
@@ -54,6 +56,30 @@ def draw(number: int, size: int) -> bytes:
     return data
 
 
+def have(module: str) -> bool:
+    """Whether a peer that not everybody installs is there."""
+    return importlib.util.find_spec(module) is not None
+
+
+def write_mosaic(folder: Path, images: list[bytes]) -> None:
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"image": "bytes"}) as writer:
+        for data in images:
+            writer.write({"image": data})
+
+
+def write_litdata(folder: Path, images: list[bytes]) -> None:
+    from litdata.streaming.writer import BinaryWriter
+
+    folder.mkdir()
+    writer = BinaryWriter(str(folder), chunk_bytes="8MB")
+    for number, data in enumerate(images):
+        writer[number] = data
+    writer.done()
+    writer.merge()
+
+
 def write_set(folder: Path, size: int) -> None:
     """The images as shards with an index, as a folder of files, and as a zip."""
     count, each = SETS[size]
@@ -78,6 +104,10 @@ def write_set(folder: Path, size: int) -> None:
             "url": path.name, "nsamples": min(each, count - start), "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         })  # fmt: skip
+    if have("streaming"):
+        write_mosaic(folder / "mosaic", images)
+    if have("litdata"):
+        write_litdata(folder / "litdata", images)
     index = {
         "__kind__": "wids-shard-index-v1", "wids_version": 1, "name": "set", "shardlist": entries,
         "resolution": [size, size], "channels": 3, "format": "jpg", "labels": [], "digest": "set",
@@ -182,6 +212,49 @@ def zip_file(folder: Path) -> Batches:
             yield _flip_and_scale([simplejpeg.decode_jpeg(data) for data in some])
 
 
+def _decoded(form: str) -> Callable[[bytes], Any]:
+    """How a peer's sample becomes a picture: by Pillow and torchvision as its guides have it, or
+    by simplejpeg as uint8."""
+    if form == "uint8":
+        return simplejpeg.decode_jpeg  # type: ignore[no-any-return]
+    change = _transform()
+    return lambda data: change(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def _stacked(form: str) -> Callable[[list[Any]], torch.Tensor]:
+    return _flip_and_scale if form == "uint8" else torch.stack
+
+
+def mosaic(folder: Path, form: str) -> Batches:
+    """mosaicml-streaming from a local folder, shuffled as it comes."""
+    from streaming import StreamingDataset
+
+    class Images(StreamingDataset):  # type: ignore[misc]
+        def __getitem__(self, at: Any) -> Any:
+            return decode(super().__getitem__(at)["image"])
+
+    decode = _decoded(form)
+    data = Images(local=str(folder / "mosaic"), shuffle=True, batch_size=BATCH)
+    loader = torch.utils.data.DataLoader(data, BATCH, collate_fn=_stacked(form))
+    while True:
+        yield from loader
+
+
+def litdata(folder: Path, form: str) -> Batches:
+    """litdata's StreamingDataset from a local folder, shuffled."""
+    from litdata import StreamingDataLoader, StreamingDataset
+
+    class Images(StreamingDataset):  # type: ignore[misc]
+        def __getitem__(self, at: Any) -> Any:
+            return decode(super().__getitem__(at))
+
+    decode = _decoded(form)
+    data = Images(str(folder / "litdata"), shuffle=True)
+    loader = StreamingDataLoader(data, batch_size=BATCH, collate_fn=_stacked(form))
+    while True:
+        yield from loader
+
+
 LOADERS: dict[str, Callable[[Path], Batches]] = {
     "ours, streamed": lambda folder: ours(folder, 0.0),
     "ours, in memory": lambda folder: ours(folder, 2.0),
@@ -191,6 +264,12 @@ LOADERS: dict[str, Callable[[Path], Batches]] = {
     "torchvision ImageFolder": image_folder,
     "zip, simplejpeg, uint8": zip_file,
 }
+if have("streaming"):
+    LOADERS["mosaicml-streaming"] = lambda folder: mosaic(folder, "PIL")
+    LOADERS["mosaicml-streaming, simplejpeg, uint8"] = lambda folder: mosaic(folder, "uint8")
+if have("litdata"):
+    LOADERS["litdata"] = lambda folder: litdata(folder, "PIL")
+    LOADERS["litdata, simplejpeg, uint8"] = lambda folder: litdata(folder, "uint8")
 PEERS = [name for name in LOADERS if not name.startswith("ours")]
 
 
@@ -239,7 +318,7 @@ def main() -> None:
         mine = cost[size]["ours, streamed"]
         print(f"{size} px: CPU ms an image, and times ours")
         for name, value in cost[size].items():
-            print(f"  {name:32}{value:8.3f}{value / mine:8.2f}")
+            print(f"  {name:40}{value:8.3f}{value / mine:8.2f}")
     if known.json:
         found: dict[str, float] = {}
         for size, values in cost.items():
