@@ -1,4 +1,4 @@
-"""fp16: losses are scaled, steps that overflow are left out, penalties are computed large enough."""
+"""fp16: losses are scaled, what overflows is left out, penalties are computed large enough."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_penalties_do_not_vanish_where_half_precision_rounds_to_zero() -> None:
     assert float(scaled) == pytest.approx(12 * slope**2 / 2, rel=0.2)
     share = torch.rand(8, 1, 1, 1)
     plain, exact = (
-        gradient_penalty(lambda values: values.square().sum(dim=(1, 2, 3)), images, images, share, s)
+        gradient_penalty(
+            lambda values: values.square().sum(dim=(1, 2, 3)), images, images, share, s
+        )
         for s in (2.0**12, 1.0)
     )
     torch.testing.assert_close(plain, exact)
