@@ -245,6 +245,97 @@ class StyleGan2Discriminator(StyleMaps, PlainJudge):
     mbstd_channels: Number = 1
 
 
+@dataclass(frozen=True, config=STRICT)
+class Stages:
+    """How wide and deep R3GAN's residual stages are (Huang et al. 2024), one a size of maps.
+
+    `widths` of the stages' maps from the image inwards, `blocks` of each, and the `cardinality` of
+    their grouped convolutions (empty: groups of 16 channels, as in every published size); one
+    number stands for all stages. A block has `expansion` times as many channels inside.
+    `resample`: by the published `filter` (1, 3, 3, 1), or by pairs (`box`), which is cheaper.
+    """
+
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (384, 768, 768, 768, 768)
+    blocks: Annotated[tuple[Count, ...], Field(min_length=1)] = (2,)
+    cardinality: tuple[Count, ...] = ()
+    expansion: Count = 2
+    resample: Literal["filter", "box"] = "filter"
+
+
+@dataclass(frozen=True, config=STRICT)
+class R3ganGenerator(Stages, GeneratorOptions):
+    """The generator of R3GAN. Its blocks begin as the identity (`init` fix-up)."""
+
+    name: Literal["r3gan"] = "r3gan"
+    z_dim: Count = 64
+    embedding: Count = 64
+    output: Literal["linear", "tanh", "sigmoid"] = "linear"
+    init: Literal["fixup"] = "fixup"
+
+
+@dataclass(frozen=True, config=STRICT)
+class R3ganDiscriminator(Stages, DiscriminatorOptions):
+    """The discriminator of R3GAN. Its blocks begin as the identity (`init` fix-up)."""
+
+    name: Literal["r3gan"] = "r3gan"
+    init: Literal["fixup"] = "fixup"
+
+
+@dataclass(frozen=True, config=STRICT)
+class FastganGenerator(GeneratorOptions):
+    """The generator of FastGAN (Liu et al. 2021): gated blocks with learned noise, and large maps
+    excited by small ones.
+
+    `width` is the number of feature maps at 128 px (ngf); those at 4 px are 16 times as many, at
+    1024 px an eighth. `lite` leaves the second convolution of every other block out, with its noise
+    (Sauer et al. 2021).
+    """
+
+    name: Literal["fastgan"] = "fastgan"
+    width: Count = 64
+    lite: bool = False
+    z_dim: Count = 256
+    embedding: Count = 64
+    spectral: bool = True
+    output: Literal["linear", "tanh", "sigmoid"] = "tanh"
+
+
+@dataclass(frozen=True, config=STRICT)
+class FastganDiscriminator(DiscriminatorOptions):
+    """The discriminator of FastGAN (Liu et al. 2021): it judges patches, and learns features by
+    decoding real images from them.
+
+    `width` is the number of feature maps at 64 px (ndf); those at 4 px are 16 times as many.
+    `reconstruction` is how a decoded image is compared with what was seen: as features of a frozen
+    network see it (`perceptual`), by the mean absolute difference (`l1`), or not at all.
+    """
+
+    name: Literal["fastgan"] = "fastgan"
+    width: Count = 64
+    spectral: bool = True
+    reconstruction: Literal["perceptual", "l1", "none"] = "perceptual"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ProjectedDiscriminator:
+    """Discriminators on the features of a frozen network (Sauer et al. 2021).
+
+    Images are brought to `size` px a side (0: as they are) for the network. Its maps of four scales
+    are mixed across channels and scales by fixed random weights, to `width` channels at the largest
+    scale; each scale has a discriminator of its own. `separable` convolutions are cheaper.
+    Labels come in by a `projection`.
+    """
+
+    name: Literal["projected"] = "projected"
+    condition: Literal["none", "projection"] = "none"
+    width: Annotated[int, Field(ge=8)] = 64
+    size: Annotated[int, Field(ge=0)] = 224
+    separable: bool = False
+    spectral: bool = True
+    classifier: ClassVar[bool] = False
+    packing: ClassVar[int] = 1
+
+
 def _kind(table: Any) -> str | None:
     """The name of a table's kind."""
     name = table.get("name", "dcgan") if isinstance(table, dict) else getattr(table, "name", None)
@@ -264,15 +355,20 @@ GeneratorTable = Annotated[
     Annotated[DcganGenerator, Tag("dcgan")]
     | Annotated[MlpGenerator, Tag("mlp")]
     | Annotated[ResnetGenerator, Tag("resnet")]
+    | Annotated[R3ganGenerator, Tag("r3gan")]
+    | Annotated[FastganGenerator, Tag("fastgan")]
     | Annotated[StyleGan2Generator, Tag("stylegan2")],
-    _choice("dcgan", "mlp", "resnet", "stylegan2"),
+    _choice("dcgan", "fastgan", "mlp", "r3gan", "resnet", "stylegan2"),
 ]
 DiscriminatorTable = Annotated[
     Annotated[DcganDiscriminator, Tag("dcgan")]
     | Annotated[MlpDiscriminator, Tag("mlp")]
     | Annotated[ResnetDiscriminator, Tag("resnet")]
+    | Annotated[R3ganDiscriminator, Tag("r3gan")]
+    | Annotated[FastganDiscriminator, Tag("fastgan")]
+    | Annotated[ProjectedDiscriminator, Tag("projected")]
     | Annotated[StyleGan2Discriminator, Tag("stylegan2")],
-    _choice("dcgan", "mlp", "resnet", "stylegan2"),
+    _choice("dcgan", "fastgan", "mlp", "projected", "r3gan", "resnet", "stylegan2"),
 ]
 
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.contract import UserError
-from training.architectures import DcganDiscriminator, StyleGan2Generator, code_count, is_semi_supervised
-from training.config import Config
+from training.architectures import (
+    DcganDiscriminator,
+    FastganDiscriminator,
+    ProjectedDiscriminator,
+    R3ganDiscriminator,
+    R3ganGenerator,
+    StyleGan2Generator,
+    code_count,
+    is_semi_supervised,
+)  # fmt: skip
+from training.config import BurnIn, Config
 
 WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
 """The losses whose discriminator compares its answers with labels."""
@@ -19,8 +28,16 @@ def refuse_meaningless(config: Config) -> None:
         UserError: one line with the keys and the reason.
     """
     for checks in (
-        _losses, _penalties, _engine, _labels, _semi_supervised, _packing, _idle, _style,
-    ):  # fmt: skip
+        _losses,
+        _penalties,
+        _engine,
+        _labels,
+        _semi_supervised,
+        _packing,
+        _idle,
+        _style,
+        _kinds,
+    ):
         for complaint in checks(config):
             raise UserError(complaint)
 
@@ -60,6 +77,11 @@ def _penalties(config: Config) -> Iterator[str]:
         yield (
             "loss.gp: bounds the slope at each sample, but batch norm makes one answer depend "
             'on all samples; set discriminator.norm to "none" or "instance"'
+        )
+    if loss.gp and isinstance(judge, FastganDiscriminator | ProjectedDiscriminator):
+        yield (
+            f"loss.gp: bounds the slope at each sample, but the batch norm of the {judge.name} "
+            "discriminator makes one answer depend on all samples; choose another discriminator"
         )
     if config.unroll.steps and (_penalised(config) or loss.weight_clip):
         yield (
@@ -160,12 +182,44 @@ def _engine(config: Config) -> Iterator[str]:
         )
 
 
+def _kinds(config: Config) -> Iterator[str]:
+    """What some kinds of networks cannot do."""
+    generator, judge = config.generator, config.discriminator
+    for key, table in (("generator", generator), ("discriminator", judge)):
+        if isinstance(table, R3ganGenerator | R3ganDiscriminator) and table.spectral:
+            yield (
+                f"{key}.spectral: the last convolution of each R3GAN block begins at zero and has "
+                "no largest singular value to be divided by"
+            )
+    if isinstance(generator, R3ganGenerator) and generator.condition == "norm":
+        yield 'generator.condition: R3GAN has no norms; "embedding" is its way'
+    if isinstance(judge, ProjectedDiscriminator) and code_count(generator):
+        yield "generator.categorical, generator.continuous: a projected discriminator guesses none"
+    decodes = isinstance(judge, FastganDiscriminator) and judge.reconstruction != "none"
+    if decodes and not config.loss.reconstruction:
+        yield (
+            "loss.reconstruction: 0 leaves the decoders untrained; set "
+            'discriminator.reconstruction to "none"'
+        )
+    if decodes and config.unroll.steps:
+        yield "unroll.steps: the unrolled steps follow the plain loss, without the decoders'"
+    if config.burn_in.beta2 and {config.g_optimizer.name, config.d_optimizer.name} != {"adam"}:
+        yield "burn_in.beta2: only Adam has a second moment to change"
+
+
 def _idle(config: Config) -> Iterator[str]:
     """Options that would do nothing."""
     if config.generator.dropout_at_test and not config.generator.dropout:
         yield "generator.dropout_at_test: there is no generator.dropout"
     if config.loss.interval > 1 and not _penalised(config):
         yield "loss.interval: there is no penalty to be applied at intervals"
+    table = config.burn_in
+    if table.kimg and table == BurnIn(table.kimg):
+        yield "burn_in.kimg: nothing is said to change in it"
+    if not table.kimg and table != BurnIn():
+        yield "burn_in: without burn_in.kimg nothing of it happens"
+    if table.penalty != 1 and not _penalised(config):
+        yield "burn_in.penalty: there is no penalty"
     if config.freeze_d and not config.init_from:
         yield "freeze_d: without init_from the frozen layers would be random for ever"
     if config.augment.ada and config.augment.policy:

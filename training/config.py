@@ -30,9 +30,17 @@ _Label = Annotated[float, Field(ge=-1, le=2)]
 Label = _Label | tuple[_Label, _Label]
 
 LossName = Literal[
-    "minimax", "non-saturating", "lsgan", "hinge", "wgan", "rsgan", "rasgan", "ralsgan", "rahinge"
+    "minimax",
+    "non-saturating",
+    "lsgan",
+    "hinge",
+    "wgan",
+    "rsgan",
+    "rasgan",
+    "ralsgan",
+    "rahinge",
+    "random-hinge",
 ]
-
 
 AdaName = Literal[
     "blit", "geom", "color", "filter", "noise", "cutout",
@@ -66,7 +74,8 @@ class Loss:
     `weight_clip` bounds every weight of the discriminator (Arjovsky 2017; 0: no bound).
     The generator's loss is `adversarial` times its adversarial loss plus `feature_matching` times
     the distance of mean features (Salimans 2016). `classifier` weighs guesses of labels (AC-GAN's,
-    the semi-supervised head's), `codes` InfoGAN's of codes.
+    the semi-supervised head's), `codes` InfoGAN's of codes, `reconstruction` what a discriminator
+    decodes from real images (Liu 2021).
     """
 
     name: LossName = "non-saturating"
@@ -85,6 +94,7 @@ class Loss:
     feature_matching: NonNegative = 0.0
     classifier: NonNegative = 1.0
     codes: NonNegative = 1.0
+    reconstruction: NonNegative = 1.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -101,6 +111,22 @@ class Optimizer:
     beta2: Share = 0.999
     clip: NonNegative = 0.0
     decay_kimg: NonNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class BurnIn:
+    """How a run begins: in `kimg` thousand images (0: no burn-in) values go from those named
+    elsewhere to these along half a cosine, and stay there (Huang et al. 2024).
+
+    Learning rates become `lr` times theirs, the weights of penalties `penalty` times theirs, the
+    optimisers' second moment `beta2` (0: it stays); with `ema` the average's half-life grows from 0.
+    """
+
+    kimg: NonNegative = 0.0
+    lr: Positive = 1.0
+    penalty: NonNegative = 1.0
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -195,6 +221,20 @@ class Record:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Evaluate:
+    """Evaluations while training, every `kimg` thousand images (0: none).
+
+    `samples` images of the moving average are compared with the first `real` images of the shards
+    (0: with all). The checkpoint with the least `metric` is kept beside the newest ones.
+    """
+
+    kimg: NonNegative = 100.0
+    samples: Annotated[int, Field(ge=50)] = 500
+    real: Annotated[int, Field(ge=0)] = 2000
+    metric: Literal["fd", "kid"] = "fd"
+
+
+@dataclass(frozen=True, config=STRICT)
 class Config:
     """A whole run. `resolution` 0 means that of the shards; `max_hours` 0 no limit. `threads` 0
     takes as many CPU threads as pay when the run begins, and the same when it goes on.
@@ -249,18 +289,20 @@ class Config:
     loss: Loss = field(default_factory=Loss)
     g_optimizer: Optimizer = field(default_factory=Optimizer)
     d_optimizer: Optimizer = field(default_factory=Optimizer)
+    burn_in: BurnIn = field(default_factory=BurnIn)
     replay: Replay = field(default_factory=Replay)
     unroll: Unroll = field(default_factory=Unroll)
     ema: Ema = field(default_factory=Ema)
     augment: Augment = field(default_factory=Augment)
     data: Data = field(default_factory=Data)
     record: Record = field(default_factory=Record)
+    evaluate: Evaluate = field(default_factory=Evaluate)
 
 
 FREE = frozenset(
     {
         "about", "total_kimg", "device", "max_hours", "price_per_hour", "max_restarts",
-        "data.memory_gb", "data.cache_gb", "data.cache", "data.timeout", "record",
+        "data.memory_gb", "data.cache_gb", "data.cache", "data.timeout", "record", "evaluate",
     }
 )  # fmt: skip
 """Tables and keys that may change when a run is continued: they do not define its result."""

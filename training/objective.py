@@ -40,7 +40,8 @@ class Objective:
         images, `codes` those of the fake ones.
         """
         logits = real.logits.float(), fake.logits.float()
-        loss = self.adversarial.d(*logits, *targets)
+        on_real, on_fake = (_for_each(target, logits[0]) for target in targets)
+        loss = self.adversarial.d(*logits, on_real, on_fake)
         facts = {"loss_d": loss.detach(), **self.means("real", logits[0])}
         facts |= self.means("fake_before", logits[1])
         facts["r_t"] = self.adversarial.overfitting(*logits).detach()
@@ -87,3 +88,8 @@ class Objective:
         if self.adversarial.logistic:
             facts[f"d_{name}"] = logits.sigmoid().mean()
         return facts
+
+
+def _for_each(target: Target, logits: Tensor) -> Target:
+    """A sample's label for each of its logits."""
+    return target[:, None] if isinstance(target, Tensor) and logits.ndim == 2 else target

@@ -37,7 +37,7 @@ from training.order import rank_slice
 from training.packing import pack, unpack
 from training.ranks import ALONE, Ranks
 from training.replay import replay
-from training.schedule import set_rate
+from training.schedule import burnt_in, set_rate
 from training.seeds import derive
 from training.state import State
 from training.unroll import Weights, unroll
@@ -133,7 +133,10 @@ class Step:
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
-        keep = ema.decay(config.ema.half_life_kimg, config.ema.ramp_up, state.seen, images)
+        half_life = config.ema.half_life_kimg
+        if config.burn_in.ema:
+            half_life *= burnt_in(config.burn_in, 0.0, 1.0, state.seen)
+        keep = ema.decay(half_life, config.ema.ramp_up, state.seen, images)
         ema.update(state.average, state.generator, keep)
         return facts
 
@@ -227,19 +230,19 @@ class Step:
 
     def _update_discriminator(self) -> Tensor:
         state, table = self.state, self.d_table
-        set_rate(state.d_optimizer, table, state.seen)
+        set_rate(state.d_optimizer, table, state.seen, self.config.burn_in)
         return apply_gradients(state.d_optimizer, table, self.ranks, state.d_scaler)
 
     def _penalise(self, pieces: list[Piece]) -> Facts:
         """A step of the discriminator for the penalties on real images alone."""
-        state, table = self.state, self.config.loss
+        state = self.state
         state.d_optimizer.zero_grad(set_to_none=True)
         facts: Facts = {}
         for piece in pieces:
             real = pack(piece.real, self.packing)
             found = self._penalties(real, real, (piece.labels, piece.labels))
             for name, penalty in found.items():
-                weight = getattr(table, name) * table.interval * piece.weight
+                weight = self._penalty_weight(name) * piece.weight
                 torch.autograd.backward(state.d_scaler.scale(penalty * weight))
             detached = {name: penalty.detach() for name, penalty in found.items()}
             _collect(facts, detached, piece.share)
@@ -261,8 +264,14 @@ class Step:
         if not config.loss.own_step and is_due(self.state.steps, config.loss.interval):
             for name, penalty in self._penalties(real, fake, labels).items():
                 facts[name] = penalty.detach()
-                loss = loss + penalty * (getattr(config.loss, name) * config.loss.interval)
+                loss = loss + penalty * self._penalty_weight(name)
         return loss, facts
+
+    def _penalty_weight(self, name: str) -> float:
+        """What a penalty counts in the steps that it is applied in."""
+        table, burn_in = self.config.loss, self.config.burn_in
+        weight: float = getattr(table, name) * table.interval
+        return weight * burnt_in(burn_in, 1.0, burn_in.penalty, self.state.seen)
 
     def _plain_loss(
         self,
@@ -285,16 +294,22 @@ class Step:
             config.label_real, config.label_fake, config.label_flip, len(real), self.random
         )
         codes = latent_codes(latents, config.generator)
-        return self.objective.discriminator(on_real, on_fake, targets, labels, codes)
+        loss, facts = self.objective.discriminator(on_real, on_fake, targets, labels, codes)
+        if on_real.seen:
+            with self._autocast():
+                distance = self.state.discriminator.reconstruct(on_real)
+            facts["reconstruction"] = distance.detach()
+            loss = loss + distance * config.loss.reconstruction
+        return loss, facts
 
     def _penalties(self, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]) -> Facts:
         table = self.config.loss
 
         def on_real(images: Tensor) -> Tensor:
-            return self._judge(images, labels[0], twice=True).logits
+            return self._judge(images, labels[0], twice=True).score
 
         def on_fake(images: Tensor) -> Tensor:
-            return self._judge(images, labels[1], twice=True).logits
+            return self._judge(images, labels[1], twice=True).score
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=self.random, device=self.device)
@@ -340,7 +355,7 @@ class Step:
 
     def _update_generator(self) -> Tensor:
         state, table = self.state, self.g_table
-        set_rate(state.g_optimizer, table, state.seen)
+        set_rate(state.g_optimizer, table, state.seen, self.config.burn_in)
         return apply_gradients(state.g_optimizer, table, self.ranks, state.g_scaler)
 
     def _regularise_paths(self, pieces: list[Piece]) -> Facts:

@@ -26,6 +26,9 @@ NARROW = {
     "mlp": [("widths", "[8, 8]")],
     "resnet": [("width", "2")],
     "stylegan2": [("channel_max", "4")],
+    "r3gan": [("widths", "[4]"), ("blocks", "[1]")],
+    "fastgan": [("width", "2")],
+    "projected": [("width", "8"), ("size", "64")],
 }
 """What makes a network of each kind small."""
 
@@ -35,7 +38,9 @@ def tiny(name: str) -> Config:
     options = {"batch": "8", "replay.size": "8"} if name == "ganhacks64" else {"batch": "8"}
     config = resolve(name, {})
     for network in ("generator", "discriminator"):
-        options |= {f"{network}.{key}": value for key, value in NARROW[getattr(config, network).name]}
+        options |= {
+            f"{network}.{key}": value for key, value in NARROW[getattr(config, network).name]
+        }
     return resolve(name, options)
 
 

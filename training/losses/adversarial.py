@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
@@ -77,6 +78,15 @@ def hinge_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Targ
     return relu(1 - real).mean() + relu(1 + fake).mean()
 
 
+def random_hinge_d(
+    real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target
+) -> Tensor:
+    """max(0, m − D(x)) + max(0, m + D(G(z))) with a margin m for each logit, uniform between 0.8
+    and 1 (Liu 2021). Drawn from PyTorch's own random numbers."""
+    margins = [torch.rand_like(logits) * 0.2 + 0.8 for logits in (real, fake)]
+    return relu(margins[0] - real).mean() + relu(margins[1] + fake).mean()
+
+
 def score_g(_real: Tensor, fake: Tensor) -> Tensor:
     """−D(G(z)): the generator's side of the hinge and Wasserstein losses."""
     return -fake.mean()
@@ -99,7 +109,7 @@ def rsgan_g(real: Tensor, fake: Tensor) -> Tensor:
 
 def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Each logit less the mean of the other side: the "average" in relativistic average."""
-    return real - fake.mean(), fake - real.mean()
+    return real - fake.mean(dim=0), fake - real.mean(dim=0)
 
 
 def rasgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
@@ -140,11 +150,10 @@ LOSSES: dict[str, AdversarialLoss] = {
     "non-saturating": AdversarialLoss(logistic_d, non_saturating_g, logistic=True, targets=True),
     "lsgan": AdversarialLoss(lsgan_d, lsgan_g, targets=True, boundary=0.5),
     "hinge": AdversarialLoss(hinge_d, score_g),
+    "random-hinge": AdversarialLoss(random_hinge_d, score_g),
     "wgan": AdversarialLoss(wgan_d, score_g, boundary=None),
     "rsgan": AdversarialLoss(rsgan_d, rsgan_g, needs_real=True, boundary=None),
-    "rasgan": AdversarialLoss(
-        rasgan_d, rasgan_g, needs_real=True, targets=True, boundary=None
-    ),
+    "rasgan": AdversarialLoss(rasgan_d, rasgan_g, needs_real=True, targets=True, boundary=None),
     "ralsgan": AdversarialLoss(ralsgan_d, ralsgan_g, needs_real=True, boundary=None),
     "rahinge": AdversarialLoss(rahinge_d, rahinge_g, needs_real=True, boundary=None),
 }

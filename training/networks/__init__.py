@@ -19,7 +19,10 @@ from training.networks.base import (
 )  # fmt: skip
 from training.networks.conditioning import latent_codes
 from training.networks.dcgan import dcgan_discriminator, dcgan_generator
+from training.networks.fastgan import fastgan_discriminator, fastgan_generator
 from training.networks.mlp import mlp_discriminator, mlp_generator
+from training.networks.projected import projected_discriminator
+from training.networks.r3gan import r3gan_discriminator, r3gan_generator
 from training.networks.resnet import resnet_discriminator, resnet_generator
 from training.networks.stylegan2 import stylegan2_discriminator, stylegan2_generator
 
@@ -30,13 +33,18 @@ __all__ = [
 
 GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {
     "dcgan": dcgan_generator,
+    "fastgan": fastgan_generator,
     "mlp": mlp_generator,
+    "r3gan": r3gan_generator,
     "resnet": resnet_generator,
     "stylegan2": stylegan2_generator,
 }
 DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
     "dcgan": dcgan_discriminator,
+    "fastgan": fastgan_discriminator,
     "mlp": mlp_discriminator,
+    "projected": projected_discriminator,
+    "r3gan": r3gan_discriminator,
     "resnet": resnet_discriminator,
     "stylegan2": stylegan2_discriminator,
 }

@@ -22,15 +22,22 @@ class ImageShape:
 class Verdict(NamedTuple):
     """What a discriminator says of n images.
 
-    `logits` float (n,): higher is more real. `features` (n, …): its last hidden layer. `classes`
-    logits (n, classes) of the label and `codes` (n, k) guesses of InfoGAN's codes, where it has
-    such an output.
+    `logits` float (n,): higher is more real; (n, k) where k patches or scales are judged, all by
+    the same loss. `features` (n, …): its last hidden layer. `classes` logits (n, classes) of the
+    label and `codes` (n, k) guesses of InfoGAN's codes, where it has such an output. `seen` is what
+    `Discriminator.reconstruct` needs: the images first.
     """
 
     logits: Tensor
     features: Tensor
     classes: Tensor | None = None
     codes: Tensor | None = None
+    seen: tuple[Tensor, ...] = ()
+
+    @property
+    def score(self) -> Tensor:
+        """One number a sample, (n,): the mean of its logits. Its slope is what penalties bound."""
+        return self.logits if self.logits.ndim == 1 else self.logits.mean(dim=1)
 
 
 class Generator(nn.Module):
@@ -60,6 +67,11 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, labels: Tensor) -> Verdict:
         raise NotImplementedError
 
+    def reconstruct(self, verdict: Verdict) -> Tensor:
+        """How far what is decoded from the verdict's maps is from the images that it is about, a
+        scalar to be minimised; only for verdicts with `seen`."""
+        raise NotImplementedError
+
 
 def interleave(first: Tensor, second: Tensor) -> Tensor:
     """Rows of both, alternating: (n, …) and (n, …) → (2n, …)."""
@@ -68,7 +80,6 @@ def interleave(first: Tensor, second: Tensor) -> Tensor:
 
 def separate(verdict: Verdict) -> tuple[Verdict, Verdict]:
     """The verdicts on the first and on the second of alternating images."""
-
     def half(start: int) -> Verdict:
         more = (None if part is None else part[start::2] for part in verdict[2:])
         return Verdict(verdict.logits[start::2], verdict.features[start::2], *more)

@@ -50,14 +50,16 @@ class Head(nn.Module):
             self.coder = nn.Conv2d(maps, codes, size)
 
     def forward(self, features: Tensor, labels: Tensor) -> Verdict:
-        logits = self.judge(self.stddev(features))
+        logits = self.judge(self.stddev(features)).flatten(1)
         if self.joint:
-            classes = logits.flatten(1).float()
-            return Verdict(classes.logsumexp(dim=1), features, classes)
-        logits = logits.flatten()
+            logits = logits.float()
+            return Verdict(logits.logsumexp(dim=1), features, logits)
         if self.projection is not None:
             summed = features.sum(dim=(2, 3))
-            logits = logits + (self.projection(labels).to(summed.dtype) * summed).sum(dim=1)
+            product = self.projection(labels).to(summed.dtype) * summed
+            logits = logits + product.sum(dim=1, keepdim=True)
+        if logits.shape[1] == 1:
+            logits = logits[:, 0]
         classes = None if self.classifier is None else self.classifier(features).flatten(1)
         codes = None if self.coder is None else self.coder(features).flatten(1)
         return Verdict(logits, features, classes, codes)

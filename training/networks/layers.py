@@ -63,7 +63,12 @@ def disturbances(table: GeneratorOptions) -> list[nn.Module]:
 
 
 def output_range(values: Tensor, output: str) -> Tensor:
-    """The last layer's values as an image in [-1, 1]; a `sigmoid`'s [0, 1] is scaled to it."""
+    """The last layer's values as an image in [-1, 1]; a `sigmoid`'s [0, 1] is scaled to it.
+
+    `linear` leaves them as they are: the data alone teaches the range.
+    """
+    if output == "linear":
+        return values
     return values.sigmoid() * 2 - 1 if output == "sigmoid" else values.tanh()
 
 

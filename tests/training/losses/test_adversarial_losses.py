@@ -12,6 +12,12 @@ from training.losses import LOSSES
 REAL, FAKE = [1.5, -0.3, 0.2], [-2.0, 0.7, 0.1]
 
 
+@pytest.fixture(autouse=True)
+def half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn between 0 and 1 is 0.5."""
+    monkeypatch.setattr(torch, "rand_like", lambda like: torch.full_like(like, 0.5))
+
+
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
@@ -31,6 +37,8 @@ def d_by_formula(name: str, real: list[float], fake: list[float]) -> float:
             return mean([(r - 1) ** 2 for r in real]) / 2 + mean([f**2 for f in fake]) / 2
         case "hinge":
             return mean([max(0, 1 - r) for r in real]) + mean([max(0, 1 + f) for f in fake])
+        case "random-hinge":  # the margins are drawn: here half-way between 0.8 and 1
+            return mean([max(0, 0.9 - r) for r in real]) + mean([max(0, 0.9 + f) for f in fake])
         case "wgan":
             return mf - mr
         case "rsgan":
@@ -57,7 +65,7 @@ def g_by_formula(name: str, real: list[float], fake: list[float]) -> float:
             return mean([-math.log(sigmoid(f)) for f in fake])
         case "lsgan":
             return mean([(f - 1) ** 2 for f in fake]) / 2
-        case "hinge" | "wgan":
+        case "hinge" | "random-hinge" | "wgan":
             return -mf
         case "rsgan":
             return mean([-math.log(sigmoid(f - r)) for r, f in zip(real, fake, strict=True)])
@@ -142,3 +150,23 @@ def test_saturation_is_what_separates_minimax_from_non_saturating() -> None:
     ]
     assert gradients[0] < 1e-4
     assert gradients[1] > 0.99
+
+
+def test_random_margins_are_uniform_between_08_and_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    zeros = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    losses = [LOSSES["random-hinge"].d(*zeros, 1.0, 0.0).item() for _ in range(4000)]
+    assert 1.6 <= min(losses) < 1.63
+    assert 1.97 < max(losses) <= 2
+    assert mean(losses) == pytest.approx(1.8, abs=0.006)  # 4.6 standard errors
+
+
+def test_each_patch_has_its_own_mean_of_the_other_side() -> None:
+    """Relativistic averages compare a patch with the same patch of the other side."""
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 4, 3)
+    for name in ("rasgan", "ralsgan", "rahinge"):
+        parts = [LOSSES[name].d(real[:, k], fake[:, k], 1.0, 0.0) for k in range(3)]
+        whole = LOSSES[name].d(real, fake, 1.0, 0.0)
+        assert whole.item() == pytest.approx(sum(parts).item() / 3, rel=1e-5)  # type: ignore[union-attr]

@@ -51,7 +51,8 @@ def tables(g: dict[str, Any], d: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def test_every_entry_is_tested() -> None:
-    assert SMALL.keys() == GENERATORS.keys() == DISCRIMINATORS.keys()
+    apart = {"fastgan", "projected", "r3gan", "stylegan2"}  # files of their own beside this one
+    assert SMALL.keys() | apart == GENERATORS.keys() | DISCRIMINATORS.keys()
 
 
 @pytest.mark.parametrize("shape", [GRAY, COLOUR, ImageShape(32, 64, 3, 3)])

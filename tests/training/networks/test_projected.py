@@ -1,0 +1,171 @@
+"""Projected discriminators: what is frozen stays so, what is mixed is the published order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate
+
+from pipeline.contract import UserError, build
+from training.config import Config
+from training.data import Batch
+from training.extractor import load_extractor
+from training.networks import ImageShape, build_discriminator
+from training.networks.frozen import frozen_maps, perceptual_distance
+from training.state import State, new_state
+from training.step import Step
+
+SHAPE = ImageShape(64, 64, 3, 5)
+CPU = torch.device("cpu")
+
+
+def config(**more: Any) -> Config:
+    return build(
+        Config,
+        {
+            "batch": 4,
+            "generator": {"width": 4, "z_dim": 8, **more.pop("generator", {})},
+            "discriminator": {"name": "projected", "width": 8, "size": 64, **more},
+            "loss": {"name": "hinge"},
+        },
+        "test",
+    )
+
+
+def make(shape: ImageShape = SHAPE, **more: Any) -> Any:
+    torch.manual_seed(0)
+    return build_discriminator(config(**more).discriminator, shape)
+
+
+def train(state: State, made: Config, steps: int) -> None:
+    step = Step(made, state, CPU)
+    for _ in range(steps):
+        random = torch.Generator().manual_seed(state.seen)
+        images = torch.randint(0, 256, (4, 3, 64, 64), generator=random, dtype=torch.uint8)
+        step([Batch(images, torch.zeros(4, dtype=torch.int64))])
+
+
+def test_frozen_weights_are_in_no_optimiser_and_no_checkpoint() -> None:
+    made = config()
+    state = new_state(made, SHAPE, CPU)
+    extractor = load_extractor(CPU)
+    frozen = {id(weight) for weight in extractor.parameters()}
+    before = {name: w.clone() for name, w in extractor.state_dict().items()}
+    fixed = {k: w.clone() for k, w in state.discriminator.state_dict().items() if "mixing" in k}
+    trained = [w for group in state.d_optimizer.param_groups for w in group["params"]]
+    assert not frozen & {id(weight) for weight in (*trained, *state.discriminator.parameters())}
+    saved = sum(w.numel() for w in state.discriminator.state_dict().values())
+    assert saved < 0.2 * sum(w.numel() for w in before.values())
+    train(state, made, 2)
+    assert all(torch.equal(before[name], w) for name, w in extractor.state_dict().items())
+    assert all(w.grad is None and not w.requires_grad for w in extractor.parameters())
+    after = state.discriminator.state_dict()
+    assert len(fixed) == 16
+    assert all(torch.equal(weight, after[name]) for name, weight in fixed.items())
+    assert {name.split(".")[0] for name, _ in state.discriminator.named_parameters()} == {"judges"}
+
+
+def test_the_image_gets_a_gradient_from_each_scale() -> None:
+    judge = make()
+    images = torch.randn(2, 3, 64, 64, requires_grad=True)
+    verdict = judge(images, torch.zeros(2, dtype=torch.int64))
+    assert verdict.logits.shape == (2, 4)  # 2×2 places are left: one patch a scale
+    for scale in range(4):
+        (slope,) = torch.autograd.grad(
+            verdict.logits[:, scale].sum(), images, retain_graph=True
+        )  # fmt: skip
+        assert torch.isfinite(slope).all()
+        assert slope.abs().sum() > 0
+
+
+def test_patches_of_the_published_size() -> None:
+    judge = make(size=224)
+    verdict = judge(torch.randn(2, 3, 64, 64), torch.zeros(2, dtype=torch.int64))
+    assert verdict.logits.shape == (2, 4 * 16)
+    # published channels of the four discriminators, in units of 64
+    widths = [
+        [layer.weight.shape[0] // 8 for layer in one.layers if isinstance(layer, torch.nn.Conv2d)]
+        for one in judge.judges
+    ]
+    assert widths == [[1, 2, 4, 8], [2, 4, 8], [4, 8], [8]]
+
+
+def test_mixing_is_the_published_order() -> None:
+    """1×1 at each scale; from the smallest up: add, double (corners aligned), 1×1."""
+    judge = make(size=128)
+    maps = frozen_maps(torch.randn(2, 3, 64, 64), 128)
+    mix = judge.mixing
+    mixed = [conv2d(m, c.weight, c.bias) for m, c in zip(maps, mix.channels, strict=True)]
+    expected: list[Tensor] = []
+    for number in (3, 2, 1, 0):
+        values = mixed[number] + expected[0] if expected else mixed[number]
+        values = interpolate(values, scale_factor=2, mode="bilinear", align_corners=True)
+        layer = mix.scales[number]
+        expected.insert(0, conv2d(values, layer.weight, layer.bias))
+    found = mix(maps)
+    assert [tuple(m.shape[1:]) for m in found] == [(8, 64, 64), (8, 32, 32), (16, 16, 16),
+                                                   (32, 8, 8)]  # fmt: skip
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_images_come_to_the_network_as_its_own_code_brings_them() -> None:
+    images = torch.rand(2, 3, 50, 40) * 2 - 1
+    extractor = load_extractor(CPU)
+    expected = extractor.stages(extractor.prepare(images))
+    for one, other in zip(frozen_maps(images, 224), expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+    gray = images[:, :1]
+    expected = extractor.stages(extractor.prepare(gray))
+    assert torch.allclose(frozen_maps(gray, 224)[3], expected[3], atol=1e-4)
+
+
+def test_the_distance_at_the_network_s_size_is_the_extractor_s() -> None:
+    images, others = torch.rand(2, 2, 3, 224, 224) * 2 - 1
+    expected = load_extractor(CPU).distance(images, others).mean()
+    assert perceptual_distance(images, others).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert perceptual_distance(images, images).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_label_is_a_product() -> None:
+    judge = make(condition="projection", generator={"condition": "embedding"}).eval()
+    images = torch.randn(1, 3, 64, 64).expand(2, 3, 64, 64)
+    labels = torch.tensor([1, 3])
+    verdict = judge(images, labels)
+    assert not torch.allclose(*verdict.logits)
+    one = judge.judges[3]
+    maps = judge.mixing(frozen_maps(images, 64))[3]
+    judged = one.judge(one.layers(maps))[:, :, 0, 0]
+    wanted = torch.nn.functional.leaky_relu(
+        one.embed[0].weight[labels] @ one.embed[1].weight.T + one.embed[1].bias, 0.2
+    )
+    assert torch.allclose(verdict.logits[:, 3], (judged * wanted).sum(dim=1) / 8, atol=1e-5)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_other_shapes_and_precisions(bf16: bool) -> None:
+    for shape in (ImageShape(28, 28, 1), ImageShape(32, 64, 3)):
+        judge = make(shape, separable=True)
+        images = torch.randn(2, shape.channels, shape.height, shape.width, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            verdict = judge(images, torch.zeros(2, dtype=torch.int64))
+        verdict.logits.float().sum().backward()
+        for name, weight in judge.named_parameters():
+            assert weight.grad is not None, name
+            assert torch.isfinite(weight.grad).all(), name
+        assert images.grad is not None
+        assert images.grad.any()
+    with pytest.raises(UserError, match=r"discriminator\.size: .* 32 px"):
+        make(ImageShape(28, 28, 1), size=0)
+
+
+def test_other_frozen_weights_are_refused() -> None:
+    judge = make()
+    values = dict(judge.state_dict())
+    judge.load_state_dict(values)
+    values["frozen_digest"] = values["frozen_digest"].roll(1)
+    with pytest.raises(UserError, match="trained on other frozen weights"):
+        judge.load_state_dict(values)

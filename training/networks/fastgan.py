@@ -1,0 +1,313 @@
+"""FastGAN (Liu et al. 2021), for hundreds of images: any size s·2^k up to 1024 px.
+
+The generator is excited across layers: channels of large maps are weighed by what maps a sixteenth
+as large hold (skip-layer excitation, eq. 1). The discriminator judges patches and decodes images
+from its own maps, so that these keep what the images hold (section 3.2).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, l1_loss
+
+from pipeline.contract import UserError
+from training.architectures import FastganDiscriminator, FastganGenerator
+from training.networks.base import Discriminator, Generator, ImageShape, Verdict
+from training.networks.conditioning import Entry, Labelled, Layers, Sight, generator_norm
+from training.networks.frozen import perceptual_distance
+from training.networks.heads import Head
+from training.networks.layers import (
+    Dropout,
+    disturbances,
+    initialise,
+    normalise_spectrum,
+    output_range,
+)  # fmt: skip
+from training.networks.sizes import doublings
+
+_G_MAPS = (16, 8, 4, 2, 2, 1, 0.5, 0.25, 0.125)
+"""Maps of the generator after so many doublings, in units of its width (4 px to 1024 px)."""
+_D_MAPS = (8, 4, 2, 1, 0.5, 0.25, 0.125)
+"""Maps of the discriminator at 8 px, 16 px … 512 px, in units of its width."""
+_BRIDGE = 4
+"""Doublings that an excitation of the generator skips; those of the discriminator skip three."""
+_FIRST_EXCITED = 4
+_LAST_EXCITED = 7
+_DECODED = 128
+"""Pixels that a decoded image has at most."""
+_JUDGED_WHOLE = 5
+"""Halvings with excitations: larger images come in by strided convolutions."""
+
+
+def map_counts(multipliers: tuple[float, ...], width: int, count: int) -> list[int]:
+    """The first `count` multipliers as numbers of maps.
+
+    Raises:
+        UserError: the image is larger than the network was made for.
+    """
+    if count > len(multipliers):
+        raise UserError("resolution: FastGAN's networks go up to 1024 px")
+    return [max(1, int(width * multiplier)) for multiplier in multipliers[:count]]
+
+
+class Glu(nn.Module):
+    """The first half of the channels, each weighed by σ of its partner in the second half (Dauphin
+    2017). (n, 2c, h, w) → (n, c, h, w)."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        values, gates = maps.chunk(2, dim=1)
+        return values * gates.sigmoid()
+
+
+class LearnedNoise(nn.Module):
+    """Adds the same Gaussian noise to all maps, with a learned weight that begins at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        count, _, height, width = maps.shape
+        noise = torch.randn(count, 1, height, width, device=maps.device, dtype=maps.dtype)
+        return maps + self.weight.to(maps.dtype) * noise
+
+
+class Excitation(nn.Module):
+    """Large maps (n, above, H, W), each times a number in (0, 1) that small ones (n, below, h, w)
+    give: σ of a 1×1 convolution of SiLU of a 4×4 one of their mean over 4×4 places (eq. 1)."""
+
+    def __init__(self, below: int, above: int) -> None:
+        super().__init__()
+        self.gather = nn.Conv2d(below, above, 4, bias=False)
+        self.weigh = nn.Conv2d(above, above, 1, bias=False)
+
+    def forward(self, small: Tensor, large: Tensor) -> Tensor:
+        gathered = nn.functional.silu(self.gather(adaptive_avg_pool2d(small, 4)))
+        weights: Tensor = self.weigh(gathered).sigmoid()
+        return large * weights
+
+
+class UpBlock(Labelled):
+    """Double, 3×3, norm, GLU; the `long` kind adds noise before each norm and a second 3×3."""
+
+    def __init__(
+        self, table: FastganGenerator, shape: ImageShape, below: int, above: int, long: bool
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Upsample(scale_factor=2)]
+        for maps in (below, above) if long else (below,):
+            layers.append(nn.Conv2d(maps, above * 2, 3, 1, 1, bias=False))
+            layers += [LearnedNoise()] if long else []
+            layers += [*generator_norm("batch", table.condition, above * 2, shape), Glu()]
+        self.layers = Layers(layers)
+
+    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
+        doubled: Tensor = self.layers(maps, labels)
+        return doubled
+
+
+class FastganG(Generator):
+    def __init__(self, table: FastganGenerator, shape: ImageShape) -> None:
+        super().__init__()
+        self.entry = Entry(table, shape)
+        self.z_dim, self.output = self.entry.z_dim, table.output
+        steps = doublings(shape)
+        maps = map_counts(_G_MAPS, table.width, steps + 1)
+        start = (shape.height >> steps, shape.width >> steps)
+        self.first = nn.Sequential(
+            nn.ConvTranspose2d(self.entry.size, maps[0] * 2, start, bias=False),
+            nn.BatchNorm2d(maps[0] * 2),
+            Glu(),
+        )
+        self.blocks = nn.ModuleList(
+            UpBlock(table, shape, maps[step - 1], maps[step], bool(step % 2) and not table.lite)
+            for step in range(1, steps + 1)
+        )
+        self.disturbed = nn.ModuleList(
+            nn.Sequential(*disturbances(table)) for _ in range(steps)
+        )  # fmt: skip
+        self.excitations = nn.ModuleDict(
+            {
+                str(step): Excitation(maps[step - _BRIDGE], maps[step])
+                for step in range(_FIRST_EXCITED, min(steps, _LAST_EXCITED) + 1)
+            }
+        )
+        self.last = nn.Conv2d(maps[-1], shape.channels, 3, 1, 1, bias=False)
+        initialise(self, table.init)
+        if table.spectral:
+            normalise_spectrum(self)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        maps = [self.first(self.entry(latents, labels)[:, :, None, None])]
+        for step, (block, disturb) in enumerate(
+            zip(self.blocks, self.disturbed, strict=True), start=1
+        ):
+            above = block(maps[-1], labels)
+            if str(step) in self.excitations:
+                above = self.excitations[str(step)](maps[step - _BRIDGE], above)
+            maps.append(disturb(above))
+        return output_range(self.last(maps[-1]), self.output)
+
+
+class DownBlock(nn.Module):
+    """The mean of two ways to half the size: 4×4 stride 2 then 3×3, and pooling then 1×1; norm and
+    leaky ReLU after each convolution."""
+
+    def __init__(self, below: int, above: int, dropout: float) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(below, above, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(above),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(above, above, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(above),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+        self.direct = nn.Sequential(
+            nn.AvgPool2d(2),
+            nn.Conv2d(below, above, 1, bias=False),
+            nn.BatchNorm2d(above),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+        self.dropout = Dropout(dropout) if dropout else nn.Identity()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        halved: Tensor = self.dropout((self.main(maps) + self.direct(maps)) / 2)
+        return halved
+
+
+class Decoder(nn.Module):
+    """Maps of about 8×8 places → images in [-1, 1], twice as large `doublings` times."""
+
+    def __init__(self, maps: int, channels: int, count: int, width: int) -> None:
+        super().__init__()
+        sizes = [max(1, width // 2 * multiplier) for multiplier in (4, 2, 2, 1)][:count]
+        layers: list[nn.Module] = []
+        for above in sizes:
+            layers += [
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(maps, above * 2, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(above * 2),
+                Glu(),
+            ]
+            maps = above
+        self.layers = nn.Sequential(*layers, nn.Conv2d(maps, channels, 3, 1, 1, bias=False))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.tanh(self.layers(maps))
+
+
+class PatchHead(Head):
+    """As `Head`, but the logit of each patch of 4×4 places: 1×1, norm, leaky ReLU, 4×4."""
+
+    def __init__(
+        self,
+        table: FastganDiscriminator,
+        shape: ImageShape,
+        maps: int,
+        size: tuple[int, int],
+        codes: int,
+    ) -> None:
+        super().__init__(table, shape, maps, size, codes, bias=False)
+        inner = max(1, maps // 2)
+        self.judge = nn.Sequential(  # type: ignore[assignment]
+            nn.Conv2d(maps + bool(table.minibatch_stddev), inner, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(inner, 1, min(4, *size), bias=False),
+        )
+
+
+def entrance(channels: int, maps: list[int]) -> nn.Sequential:
+    """From the image to its first maps: 3×3 at full size, or 4×4 stride 2 once or twice, by the
+    numbers of `maps` on the way (the first has no norm)."""
+    if len(maps) == 1:
+        return nn.Sequential(
+            nn.Conv2d(channels, maps[0], 3, 1, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)
+        )
+    layers: list[nn.Module] = []
+    for number, above in enumerate(maps[1:]):
+        layers.append(nn.Conv2d(channels, above, 4, 2, 1, bias=False))
+        layers += [nn.BatchNorm2d(above)] if number else []
+        layers.append(nn.LeakyReLU(0.2, inplace=True))
+        channels = above
+    return nn.Sequential(*layers)
+
+
+class FastganD(Discriminator):
+    """From the image down to maps of about 8×8 places.
+
+    Maps are excited by those eight times as large. What is decoded is the whole image from the
+    last maps, and a random quarter of it from the same quarter of the maps before them.
+    """
+
+    def __init__(self, table: FastganDiscriminator, shape: ImageShape, codes: int) -> None:
+        super().__init__()
+        self.sight = Sight(table, shape)
+        steps = doublings(shape) - 1
+        if steps < 1:
+            raise UserError("resolution: FastGAN's discriminator needs 16 px or more")
+        size = (shape.height >> steps, shape.width >> steps)
+        maps = map_counts((*_D_MAPS, 0.125), table.width, steps + 1)
+        strided = max(0, steps - _JUDGED_WHOLE)
+        steps -= strided
+        into = entrance(self.sight.channels, maps[: steps - 1 : -1])
+        maps = maps[steps::-1]
+        blocks = [DownBlock(maps[n], maps[n + 1], table.dropout) for n in range(steps)]
+        self.hidden = nn.Sequential(into, *blocks)
+        self.excitations = nn.ModuleDict(
+            {str(n): Excitation(maps[n - 3], maps[n]) for n in range(3, steps + 1)}
+        )
+        self.head = PatchHead(table, shape, maps[-1], size, codes)
+        self.reconstruction = table.reconstruction
+        self.decoders = nn.ModuleDict()
+        if table.reconstruction != "none":
+            channels = shape.channels * table.packing
+            most = (_DECODED // min(size)).bit_length() - 1
+            ups = steps + strided
+            self.decoders["whole"] = Decoder(maps[-1], channels, min(ups, most), table.width)
+            self.decoders["part"] = Decoder(maps[-2], channels, min(ups - 1, most), table.width)
+        initialise(self, table.init)
+        if table.spectral:
+            normalise_spectrum(self)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+        maps = [self.hidden[0](self.sight(images, labels))]
+        for number, block in enumerate(list(self.hidden)[1:], start=1):
+            above = block(maps[-1])
+            if str(number) in self.excitations:
+                above = self.excitations[str(number)](maps[number - 3], above)
+            maps.append(above)
+        verdict: Verdict = self.head(maps[-1], labels)
+        return verdict._replace(seen=(images, *maps[-2:])) if self.decoders else verdict
+
+    def reconstruct(self, verdict: Verdict) -> Tensor:
+        """The sum of both distances: of the whole and of a quarter that is drawn at random."""
+        images, before, last = verdict.seen
+        row, column = torch.randint(0, 2, (2,)).tolist()
+        whole = self.decoders["whole"](last)
+        part = self.decoders["part"](quarter(before, row, column))
+        return self._distance(whole, images) + self._distance(part, quarter(images, row, column))
+
+    def _distance(self, decoded: Tensor, images: Tensor) -> Tensor:
+        wanted = adaptive_avg_pool2d(images.detach().float(), (decoded.shape[2], decoded.shape[3]))
+        if self.reconstruction == "l1":
+            return l1_loss(decoded.float(), wanted)
+        return perceptual_distance(decoded, wanted)
+
+
+def quarter(maps: Tensor, row: int, column: int) -> Tensor:
+    """The upper (row 0) or lower, left (column 0) or right quarter of maps (n, c, h, w)."""
+    height, width = maps.shape[2] // 2, maps.shape[3] // 2
+    return maps[:, :, row * height :, column * width :][:, :, :height, :width]
+
+
+def fastgan_generator(table: FastganGenerator, shape: ImageShape) -> Generator:
+    return FastganG(table, shape)
+
+
+def fastgan_discriminator(
+    table: FastganDiscriminator, shape: ImageShape, codes: int
+) -> Discriminator:
+    return FastganD(table, shape, codes)

