@@ -1,0 +1,63 @@
+"""Features of a generator's images, drawn the same at every evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.grid import draw
+from training.latents import draw_latents
+from training.metrics.distances import Features
+from training.metrics.networks import BATCH, FeatureNetwork
+from training.metrics.real import Progress, no_progress
+from training.networks import Generator
+from training.seeds import derive
+
+
+@contextmanager
+def own_random(seed: int, device: torch.device) -> Iterator[None]:
+    """Draws inside (noise, dropout at test) follow from `seed`; those outside do not notice."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def drawn_inputs(
+    latent: str, z_dim: int, labels: NDArray[np.int64], count: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Latents (count, z_dim) and labels (count,) for an evaluation, the same on every device.
+
+    Labels are drawn from `labels`, those of the real images, so they are as frequent as there.
+    """
+    random = torch.Generator().manual_seed(derive(seed, "evaluation"))
+    latents = draw_latents(latent, count, z_dim, random, torch.device("cpu"))
+    chosen = torch.randint(len(labels), (count,), generator=random)
+    return latents.to(device), torch.from_numpy(labels)[chosen].to(device)
+
+
+def fake_features(
+    generator: Generator,
+    latent: str,
+    labels: NDArray[np.int64],
+    network: FeatureNetwork,
+    count: int,
+    device: torch.device,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Features:
+    """Features (count, d) of images of the generator, which is in evaluation mode on `device`."""
+    latents, which = drawn_inputs(latent, generator.z_dim, labels, count, seed, device)
+    rows = []
+    with own_random(derive(seed, "drawing"), device):
+        for start in range(0, count, BATCH):
+            some = slice(start, start + BATCH)
+            pixels = torch.from_numpy(draw(generator, latents[some], which[some], BATCH))
+            rows.append(network.features(pixels.permute(0, 3, 1, 2)))
+            progress(min(start + BATCH, count), count)
+    return np.concatenate(rows)

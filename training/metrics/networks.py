@@ -1,0 +1,114 @@
+"""The networks whose features are compared, behind one face."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.contract import UserError
+from training.extractor import EXTRACTOR, Extractor, load_extractor
+from training.metrics.distances import Features
+
+BATCH = 32
+
+
+class FeatureNetwork(Protocol):
+    """`name` is part of the measures' names; `identity` tells features apart on disk; `splits` are
+    the inception score's."""
+
+    name: str
+    identity: str
+    splits: int
+
+    def features(self, images: Tensor) -> Features:
+        """Images uint8 (n, 1 or 3, height, width) → float32 (n, d)."""
+        ...
+
+    def logits(self, features: Features) -> Features:
+        """Class scores (n, classes) from features."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lite0:
+    """EfficientNet-Lite0, the default: its weights come with a package."""
+
+    extractor: Extractor
+    device: torch.device
+    name: str = EXTRACTOR
+    identity: str = f"{EXTRACTOR}-1"
+    splits: int = 1
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Features:
+        return _in_batches(lambda some: self.extractor(some.to(self.device)), images)
+
+    @torch.inference_mode()
+    def logits(self, features: Features) -> Features:
+        scores = self.extractor.logits(torch.from_numpy(features).to(self.device))
+        return np.asarray(scores.cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Inception:
+    """The standard Inception-v3 of FID, as torch-fidelity computes it; see `load_inception`."""
+
+    network: Any
+    device: torch.device
+    identity: str
+    name: str = "inception"
+    splits: int = 10
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Features:
+        def pooled(some: Tensor) -> Tensor:
+            color = some.expand(-1, 3, -1, -1).contiguous().to(self.device)
+            features: Tensor = self.network(color)[0]
+            return features
+
+        return _in_batches(pooled, images)
+
+    @torch.inference_mode()
+    def logits(self, features: Features) -> Features:
+        # without the bias, as in Salimans' and torch-fidelity's scores
+        weight = self.network.fc.weight.detach().cpu().numpy()
+        return np.asarray(features @ weight.T)
+
+
+def _in_batches(function: Any, images: Tensor) -> Features:
+    return np.concatenate([function(some).cpu().numpy() for some in torch.split(images, BATCH)])
+
+
+def load_lite0(device: torch.device) -> Lite0:
+    """The default network."""
+    return Lite0(load_extractor(device), device)
+
+
+def load_inception(path: Path, device: torch.device) -> Inception:
+    """The FID Inception-v3 with the weights at `path`: torch-fidelity's file
+    `weights-inception-2015-12-05-6726825d.pth`, or another of that layout.
+
+    Raises:
+        UserError: torch-fidelity is not installed, or the file is not those weights.
+    """
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError:
+        raise UserError("--inception needs pip install 'shellgan[inception]'") from None
+    try:
+        data = path.read_bytes()
+        torch.load(path, weights_only=True, map_location="cpu")  # no code in it
+        network = FeatureExtractorInceptionV3("inception", ["2048"], str(path))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except Exception as error:  # noqa: BLE001 (unpickling what may be any file)
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not the weights of the FID Inception-v3 ({line})") from None
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    return Inception(network.to(device), device, f"inception-{digest}")

@@ -1,0 +1,137 @@
+"""Features of a data set's images, kept on disk: computing them takes most of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.contract import Dataset, UserError, atomic_file
+from training.config import Data
+from training.data import Samples, Source, default_opener
+from training.disk import is_full
+from training.metrics.distances import Features
+from training.metrics.networks import BATCH, FeatureNetwork
+from training.ranks import ALONE, Ranks
+from training.shards import DamagedShard
+
+Progress = Callable[[int, int], None]
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """For those who do not look."""
+
+
+@dataclass(frozen=True)
+class Real:
+    """Features (n, d) and labels int64 (n,) of the first n images of a set. Shards are shuffled, so
+    these are a fair sample."""
+
+    features: Features
+    labels: NDArray[np.int64]
+
+
+def cache_path(source: Source, network: FeatureNetwork, count: int) -> Path:
+    """Where the features of a set's first `count` images are: `data/NAME/features/…`, with the
+    set's digest, the images' size and the network in the name."""
+    size = f"{source.width}x{source.height}"
+    name = f"{network.identity}-{source.index.digest[:16]}-{size}-{count}.npz"
+    return Dataset(source.index.name).data / "features" / name
+
+
+def real_features(
+    source: Source,
+    network: FeatureNetwork,
+    most: int,
+    table: Data | None = None,
+    ranks: Ranks = ALONE,
+    progress: Progress = no_progress,
+) -> Real:
+    """Features of the set's first `most` images (0: of all), from the disk where they are known.
+
+    `table` says how shards are fetched, and whether damaged ones may be skipped.
+
+    Raises:
+        UserError: a shard cannot be had.
+    """
+    table = table or Data()
+    count = min(most or source.index.nsamples, source.index.nsamples)
+    path = cache_path(source, network, count)
+    known = _read(path)
+    if known is not None:
+        return known
+    rows, labels = [], []
+    for images, which in _batches(source, count, table, ranks):
+        rows.append(network.features(images))
+        labels.append(which)
+        progress(sum(map(len, labels)), count)
+    if not rows:
+        raise UserError(f"{source.index.name}: no image can be read")
+    real = Real(np.concatenate(rows), np.concatenate(labels))
+    if len(real.labels) == count:  # else damaged shards were skipped: next time they may be whole
+        _write(path, real)
+    return real
+
+
+def _batches(
+    source: Source, count: int, table: Data, ranks: Ranks
+) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    samples = Samples(source, 0, default_opener(source, table, ranks))
+    shape = (source.height, source.width, source.channels)
+    pixels, labels = np.empty((BATCH, *shape), np.uint8), np.zeros(BATCH, np.int64)
+    row = 0
+    try:
+        for shard, member in _places(source, count):
+            try:
+                labels[row] = samples.read(shard, member, pixels[row])
+            except DamagedShard:
+                if not table.skip_corrupt:
+                    raise
+                continue
+            row += 1
+            if row == BATCH:
+                yield torch.from_numpy(pixels).permute(0, 3, 1, 2), labels.copy()
+                row = 0
+            if member == source.index.shardlist[shard].nsamples - 1:
+                samples.shards.release(shard)
+        if row:
+            yield torch.from_numpy(pixels[:row]).permute(0, 3, 1, 2), labels[:row].copy()
+    finally:
+        samples.shards.close()
+
+
+def _places(source: Source, count: int) -> Iterator[tuple[int, int]]:
+    """(shard, member) of the first `count` samples."""
+    for shard, entry in enumerate(source.index.shardlist):
+        for member in range(min(entry.nsamples, count)):
+            yield shard, member
+        count -= entry.nsamples
+
+
+def _read(path: Path) -> Real | None:
+    """What the file holds, None where there is none or it is not whole."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            features, labels = file["features"], file["labels"]
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    except Exception as error:
+        if type(error).__name__ != "BadZipFile":
+            raise
+        return None
+    return Real(features, labels) if len(features) == len(labels) else None
+
+
+def _write(path: Path, real: Real) -> None:
+    """Keep the features; a full disk only means that they are computed again."""
+    try:
+        with atomic_file(path) as file:
+            np.savez(file, features=real.features, labels=real.labels)
+    except OSError as error:
+        if not is_full(error):
+            raise
