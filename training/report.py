@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -14,13 +15,18 @@ from jinja2 import Environment
 from PIL import Image
 
 from pipeline.contract import write_atomic
+from training.card_page import card_html
+from training.grid import Pixels
 from training.history import Row
+from training.report_pictures import Pictures
 from training.runs import Run, read_config
 
 FRAMES = 24
 """At most so many grids in the evolution; the first and the newest are always there."""
 POINTS = 600
 """At most so many points a curve."""
+QUALITY = ("fd_", "fid", "kid")
+"""How the names of measures of quality begin."""
 _WIDE = 768
 
 
@@ -31,10 +37,14 @@ def thin(count: int, at_most: int) -> list[int]:
     return [round(number * (count - 1) / (at_most - 1)) for number in range(at_most)]
 
 
-def embed(path: Path, width: int = _WIDE, quality: int = 88) -> str:
-    """The picture as a data URL, scaled to at most `width` px."""
+def embed(path: Path) -> str:
+    """The picture file as a data URL."""
     with Image.open(path) as image:
-        picture = image.convert("RGB")
+        return data_url(image.convert("RGB"))
+
+
+def data_url(picture: Image.Image, width: int = _WIDE, quality: int = 88) -> str:
+    """The picture as a data URL, scaled to at most `width` px."""
     if picture.width > width:
         height = round(picture.height * width / picture.width)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
@@ -44,14 +54,25 @@ def embed(path: Path, width: int = _WIDE, quality: int = 88) -> str:
 
 
 def curves(rows: list[Row]) -> dict[str, Any]:
-    """The rows as columns, thinned; a value that a row lacks is None."""
-    picked = [rows[number] for number in thin(len(rows), POINTS)]
+    """The rows as columns, thinned, but for those with a measure of quality, which are rare; a
+    value that a row lacks is None."""
+    measured = {number for number, row in enumerate(rows) if measures([row])}
+    picked = [rows[number] for number in sorted({*thin(len(rows), POINTS), *measured})]
     names = dict.fromkeys(name for row in picked for name in row)
     return {name: [row.get(name) for row in picked] for name in names}
 
 
-def write_report(run: Run, rows: list[Row]) -> None:
-    """Write the run's report from its samples, its rows and its configuration."""
+@dataclass(frozen=True)
+class Extras:
+    """What a report shows besides: the `seconds` that the run took so far, and pictures."""
+
+    seconds: float = 0.0
+    pictures: Pictures | None = None
+
+
+def write_report(run: Run, rows: list[Row], extras: Extras = Extras()) -> None:
+    """Write the run's report from its samples, its rows, its configuration and the data set's
+    card."""
     grids = sorted(run.samples.glob("*.png"))
     chosen = [grids[number] for number in thin(len(grids), FRAMES)]
     frames = [{"kimg": int(path.stem) / 1000, "image": embed(path)} for path in chosen]
@@ -62,10 +83,31 @@ def write_report(run: Run, rows: list[Row]) -> None:
         latest=rows[-1] if rows else {},
         config=described["config"],
         dataset=described["dataset"],
+        measures=measures(rows),
+        hours=extras.seconds / 3600,
+        cost=extras.seconds / 3600 * described["config"]["price_per_hour"],
+        ways=_shown(extras.pictures.ways) if extras.pictures else "",
+        nearest=_shown(extras.pictures.nearest) if extras.pictures else "",
+        known=extras.pictures.known if extras.pictures else 0,
+        card=card_html(described["dataset"]["location"], embed),
         data=json.dumps({"frames": frames, "curves": curves(rows)}).replace("</", "<\\/"),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     write_atomic(run.report, page)
+
+
+def _shown(pixels: Pixels | None) -> str:
+    if pixels is None:
+        return ""
+    return data_url(Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels))
+
+
+def measures(rows: list[Row]) -> dict[str, float]:
+    """The newest value of each measure of quality: Fréchet and kernel distances."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found |= {name: row[name] for name in row if name.startswith(QUALITY)}
+    return found
 
 
 def _template() -> Any:
