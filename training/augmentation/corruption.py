@@ -22,7 +22,7 @@ def add_noise(images: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
     """Float32 `images` (n, c, h, w) with noise drawn from `random`, of their own device."""
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
-        noise = torch.empty_like(some).normal_(generator=random)
+        noise = torch.empty(some.shape, device=some.device).normal_(generator=random)
         return some + noise * scale[rows].float().to(some.device)[:, None, None, None]
 
     return on_rows(images, scale != 0, transform)

@@ -82,7 +82,7 @@ def _sample(images: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
     fall_y, fall_x = coarser(height).to(device), coarser(width).to(device)
     fine = rise_y @ (images @ rise_x.mT)
     grid = _grid(linear.float().to(device), offset.float().to(device), height, width)
-    moved: Tensor = _Sample.apply(fine, grid)  # type: ignore[no-untyped-call]
+    moved: Tensor = _Sample.apply(fine, grid)
     return fall_y @ (moved @ fall_x.mT)
 
 
@@ -94,13 +94,13 @@ def _grid(linear: Tensor, offset: Tensor, height: int, width: int) -> Tensor:
         - (size - 1) / 2
         for size in (width, height)
     )
-    axes = []
+    grid = linear.new_empty(len(linear), len(y), len(x), 2)
     for axis, size in enumerate((width, height)):
         across = linear[:, axis, 0, None] * x + (offset[:, axis, None] + (size - 1) / 2)
         down = linear[:, axis, 1, None] * y
         place = to_fine(reflect(across[:, None, :] + down[:, :, None], size))
-        axes.append(place * (2 / (2 * size - 1)) - 1)
-    return torch.stack(axes, dim=-1)
+        torch.mul(place, 2 / (2 * size - 1), out=grid[..., axis]).sub_(1)
+    return grid
 
 
 class _Sample(torch.autograd.Function):
@@ -119,7 +119,7 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (grid,) = ctx.saved_tensors
-        return _Scatter.apply(gradient, grid, ctx.size), None  # type: ignore[no-untyped-call]
+        return _Scatter.apply(gradient, grid, ctx.size), None
 
 
 class _Scatter(torch.autograd.Function):
@@ -138,4 +138,4 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (grid,) = ctx.saved_tensors
-        return _Sample.apply(gradient, grid), None, None  # type: ignore[no-untyped-call]
+        return _Sample.apply(gradient, grid), None, None
