@@ -1,0 +1,103 @@
+"""Every preset at its own width and resolution: two training steps and a grid of samples.
+
+The tests train narrow copies; this builds each as it is, with a batch of `--batch` images of noise
+and no more. A table tells seconds, memory and whether every number is finite; `--json` prints one
+object by preset as last line. Exit status 1 where one failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.catalogue import image_shape
+from training.config import Config
+from training.data import Batch
+from training.grid import draw
+from training.latents import fixed_latents
+from training.resolve import preset_names, resolve
+from training.state import new_state
+from training.step import Step
+
+STEPS = 2
+CPU = torch.device("cpu")
+
+
+def small(name: str, batch: int) -> Config:
+    """The preset with a batch of about `batch`, one critic step, and few past fakes."""
+    config = resolve(name, {})
+    packing = config.discriminator.packing
+    count = -(-min(batch, config.batch) // packing) * packing
+    if config.replay.size:
+        config = replace(config, replay=replace(config.replay, size=count))
+    return replace(config, batch=count, micro_batch=0, n_critic=1)
+
+
+def tried(name: str, batch: int) -> dict[str, Any]:
+    """What the preset's steps took and told.
+
+    Raises:
+        AssertionError: a fact or a pixel is not finite, or all pixels are alike.
+    """
+    config = small(name, batch)
+    shape, start = image_shape(config), time.perf_counter()
+    state = new_state(config, shape, CPU)
+    step = Step(config, state, CPU)
+    size = (config.batch, shape.height, shape.width, shape.channels)
+    for _ in range(STEPS):
+        images = torch.randint(256, size, dtype=torch.uint8).permute(0, 3, 1, 2)
+        facts = step([Batch(images, torch.randint(max(1, shape.classes), (config.batch,)))])
+    wrong = [key for key, value in facts.items() if not torch.isfinite(value)]
+    assert not wrong, f"not finite: {', '.join(wrong)}"
+    state.average.eval()
+    latents = fixed_latents(config.latent, 4, state.generator.z_dim, 0, CPU)
+    pixels = draw(state.average, latents, torch.zeros(4, dtype=torch.int64))
+    assert pixels.shape == (4, *size[1:])
+    assert pixels.std() > 0, "all pixels are alike"
+    return {
+        "seconds": round(time.perf_counter() - start, 1),
+        "height": shape.height, "memory_mb": _memory(),
+        "loss_d": round(float(facts["loss_d"]), 3), "loss_g": round(float(facts["loss_g"]), 3),
+    }  # fmt: skip
+
+
+def _memory() -> int:
+    """The process's memory now, in MB; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("presets", nargs="*", help="some of them (default: all)")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--json", action="store_true", help="a JSON object as the last line")
+    known = parser.parse_args(arguments)
+    found: dict[str, Any] = {}
+    for name in known.presets or preset_names():
+        try:
+            found[name] = tried(name, known.batch)
+        except Exception as error:  # noqa: BLE001 (one that fails must not hide the others)
+            found[name] = {"failed": f"{type(error).__name__}: {error}"}
+        gc.collect()
+        told = "  ".join(f"{key} {value}" for key, value in found[name].items())
+        print(f"{name:24}{told}", flush=True)
+    if known.json:
+        print(json.dumps(found))
+    return int(any("failed" in one for one in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
