@@ -81,7 +81,7 @@ class SynthesisBlock(nn.Module):
         gain = 1.0 if shortcut is None else HALF
         if maps is None:
             assert self.const is not None
-            maps = self.const[None].expand(len(ws[0]), -1, -1, -1)
+            maps = self.const[None].expand(ws[0].shape[0], -1, -1, -1)
             if torch.is_autocast_enabled(maps.device.type):
                 maps = maps.to(torch.get_autocast_dtype(maps.device.type))
         if self.conv0 is not None:
