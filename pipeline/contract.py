@@ -100,6 +100,11 @@ class Dataset:
         return self.manifest / "README.md"
 
     @property
+    def card_page(self) -> Path:
+        """The card as one page with its pictures."""
+        return self.manifest / "card.html"
+
+    @property
     def data(self) -> Path:
         return self.root / "data" / self.name
 

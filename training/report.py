@@ -89,7 +89,7 @@ def write_report(run: Run, rows: list[Row], extras: Extras = Extras()) -> None:
         ways=_shown(extras.pictures.ways) if extras.pictures else "",
         nearest=_shown(extras.pictures.nearest) if extras.pictures else "",
         known=extras.pictures.known if extras.pictures else 0,
-        card=card_html(described["dataset"]["location"], embed),
+        card=card_html(described["dataset"]["location"]),
         data=json.dumps({"frames": frames, "curves": curves(rows)}).replace("</", "<\\/"),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

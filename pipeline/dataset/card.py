@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.contract import Dataset, ShardIndex, now_utc, write_atomic
+from pipeline.dataset.card_page import card_page
 from pipeline.dataset.facts import Facts
 from pipeline.dataset.shard_make import MadeShard
 from pipeline.pictures.contact_sheet import contact_sheet, samples_of
@@ -26,7 +27,7 @@ _MOST_ROWS = 30
 def write_card(
     recipe: Recipe, target: Dataset, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts
 ) -> None:
-    """Write README.md, contact.jpg and mean.png into the dataset's manifest folder."""
+    """Write README.md, card.html, contact.jpg and mean.png into the dataset's manifest folder."""
     images: list[Image.Image] = []
     for shard in shards:
         if len(images) < CONTACT_IMAGES:
@@ -36,7 +37,9 @@ def write_card(
         sheet = contact_sheet(images, _COLUMNS, _SIDE)
         write_atomic(target.manifest / "contact.jpg", sheet)
         write_atomic(target.manifest / "mean.png", mean_image(shards))
-    write_atomic(target.card, card_text(recipe, index, shards, facts, now_utc()))
+    text = card_text(recipe, index, shards, facts, now_utc())
+    write_atomic(target.card, text)
+    write_atomic(target.card_page, card_page(text, target.manifest))
 
 
 def card_text(

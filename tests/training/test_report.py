@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.dataset.card_page import card_page
 from training.data import open_source
 from training.inference import load_generator
 from training.latent.neighbours import Neighbours
@@ -78,8 +79,9 @@ def test_the_report_is_one_self_contained_page(trained: Path) -> None:
 
 
 def test_the_report_shows_ways_neighbours_cost_and_the_card(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("# Shells\n\n![samples](contact.jpg)\n\n<b>no</b>\n")
     Image.new("RGB", (8, 8)).save(tmp_path / "contact.jpg")
+    card = card_page("# Shells\n\n![samples](contact.jpg)\n\n<b>no</b>\n", tmp_path)
+    (tmp_path / "card.html").write_text(card)
     (tmp_path / "shards.json").write_text("{}")
     described = json.loads((trained / "config.json").read_text())
     described["dataset"]["location"] = str(tmp_path)

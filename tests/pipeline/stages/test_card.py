@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import load_index
+from pipeline.dataset.card_page import card_page
 from pipeline.dataset.samples import decode
 from pipeline.dataset.tars import read_samples
 from pipeline.stages.select import select
@@ -85,3 +87,17 @@ def test_the_contact_sheet_shows_the_first_samples(shop: Any, card: str) -> None
         assert sheet.size == (8 * 102 - 2, 4 * 102 - 2)
         corner = np.asarray(sheet.crop((0, 0, 100, 100)), float)
     assert np.abs(corner - decode(first)).mean() < 8
+
+
+def test_the_page_holds_the_card_and_its_pictures(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "mean.png")
+    table = "| a | b |\n| - | - |\n| 1 | 2 |\n"
+    text = f"# Shells & <i>more</i>\n\n![m](mean.png) ![gone](x.png)\n\n{table}"
+    page = card_page(text, tmp_path)
+    assert "<i>" not in page
+    assert "<title>Shells &amp; &lt;i&gt;more&lt;/i&gt;</title>" in page
+    assert "<td>2</td>" in page
+    sources = re.findall(r'src="([^"]*)"', page)
+    data = base64.b64decode(sources[0].removeprefix("data:image/png;base64,"))
+    assert data == (tmp_path / "mean.png").read_bytes()
+    assert sources[1] == ""

@@ -1,0 +1,50 @@
+"""The dataset card as one page, `manifests/NAME/card.html`: light and dark, with its pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import mimetypes
+import re
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fbfaf8; --ink: #22201d; --soft: #6d675f;
+  --line: #dfdad2; }
+@media (prefers-color-scheme: dark) { :root { --paper: #171614; --ink: #ece8e1; --soft: #a29b90;
+  --line: #36332e; } }
+body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+img { max-width: 100%; border-radius: 4px; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
+td, th { border-top: 1px solid var(--line); padding: .25rem 1rem .25rem 0; text-align: left;
+  overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: normal; }
+code { overflow-wrap: anywhere; }
+"""
+
+
+def card_page(markdown: str, folder: Path) -> str:
+    """The card's Markdown as a page that needs no other file; its pictures are those in `folder`.
+
+    Markup within the text is shown, not obeyed.
+    """
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+
+    def embedded(found: re.Match[str]) -> str:
+        path = folder / found[1]
+        kind = mimetypes.guess_type(path.name)[0]
+        if kind is None or not path.is_file():
+            return 'src=""'
+        return f'src="data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"'
+
+    body = re.sub(r'src="([\w.-]+)"', embedded, body)
+    title = html.escape(markdown.partition("\n")[0].lstrip("# ").strip())
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n<main>\n{body}</main>\n</html>\n"
+    )
