@@ -21,9 +21,9 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 img { max-width: 100%; border-radius: 4px; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
 td, th { border-top: 1px solid var(--line); padding: .25rem 1rem .25rem 0; text-align: left;
-  overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+  overflow-wrap: break-word; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: normal; }
-code { overflow-wrap: anywhere; }
+code { word-break: break-all; }
 """
 
 
