@@ -10,12 +10,14 @@ from torch import nn
 from pipeline.contract import UserError
 from training import checkpoint
 from training.networks import Discriminator
-from training.runs import find_run
+from training.nvlabs import read_published
+from training.runs import chosen_checkpoint, find_run
 from training.state import State
 
 
 def take_weights(state: State, start: str, device: torch.device) -> list[str]:
-    """Give the networks of `state` the weights of `start`, a run or a checkpoint file.
+    """Give the networks of `state` the weights of `start`: a run, a checkpoint file, or a pickle
+    of StyleGAN2-ADA (`.pkl`).
 
     A weight whose name and shape are not in `start` keeps its fresh values, as where there are
     other labels. Optimisers and position stay those of a beginning.
@@ -30,6 +32,9 @@ def take_weights(state: State, start: str, device: torch.device) -> list[str]:
     missing: list[str] = []
     for name in ("generator", "discriminator", "average"):
         network: nn.Module = getattr(state, name)
+        if name not in given:
+            missing.append(name)
+            continue
         own = network.state_dict()
         fitting = {
             key: value
@@ -49,6 +54,8 @@ def take_weights(state: State, start: str, device: torch.device) -> list[str]:
 def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]]:
     path = Path(start)
     values = None
+    if path.suffix == ".pkl":
+        return read_published(path).start()
     if path.suffix == ".pt":
         saved = [one for one in checkpoint.listed(path.parent) if one.data == path]
         try:
@@ -56,7 +63,11 @@ def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]
         except ValueError as error:
             raise UserError(f"init_from: {error}") from None
     else:
-        values, _ = checkpoint.load_newest(find_run(start).checkpoints, device)
+        name, which = chosen_checkpoint(start)
+        try:
+            values = checkpoint.load_chosen(find_run(name).checkpoints, which, device)
+        except UserError:
+            values = None
     if values is None:
         raise UserError(f"init_from: {start}: no whole checkpoint there")
     found: dict[str, dict[str, torch.Tensor]] = values["state"]

@@ -10,11 +10,13 @@ import torch
 
 from pipeline.contract import UserError
 from training import checkpoint
+from training.architectures import StyleGan2Discriminator
 from training.config import Config
 from training.latent.space import Space, space_of
 from training.networks import Generator, ImageShape, build_generator
+from training.nvlabs import describe, read_published
 from training.resolve import unflat
-from training.runs import Run, find_run, read_config
+from training.runs import Run, chosen_checkpoint, find_run, read_config
 
 WEIGHTS = "model.safetensors"
 """The weights in an exported folder; its `config.json` has the form of a run's."""
@@ -54,16 +56,22 @@ class Trained:
 
 
 def load_generator(run_name: str, device: torch.device) -> Trained:
-    """The generator of the run's newest whole checkpoint, or of an exported folder.
+    """The generator of the run's newest whole checkpoint, of an exported folder, or of a pickle of
+    StyleGAN2-ADA (`FILE.pkl`).
+
+    `RUN@best` is the run's best checkpoint by its evaluations, `RUN@200` that at 200 kimg.
 
     Raises:
         UserError: there is no such run or no checkpoint.
     """
+    if run_name.endswith(".pkl"):
+        return _published(Path(run_name), device)
+    run_name, which = chosen_checkpoint(run_name)
     run = find_run(run_name)
     described = read_config(run)
     config, dataset = unflat(described["config"], str(run.config)), described["dataset"]
     labels = tuple(dataset["labels"])
-    weights, seen = _weights(run, described, device)
+    weights, seen = _weights(run, described, device, which)
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], len(labels))
     generator = build_generator(config.generator, shape).to(device)
     try:
@@ -74,15 +82,32 @@ def load_generator(run_name: str, device: torch.device) -> Trained:
     return Trained(generator, config.latent, labels, seen, shape, config, dataset, run.folder)
 
 
+def _published(path: Path, device: torch.device) -> Trained:
+    published = read_published(path)
+    table, shape = describe(published)
+    generator = build_generator(table, shape).to(device)
+    try:
+        generator.load_state_dict(published.start()["average"])
+    except RuntimeError as error:
+        raise UserError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
+    generator.eval().requires_grad_(False)
+    labels = tuple(str(number) for number in range(shape.classes))
+    judge = StyleGan2Discriminator(condition="projection" if labels else "none")
+    dataset = {
+        "name": path.stem, "location": "", "digest": "", "samples": 0, "labels": list(labels),
+        "height": shape.height, "width": shape.width, "channels": shape.channels,
+    }  # fmt: skip
+    config = Config(generator=table, discriminator=judge)
+    return Trained(generator, config.latent, labels, 0, shape, config, dataset, path)
+
+
 def _weights(
-    run: Run, described: dict[str, Any], device: torch.device
+    run: Run, described: dict[str, Any], device: torch.device, which: str
 ) -> tuple[dict[str, torch.Tensor], int]:
     exported = run.folder / WEIGHTS
     if exported.exists():
         return _exported(exported, device), int(described.get("seen", 0))
-    values, _ = checkpoint.load_newest(run.checkpoints, device)
-    if values is None:
-        raise UserError(f"{run.checkpoints}: no whole checkpoint")
+    values = checkpoint.load_chosen(run.checkpoints, which, device)
     return values["state"]["average"], values["state"]["seen"]
 
 

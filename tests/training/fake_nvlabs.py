@@ -1,0 +1,116 @@
+"""Writes pickles with the structure of StyleGAN2-ADA's, from modules that carry their source.
+
+Run as a process of its own: `torch_utils`, `dnnlib` and `training.networks` here are stand-ins, so
+that the names in the pickle are the published ones. The classes do what the published decorator
+does: an object is pickled as a call with its class's source, name and `__dict__`.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import types
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def stand_in(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+persistence = stand_in("torch_utils.persistence")
+stand_in("torch_utils").persistence = persistence  # type: ignore[attr-defined]
+util = stand_in("dnnlib.util")
+stand_in("dnnlib").util = util  # type: ignore[attr-defined]
+
+
+class EasyDict(dict[str, Any]):
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+EasyDict.__module__, EasyDict.__qualname__ = "dnnlib.util", "EasyDict"
+util.EasyDict = EasyDict  # type: ignore[attr-defined]
+
+
+def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
+    raise AssertionError("the published function would run the source now")
+
+
+_reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
+persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
+
+
+class Module(torch.nn.Module):
+    """A persistent module of the published class `kind`."""
+
+    def __init__(self, kind: str, facts: dict[str, Any]) -> None:
+        super().__init__()
+        self._init_args = ()
+        self._init_kwargs = EasyDict(facts, seed=np.int64(1), gain=np.sqrt(np.float32(2)))
+        self.kind = kind
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> Any:
+        state = {key: value for key, value in self.__dict__.items() if key != "kind"}
+        meta = {
+            "type": "class", "version": 6, "module_src": "import os\nos.abort()\n",
+            "class_name": self.kind, "state": state,
+        }  # fmt: skip
+        return _reconstruct_persistent_obj, (meta,), None
+
+    __reduce_ex__ = lambda self, _protocol: self.__reduce__()  # noqa: E731
+
+
+def network(described: dict[str, Any], kind: str) -> Module:
+    """The modules for tensors given as {dotted name: [shape, "parameter" or "buffer"]}."""
+    root = Module(kind, {"z_dim": 512, "img_resolution": 16})
+    for number, (name, (shape, role)) in enumerate(described.items()):
+        *path, last = name.split(".")
+        module = root
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, Module("Layer", {"conv_clamp": 256, "bias_gain": 0.02}))
+            module = module._modules[part]  # type: ignore[assignment]
+        random = torch.Generator().manual_seed(number)
+        value = torch.randn(shape, generator=random)
+        if last == "resample_filter":
+            taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+            value = torch.outer(taps, taps) / 64
+        if role == "parameter":
+            module.register_parameter(last, torch.nn.Parameter(value))
+        else:
+            module.register_buffer(last, value)
+    return root
+
+
+def main() -> None:
+    described = json.loads(sys.stdin.read())
+    networks = {
+        name: network(tensors, "Discriminator" if name == "D" else "Generator")
+        for name, tensors in described.items()
+    }
+    whole = {
+        "training_set_kwargs": EasyDict(class_name="training.dataset", resolution=np.int64(16)),
+        "augment_pipe": None, "order": OrderedDict(a=np.arange(3)), **networks,
+    }  # fmt: skip
+    with Path(sys.argv[1]).open("wb") as file:
+        pickle.dump(whole, file, protocol=int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Weights of StyleGAN2-ADA's pickles: by name into our networks, and no code is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.contract import UserError, build
+from training.architectures import StyleGan2Discriminator, StyleGan2Generator
+from training.config import Config
+from training.finetune import take_weights
+from training.inference import load_generator
+from training.networks import ImageShape, build_discriminator, build_generator
+from training.nvlabs import describe, module_weights, read_published
+from training.state import new_state
+
+CPU = torch.device("cpu")
+SHAPE = ImageShape(16, 16, 3)
+SMALL = {"channel_base": 128, "channel_max": 12}
+
+
+def tensors(network: torch.nn.Module) -> dict[str, Any]:
+    """Names, shapes and roles of a network's tensors, for the stand-in to make."""
+    named = {name: [list(value.shape), "parameter"] for name, value in network.named_parameters()}
+    return named | {name: [list(value.shape), "buffer"] for name, value in network.named_buffers()}
+
+
+def write(path: Path, described: dict[str, Any], protocol: int = 3) -> Path:
+    """A pickle of networks with those tensors, written by a process with the published names."""
+    subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("fake_nvlabs.py")), str(path), str(protocol)],
+        input=json.dumps(described), text=True, check=True,
+    )  # fmt: skip
+    return path
+
+
+def described(classes: int = 0) -> dict[str, Any]:
+    shape = ImageShape(16, 16, 3, classes)
+    table = StyleGan2Generator(
+        z_dim=20, w_dim=24, mapping_layers=3, condition="embedding" if classes else "none", **SMALL
+    )
+    judge = StyleGan2Discriminator(condition="projection" if classes else "none", **SMALL)
+    generator = tensors(build_generator(table, shape))
+    return {"G": generator, "G_ema": generator, "D": tensors(build_discriminator(judge, shape))}
+
+
+@pytest.mark.parametrize(("protocol", "classes"), [(3, 0), (4, 5)])
+def test_weights_come_in_one_to_one(tmp_path: Path, protocol: int, classes: int) -> None:
+    wanted = described(classes)
+    published = read_published(write(tmp_path / "net.pkl", wanted, protocol))
+    for name, expected in wanted.items():
+        found = published.weights(name)
+        assert {key: list(value.shape) for key, value in found.items()} == {
+            key: shape for key, (shape, _) in expected.items()
+        }
+    table, shape = describe(published)
+    assert (table.z_dim, table.w_dim, table.mapping_layers) == (20, 24, 3)
+    assert (table.mapping_lr_multiplier, table.conv_clamp) == (0.02, 256)
+    assert table.resample_filter == (1, 3, 3, 1)
+    assert shape == ImageShape(16, 16, 3, classes)
+    trained = load_generator(str(tmp_path / "net.pkl"), CPU)
+    back = trained.generator.state_dict()  # what an export writes: the published names
+    given = published.weights("G_ema")
+    assert back.keys() == given.keys()
+    assert all(torch.equal(back[key], given[key]) for key in back)
+    assert trained.generator(torch.randn(2, 20), torch.zeros(2, dtype=torch.int64)).isfinite().all()
+
+
+def test_a_training_begins_with_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.pkl", described())
+    networks = {"name": "stylegan2", **SMALL}
+    config = build(
+        Config,
+        {
+            "generator": {**networks, "z_dim": 20, "w_dim": 24, "mapping_layers": 3},
+            "discriminator": networks,
+        },
+        "test",
+    )  # fmt: skip
+    state = new_state(config, SHAPE, CPU)
+    assert take_weights(state, str(path), CPU) == []
+    given = read_published(path).weights("D")
+    assert all(
+        torch.equal(value, given[key]) for key, value in state.discriminator.state_dict().items()
+    )
+
+
+def test_a_training_may_begin_without_the_discriminator(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.pkl", {"G_ema": described()["G_ema"]})
+    table = {"name": "stylegan2", **SMALL}
+    config = build(
+        Config,
+        {"generator": {**table, "z_dim": 20, "w_dim": 24, "mapping_layers": 3}}, "test",
+    )  # fmt: skip
+    state = new_state(config, SHAPE, CPU)
+    assert take_weights(state, str(path), CPU) == ["discriminator"]
+
+
+class Hostile:
+    def __init__(self, function: Any, *given: Any) -> None:
+        self.call = function, given
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ((os.system, "touch hit"), "posix.system"),
+        ((eval, "open('hit', 'w')"), "builtins.eval"),
+        ((getattr, Path, "unlink"), "builtins.getattr"),
+        ((torch.load, "x"), "torch.serialization.load"),
+        ((pickle.loads, b"cos\nsystem\n(S'touch hit'\ntR."), "_pickle.loads"),
+        ((subprocess.Popen, ["touch", "hit"]), "subprocess.Popen"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_hostile_pickle_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: tuple[Any, ...], named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "net.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": Hostile(*call)}, protocol=3))
+    with pytest.raises(UserError) as caught:
+        read_published(path)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "hit").exists()
+
+
+def test_hostile_bytes_inside_of_a_storage_are_refused(tmp_path: Path) -> None:
+    inner = pickle.dumps(Hostile(os.system, f"touch {tmp_path}/hit"), protocol=2)
+    path = tmp_path / "net.pkl"
+    path.write_bytes(
+        pickle.dumps({"G_ema": Hostile(torch.storage._load_from_bytes, inner)}, protocol=3)
+    )
+    with pytest.raises(UserError, match="refused"):
+        read_published(path)
+    assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a pickle", pickle.dumps({"G_ema": 1}), pickle.dumps([1])]
+)
+def test_something_else_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "net.pkl"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_published(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_pickle_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.pkl", {"G_ema": described()["G_ema"]})
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(UserError, match=r"net\.pkl"):
+        read_published(path)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        read_published(tmp_path / "none.pkl")
+
+
+def test_another_generator_is_told_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.pkl", {"G_ema": {"layers.0.weight": [[3, 3], "parameter"]}})
+    published = read_published(path)
+    assert module_weights(published.networks["G_ema"]).keys() == {"layers.0.weight"}
+    with pytest.raises(UserError, match="not built like"):
+        describe(published)

@@ -1,0 +1,130 @@
+"""The published weights of StyleGAN2-ADA (PyTorch pickles with `G`, `D`, `G_ema`).
+
+Our modules have the published names, so weights go from one to the other by name. Tested with
+pickles of the same structure, not with the published files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.contract import UserError
+from training.architectures import StyleGan2Generator
+from training.networks import ImageShape
+from training.pickles import Record, read_pickle
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The networks of a pickle by name (`G`, `D`, `G_ema`), as records of their modules."""
+
+    path: Path
+    networks: dict[str, Record]
+
+    def weights(self, name: str) -> Weights:
+        """Parameters and buffers of a network by their dotted names."""
+        return module_weights(self.networks[name])
+
+    def start(self) -> dict[str, Weights]:
+        """What a training begins with: `generator`, `average`, `discriminator`, where there are."""
+        average = "G_ema" if "G_ema" in self.networks else "G"
+        chosen = {"generator": "G" if "G" in self.networks else average, "average": average}
+        if "D" in self.networks:
+            chosen["discriminator"] = "D"
+        return {ours: self.weights(theirs) for ours, theirs in chosen.items()}
+
+
+def read_published(path: Path) -> Published:
+    """The networks in the pickle `path`.
+
+    Raises:
+        UserError: it is refused (see `read_pickle`), or it holds no generator.
+    """
+    found = read_pickle(path)
+    networks = {
+        name: found[name]
+        for name in ("G", "D", "G_ema")
+        if isinstance(found, dict) and isinstance(found.get(name), Record)
+    }
+    if not networks.keys() & {"G", "G_ema"}:
+        raise UserError(f"{path}: holds no G_ema and no G, as pickles of StyleGAN2-ADA do")
+    return Published(path, networks)
+
+
+def module_weights(record: Record, prefix: str = "") -> Weights:
+    """The tensors of a module's record and of the modules in it, as `state_dict` names them."""
+    found: Weights = {}
+    for kind in ("_parameters", "_buffers"):
+        for name, value in record.state.get(kind, {}).items():
+            if isinstance(value, Tensor):
+                found[prefix + name] = value
+    for name, module in record.state.get("_modules", {}).items():
+        if isinstance(module, Record):
+            found |= module_weights(module, f"{prefix}{name}.")
+    return found
+
+
+def _inner(record: Record, *names: str) -> Record:
+    for name in names:
+        inner = record.state["_modules"][name]
+        assert isinstance(inner, Record)
+        record = inner
+    return record
+
+
+def describe(published: Published) -> tuple[StyleGan2Generator, ImageShape]:
+    """The table and the images of the average generator, read off its weights.
+
+    Raises:
+        UserError: it is not built like the generator of StyleGAN2-ADA.
+    """
+    name = "G_ema" if "G_ema" in published.networks else "G"
+    try:
+        return _described(published.networks[name], published.weights(name))
+    except (KeyError, ValueError, AssertionError, AttributeError, IndexError):
+        raise UserError(
+            f"{published.path}: {name} is not built like the generator of StyleGAN2-ADA"
+        ) from None
+
+
+def _described(record: Record, weights: Weights) -> tuple[StyleGan2Generator, ImageShape]:
+    blocks = sorted(
+        int(name.split(".")[1][1:]) for name in weights if name.endswith(".conv1.bias")
+    )  # fmt: skip
+    first, last = blocks[0], blocks[-1]
+    widths = [len(weights[f"synthesis.b{block}.conv1.bias"]) for block in blocks]
+    const, w_avg = weights[f"synthesis.b{first}.const"], weights["mapping.w_avg"]
+    mapping = [int(name.split(".")[1][2:]) for name in weights if _is_layer(name)]
+    classes = weights["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in weights else 0
+    entered = weights["mapping.fc0.weight"].shape[1] - (len(w_avg) if classes else 0)
+    state: dict[str, Any] = _inner(record, "synthesis", f"b{first}", "conv1").state
+    taps = weights[f"synthesis.b{first}.conv1.resample_filter"].sum(dim=0)
+    architecture = "skip" if len(blocks) == 1 or f"synthesis.b{first}.torgb.bias" in weights else (
+        "resnet" if f"synthesis.b{blocks[1]}.skip.weight" in weights else "orig"
+    )  # fmt: skip
+    table = StyleGan2Generator(
+        z_dim=entered,
+        w_dim=len(w_avg),
+        condition="embedding" if classes else "none",
+        mapping_layers=max(mapping) + 1,
+        mapping_lr_multiplier=float(_inner(record, "mapping", "fc0").state.get("bias_gain", 0.01)),
+        channel_base=max(block * width for block, width in zip(blocks, widths, strict=True)),
+        channel_max=max(widths),
+        architecture=architecture,
+        resample_filter=tuple((taps / taps.min()).tolist()),
+        conv_clamp=float(state.get("conv_clamp") or 0),
+        noise_mode="random" if f"synthesis.b{first}.conv1.noise_const" in weights else "none",
+    )
+    height, width = (size * last // first for size in const.shape[1:])
+    channels = len(weights[f"synthesis.b{last}.torgb.bias"])
+    return table, ImageShape(height, width, channels, classes)
+
+
+def _is_layer(name: str) -> bool:
+    return name.startswith("mapping.fc") and name.endswith(".weight")

@@ -1,0 +1,141 @@
+"""Reading tensors out of a pickle without running its code.
+
+A pickle is a program; here it may call nothing but what builds tensors and plain containers. Every
+other name in it ends the reading. Objects of NVlabs' `persistence` (which carry their own source)
+become records of their state; the source is never looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from pipeline.contract import UserError
+
+
+@dataclass(frozen=True)
+class Record:
+    """An object of the class that was called `name`: its `__dict__`."""
+
+    name: str
+    state: dict[str, Any]
+
+
+class Inert:
+    """Stands for an object that is not needed: takes any arguments and state, does nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, *_given: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+class Maker:
+    """A function that a pickle may call; without attributes that it could change."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *given: Any) -> Any:
+        return self._make(*given)
+
+
+class _Dict(dict[Any, Any]):
+    """`dnnlib.util.EasyDict`: a dict."""
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+def _record(meta: dict[str, Any]) -> Record:
+    state = meta["state"]
+    return Record(str(meta["class_name"]), dict(state) if state else {})
+
+
+def _storage(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _tensor(
+    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Any:
+    # copied: a storage may be shared, and is larger than the tensor at times
+    rebuilt = torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())  # type: ignore[no-untyped-call]
+    return rebuilt.clone()
+
+
+def _parameter(data: torch.Tensor, *_: Any) -> torch.Tensor:
+    return data
+
+
+MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch.storage", "_load_from_bytes"): _storage,
+    ("torch", "Size"): lambda values=(): tuple(values),
+    ("builtins", "set"): lambda values=(): set(values),
+    ("collections", "OrderedDict"): lambda pairs=(): dict(pairs),
+}
+"""What a pickle may call, and what is called in its place."""
+
+INERT = {
+    ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "device"),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core") for name in ("scalar", "_reconstruct")
+    ),
+}  # fmt: skip
+"""What stands among the facts about training, and is not needed."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in MAKERS:
+            return Maker(MAKERS[module, name])
+        if (module, name) in INERT:
+            return Inert
+        if (module, name) == ("dnnlib.util", "EasyDict"):
+            return type("EasyDict", (_Dict,), {})
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not for weights")
+
+    def persistent_load(self, _key: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to objects outside of it")
+
+
+def read_pickle(path: Path) -> Any:
+    """What the pickle in `path` holds: containers, tensors on the CPU, `Record`s.
+
+    Raises:
+        UserError: there is no such file, it is not a whole pickle, or it names what it must not
+            call; the line says what.
+    """
+    try:
+        with path.open("rb") as file:
+            return _load(file)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: refused: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # noqa: BLE001 (a damaged pickle can fail in any way)
+        raise UserError(
+            f"{path}: not a whole pickle of networks ({type(error).__name__})"
+        ) from None
+
+
+def _load(file: BinaryIO) -> Any:
+    return _Unpickler(file).load()
