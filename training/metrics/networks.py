@@ -22,9 +22,12 @@ class FeatureNetwork(Protocol):
     """`name` is part of the measures' names; `identity` tells features apart on disk; `splits` are
     the inception score's."""
 
-    name: str
-    identity: str
-    splits: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def splits(self) -> int: ...
 
     def features(self, images: Tensor) -> Features:
         """Images uint8 (n, 1 or 3, height, width) → float32 (n, d)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -116,13 +117,9 @@ def _places(source: Source, count: int) -> Iterator[tuple[int, int]]:
 def _read(path: Path) -> Real | None:
     """What the file holds, None where there is none or it is not whole."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             features, labels = file["features"], file["labels"]
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
-    except Exception as error:
-        if type(error).__name__ != "BadZipFile":
-            raise
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     return Real(features, labels) if len(features) == len(labels) else None
 
