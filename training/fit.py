@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from training.resolve import DEFAULT_PRESET, preset_names, resolve
 SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
          "price-per-hour", "micro-batch")  # fmt: skip
 """Options without a table that have a name of their own in the help."""
+
+AUTO = "auto"
+"""The preset that is chosen; see `training.auto`."""
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,14 +39,17 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     )
     parser.add_argument("--shards", required=True, help="manifest folder, shard index, or URL")
     parser.add_argument(
-        "--preset", default=DEFAULT_PRESET, help=f"{', '.join(preset_names())}, or a .toml file"
-    )
+        "--preset", default=DEFAULT_PRESET,
+        help=f"auto (chosen for the images, the device and --hours), {', '.join(preset_names())}, "
+        "or a .toml file",
+    )  # fmt: skip
     parser.add_argument(
         "--run", "--name", metavar="RUN",
         help="name under runs/, or a folder (default: DATASET-PRESET)",
     )  # fmt: skip
     for name in SHORT:
         parser.add_argument(f"--{name}", metavar="X")
+    parser.add_argument("--hours", metavar="X", dest="max_hours", help="the same as --max-hours")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what the run would take, and do nothing"
     )
@@ -77,9 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         known, options = parse(sys.argv[1:] if arguments is None else arguments)
-        config = resolve(known.preset, options)
+        auto = known.preset == AUTO
+        config = None if auto else resolve(known.preset, options)
         from training import session  # torch takes seconds: mistakes are told before it
 
+        if config is None:
+            from training.auto import resolve_auto
+
+            config, why = resolve_auto(known.shards, known.run, options)
+            if os.environ.get("RANK", "0") == "0":
+                print(*why, sep="\n", flush=True)
         if known.dry_run:
             return session.dry_run(config, known.shards, known.run)
         return session.train(config, known.shards, known.run, started)
