@@ -3,6 +3,9 @@
 A checkpoint is `NUMBER.pt` (tensors and plain values only: it loads with `weights_only=True`) and
 `NUMBER.json`, written last, with the size and sha256 of the first. NUMBER is images seen. One that
 has no record, or does not fit it, is not trusted.
+
+The one that an evaluation found best is also in the folder `best`, where nothing removes it but a
+better one; its record says by what. While the ordinary one exists too, both are one file.
 """
 
 from __future__ import annotations
@@ -10,15 +13,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.contract import now_utc, sweep_temporaries, write_atomic
+from pipeline.contract import UserError, atomic_file, now_utc, sweep_temporaries, write_atomic
 from training.disk import DiskFull, free_bytes, is_full
 
+BEST = "best"
+"""The folder of the best checkpoint, beside the newest ones."""
 SPARE = 32 << 20
 """Bytes left free on the disk for logs, samples and the report, unless said otherwise."""
 
@@ -121,7 +128,7 @@ def make_room(folder: Path, size: int, spare: float = SPARE) -> None:
 
 def room_for_another(folder: Path, size: int, spare: float = SPARE) -> bool:
     """Whether a checkpoint of `size` bytes fits, if need be in the place of all but the newest."""
-    freed = sum(saved.bytes for saved in listed(folder)[1:])
+    freed = sum(saved.bytes for saved in listed(folder)[1:] if saved.data.stat().st_nlink == 1)
     return free_bytes(folder) + freed >= size + spare
 
 
@@ -170,3 +177,115 @@ def load_newest(
         except ValueError as error:
             damaged.append(str(error))
     return None, damaged
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best checkpoint: `value` of `measure`, which says what was measured and how."""
+
+    saved: Saved
+    measure: str
+    value: float
+
+
+def best(folder: Path) -> Best | None:
+    """The checkpoint in `folder` that was kept as the best, None where there is none."""
+    found: list[tuple[int, Best]] = []
+    for record in (folder / BEST).glob("*.json"):
+        try:
+            saved, values = _read(record), json.loads(record.read_text())
+            kept = Best(saved, str(values["measure"]), float(values["value"]))
+            if saved.data.stat().st_size == saved.bytes:
+                found.append((record.stat().st_mtime_ns, kept))
+        except (ValueError, KeyError, OSError):
+            continue
+    # two: a kill came between writing the better one and removing the other
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def is_best(folder: Path, measure: str, value: float) -> bool:
+    """Whether `value` is below the best's, or that was measured in another way."""
+    kept = best(folder)
+    return kept is None or kept.measure != measure or value < kept.value
+
+
+def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
+    """Keep the checkpoint in `folder` with that number as the best, in the place of the one before.
+
+    Returns:
+        False where the disk has no room to copy it (where files can be linked none is needed).
+
+    Raises:
+        ValueError: there is no such checkpoint.
+    """
+    saved = next((one for one in listed(folder) if one.seen == seen), None)
+    if saved is None:
+        raise ValueError(f"{folder}: no checkpoint at {seen}")
+    place = folder / BEST
+    place.mkdir(exist_ok=True)
+    kept = Saved(place / saved.record.name, seen, saved.bytes, saved.sha256)
+    record = {
+        "seen": seen, "bytes": saved.bytes, "sha256": saved.sha256, "measure": measure,
+        "value": value, "written": now_utc(),
+    }  # fmt: skip
+    try:
+        _link_or_copy(saved.data, kept.data)
+        write_atomic(kept.record, json.dumps(record) + "\n")
+    except OSError as error:
+        if not kept.record.exists():
+            kept.data.unlink(missing_ok=True)
+        if not is_full(error):
+            raise
+        return False
+    sweep_temporaries(place)
+    for other in place.glob("*.json"):
+        if other != kept.record:
+            other.unlink()
+    for data in place.glob("*.pt"):
+        if data != kept.data:
+            data.unlink()
+    return True
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if is_full(error):
+            raise
+        with source.open("rb") as data, atomic_file(target) as copy:
+            shutil.copyfileobj(data, copy)
+
+
+def load_chosen(folder: Path, which: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The values of a checkpoint: the `newest` whole one, the `best`, or that at so many kimg.
+
+    Raises:
+        UserError: there is none.
+    """
+    if which == "newest":
+        values, _ = load_newest(folder, device)
+        if values is None:
+            raise UserError(f"{folder}: no whole checkpoint")
+        return values
+    kept = best(folder)
+    there = ([kept.saved] if kept else []) + listed(folder)
+    chosen = there[:1] if which == BEST and kept else [s for s in there if _is_at(s, which)]
+    if not chosen:
+        names = [f"{saved.seen / 1000:g}" for saved in listed(folder)]
+        raise UserError(
+            f"{folder}: no checkpoint {which!r}; there are newest"
+            + (", best" if kept else "") + "".join(f", {name}" for name in names)
+        )  # fmt: skip
+    try:
+        return load(chosen[0], device)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _is_at(saved: Saved, kimg: str) -> bool:
+    try:
+        return saved.seen == round(float(kimg) * 1000)
+    except (ValueError, OverflowError):
+        return False

@@ -30,17 +30,20 @@ def losses(row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Advance:
-    """How far the run is. `rate` is images/s, `left` seconds or None while unknown."""
+    """How far the run is. `rate` is images/s, `left` seconds or None while unknown; `measured` is
+    what the newest evaluation said."""
 
     seen: int
     total: int
     rate: float
     left: float | None
     row: dict[str, Any] | None
+    measured: str = ""
 
     def text(self) -> str:
         left = "" if self.left is None else f"  {clock(self.left)} left"
         facts = f"  {losses(self.row)}" if self.row else ""
+        facts += f"  {self.measured}" if self.measured else ""
         return (
             f"{self.seen / 1000:.1f}/{self.total / 1000:g} kimg  "
             f"{self.rate:.0f} images/s{left}{facts}"

@@ -18,6 +18,9 @@ SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "pr
 AUTO = "auto"
 """The preset that is chosen; see `training.auto`."""
 
+ALIASES = {"eval-kimg": "evaluate.kimg", "eval-samples": "evaluate.samples"}
+"""Keys within tables that have a short name too."""
+
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -47,7 +50,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         "--run", "--name", metavar="RUN",
         help="name under runs/, or a folder (default: DATASET-PRESET)",
     )  # fmt: skip
-    for name in SHORT:
+    for name in (*SHORT, *ALIASES):
         parser.add_argument(f"--{name}", metavar="X")
     parser.add_argument("--hours", metavar="X", dest="max_hours", help="the same as --max-hours")
     parser.add_argument(
@@ -56,8 +59,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     own = arguments[1:] if arguments[:1] == ["--"] else arguments
     known, rest = parser.parse_known_args(own)
     options = {
-        name.replace("-", "_"): value
-        for name in SHORT
+        ALIASES.get(name, name.replace("-", "_")): value
+        for name in (*SHORT, *ALIASES)
         if (value := getattr(known, name.replace("-", "_"))) is not None
     }
     return known, options | _dotted(rest)

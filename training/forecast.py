@@ -76,7 +76,9 @@ class Forecast:
 
 
 def disk_bytes(config: Config, source: Source, checkpoint: int) -> int:
-    """The most that a run's checkpoints (one more while it is written) and grids take."""
+    """The most that a run's checkpoints (one more while it is written, one more that was best) and
+    grids take."""
     grids = int(config.total_kimg / config.record.sample_kimg) + 2
     grid = config.record.grid * source.height * source.width * source.channels
-    return (config.record.keep + 1) * checkpoint + grids * grid
+    best = 0 < config.evaluate.kimg <= config.total_kimg
+    return (config.record.keep + 1 + best) * checkpoint + grids * grid

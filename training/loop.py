@@ -24,6 +24,7 @@ from training.finetune import take_weights
 from training.forecast import pace
 from training.grid import draw, tile, write_picture
 from training.history import History, Row
+from training.judge import Judge, ready_or_told
 from training.latents import fixed_latents
 from training.meter import Meter
 from training.monitors import alarms
@@ -100,6 +101,7 @@ class Loop:
         self._full = ""
         self._set_backs = 0
         self._alarmed: dict[str, int] = {}
+        self.judge = Judge(config, source, device, ranks)
         part = rank_slice(config.batch, ranks.rank, ranks.world)
         self._weight = (part.stop - part.start) / config.batch
         grid, z_dim = config.record.grid, state.generator.z_dim
@@ -121,6 +123,8 @@ class Loop:
         with Interruption(patient=self.ranks.world > 1) as interruption:
             if self.state.seen == 0:
                 self._write(self._draw_samples)
+            if self.ranks.first:
+                ready_or_told(lambda: self._prepare_judge(interruption), self.display.say)
             outcome = self._train(interruption)
             if outcome.reason != "diverged":
                 self._save()
@@ -130,6 +134,15 @@ class Loop:
         if self._full and outcome.reason != "diverged":
             outcome = Outcome("disk", self._full)
         return outcome
+
+    def _prepare_judge(self, interruption: Interruption) -> None:
+        self.judge.prepare(
+            self.state.seen, self.total, self.display.say, lambda: interruption.asked
+        )
+        row = self.history.rows[-1] if self.history.rows else {}
+        if row.get("seen") == self.state.seen and self._is_best(row):
+            self._write(lambda: self._keep_best(row))  # a kill came between saving and keeping
+        self._count_from_here()
 
     def _train(self, interruption: Interruption) -> Outcome:
         while True:
@@ -190,14 +203,18 @@ class Loop:
     def _after_step(self, before: int) -> str:
         """What is due at this position; the name of a fact that is not finite, else nothing."""
         seen, record = self.state.seen, self.config.record
-        row = None
-        if crossed(before, seen, record.log_kimg):
+        row, judging = None, self.judge.due(before, seen)
+        if crossed(before, seen, record.log_kimg) or judging:
             self.meter.merge(self.ranks, self._weight)
             row = self._row()
             wrong = [name for name, value in row.items() if not math.isfinite(value)]
             if wrong:
                 return wrong[0]
+            if judging:
+                row |= self._judged()
             self._write(lambda: self.history.add(row))
+            if judging and not self._keep_if_best(row):
+                return "the weights"
             self._watch()
         self._tell(row)
         if crossed(before, seen, record.sample_kimg) or seen >= self.total:
@@ -208,6 +225,42 @@ class Loop:
                 return "the weights"
             self._save()
         return ""
+
+    def _judged(self) -> Row:
+        """What an evaluation of the moving average says, in the first process."""
+        if not self.ranks.first or not self._weights_are_finite():
+            return {}
+        start = time.monotonic()
+        facts = self.judge.judge(self.state.average.eval())
+        if facts:
+            took = time.monotonic() - start
+            at = f"{self.state.seen / 1000:g} kimg"
+            self.display.say(f"evaluation at {at}: {self.judge.words(facts)} ({took:.0f} s)")
+        self._log_from = (time.monotonic(), self.state.seen)
+        return facts
+
+    def _keep_if_best(self, row: Row) -> bool:
+        """Keep the state as the best checkpoint where the row says so; False: it is not finite."""
+        if not self.ranks.from_first(self._is_best(row)):
+            return True
+        if not self._weights_are_finite():
+            return False
+        self._save()
+
+        self._write(lambda: self._keep_best(row))
+        return True
+
+    def _is_best(self, row: Row) -> bool:
+        value, folder = row.get(self.judge.metric), self.run_files.checkpoints
+        return value is not None and checkpoint.is_best(folder, self.judge.measure, value)
+
+    def _keep_best(self, row: Row) -> None:
+        folder, seen = self.run_files.checkpoints, self.state.seen
+        if all(saved.seen != seen for saved in checkpoint.listed(folder)):
+            return  # the disk was full; that ends the run
+        value = row[self.judge.metric]
+        if not checkpoint.keep_best(folder, seen, self.judge.measure, value):
+            self.display.say("warning: the disk has no room to keep the best checkpoint")
 
     def _write(self, action: Callable[[], object]) -> None:
         """Write something, in the first process; a full disk ends the run before the next step."""
@@ -254,7 +307,8 @@ class Loop:
             seconds, images = time.monotonic() - self._warm[0], self.state.seen - self._warm[1]
             kimg = (self.total - self._started_at) / 1000
             self.display.say(pace(seconds / images * 1000, kimg, self.config.price_per_hour))
-        self.display.advance(Advance(self.state.seen, self.total, rate, left, last))
+        measured = self.judge.latest(self.history.rows)
+        self.display.advance(Advance(self.state.seen, self.total, rate, left, last, measured))
 
     def _draw_samples(self) -> None:
         start = time.monotonic()

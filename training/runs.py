@@ -46,6 +46,15 @@ def find_run(name: str) -> Run:
     return Run(Path(name) if os.sep in name or name in (".", "..") else Path("runs") / name)
 
 
+def chosen_checkpoint(name: str) -> tuple[str, str]:
+    """A run's name and which of its checkpoints is meant: `RUN@best`, `RUN@200` (kimg), or the
+    `newest` where nothing is said."""
+    run, at, which = name.rpartition("@")
+    if not at or os.sep in which or find_run(name).folder.exists():
+        return name, "newest"
+    return run, which
+
+
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Hold the run for this process; the lock ends with it, also by a kill.

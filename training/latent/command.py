@@ -23,7 +23,10 @@ def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file")
 ):  # fmt: skip
     """A parser with the run and where the result goes; `out` empty: the command says itself."""
     made = argparse.ArgumentParser(prog=f"python -m training.{name}", description=description)
-    made.add_argument("run", metavar="RUN", help="name under runs/, or a run's or exported folder")
+    made.add_argument(
+        "run", metavar="RUN",
+        help="name under runs/, or a run's or exported folder; RUN@best, RUN@200 (kimg)",
+    )  # fmt: skip
     if out:
         made.add_argument("--out", type=Path, required=True, help=out)
     made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])

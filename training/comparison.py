@@ -1,0 +1,167 @@
+"""Runs against real images: every measure of each, with its bias and spread."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress as Bars
+
+from pipeline.contract import UserError, read_jsonl, write_json
+from training.data import Source
+from training.inference import Trained, load_generator
+from training.latent.neighbours import open_set
+from training.metrics.fake import fake_features
+from training.metrics.networks import FeatureNetwork, load_inception, load_lite0
+from training.metrics.path_length import path_length
+from training.metrics.real import Progress, Real, real_features
+from training.metrics.suite import FEWEST, Estimate, Side, estimate, full_name
+from training.runs import Run, chosen_checkpoint, find_run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done: where the real images are (None: each run's own), how many samples and at
+    most how many real images, the Inception's weights, how many paths for the path length."""
+
+    shards: str | None
+    samples: int
+    real: int
+    inception: Path | None
+    paths: int
+    seed: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's estimates by their full names. `history` are (images seen, value) of its own
+    evaluations while it trained, by the same names."""
+
+    run: str
+    seen: int
+    dataset: str
+    digest: str
+    size: tuple[int, int]
+    samples: int
+    real: int
+    estimates: dict[str, Estimate]
+    history: dict[str, list[tuple[int, float]]]
+
+    @property
+    def compares_with(self) -> tuple[Any, ...]:
+        """Results where this differs are not to be compared."""
+        return self.digest, self.size, self.real
+
+
+def compare(runs: Sequence[str], plan: Plan) -> list[Result]:
+    """Evaluate each of `runs`; its result is also written to `evaluation.json` in its folder.
+
+    Raises:
+        UserError: no such run, checkpoint or shards, or too few real images.
+    """
+    network: FeatureNetwork
+    if plan.inception:
+        network = load_inception(plan.inception, plan.device)
+    else:
+        network = load_lite0(plan.device)
+    loaded = [(name, load_generator(name, plan.device)) for name in runs]
+    sources = [open_set(trained, plan.shards) for _, trained in loaded]
+    reals: dict[tuple[Any, ...], tuple[Real, Side]] = {}
+    results = []
+    for (name, trained), source in zip(loaded, sources, strict=True):
+        key = source.index.digest, source.width, source.height
+        if key not in reals:
+            real = _real(source, network, plan)
+            reals[key] = real, Side(real.features, network.logits, network.splits)
+        results.append(_evaluate(name, trained, source, *reals[key], network, plan))
+        if trained.folder.is_dir():
+            write_json(trained.folder / "evaluation.json", described(results[-1]))
+    return results
+
+
+def _real(source: Source, network: FeatureNetwork, plan: Plan) -> Real:
+    if source.index.nsamples < 2 * FEWEST:
+        raise UserError(
+            f"{source.index.name}: {source.index.nsamples} real images are too few; at least "
+            f"{2 * FEWEST}"
+        )
+    with _progress(f"real images of {source.index.name}") as progress:
+        return real_features(source, network, plan.real, progress=progress)
+
+
+def _evaluate(
+    name: str, trained: Trained, source: Source, real: Real, side: Side, network: FeatureNetwork,
+    plan: Plan,
+) -> Result:  # fmt: skip
+    if source.classes < trained.classes:
+        raise UserError(f"{source.index.name}: has fewer labels than {name} was trained with")
+    labels = real.labels if trained.classes else real.labels * 0
+    generator, device = trained.generator, plan.device
+    with _progress(f"samples of {name}") as progress:
+        features = fake_features(
+            generator, trained.latent, labels, network, plan.samples, device, plan.seed, progress
+        )
+    fakes = Side(features, network.logits, network.splits)
+    found = {
+        full_name(plain, network.name): value
+        for plain, value in estimate(side, fakes, plan.seed).items()
+    }
+    if plan.paths:
+        lite0 = load_lite0(device)
+        length = path_length(
+            generator, trained.latent, lite0.extractor.distance, labels, plan.paths, device,
+            plan.seed,
+        )  # fmt: skip
+        key = full_name(f"ppl_{length.space}", lite0.name)
+        found[key] = Estimate(length.value, length.sd)
+    size = source.width, source.height
+    run = find_run(chosen_checkpoint(name)[0])
+    return Result(
+        name, trained.seen, source.index.name, source.index.digest, size, plan.samples, len(side),
+        found, _history(run, list(found)),
+    )  # fmt: skip
+
+
+def _history(run: Run, names: list[str]) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in read_jsonl(run.folder / "metrics.jsonl"):
+        for name in names:
+            if isinstance(row.get(name), float):
+                found.setdefault(name, []).append((int(row["seen"]), row[name]))
+    return found
+
+
+def described(result: Result) -> dict[str, Any]:
+    """A result as JSON values."""
+    return {
+        "run": result.run, "seen": result.seen, "dataset": result.dataset,
+        "digest": result.digest, "size": list(result.size), "samples": result.samples,
+        "real": result.real,
+        "metrics": {name: vars(value) for name, value in result.estimates.items()},
+    }  # fmt: skip
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """A bar on a terminal, a line elsewhere; on standard error, for the table is the output."""
+    if not sys.stderr.isatty():
+        said = False
+
+        def line(_done: int, total: int) -> None:
+            nonlocal said
+            if not said:
+                print(f"{what}: features of {total} images", file=sys.stderr, flush=True)
+            said = True
+
+        yield line
+        return
+    with Bars(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -1,0 +1,78 @@
+"""The comparison of runs as a table, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from training.comparison import Result, described
+from training.metrics.suite import Estimate
+
+_WIDE = 100
+
+
+def show(results: Sequence[Result], console: Console | None = None) -> None:
+    """Print a row a measure and a column a run, with what real images score, and warnings."""
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(file=console.file, width=max(_WIDE, 40 + 26 * len(results)))
+    table = Table(title="value ± standard deviation", title_justify="left")
+    table.add_column("")
+    for result in results:
+        table.add_column(f"{result.run}\n{result.seen / 1000:g} kimg", justify="right")
+    biases = {result.compares_with: result for result in results}
+    for result in biases.values():
+        count = next(iter(result.estimates.values())).baseline_n
+        table.add_column(f"real images\n{result.dataset}, n = {count}", justify="right")
+    for name in dict.fromkeys(name for result in results for name in result.estimates):
+        cells = [_cell(result.estimates.get(name)) for result in results]
+        around = [_bias(result.estimates.get(name)) for result in biases.values()]
+        table.add_row(name, *cells, *around)
+    console.print(table)
+    for line in remarks(results):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What the numbers are of, and where they do not compare."""
+    lines = [
+        f"{result.run}: {result.samples} samples against {result.real} images of "
+        f"{result.dataset} at {result.size[0]}×{result.size[1]} px"
+        for result in results
+    ]
+    if len({result.compares_with for result in results}) > 1:
+        lines.append("warning: other real images or another size: these columns do not compare")
+    held = {found.baseline_n for result in results for found in result.estimates.values()}
+    fewer = [count for count in held if count is not None and count < results[0].samples]
+    if fewer:
+        lines.append(
+            f"warning: there are too few real images to hold out as many as there are samples; "
+            f"their column is of {min(fewer)}, so its bias is larger than that of the runs"
+        )
+    if results[0].samples < 1000:
+        lines.append("warning: below 1000 samples trust the kernel distance before the Fréchet's")
+    return lines
+
+
+def _cell(found: Estimate | None) -> str:
+    return "" if found is None else f"{_number(found.value)} ± {_number(found.sd)}"
+
+
+def _bias(found: Estimate | None) -> str:
+    if found is None or found.baseline is None or found.baseline_sd is None:
+        return ""
+    return f"{_number(found.baseline)} ± {_number(found.baseline_sd)}"
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1e6:
+        return f"{value:.2g}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def as_json(results: Sequence[Result]) -> dict[str, Any]:
+    """The results as one JSON object."""
+    return {"runs": [described(result) for result in results]}
