@@ -21,9 +21,9 @@ from pipeline.web.exchange import (
 from pipeline.web.failures import FAILURE_KINDS, failure
 from pipeline.web.politeness import HostGate, Politeness
 from pipeline.web.robots import Robots, read_robots
-from pipeline.web.transport import RequestsTransport
+from pipeline.web.transport import Copy, RequestsTransport
 
-__all__ = ["FAILURE_KINDS", "Fetcher", "Politeness", "Response"]
+__all__ = ["FAILURE_KINDS", "Copy", "Fetcher", "Politeness", "Response"]
 
 
 class Fetcher:
@@ -53,19 +53,24 @@ class Fetcher:
         self.close()
 
     def get(
-        self, url: str, *, stage: str, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        stage: str,
+        headers: Mapping[str, str] | None = None,
+        copy: Copy | None = None,
     ) -> Response | Failure:
         """The answer to a GET, or the failure it ended in.
 
         A 304 is a `Response` (send `If-None-Match` in `headers`); other statuses but 2xx are
-        failures.
+        failures. With `copy` the body of a 200 is in that file, and empty here.
         """
         attempts = 0
 
         def once() -> Response | Trouble:
             nonlocal attempts
             attempts += 1
-            return self._follow(url, headers or NO_HEADERS, attempts)
+            return self._follow(url, headers or NO_HEADERS, attempts, copy)
 
         result = self._policy.copy()(once)
         if isinstance(result, Response):
@@ -74,7 +79,9 @@ class Fetcher:
             stage, url, result.kind, status=result.status, attempts=attempts, detail=result.detail
         )
 
-    def _follow(self, url: str, headers: Mapping[str, str], attempts: int) -> Response | Trouble:
+    def _follow(
+        self, url: str, headers: Mapping[str, str], attempts: int, copy: Copy | None
+    ) -> Response | Trouble:
         seen = [url]
         while True:
             try:
@@ -84,7 +91,7 @@ class Fetcher:
             refused = self._refused_by_robots(host, seen[-1])
             if refused is not None:
                 return refused
-            answer = self._at_gate(host, seen[-1], headers)
+            answer = self._at_gate(host, seen[-1], headers, copy=copy)
             if isinstance(answer, Trouble):
                 return answer
             if answer.status not in REDIRECTS:
@@ -101,7 +108,12 @@ class Fetcher:
             return self._gates.setdefault(host, HostGate(self.politeness))
 
     def _at_gate(
-        self, host: str, url: str, headers: Mapping[str, str], is_policy: bool = False
+        self,
+        host: str,
+        url: str,
+        headers: Mapping[str, str],
+        is_policy: bool = False,
+        copy: Copy | None = None,
     ) -> Answer | Trouble:
         gate = self._gate(host)
         with gate.lock:
@@ -113,7 +125,7 @@ class Fetcher:
         kind: str | None = "unreachable"
         asked: float | None = None
         try:
-            answer = self._transport.request(url, headers)
+            answer = self._transport.request(url, headers, copy)
             judged = answer
             if isinstance(answer, Answer):
                 judged = judge(self.politeness, answer, is_policy=is_policy)
@@ -125,7 +137,7 @@ class Fetcher:
                 gate.finish(time.monotonic(), kind, asked)
 
     def _refused_by_robots(self, host: str, url: str) -> Trouble | None:
-        if not self.politeness.obey_robots:
+        if not self.politeness.asks_robots(url):
             return None
         with self._lock:
             lock = self._robots_locks.setdefault(host, threading.Lock())

@@ -10,12 +10,23 @@ from pipeline.sources.feed import FEED, FeedSource
 from pipeline.sources.folder import FOLDER, FolderSource
 from pipeline.sources.html import HTML, HtmlSource
 from pipeline.sources.iiif import IIIF, IiifSource
-from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.interface import (
+    Adapter,
+    BrokenFile,
+    Found,
+    Limits,
+    Page,
+    PageRequest,
+    PageResult,
+)
 from pipeline.sources.json_api import JSON, JsonSource
 from pipeline.sources.listing import LIST, ListSource
 from pipeline.sources.sitemap import SITEMAP, SitemapSource
 
-__all__ = ["SOURCES", "Adapter", "Found", "Limits", "Page", "PageRequest", "PageResult", "Source"]
+__all__ = [
+    "SOURCES", "Adapter", "BrokenFile", "Found", "Limits", "Page", "PageRequest", "PageResult",
+    "Source",
+]  # fmt: skip
 
 Source = Annotated[
     HtmlSource | JsonSource | IiifSource | SitemapSource | FeedSource | ListSource | FolderSource,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import Field
@@ -46,13 +47,15 @@ class PageRequest:
 class Page:
     """A fetched page. `location` is its URL after redirects; header names are in lower case.
 
-    `body` is empty for a file: URL, which the adapter reads by itself.
+    `body` is empty for a file: URL, which the adapter reads by itself, and where the page was
+    copied to the file `path`.
     """
 
     request: PageRequest
     body: bytes = b""
     location: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def url(self) -> str:
@@ -84,14 +87,18 @@ class Found:
         return cls(**{**values, "labels": tuple(values["labels"])})
 
 
+class BrokenFile(Exception):
+    """A file breaks off, or goes on as something else, after rows that were good."""
+
+
 @dataclass(frozen=True)
 class PageResult:
     """What a page holds: images in their order, pages to go to, and what was passed over.
 
     `notes` counts by reason what was not taken. `problem` says in a line why the page is not of
     the form the recipe expects; then there is nothing else in the result. `opted_out` says that
-    the page asks not to be used for machine learning. `rows` of a file: page may be an iterator
-    over more than fits into memory.
+    the page asks not to be used for machine learning. `rows` of a file may be an iterator over more
+    than fits into memory; it raises `BrokenFile` where the file ends in the middle.
     """
 
     rows: Iterable[Found] = ()
@@ -109,9 +116,11 @@ class Adapter(Generic[Config]):
     """A kind of source.
 
     `start` gives the first pages of a configuration, `parse` what one page holds. `parse` raises
-    nothing for a page it cannot read: it returns a `problem`.
+    nothing for a page it cannot read: it returns a `problem`. Where there is `copies`, pages may be
+    larger than memory: they are copied to the disk, up to so many bytes, and read from there.
     """
 
     config: type[Config]
     start: Callable[[Config], list[PageRequest]]
     parse: Callable[[Config, Page], PageResult]
+    copies: Callable[[Config], int] | None = None

@@ -1,25 +1,37 @@
 """Lists of image URLs: text, CSV, JSON Lines, Parquet, in the columns that others write.
 
-A list on the disk is read in pieces, so it may be larger than memory; a kill costs one piece.
+Lists may be larger than memory. One at an http address is copied to the disk first. Text is read in
+pieces of `PIECE` lines and Parquet by its row groups, so a kill costs one piece; a gzipped one is
+read in one go.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.interface import (
+    Adapter,
+    BrokenFile,
+    Found,
+    Limits,
+    Page,
+    PageRequest,
+    PageResult,
+)
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
@@ -29,6 +41,7 @@ from pipeline.web.urls import canonical_url
 PIECE = 10_000
 """Records of a text file, or rows of a Parquet file, that are read at a time."""
 
+_GZIP = b"\x1f\x8b"
 FORMATS = {
     ".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".parquet": "parquet",
@@ -49,7 +62,8 @@ COLUMNS = {
 class ListSource(Limits):
     """Files of image URLs, on the disk (also folders of them) or at an http(s) address.
 
-    The format follows from the name's ending unless given. Columns are found by their usual names
+    The format follows from the name's ending (before `.gz`) unless given; a text may be gzipped. A
+    list of more than `max_gb` GB is not copied. Columns are found by their usual names
     unless given; several `labels` columns make several labels, a list in a column all of its own.
     Constant `license` and `attribution` hold where the file has none. Paths are relative to the
     folder the command runs in.
@@ -58,6 +72,7 @@ class ListSource(Limits):
     kind: Literal["list"] = "list"
     start: tuple[str, ...] = Field(min_length=1)
     format: Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None = None
+    max_gb: float = Field(default=64.0, gt=0)
     url: str | None = None
     title: str | None = None
     labels: tuple[str, ...] | None = None
@@ -85,7 +100,7 @@ def start(config: ListSource) -> list[PageRequest]:
         if not path.exists():
             raise UserError(f"{path}: no such list")
         paths = (
-            sorted(one for one in path.iterdir() if one.suffix in FORMATS)
+            sorted(one for one in path.iterdir() if _plain(one.name).suffix in FORMATS)
             if path.is_dir()
             else [path]
         )
@@ -97,24 +112,43 @@ def start(config: ListSource) -> list[PageRequest]:
 
 def _format(config: ListSource, url: str) -> str:
     name = urlsplit(url).path
-    kind = config.format or FORMATS.get(Path(name).suffix.lower())
+    kind = config.format or FORMATS.get(_plain(name).suffix.lower())
     if kind is None:
         raise UserError(f"{name}: say its format (txt, csv, tsv, jsonl, parquet)")
     return kind
 
 
+def _plain(name: str) -> Path:
+    """The name without the ending of a gzipped file."""
+    path = Path(name)
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+
+
 def parse(config: ListSource, page: Page) -> PageResult:
     """The images of one piece of a list, and the piece after it."""
-    kind = _format(config, page.request.url)
-    local = page.request.url.startswith("file:")
-    path = file_path(page.request.url)[0] if local else None
+    url = page.request.url
+    kind = _format(config, url)
+    path = page.path or (file_path(url)[0] if url.startswith("file:") else None)
     try:
         if kind == "parquet":
             return _parquet(config, page, path or io.BytesIO(page.body))
         with path.open("rb") if path else io.BytesIO(page.body) as file:
-            return _text(config, page, kind, file, PIECE if local else None)
-    except OSError as error:
+            zipped = file.read(2) == _GZIP
+            if not zipped:
+                return _text(config, page, kind, file, PIECE if path else None)
+        return _gzipped(config, page, kind, path)
+    except (*_BROKEN, csv.Error) as error:
         return PageResult(problem=f"{type(error).__name__}: {error}")
+
+
+_BROKEN = (OSError, EOFError, zlib.error)
+
+
+def _unbroken(rows: Iterable[Found], errors: tuple[type[Exception], ...]) -> Iterator[Found]:
+    try:
+        yield from rows
+    except errors as error:
+        raise BrokenFile(f"{type(error).__name__}: {error}") from error
 
 
 # text
@@ -140,24 +174,53 @@ def _text(
     context = page.request.context
     lines = _Lines(file, int(context.get("offset", 0)))
     notes: dict[str, int] = {}
-    header: list[str] | None = context.get("header")
-    if kind == "txt":
-        records: Iterator[Mapping[str, Any]] = ({"url": line.strip()} for line in lines)
-    elif kind == "jsonl":
-        records = _json_records(lines, notes)
-    else:
-        reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",")
-        if header is None:
-            header = next(_csv_records(reader, notes), [])
-        records = (dict(zip(header, row, strict=False)) for row in _csv_records(reader, notes))
-        if not _columns(config, header)["url"]:
-            return PageResult(problem=f"no column of URLs among: {', '.join(header)[:200]}")
+    records, header = _records(kind, lines, context.get("header"), notes)
+    if header is not None and not _columns(config, header)["url"]:
+        return PageResult(problem=_no_urls(header))
     taken = list(islice(records, size))
     rows = list(_rows(config, taken, notes))
     if len(taken) < (size or 0):
         return PageResult(rows, notes=notes)
     follow = [_piece(page.request, offset=lines.offset, header=header)] if size else []
     return PageResult(rows, follow, notes)
+
+
+def _records(
+    kind: str, lines: _Lines, header: list[str] | None, notes: dict[str, int]
+) -> tuple[Iterator[Mapping[str, Any]], list[str] | None]:
+    """The records of a text, and the names of its columns where a line says them."""
+    if kind == "txt":
+        return ({"url": line.strip()} for line in lines), None
+    if kind == "jsonl":
+        return _json_records(lines, notes), None
+    reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",")
+    names = next(_csv_records(reader, notes), []) if header is None else header
+    return (dict(zip(names, row, strict=False)) for row in _csv_records(reader, notes)), names
+
+
+def _no_urls(names: Iterable[str]) -> str:
+    return f"no column of URLs among: {', '.join(names)[:200]}"
+
+
+def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:
+    """All of a gzipped text: there is no way into its middle."""
+    opened = path.open("rb") if path else io.BytesIO(page.body)
+    file = gzip.GzipFile(fileobj=opened)
+    notes: dict[str, int] = {}
+    try:
+        records, header = _records(kind, _Lines(cast(IO[bytes], file), 0), None, notes)
+    except BaseException:
+        opened.close()
+        raise
+    if header is not None and not _columns(config, header)["url"]:
+        opened.close()
+        return PageResult(problem=_no_urls(header))
+
+    def rows() -> Iterator[Found]:
+        with opened, file:
+            yield from _rows(config, records, notes)
+
+    return PageResult(_unbroken(rows(), _BROKEN), notes=notes)
 
 
 def _piece(request: PageRequest, **context: Any) -> PageRequest:
@@ -211,7 +274,7 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
     chosen = _columns(config, names)
     if not chosen["url"]:
         opened.close()
-        return PageResult(problem=f"no column of URLs among: {', '.join(names)[:200]}")
+        return PageResult(problem=_no_urls(names))
     group = int(page.request.context.get("group", 0))
     columns = sorted({name for several in chosen.values() for name in several})
     last = group + 1 >= opened.num_row_groups
@@ -224,7 +287,8 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
                     yield from batch.to_pylist()
 
     follow = [] if last else [_piece(page.request, group=group + 1)]
-    return PageResult(_rows(config, records(), notes), follow, notes)
+    rows = _unbroken(_rows(config, records(), notes), (pyarrow.ArrowException, *_BROKEN))
+    return PageResult(rows, follow, notes)
 
 
 # rows
@@ -286,4 +350,4 @@ def _labels(record: Mapping[str, Any], names: list[str]) -> Iterator[str]:
             yield "" if value is None else clean(str(value))
 
 
-LIST = Adapter(ListSource, start, parse)
+LIST = Adapter(ListSource, start, parse, copies=lambda config: int(config.max_gb * 1e9))

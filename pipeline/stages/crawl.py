@@ -14,17 +14,18 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
-from pipeline.contract import Dataset, now_utc
+from pipeline.contract import Dataset, image_key, now_utc
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
-from pipeline.http import Fetcher
+from pipeline.http import Copy, Fetcher
 from pipeline.recipe import Recipe
-from pipeline.sources import SOURCES, Found, Page, PageRequest, PageResult
-from pipeline.stages.crawl_journal import CrawlJournal, JournalPage
+from pipeline.sources import SOURCES, BrokenFile, Found, Page, PageRequest, PageResult
+from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece
 from pipeline.web.failures import failure
 from pipeline.web.local_files import SCHEME, file_path
 
@@ -88,6 +89,7 @@ class _Crawl:
         self._source = recipe.source
         self._adapter = SOURCES[recipe.source.kind]
         self._log = log
+        self._copies = dataset.data / "lists"
         self.journal = CrawlJournal(dataset.crawl_journal, dataset.urls)
         self._new = 0
         self._full = False
@@ -175,12 +177,9 @@ class _Crawl:
     # one page, in a thread of its own
 
     def _visit(self, fetcher: Fetcher, page: JournalPage) -> _Fetched | Failure:
-        headers = {}
-        if page.etag:
-            headers["If-None-Match"] = page.etag
-        if page.last_modified:
-            headers["If-Modified-Since"] = page.last_modified
-        answer = fetcher.get(page.request.url, stage=STAGE, headers=headers)
+        if self._adapter.copies is not None:
+            return self._copy(fetcher, page, self._adapter.copies(self._source))
+        answer = fetcher.get(page.request.url, stage=STAGE, headers=_validators(page))
         if isinstance(answer, Failure):
             return answer
         digest = hashlib.sha256(answer.body).hexdigest()
@@ -192,6 +191,27 @@ class _Crawl:
         return _Fetched(
             result, answer.headers.get("etag"), answer.headers.get("last-modified"), digest
         )
+
+    def _copy(self, fetcher: Fetcher, page: JournalPage, most: int) -> _Fetched | Failure:
+        """Have a page's file on the disk, whence it is read at its turn."""
+        url = page.request.url
+        path = self._copy_path(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.tmp")
+        headers = _validators(page) if path.exists() else {}
+        answer = fetcher.get(url, stage=STAGE, headers=headers, copy=Copy(aside, most))
+        if isinstance(answer, Failure):
+            aside.unlink(missing_ok=True)
+            return answer
+        if answer.status == 304:
+            return _Fetched(None)
+        aside.replace(path)
+        return _Fetched(
+            PageResult(), answer.headers.get("etag"), answer.headers.get("last-modified")
+        )
+
+    def _copy_path(self, url: str) -> Path:
+        return self._copies / image_key(url.partition("#")[0])
 
     def _parse(self, page: Page) -> PageResult | Failure:
         """What the page holds. Whatever a page makes the parser do, the crawl goes on."""
@@ -229,26 +249,47 @@ class _Crawl:
             if page is None:
                 return
             if page.request.url.startswith(SCHEME):
-                self._finish_file(page)
+                self._finish_file(page, file_path(page.request.url)[0])
+            elif self._adapter.copies and is_piece(page.request.url):
+                self._finish_piece(page)
+            elif page.state == "held" and page.result is None:
+                self._finish(page, None)
+            elif page.state == "held" and self._adapter.copies:
+                path = self._copy_path(page.request.url)
+                self._finish_parsed(page, Page(page.request, path=path))
             elif page.state == "held":
-                result = None if page.result is None else _from_text(page.result)
-                self._finish(page, result)
+                self._finish(page, _from_text(page.result or ""))
             else:
                 return
             self._show()
 
-    def _finish_file(self, page: JournalPage) -> None:
-        stamp = _stamp(page.request.url)
+    def _finish_file(self, page: JournalPage, path: Path) -> None:
+        stamp = _stamp(path)
         if stamp and stamp == page.digest and page.fetched:
             self._finish(page, None)
-            return
-        result = self._parse(Page(page.request))
-        if isinstance(result, Failure):
-            self._log.fail(result)
-            self.journal.fail(page.id)
-        else:
-            self._finish(page, result)
+        elif self._finish_parsed(page, Page(page.request, path=path)):
             self.journal.stamp(page.id, stamp)
+
+    def _finish_piece(self, page: JournalPage) -> None:
+        """Read a piece of a copied file; where the copy is gone, have it made again before."""
+        path = self._copy_path(page.request.url)
+        if path.exists():
+            self._finish_file(page, path)
+        else:
+            self.journal.requeue_whole(page.request.url)
+
+    def _finish_parsed(self, page: JournalPage, read: Page) -> bool:
+        """Read a file and write what is in it; whether it was good to its end."""
+        result = self._parse(read)
+        if not isinstance(result, Failure):
+            try:
+                self._finish(page, result)
+                return True
+            except BrokenFile as error:
+                result = failure(STAGE, page.request.url, "unexpected_form", detail=str(error))
+        self._log.fail(result)
+        self.journal.fail(page.id)
+        return False
 
     def _finish(self, page: JournalPage, result: PageResult | None) -> None:
         now = now_utc()
@@ -285,10 +326,16 @@ class _Crawl:
         self._show_after = now + max(0.1, 50 * (time.monotonic() - now))
 
 
-def _stamp(url: str) -> str | None:
+def _validators(page: JournalPage) -> dict[str, str]:
+    """The headers that ask for a page only if it has changed."""
+    headers = {"If-None-Match": page.etag, "If-Modified-Since": page.last_modified}
+    return {name: value for name, value in headers.items() if value}
+
+
+def _stamp(path: Path) -> str | None:
     """What changes when a file, or the list of names in a folder, does."""
     try:
-        stat = file_path(url)[0].stat()
+        stat = path.stat()
     except OSError:
         return None
     return f"{stat.st_size} {stat.st_mtime_ns}"

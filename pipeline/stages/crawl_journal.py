@@ -46,6 +46,11 @@ class JournalPage:
     result: str | None
 
 
+def is_piece(url: str) -> bool:
+    """Whether a URL means a piece of a file: a page's has no fragment."""
+    return "#" in url
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -103,14 +108,17 @@ class CrawlJournal:
         self._db.executemany(
             "INSERT INTO pages (url, depth, context, state) VALUES (?, ?, ?, 'new') "
             "ON CONFLICT (url) DO UPDATE SET context = excluded.context "
-            "WHERE url LIKE 'file:%' AND context != excluded.context",
+            "WHERE (url LIKE 'file:%' OR url LIKE '%#%') AND context != excluded.context",
             ((one.url, one.depth, json.dumps(dict(one.context))) for one in requests),
         )
 
     def waiting(self, count: int, max_pages: int) -> list[JournalPage]:
         """The first pages to fetch, at most `count`."""
         return self._pages(
-            "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' ORDER BY id", (max_pages,), count
+            "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' AND url NOT LIKE '%#%' "
+            "ORDER BY id",
+            (max_pages,),
+            count,
         )
 
     def head(self, max_pages: int) -> JournalPage | None:
@@ -147,6 +155,13 @@ class CrawlJournal:
         self._db.executemany(
             "UPDATE pages SET state = 'new' WHERE url = ? AND state = 'failed'",
             ((url,) for url in urls),
+        )
+
+    def requeue_whole(self, piece: str) -> None:
+        """Put the file of a piece back to be fetched."""
+        self._db.execute(
+            "UPDATE pages SET state = 'new', result = NULL WHERE url = ?",
+            (piece.partition("#")[0],),
         )
 
     def requeue_all(self, *, unconditionally: bool) -> None:

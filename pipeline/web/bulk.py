@@ -197,7 +197,7 @@ class BulkFetcher(Generic[T]):
     def _next_job(self, host: HostQueue[T]) -> Job[T] | None:
         """The job whose turn it is; robots.txt comes before the first of all others."""
         job = host.queue[0]
-        if job.robots_of is not None or not self.politeness.obey_robots:
+        if job.robots_of is not None or not self.politeness.asks_robots(job.at):
             return host.queue.popleft()
         if host.robots is None or host.robots.stale(time.monotonic()):
             host.asking = True

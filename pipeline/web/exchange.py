@@ -63,6 +63,9 @@ class Trouble:
         return FAILURE_KINDS[self.kind]
 
 
+_MEDIAWIKI_BUSY = frozenset(("maxlag", "ratelimited"))
+"""MediaWiki's API says with a status of 200 that it is busy (API:Etiquette, Manual:Maxlag)."""
+
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -77,6 +80,9 @@ def judge(
             status=answer.status,
             retry_after=retry_after(answer.headers.get("retry-after", ""), now),
         )
+    if busy := _MEDIAWIKI_BUSY & set(answer.headers.get("mediawiki-api-error", "").split(", ")):
+        asked = retry_after(answer.headers.get("retry-after", ""), now)
+        return Trouble(kind_of_status(503), "".join(busy), answer.status, asked)
     look = politeness.honour_opt_out and not is_policy
     if look and (signal := opt_out(answer.headers, politeness.user_agent)):
         return Trouble("opt_out", signal, answer.status)

@@ -29,6 +29,8 @@ class Politeness:
     all; a body slower than `min_speed` bytes/s for `min_speed_window` seconds is given up. A
     Retry-After or rest longer than `max_wait` seconds is not waited for: the failure is logged and
     retried from the log. A host is rested after `rest_after` connection failures in a row.
+    `robots_except` are beginnings of URLs that robots.txt is not asked about: the endpoint of an
+    API that is there for programs, on a host that shuts it to search engines.
     """
 
     user_agent: str = Field(default="ShellGAN/0.1", min_length=1, pattern=r"^[\x20-\x7e]+$")
@@ -36,6 +38,7 @@ class Politeness:
     rate: float = Field(default=2.0, gt=0)
     concurrency: int = Field(default=2, ge=1, le=256)
     obey_robots: bool = True
+    robots_except: tuple[str, ...] = ()
     honour_opt_out: bool = True
     allow_private: bool = False
     connect_timeout: float = Field(default=10.0, gt=0)
@@ -57,6 +60,10 @@ class Politeness:
     def sharers(self) -> int:
         """How many processes ask the hosts at once, each by such rules."""
         return 1
+
+    def asks_robots(self, url: str) -> bool:
+        """Whether robots.txt has a say about `url`."""
+        return self.obey_robots and not url.startswith(self.robots_except)
 
     @property
     def agent(self) -> str:

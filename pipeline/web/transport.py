@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import certifi
@@ -28,6 +32,14 @@ class _PrivateAddressError(OSError):
     """The name leads to an address that is not on the public internet."""
 
 
+class _DiskError(Exception):
+    """What the disk said, not the line."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class _Watch:
     """The clock of one request: ends it from outside when its time is up.
 
@@ -37,6 +49,7 @@ class _Watch:
     def __init__(self, politeness: Politeness) -> None:
         self.pace = Pace(politeness, time.monotonic())
         self.cut_as: str | None = None
+        self.nbytes = 0
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._timers = [
@@ -104,6 +117,11 @@ class _GuardedHTTPS(HTTPSConnection):
         return super().getresponse()
 
 
+def _private(host: str, address: str) -> str:
+    leads = "" if host == address else f"leads to {address}, "
+    return f"{host}: {leads}on this machine or network; politeness.allow_private admits it"
+
+
 def _guarded(connection: HTTPConnection, connect: Any, allow_private: bool) -> socket.socket:
     if not allow_private:
         try:
@@ -112,12 +130,12 @@ def _guarded(connection: HTTPConnection, connect: Any, allow_private: bool) -> s
             addresses = []  # urllib3 says it in its own words
         for address in addresses:
             if not is_public(address):
-                raise _PrivateAddressError(f"{connection.host} is {address}")
+                raise _PrivateAddressError(_private(connection.host, address))
     sock = cast(socket.socket, connect())
     peer = str(sock.getpeername()[0])
     if not allow_private and not is_public(peer):
         sock.close()
-        raise _PrivateAddressError(f"{connection.host} is {peer}")
+        raise _PrivateAddressError(_private(connection.host, peer))
     _watched(sock)
     return sock
 
@@ -143,6 +161,18 @@ def certificates() -> str:
     return os.environ.get("SSL_CERT_FILE") or certifi.where()
 
 
+@dataclass(frozen=True)
+class Copy:
+    """Where the body of a 200 goes instead of into memory: it may be of `max_bytes`, and take as
+    long as it comes fast enough."""
+
+    path: Path
+    max_bytes: int
+
+
+_FOR_EVER = 7 * 86400.0
+
+
 class RequestsTransport:
     """Requests over kept-alive connections; usable from several threads."""
 
@@ -159,25 +189,35 @@ class RequestsTransport:
     def close(self) -> None:
         self._session.close()
 
-    def request(self, url: str, headers: Mapping[str, str]) -> Answer | Trouble:
-        """GET `url` once."""
-        watch = _current.watch = _Watch(self._politeness)
-        got = bytearray()
+    def request(
+        self, url: str, headers: Mapping[str, str], copy: Copy | None = None
+    ) -> Answer | Trouble:
+        """GET `url` once.
+
+        Raises:
+            OSError: the body cannot be copied to the disk.
+        """
+        polite = self._politeness
+        watch = _current.watch = _Watch(
+            replace(polite, total_timeout=_FOR_EVER) if copy else polite
+        )
         try:
-            return self._request(url, headers, watch, got)
+            return self._request(url, headers, watch, copy)
+        except _DiskError as error:
+            raise error.reason from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if watch.cut_as:
-                return Trouble(watch.cut_as, f"{len(got)} bytes by then")
-            return _trouble(error, len(got), watch.pace.began)
+                return Trouble(watch.cut_as, f"{watch.nbytes} bytes by then")
+            return _trouble(error, watch.nbytes, watch.pace.began)
         finally:
             watch.stop()
             _current.watch = None
 
     def _request(
-        self, url: str, headers: Mapping[str, str], watch: _Watch, got: bytearray
+        self, url: str, headers: Mapping[str, str], watch: _Watch, copy: Copy | None
     ) -> Answer | Trouble:
         polite = self._politeness
-        with self._session.get(
+        with ExitStack() as stack, self._session.get(
             url,
             headers={
                 "User-Agent": polite.agent, "Accept-Encoding": "gzip, deflate",
@@ -189,22 +229,30 @@ class RequestsTransport:
         ) as response:  # fmt: skip
             watch.pace.received(0, time.monotonic())
             announced = response.headers.get("content-length", "")
-            if announced.isdecimal() and int(announced) > polite.max_bytes:
+            copied = copy if response.status_code == 200 else None
+            limit = copied.max_bytes if copied else polite.max_bytes
+            if announced.isdecimal() and int(announced) > limit:
                 return Trouble("too_large", f"{announced} bytes announced")
+            body = io.BytesIO()
+            into = stack.enter_context(copied.path.open("wb")) if copied else body
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                got += chunk
+                watch.nbytes += len(chunk)
+                try:
+                    into.write(chunk)
+                except OSError as error:
+                    raise _DiskError(error) from error
                 now = time.monotonic()
                 watch.pace.received(len(chunk), now)
                 late = watch.pace.late(now)
                 if late:
-                    return Trouble(late, f"{len(got)} bytes by then")
-                if len(got) > polite.max_bytes:
-                    return Trouble("too_large", f"over {polite.max_bytes} bytes")
+                    return Trouble(late, f"{watch.nbytes} bytes by then")
+                if watch.nbytes > limit:
+                    return Trouble("too_large", f"over {limit} bytes")
             if watch.cut_as:
-                return Trouble(watch.cut_as, f"{len(got)} bytes by then")
+                return Trouble(watch.cut_as, f"{watch.nbytes} bytes by then")
             lower = {name.lower(): value for name, value in response.headers.items()}
             lower.pop("content-encoding", None)  # undone by now
-            return Answer(url, response.status_code, lower, bytes(got))
+            return Answer(url, response.status_code, lower, body.getvalue())
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -150,6 +150,18 @@ def test_robots_rules(text, path, expected):
         ] * 2
 
 
+def test_robots_are_not_asked_about_the_address_of_an_api_and_are_about_all_else():
+    with with_robots("User-agent: *\nDisallow: /") as site:
+        rules = {"robots_except": (site.url("/good.jpg?api="),)}
+        assert [kind(one) for one in get_either_way(site.url("/good.jpg?api=1"), **rules)] == [
+            None
+        ] * 2
+        assert site.times("/robots.txt") == []
+        assert [kind(one) for one in get_either_way(site.url("/good.jpg"), **rules)] == [
+            "robots"
+        ] * 2
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [("404 Not Found", None), ("403 Forbidden", None), ("500 Oops", "robots_unreachable")],

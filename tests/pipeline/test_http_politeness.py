@@ -297,3 +297,13 @@ def test_the_clock_is_of_the_request_not_of_the_socket():
 def test_a_table_with_a_mistake_is_refused(wrong):
     with pytest.raises(ValidationError):
         Politeness(**wrong)
+
+
+def test_mediawiki_says_that_it_is_busy_with_a_status_of_200():
+    headers = {"mediawiki-api-error": "maxlag", "retry-after": "5"}
+    busy = judge(Politeness(), Answer("https://a.example/api.php", 200, headers, b"{}"))
+    assert isinstance(busy, Trouble)
+    assert (busy.kind, busy.retry_after, busy.retryable) == ("unavailable", 5.0, True)
+    other = {"mediawiki-api-error": "badcontinue"}
+    answer = Answer("https://a.example/api.php", 200, other, b"{}")
+    assert judge(Politeness(), answer) is answer
