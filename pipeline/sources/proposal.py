@@ -39,7 +39,8 @@ GetPage = Callable[[str], Page | None]
 
 @dataclass
 class Proposal:
-    """What the recipe should say, and remarks for its author."""
+    """What the recipe should say, and remarks for its author. `private`: the site is on this
+    machine or network."""
 
     start: str
     kind: str = "html"
@@ -48,6 +49,7 @@ class Proposal:
     image: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    private: bool = False
 
     def to_toml(self) -> str:
         """The recipe."""
@@ -63,6 +65,8 @@ class Proposal:
             if value not in ("", [])
         ]
         lines += ["", "[politeness]", "rate = 1", 'contact = ""  # an address or URL of yours']
+        if self.private:
+            lines += ["allow_private = true  # the site is on this machine or network"]
         return "\n".join(lines) + "\n"
 
 

@@ -90,7 +90,8 @@ def propose_recipe(url: str, politeness: Politeness | None = None) -> str:
         if isinstance(first, Failure):
             raise UserError(f"{address}: {_said(first)}")
         page = Page(PageRequest(address), first.body, first.url, first.headers)
-        return replace(propose(page, get), start=address).to_toml()
+        proposal = propose(page, get)
+        return replace(proposal, start=address, private=rules.allow_private).to_toml()
 
 
 def _address(url: str) -> str:

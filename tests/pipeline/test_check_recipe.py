@@ -51,6 +51,8 @@ def test_a_proposed_recipe_finds_the_full_size_images(
     galleries: str, name: str, tmp_path: Path
 ) -> None:
     text = propose_recipe(f"{galleries}/{name}/index.html", LOOPBACK)
+    (tmp_path / "as-proposed.toml").write_text(text)
+    assert check_recipe(tmp_path / "as-proposed.toml", f"{galleries}/{name}/index.html").follow
     path = tmp_path / "proposed.toml"
     path.write_text(text)
     proposed = load_recipe(path)
