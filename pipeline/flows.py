@@ -242,9 +242,16 @@ def retry_failures(
     everything: bool = False,
     overrides: Overrides = None,
     root: str | None = None,
+    runner: RunnerName = "local",
+    workers: int | None = None,
+    runner_address: str | None = None,
 ) -> None:
-    """Try again what logs/NAME/failures.jsonl holds, and add what was mended to the shards."""
+    """Try again what logs/NAME/failures.jsonl holds, and add what was mended to the shards.
+
+    Who downloads and shards is said as for the scrape flows.
+    """
     job = _job(recipe, overrides, root)
+    crew = find_crew(runner, workers, runner_address)
     with _opened(job) as (loaded, dataset, log):
         result = retry_stage(
             loaded,
@@ -254,8 +261,9 @@ def retry_failures(
             hosts=tuple(hosts or ()),
             older_than=older_than_hours,
             everything=everything,
+            run=download_by(crew) if crew else None,
         )
         log.emit("retry", "done", tried=result.tried, mended=result.mended)
     if result.mended:
-        build_shards(recipe, overrides, root)
+        build_shards(recipe, overrides, root, runner, workers, runner_address)
     _show_results(job.dataset)

@@ -19,7 +19,7 @@ from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.stages.crawl import retry_pages
-from pipeline.stages.download import STAGE, download_parts, plan_parts
+from pipeline.stages.download import STAGE, RunParts, download_parts, plan_parts
 from pipeline.web.failures import FAILURE_KINDS
 
 MENDED = "mended"
@@ -95,8 +95,12 @@ def retry_failures(
     hosts: tuple[str, ...] = (),
     older_than: float | None = None,
     everything: bool = False,
+    run: RunParts | None = None,
 ) -> RetryResult:
     """Try again what is outstanding and chosen (see `chosen`): pages and images.
+
+    Args:
+        run: completes the parts; in this process when None.
 
     Raises:
         UserError: a kind that is none.
@@ -114,8 +118,8 @@ def retry_failures(
     mended = _retry_pages(recipe, dataset, log, pages)
     if pages or images:
         # What mended pages led to, and what an earlier run left open.
-        download_parts(recipe, dataset, plan_parts(recipe, dataset), log)
-    mended += _retry_images(recipe, dataset, log, images)
+        _complete(recipe, dataset, plan_parts(recipe, dataset), log, run)
+    mended += _retry_images(recipe, dataset, log, images, run)
     tried = len(pages) + len(images)
     return RetryResult(tried, mended, tried - mended)
 
@@ -137,8 +141,19 @@ def _retry_pages(
     return len(done)
 
 
+def _complete(
+    recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog, run: RunParts | None
+) -> None:
+    if parts:
+        (run or download_parts)(recipe, dataset, parts, log)
+
+
 def _retry_images(
-    recipe: Recipe, dataset: Dataset, log: EventLog, rows: list[dict[str, Any]]
+    recipe: Recipe,
+    dataset: Dataset,
+    log: EventLog,
+    rows: list[dict[str, Any]],
+    run: RunParts | None,
 ) -> int:
     """Fetch the images into new parts."""
     if not rows:
@@ -149,7 +164,7 @@ def _retry_images(
     # killed while it retried has had some of them.
     wanted -= good_keys(dataset, wanted)
     parts = _plan_retry(dataset, sorted(wanted), by_key)
-    download_parts(recipe, dataset, parts, log)
+    _complete(recipe, dataset, parts, log, run)
     good = good_keys(dataset, set(by_key))
     _say_mended(log, [row for key, row in by_key.items() if key in good])
     return len(good)
