@@ -62,7 +62,8 @@ def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm |
 
 
 def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
-    """Samples differ from each other much less than real images do, and did so less before."""
+    """Samples differ from each other much less than real images do, and once differed enough: a
+    generator that has only begun makes samples that are alike, too."""
     shares = [
         row["spread_fake"] / row["spread_real"]
         for row in (*earlier, *recent)
@@ -71,7 +72,7 @@ def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None
     if len(shares) < 2 * RECENT:
         return None
     now, best = max(shares[-RECENT:]), max(shares[:-RECENT])
-    if now >= _COLLAPSED or now >= best / 2:
+    if now >= _COLLAPSED or best < _COLLAPSED or now >= best / 2:
         return None
     return Alarm(
         "collapse",

@@ -44,3 +44,7 @@ def test_losses_without_probabilities_and_new_runs_are_left_alone() -> None:
     # a generator that has not begun to make different pictures has not collapsed
     start = [healthy(n) | {"spread_fake": 0.02} for n in range(20)]
     assert alarms(start) == []
+    # nor has one whose first samples wavered between alike and a little less so
+    wavering = [healthy(n) | {"spread_fake": 0.03} for n in range(10)]
+    wavering += [healthy(n) | {"spread_fake": 0.012} for n in range(10)]
+    assert alarms(wavering) == []
