@@ -61,15 +61,23 @@ class Glu(nn.Module):
 
 
 class LearnedNoise(nn.Module):
-    """Adds the same Gaussian noise to all maps, with a learned weight that begins at 0."""
+    """Adds the same Gaussian noise to all maps, with a learned weight that begins at 0.
 
-    def __init__(self) -> None:
+    It is drawn for each image while training, and fixed when sampling, so that an image follows
+    from its latents.
+    """
+
+    fixed: Tensor
+
+    def __init__(self, height: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
+        self.register_buffer("fixed", torch.randn(1, 1, height, width))
 
     def forward(self, maps: Tensor) -> Tensor:
-        count, _, height, width = maps.shape
-        noise = torch.randn(count, 1, height, width, device=maps.device, dtype=maps.dtype)
+        noise = self.fixed.to(maps.dtype)
+        if self.training:
+            noise = torch.randn_like(maps[:, :1])
         return maps + self.weight.to(maps.dtype) * noise
 
 
@@ -89,16 +97,22 @@ class Excitation(nn.Module):
 
 
 class UpBlock(Labelled):
-    """Double, 3×3, norm, GLU; the `long` kind adds noise before each norm and a second 3×3."""
+    """Double to `size`, 3×3, norm, GLU; the `long` kind adds noise and a second 3×3."""
 
     def __init__(
-        self, table: FastganGenerator, shape: ImageShape, below: int, above: int, long: bool
+        self,
+        table: FastganGenerator,
+        shape: ImageShape,
+        maps: tuple[int, int],
+        size: tuple[int, int],
+        long: bool,
     ) -> None:
         super().__init__()
+        below, above = maps
         layers: list[nn.Module] = [nn.Upsample(scale_factor=2)]
-        for maps in (below, above) if long else (below,):
-            layers.append(nn.Conv2d(maps, above * 2, 3, 1, 1, bias=False))
-            layers += [LearnedNoise()] if long else []
+        for given in (below, above) if long else (below,):
+            layers.append(nn.Conv2d(given, above * 2, 3, 1, 1, bias=False))
+            layers += [LearnedNoise(*size)] if long else []
             layers += [*generator_norm("batch", table.condition, above * 2, shape), Glu()]
         self.layers = Layers(layers)
 
@@ -121,7 +135,13 @@ class FastganG(Generator):
             Glu(),
         )
         self.blocks = nn.ModuleList(
-            UpBlock(table, shape, maps[step - 1], maps[step], bool(step % 2) and not table.lite)
+            UpBlock(
+                table,
+                shape,
+                (maps[step - 1], maps[step]),
+                (start[0] << step, start[1] << step),
+                bool(step % 2) and not table.lite,
+            )
             for step in range(1, steps + 1)
         )
         self.disturbed = nn.ModuleList(

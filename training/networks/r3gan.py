@@ -224,7 +224,11 @@ class R3ganD(Discriminator):
             below = width
         self.hidden = nn.Sequential(*layers)
         end = (shape.height >> steps, shape.width >> steps)
+        self.alone = not (table.minibatch_stddev or table.dropout)
         self.head = BasisHead(table, shape, below, end, codes)
+
+    def judges_pairs(self, count: int) -> bool:  # noqa: ARG002 (an answer for every count)
+        return self.alone
 
     def forward(self, images: Tensor, labels: Tensor) -> Verdict:
         verdict: Verdict = self.head(self.hidden(self.sight(images, labels)), labels)

@@ -53,10 +53,14 @@ def test_excitation_is_the_formula() -> None:
 
 
 def test_noise_is_learned_and_the_same_for_all_maps() -> None:
-    layer, maps = LearnedNoise(), torch.randn(2, 3, 64, 64)
+    layer, maps = LearnedNoise(64, 64), torch.randn(2, 3, 64, 64)
     assert torch.equal(layer(maps), maps)
     nn.init.constant_(layer.weight, 0.5)
     added = layer(maps) - maps
+    assert not torch.equal(added, layer(maps) - maps)
+    fixed = layer.eval()(maps) - maps
+    assert torch.equal(fixed, layer(maps) - maps)
+    assert torch.allclose(fixed[0, 0], fixed[1, 2], atol=1e-6)
     assert torch.allclose(added[:, :1].expand_as(added), added, atol=1e-6)
     assert added.std().item() == pytest.approx(0.5, rel=0.05)
 

@@ -1,0 +1,87 @@
+"""A checkpoint in the middle changes nothing, whatever networks are trained."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.contract import build
+from training.config import Config
+from training.data import Batch
+from training.networks import ImageShape
+from training.state import State, new_state
+from training.step import Step
+
+CPU = torch.device("cpu")
+FASTGAN: dict[str, Any] = {"name": "fastgan", "width": 4, "z_dim": 8}
+R3GAN: dict[str, Any] = {"name": "r3gan", "widths": [8], "blocks": [1]}
+KINDS: dict[str, dict[str, Any]] = {
+    "fastgan-l1": {
+        "generator": FASTGAN,
+        "discriminator": {"name": "fastgan", "width": 4, "reconstruction": "l1"},
+        "loss": {"name": "random-hinge"},
+    },
+    "fastgan-perceptual": {
+        "generator": FASTGAN | {"condition": "norm"},
+        "discriminator": {"name": "fastgan", "width": 4, "condition": "projection"},
+        "loss": {"name": "random-hinge"},
+    },
+    "projected-fastgan": {
+        "generator": FASTGAN | {"lite": True, "condition": "norm"},
+        "discriminator": {
+            "name": "projected", "width": 8, "size": 64, "condition": "projection",
+        },
+        "loss": {"name": "hinge"},
+    },
+    "projected-stylegan2": {
+        "generator": {
+            "name": "stylegan2", "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2,
+        },
+        "discriminator": {"name": "projected", "width": 8, "size": 64, "separable": True},
+        "loss": {"name": "hinge"},
+    },
+    "r3gan": {
+        "generator": R3GAN | {"z_dim": 8, "condition": "embedding"},
+        "discriminator": R3GAN | {"condition": "projection"},
+        "loss": {"name": "rsgan", "r1": 1.0, "r2": 1.0},
+        "burn_in": {"kimg": 0.02, "lr": 0.25, "penalty": 0.1, "beta2": 0.99, "ema": True},
+    },
+}  # fmt: skip
+
+
+def trained(kind: str, steps: int, state: State | None = None) -> State:
+    more = {"batch": 4, "augment": {"policy": ["color", "translation"]}}
+    config = build(Config, KINDS[kind] | more, "test")
+    shape = ImageShape(32, 32, 3, 5)
+    if state is not None:
+        buffer = io.BytesIO()
+        torch.save(state.tensors(), buffer)
+        buffer.seek(0)
+        torch.manual_seed(1234)
+        state = new_state(config, shape, CPU)
+        for weight in (*state.generator.parameters(), *state.discriminator.parameters()):
+            torch.nn.init.normal_(weight)
+        state.load(torch.load(buffer, weights_only=True))
+    else:
+        state = new_state(config, shape, CPU)
+    step = Step(config, state, CPU)
+    for _ in range(steps):
+        random = torch.Generator().manual_seed(state.seen)
+        images = torch.randint(0, 256, (4, 3, 32, 32), generator=random, dtype=torch.uint8)
+        facts = step([Batch(images, torch.randint(0, 5, (4,), generator=random))])
+        assert all(torch.isfinite(value).all() for value in facts.values())
+    return state
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_continued_is_uninterrupted(kind: str) -> None:
+    whole = trained(kind, 4)
+    parts = trained(kind, 2, trained(kind, 2))
+    for name in ("generator", "discriminator", "average"):
+        expected = getattr(whole, name).state_dict()
+        found = getattr(parts, name).state_dict()
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected), name
