@@ -31,7 +31,8 @@ class MinibatchStdLayer(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         count, width, *size = maps.shape
         group = next(g for g in range(min(self.group, count), 0, -1) if count % g == 0)
-        parts = maps.float().reshape(group, -1, self.channels, width // self.channels, *size)
+        exact = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        parts = exact.reshape(group, -1, self.channels, width // self.channels, *size)
         spread = (parts.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(2, 3, 4))
         added = spread.repeat(group, 1)[:, :, None, None].expand(-1, -1, *size)
         return torch.cat([maps, added.to(maps.dtype)], dim=1)
@@ -147,5 +148,5 @@ class StyleGan2Judge(Discriminator):
         features, answers = getattr(self, self.names[-1])(maps, image)
         if self.mapping is not None:
             mapped = self.mapping(None, labels)
-            answers = (answers.float() * mapped).sum(dim=1, keepdim=True) * self.scale
+            answers = (answers.to(mapped.dtype) * mapped).sum(dim=1, keepdim=True) * self.scale
         return Verdict(answers.flatten(), features)

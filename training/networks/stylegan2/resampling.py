@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import torch
@@ -50,7 +49,7 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient, (taps,) = gradients[0], ctx.saved_tensors
-        (height, width), up, down, (left, right, top, bottom), gain = ctx.given
+        (height, width), up, down, (left, _, top, _), gain = ctx.given
         size = taps.shape[0]
         around = (
             size - left - 1, width * up - gradient.shape[3] * down + left - up + 1,
@@ -82,11 +81,11 @@ class _Halve(torch.autograd.Function):
     """Means of 2×2. The backward pass repeats, which is faster than that of `avg_pool2d`."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
+    def forward(_ctx: Any, images: Tensor) -> Tensor:
         return avg_pool2d(images, 2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
         found: Tensor = _Repeat.apply(gradients[0] * 0.25)
         return found
 
@@ -95,11 +94,11 @@ class _Repeat(torch.autograd.Function):
     """Each pixel as 2×2."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
+    def forward(_ctx: Any, images: Tensor) -> Tensor:
         return interpolate(images, scale_factor=2, mode="nearest")
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
         found: Tensor = _Halve.apply(gradients[0]) * 4
         return found
 

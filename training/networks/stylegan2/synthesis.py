@@ -94,7 +94,8 @@ class SynthesisBlock(nn.Module):
             image = self.larger(image)
         if self.torgb is not None:
             adain = self.table.style == "adain"
-            added = (self.torgb(maps) if adain else self.torgb(maps, ws[-1])).float()
+            added = self.torgb(maps) if adain else self.torgb(maps, ws[-1])
+            added = added.to(torch.promote_types(added.dtype, torch.float32))
             image = added if image is None else image + added
         return maps, image
 
