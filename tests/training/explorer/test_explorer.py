@@ -1,0 +1,221 @@
+"""The explorer: what its server answers, and what a browser makes of its page."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.explore import main
+from training.explorer.facts import title_of
+from training.inference import load_generator
+from training.latent.command import numbered
+
+
+@contextmanager
+def exploring(
+    run: Path, environment: dict[str, str], *more: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The command as a process of its own; its address."""
+    command = [sys.executable, "-m", "training.explore", str(run), "--port", "0", *more]
+    process = subprocess.Popen(
+        [*command, "--no-browser", "--device", "cpu"], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert "http://127.0.0.1:" in said, process.communicate()
+        yield said.split()[1], process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def body(values: np.ndarray, labels: list[int]) -> bytes:
+    parts = [np.uint32(len(labels)), np.array(labels, "<i4"), values.astype("<f4")]
+    return b"".join(part.tobytes() for part in parts)
+
+
+def torch_pictures(run: Path, numbers: list[int], label: int, psi: float) -> np.ndarray:
+    trained = load_generator(str(run), torch.device("cpu"))
+    latents, labels = numbered(trained, numbers, label)
+    space = trained.space
+    return space.draw(space.truncate(space.map(latents, labels), psi), labels)
+
+
+@pytest.mark.parametrize("kind", ["stylegan2"])
+def test_the_server_draws_what_pytorch_draws(
+    kind: str, run_of: Callable[..., Path], environment: dict[str, str],
+    small_shards: Callable[..., Any],
+) -> None:  # fmt: skip
+    shards = small_shards(size=32)
+    run = run_of(kind, str(shards.manifest))
+    trained = load_generator(str(run), torch.device("cpu"))
+    latents, _ = numbered(trained, [5, 6], 0)
+    with exploring(run, environment) as (url, process):
+        facts = json.loads(ask(url + "facts.json")[1])
+        assert facts["title"] == "This shell does not exist"
+        assert facts["nearest"]
+        ws = np.frombuffer(ask(url + "map", body(latents.numpy(), [0, 0]))[1], "<f4")
+        wanted = trained.space.map(latents, torch.zeros(2, dtype=torch.int64))
+        np.testing.assert_allclose(ws, wanted.numpy().ravel(), atol=1e-5)
+        drawn = np.frombuffer(ask(url + "draw", body(ws, [0, 0]))[1], np.uint8)
+        pictures = torch_pictures(run, [5, 6], 0, 1.0)
+        assert pictures.std() > 10
+        assert abs(drawn.reshape(pictures.shape).astype(int) - pictures).max() <= 1
+        status, found = ask(url + "nearest", body(ws[: len(ws) // 2], [0]))
+        assert status == 200
+        near = json.loads(found)
+        assert len(near) == 6
+        assert near == sorted(near, key=lambda one: one["distance"])
+        assert near[0]["image"].startswith("data:image/png;base64,")
+        # what is no request is refused, and the server goes on
+        rubbish = (
+            b"",
+            b"x" * 7,
+            body(ws, [0, 0])[:-1],
+            body(ws, [0, 9]),
+            body(ws * np.nan, [0, 0]),
+        )
+        for wrong in rubbish:
+            assert ask(url + "draw", wrong)[0] == 400
+        assert ask(url + "draw", b"\0" * 50_000)[0] == 400
+        assert ask(url, Host="evil.example")[0] == 400
+        assert ask(url + "../config.json")[0] == 404
+        assert ask(url)[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("kind", ["labelled", "stylegan2"])
+def test_the_page(
+    kind: str, run_of: Callable[..., Path], environment: dict[str, str], browser: Any,
+    small_shards: Callable[..., Any],
+) -> None:  # fmt: skip
+    """A number is the picture that PyTorch draws of it; the gallery has no end; every control
+    changes the picture; nothing is asked of another host."""
+    run = run_of(kind, str(small_shards(size=32).manifest))
+    with exploring(run, environment) as (url, _):
+        browser.look(1200, 800, "light")
+        browser.open(url + "#n=7&psi=0.6&label=1")
+        browser.until("document.querySelectorAll('.tile.drawn').length >= 12")
+        wanted = torch_pictures(run, [7, 8], 1, 0.6)
+        assert abs(on_canvas(browser, "#picture") - wanted[0]).max() <= 1
+        assert abs(on_canvas(browser, ".tile canvas") - wanted[1]).max() <= 1
+        assert browser.js("document.title") == "This shell does not exist"
+
+        before = browser.js("document.querySelectorAll('.tile').length")
+        browser.js("scrollTo(0, document.documentElement.scrollHeight)")
+        browser.until(f"document.querySelectorAll('.tile').length > {before}")
+        browser.js("scrollTo(0, 0)")
+
+        seen = [on_canvas(browser, "#picture")]
+        changes = (
+            "at('psi').value = 1; at('psi').oninput()",
+            "at('direction-0').value = facts.reach * 3; at('direction-0').oninput()",
+            "at('number').value = 99; at('number').onchange()",
+            "document.querySelectorAll('.tile')[3].click()",
+            "at('mixing').open = true; at('share').value = 0.8; at('share').oninput()",
+            "at('another').click()",
+        )
+        browser.js("globalThis.at = (id) => document.getElementById(id); "
+                   "globalThis.facts = explorer.facts; 0")  # fmt: skip
+        for change in changes:
+            drawn = browser.js("Number(document.body.dataset.drawn)")
+            browser.js(change + "; 0")
+            browser.until(f"Number(document.body.dataset.drawn) > {drawn}")
+            settle(browser)
+            now = on_canvas(browser, "#picture")
+            assert any((now != old).any() for old in seen[-1:]), change
+            seen.append(now)
+
+        browser.js("at('walk').click(); 0")
+        drawn = browser.js("Number(document.body.dataset.drawn)")
+        browser.until(f"Number(document.body.dataset.drawn) > {drawn + 5}")
+        browser.js("at('walk').click(); 0")
+
+        browser.js("at('near').click(); 0")
+        browser.until("document.querySelectorAll('#real-images img').length === 6")
+        for width, scheme in ((1200, "dark"), (390, "light")):
+            browser.look(width, 800, scheme)
+            settle(browser)
+            assert browser.js("document.documentElement.scrollWidth <= innerWidth")
+            picture = Image.open(io.BytesIO(browser.screenshot())).convert("L")
+            corner = picture.getpixel((picture.width - 6, 4))
+            assert isinstance(corner, int)
+            assert (corner < 60) == (scheme == "dark")
+        assert browser.js("at('trouble').hidden")
+        assert browser.complaints() == []
+        assert {address.partition("#")[0][: len(url)] for address in browser.asked() if not
+                address.startswith("data:")} == {url}  # fmt: skip
+
+
+def settle(browser: Any) -> None:
+    """Wait until nothing was drawn for some frames."""
+    browser.js(
+        "(async () => { let last, same = 0; while (same < 3) { "
+        "await new Promise((done) => setTimeout(done, 60)); "
+        "same = last === document.body.dataset.drawn ? same + 1 : 0; "
+        "last = document.body.dataset.drawn; } })()"
+    )
+
+
+def on_canvas(browser: Any, selector: str) -> np.ndarray:
+    """The pixels (height, width, 3) of a canvas."""
+    width, height, values = browser.js(
+        f"(() => {{ const c = document.querySelector({json.dumps(selector)}); const d = "
+        "c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
+        "return [c.width, c.height, Array.from(d)]; })()"
+    )
+    return np.array(values).reshape(height, width, 4)[:, :, :3]
+
+
+def test_mistakes_are_one_line(
+    run_of: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = str(run_of("dcgan"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        for arguments, said in (
+            (["nowhere"], "no run there"),
+            ([run, "--port", "70000"], "--port 70000"),
+            ([run, "--port", port], f"--port {port}"),
+            ([run, "--shards", str(tmp_path)], "no shard index"),
+        ):
+            assert main([*arguments, "--no-browser"]) == 2
+            err = capsys.readouterr().err.splitlines()
+            assert said in err[-1]
+            assert all("no nearest" in line for line in err[:-1])
+
+
+def test_titles() -> None:
+    assert title_of("shells") == "This shell does not exist"
+    assert title_of("sea-shells") == "This sea shell does not exist"
+    assert title_of("glass") == title_of("fish") == "This picture does not exist"

@@ -1,0 +1,136 @@
+"""A generator in forms for others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from training import export, sample
+from training.exports import onnx_file
+from training.inference import load_generator
+from training.latent.command import numbered
+
+
+@pytest.mark.parametrize("kind", ["labelled", "spectral", "stylegan2"])
+def test_onnx_is_the_generator(kind: str, run_of: Callable[..., Path], tmp_path: Path) -> None:
+    run, out = run_of(kind), tmp_path / "out"
+    assert export.main([str(run), "--format", "onnx", "--out", str(out)]) == 0
+    trained = load_generator(str(run), torch.device("cpu"))
+    session = onnxruntime.InferenceSession(out / "generator.onnx")
+    names = {entry.name for entry in session.get_inputs()}
+    assert names == {"z", "truncation_psi"} | ({"labels"} if trained.conditional else set())
+    for layer in trained.generator.modules():
+        if hasattr(layer, "at_test"):
+            layer.at_test = False  # a graph has no dropout when sampling
+    for count, psi in ((1, 1.0), (5, 0.5)):
+        latents, labels = numbered(trained, list(range(count)), 1)
+        space = trained.space
+        ws = space.truncate(space.map(latents, labels), psi)
+        wanted = space.synthesise(ws, labels).numpy()
+        assert wanted.std() > 0.05
+        feed = {
+            "z": latents.numpy(),
+            "truncation_psi": np.array(psi, "f4"),
+            "labels": labels.numpy(),
+        }
+        found = session.run(None, {name: feed[name] for name in names})[0]
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_a_graph_that_differs_is_not_written(
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(onnx_file, "export", broken(onnx_file.export))
+    out = tmp_path / "out"
+    assert export.main([str(run_of("dcgan")), "--format", "onnx", "--out", str(out)]) == 2
+    assert "differs from PyTorch by" in capsys.readouterr().err
+    assert not (out / "generator.onnx").exists()
+
+
+def broken(whole: Any) -> Any:
+    """The exporter, one number of the largest weight doubled."""
+
+    def damaged(graph: Any) -> bytes:
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.load_from_string(whole(graph))
+        tensors = model.graph.initializer
+        largest = max(tensors, key=lambda tensor: np.prod(tensor.dims))
+        values = numpy_helper.to_array(largest).copy()
+        values.flat[0] += 1
+        largest.CopyFrom(numpy_helper.from_array(values, largest.name))
+        return bytes(model.SerializeToString())
+
+    return damaged
+
+
+@pytest.mark.parametrize("kind", ["labelled", "stylegan2"])
+def test_the_folder_takes_the_runs_place(
+    kind: str, run_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, out = run_of(kind), tmp_path / "given" / "shells"
+    assert export.main([str(run), "--format", "safetensors", "--out", str(out)]) == 0
+    pictures = []
+    for place in (run, out):
+        picture = tmp_path / f"{len(pictures)}.png"
+        assert sample.main([str(place), "--numbers", "1-9", "--out", str(picture)]) == 0
+        pictures.append(picture.read_bytes())
+    assert pictures[0] == pictures[1]
+    assert not list(out.glob("*.pt"))
+    (out / "model.safetensors").write_bytes(b"torn")
+    assert sample.main([str(out), "--out", str(tmp_path / "x.png")]) == 2
+
+
+def test_the_card_carries_the_licences_on(
+    run_of: Callable[..., Path], small_shards: Callable[..., Any], tmp_path: Path
+) -> None:
+    manifest = small_shards(size=32).manifest
+    (manifest / "README.md").write_text(
+        "# Shells\n\n![samples](contact.jpg)\n\n| Source | folder: /home/ann/secret |\n\n"
+        "## Licences\n\n| licence | images |\n| --- | --- |\n| CC-BY-4.0 | 99 |\n"
+        "| by \\| hand | 1 |\n"
+    )
+    run = run_of("labelled", str(manifest))
+    (run / "metrics.jsonl").write_text(
+        '{"seen": 100, "fd": 80.5, "loss_d": 1.0}\n{"seen": 12000, "loss_d": 0.25}\n'
+    )
+    out = tmp_path / "out"
+    assert export.main([str(run), "--format", "safetensors", "--out", str(out)]) == 0
+    card = (out / "README.md").read_text()
+    for line in (
+        "# labelled", "#### Licences", "| CC-BY-4.0 | 99 |", "| by \\| hand | 1 |",
+        "| Images seen | 12,000 |", "| Labels | cone, whelk |", "| fd | 80.5 |",
+        "| loss_d | 0.25 |", "| `generator.z_dim` | `9` |", "100 images, digest `" + "0" * 64 + "`",
+        "| `model.safetensors` | the weights |",
+    ):  # fmt: skip
+        assert line in card
+    for said in ("contact.jpg", "secret", str(tmp_path)):
+        assert said not in card
+    described = json.loads((out / "config.json").read_text())
+    assert described["dataset"]["location"] == ""
+    assert described["seen"] == 12_000
+
+
+def test_mistakes_are_one_line(
+    run_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = str(run_of("dcgan")), str(tmp_path / "out")
+    for arguments, said in (
+        ([run, "--format", "tflite", "--out", out], "--format tflite: one of"),
+        ([run, "--out", run], "a run lives there"),
+        ([run, "--out", out, "--tolerance", "0"], "--tolerance"),
+        (["nowhere", "--out", out], "no run there"),
+    ):
+        assert export.main(arguments) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1

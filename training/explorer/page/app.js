@@ -1,0 +1,227 @@
+// The page: the chosen picture and what is done to it, the gallery, the address that keeps both.
+
+import { Explorer, show } from "./explorer.js";
+import { Gallery } from "./gallery.js";
+import { truncate, move } from "./latents.js";
+
+const at = (id) => document.getElementById(id);
+const LIMIT = 4294967296, WAY_MS = 2600;
+const anyNumber = () => Math.floor(Math.random() * LIMIT);
+
+const facts = await (await fetch("facts.json")).json();
+const { connect } = await import(facts.backend === "onnx" ? "./onnx.js" : "./server.js");
+
+const state = { number: 1, label: -1, psi: 1, other: -1, share: 0, amounts: facts.directions.map(() => 0) };
+let explorer, gallery, drawing = false, again = false, walking = null, finished = Promise.resolve(), lastWs;
+
+function failed(error) {
+  at("trouble").textContent = error.message === "Failed to fetch" ? "The server does not answer any more." : error.message;
+  at("trouble").hidden = false;
+}
+
+/** Draw the chosen picture; while one is being drawn, only the newest wish is kept. */
+async function draw() {
+  again = true;
+  if (drawing) return;
+  drawing = true;
+  let done;
+  finished = new Promise((resolve) => { done = resolve; });
+  try {
+    while (again) {
+      again = false;
+      lastWs = walking ? await step() : await explorer.wsOfPicture(state);
+      const [image] = await explorer.draw([lastWs.ws], [lastWs.label]);
+      show(at("picture"), image);
+      document.body.dataset.drawn = Number(document.body.dataset.drawn || 0) + 1;
+      at("trouble").hidden = true;
+    }
+  } catch (error) {
+    failed(error);
+    stopWalk();
+  } finally {
+    drawing = false;
+    done();
+  }
+}
+
+/** Where the walk is now: from picture to picture, at an even pace whatever a frame costs. */
+async function step() {
+  const label = explorer.labelOf(state.number, state.label);
+  const along = (performance.now() - walking.since) / WAY_MS;
+  if (along >= 1) {
+    state.number = walking.to;
+    walking = { to: anyNumber(), since: performance.now(), label };
+    tell();
+  }
+  const which = walking ? walking.label : label;
+  const [from, to] = await explorer.wsOf([state.number, walking.to], [which, which]);
+  let ws = explorer.between(from, to, Math.min(1, (performance.now() - walking.since) / WAY_MS));
+  ws = truncate(ws, facts.mean, state.psi);
+  return { ws: move(ws, facts.directions, state.amounts), label: which };
+}
+
+function frame() {
+  if (!walking) return;
+  draw().then(() => requestAnimationFrame(frame));
+}
+
+function startWalk() {
+  walking = { to: anyNumber(), since: performance.now(), label: explorer.labelOf(state.number, state.label) };
+  at("walk").setAttribute("aria-pressed", "true");
+  at("walk").textContent = "Stop";
+  frame();
+}
+
+function stopWalk() {
+  walking = null;
+  at("walk").setAttribute("aria-pressed", "false");
+  at("walk").textContent = "Walk";
+}
+
+/** The fields, the caption and the address say what is shown. */
+function tell() {
+  at("number").value = state.number;
+  at("psi").value = state.psi;
+  at("psi-value").textContent = state.psi.toFixed(2);
+  const name = facts.labels[explorer.labelOf(state.number, state.label)];
+  at("caption").textContent = `No. ${state.number}${name ? `, ${name}` : ""}`;
+  at("picture").setAttribute("aria-label", `generated picture ${state.number}`);
+  if (facts.labels.length) at("label").value = state.label;
+  if (facts.styled) {
+    const layers = Math.round(facts.num_ws * state.share);
+    at("share-value").textContent = `${layers} of ${facts.num_ws}`;
+  } else at("share-value").textContent = `${Math.round(state.share * 100)} %`;
+  facts.directions.forEach((_, i) => {
+    at(`direction-${i}`).value = state.amounts[i];
+    at(`amount-${i}`).textContent = (state.amounts[i] / facts.reach).toFixed(1);
+  });
+  history.replaceState(null, "", `#n=${state.number}&psi=${state.psi}${state.label >= 0 ? `&label=${state.label}` : ""}`);
+  gallery?.mark(state.number);
+}
+
+function change(values) {
+  Object.assign(state, values);
+  at("real").hidden = true;
+  tell();
+  draw();
+}
+
+function choose(number) {
+  stopWalk();
+  change({ number });
+  if (matchMedia("(max-width: 760px)").matches) at("stage").scrollIntoView({ behavior: "smooth" });
+}
+
+function numberFrom(field) {
+  const value = Math.floor(Number(field.value));
+  return Number.isFinite(value) && value >= 0 && value < LIMIT ? value : state.number;
+}
+
+async function chooseOther(number) {
+  state.other = number;
+  at("other-number").value = number;
+  if (state.share === 0) { state.share = 0.5; at("share").value = 0.5; }
+  change({});
+  const made = await explorer.wsOfPicture({ number, label: explorer.labelOf(state.number, state.label), psi: state.psi });
+  const [image] = await explorer.draw([made.ws], [made.label]);
+  show(at("other"), image);
+}
+
+async function nearest() {
+  at("near").disabled = true;
+  at("near").textContent = "Looking …";
+  try {
+    await finished;
+    const found = await explorer.backend.nearest(lastWs.ws, lastWs.label);
+    at("real-images").replaceChildren(...found.map(({ image, distance }) => {
+      const figure = document.createElement("figure"), picture = new Image(), caption = document.createElement("figcaption");
+      picture.src = image;
+      picture.alt = "training image";
+      caption.textContent = distance.toFixed(3);
+      figure.append(picture, caption);
+      return figure;
+    }));
+    at("real").hidden = false;
+    at("real").scrollIntoView({ block: "nearest", behavior: "smooth" });
+  } catch (error) {
+    failed(error);
+  }
+  at("near").disabled = false;
+  at("near").textContent = "Nearest real";
+}
+
+function save() {
+  at("picture").toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${facts.name}-${state.number}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  });
+}
+
+function furnish() {
+  document.title = at("title").textContent = facts.title;
+  at("about").textContent = facts.about;
+  document.documentElement.style.setProperty("--aspect", `${facts.width} / ${facts.height}`);
+  for (const id of ["picture", "other"]) at(id).style.aspectRatio = `${facts.width} / ${facts.height}`;
+  at("near").hidden = !facts.nearest;
+  at("labels").hidden = !facts.labels.length;
+  at("label").append(new Option("all in turn", -1), ...facts.labels.map((name, i) => new Option(name, i)));
+  at("share-name").textContent = facts.styled ? "Fine layers from it" : "Share of it";
+  facts.directions.forEach((_, i) => {
+    const label = document.createElement("label");
+    label.className = "slider";
+    label.textContent = `Direction ${i + 1} `;
+    const value = document.createElement("output"), slider = document.createElement("input");
+    value.id = `amount-${i}`;
+    Object.assign(slider, { id: `direction-${i}`, type: "range", min: -4 * facts.reach, max: 4 * facts.reach, step: "any", value: 0 });
+    slider.oninput = () => { state.amounts[i] = Number(slider.value); change({}); };
+    label.append(value, slider);
+    at("directions").append(label);
+  });
+  at("another").onclick = () => { const number = anyNumber(); choose(number); gallery.restart((number + 1) % LIMIT); };
+  at("walk").onclick = () => (walking ? stopWalk() : startWalk());
+  at("save").onclick = save;
+  at("near").onclick = nearest;
+  at("number").onchange = () => choose(numberFrom(at("number")));
+  at("label").onchange = () => { stopWalk(); change({ label: Number(at("label").value) }); gallery.refresh(); };
+  at("psi").oninput = () => change({ psi: Number(at("psi").value) });
+  at("psi").onchange = () => gallery.refresh();
+  at("other-number").onchange = () => chooseOther(numberFrom(at("other-number")));
+  at("other-another").onclick = () => chooseOther(anyNumber());
+  at("share").oninput = () => {
+    if (state.other < 0) return void chooseOther(anyNumber());
+    change({ share: Number(at("share").value) });
+  };
+  at("mixing").ontoggle = () => (at("mixing").open ? state.other < 0 && chooseOther(anyNumber()) : change({ share: 0, other: -1 }));
+  at("still").onclick = () => change({ amounts: facts.directions.map(() => 0) });
+}
+
+function readAddress() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const number = Number(asked.get("n") ?? NaN), psi = Number(asked.get("psi") ?? NaN), label = Number(asked.get("label") ?? -1);
+  if (Number.isInteger(number) && number >= 0 && number < LIMIT) state.number = number;
+  if (psi >= 0 && psi <= 1.2) state.psi = psi;
+  else state.psi = facts.psi;
+  if (facts.labels[label]) state.label = label;
+}
+
+try {
+  furnish();
+  at("about").textContent = "Loading the generator …";
+  explorer = new Explorer(facts, await connect(facts));
+  at("about").textContent = facts.about;
+  readAddress();
+  gallery = new Gallery(explorer, at("gallery"), at("more"), choose, {
+    first: state.number + 1, now: () => ({ psi: state.psi, label: state.label }), failed,
+    idle: () => (walking ? Promise.resolve() : finished),
+  });
+  tell();
+  await draw();
+  window.explorer = explorer; // for tests, and for the curious
+  window.addEventListener("hashchange", () => { readAddress(); tell(); draw(); gallery.refresh(); });
+} catch (error) {
+  at("about").textContent = facts.about;
+  failed(error);
+}

@@ -1,0 +1,98 @@
+// The endless gallery: tiles are drawn when they come near the window and forgotten when far away.
+
+import { show } from "./explorer.js";
+
+const BATCH = 8, NEAR = "60% 0%";
+
+export class Gallery {
+  constructor(explorer, place, end, chosen, view) {
+    Object.assign(this, { explorer, place, chosen, view });
+    this.next = view.first;
+    this.busy = false;
+    this.wanted = new Set();
+    this.watch = new IntersectionObserver((all) => all.forEach((entry) => this.seen(entry)), { rootMargin: NEAR });
+    new IntersectionObserver(([entry]) => { this.ending = entry.isIntersecting; this.grow(); }, { rootMargin: NEAR }).observe(end);
+  }
+
+  /** All again from a number on. */
+  restart(first) {
+    this.next = first;
+    this.wanted.clear();
+    this.place.replaceChildren();
+    this.ending = true;
+    this.grow();
+  }
+
+  /** Tiles are drawn again: truncation or label is another. */
+  refresh() {
+    for (const tile of this.place.children) {
+      tile.stale = true;
+      if (tile.near) this.wanted.add(tile);
+    }
+    this.work();
+  }
+
+  mark(number) {
+    for (const tile of this.place.children) tile.setAttribute("aria-current", tile.number === number);
+  }
+
+  grow() {
+    if (!this.ending) return;
+    const columns = getComputedStyle(this.place).gridTemplateColumns.split(" ").length;
+    for (let i = 0; i < Math.max(2 * columns, 12); i++) this.add(this.next++ % 4294967296);
+    requestAnimationFrame(() => {
+      if (document.documentElement.scrollHeight < scrollY + 1.6 * innerHeight) this.grow();
+    });
+  }
+
+  add(number) {
+    const tile = document.createElement("button");
+    tile.className = "tile";
+    tile.number = number;
+    tile.stale = true;
+    tile.setAttribute("aria-label", `picture ${number}`);
+    tile.append(document.createElement("canvas"));
+    tile.onclick = () => this.chosen(number);
+    this.place.append(tile);
+    this.watch.observe(tile);
+  }
+
+  seen({ target, isIntersecting }) {
+    target.near = isIntersecting;
+    if (isIntersecting && target.stale) {
+      this.wanted.add(target);
+      this.work();
+    } else if (!isIntersecting) {
+      this.wanted.delete(target);
+      target.stale = true;
+      target.classList.remove("drawn");
+      target.firstChild.width = target.firstChild.height = 0; // gives its memory back
+    }
+  }
+
+  async work() {
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      while (this.wanted.size) {
+        await this.view.idle(); // the chosen picture goes first
+        const some = [...this.wanted].slice(0, BATCH);
+        some.forEach((tile) => { this.wanted.delete(tile); tile.stale = false; });
+        const { psi, label } = this.view.now();
+        const made = [];
+        await this.explorer.wsOf(some.map((t) => t.number), some.map((t) => this.explorer.labelOf(t.number, label)));
+        for (const tile of some) made.push(await this.explorer.wsOfPicture({ number: tile.number, label, psi }));
+        const images = await this.explorer.draw(made.map((one) => one.ws), made.map((one) => one.label));
+        some.forEach((tile, i) => {
+          if (!tile.near) return void (tile.stale = true);
+          show(tile.firstChild, images[i]);
+          tile.classList.add("drawn");
+        });
+      }
+    } catch (error) {
+      this.view.failed(error);
+    } finally {
+      this.busy = false;
+    }
+  }
+}

@@ -1,0 +1,173 @@
+"""The explorer's server: the page, and the generator behind four addresses.
+
+Bodies are little-endian numbers: count uint32, `count` labels int32, values float32. One picture
+after another is drawn: PyTorch uses all of its threads for one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from torch import Tensor
+
+from pipeline.contract import UserError
+from training.explorer.facts import facts_of, page_files
+from training.grid import encode
+from training.inference import Trained
+from training.latent.neighbours import Describe, Neighbours, as_images, describe_all, open_set
+
+MOST = 64
+"""Pictures in one request."""
+NEIGHBOURS = 6
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+
+
+@dataclass
+class Finder:
+    """The nearest training images; the set is read at the first question."""
+
+    trained: Trained
+    describe: Describe
+    shards: str | None
+    _every: Neighbours | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def find(self, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> list[dict[str, Any]]:
+        """The images nearest to a picture (height, width, channels), as PNG data URLs.
+
+        Raises:
+            UserError: the shards cannot be read.
+        """
+        with self._lock:
+            if self._every is None:
+                self._every = describe_all(open_set(self.trained, self.shards), self.describe)
+        vector = self.describe(as_images(picture[None])).cpu()
+        distances, places = self._every.nearest(vector, NEIGHBOURS)
+        return [
+            {
+                "distance": distance,
+                "image": "data:image/png;base64," + base64.b64encode(encode(image)).decode(),
+            }
+            for distance, image in zip(
+                distances[0].tolist(), self._every.pictures(places[0].tolist()), strict=True
+            )
+        ]
+
+
+class Malformed(Exception):
+    """A body that is not what it ought to be."""
+
+
+def parse(body: bytes, row: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Values float32 (n, `row`) and labels int64 (n,) of a body.
+
+    Raises:
+        Malformed: another length, too many pictures, numbers that are none, or no such label.
+    """
+    count = int.from_bytes(body[:4], "little")
+    if not 1 <= count <= MOST or len(body) != 4 + 4 * count + 4 * count * row:
+        raise Malformed(f"the body is not 1 to {MOST} pictures of {row} numbers")
+    labels = np.frombuffer(body, "<i4", count, 4).astype(np.int64)
+    values = np.frombuffer(body, "<f4", count * row, 4 + 4 * count).reshape(count, row)
+    if not np.isfinite(values).all():
+        raise Malformed("not finite numbers")
+    if not ((labels >= 0) & (labels < max(1, classes))).all():
+        raise Malformed("no such label")
+    return torch.from_numpy(values.copy()), torch.from_numpy(labels)
+
+
+def application(
+    trained: Trained, finder: Finder | None, hosts: list[str], title: str = ""
+) -> Starlette:
+    """The server's application. `hosts` are the names it may be called by (`*`: any), so that no
+    other site's page can reach it through a name of its own."""
+    space, z_dim = trained.space, trained.generator.z_dim
+    facts = json.dumps(facts_of(trained, "server", finder is not None, title))
+    one_at_a_time = threading.Lock()
+
+    @torch.no_grad()
+    def map_(values: Tensor, labels: Tensor) -> bytes:
+        ws = space.map(values.to(space.device), labels.to(space.device))
+        return ws.float().cpu().numpy().tobytes()
+
+    def pictures(values: Tensor, labels: Tensor) -> Any:
+        ws = values.view(len(values), space.num_ws, space.w_dim).to(space.device)
+        return space.draw(ws, labels.to(space.device))
+
+    def draw(values: Tensor, labels: Tensor) -> bytes:
+        return bytes(pictures(values, labels).tobytes())
+
+    def nearest(values: Tensor, labels: Tensor) -> bytes:
+        assert finder is not None
+        return json.dumps(finder.find(pictures(values, labels)[0])).encode()
+
+    def answering(
+        work: Callable[[Tensor, Tensor], bytes], row: int, kind: str, alone: bool = True
+    ) -> Callable[[Request], Any]:
+        def locked(values: Tensor, labels: Tensor) -> bytes:
+            with one_at_a_time:
+                return work(values, labels)
+
+        async def answer(request: Request) -> Response:
+            try:
+                body = await _body(request, 4 + MOST * 4 * (1 + row))
+                asked = parse(body, row, trained.classes)
+                made = await run_in_threadpool(locked if alone else work, *asked)
+            except (Malformed, ClientDisconnect) as error:
+                return PlainTextResponse(str(error), 400)
+            except UserError as error:
+                return PlainTextResponse(str(error), 503)
+            return Response(made, media_type=kind)
+
+        return answer
+
+    row, binary = space.num_ws * space.w_dim, "application/octet-stream"
+    routes = [
+        Route("/map", answering(map_, z_dim, binary), methods=["POST"]),
+        Route("/draw", answering(draw, row, binary), methods=["POST"]),
+        Route("/facts.json", _fixed(facts.encode(), "application/json")),
+    ]
+    if finder is not None:
+        answer = answering(nearest, row, "application/json", alone=False)
+        routes.append(Route("/nearest", answer, methods=["POST"]))
+    for name, data in page_files("server").items():
+        path = "/" if name == "index.html" else f"/{name}"
+        routes.append(Route(path, _fixed(data, TYPES[name.rpartition(".")[2]])))
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+    )
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body, read no further than `most` bytes."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise Malformed(f"more than {most} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _fixed(data: bytes, kind: str) -> Callable[[Request], Response]:
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+
+    def answer(_: Request) -> Response:
+        return Response(data, media_type=kind, headers=headers)
+
+    return answer

