@@ -106,6 +106,7 @@ def simulate(dataset: Dataset, count: int) -> None:
     for _ in range(3):
         bit = np.uint64(1) << rng.integers(0, 64, count).astype(np.uint64)
         hashes = np.where(near & (rng.random(count) < 0.7), hashes ^ bit, hashes)
+    details = np.zeros(count, np.uint64)  # copies agree in detail, others do not get so far
     twins = np.where(rng.random(count) < 0.05, rng.integers(0, count, count), np.arange(count))
     sides = rng.integers(60, 3000, (count, 2))
     blur = rng.lognormal(5, 1.2, count)
@@ -132,7 +133,7 @@ def simulate(dataset: Dataset, count: int) -> None:
                     "sha256": f"{twin:064x}", "format": "JPEG", "mode": "RGB",
                     "width": int(sides[i, 0]), "height": int(sides[i, 1]),
                     "phash": f"{int(hashes[i]):016x}", "blur": round(float(blur[i]), 3),
-                    "spread": 40.0, "end": 0,
+                    "spread": 40.0, "detail": f"{int(details[i]):064x}", "end": 0,
                 })  # fmt: skip
                 plan.append(row)
             text = "".join(json.dumps(row) + "\n" for row in plan)

@@ -169,7 +169,8 @@ class OriginalRecord:
     `part` names the tar without its ending, `member` the image in it; `offset` is where the
     image's bytes begin in the tar and `bytes` their length, so it can be read with one seek.
     `width` and `height` are in pixels after EXIF orientation. `mode` is Pillow's word for the
-    file's pixels. `phash` is a 64-bit perceptual hash in hex. `blur` is the variance of the
+    file's pixels. `phash` is a 64-bit perceptual hash in hex, `detail` one of 256 bits (empty in
+    records of before there was one). `blur` is the variance of the
     Laplacian of the gray image at 256 px short side, values 0 to 255; `spread` the standard
     deviation of its gray values.
     """
@@ -187,6 +188,7 @@ class OriginalRecord:
     phash: str
     blur: float
     spread: float
+    detail: str = ""
 
 
 @typed_dataclass(frozen=True, config=STRICT)

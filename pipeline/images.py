@@ -56,6 +56,7 @@ class ImageFacts:
     phash: str
     blur: float
     spread: float
+    detail: str
     notes: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any]:
@@ -192,6 +193,7 @@ def facts_of(picture: Picture) -> ImageFacts:
         phash=perceptual_hash(gray),
         blur=round(_laplacian_variance(values), 3),
         spread=round(_deviation(gray.histogram()), 3),
+        detail=detail_hash(gray),
         notes=picture.notes,
     )
 
@@ -217,19 +219,29 @@ def _deviation(histogram: list[int]) -> float:
     return float(np.sqrt(counts @ (level - mean) ** 2 / counts.sum()))
 
 
-@functools.lru_cache(maxsize=1)
-def _dct_rows() -> NDArray[np.float64]:
-    """The 8 lowest rows of the DCT-II matrix of length 32, unnormalised."""
-    k, n = np.arange(8)[:, None], np.arange(32)[None, :]
-    return np.asarray(2.0 * np.cos(np.pi * k * (2 * n + 1) / 64.0))
-
-
 def perceptual_hash(image: Image.Image) -> str:
     """64 bits in hex: which of the 8 × 8 lowest DCT coefficients of the 32 × 32 gray image are
     above their median (pHash; Zauner, 2010)."""
-    small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-    rows = _dct_rows()
+    return _hash(image, 8)
+
+
+def detail_hash(image: Image.Image) -> str:
+    """256 bits in hex: as `perceptual_hash`, of the 16 × 16 lowest coefficients of the 64 × 64
+    gray image. What differs in detail alone, such as two of a kind in one pose, differs here."""
+    return _hash(image, 16)
+
+
+def _hash(image: Image.Image, side: int) -> str:
+    small = image.convert("L").resize((4 * side, 4 * side), Image.Resampling.LANCZOS)
+    rows = _dct_rows(side)
     low = rows @ np.asarray(small, dtype=np.float64) @ rows.T
-    ranked = np.sort(low, axis=None)
-    bits = np.packbits((low > (ranked[31] + ranked[32]) / 2).ravel())
+    ranked, half = np.sort(low, axis=None), low.size // 2
+    bits = np.packbits((low > (ranked[half - 1] + ranked[half]) / 2).ravel())
     return bits.tobytes().hex()
+
+
+@functools.lru_cache(maxsize=2)
+def _dct_rows(count: int) -> NDArray[np.float64]:
+    """The `count` lowest rows of the DCT-II matrix of length 4 × `count`, unnormalised."""
+    k, n = np.arange(count)[:, None], np.arange(4 * count)[None, :]
+    return np.asarray(2.0 * np.cos(np.pi * k * (2 * n + 1) / (8.0 * count)))

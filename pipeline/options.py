@@ -17,8 +17,10 @@ class Select:
 
     `min_side` is in pixels, `max_aspect` long side over short side; `min_blur` and `min_spread`
     are limits of the facts of the same name (`contract.OriginalRecord`). Of images whose
-    perceptual hashes differ in `near_duplicate_bits` bits or fewer the largest stays; "off" looks
-    for exact duplicates alone (of things in one pose, different ones can look alike to the hash).
+    perceptual hashes differ in `near_duplicate_bits` of 64 bits or fewer, and whose detail hashes
+    in `near_duplicate_detail` of 256 or fewer, the largest stays; "off" looks for exact duplicates
+    alone. (Copies that were encoded, resized or brightened again differ in 0 to 4 and 0 to 20 bits;
+    different things in one pose can be as near to the first hash, hardly to the second.)
     `licenses` are substrings, one of which the licence must hold (no
     case); `labels` likewise, in any label. `modes` are Pillow's words for the pixels of the files
     that are kept, such as "RGB" or "L".
@@ -28,7 +30,8 @@ class Select:
     max_aspect: float = Field(default=3.0, ge=1)
     min_blur: float = Field(default=0.0, ge=0)
     min_spread: float = Field(default=4.0, ge=0)
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] | Literal["off"] = 3
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] | Literal["off"] = 4
+    near_duplicate_detail: int = Field(default=20, ge=0, le=256)
     licenses: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()

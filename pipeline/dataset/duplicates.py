@@ -1,8 +1,9 @@
 """Exact and near duplicates among a million images, in flat memory.
 
-Near means a small Hamming distance between 64-bit perceptual hashes. Two hashes within d bits,
-cut into m bands, agree to within d // m bits in one band at least (pigeonhole; multi-index
-hashing, Norouzi, Punjani and Fleet, CVPR 2012), so only the hashes that share a band are compared.
+Near means a small Hamming distance between 64-bit perceptual hashes, and one between 256-bit hashes
+that see more detail. Two hashes within d bits, cut into m bands, agree to within d // m bits in one
+band at least (pigeonhole; multi-index hashing, Norouzi, Punjani and Fleet, CVPR 2012), so only the
+hashes that share a band are compared; the detail is asked of those that are near.
 """
 
 from __future__ import annotations
@@ -17,9 +18,47 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
+DETAIL_WORDS = 4
 _LEAF = 512
 _CANDIDATES = 1 << 21
 _BANDS = (2, 3, 4, 5, 6, 8)
+
+
+@dataclass(frozen=True)
+class Prints:
+    """What images look like: (n,) 64-bit hashes, and (n, 4) words of 256-bit detail hashes."""
+
+    hashes: Hashes
+    details: Hashes
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def __getitem__(self, which: NDArray[np.generic] | slice) -> Prints:
+        return Prints(self.hashes[which], self.details[which])
+
+    @property
+    def words(self) -> Hashes:
+        """(n, 5): all there is of each image."""
+        return np.column_stack([self.hashes, self.details])
+
+
+@dataclass(frozen=True)
+class Near:
+    """When two images are near: hashes within `bits` of 64 and details within `detail` of 256."""
+
+    bits: int
+    detail: int
+
+
+def words(digest: str) -> list[int]:
+    """64 hex digits as four numbers."""
+    return [int(digest[start : start + 16], 16) for start in range(0, 64, 16)]
+
+
+def detail_distance(a: Hashes, b: Hashes) -> NDArray[np.int16]:
+    """In how many bits each pair of detail hashes, (n, 4) words each, differs."""
+    return np.asarray(np.bitwise_count(a ^ b).sum(axis=-1, dtype=np.int16))
 
 
 @dataclass(frozen=True)
@@ -49,26 +88,24 @@ def exact_duplicates(digests: NDArray[np.uint64], order: Indices) -> Indices:
     return of
 
 
-def near_duplicates(hashes: Hashes, order: Indices, bits: int) -> Duplicates:
-    """What a greedy walk in `order` finds: each image is kept unless a kept one is within `bits`.
+def near_duplicates(prints: Prints, order: Indices, near: Near) -> Duplicates:
+    """What a greedy walk in `order` finds: each image is kept unless a kept one is near it.
 
-    So kept images are all more than `bits` apart, and every rejected one is within `bits` of the
-    kept, preferred one it names.
+    So no two kept images are near each other, and every rejected one is near the kept, preferred
+    one it names.
 
     The walk is exact, though done in halves: what the first half keeps is taken from the second
     half in one join, then the second half walks alone. So a heap of equal images costs no square.
 
     Args:
-        hashes: (n,) 64-bit perceptual hashes.
+        prints: of n images.
         order: the indices to walk, the preferred copy first; those left out are not judged.
-        bits: the largest Hamming distance of a near duplicate.
     """
-    found = Duplicates(np.full(len(hashes), -1, np.int64), np.zeros(len(hashes), np.int16))
-    ranked = hashes[order]
-    repeats = exact_duplicates(ranked[:, None], np.arange(len(ranked)))
+    found = Duplicates(np.full(len(prints), -1, np.int64), np.zeros(len(prints), np.int16))
+    repeats = exact_duplicates(prints[order].words, np.arange(len(order)))
     same = repeats >= 0
     found.of[order[same]] = order[repeats[same]]
-    _walk(hashes, order[~same], bits, found)
+    _walk(prints, order[~same], near, found)
     # A repeat of an image that is itself a near duplicate belongs to what that one repeats.
     via = found.of[found.of[order[same]]]
     moved = order[same][via >= 0]
@@ -77,27 +114,30 @@ def near_duplicates(hashes: Hashes, order: Indices, bits: int) -> Duplicates:
     return found
 
 
-def _walk(hashes: Hashes, order: Indices, bits: int, found: Duplicates) -> Indices:
+def _walk(prints: Prints, order: Indices, near: Near, found: Duplicates) -> Indices:
     """Walk `order`, note what is near in `found`, and return what is kept, in order."""
     if len(order) <= _LEAF:
-        return _walk_leaf(hashes, order, bits, found)
+        return _walk_leaf(prints, order, near, found)
     half = len(order) // 2
-    kept = _walk(hashes, order[:half], bits, found)
+    kept = _walk(prints, order[:half], near, found)
     rest = order[half:]
-    match, distance = nearest_within(hashes[kept], hashes[rest], bits)
-    near = match >= 0
-    found.of[rest[near]] = kept[match[near]]
-    found.bits[rest[near]] = distance[near]
-    return np.concatenate([kept, _walk(hashes, rest[~near], bits, found)])
+    match, distance = nearest_within(prints[kept], prints[rest], near)
+    gone = match >= 0
+    found.of[rest[gone]] = kept[match[gone]]
+    found.bits[rest[gone]] = distance[gone]
+    return np.concatenate([kept, _walk(prints, rest[~gone], near, found)])
 
 
-def _walk_leaf(hashes: Hashes, order: Indices, bits: int, found: Duplicates) -> Indices:
-    own = hashes[order]
-    distance = np.bitwise_count(own[:, None] ^ own[None, :]).astype(np.int16)
+def _walk_leaf(prints: Prints, order: Indices, near: Near, found: Duplicates) -> Indices:
+    own = prints[order]
+    distance = np.bitwise_count(own.hashes[:, None] ^ own.hashes[None, :]).astype(np.int16)
+    one, other = np.nonzero(distance <= near.bits)
+    apart = detail_distance(own.details[one], own.details[other]) > near.detail
+    distance[one[apart], other[apart]] = near.bits + 1
     kept: list[int] = []
     for i in range(len(order)):
         to_kept = distance[i, kept]
-        if len(kept) and to_kept.min() <= bits:
+        if len(kept) and to_kept.min() <= near.bits:
             nearest = kept[int(to_kept.argmin())]
             found.of[order[i]] = order[nearest]
             found.bits[order[i]] = distance[i, nearest]
@@ -106,17 +146,17 @@ def _walk_leaf(hashes: Hashes, order: Indices, bits: int, found: Duplicates) -> 
     return order[kept]
 
 
-def nearest_within(known: Hashes, queries: Hashes, bits: int) -> tuple[Indices, NDArray[np.int16]]:
-    """For each query the index of the nearest known hash within `bits`, or -1, and its distance.
+def nearest_within(known: Prints, queries: Prints, near: Near) -> tuple[Indices, NDArray[np.int16]]:
+    """For each query the index of the nearest known image that is near, or -1, and its distance.
 
-    Of several at the same distance the first in `known` is named.
+    Nearest by the hash; of several at the same distance the first in `known` is named.
     """
-    best = np.full(len(queries), (bits + 1) << 32, np.int64)
+    best = np.full(len(queries), (near.bits + 1) << 32, np.int64)
     if len(known) and len(queries):
-        for band in _bands(len(known), bits):
-            band.join(known, queries, bits, best)
+        for band in _bands(len(known), near.bits):
+            band.join(known, queries, near, best)
     distance = (best >> 32).astype(np.int16)
-    return np.where(distance <= bits, best & 0xFFFFFFFF, -1), distance
+    return np.where(distance <= near.bits, best & 0xFFFFFFFF, -1), distance
 
 
 @dataclass(frozen=True)
@@ -130,18 +170,18 @@ class _Band:
     def of(self, hashes: Hashes) -> NDArray[np.uint64]:
         return (hashes >> np.uint64(self.start)) & np.uint64((1 << self.width) - 1)
 
-    def join(self, known: Hashes, queries: Hashes, bits: int, best: Indices) -> None:
+    def join(self, known: Prints, queries: Prints, near: Near, best: Indices) -> None:
         """Lower `best` (distance << 32 | index in known) by the pairs that share this band."""
-        values = self.of(known)
+        values = self.of(known.hashes)
         by_value = np.argsort(values, kind="stable")
         values = values[by_value]
-        asked = self.of(queries)
+        asked = self.of(queries.hashes)
         for flip in self._flips():
             wanted = asked ^ np.uint64(flip)
             start = np.searchsorted(values, wanted, "left")
             count = np.searchsorted(values, wanted, "right") - start
             for begin, end in _cuts(count):
-                _compare(known, queries, bits, best, by_value, start, count, begin, end)
+                _compare(known, queries, near, best, by_value, start, count, begin, end)
 
     def _flips(self) -> list[int]:
         return [
@@ -165,7 +205,7 @@ def _cuts(count: Indices) -> list[tuple[int, int]]:
 
 
 def _compare(
-    known: Hashes, queries: Hashes, bits: int, best: Indices,
+    known: Prints, queries: Prints, near: Near, best: Indices,
     by_value: Indices, start: Indices, count: Indices, begin: int, end: int,
 ) -> None:  # fmt: skip
     """Compare queries begin..end with their candidates, `count` from `start` in `by_value`."""
@@ -177,8 +217,10 @@ def _compare(
     first = np.cumsum(many) - many
     place = np.arange(len(who)) - np.repeat(first - start[some], many)
     candidate = by_value[place]
-    distance = np.bitwise_count(known[candidate] ^ queries[who])
-    hit = distance <= bits
+    distance = np.bitwise_count(known.hashes[candidate] ^ queries.hashes[who])
+    hit = distance <= near.bits
+    who, candidate, distance = who[hit], candidate[hit], distance[hit]
+    hit = detail_distance(known.details[candidate], queries.details[who]) <= near.detail
     score = (distance[hit].astype(np.int64) << 32) | candidate[hit]
     np.minimum.at(best, who[hit], score)
 

@@ -26,7 +26,7 @@ class KeptImage:
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> KeptImage:
-        record = OriginalRecord(**{name: line[name] for name in _RECORD})
+        record = OriginalRecord(**{name: line[name] for name in _RECORD if name in line})
         return cls(record, ManifestRow.from_json(line))
 
     def to_json(self) -> dict[str, Any]:

@@ -121,7 +121,9 @@ def read_records(dataset: Dataset) -> Iterator[OriginalRecord]:
         if is_complete(dataset, part):
             for row in read_journal(dataset, part):
                 if row["ok"]:
-                    yield OriginalRecord(**{name: row[name] for name in _RECORD_FIELDS})
+                    yield OriginalRecord(
+                        **{name: row[name] for name in _RECORD_FIELDS if name in row}
+                    )
 
 
 def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:

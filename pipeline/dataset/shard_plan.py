@@ -25,7 +25,7 @@ from pipeline.options import Shards
 VERSION = 2
 """Raise it when the same options make other samples; all shards are then made again."""
 
-_ELSEWHERE = ("part", "member", "offset", "phash", "blur", "spread")
+_ELSEWHERE = ("part", "member", "offset", "phash", "blur", "spread", "detail")
 """Of a kept image, what its samples do not depend on."""
 
 _NOT_PIXELS = ("samples_per_shard", "seed", "keep_originals")

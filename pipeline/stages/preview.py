@@ -20,7 +20,14 @@ from jinja2 import Environment
 from PIL import Image
 
 from pipeline.contract import Dataset, OriginalRecord, read_jsonl, write_atomic
-from pipeline.dataset.duplicates import near_duplicates
+from pipeline.dataset.duplicates import (
+    DETAIL_WORDS,
+    Near,
+    Prints,
+    detail_distance,
+    near_duplicates,
+    words,
+)
 from pipeline.dataset.kept import read_kept
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.errors import UserError
@@ -28,12 +35,12 @@ from pipeline.events import EventLog
 from pipeline.images import ImageError, open_image
 from pipeline.options import Select
 from pipeline.recipe import Recipe
-from pipeline.stages.select import DUPLICATE, NEAR_DUPLICATE, RULES, aspect_of, select
+from pipeline.stages.select import DUPLICATE, NEAR_DUPLICATE, RULES, aspect_of, near_of, select
 
 _THUMB = 140
 _BARS = 60
-_BEYOND = 4
-"""Kept pairs are shown up to this many bits beyond the limit of near duplicates."""
+_BEYOND = Near(bits=4, detail=24)
+"""Kept pairs are shown up to this many bits beyond the limits of near duplicates."""
 
 
 @dataclass(frozen=True)
@@ -175,38 +182,51 @@ def _near(
     limits: Select, dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
 ) -> Iterator[Section]:
     """The pairs that were hardly near enough, and those hardly far enough."""
-    if limits.near_duplicate_bits == "off":
+    near = near_of(limits)
+    if near is None:
         return
-    bits = limits.near_duplicate_bits
-    rejected = heapq.nlargest(most, _rejected_pairs(dataset))
-    hashes, keys = array("Q"), list[str]()
+    rejected = [pair for _, *pair in heapq.nlargest(most, _rejected_pairs(dataset))]
+    hashes, details, keys = array("Q"), array("Q"), list[str]()
     for image in read_kept(dataset.kept):
-        hashes.append(int(image.record.phash, 16))
-        keys.append(image.key)
-    found = near_duplicates(np.array(hashes, np.uint64), np.arange(len(keys)), bits + _BEYOND)
+        if image.record.detail:
+            hashes.append(int(image.record.phash, 16))
+            details.extend(words(image.record.detail))
+            keys.append(image.key)
+    prints = Prints(
+        np.frombuffer(hashes, np.uint64),
+        np.frombuffer(details, np.uint64).reshape(-1, DETAIL_WORDS),
+    )
+    wider = Near(near.bits + _BEYOND.bits, near.detail + _BEYOND.detail)
+    found = near_duplicates(prints, np.arange(len(keys)), wider)
     alike = np.flatnonzero(found.of >= 0)
-    alike = alike[np.argsort(found.bits[alike], kind="stable")][:most]
-    kept = [(int(found.bits[i]), keys[i], keys[int(found.of[i])]) for i in alike]
+    apart = detail_distance(prints.details[alike], prints.details[found.of[alike]])
+    closest = np.argsort(apart, kind="stable")[:most]
+    kept = [
+        (f"{found.bits[i]} bits, {detail} of the detail", keys[i], keys[found.of[i]])
+        for i, detail in zip(alike[closest], apart[closest], strict=True)
+    ]
     records = pictures.find({key for _, *pair in (*rejected, *kept) for key in pair})
     below, above = (
         [
-            pictures.show(records[key], f"{distance} bits: {which}")
-            for distance, one, other in pairs
+            pictures.show(records[key], f"{how}: {which}")
+            for how, one, other in pairs
             for key, which in ((one, "this one"), (other, "and this"))
             if key in records
         ]
         for pairs in (rejected, kept)
     )
     yield Section(
-        NEAR_DUPLICATE, f"near_duplicate_bits = {bits}", counts[NEAR_DUPLICATE], below, above
+        NEAR_DUPLICATE, f"near_duplicate_bits = {near.bits}, near_duplicate_detail = {near.detail}",
+        counts[NEAR_DUPLICATE], below, above,
     )  # fmt: skip
 
 
-def _rejected_pairs(dataset: Dataset) -> Iterator[tuple[int, str, str]]:
+def _rejected_pairs(dataset: Dataset) -> Iterator[tuple[int, str, str, str]]:
+    """How far apart in detail a rejected pair is, that in words, and the two keys."""
     for line in read_jsonl(dataset.rejected):
         if line["reason"] == NEAR_DUPLICATE:
-            other, _, bits = line["detail"].partition(" (")
-            yield int(bits.split()[0]), line["key"], other
+            other, _, how = line["detail"].rstrip(")").partition(" (")
+            yield int(how.split()[2]), how, line["key"], other
 
 
 def _others(

@@ -20,7 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import Dataset, ManifestRow, OriginalRecord, atomic_file
-from pipeline.dataset.duplicates import exact_duplicates, near_duplicates
+from pipeline.dataset.duplicates import (
+    DETAIL_WORDS,
+    Near,
+    Prints,
+    detail_distance,
+    exact_duplicates,
+    near_duplicates,
+    words,
+)
 from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.kept import KeptImage
 from pipeline.dataset.manifest_lookup import ManifestLookup
@@ -118,7 +126,7 @@ def judge(image: KeptImage, recipe: Recipe) -> tuple[str, str] | None:
 def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
     """Judge every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
 
-    Needs about 100 bytes of memory an image, and a passing copy of the lists on disk.
+    Needs about 150 bytes of memory an image, and a passing copy of the lists on disk.
 
     Raises:
         UserError: a manifest line that is not one.
@@ -133,14 +141,23 @@ def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
             line = image.to_line() if verdict is None else _rejected(image.to_json(), *verdict)
             spool.write(line)
         log.progress("select", len(facts), len(facts), "images")
-        bits = recipe.select.near_duplicate_bits
-        verdicts = facts.verdicts(None if bits == "off" else bits)
+        near = near_of(recipe.select)
+        if near is not None and facts.without_detail:
+            log.emit("select", "without_detail", images=facts.without_detail)
+        verdicts = facts.verdicts(near)
         # The kept list last: what is sharded is then never newer than its list of rejections.
         kept = stack.enter_context(atomic_file(dataset.kept))
         rejected = stack.enter_context(atomic_file(dataset.rejected))
         spool.seek(0)
         counts = _sort_out(spool, facts, verdicts, kept, rejected)
     return SelectResult(counts.pop("kept", 0), dict(sorted(counts.items())))
+
+
+def near_of(limits: Select) -> Near | None:
+    """When two images are near duplicates; None where they are not looked for."""
+    if limits.near_duplicate_bits == "off":
+        return None
+    return Near(limits.near_duplicate_bits, limits.near_duplicate_detail)
 
 
 def _judged(
@@ -171,14 +188,21 @@ class _Facts:
 
     def __init__(self) -> None:
         self._keys = array("Q")
-        self._areas = array("Q")
+        self._pixels = array("Q")
         self._bytes = array("Q")
         self._hashes = array("Q")
+        self._details = array("Q")
         self._digests = array("Q")
         self._reasons = array("b")
+        self._detailed = array("b")
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def without_detail(self) -> int:
+        """Images that were recorded without a detail hash: not looked at for near duplicates."""
+        return len(self) - sum(self._detailed)
 
     def key(self, index: int) -> str:
         return f"{self._keys[index]:016x}"
@@ -190,39 +214,43 @@ class _Facts:
     def add(self, image: KeptImage, reason: str | None) -> None:
         record = image.record
         self._keys.append(int(record.key, 16))
-        self._areas.append(record.width * record.height)
+        self._pixels.append(record.width * record.height)
         self._bytes.append(record.bytes)
         self._hashes.append(int(record.phash, 16))
-        digest = record.sha256
-        for start in range(0, 64, 16):
-            self._digests.append(int(digest[start : start + 16], 16))
+        self._details.extend(words(record.detail or "0" * 64))
+        self._detailed.append(bool(record.detail))
+        self._digests.extend(words(record.sha256))
         self._reasons.append(-1 if reason is None else REASONS.index(reason))
 
-    def verdicts(self, near_bits: int | None) -> _Verdicts:
+    def verdicts(self, near: Near | None) -> _Verdicts:
         """Find the repeated keys and the duplicates among the images not rejected so far.
 
         The larger copy stays: more pixels, then more bytes, then the lower key.
         """
-        keys = np.array(self._keys, np.uint64)
-        areas = np.array(self._areas, np.int64)
-        nbytes = np.array(self._bytes, np.int64)
+        keys = np.frombuffer(self._keys, np.uint64)
+        sizes = [np.frombuffer(one, np.uint64) for one in (self._bytes, self._pixels)]
+        count = len(keys)
         _, first = np.unique(keys, return_index=True)
-        repeated = np.ones(len(keys), bool)
+        repeated = np.ones(count, bool)
         repeated[first] = False
-        open_to = (np.array(self._reasons, np.int8) < 0) & ~repeated
-        order = np.lexsort((keys, -nbytes, -areas))
+        open_to = (np.frombuffer(self._reasons, np.int8) < 0) & ~repeated
+        order = np.lexsort((keys, *(~size for size in sizes)))
         order = order[open_to[order]]
-        same = np.full(len(keys), -1, np.int64)
-        digests = np.array(self._digests, np.uint64).reshape(-1, 4)[order]
+        same = np.full(count, -1, np.int64)
+        digests = np.frombuffer(self._digests, np.uint64).reshape(-1, 4)[order]
         leader = exact_duplicates(digests, np.arange(len(order)))
         same[order[leader >= 0]] = order[leader[leader >= 0]]
-        near = np.full(len(keys), -1, np.int64)
-        bits = np.zeros(len(keys), np.int16)
-        if near_bits is not None:
-            hashes = np.array(self._hashes, np.uint64)
-            found = near_duplicates(hashes, order[leader < 0], near_bits)
-            near, bits = found.of, found.bits
-        return _Verdicts(repeated, same, near, bits)
+        found = np.full(count, -1, np.int64)
+        bits = np.zeros(count, np.int16)
+        details = np.frombuffer(self._details, np.uint64).reshape(-1, DETAIL_WORDS)
+        if near is not None:
+            order = order[leader < 0]
+            order = order[np.frombuffer(self._detailed, np.int8)[order] > 0]
+            duplicates = near_duplicates(
+                Prints(np.frombuffer(self._hashes, np.uint64), details), order, near
+            )
+            found, bits = duplicates.of, duplicates.bits
+        return _Verdicts(repeated, same, found, bits, detail_distance(details, details[found]))
 
 
 @dataclass(frozen=True)
@@ -231,6 +259,7 @@ class _Verdicts:
     same: NDArray[np.int64]
     near: NDArray[np.int64]
     bits: NDArray[np.int16]
+    detail: NDArray[np.int16]
 
     def of(self, index: int, facts: _Facts) -> tuple[str, str] | None:
         if self.repeated[index]:
@@ -238,7 +267,10 @@ class _Verdicts:
         if self.same[index] >= 0:
             return DUPLICATE, facts.key(self.same[index])
         if self.near[index] >= 0:
-            return NEAR_DUPLICATE, f"{facts.key(self.near[index])} ({self.bits[index]} bits)"
+            return NEAR_DUPLICATE, (
+                f"{facts.key(self.near[index])} ({self.bits[index]} bits, "
+                f"{self.detail[index]} of the detail)"
+            )
         return None
 
 

@@ -5,70 +5,104 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.dataset.duplicates import exact_duplicates, near_duplicates, nearest_within
+from pipeline.dataset.duplicates import (
+    Near,
+    Prints,
+    detail_distance,
+    exact_duplicates,
+    near_duplicates,
+    nearest_within,
+    words,
+)
 
 
-def clustered(n: int, seed: int) -> np.ndarray:
-    """Hashes of which many are a few bits from one another, as scraped images' are."""
+def flipped(values: np.ndarray, times: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers with up to so many of their 64 bits turned."""
+    for _ in range(times):
+        flip = np.uint64(1) << rng.integers(0, 64, values.shape).astype(np.uint64)
+        values = np.where(rng.random(values.shape) < 0.5, values ^ flip, values)
+    return values
+
+
+def clustered(n: int, seed: int) -> Prints:
+    """Prints of which many are a few bits from one another, as scraped images' are."""
     rng = np.random.default_rng(seed)
-    centres = rng.integers(0, 2**64, size=max(1, n // 8), dtype=np.uint64)
-    hashes = centres[rng.integers(0, len(centres), n)]
-    for _ in range(6):
-        flip = np.uint64(1) << rng.integers(0, 64, n).astype(np.uint64)
-        hashes = np.where(rng.random(n) < 0.5, hashes ^ flip, hashes)
-    return hashes
+    centres = rng.integers(0, 2**64, size=(max(1, n // 8), 5), dtype=np.uint64)
+    some = centres[rng.integers(0, len(centres), n)]
+    return Prints(flipped(some[:, 0], 6, rng), flipped(some[:, 1:], 4, rng))
 
 
-def greedy(hashes: np.ndarray, order: np.ndarray, bits: int) -> set[int]:
+def bits_between(a: np.ndarray, b: np.ndarray) -> int:
+    return sum(bin(int(x) ^ int(y)).count("1") for x, y in zip(a.ravel(), b.ravel(), strict=True))
+
+
+def are_near(prints: Prints, i: int, k: int, near: Near) -> bool:
+    return (
+        bits_between(prints.hashes[i], prints.hashes[k]) <= near.bits
+        and bits_between(prints.details[i], prints.details[k]) <= near.detail
+    )
+
+
+def greedy(prints: Prints, order: np.ndarray, near: Near) -> set[int]:
     """The definition, image by image: those kept."""
     kept: list[int] = []
     for i in order:
-        if all(bin(int(hashes[i]) ^ int(hashes[k])).count("1") > bits for k in kept):
+        if not any(are_near(prints, i, k, near) for k in kept):
             kept.append(int(i))
     return set(kept)
 
 
-@pytest.mark.parametrize("bits", [0, 1, 3, 7, 12])
-@pytest.mark.parametrize("n", [1, 40, 1500])
-def test_the_walk_equals_the_definition(n: int, bits: int) -> None:
-    hashes = clustered(n, seed=n + bits)
+@pytest.mark.parametrize(
+    ("bits", "detail"), [(0, 256), (1, 256), (3, 8), (7, 11), (12, 256), (64, 9)]
+)
+@pytest.mark.parametrize("n", [1, 40, 900])
+def test_the_walk_equals_the_definition(n: int, bits: int, detail: int) -> None:
+    prints, near = clustered(n, seed=n + bits), Near(bits, detail)
     order = np.random.default_rng(1).permutation(n)
     rank = np.argsort(order)
-    found = near_duplicates(hashes, order, bits)
+    found = near_duplicates(prints, order, near)
     kept = set(np.flatnonzero(found.of < 0).tolist())
-    assert kept == greedy(hashes, order, bits)
+    assert kept == greedy(prints, order, near)
     for i in np.flatnonzero(found.of >= 0):
         named = int(found.of[i])
         assert named in kept
         assert rank[named] < rank[i]
-        assert bin(int(hashes[i]) ^ int(hashes[named])).count("1") == found.bits[i] <= bits
+        assert are_near(prints, i, named, near)
+        assert bits_between(prints.hashes[i], prints.hashes[named]) == found.bits[i]
 
 
 def test_images_left_out_of_the_order_are_not_judged() -> None:
-    hashes = np.zeros(4, np.uint64)
-    found = near_duplicates(hashes, np.array([2, 3]), 3)
+    prints = Prints(np.zeros(4, np.uint64), np.zeros((4, 4), np.uint64))
+    found = near_duplicates(prints, np.array([2, 3]), Near(3, 0))
     assert found.of.tolist() == [-1, -1, -1, 2]
 
 
 def test_nearest_within_equals_all_pairs_also_where_a_band_is_crowded() -> None:
     rng = np.random.default_rng(5)
     known = clustered(3000, 6)
-    known[::2] &= np.uint64(0xFFFF)  # half share every band but the lowest
-    queries = known[rng.integers(0, 3000, 500)] ^ (np.uint64(1) << np.uint64(7))
-    distances = np.bitwise_count(queries[:, None] ^ known[None, :]).astype(int)
-    for bits in (0, 2, 5, 9):
-        match, distance = nearest_within(known, queries, bits)
-        near = distances.min(axis=1) <= bits
+    known.hashes[::2] &= np.uint64(0xFFFF)  # half share every band but the lowest
+    queries = known[rng.integers(0, 3000, 500)]
+    queries = Prints(queries.hashes ^ (np.uint64(1) << np.uint64(7)), queries.details)
+    distances = np.bitwise_count(queries.hashes[:, None] ^ known.hashes[None, :]).astype(int)
+    detail = detail_distance(queries.details[:, None], known.details[None, :])
+    for bits, most in ((0, 256), (2, 8), (5, 256), (9, 10)):
+        match, distance = nearest_within(known, queries, Near(bits, most))
+        allowed = np.where(detail <= most, distances, 999)
+        near = allowed.min(axis=1) <= bits
         assert (match >= 0).tolist() == near.tolist()
-        assert match[near].tolist() == distances.argmin(axis=1)[near].tolist()
-        assert distance[near].tolist() == distances.min(axis=1)[near].tolist()
+        assert match[near].tolist() == allowed.argmin(axis=1)[near].tolist()
+        assert distance[near].tolist() == allowed.min(axis=1)[near].tolist()
 
 
-def test_a_heap_of_equal_hashes_keeps_the_preferred_one() -> None:
-    hashes = np.full(200_000, 77, np.uint64)
+def test_a_heap_of_equal_prints_keeps_the_preferred_one() -> None:
+    prints = Prints(np.full(200_000, 77, np.uint64), np.zeros((200_000, 4), np.uint64))
     order = np.arange(200_000)[::-1]
-    found = near_duplicates(hashes, order, 3)
+    found = near_duplicates(prints, order, Near(3, 20))
     assert np.flatnonzero(found.of < 0).tolist() == [199_999]
+
+
+def test_words_are_the_digits_in_order() -> None:
+    assert words(f"{1:016x}{2:016x}{3:016x}{2**64 - 1:016x}") == [1, 2, 3, 2**64 - 1]
 
 
 def test_exact_duplicates_name_the_preferred_copy() -> None:

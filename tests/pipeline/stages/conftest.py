@@ -52,7 +52,7 @@ def picture(
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, kind, **({"quality": 90} if kind == "JPEG" else {}), **options)
+    image.save(file, kind, **{**({"quality": 90} if kind == "JPEG" else {}), **options})
     return file.getvalue()
 
 
@@ -90,9 +90,7 @@ class Shop:
         writer = PartWriter(self.dataset, part)
         for one, row in zip(images, rows, strict=True):
             facts = facts_of(open_picture(one.data, max_pixels=10**8))
-            known = {name: getattr(facts, name) for name in
-                     ("format", "mode", "width", "height", "phash", "blur", "spread")}  # fmt: skip
-            writer.add(row, "jpg", one.data, known, {})
+            writer.add(row, "jpg", one.data, facts.recorded(), {})
         writer.finish()
 
     def recipe(self, select: dict[str, Any] | None = None, **shards: Any) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -71,6 +72,38 @@ def test_of_duplicates_the_larger_copy_stays(shop: Any, log: Any) -> None:
     # Without near duplicates only the equal bytes go.
     again = select(shop.recipe({"near_duplicate_bits": "off"}), shop.dataset, log)
     assert again.rejected == {"duplicate": 1}
+
+
+def test_two_of_a_kind_in_one_pose_both_stay(shop: Any, log: Any) -> None:
+    """The first hash sees the pose alone; the second the pattern too."""
+    pose = shop.picture(1, (256, 256), (4, 4))
+    images = [shop.Served(shop.encoded(pose), "plain")]
+    for seed in (1, 2):
+        pattern = shop.picture(seed, (256, 256), (40, 40))
+        images.append(shop.Served(shop.encoded(Image.blend(pose, pattern, 0.1)), f"{seed}"))
+    copy = Image.blend(pose, shop.picture(2, (256, 256), (40, 40)), 0.1)
+    images.append(shop.Served(shop.encoded(copy.point(lambda v: int(v * 0.9))), "darker"))
+    shop.add(images)
+    alone = select(shop.recipe({"near_duplicate_bits": 16, "near_duplicate_detail": 256}), shop.dataset, log)
+    assert alone.rejected == {"near_duplicate": 3}
+    both = select(shop.recipe({"near_duplicate_bits": 16}), shop.dataset, log)
+    assert both.rejected == {"near_duplicate": 1}
+    (line,) = read_jsonl(shop.dataset.rejected)
+    assert {line["key"], line["detail"][:16]} == {images[2].key, images[3].key}
+    assert line["detail"].endswith("of the detail)")
+
+
+def test_records_without_the_second_hash_are_kept_and_told(shop: Any, log: Any) -> None:
+    image = shop.picture(1, (240, 180))
+    shop.add([shop.Served(shop.encoded(image, quality=q), f"{q}") for q in (60, 90)])
+    journal = next(shop.dataset.originals.glob("*[0-9].jsonl"))
+    rows = list(read_jsonl(journal))
+    for row in rows:
+        assert len(row.pop("detail")) == 64
+    journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert select(shop.recipe(), shop.dataset, log).kept == 2
+    (event,) = [e for e in read_jsonl(shop.dataset.events) if e["event"] == "without_detail"]
+    assert event["facts"] == {"images": 2}
 
 
 def test_a_rejected_copy_does_not_reject_others(shop: Any, log: Any) -> None:
