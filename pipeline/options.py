@@ -21,6 +21,10 @@ class Select:
     in `near_duplicate_detail` of 256 or fewer, the largest stays; "off" looks for exact duplicates
     alone. (Copies that were encoded, resized or brightened again differ in 0 to 4 and 0 to 20 bits;
     different things in one pose can be as near to the first hash, hardly to the second.)
+    With `off_topic`, images are left out that look strange among the rest to a network (`features`,
+    an entry point of group `shellgan.features`): whose distance from the centre of its feature
+    space is so many robust standard deviations above the median. 2.5 is a place to begin; the
+    preview shows the boundary. The features are recorded once, some 50 ms an image.
     `licenses` are substrings, one of which the licence must hold (no
     case); `labels` likewise, in any label. `modes` are Pillow's words for the pixels of the files
     that are kept, such as "RGB" or "L".
@@ -32,6 +36,8 @@ class Select:
     min_spread: float = Field(default=4.0, ge=0)
     near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] | Literal["off"] = 4
     near_duplicate_detail: int = Field(default=20, ge=0, le=256)
+    off_topic: float | None = Field(default=None, gt=0)
+    features: str = "efficientnet_lite0"
     licenses: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()

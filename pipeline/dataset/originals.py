@@ -119,11 +119,14 @@ def read_records(dataset: Dataset) -> Iterator[OriginalRecord]:
     """The good images of the complete parts."""
     for part in planned_parts(dataset):
         if is_complete(dataset, part):
-            for row in read_journal(dataset, part):
-                if row["ok"]:
-                    yield OriginalRecord(
-                        **{name: row[name] for name in _RECORD_FIELDS if name in row}
-                    )
+            yield from read_part(dataset, part)
+
+
+def read_part(dataset: Dataset, part: str) -> Iterator[OriginalRecord]:
+    """The good images of one part."""
+    for row in read_journal(dataset, part):
+        if row["ok"]:
+            yield OriginalRecord(**{name: row[name] for name in _RECORD_FIELDS if name in row})
 
 
 def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:

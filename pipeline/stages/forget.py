@@ -28,6 +28,7 @@ from pipeline.contract import (
     read_jsonl,
     write_json,
 )
+from pipeline.dataset.features import forget_features
 from pipeline.dataset.forgotten import forgotten_path, read_forgotten
 from pipeline.dataset.manifest_lookup import row_key
 from pipeline.dataset.originals import (
@@ -145,6 +146,7 @@ def _erase(dataset: Dataset, found: set[str]) -> int:
             by_part.setdefault(record.part, []).append(record)
     erased = 0
     for part, records in sorted(by_part.items()):
+        forget_features(dataset, part, (record.key for record in records))
         with tar_here(dataset, part) as files:
             if files is not None:
                 erased += _erase_in(files, records)

@@ -35,7 +35,16 @@ from pipeline.events import EventLog
 from pipeline.images import ImageError, open_image
 from pipeline.options import Select
 from pipeline.recipe import Recipe
-from pipeline.stages.select import DUPLICATE, NEAR_DUPLICATE, RULES, aspect_of, near_of, select
+from pipeline.stages.select import (
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    OFF_TOPIC,
+    RULES,
+    aspect_of,
+    near_of,
+    select,
+    strange_by,
+)
 
 _THUMB = 140
 _BARS = 60
@@ -103,6 +112,7 @@ def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> 
     pictures = _Pictures(dataset)
     sections = [
         *_measured(recipe.select, dataset, counts, most, pictures),
+        *_off_topic(recipe.select, dataset, counts, most, pictures),
         *_near(recipe.select, dataset, counts, most, pictures),
         *_others(dataset, counts, most, pictures),
     ]
@@ -176,6 +186,37 @@ def histogram(
         for place, (count, middle) in enumerate(zip(counts, middles, strict=True))
     ]
     return bars, f"{math.expm1(low):.4g} to {math.expm1(high):.4g}"
+
+
+def _off_topic(
+    limits: Select, dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+) -> Iterator[Section]:
+    """The least strange images that go, and the strangest that stay."""
+    strange = strange_by(dataset, limits)
+    if strange is None:
+        return
+    judged = {image.key: False for image in read_kept(dataset.kept)}
+    for line in read_jsonl(dataset.rejected):
+        if line["reason"] in (OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE):
+            judged[line["key"]] = line["reason"] == OFF_TOPIC
+    scores = strange(np.array([int(key, 16) for key in judged], np.uint64)).tolist()
+    sides = [
+        heapq.nsmallest(
+            most,
+            (
+                (abs(score - float(limits.off_topic or 0)), score, key)
+                for score, (key, gone) in zip(scores, judged.items(), strict=True)
+                if gone == goes and not math.isnan(score)
+            ),
+        )
+        for goes in (True, False)
+    ]
+    records = pictures.find({key for side in sides for *_, key in side})
+    below, above = (
+        [pictures.show(records[key], f"{score:.2f} deviations") for _, score, key in side]
+        for side in sides
+    )
+    yield Section(OFF_TOPIC, f"off_topic = {limits.off_topic:g}", counts[OFF_TOPIC], below, above)
 
 
 def _near(

@@ -1,7 +1,8 @@
 """Select: what to keep of the originals, judged on recorded facts alone.
 
 A pure function of the records, the manifest, the recipe and what was asked to be forgotten: no
-image is opened, nothing is changed, so another threshold is another run of a few seconds. Every
+image is opened, nothing is changed, so another threshold is another run of a few seconds. (The
+features for `off_topic`, if that is asked for, are recorded first where there are none.) Every
 rejected image is named in `rejected.jsonl` with its reason.
 """
 
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from pipeline.dataset.duplicates import (
     near_duplicates,
     words,
 )
+from pipeline.dataset.features import Keys, record_features, strangeness
 from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.kept import KeptImage
 from pipeline.dataset.manifest_lookup import ManifestLookup
@@ -101,8 +104,8 @@ RULES: dict[str, Callable[[KeptImage, Select], str | None]] = {
 """By reason, in the order they are asked: what is wrong with an image, or None."""
 
 FORGOTTEN, UNLISTED, UNCLASSED, REPEATED = "forgotten", "unlisted", "unclassed", "repeated"
-DUPLICATE, NEAR_DUPLICATE = "duplicate", "near_duplicate"
-REASONS = (FORGOTTEN, UNLISTED, REPEATED, *RULES, UNCLASSED, DUPLICATE, NEAR_DUPLICATE)
+OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE = "off_topic", "duplicate", "near_duplicate"
+REASONS = (FORGOTTEN, UNLISTED, REPEATED, *RULES, UNCLASSED, OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE)
 """Every reason there is. An image is rejected for the first that holds."""
 
 
@@ -132,6 +135,8 @@ def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
         UserError: a manifest line that is not one.
     """
     dataset.manifest.mkdir(parents=True, exist_ok=True)
+    if recipe.select.off_topic is not None:
+        record_features(dataset, recipe.select.features, log)
     with ExitStack() as stack:
         spool = stack.enter_context(tempfile.TemporaryFile(dir=dataset.manifest))
         rows = stack.enter_context(ManifestLookup(dataset.urls))
@@ -141,10 +146,11 @@ def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
             line = image.to_line() if verdict is None else _rejected(image.to_json(), *verdict)
             spool.write(line)
         log.progress("select", len(facts), len(facts), "images")
-        near = near_of(recipe.select)
+        limits = recipe.select
+        near = near_of(limits)
         if near is not None and facts.without_detail:
             log.emit("select", "without_detail", images=facts.without_detail)
-        verdicts = facts.verdicts(near)
+        verdicts = facts.verdicts(near, limits.off_topic, strange_by(dataset, limits))
         # The kept list last: what is sharded is then never newer than its list of rejections.
         kept = stack.enter_context(atomic_file(dataset.kept))
         rejected = stack.enter_context(atomic_file(dataset.rejected))
@@ -158,6 +164,13 @@ def near_of(limits: Select) -> Near | None:
     if limits.near_duplicate_bits == "off":
         return None
     return Near(limits.near_duplicate_bits, limits.near_duplicate_detail)
+
+
+def strange_by(dataset: Dataset, limits: Select) -> Callable[[Keys], NDArray[np.float32]] | None:
+    """How strange the images with these keys are; None where that is not asked."""
+    if limits.off_topic is None:
+        return None
+    return partial(strangeness, dataset, limits.features)
 
 
 def _judged(
@@ -222,8 +235,14 @@ class _Facts:
         self._digests.extend(words(record.sha256))
         self._reasons.append(-1 if reason is None else REASONS.index(reason))
 
-    def verdicts(self, near: Near | None) -> _Verdicts:
-        """Find the repeated keys and the duplicates among the images not rejected so far.
+    def verdicts(
+        self,
+        near: Near | None,
+        off_topic: float | None,
+        strange_by: Callable[[Keys], NDArray[np.float32]] | None,
+    ) -> _Verdicts:
+        """Find the repeated keys, what is off topic, and the duplicates, each among the images not
+        rejected so far.
 
         The larger copy stays: more pixels, then more bytes, then the lower key.
         """
@@ -234,6 +253,11 @@ class _Facts:
         repeated = np.ones(count, bool)
         repeated[first] = False
         open_to = (np.frombuffer(self._reasons, np.int8) < 0) & ~repeated
+        strange = np.full(count, np.nan, np.float32)
+        if strange_by is not None and off_topic is not None and open_to.any():
+            scores = strange_by(keys[open_to])
+            strange[open_to] = np.where(scores > off_topic, scores, np.nan)
+            open_to &= np.isnan(strange)
         order = np.lexsort((keys, *(~size for size in sizes)))
         order = order[open_to[order]]
         same = np.full(count, -1, np.int64)
@@ -250,12 +274,18 @@ class _Facts:
                 Prints(np.frombuffer(self._hashes, np.uint64), details), order, near
             )
             found, bits = duplicates.of, duplicates.bits
-        return _Verdicts(repeated, same, found, bits, detail_distance(details, details[found]))
+        return _Verdicts(
+            repeated, strange, same, found, bits, detail_distance(details, details[found])
+        )
 
 
 @dataclass(frozen=True)
 class _Verdicts:
+    """By image: whether its key came before, how strange it is (NaN if not off topic), what it is
+    a copy of (-1 if none), what it is nearly one of, and by how many bits."""
+
     repeated: NDArray[np.bool_]
+    strange: NDArray[np.float32]
     same: NDArray[np.int64]
     near: NDArray[np.int64]
     bits: NDArray[np.int16]
@@ -264,6 +294,8 @@ class _Verdicts:
     def of(self, index: int, facts: _Facts) -> tuple[str, str] | None:
         if self.repeated[index]:
             return REPEATED, "the key came before"
+        if not np.isnan(self.strange[index]):
+            return OFF_TOPIC, f"{self.strange[index]:.2f} deviations from the rest"
         if self.same[index] >= 0:
             return DUPLICATE, facts.key(self.same[index])
         if self.near[index] >= 0:

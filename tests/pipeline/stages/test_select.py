@@ -84,7 +84,9 @@ def test_two_of_a_kind_in_one_pose_both_stay(shop: Any, log: Any) -> None:
     copy = Image.blend(pose, shop.picture(2, (256, 256), (40, 40)), 0.1)
     images.append(shop.Served(shop.encoded(copy.point(lambda v: int(v * 0.9))), "darker"))
     shop.add(images)
-    alone = select(shop.recipe({"near_duplicate_bits": 16, "near_duplicate_detail": 256}), shop.dataset, log)
+    alone = select(
+        shop.recipe({"near_duplicate_bits": 16, "near_duplicate_detail": 256}), shop.dataset, log
+    )
     assert alone.rejected == {"near_duplicate": 3}
     both = select(shop.recipe({"near_duplicate_bits": 16}), shop.dataset, log)
     assert both.rejected == {"near_duplicate": 1}

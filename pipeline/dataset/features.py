@@ -1,0 +1,173 @@
+"""What a network sees in each original, recorded once, and how far that is from the rest.
+
+A part's features are in a file beside it, `PART.EXTRACTOR.npz`: `keys` (n,) and `features` (n, d)
+of half precision. The extractor is an entry point, so this package needs no neural network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.contract import Dataset, OriginalRecord, UserError, atomic_file
+from pipeline.dataset.forgotten import read_forgotten
+from pipeline.dataset.originals import (
+    is_complete,
+    parts_without_tar,
+    planned_parts,
+    read_originals,
+    read_part,
+)
+from pipeline.events import EventLog
+from pipeline.images import ImageError, open_image
+from pipeline.pictures.pixels import MAX_PIXELS, Pixels
+
+EXTRACTORS = "shellgan.features"
+"""The entry point group of feature extractors."""
+Extractor = Callable[[Sequence[Pixels]], NDArray[np.float32]]
+"""(height, width, 3) uint8 images of any sizes → (n, d) features."""
+Keys = NDArray[np.uint64]
+Features = NDArray[np.float32]
+
+_SIDE = 224
+_BATCH = 32
+_CENTRE_OF = 20_000
+"""The centre is that of so many images at most, evenly taken: memory does not grow with more."""
+
+
+def load_extractor(name: str) -> Extractor:
+    """The feature extractor that an installed package offers under this name.
+
+    Raises:
+        UserError: there is none, or what it needs is not installed.
+    """
+    offered = {entry.name: entry for entry in entry_points(group=EXTRACTORS)}
+    if name not in offered:
+        there = ", ".join(sorted(offered)) or "none"
+        raise UserError(
+            f"select.features: {name!r} is no entry point of {EXTRACTORS}; there are: {there}"
+        )
+    try:
+        extractor: Extractor = offered[name].load()
+    except ImportError as error:
+        raise UserError(f"select.features: {name!r} cannot be loaded ({error})") from None
+    return extractor
+
+
+def features_path(dataset: Dataset, part: str, name: str) -> Path:
+    return dataset.originals / f"{part}.{name}.npz"
+
+
+def record_features(dataset: Dataset, name: str, log: EventLog) -> None:
+    """Record the features of the complete parts that have none yet.
+
+    A kill costs the part in hand. Originals that are gone, damaged or forgotten have no features.
+
+    Raises:
+        UserError: there is no such extractor.
+    """
+    gone = parts_without_tar(dataset)
+    missing = [
+        part
+        for part in planned_parts(dataset)
+        if is_complete(dataset, part)
+        and part not in gone
+        and not features_path(dataset, part, name).exists()
+    ]
+    if not missing:
+        return
+    extractor = load_extractor(name)
+    forgotten = read_forgotten(dataset).keys
+    parts = {
+        part: [one for one in read_part(dataset, part) if one.key not in forgotten]
+        for part in missing
+    }
+    total, done = sum(map(len, parts.values())), 0
+    for part, records in parts.items():
+        keys: list[int] = []
+        rows: list[Features] = []
+        pictures = _pictures(dataset, records)
+        while batch := list(islice(pictures, _BATCH)):
+            done += len(batch)
+            good = [(int(key, 16), pixels) for key, pixels in batch if pixels is not None]
+            if good:
+                keys += (key for key, _ in good)
+                rows.append(extractor([pixels for _, pixels in good]))
+            log.progress("features", done, total, "images")
+        _write(features_path(dataset, part, name), keys, rows)
+
+
+def _pictures(
+    dataset: Dataset, records: Sequence[OriginalRecord]
+) -> Iterator[tuple[str, Pixels | None]]:
+    for record, data in zip(records, read_originals(dataset, records), strict=True):
+        try:
+            image = open_image(data, max_pixels=MAX_PIXELS, draft_to=_SIDE)
+        except ImageError:
+            yield record.key, None
+        else:
+            yield record.key, np.asarray(image.convert("RGB"))
+
+
+def _write(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:
+    features = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+    with atomic_file(path) as file:
+        np.savez(file, keys=np.array(keys, np.uint64), features=features.astype(np.float16))
+
+
+def read_features(dataset: Dataset, name: str) -> Iterator[tuple[Keys, Features]]:
+    """The recorded features, part by part, each row scaled to length 1."""
+    for part in planned_parts(dataset):
+        path = features_path(dataset, part, name)
+        if path.exists():
+            with np.load(path) as saved:
+                keys, features = saved["keys"], saved["features"].astype(np.float32)
+            if len(keys):
+                yield keys, features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def forget_features(dataset: Dataset, part: str, keys: Iterable[str]) -> None:
+    """Take the features of images out of a part's files."""
+    gone = np.array([int(key, 16) for key in keys], np.uint64)
+    for path in dataset.originals.glob(f"{part}.*.npz"):
+        with np.load(path) as saved:
+            stay = ~np.isin(saved["keys"], gone)
+            left, features = saved["keys"][stay], saved["features"][stay]
+        if not stay.all():
+            _write(path, left.tolist(), [features])
+
+
+def strangeness(dataset: Dataset, name: str, keys: Keys) -> NDArray[np.float32]:
+    """How far each image is from what the data set mostly shows; NaN where no features are
+    recorded.
+
+    The cosine distance to the centre (the median of each feature), in robust standard deviations
+    from the median distance (1.4826 times the median absolute deviation), so that some strange
+    images change neither. Negative for the most typical.
+
+    Args:
+        keys: the images to judge, (n,); they alone define the centre.
+    """
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    every = max(1, len(keys) // _CENTRE_OF)
+    some = [
+        features[np.isin(part, ranked[::every])] for part, features in read_features(dataset, name)
+    ]
+    found = np.full(len(keys), np.nan, np.float32)
+    if not sum(map(len, some)):
+        return found
+    centre = np.median(np.concatenate(some), axis=0)
+    centre /= np.linalg.norm(centre) or 1.0
+    for part, features in read_features(dataset, name):
+        place = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
+        known = ranked[place] == part
+        found[order[place[known]]] = 1 - features[known] @ centre
+    middle = np.nanmedian(found)
+    deviation = 1.4826 * np.nanmedian(np.abs(found - middle))
+    return np.asarray((found - middle) / max(float(deviation), 1e-6), np.float32)
