@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from pipeline.images import (
     ImageError,
+    detail_hash,
     facts_of,
     open_image,
     open_picture,
@@ -302,6 +303,7 @@ def test_a_multi_picture_jpeg_is_a_photograph():
 def test_the_perceptual_hash_is_that_of_imagehash(seed):
     image = scene(233, 171, seed)
     assert perceptual_hash(image) == str(imagehash.phash(image))
+    assert detail_hash(image) == str(imagehash.phash(image, hash_size=16))
 
 
 def test_the_hash_survives_scaling_and_compression_and_tells_pictures_apart():
