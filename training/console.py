@@ -1,7 +1,8 @@
-"""What a person sees while a run works: a bar on a terminal, quiet lines elsewhere."""
+"""What is seen of a run at work: a bar on a terminal, quiet lines elsewhere, JSON for machines."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import dataclass, field
@@ -50,9 +51,16 @@ class Advance:
         )
 
 
+Facts = dict[str, Any]
+
+
 class Display(Protocol):
+    """`say` tells a person something, `advance` how far the run is, `end` the outcome in numbers
+    and paths, which a person has been told in words."""
+
     def say(self, text: str) -> None: ...
     def advance(self, advance: Advance) -> None: ...
+    def end(self, facts: Facts) -> None: ...
     def close(self) -> None: ...
 
 
@@ -70,8 +78,47 @@ class Lines:
             self._last = time.monotonic()
             print(advance.text(), flush=True)
 
+    def end(self, facts: Facts) -> None:
+        pass
+
     def close(self) -> None:
         pass
+
+
+@dataclass
+class JsonLines:
+    """One JSON object a line. `event` is `message` (`text`), `progress` or `end`.
+
+    `progress` comes every second at most, and with each new row of the history: `seen` and `total`
+    in images, `images_per_second`, `seconds_left` (null while unknown), `row`.
+    """
+
+    _last: float = 0.0
+    _row: Facts | None = None
+
+    def say(self, text: str) -> None:
+        self._print({"event": "message", "text": text})
+
+    def advance(self, advance: Advance) -> None:
+        now, new = time.monotonic(), advance.row is not self._row
+        if new or now - self._last >= 1 or advance.seen >= advance.total:
+            self._last, self._row = now, advance.row
+            self._print(
+                {
+                    "event": "progress", "seen": advance.seen, "total": advance.total,
+                    "images_per_second": round(advance.rate, 3), "seconds_left": advance.left,
+                    "row": advance.row,
+                }
+            )  # fmt: skip
+
+    def end(self, facts: Facts) -> None:
+        self._print({"event": "end", **facts})
+
+    def close(self) -> None:
+        pass
+
+    def _print(self, facts: Facts) -> None:
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
 
 
 class Bar:
@@ -93,6 +140,9 @@ class Bar:
             self._task = self._progress.add_task("", total=advance.total)
         self._progress.update(self._task, completed=advance.seen, description=advance.text())
 
+    def end(self, facts: Facts) -> None:
+        pass
+
     def close(self) -> None:
         self._progress.stop()
 
@@ -106,10 +156,15 @@ class Silent:
     def advance(self, advance: Advance) -> None:
         pass
 
+    def end(self, facts: Facts) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
-def display() -> Display:
-    """The display that fits standard output."""
+def display(as_json: bool = False) -> Display:
+    """The display that was asked for, else the one that fits standard output."""
+    if as_json:
+        return JsonLines()
     return Bar(Console()) if sys.stdout.isatty() else Lines()

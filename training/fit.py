@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -56,6 +55,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     parser.add_argument(
         "--dry-run", action="store_true", help="say what the run would take, and do nothing"
     )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line: messages, progress, the end"
+    )
     own = arguments[1:] if arguments[:1] == ["--"] else arguments
     known, rest = parser.parse_known_args(own)
     options = {
@@ -89,17 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known, options = parse(sys.argv[1:] if arguments is None else arguments)
         auto = known.preset == AUTO
         config = None if auto else resolve(known.preset, options)
+        why: Sequence[str] = ()
         from training import session  # torch takes seconds: mistakes are told before it
 
         if config is None:
             from training.auto import resolve_auto
 
             config, why = resolve_auto(known.shards, known.run, options)
-            if os.environ.get("RANK", "0") == "0":
-                print(*why, sep="\n", flush=True)
         if known.dry_run:
-            return session.dry_run(config, known.shards, known.run)
-        return session.train(config, known.shards, known.run, started)
+            return session.dry_run(config, known.shards, known.run, known.json, why)
+        return session.train(config, known.shards, known.run, started, known.json, why)
     except UserError as error:
         print(error, file=sys.stderr)
         return MISTAKE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,8 +40,17 @@ def default_run(config: Config, source: Source) -> str:
     return f"{source.index.name}-{Path(config.preset).stem}"
 
 
-def train(config: Config, location: str, run_name: str | None, started: float) -> int:
+def train(
+    config: Config,
+    location: str,
+    run_name: str | None,
+    started: float,
+    as_json: bool = False,
+    why: Sequence[str] = (),
+) -> int:
     """Train as `config` says on the shards at `location`; the command's exit status.
+
+    `why` are sentences on how the configuration was chosen, to be told first.
 
     Raises:
         UserError: the shards, the run or the device do not fit.
@@ -70,7 +80,10 @@ def train(config: Config, location: str, run_name: str | None, started: float) -
         problem = ranks.from_first(problem)
         if problem:
             raise UserError(problem)
-        return _train(config, source, run, device, ranks, started)
+        shown: Display = display(as_json) if ranks.first else Silent()
+        for line in why:
+            shown.say(line)
+        return _train(config, source, run, device, ranks, started, shown)
 
 
 def _prepare(config: Config, device: torch.device, ranks: Ranks) -> torch.device:
@@ -116,9 +129,14 @@ def refuse_too_large(found: Forecast, device: torch.device) -> None:
 
 
 def _train(
-    config: Config, source: Source, run: Run, device: torch.device, ranks: Ranks, started: float
+    config: Config,
+    source: Source,
+    run: Run,
+    device: torch.device,
+    ranks: Ranks,
+    started: float,
+    shown: Display,
 ) -> int:
-    shown: Display = display() if ranks.first else Silent()
     state = new_state(config, image_shape(source), device)
     values, damaged = None, list[str]()
     if ranks.first:
@@ -191,6 +209,15 @@ def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
     newest = max(run.samples.glob("*.png"), default=None)
     if newest:
         shown.say(f"samples {newest}\nreport  {run.report}")
+    seconds = loop.seconds_before + loop.seconds
+    shown.end(
+        {
+            "reason": outcome.reason, "detail": outcome.detail, "seen": loop.state.seen,
+            "seconds": round(seconds, 1), "cost": seconds / 3600 * loop.config.price_per_hour,
+            "run": str(run.folder), "samples": str(newest) if newest else None,
+            "report": str(run.report),
+        }
+    )  # fmt: skip
 
 
 def _bill(loop: Loop) -> str:
@@ -203,8 +230,14 @@ def _bill(loop: Loop) -> str:
     return text
 
 
-def dry_run(config: Config, location: str, run_name: str | None) -> int:
-    """Say what the run would take, from a few timed steps, and write nothing.
+def dry_run(
+    config: Config,
+    location: str,
+    run_name: str | None,
+    as_json: bool = False,
+    why: Sequence[str] = (),
+) -> int:
+    """Say what the run would take, from a few timed steps, and write nothing; `why` as in `train`.
 
     Raises:
         UserError: as `train`, also where the run would not fit in memory.
@@ -217,7 +250,9 @@ def dry_run(config: Config, location: str, run_name: str | None) -> int:
         joined("nccl" if device.type == "cuda" else "gloo") as ranks,
     ):
         device = _prepare(config, device, ranks)
-        shown: Display = display() if ranks.first else Silent()
+        shown: Display = display(as_json) if ranks.first else Silent()
+        for line in why:
+            shown.say(line)
         state = new_state(config, image_shape(source), device)
         found = forecast(config, source, run, device, ranks, state)
         _introduce(config, source, run, device, found, shown)
@@ -226,6 +261,13 @@ def dry_run(config: Config, location: str, run_name: str | None) -> int:
     newest = next(iter(checkpoint.listed(run.checkpoints)), None)
     kimg = max(0.0, config.total_kimg - (newest.seen / 1000 if newest else 0))
     shown.say(pace(seconds, kimg, config.price_per_hour))
+    shown.end(
+        {
+            "seconds_per_kimg": round(seconds, 3), "kimg": kimg, "seconds": seconds * kimg,
+            "cost": seconds * kimg / 3600 * config.price_per_hour, "memory_bytes": found.memory,
+            "run": str(run.folder),
+        }
+    )  # fmt: skip
     shown.close()
     return 0
 
