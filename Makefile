@@ -4,11 +4,12 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test check serve install clean
+.PHONY: help demo test check serve docs install clean
 help:
 	@echo "make demo    from the embedded gallery to generated shells, in about 10 minutes"
 	@echo "make test    all checks and tests"
 	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
+	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make install only install into $(VENV)"
 	@echo "make clean   remove what demo and tests made (not $(VENV))"
 
@@ -25,6 +26,9 @@ demo: install
 
 serve: install
 	@$(PY) -m pipeline.demo --serve
+
+docs: install
+	@$(PY) docs/generate.py
 
 check: install
 	$(VENV)/bin/ruff format --check .

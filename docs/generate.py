@@ -1,0 +1,100 @@
+"""Writes the pages of this folder that come from the code: `python docs/generate.py`.
+
+`commands.md` is every command's help, `presets.md` the table of presets.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PYTHON = "3.11"
+"""The help's wording and line breaks are those of this version's argparse."""
+COMMANDS = {
+    "pipeline": "pipeline.__main__",
+    "pipeline.serve": "pipeline.serve",
+    "pipeline.demo": "pipeline.demo.__main__",
+    **{
+        f"training.{name}": f"training.{name}"
+        for name in (
+            "fit", "sample", "evaluate", "explore", "export", "walk", "mix", "directions",
+            "nearest", "project", "probe",
+        )
+    },
+}  # fmt: skip
+"""What follows `python -m`, and the module with its `main`."""
+
+
+def help_of(main: Callable[[Sequence[str]], int], *words: str) -> str:
+    """What the command prints for `--help`."""
+    out = io.StringIO()
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "98"
+    try:
+        with redirect_stdout(out):
+            main([*words, "--help"])
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+    return out.getvalue().rstrip()
+
+
+def subcommands(text: str) -> list[str]:
+    """The names in a help's list of commands."""
+    listed = text.partition("COMMAND\n")[2].partition("\n\n")[0]
+    return re.findall(r"^    ([a-z-]+)\b", listed, re.M)
+
+
+def commands_page() -> str:
+    """The page of all commands."""
+    parts = [
+        "# Commands\n\nEvery command's help, written by `python docs/generate.py` "
+        f"(Python {PYTHON}).\n"
+    ]
+    for name, module in COMMANDS.items():
+        main = import_module(module).main
+        text = help_of(main)
+        parts.append(_section(2, f"python -m {name}", text))
+        if name == "pipeline":
+            for word in subcommands(text):
+                parts.append(_section(3, f"python -m {name} {word}", help_of(main, word)))
+    return "\n".join(parts)
+
+
+def _section(level: int, title: str, text: str) -> str:
+    return f"{'#' * level} {title}\n\n```text\n{text}\n```\n"
+
+
+def pages() -> dict[str, str]:
+    """The text of each generated page by its file's name."""
+    from training.catalogue import document
+
+    return {"commands.md": commands_page(), "presets.md": document()}
+
+
+def main() -> int:
+    """Write the pages; 2 where this Python words a help otherwise."""
+    if not platform.python_version().startswith(PYTHON + "."):
+        print(f"docs/generate.py: run it with Python {PYTHON}", file=sys.stderr)
+        return 2
+    for name, text in pages().items():
+        (HERE / name).write_text(text, encoding="utf-8")
+        print(HERE / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The generated pages are up to date, and pages point at what is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_commands_help_in_the_docs_is_what_they_print() -> None:
+    made = generator()
+    if not platform.python_version().startswith(made.PYTHON + "."):
+        pytest.skip(f"the help is worded by Python {made.PYTHON}")
+    assert (DOCS / "commands.md").read_text() == made.commands_page(), "run make docs"
+
+
+def test_every_command_of_the_project_is_there() -> None:
+    root = DOCS.parent
+    with_main = {
+        str(path.relative_to(root).with_suffix("")).replace("/", ".").removesuffix(".__main__")
+        for package in ("pipeline", "training")
+        for path in (root / package).rglob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    inner = {"training.catalogue", "pipeline.demo.gallery", "pipeline.demo.leash"}
+    assert with_main - inner <= set(generator().COMMANDS)
+
+
+@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), DOCS.parent / "README.md"]))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
