@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from training.architectures import DcganGenerator, MlpGenerator, ResnetGenerator
+from training.architectures import (
+    DcganGenerator,
+    FastganGenerator,
+    MlpGenerator,
+    R3ganGenerator,
+    ResnetGenerator,
+    StyleGan2Generator,
+)
 from training.latent.paths import walk
 from training.latent.sefa import directions, move, reach
 from training.latent.sheets import mix, mixing_sheet, truncation_sheet, walk_pictures
@@ -21,6 +28,11 @@ TABLES: dict[str, Any] = {
     "dcgan-spectral": DcganGenerator(width=4, z_dim=8, spectral=True),
     "mlp": MlpGenerator(widths=(16,), z_dim=8),
     "resnet": ResnetGenerator(width=4, z_dim=8),
+    "fastgan": FastganGenerator(width=4, z_dim=8),
+    "r3gan": R3ganGenerator(widths=(16,), blocks=(1,), z_dim=8),
+    "stylegan2": StyleGan2Generator(
+        channel_base=256, channel_max=16, w_dim=12, z_dim=8, mapping_layers=2
+    ),
 }
 SHAPE = ImageShape(16, 16, 3, 3)
 
@@ -31,22 +43,19 @@ def made(table: Any) -> Space:
     return space_of(generator, "gaussian", SHAPE.classes)
 
 
-@pytest.fixture(params=[*TABLES, "stylegan2"])
+@pytest.fixture(params=TABLES)
 def space(request: pytest.FixtureRequest) -> Space:
-    if request.param != "stylegan2":
-        return made(TABLES[request.param])
-    if "stylegan2" not in GENERATORS:
-        pytest.skip("no style generator in the registry")
-    from training.architectures import StyleGan2Generator
-
-    options: dict[str, Any] = {"channel_base": 256, "channel_max": 16, "w_dim": 12, "z_dim": 8}
-    return made(StyleGan2Generator(mapping_layers=2, **options))
+    return made(TABLES[request.param])
 
 
 def some(space: Space, count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(1)
     z_dim = space.generator.z_dim
     return torch.randn(count, z_dim, generator=random), torch.arange(count) % SHAPE.classes
+
+
+def test_every_generator_is_here() -> None:
+    assert {table.name for table in TABLES.values()} == set(GENERATORS)
 
 
 def test_the_two_halves_are_the_whole(space: Space) -> None:
