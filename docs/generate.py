@@ -68,9 +68,8 @@ def commands_page() -> str:
         main = import_module(module).main
         text = help_of(main)
         parts.append(_section(2, f"python -m {name}", text))
-        if name == "pipeline":
-            for word in subcommands(text):
-                parts.append(_section(3, f"python -m {name} {word}", help_of(main, word)))
+        words = subcommands(text) if name == "pipeline" else ()
+        parts += [_section(3, f"python -m {name} {word}", help_of(main, word)) for word in words]
     return "\n".join(parts)
 
 
