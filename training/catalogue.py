@@ -23,9 +23,9 @@ command line, as in `--generator.width 32`. Presets named in *italics* need labe
 
 Work is the arithmetic of training on one image in GFLOP (10⁹ additions and multiplications),
 counted from the networks' layers: a generator's forward pass three times, a discriminator's eight
-times, a gradient penalty's five times more. Total is that times the preset's images. A machine that
-keeps up 1 TFLOP/s takes 0.28 hours for a PFLOP. What to expect is what the source reports, unless
-it says otherwise.
+times, a gradient penalty's five times more, a path length's six times the generator's. Total is
+that times the preset's images. A machine that keeps up 1 TFLOP/s takes 0.28 hours for a PFLOP. What
+to expect is what the source reports, unless it says otherwise.
 
 | preset | source | resolution | what it is | parameters G / D (M) | work an image (GFLOP) | images (thousand) | total (PFLOP) | what to expect |
 |---|---|---|---|---|---|---|---|---|
@@ -70,6 +70,7 @@ def size_of(config: Config) -> Size:
 
 
 def _work(network: nn.Module, *given: Tensor) -> int:
+    network.requires_grad_(False)  # else the counter would follow gradients
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*given)
     return int(counter.get_total_flops())
@@ -86,6 +87,8 @@ def work_an_image(config: Config, size: Size) -> float:
     work = size.g_work + 6 * size.d_work
     penalties = sum(bool(weight) for weight in (loss.gp, loss.dragan, loss.r1, loss.r2))
     work += 5 * size.d_work * penalties / loss.interval
+    if loss.path_length:  # forward, backward to w, and both differentiated: six times
+        work += 6 * size.g_work / (loss.path_interval * loss.path_batch_shrink)
     # a step of unrolling is D's phase again, differentiated twice
     work += 12 * size.d_work * config.unroll.steps / phases
     return work + (2 * size.g_work + 2 * size.d_work) / phases

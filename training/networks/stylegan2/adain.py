@@ -10,7 +10,12 @@ from torch.nn.functional import conv2d
 
 from training.architectures import StyleGan2Generator
 from training.networks.stylegan2.convolution import up_convolution
-from training.networks.stylegan2.equalized import GAIN, FullyConnectedLayer, rectify
+from training.networks.stylegan2.equalized import (
+    GAIN,
+    FullyConnectedLayer,
+    full_precision,
+    rectify,
+)  # fmt: skip
 from training.networks.stylegan2.resampling import setup_filter
 
 
@@ -64,6 +69,6 @@ class AdainLayer(nn.Module):
             images = images + (drawn * self.noise_strength[:, None, None]).to(images.dtype)
         images = (images + self.bias[:, None, None].to(images.dtype)) * (GAIN * gain)
         images = rectify(images, self.clamp * gain)
-        with torch.autocast(w.device.type, enabled=False):
+        with full_precision(w):
             scale, offset = self.affine(w.to(self.affine.weight.dtype)).chunk(2, dim=1)
             return adain(images, scale + 1, offset)

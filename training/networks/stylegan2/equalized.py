@@ -4,6 +4,7 @@ variance and scaled when used, so that Adam changes all of them at the same rela
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,12 @@ from torch.nn.functional import leaky_relu, linear
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 """Keeps the variance behind a leaky ReLU."""
+
+
+def full_precision(values: Tensor) -> AbstractContextManager[object]:
+    """No autocast where `values` are (on the meta device there is none)."""
+    kind = values.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def rectify(values: Tensor, clamp: float = 0.0) -> Tensor:

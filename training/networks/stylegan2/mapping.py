@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from training.networks.stylegan2.equalized import FullyConnectedLayer
+from training.networks.stylegan2.equalized import FullyConnectedLayer, full_precision
 
 
 def normalize_2nd_moment(values: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class MappingNetwork(nn.Module):
             inside = w_dim
 
     def forward(self, latents: Tensor | None, labels: Tensor) -> Tensor:
-        with torch.autocast(self.fc0.weight.device.type, enabled=False):
+        with full_precision(self.fc0.weight):
             parts = []
             if latents is not None:
                 parts.append(normalize_2nd_moment(latents.to(self.fc0.weight.dtype)))

@@ -10,7 +10,12 @@ from torch.nn.functional import conv2d
 
 from training.architectures import StyleGan2Generator
 from training.networks.stylegan2.convolution import up_convolution
-from training.networks.stylegan2.equalized import GAIN, FullyConnectedLayer, rectify
+from training.networks.stylegan2.equalized import (
+    GAIN,
+    FullyConnectedLayer,
+    full_precision,
+    rectify,
+)  # fmt: skip
 from training.networks.stylegan2.resampling import setup_filter
 
 
@@ -47,7 +52,7 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, images: Tensor, w: Tensor, noise: str, gain: float = 1.0) -> Tensor:
         """`noise`: `random`, `const` or `none`."""
-        with torch.autocast(w.device.type, enabled=False):
+        with full_precision(w):
             styles = self.affine(w.to(self.affine.weight.dtype))
             # a leaky ReLU passes a factor on, so all gains are brought in before it
             factor = GAIN * gain
@@ -88,7 +93,7 @@ class ToRGBLayer(nn.Module):
         self.weight_gain = 1 / math.sqrt(inside)
 
     def forward(self, images: Tensor, w: Tensor) -> Tensor:
-        with torch.autocast(w.device.type, enabled=False):
+        with full_precision(w):
             styles = self.affine(w.to(self.affine.weight.dtype)) * self.weight_gain
         images = images * styles[:, :, None, None].to(images.dtype)
         images = conv2d(images, self.weight, self.bias)

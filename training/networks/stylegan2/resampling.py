@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
+from training.networks.stylegan2.equalized import full_precision
+
 Padding = tuple[int, int, int, int]
 """Rows and columns of zeros: left, right, top, bottom; negative ones crop."""
 
@@ -43,7 +45,7 @@ class _Filter(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(taps)
         ctx.given = images.shape[2:], up, down, padding, gain
-        with torch.autocast(images.device.type, enabled=False):
+        with full_precision(images):
             return _filtered(images, taps, up, down, padding, gain)
 
     @staticmethod

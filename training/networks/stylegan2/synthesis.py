@@ -82,8 +82,9 @@ class SynthesisBlock(nn.Module):
         if maps is None:
             assert self.const is not None
             maps = self.const[None].expand(ws[0].shape[0], -1, -1, -1)
-            if torch.is_autocast_enabled(maps.device.type):
-                maps = maps.to(torch.get_autocast_dtype(maps.device.type))
+            kind = maps.device.type
+            if kind != "meta" and torch.is_autocast_enabled(kind):
+                maps = maps.to(torch.get_autocast_dtype(kind))
         if self.conv0 is not None:
             maps = self.conv0(maps, ws[0], noise)
         maps = self.conv1(maps, ws[self.num_conv - 1], noise, gain)
@@ -194,8 +195,10 @@ class StyleGan2(Generator):
         if self.style_mixing_prob == 0 or not self.training:
             return ws
         # all draws are made on the CPU: no step waits for a GPU
-        start = int(torch.randint(1, self.num_ws, ())) if self.num_ws > 1 else self.num_ws
-        if float(torch.rand(())) >= self.style_mixing_prob:
+        start = (
+            int(torch.randint(1, self.num_ws, (), device="cpu")) if self.num_ws > 1 else self.num_ws
+        )
+        if float(torch.rand((), device="cpu")) >= self.style_mixing_prob:
             return ws
         others = torch.randn_like(latents)
         mixed: Tensor = self.mapping.mix(others, labels)
