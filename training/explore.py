@@ -56,11 +56,14 @@ def serve(known: argparse.Namespace) -> None:
     if not 0 <= known.port < 65536:
         raise UserError(f"--port {known.port}: 0 to 65535")
 
+    import torch
     import uvicorn
 
     from training.explorer.server import application
 
     trained = load(known.run, known.device)
+    # up to twice as fast on a CPU; it changes the last bits alone
+    trained.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     finder = _finder(trained, known)
     listener = _listen(known.host, known.port)
     port = listener.getsockname()[1]

@@ -2,13 +2,14 @@
 
 import { show } from "./explorer.js";
 
-const BATCH = 8, NEAR = "60% 0%";
+const BATCH = 8, BATCH_MS = 120, NEAR = "60% 0%";
 
 export class Gallery {
   constructor(explorer, place, end, chosen, view) {
     Object.assign(this, { explorer, place, chosen, view });
     this.next = view.first;
     this.busy = false;
+    this.batch = 2;
     this.wanted = new Set();
     this.watch = new IntersectionObserver((all) => all.forEach((entry) => this.seen(entry)), { rootMargin: NEAR });
     new IntersectionObserver(([entry]) => { this.ending = entry.isIntersecting; this.grow(); }, { rootMargin: NEAR }).observe(end);
@@ -76,13 +77,16 @@ export class Gallery {
     try {
       while (this.wanted.size) {
         await this.view.idle(); // the chosen picture goes first
-        const some = [...this.wanted].slice(0, BATCH);
+        const some = [...this.wanted].slice(0, this.batch), began = performance.now();
         some.forEach((tile) => { this.wanted.delete(tile); tile.stale = false; });
         const { psi, label } = this.view.now();
         const made = [];
         await this.explorer.wsOf(some.map((t) => t.number), some.map((t) => this.explorer.labelOf(t.number, label)));
         for (const tile of some) made.push(await this.explorer.wsOfPicture({ number: tile.number, label, psi }));
         const images = await this.explorer.draw(made.map((one) => one.ws), made.map((one) => one.label));
+        // so few at once that the chosen picture never waits long for them
+        const each = (performance.now() - began) / some.length;
+        this.batch = Math.max(1, Math.min(BATCH, Math.round(BATCH_MS / each)));
         some.forEach((tile, i) => {
           if (!tile.near) return void (tile.stale = true);
           show(tile.firstChild, images[i]);
