@@ -23,6 +23,9 @@ _WITH_FOLDERS = frozenset(
 )
 """Here a folder must be there before a file, and a file is there before it is whole."""
 
+_PIECEWISE = {scheme: {"chunksize": 16 << 20, "max_concurrency": 2} for scheme in ("s3", "s3a")}
+"""How a large file is uploaded; s3fs would else hold up to 500 MB of it in memory."""
+
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated",
            "mtime", "created")  # fmt: skip
 _PACKAGES = {"s3": "shellgan[s3]", "s3a": "shellgan[s3]"}
@@ -48,6 +51,7 @@ class Store:
         if len(scheme) < 2 or scheme in READ_ONLY or "::" in url:
             raise UserError(f"{url}: give a URL that can be written, such as s3://bucket/folder")
         self._has_folders = scheme in _WITH_FOLDERS
+        self._how = _PIECEWISE.get(scheme, {})
         import fsspec
 
         try:
@@ -109,7 +113,7 @@ class Store:
     def upload(self, path: Path, name: str) -> None:
         """Make a file of the one at `path`; it appears whole or not at all."""
         size = path.stat().st_size
-        self._put(name, lambda target: self._files.put_file(str(path), target))
+        self._put(name, lambda target: self._files.put_file(str(path), target, **self._how))
         there = self.size(name)
         if there != size:
             raise StoreError(f"{self.url}/{name}: {there} bytes are there of {size}")

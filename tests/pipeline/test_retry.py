@@ -24,7 +24,7 @@ from pipeline.http import Politeness
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages.crawl import crawl
-from pipeline.stages.download import download
+from pipeline.stages.download import download, download_parts
 from pipeline.stages.retry import RetryResult, chosen, outstanding, retry_failures
 from pipeline.web.failures import failure
 
@@ -200,3 +200,17 @@ def test_what_is_chosen(options, expected):
     ]
     found = chosen(rows, now=datetime(2026, 1, 2, tzinfo=UTC), **options)
     assert "".join(row["url"][-1] for row in found) == expected
+
+
+def test_the_parts_are_completed_by_who_is_asked_to(dataset, faulty_site):
+    fill(dataset, faulty_site, [Row("/a.jpg", first(2, status("503 Busy"), serve(picture(20))))])
+    asked = []
+
+    def run(recipe, dataset, parts, log):
+        asked.extend(parts)
+        return download_parts(recipe, dataset, parts, log)
+
+    assert retry(dataset, run=run).mended == 1
+    assert asked == ["shells-000001"]
+    assert retry(dataset, run=run).tried == 0
+    assert asked == ["shells-000001"]

@@ -173,3 +173,17 @@ def test_a_bucket_that_is_not_there_is_one_line(s3: S3Server, tmp_path: Path) ->
     assert store.list("") == {}
     with pytest.raises(StoreError, match="s3://nosuch/a/b: "):
         store.upload(file, "b")
+
+
+def test_a_large_file_goes_in_pieces_and_comes_back_whole(s3: S3Server, tmp_path: Path) -> None:
+    path, back = tmp_path / "large", tmp_path / "back"
+    path.write_bytes(os.urandom(1 << 20) * 40)
+    store = Store("s3://shells/large")
+    before = len(s3.requests)
+    store.upload(path, "a/b")
+    assert sum(method == "PUT" for method, _ in s3.requests[before:]) == 3
+    store.fetch("a/b", back)
+    assert back.read_bytes() == path.read_bytes()
+    assert store.read("a/b", 5, 9) == path.read_bytes()[5:9]
+    store.remove("a/b")
+    assert store.size("a/b") is None
