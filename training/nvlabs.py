@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -105,9 +105,6 @@ def _described(record: Record, weights: Weights) -> tuple[StyleGan2Generator, Im
     entered = weights["mapping.fc0.weight"].shape[1] - (len(w_avg) if classes else 0)
     state: dict[str, Any] = _inner(record, "synthesis", f"b{first}", "conv1").state
     taps = weights[f"synthesis.b{first}.conv1.resample_filter"].sum(dim=0)
-    architecture = "skip" if len(blocks) == 1 or f"synthesis.b{first}.torgb.bias" in weights else (
-        "resnet" if f"synthesis.b{blocks[1]}.skip.weight" in weights else "orig"
-    )  # fmt: skip
     table = StyleGan2Generator(
         z_dim=entered,
         w_dim=len(w_avg),
@@ -116,7 +113,7 @@ def _described(record: Record, weights: Weights) -> tuple[StyleGan2Generator, Im
         mapping_lr_multiplier=float(_inner(record, "mapping", "fc0").state.get("bias_gain", 0.01)),
         channel_base=max(block * width for block, width in zip(blocks, widths, strict=True)),
         channel_max=max(widths),
-        architecture=architecture,
+        architecture=_architecture(weights, blocks),
         resample_filter=tuple((taps / taps.min()).tolist()),
         conv_clamp=float(state.get("conv_clamp") or 0),
         noise_mode="random" if f"synthesis.b{first}.conv1.noise_const" in weights else "none",
@@ -128,3 +125,9 @@ def _described(record: Record, weights: Weights) -> tuple[StyleGan2Generator, Im
 
 def _is_layer(name: str) -> bool:
     return name.startswith("mapping.fc") and name.endswith(".weight")
+
+
+def _architecture(weights: Weights, blocks: list[int]) -> Literal["skip", "resnet", "orig"]:
+    if len(blocks) == 1 or f"synthesis.b{blocks[0]}.torgb.bias" in weights:
+        return "skip"
+    return "resnet" if f"synthesis.b{blocks[1]}.skip.weight" in weights else "orig"
