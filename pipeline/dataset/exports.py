@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from pipeline.contract import Dataset, ShardIndex, UserError, load_index
 from pipeline.dataset.facts import count_facts
+from pipeline.dataset.samples import decode
 from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
+from pipeline.pictures.pixels import as_image
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _CARD_FILES = ("contact.jpg", "mean.png")
@@ -126,7 +126,7 @@ def _nvlabs(
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for count, sample in enumerate(_samples(index, paths, log)):
             name = f"{count // 1000:05d}/img{count:08d}.png"
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), _as_png(sample.image, index.format))
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), _as_png(sample.image, index))
             labels.append([name, sample.number])
         known = labels if index.labels else None
         facts = {"labels": known, "label_names": list(index.labels)}
@@ -134,12 +134,11 @@ def _nvlabs(
     return len(labels)
 
 
-def _as_png(data: bytes, ending: str) -> bytes:
-    if ending == "png":
+def _as_png(data: bytes, index: ShardIndex) -> bytes:
+    if index.format == "png":
         return data
     file = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
-        image.save(file, "PNG", compress_level=1)
+    as_image(decode(data, index.channels)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 

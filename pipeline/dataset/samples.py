@@ -92,10 +92,11 @@ def encode(pixels: Pixels, options: Shards) -> bytes:
     return file.getvalue()
 
 
-def decode(data: bytes) -> Pixels:
-    """The pixels, (height, width, channels) uint8, of a stored sample."""
+def decode(data: bytes, channels: int) -> Pixels:
+    """The pixels, (height, width, channels) uint8, of a stored sample (WebP stores gray as
+    colour)."""
     with Image.open(io.BytesIO(data)) as image:
-        pixels = np.asarray(image)
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 

@@ -185,7 +185,7 @@ def _copy(old: Path, options: Shards, planned: PlannedImages, tar: TarWriter, ta
             notes = tuple(
                 name for name, holds in json.loads(files["json"])["notes"].items() if holds
             )
-            tally.add(notes, lambda data=files[options.format]: decode(data))  # type: ignore[misc]
+            tally.add(notes, lambda data=files[options.format]: decode(data, options.channels))  # type: ignore[misc]
 
 
 def holder(target: Dataset, plan: ShardPlan, planned: PlannedImages) -> MadeShard | None:

@@ -11,6 +11,7 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from pipeline.contract import Dataset, ShardEntry, ShardIndex, UserError, load_index
@@ -148,6 +149,10 @@ def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str |
     return None, keys
 
 
+def _is_gray(image: Image.Image) -> bool:
+    return bool((np.ptp(np.asarray(image), axis=2) <= 4).all())  # rounding, where it is lossy
+
+
 def _check_sample(files: dict[str, bytes], index: ShardIndex) -> str | None:
     wanted = {index.format, "json", *(("cls",) if index.labels else ())}
     if set(files) != wanted:
@@ -157,6 +162,8 @@ def _check_sample(files: dict[str, bytes], index: ShardIndex) -> str | None:
         with Image.open(io.BytesIO(files[index.format])) as image:
             image.load()
             size, channels = (image.height, image.width), len(image.getbands())
+            if index.format == "webp" and channels == 3 and _is_gray(image):
+                channels = index.channels  # WebP stores gray as colour
     except (OSError, ValueError, SyntaxError) as error:
         return f"not readable ({error})"
     if (size, channels) != (index.resolution, index.channels):

@@ -66,7 +66,7 @@ def test_it_says_how_often_no_object_was_found_and_what_was_enlarged(card: str) 
 
 def test_the_colours_are_those_of_the_samples(shop: Any, card: str) -> None:
     pixels = [
-        decode(files["webp"])
+        decode(files["webp"], 3)
         for path in load_index(shop.dataset.manifest)[1]
         for number, (_, files) in enumerate(read_samples(Path(path)))
         if number % 4 == 0

@@ -39,7 +39,10 @@ def pixels(dataset: Dataset) -> dict[str, tuple[str, bytes]]:
     """By key: the class name and the pixels."""
     index, paths = load_index(dataset.manifest)
     return {
-        key: (index.labels[int(files["cls"])], decode(files[index.format]).tobytes())
+        key: (
+            index.labels[int(files["cls"])],
+            decode(files[index.format], index.channels).tobytes(),
+        )
         for path in paths
         for key, files in read_samples(Path(path))
     }
@@ -73,6 +76,47 @@ def test_the_zip_is_what_stylegans_loader_expects(made: Dataset, log: Any, tmp_p
             np.asarray(Image.open(io.BytesIO(archive.read(name)))).tobytes() for name in names
         )
     assert found == sorted(values for _, values in pixels(made).values())
+
+
+def read_as_stylegan(path: Path) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """By the rules of StyleGAN's and EDM's readers: every file with an image's ending is a sample,
+    in the order of the names; all have the first one's square shape, 1 or 3 channels, CHW; each
+    name must be in the labels, which are whole numbers, or there are none at all."""
+    Image.init()
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(n for n in archive.namelist() if Path(n).suffix.lower() in Image.EXTENSION)
+        assert names
+        images = []
+        for name in names:
+            with archive.open(name) as file:
+                values = np.asarray(Image.open(file))
+            images.append((values[:, :, None] if values.ndim == 2 else values).transpose(2, 0, 1))
+        listed = json.loads(archive.read("dataset.json"))["labels"]
+    shape = images[0].shape
+    assert shape[0] in (1, 3)
+    assert shape[1] == shape[2] == 2 ** int(np.log2(shape[1]))
+    assert all(image.shape == shape and image.dtype == np.uint8 for image in images)
+    if listed is None:
+        return images, None
+    labels = np.array([dict(listed)[name] for name in names])
+    assert (labels.ndim, labels.dtype.kind) == (1, "i")
+    return images, labels
+
+
+@pytest.mark.parametrize("options", [{"class_label": 0}, {"channels": 1}, {"format": "jpg"}])
+def test_stylegans_reader_takes_the_zip(
+    made: Dataset, shop: Any, log: Any, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    recipe = shop.recipe(**options)
+    select(recipe, made, log)
+    shard(recipe, made, log, workers=1)
+    export(made, "nvlabs", tmp_path / "out.zip", log)
+    images, labels = read_as_stylegan(tmp_path / "out.zip")
+    assert len(images) == 14
+    assert images[0].shape[0] == options.get("channels", 3)
+    assert (labels is None) == ("class_label" not in options)
+    if labels is not None:
+        assert labels.max() + 1 == len(load_index(made.manifest)[0].labels)
 
 
 def test_the_hub_layouts_have_their_metadata_and_card(

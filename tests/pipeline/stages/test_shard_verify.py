@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.contract import UserError
+from pipeline.stages.forget import forget
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard
 from pipeline.stages.verify import verify
@@ -143,6 +144,19 @@ def test_a_missing_index_is_made_again(shop: Any, log: Any, made: Any) -> None:
         verify(made, shop.dataset, log, workers=1)
     assert verify(made, shop.dataset, log, repair=True, workers=1).sound
     assert shop.dataset.index.read_bytes() == before
+
+
+def test_gray_in_webp_is_sound_and_can_be_forgotten(shop: Any, log: Any) -> None:
+    """WebP has no gray of its own: it comes back as three equal channels."""
+    images = shop.served(5)
+    shop.add(images)
+    recipe = shop.recipe(channels=1, format="webp")
+    select(recipe, shop.dataset, log)
+    shard(recipe, shop.dataset, log, workers=1)
+    assert verify(recipe, shop.dataset, log, workers=1).sound
+    forget(recipe, shop.dataset, log, keys=[images[0].key], workers=1)
+    result = verify(recipe, shop.dataset, log, workers=1)
+    assert (result.sound, result.samples) == (True, 4)
 
 
 def test_an_index_of_other_options_is_not_current(shop: Any, log: Any, made: Any) -> None:
