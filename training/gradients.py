@@ -27,17 +27,17 @@ def apply_gradients(
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     ranks.add_up(gradients)
-    scaled = scaler is not None and scaler.is_enabled()
-    if scaled:
-        scaler.unscale_(optimizer)  # type: ignore[union-attr]
+    scaling = scaler if scaler is not None and scaler.is_enabled() else None
+    if scaling is not None:
+        scaling.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm(gradients)
     if table.clip:
         torch.nn.utils.clip_grads_with_norm_(weights, table.clip, norm)
-    if scaled:
-        scaler.step(optimizer)  # type: ignore[union-attr]
-        scaler.update()  # type: ignore[union-attr]
-    else:
+    if scaling is None:
         optimizer.step()
+    else:
+        scaling.step(optimizer)
+        scaling.update()
     return norm
 
 

@@ -24,7 +24,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:  # noqa: ARG004
-        return _Sum.apply(slope.contiguous())  # type: ignore[no-any-return, no-untyped-call]
+        return _Sum.apply(slope.contiguous())  # type: ignore[no-any-return]
 
 
 class SyncNorm(nn.Module):
@@ -36,7 +36,8 @@ class SyncNorm(nn.Module):
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, rank: int, world: int) -> None:
         super().__init__()
         self.rank, self.world = rank, world
-        self.eps, self.momentum = norm.eps, norm.momentum
+        self.eps = norm.eps
+        self.momentum = 0.1 if norm.momentum is None else norm.momentum
         self.weight, self.bias = norm.weight, norm.bias
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
@@ -67,8 +68,8 @@ class SyncNorm(nn.Module):
         here = torch.cat([count, mean, squares])[None]
         nobody = [torch.zeros_like(here)]
         rows = torch.cat(nobody * self.rank + [here] + nobody * (self.world - 1 - self.rank))
-        everyone: Tensor = _Sum.apply(rows)  # type: ignore[no-untyped-call]
-        counts, means, sums = everyone.split([1, len(mean), len(mean)], dim=1)
+        everyone: Tensor = _Sum.apply(rows)
+        counts, means, sums = torch.split(everyone, [1, len(mean), len(mean)], dim=1)
         total = counts.sum()
         mean = (counts * means).sum(dim=0) / total
         variance = (sums + counts * (means - mean).square()).sum(dim=0) / total
@@ -80,7 +81,9 @@ class SyncNorm(nn.Module):
         old_mean, old_variance = self._remembered()
         old_mean.lerp_(mean, self.momentum)
         old_variance.lerp_(variance, self.momentum)
-        self.num_batches_tracked += 1  # type: ignore[operator]
+        count = self.num_batches_tracked
+        assert isinstance(count, Tensor)
+        count.add_(1)
 
 
 def synchronise(network: nn.Module, rank: int, world: int) -> None:
