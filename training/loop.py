@@ -25,13 +25,15 @@ from training.forecast import pace
 from training.grid import draw, tile, write_picture
 from training.history import History, Row
 from training.judge import Judge, ready_or_told
+from training.latent.space import space_of
 from training.latents import fixed_latents
 from training.meter import Meter
 from training.monitors import alarms
 from training.networks import ImageShape
 from training.order import rank_slice
 from training.ranks import ALONE, Ranks
-from training.report import write_report
+from training.report import Extras, write_report
+from training.report_pictures import PictureMaker
 from training.runs import Run
 from training.signals import Interruption
 from training.state import State, new_state
@@ -102,6 +104,7 @@ class Loop:
         self._set_backs = 0
         self._alarmed: dict[str, int] = {}
         self.judge = Judge(config, source, device, ranks)
+        self._pictures = PictureMaker(source)
         part = rank_slice(config.batch, ranks.rank, ranks.world)
         self._weight = (part.stop - part.start) / config.batch
         grid, z_dim = config.record.grid, state.generator.z_dim
@@ -393,5 +396,9 @@ class Loop:
 
     def _report(self, final: bool = False) -> None:
         if final or time.monotonic() - self._reported >= _REPORT_SECONDS:
-            write_report(self.run_files, self.history.rows)
+            average = self.state.average.eval()
+            space = space_of(average, self.config.latent, self.source.classes)
+            pictures = self._pictures.pictures(space, self._latents, self._labels, final)
+            extras = Extras(self.seconds_before + self.seconds, pictures)
+            write_report(self.run_files, self.history.rows, extras)
             self._reported = time.monotonic()
