@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
@@ -63,7 +64,7 @@ def serve(known: argparse.Namespace) -> None:
 
     trained = load(known.run, known.device)
     # up to twice as fast on a CPU; it changes the last bits alone
-    trained.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained.generator.to(memory_format=torch.channels_last)
     finder = _finder(trained, known)
     listener = _listen(known.host, known.port)
     port = listener.getsockname()[1]
@@ -77,7 +78,7 @@ def serve(known: argparse.Namespace) -> None:
     print(f"{trained.name}: {url}   (Ctrl-C ends it)", flush=True)
     if not known.no_browser and _has_windows():
         webbrowser.open(url)
-    with listener:
+    with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -34,14 +34,14 @@ TABLES: dict[str, Any] = {
 
 
 def make_run(folder: Path, kind: str, location: str = "", channels: int = 3) -> Path:
-    """A run's folder with a checkpoint at 12,000 images, lively pictures of 32 px."""
+    """A run's folder with a checkpoint at 12,000 images, lively pictures of 16 px."""
     torch.manual_seed(3)
     config = Config(preset="made", generator=TABLES[kind])
     dataset = {
         "location": location, "name": "shells", "digest": "0" * 64, "samples": 100,
-        "channels": channels, "labels": list(LABELS), "height": 32, "width": 32,
+        "channels": channels, "labels": list(LABELS), "height": 16, "width": 16,
     }  # fmt: skip
-    generator = build_generator(config.generator, ImageShape(32, 32, channels, len(LABELS)))
+    generator = build_generator(config.generator, ImageShape(16, 16, channels, len(LABELS)))
     with torch.no_grad():
         for name, value in generator.named_parameters():
             if kind != "stylegan2" and value.dim() > 1:

@@ -72,7 +72,7 @@ def test_the_server_draws_what_pytorch_draws(
     kind: str, run_of: Callable[..., Path], environment: dict[str, str],
     small_shards: Callable[..., Any],
 ) -> None:  # fmt: skip
-    shards = small_shards(size=32)
+    shards = small_shards(size=16)
     run = run_of(kind, str(shards.manifest))
     trained = load_generator(str(run), torch.device("cpu"))
     latents, _ = numbered(trained, [5, 6], 0)
@@ -120,7 +120,8 @@ def test_the_page(
 ) -> None:  # fmt: skip
     """A number is the picture that PyTorch draws of it; the gallery has no end; every control
     changes the picture; nothing is asked of another host."""
-    run = run_of(kind, str(small_shards(size=32).manifest))
+    channels = 1 if kind == "labelled" else 3
+    run = run_of(kind, str(small_shards(size=16, channels=channels).manifest), channels)
     with exploring(run, environment) as (url, _):
         browser.look(1200, 800, "light")
         browser.open(url + "#n=7&psi=0.6&label=1")

@@ -93,7 +93,7 @@ def test_the_folder_takes_the_runs_place(
 def test_the_card_carries_the_licences_on(
     run_of: Callable[..., Path], small_shards: Callable[..., Any], tmp_path: Path
 ) -> None:
-    manifest = small_shards(size=32).manifest
+    manifest = small_shards(size=16).manifest
     (manifest / "README.md").write_text(
         "# Shells\n\n![samples](contact.jpg)\n\n| Source | folder: /home/ann/secret |\n\n"
         "## Licences\n\n| licence | images |\n| --- | --- |\n| CC-BY-4.0 | 99 |\n"

@@ -70,7 +70,7 @@ def test_the_browser_draws_what_pytorch_draws(
     ws = space.map(latents, labels)
     torch.testing.assert_close(torch.tensor(drawn[0]), ws.flatten(1), atol=1e-4, rtol=1e-4)
     pictures = torch.from_numpy(space.draw(ws, labels).astype("int64"))
-    seen = torch.tensor(drawn[1]).view(3, 32, 32, 4)[..., :3]
+    seen = torch.tensor(drawn[1]).view(3, 16, 16, 4)[..., :3]
     assert pictures.float().std() > 10
     assert (seen - pictures).abs().max() <= 1
     assert browser.js("document.getElementById('near').hidden")
