@@ -6,7 +6,7 @@ CPU time of its processes, so that other work on the machine costs nobody his sh
 distance and KID over EfficientNet-Lite0; lower is better). The row `real` is one half of the set
 against the other: what a perfect generator would get at that number.
 
-A contender is a preset, with changes if need be (`shells64@batch=64,ema.half_life_kimg=5`), or
+A contender is a preset, with changes if need be (`shells64@batch=64@ema.half_life_kimg=5`), or
 `lightweight_gan` or `stylegan2_pytorch` (`--peer-python` is a Python that has them). What has been
 measured in `--out` is not done again.
 
@@ -59,7 +59,7 @@ def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float
         "--run", str(folder / "run"), "--total-kimg", "1e9", "--threads", str(args.threads),
         "--seed", str(args.seed),
     ]  # fmt: skip
-    for change in changes.split(",") if changes else []:
+    for change in changes.split("@") if changes else []:
         name, _, value = change.partition("=")
         command += [f"--{name}", value]
     if preset == "auto":
