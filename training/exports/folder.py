@@ -82,7 +82,7 @@ def write_card(
             "Labels": ", ".join(trained.labels) if trained.conditional else "none",
         }), "",
         "## Files", "", *_table(("file", "what"), {f"`{name}`": files[name] for name in files}),
-        "", "## How to load it", "", *_loading(trained, files),
+        "", "## How to load it", "", *_loading(trained, folder, files),
         "## Training data", "",
         f"{dataset['samples']:,} images, digest `{dataset['digest']}`. Its card, with the licences "
         "and attributions that a use has to heed:", "",
@@ -111,14 +111,15 @@ def _table(head: tuple[str, str], rows: dict[str, str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _loading(trained: Trained, files: dict[str, str]) -> list[str]:
+def _loading(trained: Trained, folder: Path, files: dict[str, str]) -> list[str]:
     text: list[str] = []
+    name = folder.resolve().name
     if WEIGHTS in files:
         text += [
             "With ShellGAN, from the folder above this one:", "",
             "```sh",
-            f"python -m training.sample ./{trained.name} --n 16 --out samples.png",
-            f"python -m training.explore ./{trained.name}",
+            f"python -m training.sample ./{name} --n 16 --out samples.png",
+            f"python -m training.explore ./{name}",
             "```", "",
         ]  # fmt: skip
     if "generator.onnx" in files:
