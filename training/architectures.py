@@ -41,7 +41,7 @@ class GeneratorOptions:
     noise: NonNegative = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     dropout_at_test: bool = False
-    output: Literal["tanh", "sigmoid"] = "tanh"
+    output: Literal["tanh", "sigmoid", "linear"] = "tanh"
     spectral: bool = False
     init: Init = "dcgan"
 
@@ -269,8 +269,8 @@ class R3ganGenerator(Stages, GeneratorOptions):
     name: Literal["r3gan"] = "r3gan"
     z_dim: Count = 64
     embedding: Count = 64
-    output: Literal["linear", "tanh", "sigmoid"] = "linear"
-    init: Literal["fixup"] = "fixup"
+    output: Literal["tanh", "sigmoid", "linear"] = "linear"
+    init: Literal["fixup"] = "fixup"  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -278,7 +278,7 @@ class R3ganDiscriminator(Stages, DiscriminatorOptions):
     """The discriminator of R3GAN. Its blocks begin as the identity (`init` fix-up)."""
 
     name: Literal["r3gan"] = "r3gan"
-    init: Literal["fixup"] = "fixup"
+    init: Literal["fixup"] = "fixup"  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -297,7 +297,6 @@ class FastganGenerator(GeneratorOptions):
     z_dim: Count = 256
     embedding: Count = 64
     spectral: bool = True
-    output: Literal["linear", "tanh", "sigmoid"] = "tanh"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -80,8 +80,14 @@ def interleave(first: Tensor, second: Tensor) -> Tensor:
 
 def separate(verdict: Verdict) -> tuple[Verdict, Verdict]:
     """The verdicts on the first and on the second of alternating images."""
+    logits, features, classes, codes, _ = verdict
+
     def half(start: int) -> Verdict:
-        more = (None if part is None else part[start::2] for part in verdict[2:])
-        return Verdict(verdict.logits[start::2], verdict.features[start::2], *more)
+        return Verdict(
+            logits[start::2],
+            features[start::2],
+            None if classes is None else classes[start::2],
+            None if codes is None else codes[start::2],
+        )
 
     return half(0), half(1)
