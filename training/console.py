@@ -32,7 +32,7 @@ def losses(row: dict[str, Any]) -> str:
 @dataclass(frozen=True)
 class Advance:
     """How far the run is. `rate` is images/s, `left` seconds or None while unknown; `measured` is
-    what the newest evaluation said."""
+    what the newest evaluation said, `spent` the disk and the cost in words."""
 
     seen: int
     total: int
@@ -40,14 +40,15 @@ class Advance:
     left: float | None
     row: dict[str, Any] | None
     measured: str = ""
+    spent: str = ""
 
     def text(self) -> str:
         left = "" if self.left is None else f"  {clock(self.left)} left"
         facts = f"  {losses(self.row)}" if self.row else ""
-        facts += f"  {self.measured}" if self.measured else ""
+        facts += "".join(f"  {text}" for text in (self.measured, self.spent) if text)
         return (
             f"{self.seen / 1000:.1f}/{self.total / 1000:g} kimg  "
-            f"{self.rate:.0f} images/s{left}{facts}"
+            f"{self.rate:.0f} images/s ({1000 / self.rate:.3g} s/kimg){left}{facts}"
         )
 
 

@@ -19,9 +19,9 @@ from training import checkpoint
 from training.config import Config
 from training.console import Advance, Display
 from training.data import Loader, Source
-from training.disk import DiskFull, is_full
+from training.disk import DiskFull, free_bytes, is_full
 from training.finetune import take_weights
-from training.forecast import pace
+from training.forecast import byte_text, cost, pace
 from training.grid import draw, tile, write_picture
 from training.history import History, Row
 from training.judge import Judge, ready_or_told
@@ -42,6 +42,7 @@ from training.step import Step
 TIMED_STEPS = 4
 """Steps that the first forecast is made from; one before them warms up."""
 _REPORT_SECONDS = 30.0
+_DISK_SECONDS = 5.0
 _QUIET_ROWS = 20
 """Rows until the same alarm is told again."""
 _NOTHING, _SAVE, _HOURS, _INTERRUPTED, _DISK = range(5)
@@ -105,6 +106,7 @@ class Loop:
         self._alarmed: dict[str, int] = {}
         self.judge = Judge(config, source, device, ranks)
         self._pictures = PictureMaker(source)
+        self._free_known, self._free_at = 0, -math.inf
         part = rank_slice(config.batch, ranks.rank, ranks.world)
         self._weight = (part.stop - part.start) / config.batch
         grid, z_dim = config.record.grid, state.generator.z_dim
@@ -311,7 +313,19 @@ class Loop:
             kimg = (self.total - self._started_at) / 1000
             self.display.say(pace(seconds / images * 1000, kimg, self.config.price_per_hour))
         measured = self.judge.latest(self.history.rows)
-        self.display.advance(Advance(self.state.seen, self.total, rate, left, last, measured))
+        spent, price = f"disk {byte_text(self._free)} free", self.config.price_per_hour
+        if price:
+            spent += f"  cost {cost(self.seconds_before + self.seconds, price)}"
+        shown = Advance(self.state.seen, self.total, rate, left, last, measured, spent)
+        self.display.advance(shown)
+
+    @property
+    def _free(self) -> int:
+        """Bytes free on the run's disk, looked at every few seconds."""
+        now = time.monotonic()
+        if now - self._free_at >= _DISK_SECONDS:
+            self._free_known, self._free_at = free_bytes(self.run_files.folder), now
+        return self._free_known
 
     def _draw_samples(self) -> None:
         start = time.monotonic()
