@@ -57,7 +57,7 @@ def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float
     command = [
         sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
         "--run", str(folder / "run"), "--total-kimg", "1e9", "--threads", str(args.threads),
-        "--seed", str(args.seed),
+        "--seed", str(args.seed), "--eval-kimg", "0",
     ]  # fmt: skip
     for change in changes.split("@") if changes else []:
         name, _, value = change.partition("=")

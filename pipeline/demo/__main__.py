@@ -71,7 +71,9 @@ def _demo(args: argparse.Namespace) -> int:
         _scrape(env, args.port)
     _title(3, f"Train a GAN on the shards for {args.minutes:g} minutes")
     fit = ["-m", "training.fit", "--shards", f"manifests/{RECIPE}", "--preset", args.preset]
+    # an evaluation takes a minute of the few there are
     limits = ["--max-hours", str(args.minutes / 60), "--total-kimg", str(MANY_KIMG)]
+    limits += ["--eval-kimg", "0"]
     _run([sys.executable, *fit, "--run", str(RUN), *limits])
     _title(4, "Draw new shells")
     grid = RUN / "shells.png"
