@@ -209,7 +209,9 @@ def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
     laplacian += wide[1:-1, 2:]
     laplacian -= 4 * wide[1:-1, 1:-1]
     exact = laplacian.ravel().astype(np.float64)
-    return float(exact @ exact) / exact.size - (float(exact.sum()) / exact.size) ** 2
+    # not a dot product: BLAS would start threads for it, and many images are examined at a time
+    squares = float(np.einsum("i,i->", exact, exact))
+    return squares / exact.size - (float(exact.sum()) / exact.size) ** 2
 
 
 def _deviation(histogram: list[int]) -> float:
