@@ -1,10 +1,11 @@
-"""Select over simulated records: seconds and memory as the number of images doubles.
+"""Select over simulated records: seconds and memory as the number of images grows.
 
 (Not named `select`: a script of that name hides the standard library's module.)
 
 The records have the journals', plans' and manifest's own form on disk; a twentieth are exact
-duplicates, a fifth near ones (one to three bits), some fall to each limit. Each size runs in a
-process of its own, so that its peak memory is its own.
+duplicates, a fifth near another by the first hash (up to three bits): half of these are copies, up
+to 16 bits apart in the second hash too, half only look alike. Some fall to each limit. Each size
+runs in a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ from pipeline.typed import build
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1_000_000, help="the largest size")
-    parser.add_argument("--sizes", type=int, default=5, help="how many sizes, each half the next")
+    parser.add_argument("--images", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -40,7 +40,7 @@ def main() -> None:
         print(json.dumps(measure(args.one)))
         return
     rows = []
-    for size in [args.images >> step for step in reversed(range(args.sizes))]:
+    for size in sorted(args.images):
         with tempfile.TemporaryDirectory() as folder:
             simulate(Dataset("simulated", Path(folder)), size)
             said = subprocess.run(
@@ -102,11 +102,18 @@ def simulate(dataset: Dataset, count: int) -> None:
     rng = np.random.default_rng(count)
     hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
     near = rng.random(count) < 0.2
-    hashes[near] = hashes[rng.integers(0, count, near.sum())]
+    source = rng.integers(0, count, near.sum())
+    hashes[near] = hashes[source]
     for _ in range(3):
         bit = np.uint64(1) << rng.integers(0, 64, count).astype(np.uint64)
         hashes = np.where(near & (rng.random(count) < 0.7), hashes ^ bit, hashes)
-    details = np.zeros(count, np.uint64)  # copies agree in detail, others do not get so far
+    details = rng.integers(0, 2**64, (count, 4), dtype=np.uint64)
+    copies = rng.random(near.sum()) < 0.5
+    changed = rng.integers(0, 256, (copies.sum(), 16))
+    flips = np.zeros((copies.sum(), 4), np.uint64)
+    for bit in changed.T:
+        flips[np.arange(len(flips)), bit // 64] |= np.uint64(1) << (bit % 64).astype(np.uint64)
+    details[np.flatnonzero(near)[copies]] = details[source[copies]] ^ flips
     twins = np.where(rng.random(count) < 0.05, rng.integers(0, count, count), np.arange(count))
     sides = rng.integers(60, 3000, (count, 2))
     blur = rng.lognormal(5, 1.2, count)
@@ -133,7 +140,7 @@ def simulate(dataset: Dataset, count: int) -> None:
                     "sha256": f"{twin:064x}", "format": "JPEG", "mode": "RGB",
                     "width": int(sides[i, 0]), "height": int(sides[i, 1]),
                     "phash": f"{int(hashes[i]):016x}", "blur": round(float(blur[i]), 3),
-                    "spread": 40.0, "detail": f"{int(details[i]):064x}", "end": 0,
+                    "spread": 40.0, "detail": details[i].astype(">u8").tobytes().hex(), "end": 0,
                 })  # fmt: skip
                 plan.append(row)
             text = "".join(json.dumps(row) + "\n" for row in plan)

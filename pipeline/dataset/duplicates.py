@@ -8,6 +8,7 @@ hashes that share a band are compared; the detail is asked of those that are nea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from math import comb
@@ -37,10 +38,9 @@ class Prints:
     def __getitem__(self, which: NDArray[np.generic] | slice) -> Prints:
         return Prints(self.hashes[which], self.details[which])
 
-    @property
-    def words(self) -> Hashes:
-        """(n, 5): all there is of each image."""
-        return np.column_stack([self.hashes, self.details])
+    def words(self, which: Indices) -> list[Hashes]:
+        """Five columns: all there is of these images."""
+        return [self.hashes[which], *(column[which] for column in self.details.T)]
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,22 @@ class Duplicates:
     bits: NDArray[np.int16]
 
 
-def exact_duplicates(digests: NDArray[np.uint64], order: Indices) -> Indices:
+def exact_duplicates(digests: Iterable[Hashes], order: Indices) -> Indices:
     """For each image the index of the equal one that comes first in `order`, or -1.
 
     Args:
-        digests: (n, w) words of each image's digest.
+        digests: the words of each image's digest, as columns of length n.
         order: all n indices, the preferred copy first.
     """
-    n = len(digests)
+    digests, n = list(digests), len(order)
     rank = np.empty(n, np.int64)
     rank[order] = np.arange(n)
-    by_digest = np.lexsort((rank, *digests.T))
-    first = np.ones(n, bool)
-    first[1:] = (digests[by_digest[1:]] != digests[by_digest[:-1]]).any(axis=1)
+    by_digest = np.lexsort((rank, *digests))
+    first = np.zeros(n, bool)
+    first[:1] = True
+    for column in digests:
+        ranked = column[by_digest]
+        first[1:] |= ranked[1:] != ranked[:-1]
     leader = by_digest[np.maximum.accumulate(np.where(first, np.arange(n), 0))]
     of = np.full(n, -1, np.int64)
     of[by_digest[~first]] = leader[~first]
@@ -102,7 +105,7 @@ def near_duplicates(prints: Prints, order: Indices, near: Near) -> Duplicates:
         order: the indices to walk, the preferred copy first; those left out are not judged.
     """
     found = Duplicates(np.full(len(prints), -1, np.int64), np.zeros(len(prints), np.int16))
-    repeats = exact_duplicates(prints[order].words, np.arange(len(order)))
+    repeats = exact_duplicates(prints.words(order), np.arange(len(order)))
     same = repeats >= 0
     found.of[order[same]] = order[repeats[same]]
     _walk(prints, order[~same], near, found)

@@ -261,8 +261,8 @@ class _Facts:
         order = np.lexsort((keys, *(~size for size in sizes)))
         order = order[open_to[order]]
         same = np.full(count, -1, np.int64)
-        digests = np.frombuffer(self._digests, np.uint64).reshape(-1, 4)[order]
-        leader = exact_duplicates(digests, np.arange(len(order)))
+        digests = np.frombuffer(self._digests, np.uint64).reshape(-1, 4)
+        leader = exact_duplicates([one[order] for one in digests.T], np.arange(len(order)))
         same[order[leader >= 0]] = order[leader[leader >= 0]]
         found = np.full(count, -1, np.int64)
         bits = np.zeros(count, np.int16)
@@ -274,9 +274,10 @@ class _Facts:
                 Prints(np.frombuffer(self._hashes, np.uint64), details), order, near
             )
             found, bits = duplicates.of, duplicates.bits
-        return _Verdicts(
-            repeated, strange, same, found, bits, detail_distance(details, details[found])
-        )
+        detail = np.zeros(count, np.int16)
+        one = np.flatnonzero(found >= 0)
+        detail[one] = detail_distance(details[one], details[found[one]])
+        return _Verdicts(repeated, strange, same, found, bits, detail)
 
 
 @dataclass(frozen=True)

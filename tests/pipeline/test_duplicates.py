@@ -108,4 +108,4 @@ def test_words_are_the_digits_in_order() -> None:
 def test_exact_duplicates_name_the_preferred_copy() -> None:
     digests = np.array([[1, 1], [1, 2], [1, 1], [0, 1], [1, 2], [1, 1]], np.uint64)
     order = np.array([5, 4, 3, 2, 1, 0])
-    assert exact_duplicates(digests, order).tolist() == [5, 4, 5, -1, -1, -1]
+    assert exact_duplicates(digests.T, order).tolist() == [5, 4, 5, -1, -1, -1]
