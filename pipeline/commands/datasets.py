@@ -59,7 +59,8 @@ def _verify(args: argparse.Namespace) -> int:
     for name, why in result.damaged.items():
         print(f"{name}: {why}", file=sys.stderr)
     if not result.current:
-        print(f"{dataset.index}: not of the kept list and options of now; shard", file=sys.stderr)
+        print(f"{dataset.index}: not of the kept list, options and originals of now; --repair "
+              "or shard makes it so", file=sys.stderr)  # fmt: skip
     _print(args, asdict(result))
     return 0 if result.sound else 1
 

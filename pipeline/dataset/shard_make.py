@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.contract import Dataset, UserError, atomic_file, write_json
 from pipeline.dataset.kept import KeptImage
-from pipeline.dataset.originals import read_originals
+from pipeline.dataset.originals import parts_without_tar, read_original, read_originals
 from pipeline.dataset.samples import NOTES, Sample, decode, make_samples, members
 from pipeline.dataset.shard_plan import (
     ShardPlan,
@@ -32,6 +32,7 @@ from pipeline.options import Shards
 from pipeline.pictures.pixels import Pixels, as_image
 
 _MEAN_SIDE = 64
+_DAMAGED = "damaged"
 _MEASURED_ONE_IN = 4
 _VALUES_WAITING = 1 << 18
 """Samples are encoded together once they have this many values: 21 at 64 pixels, 2 at 256."""
@@ -66,6 +67,32 @@ def made_shard(dataset: Dataset, plan: ShardPlan) -> MadeShard | None:
         return None
     same = made is not None and made.digest == plan.digest and made.bytes == size
     return made if same else None
+
+
+def is_mended(
+    options: Shards, source: Dataset, classes: tuple[str, ...], plan: ShardPlan, made: MadeShard
+) -> bool:
+    """Whether an original that was damaged when the shard was made has been put right since, and
+    all that the shard is made of is there.
+
+    Raises:
+        UserError: the kept list is not the planned one any more.
+    """
+    damaged = {one["key"] for one in made.skipped if one["why"].startswith(_DAMAGED)}
+    if not damaged:
+        return False
+    images = planned_images(options, source, classes, plan).images
+    if not any(_is_sound(source, image) for image in images if image.key in damaged):
+        return False
+    return parts_without_tar(source).isdisjoint(image.record.part for image in images)
+
+
+def _is_sound(source: Dataset, image: KeptImage) -> bool:
+    try:
+        _check_bytes(read_original(source, image.record), image)
+    except (UserError, ImageError):
+        return False
+    return True
 
 
 def _read_sidecar(path: Path) -> MadeShard | None:
@@ -161,7 +188,7 @@ def _check_bytes(data: bytes, image: KeptImage) -> None:
     """
     if hashlib.sha256(data).hexdigest() != image.record.sha256:
         detail = f"{image.record.part}.tar: {image.record.member}: not the recorded sha256"
-        raise ImageError("damaged", detail)
+        raise ImageError(_DAMAGED, detail)
 
 
 def _write(

@@ -31,7 +31,14 @@ from pipeline.dataset.card import write_card
 from pipeline.dataset.facts import count_facts
 from pipeline.dataset.framing import load_hook
 from pipeline.dataset.originals import PartFiles, drop_tar, parts_without_tar
-from pipeline.dataset.shard_make import MadeShard, holder, made_shard, make_shard, planned_images
+from pipeline.dataset.shard_make import (
+    MadeShard,
+    holder,
+    is_mended,
+    made_shard,
+    make_shard,
+    planned_images,
+)
 from pipeline.dataset.shard_plan import Plan, ShardPlan, plan_shards
 from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
@@ -90,6 +97,10 @@ def shard(
     if target.shards.is_dir():
         sweep_temporaries(target.shards)
     missing = [one for one in plan.shards if made_shard(target, one) is None]
+    mended = mended_shards(recipe, dataset, target, plan)
+    for one in mended:
+        one.sidecar(target).unlink()  # then nothing takes the shard for made, or copies from it
+    missing += mended
     _write_options(recipe, dataset, target)
     if missing:
         _check_originals(recipe.shards, dataset, target, plan, missing)
@@ -104,6 +115,16 @@ def shard(
         for failure in _failures(made):
             log.fail(failure)
     return finish_shards(recipe, dataset, plan, made=len(missing), variant=variant)
+
+
+def mended_shards(recipe: Recipe, dataset: Dataset, target: Dataset, plan: Plan) -> list[ShardPlan]:
+    """The shards that lack images whose originals were damaged and have been put right since."""
+    return [
+        one
+        for one in plan.shards
+        if (made := made_shard(target, one))
+        and is_mended(recipe.shards, dataset, plan.classes, one, made)
+    ]
 
 
 def options_path(target: Dataset) -> Path:

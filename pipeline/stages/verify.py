@@ -19,14 +19,15 @@ from pipeline.dataset.shard_plan import plan_shards
 from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
-from pipeline.stages.shard import shard, target_of
+from pipeline.stages.shard import mended_shards, shard, target_of
 from pipeline.workers import cores, process_pool
 
 
 @dataclass(frozen=True)
 class VerifyResult:
     """How many shards and samples are sound; what is wrong, by shard (or by file); whether the
-    index is of the kept list and options of now (`current`); which shards were made again."""
+    index is of the kept list, options and originals of now (`current`); which shards were made
+    again."""
 
     shards: int
     samples: int
@@ -82,7 +83,7 @@ def _is_current(recipe: Recipe, dataset: Dataset, target: Dataset, index: ShardI
         plan = plan_shards(recipe.shards, dataset, target.name)
     except UserError:
         return False
-    return plan.digest == index.digest
+    return plan.digest == index.digest and not mended_shards(recipe, dataset, target, plan)
 
 
 def _check_all(

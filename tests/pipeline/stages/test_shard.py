@@ -24,6 +24,7 @@ from pipeline.dataset.originals import PartFiles, planned_parts
 from pipeline.images import open_image
 from pipeline.stages.select import select
 from pipeline.stages.shard import ShardResult, shard
+from pipeline.stages.verify import verify
 
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -250,6 +251,30 @@ def test_an_original_that_is_not_the_recorded_one_is_left_out_and_named(
     assert (failure["stage"], failure["key"]) == ("shard", images[2].key)
     assert part.part in failure["detail"] or kind == "undecodable"
     assert build().made == 0
+
+
+def test_an_original_that_is_put_right_makes_its_shard_again(
+    shop: Any, build: Any, log: Any, tree: Tree
+) -> None:
+    images = shop.served(9)
+    shop.add(images)
+    build(samples_per_shard=3)
+    sound = tree(shop.dataset.shards)
+    part = PartFiles(shop.dataset, planned_parts(shop.dataset)[0])
+    good = part.tar.read_bytes()
+    for file in shop.dataset.shards.iterdir():
+        file.unlink()
+    part.tar.write_bytes(good.replace(images[4].data, bytes(len(images[4].data))))
+    assert build(samples_per_shard=3).samples == 8
+    recipe = shop.recipe(None, samples_per_shard=3)
+    assert verify(recipe, shop.dataset, log, workers=1).sound
+    assert build(samples_per_shard=3).made == 0
+    part.tar.write_bytes(good)
+    assert not verify(recipe, shop.dataset, log, workers=1).sound
+    assert (result := build(samples_per_shard=3)).made == 1
+    assert (result.samples, result.failed) == (9, 0)
+    assert tree(shop.dataset.shards) == sound
+    assert verify(recipe, shop.dataset, log, workers=1).sound
 
 
 def test_a_variant_is_made_from_the_same_originals(shop: Any, build: Any, log: Any) -> None:
