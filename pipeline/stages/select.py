@@ -129,7 +129,7 @@ def judge(image: KeptImage, recipe: Recipe) -> tuple[str, str] | None:
 def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
     """Judge every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
 
-    Needs about 150 bytes of memory an image, and a passing copy of the lists on disk.
+    Needs about 260 bytes of memory an image, and a passing copy of the lists on disk.
 
     Raises:
         UserError: a manifest line that is not one.
