@@ -6,6 +6,7 @@ A mistake is one line: the file, the key, what is wrong with it.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,10 +44,21 @@ def build(model: type[T], values: Any, where: str) -> T:
         return TypeAdapter(model).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(_keys(first["loc"], values, first["type"] == "missing"))
         reason = {
             "extra_forbidden": "unknown key",
             "unexpected_keyword_argument": "unknown key",
             "missing": "missing",
         }.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise UserError(f"{where}: {key}: {reason}" if key else f"{where}: {reason}") from None
+
+
+def _keys(place: Sequence[int | str], values: Any, missing: bool) -> Iterator[str]:
+    """The keys that lead to a mistake; pydantic names the branches of unions between them."""
+    for depth, part in enumerate(place, start=1):
+        within = isinstance(values, Mapping) and part in values
+        if within or (isinstance(values, list | tuple) and isinstance(part, int)):
+            values = values[part] if within or int(part) < len(values) else None
+            yield str(part)
+        elif missing and depth == len(place):
+            yield str(part)

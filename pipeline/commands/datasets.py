@@ -15,6 +15,7 @@ from pipeline.dataset.exports import FORMS as EXPORT_FORMS
 from pipeline.dataset.exports import export
 from pipeline.dataset.imports import FORMS as IMPORT_FORMS
 from pipeline.dataset.imports import import_dataset
+from pipeline.errors import UserError
 from pipeline.stages.forget import forget
 from pipeline.stages.manifest import export_manifest, import_manifest
 from pipeline.stages.verify import verify
@@ -68,7 +69,11 @@ def _verify(args: argparse.Namespace) -> int:
 def _forget(args: argparse.Namespace) -> int:
     keys = list(args.key)
     if args.keys_from is not None:
-        keys += args.keys_from.read_text().split()
+        try:
+            keys += args.keys_from.read_text().split()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"{args.keys_from}: no list of keys ({why})") from None
     with opened(args) as (recipe, dataset, log):
         result = forget(
             recipe, dataset, log, urls=args.url, hosts=args.host, licenses=args.license, keys=keys

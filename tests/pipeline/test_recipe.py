@@ -69,6 +69,24 @@ def test_overrides_that_do_not_fit(tmp_path: Path) -> None:
             load_recipe(path, {key: 1})
 
 
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"source.license": {"value": "CC0"}}, "source.license"),
+        ({"shards.resolution": 4000}, "shards.resolution"),
+        ({"shards.resolution": [64, 4000]}, "shards.resolution"),
+        ({"select.labels": ["a", 3]}, "select.labels.1"),
+    ],
+)
+def test_a_mistake_is_named_by_the_key_that_was_written(
+    tmp_path: Path, values: dict[str, object], key: str
+) -> None:
+    path = write(tmp_path, f"[source]\nkind = 'folder'\nstart = ['{tmp_path}']\n")
+    with pytest.raises(UserError) as error:
+        load_recipe(path, values)
+    assert str(error.value).startswith(f"{path}: {key}: ")
+
+
 def test_names_and_paths(tmp_path: Path) -> None:
     assert {"shells", "gbif-mollusca", "commons-shells", "inaturalist-mollusca"} <= set(
         recipe_names()
