@@ -159,8 +159,10 @@ class Samples:
 
     def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
         sample, where = shard.samples[member], self.source.locations[number]
-        ending = next((ending for ending in ENDINGS if ending in sample.members), None)
-        if ending is None:
+        for ending in ENDINGS:  # a generator would cost as much as reading the bytes
+            if ending in sample.members:
+                break
+        else:
             raise DamagedShard(f"{where}: {sample.key} has no image")
         data = shard.read(member, ending)
         assert data is not None

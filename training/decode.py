@@ -27,10 +27,11 @@ def decode_into(out: Pixels, data: bytes, ending: str) -> None:
     height, width, channels = out.shape
     if ending in ("jpg", "jpeg"):
         space = "RGB" if channels == 3 else "GRAY"
-        found = simplejpeg.decode_jpeg_header(data)
-        if found[:2] == (height, width):
-            simplejpeg.decode_jpeg(data, space, buffer=out)
-            return
+        try:  # mostly it fits; asking for its size first would parse the header twice
+            if simplejpeg.decode_jpeg(data, space, buffer=out).shape == out.shape:
+                return
+        except ValueError:  # too large for the buffer, or no image
+            pass
         pixels: Pixels = simplejpeg.decode_jpeg(data, space)
     else:
         pixels = _pillow(data, channels)
