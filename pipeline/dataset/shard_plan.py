@@ -22,7 +22,7 @@ from pipeline.contract import Dataset, UserError
 from pipeline.dataset.forgotten import Forgotten, read_forgotten
 from pipeline.options import Shards
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same options make other samples; all shards are then made again."""
 
 _ELSEWHERE = ("part", "member", "offset", "phash", "blur", "spread", "detail")

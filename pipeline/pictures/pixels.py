@@ -1,10 +1,18 @@
 """Pixels of an original, decoded no larger than a sample needs, and samples rendered from them.
 
 A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the cost (the eighths between
-have no vector code and gain nothing). As long as what is decoded is `OVERSAMPLE` times the sample
-or more, the sample is within 47 dB (median; 40 dB at least) of one from a full decode; the
-benchmark of sharding shows it. (On 74 photographs at random sizes, those that were decoded smaller:
-median 51 dB, a twentieth under 44; with 1.25 it is 46 and 37.)
+have no vector code and gain nothing). What is decoded is `OVERSAMPLE` times the sample or
+more, so that samples are within 47 dB (median; 40 dB at least) of those from a full decode. PSNR in
+dB, of the benchmark's photographs (120 of 600 to 1600 pixels a side) and, of those that were
+decoded smaller, of the hardest there are: real ones that are sharp to the pixel (120 of 256 pixels,
+made 14 to 125 pixels wide, though so small ones are decoded whole, see `WHOLE`):
+
+    oversampling                    1.25    1.5     1.75    2       2.5
+    benchmark, 256 px: median, min  51, 47  53, 48  54, 51  55, 52  -
+    benchmark, 64 px: median, min   51, 44  52, 46  53, 49  54, 51  -
+    sharp ones: median              45      47      49      51      53
+    sharp ones: worst twentieth     38      40      43      45      48
+    sharp ones: min                 30      36      39      40      43
 """
 
 from __future__ import annotations
@@ -32,6 +40,9 @@ Pixels = NDArray[np.uint8]
 T = TypeVar("T", np.uint8, np.uint16)
 
 OVERSAMPLE = 1.75
+WHOLE = 1 << 18
+"""Images of so many pixels or fewer are decoded whole: they were mostly made small by others, so
+they are sharp to the pixel, and a smaller decode would save a millisecond."""
 MAX_PIXELS = 1 << 30
 """The download has judged the size; this only bounds a file that is not the one recorded."""
 
@@ -87,7 +98,8 @@ class Original:
         return upright(how(decoded.pixels, part, size), decoded.orientation)
 
     def _at_least(self, scale: float) -> _Decoded:
-        scale = 1.0 if self._linear_light else min(1.0, scale)
+        whole = self._linear_light or self.size[0] * self.size[1] <= WHOLE
+        scale = 1.0 if whole else min(1.0, scale)
         if self._decoded is None or self._decoded.scale < scale:
             self._decoded = self._fast(scale) or self._safe(scale)
         return self._decoded

@@ -227,8 +227,25 @@ def test_scaled_decoding_stays_within_the_gate(side: int, channels: int) -> None
     assert psnr(made, truth.reshape(made.shape)) > 40
 
 
+def test_a_small_original_is_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (360, 360, 3), dtype=np.uint8)
+    data = jpeg(Image.fromarray(noise))
+    truth = Image.open(io.BytesIO(data)).resize((64, 64), Image.Resampling.LANCZOS)
+
+    def fidelity() -> float:
+        made = render(Original(data, (360, 360), "RGB"), Box(0, 0, 360, 360), (64, 64))
+        return psnr(made, np.asarray(truth))
+
+    assert fidelity() > 50
+    monkeypatch.setattr("pipeline.pictures.pixels.WHOLE", 0)
+    assert fidelity() < 45
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_turned_upright(orientation: int) -> None:
+def test_every_exif_orientation_is_turned_upright(
+    orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.pictures.pixels.WHOLE", 0)
     image = clutter((451, 307)).filter(ImageFilter.GaussianBlur(2))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -257,7 +274,10 @@ def profile(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["sRGB profile", "XYZ profile", "CMYK", "PNG with alpha", "gray"])
-def test_whatever_the_file_the_sample_is_that_of_the_opened_image(kind: str) -> None:
+def test_whatever_the_file_the_sample_is_that_of_the_opened_image(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.pictures.pixels.WHOLE", 0)
     image = clutter((400, 300)).filter(ImageFilter.GaussianBlur(2))
     if kind == "PNG with alpha":
         image.putalpha(Image.linear_gradient("L").resize(image.size))
