@@ -13,6 +13,13 @@ from typing import IO, Protocol
 
 BLOCK = 512
 _MAX_NAME = 100
+_MODE_OWNERS = b"0000644\0" + 2 * b"0000000\0"
+_TIME = b"00000000000\0"
+_REST = (
+    b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + 2 * b"0000000\0" + bytes(167)
+)  # type, link, magic and version, names of the owners, device, prefix
+_SUM_BESIDES = sum(_MODE_OWNERS + _TIME + b" " * 8 + _REST)
+"""What name and size are added to: a header's checksum counts its own field as spaces."""
 
 
 class _Hash(Protocol):
@@ -29,18 +36,11 @@ def tar_header(name: str, size: int) -> bytes:
     encoded = name.encode()
     if len(encoded) > _MAX_NAME:
         raise ValueError(f"{name!r}: a member's name has at most {_MAX_NAME} bytes")
-    header = bytearray(BLOCK)
-    header[: len(encoded)] = encoded
-    header[100:108] = b"0000644\0"
-    header[108:116] = header[116:124] = b"0000000\0"
-    header[124:136] = b"%011o\0" % size
-    header[136:148] = b"00000000000\0"
-    header[148:156] = b" " * 8
-    header[156:157] = b"0"
-    header[257:265] = b"ustar\x0000"
-    header[329:337] = header[337:345] = b"0000000\0"
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
+    octal = b"%011o\0" % size
+    checksum = _SUM_BESIDES + sum(encoded) + sum(octal)
+    return b"%b%b%b%b%06o\0 %b" % (
+        encoded, bytes(_MAX_NAME - len(encoded)), _MODE_OWNERS, octal + _TIME, checksum, _REST
+    )  # fmt: skip
 
 
 class TarWriter:
@@ -52,9 +52,7 @@ class TarWriter:
         self.nbytes = 0
 
     def add(self, name: str, data: bytes) -> None:
-        self._write(tar_header(name, len(data)))
-        self._write(data)
-        self._write(bytes(-len(data) % BLOCK))
+        self._write(b"".join((tar_header(name, len(data)), data, bytes(-len(data) % BLOCK))))
 
     def close(self) -> None:
         """Write the end-of-archive blocks. The file itself stays open."""
