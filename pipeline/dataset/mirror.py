@@ -26,6 +26,7 @@ from pipeline.dataset.settle import settle
 from pipeline.errors import UserError
 
 KNOWN = "store.json"
+FEATURES = ".npz"
 GROWING = frozenset({"urls.jsonl", "forgotten.jsonl", "failures.jsonl", "events.jsonl"})
 _AT_ONCE = 4
 
@@ -57,14 +58,24 @@ def receive(dataset: Dataset) -> Received:
         there = store_of(dataset).list(store_path(dataset, folder))
         for name, token in sorted(there.items()):
             path = folder / name
-            if path != dataset.index and (folder != dataset.data or path == dataset.crawl_journal):
+            if _is_mirrored(dataset, path):
                 taken += _receive_file(dataset, path, token, known)
     known.write()
     return Received(taken, settled.received, settled.sent)
 
 
 def _folders(dataset: Dataset) -> tuple[Path, ...]:
-    return dataset.manifest, dataset.failures.parent, dataset.data
+    return dataset.manifest, dataset.failures.parent, dataset.data, dataset.originals
+
+
+def _is_mirrored(dataset: Dataset, path: Path) -> bool:
+    """Whether a file is copied after each stage: parts are when they are finished, the index when
+    its shards are."""
+    if path.parent == dataset.originals:
+        return path.suffix == FEATURES
+    if path.parent == dataset.data:
+        return path == dataset.crawl_journal
+    return path != dataset.index
 
 
 def _receive_file(dataset: Dataset, path: Path, token: str, known: _Known) -> bool:
@@ -130,10 +141,8 @@ def publish(dataset: Dataset, variants: Iterable[Dataset] = ()) -> int:
 
 
 def _small_files(dataset: Dataset) -> Iterator[Path]:
-    for folder in (dataset.failures.parent, dataset.manifest):
-        yield from (path for path in _visible(folder) if path != dataset.index)
-    if dataset.crawl_journal.exists():
-        yield dataset.crawl_journal
+    for folder in _folders(dataset):
+        yield from (path for path in _visible(folder) if _is_mirrored(dataset, path))
 
 
 def _visible(folder: Path) -> list[Path]:

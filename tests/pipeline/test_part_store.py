@@ -91,6 +91,22 @@ def test_what_was_downloaded_before_there_was_a_store_goes_into_it(dataset: Data
     assert parts_without_tar(local) == set(parts)
 
 
+def test_features_go_with_the_part_they_are_of(dataset: Dataset) -> None:
+    part = put_part(dataset, 0)
+    features = dataset.originals / f"{part}.net.npz"
+    features.write_bytes(b"of three")
+    publish(dataset)
+    there = elsewhere(dataset, "there")
+    receive(there)
+    taken = there.originals / features.name
+    assert taken.read_bytes() == b"of three"
+    taken.write_bytes(b"of two")  # one was forgotten
+    publish(there)
+    receive(dataset)
+    assert features.read_bytes() == b"of two"
+    assert publish(dataset) == 0
+
+
 def test_a_part_that_another_machine_ended_is_taken_and_the_rest_planned_again(
     dataset: Dataset,
 ) -> None:
