@@ -40,6 +40,7 @@ from pipeline.stages.select import (
     NEAR_DUPLICATE,
     OFF_TOPIC,
     RULES,
+    UNCLASSED,
     aspect_of,
     near_of,
     select,
@@ -275,7 +276,9 @@ def _others(
 ) -> Iterator[Section]:
     """The reasons without a scale: some images of each, with the detail."""
     shown_above = {measure.reason for measure in MEASURES} | {NEAR_DUPLICATE}
-    reasons = [one for one in (*RULES, DUPLICATE) if one in counts and one not in shown_above]
+    reasons = [
+        one for one in (*RULES, UNCLASSED, DUPLICATE) if one in counts and one not in shown_above
+    ]
     picked: dict[str, dict[str, str]] = {reason: {} for reason in reasons}
     for line in read_jsonl(dataset.rejected):
         some = picked.get(line["reason"])
@@ -313,11 +316,13 @@ class _Pictures:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ name }}: select</title>
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem;
-  color-scheme: light dark; }
+:root { color-scheme: light dark; }
+body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem; }
+.sides.one { grid-template-columns: 1fr; gap: 0; }
+@media (max-width: 40rem) { .sides { grid-template-columns: 1fr; gap: 0; } }
 .images { display: flex; flex-wrap: wrap; gap: 8px; }
 figure { margin: 0; width: {{ thumb }}px; }
 figure img { max-width: 100%; display: block; }
@@ -326,8 +331,8 @@ svg { width: 100%; height: 60px; } .in { fill: #2a7d4f; } .out { fill: #b3402a; 
 code { font-size: 1em; }
 </style></head><body>
 <h1>{{ name }}</h1>
-<p>{{ "{:,}".format(kept) }} images are kept. Each section shows the images next to a limit: on the
-left those it rejects, on the right those it lets pass. The limits are in the recipe's
+<p>{{ "{:,}".format(kept) }} images are kept. Each section shows the images next to a limit: first
+those it rejects, then those it lets pass. The limits are in the recipe's
 <code>[select]</code> table.</p>
 {% for section in sections %}
 <section id="{{ section.reason }}">
@@ -340,7 +345,7 @@ left those it rejects, on the right those it lets pass. The limits are in the re
 <rect class="{{ 'in' if passes else 'out' }}" x="{{ left }}" y="{{ 1 - height }}"
  width="{{ 0.9 / section.bars | length }}" height="{{ height }}"/>{% endfor %}
 </svg><p>{{ section.scale }}, on a scale of logarithms</p>{% endif %}
-<div class="sides">
+<div class="sides{{ '' if section.rejected and section.kept else ' one' }}">
 {% for title, side in (("rejected", section.rejected), ("let pass", section.kept)) %}
 <div><h3>{{ title }}</h3><div class="images">
 {% for image in side %}<figure>
