@@ -156,7 +156,7 @@ def guess_form(path: Path) -> str:
     """The form of what is at `path`."""
     if path.suffix == ".json" or (path.is_dir() and (path / "shards.json").exists()):
         return "shards"
-    if path.is_dir() and any(path.glob("*.tar")):
+    if path.is_dir() and _tars(path):
         return "shards"
     if path.suffix == ".zip" or (path.is_dir() and (path / "dataset.json").exists()):
         return "nvlabs"
@@ -223,6 +223,11 @@ def _nvlabs_items(path: Path, names: list[str], read: Callable[[str], bytes]) ->
         yield _item(url, partial(read, name), labels, name, {})
 
 
+def _tars(path: Path) -> list[Path]:
+    """The tars in a folder, or in its `data` folder, as Hugging Face has them."""
+    return sorted(path.glob("*.tar")) or sorted(path.glob("data/*.tar"))
+
+
 def _shards(path: Path) -> Iterator[Item]:
     """WebDataset tars, with an index or without."""
     labels: tuple[str, ...] = ()
@@ -232,7 +237,7 @@ def _shards(path: Path) -> Iterator[Item]:
         index, locations = load_index(path)
         labels, tars = index.labels, [Path(one) for one in locations]
     else:
-        tars = sorted(path.glob("*.tar"))
+        tars = _tars(path)
     for tar in tars:
         for key, files in read_samples(tar):
             ending = next((one for one in _SAMPLE_IMAGES if one in files), None)

@@ -148,9 +148,8 @@ def test_a_round_trip_keeps_pixels_and_classes(
     out = tmp_path / ("out.zip" if form == "nvlabs" else "out")
     export(made, form, out, log)
     back = Dataset("back", tmp_path)
-    path = out / "data" if form == "huggingface-webdataset" else out
-    assert import_dataset(path, back, log).images == 14
-    again = import_dataset(path, back, log)
+    assert import_dataset(out, back, log).images == 14
+    again = import_dataset(out, back, log)
     assert (again.images, again.known) == (0, 14)
     recipe = shop.recipe({"near_duplicate_bits": "off"}, class_label=0, crop="none")
     select(recipe, back, log)
