@@ -1,4 +1,5 @@
-"""The monitors on real trainings: one whose discriminator wins, one that collapses, a sound one.
+"""The monitors on real trainings: one whose discriminator wins, one whose gradient vanishes, one
+that collapses, a sound one.
 
 Tiny networks on 16 px images; all draws are seeded, so the rows are the same each time.
 """
@@ -70,6 +71,17 @@ def test_a_discriminator_that_learns_alone_wins() -> None:
     found = told(80, squares(400), {"g_optimizer.lr": "1e-6", "d_optimizer.lr": "2e-3"})
     assert set(found) == {"discriminator"}
     assert "--label_real 0.9" in found["discriminator"]
+
+
+def test_a_saturated_minimax_loses_its_gradient_and_the_remedy_keeps_it() -> None:
+    """Goodfellow 2014, section 3: log(1 − D(G(z))) saturates where D is sure, −log D(G(z)) not."""
+    options = PLAIN | {"discriminator.init": "default"}
+    options |= {"g_optimizer.lr": "1e-5", "d_optimizer.lr": "1e-2"}
+    found = told(240, squares(400), options | {"loss.name": "minimax"})
+    assert set(found) == {"discriminator", "gradient"}
+    assert "--loss.name non-saturating" in found["gradient"]
+    found = told(240, squares(400), options | {"loss.name": "non-saturating"})
+    assert set(found) == {"discriminator"}
 
 
 def test_a_generator_that_outruns_its_discriminator_collapses() -> None:
