@@ -119,7 +119,8 @@ class BurnIn:
     elsewhere to these along half a cosine, and stay there (Huang et al. 2024).
 
     Learning rates become `lr` times theirs, the weights of penalties `penalty` times theirs, the
-    optimisers' second moment `beta2` (0: it stays); with `ema` the average's half-life grows from 0.
+    optimisers' second moment `beta2` (0: it stays); with `ema` the average's half-life grows from
+    0.
     """
 
     kimg: NonNegative = 0.0
