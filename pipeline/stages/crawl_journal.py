@@ -194,8 +194,13 @@ class CrawlJournal:
         self._db.execute("UPDATE pages SET digest = ? WHERE id = ?", (digest, page))
 
     def fail(self, page: int) -> None:
-        """A page could not be had; what was found on it before stays."""
-        self._db.execute("UPDATE pages SET state = 'failed', result = NULL WHERE id = ?", (page,))
+        """A page could not be had, or not be read; what was found on it before stays. Next time it
+        is asked for whole: what a validator names may be what could not be read."""
+        self._db.execute(
+            "UPDATE pages SET state = 'failed', result = NULL, etag = NULL, last_modified = NULL, "
+            "digest = NULL WHERE id = ?",
+            (page,),
+        )
 
     def lose(self, page: int) -> None:
         """A page that was there is gone, and so is its place as one where its images are."""

@@ -1,7 +1,6 @@
 """Whole files or none; whole lines or none."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -88,20 +87,23 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None
         list(read_jsonl(path))
 
 
-def _append(path: Path, writer: int, count: int) -> None:
-    with JsonlAppender(path) as log:
-        for number in range(count):
-            log.append({"writer": writer, "number": number, "padding": "x" * 5000})
+_APPEND = """
+import sys
+from pathlib import Path
+from pipeline.durable import JsonlAppender
+with JsonlAppender(Path(sys.argv[1])) as log:
+    for number in range(200):
+        log.append({"writer": int(sys.argv[2]), "number": number, "padding": "x" * 5000})
+"""
 
 
 def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append, args=(path, w, 200)) for w in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _APPEND, str(path), str(writer)])
+        for writer in range(3)
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
     rows = list(read_jsonl(path))
     assert sorted((row["writer"], row["number"]) for row in rows) == [
         (w, n) for w in range(3) for n in range(200)

@@ -172,7 +172,7 @@ def test_mistakes_name_the_key() -> None:
         build_generator(tables({"multipliers": [1, 2]}, {})[0], COLOUR)
     with pytest.raises(UserError, match=r"attention: no maps are 5 px high"):
         build_generator(tables({"attention": 5}, {})[0], COLOUR)
-    with pytest.raises(UserError, match=r"^test: generator.mlp.width: unknown key"):
+    with pytest.raises(UserError, match=r"^test: generator.width: unknown key"):
         tables({"name": "mlp", "width": 3}, {})
     with pytest.raises(UserError, match=r"^test: discriminator: not a table whose name is one of"):
         build(Config, {"discriminator": {"name": "best"}}, "test")
