@@ -11,7 +11,7 @@ from pipeline.contract import write_atomic
 from training.comparison import Result
 
 _COLORS = ("#2a78b8", "#d2691e", "#2e8b57", "#a0428f", "#8a7a1e", "#c23b4b", "#4b5fc4", "#5b6770")
-_WIDTH, _ROW, _LEFT, _RIGHT = 760, 22, 190, 90
+_WIDTH, _ROW, _LEFT, _RIGHT = 790, 22, 220, 90
 _STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #222 } .soft { fill: #667 }
 .paper { fill: #fff } .line { stroke: #bbb } .real { stroke: #888; stroke-dasharray: 4 3 }
@@ -35,6 +35,9 @@ def chart(results: Sequence[Result]) -> str:
         words = f"{result.run}, {result.seen / 1000:g} kimg, {result.samples} samples"
         parts.append(f'<text x="32" y="{top}">{escape(words)}</text>')
         top += _ROW
+    parts.append(f'<path class="real" d="M16 {top - 4}H26"/>')
+    parts.append(f'<text x="32" y="{top}">real images, at the same number</text>')
+    top += _ROW
     for name in dict.fromkeys(name for result in results for name in result.estimates):
         drawn, top = _bars(name, results, top + 14)
         parts += drawn
