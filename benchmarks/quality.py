@@ -30,12 +30,12 @@ import torch
 from numpy.typing import NDArray
 
 from training.config import Data
-from training.data import Samples, Source, default_opener, open_source
+from training.data import Source, open_source
 from training.grid import draw, tile, write_picture
 from training.inference import load_generator
 from training.metrics.fake import drawn_inputs
 from training.metrics.networks import load_lite0
-from training.metrics.real import Real, real_features
+from training.metrics.real import Real, batches, real_features
 from training.metrics.suite import Side, estimate
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")
@@ -98,11 +98,8 @@ def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path)
 
 def score(pixels: Pixels, network: Any, real: Side) -> Row:
     """FD, KID, precision and recall of images uint8 (n, h, w, 3), each with its spread."""
-    parts = [
-        network.features(torch.from_numpy(pixels[start : start + 32]).permute(0, 3, 1, 2))
-        for start in range(0, len(pixels), 32)
-    ]
-    found = estimate(real, Side(np.concatenate(parts), network.logits))
+    features = network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    found = estimate(real, Side(features, network.logits))
     names = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
     return {name: round(found[name].value, 5) for name in names} | {
         "fd_sd": round(found["fd"].sd, 2), "fd_real": round(found["fd"].baseline or 0, 2),
@@ -164,14 +161,11 @@ def write_images(source: Source, folder: Path) -> Path:
         return folder
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
-    samples = Samples(source, 0, default_opener(source, Data()))
-    pixels = np.empty((source.height, source.width, source.channels), np.uint8)
-    for shard, entry in enumerate(source.index.shardlist):
-        for member in range(entry.nsamples):
-            samples.read(shard, member, pixels)
-            write_picture(part / f"{shard:06d}-{member:06d}.png", pixels)
-        samples.shards.release(shard)
-    samples.shards.close()
+    number = 0
+    for images, _ in batches(source, source.index.nsamples, Data()):
+        for pixels in images.permute(0, 2, 3, 1).numpy():
+            write_picture(part / f"{number:06d}.png", pixels)
+            number += 1
     part.rename(folder)
     return folder
 

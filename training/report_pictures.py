@@ -11,7 +11,7 @@ import torch
 
 from training.data import Source
 from training.grid import Pixels, tile
-from training.latent.neighbours import Neighbours, as_images, batches, small_pixels
+from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
 from training.latent.paths import rows
 from training.latent.sheets import walk_pictures
 from training.latent.space import Space
@@ -57,7 +57,7 @@ class RealNeighbours:
     def _read(self) -> Neighbours:
         if self._found is None:
             parts, end = [], time.monotonic() + READING_SECONDS
-            for images in batches(self._source):
+            for images in real_images(self._source):
                 parts.append(small_pixels(images))
                 if time.monotonic() > end:
                     break

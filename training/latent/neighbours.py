@@ -16,6 +16,7 @@ from training.config import Data
 from training.data import Samples, Source, default_opener, open_source
 from training.grid import Pixels
 from training.inference import Trained
+from training.metrics.real import batches
 
 SIDE = 32
 Describe = Callable[[Tensor], Tensor]
@@ -67,29 +68,20 @@ def _place(source: Source, number: int) -> tuple[int, int]:
     raise IndexError(number)
 
 
-def batches(source: Source, size: int = 64) -> Iterator[Tensor]:
+def real_images(source: Source) -> Iterator[Tensor]:
     """All images in the order of their numbers, float32 (n, channels, h, w) in [-1, 1]."""
-    samples = Samples(source, 0, default_opener(source, Data()))
-    pixels = np.empty((size, source.height, source.width, source.channels), dtype=np.uint8)
-    row = 0
-    try:
-        for shard, entry in enumerate(source.index.shardlist):
-            for member in range(entry.nsamples):
-                samples.read(shard, member, pixels[row])
-                row += 1
-                if row == size:
-                    yield as_images(pixels)
-                    row = 0
-            samples.shards.release(shard)
-        if row:
-            yield as_images(pixels[:row])
-    finally:
-        samples.shards.close()
+    for images, _ in batches(source, source.index.nsamples, Data()):
+        yield in_range(images)
+
+
+def in_range(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
 
 
 def as_images(pixels: Pixels) -> Tensor:
     """uint8 (n, height, width, channels) → float32 (n, channels, height, width) in [-1, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return in_range(torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
 
 @torch.no_grad()
@@ -99,7 +91,7 @@ def describe_all(source: Source, describe: Describe) -> Neighbours:
     Raises:
         UserError: a shard cannot be had.
     """
-    return Neighbours(source, torch.cat([describe(images).cpu() for images in batches(source)]))
+    return Neighbours(source, torch.cat([describe(images).cpu() for images in real_images(source)]))
 
 
 def open_set(trained: Trained, location: str | None = None) -> Source:

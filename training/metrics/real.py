@@ -67,7 +67,7 @@ def real_features(
     if known is not None:
         return known
     rows, labels = [], []
-    for images, which in _batches(source, count, table, ranks):
+    for images, which in batches(source, count, table, ranks):
         rows.append(network.features(images))
         labels.append(which)
         progress(sum(map(len, labels)), count)
@@ -79,9 +79,15 @@ def real_features(
     return real
 
 
-def _batches(
-    source: Source, count: int, table: Data, ranks: Ranks
+def batches(
+    source: Source, count: int, table: Data, ranks: Ranks = ALONE
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    """The set's first `count` images in the order of their numbers, uint8 (n, channels, h, w), and
+    their labels int64 (n,). The images' memory is used again for the next.
+
+    Raises:
+        DamagedShard: and `table` does not say that such are to be left out.
+    """
     samples = Samples(source, 0, default_opener(source, table, ranks))
     shape = (source.height, source.width, source.channels)
     pixels, labels = np.empty((BATCH, *shape), np.uint8), np.zeros(BATCH, np.int64)
