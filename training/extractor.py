@@ -107,17 +107,24 @@ class Extractor(nn.Module):
     def distance(self, images: Tensor, others: Tensor) -> Tensor:
         """The perceptual distance of image pairs, float32 (n,), from 0 (alike) to 4.
 
-        At each place of each stage both channel vectors are scaled to length 1; the squared length
-        of their difference is averaged over places, then over the four stages. This is LPIPS (Zhang
-        et al. 2018, eq. 1) without its learned weights, on another network: its values compare
-        among themselves only.
+        That of their stages (`stage_distance`), images brought to the network's own size.
         """
         with torch.autocast(images.device.type, enabled=False):
-            pairs = zip(
-                self.stages(self.prepare(images)), self.stages(self.prepare(others)), strict=True
-            )
-            stages = [(_unit(a) - _unit(b)).square().sum(1).mean((1, 2)) for a, b in pairs]
-        return torch.stack(stages).mean(0)
+            maps, wanted = (self.stages(self.prepare(some)) for some in (images, others))
+            return stage_distance(maps, wanted)
+
+
+def stage_distance(maps: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """How different two batches' stages are, float32 (n,), from 0 (alike) to 4.
+
+    At each place of each stage both channel vectors are scaled to length 1; the squared length of
+    their difference is averaged over places, then over the stages. This is LPIPS (Zhang et al.
+    2018, eq. 1) without its learned weights, on another network: its values compare among
+    themselves only.
+    """
+    pairs = zip(maps, others, strict=True)
+    stages = [(_unit(a.float()) - _unit(b.float())).square().sum(1).mean((1, 2)) for a, b in pairs]
+    return torch.stack(stages).mean(0)
 
 
 def _unit(maps: Tensor) -> Tensor:

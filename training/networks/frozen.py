@@ -11,9 +11,9 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
-from training.extractor import SMALLEST, Extractor, load_extractor
+from training.extractor import SMALLEST, Extractor, load_extractor, stage_distance
 
 
 def frozen_maps(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -34,14 +34,11 @@ def frozen_maps(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
-    """How different two batches look to the frozen network, a scalar from 0 to 4: between maps
-    scaled to length 1 at each place, squared, the mean over places and stages (LPIPS, Zhang 2018,
-    eq. 1, without its learned weights). No gradient flows to `others`."""
+    """How different two batches look to the frozen network at their own size: the mean of
+    `stage_distance`, a scalar. No gradient flows to `others`."""
     with torch.no_grad():
-        wanted = [normalize(maps.float(), dim=1) for maps in frozen_maps(others)]
-    found = [normalize(maps.float(), dim=1) for maps in frozen_maps(images)]
-    stages = [(a - b).square().sum(1).mean() for a, b in zip(found, wanted, strict=True)]
-    return torch.stack(stages).mean()
+        wanted = frozen_maps(others)
+    return stage_distance(frozen_maps(images), wanted).mean()
 
 
 def _extractor(device: torch.device) -> Extractor:
