@@ -12,7 +12,14 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
 from pipeline.demo.shells import draw
-from training.extractor import SIZE, STAGE_CHANNELS, Extractor, embed, load_extractor
+from training.extractor import (
+    SIZE,
+    STAGE_CHANNELS,
+    Extractor,
+    StridedDepthwise,
+    embed,
+    load_extractor,
+)
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +113,16 @@ def test_the_entry_point_embeds_pictures_of_any_size(shells: torch.Tensor) -> No
         same = load_extractor("cpu")(shells[:2])
     torch.testing.assert_close(torch.from_numpy(found[:2]), same, rtol=1e-4, atol=1e-4)
     assert embed([]).shape == (0, 1280)
+
+
+def test_strided_depthwise_convolutions_are_exact_in_half_precision() -> None:
+    random = torch.Generator().manual_seed(1)
+    layer = StridedDepthwise(4, 4, 3, 2, 1, groups=4)
+    images = torch.randn(2, 4, 8, 8, generator=random).bfloat16().requires_grad_()
+    wanted = layer(images.float())
+    (slope,) = torch.autograd.grad(wanted.square().sum(), images, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(images)
+    torch.testing.assert_close(found, wanted.bfloat16())
+    (mine,) = torch.autograd.grad(found.float().square().sum(), images)
+    torch.testing.assert_close(mine, slope, rtol=0.02, atol=0.02)
