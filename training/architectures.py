@@ -323,6 +323,10 @@ class ProjectedDiscriminator:
     are mixed across channels and scales by fixed random weights, to `width` channels at the largest
     scale; each scale has a discriminator of its own. `separable` convolutions are cheaper.
     Labels come in by a `projection`.
+
+    `pixel_width` adds a judge of the image itself, a DCGAN's discriminator of that width without
+    norm (0: none): the others' batch norm sees real and fake images apart and so hardly tells when
+    all colours or contrasts are off by a factor, and the frozen network looks past them.
     """
 
     name: Literal["projected"] = "projected"
@@ -331,6 +335,7 @@ class ProjectedDiscriminator:
     size: Annotated[int, Field(ge=0)] = 224
     separable: bool = False
     spectral: bool = True
+    pixel_width: Number = 0
     classifier: ClassVar[bool] = False
     packing: ClassVar[int] = 1
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
 from pipeline.contract import UserError
-from training.architectures import ProjectedDiscriminator
+from training.architectures import DcganDiscriminator, ProjectedDiscriminator
 from training.extractor import SMALLEST, STAGE_CHANNELS
 from training.networks.base import Discriminator, ImageShape, Verdict
 from training.networks.conditioning import require_labels
+from training.networks.dcgan import DcganD
 from training.networks.frozen import digest, frozen_maps
 from training.networks.layers import normalise_spectrum
 
@@ -27,6 +28,8 @@ _MIXED = (1, 2, 4, 8)
 """Channels after mixing across channels at strides 4, 8, 16 and 32, in units of the width."""
 _JUDGED = ((1, 1, 2, 4, 8), (1, 2, 4, 8), (2, 4, 8), (4, 8))
 """Channels of each scale's discriminator, from its input (at strides 2, 4, 8, 16) to stride 32."""
+_GROUP = 4
+"""Images whose spread the judge of pixels sees."""
 _LABEL, _PRODUCT = 128, 64
 """Numbers in a label's embedding, and in its product with what is judged."""
 
@@ -125,7 +128,8 @@ class ScaleJudge(nn.Module):
 
 
 class ProjectedD(Discriminator):
-    """Logits (n, k) of all patches of all scales; its features are each scale's mean last map."""
+    """Logits (n, k) of all patches of all scales, and of the judge of pixels where there is one;
+    its features are each scale's mean last map."""
 
     frozen_digest: Tensor
 
@@ -147,6 +151,7 @@ class ProjectedD(Discriminator):
             ScaleJudge(table, [table.width * share for share in shares], patch, classes)
             for shares in _JUDGED
         )
+        self.pixels = _pixel_judge(table, shape) if table.pixel_width else None
         self.hidden = nn.Sequential()  # nothing that trains stands between the image and the maps
         stored = torch.frombuffer(bytearray(digest()), dtype=torch.uint8)
         self.register_buffer("frozen_digest", stored)
@@ -173,8 +178,18 @@ class ProjectedD(Discriminator):
         mixed = self.mixing(frozen_maps(images, self.size))
         judged = [judge(maps, labels) for judge, maps in zip(self.judges, mixed, strict=True)]
         logits = torch.cat([logits for logits, _ in judged], dim=1)
+        if self.pixels is not None:
+            logits = torch.cat([logits, self.pixels(images, labels).logits[:, None]], dim=1)
         features = torch.cat([last.mean(dim=(2, 3)) for _, last in judged], dim=1)
         return Verdict(logits, features)
+
+
+def _pixel_judge(table: ProjectedDiscriminator, shape: ImageShape) -> DcganD:
+    made = DcganDiscriminator(
+        width=table.pixel_width, norm="none", bias=True, init="orthogonal",
+        minibatch_stddev=_GROUP, condition=table.condition,
+    )  # fmt: skip
+    return DcganD(made, shape, codes=0)
 
 
 def projected_discriminator(

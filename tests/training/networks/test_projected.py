@@ -162,6 +162,24 @@ def test_other_shapes_and_precisions(bf16: bool) -> None:
         make(ImageShape(28, 28, 1), size=0)
 
 
+def test_a_judge_of_pixels_adds_a_logit_that_sees_colours() -> None:
+    judge = make(pixel_width=8, condition="projection", generator={"condition": "embedding"}).eval()
+    images, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.arange(4)
+    verdict = judge(images, labels)
+    assert verdict.logits.shape == (4, 5)
+    own = judge.pixels(images, labels).logits
+    assert torch.allclose(verdict.logits[:, 4], own, atol=1e-5)
+    alone = torch.cat(
+        [judge.pixels(one[None], n[None]).logits for one, n in zip(images, labels, strict=True)]
+    )
+    assert not torch.allclose(own, alone, atol=1e-4)  # it sees how much a group's images differ
+    (slope,) = torch.autograd.grad(
+        own.sum(), judge.pixels.hidden[0].parametrizations.weight.original
+    )
+    assert slope.abs().sum() > 0
+    assert not torch.allclose(judge.pixels(images * 0.5, labels).logits, own, atol=1e-3)
+
+
 def test_other_frozen_weights_are_refused() -> None:
     judge = make()
     values = dict(judge.state_dict())
