@@ -11,6 +11,7 @@ import torch
 
 from pipeline.contract import UserError
 from training import checkpoint
+from training.allocator import keep_freed
 from training.config import Config
 from training.console import Display, Silent, clock, display
 from training.data import Loader, Source, open_source
@@ -89,6 +90,8 @@ def train(
 def _prepare(config: Config, device: torch.device, ranks: Ranks) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
+    if device.type == "cpu":
+        keep_freed()
     if device.type == "cuda" and ranks.world > 1:
         device = torch.device("cuda", ranks.local)
         torch.cuda.set_device(device)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from training.second_order import differentiated_twice
+
 
 def path_lengths(
     synthesis: Callable[[Tensor], Tensor], ws: Tensor, random: torch.Generator
@@ -17,10 +19,11 @@ def path_lengths(
     `ws` (n, num_ws, w_dim) with their graph; the squares are summed over w and averaged over the
     layers, as in the published code.
     """
-    images = synthesis(ws)
+    with differentiated_twice():
+        images = synthesis(ws)
     pixels = images.shape[2] * images.shape[3]
     noise = torch.randn(images.shape, generator=random, device=images.device) / pixels**0.5
-    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+    (gradient,) = torch.autograd.grad(images, ws, noise, create_graph=True)
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 

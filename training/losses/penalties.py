@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from training.second_order import differentiated_twice
+
 Critic = Callable[[Tensor], Tensor]
 
 
@@ -22,7 +24,8 @@ def image_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor
     loss is, and made small again in float32: as small as it is, fp16 would round it to 0.
     """
     images = images.detach().requires_grad_(True)
-    logits = critic(images)
+    with differentiated_twice():
+        logits = critic(images)
     if scale == 1.0:
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
         return gradient

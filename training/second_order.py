@@ -1,0 +1,135 @@
+"""Convolutions that are quick to differentiate twice, as penalties on gradients do on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+_TWICE = ContextVar("twice", default=False)
+
+
+@contextmanager
+def differentiated_twice() -> Iterator[None]:
+    """What is computed inside will be differentiated twice."""
+    before = _TWICE.set(True)
+    try:
+        yield
+    finally:
+        _TWICE.reset(before)
+
+
+def convolve(
+    images: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0
+) -> Tensor:
+    """`conv2d`, by other kernels inside of `differentiated_twice` on the CPU."""
+    if not _TWICE.get() or images.device.type != "cpu" or torch.compiler.is_compiling():
+        return conv2d(images, weight, bias, stride, padding)
+    if torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu")
+        images, weight = images.to(kind), weight.to(kind)
+        bias = None if bias is None else bias.to(kind)
+    if weight.is_leaf:  # of a leaf the engine does not say whether a pass leads to it
+        weight = weight.view_as(weight)
+    found: Tensor = _Convolution.apply(images, weight, bias, stride, padding)
+    return found
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution whose derivatives are two more functions; all three are linear in both
+    arguments, and their derivatives are each other.
+
+    PyTorch's own second derivative by the weight exchanges samples and channels for a convolution,
+    which takes twice as long as the kernel that there is for it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.given, ctx.outside = (stride, padding), None if bias is None else bias.shape
+        return conv2d(images, weight, bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, (images, weight), needed = gradients[0], ctx.saved_tensors, _needed(ctx)
+        if not torch.is_grad_enabled():
+            found = _backward(gradient, images, weight, ctx.given, needed, ctx.outside)
+            return *found, None, None
+        return (
+            _ImageGradient.apply(gradient, weight, images, *ctx.given) if needed[0] else None,
+            _WeightGradient.apply(gradient, images, weight, *ctx.given) if needed[1] else None,
+            gradient.sum(dim=(0, 2, 3)) if needed[2] else None, None, None,
+        )  # fmt: skip
+
+
+class _ImageGradient(torch.autograd.Function):
+    """The derivative by the images, of which only the shape counts here."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: Tensor, weight: Tensor, images: Tensor, *given: int
+    ) -> Tensor | None:
+        ctx.save_for_backward(gradient, weight)
+        ctx.given = given
+        return _backward(gradient, images, weight, given, [True, False, False])[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        images, (gradient, weight), needed = gradients[0], ctx.saved_tensors, _needed(ctx)
+        return (
+            _Convolution.apply(images, weight, None, *ctx.given) if needed[0] else None,
+            _WeightGradient.apply(gradient, images, weight, *ctx.given) if needed[1] else None,
+            None, None, None,
+        )  # fmt: skip
+
+
+class _WeightGradient(torch.autograd.Function):
+    """The derivative by the weight, of which only the shape counts here."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: Tensor, images: Tensor, weight: Tensor, *given: int
+    ) -> Tensor | None:
+        ctx.save_for_backward(gradient, images)
+        ctx.given = given
+        return _backward(gradient, images, weight, given, [False, True, False])[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weight, (gradient, images), needed = gradients[0], ctx.saved_tensors, _needed(ctx)
+        return (
+            _Convolution.apply(images, weight, None, *ctx.given) if needed[0] else None,
+            _ImageGradient.apply(gradient, weight, images, *ctx.given) if needed[1] else None,
+            None, None, None,
+        )  # fmt: skip
+
+
+def _needed(ctx: Any) -> list[bool]:
+    """Which derivatives the pass that runs now leads to; `needs_input_grad` says only which could
+    be asked for, and the one by the weight is a third of a pass."""
+    nodes = [node for node, _ in ctx.next_functions] + [None]  # without a bias there are two
+
+    def is_due(node: Any) -> bool:
+        return hasattr(node, "variable") or torch._C._will_engine_execute_node(node)
+
+    return [node is not None and is_due(node) for node in nodes[:3]]
+
+
+def _backward(
+    gradient: Tensor, images: Tensor, weight: Tensor, given: tuple[int, ...], needed: list[bool],
+    bias: torch.Size | None = None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    stride, padding = given
+    found: tuple[Tensor | None, Tensor | None, Tensor | None]
+    found = torch.ops.aten.convolution_backward(
+        gradient, images, weight, bias, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1,
+        needed,
+    )  # fmt: skip
+    return found
