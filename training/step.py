@@ -193,6 +193,8 @@ class Step:
             images = self._augmentation(unpack(samples, self.packing), p, self.random)
             scale = noise_scale(table.noise, table.noise_kimg, self.state.seen)
             samples = pack(add_noise(images, scale, self.random), self.packing)
+            if self.config.channels_last:  # as the networks are; a convolution converts slowly
+                samples = samples.contiguous(memory_format=torch.channels_last)
             verdict: Verdict
             if weights is None:
                 verdict = (judge if twice else self._look)(samples, labels)

@@ -6,11 +6,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, interpolate
+from torch.nn.functional import conv_transpose2d, interpolate
 
 from training.architectures import StyleMaps
 from training.networks.stylegan2.equalized import GAIN, rectify
-from training.networks.stylegan2.resampling import halve, setup_filter, upfirdn2d
+from training.networks.stylegan2.resampling import setup_filter, sums, upfirdn2d
+from training.second_order import convolve
 
 
 def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: bool) -> Tensor:
@@ -21,13 +22,13 @@ def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: boo
     convolution, then bilinear interpolation.
     """
     if economical:
-        images = conv2d(images, weight, padding=weight.shape[2] // 2)
+        images = convolve(images, weight, padding=weight.shape[2] // 2)
         return interpolate(images, scale_factor=2, mode="bilinear")
     size, kernel = taps.shape[0], weight.shape[2]
     before, after = (size + 1) // 2, (size - 2) // 2
     if kernel == 1:
         padding = (before, after, before, after)
-        return upfirdn2d(conv2d(images, weight), taps, up=2, padding=padding, gain=4)
+        return upfirdn2d(convolve(images, weight), taps, up=2, padding=padding, gain=4)
     before, after = before + kernel // 2 - kernel + 1, after + kernel // 2 - kernel + 2
     images = conv_transpose2d(images, weight.transpose(0, 1), stride=2)
     return upfirdn2d(images, taps, padding=(before, after, before, after), gain=4)
@@ -39,18 +40,18 @@ def down_convolution(
     """Convolution with `weight` (out, in, k, k) to half the size: (n, in, h, w) → (n, out, h/2,
     w/2).
 
-    Published: the low-pass filter, then the convolution at every other pixel. Economical: means
-    of 2×2, then the convolution.
+    Published: the low-pass filter, then the convolution at every other pixel. Economical: sums
+    of 2×2, then the convolution; a quarter of the weight makes them means.
     """
     kernel = weight.shape[2]
     if economical:
-        return conv2d(halve(images), weight, bias, padding=kernel // 2)
+        return convolve(sums(images), weight, bias, padding=kernel // 2)
     size = taps.shape[0]
     before, after = kernel // 2 + (size - 1) // 2, kernel // 2 + (size - 2) // 2
     padding = (before, after, before, after)
     if kernel == 1:
-        return conv2d(upfirdn2d(images, taps, down=2, padding=padding), weight, bias)
-    return conv2d(upfirdn2d(images, taps, padding=padding), weight, bias, stride=2)
+        return convolve(upfirdn2d(images, taps, down=2, padding=padding), weight, bias)
+    return convolve(upfirdn2d(images, taps, padding=padding), weight, bias, stride=2)
 
 
 class Conv2dLayer(nn.Module):
@@ -69,6 +70,8 @@ class Conv2dLayer(nn.Module):
         self.economical, self.clamp = table.resample == "economical", table.conv_clamp
         self.resize, self.active = resize, active
         self.weight_gain = 1 / math.sqrt(inside * kernel**2)
+        if self.economical and resize == -2:
+            self.weight_gain /= 4
         self.weight = nn.Parameter(torch.randn(outside, inside, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outside)) if bias else None
         self.register_buffer("resample_filter", setup_filter(table.resample_filter))
@@ -86,7 +89,7 @@ class Conv2dLayer(nn.Module):
             taps = self.resample_filter
             images = down_convolution(images, weight, taps, self.economical, bias)
         else:
-            images = conv2d(images, weight, bias, padding=weight.shape[2] // 2)
+            images = convolve(images, weight, bias, padding=weight.shape[2] // 2)
         if self.active:
             return rectify(images, self.clamp * gain)
         return images.clamp(-self.clamp * gain, self.clamp * gain) if self.clamp else images

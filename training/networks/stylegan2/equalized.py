@@ -45,6 +45,6 @@ class FullyConnectedLayer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         factor = GAIN if self.active else 1.0
-        weight, bias = self.weight * (self.weight_gain * factor), self.bias * self.bias_gain
-        values = linear(values, weight, bias * factor)
+        values = values * (self.weight_gain * factor)  # fewer numbers than the weights are
+        values = linear(values, self.weight, self.bias * (self.bias_gain * factor))
         return rectify(values) if self.active else values

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import interpolate
 
 from training.architectures import StyleGan2Generator
 from training.networks.stylegan2.convolution import up_convolution
@@ -17,12 +18,49 @@ from training.networks.stylegan2.equalized import (
     rectify,
 )  # fmt: skip
 from training.networks.stylegan2.resampling import setup_filter
+from training.second_order import convolve
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """1/√Σ(style·weight)² (n, out) for `weight` (out, in, k, k) and `styles` (n, in) (eq. 3)."""
     energy = weight.square().sum(dim=(2, 3))
     return (styles.square() @ energy.t() + 1e-8).rsqrt()
+
+
+class _Affine(torch.autograd.Function):
+    """scales · images + offsets: (n, c, h, w), (n, c, 1, 1), (c, 1, 1).
+
+    The derivative of PyTorch's `addcmul` makes a copy of the images first.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, scales: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(images, scales)
+        return torch.addcmul(offsets, images, scales)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        gradient, (images, scales) = gradients[0], ctx.saved_tensors
+        by_scales = (gradient * images).sum(dim=(2, 3), keepdim=True)
+        return gradient * scales, by_scales, gradient.sum(dim=(0, 2, 3))[:, None, None]
+
+
+class _Mixture(torch.autograd.Function):
+    """Pixels (n, p, in) by a matrix for each sample (n, out, in): (n, p, out).
+
+    The derivative of PyTorch's `bmm` is one by the matrix transposed, which takes three times as
+    long, and lays its second one out otherwise than the images are.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, matrices: Tensor) -> Tensor:
+        ctx.save_for_backward(pixels, matrices)
+        return torch.bmm(pixels, matrices.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, (pixels, matrices) = gradients[0], ctx.saved_tensors
+        return torch.bmm(gradient, matrices), torch.bmm(gradient.transpose(1, 2), pixels)
 
 
 class SynthesisLayer(nn.Module):
@@ -58,12 +96,14 @@ class SynthesisLayer(nn.Module):
             factor = GAIN * gain
             scales = demodulation(self.weight, styles) * factor
         images = images * styles[:, :, None, None].to(images.dtype)
-        if self.up:
-            images = up_convolution(images, self.weight, self.resample_filter, self.economical)
+        if self.up and not self.economical:
+            images = up_convolution(images, self.weight, self.resample_filter, False)
         else:
-            images = conv2d(images, self.weight, padding=1)
+            images = convolve(images, self.weight, padding=1)
         scales, bias = scales.to(images.dtype), (self.bias * factor).to(images.dtype)
-        images = torch.addcmul(bias[:, None, None], images, scales[:, :, None, None])
+        images = _Affine.apply(images, scales[:, :, None, None], bias[:, None, None])
+        if self.up and self.economical:  # after what it commutes with: that has fewer pixels
+            images = interpolate(images, scale_factor=2, mode="bilinear")
         added = self.noise(images, noise, factor)
         if added is not None:
             images = images.add_(added)
@@ -95,6 +135,9 @@ class ToRGBLayer(nn.Module):
     def forward(self, images: Tensor, w: Tensor) -> Tensor:
         with full_precision(w):
             styles = self.affine(w.to(self.affine.weight.dtype)) * self.weight_gain
-        images = images * styles[:, :, None, None].to(images.dtype)
-        images = conv2d(images, self.weight, self.bias)
+            matrices = styles[:, None] * self.weight[:, :, 0, 0]
+        count, _, height, width = images.shape
+        pixels = images.permute(0, 2, 3, 1).flatten(1, 2)  # channels_last in memory
+        pixels = _Mixture.apply(pixels, matrices.to(images.dtype)) + self.bias.to(images.dtype)
+        images = pixels.view(count, height, width, -1).permute(0, 3, 1, 2)
         return images.clamp(-self.clamp, self.clamp) if self.clamp else images

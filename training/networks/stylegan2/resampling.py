@@ -79,16 +79,16 @@ def _filtered(
     return conv2d(images, kernel, stride=down, groups=channels)
 
 
-class _Halve(torch.autograd.Function):
-    """Means of 2×2. The backward pass repeats, which is faster than that of `avg_pool2d`."""
+class _Sum(torch.autograd.Function):
+    """Sums of 2×2. The backward pass repeats, which is faster than that of `avg_pool2d`."""
 
     @staticmethod
     def forward(_ctx: Any, images: Tensor) -> Tensor:
-        return avg_pool2d(images, 2)
+        return avg_pool2d(images, 2, divisor_override=1)
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
-        found: Tensor = _Repeat.apply(gradients[0] * 0.25)
+        found: Tensor = _Repeat.apply(gradients[0])
         return found
 
 
@@ -101,14 +101,19 @@ class _Repeat(torch.autograd.Function):
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
-        found: Tensor = _Halve.apply(gradients[0]) * 4
+        found: Tensor = _Sum.apply(gradients[0])
         return found
+
+
+def sums(images: Tensor) -> Tensor:
+    """Sums of 2×2 pixels: (n, c, h, w) → (n, c, h/2, w/2)."""
+    found: Tensor = _Sum.apply(images)
+    return found
 
 
 def halve(images: Tensor) -> Tensor:
     """Means of 2×2 pixels: (n, c, h, w) → (n, c, h/2, w/2)."""
-    found: Tensor = _Halve.apply(images)
-    return found
+    return sums(images) * 0.25
 
 
 def _around(taps: Tensor, before: int, after: int) -> Padding:
