@@ -324,9 +324,10 @@ class ProjectedDiscriminator:
     scale; each scale has a discriminator of its own. `separable` convolutions are cheaper.
     Labels come in by a `projection`.
 
-    `pixel_width` adds a judge of the image itself, a DCGAN's discriminator of that width without
-    norm (0: none): the others' batch norm sees real and fake images apart and so hardly tells when
-    all colours or contrasts are off by a factor, and the frozen network looks past them.
+    Batch norm over real and over fake images apart (the published `batch`) takes out what all of a
+    batch have in common, so that pale colours on all fakes are hardly seen; `joint` normalises both
+    together. `pixel_width` adds a judge of the image itself, a DCGAN's discriminator of that width
+    without norm (0: none).
     """
 
     name: Literal["projected"] = "projected"
@@ -335,6 +336,7 @@ class ProjectedDiscriminator:
     size: Annotated[int, Field(ge=0)] = 224
     separable: bool = False
     spectral: bool = True
+    norm: Literal["batch", "joint"] = "batch"
     pixel_width: Number = 0
     classifier: ClassVar[bool] = False
     packing: ClassVar[int] = 1

@@ -195,6 +195,11 @@ def _kinds(config: Config) -> Iterator[str]:
         yield 'generator.condition: R3GAN has no norms; "embedding" is its way'
     if isinstance(judge, ProjectedDiscriminator) and code_count(generator):
         yield "generator.categorical, generator.continuous: a projected discriminator guesses none"
+    if isinstance(judge, ProjectedDiscriminator) and judge.norm == "joint" and _penalised(config):
+        yield (
+            'discriminator.norm: with "joint", real and fake images are judged together, and the '
+            f"penalty {_penalised(config)[0]} judges some alone"
+        )
     decodes = isinstance(judge, FastganDiscriminator) and judge.reconstruction != "none"
     if decodes and not config.loss.reconstruction:
         yield (

@@ -104,6 +104,7 @@ class Step:
         self._controller = Controller(config.augment, config.batch, ranks)
         if config.sync_batch_norm and ranks.world > 1:
             synchronise(state.generator, ranks.rank, ranks.world)
+        if (config.sync_batch_norm or state.discriminator.together) and ranks.world > 1:
             synchronise(state.discriminator, ranks.rank, ranks.world)
         self._draw: Any = state.generator
         self._look: Any = state.discriminator
@@ -286,9 +287,10 @@ class Step:
         """The discriminator's loss on packed images without penalties, and what it tells."""
         config = self.config
         with self._autocast():  # around both: the weights are cast once
-            if weights is None and self.state.discriminator.judges_pairs(len(real)):
+            judge = self.state.discriminator
+            if judge.together or (weights is None and judge.judges_pairs(len(real))):
                 pairs = interleave(real, fake), interleave(*labels)
-                on_real, on_fake = separate(self._judge(*pairs))
+                on_real, on_fake = separate(self._judge(*pairs, weights))
             else:
                 on_real = self._judge(real, labels[0], weights)
                 on_fake = self._judge(fake, labels[1], weights)

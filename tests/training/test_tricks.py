@@ -308,7 +308,7 @@ def test_minibatch_stddev_is_the_formula() -> None:
     images = torch.randn(6, 2, 3, 3)
     out = MinibatchStddev(3)(images)
     assert torch.equal(out[:, :2], images)
-    for group in (slice(0, 3), slice(3, 6)):
+    for group in (slice(0, None, 2), slice(1, None, 2)):
         expected = images[group].std(dim=0, unbiased=False).mean()
         assert torch.allclose(out[group, 2], expected.expand(3, 3, 3))
 

@@ -58,6 +58,9 @@ class Discriminator(nn.Module):
     """
 
     hidden: nn.Sequential
+    together: bool = False
+    """While it learns, real and fake images (alternating) are to be judged in one call: what it
+    says of one kind depends on the other."""
 
     def judges_pairs(self, count: int) -> bool:  # noqa: ARG002 (for those that group samples)
         """Whether `count` real and `count` fake images, alternating, get the same answers in one

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.nn.functional import batch_norm, dropout
 from torch.nn.utils.parametrizations import spectral_norm
 
 from training.architectures import GeneratorOptions
 
 
+class JointNorm(nn.BatchNorm2d):
+    """Batch norm for a discriminator that learns from real and fake images in one batch: its
+    statistics are theirs together. While its weights do not learn (the generator's step), it uses
+    their moving averages, so that fakes are not normalised by themselves.
+
+    Over fakes alone, batch norm takes out what they have in common: pale fakes look like real ones.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.training and self.weight.requires_grad:
+            return super().forward(maps)
+        return batch_norm(
+            maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
 class MinibatchStddev(nn.Module):
     """Appends one channel: the mean standard deviation over groups of samples.
 
-    Karras et al. 2018, section 3. Samples are grouped by `group` neighbours (fewer where the batch
-    does not divide). (n, c, h, w) → (n, c + 1, h, w).
+    Karras et al. 2018, section 3; sample i is in the group i mod (n / `group`), as in their code
+    (fewer a group where the batch does not divide). (n, c, h, w) → (n, c + 1, h, w).
     """
 
     def __init__(self, group: int) -> None:
@@ -24,9 +40,9 @@ class MinibatchStddev(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         count, channels, height, width = images.shape
         group = next(size for size in range(min(self.group, count), 0, -1) if count % size == 0)
-        grouped = images.reshape(count // group, group, channels, height, width).float()
-        spread = (grouped.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        channel = spread.repeat_interleave(group)[:, None, None, None].to(images.dtype)
+        grouped = images.reshape(group, count // group, channels, height, width).float()
+        spread = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        channel = spread.repeat(group)[:, None, None, None].to(images.dtype)
         return torch.cat([images, channel.expand(count, 1, height, width)], dim=1)
 
 

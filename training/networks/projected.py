@@ -22,7 +22,7 @@ from training.networks.base import Discriminator, ImageShape, Verdict
 from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
 from training.networks.frozen import digest, frozen_maps
-from training.networks.layers import normalise_spectrum
+from training.networks.layers import JointNorm, normalise_spectrum
 
 _MIXED = (1, 2, 4, 8)
 """Channels after mixing across channels at strides 4, 8, 16 and 32, in units of the width."""
@@ -79,16 +79,17 @@ def _twice(maps: Tensor) -> tuple[int, int]:
     return maps.shape[2] * 2, maps.shape[3] * 2
 
 
-def down_block(below: int, above: int, separable: bool) -> list[nn.Module]:
+def down_block(table: ProjectedDiscriminator, below: int, above: int) -> list[nn.Module]:
     """Half the size: 4×4 stride 2, norm, leaky ReLU; or depthwise 3×3, 1×1, norm, leaky ReLU and
     pooling."""
+    norm = JointNorm(above) if table.norm == "joint" else nn.BatchNorm2d(above)
     act = nn.LeakyReLU(0.2, inplace=True)
-    if not separable:
-        return [nn.Conv2d(below, above, 4, 2, 1), nn.BatchNorm2d(above), act]
+    if not table.separable:
+        return [nn.Conv2d(below, above, 4, 2, 1), norm, act]
     return [
         nn.Conv2d(below, below, 3, 1, 1, groups=below, bias=False),
         nn.Conv2d(below, above, 1, bias=False),
-        nn.BatchNorm2d(above),
+        norm,
         act,
         nn.AvgPool2d(2),
     ]
@@ -108,7 +109,7 @@ class ScaleJudge(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for below, above in pairwise(channels):
-            layers += down_block(below, above, table.separable)
+            layers += down_block(table, below, above)
         self.layers = nn.Sequential(*layers)
         outputs = _PRODUCT if classes else 1
         self.judge = nn.Conv2d(channels[-1], outputs, patch, bias=False)
@@ -137,7 +138,7 @@ class ProjectedD(Discriminator):
         super().__init__()
         if table.condition == "projection":
             require_labels("discriminator.condition", shape)
-        self.size = table.size
+        self.size, self.together = table.size, table.norm == "joint"
         smallest = table.size or min(shape.height, shape.width)
         if smallest < SMALLEST:
             raise UserError(

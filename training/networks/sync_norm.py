@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from training.networks.layers import JointNorm
+
 
 class _Sum(torch.autograd.Function):
     """The sum of a tensor over all processes. Each process's loss depends on it, so the gradient is
@@ -39,12 +41,14 @@ class SyncNorm(nn.Module):
         self.eps = norm.eps
         self.momentum = 0.1 if norm.momentum is None else norm.momentum
         self.weight, self.bias = norm.weight, norm.bias
+        self.learning = isinstance(norm, JointNorm)
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
 
     def forward(self, values: Tensor) -> Tensor:
         shape = (1, -1, *[1] * (values.ndim - 2))
-        mean, variance = self._moments(values) if self.training else self._remembered()
+        fresh = self.training and (self.weight.requires_grad or not self.learning)
+        mean, variance = self._moments(values) if fresh else self._remembered()
         gain = (variance + self.eps).rsqrt()
         if self.weight is not None:
             gain = gain * self.weight

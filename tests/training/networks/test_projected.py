@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from pipeline.contract import UserError, build
+from training.compatible import refuse_meaningless
 from training.config import Config
 from training.data import Batch
 from training.extractor import load_extractor
 from training.networks import ImageShape, build_discriminator
 from training.networks.frozen import frozen_maps, perceptual_distance
+from training.networks.layers import JointNorm
 from training.state import State, new_state
 from training.step import Step
 
@@ -178,6 +181,35 @@ def test_a_judge_of_pixels_adds_a_logit_that_sees_colours() -> None:
     )
     assert slope.abs().sum() > 0
     assert not torch.allclose(judge.pixels(images * 0.5, labels).logits, own, atol=1e-3)
+
+
+def test_joint_norm_is_batch_norm_of_both_and_then_remembers() -> None:
+    """Against PyTorch's own batch norm, learning and in evaluation mode."""
+    joint, plain = JointNorm(3), torch.nn.BatchNorm2d(3)
+    both = torch.randn(8, 3, 4, 4) * 2 + 1
+    assert torch.equal(joint(both), plain(both))
+    fakes = torch.randn(4, 3, 4, 4)
+    plain.eval()
+    joint.requires_grad_(False)  # the generator's step
+    before = joint.running_mean.clone()
+    assert torch.allclose(joint(fakes), plain(fakes))
+    assert torch.equal(joint.running_mean, before)
+    assert not torch.allclose(joint(fakes * 0.5), joint(fakes), atol=0.1)  # pale ones are seen
+
+
+def test_joint_judges_learn_from_both_kinds_in_one_call() -> None:
+    made = config(norm="joint")
+    state = new_state(made, SHAPE, CPU)
+    calls: list[tuple[int, bool]] = []
+    state.discriminator.register_forward_pre_hook(
+        lambda judge, inputs: calls.append(
+            (len(inputs[0]), next(judge.judges.parameters()).requires_grad)
+        )
+    )
+    train(state, made, 2)
+    assert calls == [(8, True), (4, False)] * 2
+    with pytest.raises(UserError, match=r"discriminator\.norm: .*penalty r1"):
+        refuse_meaningless(replace(made, loss=replace(made.loss, r1=1.0)))
 
 
 def test_other_frozen_weights_are_refused() -> None:
