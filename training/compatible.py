@@ -171,7 +171,7 @@ def _engine(config: Config) -> Iterator[str]:
     if not config.sync_batch_norm:
         return
     networks = (config.generator, config.discriminator)
-    if all(getattr(network, "norm", "none") != "batch" for network in networks):
+    if all(getattr(network, "norm", "none") not in ("batch", "joint") for network in networks):
         yield "sync_batch_norm: neither network has batch norm"
     if config.compile:
         yield "compile: compiled networks cannot wait for each other; not with sync_batch_norm"
@@ -195,11 +195,17 @@ def _kinds(config: Config) -> Iterator[str]:
         yield 'generator.condition: R3GAN has no norms; "embedding" is its way'
     if isinstance(judge, ProjectedDiscriminator) and code_count(generator):
         yield "generator.categorical, generator.continuous: a projected discriminator guesses none"
-    if isinstance(judge, ProjectedDiscriminator) and judge.norm == "joint" and _penalised(config):
-        yield (
-            'discriminator.norm: with "joint", real and fake images are judged together, and the '
-            f"penalty {_penalised(config)[0]} judges some alone"
-        )
+    if isinstance(judge, ProjectedDiscriminator) and judge.norm == "joint":
+        if _penalised(config):
+            yield (
+                'discriminator.norm: with "joint", real and fake images are judged together, and '
+                f"the penalty {_penalised(config)[0]} judges some alone"
+            )
+        if config.compile:
+            yield (
+                'compile: not with discriminator.norm "joint", which works in another way in each '
+                "network's step"
+            )
     decodes = isinstance(judge, FastganDiscriminator) and judge.reconstruction != "none"
     if decodes and not config.loss.reconstruction:
         yield (
