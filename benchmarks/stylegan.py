@@ -4,8 +4,9 @@ The trainer's own step in bf16 (batch 16, `channel_base` 4096, `channel_max` 128
 of two layers: 2.5 and 1.5 million parameters at 64 px) with its moving average, R1 every 16 and
 path length every 4 steps; the yardstick is the usual fp32 step of a DCGAN with batch 32
 (`benchmarks/step.py`), turn by turn, in one process that keeps freed memory as the trainer does
-(the yardstick's step gets no new pages either way). On one thread processor time is measured, which neighbours
-change little; with `--threads` the time on the clock. `--json` prints as last line:
+(the yardstick's step gets no new pages either way). On one thread processor time is measured,
+which neighbours change little; with `--threads` the time on the clock. `--json` prints as last
+line:
 
 - `over_dcgan_64`, `over_dcgan_64_economical`: seconds an image over the yardstick's, with the
   published 4-tap filter and with economical resampling, medians of the turns;
