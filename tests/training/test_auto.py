@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.contract import UserError
-from training.auto import SIZES, Facts, choose, resolve_auto
+from training.auto import SIZES, Facts, choose, plain_share, resolve_auto
 from training.fit import parse
 from training.resolve import resolve
 
 TINY = {
-    "generator.width": "4", "discriminator.width": "4", "generator.z_dim": "8", "batch": "8",
-    "device": "cpu",
+    "generator.width": "4", "discriminator.width": "8", "discriminator.pixel_width": "4",
+    "discriminator.size": "32", "generator.z_dim": "8", "batch": "8", "device": "cpu",
 }  # fmt: skip
 
 
 def facts(**values: Any) -> Facts:
-    known = {"samples": 2000, "height": 256, "labels": 0, "device": "cpu", "hours": 0.75}
-    return Facts(**{**known, **values})
+    known = {"samples": 2000, "height": 256, "labels": 0, "plain": 1.0, "device": "cpu"}
+    return Facts(**{**known, "hours": 0.75, **values})
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -42,17 +43,44 @@ def test_every_choice_is_a_configuration_that_says_why(
 
 def test_more_time_makes_larger_networks() -> None:
     widths = [int(choose(facts(hours=hours)).options["generator.width"]) for hours in (0.5, 6)]
-    assert widths == [32, 64]
+    assert widths == [16, 32]
     heights = [choose(facts(hours=hours)).options["resolution"] for hours in (0.5, 6, 24)]
     assert heights == ["64", "64", "128"]
     assert choose(facts(hours=24, height=64)).options["resolution"] == "64"
 
 
+def test_the_time_ends_a_run_and_its_rates_fall_within_it() -> None:
+    options = choose(facts(hours=2)).options
+    assert options["burn_in.kimg"] == "360"
+    assert float(options["total_kimg"]) > 360  # --hours ends it
+    endless = choose(facts(hours=0)).options
+    assert endless["burn_in.kimg"] == endless["total_kimg"]
+
+
 def test_images_that_are_seen_often_are_augmented() -> None:
     few, many = (choose(facts(samples=samples)) for samples in (500, 500_000))
-    assert few.options["augment.ada"] == "bgc"
-    assert many.options["augment.ada"] == "[]"
+    assert "color" in few.options["augment.policy"]
+    assert many.options["augment.policy"] == "[]"
     assert "500 images" in few.why[1]
+
+
+def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
+    short, long, one = (
+        choose(facts(labels=labels, hours=hours)) for labels, hours in ((5, 0.75), (5, 5), (1, 5))
+    )
+    assert short.options["generator.condition"] == one.options["generator.condition"] == "none"
+    assert long.options["generator.condition"] == "norm"
+    assert long.options["discriminator.condition"] == "projection"
+    assert "too short for its 5 labels" in short.why[1]
+    assert "by its 5 labels" in long.why[1]
+
+
+def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
+    random = torch.Generator().manual_seed(0)
+    varied = torch.randint(0, 256, (3, 3, 32, 32), generator=random, dtype=torch.uint8)
+    plain = torch.randint(180, 200, (5, 3, 32, 32), generator=random, dtype=torch.uint8)
+    plain[:, :, 4:-4, 4:-4] = varied[0, :, 4:-4, 4:-4]  # what is in the middle counts for nothing
+    assert plain_share(torch.cat([varied, plain])) == 5 / 8
 
 
 def test_rows_are_in_order_and_say_what_they_rest_on() -> None:
@@ -78,7 +106,7 @@ def test_the_command_line_overrules(small_shards: Any) -> None:
     config, why = resolve_auto(str(shards.manifest), None, {**TINY, "seed": "7"})
     assert (config.preset, config.seed, config.batch) == ("auto", 7, 8)
     assert config.resolution == 16
-    assert config.augment.ada == "bgc"
+    assert config.augment.policy == ("color", "translation", "cutout")
     assert len(why) == 3
 
 
