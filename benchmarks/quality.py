@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.auto import PRESET, choose, facts
 from training.config import Data
 from training.data import Source, open_source
 from training.grid import draw, tile, write_picture
@@ -37,6 +38,7 @@ from training.metrics.fake import drawn_inputs
 from training.metrics.networks import load_lite0
 from training.metrics.real import Real, batches, real_features
 from training.metrics.suite import Side, estimate
+from training.resolve import resolve
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")
 CPU = torch.device("cpu")
@@ -54,16 +56,19 @@ def cpu_seconds(pid: int) -> float:
 def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float) -> None:
     """Train a preset (further) for so many CPU seconds."""
     preset, _, changes = contender.partition("@")
+    own = {"total_kimg": "1e9"}
+    if preset == "auto":  # its choice by hand: --hours would count the clock, not the CPU's time
+        asked = resolve(PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}"})
+        choice = choose(facts(open_source(args.shards, 0), asked))
+        preset, own = choice.preset, {**choice.options, **own}
     command = [
         sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
-        "--run", str(folder / "run"), "--total-kimg", "1e9", "--threads", str(args.threads),
-        "--seed", str(args.seed), "--eval-kimg", "0",
+        "--run", str(folder / "run"), "--threads", str(args.threads), "--seed", str(args.seed),
+        "--eval-kimg", "0",
     ]  # fmt: skip
-    for change in changes.split("@") if changes else []:
-        name, _, value = change.partition("=")
+    own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
+    for name, value in own.items():
         command += [f"--{name}", value]
-    if preset == "auto":
-        command += ["--hours", f"{args.minutes[-1] / 60:g}"]
     with (folder / "log.txt").open("a") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         while process.poll() is None:

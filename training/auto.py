@@ -17,6 +17,7 @@ from pipeline.contract import UserError, build
 from training import checkpoint
 from training.config import Config, Data
 from training.data import Source, open_source
+from training.device import choose_device
 from training.metrics.real import batches
 from training.resolve import dotted, merge, resolve, unflat
 
@@ -189,6 +190,19 @@ def _first_images(source: Source, table: Data) -> Tensor:
         return torch.cat([images.clone() for images, _ in found])
 
 
+def facts(source: Source, asked: Config) -> Facts:
+    """Of the set at `source`, and of the machine and the time that `asked` names.
+
+    Raises:
+        UserError: the images cannot be had, or there is no such device.
+    """
+    return Facts(
+        source.index.nsamples, source.height, source.classes,
+        plain_share(_first_images(source, asked.data)), choose_device(asked.device).type,
+        asked.max_hours,
+    )  # fmt: skip
+
+
 def resolve_auto(
     location: str, run_name: str | None, options: Mapping[str, str]
 ) -> tuple[Config, tuple[str, ...]]:
@@ -200,7 +214,6 @@ def resolve_auto(
     Raises:
         UserError: as `resolve`; no such shards; or another value than the run was begun with.
     """
-    from training.device import choose_device
     from training.runs import find_run, read_config
 
     asked = resolve(PRESET, options)
@@ -210,11 +223,5 @@ def resolve_auto(
         before = unflat(read_config(run)["config"], str(run.config))
         again = merge(asdict(before), dotted(options))
         return build(Config, again, "command line"), ("auto: as chosen when the run was begun",)
-    choice = choose(
-        Facts(
-            source.index.nsamples, source.height, source.classes,
-            plain_share(_first_images(source, asked.data)),
-            choose_device(asked.device).type, asked.max_hours,
-        )
-    )  # fmt: skip
+    choice = choose(facts(source, asked))
     return replace(resolve(choice.preset, {**choice.options, **options}), preset=NAME), choice.why
