@@ -75,6 +75,12 @@ def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
     assert "by its 5 labels" in long.why[1]
 
 
+def test_uneven_backgrounds_are_named() -> None:
+    even, uneven = (choose(facts(plain=plain)).why[1] for plain in (0.9, 0.1))
+    assert "90% with a plain border, are seen" in even
+    assert "10% with a plain border (the rest take longer" in uneven
+
+
 def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
     random = torch.Generator().manual_seed(0)
     varied = torch.randint(0, 256, (3, 3, 32, 32), generator=random, dtype=torch.uint8)
