@@ -75,6 +75,14 @@ def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
     assert "by its 5 labels" in long.why[1]
 
 
+def test_plain_sets_in_little_time_get_a_small_network() -> None:
+    quick = choose(facts(hours=0.1, labels=10))
+    assert quick.preset == "shells64"
+    assert "10 labels" in quick.why[2]
+    for other in ({"plain": 0.2}, {"hours": 0.75}, {"hours": 0.0}, {"device": "cuda"}):
+        assert choose(facts(**{"hours": 0.1, **other})).preset == "projected64"
+
+
 def test_uneven_backgrounds_are_named() -> None:
     even, uneven = (choose(facts(plain=plain)).why[1] for plain in (0.9, 0.1))
     assert "90% with a plain border, are seen" in even
