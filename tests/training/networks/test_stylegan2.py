@@ -15,10 +15,10 @@ from torch.nn.functional import conv2d, leaky_relu
 from pipeline.contract import UserError
 from training.architectures import StyleGan2Discriminator, StyleGan2Generator
 from training.networks import ImageShape, build_discriminator, build_generator
+from training.networks.layers import MinibatchStddev
 from training.networks.stylegan2 import StyleGan2, StyleGan2Judge
 from training.networks.stylegan2.adain import adain
 from training.networks.stylegan2.convolution import down_convolution, up_convolution
-from training.networks.stylegan2.discriminator import MinibatchStdLayer
 from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
 from training.networks.stylegan2.resampling import (
     downsample2d,
@@ -194,7 +194,7 @@ def test_the_discriminator_has_two_derivatives(resample: str) -> None:
 
 def test_standard_deviation_is_over_the_published_groups() -> None:
     maps = torch.randn(8, 6, 4, 4)
-    found = MinibatchStdLayer(4, 2)(maps)
+    found = MinibatchStddev(4, 2)(maps)
     assert found.shape == (8, 8, 4, 4)
     for sample in range(8):
         group = maps[sample % 2 :: 2]  # 8 / 4 = 2 groups

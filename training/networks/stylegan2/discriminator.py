@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from training.architectures import StyleGan2Discriminator
 from training.networks.base import Discriminator, ImageShape, Verdict
 from training.networks.conditioning import require_labels
+from training.networks.layers import MinibatchStddev
 from training.networks.stylegan2.convolution import Conv2dLayer
 from training.networks.stylegan2.equalized import FullyConnectedLayer
 from training.networks.stylegan2.mapping import MappingNetwork
 from training.networks.stylegan2.resampling import downsample2d, halve, setup_filter
 from training.networks.stylegan2.synthesis import HALF, channels_at, sizes
-
-
-class MinibatchStdLayer(nn.Module):
-    """Appends `channels` maps with the mean standard deviation over groups of samples (Karras
-    2018, section 3): sample i is in the group i mod (n / `group`), as published.
-
-    Where `group` does not divide n, the next smaller number that does is taken.
-    """
-
-    def __init__(self, group: int, channels: int) -> None:
-        super().__init__()
-        self.group, self.channels = group, channels
-
-    def forward(self, maps: Tensor) -> Tensor:
-        count, width, *size = maps.shape
-        group = next(g for g in range(min(self.group, count), 0, -1) if count % g == 0)
-        exact = maps.to(torch.promote_types(maps.dtype, torch.float32))
-        parts = exact.reshape(group, -1, self.channels, width // self.channels, *size)
-        # the built-in variance takes forty times as long
-        variance = (parts - parts.mean(dim=0)).square().mean(dim=0)
-        spread = (variance + 1e-8).sqrt().mean(dim=(2, 3, 4))
-        added = spread.repeat(group, 1)[:, :, None, None].expand(-1, -1, *size)
-        return torch.cat([maps, added.to(maps.dtype)], dim=1)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -92,7 +69,7 @@ class DiscriminatorEpilogue(nn.Module):
         self.fromrgb: nn.Module | None = None
         if table.architecture == "skip":
             self.fromrgb = Conv2dLayer(table, channels, width, 1)
-        self.mbstd = MinibatchStdLayer(table.mbstd_group_size, more) if more else nn.Identity()
+        self.mbstd = MinibatchStddev(table.mbstd_group_size, more) if more else nn.Identity()
         self.conv = Conv2dLayer(table, width + more, width, 3)
         self.fc = FullyConnectedLayer(width * size[0] * size[1], width, active=True)
         self.out = FullyConnectedLayer(width, outside)
