@@ -47,6 +47,7 @@ PHASES = {
     "discriminator": "_train_discriminator",
     "r1": "_penalise",
     "generator": "_train_generator",
+    "both": "_train_both",
     "path_length": "_regularise_paths",
 }
 PLAIN, PATHS, ALL = 1, 4, 16

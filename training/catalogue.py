@@ -81,7 +81,8 @@ def work_an_image(config: Config, size: Size) -> float:
 
     The discriminator's phase: fakes are drawn, D goes forward and backward (twice the work) on
     real and fake; of `n_critic` such phases one is followed by the generator's: backward through
-    G, forward and backward (to the images alone) through D.
+    G, forward (unless both networks learn from one pass) and backward (to the images alone)
+    through D.
     """
     loss, phases = config.loss, config.n_critic
     work = size.g_work + 6 * size.d_work
@@ -91,7 +92,8 @@ def work_an_image(config: Config, size: Size) -> float:
         work += 6 * size.g_work / (loss.path_interval * loss.path_batch_shrink)
     # a step of unrolling is D's phase again, differentiated twice
     work += 12 * size.d_work * config.unroll.steps / phases
-    return work + (2 * size.g_work + 2 * size.d_work) / phases
+    judged = 2 if config.updates == "alternating" else 1
+    return work + (2 * size.g_work + judged * size.d_work) / phases
 
 
 def row(name: str) -> str:

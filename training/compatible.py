@@ -30,6 +30,7 @@ def refuse_meaningless(config: Config) -> None:
     for checks in (
         _losses,
         _penalties,
+        _updates,
         _engine,
         _labels,
         _semi_supervised,
@@ -90,6 +91,23 @@ def _penalties(config: Config) -> Iterator[str]:
         )
     if config.unroll.steps and config.d_optimizer.name != "sgd" and not config.unroll.lr:
         yield "unroll.lr: the unrolled steps are plain descent; say how large they are"
+
+
+def _updates(config: Config) -> Iterator[str]:
+    """What simultaneous updates, where both networks learn from one pass, leave no room for."""
+    if config.updates == "alternating":
+        return
+    judge, reason = config.discriminator, ""
+    if config.unroll.steps:
+        reason = "unroll.steps lets the generator see later discriminators"
+    elif config.replay.size:
+        reason = "replay.size shows the discriminator other fakes than the generator's"
+    elif config.compile:
+        reason = "compile leaves no pass through a network for two losses"
+    elif isinstance(judge, ProjectedDiscriminator) and judge.norm == "joint":
+        reason = 'discriminator.norm "joint" works in another way in each network\'s step'
+    if reason:
+        yield f"updates: simultaneous ones learn from one pass, but {reason}"
 
 
 def _labels(config: Config) -> Iterator[str]:

@@ -252,6 +252,9 @@ class Config:
     operations that give the same bits each time (the CPU's do anyway). `sync_batch_norm` takes
     batch norm's statistics from all processes together.
 
+    `updates`: `alternating` trains the discriminator, then with it the generator; `simultaneous`
+    trains both from one pass, which costs less (Mescheder 2017, Shen 2021).
+
     `label_real` and `label_fake` are what the discriminator is to answer: a number for all (0.9 is
     one-sided smoothing), or two between which each sample's label is drawn; with probability
     `label_flip` a sample gets one of the other side.
@@ -279,6 +282,7 @@ class Config:
     channels_last: bool = True
     latent: Literal["gaussian", "sphere", "uniform"] = "gaussian"
     n_critic: Count = 1
+    updates: Literal["alternating", "simultaneous"] = "alternating"
     label_real: Label = 1.0
     label_fake: Label = 0.0
     label_flip: Share = 0.0

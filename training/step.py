@@ -126,9 +126,13 @@ class Step:
         state.discriminator.train()
         facts: Facts = {}
         for batch in batches:
-            pieces = self._pieces(batch)
-            facts |= self._train_discriminator(pieces, again=batch is batches[-1])
-        facts |= self._train_generator(pieces)
+            pieces, last = self._pieces(batch), batch is batches[-1]
+            if last and config.updates == "simultaneous":
+                facts |= self._train_both(pieces)
+            else:
+                facts |= self._train_discriminator(pieces, again=last)
+        if config.updates == "alternating":
+            facts |= self._train_generator(pieces)
         if config.loss.path_length and is_due(state.steps, config.loss.path_interval):
             facts |= self._regularise_paths(pieces)
         images = config.batch * len(batches)
@@ -210,9 +214,7 @@ class Step:
         their graph; in several pieces that would cost the memory that they save.
         """
         config, state = self.config, self.state
-        state.discriminator.requires_grad_(True)
-        freeze(state.discriminator, config.freeze_d)
-        state.d_optimizer.zero_grad(set_to_none=True)
+        self._thaw()
         facts: Facts = {}
         keep = again and len(pieces) == 1
         for piece in pieces:
@@ -222,6 +224,48 @@ class Step:
             loss, found = self._discriminator_loss(piece, fake.detach())
             torch.autograd.backward(state.d_scaler.scale(loss * piece.weight))
             _collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
+        return self._end_discriminator(pieces, facts)
+
+    def _train_both(self, pieces: list[Piece]) -> Facts:
+        """One update of both networks from the same pass through them (simultaneous gradient
+        descent: Mescheder 2017; Shen 2021 measures what it saves).
+
+        The generator learns from the discriminator's answers before its update, as alternating
+        ones do that begin with the generator.
+        """
+        state = self.state
+        self._thaw()
+        state.g_optimizer.zero_grad(set_to_none=True)
+        judge = [weight for weight in state.discriminator.parameters() if weight.requires_grad]
+        artist = [weight for weight in state.generator.parameters() if weight.requires_grad]
+        on_d, on_g = Facts(), Facts()
+        for piece in pieces:
+            labels = piece.labels, piece.labels
+            drawn = self._fake(piece.latents, piece.labels)
+            real, fake = pack(piece.real, self.packing), pack(drawn, self.packing)
+            with self._autocast():  # around both: the weights are cast once
+                on_real, on_fake = self._judge(real, labels[0]), self._judge(fake, labels[1])
+            loss, found = self._objective_loss(on_real, on_fake, labels, piece.latents)
+            loss, found = self._penalised(loss, found, real, fake.detach(), labels)
+            scaled = state.d_scaler.scale(loss * piece.weight)
+            torch.autograd.backward(scaled, inputs=judge, retain_graph=True)
+            _collect(on_d, found | {"spread_real": spread(piece.real)}, piece.share)
+            codes = latent_codes(piece.latents, self.config.generator)
+            loss, found = self.objective.generator(on_real, on_fake, piece.labels, codes)
+            torch.autograd.backward(state.g_scaler.scale(loss * piece.weight), inputs=artist)
+            _collect(on_g, found | {"spread_fake": spread(drawn.detach())}, piece.share)
+        facts = self._end_discriminator(pieces, on_d)
+        return facts | self._told("g", on_g, self._update_generator(), state.g_scaler)
+
+    def _thaw(self) -> None:
+        """Have the discriminator learn, but for the layers that the user froze."""
+        self.state.discriminator.requires_grad_(True)
+        freeze(self.state.discriminator, self.config.freeze_d)
+        self.state.d_optimizer.zero_grad(set_to_none=True)
+
+    def _end_discriminator(self, pieces: list[Piece], facts: Facts) -> Facts:
+        """Apply the discriminator's gradients, with what `facts` lead to."""
+        config, state = self.config, self.state
         share = sum(piece.weight for piece in pieces)
         facts |= self._controller.observe(state.scalars, facts["r_t"], share)
         facts = self._told("d", facts, self._update_discriminator(), state.d_scaler)
@@ -264,7 +308,14 @@ class Step:
         labels = piece.labels, fake_labels
         real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
         loss, facts = self._plain_loss(real, fake, labels, piece.latents)
-        if not config.loss.own_step and is_due(self.state.steps, config.loss.interval):
+        return self._penalised(loss, facts, real, fake, labels)
+
+    def _penalised(
+        self, loss: Tensor, facts: Facts, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Facts]:
+        """The loss and what it tells, with the penalties that are due in the same step."""
+        table = self.config.loss
+        if not table.own_step and is_due(self.state.steps, table.interval):
             for name, penalty in self._penalties(real, fake, labels).items():
                 facts[name] = penalty.detach()
                 loss = loss + penalty * self._penalty_weight(name)
@@ -294,8 +345,15 @@ class Step:
             else:
                 on_real = self._judge(real, labels[0], weights)
                 on_fake = self._judge(fake, labels[1], weights)
+        return self._objective_loss(on_real, on_fake, labels, latents)
+
+    def _objective_loss(
+        self, on_real: Verdict, on_fake: Verdict, labels: tuple[Tensor, Tensor], latents: Tensor
+    ) -> tuple[Tensor, Facts]:
+        """The discriminator's loss on its verdicts, and what it tells."""
+        config = self.config
         targets = draw_targets(
-            config.label_real, config.label_fake, config.label_flip, len(real), self.random
+            config.label_real, config.label_fake, config.label_flip, len(on_real.logits), self.random
         )
         codes = latent_codes(latents, config.generator)
         loss, facts = self.objective.discriminator(on_real, on_fake, targets, labels, codes)

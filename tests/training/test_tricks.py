@@ -441,6 +441,7 @@ RESUMED: dict[str, dict[str, Any]] = {
                   "discriminator": {"minibatch_stddev": 4}},
     "ada": {"augment": {"ada": "bgcfnc", "ada_kimg": 0.05, "ada_interval": 2}, "loss": {"r1": 1}},
     "matching": {"loss": {"feature_matching": 1}},
+    "simultaneous": {"updates": "simultaneous"},
 }  # fmt: skip
 
 

@@ -1,0 +1,82 @@
+"""Simultaneous updates: each network learns as it would from the other before the step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.contract import build
+from training.config import Config
+from training.data import Batch
+from training.networks import ImageShape
+from training.state import State, new_state
+from training.step import Step
+
+CPU = torch.device("cpu")
+SHAPE = ImageShape(16, 16, 3)
+STILL = 1e-30
+PLAIN = {"generator": {"width": 4, "z_dim": 8}, "discriminator": {"width": 4, "norm": "none"}}
+STYLE = {
+    "generator": {"name": "stylegan2", "channel_base": 64, "channel_max": 8, "z_dim": 6},
+    "discriminator": {"name": "stylegan2", "channel_base": 64, "channel_max": 8},
+}
+
+
+def after(updates: str, tables: dict[str, Any], d_rate: float = 0.1, **options: Any) -> State:
+    """The networks after a step of plain descent, which shows each gradient as it is."""
+    rates = {
+        "g_optimizer": {"name": "sgd", "lr": 0.1},
+        "d_optimizer": {"name": "sgd", "lr": d_rate},
+    }
+    given = {"batch": 8, "updates": updates, **rates, **tables, **options}
+    torch.manual_seed(3)
+    config = build(Config, given, "test")
+    state = new_state(config, SHAPE, CPU)
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    Step(config, state, CPU)([Batch(images, torch.zeros(8, dtype=torch.int64))])
+    return state
+
+
+def weights(network: torch.nn.Module) -> dict[str, Tensor]:
+    return dict(network.named_parameters())
+
+
+@pytest.mark.parametrize("tables", [PLAIN, STYLE], ids=["dcgan", "stylegan2"])
+@pytest.mark.parametrize(
+    "loss",
+    [{}, {"name": "rsgan"}, {"name": "hinge", "feature_matching": 1.0}, {"r1": 1.0}],
+    ids=["plain", "pairs", "features", "penalty"],
+)
+def test_each_learns_from_the_other_before_the_step(
+    tables: dict[str, Any], loss: dict[str, Any]
+) -> None:
+    """The discriminator as in alternating updates, the generator as where it stands still."""
+    both = after("simultaneous", tables, loss=loss)
+    alternating = after("alternating", tables, loss=loss)
+    still = after("alternating", tables, d_rate=STILL, loss=loss)
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    expected, found = weights(alternating.discriminator), weights(both.discriminator)
+    torch.testing.assert_close(found, expected, **close)
+    torch.testing.assert_close(weights(both.generator), weights(still.generator), **close)
+    other = weights(alternating.generator)
+    assert any(not torch.equal(other[name], weight) for name, weight in weights(both.generator).items())
+
+
+def test_pieces_add_up_to_the_batch() -> None:
+    tables = {**PLAIN, "generator": {**PLAIN["generator"], "norm": "none"}}
+    whole, pieces = (after("simultaneous", tables, micro_batch=size) for size in (0, 4))
+    for name in ("generator", "discriminator"):
+        torch.testing.assert_close(
+            weights(getattr(pieces, name)), weights(getattr(whole, name)), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_frozen_layers_stay() -> None:
+    frozen, free = (after("simultaneous", PLAIN, freeze_d=layers) for layers in (1, 0))
+    before = after("simultaneous", PLAIN, d_rate=STILL)
+    first = [next(state.discriminator.parameters()) for state in (frozen, before, free)]
+    torch.testing.assert_close(first[0], first[1], rtol=0, atol=1e-12)
+    assert not torch.equal(first[1], first[2])
