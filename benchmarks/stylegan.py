@@ -37,9 +37,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from pipeline.contract import build
-from training.allocator import keep_freed
 from training.config import Config
 from training.data import Batch
+from training.machine.allocator import keep_freed
 from training.networks import ImageShape
 from training.state import new_state
 from training.step import Step

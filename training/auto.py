@@ -17,7 +17,7 @@ from pipeline.contract import UserError, build
 from training import checkpoint
 from training.config import Config, Data
 from training.data import Source, open_source
-from training.device import choose_device
+from training.machine.device import choose_device
 from training.metrics.real import batches
 from training.resolve import dotted, merge, resolve, unflat
 

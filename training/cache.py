@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.contract import ShardEntry, UserError
-from training.disk import DiskFull, is_full
 from training.fetch import Stopped, check_scheme, fetch
+from training.machine.disk import DiskFull, is_full
 from training.shards import local_path, open_local
 
 _BLOCK = 4096

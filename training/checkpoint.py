@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from pipeline.contract import UserError, atomic_file, now_utc, sweep_temporaries, write_atomic
-from training.disk import DiskFull, free_bytes, is_full
+from training.machine.disk import DiskFull, free_bytes, is_full
 
 BEST = "best"
 """The folder of the best checkpoint, beside the newest ones."""

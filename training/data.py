@@ -22,8 +22,8 @@ from pipeline.contract import Dataset, ShardIndex, UserError, load_index
 from training.cache import ShardCache
 from training.config import Config, Data
 from training.decode import ENDINGS, Pixels, decode_into
+from training.machine.ranks import ALONE, Ranks
 from training.order import Epoch, epoch_order, rank_slice, shows_label
-from training.ranks import ALONE, Ranks
 from training.shards import DamagedShard, LocalFiles, Opener, OpenShards, Shard, local_path
 
 Labels = NDArray[np.int64]

@@ -71,7 +71,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
     from training.comparison import Plan, compare
     from training.comparison_table import as_json, show
-    from training.device import choose_device
+    from training.machine.device import choose_device
 
     device = choose_device(known.device)
     plan = Plan(

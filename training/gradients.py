@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from training.config import Optimizer
-from training.ranks import ALONE, Ranks
+from training.machine.ranks import ALONE, Ranks
 
 LOST = 2.0**-10
 """A loss scale below this: it is not the scale that makes gradients infinite."""

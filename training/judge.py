@@ -16,12 +16,12 @@ from pipeline.contract import UserError
 from training.config import Config
 from training.data import Source
 from training.extractor import EXTRACTOR
+from training.machine.ranks import Ranks
 from training.metrics.fake import fake_features
 from training.metrics.networks import Lite0, load_lite0
 from training.metrics.real import Real, real_features
 from training.metrics.suite import FEWEST, Side, baseline, full_name, measure
 from training.networks import Generator
-from training.ranks import Ranks
 
 
 class Stopped(Exception):

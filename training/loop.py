@@ -19,7 +19,6 @@ from training import checkpoint
 from training.config import Config
 from training.console import Advance, Display
 from training.data import Loader, Source
-from training.disk import DiskFull, free_bytes, is_full
 from training.finetune import take_weights
 from training.forecast import byte_text, cost, pace
 from training.grid import draw, tile, write_picture
@@ -27,15 +26,16 @@ from training.history import History, Row
 from training.judge import Judge, ready_or_told
 from training.latent.space import space_of
 from training.latents import fixed_latents
+from training.machine.disk import DiskFull, free_bytes, is_full
+from training.machine.ranks import ALONE, Ranks
+from training.machine.signals import Interruption
 from training.meter import Meter
 from training.monitors import alarms
 from training.networks import ImageShape
 from training.order import rank_slice
-from training.ranks import ALONE, Ranks
 from training.report import Extras, write_report
 from training.report_pictures import PictureMaker
 from training.runs import Run
-from training.signals import Interruption
 from training.state import State, new_state
 from training.step import Step
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.ranks import Ranks
+from training.machine.ranks import Ranks
 
 
 class Meter:

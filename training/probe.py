@@ -62,7 +62,7 @@ def measure(known: argparse.Namespace) -> dict[str, Any]:
 
     from training import transfer
     from training.data import open_source
-    from training.device import choose_device
+    from training.machine.device import choose_device
     from training.runs import find_run, read_config
 
     judge, config = transfer.load_judge(known.run, choose_device(known.device), known.seed)

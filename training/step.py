@@ -28,6 +28,7 @@ from training.losses import (
     path_penalty,
     squared_gradient,
 )
+from training.machine.ranks import ALONE, Ranks
 from training.networks import Verdict, interleave, latent_codes, separate
 from training.networks.stylegan2 import StyleGan2
 from training.networks.sync_norm import synchronise
@@ -35,7 +36,6 @@ from training.noise import add_noise, noise_scale
 from training.objective import Facts, Objective
 from training.order import rank_slice
 from training.packing import pack, unpack
-from training.ranks import ALONE, Ranks
 from training.replay import replay
 from training.schedule import burnt_in, set_rate
 from training.seeds import derive

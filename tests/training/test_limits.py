@@ -13,8 +13,8 @@ import torch
 from training.config import Config
 from training.data import open_source
 from training.loop import image_shape
+from training.machine.ranks import ALONE
 from training.memory import available_bytes, step_bytes
-from training.ranks import ALONE
 from training.resolve import resolve
 
 

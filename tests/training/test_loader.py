@@ -14,7 +14,7 @@ import torch
 from pipeline.errors import UserError
 from training.config import Config, Data
 from training.data import Batch, Loader, open_source
-from training.ranks import Ranks
+from training.machine.ranks import Ranks
 from training.shards import DamagedShard
 
 PIXELS = 16 * 16 * 3

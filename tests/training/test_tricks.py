@@ -15,11 +15,11 @@ from training.config import Config
 from training.data import Batch
 from training.labels import draw_targets
 from training.latents import draw_latents
+from training.machine.ranks import Ranks
 from training.networks import ImageShape, Verdict, build_generator
 from training.networks.layers import Dropout, MinibatchStddev, Noise
 from training.noise import add_noise, noise_scale
 from training.packing import pack, unpack
-from training.ranks import Ranks
 from training.replay import replay
 from training.state import State, new_state
 from training.step import Step

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.config import Augment
-from training.ranks import Ranks
+from training.machine.ranks import Ranks
 
 
 def adjusted(p: float, overfitting: float, table: Augment, images: int) -> float:

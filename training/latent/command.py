@@ -81,8 +81,8 @@ def floats(text: str, option: str) -> list[float]:
 
 def load(run: str, device: str) -> Trained:
     """The run's generator on the device so called."""
-    from training.device import choose_device
     from training.inference import load_generator
+    from training.machine.device import choose_device
 
     return load_generator(run, choose_device(device))
 

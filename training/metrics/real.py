@@ -15,10 +15,10 @@ from torch import Tensor
 from pipeline.contract import Dataset, UserError, atomic_file
 from training.config import Data
 from training.data import Samples, Source, default_opener
-from training.disk import is_full
+from training.machine.disk import is_full
+from training.machine.ranks import ALONE, Ranks
 from training.metrics.distances import Features
 from training.metrics.networks import BATCH, FeatureNetwork
-from training.ranks import ALONE, Ranks
 from training.shards import DamagedShard
 
 Progress = Callable[[int, int], None]

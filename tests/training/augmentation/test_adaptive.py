@@ -14,8 +14,8 @@ from training.augmentation.transforms import POLICIES, transform, transforms_of
 from training.config import Augment, Config
 from training.data import Batch
 from training.losses import LOSSES
+from training.machine.ranks import ALONE, Ranks
 from training.networks import ImageShape
-from training.ranks import ALONE, Ranks
 from training.resolve import dotted
 from training.state import new_state
 from training.step import Step

@@ -24,7 +24,7 @@ from training.data import Batch
 from training.networks import ImageShape
 from training.networks.sync_norm import synchronise
 from training.order import rank_slice
-from training.ranks import joined
+from training.machine.ranks import joined
 from training.resolve import resolve
 from training.state import new_state
 from training.step import Step

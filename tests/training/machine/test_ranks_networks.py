@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORK = """
 import sys
 import torch
@@ -20,7 +20,7 @@ from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
 from training.order import rank_slice
-from training.ranks import joined
+from training.machine.ranks import joined
 from training.state import new_state
 from training.step import Step
 

@@ -70,7 +70,7 @@ def torchrun(fit: Any, shards: Any, run: str, *options: str, **more: Any) -> Any
     return subprocess.Popen(
         [*prefix, *command[1:3], "--", *command[3:]], cwd=fit.folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {
-            "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1",
         }, **more,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from training.allocator import keep_freed
+from training.machine.allocator import keep_freed
 
 def cleared():
     "Pages that the system had to give for a block of 64 MB."

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from training import checkpoint
-from training.disk import DiskFull, free_bytes
+from training.machine.disk import DiskFull, free_bytes
 
 
 @pytest.fixture

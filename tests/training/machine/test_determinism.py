@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import training.loop
-from training.determinism import determinism
+from training.machine.determinism import determinism
 from training.step import Step
 
 
