@@ -19,12 +19,19 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.contract import Dataset, ShardIndex, UserError, load_index
-from training.cache import ShardCache
 from training.config import Config, Data
-from training.decode import ENDINGS, Pixels, decode_into
 from training.machine.ranks import ALONE, Ranks
-from training.order import Epoch, epoch_order, rank_slice, shows_label
-from training.shards import DamagedShard, LocalFiles, Opener, OpenShards, Shard, local_path
+from training.streaming.cache import ShardCache
+from training.streaming.decode import ENDINGS, Pixels, decode_into
+from training.streaming.order import Epoch, epoch_order, rank_slice, shows_label
+from training.streaming.shards import (
+    DamagedShard,
+    LocalFiles,
+    Opener,
+    OpenShards,
+    Shard,
+    local_path,
+)
 
 Labels = NDArray[np.int64]
 

@@ -32,12 +32,12 @@ from training.machine.signals import Interruption
 from training.meter import Meter
 from training.monitors import alarms
 from training.networks import ImageShape
-from training.order import rank_slice
 from training.report import Extras, write_report
 from training.report_pictures import PictureMaker
 from training.runs import Run
 from training.state import State, new_state
 from training.step import Step
+from training.streaming.order import rank_slice
 
 TIMED_STEPS = 4
 """Steps that the first forecast is made from; one before them warms up."""

@@ -15,7 +15,7 @@ from training.latent.neighbours import Neighbours, as_images, real_images, small
 from training.latent.paths import rows
 from training.latent.sheets import walk_pictures
 from training.latent.space import Space
-from training.shards import local_path
+from training.streaming.shards import local_path
 
 WAYS, STEPS = 4, 8
 SAMPLES, NEAREST = 6, 5

@@ -26,9 +26,9 @@ from training.machine.ranks import Ranks, joined
 from training.memory import available_bytes, image_bytes, step_bytes
 from training.resolve import without_missing_labels
 from training.runs import Run, enter, find_run, locked
-from training.shards import local_path
 from training.state import State, new_state
 from training.step import Step
+from training.streaming.shards import local_path
 from training.threads import settle_threads
 
 _STATUS = {"done": 0, "hours": 0, "interrupted": 130, "disk": 1, "diverged": 1}

@@ -34,12 +34,12 @@ from training.networks.stylegan2 import StyleGan2
 from training.networks.sync_norm import synchronise
 from training.noise import add_noise, noise_scale
 from training.objective import Facts, Objective
-from training.order import rank_slice
 from training.packing import pack, unpack
 from training.replay import replay
 from training.schedule import burnt_in, set_rate
 from training.seeds import derive
 from training.state import State
+from training.streaming.order import rank_slice
 from training.unroll import Weights, unroll
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

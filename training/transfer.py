@@ -21,10 +21,10 @@ from training.architectures import code_count, is_semi_supervised
 from training.config import Config
 from training.data import Loader, Source
 from training.networks import Discriminator, ImageShape, build_discriminator
-from training.order import epoch_order, shows_label
 from training.resolve import unflat
 from training.runs import find_run, read_config
 from training.seeds import derive
+from training.streaming.order import epoch_order, shows_label
 
 _PLACES = 4
 _DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from training.config import Config, Data
 from training.data import Batch, Loader, open_source
 from training.machine.ranks import Ranks
-from training.shards import DamagedShard
+from training.streaming.shards import DamagedShard
 
 PIXELS = 16 * 16 * 3
 

@@ -18,10 +18,10 @@ from training import probe, transfer
 from training.data import Batch, Loader, open_source
 from training.losses.auxiliary import labelled_loss
 from training.networks import ImageShape, build_discriminator
-from training.order import shows_label
 from training.resolve import resolve
 from training.state import new_state
 from training.step import Step
+from training.streaming.order import shows_label
 
 SMALL = {
     "generator.width": "8", "discriminator.width": "8", "generator.z_dim": "8", "batch": "32",

@@ -19,7 +19,7 @@ from training.machine.disk import is_full
 from training.machine.ranks import ALONE, Ranks
 from training.metrics.distances import Features
 from training.metrics.networks import BATCH, FeatureNetwork
-from training.shards import DamagedShard
+from training.streaming.shards import DamagedShard
 
 Progress = Callable[[int, int], None]
 

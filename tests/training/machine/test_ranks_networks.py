@@ -19,7 +19,7 @@ from pipeline.contract import build
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
-from training.order import rank_slice
+from training.streaming.order import rank_slice
 from training.machine.ranks import joined
 from training.state import new_state
 from training.step import Step

@@ -17,7 +17,7 @@ from training.latents import draw_latents
 from training.metrics.fake import drawn_inputs, fake_features, own_random
 from training.metrics.real import cache_path, real_features
 from training.networks import Generator
-from training.shards import DamagedShard
+from training.streaming.shards import DamagedShard
 
 
 @dataclass

@@ -23,7 +23,7 @@ from torch import nn
 from training.data import Batch
 from training.networks import ImageShape
 from training.networks.sync_norm import synchronise
-from training.order import rank_slice
+from training.streaming.order import rank_slice
 from training.machine.ranks import joined
 from training.resolve import resolve
 from training.state import new_state

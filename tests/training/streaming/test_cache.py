@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from training.cache import ShardCache
 from training.config import Config, Data
 from training.data import Loader, open_source
-from training.shards import DamagedShard
+from training.streaming.cache import ShardCache
+from training.streaming.shards import DamagedShard
 
 
 def options(folder: Path, **data: Any) -> Config:
@@ -116,7 +116,7 @@ def test_a_shard_that_cannot_be_had_is_named(
     tmp_path: Path, web: Any, fault: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards, server, location = web
-    monkeypatch.setattr("training.fetch.BACKOFF", 0.001)
+    monkeypatch.setattr("training.streaming.fetch.BACKOFF", 0.001)
     if fault == "gone":
         shards.path(3).unlink()
     elif fault == "dead":

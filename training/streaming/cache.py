@@ -18,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.contract import ShardEntry, UserError
-from training.fetch import Stopped, check_scheme, fetch
 from training.machine.disk import DiskFull, is_full
-from training.shards import local_path, open_local
+from training.streaming.fetch import Stopped, check_scheme, fetch
+from training.streaming.shards import local_path, open_local
 
 _BLOCK = 4096
 _FOLDER = 4 * _BLOCK

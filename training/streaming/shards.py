@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.contract import ShardEntry, UserError, is_url
-from training.tar import DamagedTar, Sample, samples
+from training.streaming.tar import DamagedTar, Sample, samples
 
 _CHUNK = 1 << 20
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from training.order import epoch_order, rank_slice
+from training.streaming.order import epoch_order, rank_slice
 
 
 @pytest.mark.parametrize("window", [1, 2, 4, 100])
@@ -33,7 +33,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert text(1, 2) == text(1, 2)
     assert len({text(seed, epoch) for seed, epoch in itertools.product(range(3), range(3))}) == 9
     program = (
-        "from training.order import epoch_order as e; o = e(1, 2, [50, 50], 2);"
+        "from training.streaming.order import epoch_order as e; o = e(1, 2, [50, 50], 2);"
         "print(repr((o.shard.tolist(), o.member.tolist(), o.mirror.tolist())))"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

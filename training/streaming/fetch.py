@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from pipeline.contract import UserError
-from training.shards import DamagedShard
+from training.streaming.shards import DamagedShard
 
 HTTP = frozenset({"http", "https"})
 STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "hf", "sftp", "ftp", "webhdfs", "hdfs"})
