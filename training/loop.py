@@ -25,7 +25,6 @@ from training.grid import draw, tile, write_picture
 from training.history import History, Row
 from training.judge import Judge, ready_or_told
 from training.latent.space import space_of
-from training.latents import fixed_latents
 from training.machine.disk import DiskFull, free_bytes, is_full
 from training.machine.ranks import ALONE, Ranks
 from training.machine.signals import Interruption
@@ -38,6 +37,7 @@ from training.runs import Run
 from training.state import State, new_state
 from training.step import Step
 from training.streaming.order import rank_slice
+from training.techniques.latents import fixed_latents
 
 TIMED_STEPS = 4
 """Steps that the first forecast is made from; one before them warms up."""

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from training.architectures import is_semi_supervised
 from training.config import Config
-from training.labels import Target
 from training.losses import LOSSES, class_loss, code_loss, feature_matching, labelled_loss
 from training.networks import Verdict
+from training.techniques.labels import Target
 
 Facts = dict[str, Tensor]
 """Scalars by name."""

@@ -56,7 +56,7 @@ def write_samples(known: argparse.Namespace) -> None:
 
     from training.grid import tile, write_picture
     from training.latent.sheets import truncation_sheet
-    from training.latents import fixed_latents
+    from training.techniques.latents import fixed_latents
 
     trained = load(known.run, known.device)
     space, label = trained.space, label_number(trained, known.label)

@@ -12,7 +12,6 @@ from torch.amp.grad_scaler import GradScaler
 
 from training.architectures import code_count
 from training.config import Config, Optimizer
-from training.lazy import optimizers
 from training.networks import (
     Discriminator,
     Generator,
@@ -21,6 +20,7 @@ from training.networks import (
     build_generator,
 )  # fmt: skip
 from training.seeds import derive
+from training.techniques.lazy import optimizers
 
 
 @dataclass

@@ -17,9 +17,6 @@ from training.config import Config
 from training.data import Batch
 from training.finetune import freeze
 from training.gradients import apply_gradients, left_out
-from training.labels import draw_targets
-from training.latents import draw_latents
-from training.lazy import is_due, optimizers
 from training.losses import (
     clip_weights,
     dragan,
@@ -32,15 +29,18 @@ from training.machine.ranks import ALONE, Ranks
 from training.networks import Verdict, interleave, latent_codes, separate
 from training.networks.stylegan2 import StyleGan2
 from training.networks.sync_norm import synchronise
-from training.noise import add_noise, noise_scale
 from training.objective import Facts, Objective
-from training.packing import pack, unpack
-from training.replay import replay
-from training.schedule import burnt_in, set_rate
 from training.seeds import derive
 from training.state import State
 from training.streaming.order import rank_slice
-from training.unroll import Weights, unroll
+from training.techniques.labels import draw_targets
+from training.techniques.latents import draw_latents
+from training.techniques.lazy import is_due, optimizers
+from training.techniques.noise import add_noise, noise_scale
+from training.techniques.packing import pack, unpack
+from training.techniques.replay import replay
+from training.techniques.schedule import burnt_in, set_rate
+from training.techniques.unroll import Weights, unroll
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.grid import draw
-from training.latents import draw_latents
 from training.metrics.distances import Features
 from training.metrics.networks import BATCH, FeatureNetwork
 from training.metrics.real import Progress, no_progress
 from training.networks import Generator
 from training.seeds import derive
+from training.techniques.latents import draw_latents
 
 
 @contextmanager

@@ -13,11 +13,11 @@ import torch
 
 from training.config import Data
 from training.data import open_source
-from training.latents import draw_latents
 from training.metrics.fake import drawn_inputs, fake_features, own_random
 from training.metrics.real import cache_path, real_features
 from training.networks import Generator
 from training.streaming.shards import DamagedShard
+from training.techniques.latents import draw_latents
 
 
 @dataclass

@@ -12,9 +12,9 @@ from training import ema
 from training.config import BurnIn, Config
 from training.data import Batch
 from training.networks import ImageShape
-from training.schedule import burnt_in
 from training.state import State, new_state
 from training.step import Step
+from training.techniques.schedule import burnt_in
 
 CPU = torch.device("cpu")
 TABLE = {"kimg": 0.032, "lr": 0.25, "penalty": 0.1, "beta2": 0.99, "ema": True}

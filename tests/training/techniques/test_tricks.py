@@ -13,17 +13,17 @@ from torch.func import functional_call
 from pipeline.contract import UserError, build
 from training.config import Config
 from training.data import Batch
-from training.labels import draw_targets
-from training.latents import draw_latents
 from training.machine.ranks import Ranks
 from training.networks import ImageShape, Verdict, build_generator
 from training.networks.layers import Dropout, MinibatchStddev, Noise
-from training.noise import add_noise, noise_scale
-from training.packing import pack, unpack
-from training.replay import replay
 from training.state import State, new_state
 from training.step import Step
-from training.unroll import unroll
+from training.techniques.labels import draw_targets
+from training.techniques.latents import draw_latents
+from training.techniques.noise import add_noise, noise_scale
+from training.techniques.packing import pack, unpack
+from training.techniques.replay import replay
+from training.techniques.unroll import unroll
 
 SHAPE = ImageShape(16, 16, 3, 4)
 CPU = torch.device("cpu")

@@ -1,0 +1,1 @@
+"""Techniques that help a GAN to train; `docs/tricks.md` lists them all."""
