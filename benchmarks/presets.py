@@ -23,7 +23,7 @@ from training.catalogue import image_shape
 from training.config import Config
 from training.data import Batch
 from training.grid import draw
-from training.resolve import preset_names, resolve
+from training.options.resolve import preset_names, resolve
 from training.state import new_state
 from training.step import Step
 from training.techniques.latents import fixed_latents

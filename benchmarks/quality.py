@@ -41,7 +41,7 @@ from training.metrics.fake import drawn_inputs
 from training.metrics.networks import load_lite0
 from training.metrics.real import Real, batches, real_features
 from training.metrics.suite import Side, estimate
-from training.resolve import resolve
+from training.options.resolve import resolve
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")
 CPU = torch.device("cpu")

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.data import Batch
 from training.networks import ImageShape
-from training.resolve import resolve
+from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
 

@@ -19,7 +19,7 @@ from training.config import Config, Data
 from training.data import Source, open_source
 from training.machine.device import choose_device
 from training.metrics.real import batches
-from training.resolve import dotted, merge, resolve, unflat
+from training.options.resolve import dotted, merge, resolve, unflat
 
 NAME = "auto"
 

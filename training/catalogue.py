@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.architectures import code_count
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.resolve import preset_names, replaced, resolve
+from training.options.architectures import code_count
+from training.options.resolve import preset_names, replaced, resolve
 
 HEAD = """# Presets
 

@@ -1,7 +1,7 @@
 """What a run is, as typed tables: every option of the trainer, its default and its range.
 
 A run's configuration is made in layers: these defaults < a preset < the command line
-(`training.resolve`). A table whose `name` chooses a kind (generator, discriminator) is a union:
+(`training.options.resolve`). A table whose `name` chooses a kind (generator, discriminator) is a union:
 each kind has its own keys. Nothing here imports torch, so a mistake is told before it is loaded.
 """
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
-from training.architectures import (
+from training.options.architectures import (
     Count,
     DcganDiscriminator,
     DcganGenerator,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.contract import UserError
-from training.resolve import DEFAULT_PRESET, preset_names, resolve
+from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
 
 SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
          "price-per-hour", "micro-batch")  # fmt: skip

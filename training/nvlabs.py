@@ -13,8 +13,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from pipeline.contract import UserError
-from training.architectures import StyleGan2Generator
 from training.networks import ImageShape
+from training.options.architectures import StyleGan2Generator
 from training.pickles import Record, read_pickle
 
 Weights = dict[str, Tensor]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from training.architectures import is_semi_supervised
 from training.config import Config
 from training.losses import LOSSES, class_loss, code_loss, feature_matching, labelled_loss
 from training.networks import Verdict
+from training.options.architectures import is_semi_supervised
 from training.techniques.labels import Target
 
 Facts = dict[str, Tensor]

@@ -15,7 +15,7 @@ from pipeline.contract import UserError, write_json
 from training import checkpoint
 from training.config import Config
 from training.data import Source
-from training.resolve import flat, refuse_other_result
+from training.options.resolve import flat, refuse_other_result
 
 
 @dataclass(frozen=True)

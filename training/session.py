@@ -24,7 +24,7 @@ from training.machine.device import choose_device
 from training.machine.disk import free_bytes, is_full
 from training.machine.ranks import Ranks, joined
 from training.memory import available_bytes, image_bytes, step_bytes
-from training.resolve import without_missing_labels
+from training.options.resolve import without_missing_labels
 from training.runs import Run, enter, find_run, locked
 from training.state import State, new_state
 from training.step import Step

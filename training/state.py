@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from training.architectures import code_count
 from training.config import Config, Optimizer
 from training.networks import (
     Discriminator,
@@ -19,6 +18,7 @@ from training.networks import (
     build_discriminator,
     build_generator,
 )  # fmt: skip
+from training.options.architectures import code_count
 from training.seeds import derive
 from training.techniques.lazy import optimizers
 

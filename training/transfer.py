@@ -17,11 +17,11 @@ from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 
 from pipeline.contract import UserError
 from training import checkpoint
-from training.architectures import code_count, is_semi_supervised
 from training.config import Config
 from training.data import Loader, Source
 from training.networks import Discriminator, ImageShape, build_discriminator
-from training.resolve import unflat
+from training.options.architectures import code_count, is_semi_supervised
+from training.options.resolve import unflat
 from training.runs import find_run, read_config
 from training.seeds import derive
 from training.streaming.order import epoch_order, shows_label

@@ -12,7 +12,7 @@ import torch
 from pipeline.contract import UserError
 from training.auto import SIZES, Facts, choose, plain_share, resolve_auto
 from training.fit import parse
-from training.resolve import resolve
+from training.options.resolve import resolve
 
 TINY = {
     "generator.width": "4", "discriminator.width": "8", "discriminator.pixel_width": "4",

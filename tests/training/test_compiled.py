@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
-from training.resolve import resolve
+from training.options.resolve import resolve
 
 OPTIONS = (
     "--total-kimg", "0.048", "--discriminator.spectral", "true", "--loss.r1", "0.1",

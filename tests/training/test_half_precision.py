@@ -17,7 +17,7 @@ from training.data import Batch
 from training.gradients import LOST, left_out
 from training.losses import gradient_penalty, squared_gradient
 from training.networks import ImageShape
-from training.resolve import resolve
+from training.options.resolve import resolve
 from training.state import State, new_state
 from training.step import Step
 

@@ -15,7 +15,7 @@ from training.data import open_source
 from training.loop import image_shape
 from training.machine.ranks import ALONE
 from training.memory import available_bytes, step_bytes
-from training.resolve import resolve
+from training.options.resolve import resolve
 
 
 def test_max_hours_stops_in_time_and_reports_the_cost(

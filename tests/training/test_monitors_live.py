@@ -14,7 +14,7 @@ from training.data import Batch
 from training.meter import Meter
 from training.monitors import alarms
 from training.networks import ImageShape
-from training.resolve import resolve
+from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from pipeline.contract import build
 from training.catalogue import document, image_shape, size_of, work_an_image
-from training.compatible import refuse_meaningless
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.resolve import dotted, flat, preset_names, resolve, unflat
+from training.options.compatible import refuse_meaningless
+from training.options.resolve import dotted, flat, preset_names, resolve, unflat
 from training.state import new_state
 from training.step import Step
 

@@ -13,7 +13,7 @@ import torch
 
 from training import probe, transfer
 from training.networks import ImageShape, build_discriminator
-from training.resolve import resolve
+from training.options.resolve import resolve
 from training.transfer import Labelled
 
 SHAPE = ImageShape(32, 32, 3, 2)

@@ -18,7 +18,7 @@ from training import probe, transfer
 from training.data import Batch, Loader, open_source
 from training.losses.auxiliary import labelled_loss
 from training.networks import ImageShape, build_discriminator
-from training.resolve import resolve
+from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
 from training.streaming.order import shows_label

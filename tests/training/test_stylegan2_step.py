@@ -11,12 +11,12 @@ from torch import Tensor
 
 from pipeline.contract import UserError, build
 from training import ema
-from training.compatible import refuse_meaningless
 from training.config import Config
 from training.data import Batch
 from training.losses import path_lengths, path_penalty, squared_gradient
 from training.networks import ImageShape
 from training.networks.stylegan2 import StyleGan2
+from training.options.compatible import refuse_meaningless
 from training.state import new_state
 from training.step import Step
 from training.techniques.lazy import corrected, optimizers

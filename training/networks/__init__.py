@@ -1,6 +1,6 @@
 """Generators and discriminators by the names that a configuration uses.
 
-To add one: a file here with its builders, its typed table in `training.architectures`, a line
+To add one: a file here with its builders, its typed table in `training.options.architectures`, a line
 below.
 """
 

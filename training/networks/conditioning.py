@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pipeline.contract import UserError
-from training.architectures import (
+from training.networks.base import ImageShape
+from training.options.architectures import (
     Codes,
     DiscriminatorOptions,
     GeneratorOptions,
     code_count,
     is_semi_supervised,
 )  # fmt: skip
-from training.networks.base import ImageShape
 
 
 def latent_codes(latents: Tensor, table: Codes) -> Tensor:

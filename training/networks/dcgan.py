@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.architectures import DcganDiscriminator, DcganGenerator
 from training.networks.attention import SelfAttention
 from training.networks.base import Discriminator, Generator, ImageShape, Verdict
 from training.networks.conditioning import Entry, Layers, Sight, generator_norm
@@ -21,6 +20,7 @@ from training.networks.layers import (
     output_range,
 )  # fmt: skip
 from training.networks.sizes import attention_at, doublings, widths
+from training.options.architectures import DcganDiscriminator, DcganGenerator
 
 
 class DcganG(Generator):

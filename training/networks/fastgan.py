@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 
 from pipeline.contract import UserError
-from training.architectures import FastganDiscriminator, FastganGenerator
 from training.networks.base import Discriminator, Generator, ImageShape, Verdict
 from training.networks.conditioning import Entry, Labelled, Layers, Sight, generator_norm
 from training.networks.frozen import perceptual_distance
@@ -25,6 +24,7 @@ from training.networks.layers import (
     output_range,
 )  # fmt: skip
 from training.networks.sizes import doublings
+from training.options.architectures import FastganDiscriminator, FastganGenerator
 
 _G_MAPS = (16, 8, 4, 2, 2, 1, 0.5, 0.25, 0.125)
 """Maps of the generator after so many doublings, in units of its width (4 px to 1024 px)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.architectures import DiscriminatorOptions, is_semi_supervised
 from training.networks.base import ImageShape, Verdict
 from training.networks.layers import MinibatchStddev
+from training.options.architectures import DiscriminatorOptions, is_semi_supervised
 
 
 class Head(nn.Module):

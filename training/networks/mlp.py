@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pipeline.contract import UserError
-from training.architectures import MlpDiscriminator, MlpGenerator
 from training.networks.base import Discriminator, Generator, ImageShape, Verdict
 from training.networks.conditioning import Entry, Sight
 from training.networks.heads import Head
@@ -16,6 +15,7 @@ from training.networks.layers import (
     normalise_spectrum,
     output_range,
 )  # fmt: skip
+from training.options.architectures import MlpDiscriminator, MlpGenerator
 
 
 class MlpG(Generator):

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
 from pipeline.contract import UserError
-from training.architectures import DcganDiscriminator, ProjectedDiscriminator
 from training.extractor import SMALLEST, STAGE_CHANNELS
 from training.networks.base import Discriminator, ImageShape, Verdict
 from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
 from training.networks.frozen import digest, frozen_maps
 from training.networks.layers import JointNorm, normalise_spectrum
+from training.options.architectures import DcganDiscriminator, ProjectedDiscriminator
 
 _MIXED = (1, 2, 4, 8)
 """Channels after mixing across channels at strides 4, 8, 16 and 32, in units of the width."""

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, leaky_relu
 
 from pipeline.contract import UserError
-from training.architectures import R3ganDiscriminator, R3ganGenerator, Stages
 from training.networks.base import Discriminator, Generator, ImageShape, Verdict
 from training.networks.conditioning import Entry, Sight
 from training.networks.layers import Dropout, MinibatchStddev, disturbances, output_range
 from training.networks.sizes import doublings
+from training.options.architectures import R3ganDiscriminator, R3ganGenerator, Stages
 
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
-from training.architectures import ResnetDiscriminator, ResnetGenerator
 from training.networks.attention import SelfAttention
 from training.networks.base import Discriminator, Generator, ImageShape, Verdict
 from training.networks.conditioning import Entry, Labelled, Layers, Sight, generator_norm
@@ -22,6 +21,7 @@ from training.networks.layers import (
     output_range,
 )  # fmt: skip
 from training.networks.sizes import attention_at, doublings, widths
+from training.options.architectures import ResnetDiscriminator, ResnetGenerator
 
 
 class UpBlock(Labelled):

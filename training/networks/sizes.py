@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.contract import UserError
-from training.architectures import Maps
 from training.networks.base import ImageShape
+from training.options.architectures import Maps
 
 
 def doublings(shape: ImageShape) -> int:

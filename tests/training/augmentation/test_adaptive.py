@@ -16,7 +16,7 @@ from training.data import Batch
 from training.losses import LOSSES
 from training.machine.ranks import ALONE, Ranks
 from training.networks import ImageShape
-from training.resolve import dotted
+from training.options.resolve import dotted
 from training.state import new_state
 from training.step import Step
 

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from training import checkpoint
-from training.architectures import DcganGenerator, StyleGan2Generator
 from training.config import Config
 from training.networks import ImageShape, build_generator
-from training.resolve import flat
+from training.options.architectures import DcganGenerator, StyleGan2Generator
+from training.options.resolve import flat
 
 LABELS = ("cone", "whelk")
 TABLES: dict[str, Any] = {

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from training.architectures import (
+from training.latent.paths import walk
+from training.latent.sefa import directions, move, reach
+from training.latent.sheets import mix, mixing_sheet, truncation_sheet, walk_pictures
+from training.latent.space import Space, space_of, style_weights
+from training.networks import GENERATORS, ImageShape, build_generator
+from training.options.architectures import (
     DcganGenerator,
     FastganGenerator,
     MlpGenerator,
@@ -16,11 +21,6 @@ from training.architectures import (
     ResnetGenerator,
     StyleGan2Generator,
 )
-from training.latent.paths import walk
-from training.latent.sefa import directions, move, reach
-from training.latent.sheets import mix, mixing_sheet, truncation_sheet, walk_pictures
-from training.latent.space import Space, space_of, style_weights
-from training.networks import GENERATORS, ImageShape, build_generator
 
 TABLES: dict[str, Any] = {
     "dcgan": DcganGenerator(width=4, z_dim=8),

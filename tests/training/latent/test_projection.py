@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from training.architectures import DcganGenerator, StyleGan2Generator
 from training.latent.projection import (
     Schedule,
     noise_correlation,
@@ -19,6 +18,7 @@ from training.latent.projection import (
 )
 from training.latent.space import Space, space_of
 from training.networks import ImageShape, build_generator
+from training.options.architectures import DcganGenerator, StyleGan2Generator
 
 SHAPE = ImageShape(16, 16, 3)
 

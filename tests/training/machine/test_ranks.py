@@ -18,7 +18,7 @@ import torch
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
-from training.resolve import resolve
+from training.options.resolve import resolve
 from training.state import State, new_state
 from training.step import Step
 

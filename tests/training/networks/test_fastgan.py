@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contract import UserError, build
-from training.architectures import FastganDiscriminator, FastganGenerator
 from training.config import Config
 from training.data import Batch
 from training.losses import squared_gradient
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.fastgan import Excitation, Glu, LearnedNoise, quarter
+from training.options.architectures import FastganDiscriminator, FastganGenerator
 from training.state import new_state
 from training.step import Step
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from pipeline.contract import UserError, build
-from training.compatible import refuse_meaningless
 from training.config import Config
 from training.data import Batch
 from training.extractor import load_extractor
 from training.networks import ImageShape, build_discriminator
 from training.networks.frozen import frozen_maps, perceptual_distance
 from training.networks.layers import JointNorm
+from training.options.compatible import refuse_meaningless
 from training.state import State, new_state
 from training.step import Step
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.resolve import resolve
+from training.options.resolve import resolve
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ from scipy.signal import upfirdn
 from torch import Tensor
 
 from pipeline.contract import UserError, build
-from training.architectures import R3ganDiscriminator, R3ganGenerator
 from training.config import Config
 from training.losses import squared_gradient
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.r3gan import Block, Resample
+from training.options.architectures import R3ganDiscriminator, R3ganGenerator
 
 SHAPE = ImageShape(32, 32, 3, 5)
 NONE = torch.zeros(4, dtype=torch.int64)

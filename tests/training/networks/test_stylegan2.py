@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import conv2d, leaky_relu
 
 from pipeline.contract import UserError
-from training.architectures import StyleGan2Discriminator, StyleGan2Generator
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.layers import MinibatchStddev
 from training.networks.stylegan2 import StyleGan2, StyleGan2Judge
@@ -27,6 +26,7 @@ from training.networks.stylegan2.resampling import (
     upfirdn2d,
     upsample2d,
 )
+from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
 
 PUBLISHED = (1.0, 3.0, 3.0, 1.0)
 LABELS = torch.zeros(4, dtype=torch.int64)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.contract import UserError
-from training.resolve import resolve
+from training.options.resolve import resolve
 
 CHILD = """
 import sys
@@ -25,7 +25,7 @@ from training.networks import ImageShape
 from training.networks.sync_norm import synchronise
 from training.streaming.order import rank_slice
 from training.machine.ranks import joined
-from training.resolve import resolve
+from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
 

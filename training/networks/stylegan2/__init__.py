@@ -5,10 +5,10 @@ Modules and weights have the names of the published code, so that its weights fi
 
 from __future__ import annotations
 
-from training.architectures import StyleGan2Discriminator, StyleGan2Generator
 from training.networks.base import Discriminator, Generator, ImageShape
 from training.networks.stylegan2.discriminator import StyleGan2Judge
 from training.networks.stylegan2.synthesis import StyleGan2
+from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
 
 __all__ = ["StyleGan2", "StyleGan2Judge", "stylegan2_discriminator", "stylegan2_generator"]
 

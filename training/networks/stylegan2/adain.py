@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from training.architectures import StyleGan2Generator
 from training.networks.stylegan2.convolution import up_convolution
 from training.networks.stylegan2.equalized import (
     GAIN,
@@ -17,6 +16,7 @@ from training.networks.stylegan2.equalized import (
     rectify,
 )  # fmt: skip
 from training.networks.stylegan2.resampling import setup_filter
+from training.options.architectures import StyleGan2Generator
 
 
 def adain(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:

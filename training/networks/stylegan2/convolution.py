@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, interpolate
 
-from training.architectures import StyleMaps
 from training.networks.stylegan2.equalized import GAIN, rectify
 from training.networks.stylegan2.resampling import setup_filter, sums, upfirdn2d
+from training.options.architectures import StyleMaps
 from training.second_order import convolve
 
 

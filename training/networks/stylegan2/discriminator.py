@@ -6,7 +6,6 @@ import math
 
 from torch import Tensor, nn
 
-from training.architectures import StyleGan2Discriminator
 from training.networks.base import Discriminator, ImageShape, Verdict
 from training.networks.conditioning import require_labels
 from training.networks.layers import MinibatchStddev
@@ -15,6 +14,7 @@ from training.networks.stylegan2.equalized import FullyConnectedLayer
 from training.networks.stylegan2.mapping import MappingNetwork
 from training.networks.stylegan2.resampling import downsample2d, halve, setup_filter
 from training.networks.stylegan2.synthesis import HALF, channels_at, sizes
+from training.options.architectures import StyleGan2Discriminator
 
 
 class DiscriminatorBlock(nn.Module):

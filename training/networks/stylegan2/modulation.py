@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from training.architectures import StyleGan2Generator
 from training.networks.stylegan2.convolution import up_convolution
 from training.networks.stylegan2.equalized import (
     GAIN,
@@ -18,6 +17,7 @@ from training.networks.stylegan2.equalized import (
     rectify,
 )  # fmt: skip
 from training.networks.stylegan2.resampling import setup_filter
+from training.options.architectures import StyleGan2Generator
 from training.second_order import convolve
 
 

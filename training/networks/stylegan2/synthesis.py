@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from training.architectures import StyleGan2Generator, StyleMaps
 from training.networks.base import Generator, ImageShape
 from training.networks.conditioning import require_labels
 from training.networks.sizes import doublings
@@ -17,6 +16,7 @@ from training.networks.stylegan2.convolution import Conv2dLayer
 from training.networks.stylegan2.mapping import StyleMapping
 from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
 from training.networks.stylegan2.resampling import setup_filter, upsample2d
+from training.options.architectures import StyleGan2Generator, StyleMaps
 
 HALF = math.sqrt(0.5)
 """Keeps the variance of a sum of two."""

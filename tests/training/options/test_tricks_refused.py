@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pipeline.contract import UserError, build
-from training.compatible import WITH_LABELS, refuse_meaningless
 from training.config import Config
 from training.losses import LOSSES
-from training.resolve import resolve
+from training.options.compatible import WITH_LABELS, refuse_meaningless
+from training.options.resolve import resolve
 
 LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
 PLAIN_D = {"norm": "none"}

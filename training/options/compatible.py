@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.contract import UserError
-from training.architectures import (
+from training.config import BurnIn, Config
+from training.options.architectures import (
     DcganDiscriminator,
     FastganDiscriminator,
     ProjectedDiscriminator,
@@ -15,7 +16,6 @@ from training.architectures import (
     code_count,
     is_semi_supervised,
 )  # fmt: skip
-from training.config import BurnIn, Config
 
 WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
 """The losses whose discriminator compares its answers with labels."""

@@ -10,7 +10,14 @@ import pytest
 from pipeline.errors import UserError
 from training.config import FREE, Config
 from training.fit import main, parse
-from training.resolve import flat, is_free, preset_names, refuse_other_result, resolve, unflat
+from training.options.resolve import (
+    flat,
+    is_free,
+    preset_names,
+    refuse_other_result,
+    resolve,
+    unflat,
+)
 
 
 def written(folder: Path, text: str) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 from training import sample
 from training.networks import ImageShape, build_discriminator
-from training.resolve import flat, resolve, without_missing_labels
+from training.options.resolve import flat, resolve, without_missing_labels
 
 CONDITIONS = (
     "--generator.condition", "norm", "--discriminator.condition", "projection",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import UserError, build, read_toml
-from training.compatible import refuse_meaningless
 from training.config import FREE, Config
+from training.options.compatible import refuse_meaningless
 
 Table = dict[str, Any]
 PRESETS = Path(str(files("training") / "presets"))

@@ -1,0 +1,1 @@
+"""What may be chosen, what cannot be combined, and whose word counts."""
