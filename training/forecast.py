@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from training.config import Config
-from training.console import clock
 from training.data import Source
+from training.monitoring.console import clock
 from training.state import State
 
 

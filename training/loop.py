@@ -17,19 +17,19 @@ import torch
 
 from training import checkpoint
 from training.config import Config
-from training.console import Advance, Display
 from training.data import Loader, Source
 from training.finetune import take_weights
 from training.forecast import byte_text, cost, pace
 from training.grid import draw, tile, write_picture
-from training.history import History, Row
 from training.judge import Judge, ready_or_told
 from training.latent.space import space_of
 from training.machine.disk import DiskFull, free_bytes, is_full
 from training.machine.ranks import ALONE, Ranks
 from training.machine.signals import Interruption
-from training.meter import Meter
-from training.monitors import alarms
+from training.monitoring.console import Advance, Display
+from training.monitoring.history import History, Row
+from training.monitoring.meter import Meter
+from training.monitoring.monitors import alarms
 from training.networks import ImageShape
 from training.report import Extras, write_report
 from training.report_pictures import PictureMaker

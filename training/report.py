@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.contract import write_atomic
 from training.card_page import card_html
 from training.grid import Pixels
-from training.history import Row
+from training.monitoring.history import Row
 from training.report_pictures import Pictures
 from training.runs import Run, read_config
 

@@ -12,11 +12,9 @@ import torch
 from pipeline.contract import UserError
 from training import checkpoint
 from training.config import Config
-from training.console import Display, Silent, clock, display
 from training.data import Loader, Source, open_source
 from training.finetune import take_weights
 from training.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
-from training.history import History
 from training.loop import Loop, Outcome, image_shape
 from training.machine.allocator import keep_freed
 from training.machine.determinism import determinism
@@ -24,6 +22,8 @@ from training.machine.device import choose_device
 from training.machine.disk import free_bytes, is_full
 from training.machine.ranks import Ranks, joined
 from training.memory import available_bytes, image_bytes, step_bytes
+from training.monitoring.console import Display, Silent, clock, display
+from training.monitoring.history import History
 from training.options.resolve import without_missing_labels
 from training.runs import Run, enter, find_run, locked
 from training.state import State, new_state

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.monitors import RECENT, alarms
+from training.monitoring.monitors import RECENT, alarms
 
 
 def healthy(number: int) -> dict[str, Any]:

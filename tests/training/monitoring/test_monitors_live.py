@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from training.data import Batch
-from training.meter import Meter
-from training.monitors import alarms
+from training.monitoring.meter import Meter
+from training.monitoring.monitors import alarms
 from training.networks import ImageShape
 from training.options.resolve import resolve
 from training.state import new_state
