@@ -36,12 +36,12 @@ from training.auto import PRESET, choose, facts
 from training.config import Data
 from training.data import Source, open_source
 from training.grid import draw, tile, write_picture
-from training.inference import load_generator
 from training.metrics.fake import drawn_inputs
 from training.metrics.networks import load_lite0
 from training.metrics.real import Real, batches, real_features
 from training.metrics.suite import Side, estimate
 from training.options.resolve import resolve
+from training.pretrained.inference import load_generator
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")
 CPU = torch.device("cpu")

@@ -15,13 +15,13 @@ from rich.progress import Progress as Bars
 
 from pipeline.contract import UserError, read_jsonl, write_json
 from training.data import Source
-from training.inference import Trained, load_generator
 from training.latent.neighbours import open_set
 from training.metrics.fake import fake_features
 from training.metrics.networks import FeatureNetwork, load_inception, load_lite0
 from training.metrics.path_length import path_length
 from training.metrics.real import Progress, Real, real_features
 from training.metrics.suite import FEWEST, Estimate, Side, estimate, full_name
+from training.pretrained.inference import Trained, load_generator
 from training.runs import Run, chosen_checkpoint, find_run
 
 

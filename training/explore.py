@@ -16,7 +16,7 @@ from training.latent.command import ended, load, parser
 
 if TYPE_CHECKING:
     from training.explorer.server import Finder
-    from training.inference import Trained
+    from training.pretrained.inference import Trained
 
 PORT = 8972
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

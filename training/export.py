@@ -14,7 +14,7 @@ from pipeline.contract import UserError, read_jsonl, write_atomic
 from training.latent.command import ended, load, parser
 
 if TYPE_CHECKING:
-    from training.inference import Trained
+    from training.pretrained.inference import Trained
 
 FORMATS = ("safetensors", "onnx", "page")
 
@@ -81,7 +81,7 @@ def export(known: argparse.Namespace) -> None:
 
 def _weights(trained: Trained, folder: Path) -> dict[str, str]:
     from training.exports.folder import write_config, write_weights
-    from training.inference import WEIGHTS
+    from training.pretrained.inference import WEIGHTS
 
     write_weights(trained, folder)
     write_config(trained, folder)

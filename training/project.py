@@ -14,7 +14,7 @@ from training.latent.command import add_label, check_picture, ended, label_numbe
 if TYPE_CHECKING:
     import torch
 
-    from training.inference import Trained
+    from training.pretrained.inference import Trained
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,6 @@ from pipeline.contract import UserError
 from training import checkpoint
 from training.config import Config
 from training.data import Loader, Source, open_source
-from training.finetune import take_weights
 from training.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
 from training.loop import Loop, Outcome, image_shape
 from training.machine.allocator import keep_freed
@@ -25,6 +24,7 @@ from training.memory import available_bytes, image_bytes, step_bytes
 from training.monitoring.console import Display, Silent, clock, display
 from training.monitoring.history import History
 from training.options.resolve import without_missing_labels
+from training.pretrained.finetune import take_weights
 from training.runs import Run, enter, find_run, locked
 from training.state import State, new_state
 from training.step import Step

@@ -15,7 +15,6 @@ from training import ema
 from training.augmentation import Augmentation, Controller
 from training.config import Config
 from training.data import Batch
-from training.finetune import freeze
 from training.gradients import apply_gradients, left_out
 from training.losses import (
     clip_weights,
@@ -30,6 +29,7 @@ from training.networks import Verdict, interleave, latent_codes, separate
 from training.networks.stylegan2 import StyleGan2
 from training.networks.sync_norm import synchronise
 from training.objective import Facts, Objective
+from training.pretrained.finetune import freeze
 from training.seeds import derive
 from training.state import State
 from training.streaming.order import rank_slice

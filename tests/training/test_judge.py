@@ -14,7 +14,7 @@ import torch
 from pipeline.contract import UserError
 from training import checkpoint
 from training.evaluate import main as evaluate
-from training.inference import load_generator
+from training.pretrained.inference import load_generator
 from training.runs import chosen_checkpoint
 from training.sample import main as sample
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from pipeline.dataset.card_page import card_page
 from training.data import open_source
-from training.inference import load_generator
 from training.latent.neighbours import Neighbours
+from training.pretrained.inference import load_generator
 from training.report import Extras, curves, measures, thin, write_report
 from training.report_pictures import STEPS, WAYS, Pictures, RealNeighbours, interpolation
 from training.runs import Run

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from training.inference import Trained
 from training.latent.sefa import directions, reach
+from training.pretrained.inference import Trained
 
 DIRECTIONS = 6
 

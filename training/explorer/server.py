@@ -27,8 +27,8 @@ from torch import Tensor
 from pipeline.contract import UserError
 from training.explorer.facts import facts_of, page_files
 from training.grid import encode
-from training.inference import Trained
 from training.latent.neighbours import Describe, Neighbours, as_images, describe_all, open_set
+from training.pretrained.inference import Trained
 
 MOST = 64
 """Pictures in one request."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import is_url, read_bytes, write_atomic, write_json
-from training.inference import WEIGHTS, Trained
 from training.options.resolve import flat
+from training.pretrained.inference import WEIGHTS, Trained
 from training.runs import Run
 
 SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..*|loss\..*)")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from training.exports.onnx_file import Graph
-from training.inference import Trained
 from training.latent.numbers import latents_of
 from training.latent.space import Space
 from training.networks.layers import Dropout
+from training.pretrained.inference import Trained
 
 
 def plain(trained: Trained) -> tuple[Space, bool]:

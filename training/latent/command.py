@@ -13,7 +13,7 @@ from pipeline.contract import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.inference import Trained
+    from training.pretrained.inference import Trained
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -81,8 +81,8 @@ def floats(text: str, option: str) -> list[float]:
 
 def load(run: str, device: str) -> Trained:
     """The run's generator on the device so called."""
-    from training.inference import load_generator
     from training.machine.device import choose_device
+    from training.pretrained.inference import load_generator
 
     return load_generator(run, choose_device(device))
 

@@ -15,8 +15,8 @@ from pipeline.contract import UserError
 from training.config import Data
 from training.data import Samples, Source, default_opener, open_source
 from training.grid import Pixels
-from training.inference import Trained
 from training.metrics.real import batches
+from training.pretrained.inference import Trained
 
 SIDE = 32
 Describe = Callable[[Tensor], Tensor]

@@ -1,1 +1,1 @@
-"""Techniques that help a GAN to train; `docs/tricks.md` lists them all."""
+"""Techniques that help a GAN to train; `docs/tricks.md` lists these and the rest."""

@@ -22,8 +22,8 @@ from PIL import Image
 
 from training.explore import main
 from training.explorer.facts import title_of
-from training.inference import load_generator
 from training.latent.command import numbered
+from training.pretrained.inference import load_generator
 
 
 @contextmanager

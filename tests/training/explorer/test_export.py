@@ -14,8 +14,8 @@ import torch
 
 from training import export, sample
 from training.exports import onnx_file
-from training.inference import load_generator
 from training.latent.command import numbered
+from training.pretrained.inference import load_generator
 
 
 @pytest.mark.parametrize("kind", ["labelled", "spectral", "stylegan2"])

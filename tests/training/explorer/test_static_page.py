@@ -16,8 +16,8 @@ from pipeline.contract import UserError
 from training.explorer.facts import page_files
 from training.export import main
 from training.exports import runtime
-from training.inference import load_generator
 from training.latent.command import numbered
+from training.pretrained.inference import load_generator
 
 
 @pytest.fixture(scope="session")

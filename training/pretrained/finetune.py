@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.contract import UserError
 from training import checkpoint
 from training.networks import Discriminator
-from training.nvlabs import read_published
+from training.pretrained.nvlabs import read_published
 from training.runs import chosen_checkpoint, find_run
 from training.state import State
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.contract import UserError
 from training.networks import ImageShape
 from training.options.architectures import StyleGan2Generator
-from training.pickles import Record, read_pickle
+from training.pretrained.pickles import Record, read_pickle
 
 Weights = dict[str, Tensor]
 

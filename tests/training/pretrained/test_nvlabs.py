@@ -15,11 +15,11 @@ import torch
 
 from pipeline.contract import UserError, build
 from training.config import Config
-from training.finetune import take_weights
-from training.inference import load_generator
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.nvlabs import describe, module_weights, read_published
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
+from training.pretrained.finetune import take_weights
+from training.pretrained.inference import load_generator
+from training.pretrained.nvlabs import describe, module_weights, read_published
 from training.state import new_state
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ import torch
 
 from pipeline.contract import UserError, build
 from training.config import Config
-from training.finetune import freeze
 from training.networks import ImageShape, build_discriminator
+from training.pretrained.finetune import freeze
 
 SHORT = ("--total-kimg", "0.04", "--generator.width", "4")
 

@@ -13,9 +13,9 @@ from training import checkpoint
 from training.config import Config
 from training.latent.space import Space, space_of
 from training.networks import Generator, ImageShape, build_generator
-from training.nvlabs import describe, read_published
 from training.options.architectures import StyleGan2Discriminator
 from training.options.resolve import unflat
+from training.pretrained.nvlabs import describe, read_published
 from training.runs import Run, chosen_checkpoint, find_run, read_config
 
 WEIGHTS = "model.safetensors"

@@ -1,0 +1,1 @@
+"""Networks that are trained already: ours, exported ones, published ones."""
