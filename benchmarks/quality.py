@@ -32,7 +32,6 @@ import torch
 from numpy.typing import NDArray
 from second_judge import SecondJudge, second_judge
 
-from training.auto import PRESET, choose, facts
 from training.config import Data
 from training.data import Source, open_source
 from training.grid import draw, tile, write_picture
@@ -41,6 +40,7 @@ from training.metrics.networks import load_lite0
 from training.metrics.real import Real, batches, real_features
 from training.metrics.suite import Side, estimate
 from training.options.resolve import resolve
+from training.planning.auto import PRESET, choose, facts
 from training.pretrained.inference import load_generator
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")

@@ -15,7 +15,7 @@ SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "pr
 """Options without a table that have a name of their own in the help."""
 
 AUTO = "auto"
-"""The preset that is chosen; see `training.auto`."""
+"""The preset that is chosen; see `training.planning.auto`."""
 
 ALIASES = {"eval-kimg": "evaluate.kimg", "eval-samples": "evaluate.samples"}
 """Keys within tables that have a short name too."""
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from training import session  # torch takes seconds: mistakes are told before it
 
         if config is None:
-            from training.auto import resolve_auto
+            from training.planning.auto import resolve_auto
 
             config, why = resolve_auto(known.shards, known.run, options)
         if known.dry_run:

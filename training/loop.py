@@ -18,7 +18,6 @@ import torch
 from training import checkpoint
 from training.config import Config
 from training.data import Loader, Source
-from training.forecast import byte_text, cost, pace
 from training.grid import draw, tile, write_picture
 from training.judge import Judge, ready_or_told
 from training.latent.space import space_of
@@ -30,6 +29,7 @@ from training.monitoring.history import History, Row
 from training.monitoring.meter import Meter
 from training.monitoring.monitors import alarms
 from training.networks import ImageShape
+from training.planning.forecast import byte_text, cost, pace
 from training.pretrained.finetune import take_weights
 from training.report import Extras, write_report
 from training.report_pictures import PictureMaker

@@ -13,23 +13,23 @@ from pipeline.contract import UserError
 from training import checkpoint
 from training.config import Config
 from training.data import Loader, Source, open_source
-from training.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
 from training.loop import Loop, Outcome, image_shape
 from training.machine.allocator import keep_freed
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
 from training.machine.disk import free_bytes, is_full
 from training.machine.ranks import Ranks, joined
-from training.memory import available_bytes, image_bytes, step_bytes
 from training.monitoring.console import Display, Silent, clock, display
 from training.monitoring.history import History
 from training.options.resolve import without_missing_labels
+from training.planning.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
+from training.planning.memory import available_bytes, image_bytes, step_bytes
+from training.planning.threads import settle_threads
 from training.pretrained.finetune import take_weights
 from training.runs import Run, enter, find_run, locked
 from training.state import State, new_state
 from training.step import Step
 from training.streaming.shards import local_path
-from training.threads import settle_threads
 
 _STATUS = {"done": 0, "hours": 0, "interrupted": 130, "disk": 1, "diverged": 1}
 _TIMED = 4

@@ -14,8 +14,8 @@ from training.config import Config
 from training.data import open_source
 from training.loop import image_shape
 from training.machine.ranks import ALONE
-from training.memory import available_bytes, step_bytes
 from training.options.resolve import resolve
+from training.planning.memory import available_bytes, step_bytes
 
 
 def test_max_hours_stops_in_time_and_reports_the_cost(

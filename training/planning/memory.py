@@ -12,9 +12,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from training.config import Config
 from training.data import Batch, Source
-from training.forecast import parameters, state_bytes
 from training.machine.ranks import Ranks
 from training.networks import ImageShape
+from training.planning.forecast import parameters, state_bytes
 from training.state import State, new_state
 from training.step import Step
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.threads import choose_threads, seconds
+from training.planning.threads import choose_threads, seconds
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
-from training.auto import SIZES, Facts, choose, plain_share, resolve_auto
 from training.fit import parse
 from training.options.resolve import resolve
+from training.planning.auto import SIZES, Facts, choose, plain_share, resolve_auto
 
 TINY = {
     "generator.width": "4", "discriminator.width": "8", "discriminator.pixel_width": "4",

@@ -1,0 +1,1 @@
+"""What is settled before a run begins: preset, memory, threads, time and cost."""
