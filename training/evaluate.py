@@ -69,8 +69,8 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
     import json
 
-    from training.comparison import Plan, compare
-    from training.comparison_table import as_json, show
+    from training.evaluation.comparison import Plan, compare
+    from training.evaluation.table import as_json, show
     from training.machine.device import choose_device
 
     device = choose_device(known.device)
@@ -80,7 +80,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     results = compare(known.runs, plan)
     show(results)
     if known.out:
-        from training.comparison_chart import write_chart
+        from training.evaluation.chart import write_chart
 
         write_chart(known.out, results)
         print(known.out)

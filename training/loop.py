@@ -18,8 +18,8 @@ import torch
 from training import checkpoint
 from training.config import Config
 from training.data import Loader, Source
+from training.evaluation.judge import Judge, ready_or_told
 from training.grid import draw, tile, write_picture
-from training.judge import Judge, ready_or_told
 from training.latent.space import space_of
 from training.machine.disk import DiskFull, free_bytes, is_full
 from training.machine.ranks import ALONE, Ranks

@@ -60,8 +60,8 @@ def measure(known: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from training import transfer
     from training.data import open_source
+    from training.evaluation import transfer
     from training.machine.device import choose_device
     from training.runs import find_run, read_config
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from training import probe, transfer
+from training.evaluation.transfer import Labelled
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
-from training.transfer import Labelled
 
 SHAPE = ImageShape(32, 32, 3, 2)
 

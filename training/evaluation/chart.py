@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from pipeline.contract import write_atomic
-from training.comparison import Result
+from training.evaluation.comparison import Result
 
 _COLORS = ("#2a78b8", "#d2691e", "#2e8b57", "#a0428f", "#8a7a1e", "#c23b4b", "#4b5fc4", "#5b6770")
 _WIDTH, _ROW, _LEFT, _RIGHT = 790, 22, 220, 90

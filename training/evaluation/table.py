@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.comparison import Result, described
+from training.evaluation.comparison import Result, described
 from training.metrics.suite import Estimate
 
 _WIDE = 100

@@ -1,0 +1,1 @@
+"""How good runs are: beside real images, while training, as classifiers."""
