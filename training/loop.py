@@ -32,7 +32,7 @@ from training.networks import ImageShape
 from training.planning.forecast import byte_text, cost, pace
 from training.pretrained.finetune import take_weights
 from training.report import Extras, write_report
-from training.report_pictures import PictureMaker
+from training.reporting.pictures import PictureMaker
 from training.runs import Run
 from training.state import State, new_state
 from training.step import Step

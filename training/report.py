@@ -15,10 +15,10 @@ from jinja2 import Environment
 from PIL import Image
 
 from pipeline.contract import write_atomic
-from training.card_page import card_html
 from training.grid import Pixels
 from training.monitoring.history import Row
-from training.report_pictures import Pictures
+from training.reporting.card_page import card_html
+from training.reporting.pictures import Pictures
 from training.runs import Run, read_config
 
 FRAMES = 24

@@ -19,7 +19,7 @@ from training.data import open_source
 from training.latent.neighbours import Neighbours
 from training.pretrained.inference import load_generator
 from training.report import Extras, curves, measures, thin, write_report
-from training.report_pictures import STEPS, WAYS, Pictures, RealNeighbours, interpolation
+from training.reporting.pictures import STEPS, WAYS, Pictures, RealNeighbours, interpolation
 from training.runs import Run
 
 
