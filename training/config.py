@@ -1,8 +1,9 @@
 """What a run is, as typed tables: every option of the trainer, its default and its range.
 
 A run's configuration is made in layers: these defaults < a preset < the command line
-(`training.options.resolve`). A table whose `name` chooses a kind (generator, discriminator) is a union:
-each kind has its own keys. Nothing here imports torch, so a mistake is told before it is loaded.
+(`training.options.resolve`). A table whose `name` chooses a kind (generator, discriminator) is a
+union: each kind has its own keys. Nothing here imports torch, so a mistake is told before it is
+loaded.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from pipeline.contract import UserError
-from training import probe, transfer
+from training import probe
 from training.data import Batch, Loader, open_source
+from training.evaluation import transfer
 from training.losses.auxiliary import labelled_loss
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve

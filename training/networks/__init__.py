@@ -1,7 +1,7 @@
 """Generators and discriminators by the names that a configuration uses.
 
-To add one: a file here with its builders, its typed table in `training.options.architectures`, a line
-below.
+To add one: a file here with its builders, its typed table in
+`training.options.architectures`, a line below.
 """
 
 from __future__ import annotations

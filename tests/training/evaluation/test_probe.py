@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from training import probe, transfer
+from training import probe
+from training.evaluation import transfer
 from training.evaluation.transfer import Labelled
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
