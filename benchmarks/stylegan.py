@@ -215,9 +215,7 @@ def fractions(phases: Phases, rows: list[dict[str, float]], peak: float) -> dict
     due = {"r1": ALL, "path_length": PATHS}
     work = {name: flops / due.get(name, 1) for name, flops in phases.work.items()}
     times = {name: median(rows, name) for name in rows[0]}
-    found = {
-        name: round(work[name] / times[name] / peak, 3) for name in PHASES if name in times
-    }
+    found = {name: round(work[name] / times[name] / peak, 3) for name in PHASES if name in times}
     found["all"] = round(sum(work.values()) / sum(times.values()) / peak, 3)
     return found
 

@@ -213,7 +213,7 @@ class Step:
         Where the generator is to learn from the same images (`again`), a batch in one piece keeps
         their graph; in several pieces that would cost the memory that they save.
         """
-        config, state = self.config, self.state
+        state = self.state
         self._thaw()
         facts: Facts = {}
         keep = again and len(pieces) == 1
@@ -336,7 +336,6 @@ class Step:
         weights: Weights | None = None,
     ) -> tuple[Tensor, Facts]:
         """The discriminator's loss on packed images without penalties, and what it tells."""
-        config = self.config
         with self._autocast():  # around both: the weights are cast once
             judge = self.state.discriminator
             if judge.together or (weights is None and judge.judges_pairs(len(real))):
@@ -353,7 +352,11 @@ class Step:
         """The discriminator's loss on its verdicts, and what it tells."""
         config = self.config
         targets = draw_targets(
-            config.label_real, config.label_fake, config.label_flip, len(on_real.logits), self.random
+            config.label_real,
+            config.label_fake,
+            config.label_flip,
+            len(on_real.logits),
+            self.random,
         )
         codes = latent_codes(latents, config.generator)
         loss, facts = self.objective.discriminator(on_real, on_fake, targets, labels, codes)

@@ -62,7 +62,9 @@ def test_each_learns_from_the_other_before_the_step(
     torch.testing.assert_close(found, expected, **close)
     torch.testing.assert_close(weights(both.generator), weights(still.generator), **close)
     other = weights(alternating.generator)
-    assert any(not torch.equal(other[name], weight) for name, weight in weights(both.generator).items())
+    assert any(
+        not torch.equal(other[name], weight) for name, weight in weights(both.generator).items()
+    )
 
 
 def test_pieces_add_up_to_the_batch() -> None:
