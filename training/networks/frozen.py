@@ -25,7 +25,8 @@ def frozen_maps(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, 
     values = images.float()
     height, width = (size, size) if size else (max(SMALLEST, side) for side in images.shape[2:])
     if (height, width) != tuple(images.shape[2:]):
-        values = interpolate(values, size=(height, width), mode="bilinear", antialias=True)
+        smaller = height < values.shape[2] or width < values.shape[3]  # else nothing is aliased
+        values = interpolate(values, size=(height, width), mode="bilinear", antialias=smaller)
     if values.shape[1] == 1:
         values = values.expand(-1, 3, -1, -1)
     # one input unit of the network is 128 gray levels, 0 is 127

@@ -120,10 +120,10 @@ def test_images_come_to_the_network_as_its_own_code_brings_them() -> None:
     extractor = load_extractor(CPU)
     expected = extractor.stages(extractor.prepare(images))
     for one, other in zip(frozen_maps(images, 224), expected, strict=True):
-        assert torch.allclose(one, other, atol=1e-4)
+        assert torch.allclose(one, other, atol=1e-3)
     gray = images[:, :1]
     expected = extractor.stages(extractor.prepare(gray))
-    assert torch.allclose(frozen_maps(gray, 224)[3], expected[3], atol=1e-4)
+    assert torch.allclose(frozen_maps(gray, 224)[3], expected[3], atol=1e-3)
 
 
 def test_the_distance_at_the_network_s_size_is_the_extractor_s() -> None:
