@@ -121,7 +121,7 @@ Batches = Iterator[torch.Tensor]
 def ours(folder: Path, memory_gb: float) -> Batches:
     from training.config import Config, Data
     from training.data import Loader, open_source
-    from training.step import ToFloat
+    from training.pieces import ToFloat
 
     to_float = ToFloat(torch.device("cpu"), channels_last=True)
     config = Config(batch=BATCH, data=Data(memory_gb=memory_gb, mirror=True))

@@ -2,86 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
-from torch.func import functional_call
 
 from pipeline.contract import UserError
 from training import ema
-from training.augmentation import Augmentation, Controller
 from training.config import Config
 from training.data import Batch
 from training.gradients import apply_gradients, left_out
-from training.losses import (
-    clip_weights,
-    dragan,
-    gradient_penalty,
-    path_lengths,
-    path_penalty,
-    squared_gradient,
-)
+from training.judging import Judging
+from training.losses import clip_weights, path_lengths, path_penalty
 from training.machine.ranks import ALONE, Ranks
-from training.networks import Verdict, interleave, latent_codes, separate
+from training.networks import Verdict, latent_codes
 from training.networks.stylegan2 import StyleGan2
 from training.networks.sync_norm import synchronise
 from training.objective import Facts, Objective
+from training.pieces import Piece, Pieces, collect, spread
 from training.pretrained.finetune import freeze
 from training.seeds import derive
 from training.state import State
-from training.streaming.order import rank_slice
 from training.techniques.labels import draw_targets
-from training.techniques.latents import draw_latents
 from training.techniques.lazy import is_due, optimizers
-from training.techniques.noise import add_noise, noise_scale
-from training.techniques.packing import pack, unpack
+from training.techniques.packing import pack
 from training.techniques.replay import replay
 from training.techniques.schedule import burnt_in, set_rate
 from training.techniques.unroll import Weights, unroll
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class ToFloat:
-    """uint8 images to float32 in [-1, 1] on the device, in memory that is used again.
-
-    What `slot` gave last is overwritten by the next call with it: fresh memory for each batch
-    costs ten times the arithmetic.
-    """
-
-    def __init__(self, device: torch.device, channels_last: bool) -> None:
-        self._device = device
-        self._form = torch.channels_last if channels_last else torch.contiguous_format
-        self._buffers: dict[int, Tensor] = {}
-
-    def __call__(self, images: Tensor, slot: int = 0) -> Tensor:
-        """Images uint8 (n, c, h, w) as float32."""
-        buffer = self._buffers.get(slot)
-        if buffer is None or buffer.shape != images.shape:
-            buffer = torch.empty(images.shape, device=self._device, memory_format=self._form)
-            self._buffers[slot] = buffer
-        moved = images.to(self._device, non_blocking=True)
-        return buffer.copy_(moved).div_(127.5).sub_(1)
-
-
-@dataclass
-class Piece:
-    """A part of a batch that goes through the networks at once.
-
-    `real` float32 (n, c, h, w) in [-1, 1], `labels` int64 (n,), `latents` (n, z_dim); `fake` with
-    its graph, None where it is drawn again. `weight` is its share of the batch of all processes,
-    `share` of the batch of this one.
-    """
-
-    real: Tensor
-    labels: Tensor
-    latents: Tensor
-    fake: Tensor | None
-    weight: float
-    share: float
 
 
 class Step:
@@ -100,19 +48,14 @@ class Step:
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"
             )
-        self._augmentation = Augmentation(config.augment)
-        self._controller = Controller(config.augment, config.batch, ranks)
         if config.sync_batch_norm and ranks.world > 1:
             synchronise(state.generator, ranks.rank, ranks.world)
         if (config.sync_batch_norm or state.discriminator.together) and ranks.world > 1:
             synchronise(state.discriminator, ranks.rank, ranks.world)
-        self._draw: Any = state.generator
-        self._look: Any = state.discriminator
-        if config.compile:  # they share the weights; what is saved is never the compiled one
-            self._draw, self._look = torch.compile(self._draw), torch.compile(self._look)
-        self._to_float = ToFloat(device, config.channels_last)
         self.random = torch.Generator(device=device)
-        self._latent_random = torch.Generator(device=device)
+        self._pieces = Pieces(config, state.generator.z_dim, device, ranks)
+        self._judging = Judging(config, state, device, ranks, self.random)
+        self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
     def __call__(self, batches: list[Batch]) -> Facts:
         """Show `n_critic` batches (this process's part of each) to the discriminator and train the
@@ -148,64 +91,16 @@ class Step:
     def _seed(self) -> None:
         """Latents are drawn alike in all processes (each takes its part); the rest differs."""
         seen, restarts, rank = self.state.seen, self.state.restarts, self.ranks.rank
-        self._latent_random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
+        self._pieces.random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
         seed = derive(self.config.seed, "step", seen, restarts, rank)
         self.random.manual_seed(seed)
-        self._augmentation.seed(seed)
+        self._judging.augmentation.seed(seed)
         torch.manual_seed(seed)  # dropout and other draws inside of the networks
 
-    def _pieces(self, batch: Batch) -> list[Piece]:
-        """The batch in pieces of at most `micro_batch` images, with latents."""
-        config, count = self.config, len(batch.images)
-        part = rank_slice(config.batch, self.ranks.rank, self.ranks.world)
-        latents = draw_latents(
-            config.latent, config.batch, self.state.generator.z_dim, self._latent_random,
-            self.device,
-        )[part]  # fmt: skip
-        size = config.micro_batch or count
-        pieces = []
-        for slot, start in enumerate(range(0, count, size)):
-            some = slice(start, min(start + size, count))
-            real = self._to_float(batch.images[some], slot)
-            labels = batch.labels[some].to(self.device)
-            weight, share = len(real) / config.batch, len(real) / count
-            pieces.append(Piece(real, labels, latents[some], None, weight, share))
-        return pieces
-
-    def _autocast(self) -> torch.autocast:
-        kind = _AUTOCAST.get(self.config.precision)
-        return torch.autocast(self.device.type, dtype=kind, enabled=kind is not None)
-
     def _fake(self, latents: Tensor, labels: Tensor) -> Tensor:
-        with self._autocast():
+        with self._judging.autocast():
             images: Tensor = self._draw(latents, labels)
         return images
-
-    def _judge(
-        self,
-        samples: Tensor,
-        labels: Tensor,
-        weights: Weights | None = None,
-        twice: bool = False,
-    ) -> Verdict:
-        """What the discriminator (with other `weights`, if given) says of packed images.
-
-        `twice`: it will be differentiated twice, which compiled networks cannot be.
-        """
-        table, judge = self.config.augment, self.state.discriminator
-        with self._autocast():
-            p = self._controller.p(self.state.scalars)
-            images = self._augmentation(unpack(samples, self.packing), p, self.random)
-            scale = noise_scale(table.noise, table.noise_kimg, self.state.seen)
-            samples = pack(add_noise(images, scale, self.random), self.packing)
-            if self.config.channels_last:  # as the networks are; a convolution converts slowly
-                samples = samples.contiguous(memory_format=torch.channels_last)
-            verdict: Verdict
-            if weights is None:
-                verdict = (judge if twice else self._look)(samples, labels)
-            else:
-                verdict = functional_call(judge, weights, (samples, labels))
-        return verdict
 
     def _train_discriminator(self, pieces: list[Piece], again: bool) -> Facts:
         """One update of the discriminator.
@@ -223,7 +118,7 @@ class Step:
             piece.fake = fake if keep else None
             loss, found = self._discriminator_loss(piece, fake.detach())
             torch.autograd.backward(state.d_scaler.scale(loss * piece.weight))
-            _collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
+            collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
         return self._end_discriminator(pieces, facts)
 
     def _train_both(self, pieces: list[Piece]) -> Facts:
@@ -243,17 +138,16 @@ class Step:
             labels = piece.labels, piece.labels
             drawn = self._fake(piece.latents, piece.labels)
             real, fake = pack(piece.real, self.packing), pack(drawn, self.packing)
-            with self._autocast():  # around both: the weights are cast once
-                on_real, on_fake = self._judge(real, labels[0]), self._judge(fake, labels[1])
+            on_real, on_fake = self._judging.apart(real, fake, labels)
             loss, found = self._objective_loss(on_real, on_fake, labels, piece.latents)
             loss, found = self._penalised(loss, found, real, fake.detach(), labels)
             scaled = state.d_scaler.scale(loss * piece.weight)
             torch.autograd.backward(scaled, inputs=judge, retain_graph=True)
-            _collect(on_d, found | {"spread_real": spread(piece.real)}, piece.share)
+            collect(on_d, found | {"spread_real": spread(piece.real)}, piece.share)
             codes = latent_codes(piece.latents, self.config.generator)
             loss, found = self.objective.generator(on_real, on_fake, piece.labels, codes)
             torch.autograd.backward(state.g_scaler.scale(loss * piece.weight), inputs=artist)
-            _collect(on_g, found | {"spread_fake": spread(drawn.detach())}, piece.share)
+            collect(on_g, found | {"spread_fake": spread(drawn.detach())}, piece.share)
         facts = self._end_discriminator(pieces, on_d)
         return facts | self._told("g", on_g, self._update_generator(), state.g_scaler)
 
@@ -267,7 +161,7 @@ class Step:
         """Apply the discriminator's gradients, with what `facts` lead to."""
         config, state = self.config, self.state
         share = sum(piece.weight for piece in pieces)
-        facts |= self._controller.observe(state.scalars, facts["r_t"], share)
+        facts |= self._judging.controller.observe(state.scalars, facts["r_t"], share)
         facts = self._told("d", facts, self._update_discriminator(), state.d_scaler)
         if config.loss.own_step and is_due(state.steps, config.loss.interval):
             facts |= self._penalise(pieces)
@@ -287,12 +181,12 @@ class Step:
         facts: Facts = {}
         for piece in pieces:
             real = pack(piece.real, self.packing)
-            found = self._penalties(real, real, (piece.labels, piece.labels))
+            found = self._judging.penalties(real, real, (piece.labels, piece.labels))
             for name, penalty in found.items():
-                weight = self._penalty_weight(name) * piece.weight
+                weight = self._judging.penalty_weight(name) * piece.weight
                 torch.autograd.backward(state.d_scaler.scale(penalty * weight))
             detached = {name: penalty.detach() for name, penalty in found.items()}
-            _collect(facts, detached, piece.share)
+            collect(facts, detached, piece.share)
         if facts:
             self._update_discriminator()
         return facts
@@ -316,16 +210,10 @@ class Step:
         """The loss and what it tells, with the penalties that are due in the same step."""
         table = self.config.loss
         if not table.own_step and is_due(self.state.steps, table.interval):
-            for name, penalty in self._penalties(real, fake, labels).items():
+            for name, penalty in self._judging.penalties(real, fake, labels).items():
                 facts[name] = penalty.detach()
-                loss = loss + penalty * self._penalty_weight(name)
+                loss = loss + penalty * self._judging.penalty_weight(name)
         return loss, facts
-
-    def _penalty_weight(self, name: str) -> float:
-        """What a penalty counts in the steps that it is applied in."""
-        table, burn_in = self.config.loss, self.config.burn_in
-        weight: float = getattr(table, name) * table.interval
-        return weight * burnt_in(burn_in, 1.0, burn_in.penalty, self.state.seen)
 
     def _plain_loss(
         self,
@@ -336,14 +224,7 @@ class Step:
         weights: Weights | None = None,
     ) -> tuple[Tensor, Facts]:
         """The discriminator's loss on packed images without penalties, and what it tells."""
-        with self._autocast():  # around both: the weights are cast once
-            judge = self.state.discriminator
-            if judge.together or (weights is None and judge.judges_pairs(len(real))):
-                pairs = interleave(real, fake), interleave(*labels)
-                on_real, on_fake = separate(self._judge(*pairs, weights))
-            else:
-                on_real = self._judge(real, labels[0], weights)
-                on_fake = self._judge(fake, labels[1], weights)
+        on_real, on_fake = self._judging.both(real, fake, labels, weights)
         return self._objective_loss(on_real, on_fake, labels, latents)
 
     def _objective_loss(
@@ -361,37 +242,11 @@ class Step:
         codes = latent_codes(latents, config.generator)
         loss, facts = self.objective.discriminator(on_real, on_fake, targets, labels, codes)
         if on_real.seen:
-            with self._autocast():
+            with self._judging.autocast():
                 distance = self.state.discriminator.reconstruct(on_real)
             facts["reconstruction"] = distance.detach()
             loss = loss + distance * config.loss.reconstruction
         return loss, facts
-
-    def _penalties(self, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]) -> Facts:
-        table = self.config.loss
-
-        def on_real(images: Tensor) -> Tensor:
-            return self._judge(images, labels[0], twice=True).score
-
-        def on_fake(images: Tensor) -> Tensor:
-            return self._judge(images, labels[1], twice=True).score
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=self.random, device=self.device)
-
-        found: Facts = {}
-        scale = self.state.d_scaler.get_scale()
-        if table.r1:
-            found["r1"] = squared_gradient(on_real, real, scale)
-        if table.r2:
-            found["r2"] = squared_gradient(on_fake, fake, scale)
-        if table.gp:
-            share = uniform(len(real), 1, 1, 1)
-            found["gp"] = gradient_penalty(on_real, real, fake, share, scale)
-        if table.dragan:
-            noise, share = uniform(*real.shape), uniform(len(real), 1, 1, 1)
-            found["dragan"] = dragan(on_real, real, noise, share, scale)
-        return found
 
     def _train_generator(self, pieces: list[Piece]) -> Facts:
         state = self.state
@@ -404,7 +259,7 @@ class Step:
                 fake = self._fake(piece.latents, piece.labels)
             loss, found = self._generator_loss(piece, fake)
             torch.autograd.backward(state.g_scaler.scale(loss * piece.weight))
-            _collect(facts, found | {"spread_fake": spread(fake.detach())}, piece.share)
+            collect(facts, found | {"spread_fake": spread(fake.detach())}, piece.share)
         return self._told("g", facts, self._update_generator(), state.g_scaler)
 
     def _told(self, network: str, facts: Facts, norm: Tensor, scaler: GradScaler) -> Facts:
@@ -433,7 +288,7 @@ class Step:
         new, facts = torch.zeros_like(old), Facts()
         for piece in pieces:
             some = slice(0, max(1, len(piece.latents) // table.path_batch_shrink))
-            with self._autocast():
+            with self._judging.autocast():
                 ws = generator.styles(piece.latents[some], piece.labels[some])
                 lengths = path_lengths(generator.synthesis, ws, self.random)
             penalty, mean = path_penalty(lengths, old, table.path_decay)
@@ -441,7 +296,7 @@ class Step:
             torch.autograd.backward(state.g_scaler.scale(penalty * weight))
             new += mean * piece.weight
             found = {"path_length": lengths.detach().mean(), "path_penalty": penalty.detach()}
-            _collect(facts, found, piece.share)
+            collect(facts, found, piece.share)
         self.ranks.add_up([new])
         state.scalars["path_mean"] = new
         self._update_generator()
@@ -454,8 +309,8 @@ class Step:
         weights = None
         if self.config.unroll.steps:
             weights = self._unroll(real, fake, labels, latents)
-        on_fake = self._judge(fake, labels, weights)
-        on_real = self._judge(real, labels, weights) if self.objective.needs_real else None
+        on_fake = self._judging(fake, labels, weights)
+        on_real = self._judging(real, labels, weights) if self.objective.needs_real else None
         codes = latent_codes(latents, self.config.generator)
         return self.objective.generator(on_real, on_fake, labels, codes)
 
@@ -468,15 +323,3 @@ class Step:
 
         rate = table.lr or self.config.d_optimizer.lr
         return unroll(self.state.discriminator, loss, table.steps, rate)
-
-
-def _collect(facts: Facts, found: Facts, share: float) -> None:
-    """Add what a piece tells, by its share of the batch, to the batch's facts."""
-    for name, value in found.items():
-        facts[name] = facts[name] + value * share if name in facts else value * share
-
-
-def spread(images: Tensor) -> Tensor:
-    """The standard deviation over the batch of images (n, c, h, w), mean over every fourth row and
-    column: how much samples differ from each other. 0 where all are alike."""
-    return images[:, :, ::4, ::4].float().std(dim=0, unbiased=False).mean()
