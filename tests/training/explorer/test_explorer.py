@@ -113,6 +113,27 @@ def test_the_server_draws_what_pytorch_draws(
         assert process.stderr.read() == ""
 
 
+def test_tiles_that_left_the_window_ask_for_nothing(
+    run_of: Callable[..., Path], environment: dict[str, str], browser: Any,
+    small_shards: Callable[..., Any],
+) -> None:  # fmt: skip
+    """The gallery waits for the chosen picture; what it wanted may have scrolled away by then."""
+    run = run_of("stylegan2", str(small_shards(size=16, channels=3).manifest), 3)
+    with exploring(run, environment) as (url, _):
+        browser.open(url)
+        browser.js("""
+            const wanted = new Set([{}]), asked = [], note = async () => asked.push(1);
+            const view = { idle: async () => wanted.clear(), failed: note, now: () => ({}) };
+            const explorer = { wsOf: note, draw: note };
+            const gallery = { busy: false, batch: 2, wanted, view, explorer };
+            import("./gallery.js")
+              .then(({ Gallery }) => Gallery.prototype.work.call(gallery))
+              .then(() => { globalThis.asked = asked.length; });
+            0""")
+        browser.until("globalThis.asked !== undefined")
+        assert browser.js("globalThis.asked") == 0
+
+
 @pytest.mark.parametrize("kind", ["labelled", "stylegan2"])
 def test_the_page(
     kind: str, run_of: Callable[..., Path], environment: dict[str, str], browser: Any,

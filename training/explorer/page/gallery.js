@@ -78,6 +78,7 @@ export class Gallery {
       while (this.wanted.size) {
         await this.view.idle(); // the chosen picture goes first
         const some = [...this.wanted].slice(0, this.batch), began = performance.now();
+        if (!some.length) break; // all of them left the window while it waited
         some.forEach((tile) => { this.wanted.delete(tile); tile.stale = false; });
         const { psi, label } = this.view.now();
         const made = [];
