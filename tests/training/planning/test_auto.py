@@ -21,7 +21,7 @@ TINY = {
 
 
 def facts(**values: Any) -> Facts:
-    known = {"samples": 2000, "height": 256, "labels": 0, "plain": 1.0, "device": "cpu"}
+    known = {"samples": 2000, "height": 256, "labels": 0, "plain": 0.4, "device": "cpu"}
     return Facts(**{**known, "hours": 0.75, **values})
 
 
@@ -75,16 +75,17 @@ def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
     assert "by its 5 labels" in long.why[1]
 
 
-def test_plain_sets_in_little_time_get_a_small_network() -> None:
-    quick = choose(facts(hours=0.1, labels=10))
-    assert quick.preset == "shells64"
-    assert "10 labels" in quick.why[2]
-    for other in ({"plain": 0.2}, {"hours": 0.75}, {"hours": 0.0}, {"device": "cuda"}):
-        assert choose(facts(**{"hours": 0.1, **other})).preset == "projected64"
+def test_plain_sets_on_a_cpu_get_a_small_network() -> None:
+    small = choose(facts(plain=0.9, hours=0.75, labels=10))
+    assert small.preset == "shells64"
+    assert "10 labels" in small.why[2]
+    assert float(small.options["burn_in.kimg"]) * 10 == float(small.options["total_kimg"])
+    for other in ({"plain": 0.2}, {"hours": 6.0}, {"hours": 0.0}, {"device": "cuda"}):
+        assert choose(facts(**{"plain": 0.9, "hours": 0.75, **other})).preset == "projected64"
 
 
 def test_uneven_backgrounds_are_named() -> None:
-    even, uneven = (choose(facts(plain=plain)).why[1] for plain in (0.9, 0.1))
+    even, uneven = (choose(facts(plain=plain, hours=8.0)).why[1] for plain in (0.9, 0.1))
     assert "90% with a plain border, are seen" in even
     assert "10% with a plain border (the rest take longer" in uneven
 
