@@ -88,9 +88,9 @@ PLAIN = 0.5
 """With fewer plain images than this share a set counts as uneven."""
 PIXELS, PIXELS_HOURS, PIXELS_KIMG_PER_HOUR = "shells64", 6.0, 800.0
 """The preset for plain sets and less time than that on a CPU, and its speed on one core. Of 2,000
-drawn shells of ten families it drew all, each shell whole, after 7 minutes of one core; PRESET drew
-three, with parts of several in one shell, after 25 (60 thousand images), and more time changed
-little: its judges know a fake by the least flaw of the background."""
+drawn shells of ten families it drew all, each whole, after 7 minutes of one core; PRESET drew three,
+with parts of several in one shell, after 25. (After 15 each FD has it the other way round, 128
+against 120: fine noise on a plain ground costs more than a wrong shell.)"""
 SMALL = 64
 LOOKED_AT = 256
 """Images that `plain_share` is found from."""
