@@ -81,14 +81,18 @@ class Judging:
             if judge.together or (weights is None and judge.judges_pairs(len(real))):
                 pairs = interleave(real, fake), interleave(*labels)
                 return separate(self(*pairs, weights))
-            return self(real, labels[0], weights), self(fake, labels[1], weights)
+            return self.apart(real, fake, labels, weights)
 
     def apart(
-        self, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]
+        self,
+        real: Tensor,
+        fake: Tensor,
+        labels: tuple[Tensor, Tensor],
+        weights: Weights | None = None,
     ) -> tuple[Verdict, Verdict]:
         """As `both`, from a pass each, so that a derivative by the fakes costs theirs alone."""
         with self.autocast():
-            return self(real, labels[0]), self(fake, labels[1])
+            return self(real, labels[0], weights), self(fake, labels[1], weights)
 
     def penalty_weight(self, name: str) -> float:
         """What a penalty counts in the steps that it is applied in."""

@@ -66,10 +66,8 @@ class Pieces:
     def __call__(self, batch: Batch) -> list[Piece]:
         """The pieces, with latents, of which each process takes its part."""
         config, count = self._config, len(batch.images)
-        part = rank_slice(config.batch, self._ranks.rank, self._ranks.world)
-        latents = draw_latents(config.latent, config.batch, self._z_dim, self.random, self._device)[
-            part
-        ]
+        every = draw_latents(config.latent, config.batch, self._z_dim, self.random, self._device)
+        latents = every[rank_slice(config.batch, self._ranks.rank, self._ranks.world)]
         size = config.micro_batch or count
         pieces = []
         for slot, start in enumerate(range(0, count, size)):
