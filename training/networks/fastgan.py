@@ -220,7 +220,8 @@ class Decoder(nn.Module):
 
 
 class PatchHead(Head):
-    """As `Head`, but the logit of each patch of 4×4 places: 1×1, norm, leaky ReLU, 4×4."""
+    """As `Head`, but the logit of each patch of 4×4 places: 1×1 to twice the maps, norm, leaky
+    ReLU, 4×4."""
 
     def __init__(
         self,
@@ -231,7 +232,7 @@ class PatchHead(Head):
         codes: int,
     ) -> None:
         super().__init__(table, shape, maps, size, codes, bias=False)
-        inner = max(1, maps // 2)
+        inner = maps * 2
         self.judge = nn.Sequential(  # type: ignore[assignment]
             nn.Conv2d(maps + bool(table.minibatch_stddev), inner, 1, bias=False),
             nn.BatchNorm2d(inner),
