@@ -380,7 +380,7 @@ class Loop:
         at = self.state.seen
         values = None
         if self.ranks.first:
-            values, _ = checkpoint.load_newest(self.run_files.checkpoints, self.device)
+            values, _ = checkpoint.load_newest(self.run_files.checkpoints)
         self.restore(self.ranks.from_first(values))
         self.state.restarts += self._set_backs
         self._write(lambda: self.history.reset(self.history.text()))
@@ -403,7 +403,7 @@ class Loop:
         else:
             self.state.load(values["state"])
             self.history.rows = History(None, values["history"]).rows
-            self.meter.load(values["meter"])
+            self.meter.load(values["meter"], self.device)
             self.seconds_before = values["seconds"]
             self._saved_seen = self.state.seen
         self._count_from_here()

@@ -143,7 +143,7 @@ def _train(
     state = new_state(config, image_shape(source), device)
     values, damaged = None, list[str]()
     if ranks.first:
-        values, damaged = checkpoint.load_newest(run.checkpoints, device)
+        values, damaged = checkpoint.load_newest(run.checkpoints)  # on the CPU: all get it
     values = ranks.from_first(values)
     for sentence in damaged:
         shown.say(f"warning: {sentence}; falling back to the one before")

@@ -22,6 +22,11 @@ from training.options.architectures import code_count
 from training.seeds import derive
 from training.techniques.lazy import optimizers
 
+READ_AS_NUMBERS = frozenset(
+    ("augment_p", "augment_steps", "replay_filled", "skipped_d", "skipped_g")
+)
+"""The scalars that stay on the CPU: reading them must not wait for the device."""
+
 
 @dataclass
 class State:
@@ -61,14 +66,19 @@ class State:
         }
 
     def load(self, tensors: dict[str, Any]) -> None:
-        """Become what `tensors` (of an equal configuration) says."""
+        """Become what `tensors` (of an equal configuration, on any device) says."""
         for name in ("generator", "discriminator", "average", "g_optimizer", "d_optimizer"):
             getattr(self, name).load_state_dict(tensors[name])
         for name in ("g_scaler", "d_scaler"):
             if tensors.get(name):  # empty where losses are not scaled
                 getattr(self, name).load_state_dict(tensors[name])
         self.seen, self.steps = tensors["seen"], tensors["steps"]
-        self.restarts, self.scalars = tensors["restarts"], tensors["scalars"]
+        self.restarts = tensors["restarts"]
+        device = next(self.generator.parameters()).device
+        self.scalars = {
+            name: value.to("cpu" if name in READ_AS_NUMBERS else device)
+            for name, value in tensors["scalars"].items()
+        }
 
 
 def make_optimizer(table: Optimizer, network: nn.Module, device: torch.device) -> Any:

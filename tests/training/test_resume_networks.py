@@ -11,6 +11,7 @@ import torch
 from pipeline.contract import build
 from training.config import Config
 from training.data import Batch
+from training.monitoring.meter import Meter
 from training.networks import ImageShape
 from training.state import State, new_state
 from training.step import Step
@@ -18,6 +19,7 @@ from training.step import Step
 CPU = torch.device("cpu")
 FASTGAN: dict[str, Any] = {"name": "fastgan", "width": 4, "z_dim": 8}
 R3GAN: dict[str, Any] = {"name": "r3gan", "widths": [8], "blocks": [1]}
+STYLEGAN2: dict[str, Any] = {"name": "stylegan2", "channel_max": 8}
 KINDS: dict[str, dict[str, Any]] = {
     "fastgan-l1": {
         "generator": FASTGAN,
@@ -49,12 +51,20 @@ KINDS: dict[str, dict[str, Any]] = {
         "loss": {"name": "rsgan", "r1": 1.0, "r2": 1.0},
         "burn_in": {"kimg": 0.02, "lr": 0.25, "penalty": 0.1, "beta2": 0.99, "ema": True},
     },
+    "stylegan2": {
+        "generator": STYLEGAN2 | {"z_dim": 8, "w_dim": 8, "mapping_layers": 2},
+        "discriminator": STYLEGAN2,
+        "loss": {
+            "r1": 1.0, "interval": 3, "own_step": True, "path_length": 2.0, "path_interval": 2,
+        },
+        "augment": {"ada": "bgc", "ada_interval": 3, "ada_kimg": 0.1},
+    },
 }  # fmt: skip
 
 
 def trained(kind: str, steps: int, state: State | None = None) -> State:
     more = {"batch": 4, "augment": {"policy": ["color", "translation"]}}
-    config = build(Config, KINDS[kind] | more, "test")
+    config = build(Config, more | KINDS[kind], "test")
     shape = ImageShape(32, 32, 3, 5)
     if state is not None:
         buffer = io.BytesIO()
@@ -85,3 +95,27 @@ def test_continued_is_uninterrupted(kind: str) -> None:
         found = getattr(parts, name).state_dict()
         assert expected.keys() == found.keys()
         assert all(torch.equal(found[key], expected[key]) for key in expected), name
+    assert whole.scalars.keys() == parts.scalars.keys()
+    for name, value in whole.scalars.items():
+        assert torch.equal(value, parts.scalars[name]), name
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_what_is_continued_is_where_its_next_step_is() -> None:
+    """A checkpoint comes from the CPU, or from another process's device."""
+    config = build(Config, KINDS["stylegan2"], "test")
+    elsewhere = torch.device("meta")
+    state = new_state(config, ImageShape(32, 32, 3, 5), elsewhere)
+    tensors = trained("stylegan2", 2).tensors()
+    tensors["scalars"] |= {
+        "replay_images": torch.zeros(2, 3, 4, 4), "replay_filled": torch.tensor(2),
+        "augment_p": torch.tensor(0.2), "skipped_g": torch.tensor(1.0),
+    }  # fmt: skip
+    state.load(tensors)
+    assert {name: value.device.type for name, value in state.scalars.items()} == {
+        "path_mean": "meta", "augment_signs": "meta", "replay_images": "meta",
+        "augment_p": "cpu", "augment_steps": "cpu", "replay_filled": "cpu", "skipped_g": "cpu",
+    }  # fmt: skip
+    meter = Meter()
+    meter.load({"sums": {"r1": torch.tensor(1.0)}, "counts": {"r1": 1}}, elsewhere)
+    assert meter.state()["sums"]["r1"].device == elsewhere

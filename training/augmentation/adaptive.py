@@ -49,11 +49,11 @@ class Controller:
         if not isinstance(table.p, str):
             return facts
         signs = overfitting.float() * weight
+        self._ranks.add_up([signs])  # in each step: a checkpoint holds the sum of all processes
         if "augment_signs" in scalars:
             signs = signs + scalars["augment_signs"]
         steps = int(scalars["augment_steps"]) + 1 if "augment_steps" in scalars else 1
         if steps >= table.ada_interval:
-            self._ranks.add_up([signs])
             p = adjusted(p, float(signs) / steps, table, steps * self._batch)
             scalars["augment_p"] = torch.tensor(p, dtype=torch.float64)
             signs, steps = torch.zeros_like(signs), 0

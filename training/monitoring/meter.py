@@ -41,5 +41,7 @@ class Meter:
     def state(self) -> dict[str, Any]:
         return {"sums": dict(self._sums), "counts": dict(self._counts)}
 
-    def load(self, values: dict[str, Any]) -> None:
-        self._sums, self._counts = dict(values["sums"]), dict(values["counts"])
+    def load(self, values: dict[str, Any], device: torch.device) -> None:
+        """Become what `state` told, with the sums on `device`, where the next facts will be."""
+        self._sums = {name: value.to(device) for name, value in values["sums"].items()}
+        self._counts = dict(values["counts"])

@@ -137,6 +137,15 @@ def test_processes_decide_together() -> None:
         assert float(scalars["augment_p"]) == pytest.approx(expected)
 
 
+def test_processes_keep_the_sum_of_all_for_their_one_checkpoint() -> None:
+    ranks, scalars = TwoRanks(1, 2), dict[str, Tensor]()
+    object.__setattr__(ranks, "other", 0.3)
+    controller = Controller(Augment(ada="bgc", ada_interval=4), 10, ranks)
+    for _ in range(2):
+        controller.observe(scalars, torch.tensor(0.4), 0.5)
+    assert float(scalars["augment_signs"]) == pytest.approx(2 * (0.4 * 0.5 + 0.3))
+
+
 def test_overfitting_is_seen_where_the_loss_has_its_boundary() -> None:
     real, fake = torch.tensor([0.2, 0.7, -0.1, 3.0]), torch.tensor([0.1, 0.9, -2.0, -1.0])
     assert float(LOSSES["non-saturating"].overfitting(real, fake)) == 0.5
