@@ -7,17 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.contract import UserError, write_json
+from pipeline.contract import write_json
 from training.latent.command import (
     add_label,
     add_numbers,
     add_psi,
     check_picture,
+    check_target,
     ended,
     label_number,
     load,
+    number,
     numbered,
     parser,
+    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -30,13 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "for each direction and picture, from minus to plus.",
     )
     add_numbers(made, "--numbers", "1", "the pictures to change")
-    made.add_argument("--k", type=int, default=6, help="how many directions (default 6)")
+    made.add_argument(
+        "--k", type=whole("--k", 1, 4096), default=6, help="how many directions (default 6)"
+    )
     made.add_argument("--layers", help="of which layers, as 0-3 (default: all)")
     made.add_argument(
-        "--amount", type=float,
+        "--amount", type=number("--amount", 1e-6, 1e6),
         help="the farthest to go (default: 3 times the spread of a latent's coordinate)",
     )  # fmt: skip
-    made.add_argument("--steps", type=int, default=7, help="columns (default 7)")
+    made.add_argument(
+        "--steps", type=whole("--steps", 2, 4096), default=7, help="columns (default 7)"
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the directions too")
     add_label(made)
     add_psi(made)
@@ -51,9 +58,9 @@ def write_directions(known: argparse.Namespace) -> None:
     """
     check_picture(known.out)
     numbers = parse_numbers(known.numbers, "--numbers", 64)
-    layers = parse_numbers(known.layers, "--layers") if known.layers else []
-    if known.k < 1 or known.steps < 2:
-        raise UserError("--k: at least 1; --steps: at least 2")
+    layers = [] if known.layers is None else parse_numbers(known.layers, "--layers")
+    if known.json:
+        check_target(known.json, "--json")
 
     import torch
 
@@ -66,7 +73,7 @@ def write_directions(known: argparse.Namespace) -> None:
     found = directions(space, known.k, layers)
     latents, labels = numbered(trained, numbers, label_number(trained, known.label))
     ws = space.truncate(space.map(latents, labels), known.truncation)
-    far = known.amount or 3 * reach(space, labels[:1])
+    far = 3 * reach(space, labels[:1]) if known.amount is None else known.amount
     amounts = torch.linspace(-far, far, known.steps).tolist()
     write_picture(known.out, direction_sheet(space, ws, labels[:1], found, amounts))
     if known.json:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError
-from training.latent.command import ended, load, parser
+from training.latent.command import ended, load, parser, whole
 
 if TYPE_CHECKING:
     from training.explorer.server import Finder
@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where to listen (default 127.0.0.1: this machine alone; 0.0.0.0: all who reach it)",
     )  # fmt: skip
     made.add_argument(
-        "--port", type=int, default=PORT, help=f"default {PORT}, or a free one where it is taken"
-    )
+        "--port", type=whole("--port", 0, 65535), default=PORT,
+        help=f"default {PORT}, or a free one where it is taken",
+    )  # fmt: skip
     made.add_argument(
         "--nearest", choices=["pixels", "features", "off"], default="pixels",
         help="how training images are compared (features take minutes at the first question)",
@@ -44,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--shards", help="where the training images are (default: the run's shards)")
     made.add_argument("--title", default="", help="of the page (default: from the data set's name)")
     made.add_argument("--no-browser", action="store_true", help="open no window")
-    known = made.parse_args(arguments)
-    return ended(lambda: serve(known), stopped=0)
+    return ended(lambda: serve(made.parse_args(arguments)), stopped=0)
 
 
 def serve(known: argparse.Namespace) -> None:
@@ -54,9 +54,6 @@ def serve(known: argparse.Namespace) -> None:
     Raises:
         UserError: no such run, or the address cannot be had.
     """
-    if not 0 <= known.port < 65536:
-        raise UserError(f"--port {known.port}: 0 to 65535")
-
     import torch
     import uvicorn
 

@@ -15,6 +15,7 @@ from training.latent.command import (
     ended,
     label_number,
     load,
+    number,
     numbered,
     parser,
 )
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--layer", type=int, help="the first that is the column's (default: half of them)"
     )
     made.add_argument(
-        "--share", type=float, default=0.5,
+        "--share", type=number("--share", 0, 1), default=0.5,
         help="without a mapping: how much of the column's (default 0.5)",
     )  # fmt: skip
     add_label(made)
@@ -51,8 +52,6 @@ def write_mixtures(known: argparse.Namespace) -> None:
     check_picture(known.out)
     rows = parse_numbers(known.rows, "--rows", 64)
     columns = parse_numbers(known.columns, "--columns", 64)
-    if not 0 <= known.share <= 1:
-        raise UserError("--share: 0 to 1")
 
     from training.grid import write_picture
     from training.latent.sheets import mixing_sheet

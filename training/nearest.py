@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.contract import UserError
 from training.latent.command import (
     add_label,
     add_numbers,
@@ -17,6 +16,7 @@ from training.latent.command import (
     load,
     numbered,
     parser,
+    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "A sheet with a row for each sample: the sample, then the training images nearest to it.",
     )
     add_numbers(made, "--numbers", "1-6", "the samples")
-    made.add_argument("--k", type=int, default=6, help="neighbours of each (default 6)")
+    made.add_argument(
+        "--k", type=whole("--k", 1, 4096), default=6, help="neighbours of each (default 6)"
+    )
     made.add_argument("--shards", help="where to look (default: the run's shards)")
     made.add_argument(
         "--by", choices=["features", "pixels"], default="features",
@@ -47,8 +49,6 @@ def write_nearest(known: argparse.Namespace) -> None:
     """
     check_picture(known.out)
     numbers = parse_numbers(known.numbers, "--numbers", 64)
-    if known.k < 1:
-        raise UserError("--k: at least 1")
 
     import numpy as np
 

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, write_atomic
-from training.latent.command import add_label, check_picture, ended, label_number, load, parser
+from training.latent.command import (
+    add_label,
+    add_seed,
+    check_picture,
+    check_target,
+    ended,
+    label_number,
+    load,
+    parser,
+    whole,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Find the latent whose picture is nearest to an image; write the two side by side.",
     )
     made.add_argument("image", metavar="IMAGE", type=Path, help="cropped to a centred square")
-    made.add_argument("--steps", type=int, default=1000, help="of Adam (default 1000)")
+    made.add_argument(
+        "--steps", type=whole("--steps", 1, 1_000_000), default=1000, help="of Adam (default 1000)"
+    )
     made.add_argument(
         "--each-layer", action="store_true", help="a w for every layer (w+): nearer, less natural"
     )
@@ -33,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="what is to be small: distance of a network's features, or of pixels at several sizes",
     )  # fmt: skip
     made.add_argument("--ws", type=Path, metavar="FILE", help="write the ws found (.safetensors)")
-    made.add_argument("--seed", type=int, default=0, help="of the fading noise (default 0)")
+    add_seed(made, "of the fading noise")
     add_label(made)
     return ended(lambda: write_projection(made.parse_args(arguments)))
 
@@ -45,8 +57,8 @@ def write_projection(known: argparse.Namespace) -> None:
         UserError: no such run, no such image, or an option that makes no sense.
     """
     check_picture(known.out)
-    if known.steps < 1:
-        raise UserError("--steps: at least 1")
+    if known.ws:
+        check_target(known.ws, "--ws")
 
     import torch
 
@@ -89,13 +101,11 @@ def read_target(path: Path, trained: Trained) -> torch.Tensor:
     try:
         with Image.open(path) as opened:
             upright = ImageOps.exif_transpose(opened)
-            image = ImageOps.fit(
-                upright.convert("RGB" if shape.channels == 3 else "L"),
-                (shape.width, shape.height), Image.Resampling.LANCZOS,
-            )  # fmt: skip
-    except OSError as error:
-        raise UserError(f"{path}: not an image ({error})") from None
-    pixels = np.asarray(image).reshape(shape.height, shape.width, shape.channels)
+            image = upright.convert("RGB" if shape.channels == 3 else "L")
+    except Exception as error:  # noqa: BLE001 (Pillow's plugins raise what they like)
+        raise UserError(f"{path}: not an image that can be read ({error})") from None
+    fitted = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(fitted).reshape(shape.height, shape.width, shape.channels)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     return values.to(trained.space.device)
 

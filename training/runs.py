@@ -7,11 +7,14 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pipeline.contract import UserError, write_json
+from pydantic import Field
+from pydantic.dataclasses import dataclass as typed_dataclass
+
+from pipeline.contract import STRICT, UserError, build, write_json
 from training import checkpoint
 from training.config import Config
 from training.data import Source
@@ -39,6 +42,31 @@ class Run:
     @property
     def report(self) -> Path:
         return self.folder / "report.html"
+
+
+@typed_dataclass(frozen=True, config=STRICT)
+class TrainedOn:
+    """The facts of a data set that a run keeps (`dataset` in its `config.json`); `location` is
+    where the shards are, empty where nobody knows."""
+
+    channels: Literal[1, 3]
+    digest: str
+    height: Annotated[int, Field(ge=1)]
+    labels: list[str]
+    location: str
+    name: str
+    samples: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=1)]
+
+
+@typed_dataclass(frozen=True, config=STRICT)
+class Described:
+    """A run's `config.json`: every key by dotted name, the set it was trained on and, in an
+    exported folder, how many images it has `seen`."""
+
+    config: dict[str, Any]
+    dataset: TrainedOn
+    seen: Annotated[int, Field(ge=0)] = 0
 
 
 def find_run(name: str) -> Run:
@@ -74,19 +102,12 @@ def locked(run: Run) -> Iterator[None]:
 def describe(config: Config, source: Source, location: str) -> dict[str, Any]:
     """What `config.json` holds: every key by dotted name, and the set it was trained on."""
     index = source.index
-    return {
-        "config": flat(config),
-        "dataset": {
-            "location": location,
-            "name": index.name,
-            "digest": index.digest,
-            "samples": index.nsamples,
-            "channels": index.channels,
-            "labels": list(index.labels),
-            "height": source.height,
-            "width": source.width,
-        },
-    }
+    dataset = {
+        "location": location, "name": index.name, "digest": index.digest,
+        "samples": index.nsamples, "channels": index.channels, "labels": list(index.labels),
+        "height": source.height, "width": source.width,
+    }  # fmt: skip
+    return {"config": flat(config), "dataset": dataset}
 
 
 def enter(run: Run, config: Config, source: Source, location: str) -> dict[str, Any]:
@@ -110,17 +131,17 @@ def enter(run: Run, config: Config, source: Source, location: str) -> dict[str, 
 
 
 def read_config(run: Run) -> dict[str, Any]:
-    """What the run's `config.json` holds.
+    """What the run's `config.json` holds, in the form of `Described`.
 
     Raises:
-        UserError: there is none, or it is not one.
+        UserError: there is none, or it is not one; the message names the key.
     """
     try:
         values = json.loads(run.config.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{run.config}: no run there") from None
+    except OSError as error:
+        raise UserError(f"{run.config}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"{run.config}: not JSON ({error})") from None
-    if not isinstance(values, dict) or not {"config", "dataset"} <= values.keys():
-        raise UserError(f"{run.config}: not a run's configuration")
-    return values
+    return asdict(build(Described, values, str(run.config)))

@@ -6,16 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.contract import UserError
 from training.latent.command import (
     add_label,
+    add_seed,
     check_picture,
     ended,
-    floats,
     label_number,
     load,
     numbered,
+    parse_psi,
     parser,
+    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -23,8 +24,8 @@ from training.latent.numbers import parse_numbers
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     made = parser("sample", "Draw a grid of samples from a run or an exported folder.")
-    made.add_argument("--n", type=int, default=64, help="how many (default 64)")
-    made.add_argument("--seed", type=int, default=0, help="of the latents (default 0)")
+    made.add_argument("--n", type=whole("--n", 1, 65_536), default=64, help="how many (default 64)")
+    add_seed(made, "of the latents")
     made.add_argument(
         "--numbers", metavar="NUMBERS",
         help="instead of --n and --seed: pictures by number as in the explorer, 3,8,20-24",
@@ -34,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="1 all variety … 0 the mean picture; several: a row of the same pictures for each",
     )  # fmt: skip
     add_label(made)
-    known = made.parse_args(arguments)
-    return ended(lambda: write_samples(known))
+    return ended(lambda: write_samples(made.parse_args(arguments)))
 
 
 def write_samples(known: argparse.Namespace) -> None:
@@ -47,10 +47,8 @@ def write_samples(known: argparse.Namespace) -> None:
         UserError: no such run, or it has no whole checkpoint, or an option is none.
     """
     check_picture(known.out)
-    if known.n < 1:
-        raise UserError("--n: at least 1")
-    psis = floats(known.truncation, "--truncation")
-    numbers = parse_numbers(known.numbers, "--numbers") if known.numbers else []
+    psis = [parse_psi(part) for part in known.truncation.split(",")]
+    numbers = [] if known.numbers is None else parse_numbers(known.numbers, "--numbers")
 
     import torch
 

@@ -13,11 +13,13 @@ from training.latent.command import (
     add_label,
     add_numbers,
     add_psi,
+    check_target,
     ended,
     label_number,
     load,
     numbered,
     parser,
+    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -36,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "a .gif, .webp or .mp4 file for a film, .png or .jpg for a strip",
     )
     add_numbers(made, "--numbers", "1-4", "the pictures to walk through")
-    made.add_argument("--steps", type=int, help="a way (default: 24 in a film, 8 in a strip)")
+    made.add_argument(
+        "--steps", type=whole("--steps", 2, 10_000),
+        help="a way (default: 24 in a film, 8 in a strip)",
+    )  # fmt: skip
     made.add_argument(
         "--through", choices=["z", "w"], help="which space (default: w where there is a mapping)"
     )
@@ -44,8 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--curve", choices=["lerp", "slerp"],
         help="straight, or on the sphere (default: straight in w, on the sphere in z)",
     )  # fmt: skip
-    made.add_argument("--fps", type=int, default=24, help="of a film (default 24)")
-    made.add_argument("--scale", type=int, default=1, help="enlarge by this whole number")
+    made.add_argument(
+        "--fps", type=whole("--fps", 1, 100), default=24, help="of a film (default 24)"
+    )
+    made.add_argument(
+        "--scale", type=whole("--scale", 1, 16), default=1, help="enlarge by this whole number"
+    )
     made.add_argument("--open", action="store_true", help="end with the last picture: no loop")
     add_label(made)
     add_psi(made)
@@ -64,12 +73,11 @@ def write_walk(known: argparse.Namespace) -> None:
         raise UserError(
             f"--out {known.out}: its ending is none of {', '.join((*FILMS, *PICTURES))}"
         )
+    check_target(known.out, "--out")
     numbers = parse_numbers(known.numbers, "--numbers", 256)
     if len(numbers) < 2:
         raise UserError("--numbers: at least two pictures")
-    steps = known.steps or (24 if film else 8)
-    if steps < 2 or not 1 <= known.fps <= 100 or not 1 <= known.scale <= 16:
-        raise UserError("--steps: at least 2; --fps: 1 to 100; --scale: 1 to 16")
+    steps = known.steps if known.steps is not None else 24 if film else 8
 
     from training.grid import tile, write_picture
     from training.latent.paths import rows, walk

@@ -74,13 +74,17 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class SmallShards:
-    """Shards in `data/NAME/shards` and their index in `manifests/NAME`, as the pipeline writes."""
+    """Shards in `data/NAME/shards` and their index in `manifests/NAME`, as the pipeline writes.
+
+    With `labels` the first `labelled` samples have one.
+    """
 
     root: Path
     sizes: Sequence[int] = (40, 33, 27)
     size: int = 16
     channels: int = 3
     labels: tuple[str, ...] = ()
+    labelled: int = 1_000_000
     ballast: int = 0
     name: str = "small"
     tars: list[bytes] = field(default_factory=list)
@@ -94,7 +98,7 @@ class SmallShards:
                 key = f"{number:06d}"
                 members[f"{key}.png"] = encoded(number, self.size, "PNG", self.channels)
                 members[f"{key}.json"] = b"{}"
-                if self.labels:
+                if self.labels and number < self.labelled:
                     members[f"{key}.cls"] = str(number % len(self.labels)).encode()
                 if self.ballast:
                     members[f"{key}.bin"] = np.random.default_rng(number).bytes(self.ballast)
@@ -148,20 +152,32 @@ def shards_in() -> Callable[..., SmallShards]:
     return SmallShards
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """The command in this process, which spares the seconds that torch takes: the tiny run in
-    the folder `run`, `runs/NAME` of some folder; its exit status."""
+@pytest.fixture(scope="session")
+def fit_here() -> Callable[..., int]:
+    """The command in this process and folder, which spares the seconds that torch takes: the tiny
+    run called `name`; its exit status."""
 
-    def fit_here(run: Path, shards: SmallShards | str, *options: str) -> int:
+    def train(name: str, shards: SmallShards | str, *options: str) -> int:
         from training.fit import main
 
+        where = shards if isinstance(shards, str) else str(shards.manifest)
+        return main(["--shards", where, "--run", name, *TINY, *options])
+
+    return train
+
+
+@pytest.fixture
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, fit_here: Callable[..., int]
+) -> Callable[..., int]:  # fmt: skip
+    """`fit_here` in the folder of the run `run`, `runs/NAME` of some folder, where it stays."""
+
+    def train(run: Path, shards: SmallShards | str, *options: str) -> int:
         run.parents[1].mkdir(parents=True, exist_ok=True)
         monkeypatch.chdir(run.parents[1])
-        where = shards if isinstance(shards, str) else str(shards.manifest)
-        return main(["--shards", where, "--run", run.name, *TINY, *options])
+        return fit_here(run.name, shards, *options)
 
-    return fit_here
+    return train
 
 
 class Fit:

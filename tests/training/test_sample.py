@@ -43,15 +43,19 @@ def test_sample_draws_what_the_run_drew(
     ("arguments", "said"),
     [
         (["nowhere"], "runs/nowhere/config.json: no run there"),
-        (["tiny", "--n", "0"], "--n: at least 1"),
+        (["tiny", "--n", "0"], "--n 0: a whole number from 1"),
         (["empty"], "runs/empty/checkpoints: no whole checkpoint"),
         (["torn"], "runs/torn/config.json: not"),
+        (["bare"], "runs/bare/config.json: dataset.channels: missing"),
+        (["./runs/empty/config.json"], "runs/empty/config.json/config.json: no run there"),
     ],
 )
 def test_sample_says_what_is_missing(
     trained: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in (("empty", (trained / "config.json").read_text()), ("torn", "{")):
+    whole = (trained / "config.json").read_text()
+    bare = '{"config": {}, "dataset": {}}'
+    for name, text in (("empty", whole), ("torn", "{"), ("bare", bare)):
         (trained.parent / name).mkdir()
         (trained.parent / name / "config.json").write_text(text)
     assert sample.main([*arguments, "--out", "x.png"]) == 2

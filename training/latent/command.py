@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,13 +44,52 @@ def add_numbers(made: argparse.ArgumentParser, option: str, default: str, what: 
     )  # fmt: skip
 
 
+def whole(option: str, least: int, most: int) -> Callable[[str], int]:
+    """The argparse type of a whole number in [least, most]; UserError for anything else."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise UserError(f"{option} {text}: a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def number(option: str, least: float, most: float) -> Callable[[str], float]:
+    """The argparse type of a number in [least, most]; UserError for anything else."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:  # where nan never is
+            raise UserError(f"{option} {text}: a number from {least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+parse_psi = number("--truncation", -100, 100)
+
+
+def add_seed(made: argparse.ArgumentParser, what: str) -> None:
+    made.add_argument(
+        "--seed", type=whole("--seed", 0, 2**63 - 1), default=0, help=f"{what} (default 0)"
+    )
+
+
 def add_label(made: argparse.ArgumentParser) -> None:
     made.add_argument("--label", help="name or number of the class (default: the first)")
 
 
 def add_psi(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--truncation", type=float, default=1.0, metavar="PSI",
+        "--truncation", type=parse_psi, default=1.0, metavar="PSI",
         help="1 all variety … 0 the mean picture (default 1)",
     )  # fmt: skip
 
@@ -66,17 +108,27 @@ def ended(work: Callable[[], int | None], stopped: int = 130) -> int:
 
 
 def check_picture(path: Path) -> None:
-    """Raises UserError where the name does not end as a picture's."""
+    """Raises UserError where the name does not end as a picture's, or none can be written there."""
     if path.suffix.lower() not in PICTURES:
         raise UserError(f"--out {path}: the name of a picture ends in {', '.join(PICTURES)}")
+    check_target(path, "--out")
 
 
-def floats(text: str, option: str) -> list[float]:
-    """The numbers of `0.3,0.7,1`; UserError where they are none."""
+def check_target(path: Path, option: str) -> None:
+    """Raises UserError where no file can be written: asked before the work, which would be lost.
+
+    Nothing stays of the attempt; missing folders are made when the file is written.
+    """
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{option} {text}: not numbers like 0.3,0.7,1") from None
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}.", suffix=".tmp"):
+            blocked = path.is_dir()
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be written ({error.strerror})") from None
+    if blocked:
+        raise UserError(f"{option} {path}: a folder, not a file")
 
 
 def load(run: str, device: str) -> Trained:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,21 +14,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import directions, mix, nearest, project, sample, walk
+from training import directions, explore, mix, nearest, project, sample, walk
 
 COMMANDS = {
     "sample": sample, "walk": walk, "mix": mix, "directions": directions, "nearest": nearest,
-    "project": project,
+    "project": project, "explore": explore,
 }  # fmt: skip
 
 
-@pytest.fixture
-def trained(tmp_path: Path, small_shards: Callable[..., Any], in_process: Any) -> Path:
-    shards = small_shards(labels=("cone", "whelk"))
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, shards_in: Callable[..., Any], fit_here: Any
+) -> Path:
+    """Where the run `tiny` is, which no test changes."""
+    folder = tmp_path_factory.mktemp("work")
+    shards = shards_in(folder / "set", labels=("cone", "whelk"))
     condition = ("--generator.condition", "norm", "--discriminator.condition", "projection")
-    run = tmp_path / "runs" / "tiny"
-    assert in_process(run, shards, "--total-kimg", "0.04", *condition) == 0
-    return run
+    with contextlib.chdir(folder):
+        assert fit_here("tiny", shards, "--total-kimg", "0.04", *condition) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder / "runs" / "tiny"
 
 
 def drawn(command: str, out: Path, *arguments: str) -> np.ndarray:
@@ -125,18 +138,100 @@ def test_nearest_and_project(
         ("mix", ["tiny", "--out", "x.png", "--layer", "2"], "has no mapping"),
         ("mix", ["tiny", "--out", "x.png", "--rows", "b"], "--rows b"),
         ("directions", ["tiny", "--out", "x.png", "--layers", "3"], "layers 0 to 0"),
-        ("directions", ["tiny", "--out", "x.png", "--k", "0"], "--k: at least 1"),
+        ("directions", ["tiny", "--out", "x.png", "--layers", ""], "--layers :"),
         ("nearest", ["tiny", "--out", "x.png", "--shards", "no"], "no shard index"),
         ("project", ["tiny", "no.png", "--out", "x.png"], "no.png: not an image"),
+        ("project", ["tiny", "bomb.png", "--out", "x.png"], "bomb.png: not an image"),
         ("project", ["tiny", "no.png", "--out", "x.png", "--each-layer"], "has no mapping"),
+        # before anything is loaded: this run is not there
+        ("sample", ["none", "--out", "folder.png"], "--out folder.png: a folder"),
+        ("sample", ["none", "--out", "file/a/b.png"], "--out file/a/b.png: cannot be written"),
+        ("walk", ["none", "--out", "/proc/a.gif"], "--out /proc/a.gif: cannot be written"),
+        ("mix", ["none", "--out", f"{'x' * 255}.png"], "cannot be written"),
+        ("project", ["none", "no", "--out", "x.png", "--ws", "folder.png"], "--ws folder.png: a f"),
+        ("directions", ["none", "--out", "x.png", "--json", "file/a"], "--json file/a: cannot"),
     ],
 )
 def test_mistakes_are_one_line(
     trained: Path, command: str, arguments: list[str], said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    Path("folder.png").mkdir(exist_ok=True)
+    Path("file").touch()
+    Path("bomb.png").write_bytes(png_header(20_000, 20_000))
+    before = sorted(Path().iterdir())
+    assert_refused(command, arguments, said, capsys)
+    assert sorted(Path().iterdir()) == before
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A gray PNG of that size, without its pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    crc = struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + crc
+
+
+def assert_refused(
+    command: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert COMMANDS[command].main(arguments) == 2
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "bad"),
+    [
+        ("sample", "--n", ["0", "much", "1e3", str(2**70)]),
+        ("sample", "--seed", ["-1", str(2**63), str(2**70)]),
+        ("sample", "--truncation", ["nan", "1,inf", "", "1e3"]),
+        ("sample", "--numbers", [""]),
+        ("walk", "--steps", ["0", "1"]),
+        ("walk", "--fps", ["0", "101"]),
+        ("walk", "--scale", ["0", "17"]),
+        ("walk", "--truncation", ["nan", "much"]),
+        ("mix", "--share", ["nan", "-0.1", "1.1"]),
+        ("nearest", "--k", ["0"]),
+        ("directions", "--k", ["0"]),
+        ("directions", "--steps", ["1"]),
+        ("directions", "--amount", ["0", "nan", "inf", "1e39"]),
+        ("project", "--steps", ["0"]),
+        ("project", "--seed", [str(2**70)]),
+        ("explore", "--port", ["-1", "65536"]),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    command: str, option: str, bad: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    most = ["none", *["image"] * (command == "project")]
+    out = ["--out", "x.png"] * (command != "explore")
+    for value in bad:
+        wrong = value.rpartition(",")[2] if option == "--truncation" else value
+        said = f"{option} {wrong}: "
+        assert_refused(command, [*most, *out, f"{option}={value}"], said, capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "good"),
+    [
+        ("sample", "--n", ["1", "65536"]),
+        ("sample", "--seed", ["0", str(2**63 - 1)]),
+        ("sample", "--truncation", ["0", "-1,0.5,2"]),
+        ("walk", "--steps", ["2"]),
+        ("mix", "--share", ["0", "1"]),
+        ("directions", "--amount", ["0.001", "30"]),
+        ("project", "--steps", ["1"]),
+    ],
+)
+def test_the_ends_of_the_ranges_are_good(
+    command: str, option: str, good: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    most = ["none", *["image"] * (command == "project"), "--out", "x.png"]
+    for value in good:
+        assert_refused(command, [*most, f"{option}={value}"], "none/config.json: no run", capsys)
