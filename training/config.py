@@ -154,7 +154,8 @@ class Ema:
     """The moving average of the generator's weights, which draws the samples.
 
     `half_life_kimg` in thousands of images; while few have been seen the half-life is at most
-    `ramp_up` times that number (Karras 2020b; 0: no ramp).
+    `ramp_up` times that number (Karras 2020b; 0: no ramp). With `init_from` there is no ramp, and
+    none of the burn-in: the average begins with the given one, which it is not to forget.
     """
 
     half_life_kimg: Positive = 10.0

@@ -81,12 +81,21 @@ class Step:
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
-        half_life = config.ema.half_life_kimg
-        if config.burn_in.ema:
-            half_life *= burnt_in(config.burn_in, 0.0, 1.0, state.seen)
-        keep = ema.decay(half_life, config.ema.ramp_up, state.seen, images)
-        ema.update(state.average, state.generator, keep)
+        ema.update(state.average, state.generator, self._kept(images))
         return facts
+
+    def _kept(self, images: int) -> float:
+        """The share of the moving average that is kept in a step of so many images.
+
+        It forgets random first weights soon. Those of `init_from` it keeps: they are an average.
+        """
+        config, seen = self.config, self.state.seen
+        half_life = config.ema.half_life_kimg
+        if config.init_from:
+            return ema.decay(half_life, 0.0, seen, images)
+        if config.burn_in.ema:
+            half_life *= burnt_in(config.burn_in, 0.0, 1.0, seen)
+        return ema.decay(half_life, config.ema.ramp_up, seen, images)
 
     def _seed(self) -> None:
         """Latents are drawn alike in all processes (each takes its part); the rest differs."""

@@ -30,7 +30,8 @@ OPTIONS = (
     "--device", "cpu", "--generator.channel_max", "8", "--discriminator.channel_max", "8",
     "--generator.z_dim", "8", "--generator.w_dim", "8", "--loss.interval", "3",
     "--loss.path_interval", "2", "--augment.ada", "bgc", "--augment.ada_interval", "4",
-    "--augment.ada_kimg", "0.1", "--augment.ada_target=-1", "--d_optimizer.lr", "0.02", "--record.log_kimg", "0.032", "--record.grid", "4",
+    "--augment.ada_kimg", "0.1", "--augment.ada_target=-1", "--d_optimizer.lr", "0.02",
+    "--record.log_kimg", "0.032", "--record.grid", "4",
 )  # fmt: skip
 """The checkpoint after five of seven steps is between two adjustments of p and two rows."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 import torch
 
 from pipeline.contract import UserError, build
+from training import checkpoint
 from training.config import Config
+from training.data import Batch
 from training.networks import ImageShape, build_discriminator
-from training.pretrained.finetune import freeze
+from training.pretrained.finetune import freeze, take_weights
+from training.state import new_state
+from training.step import Step
 
 SHORT = ("--total-kimg", "0.04", "--generator.width", "4")
 
@@ -80,3 +85,25 @@ def test_frozen_layers_are_those_next_to_the_image(name: str) -> None:
     assert not any("head" in key for key in frozen[2])
     with pytest.raises(UserError, match="freeze_d"):
         freeze(judge, 50)
+
+
+def test_the_given_average_is_kept_from_the_first_step_on(tmp_path: Path) -> None:
+    tables = {
+        "generator": {"width": 4, "z_dim": 8}, "discriminator": {"width": 4}, "batch": 8,
+        "init_from": str(tmp_path / "0000000040.pt"), "g_optimizer": {"lr": 1e-9},
+        "ema": {"half_life_kimg": 0.08, "ramp_up": 0.05}, "burn_in": {"kimg": 1.0, "ema": True},
+    }  # fmt: skip
+    config, cpu = build(Config, tables, "test"), torch.device("cpu")
+    first = new_state(config, ImageShape(16, 16, 3), cpu)
+    with torch.no_grad():
+        for weight in first.generator.parameters():
+            weight.add_(1.0)  # the average is another network
+    checkpoint.save(tmp_path, 40, {"state": first.tensors()}, keep=1)
+    state = new_state(replace(config, seed=1), ImageShape(16, 16, 3), cpu)
+    assert take_weights(state, config.init_from, cpu) == []
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    Step(config, state, cpu)([Batch(images, torch.zeros(8, dtype=torch.int64))])
+    moved = 1 - 0.5 ** (8 / 80)  # by the half-life alone, towards weights that are 1 away
+    given = dict(first.average.named_parameters())
+    for name, value in state.average.named_parameters():
+        torch.testing.assert_close(value - given[name], torch.full_like(value, moved))
