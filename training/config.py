@@ -246,8 +246,9 @@ class Config:
     networks at once (gradient accumulation; 0: no bound). `price_per_hour` of the machine, in any
     currency, is only reported. A run that turns to NaN is set back at most `max_restarts` times.
 
-    `init_from` is a run, or a checkpoint's .pt file, whose weights the networks begin with;
-    `freeze_d` keeps so many of the discriminator's layers next to the image as they are (Mo 2020).
+    `init_from` is a run, a checkpoint's .pt file or StyleGAN2-ADA's .pkl, whose weights the
+    networks begin with, as far as they fit: the command tells which do not. `freeze_d` keeps so
+    many of the discriminator's layers next to the image as they are (Mo 2020).
 
     `precision` `fp16` scales the losses, and leaves out a step whose gradients overflow. `compile`
     has PyTorch compile both networks, which takes minutes once. `deterministic` allows only

@@ -169,9 +169,8 @@ def _train(
         if values:
             loop.restore(values)
         elif config.init_from:
-            missing = take_weights(state, config.init_from, device)
-            more = f"; it has no {', '.join(missing)}" if missing else ""
-            shown.say(f"weights taken from {config.init_from}{more}")
+            taken = take_weights(state, config.init_from, device)
+            shown.say(f"weights taken from {config.init_from}{taken.words()}")
         _introduce(config, source, run, device, found, shown)
         if seen:
             shown.say(f"continuing at {seen / 1000:g} kimg")

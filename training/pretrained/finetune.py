@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,28 +17,49 @@ from training.pretrained.nvlabs import read_published
 from training.runs import chosen_checkpoint, find_run
 from training.state import State
 
+_SHOWN = 4
 
-def take_weights(state: State, start: str, device: torch.device) -> list[str]:
+
+@dataclass(frozen=True)
+class Taken:
+    """What did not fit where weights were taken, by name: `missing` are those that the start does
+    not have (in this shape), `unused` those that have no place in our networks."""
+
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def words(self) -> str:
+        """All of it as the end of a sentence; nothing where all fitted."""
+        missing, unused = _counted(self.missing), _counted(self.unused)
+        told = f"; it has no {missing}" if missing else ""
+        return told + (f"; there is no place for its {unused}" if unused else "")
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    """The first of the names, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def take_weights(state: State, start: str, device: torch.device) -> Taken:
     """Give the networks of `state` the weights of `start`: a run, a checkpoint file, or a pickle
     of StyleGAN2-ADA (`.pkl`).
 
     A weight whose name and shape are not in `start` keeps its fresh values, as where there are
     other labels. Optimisers and position stay those of a beginning.
 
-    Returns:
-        The names of the weights that `start` does not have.
-
     Raises:
         UserError: there is no such checkpoint, or it is of other networks.
     """
     given = _read(start, device)
-    missing: list[str] = []
+    missing, unused = list[str](), list[str]()
     for name in ("generator", "discriminator", "average"):
         network: nn.Module = getattr(state, name)
         if name not in given:
             missing.append(name)
             continue
         own = network.state_dict()
+        _require_depth(start, name, own, given[name])
         fitting = {
             key: value
             for key, value in given[name].items()
@@ -48,7 +72,24 @@ def take_weights(state: State, start: str, device: torch.device) -> list[str]:
             )
         network.load_state_dict(own | fitting)
         missing += [f"{name}.{key}" for key in own.keys() - fitting.keys()]
-    return sorted(missing)
+        unused += [f"{name}.{key}" for key in given[name].keys() - own.keys()]
+    return Taken(tuple(sorted(missing)), tuple(sorted(unused)))
+
+
+def _require_depth(start: str, name: str, own: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse a style generator's mapping network of another depth: its layers work together, and
+    fewer or more of them give other styles."""
+    have, found = (sum(map(_is_mapping, keys)) for keys in (own, given))
+    table = "discriminator" if name == "discriminator" else "generator"
+    if have and found and have != found:
+        raise UserError(
+            f"init_from: {start} has {found} mapping layers in its {table}, this run {have}; "
+            f"--{table}.mapping_layers {found} takes all"
+        )
+
+
+def _is_mapping(key: str) -> bool:
+    return re.fullmatch(r"mapping\.fc\d+\.weight", key) is not None
 
 
 def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]]:

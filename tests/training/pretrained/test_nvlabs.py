@@ -17,7 +17,7 @@ from pipeline.contract import UserError, build
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
-from training.pretrained.finetune import take_weights
+from training.pretrained.finetune import Taken, take_weights
 from training.pretrained.inference import load_generator
 from training.pretrained.nvlabs import describe, module_weights, read_published
 from training.state import new_state
@@ -86,7 +86,7 @@ def test_a_training_begins_with_them(tmp_path: Path) -> None:
         "test",
     )  # fmt: skip
     state = new_state(config, SHAPE, CPU)
-    assert take_weights(state, str(path), CPU) == []
+    assert take_weights(state, str(path), CPU) == Taken((), ())
     given = read_published(path).weights("D")
     assert all(
         torch.equal(value, given[key]) for key, value in state.discriminator.state_dict().items()
@@ -101,7 +101,34 @@ def test_a_training_may_begin_without_the_discriminator(tmp_path: Path) -> None:
         {"generator": {**table, "z_dim": 20, "w_dim": 24, "mapping_layers": 3}}, "test",
     )  # fmt: skip
     state = new_state(config, SHAPE, CPU)
-    assert take_weights(state, str(path), CPU) == ["discriminator"]
+    assert take_weights(state, str(path), CPU) == Taken(("discriminator",), ())
+
+
+@pytest.mark.parametrize("layers", [2, 8])
+def test_a_mapping_of_another_depth_is_refused(tmp_path: Path, layers: int) -> None:
+    path = write(tmp_path / "net.pkl", described())
+    table = {"name": "stylegan2", **SMALL, "z_dim": 20, "w_dim": 24, "mapping_layers": layers}
+    state = new_state(build(Config, {"generator": table}, "test"), SHAPE, CPU)
+    with pytest.raises(UserError, match=r"^init_from: .*net\.pkl .*--generator\.mapping_layers 3 "):
+        take_weights(state, str(path), CPU)
+
+
+def test_what_has_no_place_is_told_and_counted(tmp_path: Path) -> None:
+    """Weights of 16 px for a training at 8 px."""
+    path = write(tmp_path / "net.pkl", {"G_ema": described()["G_ema"]})
+    table = {"name": "stylegan2", **SMALL, "z_dim": 20, "w_dim": 24, "mapping_layers": 3}
+    state = new_state(build(Config, {"generator": table}, "test"), ImageShape(8, 8, 3), CPU)
+    taken = take_weights(state, str(path), CPU)
+    given = read_published(path).weights("G_ema")
+    larger = [key for key in given if key.startswith("synthesis.b16.")]
+    assert len(larger) > 4
+    assert set(taken.unused) == {
+        f"{name}.{key}" for name in ("generator", "average") for key in larger
+    }
+    assert taken.words() == (
+        "; it has no discriminator; there is no place for its "
+        f"{', '.join(taken.unused[:4])} and {2 * len(larger) - 4} more"
+    )
 
 
 class Hostile:

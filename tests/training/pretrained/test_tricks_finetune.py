@@ -15,7 +15,7 @@ from training import checkpoint
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape, build_discriminator
-from training.pretrained.finetune import freeze, take_weights
+from training.pretrained.finetune import Taken, freeze, take_weights
 from training.state import new_state
 from training.step import Step
 
@@ -100,7 +100,7 @@ def test_the_given_average_is_kept_from_the_first_step_on(tmp_path: Path) -> Non
             weight.add_(1.0)  # the average is another network
     checkpoint.save(tmp_path, 40, {"state": first.tensors()}, keep=1)
     state = new_state(replace(config, seed=1), ImageShape(16, 16, 3), cpu)
-    assert take_weights(state, config.init_from, cpu) == []
+    assert take_weights(state, config.init_from, cpu) == Taken((), ())
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     Step(config, state, cpu)([Batch(images, torch.zeros(8, dtype=torch.int64))])
     moved = 1 - 0.5 ** (8 / 80)  # by the half-life alone, towards weights that are 1 away
