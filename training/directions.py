@@ -13,6 +13,7 @@ from training.latent.command import (
     add_numbers,
     add_psi,
     check_picture,
+    check_sides,
     check_target,
     ended,
     label_number,
@@ -71,6 +72,7 @@ def write_directions(known: argparse.Namespace) -> None:
     trained = load(known.run, known.device)
     space = trained.space
     found = directions(space, known.k, layers)
+    check_sides(known.out, trained, known.steps, len(found.vectors) * len(numbers))
     latents, labels = numbered(trained, numbers, label_number(trained, known.label))
     ws = space.truncate(space.map(latents, labels), known.truncation)
     far = 3 * reach(space, labels[:1]) if known.amount is None else known.amount

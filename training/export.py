@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.contract import UserError, read_jsonl, write_atomic
-from training.latent.command import ended, load, parser
+from training.latent.command import check_target, ended, load, number, parser
 
 if TYPE_CHECKING:
     from training.pretrained.inference import Trained
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--static", action="store_true", help="the same as --format page")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder")
     made.add_argument(
-        "--tolerance", type=float, default=1e-3,
+        "--tolerance", type=number("--tolerance", 1e-9, 2), default=1e-3,
         help="an ONNX file whose images differ more from PyTorch's (range 2) is refused "
         "(default 0.001)",
     )  # fmt: skip
@@ -58,10 +58,9 @@ def export(known: argparse.Namespace) -> None:
     for form in forms:
         if form not in FORMATS:
             raise UserError(f"--format {form}: one of {', '.join(FORMATS)}")
-    if known.tolerance <= 0:
-        raise UserError("--tolerance: more than 0")
-    trained = load(known.run, "cpu")
     folder: Path = known.out
+    check_target(folder / "README.md", "--out")
+    trained = load(known.run, "cpu")
     if folder.resolve() == trained.folder.resolve() or (folder / "checkpoints").exists():
         raise UserError(f"--out {folder}: a run lives there; give another folder")
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from training.latent.command import (
     add_numbers,
     add_psi,
     check_picture,
+    check_sides,
     ended,
     label_number,
     load,
@@ -57,6 +58,7 @@ def write_mixtures(known: argparse.Namespace) -> None:
     from training.latent.sheets import mixing_sheet
 
     trained = load(known.run, known.device)
+    check_sides(known.out, trained, len(columns) + 1, len(rows) + 1)
     space = trained.space
     if known.layer is not None and not space.styled:
         raise UserError(f"--layer: the generator of {trained.name} has no mapping; use --share")

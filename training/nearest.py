@@ -11,6 +11,7 @@ from training.latent.command import (
     add_numbers,
     add_psi,
     check_picture,
+    check_sides,
     ended,
     label_number,
     load,
@@ -56,6 +57,7 @@ def write_nearest(known: argparse.Namespace) -> None:
     from training.latent.neighbours import as_images, choose_description, describe_all, open_set
 
     trained = load(known.run, known.device)
+    check_sides(known.out, trained, known.k + 1, len(numbers))
     space = trained.space
     describe = choose_description(known.by, space.device)
     latents, labels = numbered(trained, numbers, label_number(trained, known.label))

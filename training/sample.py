@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from training.latent.command import (
     add_label,
     add_seed,
     check_picture,
+    check_sides,
     ended,
     label_number,
     load,
@@ -57,6 +59,9 @@ def write_samples(known: argparse.Namespace) -> None:
     from training.techniques.latents import fixed_latents
 
     trained = load(known.run, known.device)
+    count = len(numbers) or known.n
+    columns = count if len(psis) > 1 else math.ceil(math.sqrt(count))
+    check_sides(known.out, trained, columns, len(psis) * math.ceil(count / columns))
     space, label = trained.space, label_number(trained, known.label)
     if numbers:
         latents, labels = numbered(trained, numbers, label)
@@ -71,7 +76,7 @@ def write_samples(known: argparse.Namespace) -> None:
     if len(psis) > 1:
         picture = truncation_sheet(space, ws, labels, psis)
     else:
-        picture = tile(space.draw(space.truncate(ws, psis[0]), labels))
+        picture = tile(space.draw(space.truncate(ws, psis[0]), labels), columns)
     write_picture(known.out, picture)
     print(known.out)
 

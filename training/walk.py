@@ -13,6 +13,7 @@ from training.latent.command import (
     add_label,
     add_numbers,
     add_psi,
+    check_sides,
     check_target,
     ended,
     label_number,
@@ -85,6 +86,8 @@ def write_walk(known: argparse.Namespace) -> None:
     from training.latent.video import write_video
 
     trained = load(known.run, known.device)
+    across, down = (1, 1) if film else (steps, len(numbers) - 1)
+    check_sides(known.out, trained, across, down, known.scale)
     space = trained.space
     latents, labels = numbered(trained, numbers, label_number(trained, known.label))
     where = known.through or ("w" if space.styled else "z")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from training.pretrained.inference import Trained
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".mp4": 16_384}
+"""The longest side in pixels of the forms that have such a limit (mp4: x264's)."""
 
 
 def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file") -> (
@@ -129,6 +131,17 @@ def check_target(path: Path, option: str) -> None:
         raise UserError(f"{option} {path}: cannot be written ({error.strerror})") from None
     if blocked:
         raise UserError(f"{option} {path}: a folder, not a file")
+
+
+def check_sides(path: Path, trained: Trained, columns: int, rows: int, scale: int = 1) -> None:
+    """Raises UserError where so many pictures in `columns` and `rows`, `scale` times as large, are
+    more than a file of that ending can hold."""
+    width, height = columns * trained.shape.width * scale, rows * trained.shape.height * scale
+    most = LONGEST.get(path.suffix.lower(), math.inf)
+    if max(width, height) > most:
+        raise UserError(
+            f"--out {path}: {width}×{height} pixels; {path.suffix} holds at most {most} a side"
+        )
 
 
 def load(run: str, device: str) -> Trained:

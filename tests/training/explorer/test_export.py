@@ -127,7 +127,9 @@ def test_mistakes_are_one_line(
     for arguments, said in (
         ([run, "--format", "tflite", "--out", out], "--format tflite: one of"),
         ([run, "--out", run], "a run lives there"),
-        ([run, "--out", out, "--tolerance", "0"], "--tolerance"),
+        ([run, "--out", out, "--tolerance", "0"], "--tolerance 0: a number"),
+        ([run, "--out", out, "--tolerance", "nan"], "--tolerance nan: a number"),
+        (["nowhere", "--out", f"{run}/config.json"], "config.json/README.md: cannot be written"),
         (["nowhere", "--out", out], "no run there"),
     ):
         assert export.main(arguments) == 2

@@ -143,6 +143,11 @@ def test_nearest_and_project(
         ("project", ["tiny", "no.png", "--out", "x.png"], "no.png: not an image"),
         ("project", ["tiny", "bomb.png", "--out", "x.png"], "bomb.png: not an image"),
         ("project", ["tiny", "no.png", "--out", "x.png", "--each-layer"], "has no mapping"),
+        ("sample", ["tiny", "--out", "x.webp", "--n", "1024", "--truncation", "0,1"], "16384×32"),
+        ("sample", ["tiny", "--out", "x.jpg", "--n", "4094", "--truncation", "0,1"], "65504×32"),
+        ("walk", ["tiny", "--out", "x.jpg", "--steps", "2047", "--scale", "2"], "65504×96"),
+        ("nearest", ["tiny", "--out", "x.webp", "--k", "1023"], "16384×96"),
+        ("directions", ["tiny", "--out", "x.webp", "--steps", "1024"], "16384×96"),
         # before anything is loaded: this run is not there
         ("sample", ["none", "--out", "folder.png"], "--out folder.png: a folder"),
         ("sample", ["none", "--out", "file/a/b.png"], "--out file/a/b.png: cannot be written"),
