@@ -232,8 +232,8 @@ class StyleGan2Discriminator(StyleMaps, PlainJudge):
     """The discriminator of StyleGAN2 (Karras 2020a).
 
     `mbstd_channels` with the standard deviation over groups of `mbstd_group_size` samples come
-    before its last convolution (0 channels: none). Labels go through `mapping_layers` layers to a
-    `projection` on the last features.
+    before its last convolution (0 channels: none; the number divides the width of these
+    maps). Labels go through `mapping_layers` layers to a `projection` on the last features.
     """
 
     name: Literal["stylegan2"] = "stylegan2"

@@ -203,6 +203,12 @@ def test_standard_deviation_is_over_the_published_groups() -> None:
             torch.testing.assert_close(found[sample, 6 + channel], spread.expand(4, 4))
 
 
+def test_standard_deviations_need_channels_that_divide_the_width() -> None:
+    assert judge(ImageShape(8, 8, 3), mbstd_channels=4)(torch.randn(4, 3, 8, 8), LABELS)
+    with pytest.raises(UserError, match=r"^discriminator\.mbstd_channels: 5 .* the 8 channels"):
+        judge(ImageShape(8, 8, 3), mbstd_channels=5)
+
+
 def test_real_and_fake_in_one_call_get_the_answers_of_two() -> None:
     network = judge(ImageShape(16, 16, 3))
     real, fake = torch.randn(8, 3, 16, 16), torch.randn(8, 3, 16, 16) * 2

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from pipeline.contract import UserError
 from training.networks.base import Discriminator, ImageShape, Verdict
 from training.networks.conditioning import require_labels
 from training.networks.layers import MinibatchStddev
@@ -59,13 +60,22 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """The smallest maps (n, c, h, w) to features (n, c) and `outside` numbers."""
+    """The smallest maps (n, c, h, w) to features (n, c) and `outside` numbers.
+
+    Raises:
+        UserError: `mbstd_channels` does not divide c.
+    """
 
     def __init__(
         self, table: StyleGan2Discriminator, size: tuple[int, int], channels: int, outside: int
     ) -> None:
         super().__init__()
         width, more = channels_at(table, size), table.mbstd_channels
+        if more and width % more:
+            raise UserError(
+                f"discriminator.mbstd_channels: {more} does not divide the {width} channels of the "
+                "last convolution's maps"
+            )
         self.fromrgb: nn.Module | None = None
         if table.architecture == "skip":
             self.fromrgb = Conv2dLayer(table, channels, width, 1)
