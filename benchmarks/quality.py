@@ -63,7 +63,7 @@ def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float
     if preset == "auto":  # its choice by hand: --hours would count the clock, not the CPU's time
         asked = resolve(PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}"})
         choice = choose(facts(open_source(args.shards, 0), asked))
-        preset, own = choice.preset, {**choice.options, **own}
+        preset, own = PRESET, {**choice.options, **own}
     command = [
         sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
         "--run", str(folder / "run"), "--threads", str(args.threads), "--seed", str(args.seed),

@@ -97,7 +97,7 @@ def test_only_so_many_samples_show_their_label(small_shards: Callable[..., Any])
     assert not np.array_equal(shows_label(0, 100, 30), shows_label(1, 100, 30))
 
 
-def test_samples_without_label_are_no_class_and_no_condition(tmp_path: Path) -> None:
+def test_samples_without_label_are_no_class_and_no_condition(small_shards: Any) -> None:
     from training.data import default_opener
 
     options = {
@@ -105,8 +105,8 @@ def test_samples_without_label_are_no_class_and_no_condition(tmp_path: Path) -> 
         "generator.condition": "norm",
         "discriminator.condition": "projection",
     }
-    shards = _partly_labelled(tmp_path)
-    source = open_source(shards, 0)
+    shards = small_shards(sizes=(20,), labels=("cone", "whelk"), labelled=10)
+    source = open_source(shards.manifest, 0)
     plain = resolve("dcgan64", {"batch": "20"})
     with Loader(source, plain, opener=default_opener(source, plain.data)) as loader:
         assert sorted(next(loader).labels.tolist()) == [-1] * 10 + [0] * 5 + [1] * 5
@@ -115,36 +115,6 @@ def test_samples_without_label_are_no_class_and_no_condition(tmp_path: Path) -> 
         pytest.raises(UserError, match=r"has no label \(.*\.cls\), and the networks are cond"),
     ):
         next(loader)
-
-
-def _partly_labelled(folder: Path) -> Path:
-    import hashlib
-    import io
-    import tarfile
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for number in range(20):
-            picture = io.BytesIO()
-            Image.new("RGB", (16, 16), (number, 0, 0)).save(picture, "PNG")
-            members = [("png", picture.getvalue())]
-            members += [("cls", str(number % 2).encode())] if number < 10 else []
-            for ending, data in members:
-                info = tarfile.TarInfo(f"{number:04d}.{ending}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-    data = buffer.getvalue()
-    (folder / "part-000000.tar").write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    entry = {"url": "part-000000.tar", "nsamples": 20, "bytes": len(data), "sha256": digest}
-    (folder / "shards.json").write_text(json.dumps({
-        "__kind__": "wids-shard-index-v1", "wids_version": 1, "name": "part",
-        "shardlist": [entry], "resolution": [16, 16], "channels": 3, "format": "png",
-        "labels": ["cone", "whelk"], "counts": {}, "recipe": {}, "digest": digest,
-    }))  # fmt: skip
-    return folder
 
 
 def test_probe_reports_the_head_on_images_whose_labels_it_never_saw(

@@ -16,15 +16,25 @@ def doublings(shape: ImageShape) -> int:
     Raises:
         UserError: the size does not allow it.
     """
-    count, height, width = 0, shape.height, shape.width
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= 4:
-        height, width, count = height // 2, width // 2, count + 1
-    if count == 0 or min(height, width) > 7:
+    count = _doublings(shape.height, shape.width)
+    if not count:
         raise UserError(
             f"resolution: {shape.width}×{shape.height} px is not 4 to 7 px doubled several times; "
             "use 28, 32, 64, 128 or 256"
         )
     return count
+
+
+def has_doublings(height: int, width: int) -> bool:
+    """Whether an image of this size is a smallest map doubled (`doublings`)."""
+    return _doublings(height, width) > 0
+
+
+def _doublings(height: int, width: int) -> int:
+    count = 0
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= 4:
+        height, width, count = height // 2, width // 2, count + 1
+    return count if min(height, width) <= 7 else 0
 
 
 def widths(table: Maps, count: int) -> list[int]:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from pipeline.contract import UserError, build
 from training import checkpoint
-from training.config import Config, Data
+from training.config import Config, Data, Evaluate
 from training.data import Source, open_source
 from training.machine.device import choose_device
 from training.metrics.real import batches
+from training.networks.sizes import has_doublings
 from training.options.resolve import dotted, merge, resolve, unflat
 
 NAME = "auto"
@@ -28,16 +29,19 @@ NAME = "auto"
 class Facts:
     """What a choice depends on.
 
-    `height` is that of the images to train on at most; `labels` how many there are (0: none);
-    `plain` the share of images with a plain border, from 0 to 1 (`plain_share`); `device` cpu, cuda
-    or mps; `hours` that may be used (0: no limit).
+    `height` and `width` are those of the images to train on at most; `labels` how many there are
+    (0: none, or some images have none); `plain` the share of images with a plain border, from 0 to
+    1 (`plain_share`); `device` cpu, cuda or mps, which calculates in bfloat16 itself (`bf16`) or
+    not; `hours` that may be used (0: no limit).
     """
 
     samples: int
     height: int
+    width: int
     labels: int
     plain: float
     device: str
+    bf16: bool
     hours: float
 
 
@@ -86,12 +90,6 @@ LAST_RATE = 0.1
 """What is left of the learning rates at the end of the time, along half a cosine."""
 PLAIN = 0.5
 """With fewer plain images than this share a set counts as uneven."""
-PIXELS, PIXELS_HOURS, PIXELS_KIMG_PER_HOUR = "shells64", 6.0, 800.0
-"""The preset for plain sets and less time than that on a CPU, and its speed on one core. Of 2,000
-drawn shells of ten families it drew all, each whole, after 7 minutes of one core; PRESET drew
-three, with parts of several in one shell, after 25. (After 15 each FD has it the other way round,
-128 against 120: fine noise on a plain ground costs more than a wrong shell.) Its rates stay: with
-falling ones and a calmer average FD was 196 after 5 minutes, and 171 without."""
 SMALL = 64
 LOOKED_AT = 256
 """Images that `plain_share` is found from."""
@@ -112,31 +110,29 @@ def plain_share(images: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Choice:
-    """A preset, dotted `options` on it, and three lines that say `why`."""
+    """Dotted `options` on `PRESET`, and three lines that say `why`."""
 
-    preset: str
     options: Mapping[str, str]
     why: tuple[str, str, str]
 
 
 def choose(facts: Facts) -> Choice:
-    """The preset and options for `facts`.
+    """The options for `facts`.
 
     Raises:
-        UserError: the images are too few to learn anything from.
+        UserError: the images are too few to learn anything from, or of a size that no network has.
     """
     if facts.samples < 16:
         raise UserError(f"--preset auto: {facts.samples} images; at least 16 are needed")
-    if facts.device == "cpu" and facts.plain >= PLAIN and 0 < facts.hours < PIXELS_HOURS:
-        return _by_pixels(facts)
     size = _size(facts)
-    height = min(facts.height, max(SMALL, size.height))
+    height = _height(facts, max(SMALL, size.height))
+    batch = min(size.batch, facts.samples)
     kimg = round((facts.hours or 24.0) * size.kimg_per_hour, 1)
     passes = kimg * 1000 / facts.samples
     conditional = facts.labels > 1 and kimg / facts.labels >= LABEL_KIMG
     options = {
         "resolution": str(height),
-        "batch": str(min(size.batch, facts.samples)),
+        "batch": str(batch),
         # with --hours the time ends the run: a faster machine goes on
         "total_kimg": f"{kimg * (10 if facts.hours else 1):g}",
         "generator.width": str(size.width),
@@ -149,27 +145,29 @@ def choose(facts: Facts) -> Choice:
         "ema.half_life_kimg": f"{min(20.0, max(1.0, kimg * AVERAGE_SHARE)):g}",
         "burn_in.kimg": f"{kimg:g}",
         "burn_in.lr": f"{LAST_RATE:g}",
-        "precision": "fp32" if facts.device == "mps" else "bf16",
+        "precision": _precision(facts),
     }
-    return Choice(PRESET, options, _why(facts, size, height, kimg, passes, conditional))
+    if kimg < Evaluate().kimg:  # none would come, and preparing for them takes a minute
+        options["evaluate.kimg"] = "0"
+    return Choice(options, _why(facts, size, (height, batch), kimg, passes, conditional))
 
 
-def _by_pixels(facts: Facts) -> Choice:
-    kimg = round(facts.hours * PIXELS_KIMG_PER_HOUR, 1)
-    options = {
-        "resolution": str(min(facts.height, SMALL)),
-        "batch": str(min(16, facts.samples)),
-        "total_kimg": f"{kimg * 10:g}",  # the time ends the run
-    }
-    labels = f", by {facts.labels} labels" if facts.labels > 1 else ""
-    why = (
-        f"auto: {facts.device}, in {facts.hours:g} hours, makes about {kimg:g} thousand images of "
-        f"{options['resolution']} px",
-        f"auto: {facts.samples} images, {facts.plain:.0%} with a plain border: in such time a "
-        "small network that looks at pixels alone draws them best",
-        f"auto: preset {PIXELS}{labels}, batch {options['batch']}, gamma 1",
+def _precision(facts: Facts) -> str:
+    if facts.device == "mps":
+        return "fp32"
+    return "bf16" if facts.bf16 else "fp16"
+
+
+def _height(facts: Facts, most: int) -> int:
+    """The largest height up to `most` that keeps the images' ratio and that networks can have."""
+    for height in range(min(facts.height, most), 7, -1):
+        width, rest = divmod(facts.width * height, facts.height)
+        if not rest and has_doublings(height, width):
+            return height
+    raise UserError(
+        f"--preset auto: images of {facts.width}×{facts.height} px are not 4 to 7 px doubled "
+        "several times, at no size up to theirs; build shards of another size, as 64 or 96×64 px"
     )
-    return Choice(PIXELS, options, why)
 
 
 def _size(facts: Facts) -> Size:
@@ -181,8 +179,14 @@ def _size(facts: Facts) -> Size:
 
 
 def _why(
-    facts: Facts, size: Size, height: int, kimg: float, passes: float, conditional: bool
+    facts: Facts,
+    size: Size,
+    chosen: tuple[int, int],
+    kimg: float,
+    passes: float,
+    conditional: bool,
 ) -> tuple[str, str, str]:
+    height, batch = chosen
     time = f"in {facts.hours:g} hours" if facts.hours else "in a day (no --hours were given)"
     scaled = f" of {facts.height}" if height < facts.height else ""
     augmented = (
@@ -203,18 +207,19 @@ def _why(
         f" with a generator of width {size.width} (speed: {size.evidence})",
         f"auto: {facts.samples} images, {facts.plain:.0%} with a plain border{uneven}, are seen "
         f"about {passes:.0f} times each: {augmented}{ignored}",
-        f"auto: preset {PRESET}, batch {size.batch}, rates {size.lr:g} falling to a tenth: judges "
+        f"auto: preset {PRESET}, batch {batch}, rates {size.lr:g} falling to a tenth: judges "
         "of a frozen network's features learn most in little time; they need no gamma",
     )
 
 
-def _first_images(source: Source, table: Data) -> Tensor:
-    """Images uint8 (n, c, h, w). What is fetched for them is kept apart from the training's cache,
-    which each process has for itself."""
+def _first_images(source: Source, table: Data) -> tuple[Tensor, bool]:
+    """Images uint8 (n, c, h, w), and whether each has a label. What is fetched for them is kept
+    apart from the training's cache, which each process has for itself."""
     count = min(LOOKED_AT, source.index.nsamples)
     with TemporaryDirectory(prefix="shellgan-") as folder:
         found = batches(source, count, replace(table, cache=folder))
-        return torch.cat([images.clone() for images, _ in found])
+        parts = [(images.clone(), bool((labels >= 0).all())) for images, labels in found]
+    return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
 
 
 def facts(source: Source, asked: Config) -> Facts:
@@ -223,10 +228,12 @@ def facts(source: Source, asked: Config) -> Facts:
     Raises:
         UserError: the images cannot be had, or there is no such device.
     """
+    device = choose_device(asked.device).type
+    bf16 = device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    images, labelled = _first_images(source, asked.data)
     return Facts(
-        source.index.nsamples, source.height, source.classes,
-        plain_share(_first_images(source, asked.data)), choose_device(asked.device).type,
-        asked.max_hours,
+        source.index.nsamples, source.height, source.width, source.classes if labelled else 0,
+        plain_share(images), device, bf16, asked.max_hours,
     )  # fmt: skip
 
 
@@ -251,4 +258,11 @@ def resolve_auto(
         again = merge(asdict(before), dotted(options))
         return build(Config, again, "command line"), ("auto: as chosen when the run was begun",)
     choice = choose(facts(source, asked))
-    return replace(resolve(choice.preset, {**choice.options, **options}), preset=NAME), choice.why
+    config = replace(resolve(PRESET, {**choice.options, **options}), preset=NAME)
+    changed = [key for key, value in choice.options.items() if options.get(key, value) != value]
+    first, second, last = choice.why
+    return config, (
+        first,
+        second,
+        f"{last}; but {', '.join(changed)} as asked" if changed else last,
+    )

@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
+from training.data import open_source
 from training.fit import parse
+from training.networks.base import ImageShape
+from training.networks.sizes import doublings
 from training.options.resolve import resolve
-from training.planning.auto import SIZES, Facts, choose, plain_share, resolve_auto
+from training.planning.auto import PRESET, SIZES, Facts, choose, plain_share, resolve_auto
+from training.planning.auto import facts as look
 
 TINY = {
     "generator.width": "4", "discriminator.width": "8", "discriminator.pixel_width": "4",
@@ -22,7 +26,8 @@ TINY = {
 
 def facts(**values: Any) -> Facts:
     known = {"samples": 2000, "height": 256, "labels": 0, "plain": 0.4, "device": "cpu"}
-    return Facts(**{**known, "hours": 0.75, **values})
+    size = {"width": values.get("height", 256), "bf16": True}
+    return Facts(**{**known, **size, "hours": 0.75, **values})
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -33,7 +38,7 @@ def test_every_choice_is_a_configuration_that_says_why(
     device: str, hours: float, samples: int, height: int
 ) -> None:
     choice = choose(facts(device=device, hours=hours, samples=samples, height=height))
-    config = resolve(choice.preset, dict(choice.options))
+    config = resolve(PRESET, dict(choice.options))
     assert config.resolution <= height
     assert config.batch <= samples
     assert config.precision == ("fp32" if device == "mps" else "bf16")
@@ -75,13 +80,38 @@ def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
     assert "by its 5 labels" in long.why[1]
 
 
-def test_plain_sets_on_a_cpu_get_a_small_network() -> None:
-    small = choose(facts(plain=0.9, hours=0.75, labels=10))
-    assert small.preset == "shells64"
-    assert "10 labels" in small.why[2]
-    assert not any(key.startswith("burn_in") for key in small.options)
-    for other in ({"plain": 0.2}, {"hours": 6.0}, {"hours": 0.0}, {"device": "cuda"}):
-        assert choose(facts(**{"plain": 0.9, "hours": 0.75, **other})).preset == "projected64"
+@pytest.mark.parametrize(
+    ("width", "height", "hours", "expected"),
+    [
+        (128, 96, 0.75, 48),
+        (256, 192, 100, 96),
+        (96, 128, 0.75, 64),
+        (640, 384, 0.75, 48),
+        (60, 60, 0.75, 56),
+        (100, 100, 0.75, 64),
+    ],
+)
+def test_other_ratios_get_the_largest_size_that_networks_have(
+    width: int, height: int, hours: float, expected: int
+) -> None:
+    options = choose(facts(width=width, height=height, hours=hours)).options
+    assert options["resolution"] == str(expected)
+    shape = ImageShape(expected, width * expected // height, 3)
+    assert doublings(shape) > 1
+
+
+def test_a_size_that_no_network_has_is_refused() -> None:
+    with pytest.raises(UserError, match="images of 97×64 px are not 4 to 7 px doubled"):
+        choose(facts(width=97, height=64))
+
+
+def test_a_gpu_without_bfloat16_gets_float16() -> None:
+    assert choose(facts(device="cuda", bf16=False)).options["precision"] == "fp16"
+
+
+def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
+    assert choose(facts(hours=0.5)).options["evaluate.kimg"] == "0"
+    assert "evaluate.kimg" not in choose(facts(hours=0.75)).options
 
 
 def test_uneven_backgrounds_are_named() -> None:
@@ -123,6 +153,16 @@ def test_the_command_line_overrules(small_shards: Any) -> None:
     assert config.resolution == 16
     assert config.augment.policy == ("color", "translation", "cutout")
     assert len(why) == 3
+    assert why[2].endswith("; but batch, generator.width, discriminator.size as asked")
+
+
+@pytest.mark.parametrize(("labelled", "expected"), [(100, 2), (90, 0)])
+def test_labels_that_some_images_lack_are_no_conditions(
+    small_shards: Any, labelled: int, expected: int
+) -> None:
+    shards = small_shards(labels=("cone", "whelk"), labelled=labelled)
+    asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
+    assert look(open_source(str(shards.manifest), 0), asked).labels == expected
 
 
 def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
