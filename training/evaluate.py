@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contract import UserError
-from training.latent.command import ended
+from training.latent.command import add_seed, check_target, ended
 
 FEWEST = 50
 
@@ -42,12 +42,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument(
         "--ppl", type=int, default=0, metavar="N", help="also the path length, of N paths"
     )
-    made.add_argument("--seed", type=int, default=0, help="of the latents (default 0)")
+    add_seed(made, "of the latents")
     made.add_argument("--out", type=Path, metavar="FILE.svg", help="also draw the comparison")
     made.add_argument("--json", action="store_true", help="one JSON object as the last line")
     made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     known = made.parse_args(arguments)
-    for name, least in (("samples", FEWEST), ("real", 0), ("ppl", 0), ("seed", 0)):
+    for name, least in (("samples", FEWEST), ("real", 0), ("ppl", 0)):
         if getattr(known, name) < least:
             raise UserError(f"--{name}: at least {least}")
     if known.real and known.real < 2 * FEWEST:
@@ -56,6 +56,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--ppl: at least 2")
     if known.out and known.out.suffix.lower() != ".svg":
         raise UserError(f"--out {known.out}: the picture's name ends in .svg")
+    if known.out:
+        check_target(known.out, "--out")
     return known
 
 

@@ -144,4 +144,6 @@ def read_config(run: Run) -> dict[str, Any]:
         raise UserError(f"{run.config}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"{run.config}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{run.config}: not a run's configuration")
     return asdict(build(Described, values, str(run.config)))

@@ -46,6 +46,7 @@ def test_sample_draws_what_the_run_drew(
         (["tiny", "--n", "0"], "--n 0: a whole number from 1"),
         (["empty"], "runs/empty/checkpoints: no whole checkpoint"),
         (["torn"], "runs/torn/config.json: not"),
+        (["list"], "runs/list/config.json: not a run's configuration"),
         (["bare"], "runs/bare/config.json: dataset.channels: missing"),
         (["./runs/empty/config.json"], "runs/empty/config.json/config.json: no run there"),
     ],
@@ -55,7 +56,7 @@ def test_sample_says_what_is_missing(
 ) -> None:
     whole = (trained / "config.json").read_text()
     bare = '{"config": {}, "dataset": {}}'
-    for name, text in (("empty", whole), ("torn", "{"), ("bare", bare)):
+    for name, text in (("empty", whole), ("torn", "{"), ("list", "[]"), ("bare", bare)):
         (trained.parent / name).mkdir()
         (trained.parent / name / "config.json").write_text(text)
     assert sample.main([*arguments, "--out", "x.png"]) == 2

@@ -62,7 +62,7 @@ def parse_numbers(text: str, option: str, at_most: int = 4096) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or len(part) > 99:
             raise UserError(f"{option} {text}: not numbers like 3,8,20-24")
         low, high = int(first), int(last) if dash else int(first)
         if not low <= high < LIMIT:

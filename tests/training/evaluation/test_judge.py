@@ -166,6 +166,8 @@ def in_runs(judged: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["none"], "runs/none/config.json: no run there"),
         (["judged", "--samples", "10"], "--samples: at least 50"),
         (["judged", "--out", "a.png"], "ends in .svg"),
+        (["none", "--out", "/proc/a.svg"], "--out /proc/a.svg: cannot be written"),
+        (["none", "--seed", str(2**70)], f"--seed {2**70}: a whole number"),
         (["judged", "--inception", "none.pth"], "none.pth: No such file"),
         (["judged", "--shards", "nowhere"], "no shard index there"),
         (["judged@best-of-all"], "no checkpoint 'best-of-all'"),
