@@ -83,8 +83,9 @@ def write_walk(known: argparse.Namespace) -> None:
     from training.grid import tile, write_picture
     from training.latent.paths import rows, walk
     from training.latent.sheets import walk_pictures
-    from training.latent.video import write_video
+    from training.latent.video import require_codec, write_video
 
+    require_codec(known.out)
     trained = load(known.run, known.device)
     across, down = (1, 1) if film else (steps, len(numbers) - 1)
     check_sides(known.out, trained, across, down, known.scale)

@@ -14,12 +14,22 @@ from training.grid import Pixels
 KINDS = (".gif", ".webp", ".mp4")
 
 
+def require_codec(path: Path) -> None:
+    """Raises UserError where what writes a film of that ending is not installed."""
+    if path.suffix.lower() == ".mp4":
+        try:
+            import av  # noqa: F401
+        except ImportError:
+            raise UserError(f"{path}: mp4 needs PyAV: pip install 'shellgan[video]'") from None
+
+
 def write_video(path: Path, frames: Pixels, fps: int) -> None:
     """Write frames uint8 (n, height, width, channels), endlessly repeated where the form can.
 
     Raises:
         UserError: the name's ending is none of `KINDS`, or mp4 is asked for without PyAV.
     """
+    require_codec(path)
     ending = path.suffix.lower()
     if ending == ".mp4":
         write_atomic(path, _mp4(frames, fps))
@@ -44,10 +54,8 @@ def _animated(frames: Pixels, fps: int, form: str) -> bytes:
 
 
 def _mp4(frames: Pixels, fps: int) -> bytes:
-    try:
-        import av
-    except ImportError:
-        raise UserError("mp4 needs PyAV: pip install 'shellgan[video]'") from None
+    import av
+
     colour = np.repeat(frames, 3, axis=3) if frames.shape[3] == 1 else frames
     odd = [(0, 0), (0, colour.shape[1] % 2), (0, colour.shape[2] % 2), (0, 0)]
     colour = np.pad(colour, odd, mode="edge")  # half-resolution colour wants even sides

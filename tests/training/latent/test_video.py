@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import UserError
+from training import walk
 from training.latent.video import write_video
 
 
@@ -50,6 +52,14 @@ def test_mp4(channels: int, tmp_path: Path) -> None:
     assert seen[0].shape == (34, 34, 3)  # even sides: half-resolution colour wants them
     for number in range(9):
         assert abs(seen[number][:33, :33].astype(int) - film[number]).mean() < 6
+
+
+def test_mp4_without_pyav_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert walk.main(["none", "--out", "walk.mp4"]) == 2
+    assert capsys.readouterr().err == "walk.mp4: mp4 needs PyAV: pip install 'shellgan[video]'\n"
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
