@@ -23,7 +23,7 @@ from training.monitoring.console import Display, Silent, clock, display
 from training.monitoring.history import History
 from training.options.resolve import without_missing_labels
 from training.planning.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
-from training.planning.memory import available_bytes, image_bytes, step_bytes
+from training.planning.memory import REMEDY, available_bytes, image_bytes, step_bytes
 from training.planning.threads import settle_threads
 from training.pretrained.finetune import take_weights
 from training.runs import Run, enter, find_run, locked
@@ -126,8 +126,7 @@ def refuse_too_large(found: Forecast, device: torch.device) -> None:
     if found.available is not None and need > found.available:
         raise UserError(
             f"batch: training takes about {need / 1e9:.1f} GB of memory, "
-            f"{found.available / 1e9:.1f} GB are available; a smaller --batch, --micro-batch or "
-            "--data.memory_gb takes less"
+            f"{found.available / 1e9:.1f} GB are available; {REMEDY}"
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from pipeline.contract import UserError
 from training.config import Config
 from training.data import Batch, Source
 from training.machine.ranks import Ranks
@@ -21,6 +22,9 @@ from training.step import Step
 _PROGRAM = 500 << 20
 """About what the interpreter and PyTorch take on the CPU."""
 _BATCHES = (4, 8)
+_EXHAUSTED = ("out of memory", "can't allocate memory")
+REMEDY = "a smaller --batch, --micro-batch, --data.memory_gb or --resolution takes less"
+"""What helps where training does not fit."""
 
 
 class _Alive:
@@ -74,18 +78,44 @@ def step_bytes(config: Config, shape: ImageShape, device: torch.device, ranks: R
     """About the bytes that training takes on the device: weights, average, optimisers, gradients,
     and what the backward passes of a batch wait for.
 
-    The last is measured on two small batches and extended in proportion to the images.
+    The last is measured on as many images as go through at once; where these are more than eight,
+    on two small batches, and extended in proportion.
+
+    Raises:
+        UserError: the device has not even the memory for that.
     """
-    state = new_state(config, shape, device)
-    counts = [count * config.discriminator.packing for count in _BATCHES]
-    few, more = (_saved(state, config, shape, count) for count in counts)
+    try:
+        state = new_state(config, shape, device)
+        waiting = _waiting(state, config, shape, ranks)
+    except RuntimeError as error:
+        if not _is_exhausted(error):
+            raise
+    else:
+        gradients = 4 * (parameters(state.generator) + parameters(state.discriminator))
+        program = _PROGRAM if device.type == "cpu" else 0
+        return int(program + state_bytes(state) + gradients + 1.2 * waiting)
+    available = available_bytes(device)  # here, where the error no longer holds the tensors
+    there = "available" if available is None else f"the {available / 1e9:.1f} GB available"
+    raise UserError(f"batch: training takes more memory than {there}; {REMEDY}")
+
+
+def _waiting(state: State, config: Config, shape: ImageShape, ranks: Ranks) -> float:
+    """The most bytes that backward passes wait for in a step of the configuration."""
     share = -(-config.batch // ranks.world)
     count = min(config.micro_batch or share, share)
-    slope = (more - few) / (counts[1] - counts[0])
-    waiting = max(0, few + slope * (count - counts[0]))
-    gradients = 4 * (parameters(state.generator) + parameters(state.discriminator))
-    program = _PROGRAM if device.type == "cpu" else 0
-    return int(program + state_bytes(state) + gradients + 1.2 * waiting)
+    few, more = (size * config.discriminator.packing for size in _BATCHES)
+    if count <= more:
+        return _saved(state, config, shape, count)
+    start = _saved(state, config, shape, few)
+    slope = (_saved(state, config, shape, more) - start) / (more - few)
+    return max(0, start + slope * (count - few))
+
+
+def _is_exhausted(error: RuntimeError) -> bool:
+    """Whether it says that memory is used up; CPU and MPS have no error of their own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in _EXHAUSTED
+    )
 
 
 def image_bytes(config: Config, source: Source, ranks: Ranks) -> int:

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.contract import UserError, build
 from training.config import Config
-from training.data import open_source
+from training.data import Batch, open_source
 from training.loop import image_shape
 from training.machine.ranks import ALONE
+from training.networks import ImageShape
 from training.options.resolve import resolve
 from training.planning.memory import available_bytes, step_bytes
+from training.step import Step
 
 
 def test_max_hours_stops_in_time_and_reports_the_cost(
@@ -96,3 +99,52 @@ def test_memory_of_a_step_follows_the_piece_not_the_batch(
     available = available_bytes(torch.device("cpu"))
     assert available is not None
     assert 1 << 28 < available < 1 << 45
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"batch": 1, "micro_batch": 1}, [1]),
+        ({"batch": 64, "micro_batch": 3}, [3]),
+        ({"batch": 8}, [8]),
+        ({"batch": 9}, [4, 8]),
+        ({"batch": 6, "discriminator": {"width": 4, "packing": 2}}, [6]),
+        ({"batch": 64, "discriminator": {"width": 4, "packing": 2}}, [8, 16]),
+    ],
+)
+def test_no_more_images_are_tried_than_go_through_at_once(
+    options: dict[str, Any], expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    class Counted(Step):
+        def __call__(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
+            tried.append(len(batches[0].images))
+            return super().__call__(batches)
+
+    monkeypatch.setattr("training.planning.memory.Step", Counted)
+    tables = {"generator": {"width": 4}, "discriminator": {"width": 4}}
+    config = build(Config, tables | options, "test")
+    assert step_bytes(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE) > 500 << 20
+    assert tried == expected
+
+
+def test_where_memory_ends_while_it_is_measured_the_run_is_refused() -> None:
+    table = {"name": "mlp", "widths": [1 << 40]}  # the allocator refuses it at once
+    config = build(Config, {"generator": {"width": 4}, "discriminator": table}, "test")
+    with pytest.raises(UserError, match=r"^batch: .* more memory than the [\d.]+ GB .*--micro-b"):
+        step_bytes(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE)
+
+
+def test_a_full_gpu_is_told_as_what_does_not_fit(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(Step, "__call__", full)
+    assert in_process(tmp_path / "runs" / "full", small_shards()) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"batch: training takes more memory than the [\d.]+ GB available; a sm", said)
+    assert said.count("\n") == 1
