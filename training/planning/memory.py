@@ -125,9 +125,10 @@ def image_bytes(config: Config, source: Source, ranks: Ranks) -> int:
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """The memory that is free on the device, None where the system does not say."""
+    """The memory that training may take of the device, None where the system does not say: what is
+    free, and on a GPU what PyTorch keeps there already (the state, what was measured with)."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
     found = [size for size in (_meminfo(), _group()) if size is not None]

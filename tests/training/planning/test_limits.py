@@ -129,6 +129,14 @@ def test_no_more_images_are_tried_than_go_through_at_once(
     assert tried == expected
 
 
+def test_what_was_measured_with_on_a_gpu_is_there_for_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4 << 30, 24 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 19 << 30)
+    assert available_bytes(torch.device("cuda")) == 23 << 30
+
+
 def test_where_memory_ends_while_it_is_measured_the_run_is_refused() -> None:
     table = {"name": "mlp", "widths": [1 << 40]}  # the allocator refuses it at once
     config = build(Config, {"generator": {"width": 4}, "discriminator": table}, "test")
