@@ -201,11 +201,15 @@ def _why(
         if facts.labels > 1
         else ""
     )
-    uneven = "" if facts.plain >= PLAIN else " (the rest take longer; a recipe can even them out)"
+    ground = (
+        " (of drawings, compare --preset shells64)"
+        if facts.plain >= PLAIN
+        else " (the rest take longer; a recipe can even them out)"
+    )
     return (
         f"auto: {facts.device}, {time}, makes about {kimg:g} thousand images of {height}{scaled} px"
         f" with a generator of width {size.width} (speed: {size.evidence})",
-        f"auto: {facts.samples} images, {facts.plain:.0%} with a plain border{uneven}, are seen "
+        f"auto: {facts.samples} images, {facts.plain:.0%} with a plain border{ground}, are seen "
         f"about {passes:.0f} times each: {augmented}{ignored}",
         f"auto: preset {PRESET}, batch {batch}, rates {size.lr:g} falling to a tenth: judges "
         "of a frozen network's features learn most in little time; they need no gamma",

@@ -116,7 +116,7 @@ def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
 
 def test_uneven_backgrounds_are_named() -> None:
     even, uneven = (choose(facts(plain=plain, hours=8.0)).why[1] for plain in (0.9, 0.1))
-    assert "90% with a plain border, are seen" in even
+    assert "90% with a plain border (of drawings, compare --preset shells64), are seen" in even
     assert "10% with a plain border (the rest take longer" in uneven
 
 
