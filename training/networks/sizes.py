@@ -16,7 +16,7 @@ def doublings(shape: ImageShape) -> int:
     Raises:
         UserError: the size does not allow it.
     """
-    count = _doublings(shape.height, shape.width)
+    count = count_doublings(shape.height, shape.width)
     if not count:
         raise UserError(
             f"resolution: {shape.width}×{shape.height} px is not 4 to 7 px doubled several times; "
@@ -25,12 +25,8 @@ def doublings(shape: ImageShape) -> int:
     return count
 
 
-def has_doublings(height: int, width: int) -> bool:
-    """Whether an image of this size is a smallest map doubled (`doublings`)."""
-    return _doublings(height, width) > 0
-
-
-def _doublings(height: int, width: int) -> int:
+def count_doublings(height: int, width: int) -> int:
+    """As `doublings`; 0 where the size does not allow any."""
     count = 0
     while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= 4:
         height, width, count = height // 2, width // 2, count + 1

@@ -19,7 +19,7 @@ from training.config import Config, Data, Evaluate
 from training.data import Source, open_source
 from training.machine.device import choose_device
 from training.metrics.real import batches
-from training.networks.sizes import has_doublings
+from training.networks.sizes import count_doublings
 from training.options.resolve import dotted, merge, resolve, unflat
 
 NAME = "auto"
@@ -125,14 +125,12 @@ def choose(facts: Facts) -> Choice:
     if facts.samples < 16:
         raise UserError(f"--preset auto: {facts.samples} images; at least 16 are needed")
     size = _size(facts)
-    height = _height(facts, max(SMALL, size.height))
-    batch = min(size.batch, facts.samples)
     kimg = round((facts.hours or 24.0) * size.kimg_per_hour, 1)
     passes = kimg * 1000 / facts.samples
     conditional = facts.labels > 1 and kimg / facts.labels >= LABEL_KIMG
     options = {
-        "resolution": str(height),
-        "batch": str(batch),
+        "resolution": str(_height(facts, max(SMALL, size.height))),
+        "batch": str(min(size.batch, facts.samples)),
         # with --hours the time ends the run: a faster machine goes on
         "total_kimg": f"{kimg * (10 if facts.hours else 1):g}",
         "generator.width": str(size.width),
@@ -149,7 +147,7 @@ def choose(facts: Facts) -> Choice:
     }
     if kimg < Evaluate().kimg:  # none would come, and preparing for them takes a minute
         options["evaluate.kimg"] = "0"
-    return Choice(options, _why(facts, size, (height, batch), kimg, passes, conditional))
+    return Choice(options, _why(facts, size, kimg, options))
 
 
 def _precision(facts: Facts) -> str:
@@ -162,7 +160,7 @@ def _height(facts: Facts, most: int) -> int:
     """The largest height up to `most` that keeps the images' ratio and that networks can have."""
     for height in range(min(facts.height, most), 7, -1):
         width, rest = divmod(facts.width * height, facts.height)
-        if not rest and has_doublings(height, width):
+        if not rest and count_doublings(height, width):
             return height
     raise UserError(
         f"--preset auto: images of {facts.width}×{facts.height} px are not 4 to 7 px doubled "
@@ -178,25 +176,18 @@ def _size(facts: Facts) -> Size:
     return (fitting or rows)[-1]
 
 
-def _why(
-    facts: Facts,
-    size: Size,
-    chosen: tuple[int, int],
-    kimg: float,
-    passes: float,
-    conditional: bool,
-) -> tuple[str, str, str]:
-    height, batch = chosen
+def _why(facts: Facts, size: Size, kimg: float, options: Mapping[str, str]) -> tuple[str, str, str]:
+    height, passes = int(options["resolution"]), kimg * 1000 / facts.samples
     time = f"in {facts.hours:g} hours" if facts.hours else "in a day (no --hours were given)"
     scaled = f" of {facts.height}" if height < facts.height else ""
     augmented = (
         "colours, places and cut-outs vary, so that they are not known by heart"
-        if passes > PLAIN_PASSES
+        if options["augment.policy"] == POLICY
         else "no augmentation is needed"
     )
     ignored = (
         f"; by its {facts.labels} labels"
-        if conditional
+        if options["generator.condition"] != "none"
         else f"; too short for its {facts.labels} labels, which are left out"
         if facts.labels > 1
         else ""
@@ -211,8 +202,8 @@ def _why(
         f" with a generator of width {size.width} (speed: {size.evidence})",
         f"auto: {facts.samples} images, {facts.plain:.0%} with a plain border{ground}, are seen "
         f"about {passes:.0f} times each: {augmented}{ignored}",
-        f"auto: preset {PRESET}, batch {batch}, rates {size.lr:g} falling to a tenth: judges "
-        "of a frozen network's features learn most in little time; they need no gamma",
+        f"auto: preset {PRESET}, batch {options['batch']}, rates {size.lr:g} falling to a tenth: "
+        "judges of a frozen network's features learn most in little time; they need no gamma",
     )
 
 
