@@ -29,10 +29,15 @@ def draw(generator: Generator, latents: Tensor, labels: Tensor, batch: int = 64)
     return pixels
 
 
+def near_square(count: int) -> int:
+    """The columns of a near-square sheet of `count` images."""
+    return math.ceil(math.sqrt(count))
+
+
 def tile(images: Pixels, columns: int = 0) -> Pixels:
     """The images in rows as one (height, width, channels) picture; near-square by default."""
     count, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
+    columns = columns or near_square(count)
     rows = math.ceil(count / columns)
     sheet = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
     sheet[:count] = images

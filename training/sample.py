@@ -54,13 +54,13 @@ def write_samples(known: argparse.Namespace) -> None:
 
     import torch
 
-    from training.grid import tile, write_picture
+    from training.grid import near_square, tile, write_picture
     from training.latent.sheets import truncation_sheet
     from training.techniques.latents import fixed_latents
 
     trained = load(known.run, known.device)
     count = len(numbers) or known.n
-    columns = count if len(psis) > 1 else math.ceil(math.sqrt(count))
+    columns = count if len(psis) > 1 else near_square(count)
     check_sides(known.out, trained, columns, len(psis) * math.ceil(count / columns))
     space, label = trained.space, label_number(trained, known.label)
     if numbers:
