@@ -4,10 +4,11 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test check serve docs install clean
+.PHONY: help demo test fuzz check serve docs install clean
 help:
 	@echo "make demo    from the embedded gallery to generated shells, in about 10 minutes"
 	@echo "make test    all checks and tests"
+	@echo "make fuzz    odd input against every boundary, for about 10 minutes"
 	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make install only install into $(VENV)"
@@ -38,6 +39,10 @@ check: install
 
 test: check
 	$(PY) -m pytest -n 2 --dist worksteal
+
+# 40 times the examples of `make test`.
+fuzz: install
+	$(PY) -m pytest tests/fuzz -n 2 --dist worksteal --timeout 1200 --hypothesis-profile=long
 
 clean:
 	rm -rf data/demo-gallery data/shells manifests/shells logs/shells logs/demo runs/demo .prefect

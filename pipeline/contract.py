@@ -2,7 +2,7 @@
 
 One dataset is one NAME. Its small description is in `manifests/NAME/`, its large bytes in
 `data/NAME/`, its history in `logs/NAME/`. `training` knows the pipeline by this module alone,
-so the three helpers it shares with the pipeline are handed on here too.
+so the helpers it shares with the pipeline are handed on here too.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pipeline.durable import (
     write_atomic,
     write_json,
 )
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
     "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord", "ShardEntry",
-    "ShardIndex", "UserError", "atomic_file", "build", "image_key", "load_index", "now_utc",
+    "ShardIndex", "UserError", "atomic_file", "build", "describe_os_error", "image_key",
+    "is_disk_full", "load_index", "now_utc",
     "read_jsonl", "read_toml", "sweep_temporaries", "write_atomic", "write_json",
 ]  # fmt: skip
 

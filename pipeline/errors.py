@@ -7,7 +7,11 @@ names the file, key or URL, and exit status 2. Everything else is a programming 
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UserError(Exception):
@@ -30,3 +34,20 @@ class Failure:
     status: int | None = None
     attempts: int = 1
     detail: str = ""
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether there was no space: a full disk, a quota, or a limit on the size of a file."""
+    return error.errno in _DISK_FULL
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line for the user: the file, what is wrong, and what to do."""
+    name = error.filename2 or error.filename
+    file = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
+    if is_disk_full(error):
+        return (
+            f"{file}no space left on the disk; free some and run the same command again "
+            "(everything reported as done is kept)"
+        )
+    return f"{file}{error.strerror or error}"

@@ -21,8 +21,15 @@ from typing import Any
 
 import torch
 
-from pipeline.contract import UserError, atomic_file, now_utc, sweep_temporaries, write_atomic
-from training.machine.disk import DiskFull, free_bytes, is_full
+from pipeline.contract import (
+    UserError,
+    atomic_file,
+    is_disk_full,
+    now_utc,
+    sweep_temporaries,
+    write_atomic,
+)
+from training.machine.disk import DiskFull, free_bytes
 
 BEST = "best"
 """The folder of the best checkpoint, beside the newest ones."""
@@ -103,7 +110,7 @@ def _written(saved: Saved, data: memoryview) -> bool:
     except OSError as error:
         if not saved.record.exists():
             saved.data.unlink(missing_ok=True)
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         return False
     return True
@@ -234,7 +241,7 @@ def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
     except OSError as error:
         if not kept.record.exists():
             kept.data.unlink(missing_ok=True)
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         return False
     sweep_temporaries(place)
@@ -252,7 +259,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if is_full(error):
+        if is_disk_full(error):
             raise
         with source.open("rb") as data, atomic_file(target) as copy:
             shutil.copyfileobj(data, copy)

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
+from pipeline.contract import is_disk_full
 from training import checkpoint
 from training.config import Config
 from training.data import Loader, Source
 from training.evaluation.judge import Judge, ready_or_told
 from training.grid import draw, tile, write_picture
 from training.latent.space import space_of
-from training.machine.disk import DiskFull, free_bytes, is_full
+from training.machine.disk import DiskFull, free_bytes
 from training.machine.ranks import ALONE, Ranks
 from training.machine.signals import Interruption
 from training.monitoring.console import Advance, Display
@@ -276,7 +277,7 @@ class Loop:
         except DiskFull as error:
             self._full = str(error)
         except OSError as error:
-            if not is_full(error):
+            if not is_disk_full(error):
                 raise
             self._full = f"{self.run_files.folder}: the disk is full"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, is_disk_full
 from training import checkpoint
 from training.config import Config
 from training.data import Loader, Source, open_source
@@ -17,7 +17,7 @@ from training.loop import Loop, Outcome, image_shape
 from training.machine.allocator import keep_freed
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
-from training.machine.disk import free_bytes, is_full
+from training.machine.disk import free_bytes
 from training.machine.ranks import Ranks, joined
 from training.monitoring.console import Display, Silent, clock, display
 from training.monitoring.history import History
@@ -75,7 +75,7 @@ def train(
             except UserError as error:
                 problem = str(error)
             except OSError as error:
-                if not is_full(error):
+                if not is_disk_full(error):
                     raise
                 problem = f"{run.folder}: the disk is full"
         problem = ranks.from_first(problem)
@@ -160,7 +160,7 @@ def _train(
         text = values["history"] if values else ""
         history = History(run.folder if ranks.first else None, text)
     except OSError as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         raise UserError(f"{run.folder}: the disk is full") from None
     try:
@@ -194,7 +194,7 @@ def _introduce(
 
 
 def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
-    again = "run the same command again to go on"
+    again = "run the same command again to resume"
     words = {
         "done": "done",
         "hours": f"stopped: {outcome.detail}; state saved, {again}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from pipeline.errors import Failure
 
 FAILURE_KINDS: dict[str, bool] = {
@@ -53,6 +55,8 @@ FAILURE_KINDS: dict[str, bool] = {
     "animated": False,
     # pages
     "unexpected_form": False,
+    # an error of this program while it handled one page or image; its detail is the traceback
+    "internal": True,
 }
 """Every kind of failure and whether it is worth trying again. `mended` in a log is no failure: it
 takes an earlier one back."""
@@ -74,6 +78,13 @@ def failure(
         KeyError: `kind` is not in the list.
     """
     return Failure(stage, url, kind, FAILURE_KINDS[kind], key, status, attempts, detail[:300])
+
+
+def internal_failure(stage: str, url: str, error: Exception, key: str | None = None) -> Failure:
+    """The failure of one page or image that an unexpected exception ended. For the catch-all
+    handler at the boundary of that unit; `detail` keeps the end of the traceback."""
+    detail = "".join(traceback.format_exception(error, limit=-6))[-2000:]
+    return Failure(stage, url, "internal", FAILURE_KINDS["internal"], key, detail=detail)
 
 
 def kind_of_status(status: int) -> str:

@@ -181,7 +181,7 @@ def test_an_interrupt_saves_and_says_so(
     child.send_signal(number)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert said.splitlines()[-1] == "interrupted; run the same command again to go on"
+    assert said.splitlines()[-1] == "interrupted; run the same command again to resume"
     assert "Traceback" not in said
 
 

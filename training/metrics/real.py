@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.contract import Dataset, UserError, atomic_file
+from pipeline.contract import Dataset, UserError, atomic_file, is_disk_full
 from training.config import Data
 from training.data import Samples, Source, default_opener
-from training.machine.disk import is_full
 from training.machine.ranks import ALONE, Ranks
 from training.metrics.distances import Features
 from training.metrics.networks import BATCH, FeatureNetwork
@@ -136,5 +135,5 @@ def _write(path: Path, real: Real) -> None:
         with atomic_file(path) as file:
             np.savez(file, features=real.features, labels=real.labels)
     except OSError as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise

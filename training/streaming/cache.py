@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.contract import ShardEntry, UserError
-from training.machine.disk import DiskFull, is_full
+from pipeline.contract import ShardEntry, UserError, is_disk_full
+from training.machine.disk import DiskFull
 from training.streaming.fetch import Stopped, check_scheme, fetch
 from training.streaming.shards import local_path, open_local
 
@@ -225,7 +225,7 @@ class ShardCache:
             _give_name(fd, temporary, self._folder / name)
             done = True
         except OSError as error:
-            if is_full(error):
+            if is_disk_full(error):
                 raise DiskFull(f"{self._folder}: no room for a shard of {size} bytes") from None
             raise
         finally:
