@@ -19,6 +19,10 @@ from training.options.architectures import (
 
 WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
 """The losses whose discriminator compares its answers with labels."""
+CROSS_ENTROPY = WITH_LABELS - {"lsgan"}
+"""Those of them that have no minimum at a label outside of 0 to 1."""
+LSGAN_G_TARGET = 1.0
+"""What the generator of the lsgan loss wants its images to be answered with."""
 
 
 def refuse_meaningless(config: Config) -> None:
@@ -29,6 +33,7 @@ def refuse_meaningless(config: Config) -> None:
     """
     for checks in (
         _losses,
+        _targets,
         _penalties,
         _updates,
         _engine,
@@ -67,6 +72,48 @@ def _losses(config: Config) -> Iterator[str]:
         yield "loss.weight_clip: a penalty or spectral norm bounds the slope already; choose one"
     if not (loss.adversarial or loss.feature_matching):
         yield "loss.adversarial: 0 without loss.feature_matching leaves the generator no loss"
+
+
+def mean_targets(config: Config) -> tuple[float, float]:
+    """The mean label of real and of fake images, after flips."""
+    real, fake = (
+        sum(label) / 2 if isinstance(label, tuple) else label
+        for label in (config.label_real, config.label_fake)
+    )
+    kept = 1 - config.label_flip
+    return kept * real + (1 - kept) * fake, kept * fake + (1 - kept) * real
+
+
+def _targets(config: Config) -> Iterator[str]:
+    """Labels from which the generator would learn the wrong direction, or nothing.
+
+    The gradients of these losses are linear in the labels, so their means decide: the
+    discriminator's answers rise on real images and fall on fake ones only if the mean label of
+    real images is the higher one, and every generator makes the answers on its images rise (that
+    of lsgan up to 1).
+    """
+    name = config.loss.name
+    if name not in WITH_LABELS:
+        return
+    real, fake = mean_targets(config)
+    if real <= fake:
+        yield (
+            f"label_real, label_fake, label_flip: the mean label of real images ({real:g}) is not "
+            f"above that of fake ones ({fake:g}), so the generator would learn to leave the real "
+            "images; give real images the higher label, and a label_flip below 0.5"
+        )
+    if name == "lsgan" and (real + fake) / 2 > LSGAN_G_TARGET:
+        yield (
+            f"label_real, label_fake: the generator of the lsgan loss draws answers to "
+            f"{LSGAN_G_TARGET:g}, which is nearer to the mean label of fake images ({fake:g}) "
+            f"than to that of real ones ({real:g}); take labels whose middle is at most 1"
+        )
+    outside = [mean for mean in (real, fake) if not 0 <= mean <= 1]
+    if name in CROSS_ENTROPY and outside:
+        yield (
+            f"label_real, label_fake: the {name} loss has no minimum at a mean label of "
+            f"{outside[0]:g}, the answers would grow for ever; take labels with a mean of 0 to 1"
+        )
 
 
 def _penalties(config: Config) -> Iterator[str]:

@@ -9,16 +9,37 @@ import pytest
 from pipeline.contract import UserError, build
 from training.config import Config
 from training.losses import LOSSES
-from training.options.compatible import WITH_LABELS, refuse_meaningless
+from training.options.compatible import CROSS_ENTROPY, WITH_LABELS, refuse_meaningless
 from training.options.resolve import resolve
 
 LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
 PLAIN_D = {"norm": "none"}
 
+SWAPPED: list[dict[str, Any]] = [
+    {"label_real": 0.0, "label_fake": 1.0},
+    {"label_real": 0.5, "label_fake": 0.5},
+    {"label_real": [0.0, 0.3], "label_fake": [0.7, 1.2]},
+    {"label_real": 0.3, "label_fake": [0.2, 0.5]},
+    {"label_flip": 0.5},
+    {"label_flip": 1.0},
+    {"label_real": 0.9, "label_flip": 0.6},
+]
+OUTSIDE: list[dict[str, Any]] = [
+    {"label_real": 1.2},
+    {"label_real": [0.9, 1.2]},
+    {"label_fake": -0.1},
+    {"label_fake": [-0.5, 0.3]},
+]
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"label_real": 0.9, "loss": {"name": "hinge"}}, "label_real"),
     ({"label_fake": [0.0, 0.3], "loss": {"name": "rsgan"}}, "label_fake"),
     ({"label_flip": 0.1, "loss": {"name": "ralsgan"}}, "label_flip"),
+    *(({"loss": {"name": name}} | labels, "label_real, label_fake, label_flip: the mean")
+      for name in sorted(WITH_LABELS) for labels in SWAPPED),
+    ({"loss": {"name": "lsgan"}, "label_real": 2.0, "label_fake": 0.5}, "label_real, label_fake"),
+    *(({"loss": {"name": name}} | labels, "label_real, label_fake: the")
+      for name in sorted(CROSS_ENTROPY) for labels in OUTSIDE),
     ({"loss": {"name": "wgan"}}, "loss.name: wgan measures"),
     ({"loss": {"name": "hinge", "weight_clip": 0.01}}, "loss.weight_clip: bounds"),
     ({"loss": {"name": "wgan", "weight_clip": 0.01, "gp": 10}, "discriminator": PLAIN_D},
@@ -76,6 +97,17 @@ ALLOWED: list[dict[str, Any]] = [
     *({"loss": {"name": name, "r1": 1, "r2": 1, "interval": 4}} for name in LOSSES),
     *({"loss": {"name": name, "feature_matching": 1, "r1": 1}} for name in LOSSES),
     *({"loss": {"name": name}, "label_real": 0.9} for name in sorted(WITH_LABELS)),
+    *(
+        {"loss": {"name": name}} | labels
+        for name in sorted(WITH_LABELS)
+        for labels in (
+            {"label_real": [0.7, 1.2], "label_fake": [0.0, 0.3], "label_flip": 0.05},
+            {"label_real": [0.3, 0.9], "label_fake": 0.5},
+            {"label_flip": 0.49},
+            {"label_real": 0.0, "label_fake": 1.0, "label_flip": 0.9},  # swapped twice
+        )
+    ),
+    {"loss": {"name": "lsgan"}, "label_real": 1.5, "label_fake": -1.0},
     {"loss": {"name": "wgan", "weight_clip": 0.01}},
     {"loss": {"name": "wgan"}, "discriminator": {"spectral": True}},
     {"loss": {"dragan": 10}},
