@@ -7,24 +7,28 @@ Exit status: 0 done; 1 finished with failures that the log holds; 2 the user's m
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from pipeline.commands import datasets, recipes, stages
-from pipeline.commands.common import Command
-from pipeline.commands.exit import exit_status
+from pipeline.commands.exit import exit_process, exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    return exit_status(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    # Imported here, so that an interrupt meanwhile is handled.
+    from pipeline.commands import datasets, recipes, stages
+
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (stages, recipes, datasets):
         group.add(commands)
     args = parser.parse_args(argv)
-    run: Command = args.run
-    return exit_status(lambda: run(args))
+    status: int = args.run(args)
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

@@ -22,11 +22,43 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from pipeline.events import Event
+from pipeline.events import FIRST_FAILURE, Event
 from pipeline.events import Progress as Report
+from pipeline.outside_text import printable
 
 LINE_EVERY = 5.0
 """Seconds between two lines of one stage where there is no terminal."""
+
+
+_MOST_CHARACTERS = 300
+"""A longer value of an event is cut when it is printed; the logs have the whole."""
+
+
+def describe_event(event: Event) -> str:
+    """`download done: images 340, bytes 1.2 MB`, in one line without control characters."""
+    facts = event.facts
+    if event.event == FIRST_FAILURE:
+        where = f"{facts['kind']}: {_plain(facts['url'])}"
+        detail = _plain(_last_line(str(facts["detail"])))
+        return f"{event.stage} {event.event} {where}" + (f": {detail}" if detail else "")
+    words = ", ".join(
+        _describe_fact(key, value)
+        for key, value in facts.items()
+        if value not in ({}, (), [], None)
+    )
+    return f"{event.stage} {event.event}" + (f": {words}" if words else "")
+
+
+def _last_line(text: str) -> str:
+    """The line of a traceback that says what is wrong."""
+    return text.rstrip().rpartition("\n")[2] if text.startswith("Traceback") else text
+
+
+def _describe_fact(key: str, value: object) -> str:
+    name = printable(key.replace("_", " "))
+    if key == "bytes" and isinstance(value, int):
+        return f"{name} {human_bytes(value)}"
+    return f"{name} {_plain(value)}"
 
 
 def describe_count(report: Report) -> str:
@@ -102,10 +134,10 @@ class Console:
         if self._live and not self._quiet:
             self._bars = Progress(
                 SpinnerColumn(),
-                TextColumn("[bold]{task.description:<9}"),
+                TextColumn("{task.description:<9}", style="bold", markup=False),
                 BarColumn(bar_width=28),
                 _CountColumn(),
-                TextColumn("{task.fields[pace]}", style="dim"),
+                TextColumn("{task.fields[pace]}", style="dim", markup=False),
                 TimeRemainingColumn(compact=True),
                 console=self._out,
             )
@@ -124,15 +156,10 @@ class Console:
 
     def on_event(self, event: Event) -> None:
         """Print what happened, in one line."""
-        if self._quiet or event.event in ("start",):
+        if event.event == "start" or (self._quiet and event.event != FIRST_FAILURE):
             return
-        facts = ", ".join(
-            f"{_words(k)} {_plain(v)}" for k, v in event.facts.items() if v not in ({}, (), None)
-        )
-        self._out.print(
-            f"[bold]{event.stage}[/] {event.event}" + (f": {facts}" if facts else ""),
-            soft_wrap=True,
-        )
+        stage, _, rest = describe_event(event).partition(" ")
+        self._out.print(Text.assemble((stage, "bold"), " ", rest), soft_wrap=True)
 
     def on_progress(self, report: Report) -> None:
         """Move the stage's bar, or print a line when the last is some seconds old."""
@@ -150,7 +177,8 @@ class Console:
             tail = ""
             if left is not None:
                 tail = f", {pace.rate(report):.0f}/s, {human_time(left)} left"
-            self._out.print(f"{report.stage}: {describe_count(report)}{tail}", soft_wrap=True)
+            line = f"{report.stage}: {describe_count(report)}{tail}"
+            self._out.print(printable(line), soft_wrap=True, markup=False)
 
     def _draw(self, report: Report, pace: _Pace) -> None:
         assert self._bars is not None
@@ -162,18 +190,17 @@ class Console:
             self._tasks[report.stage],
             total=report.total,
             completed=report.done,
-            count=describe_count(report),
+            count=printable(describe_count(report)),
             pace=f"{pace.rate(report):.0f}/s",
         )
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{k} {_plain(v)}" for k, v in sorted(value.items())) + ")"
+        return "(" + ", ".join(f"{_plain(k)} {_plain(v)}" for k, v in sorted(value.items())) + ")"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return printable(text, _MOST_CHARACTERS)

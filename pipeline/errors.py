@@ -11,11 +11,19 @@ import errno
 import os
 from dataclasses import dataclass
 
+from pipeline.outside_text import printable, without_passwords
+
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UserError(Exception):
-    """The user's mistake, in one line that names the file, key or URL. Exit status 2."""
+    """The user's mistake, in one line that names the file, key or URL. Exit status 2.
+
+    As text it has no password of a URL and no control character.
+    """
+
+    def __str__(self) -> str:
+        return printable(without_passwords(super().__str__()))
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class Failure:
     """One page or image that could not be had.
 
     `kind` is a short word from a closed list (`FAILURE_KINDS` in pipeline.http); `retryable` is
-    the verdict on whether trying again later can help; `attempts` counts the requests made.
+    the verdict on whether trying again later can help; `attempts` counts the requests made. `url`
+    and `detail` hold no password of a URL.
     """
 
     stage: str
@@ -34,6 +43,12 @@ class Failure:
     status: int | None = None
     attempts: int = 1
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("url", "detail"):
+            text = getattr(self, name)
+            if (stripped := without_passwords(text)) != text:
+                object.__setattr__(self, name, stripped)
 
 
 def is_disk_full(error: OSError) -> bool:

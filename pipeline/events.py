@@ -1,8 +1,9 @@
 """What happened: one schema, one writer.
 
 Every event is a line of `logs/NAME/events.jsonl` and goes to the listeners (the console, a Prefect
-run); every failure is a line of `logs/NAME/failures.jsonl`, the input of retrying. Progress is for
-the listeners alone.
+run); every failure is a line of `logs/NAME/failures.jsonl`, the input of retrying. The listeners
+also get the first failure of each kind, and progress, which no log holds. Passwords of URLs are
+removed from all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from typing import Any
 
 from pipeline.contract import Dataset, JsonlAppender, now_utc
 from pipeline.errors import Failure
+from pipeline.outside_text import without_passwords
+
+FIRST_FAILURE = "first failure"
+"""The event that tells the listeners of a failure whose kind this run has not had before; its facts
+are `kind`, `url` and `detail`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class EventLog:
 
     def emit(self, stage: str, event: str, **facts: Any) -> None:
         """Record that `event` happened in `stage`."""
-        happened = Event(now_utc(), self.run, stage, event, facts)
+        happened = Event(now_utc(), self.run, stage, event, _without_passwords(facts))
         with self._lock:
             self._events.append(asdict(happened))
             for listener in self._on_event:
@@ -84,8 +90,18 @@ class EventLog:
     def fail(self, failure: Failure) -> None:
         """Record a failed page or image."""
         with self._lock:
-            self.failed[failure.kind] += 1
             self._failures.append({"ts": now_utc(), **asdict(failure), "run": self.run})
+        self.count_failure(failure.stage, failure.kind, failure.url, failure.detail)
+
+    def count_failure(self, stage: str, kind: str, url: str, detail: str = "") -> None:
+        """Count a failure that is in the log, and tell the listeners of the first of its kind."""
+        with self._lock:
+            self.failed[kind] += 1
+            if self.failed[kind] > 1:
+                return
+            facts = _without_passwords({"kind": kind, "url": url, "detail": detail})
+            for listener in self._on_event:
+                listener(Event(now_utc(), self.run, stage, FIRST_FAILURE, facts))
 
     def mended(self, failure: Failure) -> None:
         """Record that an earlier failure was mended: its line with `kind` "mended"."""
@@ -110,6 +126,16 @@ class EventLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_passwords(value)
+    if isinstance(value, dict):
+        return {key: _without_passwords(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_passwords(one) for one in value]
+    return value
 
 
 class EventTail:

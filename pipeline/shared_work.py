@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from pipeline.console import describe_event
 from pipeline.contract import Dataset
 from pipeline.dataset.originals import PartFiles, is_complete
 from pipeline.dataset.part_lock import PartHeld
 from pipeline.dataset.shard_make import MadeShard, make_shard
 from pipeline.dataset.shard_plan import Plan, ShardPlan
-from pipeline.events import EventLog
+from pipeline.events import Event, EventLog
 from pipeline.options import Shards
 from pipeline.recipe import Recipe
 from pipeline.runners import Crew, run_logger, run_tasks, split
@@ -65,7 +66,7 @@ def _download_batch(recipe: Recipe, dataset: Dataset, parts: list[str], run: str
         PartHeld: a part was not let go of within `_HELD_SECONDS`.
     """
     deadline = time.monotonic() + _HELD_SECONDS
-    with EventLog(dataset, run, [lambda one: _say(one.stage, one.event, one.facts)]) as log:
+    with EventLog(dataset, run, [_say]) as log:
         while left := [part for part in parts if not is_complete(dataset, part)]:
             try:
                 download_parts(recipe, dataset, left, log)
@@ -75,9 +76,8 @@ def _download_batch(recipe: Recipe, dataset: Dataset, parts: list[str], run: str
                 time.sleep(_HELD_PAUSE)
 
 
-def _say(stage: str, event: str, facts: dict[str, object]) -> None:
-    words = ", ".join(f"{key}={value}" for key, value in facts.items())
-    run_logger().info("%s %s %s", stage, event, words)
+def _say(event: Event) -> None:
+    run_logger().info("%s", describe_event(event))
 
 
 def _result(dataset: Dataset, part: str, fetched: int) -> PartResult:
@@ -106,7 +106,9 @@ class _Watch:
             if row["ok"]:
                 self.fetched[part] += 1
             else:
-                self._log.failed[row["kind"]] += 1
+                status = row.get("status")
+                detail = f"status {status}" if status else ""
+                self._log.count_failure(STAGE, row["kind"], row.get("url", ""), detail)
         self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
 
     def _read_all(self) -> list[tuple[str, dict[str, Any]]]:

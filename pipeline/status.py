@@ -5,24 +5,36 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pipeline.console import human_bytes, human_time
-from pipeline.contract import Dataset, UserError, load_index, read_jsonl
-from pipeline.dataset.originals import PartFiles, is_complete, planned_parts, read_journal
+from pipeline.contract import Dataset, UserError, load_index
+from pipeline.dataset.originals import PartFiles, is_complete, planned_parts
 from pipeline.events import Progress
-from pipeline.stages.retry import outstanding
+from pipeline.outside_text import printable
+from pipeline.stages.retry import last_failures
+
+_FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+"""What reading a damaged record raises."""
+
+_SIGNAL_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
 class Status:
     """Counts of every stage, from the files alone.
 
-    `pages` by state of the crawl's journal; `failed` are outstanding failures by kind; `bytes` of
-    the images; `rate` in images a second over the open parts, None where nothing is under way.
+    `pages` by state of the crawl's journal; `urls` are the manifest's, `images` those that were
+    downloaded, `tried` those that were downloaded or failed; `failed` are outstanding failures by
+    kind, `opt_outs` those of kind opt_out by signal, `retryable` how many a retry would try;
+    `bytes` of the images; `rate` in images a second over the open parts, None where nothing is
+    under way.
+    `damaged` says of each file that could not be read what is wrong with it.
     """
 
     name: str
@@ -33,11 +45,15 @@ class Status:
     bytes: int = 0
     rate: float | None = None
     failed: dict[str, int] = field(default_factory=dict)
+    opt_outs: dict[str, int] = field(default_factory=dict)
+    retryable: int = 0
     kept: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     shards: int = 0
     samples: int = 0
     shard_bytes: int = 0
+    damaged: tuple[str, ...] = ()
+    failure_log: str = ""
 
     @property
     def seconds_left(self) -> float | None:
@@ -62,90 +78,202 @@ class Status:
 
 
 def survey(dataset: Dataset) -> Status:
-    """Read where `dataset` stands; a dataset that is not there yet has all counts at zero."""
-    images = tried = nbytes = 0
-    begun: list[str] = []
-    under_way = 0
-    for part in planned_parts(dataset):
-        if is_complete(dataset, part):
-            record = json.loads(PartFiles(dataset, part).record.read_text())
-            images += record["nsamples"]
-            tried += record["nsamples"] + sum(record["failed"].values())
-            nbytes += record["image_bytes"]
-            continue
-        for row in read_journal(dataset, part):
-            tried += 1
-            under_way += 1
-            begun.append(row["ts"])
-            if row["ok"]:
-                images += 1
-                nbytes += row["bytes"]
-    rejected = Counter(row["reason"] for row in read_jsonl(dataset.rejected))
-    shards, samples, shard_bytes = _shards(dataset)
+    """Read where `dataset` stands; a dataset that does not exist yet has all counts at zero.
+
+    A damaged file is named in the status, and the rest is counted.
+    """
+    files = _Files()
+    originals = _originals(files, dataset)
+    failures = files.failures(dataset)
+    kinds = Counter(str(row.get("kind")) for row in failures)
+    not_downloaded = sum(row.get("stage") == "download" for row in failures)
+    rejected = Counter(str(row.get("reason")) for row in files.rows(dataset.rejected))
+    shards, samples, shard_bytes = files.shards(dataset)
     return Status(
         name=dataset.name,
-        pages=_pages(dataset),
-        urls=sum(1 for _ in read_jsonl(dataset.urls)),
-        images=images,
-        tried=tried,
-        bytes=nbytes,
-        rate=_rate(begun),
-        failed=dict(Counter(row["kind"] for row in outstanding(dataset).values())),
-        kept=sum(1 for _ in read_jsonl(dataset.kept)),
+        pages=files.pages(dataset),
+        urls=sum(1 for _ in files.rows(dataset.urls)),
+        images=originals.images,
+        tried=originals.images + not_downloaded,
+        bytes=originals.bytes,
+        rate=_rate(originals.times),
+        failed=dict(kinds),
+        opt_outs=dict(
+            Counter(
+                printable(str(row.get("detail") or "not named"), _SIGNAL_CHARACTERS)
+                for row in failures
+                if row.get("kind") == "opt_out"
+            )
+        ),
+        retryable=sum(bool(row.get("retryable")) for row in failures),
+        kept=sum(1 for _ in files.rows(dataset.kept)),
         rejected=dict(rejected),
         shards=shards,
         samples=samples,
         shard_bytes=shard_bytes,
+        damaged=tuple(files.damaged),
+        failure_log=str(dataset.failures),
     )
 
 
-def _pages(dataset: Dataset) -> dict[str, int]:
-    if not dataset.crawl_journal.exists():
-        return {}
-    try:
-        with closing(sqlite3.connect(f"{dataset.crawl_journal.as_uri()}?mode=ro", uri=True)) as db:
-            return dict(db.execute("SELECT state, count(*) FROM pages GROUP BY state"))
-    except sqlite3.OperationalError:  # being made, or busy
-        return {}
+@dataclass
+class _Originals:
+    images: int = 0
+    bytes: int = 0
+    times: list[str] = field(default_factory=list)
 
 
-def _shards(dataset: Dataset) -> tuple[int, int, int]:
+def _originals(files: _Files, dataset: Dataset) -> _Originals:
+    """The images of all parts, and when those of the open parts were tried."""
+    found = _Originals()
+    for part in planned_parts(dataset):
+        paths = PartFiles(dataset, part)
+        if is_complete(dataset, part):
+            facts = files.record(paths.record)
+            found.images += facts[0]
+            found.bytes += facts[1]
+            continue
+        for row in files.rows(paths.journal):
+            if isinstance(row.get("ts"), str):
+                found.times.append(row["ts"])
+            if row.get("ok"):
+                found.images += 1
+                found.bytes += row["bytes"] if isinstance(row.get("bytes"), int) else 0
+    return found
+
+
+class _Files:
+    """Reads a dataset's files; `damaged` says what is wrong with those that could not be read."""
+
+    def __init__(self) -> None:
+        self.damaged: list[str] = []
+
+    def _note(self, path: Path, what: str) -> None:
+        self.damaged.append(printable(f"{path}: {what}"))
+
+    def rows(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The rows of a JSONL file, without those that are none."""
+        bad: list[int] = []
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    row = _row(line)
+                    if row is not None:
+                        yield row
+                    elif line.strip() and line.endswith(b"\n"):  # else torn, or empty
+                        bad.append(number)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._note(path, f"cannot be read ({error.strerror})")
+        if bad:
+            more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
+            self._note(path, f"line {bad[0]:,}{more}: not a JSON object; remove it")
+
+    def failures(self, dataset: Dataset) -> list[dict[str, Any]]:
+        """The outstanding failures."""
+        rows = (
+            row for row in self.rows(dataset.failures) if {"stage", "url", "kind"} <= row.keys()
+        )
+        return list(last_failures(rows).values())
+
+    def record(self, path: Path) -> tuple[int, int]:
+        """How many images a complete part has, and their bytes."""
+        try:
+            facts = json.loads(path.read_bytes())
+            return int(facts["nsamples"]), int(facts["image_bytes"])
+        except OSError as error:
+            self._note(path, f"cannot be read ({error.strerror})")
+        except _FAULTS:
+            self._note(path, "not the summary of a part; delete it and run download")
+        return 0, 0
+
+    def pages(self, dataset: Dataset) -> dict[str, int]:
+        """The pages of the crawl by state."""
+        path = dataset.crawl_journal
+        if not path.exists():
+            return {}
+        try:
+            uri = f"{path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True)) as db:
+                query = "SELECT state, count(*) FROM pages GROUP BY state"
+                return {str(state): int(count) for state, count in db.execute(query)}
+        except sqlite3.OperationalError:  # just created, or busy
+            return {}
+        except (sqlite3.Error, *_FAULTS) as error:
+            self._note(path, f"not a crawl state ({error})")
+            return {}
+
+    def shards(self, dataset: Dataset) -> tuple[int, int, int]:
+        """How many shards and samples the index names, and their bytes."""
+        if not dataset.index.exists():
+            return 0, 0, 0
+        try:
+            index, _ = load_index(dataset.index)
+            nbytes = sum(entry.bytes for entry in index.shardlist)
+            return len(index.shardlist), index.nsamples, nbytes
+        except (UserError, *_FAULTS):
+            self._note(dataset.index, "not a shard index; run shard")
+            return 0, 0, 0
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a whole line; None if it is none."""
+    if not line.endswith(b"\n"):
+        return None
     try:
-        index, _ = load_index(dataset.index)
-    except UserError:
-        return 0, 0, 0
-    return len(index.shardlist), index.nsamples, sum(entry.bytes for entry in index.shardlist)
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _rate(times: list[str]) -> float | None:
     """Images a second between the first and the last of these times."""
     if len(times) < 2:
         return None
-    first, last = (datetime.fromisoformat(time) for time in (min(times), max(times)))
-    seconds = (last - first).total_seconds()
-    return (len(times) - 1) / seconds if seconds else None
+    try:
+        first, last = (datetime.fromisoformat(time) for time in (min(times), max(times)))
+        seconds = (last - first).total_seconds()
+    except _FAULTS:
+        return None
+    return (len(times) - 1) / seconds if seconds > 0 else None
 
 
 def describe(status: Status) -> str:
     """The status in one screen."""
-    pages = ", ".join(f"{count:,} {state}" for state, count in sorted(status.pages.items()))
     lines = [
-        f"dataset   {status.name}",
-        f"pages     {pages or 'none yet'}",
-        f"URLs      {status.urls:,}",
-        f"images    {status.images:,} of {status.tried:,} tried, {human_bytes(status.bytes)}",
-    ]
+        ("dataset", status.name),
+        ("pages", ", ".join(f"{n:,} {state}" for state, n in sorted(status.pages.items()))
+         or "none yet"),
+        ("URLs", f"{status.urls:,}"),
+        ("images", f"{status.images:,} of {status.tried:,} tried, {human_bytes(status.bytes)}"),
+    ]  # fmt: skip
     if status.rate and status.seconds_left:
         left = human_time(status.seconds_left)
-        lines.append(f"speed     {status.rate:.1f} images/s, {left} left")
+        lines.append(("speed", f"{status.rate:.1f} images/s, {left} left"))
+    lines.append(("failed", _describe_failed(status)))
+    if status.opt_outs:
+        lines.append(("opt-outs", _by_name(status.opt_outs)))
+    if internal := status.failed.get("internal"):
+        errors = "error" if internal == 1 else "errors"
+        where = f"the tracebacks are in {status.failure_log} (kind internal)"
+        lines.append(("internal", f"{internal:,} {errors} of this program; {where}"))
     lines += [
-        f"failed    {_by_name(status.failed)}",
-        f"kept      {status.kept:,}",
-        f"rejected  {_by_name(status.rejected)}",
-        f"shards    {status.shards:,} with {status.samples:,} samples, "
-        f"{human_bytes(status.shard_bytes)}",
-    ]
-    return "\n".join(lines)
+        ("kept", f"{status.kept:,}"),
+        ("rejected", _by_name(status.rejected)),
+        ("shards", f"{status.shards:,} with {status.samples:,} samples, "
+         f"{human_bytes(status.shard_bytes)}"),
+    ]  # fmt: skip
+    lines += [("damaged", what) for what in status.damaged]
+    return "\n".join(f"{name:<9} {printable(words)}" for name, words in lines)
+
+
+def _describe_failed(status: Status) -> str:
+    if not status.failed:
+        return "none"
+    known = f"{status.retryable:,} worth a retry" if status.retryable else "none worth a retry"
+    return f"{_by_name(status.failed)}; {known}"
 
 
 def _by_name(counts: dict[str, int]) -> str:

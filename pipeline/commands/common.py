@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,12 @@ from typing import Any
 
 from pipeline.console import Console
 from pipeline.contract import Dataset
+from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.job import Job
+from pipeline.outside_text import printable, without_passwords
 from pipeline.recipe import Recipe
+from pipeline.web.failures import FAILURE_KINDS
 
 Command = Callable[[argparse.Namespace], int]
 Commands = Any
@@ -48,8 +53,16 @@ def add_command(commands: Commands, name: str, what: str, run: Command) -> argpa
 
 
 def job_of(args: argparse.Namespace) -> Job:
-    """The job that the options name."""
-    return Job(args.recipe, dict(args.set), args.root)
+    """The job that the options name.
+
+    Raises:
+        UserError: the project's folder does not exist.
+    """
+    root = args.root.absolute()
+    if not root.is_dir():
+        reason = "not a folder" if root.exists() else "no such folder; create it"
+        raise UserError(f"--root {args.root}: {reason}")
+    return Job(args.recipe, dict(args.set), root)
 
 
 @contextmanager
@@ -62,12 +75,38 @@ def opened(args: argparse.Namespace) -> Iterator[tuple[Recipe, Dataset, EventLog
         yield job
 
 
+def say(text: str) -> None:
+    """Print a line for a person."""
+    print(printable(without_passwords(text)), file=sys.stderr)
+
+
+def explain_failures(args: argparse.Namespace, dataset: Dataset, failed: Counter[str]) -> None:
+    """Say why the exit status is 1: how many failed, where the reasons are, what to do."""
+    total = sum(failed.values())
+    retryable = sum(count for kind, count in failed.items() if FAILURE_KINDS.get(kind))
+    if not total:
+        return
+    if retryable:
+        todo = f"to try {retryable:,} of them again, run: {command(args, 'retry')}"
+    else:
+        todo = "none is worth trying again (retry --everything does it all the same)"
+    say(f"{total:,} failed; the reasons are in {dataset.failures}; {todo}")
+    if failed["internal"]:
+        say(f"{failed['internal']:,} of them by errors of this program (kind internal)")
+
+
+def command(args: argparse.Namespace, name: str) -> str:
+    """The command line of another command on the same dataset."""
+    return f"python -m pipeline {name} {args.recipe}"
+
+
 def _setting(text: str) -> tuple[str, Any]:
     """`shards.resolution=128` as key and value; the value is JSON, or else the text itself."""
     key, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r}: write KEY=VALUE")
+    if not equals or not key:
+        shown = printable(without_passwords(text), 100)
+        raise argparse.ArgumentTypeError(f"{shown!r}: write KEY=VALUE")
     try:
         return key, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return key, value

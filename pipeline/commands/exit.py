@@ -5,37 +5,76 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 from pipeline.errors import UserError, describe_os_error
+from pipeline.outside_text import printable, without_passwords
+from pipeline.terminal import resilient_output
+
+INTERRUPTED = "interrupted; run the same command again to resume"
 
 
 def exit_status(work: Callable[[], int]) -> int:
     """Do `work` and return its exit status; SIGTERM interrupts it as Ctrl-C does.
 
     A `UserError`, and an `OSError` such as a full disk, is printed in one line and gives 2; an
-    interrupt gives 130, and a line that says how to resume.
+    interrupt gives 130, and a line that says how to resume. A second interrupt ends the process at
+    once: all state is on disk.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    with resilient_output(), _interrupts():
+        try:
+            status = work()
+            sys.stdout.flush()
+            return status
+        except UserError as error:
+            print_error(str(error))
+            return 2
+        except OSError as error:  # the disk or the environment, such as a full disk
+            print_error(describe_os_error(error))
+            return 2
+        except KeyboardInterrupt:
+            print(INTERRUPTED, file=sys.stderr)
+            return 130
+
+
+def exit_process(status: int) -> NoReturn:
+    """End the process with `status`; an interrupt while it ends takes effect at once."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    sys.exit(status)
+
+
+def print_error(message: str) -> None:
+    """Print the one line that explains exit status 2."""
+    print(f"error: {printable(without_passwords(message))}", file=sys.stderr)
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Within the block, the first SIGINT or SIGTERM raises `KeyboardInterrupt`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            os.write(2, f"{INTERRUPTED}\n".encode())
+            os._exit(130)
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = {
+        one: signal.signal(one, interrupt)
+        for one in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(one) is not signal.SIG_IGN  # as of a job in the background
+    }
     try:
-        status = work()
-        sys.stdout.flush()
-        return status
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of the output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # the disk or the environment, such as a full disk
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
-from pipeline.commands.common import Commands, add_command, job_of, opened
+from pipeline.commands.common import (
+    Commands,
+    add_command,
+    command,
+    explain_failures,
+    job_of,
+    opened,
+    say,
+)
+from pipeline.contract import Dataset
 from pipeline.job import STAGES, run_stage
 from pipeline.stages.preview import preview
-from pipeline.stages.retry import retry_failures
+from pipeline.stages.retry import RetryResult, retry_failures
 from pipeline.status import describe, survey
 
 WHAT = {
@@ -24,25 +35,25 @@ WHAT = {
 def add(commands: Commands) -> None:
     """Add these commands to the parser."""
     for name, what in WHAT.items():
-        command = add_command(commands, name, what, _run)
-        command.set_defaults(
+        stage = add_command(commands, name, what, _run)
+        stage.set_defaults(
             stages=tuple(STAGES) if name == "run" else (name,),
             refresh=False,
             variant=None,
             preview=False,
         )
         if name in ("run", "crawl"):
-            command.add_argument(
+            stage.add_argument(
                 "--refresh", action="store_true", help="visit every page again for what is new"
             )
         if name == "select":
-            command.add_argument(
+            stage.add_argument(
                 "--preview",
                 action="store_true",
                 help="also write a page of the images at the limits, to set them by looking",
             )
         if name == "shard":
-            add_variant(command)
+            add_variant(stage)
     retry = add_command(commands, "retry", "try again what the failure log holds", _retry)
     retry.add_argument("--kind", action="append", default=[], help="only failures of this kind")
     retry.add_argument("--host", action="append", default=[], help="only failures of this host")
@@ -66,6 +77,7 @@ def add_variant(command: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     facts: dict[str, dict[str, Any]] = {}
+    failed: Counter[str] = Counter()
     for name in args.stages:
         with opened(args) as (recipe, dataset, log):
             facts[name] = run_stage(
@@ -73,9 +85,11 @@ def _run(args: argparse.Namespace) -> int:
             )
             if args.preview:
                 print(preview(recipe, dataset, log))
+        failed += log.failed
     if args.json:
         print(json.dumps(facts))
-    return 1 if any(result.get("failed") for result in facts.values()) else 0
+    explain_failures(args, dataset, failed)
+    return 1 if failed or any(result.get("failed") for result in facts.values()) else 0
 
 
 def _retry(args: argparse.Namespace) -> int:
@@ -90,7 +104,28 @@ def _retry(args: argparse.Namespace) -> int:
             everything=args.everything,
         )
         log.emit("retry", "done", tried=result.tried, mended=result.mended)
-    return 1 if result.still_failed else 0
+    if args.json:
+        print(json.dumps(asdict(result)))
+    _explain_retry(args, result, dataset)
+    explain_failures(args, dataset, log.failed)
+    return 1 if result.still_failed or log.failed else 0
+
+
+def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: Dataset) -> None:
+    """Say why nothing was tried, and what to do with what was recovered."""
+    if result.mended:
+        todo = " && ".join(command(args, name) for name in ("select", "shard"))
+        say(f"{result.mended:,} recovered; they are not in the shards yet; run: {todo}")
+    if result.tried:
+        return
+    if not result.passed_over:
+        say(f"retry tried nothing: {dataset.failures} has no outstanding failure")
+        return
+    reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(result.passed_over.items()))
+    say(
+        f"retry tried nothing: no outstanding failure is worth it or fits the options ({reasons}); "
+        "--kind KIND and --everything try also what is not worth it by its kind"
+    )
 
 
 def _status(args: argparse.Namespace) -> int:

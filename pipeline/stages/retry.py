@@ -6,8 +6,9 @@ is mended goes into a new part, and the log says so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,18 +28,25 @@ MENDED = "mended"
 
 @dataclass(frozen=True)
 class RetryResult:
-    """Failures tried again, and what became of them."""
+    """Failures tried again, and what became of them. `passed_over` counts by reason the outstanding
+    failures that were not tried."""
 
     tried: int
     mended: int
     still_failed: int
+    passed_over: dict[str, int] = field(default_factory=dict, compare=False)
 
 
 def outstanding(dataset: Dataset) -> dict[tuple[str, str], dict[str, Any]]:
     """The last line of each (stage, url) of the failure log, where that is a failure."""
+    return last_failures(read_jsonl(dataset.failures))
+
+
+def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last of the rows of each (stage, url), where that is a failure."""
     last: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in read_jsonl(dataset.failures):
-        where = (row["stage"], row["url"])
+    for row in rows:
+        where = (str(row["stage"]), str(row["url"]))
         if row["kind"] == MENDED:
             last.pop(where, None)
         else:
@@ -68,7 +76,7 @@ def chosen(
     wanted_kinds, wanted_hosts = set(kinds), {host.lower() for host in hosts}
     limit = None
     if older_than is not None:
-        limit = (now or datetime.now(UTC)) - timedelta(hours=older_than)
+        limit = _time_before(now or datetime.now(UTC), older_than)
     return [
         row
         for row in rows
@@ -76,6 +84,20 @@ def chosen(
         and (not wanted_hosts or wanted_hosts & _host_names(row["url"]))
         and (limit is None or datetime.fromisoformat(row["ts"]) <= limit)
     ]
+
+
+def _time_before(now: datetime, hours: float) -> datetime:
+    """The time so many hours before `now`.
+
+    Raises:
+        UserError: `hours` is negative, or no number.
+    """
+    if not hours >= 0:  # so that nan is refused, too
+        raise UserError(f"--older-than {hours}: give a number of hours, 0 or more")
+    try:
+        return now - timedelta(hours=hours)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _host_names(url: str) -> set[str]:
@@ -106,8 +128,9 @@ def retry_failures(
         UserError: a kind that is none.
     """
     _check_kinds(kinds)
+    every = list(outstanding(dataset).values())
     rows = chosen(
-        outstanding(dataset).values(),
+        every,
         kinds=kinds,
         hosts=hosts,
         older_than=older_than,
@@ -121,7 +144,25 @@ def retry_failures(
         _complete(recipe, dataset, plan_parts(recipe, dataset), log, run)
     mended += _retry_images(recipe, dataset, log, images, run)
     tried = len(pages) + len(images)
-    return RetryResult(tried, mended, tried - mended)
+    passed_over = _passed_over(every, [*pages, *images])
+    return RetryResult(tried, mended, tried - mended, passed_over)
+
+
+def _passed_over(every: list[dict[str, Any]], tried: list[dict[str, Any]]) -> dict[str, int]:
+    """Why the other failures were not tried: by the kind of those that are not worth it, by the
+    stage of those that a retry has no part in; the rest did not fit the command's options."""
+    done = {(row["stage"], row["url"]) for row in tried}
+    reasons: Counter[str] = Counter()
+    for row in every:
+        if (row["stage"], row["url"]) in done:
+            continue
+        if row["stage"] not in ("crawl", STAGE):
+            reasons[f"of stage {row['stage']}"] += 1
+        elif not row["retryable"]:
+            reasons[row["kind"]] += 1
+        else:
+            reasons["other kind, host or age"] += 1
+    return dict(reasons)
 
 
 def _check_kinds(kinds: Iterable[str]) -> None:

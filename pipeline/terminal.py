@@ -1,0 +1,79 @@
+"""Standard output and standard error that cannot end the work.
+
+The reader of a pipe may stop reading, a terminal may be closed, and its encoding may lack
+characters.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from pipeline.errors import is_disk_full
+
+
+class ResilientStream:
+    """A text stream that writes what `stream` can take and drops the rest.
+
+    Characters that its encoding lacks become escapes. Once its reader is gone, everything is
+    dropped. A full disk still raises.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding or "ascii"
+            self.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except ValueError:  # it is closed
+            pass
+        except OSError as error:
+            self._drop(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except ValueError:
+            pass
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        """Write to nowhere from now on, so that Python can end without a message, too."""
+        if is_disk_full(error):
+            raise error
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def resilient_output() -> Iterator[None]:
+    """Within the block, standard output and standard error are resilient streams."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_resilient, before)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _resilient(stream: TextIO | None) -> TextIO:
+    if stream is None:  # its descriptor was closed when Python started
+        stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 kept open
+    return cast(TextIO, ResilientStream(stream))
