@@ -23,16 +23,40 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
-def preset_path(name: str) -> Path:
-    """The file of preset `name`: one of ours, or a path ending in .toml.
+def preset_path(name: str, folder: Path | None = None) -> Path:
+    """The file of preset `name`: a preset of this package, or a path that ends in .toml, relative
+    to `folder` (default: the current one).
 
     Raises:
         UserError: there is no such preset.
     """
-    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    path = (folder or Path()) / name if name.endswith(".toml") else PRESETS / f"{name}.toml"
     if not path.is_file():
-        raise UserError(f"--preset {name}: no such preset; there are {', '.join(preset_names())}")
+        raise UserError(f"preset {name}: not found; choose from {', '.join(preset_names())}")
     return path
+
+
+def read_preset(path: Path, children: tuple[Path, ...] = ()) -> Table:
+    """The tables of a preset, on top of those of the preset that its key `extends` names.
+
+    Raises:
+        UserError: a file is missing or is not TOML, or presets extend each other in a circle.
+    """
+    if path.resolve() in children:
+        raise UserError(f"{children[0]}: extends: a circle of presets; remove one `extends`")
+    own = read_toml(path)
+    parent = own.pop("extends", "")
+    if not parent:
+        return own
+    if not isinstance(parent, str):
+        raise UserError(f"{path}: extends: not a name; give a preset or a path that ends in .toml")
+    try:
+        below = preset_path(parent, path.parent)
+    except UserError as error:
+        raise UserError(f"{path}: extends: {error}") from None
+    inherited = read_preset(below, (*children, path.resolve()))
+    inherited.pop("about", None)  # what the parent says of itself
+    return merge(inherited, own)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
@@ -84,7 +108,7 @@ def resolve(preset: str, options: Mapping[str, str]) -> Config:
         UserError: an unknown preset or key, or a value out of range; the line names it.
     """
     path = preset_path(preset)
-    tables = merge({"preset": preset}, read_toml(path))
+    tables = merge({"preset": preset}, read_preset(path))
     build(Config, tables, str(path))
     config = build(Config, merge(tables, dotted(options)), "command line")
     refuse_meaningless(config)

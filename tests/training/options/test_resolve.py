@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import UserError
 from training.config import FREE, Config
 from training.fit import main, parse
+from training.options.architectures import FastganGenerator
 from training.options.resolve import (
     flat,
     is_free,
@@ -33,6 +34,41 @@ def test_defaults_then_preset_then_command_line(tmp_path: Path) -> None:
     assert (config.batch, config.loss.name) == (48, "hinge")  # from the preset
     assert (config.seed, config.loss.r1, config.data.window) == (9, 0.5, 2)  # from the command
     assert config.data.mirror is Config().data.mirror
+
+
+def test_a_preset_extends_another_and_shows_only_its_own_choices(tmp_path: Path) -> None:
+    (tmp_path / "middle.toml").write_text(
+        "extends = 'dcgan64'\nbatch = 48\n[about]\nsource = 'here'\n[loss]\nr1 = 2.0\n"
+    )
+    config = resolve(written(tmp_path, "extends = 'middle.toml'\n[loss]\nname = 'hinge'\n"), {})
+    parent = resolve("dcgan64", {})
+    assert (config.batch, config.loss.r1, config.loss.name) == (48, 2.0, "hinge")
+    assert config.generator == parent.generator
+    assert config.d_optimizer == parent.d_optimizer
+    assert config.about.source == ""  # what a parent says of itself is not inherited
+
+
+def test_a_network_of_another_kind_inherits_nothing_from_the_parents_one(tmp_path: Path) -> None:
+    text = "extends = 'dcgan64'\n[generator]\nname = 'fastgan'\n"
+    config = resolve(written(tmp_path, text), {})
+    assert config.generator == FastganGenerator()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("extends = 'own.toml'", "a circle of presets"),
+        ("extends = 'nonsense'", "extends: preset nonsense: not found"),
+        ("extends = 3", "extends: not a name"),
+    ],
+)
+def test_a_preset_that_extends_nothing_usable_is_one_line(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UserError, match=said) as caught:
+        resolve(path, {})
+    assert str(caught.value).startswith(path)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +103,7 @@ def test_a_mistake_in_a_preset_is_one_line_naming_file_and_key(
         (["--batch"], ""),
         (["--batch", "3", "loose"], "loose: not an option"),
         (["--data.window"], "--data.window: a value is missing"),
-        (["--preset", "nonsense"], "--preset nonsense: no such preset"),
+        (["--preset", "nonsense"], "preset nonsense: not found"),
         (["--seed.deep", "1", "--seed", "1"], "seed"),
         (["--shards", "nowhere"], "nowhere"),
     ],
