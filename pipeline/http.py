@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import Failure
 from pipeline.web.addresses import host_key
 from pipeline.web.exchange import (
+    MAX_POLICY,
     NO_HEADERS,
     REDIRECTS,
     Answer,
@@ -18,12 +21,24 @@ from pipeline.web.exchange import (
     redirect_target,
     retry_policy,
 )
-from pipeline.web.failures import FAILURE_KINDS, failure
+from pipeline.web.failures import FAILURE_KINDS, failure, internal_failure
 from pipeline.web.politeness import HostGate, Politeness
 from pipeline.web.robots import Robots, read_robots
-from pipeline.web.transport import Copy, RequestsTransport
+from pipeline.web.transport import BodyLimit, DiskError, RequestsTransport
+from pipeline.web.urls import request_url
 
 __all__ = ["FAILURE_KINDS", "Copy", "Fetcher", "Politeness", "Response"]
+
+_POLICY_LIMIT = BodyLimit(MAX_POLICY, may_cut=True)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Where the body of a 200 goes instead of into memory: it may be of `max_bytes`, and take as
+    long as it comes fast enough."""
+
+    path: Path
+    max_bytes: int
 
 
 class Fetcher:
@@ -59,20 +74,35 @@ class Fetcher:
         stage: str,
         headers: Mapping[str, str] | None = None,
         copy: Copy | None = None,
+        max_bytes: int | None = None,
     ) -> Response | Failure:
         """The answer to a GET, or the failure it ended in.
 
         A 304 is a `Response` (send `If-None-Match` in `headers`); other statuses but 2xx are
         failures. With `copy` the body of a 200 is in that file, and empty here.
+
+        Args:
+            max_bytes: of the body; None is what the politeness allows a page.
+
+        Raises:
+            OSError: the body cannot be copied to the disk.
         """
+        limit = BodyLimit(max_bytes or self.politeness.max_page_bytes)
+        if copy is not None:
+            limit = BodyLimit(copy.max_bytes, copy=copy.path)
         attempts = 0
 
         def once() -> Response | Trouble:
             nonlocal attempts
             attempts += 1
-            return self._follow(url, headers or NO_HEADERS, attempts, copy)
+            return self._follow(url, headers or NO_HEADERS, attempts, limit)
 
-        result = self._policy.copy()(once)
+        try:
+            result = self._policy.copy()(once)
+        except DiskError as error:
+            raise error.reason from None
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            return internal_failure(stage, url, error)
         if isinstance(result, Response):
             return result
         return failure(
@@ -80,18 +110,18 @@ class Fetcher:
         )
 
     def _follow(
-        self, url: str, headers: Mapping[str, str], attempts: int, copy: Copy | None
+        self, url: str, headers: Mapping[str, str], attempts: int, limit: BodyLimit
     ) -> Response | Trouble:
-        seen = [url]
+        try:
+            seen = [request_url(url)]
+        except ValueError as error:
+            return Trouble("bad_url", str(error))
         while True:
-            try:
-                host = host_key(seen[-1])
-            except ValueError as error:
-                return Trouble("bad_url", str(error))
+            host = host_key(seen[-1])
             refused = self._refused_by_robots(host, seen[-1])
             if refused is not None:
                 return refused
-            answer = self._at_gate(host, seen[-1], headers, copy=copy)
+            answer = self._at_gate(host, seen[-1], headers, limit)
             if isinstance(answer, Trouble):
                 return answer
             if answer.status not in REDIRECTS:
@@ -112,8 +142,8 @@ class Fetcher:
         host: str,
         url: str,
         headers: Mapping[str, str],
+        limit: BodyLimit,
         is_policy: bool = False,
-        copy: Copy | None = None,
     ) -> Answer | Trouble:
         gate = self._gate(host)
         with gate.lock:
@@ -122,10 +152,10 @@ class Fetcher:
                     return Trouble("host_resting", f"for {gate.rest(time.monotonic()):.0f} s more")
                 gate.lock.wait(min(delay, 1.0))
             gate.start(time.monotonic())
-        kind: str | None = "unreachable"
+        kind: str | None = "internal"
         asked: float | None = None
         try:
-            answer = self._transport.request(url, headers, copy)
+            answer = self._transport.request(url, headers, limit)
             judged = answer
             if isinstance(answer, Answer):
                 judged = judge(self.politeness, answer, is_policy=is_policy)
@@ -152,12 +182,13 @@ class Fetcher:
 
     def _ask_robots(self, host: str) -> Robots:
         answer = self._policy.copy()(self._fetch_robots, host)
-        return read_robots(answer, time.monotonic() + self.politeness.max_wait)
+        until = time.monotonic() + self.politeness.max_wait
+        return read_robots(answer, self.politeness.user_agent, until)
 
     def _fetch_robots(self, host: str) -> Answer | Trouble:
         url = f"{host}/robots.txt"
         for _ in range(self.politeness.max_redirects + 1):
-            answer = self._at_gate(host, url, NO_HEADERS, is_policy=True)
+            answer = self._at_gate(host, url, NO_HEADERS, _POLICY_LIMIT, is_policy=True)
             if isinstance(answer, Trouble) or answer.status not in REDIRECTS:
                 return answer
             target = redirect_target(answer)

@@ -17,7 +17,7 @@ from pipeline.sources.candidates import (
     largest,
     looks_like_image,
 )
-from pipeline.sources.interface import Adapter, Found, Page, PageRequest, PageResult
+from pipeline.sources.interface import LARGE_PAGE, Adapter, Found, Page, PageRequest, PageResult
 from pipeline.sources.picks import clean
 from pipeline.sources.url_rules import admitted
 from pipeline.sources.xml import Element, children, name_of, read_xml, text_of
@@ -170,4 +170,8 @@ def _describe(entry: Element, channel: Element, url: str) -> Found:
     )
 
 
-FEED = Adapter(FeedSource, start, parse)
+def _page_bytes(request: PageRequest) -> int:
+    return LARGE_PAGE if request.context.get("role") == "feed" else 0
+
+
+FEED = Adapter(FeedSource, start, parse, page_bytes=_page_bytes)

@@ -10,7 +10,15 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.interface import (
+    LARGE_PAGE,
+    Adapter,
+    Found,
+    Limits,
+    Page,
+    PageRequest,
+    PageResult,
+)
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted, check_start
 from pipeline.typed import STRICT
@@ -279,4 +287,4 @@ def _side(service: dict[str, Any], resource: dict[str, Any], name: str) -> int:
     return int(value) if isinstance(value, int | float) else 0
 
 
-IIIF = Adapter(IiifSource, start, parse)
+IIIF = Adapter(IiifSource, start, parse, page_bytes=lambda _: LARGE_PAGE)

@@ -110,6 +110,10 @@ class PageResult:
 
 Config = TypeVar("Config", bound=Limits)
 
+LARGE_PAGE = 32 << 20
+"""Bytes: what a page of data, such as JSON or a feed, may be; to read it takes less memory than to
+read as much HTML."""
+
 
 @dataclass(frozen=True)
 class Adapter(Generic[Config]):
@@ -118,9 +122,11 @@ class Adapter(Generic[Config]):
     `start` gives the first pages of a configuration, `parse` what one page holds. `parse` raises
     nothing for a page it cannot read: it returns a `problem`. Where there is `copies`, pages may be
     larger than memory: they are copied to the disk, up to so many bytes, and read from there.
+    `page_bytes` is how large a page may be at least, whatever the politeness allows pages of HTML.
     """
 
     config: type[Config]
     start: Callable[[Config], list[PageRequest]]
     parse: Callable[[Config, Page], PageResult]
     copies: Callable[[Config], int] | None = None
+    page_bytes: Callable[[PageRequest], int] = lambda _: 0

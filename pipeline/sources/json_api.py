@@ -13,7 +13,15 @@ import jmespath
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.interface import (
+    LARGE_PAGE,
+    Adapter,
+    Found,
+    Limits,
+    Page,
+    PageRequest,
+    PageResult,
+)
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import (
     Rewrite,
@@ -272,4 +280,4 @@ def next_link(header: str) -> str | None:
     return None
 
 
-JSON = Adapter(JsonSource, start, parse)
+JSON = Adapter(JsonSource, start, parse, page_bytes=lambda _: LARGE_PAGE)

@@ -10,7 +10,7 @@ from pipeline.sources import html
 from pipeline.sources.interface import Adapter, Found, Page, PageRequest, PageResult
 from pipeline.sources.picks import clean
 from pipeline.sources.url_rules import admitted
-from pipeline.sources.xml import Element, children, name_of, read_xml, text_of
+from pipeline.sources.xml import MAX_UNPACKED, Element, children, name_of, read_xml, text_of
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -101,4 +101,8 @@ def _urlset(config: SitemapSource, page: Page, root: Element) -> PageResult:
     return PageResult(list(found.values()), notes=notes)
 
 
-SITEMAP = Adapter(SitemapSource, start, parse)
+def _page_bytes(request: PageRequest) -> int:
+    return MAX_UNPACKED if request.context.get("role") == "sitemap" else 0
+
+
+SITEMAP = Adapter(SitemapSource, start, parse, page_bytes=_page_bytes)

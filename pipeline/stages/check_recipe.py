@@ -54,8 +54,10 @@ def check_recipe(path: Path, url: str) -> PageCheck:
     adapter = SOURCES[source.kind]
     if isinstance(source, HtmlSource):  # the page's host is one to stay on
         source = replace(source, start=(*source.start, address))
+    whole_list = PageRequest(address, 0, {"role": source.kind})
+    most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
     with Fetcher(recipe.politeness) as fetcher:
-        answer = fetcher.get(address, stage=STAGE)
+        answer = fetcher.get(address, stage=STAGE, max_bytes=most)
     if isinstance(answer, Failure):
         return PageCheck(address, problem=_said(answer))
     context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}

@@ -179,7 +179,10 @@ class _Crawl:
     def _visit(self, fetcher: Fetcher, page: JournalPage) -> _Fetched | Failure:
         if self._adapter.copies is not None:
             return self._copy(fetcher, page, self._adapter.copies(self._source))
-        answer = fetcher.get(page.request.url, stage=STAGE, headers=_validators(page))
+        most = max(self._recipe.politeness.max_page_bytes, self._adapter.page_bytes(page.request))
+        answer = fetcher.get(
+            page.request.url, stage=STAGE, headers=_validators(page), max_bytes=most
+        )
         if isinstance(answer, Failure):
             return answer
         digest = hashlib.sha256(answer.body).hexdigest()

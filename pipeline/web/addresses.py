@@ -6,6 +6,24 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+from pipeline.web.urls import DEFAULT_PORTS, request_url
+
+_NOT_PUBLIC_4 = tuple(map(ipaddress.IPv4Network, (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
+    "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+    "168.63.129.16/32",  # the host of a virtual machine at Azure
+)))  # fmt: skip
+"""The special-purpose registry of IANA (RFC 6890), and multicast."""
+
+_GLOBAL_6 = ipaddress.IPv6Network("2000::/3")
+"""All that IANA gives out as global unicast; no site-local, unique local or multicast address, and
+none of the forms that embed an IPv4 address at the end of ::/80 or of 64:ff9b:1::/48."""
+
+_NOT_PUBLIC_6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_ISATAP = (0x00005EFE, 0x02005EFE)
+
 
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet.
@@ -17,33 +35,39 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if embedded is None and ip in ipaddress.ip_network("64:ff9b::/96"):
-            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if embedded is not None:
-            return is_public(str(embedded))
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in _NOT_PUBLIC_4)
+    low = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if ip.ipv4_mapped or ip in _NAT64:
+        return is_public(str(low))
+    if ip.sixtofour:
+        return is_public(str(ip.sixtofour))
+    if (int(ip) >> 32) & 0xFFFFFFFF in _ISATAP and not is_public(str(low)):
+        return False
+    return ip in _GLOBAL_6 and not any(ip in network for network in _NOT_PUBLIC_6)
 
 
 def resolve(host: str, port: int) -> list[str]:
     """The addresses of `host`.
 
     Raises:
-        OSError: the name is not known (socket.gaierror).
+        OSError: the name is not known, or cannot be one (socket.gaierror).
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # of the codec "idna"
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def host_key(url: str) -> str:
-    """What counts as one host for politeness: scheme, name and port.
+    """What counts as one host for politeness: scheme, host and port, as the beginning of a URL.
 
     Raises:
-        ValueError: the URL has no host or a port that is not one.
+        ValueError: no request can be made for the URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not an http(s) URL: {url}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{parts.hostname}:{port}"
+    parts = urlsplit(request_url(url))
+    host = parts.netloc.rpartition("@")[2]
+    if parts.port is None:
+        host = f"{host}:{DEFAULT_PORTS[parts.scheme]}"
+    return f"{parts.scheme}://{host}"

@@ -11,6 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import tenacity
@@ -18,6 +19,7 @@ import tenacity
 from pipeline.errors import Failure
 from pipeline.web.addresses import host_key
 from pipeline.web.exchange import (
+    MAX_POLICY,
     NO_HEADERS,
     REDIRECTS,
     Answer,
@@ -27,13 +29,14 @@ from pipeline.web.exchange import (
     redirect_target,
     retry_policy,
 )
-from pipeline.web.failures import failure
+from pipeline.web.failures import describe_internal, failure
 from pipeline.web.host_queue import HostQueue, Job
 from pipeline.web.local_files import SCHEME, LocalFiles
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import extended, joined, resume_headers
 from pipeline.web.robots import read_robots
 from pipeline.web.transfers import CurlTransfers
+from pipeline.web.urls import request_url
 
 T = TypeVar("T")
 _SLOTS = 256
@@ -108,35 +111,54 @@ class BulkFetcher(Generic[T]):
         if self._local is not None and url.startswith(SCHEME):
             self._local_jobs.append(job)
         else:
-            self._enqueue(job)
+            self._guarded(job, self._begin, job)
 
     def pump(self, timeout: float, may_start: bool = True) -> list[tuple[T, Response | Failure]]:
         """Move everything on; the outcomes that are there, after `timeout` seconds at most."""
         now = time.monotonic()
         while self._delayed and self._delayed[0][0] <= now:
-            self._enqueue(heapq.heappop(self._delayed)[2])
+            job = heapq.heappop(self._delayed)[2]
+            self._guarded(job, self._enqueue, job)
         if may_start:
             self._start_ready(now)
             self._read_local()
         wait = 0.0 if self._results else min(timeout, self._next_wake(now, may_start))
         for job, answer in self._curl.poll(max(0.0, wait)):
-            self._finish(job, answer)
+            self._guarded(job, self._finish, job, answer)
         results, self._results = self._results, []
         return results
+
+    def _guarded(self, job: Job[T], work: Callable[..., None], *args: object) -> None:
+        """Do something for one job. If it fails in a way that nobody thought of, that ends the job
+        and no other."""
+        try:
+            work(*args)
+        except Exception as error:  # noqa: BLE001 - the boundary of one URL
+            if not job.is_over:
+                self._settle(job, Trouble("internal", describe_internal(error), final=True))
 
     def _read_local(self) -> None:
         """Read a few files: they are there at once, so the caller says by `may_start` when."""
         for _ in range(min(_LOCAL_AT_ONCE, len(self._local_jobs))):
             job = self._local_jobs.popleft()
-            assert self._local is not None
-            assert job.token is not None
-            result = self._local.get(job.url, stage=self._stage)
-            if isinstance(result, Response) and self._check is not None:
-                wrong = self._check(Answer(result.url, result.status, result.headers, result.body))
-                if wrong is not None:
-                    result = failure(self._stage, job.url, wrong.kind, detail=wrong.detail)
-            self.pending -= 1
-            self._results.append((job.token, result))
+            self._guarded(job, self._read_file, job)
+
+    def _read_file(self, job: Job[T]) -> None:
+        assert self._local is not None
+        result = self._local.get(job.url, stage=self._stage)
+        if isinstance(result, Response) and self._check is not None:
+            wrong = self._check(Answer(result.url, result.status, result.headers, result.body))
+            if wrong is not None:
+                result = failure(self._stage, job.url, wrong.kind, detail=wrong.detail)
+        self._hand_out(job, result)
+
+    def _begin(self, job: Job[T]) -> None:
+        try:
+            job.url = request_url(job.url)
+        except ValueError as error:
+            self._settle(job, Trouble("bad_url", str(error)))
+            return
+        self._enqueue(job)
 
     def _next_wake(self, now: float, may_start: bool) -> float:
         times = [self._delayed[0][0]] if self._delayed else []
@@ -159,11 +181,7 @@ class BulkFetcher(Generic[T]):
         self._most_hosts = max(_HOSTS, 2 * len(self._hosts))
 
     def _enqueue(self, job: Job[T], first: bool = False) -> None:
-        try:
-            host = self._host(host_key(job.at))
-        except ValueError as error:
-            self._settle(job, Trouble("bad_url", str(error)))
-            return
+        host = self._host(host_key(job.at))
         if first or job.robots_of is not None:
             host.queue.appendleft(job)
         else:
@@ -190,29 +208,29 @@ class BulkFetcher(Generic[T]):
                 continue
             if host.queue and host.gate.delay(now) == 0:
                 job = self._next_job(host)
-                if job is not None:
-                    self._start(host, job, now)
+                self._guarded(job, self._start, host, job, now)
             self._schedule(host, now)
 
-    def _next_job(self, host: HostQueue[T]) -> Job[T] | None:
+    def _next_job(self, host: HostQueue[T]) -> Job[T]:
         """The job whose turn it is; robots.txt comes before the first of all others."""
         job = host.queue[0]
-        if job.robots_of is not None or not self.politeness.asks_robots(job.at):
-            return host.queue.popleft()
-        if host.robots is None or host.robots.stale(time.monotonic()):
+        if job.robots_of is None and self.politeness.asks_robots(job.at) and (
+            host.robots is None or host.robots.stale(time.monotonic())
+        ):  # fmt: skip
             host.asking = True
             return Job(None, f"{host.name}/robots.txt", NO_HEADERS, robots_of=host)
-        host.queue.popleft()
-        refused = host.robots.refuses(job.at, self.politeness.user_agent)
-        if refused is not None:
-            self._settle(job, refused)
-            return None
-        return job
+        return host.queue.popleft()
 
     def _start(self, host: HostQueue[T], job: Job[T], now: float) -> None:
-        host.gate.start(now)
+        if job.robots_of is None and host.robots and self.politeness.asks_robots(job.at):
+            refused = host.robots.refuses(job.at, self.politeness.user_agent)
+            if refused is not None:
+                self._settle(job, refused)
+                return
         headers = {**job.headers, **resume_headers(job.partial)}
-        self._curl.start(job, job.at, headers)
+        policy_bytes = MAX_POLICY if job.robots_of else None
+        self._curl.start(job, job.at, headers, policy_bytes)
+        host.gate.start(now)
 
     def _give_up(self, host: HostQueue[T], now: float) -> None:
         trouble = Trouble("host_resting", f"for {host.gate.rest(now):.0f} s more")
@@ -222,34 +240,40 @@ class BulkFetcher(Generic[T]):
     def _finish(self, job: Job[T], answer: Answer | Trouble) -> None:
         now = time.monotonic()
         host = self._host(host_key(job.at))
-        if isinstance(answer, Answer):
-            answer = joined(job.partial, answer)
-            if isinstance(answer, Trouble):
-                job.partial = None
-        judged = answer
-        if isinstance(answer, Answer):
-            judged = judge(self.politeness, answer, is_policy=job.robots_of is not None)
-        with host.gate.lock:
-            if isinstance(judged, Trouble):
-                host.gate.finish(now, judged.kind, judged.retry_after)
-            else:
-                host.gate.finish(now, None)
-        if host.gate.given_up(now):
-            self._give_up(host, now)
-        self._schedule(host, now)
-        if isinstance(judged, Answer) and judged.status in REDIRECTS:
-            self._redirect(job, judged)
-        elif isinstance(judged, Answer):
-            wrong = None
-            if self._check is not None and job.robots_of is None:
-                wrong = self._check(judged)
-            if wrong is None:
-                self._settle(job, judged)
-            else:
-                job.partial = None
-                self._retry(job, wrong, now)
-        else:
+        judged: Answer | Trouble = Trouble("internal")
+        try:
+            judged = self._judged(job, answer)
+        finally:  # whatever comes of this answer, the host has a place again
+            with host.gate.lock:
+                if isinstance(judged, Trouble):
+                    host.gate.finish(now, judged.kind, judged.retry_after)
+                else:
+                    host.gate.finish(now, None)
+            if host.gate.given_up(now):
+                self._give_up(host, now)
+            self._schedule(host, now)
+        if isinstance(judged, Trouble):
             self._retry(job, judged, now)
+        elif judged.status in REDIRECTS:
+            self._redirect(job, judged)
+        elif self._check is None or job.robots_of or (wrong := self._check(judged)) is None:
+            self._settle(job, judged)
+        else:
+            job.partial = None
+            self._retry(job, wrong, now)
+
+    def _judged(self, job: Job[T], answer: Answer | Trouble) -> Answer | Trouble:
+        """The answer, whole and found good or redirecting, or what is wrong with it."""
+        if isinstance(answer, Trouble):
+            starts_anew = answer.partial is not None and answer.partial.status != 206
+            if answer.kind == "total_timeout" and job.partial and starts_anew:
+                return replace(answer, final=True)  # the server does not go on, it begins again
+            return answer
+        whole = joined(job.partial, answer, self.politeness.max_bytes)
+        if isinstance(whole, Trouble):
+            job.partial = None
+            return whole
+        return judge(self.politeness, whole, is_policy=job.robots_of is not None)
 
     def _redirect(self, job: Job[T], answer: Answer) -> None:
         target = redirect_target(answer)
@@ -280,28 +304,39 @@ class BulkFetcher(Generic[T]):
     def _settle(self, job: Job[T], outcome: Answer | Trouble) -> None:
         """The job is over: hand out the outcome, or take note of a robots.txt."""
         if job.robots_of is not None:
-            host = job.robots_of
-            host.robots = read_robots(outcome, time.monotonic() + self.politeness.max_wait)
-            host.asking = False
-            host.gate.crawl_delay(host.robots.crawl_delay(self.politeness.user_agent))
-            self._schedule(host, time.monotonic())
-            return
-        self.pending -= 1
-        assert job.token is not None
-        if isinstance(outcome, Answer):
-            result: Response | Failure = Response(
-                outcome.url, outcome.status, outcome.headers, outcome.body, job.attempts
+            job.is_over = True
+            self._take_robots(job.robots_of, outcome)
+        elif isinstance(outcome, Answer):
+            answer = outcome
+            self._hand_out(
+                job,
+                Response(answer.url, answer.status, answer.headers, answer.body, job.attempts),
             )
         else:
-            result = failure(
-                self._stage,
-                job.url,
-                outcome.kind,
-                status=outcome.status,
-                attempts=job.attempts,
-                detail=outcome.detail,
+            self._hand_out(
+                job,
+                failure(
+                    self._stage,
+                    job.url,
+                    outcome.kind,
+                    status=outcome.status,
+                    attempts=job.attempts,
+                    detail=outcome.detail,
+                ),
             )
+
+    def _hand_out(self, job: Job[T], result: Response | Failure) -> None:
+        assert job.token is not None
+        job.is_over = True
+        self.pending -= 1
         self._results.append((job.token, result))
+
+    def _take_robots(self, host: HostQueue[T], outcome: Answer | Trouble) -> None:
+        agent = self.politeness.user_agent
+        host.robots = read_robots(outcome, agent, time.monotonic() + self.politeness.max_wait)
+        host.asking = False
+        host.gate.crawl_delay(host.robots.crawl_delay(agent))
+        self._schedule(host, time.monotonic())
 
 
 def delay_before_retry(policy: tenacity.Retrying, attempts: int, trouble: Trouble) -> float | None:

@@ -6,20 +6,19 @@ A transport makes one request, without redirects and retries, and answers an `An
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from types import MappingProxyType
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urljoin
 
 import tenacity
 
-from pipeline.web.addresses import host_key
+from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
+from pipeline.web.headers import retry_after
 from pipeline.web.politeness import Politeness
+from pipeline.web.urls import request_url
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
@@ -67,6 +66,10 @@ _MEDIAWIKI_BUSY = frozenset(("maxlag", "ratelimited"))
 """MediaWiki's API says with a status of 200 that it is busy (API:Etiquette, Manual:Maxlag)."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_SLICE = 1 << 16
+_LONGEST_URL = 16_384
+MAX_POLICY = 512 * 1024
+"""Bytes read of a robots.txt; RFC 9309, 2.5, asks for 500 KiB or more. The rest is left."""
 
 
 def judge(
@@ -86,51 +89,33 @@ def judge(
     look = politeness.honour_opt_out and not is_policy
     if look and (signal := opt_out(answer.headers, politeness.user_agent)):
         return Trouble("opt_out", signal, answer.status)
-    return decoded(answer, politeness.max_bytes)
+    limit = MAX_POLICY if is_policy else politeness.max_bytes
+    return decoded(answer, limit, may_break_off=is_policy)
 
 
-def decoded(answer: Answer, max_bytes: int) -> Answer | Trouble:
-    """The answer without its Content-Encoding (gzip or deflate), which nobody asked for.
+def decoded(answer: Answer, max_bytes: int, may_break_off: bool = False) -> Answer | Trouble:
+    """The answer without its Content-Encoding, which may be there though nobody asked for it.
 
-    What it unpacks to is bounded like any body.
+    What it unpacks to is bounded like any body; `may_break_off` takes what there is of more.
     """
-    coding = answer.headers.get("content-encoding", "identity").strip().lower()
-    if coding == "identity" or not answer.body:
+    header = answer.headers.get("content-encoding", "")
+    if not header or not answer.body:
         return answer
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        return Trouble("protocol", f"Content-Encoding {coding}", answer.status)
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    pieces: list[bytes] = []
     try:
-        body = unpack.decompress(answer.body, max_bytes + 1)
-    except zlib.error as error:
-        return Trouble("protocol", f"Content-Encoding {coding}: {error}", answer.status)
-    if len(body) > max_bytes:
+        decoder = Decoder(header, max_bytes)
+        starts = range(0, len(answer.body), _SLICE)
+        pieces.extend(decoder.feed(answer.body[start : start + _SLICE]) for start in starts)
+        pieces.append(decoder.finish())
+    except CodingError as error:
+        if not may_break_off or error.kind == "protocol":
+            return Trouble(error.kind, str(error), answer.status)
+    if decoder.is_over and not may_break_off:
         return Trouble("too_large", f"over {max_bytes} bytes unpacked", answer.status)
-    if not unpack.eof:
-        return Trouble("truncated", f"Content-Encoding {coding} breaks off", answer.status)
-    drop = ("content-encoding", "content-length")
-    headers = {name: value for name, value in answer.headers.items() if name not in drop}
-    headers["content-length"] = str(len(body))
+    body = b"".join(pieces)[:max_bytes]
+    headers = {**answer.headers, "content-length": str(len(body))}
+    del headers["content-encoding"]
     return replace(answer, headers=headers, body=body)
-
-
-def retry_after(value: str, now: datetime | None = None) -> float | None:
-    """The seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110,
-    10.2.3). None where there is none or it is neither."""
-    value = value.strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(value)
-        except (TypeError, ValueError):
-            return None
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=UTC)
-        seconds = (date - (now or datetime.now(UTC))).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def opt_out(headers: Mapping[str, str], user_agent: str) -> str:
@@ -152,17 +137,25 @@ def opt_out(headers: Mapping[str, str], user_agent: str) -> str:
 
 
 def redirect_target(answer: Answer) -> str | Trouble:
-    """The absolute URL that a redirect leads to."""
-    location = answer.headers.get("location", "").strip()
+    """The absolute URL that a redirect leads to, as a request is made for it.
+
+    A Location comes as bytes of any kind: UTF-8 is what most mean, and what is not is escaped byte
+    for byte, as browsers do.
+    """
+    location = answer.headers.get("location", "").strip(" \t")
     if not location:
         return Trouble("bad_redirect", "no Location", answer.status)
-    target = urldefrag(urljoin(answer.url, location)).url
+    if len(location) > _LONGEST_URL:
+        return Trouble("bad_redirect", f"a Location of {len(location)} bytes", answer.status)
+    raw = location.encode("latin-1", "replace")
     try:
-        host_key(target)
-    except ValueError:
-        scheme = urlsplit(target).scheme
-        return Trouble("bad_redirect", f"to {scheme}: {target[:120]}", answer.status)
-    return target
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw)
+    try:
+        return request_url(urljoin(answer.url, text))
+    except ValueError as error:
+        return Trouble("bad_redirect", str(error), answer.status)
 
 
 class _ServerOrJitter(tenacity.wait.wait_base):

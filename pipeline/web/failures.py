@@ -77,14 +77,19 @@ def failure(
     Raises:
         KeyError: `kind` is not in the list.
     """
-    return Failure(stage, url, kind, FAILURE_KINDS[kind], key, status, attempts, detail[:300])
+    most = 2000 if kind == "internal" else 300
+    return Failure(stage, url, kind, FAILURE_KINDS[kind], key, status, attempts, detail[:most])
 
 
 def internal_failure(stage: str, url: str, error: Exception, key: str | None = None) -> Failure:
     """The failure of one page or image that an unexpected exception ended. For the catch-all
-    handler at the boundary of that unit; `detail` keeps the end of the traceback."""
-    detail = "".join(traceback.format_exception(error, limit=-6))[-2000:]
-    return Failure(stage, url, "internal", FAILURE_KINDS["internal"], key, detail=detail)
+    handler at the boundary of that unit."""
+    return failure(stage, url, "internal", key=key, detail=describe_internal(error))
+
+
+def describe_internal(error: Exception) -> str:
+    """The detail of the kind `internal`: the end of the traceback."""
+    return "".join(traceback.format_exception(error, limit=-6))[-2000:]
 
 
 def kind_of_status(status: int) -> str:

@@ -25,6 +25,7 @@ class Job(Generic[T]):
     seen: list[str] = field(default_factory=list)
     attempts: int = 1
     partial: Answer | None = None
+    is_over: bool = False
 
     @property
     def at(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 from dataclasses import field
 from typing import Final
@@ -17,6 +18,11 @@ from pydantic.dataclasses import dataclass
 from pipeline.typed import STRICT
 
 CONTACT_VARIABLE: Final = "SHELLGAN_CONTACT"
+MAX_DELAY: Final = 7 * 86400.0
+"""Seconds: the longest wait that a server can ask for; a longer one counts as this."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -26,9 +32,11 @@ class Politeness:
     `rate` is in requests a second and `concurrency` in requests under way, both a host; `contact`
     (an address or URL, else the environment's SHELLGAN_CONTACT) goes into the User-Agent. Timeouts
     are in seconds: to the connection, to the first byte of the answer, and of one request in
-    all; a body slower than `min_speed` bytes/s for `min_speed_window` seconds is given up. A
-    Retry-After or rest longer than `max_wait` seconds is not waited for: the failure is logged and
-    retried from the log. A host is rested after `rest_after` connection failures in a row.
+    all; a body slower than `min_speed` bytes/s for `min_speed_window` seconds is given up.
+    `max_bytes` bounds an image, and `max_page_bytes` a page, which takes many times its size to
+    read (sitemaps, feeds and answers of an API may be larger, see `sources`). A Retry-After or
+    rest longer than `max_wait` seconds is not waited for: the failure is logged and retried from
+    the log. A host is rested after `rest_after` connection failures in a row.
     `robots_except` are beginnings of URLs that robots.txt is not asked about: the endpoint of an
     API that is there for programs, on a host that shuts it to search engines.
     """
@@ -47,6 +55,7 @@ class Politeness:
     min_speed: int = Field(default=1024, ge=0)
     min_speed_window: float = Field(default=20.0, gt=0)
     max_bytes: int = Field(default=64 << 20, ge=1)
+    max_page_bytes: int = Field(default=4 << 20, ge=1)
     max_pixels: int = Field(default=100_000_000, ge=1)
     max_redirects: int = Field(default=8, ge=0)
     attempts: int = Field(default=4, ge=1)
@@ -55,6 +64,11 @@ class Politeness:
     max_wait: float = Field(default=120.0, ge=0)
     rest_after: int = Field(default=5, ge=1)
     headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"headers: {name!r} cannot be sent as a header")
 
     @property
     def sharers(self) -> int:
@@ -124,7 +138,8 @@ class HostGate:
 
     def crawl_delay(self, seconds: float | None) -> None:
         """Keep to robots.txt's crawl-delay where it is stricter than the recipe."""
-        if seconds is not None:
+        if seconds is not None and seconds >= 0:
+            seconds = min(seconds, MAX_DELAY)
             self.interval = max(self.interval, seconds * self._politeness.sharers)
 
     def delay(self, now: float) -> float:
@@ -158,13 +173,13 @@ class HostGate:
         elif kind is None:
             # Back by a twentieth of the full rate for each success.
             self.slowdown = 1.0 / min(1.0, 1.0 / self.slowdown + 0.05)
-        if retry_after is not None:
-            self._rest_until = max(self._rest_until, now + retry_after)
+        if retry_after is not None and retry_after >= 0:
+            self._rest_until = max(self._rest_until, now + min(retry_after, MAX_DELAY))
         self._lost = self._lost + 1 if kind in _CONNECTION_KINDS else 0
         if self.resting_failures:
             more = self._lost - self._politeness.rest_after
             pause = max(self._politeness.backoff, 0.01) * 2.0 ** min(more + 3, 16)
-            self._rest_until = max(self._rest_until, now + pause)
+            self._rest_until = max(self._rest_until, now + min(pause, MAX_DELAY))
         self.lock.notify_all()
 
     def given_up(self, now: float) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from email.utils import parsedate_tz
 
 from pipeline.web.exchange import NO_HEADERS, Answer, Trouble
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_STRONG_ETAG = re.compile('"[\x21\x23-\x7e\x80-\xff]{0,1000}"')
 
 
 def resume_headers(partial: Answer | None) -> Mapping[str, str]:
@@ -21,15 +23,19 @@ def resume_headers(partial: Answer | None) -> Mapping[str, str]:
     headers = partial.headers
     if headers.get("accept-ranges", "bytes").lower() == "none" or "content-encoding" in headers:
         return NO_HEADERS
-    etag = headers.get("etag", "")
-    validator = etag if etag.startswith('"') else headers.get("last-modified", "")
-    if not validator:
+    etag, date = headers.get("etag", ""), headers.get("last-modified", "")[:100]
+    if _STRONG_ETAG.fullmatch(etag):
+        validator = etag
+    elif date.isascii() and date.isprintable() and parsedate_tz(date):
+        validator = date
+    else:
         return NO_HEADERS
     return {"Range": f"bytes={len(partial.body)}-", "If-Range": validator}
 
 
-def joined(partial: Answer | None, answer: Answer) -> Answer | Trouble:
-    """The whole of a body from its two pieces; an answer that is none of ours to join, as it is."""
+def joined(partial: Answer | None, answer: Answer, max_bytes: int) -> Answer | Trouble:
+    """The whole of a body from its two pieces, of `max_bytes` at most; an answer that is none of
+    ours to join, as it is."""
     if answer.status == 416 and partial is not None:
         return Trouble("truncated", "the server has no such range", answer.status)
     if answer.status != 206:
@@ -40,6 +46,8 @@ def joined(partial: Answer | None, answer: Answer) -> Answer | Trouble:
     if int(match[1]) != len(partial.body):
         return Trouble("truncated", f"asked from {len(partial.body)}, got {match[0]}")
     body = partial.body + answer.body
+    if len(body) > max_bytes:
+        return Trouble("too_large", f"over {max_bytes} bytes")
     if match[3] != "*" and len(body) != int(match[3]):
         return Trouble("truncated", f"{len(body)} of {match[3]} bytes")
     headers = {**partial.headers, **answer.headers, "content-length": str(len(body))}
@@ -55,3 +63,16 @@ def extended(before: Answer | None, piece: Answer | None) -> Answer | None:
     if match is None or int(match[1]) != len(before.body):
         return None
     return replace(before, body=before.body + piece.body)
+
+
+def timed_out(kind: str, received: int, partial: Answer | None = None) -> Trouble:
+    """What a transfer that is late has come to.
+
+    A body that still came when its whole time was over has no better chance from its beginning: it
+    is asked for again only if its length is known and the rest of it can be had.
+    """
+    final = kind == "total_timeout" and received > 0 and (
+        partial is None or "content-length" not in partial.headers or not resume_headers(partial)
+    )  # fmt: skip
+    more = "; more still came" if final else ""
+    return Trouble(kind, f"{received} bytes by then{more}", partial=partial, final=final)

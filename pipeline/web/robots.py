@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import math
+import re
 from dataclasses import dataclass, replace
 
 from protego import Protego
 
-from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.exchange import MAX_POLICY, Answer, Trouble
+from pipeline.web.politeness import MAX_DELAY
 
-MAX_BYTES = 512 * 1024
-"""RFC 9309, 2.5: at least 500 KiB are read."""
+_AGENT_LINE = re.compile(r"(?im)^([ \t]*user[ -]?agent(?:[ \t]*:|[ \t])[ \t]*)([^\n#]*)")
+_SOMEBODY_ELSE = "\N{WHITE SHOGI PIECE}"
+"""No agent of ours has this name: a User-Agent is printable ASCII."""
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+         (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,32 +39,71 @@ class Robots:
         """Why `agent` may not fetch `url`, or None."""
         if self.trouble is not None:
             return self.trouble
-        if self.rules is None or self.rules.can_fetch(url, agent):
+        if self.rules is None:
             return None
-        return Trouble("robots", "robots.txt")
+        try:
+            allowed = self.rules.can_fetch(url, agent)
+        except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
+            return _unreadable(error)
+        return None if allowed else Trouble("robots", "robots.txt")
 
     def crawl_delay(self, agent: str) -> float | None:
         """The seconds between requests that robots.txt asks for."""
         if self.rules is None:
             return None
-        delays = [self.rules.crawl_delay(agent)]
         rate = self.rules.request_rate(agent)
+        delays = [self.rules.crawl_delay(agent)]
         if rate is not None and rate.requests:
-            delays.append(rate.seconds / rate.requests)
-        return max((float(delay) for delay in delays if delay is not None), default=None)
+            # Both have as many digits as the file gives them.
+            delays.append(min(rate.seconds, 10**9) / min(rate.requests, 10**9))
+        known = [float(delay) for delay in delays if delay is not None and delay >= 0]
+        return min(max(known), MAX_DELAY) if known else None
 
 
-def read_robots(answer: Answer | Trouble, until: float = math.inf) -> Robots:
-    """robots.txt as answered.
+def read_robots(answer: Answer | Trouble, agent: str, until: float = math.inf) -> Robots:
+    """robots.txt as answered, for `agent`.
 
     RFC 9309, 2.3.1: a 4xx, or more redirects than are followed, mean that there are no rules; no
     answer, or a 5xx, that nothing may be fetched, here until the time `until`.
     """
     if isinstance(answer, Answer):
-        return Robots(Protego.parse(answer.body[:MAX_BYTES].decode("utf-8", "replace")))
+        try:
+            return Robots(Protego.parse(_for_agent(robots_text(answer.body), agent)))
+        except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
+            return Robots(trouble=_unreadable(error), until=until)
     status = answer.status or 0
     if 300 <= status < 500 and status != 429:
         return Robots()
     if status:
         answer = replace(answer, kind="robots_unreachable", detail=f"status {status}")
     return Robots(trouble=replace(answer, final=True, retry_after=None), until=until)
+
+
+def robots_text(body: bytes) -> str:
+    """The text of a robots.txt without a byte order mark; of one that is too large, the lines
+    that begin and end in its first `MAX_POLICY` bytes."""
+    if len(body) >= MAX_POLICY:
+        body = body[:MAX_POLICY].rpartition(b"\n")[0]
+    for mark, encoding in _BOMS:
+        if body.startswith(mark):
+            return body[len(mark) :].decode(encoding, "replace")
+    return body.decode("utf-8", "replace")
+
+
+def _for_agent(text: str, agent: str) -> str:
+    """The text with one name for all agents that are not `agent`: a rule then belongs to a few
+    at most, though a file may name thousands of agents before each of thousands of rules."""
+    lower = agent.lower()
+
+    def one(match: re.Match[str]) -> str:
+        name = match[2].strip().lower()
+        bare = name.replace("*", "") or name[:1]
+        return match[1] + (bare if bare == "*" or bare in lower else _SOMEBODY_ELSE)
+
+    return _AGENT_LINE.sub(one, "\n".join(text.splitlines()))
+
+
+def _unreadable(error: Exception) -> Trouble:
+    """Rules that cannot be read are not taken for a permission."""
+    detail = f"robots.txt cannot be read: {type(error).__name__}: {error}"
+    return Trouble("robots_unreachable", detail[:200], final=True)

@@ -17,9 +17,13 @@ import pycurl
 
 from pipeline.web.addresses import is_public
 from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.failures import describe_internal
+from pipeline.web.headers import MAX_ERROR_BODY, MAX_HEAD, parse_head, refused_head, sendable
 from pipeline.web.pace import Pace
 from pipeline.web.politeness import Politeness
+from pipeline.web.resume import timed_out
 from pipeline.web.transport import certificates
+from pipeline.web.urls import split_credentials
 
 _BUFFER = 256 * 1024
 _TICK = 0.1
@@ -27,45 +31,66 @@ _TICK = 0.1
 
 
 class _Transfer:
-    """One request under way."""
+    """One request under way. A body that is longer than `limit` is refused, or of a policy file
+    (`may_cut`) no more than that is read."""
 
-    def __init__(self, token: Any, url: str, pace: Pace, max_bytes: int) -> None:
+    def __init__(self, token: Any, url: str, pace: Pace, limit: int, may_cut: bool) -> None:
         self.token = token
         self.url = url
         self.pace = pace
+        self.limit = limit
+        self.may_cut = may_cut
         self._lines: list[bytes] = []
+        self._head_bytes = 0
         self._chunks: list[bytes] = []
         self.received = 0
         self.private = ""
-        self.too_large = False
+        self.is_cut = False
+        self.refused: Trouble | None = None
         self.opened: list[socket.socket] = []
-        self.max_bytes = max_bytes
 
-    def on_header(self, line: bytes) -> None:
+    def on_header(self, line: bytes) -> int | None:
         """Only kept here; `head` reads the lines when the transfer is over."""
+        self._head_bytes += len(line)
+        if self._head_bytes > MAX_HEAD:
+            self.refused = Trouble("protocol", f"more than {MAX_HEAD} bytes of headers")
+            return -1
         self._lines.append(line)
-        if line == b"\r\n":
+        if not line.strip(b"\r\n"):
             self.pace.received(0, time.monotonic())
+            return self._look_at_head()
+        return None
+
+    def _look_at_head(self) -> int | None:
+        """End the transfer where its head alone says that it leads to nothing."""
+        try:
+            status, headers = self.head()
+        except ValueError as error:
+            self.refused = Trouble("protocol", str(error))
+            return -1
+        if not 200 <= status < 300:  # of an error, the body says nothing
+            self.limit, self.may_cut = min(self.limit, MAX_ERROR_BODY), True
+        else:
+            wrong = refused_head(headers, None if self.may_cut else self.limit)
+            if wrong is not None:
+                self.refused = Trouble(*wrong, status=status)
+                return -1
+        return None
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """The status and the headers of the last answer: interim ones (1xx) come before it."""
-        status = 0
-        headers: dict[str, str] = {}
-        for line in self._lines:
-            name, colon, value = line.decode("latin-1").partition(":")
-            if line.startswith(b"HTTP/"):
-                status, headers = int(line.split()[1]), {}
-            elif colon:
-                name, value = name.strip().lower(), value.strip()
-                headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return status, headers
+        """The status and the headers.
+
+        Raises:
+            ValueError: there is no status line.
+        """
+        return parse_head(self._lines)
 
     def on_body(self, data: bytes) -> int | None:
         self.pace.received(len(data), time.monotonic())
         self._chunks.append(data)
         self.received += len(data)
-        if self.received > self.max_bytes:
-            self.too_large = True
+        if self.received > self.limit:
+            self.is_cut = True
             return 0
         return None
 
@@ -81,9 +106,11 @@ class _Transfer:
         if not is_public(peer):
             self.private = peer
             return pycurl.SOCKET_BAD
-        # pycurl goes on with a duplicate.
-        opened = socket.socket(family, kind, protocol)
-        self.opened.append(opened)
+        try:
+            opened = socket.socket(family, kind, protocol)
+        except OSError:  # no IPv6 on this machine, or too many open files
+            return pycurl.SOCKET_BAD
+        self.opened.append(opened)  # pycurl goes on with a duplicate
         return opened
 
 
@@ -135,16 +162,26 @@ class CurlTransfers:
             if error.errno != errno.EBADF:
                 raise
 
-    def start(self, token: Any, url: str, headers: Mapping[str, str]) -> None:
-        """Begin a GET; `poll` will hand out `token` with what came of it."""
+    def start(
+        self, token: Any, url: str, headers: Mapping[str, str], policy_bytes: int | None = None
+    ) -> None:
+        """Begin a GET; `poll` will hand out `token` with what came of it.
+
+        Args:
+            url: as `urls.request_url` makes it.
+            policy_bytes: of a policy file: no more of it is read.
+        """
         handle = self._idle.pop() if self._idle else self._new_handle()
-        transfer = _Transfer(
-            token, url, Pace(self._politeness, time.monotonic()), self._politeness.max_bytes
-        )
-        handle.setopt(pycurl.URL, url.encode())
-        lines = {**self._politeness.headers, **headers}
+        pace = Pace(self._politeness, time.monotonic())
+        limit = policy_bytes or self._politeness.max_bytes
+        transfer = _Transfer(token, url, pace, limit, policy_bytes is not None)
+        bare, credentials = split_credentials(url)
+        handle.setopt(pycurl.URL, bare)
+        lines = {**self._politeness.headers, **sendable(headers), **credentials}
         if lines:
-            handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in lines.items()])
+            # As bytes, which a validator from outside has to come back in.
+            encoded = [f"{name}: {value}".encode("latin-1") for name, value in lines.items()]
+            handle.setopt(pycurl.HTTPHEADER, encoded)
         else:
             # An empty list would leave those of the handle's last request.
             handle.unsetopt(pycurl.HTTPHEADER)
@@ -189,7 +226,6 @@ class CurlTransfers:
             (pycurl.CAINFO, certificates()),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.CONNECTTIMEOUT_MS, int(polite.connect_timeout * 1000)),
-            (pycurl.MAXFILESIZE_LARGE, polite.max_bytes),
             (pycurl.HTTP_TRANSFER_DECODING, 1),
             (pycurl.TCP_NODELAY, 1),
         ):
@@ -223,13 +259,11 @@ class CurlTransfers:
         done: list[tuple[Any, Answer | Trouble]] = []
         while True:
             left, good, bad = self._multi.info_read()
-            for handle in good:
-                transfer = self._retire(handle)
-                done.append((transfer.token, _answer(transfer)))
-            for handle, code, message in bad:
+            ended = [(handle, pycurl.E_OK, "") for handle in good] + bad
+            for handle, code, message in ended:
                 os_error = handle.getinfo(pycurl.OS_ERRNO)
                 transfer = self._retire(handle)
-                done.append((transfer.token, _trouble(transfer, code, message, os_error)))
+                done.append((transfer.token, _outcome(transfer, code, message, os_error)))
             if not left:
                 return done
 
@@ -239,8 +273,8 @@ class CurlTransfers:
             kind = transfer.pace.late(now)
             if kind:
                 self._retire(handle)
-                detail = f"{transfer.received} bytes by then"
-                late.append((transfer.token, Trouble(kind, detail, partial=_partial(transfer))))
+                trouble = timed_out(kind, transfer.received, _partial(transfer))
+                late.append((transfer.token, trouble))
         return late
 
     def _retire(self, handle: pycurl.Curl) -> _Transfer:
@@ -252,12 +286,27 @@ class CurlTransfers:
         return transfer
 
 
+def _outcome(transfer: _Transfer, code: int, message: str, os_error: int) -> Answer | Trouble:
+    """What a transfer that ended came to. Whatever it is, the others go on."""
+    try:
+        if code == pycurl.E_OK and not transfer.private:
+            return _answer(transfer)
+        return _trouble(transfer, code, message, os_error)
+    except ValueError as error:  # of the status line
+        return Trouble("protocol", str(error))
+    except Exception as error:  # noqa: BLE001 - the boundary of one answer
+        return Trouble("internal", describe_internal(error), final=True)
+
+
 def _answer(transfer: _Transfer) -> Answer:
-    return Answer(transfer.url, *transfer.head(), transfer.body)
+    return Answer(transfer.url, *transfer.head(), transfer.body[: transfer.limit])
 
 
 def _partial(transfer: _Transfer) -> Answer | None:
-    return _answer(transfer) if transfer.received else None
+    try:
+        return _answer(transfer) if transfer.received else None
+    except ValueError:
+        return None
 
 
 _KINDS = {
@@ -274,16 +323,19 @@ _KINDS = {
     pycurl.E_GOT_NOTHING: "connection_lost",
     pycurl.E_SEND_ERROR: "connection_lost",
     pycurl.E_RECV_ERROR: "connection_lost",
-    pycurl.E_FILESIZE_EXCEEDED: "too_large",
 }
 """The kinds of libcurl's errors; any other is `protocol`."""
 
 
-def _trouble(transfer: _Transfer, code: int, message: str, os_error: int) -> Trouble:
+def _trouble(transfer: _Transfer, code: int, message: str, os_error: int) -> Answer | Trouble:
     if transfer.private:
         return Trouble("private_address", f"{transfer.url} leads to {transfer.private}")
-    if transfer.too_large:
-        return Trouble("too_large", f"over {transfer.max_bytes} bytes")
+    if transfer.refused:
+        return transfer.refused
+    if transfer.is_cut:
+        if transfer.may_cut:
+            return _answer(transfer)
+        return Trouble("too_large", f"over {transfer.limit} bytes")
     kind = _KINDS.get(code, "protocol")
     if kind == "unreachable" and os_error == errno.ECONNREFUSED:
         kind = "refused"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import os
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import certifi
 import requests
@@ -21,9 +22,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from pipeline.web.addresses import is_public, resolve
+from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.headers import MAX_ERROR_BODY, MAX_INTERIM, refused_head, sendable
 from pipeline.web.pace import Pace
 from pipeline.web.politeness import Politeness
+from pipeline.web.resume import timed_out
+from pipeline.web.urls import split_credentials
 
 _CHUNK = 1 << 16
 
@@ -32,7 +37,7 @@ class _PrivateAddressError(OSError):
     """The name leads to an address that is not on the public internet."""
 
 
-class _DiskError(Exception):
+class DiskError(Exception):
     """What the disk said, not the line."""
 
     def __init__(self, reason: OSError) -> None:
@@ -40,18 +45,23 @@ class _DiskError(Exception):
         self.reason = reason
 
 
-class _Watch:
+class Watch:
     """The clock of one request: ends it from outside when its time is up.
 
     A timeout of requests is a socket's, for each read; a server that drips never meets it.
     """
 
-    def __init__(self, politeness: Politeness) -> None:
-        self.pace = Pace(politeness, time.monotonic())
+    def __init__(self) -> None:
         self.cut_as: str | None = None
         self.nbytes = 0
+        self.pace: Pace
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
+        self._timers: list[threading.Timer] = []
+
+    def start(self, politeness: Politeness) -> None:
+        """The request starts."""
+        self.pace = Pace(politeness, time.monotonic())
         self._timers = [
             threading.Timer(seconds, self._look)
             for seconds in (politeness.first_byte_timeout, politeness.total_timeout)
@@ -82,7 +92,7 @@ class _Watch:
 class _Current(threading.local):
     """The watch of the request under way in this thread."""
 
-    watch: _Watch | None = None
+    watch: Watch | None = None
 
 
 _current = _Current()
@@ -93,10 +103,23 @@ def _watched(sock: Any) -> None:
         _current.watch.uses(sock)
 
 
+class _LastAnswer(http.client.HTTPResponse):
+    """Reads over interim answers, of which http.client knows 100 alone; so many, and no more."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(MAX_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
+
+
 class _GuardedHTTP(HTTPConnection):
     """A connection to public addresses alone. The peer is checked before a byte is sent."""
 
     allow_private = False
+    response_class = _LastAnswer
 
     def _new_conn(self) -> socket.socket:
         return _guarded(self, super()._new_conn, self.allow_private)
@@ -108,6 +131,7 @@ class _GuardedHTTP(HTTPConnection):
 
 class _GuardedHTTPS(HTTPSConnection):
     allow_private = False
+    response_class = _LastAnswer
 
     def _new_conn(self) -> socket.socket:
         return _guarded(self, super()._new_conn, self.allow_private)
@@ -129,7 +153,7 @@ def _guarded(connection: HTTPConnection, connect: Any, allow_private: bool) -> s
         except OSError:
             addresses = []  # urllib3 says it in its own words
         for address in addresses:
-            if not is_public(address):
+            if not is_public(address):  # even if it is one among public ones
                 raise _PrivateAddressError(_private(connection.host, address))
     sock = cast(socket.socket, connect())
     peer = str(sock.getpeername()[0])
@@ -162,12 +186,17 @@ def certificates() -> str:
 
 
 @dataclass(frozen=True)
-class Copy:
-    """Where the body of a 200 goes instead of into memory: it may be of `max_bytes`, and take as
-    long as it comes fast enough."""
+class BodyLimit:
+    """How long a body may be in bytes.
 
-    path: Path
-    max_bytes: int
+    With `may_cut` no more than that is read of a longer one, which is refused otherwise. The body
+    of a 200 goes to the file `copy`, if there is one, and not into memory; it may then take as long
+    as it comes fast enough.
+    """
+
+    nbytes: int
+    may_cut: bool = False
+    copy: Path | None = None
 
 
 _FOR_EVER = 7 * 86400.0
@@ -190,69 +219,99 @@ class RequestsTransport:
         self._session.close()
 
     def request(
-        self, url: str, headers: Mapping[str, str], copy: Copy | None = None
+        self, url: str, headers: Mapping[str, str], limit: BodyLimit, watch: Watch | None = None
     ) -> Answer | Trouble:
-        """GET `url` once.
+        """GET `url` once, which is as `urls.request_url` makes it.
+
+        Args:
+            limit: on the body.
+            watch: where others see how far it is.
 
         Raises:
-            OSError: the body cannot be copied to the disk.
+            DiskError: the body cannot be copied to the disk.
         """
         polite = self._politeness
-        watch = _current.watch = _Watch(
-            replace(polite, total_timeout=_FOR_EVER) if copy else polite
-        )
+        watch = watch or Watch()
+        watch.start(replace(polite, total_timeout=_FOR_EVER) if limit.copy else polite)
+        _current.watch = watch
         try:
-            return self._request(url, headers, watch, copy)
-        except _DiskError as error:
-            raise error.reason from None
+            return self._request(url, headers, watch, limit)
+        except CodingError as error:
+            if watch.cut_as:
+                return timed_out(watch.cut_as, watch.nbytes)
+            return Trouble(error.kind, str(error))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if watch.cut_as:
-                return Trouble(watch.cut_as, f"{watch.nbytes} bytes by then")
+                return timed_out(watch.cut_as, watch.nbytes)
             return _trouble(error, watch.nbytes, watch.pace.began)
         finally:
             watch.stop()
             _current.watch = None
 
     def _request(
-        self, url: str, headers: Mapping[str, str], watch: _Watch, copy: Copy | None
+        self, url: str, headers: Mapping[str, str], watch: Watch, limit: BodyLimit
     ) -> Answer | Trouble:
         polite = self._politeness
+        bare, credentials = split_credentials(url)
         with ExitStack() as stack, self._session.get(
-            url,
+            bare,
             headers={
                 "User-Agent": polite.agent, "Accept-Encoding": "gzip, deflate",
-                "Accept": "*/*", **polite.headers, **headers,
+                "Accept": "*/*", **polite.headers, **sendable(headers), **credentials,
             },
             timeout=(polite.connect_timeout, polite.first_byte_timeout),
             stream=True,
             allow_redirects=False,
         ) as response:  # fmt: skip
             watch.pace.received(0, time.monotonic())
-            announced = response.headers.get("content-length", "")
-            copied = copy if response.status_code == 200 else None
-            limit = copied.max_bytes if copied else polite.max_bytes
-            if announced.isdecimal() and int(announced) > limit:
-                return Trouble("too_large", f"{announced} bytes announced")
+            status = response.status_code
+            head = {name.lower(): value for name, value in response.headers.items()}
+            nbytes, may_cut = limit.nbytes, limit.may_cut
+            if not 200 <= status < 300:  # of an error, the body says nothing
+                nbytes, may_cut = min(nbytes, MAX_ERROR_BODY), True
+            wrong = refused_head(head, None if may_cut else nbytes)
+            if wrong is not None:
+                return Trouble(*wrong, status=status)
             body = io.BytesIO()
-            into = stack.enter_context(copied.path.open("wb")) if copied else body
-            while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                watch.nbytes += len(chunk)
-                try:
-                    into.write(chunk)
-                except OSError as error:
-                    raise _DiskError(error) from error
-                now = time.monotonic()
-                watch.pace.received(len(chunk), now)
-                late = watch.pace.late(now)
-                if late:
-                    return Trouble(late, f"{watch.nbytes} bytes by then")
-                if watch.nbytes > limit:
-                    return Trouble("too_large", f"over {limit} bytes")
-            if watch.cut_as:
-                return Trouble(watch.cut_as, f"{watch.nbytes} bytes by then")
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            lower.pop("content-encoding", None)  # undone by now
-            return Answer(url, response.status_code, lower, body.getvalue())
+            copied = limit.copy if status == 200 else None
+            into = stack.enter_context(_opened(copied)) if copied else body
+            late = self._read_body(response, head, into, nbytes, may_cut, watch)
+            if late is not None:
+                return late
+            head.pop("content-encoding", None)  # undone by now
+            return Answer(url, status, head, body.getvalue()[:nbytes])
+
+    def _read_body(
+        self, response: requests.Response, head: Mapping[str, str], into: IO[bytes], nbytes: int,
+        may_cut: bool, watch: Watch,
+    ) -> Trouble | None:  # fmt: skip
+        """Copy the body, unpacked, `into` a file; what is wrong with it, if anything."""
+        decoder = Decoder(head.get("content-encoding", ""), nbytes)
+        more = True
+        while more:
+            chunk = response.raw.read1(_CHUNK, decode_content=False)
+            more = bool(chunk)
+            piece = decoder.feed(chunk) if more else decoder.finish()
+            watch.nbytes += len(chunk)
+            try:
+                into.write(piece)
+            except OSError as error:
+                raise DiskError(error) from error
+            now = time.monotonic()
+            watch.pace.received(len(chunk), now)
+            late = watch.cut_as or watch.pace.late(now)
+            if late:
+                return timed_out(late, watch.nbytes)
+            if decoder.is_over:
+                return None if may_cut else Trouble("too_large", f"over {nbytes} bytes")
+        return None
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise DiskError(error) from error
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -6,8 +6,10 @@ take for one: parentheses and brackets are always escaped, letters, digits and `
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+from base64 import b64encode
+from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
 import idna
 
@@ -22,9 +24,16 @@ TRACKING = frozenset((
 _UNRESERVED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 _PATH_SAFE = _UNRESERVED | frozenset(b"/:@!$&'*+,;=")
 _QUERY_SAFE = _PATH_SAFE | frozenset(b"?")
+_USER_SAFE = _UNRESERVED | frozenset(b":!$&'*+,;=")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})|(.)", re.DOTALL)
 _PLAIN = re.compile(r"[a-zA-Z0-9._~/:@!$&'*+,;=-]*")
 _CONTROL = re.compile("[\t\n\r]")
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")
+_NOT_IN_REQUESTS = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^\x21-\x7e]|[\"<>\\^`{|}]")
+_HOST = re.compile(r"[a-z0-9._~-]+")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_MAX_HOST = 253
+_MAX_LABEL = 63
 
 
 def canonical_url(url: str, base: str | None = None) -> str | None:
@@ -53,30 +62,116 @@ def url_host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
+def request_url(url: str) -> str:
+    """The URL as a request is made for it: nothing but printable ASCII, without a fragment.
+
+    What has an escape keeps it, so that a signed URL stays valid; a space becomes %20 in the path
+    and + in the query, as curl does.
+
+    Raises:
+        ValueError: it is not an http(s) URL, or has control characters, or a host or port that
+            cannot be; says which.
+    """
+    if _CONTROLS.search(url):
+        raise ValueError("control characters in the URL")
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise ValueError(f"not an http(s) URL: {scheme[:40] or 'no scheme'}")
+    netloc = _netloc(parts, scheme)
+    if netloc is None:
+        raise ValueError(f"no host that can be: {(parts.hostname or '')[:100]!r}")
+    path, query = _escape_rest(parts.path, "%20"), _escape_rest(parts.query, "+")
+    return urlunsplit((scheme, netloc, path or "/", query, ""))
+
+
+def split_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """A URL without its user and password, and the header that says them (RFC 7617)."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    name, _, password = user.partition(":")
+    token = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {token}"}
+
+
+def _escape_rest(text: str, space: str) -> str:
+    raw = text.encode("utf-8", "surrogatepass").replace(b" ", space.encode())
+    return _NOT_IN_REQUESTS.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
+
+
 def _netloc(parts: SplitResult, scheme: str) -> str | None:
     """User, host and port; None without a host that can be written in ASCII.
 
     Raises:
-        ValueError: the port is not a number below 65536.
+        ValueError: the port is not a number from 1 to 65535.
     """
-    host = _ascii_host(parts.hostname or "")
-    if not host:
+    host = ascii_host(parts.hostname or "")
+    if not host or ("[" in parts.netloc) != ("[" in host):  # brackets around another thing
         return None
-    user = parts.netloc.rpartition("@")[0]
+    user = _escaped(parts.netloc.rpartition("@")[0], _USER_SAFE).replace("@", "%40")
     port = parts.port
+    if port == 0:
+        raise ValueError("port 0")
     suffix = "" if port is None or port == DEFAULT_PORTS[scheme] else f":{port}"
     return (f"{user}@" if user else "") + host + suffix
 
 
-def _ascii_host(host: str) -> str | None:
-    if ":" in host:  # IPv6; urlsplit took the brackets and checked the address
-        return f"[{host}]"
-    if host.isascii():
-        return host if re.fullmatch(r"[a-z0-9._~-]+", host) else None
-    try:
-        return idna.encode(host, uts46=True).decode("ascii")
-    except idna.IDNAError:
+def ascii_host(host: str) -> str | None:
+    """The host of a URL in the one spelling that DNS and the Host header know; None if it cannot
+    be one.
+
+    A name is in IDNA, an IPv6 address in brackets (without a zone, which means something on one
+    machine only), an IPv4 address in four decimal numbers, whatever `inet_aton` makes of it.
+    """
+    if ":" in host:
+        return _ipv6(host)
+    if not host.isascii():
+        try:
+            host = idna.encode(host[: 2 * _MAX_HOST], uts46=True).decode("ascii")
+        except UnicodeError:  # an IDNAError is one
+            return None
+    labels = host.removesuffix(".").split(".")
+    if not _HOST.fullmatch(host) or len(host) > _MAX_HOST + 1:
         return None
+    if any(not 0 < len(label) <= _MAX_LABEL for label in labels):
+        return None
+    return _ipv4(labels) if _NUMBER.fullmatch(labels[-1]) else host
+
+
+def _ipv6(host: str) -> str | None:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return None
+    if address.scope_id is not None:
+        return None
+    if address.ipv4_mapped:  # newer Pythons write its end in decimal
+        low = int(address) & 0xFFFFFFFF
+        return f"[::ffff:{low >> 16:x}:{low & 0xFFFF:x}]"
+    return f"[{address}]"
+
+
+def _ipv4(labels: list[str]) -> str | None:
+    """Up to four numbers, decimal, octal or hexadecimal; the last fills what is left."""
+    if len(labels) > 4 or not all(_NUMBER.fullmatch(label) for label in labels):
+        return None
+    try:
+        numbers = [_ipv4_number(label) for label in labels]
+    except ValueError:
+        return None
+    last = numbers.pop()
+    if any(number > 255 for number in numbers) or last >= 256 ** (4 - len(numbers)):
+        return None
+    value = last + sum(number << (24 - 8 * place) for place, number in enumerate(numbers))
+    return str(ipaddress.IPv4Address(value))
+
+
+def _ipv4_number(text: str) -> int:
+    if text.startswith("0x"):
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text.startswith("0") else 10)
 
 
 def _without_dots(path: str) -> str:

@@ -326,7 +326,7 @@ ROWS: tuple[Row, ...] = (
     _row("drip-head", _drip_head, "first_byte_timeout", ATTEMPTS),
     _row("stall", _stall, "too_slow", ATTEMPTS),
     _row("drip-body", _drip_body, "too_slow", ATTEMPTS),
-    _row("trickle", _trickle, "total_timeout", ATTEMPTS),
+    _row("trickle", _trickle, "total_timeout", 1),
     _row("garbage", lambda r: r.send(b"\x00\x01 not http\r\n\r\n"), "protocol", ATTEMPTS,
          tags="hangs-up"),
     # the length

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import statistics
+import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -11,16 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.web.bulk import delay_before_retry
-from pipeline.web.exchange import (
-    Answer,
-    Trouble,
-    decoded,
-    judge,
-    opt_out,
-    retry_after,
-    retry_policy,
-)
+from pipeline.web.exchange import Answer, Trouble, decoded, judge, opt_out, retry_policy
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
+from pipeline.web.headers import retry_after
 from pipeline.web.pace import Pace
 from pipeline.web.politeness import HostGate, Politeness
 from pipeline.web.resume import extended, joined, resume_headers
@@ -219,7 +214,28 @@ def test_every_status_is_good_or_has_a_kind(status):
 
 def test_an_encoding_that_is_unknown_or_broken_is_a_failure():
     assert decoded(answer(content_encoding="zstd"), 100).kind == "protocol"
-    assert decoded(answer(content_encoding="gzip", body=b"no gzip"), 100).kind == "protocol"
+    broken = gzip.compress(b"a picture")[:10] + b"\xff\xff"
+    assert decoded(answer(content_encoding="gzip", body=broken), 100).kind == "protocol"
+    assert decoded(answer(content_encoding="gzip, gzip", body=broken), 100).kind == "protocol"
+
+
+def test_what_is_not_in_the_coding_that_it_names_is_taken_as_it_is():
+    text = b"a picture of a shell" * 9
+    for coding in ("gzip", "x-gzip", "deflate", "GZIP", "identity", "utf-8", "none", "gzip,"):
+        assert decoded(answer(content_encoding=coding, body=text), 1000).body == text, coding
+    bare = zlib.compressobj(wbits=-15)
+    for body in (
+        gzip.compress(text), zlib.compress(text), bare.compress(text) + bare.flush(),
+        gzip.compress(text[:50]) + gzip.compress(text[50:]), gzip.compress(text) + b"trailing",
+    ):  # fmt: skip
+        assert decoded(answer(content_encoding="deflate", body=body), 1000).body == text
+    assert decoded(answer(content_encoding="gzip", body=b"a"), 9).body == b"a"
+    assert decoded(answer(content_encoding="gzip", body=gzip.compress(text)[:-9]), 999).kind == (
+        "truncated"
+    )
+    assert decoded(answer(content_encoding="gzip", body=gzip.compress(text)), 99).kind == (
+        "too_large"
+    )
 
 
 # resuming
@@ -246,16 +262,16 @@ def piece(start: int, body: bytes, total: str = "6") -> Answer:
 
 def test_pieces_are_joined_and_wrong_ones_refused():
     half = answer(body=b"abc", etag='"v"', content_type="image/png")
-    whole = joined(half, piece(3, b"def"))
+    whole = joined(half, piece(3, b"def"), 100)
     assert (whole.status, whole.body) == (200, b"abcdef")
     assert whole.headers["content-length"] == "6"
     assert whole.headers["content-type"] == "image/png"
-    assert joined(half, piece(2, b"cdef")).kind == "truncated"
-    assert joined(half, piece(3, b"de")).kind == "truncated"
-    assert joined(half, piece(3, b"def", "*")).body == b"abcdef"
-    assert joined(None, piece(3, b"def")).kind == "protocol"
-    assert joined(half, answer(body=b"other")).body == b"other"
-    assert joined(half, answer(416)).kind == "truncated"
+    assert joined(half, piece(2, b"cdef"), 100).kind == "truncated"
+    assert joined(half, piece(3, b"de"), 100).kind == "truncated"
+    assert joined(half, piece(3, b"def", "*"), 100).body == b"abcdef"
+    assert joined(None, piece(3, b"def"), 100).kind == "protocol"
+    assert joined(half, answer(body=b"other"), 100).body == b"other"
+    assert joined(half, answer(416), 100).kind == "truncated"
 
 
 def test_a_piece_that_breaks_off_too_is_kept():

@@ -1,0 +1,98 @@
+"""The head of an answer, which a server fills with what it likes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_tz
+
+from pipeline.web.politeness import MAX_DELAY
+
+MAX_HEAD = 256 << 10
+"""Bytes of an answer's head, with all interim answers (1xx) before it."""
+
+MAX_ERROR_BODY = 64 << 10
+"""Bytes read of an answer that is neither a page nor an image, so that its connection serves on."""
+
+MAX_INTERIM = 100
+"""Interim answers (1xx) before the one that counts."""
+
+_STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])? +([0-9]{3})(?: .*)?", re.DOTALL)
+_SECONDS = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_DIGITS = re.compile(r"[0-9]+")
+_VALUE = re.compile("[\x20-\x7e\x80-\xff]+")
+_LONGEST_VALUE = 4096
+_ENDLESS = ("multipart/x-mixed-replace", "text/event-stream")
+
+
+def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
+    """The status and the headers (names in lower case, values in Latin-1) of the last answer in
+    `lines`: interim ones (1xx) come before it, trailers may follow.
+
+    Raises:
+        ValueError: a status line is none; says what it is.
+    """
+    status = 0
+    headers: dict[str, str] = {}
+    in_head = False
+    for raw in lines:
+        line = raw.rstrip(b"\r\n")
+        if not in_head:
+            if status >= 200:
+                break
+            match = _STATUS_LINE.fullmatch(line)
+            if match is None:
+                raise ValueError(f"status line {line[:60].decode('latin-1')!r}")
+            status, headers, in_head = int(match[1]), {}, True
+        elif not line:
+            in_head = False
+        else:
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon:
+                name, value = name.strip(" \t").lower(), value.strip(" \t")
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return status, headers
+
+
+def refused_head(headers: Mapping[str, str], limit: int | None) -> tuple[str, str] | None:
+    """Why the body need not be waited for, as a kind of failure with its detail: it never ends,
+    or is announced to be of more than `limit` bytes."""
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media in _ENDLESS:
+        return "wrong_type", f"{media}: a stream without an end"
+    length = headers.get("content-length", "").strip()
+    if limit is not None and _DIGITS.fullmatch(length):
+        significant = length.lstrip("0")
+        if len(significant) > len(str(limit)) or int(significant or "0") > limit:
+            return "too_large", f"{significant[:20]} bytes announced"
+    return None
+
+
+def sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of `headers` that a request can carry as they are. A validator goes back to the server
+    it came from, byte for byte; one with control characters, or from beyond Latin-1, does not."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if len(value) <= _LONGEST_VALUE and _VALUE.fullmatch(value) and value == value.strip(" ")
+    }
+
+
+def retry_after(value: str, now: datetime | None = None) -> float | None:
+    """The seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110,
+    10.2.3), at most `MAX_DELAY`. None where there is none or it is neither."""
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        return min(max(0.0, float(value)), MAX_DELAY)
+    try:
+        parsed = parsedate_tz(value[:100])
+        if parsed is None:
+            return None
+        if parsed[0] > 9999:
+            return MAX_DELAY
+        date = datetime(*parsed[:6], tzinfo=UTC)
+        seconds = (date - (now or datetime.now(UTC))).total_seconds() - (parsed[9] or 0)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return min(max(0.0, seconds), MAX_DELAY)
