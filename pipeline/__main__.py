@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pipeline.commands.exit import exit_process, exit_status
+from pipeline.exit import exit_process, exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from pipeline.durable import (
@@ -28,13 +29,15 @@ from pipeline.durable import (
     write_json,
 )
 from pipeline.errors import UserError, describe_os_error, is_disk_full
+from pipeline.exit import exit_status
+from pipeline.reading import is_url, local_path, open_regular, read_bytes
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
     "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord", "ShardEntry",
-    "ShardIndex", "UserError", "atomic_file", "build", "describe_os_error", "image_key",
-    "is_disk_full", "load_index", "now_utc",
-    "read_jsonl", "read_toml", "sweep_temporaries", "write_atomic", "write_json",
+    "ShardIndex", "UserError", "atomic_file", "build", "describe_os_error", "exit_status",
+    "image_key", "is_disk_full", "is_url", "load_index", "local_path", "now_utc", "open_regular",
+    "read_bytes", "read_jsonl", "read_toml", "sweep_temporaries", "write_atomic", "write_json",
 ]  # fmt: skip
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -192,14 +195,34 @@ class OriginalRecord:
     detail: str = ""
 
 
+LARGEST_SIDE = 16_384
+"""Pixels; samples with a longer side are refused."""
+MOST_SAMPLES = 2**31 - 1
+
+
+def _one_or_three(channels: int) -> int:
+    if channels not in (1, 3):
+        raise ValueError("1 or 3, an integer")
+    return channels
+
+
+def _different(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(labels)) < len(labels):
+        raise ValueError("a label is there twice")
+    return labels
+
+
+_Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+
+
 @typed_dataclass(frozen=True, config=STRICT)
 class ShardEntry:
     """One shard: `url` absolute or relative to the index, its samples, size and hash."""
 
-    url: str
-    nsamples: int
-    bytes: int
-    sha256: str
+    url: Annotated[str, Field(min_length=1, max_length=4096)]
+    nsamples: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0, le=1 << 50)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @typed_dataclass(frozen=True, config=STRICT)
@@ -211,13 +234,13 @@ class ShardIndex:
     kept and rejected on the way; `digest` identifies the samples (recipe, options and inputs).
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     shardlist: tuple[ShardEntry, ...]
-    resolution: tuple[int, int]
-    channels: int
-    format: str
-    digest: str
-    labels: tuple[str, ...] = ()
+    resolution: tuple[_Side, _Side]
+    channels: Annotated[int, AfterValidator(_one_or_three)]
+    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,8}$")]
+    digest: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{0,128}$")]  # a part of file names
+    labels: Annotated[tuple[str, ...], AfterValidator(_different)] = ()
     counts: dict[str, int] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     wids_version: int = 1
@@ -236,14 +259,13 @@ def index_to_json(index: ShardIndex) -> dict[str, Any]:
 def locate_index(location: str | Path) -> str:
     """The path or URL of the index that `location` means: a manifest folder, an index, or a URL."""
     text = str(location)
-    if PurePosixPath(urlsplit(text).path).suffix == ".json":
+    try:
+        path = urlsplit(text).path
+    except ValueError as error:
+        raise UserError(f"{text}: not a URL ({error})") from None
+    if PurePosixPath(path).suffix == ".json":
         return text
     return text.rstrip("/") + "/" + INDEX_FILE
-
-
-def is_url(location: str) -> bool:
-    """Whether `location` has a scheme (a one-letter one is a drive)."""
-    return len(urlsplit(location).scheme) > 1
 
 
 def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
@@ -257,25 +279,28 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
     """
     where = locate_index(location)
     try:
-        text = read_bytes(where)
+        values = json.loads(read_bytes(where))
     except OSError as error:
         raise UserError(f"{where}: no shard index there ({error})") from None
-    try:
-        values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not a shard index ({error})") from None
     index = build(ShardIndex, values, where)
+    if index.nsamples > MOST_SAMPLES:
+        raise UserError(f"{where}: shardlist: more than {MOST_SAMPLES} samples")
     return index, list(_shard_locations(index, where))
 
 
 def _shard_locations(index: ShardIndex, where: str) -> Iterator[str]:
     for entry in index.shardlist:
-        if is_url(entry.url):
-            yield entry.url
-        elif is_url(where):
-            yield _beside(where, entry.url)
-        else:
-            yield str((Path(where).parent / entry.url).resolve())
+        try:
+            if is_url(entry.url):
+                yield entry.url
+            elif is_url(where):
+                yield _beside(where, entry.url)
+            else:
+                yield str((Path(where).parent / entry.url).resolve())
+        except (ValueError, OSError, RuntimeError) as error:  # a loop of links is the last one
+            raise UserError(f"{where}: shardlist: {entry.url!r}: {error}") from None
 
 
 def _beside(base: str, url: str) -> str:
@@ -283,42 +308,3 @@ def _beside(base: str, url: str) -> str:
     parts = urlsplit(base)
     joined = urlsplit(urljoin(parts._replace(scheme="http").geturl(), url))
     return urlunsplit(joined._replace(scheme=parts.scheme))
-
-
-def read_bytes(location: str) -> bytes:
-    """All bytes of a path or URL.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    if not is_url(location):
-        return Path(location).read_bytes()
-    if urlsplit(location).scheme in ("http", "https"):
-        return _get(location)
-    import fsspec
-
-    try:
-        with fsspec.open(location, "rb") as file:
-            data: bytes = file.read()
-            return data
-    except (ImportError, ValueError) as error:
-        raise OSError(f"{location}: {error}") from error
-
-
-def _get(url: str) -> bytes:
-    """The body of an HTTP answer, by a client that needs nothing besides (fsspec's needs aiohttp).
-
-    Raises:
-        OSError: no answer, or not a 200.
-    """
-    import urllib3
-
-    try:
-        answer = urllib3.request(
-            "GET", url, timeout=60.0, retries=urllib3.Retry(3, backoff_factor=0.5)
-        )
-    except urllib3.exceptions.HTTPError as error:
-        raise OSError(str(error)) from None
-    if answer.status != 200:
-        raise OSError(f"HTTP {answer.status}")
-    return answer.data

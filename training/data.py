@@ -6,6 +6,7 @@ order is the same whether they are or not, so the budget changes only the speed.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -18,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.contract import Dataset, ShardIndex, UserError, load_index
+from pipeline.contract import Dataset, ShardIndex, UserError, load_index, local_path
 from training.config import Config, Data
 from training.machine.ranks import ALONE, Ranks
 from training.streaming.cache import ShardCache
-from training.streaming.decode import ENDINGS, Pixels, decode_into
+from training.streaming.decode import FORMATS, Pixels, decode_into
 from training.streaming.order import Epoch, epoch_order, rank_slice, shows_label
 from training.streaming.shards import (
     DamagedShard,
@@ -30,12 +31,17 @@ from training.streaming.shards import (
     Opener,
     OpenShards,
     Shard,
-    local_path,
 )
 
 Labels = NDArray[np.int64]
 
 _GIGA = 1 << 30
+_SAID_BYTES = 16 << 20
+"""Of an image file at most: its profile, EXIF and XMP."""
+_LABEL_BYTES = 64
+_MANY = 10_000_000
+_BYTES_PER_SAMPLE = 1024
+"""The least that a sample takes in a tar: a header and a block of its image."""
 _POLL = 0.5
 _PATIENCE = 3.0
 
@@ -84,7 +90,27 @@ def open_source(location: str | Path, resolution: int) -> Source:
                 f"{width}×{height} px; build shards of that size, or ask for a smaller one"
             )
         height, width = resolution, width * resolution // height
+    if index.nsamples > _MANY:
+        _refuse_invented(index, locations)
     return Source(index, locations, height, width)
+
+
+def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
+    """Refuse an index of more samples than its files can hold: the order of so many takes
+    gigabytes. Fewer are counted when a shard is opened.
+
+    Raises:
+        UserError: a file is not there, or smaller than the index says.
+    """
+    for entry, location in zip(index.shardlist, locations, strict=True):
+        path = local_path(location)
+        if entry.nsamples * _BYTES_PER_SAMPLE > entry.bytes:
+            raise UserError(f"{location}: {entry.nsamples} samples are not in {entry.bytes} bytes")
+        try:
+            if path is not None and path.stat().st_size < entry.bytes:
+                raise UserError(f"{path}: smaller than the {entry.bytes} bytes that the index says")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: {error}") from None
 
 
 def default_opener(source: Source, table: Data, ranks: Ranks = ALONE) -> Opener:
@@ -128,6 +154,8 @@ class Samples:
         self.sizes = [entry.nsamples for entry in entries]
         self.shards = OpenShards(entries, source.locations, opener)
         self.shape = (source.height, source.width, source.channels)
+        # encoded images are smaller than their pixels but for what is said of them
+        self._most = _SAID_BYTES + 4 * math.prod(source.index.resolution) * source.channels
         self._starts = np.cumsum([0, *self.sizes])
         kept = int(min(self._starts[-1], memory_bytes // int(np.prod(self.shape))))
         self._kept: Pixels = np.empty((kept, *self.shape), dtype=np.uint8)
@@ -166,32 +194,43 @@ class Samples:
 
     def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
         sample, where = shard.samples[member], self.source.locations[number]
-        for ending in ENDINGS:  # a generator would cost as much as reading the bytes
+        for ending in FORMATS:  # a generator would cost as much as reading the bytes
             if ending in sample.members:
                 break
         else:
             raise DamagedShard(f"{where}: {sample.key} has no image")
-        data = shard.read(member, ending)
-        assert data is not None
         try:
-            decode_into(out, data, ending)
+            data = shard.read(member, ending, self._most)
+            assert data is not None
+            decode_into(out, data, ending, self.source.index.resolution)
         except ValueError as error:
-            raise UserError(f"{where}: {sample.key}.{ending} {error}") from None
+            raise DamagedShard(f"{where}: {sample.key}.{ending} {error}") from None
         if not self.source.classes:
             return 0
         if self._shown is not None and not self._shown[self._starts[number] + member]:
             return -1
-        text = shard.read(member, "cls") if "cls" in sample.members else None
-        if not text or not text.strip().isdigit():
-            if self._need_labels:
-                raise UserError(
-                    f"{where}: {sample.key} has no label ({sample.key}.cls), and the networks are "
-                    "conditioned on labels"
-                )
-            return -1
-        label = int(text)
-        if label >= self.source.classes:
-            raise UserError(f"{where}: {sample.key}.cls is {label}, the index names fewer labels")
+        try:
+            label = self._label(shard.read(member, "cls", _LABEL_BYTES))
+        except ValueError as error:
+            raise DamagedShard(f"{where}: {sample.key}.cls {error}") from None
+        if label is not None:
+            return label
+        if self._need_labels:
+            raise UserError(
+                f"{where}: {sample.key} has no label ({sample.key}.cls), and the networks are "
+                "conditioned on labels"
+            )
+        return -1
+
+    def _label(self, text: bytes | None) -> int | None:
+        """The number of a label, None where there is none; ValueError where it is not one."""
+        text = (text or b"").strip()
+        if not text:
+            return None
+        if not text.isdigit():
+            raise ValueError(f"is {text!r}, not the number of a label")
+        if (label := int(text)) >= self.source.classes:
+            raise ValueError(f"is {label}, the index names fewer labels")
         return label
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.contract import write_json
+from pipeline.contract import exit_status, write_json
 from training.latent.command import (
     add_label,
     add_numbers,
@@ -15,7 +15,6 @@ from training.latent.command import (
     check_picture,
     check_sides,
     check_target,
-    ended,
     label_number,
     load,
     number,
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--json", type=Path, metavar="FILE", help="write the directions too")
     add_label(made)
     add_psi(made)
-    return ended(lambda: write_directions(made.parse_args(arguments)))
+    return exit_status(lambda: write_directions(made.parse_args(arguments)))
 
 
 def write_directions(known: argparse.Namespace) -> None:

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.contract import UserError
-from training.latent.command import add_seed, check_target, ended
+from pipeline.contract import UserError, exit_status
+from training.latent.command import add_seed, check_target, whole
 
 FEWEST = 50
+MOST = 10_000_000
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -31,25 +32,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="name under runs/, or a folder; RUN@best and RUN@200 (kimg) choose a checkpoint",
     )  # fmt: skip
     made.add_argument("--shards", help="the real images (default: what each run was trained on)")
-    made.add_argument("--samples", type=int, default=1000, help="images of each run (default 1000)")
     made.add_argument(
-        "--real", type=int, default=5000, help="at most so many real images (default 5000; 0: all)"
-    )
+        "--samples", type=whole("--samples", FEWEST, MOST), default=1000,
+        help="images of each run (default 1000)",
+    )  # fmt: skip
+    made.add_argument(
+        "--real", type=whole("--real", 0, MOST), default=5000,
+        help="at most so many real images (default 5000; 0: all)",
+    )  # fmt: skip
     made.add_argument(
         "--inception", type=Path, metavar="FILE",
         help="weights of the FID Inception-v3 (torch-fidelity's file): FID and KID as published",
     )  # fmt: skip
     made.add_argument(
-        "--ppl", type=int, default=0, metavar="N", help="also the path length, of N paths"
-    )
+        "--ppl", type=whole("--ppl", 0, MOST), default=0, metavar="N",
+        help="also the path length, of N paths",
+    )  # fmt: skip
     add_seed(made, "of the latents")
     made.add_argument("--out", type=Path, metavar="FILE.svg", help="also draw the comparison")
     made.add_argument("--json", action="store_true", help="one JSON object as the last line")
     made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     known = made.parse_args(arguments)
-    for name, least in (("samples", FEWEST), ("real", 0), ("ppl", 0)):
-        if getattr(known, name) < least:
-            raise UserError(f"--{name}: at least {least}")
     if known.real and known.real < 2 * FEWEST:
         raise UserError(f"--real: at least {2 * FEWEST}")
     if known.ppl and known.ppl < 2:
@@ -92,7 +95,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return ended(lambda: evaluate(arguments))
+    return exit_status(lambda: evaluate(arguments))
 
 
 if __name__ == "__main__":

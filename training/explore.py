@@ -11,8 +11,8 @@ import webbrowser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError
-from training.latent.command import ended, load, parser, whole
+from pipeline.contract import UserError, exit_status
+from training.latent.command import load, parser, whole
 
 if TYPE_CHECKING:
     from training.explorer.server import Finder
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--shards", help="where the training images are (default: the run's shards)")
     made.add_argument("--title", default="", help="of the page (default: from the data set's name)")
     made.add_argument("--no-browser", action="store_true", help="open no window")
-    return ended(lambda: serve(made.parse_args(arguments)), stopped=0)
+    return exit_status(lambda: serve(made.parse_args(arguments)), "stopped", 0)
 
 
 def serve(known: argparse.Namespace) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.contract import UserError, read_jsonl, write_atomic
-from training.latent.command import check_target, ended, load, number, parser
+from pipeline.contract import UserError, exit_status, read_jsonl, write_atomic
+from training.latent.command import check_target, load, number, parser
 
 if TYPE_CHECKING:
     from training.pretrained.inference import Trained
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--runtime", type=Path, metavar="FILE",
         help="the npm package onnxruntime-web as a .tgz (default: npm downloads it)",
     )  # fmt: skip
-    return ended(lambda: export(made.parse_args(arguments)))
+    return exit_status(lambda: export(made.parse_args(arguments)))
 
 
 def export(known: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, exit_status
 from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
 
 SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
@@ -19,8 +19,6 @@ AUTO = "auto"
 
 ALIASES = {"eval-kimg": "evaluate.kimg", "eval-samples": "evaluate.samples"}
 """Keys within tables that have a short name too."""
-
-DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -87,23 +85,28 @@ def _dotted(words: Sequence[str]) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     started = time.monotonic()
-    try:
-        known, options = parse(sys.argv[1:] if arguments is None else arguments)
-        auto = known.preset == AUTO
-        config = None if auto else resolve(known.preset, options)
-        why: Sequence[str] = ()
-        from training import session  # torch takes seconds: mistakes are told before it
+    return exit_status(lambda: fit(sys.argv[1:] if arguments is None else arguments, started))
 
-        if config is None:
-            from training.planning.auto import resolve_auto
 
-            config, why = resolve_auto(known.shards, known.run, options)
-        if known.dry_run:
-            return session.dry_run(config, known.shards, known.run, known.json, why)
-        return session.train(config, known.shards, known.run, started, known.json, why)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return MISTAKE
+def fit(arguments: Sequence[str], started: float) -> int:
+    """Train as the arguments say; the exit status. `started` is when the command began.
+
+    Raises:
+        UserError: an option, the shards, the run or the device does not fit.
+    """
+    known, options = parse(arguments)
+    auto = known.preset == AUTO
+    config = None if auto else resolve(known.preset, options)
+    why: Sequence[str] = ()
+    from training import session  # torch takes seconds: mistakes are told before it
+
+    if config is None:
+        from training.planning.auto import resolve_auto
+
+        config, why = resolve_auto(known.shards, known.run, options)
+    if known.dry_run:
+        return session.dry_run(config, known.shards, known.run, known.json, why)
+    return session.train(config, known.shards, known.run, started, known.json, why)
 
 
 if __name__ == "__main__":

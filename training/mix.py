@@ -6,19 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, exit_status
 from training.latent.command import (
     add_label,
     add_numbers,
     add_psi,
     check_picture,
     check_sides,
-    ended,
     label_number,
     load,
     number,
     numbered,
     parser,
+    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -33,15 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_numbers(made, "--rows", "1-4", "pictures at the left, of which the form is taken")
     add_numbers(made, "--columns", "5-9", "pictures on top, of which the finish is taken")
     made.add_argument(
-        "--layer", type=int, help="the first that is the column's (default: half of them)"
-    )
+        "--layer", type=whole("--layer", 0, 1000),
+        help="the first that is the column's (default: half of them)",
+    )  # fmt: skip
     made.add_argument(
         "--share", type=number("--share", 0, 1), default=0.5,
         help="without a mapping: how much of the column's (default 0.5)",
     )  # fmt: skip
     add_label(made)
     add_psi(made)
-    return ended(lambda: write_mixtures(made.parse_args(arguments)))
+    return exit_status(lambda: write_mixtures(made.parse_args(arguments)))
 
 
 def write_mixtures(known: argparse.Namespace) -> None:

@@ -6,13 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pipeline.contract import exit_status
 from training.latent.command import (
     add_label,
     add_numbers,
     add_psi,
     check_picture,
     check_sides,
-    ended,
     label_number,
     load,
     numbered,
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_label(made)
     add_psi(made)
-    return ended(lambda: write_nearest(made.parse_args(arguments)))
+    return exit_status(lambda: write_nearest(made.parse_args(arguments)))
 
 
 def write_nearest(known: argparse.Namespace) -> None:

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, exit_status
+from training.latent.command import add_seed, number, whole
 
+MOST = 1_000_000_000
 ROWS = {
     "majority": "always the commonest label",
     "linear_fresh": "linear, on fresh features",
@@ -29,27 +31,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="name under runs/, or a folder")
     parser.add_argument("--shards", help="labelled shards (default: those of the run)")
-    parser.add_argument("--labels", type=int, default=0, help="how many to teach (default: all)")
-    parser.add_argument("--n", type=int, default=5000, help="images to use (default 5000)")
-    parser.add_argument("--held-out", type=float, default=0.2, help="share (default 0.2)")
     parser.add_argument(
-        "--steps", type=int, default=300, help="of training whole networks; 0: linear only"
+        "--labels", type=whole("--labels", 0, MOST), default=0,
+        help="how many to teach (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--n", type=whole("--n", 10, MOST), default=5000, help="images to use (default 5000)"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--held-out", type=number("--held-out", 0.001, 0.999), default=0.2,
+        help="share (default 0.2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=whole("--steps", 0, MOST), default=300,
+        help="of training whole networks; 0: linear only",
+    )  # fmt: skip
+    add_seed(parser, "of what is drawn")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     parser.add_argument("--json", action="store_true", help="a JSON object as the last line")
-    known = parser.parse_args(arguments)
-    try:
-        if known.n < 10 or not 0 < known.held_out < 1 or known.labels < 0 or known.steps < 0:
-            raise UserError("--n: at least 10; --held-out: between 0 and 1; others: not below 0")
-        found = measure(known)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_status(lambda: probe(parser.parse_args(arguments)))
+
+
+def probe(known: argparse.Namespace) -> None:
+    """Measure and print.
+
+    Raises:
+        UserError: the run or the shards do not serve.
+    """
+    found = measure(known)
     show(found)
     if known.json:
         print(json.dumps(found))
-    return 0
 
 
 def measure(known: argparse.Namespace) -> dict[str, Any]:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError, write_atomic
+from pipeline.contract import UserError, exit_status, write_atomic
 from training.latent.command import (
     add_label,
     add_seed,
     check_picture,
     check_target,
-    ended,
     label_number,
     load,
     parser,
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--ws", type=Path, metavar="FILE", help="write the ws found (.safetensors)")
     add_seed(made, "of the fading noise")
     add_label(made)
-    return ended(lambda: write_projection(made.parse_args(arguments)))
+    return exit_status(lambda: write_projection(made.parse_args(arguments)))
 
 
 def write_projection(known: argparse.Namespace) -> None:

@@ -7,12 +7,12 @@ import math
 import sys
 from collections.abc import Sequence
 
+from pipeline.contract import exit_status
 from training.latent.command import (
     add_label,
     add_seed,
     check_picture,
     check_sides,
-    ended,
     label_number,
     load,
     numbered,
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="1 all variety … 0 the mean picture; several: a row of the same pictures for each",
     )  # fmt: skip
     add_label(made)
-    return ended(lambda: write_samples(made.parse_args(arguments)))
+    return exit_status(lambda: write_samples(made.parse_args(arguments)))
 
 
 def write_samples(known: argparse.Namespace) -> None:

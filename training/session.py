@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.contract import UserError, is_disk_full
+from pipeline.contract import UserError, is_disk_full, local_path
 from training import checkpoint
 from training.config import Config
 from training.data import Loader, Source, open_source
@@ -29,7 +29,6 @@ from training.pretrained.finetune import take_weights
 from training.runs import Run, enter, find_run, locked
 from training.state import State, new_state
 from training.step import Step
-from training.streaming.shards import local_path
 
 _STATUS = {"done": 0, "hours": 0, "interrupted": 130, "disk": 1, "diverged": 1}
 _TIMED = 4

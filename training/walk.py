@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, exit_status
 from training.latent.command import (
     PICTURES,
     add_label,
@@ -15,7 +15,6 @@ from training.latent.command import (
     add_psi,
     check_sides,
     check_target,
-    ended,
     label_number,
     load,
     numbered,
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--open", action="store_true", help="end with the last picture: no loop")
     add_label(made)
     add_psi(made)
-    return ended(lambda: write_walk(made.parse_args(arguments)))
+    return exit_status(lambda: write_walk(made.parse_args(arguments)))
 
 
 def write_walk(known: argparse.Namespace) -> None:

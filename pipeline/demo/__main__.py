@@ -22,12 +22,12 @@ from pathlib import Path
 
 import requests
 
-from pipeline.commands.exit import exit_status
 from pipeline.console import Console, human_time
 from pipeline.contract import Dataset
 from pipeline.demo.leash import Leash
 from pipeline.errors import UserError
 from pipeline.events import EventTail
+from pipeline.exit import exit_status
 from pipeline.status import survey
 
 RECIPE = "shells"

@@ -1,11 +1,10 @@
-"""What the commands that draw have in common: their options, and how they end."""
+"""What the commands that draw have in common: their options, and what they check."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,19 +93,6 @@ def add_psi(made: argparse.ArgumentParser) -> None:
         "--truncation", type=parse_psi, default=1.0, metavar="PSI",
         help="1 all variety … 0 the mean picture (default 1)",
     )  # fmt: skip
-
-
-def ended(work: Callable[[], int | None], stopped: int = 130) -> int:
-    """Do the work; the exit status: 2 with one line for the user's mistake, `stopped` after
-    Ctrl-C."""
-    try:
-        return work() or 0
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return stopped
 
 
 def check_picture(path: Path) -> None:

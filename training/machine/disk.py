@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pipeline.contract import UserError
 
-class DiskFull(Exception):
+
+class DiskFull(UserError):
     """There is no room for what is to be written; what was written before is whole."""
 
 

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 import torch
 
+from pipeline.contract import local_path
 from training.data import Source
 from training.grid import Pixels, tile
 from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
 from training.latent.paths import rows
 from training.latent.sheets import walk_pictures
 from training.latent.space import Space
-from training.streaming.shards import local_path
 
 WAYS, STEPS = 4, 8
 SAMPLES, NEAREST = 6, 5

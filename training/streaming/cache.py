@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.contract import ShardEntry, UserError, is_disk_full
+from pipeline.contract import ShardEntry, UserError, is_disk_full, local_path
 from training.machine.disk import DiskFull
 from training.streaming.fetch import Stopped, check_scheme, fetch
-from training.streaming.shards import local_path, open_local
+from training.streaming.shards import open_local
 
 _BLOCK = 4096
 _FOLDER = 4 * _BLOCK

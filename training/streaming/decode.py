@@ -9,20 +9,21 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-ENDINGS = ("jpg", "jpeg", "png", "webp")
-"""The endings of image members, in the order they are looked for."""
+FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
+"""The endings of image members, in the order they are looked for, and Pillow's words for them."""
 
 Pixels = NDArray[np.uint8]
 
 
-def decode_into(out: Pixels, data: bytes, ending: str) -> None:
+def decode_into(out: Pixels, data: bytes, ending: str, stored: tuple[int, int]) -> None:
     """Write the image to `out`, uint8 (height, width, channels).
 
-    A larger image of the same shape is averaged down (box filter); gray is spread to colour and
-    colour weighed to gray where `out` has other channels.
+    A larger image of the same shape, up to `stored` (height, width), is averaged down (box
+    filter); gray is spread to colour and colour weighed to gray where `out` has other channels.
 
     Raises:
-        ValueError: not an image, or smaller than asked for, or of another shape.
+        ValueError: not an image of the kind that `ending` names, smaller than asked for, larger
+            than `stored`, or of another shape.
     """
     height, width, channels = out.shape
     if ending in ("jpg", "jpeg"):
@@ -32,25 +33,36 @@ def decode_into(out: Pixels, data: bytes, ending: str) -> None:
                 return
         except ValueError:  # too large for the buffer, or no image
             pass
+        _check_size(simplejpeg.decode_jpeg_header(data)[:2], out.shape, stored)
         pixels: Pixels = simplejpeg.decode_jpeg(data, space)
     else:
-        pixels = _pillow(data, channels)
+        pixels = _pillow(data, FORMATS[ending], out.shape, stored)
     out[...] = pixels if pixels.shape[:2] == (height, width) else _shrink(pixels, height, width)
 
 
-def _pillow(data: bytes, channels: int) -> Pixels:
+def _pillow(data: bytes, form: str, wanted: tuple[int, ...], stored: tuple[int, int]) -> Pixels:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-    except OSError as error:
-        raise ValueError(str(error)) from None
-    return pixels if channels == 3 else pixels[:, :, None]
+        with Image.open(io.BytesIO(data), formats=[form]) as image:
+            _check_size((image.height, image.width), wanted, stored)
+            pixels = np.asarray(image.convert("RGB" if wanted[2] == 3 else "L"))
+    except ValueError:
+        raise
+    except Exception as error:  # noqa: BLE001 (Pillow's plugins raise what they like)
+        raise ValueError(f"is no image that can be read ({type(error).__name__})") from None
+    return pixels if wanted[2] == 3 else pixels[:, :, None]
+
+
+def _check_size(have: tuple[int, ...], wanted: tuple[int, ...], stored: tuple[int, int]) -> None:
+    """Raises ValueError where an image of that (height, width) cannot become the wanted one; asked
+    before it is decoded, for a small file may hold a huge image."""
+    height, width = have
+    if height > stored[0] or width > stored[1]:
+        raise ValueError(f"is {width}×{height} px, the index says {stored[1]}×{stored[0]}")
+    if height < wanted[0] or width < wanted[1] or height * wanted[1] != width * wanted[0]:
+        raise ValueError(f"is {width}×{height} px, wanted {wanted[1]}×{wanted[0]}")
 
 
 def _shrink(pixels: Pixels, height: int, width: int) -> Pixels:
-    have_height, have_width, channels = pixels.shape
-    if have_height < height or have_width < width or have_height * width != have_width * height:
-        raise ValueError(f"is {have_width}×{have_height} px, wanted {width}×{height}")
-    image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
+    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
     small = np.asarray(image.resize((width, height), Image.Resampling.BOX))
-    return small if channels == 3 else small[:, :, None]
+    return small if pixels.shape[2] == 3 else small[:, :, None]

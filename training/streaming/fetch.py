@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import urllib3
@@ -17,9 +18,9 @@ STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "hf", "sftp", "ftp",
 """Schemes that go through fsspec. Others, such as those that run commands, are refused."""
 
 ATTEMPTS = 5
-"""Tries in a row that bring nothing before the URL is given up."""
+"""Tries in a row that bring next to nothing before the URL is given up."""
 BACKOFF = 0.2
-"""Seconds; doubled by each try in a row that brings nothing."""
+"""Seconds; doubled by each such try in a row."""
 _CHUNK = 1 << 16
 _SLOWEST = 1024
 """Bytes a second; a connection that stays below for the timeout counts as lost."""
@@ -46,7 +47,11 @@ def check_scheme(url: str) -> None:
     Raises:
         UserError: it is not; the line names it.
     """
-    if "::" in url or urlsplit(url).scheme not in HTTP | STORES:
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise UserError(f"{url}: not a URL ({error})") from None
+    if "::" in url or scheme not in HTTP | STORES:
         known = ", ".join(sorted(HTTP | STORES))
         raise UserError(f"{url}: not a scheme for shards; use file, {known}")
 
@@ -81,7 +86,7 @@ def fetch(
             reason, short = f"ended after {have} of {size} bytes", True
         except Lost as error:
             reason, wait = str(error), error.wait
-        failures = 0 if have > before else failures + 1
+        failures = 0 if have - before >= _SLOWEST else failures + 1
         if failures >= ATTEMPTS:
             kind = DamagedShard if short else UserError
             raise kind(f"{url}: {reason} (tried {ATTEMPTS} times)")
@@ -109,14 +114,16 @@ def _http(url: str, start: int, timeout: float) -> Iterator[bytes]:
             "GET", url, headers=headers, preload_content=False, decode_content=False,
             timeout=urllib3.Timeout(connect=timeout, read=timeout), retries=retries,
         )  # fmt: skip
-    except urllib3.exceptions.HTTPError as error:
+    except urllib3.exceptions.LocationValueError as error:
+        raise UserError(f"{url}: {_short(error)}") from None
+    except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
         raise Lost(_short(error)) from None
     try:
         left = _to_skip(url, answer, start)
         while chunk := answer.read1(_CHUNK):
             yield chunk[left:]
             left = max(0, left - len(chunk))
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
         raise Lost(_short(error)) from None
     finally:
         answer.close()
@@ -128,15 +135,20 @@ def _to_skip(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> int:
         return start
     if answer.status == 206:
         begins = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-        if begins.isdigit() and int(begins) <= start:
-            return start - int(begins)
+        if (first := _whole(begins)) is not None and first <= start:
+            return start - first
         raise Lost("answered another range")
     if answer.status == 416:
         raise DamagedShard(f"{url}: has no more than {start} bytes, the index says more")
     if answer.status in (408, 425, 429) or answer.status >= 500:
         after = answer.headers.get("Retry-After", "")
-        raise Lost(f"HTTP {answer.status}", min(60.0, float(after)) if after.isdigit() else 0.0)
+        raise Lost(f"HTTP {answer.status}", min(60.0, _whole(after) or 0))
     raise UserError(f"{url}: HTTP {answer.status}")
+
+
+def _whole(text: str) -> int | None:
+    """The whole number in a header, None where it is none (or one of more than 18 digits)."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _short(error: Exception) -> str:
@@ -155,5 +167,5 @@ def _store(url: str, start: int, timeout: float) -> Iterator[bytes]:  # noqa: AR
         raise UserError(f"{url}: not there") from None
     except (ImportError, ValueError, PermissionError) as error:
         raise UserError(f"{url}: {_short(error)}") from None
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 (the clients of stores raise errors of their own)
         raise Lost(_short(error)) from None

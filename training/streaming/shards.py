@@ -7,10 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from pipeline.contract import ShardEntry, UserError, is_url
+from pipeline.contract import ShardEntry, UserError, describe_os_error, open_regular
 from training.streaming.tar import DamagedTar, Sample, samples
 
 _CHUNK = 1 << 20
@@ -27,10 +25,18 @@ class Shard:
     fd: int
     samples: list[Sample]
 
-    def read(self, sample: int, ending: str) -> bytes | None:
-        """The bytes of a member of the sample with that number, None where it has none."""
+    def read(self, sample: int, ending: str, most: int) -> bytes | None:
+        """The bytes of a member of the sample with that number, None where it has none.
+
+        Raises:
+            ValueError: they are more than `most`.
+        """
         extent = self.samples[sample].members.get(ending)
-        return None if extent is None else os.pread(self.fd, extent.size, extent.offset)
+        if extent is None:
+            return None
+        if extent.size > most:
+            raise ValueError(f"has {extent.size} bytes, at most {most} are read")
+        return os.pread(self.fd, extent.size, extent.offset)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -69,7 +75,9 @@ def open_verified(
         if trusted and known is not None:
             return Shard(fd, known)
         try:
-            found = samples(lambda count, offset: os.pread(fd, count, offset), not trusted)
+            found = samples(
+                lambda count, offset: os.pread(fd, count, offset), size, not trusted, entry.nsamples
+            )
         except DamagedTar as error:
             raise DamagedShard(f"{where}: {error}") from None
         if len(found) != entry.nsamples:
@@ -80,20 +88,12 @@ def open_verified(
     return Shard(fd, found)
 
 
-def local_path(location: str) -> Path | None:
-    """The path that a location means, None for a URL of another scheme than file."""
-    if not is_url(location):
-        return Path(location)
-    parts = urlsplit(location)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
 def open_local(path: Path) -> int:
     """A descriptor of the file; UserError where it cannot be opened."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return open_regular(path)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(describe_os_error(error)) from None
 
 
 class Opener(Protocol):

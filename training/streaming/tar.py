@@ -1,12 +1,14 @@
 """Finding the samples in a tar without reading their bytes.
 
 The standard library's tarfile costs some ten times more a member. Understood is what WebDataset
-writers produce: plain files in ustar, GNU long names and pax paths. An archive without its
-end-of-archive block was cut short and is refused.
+writers produce: plain files in ustar, GNU long names and pax paths and sizes. Links, folders and
+devices are left out. An archive without its end-of-archive block was cut short and is refused, as
+is one that two readers could understand differently.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +16,16 @@ BLOCK = 512
 _CHUNK = 1 << 16
 """Read at once while the members are small: fewer calls."""
 _REGULAR = frozenset({b"0", b"\0", b"7"})
+_WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
+"""Links, devices, folders, FIFOs: whatever size they name, nothing follows their header."""
+_SPARSE = frozenset({b"S", b"M"})
+"""Files in pieces."""
+_MOST_EXTENDED = 1 << 20
+"""Bytes of a pax header or a GNU long name."""
+_MOST_MEMBERS = 100
+"""Members of one sample."""
+_OCTAL = re.compile(rb"[0-7]*")
+_PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
 
 
 class DamagedTar(Exception):
@@ -40,13 +52,22 @@ Pread = Callable[[int, int], bytes]
 """(size, offset) → the bytes there; fewer at the end of the file."""
 
 
-def members(pread: Pread, check: bool = True) -> Iterator[tuple[str, Extent]]:
-    """Name and extent of each plain file in the tar; `check` its headers' checksums.
+@dataclass
+class _Extended:
+    """What headers in front of a member say of it instead of its own."""
+
+    name: str = ""
+    size: int | None = None
+
+
+def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, Extent]]:
+    """Name and extent of each plain file in the tar of `end` bytes; `check` its headers' checksums.
 
     Raises:
-        DamagedTar: a header is wrong or the end-of-archive block is missing.
+        DamagedTar: a header is wrong, a member does not end within the tar, or the end-of-archive
+            block is missing.
     """
-    offset, long_name = 0, ""
+    offset, extended = 0, _Extended()
     start, chunk = 0, b""
     while True:
         if offset + BLOCK > start + len(chunk) or offset < start:
@@ -59,35 +80,51 @@ def members(pread: Pread, check: bool = True) -> Iterator[tuple[str, Extent]]:
         if check:
             _check(header, offset)
         kind, size = header[156:157], _number(header[124:136])
-        data = Extent(offset + BLOCK, size)
-        offset = data.offset + (size + BLOCK - 1) // BLOCK * BLOCK
-        if kind == b"L":
-            long_name = pread(size, data.offset).rstrip(b"\0").decode()
-        elif kind == b"x":
-            long_name = _pax_path(pread(size, data.offset)) or long_name
-        elif kind in _REGULAR:
-            yield long_name or _name(header), data
-            long_name = ""
+        is_more = kind in (b"L", b"x")
+        if extended.size is not None and not is_more:
+            size = extended.size
+        data = Extent(offset + BLOCK, 0 if kind in _WITHOUT_DATA else size)
+        if data.offset + data.size > end:
+            raise DamagedTar(f"the member at byte {offset} ends after the archive")
+        if kind in _SPARSE:
+            raise DamagedTar(f"the member at byte {offset} is a file in pieces")
+        if is_more or kind in (b"K", b"g"):
+            _extend(extended, kind, pread, data)
         else:
-            long_name = ""
+            if kind in _REGULAR:
+                name = extended.name or _name(header)
+                if not name:
+                    raise DamagedTar(f"the member at byte {offset} has no name")
+                if not (kind == b"\0" and name.endswith("/")):  # an old way to write a folder
+                    yield name, data
+            extended = _Extended()
+        offset = data.offset + (data.size + BLOCK - 1) // BLOCK * BLOCK
 
 
-def samples(pread: Pread, check: bool = True) -> list[Sample]:
-    """The samples of a WebDataset tar: consecutive members with the same key.
+def samples(pread: Pread, end: int, check: bool = True, most: int | None = None) -> list[Sample]:
+    """The samples of a WebDataset tar of `end` bytes: consecutive members with the same key.
 
     The key is the path up to the first dot of the file's name, the rest is the ending.
 
     Raises:
-        DamagedTar: as `members`.
+        DamagedTar: as `members`; a sample has a member twice, or too many; or there are more
+            than `most` samples.
     """
     found: list[Sample] = []
-    for name, extent in members(pread, check):
+    for name, extent in members(pread, end, check):
         folder, slash, file = name.rpartition("/")
         stem, _, ending = file.partition(".")
         key = folder + slash + stem if stem else name
         if not found or found[-1].key != key:
+            if len(found) == most:
+                raise DamagedTar(f"more than {most} samples")
             found.append(Sample(key))
-        found[-1].members[ending.lower()] = extent
+        known, ending = found[-1].members, ending.lower()
+        if ending in known:
+            raise DamagedTar(f"{name!r} is there twice")
+        if len(known) == _MOST_MEMBERS:
+            raise DamagedTar(f"{key!r} has more than {_MOST_MEMBERS} members")
+        known[ending] = extent
     return found
 
 
@@ -99,26 +136,62 @@ def _check(header: bytes, offset: int) -> None:
 
 def _number(digits: bytes) -> int:
     if digits[0] & 0x80:  # GNU's base-256 form, for sizes from 8 GB
+        if digits[0] & 0x40:
+            raise DamagedTar(f"a negative number in a header: {digits!r}")
         return int.from_bytes(digits, "big") & ((1 << (8 * len(digits) - 1)) - 1)
     text = digits.strip(b"\0 ")
+    if not _OCTAL.fullmatch(text):
+        raise DamagedTar(f"not a number in a header: {digits!r}")
+    return int(text or b"0", 8)
+
+
+def _text(data: bytes) -> str:
     try:
-        return int(text, 8) if text else 0
-    except ValueError:
-        raise DamagedTar(f"not a number in a header: {digits!r}") from None
+        return data.decode()
+    except UnicodeDecodeError:
+        raise DamagedTar(f"a name that is not UTF-8: {data[:80]!r}") from None
 
 
 def _name(header: bytes) -> str:
-    name = header[:100].split(b"\0", 1)[0].decode()
-    prefix = header[345:500].split(b"\0", 1)[0].decode() if header[257:262] == b"ustar" else ""
+    name = _text(header[:100].split(b"\0", 1)[0])
+    prefix = _text(header[345:500].split(b"\0", 1)[0]) if header[257:262] == b"ustar" else ""
     return f"{prefix}/{name}" if prefix else name
 
 
-def _pax_path(data: bytes) -> str:
-    path = ""
-    while data:
-        length, _, _ = data.partition(b" ")
-        record, data = data[: int(length)], data[int(length) :]
-        key, _, value = record[len(length) + 1 :].partition(b"=")
-        if key == b"path":
-            path = value.rstrip(b"\n").decode()
-    return path
+def _extend(extended: _Extended, kind: bytes, pread: Pread, data: Extent) -> None:
+    """Take from a header's data what it says of the member behind it."""
+    if data.size > _MOST_EXTENDED:
+        raise DamagedTar(f"a name of {data.size} bytes at byte {data.offset}")
+    if kind == b"K":  # where a link leads
+        return
+    content = pread(data.size, data.offset)
+    if kind == b"L":
+        extended.name = _text(content.split(b"\0", 1)[0])
+        return
+    records = _pax_records(content)
+    if kind == b"g":  # what it says holds for all members, which others read in other ways
+        if records.keys() & {b"path", b"size"}:
+            raise DamagedTar("a pax header that names all members alike")
+        return
+    if any(key.startswith(b"GNU.sparse.") for key in records):
+        raise DamagedTar(f"a file in pieces at byte {data.offset}")
+    extended.name = _text(records.get(b"path", b"")) or extended.name
+    if b"size" in records:
+        size = records[b"size"]
+        if not (size.isdigit() and len(size) < 20):
+            raise DamagedTar(f"not a size in a pax header: {size[:80]!r}")
+        extended.size = int(size)
+
+
+def _pax_records(data: bytes) -> dict[bytes, bytes]:
+    """The records of a pax header: `LENGTH KEY=VALUE` and a newline each, length and all."""
+    found: dict[bytes, bytes] = {}
+    while data.strip(b"\0"):
+        length = _PAX_LENGTH.match(data)
+        count = int(length[1]) if length else 0
+        record = data[:count]
+        key, equals, value = record[length.end() if length else 0 :].partition(b"=")
+        if len(record) < count or not equals or not key or not value.endswith(b"\n"):
+            raise DamagedTar(f"not a pax header: {data[:80]!r}")
+        found[key], data = value[:-1], data[count:]
+    return found

@@ -31,7 +31,7 @@ def packed(names: list[str], form: int, big: int = 3000) -> tuple[bytes, dict[st
 def read(data: bytes) -> dict[str, bytes]:
     return {
         name: data[extent.offset : extent.offset + extent.size]
-        for name, extent in members(lambda size, offset: data[offset : offset + size])
+        for name, extent in members(lambda size, offset: data[offset : offset + size], len(data))
     }
 
 
@@ -48,7 +48,7 @@ def test_finds_what_tarfile_wrote(form: int, big: int) -> None:
 def test_samples_are_neighbours_with_one_key() -> None:
     names = ["d.x/k1.jpg", "d.x/k1.seg.png", "d.x/k2.jpg", "k2.JPG", ".hidden", "k3.cls"]
     data, content = packed(names, tarfile.USTAR_FORMAT)
-    found = samples(lambda size, offset: data[offset : offset + size])
+    found = samples(lambda size, offset: data[offset : offset + size], len(data))
     assert [sample.key for sample in found] == ["d.x/k1", "d.x/k2", "k2", ".hidden", "k3"]
     assert list(found[0].members) == ["jpg", "seg.png"]
     assert list(found[2].members) == ["jpg"]

@@ -18,16 +18,18 @@ from pipeline.terminal import resilient_output
 INTERRUPTED = "interrupted; run the same command again to resume"
 
 
-def exit_status(work: Callable[[], int]) -> int:
-    """Do `work` and return its exit status; SIGTERM interrupts it as Ctrl-C does.
+def exit_status(
+    work: Callable[[], int | None], interrupted: str = INTERRUPTED, interrupted_status: int = 130
+) -> int:
+    """Do `work` and return its exit status (None: 0); SIGTERM interrupts it as Ctrl-C does.
 
-    A `UserError`, and an `OSError` such as a full disk, is printed in one line and gives 2; an
-    interrupt gives 130, and a line that says how to resume. A second interrupt ends the process at
-    once: all state is on disk.
+    A `UserError`, an `OSError` such as a full disk, and too little memory are printed in one line
+    and give 2. An interrupt prints the line `interrupted` and gives `interrupted_status`. A second
+    interrupt ends the process at once: all state is on disk.
     """
     with resilient_output(), _interrupts():
         try:
-            status = work()
+            status = work() or 0
             sys.stdout.flush()
             return status
         except UserError as error:
@@ -37,8 +39,13 @@ def exit_status(work: Callable[[], int]) -> int:
             print_error(describe_os_error(error))
             return 2
         except KeyboardInterrupt:
-            print(INTERRUPTED, file=sys.stderr)
-            return 130
+            print(interrupted, file=sys.stderr)
+            return interrupted_status
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            print_error("not enough memory; ask for less at once, or use a larger machine")
+            return 2
 
 
 def exit_process(status: int) -> NoReturn:
@@ -78,3 +85,9 @@ def _interrupts() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; PyTorch raises a `RuntimeError` for that."""
+    texts = "can't allocate memory", "CUDA out of memory"
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)

@@ -1,0 +1,128 @@
+"""Small files read whole, from a path or a URL: never more than a limit, never without end."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from pipeline.errors import UserError
+
+MOST = 64 << 20
+"""Bytes of an index or another description."""
+_SECONDS = 300.0
+"""For the whole of an HTTP answer."""
+_CHUNK = 1 << 16
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def is_url(location: str) -> bool:
+    """Whether `location` has a scheme (a one-letter one is a drive)."""
+    return _SCHEME.match(location) is not None
+
+
+def local_path(location: str) -> Path | None:
+    """The path that a location means, None for a URL of another scheme than file.
+
+    Raises:
+        UserError: not a URL.
+    """
+    if not is_url(location):
+        return Path(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError as error:
+        raise UserError(f"{location}: not a URL ({error})") from None
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file; a FIFO, which would wait for a writer, and a device are
+    refused.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(f"{path}: not a regular file")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError as error:  # a null byte in the name
+        raise OSError(f"{str(path)!r}: {error}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(f"{path}: not a regular file")
+    return fd
+
+
+def read_bytes(location: str | Path, most: int = MOST) -> bytes:
+    """All bytes of a path or URL.
+
+    Raises:
+        OSError: it cannot be read, or has more than `most` bytes.
+        UserError: not a URL.
+    """
+    path = local_path(str(location))
+    if path is not None:
+        with os.fdopen(open_regular(path), "rb") as file:
+            if os.fstat(file.fileno()).st_size > most:
+                raise _too_large(str(path), most)
+            data = file.read(most + 1)
+    elif urlsplit(str(location)).scheme in ("http", "https"):
+        data = _get(str(location), most)
+    else:
+        data = _from_store(str(location), most)
+    if len(data) > most:
+        raise _too_large(str(location), most)
+    return data
+
+
+def _too_large(location: str, most: int) -> OSError:
+    return OSError(f"{location}: more than {most >> 20} MiB")
+
+
+def _from_store(url: str, most: int) -> bytes:
+    import fsspec
+
+    if "::" in url:
+        raise OSError("a chain of URLs")
+    try:
+        with fsspec.open(url, "rb") as file:
+            data: bytes = file.read(most + 1)
+    except Exception as error:  # noqa: BLE001 (file systems and their clients raise what they like)
+        raise OSError(f"{type(error).__name__}: {error}".splitlines()[0]) from None
+    return data
+
+
+def _get(url: str, most: int) -> bytes:
+    """The body of an HTTP answer, by a client that needs nothing besides (fsspec's needs aiohttp).
+
+    Raises:
+        OSError: no answer, not a 200, or not the whole of it within five minutes.
+    """
+    import urllib3
+
+    # a server may not say how long this waits
+    retries = urllib3.Retry(3, backoff_factor=0.5, respect_retry_after_header=False)
+    end, parts, size = time.monotonic() + _SECONDS, list[bytes](), 0
+    try:
+        answer = urllib3.request("GET", url, timeout=60.0, retries=retries, preload_content=False)
+        try:
+            if answer.status != 200:
+                raise OSError(f"HTTP {answer.status}")
+            while size <= most and (part := answer.read1(_CHUNK, decode_content=True)):
+                parts.append(part)
+                size += len(part)
+                if time.monotonic() > end:
+                    raise OSError(f"not there after {_SECONDS:.0f} s")
+        finally:
+            answer.close()
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 (urllib3, http.client and codecs raise their own)
+        raise OSError(f"{type(error).__name__}: {error}".splitlines()[0]) from None
+    return b"".join(parts)
