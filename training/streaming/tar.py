@@ -85,7 +85,9 @@ def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, E
             size = extended.size
         data = Extent(offset + BLOCK, 0 if kind in _WITHOUT_DATA else size)
         if data.offset + data.size > end:
-            raise DamagedTar(f"the member at byte {offset} ends after the archive")
+            raise DamagedTar(
+                f"no end-of-archive block: the member at byte {offset} ends after the archive"
+            )
         if kind in _SPARSE:
             raise DamagedTar(f"the member at byte {offset} is a file in pieces")
         if is_more or kind in (b"K", b"g"):

@@ -95,8 +95,8 @@ def test_command_compares_a_run_with_fresh_weights(
     ("labels", "options", "said"),
     [
         ((), [], "small: the shards have no labels"),
-        (("cone", "whelk"), ["--n", "3"], "--n: at least 10"),
-        (("cone", "whelk"), ["--held-out", "1"], "--held-out: between 0 and 1"),
+        (("cone", "whelk"), ["--n", "3"], "--n 3: a whole number from 10"),
+        (("cone", "whelk"), ["--held-out", "1"], "--held-out 1: a number from 0.001"),
         (("cone", "whelk"), ["--labels", "2"], "--labels: at least 5"),
     ],
 )

@@ -59,7 +59,8 @@ def test_mp4_without_pyav_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     assert walk.main(["none", "--out", "walk.mp4"]) == 2
-    assert capsys.readouterr().err == "walk.mp4: mp4 needs PyAV: pip install 'shellgan[video]'\n"
+    said = "error: walk.mp4: mp4 needs PyAV: pip install 'shellgan[video]'\n"
+    assert capsys.readouterr().err == said
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
