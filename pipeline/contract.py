@@ -139,7 +139,8 @@ class Dataset:
 @dataclass(frozen=True)
 class ManifestRow:
     """One image of the URL manifest. `boxes` are annotated objects, each (left, top, right,
-    bottom) in pixels of the upright image."""
+    bottom) in pixels of the upright image; `page_opt_out` the opt-out signals of the page that the
+    recipe overrides (`noai: meta element`)."""
 
     key: str
     url: str
@@ -150,19 +151,23 @@ class ManifestRow:
     attribution: str = ""
     found: str = ""
     boxes: tuple[tuple[float, float, float, float], ...] = ()
+    page_opt_out: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ManifestRow:
         known = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
         boxes = tuple((box[0], box[1], box[2], box[3]) for box in row.get("boxes") or ())
-        return cls(**{**known, "labels": tuple(row.get("labels") or ()), "boxes": boxes})
+        lists = {name: tuple(row.get(name) or ()) for name in ("labels", "page_opt_out")}
+        return cls(**{**known, **lists, "boxes": boxes})
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON values; `boxes` only where there are any."""
+        """The row as JSON values; `boxes` and `page_opt_out` only if there are any."""
         row = {**vars(self), "labels": list(self.labels)}  # asdict costs ten times more
+        del row["boxes"], row["page_opt_out"]
         if self.boxes:
-            return {**row, "boxes": [list(box) for box in self.boxes]}
-        del row["boxes"]
+            row["boxes"] = [list(box) for box in self.boxes]
+        if self.page_opt_out:
+            row["page_opt_out"] = list(self.page_opt_out)
         return row
 
 
@@ -176,7 +181,8 @@ class OriginalRecord:
     file's pixels. `phash` is a 64-bit perceptual hash in hex, `detail` one of 256 bits (empty in
     records of before there was one). `blur` is the variance of the
     Laplacian of the gray image at 256 px short side, values 0 to 255; `spread` the standard
-    deviation of its gray values.
+    deviation of its gray values. `opt_out` lists the opt-out signals that were seen and that the
+    recipe overrides, empty if none was seen; it is None in older records.
     """
 
     key: str
@@ -193,6 +199,7 @@ class OriginalRecord:
     blur: float
     spread: float
     detail: str = ""
+    opt_out: list[dict[str, str]] | None = None
 
 
 LARGEST_SIDE = 16_384

@@ -125,7 +125,7 @@ class Fetcher:
             if isinstance(answer, Trouble):
                 return answer
             if answer.status not in REDIRECTS:
-                return Response(answer.url, answer.status, answer.headers, answer.body, attempts)
+                return Response(**vars(answer), attempts=attempts)
             target = redirect_target(answer)
             if isinstance(target, Trouble):
                 return target

@@ -30,7 +30,10 @@ class KeptImage:
         return cls(record, ManifestRow.from_json(line))
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.row.to_json(), **vars(self.record)}
+        line = {**self.row.to_json(), **vars(self.record)}
+        if self.record.opt_out is None:
+            del line["opt_out"]
+        return line
 
     def to_line(self) -> bytes:
         return (json.dumps(self.to_json(), ensure_ascii=False) + "\n").encode()

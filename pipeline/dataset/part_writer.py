@@ -110,7 +110,7 @@ class PartWriter:
         sha256 = hashlib.sha256(data).hexdigest()
         record = OriginalRecord(
             key=row.key, part=self.part, member=f"{row.key}.{name}", offset=self._end + _BLOCK,
-            bytes=len(data), sha256=sha256, **facts,
+            bytes=len(data), sha256=sha256, opt_out=sidecar.get("opt_out"), **facts,
         )  # fmt: skip
         beside = {**row.to_json(), **sidecar, "bytes": len(data), "sha256": sha256}
         text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode()

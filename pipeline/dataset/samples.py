@@ -104,8 +104,10 @@ def provenance(sample: Sample, image: KeptImage) -> dict[str, Any]:
     """Where a sample is from: the shard's KEY.json."""
     record = image.record
     facts = image.row.to_json()
+    opt_out = {} if record.opt_out is None else {"opt_out": record.opt_out}
     return {
         **facts,
+        **opt_out,
         "crop": sample.box.to_json(),
         "notes": {note: note in sample.notes for note in NOTES},
         "original": {

@@ -21,6 +21,7 @@ from pipeline.sources.candidates import (
     why_not,
 )
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.page_terms import page_terms
 from pipeline.sources.picks import Css, Pattern, Pick, Reader, attribute, clean
 from pipeline.sources.url_rules import admitted, check_start
 from pipeline.typed import STRICT
@@ -28,7 +29,6 @@ from pipeline.web.urls import canonical_url
 
 _PROLOG = re.compile(rb"^\s*(?:\xef\xbb\xbf)?<\?xml[^>]*\?>")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
-_OPT_OUT = re.compile(r"\bno(image)?ai\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -99,7 +99,7 @@ def parse(config: HtmlSource, page: Page) -> PageResult:
         rows=_images(config, soup, page, base, notes),
         follow=_links(config, soup, page.request, base, notes),
         notes=notes,
-        opted_out=_opted_out(soup),
+        terms=page_terms(soup),
     )
 
 
@@ -215,17 +215,6 @@ def _license_link(scope: Tag) -> str:
     """What the first `rel=license` links to."""
     link = scope.select_one("a[rel~=license][href], link[rel~=license][href]")
     return clean(attribute(link, "href")) if link is not None else ""
-
-
-def _opted_out(soup: Tag) -> bool:
-    """Whether the page itself says that its images are not for machine learning."""
-    for meta in soup.select("meta[name][content]"):
-        name, content = attribute(meta, "name").lower(), attribute(meta, "content")
-        if name == "robots" and _OPT_OUT.search(content):
-            return True
-        if name == "tdm-reservation" and content.strip() == "1":
-            return True
-    return False
 
 
 def _links(

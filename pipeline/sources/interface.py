@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from pipeline.contract import ManifestRow, image_key
+from pipeline.sources.page_terms import PageTerms
 from pipeline.typed import STRICT
 
 
@@ -71,20 +72,23 @@ class Found:
     labels: tuple[str, ...] = ()
     license: str = ""
     attribution: str = ""
+    page_opt_out: tuple[str, ...] = ()
 
     def row(self, page: str, found: str) -> ManifestRow:
         """The manifest row of this image, found on `page` at the time `found`."""
         key = image_key(self.url)
         return ManifestRow(
-            key, self.url, page, self.title, self.labels, self.license, self.attribution, found
-        )
+            key, self.url, page, self.title, self.labels, self.license, self.attribution, found,
+            page_opt_out=self.page_opt_out,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Found:
-        return cls(**{**values, "labels": tuple(values["labels"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("labels", "page_opt_out")}
+        return cls(**{**values, **lists})
 
 
 class BrokenFile(Exception):
@@ -96,8 +100,8 @@ class PageResult:
     """What a page holds: images in their order, pages to go to, and what was passed over.
 
     `notes` counts by reason what was not taken. `problem` says in a line why the page is not of
-    the form the recipe expects; then there is nothing else in the result. `opted_out` says that
-    the page asks not to be used for machine learning. `rows` of a file may be an iterator over more
+    the form the recipe expects; then there is nothing else in the result. `terms` is what the page
+    itself says about the use of its images. `rows` of a file may be an iterator over more
     than fits into memory; it raises `BrokenFile` where the file ends in the middle.
     """
 
@@ -105,7 +109,7 @@ class PageResult:
     follow: Sequence[PageRequest] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
     problem: str = ""
-    opted_out: bool = False
+    terms: PageTerms = field(default_factory=PageTerms)
 
 
 Config = TypeVar("Config", bound=Limits)

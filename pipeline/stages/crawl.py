@@ -11,7 +11,7 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +28,8 @@ from pipeline.sources import SOURCES, BrokenFile, Found, Page, PageRequest, Page
 from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece
 from pipeline.web.failures import failure
 from pipeline.web.local_files import SCHEME, file_path
+from pipeline.web.opt_out.directives import meta_signals
+from pipeline.web.opt_out.signals import Signal, describe
 
 STAGE = "crawl"
 MIN_THREADS = 4
@@ -188,7 +190,8 @@ class _Crawl:
         digest = hashlib.sha256(answer.body).hexdigest()
         if answer.status == 304 or (page.digest == digest and page.fetched):
             return _Fetched(None)
-        result = self._parse(Page(page.request, answer.body, answer.url, answer.headers))
+        read = Page(page.request, answer.body, answer.url, answer.headers)
+        result = self._parse(read, answer.signals)
         if isinstance(result, Failure):
             return result
         return _Fetched(
@@ -216,8 +219,11 @@ class _Crawl:
     def _copy_path(self, url: str) -> Path:
         return self._copies / image_key(url.partition("#")[0])
 
-    def _parse(self, page: Page) -> PageResult | Failure:
-        """What the page holds. Whatever a page makes the parser do, the crawl goes on."""
+    def _parse(self, page: Page, signals: Sequence[Signal] = ()) -> PageResult | Failure:
+        """What the page holds. Whatever a page makes the parser do, the crawl goes on.
+
+        `signals` are overridden opt-out signals of the request.
+        """
         url = page.request.url
         try:
             result = self._adapter.parse(self._source, page)
@@ -228,9 +234,21 @@ class _Crawl:
             return failure(STAGE, url, "unexpected_form", detail=detail)
         if result.problem:
             return failure(STAGE, url, "unexpected_form", detail=result.problem)
-        if result.opted_out and result.rows and self._recipe.politeness.honour_opt_out:
-            return failure(STAGE, url, "opt_out", detail="a meta element of the page")
-        return result
+        return self._with_signals(url, result, signals)
+
+    def _with_signals(
+        self, url: str, result: PageResult, signals: Sequence[Signal]
+    ) -> PageResult | Failure:
+        """The result with the overridden opt-out signals of the page in its rows; a failure if it
+        has images and a signal that counts. Pages without images only lead to others."""
+        politeness = self._recipe.politeness
+        signals = [*signals, *meta_signals(result.terms.metas, politeness.user_agent)]
+        if not signals or not result.rows:
+            return result
+        if refusing := politeness.refusing(signals):
+            return failure(STAGE, url, "opt_out", detail=describe(refusing))
+        said = tuple(dict.fromkeys(str(signal) for signal in signals))
+        return replace(result, rows=[replace(row, page_opt_out=said) for row in result.rows])
 
     # back in the main thread
 

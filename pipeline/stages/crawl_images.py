@@ -90,7 +90,8 @@ def _number(key: str) -> int:
 
 def _facts(row: ManifestRow) -> int:
     """A checksum of what a page says about an image, to notice when it says something else."""
-    text = json.dumps([row.title, row.labels, row.license, row.attribution])
+    said: list[object] = [row.title, row.labels, row.license, row.attribution]
+    text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
     return zlib.crc32(text.encode()) + 1
 
 

@@ -16,10 +16,13 @@ from pipeline.pictures.resize import Square, center_square, encode_jpeg
 from pipeline.recipe import Recipe
 from pipeline.web.exchange import Response
 from pipeline.web.failures import failure
+from pipeline.web.opt_out.signals import Signal, describe
+from pipeline.web.opt_out.xmp import data_mining_signals
+from pipeline.web.politeness import Politeness
 
 KEPT_HEADERS = (
     "content-type", "etag", "last-modified", "content-disposition", "link", "x-robots-tag",
-    "tdm-reservation", "cache-control",
+    "tdm-reservation", "tdm-policy", "content-usage", "content-signal", "cache-control",
 )  # fmt: skip
 """The headers that go into an image's JSON: what it is, which version, and on what terms."""
 
@@ -40,19 +43,37 @@ def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) ->
     """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
     data, max_pixels = response.body, recipe.politeness.max_pixels
     side = recipe.originals.side
+    signals = [*response.signals, *data_mining_signals(data)]
+    if refusing := recipe.politeness.refusing(signals):
+        return failure(
+            stage, row.url, "opt_out", key=row.key, status=response.status,
+            attempts=response.attempts, detail=describe(refusing),
+        )  # fmt: skip
+    opt_out = {"opt_out": recorded_signals(row, signals, recipe.politeness)}
     try:
         if side is None:
             picture = open_picture(data, max_pixels=max_pixels, draft_to=DECODE_SIDE)
-            return Kept(data, facts_of(picture), sidecar(response, picture))
+            return Kept(data, facts_of(picture), sidecar(response, picture) | opt_out)
         square = center_square(data, side, max_pixels)
         kept = picture_of(square.pixels, square.notes)
         encoded = encode_jpeg(square.pixels, recipe.originals.quality)
-        return Kept(encoded, facts_of(kept), sidecar(response, square))
+        return Kept(encoded, facts_of(kept), sidecar(response, square) | opt_out)
     except ImageError as error:
         return failure(
             stage, row.url, error.kind, key=row.key, status=response.status,
             attempts=response.attempts, detail=error.detail,
         )  # fmt: skip
+
+
+def recorded_signals(
+    row: ManifestRow, signals: list[Signal], politeness: Politeness
+) -> list[dict[str, str]]:
+    """What is recorded of the opt-out signals of an image and of its page, all overridden; empty
+    if none was seen."""
+    for text in row.page_opt_out:
+        name, _, where = text.partition(": ")
+        signals = [*signals, Signal(name, f"page, {where}")]
+    return [one.to_json(politeness.override_reason(one.name)) for one in dict.fromkeys(signals)]
 
 
 def picture_of(pixels: Pixels, notes: tuple[str, ...]) -> Picture:

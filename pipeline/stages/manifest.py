@@ -67,6 +67,7 @@ def _write_parquet(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
     text = pyarrow.string()
     lists = {
         "labels": pyarrow.list_(text),
+        "page_opt_out": pyarrow.list_(text),
         "boxes": pyarrow.list_(pyarrow.list_(pyarrow.float64())),
     }
     schema = pyarrow.schema([(name, lists.get(name, text)) for name in NAMES])
@@ -81,7 +82,8 @@ def _write_csv(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
     writer.writeheader()
     for row in rows:
         boxes = json.dumps(row["boxes"]) if row.get("boxes") else ""
-        writer.writerow({**row, "labels": "|".join(row["labels"]), "boxes": boxes})
+        lists = {name: "|".join(row.get(name, ())) for name in ("labels", "page_opt_out")}
+        writer.writerow({**row, **lists, "boxes": boxes})
     text.flush()
     text.detach()
 

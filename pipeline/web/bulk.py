@@ -307,11 +307,7 @@ class BulkFetcher(Generic[T]):
             job.is_over = True
             self._take_robots(job.robots_of, outcome)
         elif isinstance(outcome, Answer):
-            answer = outcome
-            self._hand_out(
-                job,
-                Response(answer.url, answer.status, answer.headers, answer.body, job.attempts),
-            )
+            self._hand_out(job, Response(**vars(outcome), attempts=job.attempts))
         else:
             self._hand_out(
                 job,

@@ -17,6 +17,9 @@ import tenacity
 from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
 from pipeline.web.headers import retry_after
+from pipeline.web.opt_out.directives import header_signals
+from pipeline.web.opt_out.signals import Signal, describe
+from pipeline.web.opt_out.tdmrep import header_reservation
 from pipeline.web.politeness import Politeness
 from pipeline.web.urls import request_url
 
@@ -25,12 +28,14 @@ REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 @dataclass(frozen=True)
 class Answer:
-    """The raw answer to one request; header names in lower case."""
+    """The raw answer to one request; header names in lower case. `signals` are the opt-out signals
+    that were seen for it and are overridden."""
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    signals: tuple[Signal, ...] = ()
 
     @property
     def content_type(self) -> str:
@@ -86,9 +91,14 @@ def judge(
     if busy := _MEDIAWIKI_BUSY & set(answer.headers.get("mediawiki-api-error", "").split(", ")):
         asked = retry_after(answer.headers.get("retry-after", ""), now)
         return Trouble(kind_of_status(503), "".join(busy), answer.status, asked)
-    look = politeness.honour_opt_out and not is_policy
-    if look and (signal := opt_out(answer.headers, politeness.user_agent)):
-        return Trouble("opt_out", signal, answer.status)
+    if not is_policy:
+        signals = [*answer.signals, *header_signals(answer.headers, politeness.user_agent)]
+        reservation = header_reservation(answer.headers)
+        signals += reservation.signals() if reservation else ()
+        if refusing := politeness.refusing(signals):
+            return Trouble("opt_out", describe(refusing), answer.status)
+        if signals:
+            answer = replace(answer, signals=tuple(dict.fromkeys(signals)))
     limit = MAX_POLICY if is_policy else politeness.max_bytes
     return decoded(answer, limit, may_break_off=is_policy)
 
@@ -116,24 +126,6 @@ def decoded(answer: Answer, max_bytes: int, may_break_off: bool = False) -> Answ
     headers = {**answer.headers, "content-length": str(len(body))}
     del headers["content-encoding"]
     return replace(answer, headers=headers, body=body)
-
-
-def opt_out(headers: Mapping[str, str], user_agent: str) -> str:
-    """The header by which a site says no to machine learning, or "".
-
-    X-Robots-Tag `noai` and `noimageai` (for every agent or for ours) and `tdm-reservation: 1`
-    (the TDM Reservation Protocol of the W3C community group).
-    """
-    if headers.get("tdm-reservation", "").strip() == "1":
-        return "tdm-reservation: 1"
-    name = user_agent.partition("/")[0].lower()
-    for part in headers.get("x-robots-tag", "").lower().split(","):
-        agent, colon, directive = part.rpartition(":")
-        if directive.strip() in ("noai", "noimageai") and (
-            not colon or agent.strip() in ("", "*", name)
-        ):
-            return f"x-robots-tag: {part.strip()}"
-    return ""
 
 
 def redirect_target(answer: Answer) -> str | Trouble:

@@ -9,13 +9,15 @@ import math
 import os
 import re
 import threading
+from collections.abc import Iterable
 from dataclasses import field
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.typed import STRICT
+from pipeline.web.opt_out.signals import Signal, check_overrides
 
 CONTACT_VARIABLE: Final = "SHELLGAN_CONTACT"
 MAX_DELAY: Final = 7 * 86400.0
@@ -39,6 +41,8 @@ class Politeness:
     the log. A host is rested after `rest_after` connection failures in a row.
     `robots_except` are beginnings of URLs that robots.txt is not asked about: the endpoint of an
     API that is there for programs, on a host that shuts it to search engines.
+    `opt_out_overrides` maps an opt-out signal to the reason why it does not count here;
+    `honour_opt_out = false` overrides all of them without one.
     """
 
     user_agent: str = Field(default="ShellGAN/0.1", min_length=1, pattern=r"^[\x20-\x7e]+$")
@@ -48,6 +52,9 @@ class Politeness:
     obey_robots: bool = True
     robots_except: tuple[str, ...] = ()
     honour_opt_out: bool = True
+    opt_out_overrides: Annotated[dict[str, str], AfterValidator(check_overrides)] = field(
+        default_factory=dict
+    )
     allow_private: bool = False
     connect_timeout: float = Field(default=10.0, gt=0)
     first_byte_timeout: float = Field(default=30.0, gt=0)
@@ -78,6 +85,16 @@ class Politeness:
     def asks_robots(self, url: str) -> bool:
         """Whether robots.txt has a say about `url`."""
         return self.obey_robots and not url.startswith(self.robots_except)
+
+    def override_reason(self, signal: str) -> str | None:
+        """Why the recipe does not count an opt-out signal, or None if it counts."""
+        if not self.honour_opt_out:
+            return "honour_opt_out = false"
+        return self.opt_out_overrides.get(signal)
+
+    def refusing(self, signals: Iterable[Signal]) -> list[Signal]:
+        """Those of `signals` that count."""
+        return [signal for signal in signals if self.override_reason(signal.name) is None]
 
     @property
     def agent(self) -> str:

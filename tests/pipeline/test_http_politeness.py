@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.web.bulk import delay_before_retry
-from pipeline.web.exchange import Answer, Trouble, decoded, judge, opt_out, retry_policy
+from pipeline.web.exchange import Answer, Trouble, decoded, judge, retry_policy
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
 from pipeline.web.headers import retry_after
 from pipeline.web.pace import Pace
@@ -170,25 +170,6 @@ def test_retry_after_in_seconds_and_dates(value, seconds):
     assert retry_after(value, NOW) == seconds
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({}, ""),
-        ({"x-robots-tag": "noai"}, "x-robots-tag: noai"),
-        ({"x-robots-tag": "noindex, NoImageAI"}, "x-robots-tag: noimageai"),
-        ({"x-robots-tag": "*: noai"}, "x-robots-tag: *: noai"),
-        ({"x-robots-tag": "shellgan: noai"}, "x-robots-tag: shellgan: noai"),
-        ({"x-robots-tag": "googlebot: noai"}, ""),
-        ({"x-robots-tag": "googlebot: noindex, noai"}, "x-robots-tag: noai"),
-        ({"x-robots-tag": "noindex, unavailable_after: 25 Jun 2027"}, ""),
-        ({"tdm-reservation": "1"}, "tdm-reservation: 1"),
-        ({"tdm-reservation": "0"}, ""),
-    ],
-)
-def test_opt_out_headers(headers, expected):
-    assert opt_out(headers, "ShellGAN/0.1") == expected
-
-
 def answer(status: int = 200, body: bytes = b"x", **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer("http://a.example/x", status, named, body)
@@ -197,7 +178,9 @@ def answer(status: int = 200, body: bytes = b"x", **headers: str) -> Answer:
 def test_an_opt_out_counts_only_where_the_recipe_honours_it_and_not_for_robots_txt():
     served = answer(x_robots_tag="noai")
     assert judge(Politeness(), served).kind == "opt_out"
-    assert judge(Politeness(honour_opt_out=False), served) is served
+    overridden = judge(Politeness(honour_opt_out=False), served)
+    assert isinstance(overridden, Answer)
+    assert [one.name for one in overridden.signals] == ["noai"]
     assert judge(Politeness(), served, is_policy=True) is served
 
 

@@ -259,13 +259,14 @@ def test_what_is_not_html_is_a_problem(body: bytes, headers: dict[str, str]) -> 
     assert not result.rows
 
 
-@pytest.mark.parametrize(
-    "meta",
-    ['<meta name="robots" content="noindex, noai">', '<meta name="tdm-reservation" content="1">'],
-)
-def test_opt_out_is_reported(meta: str) -> None:
-    assert parsed(f"{meta}<img src=a.jpg>").opted_out
-    assert not parsed("<meta name=robots content=noindex><img src=a.jpg>").opted_out
+def test_terms_of_the_page_are_reported() -> None:
+    text = (
+        '<meta name="Robots" content="noindex, noai"><meta name=tdm-reservation content=1>'
+        '<link rel="License" type="application/rsl+xml" href="/license.xml"><img src=a.jpg>'
+    )
+    terms = parsed(text).terms
+    assert terms.metas == (("robots", "noindex, noai"), ("tdm-reservation", "1"))
+    assert terms.links == (("License", "application/rsl+xml", "/license.xml"),)
 
 
 def test_start_pages_are_canonical() -> None:

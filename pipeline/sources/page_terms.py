@@ -1,0 +1,33 @@
+"""What a page says in its head about the use of its images: meta elements and licence links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bs4 import Tag
+
+from pipeline.sources.picks import attribute
+
+_MOST = 500
+_LONGEST = 2000
+
+
+@dataclass(frozen=True)
+class PageTerms:
+    """Meta elements as (name in lower case, content); links as (rel, type, href)."""
+
+    metas: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str, str], ...] = ()
+
+
+def page_terms(soup: Tag) -> PageTerms:
+    """The terms of a parsed page."""
+    metas = [
+        (attribute(meta, "name").strip().lower(), attribute(meta, "content")[:_LONGEST])
+        for meta in soup.select("meta[name][content]", limit=_MOST)
+    ]
+    links = [
+        (attribute(link, "rel"), attribute(link, "type"), attribute(link, "href")[:_LONGEST])
+        for link in soup.select("link[rel][href]", limit=_MOST)
+    ]
+    return PageTerms(tuple(metas), tuple(links))

@@ -1,0 +1,52 @@
+"""Path patterns as in robots.txt (RFC 9309, 2.2.2 and 2.2.3): `*` is any text, a final `$` the end.
+
+Matching takes time linear in the path for each part of the pattern, whatever the pattern is.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlsplit
+
+_UNRESERVED = re.compile(r"%(2d|2e|3\d|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])", re.IGNORECASE)
+_ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
+_SAFE = "/?:@!$&'()*+,;=%~#[]"
+
+
+def normalize(path: str) -> str:
+    """A path or pattern with escapes as RFC 9309 compares them: those of unreserved characters
+    resolved (but `%2A` and `%24`, which mean the characters themselves), all others in capitals."""
+    path = quote(path, safe=_SAFE, errors="replace")
+    path = _UNRESERVED.sub(_unescaped, path)
+    return _ESCAPE.sub(lambda match: match[0].upper(), path)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    character = chr(int(match[1], 16))
+    return character if re.match(r"[A-Za-z0-9._~-]", character) else match[0].upper()
+
+
+def target_path(url: str) -> str:
+    """What patterns are compared with: the path and query of `url`, normalised."""
+    parts = urlsplit(url)
+    return normalize((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+
+
+def matches(pattern: str, target: str) -> bool:
+    """True if the normalised `pattern` matches a beginning of the normalised path `target`."""
+    anchored = pattern.endswith("$")
+    first, *rest = (pattern[:-1] if anchored else pattern).split("*")
+    if not target.startswith(first):
+        return False
+    if not rest:
+        return not anchored or target == first
+    position = len(first)
+    *middle, last = rest
+    for part in middle:
+        found = target.find(part, position)
+        if found < 0:
+            return False
+        position = found + len(part)
+    if anchored:
+        return len(target) - len(last) >= position and target.endswith(last)
+    return target.find(last, position) >= 0

@@ -1,0 +1,145 @@
+"""The lines of a robots.txt that state usage preferences and licences.
+
+Protego answers who may fetch what; these lines it passes over. Groups are chosen as RFC 9309 says:
+all that name this agent, or else all for `*`. What stands before the first group holds for all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urljoin
+
+from pipeline.web.opt_out.patterns import matches, normalize, target_path
+from pipeline.web.opt_out.preferences import signal_disallows, usage_disallows
+from pipeline.web.opt_out.signals import Signal
+
+MAX_RULES = 10_000
+MAX_LICENSES = 4
+"""More licences of one robots.txt are not asked for: each is a request."""
+
+_NEW_LINE = re.compile(r"\r\n|\r|\n")
+_DISALLOWS: dict[str, Callable[[str], bool]] = {
+    "content-signal": signal_disallows,
+    "content-usage": usage_disallows,
+}
+_NO_RULES = ("sitemap", "host")
+"""Lines that are about the whole file and end no list of agents."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A preference for the paths that match `pattern`."""
+
+    name: str
+    pattern: str
+    disallows: bool
+
+
+@dataclass
+class _Group:
+    agents: list[str] = field(default_factory=list)
+    rules: list[_Rule] = field(default_factory=list)
+    licenses: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RobotsLines:
+    """The usage preferences and licences that hold for one agent on one host."""
+
+    rules: tuple[_Rule, ...] = ()
+    licenses: tuple[str, ...] = ()
+
+    def signals(self, url: str) -> list[Signal]:
+        """The preferences against training for `url`.
+
+        The longest matching pattern counts; if several of that length disagree, a no counts.
+        """
+        if not self.rules:
+            return []
+        target = target_path(url)
+        signals = []
+        for name in _DISALLOWS:
+            fitting = [rule for rule in self.rules
+                       if rule.name == name and matches(rule.pattern, target)]  # fmt: skip
+            longest = max((len(rule.pattern) for rule in fitting), default=0)
+            if any(rule.disallows for rule in fitting if len(rule.pattern) == longest):
+                signals.append(Signal(name, "robots.txt"))
+        return signals
+
+
+def read_robots_lines(text: str, url: str, user_agent: str) -> RobotsLines:
+    """The lines of a robots.txt, fetched from `url`, that hold for `user_agent`."""
+    everyone, groups = _groups(text)
+    names = agent_names(user_agent)
+    chosen = [group for group in groups if names & set(group.agents)]
+    chosen = chosen or [group for group in groups if "*" in group.agents]
+    rules = [rule for group in (everyone, *chosen) for rule in group.rules]
+    # A licence of the agent's own group replaces those of the whole file (RSL 1.0).
+    licenses = [license for group in chosen for license in group.licenses] or everyone.licenses
+    found = [_absolute(license, url) for license in licenses]
+    return RobotsLines(
+        tuple(rules[:MAX_RULES]), tuple(dict.fromkeys(filter(None, found)))[:MAX_LICENSES]
+    )
+
+
+def agent_names(user_agent: str) -> set[str]:
+    """What a site may call this agent, in lower case: its product token, or all before the `/`."""
+    name = user_agent.partition("/")[0].strip().lower()
+    token = re.match(r"[a-z0-9_-]*", name)
+    return {name, token[0] if token else ""} - {""}
+
+
+def _groups(text: str) -> tuple[_Group, list[_Group]]:
+    """What holds for all, and the groups."""
+    everyone = _Group()
+    groups: list[_Group] = []
+    current = everyone
+    in_agents = after_blank = False
+    for key, value in _lines(text):
+        if not key:
+            after_blank = True
+            continue
+        if key == "user-agent":
+            if not in_agents:
+                current = _Group()
+                groups.append(current)
+            current.agents.append(value.partition("/")[0].strip().lower())
+            in_agents = True
+        elif key == "license":
+            # One that stands apart, behind the last group, is the site's.
+            apart = after_blank and not in_agents
+            (everyone if apart else current).licenses.append(value)
+            in_agents = False
+        elif key not in _NO_RULES:
+            in_agents = False
+            if key in _DISALLOWS:
+                current.rules.append(_rule(key, value))
+        after_blank = False
+    return everyone, groups
+
+
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """Each line's key, in lower case, and value; an empty key for a blank line."""
+    for line in _NEW_LINE.split(text.removeprefix("\ufeff")):
+        content = line.partition("#")[0].strip()
+        if not line.strip():
+            yield "", ""
+        elif content:
+            key, _, value = content.partition(":")
+            yield key.strip().lower(), value.strip()
+
+
+def _rule(name: str, value: str) -> _Rule:
+    pattern = "/"
+    if value.startswith("/"):
+        pattern, _, value = value.replace("\t", " ").partition(" ")
+    return _Rule(name, normalize(pattern), _DISALLOWS[name](value))
+
+
+def _absolute(license: str, url: str) -> str:
+    try:
+        return urljoin(url, license) if license else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,90 @@
+"""The closed list of opt-out signals, and what is said and recorded about those that were seen."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+SIGNALS: Final[dict[str, str]] = {
+    "content-signal": "Content-Signal: ai-train=no in robots.txt",
+    "content-usage": "Content-Usage: train-ai=n in robots.txt or as a header (IETF AIPREF)",
+    "tdm-reservation": "tdm-reservation 1 as header, meta element or in /.well-known/tdmrep.json",
+    "noai": "noai in X-Robots-Tag or a meta element",
+    "noimageai": "noimageai in X-Robots-Tag or a meta element",
+    "noml": "noml in X-Robots-Tag or a meta element",
+    "rsl": "an RSL licence that prohibits ai-train",
+    "plus-data-mining": "plus:DataMining in the XMP of the image file",
+}
+"""Every signal by the name that recipes, failures and provenance use."""
+
+NAMELESS: Final = "unnamed"
+"""The name under which a logged opt-out counts whose detail names no signal of the list."""
+
+_SEGMENT = re.compile(r"(?:^|; )([a-z-]+): ?([^;]*)")
+_WORD = re.compile(r"[a-z-]+")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One opt-out signal that was seen: its name, where, and the policy it refers to, if any."""
+
+    name: str
+    where: str
+    policy: str = ""
+
+    def __str__(self) -> str:
+        policy = f", policy {self.policy[:200]}" if self.policy else ""
+        return f"{self.name}: {self.where}{policy}"
+
+    def to_json(self, reason: str | None) -> dict[str, str]:
+        """What is recorded with an image; `reason` is why the recipe overrides the signal."""
+        values = {
+            "signal": self.name, "where": self.where, "policy": self.policy,
+            "overridden": reason or "",
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value}
+
+
+def describe(signals: Iterable[Signal]) -> str:
+    """The detail of an `opt_out` failure: `noai: X-Robots-Tag; tdm-reservation: header`."""
+    return "; ".join(str(signal) for signal in dict.fromkeys(signals))
+
+
+def signal_names(detail: str) -> list[str]:
+    """The names of the signals in the detail of an `opt_out` failure, or the nameless one.
+
+    Details of older versions (`x-robots-tag: noai`) are understood too.
+    """
+    found: list[str] = []
+    for name, rest in _SEGMENT.findall(detail):
+        if name in SIGNALS:
+            found.append(name)
+        else:
+            found += [word for word in _WORD.findall(rest.lower()) if word in SIGNALS]
+    return list(dict.fromkeys(found)) or [NAMELESS]
+
+
+def count_signals(rows: Iterable[Mapping[str, object]]) -> dict[str, int]:
+    """How often each signal occurs in `rows` of the failure log of the kind `opt_out`."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if row.get("kind") == "opt_out":
+            counts.update(signal_names(str(row.get("detail") or "")))
+    return dict(counts)
+
+
+def check_overrides(overrides: dict[str, str]) -> dict[str, str]:
+    """The overrides of a recipe: each a known signal with a reason.
+
+    Raises:
+        ValueError: an unknown signal, or no reason; the message says what to do.
+    """
+    for name, reason in overrides.items():
+        if name not in SIGNALS:
+            raise ValueError(f"unknown signal {name!r}; choose from {', '.join(SIGNALS)}")
+        if not reason.strip():
+            raise ValueError(f'{name}: no reason; state one, such as {name} = "I own the site"')
+    return overrides

@@ -1,0 +1,107 @@
+"""TDM Reservation Protocol (W3C community group, final report of 2024-05-10).
+
+A site reserves the rights to text and data mining in `/.well-known/tdmrep.json`, by headers, or by
+meta elements; each overrides the one before. What is none of `0` and `1` says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.web.opt_out.patterns import matches, normalize, target_path
+from pipeline.web.opt_out.signals import Signal
+
+PATH = "/.well-known/tdmrep.json"
+MAX_RULES = 10_000
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What one place says: whether the rights are reserved, under which policy, and where."""
+
+    reserved: bool
+    policy: str = ""
+    where: str = ""
+
+    def signals(self) -> list[Signal]:
+        return [Signal("tdm-reservation", self.where, self.policy)] if self.reserved else []
+
+
+@dataclass(frozen=True)
+class _Rule:
+    pattern: str
+    reservation: Reservation
+
+
+@dataclass(frozen=True)
+class TdmRep:
+    """The rules of a tdmrep.json, in its order."""
+
+    rules: tuple[_Rule, ...] = ()
+
+    def reservation(self, url: str) -> Reservation | None:
+        """What the file says about `url`: the first rule that matches counts."""
+        if not self.rules:
+            return None
+        target = target_path(url)
+        return next((r.reservation for r in self.rules if matches(r.pattern, target)), None)
+
+
+def read_tdmrep(body: bytes) -> TdmRep:
+    """The rules of a tdmrep.json; none if it is no such file."""
+    try:
+        values = json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return TdmRep()
+    if isinstance(values, dict):
+        values = [values]
+    if not isinstance(values, list):
+        return TdmRep()
+    rules = (_rule(value) for value in values[:MAX_RULES])
+    return TdmRep(tuple(rule for rule in rules if rule is not None))
+
+
+def _rule(value: Any) -> _Rule | None:
+    if not isinstance(value, dict):
+        return None
+    location, reserved = value.get("location"), _reserved(value.get("tdm-reservation"))
+    if not isinstance(location, str) or reserved is None:
+        return None
+    location = location.strip()
+    pattern = normalize(location if location.startswith(("/", "*")) else f"/{location}")
+    return _Rule(pattern, Reservation(reserved, _policy(value.get("tdm-policy")), PATH))
+
+
+def header_reservation(headers: Mapping[str, str]) -> Reservation | None:
+    """What the headers of an answer say (names in lower case), or None."""
+    reserved = _reserved(headers.get("tdm-reservation"))
+    if reserved is None:
+        return None
+    return Reservation(reserved, _policy(headers.get("tdm-policy")), "header")
+
+
+def meta_reservation(metas: Sequence[tuple[str, str]]) -> Reservation | None:
+    """What the meta elements of a page say, given as name and content, or None."""
+    found = [_reserved(content) for name, content in metas if name == "tdm-reservation"]
+    stated = [reserved for reserved in found if reserved is not None]
+    if not stated:
+        return None
+    policies = [content for name, content in metas if name == "tdm-policy"]
+    return Reservation(any(stated), _policy(policies[0] if policies else ""), "meta element")
+
+
+def _reserved(value: Any) -> bool | None:
+    if isinstance(value, str):
+        # the same header twice arrives as "1, 1"
+        parts = {part.strip() for part in value.split(",")}
+        return "1" in parts if parts & {"0", "1"} else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1):
+        return value == 1
+    return None
+
+
+def _policy(value: Any) -> str:
+    return value.strip()[:500] if isinstance(value, str) else ""

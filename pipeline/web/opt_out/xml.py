@@ -1,0 +1,30 @@
+"""XML from outside, read safely: no entities, no network, bounded size."""
+
+from __future__ import annotations
+
+from lxml import etree
+
+MAX_BYTES = 8 << 20
+
+_DOCTYPE = tuple("<!DOCTYPE".encode(coding) for coding in ("ascii", "utf-16-le", "utf-16-be"))
+
+
+def parse_xml(data: bytes, recover: bool = False) -> etree._Element | None:
+    """The root element, or None if `data` is no XML, too large or declares a document type (which
+    neither RSL nor XMP needs, and entities come from)."""
+    if len(data) > MAX_BYTES or any(word in data for word in _DOCTYPE):
+        return None
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False,
+        remove_comments=True, remove_pis=True, recover=recover,
+    )  # fmt: skip
+    try:
+        return etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, ValueError, MemoryError):
+        return None
+
+
+def local_name(element: etree._Element) -> str:
+    """The tag without its namespace, in lower case."""
+    tag = element.tag
+    return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
