@@ -24,6 +24,7 @@ from pipeline.durable import (
     JsonlAppender,
     atomic_file,
     read_jsonl,
+    read_rows,
     sweep_temporaries,
     write_atomic,
     write_json,
@@ -31,13 +32,15 @@ from pipeline.durable import (
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import exit_status
 from pipeline.reading import is_url, local_path, open_regular, read_bytes
+from pipeline.text import plain_value, safe_text
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
     "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord", "ShardEntry",
     "ShardIndex", "UserError", "atomic_file", "build", "describe_os_error", "exit_status",
     "image_key", "is_disk_full", "is_url", "load_index", "local_path", "now_utc", "open_regular",
-    "read_bytes", "read_jsonl", "read_toml", "sweep_temporaries", "write_atomic", "write_json",
+    "read_bytes", "read_jsonl", "read_rows", "read_toml", "sweep_temporaries", "write_atomic",
+    "write_json",
 ]  # fmt: skip
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -51,7 +54,7 @@ def now_utc() -> str:
 
 def image_key(url: str) -> str:
     """The key of an image: the first 16 hex digits of the sha256 of its canonical URL."""
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
+    return hashlib.sha256(url.encode(errors="replace")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,17 @@ class Dataset:
         return self.root / "logs" / self.name / "events.jsonl"
 
 
+_MAX_COORDINATE = 1e9
+
+
 @dataclass(frozen=True)
 class ManifestRow:
     """One image of the URL manifest. `boxes` are annotated objects, each (left, top, right,
     bottom) in pixels of the upright image; `page_opt_out` the opt-out signals of the page that the
-    recipe overrides (`noai: meta element`)."""
+    recipe overrides (`noai: meta element`).
+
+    Here text from outside enters the dataset: it is made safe to write (`safe_text`).
+    """
 
     key: str
     url: str
@@ -153,12 +162,29 @@ class ManifestRow:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     page_opt_out: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            text = getattr(self, name)
+            if not text.isprintable():
+                object.__setattr__(self, name, safe_text(text))
+        for name in _LISTS:
+            texts = getattr(self, name)
+            if not all(map(str.isprintable, texts)):
+                object.__setattr__(self, name, tuple(map(safe_text, texts)))
+
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ManifestRow:
-        known = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
-        boxes = tuple((box[0], box[1], box[2], box[3]) for box in row.get("boxes") or ())
-        lists = {name: tuple(row.get(name) or ()) for name in ("labels", "page_opt_out")}
-        return cls(**{**known, **lists, "boxes": boxes})
+        """The row that a JSON object holds; members that are not of a row are ignored.
+
+        Raises:
+            ValueError: a member is missing or of the wrong type; the message names it.
+        """
+        texts = {name: _text_of(row, name) for name in _TEXTS if name in row}
+        for name in ("key", "url"):
+            if name not in texts:
+                raise ValueError(f"{name}: missing")
+        lists = {name: tuple(_texts_of(row, name)) for name in _LISTS}
+        return cls(**texts, **lists, boxes=tuple(_boxes_of(row.get("boxes") or ())))
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values; `boxes` and `page_opt_out` only if there are any."""
@@ -169,6 +195,40 @@ class ManifestRow:
         if self.page_opt_out:
             row["page_opt_out"] = list(self.page_opt_out)
         return row
+
+
+_TEXTS = ("key", "url", "page", "title", "license", "attribution", "found")
+_LISTS = ("labels", "page_opt_out")
+
+
+def _text_of(row: dict[str, Any], name: str) -> str:
+    text = row[name]
+    if text.__class__ is str:
+        return text
+    plain = plain_value(text)
+    if plain is None:
+        raise ValueError(f"{name}: not a text: {text!r:.60}")
+    return plain
+
+
+def _texts_of(row: dict[str, Any], name: str) -> Iterator[str]:
+    values = row.get(name) or ()
+    for one in values if isinstance(values, list | tuple) else [values]:
+        yield _text_of({name: one}, name)
+
+
+def _boxes_of(boxes: Any) -> Iterator[tuple[float, float, float, float]]:
+    """Boxes as they are in a row.
+
+    Raises:
+        ValueError: they are not lists of four finite numbers.
+    """
+    for box in boxes if isinstance(boxes, list | tuple) else [boxes]:
+        numbers = box if isinstance(box, list | tuple) else ()
+        good = (one for one in numbers if isinstance(one, int | float) and one is not True)
+        if len(numbers) != 4 or sum(abs(one) <= _MAX_COORDINATE for one in good) != 4:
+            raise ValueError(f"boxes: not four numbers: {box!r:.60}")
+        yield (box[0], box[1], box[2], box[3])
 
 
 @dataclass(frozen=True)
@@ -200,6 +260,36 @@ class OriginalRecord:
     spread: float
     detail: str = ""
     opt_out: list[dict[str, str]] | None = None
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> OriginalRecord:
+        """The record that a JSON object holds; other members are ignored.
+
+        Raises:
+            ValueError: a member is missing or of the wrong type; the message names it.
+        """
+        values: dict[str, Any] = {}
+        for name, kind in _RECORD_TYPES.items():
+            value: Any = row.get(name, "" if name == "detail" else None)
+            good = isinstance(value, kind) and value.__class__ is not bool
+            if not good or (kind is not str and not 0 <= value < _MAX_COUNT):
+                raise ValueError(f"{name}: {'missing' if value is None else f'{value!r:.60}'}")
+            values[name] = value
+        if not _HEX.fullmatch(values["phash"] + values["detail"]):
+            raise ValueError(f"phash or detail: not hexadecimal: {values['phash']!r:.60}")
+        seen = row.get("opt_out")
+        if not (seen is None or (isinstance(seen, list) and all(isinstance(one, dict) for one in seen))):
+            raise ValueError(f"opt_out: not a list of objects: {seen!r:.60}")
+        return cls(**values, opt_out=seen)
+
+
+_HEX = re.compile(r"[0-9a-f]*")
+_MAX_COUNT = 1 << 63
+_RECORD_TYPES: dict[str, Any] = {
+    name: {"int": int, "float": (int, float)}.get(str(kind), str)
+    for name, kind in OriginalRecord.__annotations__.items()
+    if name != "opt_out"
+}
 
 
 LARGEST_SIDE = 16_384

@@ -10,14 +10,17 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from pipeline.errors import UserError
 
 _TAIL = 1 << 16
+_MEND = "correct or delete this line"
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -96,11 +99,17 @@ class JsonlAppender:
 
     def append(self, *rows: Any) -> None:
         """Append each row as one line; they reach the file together."""
-        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        data = text.encode(errors="replace")
         with self._lock():
+            end = self._file.seek(0, os.SEEK_END)
             view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
+            try:
+                while view:
+                    view = view[self._file.write(view) :]
+            except OSError:  # such as a full disk: no torn line is left for others to append to
+                self._file.truncate(end)
+                raise
 
     def sync(self) -> None:
         """Force what was appended to the disk (a kill needs no sync, a power cut does)."""
@@ -137,6 +146,27 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a whole line is not a JSON object; the message names file and line.
     """
+    return (row for _, row in _numbered(path))
+
+
+def read_rows(path: Path, build: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    """What `build` makes of each row of a JSONL file, as `read_jsonl` gives them.
+
+    Raises:
+        UserError: `build` raised a ValueError, KeyError or TypeError; the message names file and
+            line and says why.
+    """
+    for number, row in _numbered(path):
+        try:
+            built = build(row)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}:{number}: {error}; {_MEND}") from None
+        except KeyError as error:
+            raise UserError(f"{path}:{number}: {error.args[0]}: missing; {_MEND}") from None
+        yield built
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -147,8 +177,8 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error})") from None
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}:{number}: not JSON ({error}); {_MEND}") from None
             if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: not a JSON object")
-            yield row
+                raise UserError(f"{path}:{number}: not a JSON object; {_MEND}")
+            yield number, row

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import ManifestRow, OriginalRecord, UserError, read_jsonl
-
-_RECORD = tuple(field.name for field in fields(OriginalRecord))
+from pipeline.contract import ManifestRow, OriginalRecord, read_rows
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,7 @@ class KeptImage:
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> KeptImage:
-        record = OriginalRecord(**{name: line[name] for name in _RECORD if name in line})
-        return cls(record, ManifestRow.from_json(line))
+        return cls(OriginalRecord.from_json(line), ManifestRow.from_json(line))
 
     def to_json(self) -> dict[str, Any]:
         line = {**self.row.to_json(), **vars(self.record)}
@@ -45,8 +42,4 @@ def read_kept(path: Path) -> Iterator[KeptImage]:
     Raises:
         UserError: a line is not what select writes.
     """
-    for number, line in enumerate(read_jsonl(path), start=1):
-        try:
-            yield KeptImage.from_json(line)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path}:{number}: not an image of a kept list ({error})") from None
+    yield from read_rows(path, KeptImage.from_json)

@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from pipeline.contract import ManifestRow, UserError, image_key
+from pipeline.contract import Dataset, ManifestRow, UserError, image_key, read_rows
 from pipeline.web.urls import canonical_url
 
 
 def row_key(row: dict[str, Any]) -> str:
-    """The key of a manifest row; the one in it may be missing or be that of a URL edited since."""
-    url = row["url"]
+    """The key of a manifest row; the one in it may be missing or be that of a URL edited since.
+
+    Raises:
+        ValueError: the row has no URL.
+    """
+    url = row.get("url")
+    if not isinstance(url, str) or not url:
+        raise ValueError("url: missing")
     key = image_key(url)
     return key if row.get("key") == key else image_key(canonical_url(url) or url)
+
+
+def manifest_row(row: dict[str, Any]) -> ManifestRow:
+    """The row that a line of the manifest holds, with the key that its URL has.
+
+    Raises:
+        ValueError: the line is no manifest row.
+    """
+    return ManifestRow.from_json({**row, "key": row_key(row)})
+
+
+def manifest_rows(dataset: Dataset) -> Iterator[ManifestRow]:
+    """The rows of the URL manifest.
+
+    Raises:
+        UserError: a line is no manifest row; the message names file and line.
+    """
+    return read_rows(dataset.urls, manifest_row)
 
 
 class ManifestLookup:
@@ -66,10 +91,11 @@ class ManifestLookup:
                 break  # torn by a crash
             if line.strip():
                 try:
-                    keys.append(int(row_key(json.loads(line)), 16))
-                except (ValueError, KeyError, TypeError, OverflowError) as error:
+                    keys.append(int(manifest_row(json.loads(line)).key, 16))
+                except (ValueError, TypeError, AttributeError, RecursionError) as error:
                     raise UserError(
-                        f"{self._path}:{number}: not a manifest row ({error})"
+                        f"{self._path}:{number}: not a manifest row ({error}); "
+                        "correct or delete this line"
                     ) from None
                 offsets.append(offset)
             offset += len(line)

@@ -22,6 +22,7 @@ from pipeline.contract import (
     OriginalRecord,
     UserError,
     read_jsonl,
+    read_rows,
     write_atomic,
 )
 from pipeline.dataset.part_store import (
@@ -33,8 +34,8 @@ from pipeline.dataset.part_store import (
 )
 
 PART_SIZE = 1000
+_KEY = re.compile(r"[0-9a-f]{16}")
 _AHEAD = 8
-_RECORD_FIELDS = tuple(OriginalRecord.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,19 @@ class PartFiles:
         return [self.plan, self.journal, self.tar]
 
     def rows(self) -> Iterator[ManifestRow]:
-        """The manifest rows of the part."""
-        return (ManifestRow.from_json(row) for row in read_jsonl(self.plan))
+        """The manifest rows of the part.
+
+        Raises:
+            UserError: a line of the plan is none; the message names file and line.
+        """
+        return read_rows(self.plan, _planned_row)
+
+
+def _planned_row(row: dict[str, Any]) -> ManifestRow:
+    planned = ManifestRow.from_json(row)
+    if not _KEY.fullmatch(planned.key):
+        raise ValueError(f"key: not 16 hex digits: {planned.key!r:.60}")
+    return planned
 
 
 def part_name(dataset: Dataset, number: int) -> str:
@@ -126,7 +138,7 @@ def read_part(dataset: Dataset, part: str) -> Iterator[OriginalRecord]:
     """The good images of one part."""
     for row in read_journal(dataset, part):
         if row["ok"]:
-            yield OriginalRecord(**{name: row[name] for name in _RECORD_FIELDS if name in row})
+            yield OriginalRecord.from_json(row)
 
 
 def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:

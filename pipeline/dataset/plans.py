@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import Dataset, ManifestRow, UserError, image_key, read_jsonl
+from pipeline.contract import Dataset, ManifestRow
+from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.dataset.originals import (
     PART_SIZE,
     PartFiles,
@@ -18,9 +18,7 @@ from pipeline.dataset.originals import (
     planned_parts,
     write_plan,
 )
-from pipeline.web.urls import canonical_url
 
-_KEY = re.compile(r"[0-9a-f]{16}")
 INDEX = "keys.sqlite"
 
 
@@ -34,7 +32,7 @@ def plan(dataset: Dataset) -> list[str]:
         the names of the parts that are not complete, in order.
 
     Raises:
-        UserError: a manifest row has no URL.
+        UserError: a line of the manifest is no manifest row.
     """
     dataset.originals.mkdir(parents=True, exist_ok=True)
     parts = planned_parts(dataset)
@@ -48,21 +46,6 @@ def plan(dataset: Dataset) -> list[str]:
             parts.append(part)
             number += 1
     return [part for part in parts if not is_complete(dataset, part)]
-
-
-def manifest_rows(dataset: Dataset) -> Iterator[ManifestRow]:
-    """The rows of the URL manifest, each with the key that its URL has."""
-    for number, row in enumerate(read_jsonl(dataset.urls), start=1):
-        url = row.get("url")
-        if not isinstance(url, str) or not url:
-            raise UserError(f"{dataset.urls}:{number}: url: missing")
-        yield ManifestRow.from_json({**row, "key": _key(row.get("key"), url)})
-
-
-def _key(given: object, url: str) -> str:
-    """The key of `url`; the given one may be missing or be that of a URL edited since."""
-    key = image_key(url)
-    return key if given == key else image_key(canonical_url(url) or url)
 
 
 def _open_index(path: Path) -> sqlite3.Connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -15,16 +14,18 @@ from pipeline.sources.interface import (
     Adapter,
     Found,
     Limits,
+    Notes,
     Page,
     PageRequest,
     PageResult,
 )
-from pipeline.sources.picks import Pattern, clean
+from pipeline.sources.picks import Pattern, clean, clean_html
 from pipeline.sources.url_rules import admitted, check_start
+from pipeline.text import parse_json
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
-_TAG = re.compile(r"<[^>]+>")
+_MAX_SIDE = 10**7
 _LEVEL = re.compile(r"level(\d)|#level(\d)|compliance.*?level(\d)", re.IGNORECASE)
 _API = re.compile(r"(?:ImageService|image/|image-api/)(\d)", re.IGNORECASE)
 
@@ -59,31 +60,42 @@ def start(config: IiifSource) -> list[PageRequest]:
 def parse(config: IiifSource, page: Page) -> PageResult:
     """The images of a manifest, or the members of a collection."""
     try:
-        data = json.loads(page.body)
+        data = parse_json(page.body)
+        kind = _kind(data)
+        if kind == "Manifest":
+            return _manifest(config, page, data)
+        if kind in ("Collection", "CollectionPage"):
+            return PageResult(follow=list(_members(page, data)))
     except ValueError as error:
         return PageResult(problem=f"not JSON ({error})")
-    kind = _kind(data)
-    if kind == "Manifest":
-        return _manifest(config, page, data)
-    if kind in ("Collection", "CollectionPage"):
-        return PageResult(follow=list(_members(page, data)))
+    except RecursionError:
+        return PageResult(problem="not a IIIF answer: nested too deeply")
     return PageResult(problem=f"neither a IIIF manifest nor a collection: {kind or 'no type'}")
 
 
 def _kind(node: Any) -> str:
     if not isinstance(node, dict):
         return ""
-    return str(node.get("type") or node.get("@type") or "").removeprefix("sc:")
+    return (_text(node.get("type")) or _text(node.get("@type"))).removeprefix("sc:")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _id(node: Any) -> str:
-    if isinstance(node, str):
-        return node
-    return str(node.get("id") or node.get("@id") or "") if isinstance(node, dict) else ""
+    if isinstance(node, dict):
+        return _text(node.get("id")) or _text(node.get("@id"))
+    return _text(node)
 
 
 def _list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _nodes(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list, or the one object; what else is there is none of IIIF's."""
+    return [one for one in _list(value) if isinstance(one, dict)]
 
 
 # collections
@@ -110,45 +122,50 @@ def _members(page: Page, data: dict[str, Any]) -> Iterator[PageRequest]:
 
 
 def _manifest(config: IiifSource, page: Page, data: dict[str, Any]) -> PageResult:
-    canvases = _list(data.get("items")) or [
+    canvases = _nodes(data.get("items")) or [
         canvas
-        for sequence in _list(data.get("sequences"))
-        for canvas in _list(sequence.get("canvases"))
+        for sequence in _nodes(data.get("sequences"))
+        for canvas in _nodes(sequence.get("canvases"))
     ]
     if config.max_canvases is not None and len(canvases) > config.max_canvases:
-        return PageResult(notes={"too_many_canvases": 1})
-    notes: dict[str, int] = {}
-    found: dict[str, Found] = {}
-    for canvas in canvases:
+        return PageResult(notes=Notes({"too_many_canvases": 1}))
+    notes = Notes()
+
+    def read(canvas: dict[str, Any]) -> Iterator[Found]:
         for resource in _resources(canvas):
-            url = canonical_url(image_url(resource, config.max_side) or "", page.url)
+            text = image_url(resource, config.max_side)
+            url = canonical_url(text or "", page.url)
             if url is None:
-                notes["no_image"] = notes.get("no_image", 0) + 1
+                notes.add("no_image", text)
             elif not admitted(url, config.include, config.exclude):
-                notes["excluded"] = notes.get("excluded", 0) + 1
-            elif url not in found:
-                found[url] = _describe(config, data, canvas, url, len(canvases) > 1)
+                notes.add("excluded", url)
+            else:
+                yield _describe(config, data, canvas, url, len(canvases) > 1)
+
+    found: dict[str, Found] = {}
+    for one in notes.each(canvases, read):
+        found.setdefault(one.url, one)
     return PageResult(list(found.values()), notes=notes)
 
 
 def _resources(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The images painted on a canvas; of a choice the first."""
-    for annotation_page in _list(canvas.get("items")):
-        for annotation in _list(annotation_page.get("items")):
+    for annotation_page in _nodes(canvas.get("items")):
+        for annotation in _nodes(annotation_page.get("items")):
             if annotation.get("motivation", "painting") == "painting":
                 yield from _bodies(annotation.get("body"))
-    for annotation in _list(canvas.get("images")):
+    for annotation in _nodes(canvas.get("images")):
         yield from _bodies(annotation.get("resource"))
 
 
 def _bodies(body: Any) -> Iterator[dict[str, Any]]:
-    for one in _list(body):
+    for one in _nodes(body):
         kind = _kind(one).removeprefix("oa:").lower()
         if kind == "choice":
             yield from _bodies((_list(one.get("items")) or _list(one.get("default")))[:1])
         elif kind == "specificresource":
             yield from _bodies(one.get("source") or one.get("full"))
-        elif kind in ("image", "dctypes:image") or (isinstance(one, dict) and one.get("service")):
+        elif kind in ("image", "dctypes:image") or one.get("service"):
             yield one
 
 
@@ -160,8 +177,7 @@ def _describe(
     part = text(canvas.get("label")) if several else ""
     metadata = {
         name.lower(): text(entry.get("value"))
-        for entry in _list(data.get("metadata"))
-        if isinstance(entry, dict)
+        for entry in _nodes(data.get("metadata"))
         for name in text.all(entry.get("label"))
     }
     labels = [metadata.get(name.lower(), "") for name in config.labels]
@@ -213,7 +229,7 @@ class _Text:
 
     def _one(self, value: Any) -> list[str]:
         text = value.get("@value") if isinstance(value, dict) else value
-        return [clean(_TAG.sub(" ", text))] if isinstance(text, str) and text.strip() else []
+        return [clean_html(text)] if isinstance(text, str) and text.strip() else []
 
 
 # the Image API
@@ -226,7 +242,7 @@ def image_url(resource: dict[str, Any], max_side: int | None) -> str | None:
         resource: the body (Presentation 3) or resource (2) of a painting annotation.
         max_side: the longest side wanted, in pixels; None for the whole image.
     """
-    service = next((one for one in _list(resource.get("service")) if _is_image_service(one)), None)
+    service = next((one for one in _nodes(resource.get("service")) if _is_image_service(one)), None)
     base = _id(service).rstrip("/")
     if service is None or not base:
         return _id(resource) or None
@@ -236,9 +252,7 @@ def image_url(resource: dict[str, Any], max_side: int | None) -> str | None:
     return f"{base}/full/{size}/0/{quality}.jpg"
 
 
-def _is_image_service(service: Any) -> bool:
-    if not isinstance(service, dict):
-        return False
+def _is_image_service(service: dict[str, Any]) -> bool:
     words = f"{_kind(service)} {service.get('@context', '')} {service.get('profile', '')}"
     return bool(_API.search(words)) or "image-api" in words or "iiif.io/api/image" in words
 
@@ -267,7 +281,10 @@ def _size(
     height = _side(service, resource, "height")
     if width and height and max(width, height) <= max_side:
         return whole
-    sizes = [(one["width"], one["height"]) for one in _list(service.get("sizes"))]
+    sizes = [
+        (_number(one, "width"), _number(one, "height")) for one in _nodes(service.get("sizes"))
+    ]
+    sizes = [one for one in sizes if all(one)]
     if _level(service) == 0:
         if not sizes:
             return whole
@@ -283,8 +300,13 @@ def _size(
 
 
 def _side(service: dict[str, Any], resource: dict[str, Any], name: str) -> int:
-    value = service.get(name) or resource.get(name)
-    return int(value) if isinstance(value, int | float) else 0
+    return _number(service, name) or _number(resource, name)
+
+
+def _number(node: dict[str, Any], name: str) -> int:
+    """A size in pixels; 0 for what is none."""
+    value = node.get(name)
+    return int(value) if isinstance(value, int | float) and 0 < value <= _MAX_SIDE else 0
 
 
 IIIF = Adapter(IiifSource, start, parse, page_bytes=lambda _: LARGE_PAGE)

@@ -6,7 +6,7 @@ holds. It neither fetches nor remembers; the crawl stage does. So a recorded ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,9 +14,66 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.contract import ManifestRow, image_key
+from pipeline.contract import ManifestRow, UserError, image_key
 from pipeline.sources.page_terms import PageTerms
+from pipeline.text import safe_text
 from pipeline.typed import STRICT
+from pipeline.web.failures import internal_failure
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+_MOST = 1 << 53
+_EXAMPLE = 200
+
+
+class Notes(dict[str, int]):
+    """What was not taken from a page, counted by reason.
+
+    `examples` holds the first example of a reason where there is one. `bug` is the traceback of the
+    first entry on which the adapter itself failed, empty if there is none.
+    """
+
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
+        super().__init__(counts or {})
+        self.examples: dict[str, str] = {}
+        self.bug = ""
+
+    def add(self, reason: str, example: object = None, count: int = 1) -> None:
+        """Count one more that was not taken for this reason."""
+        self[reason] = self.get(reason, 0) + count
+        if example is not None and reason not in self.examples:
+            self.examples[reason] = safe_text(str(example)[:_EXAMPLE])
+
+    def merge(self, other: Mapping[str, int]) -> None:
+        """Add the counts of another page's notes."""
+        examples = other.examples if isinstance(other, Notes) else {}
+        for reason, count in other.items():
+            self.add(reason, examples.get(reason), count)
+
+    def each(
+        self,
+        entries: Iterable[T],
+        read: Callable[[T], Iterable[R]],
+        expected: tuple[type[Exception], ...] = (RecursionError,),
+    ) -> Iterator[R]:
+        """What `read` gives for each of `entries`. The boundary of one entry: one that it cannot
+        read is counted, and the others arrive.
+
+        Args:
+            expected: exceptions that mean a bad entry and no error of the adapter.
+        """
+        for entry in entries:
+            try:
+                yield from list(read(entry))
+            except UserError:
+                raise
+            except expected as error:
+                self.add("bad_entry", str(error) or type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - the boundary of one entry
+                self.add("bad_entry", f"{type(error).__name__}: {error}")
+                self.bug = self.bug or internal_failure("", "", error).detail
 
 
 @typed_dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -24,12 +81,15 @@ class Limits:
     """Where a crawl ends at the latest; part of every source's configuration.
 
     `max_depth` counts steps of following from a start page (the next page of the same list is no
-    step). Pages and images beyond the limits are not taken.
+    step). Pages and images beyond the limits are not taken. A list whose next
+    `max_unproductive_pages` pages bring no new image, themselves or by the pages they lead to, is
+    followed no further: it may go on for ever (a calendar, a cursor that never ends).
     """
 
-    max_pages: int = Field(default=100_000, ge=1)
-    max_images: int | None = Field(default=None, ge=1)
+    max_pages: int = Field(default=100_000, ge=1, le=_MOST)
+    max_images: int | None = Field(default=None, ge=1, le=_MOST)
     max_depth: int = Field(default=10, ge=0)
+    max_unproductive_pages: int = Field(default=50, ge=1, le=_MOST)
 
 
 @dataclass(frozen=True)
@@ -107,7 +167,7 @@ class PageResult:
 
     rows: Iterable[Found] = ()
     follow: Sequence[PageRequest] = ()
-    notes: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=Notes)
     problem: str = ""
     terms: PageTerms = field(default_factory=PageTerms)
 

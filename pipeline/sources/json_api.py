@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -18,11 +19,12 @@ from pipeline.sources.interface import (
     Adapter,
     Found,
     Limits,
+    Notes,
     Page,
     PageRequest,
     PageResult,
 )
-from pipeline.sources.picks import Pattern, clean
+from pipeline.sources.picks import Pattern, clean_html
 from pipeline.sources.url_rules import (
     Rewrite,
     admitted,
@@ -31,18 +33,21 @@ from pipeline.sources.url_rules import (
     rewritten,
     with_query,
 )
+from pipeline.text import parse_json, plain_value
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+\s*(?:=\s*(?:"[^"]*"|[^",;\s]*))?)*)')
-_TAG = re.compile(r"<[^>]+>")
+_MAX_HEADER = 8192
+_MAX_NEXT = 200
 
 
 def _check_path(expression: str) -> str:
     try:
         jmespath.compile(expression)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ValueError(f"not a JMESPath expression: {str(error).splitlines()[0]}") from None
+    except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
+        said = str(error).partition("\n")[0]
+        raise ValueError(f"not a JMESPath expression: {said}") from None
     return expression
 
 
@@ -133,25 +138,37 @@ def start(config: JsonSource) -> list[PageRequest]:
 def parse(config: JsonSource, page: Page) -> PageResult:
     """The images of one answer, and the pages after and below it."""
     try:
-        data = json.loads(page.body)
+        data = parse_json(page.body)
     except ValueError as error:
         return PageResult(problem=f"not JSON ({error})")
     try:
         return _parse(config, page, data)
-    except jmespath.exceptions.JMESPathError as error:
-        return PageResult(problem=f"not of the form the recipe's expressions expect: {error}")
+    except _BAD_DATA as error:
+        return PageResult(problem=_not_of_the_form(error))
+
+
+_BAD_DATA = (jmespath.exceptions.JMESPathError, ValueError, RecursionError)
+"""What an expression raises on values that it does not expect."""
+
+
+def _not_of_the_form(reason: object) -> str:
+    return f"not of the form the recipe's expressions expect: {reason}"
 
 
 def _parse(config: JsonSource, page: Page, data: Any) -> PageResult:
-    if isinstance(data, dict) and data.get("error") and not _records(config, data):
-        return PageResult(problem=f"the API says: {json.dumps(data['error'])[:200]}")
     records = _records(config, data)
+    if isinstance(data, dict) and data.get("error") and not records:
+        return PageResult(problem=f"the API says: {json.dumps(data['error'])[:200]}")
     if records is None:
         return PageResult(problem=f"items: {config.items} is not a list")
-    notes: dict[str, int] = {}
-    rows = list(_images(config, page, data, records, notes))
-    following = [*_following(config, page, data), *_next(config, page, data, records)]
-    return PageResult(rows, following, notes)
+    notes = Notes()
+    found: dict[str, Found] = {}
+    for one in notes.each(records, partial(_images, config, page, data, notes), _BAD_DATA):
+        found.setdefault(one.url, one)
+    if not found and notes.get("bad_entry") == len(records):
+        return PageResult(problem=_not_of_the_form(notes.examples["bad_entry"]))
+    following = [*_following(config, page, data), *_next(config, page, data, records, notes)]
+    return PageResult(list(found.values()), following, notes)
 
 
 def _records(config: JsonSource, data: Any) -> list[Any] | None:
@@ -163,26 +180,28 @@ def _records(config: JsonSource, data: Any) -> list[Any] | None:
     return records if isinstance(records, list) else None
 
 
-def _images(
-    config: JsonSource, page: Page, data: Any, records: list[Any], notes: dict[str, int]
-) -> Iterator[Found]:
-    seen: set[str] = set()
-    for item in records:
-        media = [item] if config.media is None else (jmespath.search(config.media, item) or [])
-        for one in media:
-            scope = {"page": data, "item": item, "media": one}
-            urls = [text for text in _texts(config.image, scope) if text]
-            if not urls:
-                notes["no_image"] = notes.get("no_image", 0) + 1
-            for text in urls:
-                url = canonical_url(rewritten(text, config.rewrite), page.url)
-                if url is None or url in seen:
-                    continue
-                if not admitted(url, config.include, config.exclude):
-                    notes["excluded"] = notes.get("excluded", 0) + 1
-                    continue
-                seen.add(url)
+def _images(config: JsonSource, page: Page, data: Any, notes: Notes, item: Any) -> Iterator[Found]:
+    """The images of one record."""
+    media = item if config.media is None else jmespath.search(config.media, item)
+    for one in media if isinstance(media, list) and config.media is not None else [media]:
+        if one is None and config.media is not None:
+            continue
+        scope = {"page": data, "item": item, "media": one}
+        urls = [text for text in _texts(config.image, scope) if text]
+        if not urls:
+            notes.add("no_image", _brief(one))
+        for text in urls:
+            url = canonical_url(rewritten(text, config.rewrite), page.url)
+            if url is None:
+                notes.add("bad_url", text)
+            elif not admitted(url, config.include, config.exclude):
+                notes.add("excluded", url)
+            else:
                 yield _describe(config, page, scope, url)
+
+
+def _brief(value: Any) -> str:
+    return json.dumps(value)[:_MAX_NEXT]
 
 
 def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -> Found:
@@ -203,7 +222,7 @@ def _texts(expression: str, scope: Any) -> list[str]:
     value = jmespath.search(expression, scope)
     values = value if isinstance(value, list) else [value]
     return [
-        clean(_TAG.sub(" ", one) if isinstance(one, str) else str(one))
+        clean_html(one) if isinstance(one, str) else str(one)
         for one in values
         if isinstance(one, str | int | float) and not isinstance(one, bool)
     ]
@@ -224,7 +243,9 @@ def _following(config: JsonSource, page: Page, data: Any) -> Iterator[PageReques
             yield PageRequest(url, page.request.depth + 1, {"labels": labels} if labels else {})
 
 
-def _next(config: JsonSource, page: Page, data: Any, records: list[Any]) -> Iterator[PageRequest]:
+def _next(
+    config: JsonSource, page: Page, data: Any, records: list[Any], notes: Notes
+) -> Iterator[PageRequest]:
     paging = config.next
     if paging is None:
         return
@@ -234,19 +255,24 @@ def _next(config: JsonSource, page: Page, data: Any, records: list[Any]) -> Iter
     url: str | None = None
     if paging.by == "link":
         url = next_link(page.headers.get("link", ""))
+        value: Any = url
     else:
         value = jmespath.search(paging.value, data)
-        if value in (None, "", False, {}, []):
-            return
-        if paging.by == "url":
-            url = str(value)
-        elif paging.by == "cursor":
-            url = with_query(page.request.url, {paging.parameter: value})
-        elif isinstance(value, dict):
+        text = plain_value(value)
+        if paging.by == "url" and text:
+            url = text
+        elif paging.by == "cursor" and text:
+            url = with_query(page.request.url, {paging.parameter: text})
+        elif paging.by == "parameters" and isinstance(value, dict) and value:
             url = with_query(page.request.url, value)
     url = canonical_url(url, page.url) if url else None
+    if url is None and value not in (None, "", False, {}, []):
+        notes.add("bad_next", _brief(value))
     if url and url != page.request.url:
         yield PageRequest(url, page.request.depth, dict(page.request.context))
+
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def _next_by_number(
@@ -254,7 +280,7 @@ def _next_by_number(
 ) -> Iterator[PageRequest]:
     step = 1 if paging.by == "page" else (paging.step or 1)
     text = query_value(page.request.url, paging.parameter) or ""
-    number = int(text) if text.lstrip("-").isdigit() else paging.first
+    number = int(text) if _NUMBER.fullmatch(text) else paging.first
     digest = hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
     if not records or digest == page.request.context.get("same"):
         return
@@ -273,7 +299,7 @@ def _next_by_number(
 
 def next_link(header: str) -> str | None:
     """The target of rel=next in a Link header (RFC 8288)."""
-    for match in _LINK.finditer(header):
+    for match in _LINK.finditer(header[:_MAX_HEADER]):
         relation = re.search(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]*))', match[2], re.IGNORECASE)
         if relation and "next" in (relation[1] or relation[2] or "").lower().split():
             return match[1]

@@ -11,24 +11,27 @@ from bs4 import Tag
 from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 
+from pipeline.text import safe_text
 from pipeline.typed import STRICT
 
 MAX_TEXT = 1000
+_MAX_READ = 100_000
 _SPACES = re.compile(r"\s+")
+_TAG = re.compile(r"<[^<>]+>")
 
 
 def _check_css(selector: str) -> str:
     try:
         soupsieve.compile(selector)
-    except soupsieve.SelectorSyntaxError as error:
-        raise ValueError(f"not a CSS selector: {str(error).splitlines()[0]}") from None
+    except (soupsieve.SelectorSyntaxError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a CSS selector: {str(error).partition(chr(10))[0]}") from None
     return selector
 
 
 def _check_pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
     return pattern
 
@@ -117,5 +120,10 @@ def attribute(tag: Tag, name: str) -> str:
 
 
 def clean(text: str) -> str:
-    """`text` with runs of white space as one space, cut to 1000 characters."""
-    return _SPACES.sub(" ", text).strip()[:MAX_TEXT]
+    """`text` with runs of white space as one space, safe to write, cut to 1000 characters."""
+    return safe_text(_SPACES.sub(" ", text[:_MAX_READ]).strip()[:MAX_TEXT])
+
+
+def clean_html(text: str) -> str:
+    """`text` without its HTML tags, cleaned."""
+    return clean(_TAG.sub(" ", text[:_MAX_READ]))

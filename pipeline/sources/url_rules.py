@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
 from pydantic.dataclasses import dataclass
@@ -39,16 +38,11 @@ class Rewrite:
             raise ValueError(f"by: {error}") from None
 
 
-@lru_cache(maxsize=256)
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{one})" for one in patterns))
-
-
 def admitted(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
     """Whether one of `include` is found in `url`, or there are none, and none of `exclude` is."""
-    if exclude and _any_of(exclude).search(url):
+    if any(re.search(one, url) for one in exclude):
         return False
-    return not include or bool(_any_of(include).search(url))
+    return not include or any(re.search(one, url) for one in include)
 
 
 def rewritten(url: str, rules: Sequence[Rewrite]) -> str:
@@ -76,7 +70,8 @@ def with_query(url: str, values: Mapping[str, object]) -> str:
         if part and unquote_plus(part.partition("=")[0]) not in values
     ]
     kept += [
-        f"{quote(name, safe='')}={quote(str(value), safe='')}" for name, value in values.items()
+        f"{quote(name, safe='', errors='replace')}={quote(str(value), safe='', errors='replace')}"
+        for name, value in values.items()
     ]
     whole = urlunsplit(parts._replace(query="&".join(kept)))
     return canonical_url(whole) or whole

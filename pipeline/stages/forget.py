@@ -30,7 +30,7 @@ from pipeline.contract import (
 )
 from pipeline.dataset.features import forget_features
 from pipeline.dataset.forgotten import forgotten_path, read_forgotten
-from pipeline.dataset.manifest_lookup import row_key
+from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.dataset.originals import (
     PartFiles,
     is_complete,
@@ -115,11 +115,7 @@ def forget(
 
 
 def _listed(dataset: Dataset, wanted: Wanted) -> set[str]:
-    return {
-        key
-        for line in read_jsonl(dataset.urls)
-        if wanted.fits(replace(ManifestRow.from_json(line), key=(key := row_key(line))))
-    }
+    return {row.key for row in manifest_rows(dataset) if wanted.fits(row)}
 
 
 def _record(dataset: Dataset, found: set[str]) -> int:
