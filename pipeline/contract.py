@@ -31,8 +31,8 @@ from pipeline.durable import (
 )
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import exit_status
+from pipeline.outside_text import plain_value, safe_text
 from pipeline.reading import is_url, local_path, open_regular, read_bytes
-from pipeline.text import plain_value, safe_text
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
@@ -278,7 +278,9 @@ class OriginalRecord:
         if not _HEX.fullmatch(values["phash"] + values["detail"]):
             raise ValueError(f"phash or detail: not hexadecimal: {values['phash']!r:.60}")
         seen = row.get("opt_out")
-        if not (seen is None or (isinstance(seen, list) and all(isinstance(one, dict) for one in seen))):
+        if not (
+            seen is None or (isinstance(seen, list) and all(isinstance(one, dict) for one in seen))
+        ):
             raise ValueError(f"opt_out: not a list of objects: {seen!r:.60}")
         return cls(**values, opt_out=seen)
 

@@ -1,14 +1,20 @@
-"""Text from outside (URLs, titles, file names, messages), made safe to print and to store."""
+"""Text from outside (URLs, titles, file names, messages, JSON), made safe to print and to store."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import unicodedata
+from typing import Any
 
 _PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)(//|\\\\)[^/?#\\\s]*@")
 _JOINERS = frozenset("\u200c\u200d")  # part of correct spelling and of emoji
 _SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_MAX_DIGITS = 300
 
 
 def printable(text: str, max_length: int | None = None) -> str:
@@ -37,3 +43,55 @@ def _printable_character(character: str) -> str:
 def without_passwords(text: str) -> str:
     """`text` without the user names and passwords of the URLs in it."""
     return _PASSWORD.sub(r"\1\2", text) if "@" in text else text
+
+
+def safe_text(text: str) -> str:
+    """`text` that every encoding, file and terminal takes: lone surrogates and control characters
+    other than tab and line ends become U+FFFD."""
+    return text if text.isprintable() else _UNWRITABLE.sub(REPLACEMENT, text)
+
+
+def plain_value(value: object) -> str | None:
+    """A scalar from a file as text: "" for a missing value (also NaN), None for an object, a list
+    or another type that is no text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, dict | list | tuple | set | bool):
+        return None
+    return str(value)
+
+
+def parse_json(data: str | bytes) -> Any:
+    """The value of a JSON text from outside.
+
+    Bytes that are not of its encoding become U+FFFD. NaN and infinities, which JSON does not have,
+    become None, and an integer of more than 300 digits its text.
+
+    Raises:
+        ValueError: the text is not JSON, or is nested too deeply.
+    """
+    if isinstance(data, bytes):
+        encoding = json.detect_encoding(data)
+        data = data.decode(encoding, "replace")
+    try:
+        return json.loads(
+            data.removeprefix("\ufeff"),
+            parse_constant=lambda _: None,
+            parse_int=_integer,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None

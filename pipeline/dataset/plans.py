@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import Dataset, ManifestRow
+from pipeline.databases import sqlite_errors
 from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.dataset.originals import (
     PART_SIZE,
@@ -36,7 +37,8 @@ def plan(dataset: Dataset) -> list[str]:
     """
     dataset.originals.mkdir(parents=True, exist_ok=True)
     parts = planned_parts(dataset)
-    with closing(_open_index(dataset.originals / INDEX)) as index:
+    path = dataset.originals / INDEX
+    with sqlite_errors(path, "remove it; it is made again"), closing(_open_index(path)) as index:
         _catch_up(index, dataset, parts)
         number = int(parts[-1].rpartition("-")[2]) + 1 if parts else 0
         for rows in _batches(_new_rows(index, manifest_rows(dataset)), PART_SIZE):
@@ -51,9 +53,14 @@ def plan(dataset: Dataset) -> list[str]:
 def _open_index(path: Path) -> sqlite3.Connection:
     try:
         return _new_index(path)
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in _DAMAGED:
+            raise
         path.unlink(missing_ok=True)
         return _new_index(path)
+
+
+_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
 def _new_index(path: Path) -> sqlite3.Connection:

@@ -15,6 +15,7 @@ from pipeline.sources.interface import (
     BrokenFile,
     Found,
     Limits,
+    Notes,
     Page,
     PageRequest,
     PageResult,
@@ -24,8 +25,8 @@ from pipeline.sources.listing import LIST, ListSource
 from pipeline.sources.sitemap import SITEMAP, SitemapSource
 
 __all__ = [
-    "SOURCES", "Adapter", "BrokenFile", "Found", "Limits", "Page", "PageRequest", "PageResult",
-    "Source",
+    "SOURCES", "Adapter", "BrokenFile", "Found", "Limits", "Notes", "Page", "PageRequest",
+    "PageResult", "Source",
 ]  # fmt: skip
 
 Source = Annotated[

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.outside_text import parse_json
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
@@ -21,7 +22,6 @@ from pipeline.sources.interface import (
 )
 from pipeline.sources.picks import Pattern, clean, clean_html
 from pipeline.sources.url_rules import admitted, check_start
-from pipeline.text import parse_json
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 

@@ -15,8 +15,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from pipeline.contract import ManifestRow, UserError, image_key
+from pipeline.outside_text import safe_text
 from pipeline.sources.page_terms import PageTerms
-from pipeline.text import safe_text
 from pipeline.typed import STRICT
 from pipeline.web.failures import internal_failure
 
@@ -24,7 +24,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-_MOST = 1 << 53
+MOST = 1 << 53
+"""The highest limit; SQLite counts up to some 2**63."""
+
 _EXAMPLE = 200
 
 
@@ -86,10 +88,10 @@ class Limits:
     followed no further: it may go on for ever (a calendar, a cursor that never ends).
     """
 
-    max_pages: int = Field(default=100_000, ge=1, le=_MOST)
-    max_images: int | None = Field(default=None, ge=1, le=_MOST)
+    max_pages: int = Field(default=100_000, ge=1, le=MOST)
+    max_images: int | None = Field(default=None, ge=1, le=MOST)
     max_depth: int = Field(default=10, ge=0)
-    max_unproductive_pages: int = Field(default=50, ge=1, le=_MOST)
+    max_unproductive_pages: int = Field(default=50, ge=1, le=MOST)
 
 
 @dataclass(frozen=True)

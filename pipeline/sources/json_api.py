@@ -14,6 +14,7 @@ import jmespath
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.outside_text import parse_json, plain_value
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
@@ -33,7 +34,6 @@ from pipeline.sources.url_rules import (
     rewritten,
     with_query,
 )
-from pipeline.text import parse_json, plain_value
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 

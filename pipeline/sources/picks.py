@@ -11,7 +11,7 @@ from bs4 import Tag
 from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 
-from pipeline.text import safe_text
+from pipeline.outside_text import safe_text
 from pipeline.typed import STRICT
 
 MAX_TEXT = 1000

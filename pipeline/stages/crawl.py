@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import time
-import traceback
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,9 +24,11 @@ from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.http import Copy, Fetcher
 from pipeline.recipe import Recipe
-from pipeline.sources import SOURCES, BrokenFile, Found, Page, PageRequest, PageResult
-from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece
-from pipeline.web.failures import failure
+from pipeline.sources import SOURCES, BrokenFile, Found, Notes, Page, PageRequest, PageResult
+from pipeline.sources.interface import MOST
+from pipeline.stages.crawl_account import CrawlAccount
+from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece, open_journal
+from pipeline.web.failures import failure, internal_failure
 from pipeline.web.local_files import SCHEME, file_path
 from pipeline.web.opt_out.directives import meta_signals
 from pipeline.web.opt_out.signals import Signal, describe
@@ -38,6 +40,14 @@ MIN_THREADS = 4
 _LOOKAHEAD = 64
 
 _LIMITS = ("max_pages", "max_images")
+_ADDED = frozenset(("max_unproductive_pages", "allow_outside_links"))
+"""Settings that earlier versions did not have: at their defaults they change nothing."""
+
+_CHAIN = "chain"
+"""The context of a next page: how many images there were before the page that leads to it, and how
+many pages of the list in a row brought none."""
+
+_TOLD = frozenset(("template", "bad_entry", "bad_url", "bad_next", "too_many_entries"))
 _GONE = frozenset(("not_found", "gone"))
 
 
@@ -70,38 +80,38 @@ def crawl(recipe: Recipe, dataset: Dataset, log: EventLog, *, refresh: bool = Fa
     ones answer 304), new images are added and vanished ones marked in the journal. Where the
     recipe's source has changed, all pages are read again.
     """
-    with _Crawl(recipe, dataset, log) as crawling:
+    with open_journal(dataset) as journal:
+        crawling = _Crawl(recipe, dataset, log, journal)
         crawling.begin(refresh)
-        return crawling.run()
+        result = crawling.run()
+        crawling.explain(result)
+        return result
 
 
 def retry_pages(recipe: Recipe, dataset: Dataset, log: EventLog, urls: Iterable[str]) -> set[str]:
     """Fetch failed pages again, and what they lead to; those of `urls` that are now had."""
     asked = set(urls)
-    with _Crawl(recipe, dataset, log) as crawling:
-        crawling.journal.requeue(sorted(asked))
-        crawling.run()
-        pages = {url: crawling.journal.page(url) for url in asked}
+    with open_journal(dataset) as journal:
+        journal.requeue(sorted(asked))
+        _Crawl(recipe, dataset, log, journal).run()
+        pages = {url: journal.page(url) for url in asked}
         return {url for url, page in pages.items() if page and page.state == "done"}
 
 
 class _Crawl:
-    def __init__(self, recipe: Recipe, dataset: Dataset, log: EventLog) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, log: EventLog, journal: CrawlJournal
+    ) -> None:
         self._recipe = recipe
         self._source = recipe.source
         self._adapter = SOURCES[recipe.source.kind]
         self._log = log
         self._copies = dataset.data / "lists"
-        self.journal = CrawlJournal(dataset.crawl_journal, dataset.urls)
+        self._account = CrawlAccount(recipe.source)
+        self.journal = journal
         self._new = 0
         self._full = False
         self._show_after = 0.0
-
-    def __enter__(self) -> _Crawl:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.journal.close()
 
     def begin(self, refresh: bool) -> None:
         """Queue the pages of this run."""
@@ -125,7 +135,12 @@ class _Crawl:
     def _digest(self) -> str:
         """Identifies the source's settings, but for the limits: raising one only goes on."""
         values = TypeAdapter(type(self._source)).dump_python(self._source, mode="json")
-        kept = {key: value for key, value in values.items() if key not in _LIMITS}
+        usual = type(self._source).__dataclass_fields__
+        kept = {
+            key: value
+            for key, value in values.items()
+            if key not in _LIMITS and (key not in _ADDED or value != usual[key].default)
+        }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     def run(self) -> CrawlResult:
@@ -160,7 +175,8 @@ class _Crawl:
                 page = self._next_page(flying.values())
                 if page is None:
                     break
-                flying[pool.submit(self._visit, fetcher, page)] = page
+                flying[pool.submit(self._outcome, fetcher, page)] = page
+                self._account.visited += 1
             if not flying:
                 return
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
@@ -168,15 +184,24 @@ class _Crawl:
 
     def _next_page(self, flying: Collection[JournalPage]) -> JournalPage | None:
         """The first page whose host is not busy, so that a slow one does not hold all threads."""
-        busy = Counter(urlsplit(page.request.url).netloc for page in flying)
+        busy = Counter(_host(page.request.url) for page in flying)
         taken = {page.id for page in flying}
         for page in self.journal.waiting(_LOOKAHEAD + len(taken), self._source.max_pages):
-            host = urlsplit(page.request.url).netloc
+            host = _host(page.request.url)
             if page.id not in taken and busy[host] < self._recipe.politeness.concurrency:
                 return page
         return None
 
     # one page, in a thread of its own
+
+    def _outcome(self, fetcher: Fetcher, page: JournalPage) -> _Fetched | Failure:
+        """The boundary of one page: whatever it is, the crawl goes on."""
+        try:
+            return self._visit(fetcher, page)
+        except (UserError, OSError):  # the user's mistake, or a disk that does not write
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            return internal_failure(STAGE, page.request.url, error)
 
     def _visit(self, fetcher: Fetcher, page: JournalPage) -> _Fetched | Failure:
         if self._adapter.copies is not None:
@@ -229,9 +254,10 @@ class _Crawl:
             result = self._adapter.parse(self._source, page)
         except UserError:
             raise
-        except Exception:  # noqa: BLE001 - the boundary of one page; the traceback is kept
-            detail = traceback.format_exc(limit=-3)
-            return failure(STAGE, url, "unexpected_form", detail=detail)
+        except RecursionError:
+            return failure(STAGE, url, "unexpected_form", detail="nested too deeply")
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            return internal_failure(STAGE, url, error)
         if result.problem:
             return failure(STAGE, url, "unexpected_form", detail=result.problem)
         return self._with_signals(url, result, signals)
@@ -260,8 +286,12 @@ class _Crawl:
             self._log.emit(STAGE, "page vanished", url=page.request.url, kind=outcome.kind)
             self.journal.lose(page.id)
         else:
-            self._log.fail(outcome)
-            self.journal.fail(page.id)
+            self._fail(page, outcome)
+
+    def _fail(self, page: JournalPage, failed: Failure) -> None:
+        self._log.fail(failed)
+        self._account.fail(failed)
+        self.journal.fail(page.id)
 
     def _finish_heads(self) -> None:
         """Write the results of the pages whose turn it is."""
@@ -269,20 +299,32 @@ class _Crawl:
             page = self.journal.head(self._source.max_pages)
             if page is None:
                 return
-            if page.request.url.startswith(SCHEME):
-                self._finish_file(page, file_path(page.request.url)[0])
-            elif self._adapter.copies and is_piece(page.request.url):
-                self._finish_piece(page)
-            elif page.state == "held" and page.result is None:
-                self._finish(page, None)
-            elif page.state == "held" and self._adapter.copies:
-                path = self._copy_path(page.request.url)
-                self._finish_parsed(page, Page(page.request, path=path))
-            elif page.state == "held":
-                self._finish(page, _from_text(page.result or ""))
-            else:
-                return
+            try:
+                if not self._finish_head(page):
+                    return
+            except (UserError, OSError, sqlite3.Error):
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary of one page
+                self._fail(page, internal_failure(STAGE, page.request.url, error))
             self._show()
+
+    def _finish_head(self, page: JournalPage) -> bool:
+        """Write the result of the page whose turn it is; whether there is one."""
+        if page.request.url.startswith(SCHEME):
+            self._account.visited += 1
+            self._finish_file(page, file_path(page.request.url)[0])
+        elif self._adapter.copies and is_piece(page.request.url):
+            self._finish_piece(page)
+        elif page.state == "held" and page.result is None:
+            self._finish(page, None)
+        elif page.state == "held" and self._adapter.copies:
+            path = self._copy_path(page.request.url)
+            self._finish_parsed(page, Page(page.request, path=path))
+        elif page.state == "held":
+            self._finish(page, _from_text(page.result or ""))
+        else:
+            return False
+        return True
 
     def _finish_file(self, page: JournalPage, path: Path) -> None:
         stamp = _stamp(path)
@@ -308,8 +350,7 @@ class _Crawl:
                 return True
             except BrokenFile as error:
                 result = failure(STAGE, page.request.url, "unexpected_form", detail=str(error))
-        self._log.fail(result)
-        self.journal.fail(page.id)
+        self._fail(page, result)
         return False
 
     def _finish(self, page: JournalPage, result: PageResult | None) -> None:
@@ -317,24 +358,56 @@ class _Crawl:
         if result is None:
             self.journal.finish_unchanged(page.id, now)
             return
-        depth = self._source.max_depth
-        follow = [one for one in result.follow if one.depth <= depth]
+        follow = list(self._to_follow(page, result.follow))
         rows = (found.row(page.request.url, now) for found in result.rows)
         new, self._full = self.journal.finish(page.id, rows, follow, now, self._source.max_images)
         self._new += new
+        self._account.add(result.notes)
         self._tell(page, result, follow)
+        bug = getattr(result.notes, "bug", "")
+        if bug:  # some of its entries were not read: another run may read them
+            failed = failure(STAGE, page.request.url, "internal")
+            self._fail(page, replace(failed, detail=bug))
+
+    def _to_follow(
+        self, page: JournalPage, requests: Sequence[PageRequest]
+    ) -> Iterator[PageRequest]:
+        """The pages to go to: not too deep, and not on a list that brings nothing new."""
+        depth, gained = page.request.depth, self.journal.images.gained()
+        before = page.request.context.get(_CHAIN, {"gained": -1, "idle": 0})
+        idle = 0 if gained > before["gained"] else before["idle"] + 1
+        for one in requests:
+            if one.depth > self._source.max_depth:
+                self._account.dropped.add("too_deep", one.url)
+            elif not one.url.isascii():
+                self._account.dropped.add("bad_url", one.url)
+            elif one.depth > depth or one.url.startswith(SCHEME) or is_piece(one.url):
+                yield one
+            elif idle >= self._source.max_unproductive_pages:
+                self._account.dropped.add("unproductive", one.url)
+            else:
+                chain = {_CHAIN: {"gained": gained, "idle": idle}}
+                yield replace(one, context={**one.context, **chain})
 
     def _tell(self, page: JournalPage, result: PageResult, follow: list[PageRequest]) -> None:
-        """A page that gave nothing, or hid something behind scripts, is told with the reason."""
+        """A page that gave nothing, hid something behind scripts, or had entries that could not be
+        read, is told with the reason."""
         nothing = not result.rows and not follow
         local = page.request.url.startswith(SCHEME) and result.notes
-        if nothing or local or "template" in result.notes:
-            reasons = dict(result.notes)
+        if nothing or local or not _TOLD.isdisjoint(result.notes):
+            examples = getattr(result.notes, "examples", {})
             images = len(result.rows) if isinstance(result.rows, tuple | list) else None
             self._log.emit(
                 STAGE, "page passed over" if nothing else "page in part passed over",
-                url=page.request.url, images=images, reasons=reasons,
+                url=page.request.url, images=images, reasons=dict(result.notes),
+                **({"examples": dict(examples)} if examples else {}),
             )  # fmt: skip
+
+    def explain(self, result: CrawlResult) -> None:
+        """Say what was not followed, why nothing was found, or why nothing was asked for."""
+        waiting = self.journal.page_counts(MOST).get("new", 0)
+        for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):
+            self._log.emit(STAGE, event, **facts)
 
     def _show(self, final: bool = False) -> None:
         now = time.monotonic()
@@ -345,6 +418,13 @@ class _Crawl:
         self._log.progress(STAGE, done, sum(counts.values()), "pages")
         # Counting a long queue takes its time: 2 % of the crawl's at most.
         self._show_after = now + max(0.1, 50 * (time.monotonic() - now))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:  # the fetcher says what is wrong with it
+        return ""
 
 
 def _validators(page: JournalPage) -> dict[str, str]:
@@ -368,14 +448,19 @@ def _to_text(result: PageResult) -> str:
             "rows": [found.to_json() for found in result.rows],
             "follow": [asdict(replace(one, context=dict(one.context))) for one in result.follow],
             "notes": dict(result.notes),
+            "examples": getattr(result.notes, "examples", {}),
+            "bug": getattr(result.notes, "bug", ""),
         }
     )
 
 
 def _from_text(text: str) -> PageResult:
     values = json.loads(text)
+    notes = Notes(values["notes"])
+    notes.examples = values.get("examples", {})
+    notes.bug = values.get("bug", "")
     return PageResult(
         rows=[Found.from_json(row) for row in values["rows"]],
         follow=[PageRequest(**one) for one in values["follow"]],
-        notes=values["notes"],
+        notes=notes,
     )

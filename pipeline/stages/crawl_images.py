@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.contract import JsonlAppender, ManifestRow
+from pipeline.dataset.manifest_lookup import manifest_row
 from pipeline.durable import atomic_file
 from pipeline.errors import UserError
 
@@ -76,10 +77,11 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
+        db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # a full disk has rolled back by itself
+            db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")
 
 
 def _number(key: str) -> int:
@@ -134,6 +136,11 @@ class KnownImages:
         """Rows of the manifest."""
         return int(self.get("rows") or 0)
 
+    def gained(self) -> int:
+        """How often an image was found that no page of this crawl had shown before; it only grows,
+        so that two looks at it tell whether the pages between brought something new."""
+        return int(self.get("gained") or 0)
+
     def vanished(self) -> int:
         """Rows of the manifest whose image is on no page any more."""
         return int(self._one("SELECT count(*) FROM images WHERE page = ?", NOWHERE))
@@ -146,17 +153,21 @@ class KnownImages:
         """Append the rows that are new; how many, and whether `max_images` cut the rest off."""
         fresh: dict[int, ManifestRow] = {}
         seen: dict[int, int] = {}
-        known, full = self.count(), False
+        known, full, found_again = self.count(), False, 0
         for row in rows:
             key, facts = _number(row.key), _facts(row)
-            if key not in fresh and not self._is_known(key):
+            before = self._page_of(key)
+            if key not in fresh and before is None:
                 if max_images is not None and known + len(fresh) >= max_images:
                     full = True
                     break
                 fresh[key] = row
             elif key not in seen:
                 self._note_revision(key, page, facts, row)
+                found_again += before is not None and before <= FOREIGN
             seen.setdefault(key, facts)
+        if fresh or found_again:
+            self.put("gained", self.gained() + len(fresh) + found_again)
         if fresh:
             self._rows.append(*(row.to_json() for row in fresh.values()))
             self._remember(known + len(fresh))
@@ -172,10 +183,12 @@ class KnownImages:
         if len(self._recent) >= RECENT:
             self.merge()
 
-    def _is_known(self, key: int) -> bool:
+    def _page_of(self, key: int) -> int | None:
+        """A page on which the image was found, rather one of this crawl; None if it is new."""
         if key in self._recent:
-            return True
-        return self._one("SELECT 1 FROM images WHERE key = ? LIMIT 1", key) is not None
+            return 1
+        page: int | None = self._one("SELECT max(page) FROM images WHERE key = ?", key)
+        return page
 
     def _note_revision(self, key: int, page: int, facts: int, row: ManifestRow) -> None:
         before = self._one("SELECT facts FROM images WHERE key = ? AND page = ?", key, page)
@@ -234,7 +247,7 @@ class KnownImages:
                 key, page, _ = self._identify(line)
                 text = self._one("SELECT row FROM revised WHERE key = ? AND page = ?", key, page)
                 if text is not None:
-                    old = json.loads(line)
+                    old: dict[str, Any] = json.loads(line)
                     revised = {**old, **json.loads(text), "found": old.get("found", "")}
                     line = json.dumps(revised, ensure_ascii=False).encode() + b"\n"
                     count += 1
@@ -283,7 +296,7 @@ class KnownImages:
     def _learn(self, lines: Iterable[bytes]) -> int:
         added = 0
         for key, page, facts in (self._identify(line) for line in lines if line.strip()):
-            if not self._is_known(key):
+            if self._page_of(key) is None:
                 self._db.execute(
                     "INSERT INTO recent VALUES "
                     f"(?, ifnull((SELECT id FROM pages WHERE url = ?), {FOREIGN}), ?)",
@@ -295,11 +308,17 @@ class KnownImages:
 
     def _identify(self, line: bytes) -> tuple[int, str, int]:
         try:
-            row = ManifestRow.from_json(json.loads(line))
+            row = manifest_row(json.loads(line))
             return _number(row.key), row.page, _facts(row)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            text = line[:60].decode(errors="replace").strip()
-            raise UserError(f"{self._manifest}: not a manifest row: {text}") from None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{self._manifest}:{self._line_number(line)}: not a manifest row ({error}); "
+                "correct or delete this line"
+            ) from None
+
+    def _line_number(self, line: bytes) -> int:
+        with self._manifest.open("rb") as lines:
+            return next((number for number, one in enumerate(lines, start=1) if one == line), 0)
 
     def _reread(self) -> CaughtUp:
         """Believe the manifest anew; pages whose rows it has lost are to be fetched again."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import ManifestRow
-from pipeline.errors import UserError
+from pipeline.contract import Dataset, ManifestRow
+from pipeline.databases import sqlite_errors
 from pipeline.sources import PageRequest
 from pipeline.stages.crawl_images import FOREIGN, KnownImages, batches, transaction
 
@@ -51,6 +52,28 @@ def is_piece(url: str) -> bool:
     return "#" in url
 
 
+@contextmanager
+def open_journal(dataset: Dataset) -> Iterator[CrawlJournal]:
+    """The crawl journal of a dataset. Whatever SQLite says while it is open becomes one line.
+
+    Raises:
+        OSError: the disk is full.
+        UserError: the file cannot be used, or a line of the manifest is no row.
+    """
+    with sqlite_errors(dataset.crawl_journal, _IF_DAMAGED):
+        journal = CrawlJournal(dataset.crawl_journal, dataset.urls)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+_IF_DAMAGED = (
+    "remove it and run the same command again: the pages are visited again, the URL manifest and "
+    "what was downloaded are kept"
+)
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -64,34 +87,29 @@ def _opened(path: Path) -> sqlite3.Connection:
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             db.execute(f"PRAGMA user_version = {_VERSION}")
         db.executescript(_SCHEMA)
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error:
         db.close()
-        raise UserError(f"{path}: {error}; remove it, the crawl begins again") from None
+        raise
     return db
 
 
 class CrawlJournal:
-    """The state of one crawl. For one thread; the dataset's lock is held.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """The state of one crawl, opened by `open_journal`. For one thread; the dataset's lock is
+    held."""
 
     def __init__(self, path: Path, manifest: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = _opened(path)
-        self.images = KnownImages(self._db, manifest)
-        self.caught_up = self.images.catch_up()
+        try:
+            self.images = KnownImages(self._db, manifest)
+            self.caught_up = self.images.catch_up()
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         self.images.close()
         self._db.close()
-
-    def __enter__(self) -> CrawlJournal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def page_counts(self, max_pages: int) -> dict[str, int]:
         """Pages by state, among the first `max_pages`."""
@@ -145,10 +163,13 @@ class CrawlJournal:
             f"FROM pages WHERE {where} LIMIT {limit:d}",
             values,
         )
-        return [
-            JournalPage(row[0], PageRequest(row[1], row[2], json.loads(row[3])), *row[4:])
-            for row in rows
-        ]
+        try:
+            return [
+                JournalPage(row[0], PageRequest(row[1], row[2], json.loads(row[3])), *row[4:])
+                for row in rows
+            ]
+        except ValueError:
+            raise sqlite3.DatabaseError("the context of a page is not JSON") from None
 
     def requeue(self, urls: Iterable[str]) -> None:
         """Put failed pages back to be fetched."""

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.sources.interface import Page
 from pipeline.sources.listing import FORMATS, ListSource, parse, start
 from pipeline.stages.crawl_images import batches
-from pipeline.stages.crawl_journal import CrawlJournal
+from pipeline.stages.crawl_journal import open_journal
 from pipeline.web.urls import canonical_url
 
 ROW_GROUP = 50_000
@@ -115,7 +115,7 @@ def import_manifest(
     """
     passed_over: dict[str, int] = {}
     counts = {"read": 0, "added": 0}
-    with CrawlJournal(dataset.crawl_journal, dataset.urls) as journal:
+    with open_journal(dataset) as journal:
         for batch in batches(_rows(path, license, attribution, passed_over)):
             counts["read"] += len(batch)
             counts["added"] += journal.add_foreign(batch)

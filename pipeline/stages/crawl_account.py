@@ -1,0 +1,103 @@
+"""What a crawl did not take, and why: the lines that explain a crawl which found little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.errors import Failure
+from pipeline.sources import Limits, Notes
+
+_MOST_REASONS = 8
+REASONS = {
+    "nothing_selected": "no element fits the recipe's selectors (try check-recipe on this page)",
+    "template": "scripts draw the page: use a json source on what they request",
+    "no_image": "no image address in the entry",
+    "no_url": "no address in the row",
+    "not_http": "no http(s) address",
+    "excluded": "shut out by include or exclude",
+    "offsite": "links to other hosts (source.offsite = true follows them)",
+    "too_many_canvases": "more canvases than source.max_canvases",
+    "bad_entry": "the entry could not be read",
+    "bad_line": "the line could not be read",
+    "bad_url": "not an http(s) address",
+    "bad_next": "the address of the next page could not be read",
+    "too_many_entries": "more entries than are read of one page",
+    "outside_link": "symbolic links out of the folder (source.allow_outside_links = true takes "
+    "them)",
+    "link_loop": "symbolic links to a folder they are in",
+    "not_a_file": "neither files nor folders",
+}
+
+
+@dataclass
+class CrawlAccount:
+    """Counts of one run of a crawl: pages `visited`, what its pages held and was not taken
+    (`notes`), links that were not followed (`dropped`), and the first failure of each kind."""
+
+    source: Limits
+    visited: int = 0
+    notes: Notes = field(default_factory=Notes)
+    dropped: Notes = field(default_factory=Notes)
+    failures: Notes = field(default_factory=Notes)
+
+    def add(self, notes: Mapping[str, int]) -> None:
+        """Count what a page held and was not taken."""
+        self.notes.merge(notes)
+
+    def fail(self, failed: Failure) -> None:
+        """Count a page that failed."""
+        last = failed.detail.strip().rpartition("\n")[2]
+        self.failures.add(failed.kind, f"{failed.url}{': ' if last else ''}{last}")
+
+    def events(
+        self, pages: int, failed: int, urls: int, waiting: int
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The events that explain the run to the user.
+
+        Args:
+            pages: had by the crawl so far.
+            failed: not had.
+            urls: in the manifest.
+            waiting: pages that a limit kept from being visited.
+        """
+        limits = {
+            "too_deep": f"source.max_depth = {self.source.max_depth}",
+            "unproductive": f"source.max_unproductive_pages = {self.source.max_unproductive_pages}",
+            "bad_url": "",
+        }
+        for reason, count in self.dropped.items():
+            yield (
+                _DROPPED[reason],
+                {"links": count, "first": self.dropped.examples[reason], "limit": limits[reason]},
+            )
+        if not self.visited:
+            yield "no page requested", {"why": self._why_nothing_asked(pages, failed, waiting)}
+        elif not urls:
+            yield "no image found", {"why": "; ".join(self._why_nothing_found(pages))}
+
+    def _why_nothing_asked(self, pages: int, failed: int, waiting: int) -> str:
+        if waiting:
+            return (
+                f"{waiting:,} pages wait, but source.max_pages ({self.source.max_pages:,}) or "
+                f"source.max_images ({self.source.max_images}) is reached; raise it"
+            )
+        had = f"all {pages:,} pages were visited before; crawl --refresh visits them again"
+        return f"{had}; {failed:,} failed, and retry visits those" if failed else had
+
+    def _why_nothing_found(self, pages: int) -> Iterator[str]:
+        yield f"{pages:,} of {self.visited:,} pages could be read"
+        for kind, count in list(self.failures.items())[:_MOST_REASONS]:
+            yield f"{count:,} failed with {kind}, first {self.failures.examples[kind]}"
+        for reason, count in list(self.notes.items())[:_MOST_REASONS]:
+            example = self.notes.examples.get(reason)
+            first = f", first {example}" if example else ""
+            yield f"{count:,} × {reason}: {REASONS.get(reason, reason)}{first}"
+
+
+_DROPPED = {
+    "too_deep": "links deeper than max_depth not followed",
+    "unproductive": "list not followed further: its last pages brought no new image",
+    "bad_url": "links not followed: no http(s) address",
+}
