@@ -183,8 +183,12 @@ class ManifestRow:
         for name in ("key", "url"):
             if name not in texts:
                 raise ValueError(f"{name}: missing")
-        lists = {name: tuple(_texts_of(row, name)) for name in _LISTS}
-        return cls(**texts, **lists, boxes=tuple(_boxes_of(row.get("boxes") or ())))
+        return cls(
+            **texts,
+            labels=tuple(_texts_of(row, "labels")),
+            boxes=tuple(_boxes_of(row.get("boxes") or ())),
+            page_opt_out=tuple(_texts_of(row, "page_opt_out")),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values; `boxes` and `page_opt_out` only if there are any."""
