@@ -1,30 +1,31 @@
 """Decoding, colour and orientation, and the facts recorded of an image.
 
-Everything comes out as 8-bit RGB or gray (L) in sRGB, upright, without alpha.
+Everything comes out as 8-bit RGB or gray (L) in sRGB, upright, without alpha. The size is checked
+before decoding, and so is the memory that decoding takes.
 """
 
 from __future__ import annotations
 
 import functools
-import io
-import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
+from pipeline.image_formats import image_format
 from pipeline.pictures.colour import to_srgb
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
-"""What is decoded (MPO comes with JPEG). Vector, document and raw formats are not."""
+from pipeline.pictures.headers import decode_bytes, open_file, page_note
+from pipeline.pictures.limits import ImageError, ImageLimits, decode_budget
 
 EXTENSIONS = {
     "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif",
-    "BMP": "bmp", "AVIF": "avif", "JPEG2000": "jp2", "PPM": "ppm",
+    "BMP": "bmp", "AVIF": "avif", "JPEG2000": "jp2", "PPM": "ppm", "ICO": "ico", "HEIF": "heic",
+    "JXL": "jxl",
 }  # fmt: skip
 
 FACTS_SIDE = 256
@@ -34,15 +35,6 @@ FACTS_SIDE = 256
 Image.MAX_IMAGE_PIXELS = None
 # Pillow warns of every oddity in strangers' files; what matters of them is in the notes.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
-
-class ImageError(Exception):
-    """Bytes that give no usable image: `kind` is one of `FAILURE_KINDS`."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(f"{kind}: {detail}")
-        self.kind = kind
-        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,13 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What makes an image upright, by its Exif orientation."""
+
 DraftTo = int | Callable[[int], int] | None
 """A short side in pixels that is enough, the same as a function of the full short side, or None
 for the full size."""
@@ -98,64 +97,64 @@ def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Ima
 
 def open_picture(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Picture:
     """As `open_image`, with what the file was."""
+    with decoded(data, ImageLimits(max_pixels), draft_to) as picture:
+        return picture
+
+
+@contextmanager
+def decoded(
+    data: bytes, limits: ImageLimits, draft_to: DraftTo = None, more: int = 0
+) -> Iterator[Picture]:
+    """The image in `data`, as of `open_picture`, while the block runs: so long it holds its share
+    of the memory for decoding (`decode_budget`), for which it may have to wait. Blocks must not be
+    nested: two that each wait for what the other holds would wait for ever.
+
+    Args:
+        more: bytes of memory that the block itself needs for the image.
+
+    Raises:
+        ImageError: no image, over the limits or the budget, animated, broken.
+    """
+    with ExitStack() as stack:
+        yield _decode(data, limits, draft_to, more, stack)
+
+
+def _decode(
+    data: bytes, limits: ImageLimits, draft_to: DraftTo, more: int, stack: ExitStack
+) -> Picture:
+    """Decode an image; `stack` takes hold of the memory for it."""
     if not data:
         raise ImageError("empty", "no bytes")
     notes: list[str] = []
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-            _check_header(file, max_pixels)
+        with open_file(data, limits) as file:
             name, mode, size = file.format or "", file.mode, file.size
-            if draft_to is not None:
+            if image_format(data) == "ICO":
+                name = "ICO"  # also if the image in it is a PNG
+            if draft_to is not None and name in ("JPEG", "MPO"):
                 _draft(file, draft_to)
+            stack.enter_context(decode_budget().hold(decode_bytes(file, size, data) + more))
+            note, asked = page_note(file), file.size
             file.load()
+            if file.size != asked:
+                raise ImageError("undecodable", f"{file.size} pixels, {asked} by its header")
             image = _upright(file, notes)
             if image.size != file.size:
                 size = (size[1], size[0])
-            image = to_srgb(image, file.info.get("icc_profile"), notes)
+            if image is not file:
+                file.close()  # gives its pixels back
+            profile = file.info.get("icc_profile")
+            image = to_srgb(image, profile if isinstance(profile, bytes) else None, notes)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        if _declares_nothing(data):
-            raise ImageError("zero_size", "the header says so") from None
-        raise ImageError("undecodable", "no image format that is read here") from None
     except MemoryError:
         raise ImageError("too_many_pixels", "out of memory") from None
-    except Exception as error:  # Pillow's plugins raise what they like
+    except BaseException as error:  # Pillow's plugins raise what they like
+        # What a decoder written in Rust raises when it panics is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ImageError("undecodable", f"{type(error).__name__}: {error}") from error
-    return Picture(image, name, mode, size[0], size[1], tuple(notes))
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raise where an image of this size is none or too large.
-
-    Raises:
-        ImageError: zero_size or too_many_pixels.
-    """
-    if width <= 0 or height <= 0:
-        raise ImageError("zero_size", f"{width} × {height}")
-    if width * height > max_pixels:
-        raise ImageError("too_many_pixels", f"{width} × {height} is over {max_pixels}")
-
-
-def _declares_nothing(data: bytes) -> bool:
-    """Whether a PNG, GIF or BMP has no width or no height by its header."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
-        sides = struct.unpack_from(">II", data.ljust(24, b"\1"), 16)
-    elif data[:4] == b"GIF8":
-        sides = struct.unpack_from("<HH", data.ljust(10, b"\1"), 6)
-    elif data[:2] == b"BM":
-        sides = struct.unpack_from("<II", data.ljust(26, b"\1"), 18)
-    else:
-        return False
-    return 0 in sides
-
-
-def _check_header(file: Image.Image, max_pixels: int) -> None:
-    check_size(*file.size, max_pixels)
-    # A multi-picture JPEG (MPO) is a photograph with a preview or a second eye beside it.
-    frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
-    if frames > 1:
-        raise ImageError("animated", f"{frames} frames")
+    return Picture(image, name, mode, size[0], size[1], (*notes, *([note] if note else ())))
 
 
 def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
@@ -168,12 +167,11 @@ def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
 
 def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
     try:
-        if file.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return file
-        return ImageOps.exif_transpose(file)
+        turn = _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # noqa: BLE001 a broken EXIF block must not cost the image
         notes.append(f"EXIF ignored: {error}")
         return file
+    return file if turn is None else file.transpose(turn)
 
 
 def facts_of(picture: Picture) -> ImageFacts:

@@ -60,10 +60,18 @@ class Storage:
 class Originals:
     """What is kept of a downloaded image (`[originals]`): the bytes as served, or, with `side`,
     its centre square at that many pixels, as a JPEG of `quality`. The recorded facts are then
-    those of what is kept, and nothing larger can be made of it later."""
+    those of what is kept, and nothing larger can be made of it later.
+
+    Besides `politeness.max_pixels`, `max_side` (in pixels) and `max_aspect` (long side over short
+    side) limit the images that are decoded. All images that are decoded at the same time, by all
+    threads and processes on this machine, take `decode_megabytes` of memory at most; one that alone
+    takes more is refused."""
 
     side: int | None = Field(default=None, ge=16, le=4096)
     quality: int = Field(default=95, ge=1, le=100)
+    max_side: int = Field(default=65_535, ge=1, le=1 << 30)
+    max_aspect: float = Field(default=1000.0, ge=1)
+    decode_megabytes: int = Field(default=2048, ge=64, le=1 << 20)
 
 
 Side = Annotated[int, Field(ge=8, le=1024)]

@@ -6,6 +6,7 @@ of half precision. The extractor is an entry point, so this package needs no neu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from itertools import islice
@@ -24,8 +25,9 @@ from pipeline.dataset.originals import (
     read_part,
 )
 from pipeline.events import EventLog
-from pipeline.images import ImageError, open_image
-from pipeline.pictures.pixels import MAX_PIXELS, Pixels
+from pipeline.images import decoded
+from pipeline.pictures.limits import ImageError, ImageLimits
+from pipeline.pictures.pixels import Pixels
 
 EXTRACTORS = "shellgan.features"
 """The entry point group of feature extractors."""
@@ -36,6 +38,8 @@ Features = NDArray[np.float32]
 
 _SIDE = 224
 _BATCH = 32
+_MOST_PIXELS = 1 << 22
+"""Larger images are reduced before they are batched: the extractor sees far fewer pixels."""
 _CENTRE_OF = 20_000
 """The centre is that of so many images at most, evenly taken: memory does not grow with more."""
 
@@ -107,11 +111,16 @@ def _pictures(
 ) -> Iterator[tuple[str, Pixels | None]]:
     for record, data in zip(records, read_originals(dataset, records), strict=True):
         try:
-            image = open_image(data, max_pixels=MAX_PIXELS, draft_to=_SIDE)
+            limits = ImageLimits.of_size(record.width, record.height)
+            with decoded(data, limits, _SIDE) as picture:
+                image = picture.image
+                shrink = math.ceil(math.sqrt(image.width * image.height / _MOST_PIXELS))
+                small = image.reduce(shrink) if shrink > 1 else image
+                pixels = np.asarray(small.convert("RGB"))
         except ImageError:
             yield record.key, None
         else:
-            yield record.key, np.asarray(image.convert("RGB"))
+            yield record.key, pixels
 
 
 def _write(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:

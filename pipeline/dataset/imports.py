@@ -40,7 +40,8 @@ from pipeline.dataset.part_writer import PartWriter
 from pipeline.dataset.tars import read_samples
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.images import EXTENSIONS, ImageError, facts_of, open_picture
+from pipeline.images import EXTENSIONS, facts_of, open_picture
+from pipeline.pictures.limits import ImageError
 from pipeline.web.local_files import file_url
 
 _MAX_PIXELS = 200_000_000

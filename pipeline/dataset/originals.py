@@ -115,7 +115,7 @@ def next_part(dataset: Dataset) -> str:
 def write_plan(dataset: Dataset, part: str, rows: list[dict[str, Any]]) -> None:
     """Plan a part: its manifest rows, so that it can be worked on from this file alone."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomic(PartFiles(dataset, part).plan, text)
+    write_atomic(PartFiles(dataset, part).plan, text.encode(errors="replace"))
 
 
 def is_complete(dataset: Dataset, part: str) -> bool:

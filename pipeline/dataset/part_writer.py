@@ -88,7 +88,7 @@ class PartWriter:
                 kept.append(row)
         if len(kept) < len(rows):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-            write_atomic(self.files.journal, text)
+            write_atomic(self.files.journal, text.encode(errors="replace"))
 
     def _vouched(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
         if row["offset"] != self._end + _BLOCK:
@@ -106,17 +106,24 @@ class PartWriter:
 
     def add(self, row: ManifestRow, name: str, data: bytes, facts: dict[str, Any],
             sidecar: dict[str, Any]) -> OriginalRecord:  # fmt: skip
-        """Add an image under its key with the ending `name`, and its JSON beside it."""
+        """Add an image under its key with the ending `name`, and its JSON beside it.
+
+        Raises:
+            OSError: it cannot be written; the part can only be closed then.
+            Exception: anything else is wrong with this image alone, and nothing was written.
+        """
         sha256 = hashlib.sha256(data).hexdigest()
         record = OriginalRecord(
             key=row.key, part=self.part, member=f"{row.key}.{name}", offset=self._end + _BLOCK,
             bytes=len(data), sha256=sha256, opt_out=sidecar.get("opt_out"), **facts,
         )  # fmt: skip
         beside = {**row.to_json(), **sidecar, "bytes": len(data), "sha256": sha256}
-        text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode()
+        text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode(errors="replace")
         block = tar_member(record.member, data) + tar_member(f"{row.key}.json", text)
+        line = {"ok": True, "ts": now_utc(), **vars(record), "end": self._end + len(block)}
+        json.dumps(line)  # what cannot be written is found out before anything is
         self._write(block)
-        self._journal.append({"ok": True, "ts": now_utc(), **vars(record), "end": self._end})
+        self._journal.append(line)
         self.done.add(row.key)
         self.nsamples += 1
         self.bytes += len(data)

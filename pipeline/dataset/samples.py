@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,11 @@ def make_samples(data: bytes, image: KeptImage, options: Shards) -> list[Sample]
     """
     size = image.record.width, image.record.height
     mode: Mode = "L" if options.channels == 1 else "RGB"
-    original = Original(data, size, mode, options.linear_light)
+    with closing(Original(data, size, mode, options.linear_light)) as original:
+        return _samples_of(original, image, options)
+
+
+def _samples_of(original: Original, image: KeptImage, options: Shards) -> list[Sample]:
     framing = frame(original, image, options)
     samples = []
     for number, box in enumerate(framing.boxes):
@@ -60,7 +65,7 @@ def make_samples(data: bytes, image: KeptImage, options: Shards) -> list[Sample]
         notes = ["fell_back"] if framing.fell_back else []
         if options.background and framing.ground is not None:
             colour = background_colour(options)
-            pixels = replace_ground(pixels, framing.ground, box, size, colour)
+            pixels = replace_ground(pixels, framing.ground, box, original.size, colour)
             notes.append("plain")
         if box.height < options.size[0] or box.width < options.size[1]:
             notes.append("enlarged")

@@ -27,8 +27,8 @@ from pipeline.dataset.shard_plan import (
     shard_digest,
 )
 from pipeline.dataset.tars import TarWriter, read_samples
-from pipeline.images import ImageError
 from pipeline.options import Shards
+from pipeline.pictures.limits import ImageError
 from pipeline.pictures.pixels import Pixels, as_image
 
 _MEAN_SIDE = 64

@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+_BAND = 1 << 20
+"""Images are converted in bands of so many pixels, or of one row."""
+
+_MAX_PROFILE = 4 << 20
+"""In bytes. Larger profiles are no profiles; those that were used are remembered."""
+
 _LOCK = threading.Lock()
 """Profiles are opened one at a time; applying one may go on in many threads."""
 
@@ -17,11 +23,41 @@ _LOCK = threading.Lock()
 def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
     """8-bit sRGB, RGB or L, from any mode; alpha is laid over white.
 
+    Converted in bands, so that a large image needs no memory but for itself and the result.
+
     Args:
         image: the decoded image.
         profile: the file's ICC profile; a broken one is ignored, with a line in `notes`.
         notes: gets what was odd.
     """
+    if profile and len(profile) > _MAX_PROFILE:
+        notes.append(f"colour profile ignored: {len(profile)} bytes")
+        profile = None
+    if image.mode in ("RGB", "L") and not profile and not image.has_transparency_data:
+        return image
+    levels = _levels(image) if _is_deep(image) else (0.0, 0.0)
+    rows = max(1, _BAND // image.width)
+    if rows >= image.height:
+        return _convert(image, profile, notes, levels)
+    odd: dict[str, None] = {}
+    whole: Image.Image | None = None
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        found: list[str] = []
+        band = _convert(image.crop(box), profile, found, levels)
+        odd.update(dict.fromkeys(found))
+        if whole is None:
+            whole = Image.new(band.mode, image.size)
+        whole.paste(band, (0, top))
+    assert whole is not None
+    notes.extend(odd)
+    return whole
+
+
+def _convert(
+    image: Image.Image, profile: bytes | None, notes: list[str], levels: tuple[float, float]
+) -> Image.Image:
+    """As `to_srgb`, all at once; `levels` are the values that become black and white."""
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
@@ -31,8 +67,8 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
         image = image.convert(_palette_mode(image))
     elif image.mode == "1":
         image = image.convert("L")
-    elif image.mode.startswith("I") or image.mode == "F":
-        image = _deep_gray(image)
+    elif _is_deep(image):
+        image = _deep_gray(image, levels)
     if profile and image.mode in ("RGB", "L", "CMYK"):
         image = _by_profile(image, profile, notes)
     if image.mode == "LAB":
@@ -58,20 +94,31 @@ def _palette(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(entries, dtype=np.uint8).reshape(-1, 3)
 
 
-def _deep_gray(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and floating gray as 8 bits: scaled, not clipped.
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
 
-    Integers are taken as 16-bit where they fit; other ranges by their own maximum.
-    """
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+
+def _levels(image: Image.Image) -> tuple[float, float]:
+    """The values of 16-bit, 32-bit and floating gray that become black and white: integers are
+    taken as 16-bit where they fit; other ranges by their own maximum."""
+    low, high, rows = 0.0, 0.0, max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        values = _finite(image.crop(box))
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
     if image.mode == "F":
-        full = 1.0 if high <= 1.0 else 255.0 if high <= 255.0 else high
-    else:
-        full = 65535.0 if high <= 65535.0 else high
-    low = min(low, 0.0)
-    scaled = np.rint((values - low) * (255.0 / (full - low)))
+        return low, 1.0 if high <= 1.0 else 255.0 if high <= 255.0 else high
+    return low, 65535.0 if high <= 65535.0 else high
+
+
+def _finite(image: Image.Image) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _deep_gray(image: Image.Image, levels: tuple[float, float]) -> Image.Image:
+    """16-bit, 32-bit and floating gray as 8 bits: scaled, not clipped."""
+    low, full = levels
+    scaled = np.rint((_finite(image) - low) * (255.0 / (full - low)))
     return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
 
 
@@ -85,7 +132,7 @@ def _lab_transform() -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB")
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The way from `profile` to sRGB; None where it is sRGB already.
 
@@ -105,7 +152,7 @@ def _by_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.I
         if transform is None:
             return image
         converted = ImageCms.applyTransform(image, transform)
-    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         notes.append(f"colour profile ignored: {error}")
         return image
     if converted is None:

@@ -74,10 +74,10 @@ def exif_orientation(tiff: bytes) -> int | None:
     return None
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _is_srgb(profile: bytes) -> bool:
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return "sRGB" in ImageCms.getProfileDescription(opened)
-    except (ImageCms.PyCMSError, OSError):
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return False

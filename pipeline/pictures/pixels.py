@@ -20,6 +20,8 @@ from __future__ import annotations
 import functools
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -30,9 +32,11 @@ from cykooz_resizer.rust_lib import RustResizer
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.images import ImageError, open_image
+from pipeline.images import decoded
 from pipeline.pictures.crops import Box
+from pipeline.pictures.headers import MAX_SCANS, jpeg_coefficient_bytes
 from pipeline.pictures.jpeg_header import read_jpeg_header
+from pipeline.pictures.limits import ImageError, ImageLimits, decode_budget
 
 Mode = Literal["L", "RGB"]
 Pixels = NDArray[np.uint8]
@@ -43,9 +47,6 @@ OVERSAMPLE = 1.75
 WHOLE = 1 << 18
 """Images of so many pixels or fewer are decoded whole: they were mostly made small by others, so
 they are sharp to the pixel, and a smaller decode would save a millisecond."""
-MAX_PIXELS = 1 << 30
-"""The download has judged the size; this only bounds a file that is not the one recorded."""
-
 _DIVISORS = (8, 4, 2, 1)
 _LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
 
@@ -69,6 +70,12 @@ class Original:
         self._linear_light = linear_light
         self._header = read_jpeg_header(data)
         self._decoded: _Decoded | None = None
+        self._memory = ExitStack()
+
+    def close(self) -> None:
+        """Give up the pixels and the memory held for them (`limits.DecodeBudget`)."""
+        self._decoded = None
+        self._memory.close()
 
     def pixels(self, scale: float) -> Pixels:
         """The whole image, upright, at `scale` of its size or more (1 at most).
@@ -101,8 +108,14 @@ class Original:
         whole = self._linear_light or self.size[0] * self.size[1] <= WHOLE
         scale = 1.0 if whole else min(1.0, scale)
         if self._decoded is None or self._decoded.scale < scale:
+            self.close()  # nothing is held while more is waited for
             self._decoded = self._fast(scale) or self._safe(scale)
         return self._decoded
+
+    @property
+    def _light_bytes(self) -> int:
+        """The memory for the light of all pixels."""
+        return 12 * self.size[0] * self.size[1] if self._linear_light else 0
 
     def _fast(self, scale: float) -> _Decoded | None:
         """By libjpeg-turbo alone; None where that does not do."""
@@ -111,8 +124,13 @@ class Original:
         orientation = self._header.orientation
         stored = self.size if orientation <= 4 else self.size[::-1]
         try:
+            # Another size than the recorded one: Pillow says what it is.
+            if simplejpeg.decode_jpeg_header(self._data)[1::-1] != stored:
+                return None
+            self._memory.enter_context(hold_for_jpeg(self._data, stored, scale, self._light_bytes))
             pixels = decode_jpeg(self._data, self.mode, stored, scale, strict=False)
         except ValueError:
+            self._memory.close()
             return None
         return _Decoded.of(pixels, stored, orientation)
 
@@ -120,7 +138,10 @@ class Original:
         # A turned image is not decoded smaller, see `region`.
         turned = self._header is not None and self._header.orientation != 1
         short = None if turned else min(self.size) // divisor_for(scale)
-        image = open_image(self._data, max_pixels=MAX_PIXELS, draft_to=short)
+        limits = ImageLimits.of_size(*self.size)
+        image = self._memory.enter_context(
+            decoded(self._data, limits, short, self._light_bytes)
+        ).image
         image = image if image.mode == self.mode else image.convert(self.mode)
         pixels = np.asarray(image)
         return _Decoded.of(pixels[:, :, None] if pixels.ndim == 2 else pixels, self.size, 1)
@@ -165,6 +186,23 @@ def decode_jpeg(
         strict=strict,
     )
     return pixels
+
+
+@contextmanager
+def hold_for_jpeg(
+    data: bytes, size: tuple[int, int], scale: float, more: int = 0
+) -> Iterator[None]:
+    """Hold the memory that `decode_jpeg` needs, and what is made of its result, and `more` bytes.
+
+    Raises:
+        ImageError: it is over the budget.
+        ValueError: the file has too many scans.
+    """
+    if data.count(b"\xff\xda") > MAX_SCANS:
+        raise ValueError("too many scans")
+    pixels = size[0] * size[1] // divisor_for(scale) ** 2
+    with decode_budget().hold(16 * pixels + jpeg_coefficient_bytes(data, size) + more):
+        yield
 
 
 def divisor_for(scale: float) -> int:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
-from pipeline.images import check_size, open_picture
+from pipeline.images import decoded
 from pipeline.pictures.crops import center_box
 from pipeline.pictures.jpeg_header import read_jpeg_header
-from pipeline.pictures.pixels import Mode, Pixels, decode_jpeg, divisor_for, resize
+from pipeline.pictures.limits import ImageLimits
+from pipeline.pictures.pixels import Mode, Pixels, decode_jpeg, divisor_for, hold_for_jpeg, resize
 
 OVERSAMPLE = 1.25
 """A JPEG is decoded at 1/2, 1/4 or 1/8 where that is larger than what is kept by this factor.
@@ -32,26 +33,30 @@ class Square:
     notes: tuple[str, ...] = ()
 
 
-def center_square(data: bytes, side: int, max_pixels: int) -> Square:
+def center_square(
+    data: bytes, side: int, max_pixels: int, limits: ImageLimits | None = None
+) -> Square:
     """Decode an image and make `side` × `side` pixels of its centre, antialiased (Lanczos).
+
+    Args:
+        limits: in the place of `max_pixels`.
 
     Raises:
         ImageError: no image, too many pixels, animated, broken.
     """
+    limits = limits or ImageLimits(max_pixels)
     header = read_jpeg_header(data)
     if header is not None and header.plain and header.orientation == 1:
-        square = _plain_jpeg(data, side, max_pixels)
+        square = _plain_jpeg(data, side, limits)
         if square is not None:
             return square
-    picture = open_picture(
-        data, max_pixels=max_pixels, draft_to=lambda short: decode_side(short, side)
-    )
-    image = picture.image
-    pixels = np.asarray(image)
-    pixels = pixels[:, :, None] if image.mode == "L" else pixels
-    full = picture.width, picture.height
-    square_pixels = _resized(pixels, full, side)
-    return Square(square_pixels, picture.format, picture.mode, *full, picture.notes)
+    with decoded(data, limits, lambda short: decode_side(short, side)) as picture:
+        image = picture.image
+        pixels = np.asarray(image)
+        pixels = pixels[:, :, None] if image.mode == "L" else pixels
+        full = picture.width, picture.height
+        square_pixels = _resized(pixels, full, side)
+        return Square(square_pixels, picture.format, picture.mode, *full, picture.notes)
 
 
 def decode_side(short_side: int, side: int) -> int:
@@ -59,17 +64,18 @@ def decode_side(short_side: int, side: int) -> int:
     return math.floor(short_side / divisor_for(OVERSAMPLE * side / short_side))
 
 
-def _plain_jpeg(data: bytes, side: int, max_pixels: int) -> Square | None:
+def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> Square | None:
     """By libjpeg-turbo alone; None where it finds fault with the file (Pillow judges then)."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        check_size(width, height, max_pixels)
+        limits.check(width, height)
         mode: Mode = "L" if space == "Gray" else "RGB"
         scale = OVERSAMPLE * side / min(width, height)
-        pixels = decode_jpeg(data, mode, (width, height), scale, strict=True)
+        with hold_for_jpeg(data, (width, height), scale):
+            pixels = decode_jpeg(data, mode, (width, height), scale, strict=True)
+            return Square(_resized(pixels, (width, height), side), "JPEG", mode, width, height)
     except ValueError:
         return None
-    return Square(_resized(pixels, (width, height), side), "JPEG", mode, width, height)
 
 
 def _resized(pixels: Pixels, full: tuple[int, int], side: int) -> Pixels:

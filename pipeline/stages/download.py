@@ -22,12 +22,14 @@ from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.images import EXTENSIONS
+from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.sources.folder import local_files
 from pipeline.stages.examine import Kept, examine
 from pipeline.web.bodies import check_body
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.exchange import Response
+from pipeline.web.failures import caught_failure, internal_failure
 
 STAGE = "download"
 _OPEN_PARTS = 16
@@ -62,12 +64,13 @@ class DownloadResult:
 
 @dataclass(frozen=True)
 class _Examined:
-    """An answer looked at: its facts, or the failure it turned out to be."""
+    """An answer looked at: its facts, the failure it turned out to be, or an error that ends the
+    command, such as a full disk."""
 
     writer: PartWriter
     row: ManifestRow
     response: Response
-    outcome: Kept | Failure | Exception
+    outcome: Kept | Failure | BaseException
 
 
 def plan_parts(recipe: Recipe, dataset: Dataset) -> list[str]:
@@ -131,6 +134,7 @@ class _Run:
         self._recipe = recipe
         self._dataset = dataset
         self._log = log
+        limit_decoding(recipe.originals.decode_megabytes)
         self._fetcher: BulkFetcher[tuple[PartWriter, ManifestRow]] = BulkFetcher(
             recipe.politeness,
             STAGE,
@@ -217,11 +221,14 @@ class _Run:
         self._pool.submit(self._examine, writer, row, outcome)
 
     def _examine(self, writer: PartWriter, row: ManifestRow, response: Response) -> None:
-        """On a decoding thread."""
-        outcome: Kept | Failure | Exception
+        """On a decoding thread: the boundary of one image."""
+        outcome: Kept | Failure | BaseException
         try:
-            outcome = examine(row, response, self._recipe, STAGE)
-        except Exception as error:  # noqa: BLE001 raised again on the main thread
+            try:
+                outcome = examine(row, response, self._recipe, STAGE)
+            except Exception as error:  # noqa: BLE001 the boundary of one image
+                outcome = caught_failure(STAGE, row.url, error, row.key)
+        except BaseException as error:  # noqa: BLE001 raised again on the main thread
             outcome = error
         self._examined.put(_Examined(writer, row, response, outcome))
         self._fetcher.wake()
@@ -232,11 +239,17 @@ class _Run:
         if isinstance(examined.outcome, Failure):
             self._fail(writer, row, examined.outcome)
             return
-        if isinstance(examined.outcome, Exception):
+        if isinstance(examined.outcome, BaseException):
             raise examined.outcome
         kept = examined.outcome
-        ending = EXTENSIONS[kept.facts.format]
-        writer.add(row, ending, kept.data, kept.facts.recorded(), kept.sidecar)
+        try:
+            ending = EXTENSIONS[kept.facts.format]
+            writer.add(row, ending, kept.data, kept.facts.recorded(), kept.sidecar)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 the boundary of one image
+            self._fail(writer, row, internal_failure(STAGE, row.url, error, row.key))
+            return
         self._bytes += len(response.body)
         self._fetched[writer.part] += 1
         self._settled(writer)

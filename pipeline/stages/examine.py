@@ -10,7 +10,8 @@ from PIL import Image
 
 from pipeline.contract import ManifestRow
 from pipeline.errors import Failure
-from pipeline.images import ImageError, ImageFacts, Picture, facts_of, open_picture
+from pipeline.images import ImageFacts, Picture, decoded, facts_of
+from pipeline.pictures.limits import ImageError, ImageLimits
 from pipeline.pictures.pixels import Pixels
 from pipeline.pictures.resize import Square, center_square, encode_jpeg
 from pipeline.recipe import Recipe
@@ -41,7 +42,7 @@ class Kept:
 
 def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) -> Kept | Failure:
     """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
-    data, max_pixels = response.body, recipe.politeness.max_pixels
+    data, limits = response.body, image_limits(recipe)
     side = recipe.originals.side
     signals = [*response.signals, *data_mining_signals(data)]
     if refusing := recipe.politeness.refusing(signals):
@@ -52,9 +53,9 @@ def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) ->
     opt_out = {"opt_out": recorded_signals(row, signals, recipe.politeness)}
     try:
         if side is None:
-            picture = open_picture(data, max_pixels=max_pixels, draft_to=DECODE_SIDE)
-            return Kept(data, facts_of(picture), sidecar(response, picture) | opt_out)
-        square = center_square(data, side, max_pixels)
+            with decoded(data, limits, DECODE_SIDE) as picture:
+                return Kept(data, facts_of(picture), sidecar(response, picture) | opt_out)
+        square = center_square(data, side, limits.max_pixels, limits)
         kept = picture_of(square.pixels, square.notes)
         encoded = encode_jpeg(square.pixels, recipe.originals.quality)
         return Kept(encoded, facts_of(kept), sidecar(response, square) | opt_out)
@@ -74,6 +75,12 @@ def recorded_signals(
         name, _, where = text.partition(": ")
         signals = [*signals, Signal(name, f"page, {where}")]
     return [one.to_json(politeness.override_reason(one.name)) for one in dict.fromkeys(signals)]
+
+
+def image_limits(recipe: Recipe) -> ImageLimits:
+    """The largest image that a recipe has decoded."""
+    originals = recipe.originals
+    return ImageLimits(recipe.politeness.max_pixels, originals.max_side, originals.max_aspect)
 
 
 def picture_of(pixels: Pixels, notes: tuple[str, ...]) -> Picture:

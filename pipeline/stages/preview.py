@@ -32,8 +32,9 @@ from pipeline.dataset.kept import read_kept
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.errors import UserError
 from pipeline.events import EventLog
-from pipeline.images import ImageError, open_image
+from pipeline.images import open_image
 from pipeline.options import Select
+from pipeline.pictures.limits import ImageError
 from pipeline.recipe import Recipe
 from pipeline.stages.select import (
     DUPLICATE,

@@ -5,31 +5,8 @@ from __future__ import annotations
 import html
 import re
 
+from pipeline.image_formats import image_format, other_format
 from pipeline.web.exchange import Answer, Trouble
-
-_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
-    (b"\xff\x4f\xff\x51", "JPEG2000"),
-    (b"P4", "PPM"), (b"P5", "PPM"), (b"P6", "PPM"),
-)  # fmt: skip
-
-_OTHER: tuple[tuple[bytes, str], ...] = (
-    (b"%PDF", "PDF"),
-    (b"PK\x03\x04", "ZIP"),
-    (b"\x1f\x8b", "gzip"),
-    (b"\x1aE\xdf\xa3", "Matroska video"),
-    (b"RIFF", "RIFF media"),
-    (b"ID3", "MP3"),
-    (b"{", "JSON"),
-    (b"[", "JSON"),
-)
 
 _PAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
@@ -53,18 +30,6 @@ _HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|title|
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype svg[^>]*>\s*)?<svg", re.S)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.S | re.I)
 _LOOK = 1 << 16
-
-
-def image_format(data: bytes) -> str | None:
-    """The image format that the first bytes announce, or None."""
-    for magic, name in _MAGIC:
-        if data.startswith(magic):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis", b"mif1", b"heic"):
-        return "AVIF"
-    return None
 
 
 def check_body(answer: Answer) -> Trouble | None:
@@ -105,11 +70,9 @@ def _what_else(data: bytes, content_type: str) -> tuple[str, str]:
     if _HTML.match(lower) or (content_type in ("text/html", "application/xhtml+xml")
                               and lower.lstrip()[:1] == b"<"):  # fmt: skip
         return _what_page(start.decode("utf-8", "replace"))
-    for magic, name in _OTHER:
-        if start.startswith(magic):
-            return "wrong_type", name
-    if start[4:8] == b"ftyp":
-        return "wrong_type", "MP4 video"
+    name = other_format(data) or other_format(start)
+    if name is not None:
+        return "wrong_type", name
     if content_type and not content_type.startswith(("image/", "application/octet-stream")):
         return "wrong_type", content_type
     return "undecodable", f"begins with {start[:8]!r}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from pipeline.errors import Failure
+from pipeline.errors import Failure, is_disk_full
 
 FAILURE_KINDS: dict[str, bool] = {
     # the address
@@ -90,6 +90,19 @@ def internal_failure(stage: str, url: str, error: Exception, key: str | None = N
 def describe_internal(error: Exception) -> str:
     """The detail of the kind `internal`: the end of the traceback."""
     return "".join(traceback.format_exception(error, limit=-6))[-2000:]
+
+
+def caught_failure(stage: str, url: str, error: Exception, key: str | None = None) -> Failure:
+    """The failure of one image by an exception that its boundary caught.
+
+    Raises:
+        OSError: `error` again, if the disk is full: that is no failure of the image.
+    """
+    if isinstance(error, OSError) and is_disk_full(error):
+        raise error
+    if isinstance(error, MemoryError):
+        return failure(stage, url, "too_many_pixels", key=key, detail="out of memory")
+    return internal_failure(stage, url, error, key)
 
 
 def kind_of_status(status: int) -> str:
