@@ -20,6 +20,12 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
+from pipeline.credentials import (
+    basic_authorization,
+    fsspec_arguments,
+    split_user,
+    with_user_of,
+)
 from pipeline.durable import (
     JsonlAppender,
     atomic_file,
@@ -31,15 +37,16 @@ from pipeline.durable import (
 )
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import exit_status
-from pipeline.outside_text import plain_value, safe_text
+from pipeline.outside_text import plain_value, printable, safe_text, without_passwords
 from pipeline.reading import is_url, local_path, open_regular, read_bytes
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
     "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord", "ShardEntry",
-    "ShardIndex", "UserError", "atomic_file", "build", "describe_os_error", "exit_status",
-    "image_key", "is_disk_full", "is_url", "load_index", "local_path", "now_utc", "open_regular",
-    "read_bytes", "read_jsonl", "read_rows", "read_toml", "sweep_temporaries", "write_atomic",
+    "ShardIndex", "UserError", "atomic_file", "basic_authorization", "build", "describe_os_error",
+    "exit_status", "fsspec_arguments", "image_key", "is_disk_full", "is_url", "load_index",
+    "local_path", "now_utc", "open_regular", "printable", "read_bytes", "read_jsonl", "read_rows",
+    "read_toml", "split_user", "sweep_temporaries", "without_passwords", "write_atomic",
     "write_json",
 ]  # fmt: skip
 
@@ -183,6 +190,9 @@ class ManifestRow:
         for name in ("key", "url"):
             if name not in texts:
                 raise ValueError(f"{name}: missing")
+        for name in ("url", "page"):
+            if "@" in texts.get(name, ""):
+                texts[name] = split_user(texts[name])[0]
         return cls(
             **texts,
             labels=tuple(_texts_of(row, "labels")),
@@ -397,7 +407,7 @@ def _shard_locations(index: ShardIndex, where: str) -> Iterator[str]:
     for entry in index.shardlist:
         try:
             if is_url(entry.url):
-                yield entry.url
+                yield with_user_of(where, entry.url)
             elif is_url(where):
                 yield _beside(where, entry.url)
             else:

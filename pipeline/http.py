@@ -19,6 +19,7 @@ from pipeline.web.exchange import (
     Trouble,
     judge,
     redirect_target,
+    response_of,
     retry_policy,
 )
 from pipeline.web.failures import FAILURE_KINDS, failure, internal_failure
@@ -125,7 +126,7 @@ class Fetcher:
             if isinstance(answer, Trouble):
                 return answer
             if answer.status not in REDIRECTS:
-                return Response(**vars(answer), attempts=attempts)
+                return response_of(answer, attempts)
             target = redirect_target(answer)
             if isinstance(target, Trouble):
                 return target

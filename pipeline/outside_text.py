@@ -8,7 +8,7 @@ import re
 import unicodedata
 from typing import Any
 
-_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)(//|\\\\)[^/?#\\\s]*@")
+_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)([/\\]+)[^/?#\\\s]*@")
 _JOINERS = frozenset("\u200c\u200d")  # part of correct spelling and of emoji
 _SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from pipeline.credentials import basic_authorization, fsspec_arguments, split_user
 from pipeline.errors import UserError
 
 MOST = 64 << 20
@@ -91,7 +92,8 @@ def _from_store(url: str, most: int) -> bytes:
     if "::" in url:
         raise OSError("a chain of URLs")
     try:
-        with fsspec.open(url, "rb") as file:
+        bare, options = fsspec_arguments(url)
+        with fsspec.open(bare, "rb", **options) as file:
             data: bytes = file.read(most + 1)
     except Exception as error:  # noqa: BLE001 (file systems and their clients raise what they like)
         raise OSError(f"{type(error).__name__}: {error}".splitlines()[0]) from None
@@ -108,9 +110,13 @@ def _get(url: str, most: int) -> bytes:
 
     # a server may not say how long this waits
     retries = urllib3.Retry(3, backoff_factor=0.5, respect_retry_after_header=False)
+    bare, user = split_user(url)
     end, parts, size = time.monotonic() + _SECONDS, list[bytes](), 0
     try:
-        answer = urllib3.request("GET", url, timeout=60.0, retries=retries, preload_content=False)
+        answer = urllib3.request(
+            "GET", bare, headers=basic_authorization(user), timeout=60.0, retries=retries,
+            preload_content=False,
+        )  # fmt: skip
         try:
             if answer.status != 200:
                 raise OSError(f"HTTP {answer.status}")

@@ -18,6 +18,7 @@ from pipeline.names import SITES, recipe_names
 from pipeline.options import Originals, Select, Shards, Storage
 from pipeline.sources import Source
 from pipeline.typed import STRICT, build, read_toml
+from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,6 +32,14 @@ class Recipe:
     originals: Originals = field(default_factory=Originals)
     select: Select = field(default_factory=Select)
     shards: Shards = field(default_factory=Shards)
+
+    def __post_init__(self) -> None:
+        """Keep users and passwords out of everything but the headers of their hosts."""
+        found: HostHeaders = {}
+        source = take_credentials(self.source, found)
+        politeness = with_host_headers(self.politeness, found, map(str, source.start))
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "politeness", politeness)
 
 
 def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.contract import STRICT, UserError, build, write_json
+from pipeline.contract import STRICT, UserError, build, without_passwords, write_json
 from training import checkpoint
 from training.config import Config
 from training.data import Source
@@ -103,7 +103,7 @@ def describe(config: Config, source: Source, location: str) -> dict[str, Any]:
     """What `config.json` holds: every key by dotted name, and the set it was trained on."""
     index = source.index
     dataset = {
-        "location": location, "name": index.name, "digest": index.digest,
+        "location": without_passwords(location), "name": index.name, "digest": index.digest,
         "samples": index.nsamples, "channels": index.channels, "labels": list(index.labels),
         "height": source.height, "width": source.width,
     }  # fmt: skip

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.contract import Dataset, load_index, write_json
+from pipeline.contract import Dataset, load_index, without_passwords, write_json
 from pipeline.dataset.part_store import store_of, store_path
 from pipeline.dataset.settle import settle
 from pipeline.errors import UserError
@@ -208,8 +208,8 @@ class _Known:
             values = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
             values = {}
-        self._files: dict[str, Any] = values.get(dataset.store, {})
-        self._store = dataset.store
+        self._files: dict[str, Any] = values.get(without_passwords(dataset.store), {})
+        self._store = without_passwords(dataset.store)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

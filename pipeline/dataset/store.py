@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.credentials import fsspec_arguments
 from pipeline.durable import atomic_file
 from pipeline.errors import UserError
 
@@ -54,8 +55,9 @@ class Store:
         self._how = _PIECEWISE.get(scheme, {})
         import fsspec
 
+        url, options = fsspec_arguments(self.url)
         try:
-            self._files, self._root = fsspec.core.url_to_fs(self.url)
+            self._files, self._root = fsspec.core.url_to_fs(url, **options)
         except ImportError as error:
             package = _PACKAGES.get(scheme)
             hint = f"; pip install '{package}'" if package else ""

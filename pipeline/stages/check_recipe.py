@@ -13,6 +13,7 @@ from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
 from pipeline.sources.proposal import propose
 from pipeline.sources.xml import read_xml
+from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 from pipeline.web.urls import canonical_url
 
 STAGE = "check"
@@ -56,7 +57,7 @@ def check_recipe(path: Path, url: str) -> PageCheck:
         source = replace(source, start=(*source.start, address))
     whole_list = PageRequest(address, 0, {"role": source.kind})
     most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
-    with Fetcher(recipe.politeness) as fetcher:
+    with Fetcher(_with_credentials(recipe.politeness, url)) as fetcher:
         answer = fetcher.get(address, stage=STAGE, max_bytes=most)
     if isinstance(answer, Failure):
         return PageCheck(address, problem=_said(answer))
@@ -79,7 +80,7 @@ def propose_recipe(url: str, politeness: Politeness | None = None) -> str:
         UserError: `url` is not an http(s) URL, or the page could not be had.
     """
     address = _address(url)
-    rules = politeness or Politeness()
+    rules = _with_credentials(politeness or Politeness(), url)
     with Fetcher(rules) as fetcher:
 
         def get(one: str) -> Page | None:
@@ -94,6 +95,13 @@ def propose_recipe(url: str, politeness: Politeness | None = None) -> str:
         page = Page(PageRequest(address), first.body, first.url, first.headers)
         proposal = propose(page, get)
         return replace(proposal, start=address, private=rules.allow_private).to_toml()
+
+
+def _with_credentials(politeness: Politeness, url: str) -> Politeness:
+    """The rules with the user and password of `url`, for its host."""
+    found: HostHeaders = {}
+    take_credentials(url, found)
+    return with_host_headers(politeness, found, ())
 
 
 def _address(url: str) -> str:

@@ -29,9 +29,11 @@ from pipeline.sources.interface import MOST
 from pipeline.stages.crawl_account import CrawlAccount
 from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece, open_journal
 from pipeline.web.failures import failure, internal_failure
+from pipeline.web.host_headers import dropped_credentials
 from pipeline.web.local_files import SCHEME, file_path
 from pipeline.web.opt_out.directives import meta_signals
 from pipeline.web.opt_out.signals import Signal, describe
+from pipeline.web.urls import dropped_users
 
 STAGE = "crawl"
 MIN_THREADS = 4
@@ -115,6 +117,7 @@ class _Crawl:
 
     def begin(self, refresh: bool) -> None:
         """Queue the pages of this run."""
+        dropped_users.clear()
         caught_up = self.journal.caught_up
         if any(asdict(caught_up).values()):
             self._log.emit(STAGE, "manifest read", **asdict(caught_up))
@@ -154,6 +157,9 @@ class _Crawl:
                 pool.shutdown(cancel_futures=True)
         self.journal.images.merge()
         self.journal.images.put("refreshing", 0)
+        if dropped := dropped_credentials(self._recipe.politeness):
+            remedy = "give those of a host in the recipe, as politeness.host_headers"
+            self._log.emit(STAGE, "passwords in links not used", links=dropped, remedy=remedy)
         self._show(final=True)
         revised = self.journal.images.revise()
         if revised:

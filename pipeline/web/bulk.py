@@ -27,6 +27,7 @@ from pipeline.web.exchange import (
     Trouble,
     judge,
     redirect_target,
+    response_of,
     retry_policy,
 )
 from pipeline.web.failures import describe_internal, failure
@@ -307,7 +308,7 @@ class BulkFetcher(Generic[T]):
             job.is_over = True
             self._take_robots(job.robots_of, outcome)
         elif isinstance(outcome, Answer):
-            self._hand_out(job, Response(**vars(outcome), attempts=job.attempts))
+            self._hand_out(job, response_of(outcome, job.attempts))
         else:
             self._hand_out(
                 job,

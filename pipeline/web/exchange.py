@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 
 import tenacity
 
+from pipeline.credentials import split_user
 from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
 from pipeline.web.headers import retry_after
@@ -48,6 +49,11 @@ class Response(Answer):
     """A good answer (2xx, or 304) after redirects and retries: `url` is the final one."""
 
     attempts: int = 1
+
+
+def response_of(answer: Answer, attempts: int) -> Response:
+    """The good answer after so many requests; its URL is without a user and password."""
+    return Response(**{**vars(answer), "url": split_user(answer.url)[0]}, attempts=attempts)
 
 
 @dataclass(frozen=True)

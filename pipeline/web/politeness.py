@@ -10,7 +10,6 @@ import os
 import re
 import threading
 from collections.abc import Iterable
-from dataclasses import field
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -43,6 +42,10 @@ class Politeness:
     API that is there for programs, on a host that shuts it to search engines.
     `opt_out_overrides` maps an opt-out signal to the reason why it does not count here;
     `honour_opt_out = false` overrides all of them without one.
+    `headers` go with every request; but Authorization and Cookie only to the hosts of the source's
+    `start`. `host_headers` are those of one host, by its URL (`[politeness.host_headers]`,
+    "https://example.org" = {Authorization = "…"}); the user and password in a URL of the recipe
+    become one.
     """
 
     user_agent: str = Field(default="ShellGAN/0.1", min_length=1, pattern=r"^[\x20-\x7e]+$")
@@ -52,7 +55,7 @@ class Politeness:
     obey_robots: bool = True
     robots_except: tuple[str, ...] = ()
     honour_opt_out: bool = True
-    opt_out_overrides: Annotated[dict[str, str], AfterValidator(check_overrides)] = field(
+    opt_out_overrides: Annotated[dict[str, str], AfterValidator(check_overrides)] = Field(
         default_factory=dict
     )
     allow_private: bool = False
@@ -70,10 +73,12 @@ class Politeness:
     max_backoff: float = Field(default=60.0, gt=0)
     max_wait: float = Field(default=120.0, ge=0)
     rest_after: int = Field(default=5, ge=1)
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    host_headers: dict[str, dict[str, str]] = Field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for name, value in self.headers.items():
+        tables = (self.headers, *self.host_headers.values())
+        for name, value in (one for table in tables for one in table.items()):
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise ValueError(f"headers: {name!r} cannot be sent as a header")
 

@@ -15,15 +15,16 @@ from typing import Any
 
 import pycurl
 
+from pipeline.credentials import split_user
 from pipeline.web.addresses import is_public
 from pipeline.web.exchange import Answer, Trouble
 from pipeline.web.failures import describe_internal
 from pipeline.web.headers import MAX_ERROR_BODY, MAX_HEAD, parse_head, refused_head, sendable
+from pipeline.web.host_headers import request_headers
 from pipeline.web.pace import Pace
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import timed_out
 from pipeline.web.transport import certificates
-from pipeline.web.urls import split_credentials
 
 _BUFFER = 256 * 1024
 _TICK = 0.1
@@ -175,9 +176,13 @@ class CurlTransfers:
         pace = Pace(self._politeness, time.monotonic())
         limit = policy_bytes or self._politeness.max_bytes
         transfer = _Transfer(token, url, pace, limit, policy_bytes is not None)
-        bare, credentials = split_credentials(url)
+        bare, _ = split_user(url)
         handle.setopt(pycurl.URL, bare)
-        lines = {**self._politeness.headers, **sendable(headers), **credentials}
+        lines = {
+            **self._politeness.headers,
+            **sendable(headers),
+            **request_headers(self._politeness, url),
+        }
         if lines:
             # As bytes, which a validator from outside has to come back in.
             encoded = [f"{name}: {value}".encode("latin-1") for name, value in lines.items()]

@@ -21,14 +21,15 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from pipeline.credentials import split_user
 from pipeline.web.addresses import is_public, resolve
 from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.exchange import Answer, Trouble
 from pipeline.web.headers import MAX_ERROR_BODY, MAX_INTERIM, refused_head, sendable
+from pipeline.web.host_headers import request_headers
 from pipeline.web.pace import Pace
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import timed_out
-from pipeline.web.urls import split_credentials
 
 _CHUNK = 1 << 16
 
@@ -252,12 +253,13 @@ class RequestsTransport:
         self, url: str, headers: Mapping[str, str], watch: Watch, limit: BodyLimit
     ) -> Answer | Trouble:
         polite = self._politeness
-        bare, credentials = split_credentials(url)
+        bare, _ = split_user(url)
         with ExitStack() as stack, self._session.get(
             bare,
             headers={
                 "User-Agent": polite.agent, "Accept-Encoding": "gzip, deflate",
-                "Accept": "*/*", **polite.headers, **sendable(headers), **credentials,
+                "Accept": "*/*", **polite.headers, **sendable(headers),
+                **request_headers(polite, url),
             },
             timeout=(polite.connect_timeout, polite.first_byte_timeout),
             stream=True,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from base64 import b64encode
-from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit, urlunsplit
+from collections import Counter
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import idna
 
@@ -39,8 +39,8 @@ _MAX_LABEL = 63
 def canonical_url(url: str, base: str | None = None) -> str | None:
     """The canonical form of `url`, resolved against `base`; None for what is not http(s).
 
-    Scheme and host in lower case, the host in IDNA; no fragment, default port, dot segments or
-    tracking parameters; what needs an escape has one, and what has one keeps it.
+    Scheme and host in lower case, the host in IDNA; no user and password, fragment, default port,
+    dot segments or tracking parameters; what needs an escape has one, and what has one keeps it.
     """
     text = _CONTROL.sub("", url.strip())
     try:
@@ -48,6 +48,7 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
         scheme = parts.scheme.lower()
         if scheme not in DEFAULT_PORTS:
             return None
+        parts = _without_user(parts)
         netloc = _netloc(parts, scheme)
     except ValueError:
         return None
@@ -55,6 +56,22 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
         return None
     path = _without_dots(_escaped(parts.path.replace("\\", "/"), _PATH_SAFE))
     return urlunsplit((scheme, netloc, path, _query(parts.query), ""))
+
+
+dropped_users: Counter[str] = Counter()
+"""How many URLs `canonical_url` saw with a user and password, by their scheme and host."""
+
+_MAX_DROPPED = 1000
+
+
+def _without_user(parts: SplitResult) -> SplitResult:
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return parts
+    where = f"{parts.scheme.lower()}://{host}"
+    if user and (where in dropped_users or len(dropped_users) < _MAX_DROPPED):
+        dropped_users[where] += 1
+    return parts._replace(netloc=host)
 
 
 def url_host(url: str) -> str:
@@ -83,17 +100,6 @@ def request_url(url: str) -> str:
         raise ValueError(f"no host that can be: {(parts.hostname or '')[:100]!r}")
     path, query = _escape_rest(parts.path, "%20"), _escape_rest(parts.query, "+")
     return urlunsplit((scheme, netloc, path or "/", query, ""))
-
-
-def split_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """A URL without its user and password, and the header that says them (RFC 7617)."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, {}
-    name, _, password = user.partition(":")
-    token = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
-    return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {token}"}
 
 
 def _escape_rest(text: str, space: str) -> str:

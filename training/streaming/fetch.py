@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, basic_authorization, fsspec_arguments, split_user
 from training.streaming.shards import DamagedShard
 
 HTTP = frozenset({"http", "https"})
@@ -107,11 +107,13 @@ def _not_too_slow(chunks: Iterator[bytes], timeout: float) -> Iterator[bytes]:
 
 
 def _http(url: str, start: int, timeout: float) -> Iterator[bytes]:
+    bare, user = split_user(url)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    headers |= basic_authorization(user)
     retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
     try:
         answer = _POOL.request(
-            "GET", url, headers=headers, preload_content=False, decode_content=False,
+            "GET", bare, headers=headers, preload_content=False, decode_content=False,
             timeout=urllib3.Timeout(connect=timeout, read=timeout), retries=retries,
         )  # fmt: skip
     except urllib3.exceptions.LocationValueError as error:
@@ -159,7 +161,8 @@ def _store(url: str, start: int, timeout: float) -> Iterator[bytes]:  # noqa: AR
     import fsspec
 
     try:
-        with fsspec.open(url, "rb") as file:
+        where, options = fsspec_arguments(url)
+        with fsspec.open(where, "rb", **options) as file:
             file.seek(start)
             while chunk := file.read(1 << 20):
                 yield chunk

@@ -1,0 +1,63 @@
+"""User names and passwords in URLs: used for requests, and never in the text of a URL elsewhere.
+
+The credentials of an S3 URL are the access key and the secret key.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+from urllib.parse import unquote, unquote_to_bytes, urlsplit, urlunsplit
+
+_S3 = frozenset({"s3", "s3a"})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def split_user(url: str) -> tuple[str, str]:
+    """The URL without its user and password, and these as written (`user:password`, or "")."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url, ""
+    user, at, host = parts.netloc.rpartition("@")
+    return (urlunsplit(parts._replace(netloc=host)), user) if at else (url, "")
+
+
+def basic_authorization(user: str) -> dict[str, str]:
+    """The header that says `user:password`, written as in a URL (RFC 7617); none if it is empty."""
+    if not user:
+        return {}
+    name, _, password = user.partition(":")
+    token = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an http(s) URL, as the beginning of one; "" of any other text."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
+    except ValueError:
+        return ""
+    if port is None or not parts.hostname or parts.scheme.lower() not in _DEFAULT_PORTS:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme.lower()}://{host}:{port}"
+
+
+def with_user_of(base: str, url: str) -> str:
+    """`url` with the user and password of `base` if both have one origin and it has none itself."""
+    _, user = split_user(base)
+    parts = urlsplit(url)
+    if not user or "@" in parts.netloc or not origin(url) or origin(url) != origin(base):
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc}"))
+
+
+def fsspec_arguments(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL and the options with which fsspec opens it (it reads the user of other schemes)."""
+    if urlsplit(url).scheme not in _S3:
+        return url, {}
+    bare, user = split_user(url)
+    key, _, secret = user.partition(":")
+    return (bare, {"key": unquote(key), "secret": unquote(secret)}) if user else (url, {})
