@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import Failure
@@ -13,16 +13,32 @@ from pipeline.web.addresses import host_key
 from pipeline.web.exchange import (
     MAX_POLICY,
     NO_HEADERS,
+    NO_POLICY,
     REDIRECTS,
     Answer,
     Response,
     Trouble,
+    UrlPolicy,
     judge,
     redirect_target,
     response_of,
     retry_policy,
 )
-from pipeline.web.failures import FAILURE_KINDS, failure, internal_failure
+from pipeline.web.failures import (
+    FAILURE_KINDS,
+    describe_internal,
+    failure,
+    internal_failure,
+)
+from pipeline.web.host_policy import (
+    HostPolicy,
+    UnreadFile,
+    linked_licenses,
+    policy_file_retries,
+    requestable,
+)
+from pipeline.web.opt_out.robots_lines import NO_LINES
+from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.politeness import HostGate, Politeness
 from pipeline.web.robots import Robots, read_robots
 from pipeline.web.transport import BodyLimit, DiskError, RequestsTransport
@@ -57,7 +73,9 @@ class Fetcher:
         self._lock = threading.Lock()
         self._gates: dict[str, HostGate] = {}
         self._robots: dict[str, Robots] = {}
-        self._robots_locks: dict[str, threading.Lock] = {}
+        self._file_policy = policy_file_retries(politeness)
+        self._policies: dict[str, HostPolicy] = {}
+        self._policy_locks: dict[str, threading.Lock] = {}
 
     def close(self) -> None:
         self._transport.close()
@@ -117,15 +135,25 @@ class Fetcher:
             seen = [request_url(url)]
         except ValueError as error:
             return Trouble("bad_url", str(error))
+        signals: tuple[Signal, ...] = ()
         while True:
             host = host_key(seen[-1])
             refused = self._refused_by_robots(host, seen[-1])
             if refused is not None:
                 return refused
-            answer = self._at_gate(host, seen[-1], headers, limit)
+            policy = self._url_policy(host, seen[-1])
+            policy = replace(policy, signals=(*signals, *policy.signals))
+            if refusing := self.politeness.refusing(policy.signals):
+                return Trouble("opt_out", describe(refusing))
+            answer = self._at_gate(host, seen[-1], headers, limit, policy=policy)
             if isinstance(answer, Trouble):
                 return answer
+            signals = answer.signals
             if answer.status not in REDIRECTS:
+                signals += tuple(self.license_signals(answer.url, linked_licenses(answer)))
+                if refusing := self.politeness.refusing(signals):
+                    return Trouble("opt_out", describe(refusing), answer.status)
+                answer = replace(answer, signals=signals)
                 return response_of(answer, attempts)
             target = redirect_target(answer)
             if isinstance(target, Trouble):
@@ -145,6 +173,7 @@ class Fetcher:
         headers: Mapping[str, str],
         limit: BodyLimit,
         is_policy: bool = False,
+        policy: UrlPolicy = NO_POLICY,
     ) -> Answer | Trouble:
         gate = self._gate(host)
         with gate.lock:
@@ -159,7 +188,8 @@ class Fetcher:
             answer = self._transport.request(url, headers, limit)
             judged = answer
             if isinstance(answer, Answer):
-                judged = judge(self.politeness, answer, is_policy=is_policy)
+                judged = judge(self.politeness, answer, is_policy=is_policy, policy=policy)
+                self._host_policy(host).note_answer(policy.reservation, answer)
             kind = judged.kind if isinstance(judged, Trouble) else None
             asked = judged.retry_after if isinstance(judged, Trouble) else None
             return judged
@@ -170,9 +200,7 @@ class Fetcher:
     def _refused_by_robots(self, host: str, url: str) -> Trouble | None:
         if not self.politeness.asks_robots(url):
             return None
-        with self._lock:
-            lock = self._robots_locks.setdefault(host, threading.Lock())
-        with lock:
+        with self._policy_lock(host):
             robots = self._robots.get(host)
             if robots is None or robots.stale(time.monotonic()):
                 robots = self._robots[host] = self._ask_robots(host)
@@ -181,13 +209,59 @@ class Fetcher:
                     gate.crawl_delay(robots.crawl_delay(self.politeness.user_agent))
         return robots.refuses(url, self.politeness.user_agent)
 
+    def _policy_lock(self, host: str) -> threading.Lock:
+        with self._lock:
+            return self._policy_locks.setdefault(host, threading.Lock())
+
+    def _host_policy(self, host: str) -> HostPolicy:
+        with self._lock:
+            if host not in self._policies:
+                self._policies[host] = HostPolicy(host, self.politeness)
+            return self._policies[host]
+
+    def _url_policy(self, host: str, url: str) -> UrlPolicy:
+        """What the policy files of the host say about `url`; they are fetched at the first one."""
+        policy = self._host_policy(host)
+        with self._policy_lock(host):
+            robots = self._robots.get(host) if self.politeness.asks_robots(url) else None
+            lines = robots.lines if robots else NO_LINES
+            while (file := policy.next_file(lines)) is not None:
+                self._take_file(policy, file)
+        return policy.of_url(url, lines)
+
+    def license_signals(self, url: str, licenses: Sequence[str]) -> list[Signal]:
+        """The opt-out signals for `url` in RSL licences that an answer or a page links to."""
+        if not licenses:
+            return []
+        host = host_key(url)
+        policy = self._host_policy(host)
+        wanted = requestable(licenses)
+        with self._policy_lock(host):
+            while (file := policy.next_license(wanted)) is not None:
+                self._take_file(policy, file)
+        return policy.license_signals(url, wanted)
+
+    def _take_file(self, policy: HostPolicy, url: str) -> None:
+        """Fetch a policy file. Whatever comes of it, the pages of the host are fetched."""
+        try:
+            outcome = self._file_policy.copy()(self._fetch_policy, url)
+        except Exception as error:  # noqa: BLE001 - the boundary of one policy file
+            outcome = Trouble("internal", describe_internal(error))
+        policy.take_file(url, outcome)
+
+    def unread_files(self) -> list[UnreadFile]:
+        """The policy files that could not be read, since the last call."""
+        with self._lock:
+            policies = list(self._policies.values())
+        return [file for policy in policies for file in policy.take_unread()]
+
     def _ask_robots(self, host: str) -> Robots:
-        answer = self._policy.copy()(self._fetch_robots, host)
+        answer = self._policy.copy()(self._fetch_policy, f"{host}/robots.txt")
         until = time.monotonic() + self.politeness.max_wait
         return read_robots(answer, self.politeness.user_agent, until)
 
-    def _fetch_robots(self, host: str) -> Answer | Trouble:
-        url = f"{host}/robots.txt"
+    def _fetch_policy(self, url: str) -> Answer | Trouble:
+        host = host_key(url)
         for _ in range(self.politeness.max_redirects + 1):
             answer = self._at_gate(host, url, NO_HEADERS, _POLICY_LIMIT, is_policy=True)
             if isinstance(answer, Trouble) or answer.status not in REDIRECTS:
@@ -196,4 +270,4 @@ class Fetcher:
             if isinstance(target, Trouble):
                 return target
             url, host = target, host_key(target)
-        return Trouble("redirect_loop", "robots.txt", 302)
+        return Trouble("redirect_loop", url, 302)

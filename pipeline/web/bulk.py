@@ -31,8 +31,10 @@ from pipeline.web.exchange import (
     retry_policy,
 )
 from pipeline.web.failures import describe_internal, failure
+from pipeline.web.host_policy import UnreadFile, linked_licenses, policy_file_retries
 from pipeline.web.host_queue import HostQueue, Job
 from pipeline.web.local_files import SCHEME, LocalFiles
+from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import extended, joined, resume_headers
 from pipeline.web.robots import read_robots
@@ -78,6 +80,8 @@ class BulkFetcher(Generic[T]):
         self._delayed: list[tuple[float, int, Job[T]]] = []
         self._order = itertools.count()
         self._results: list[tuple[T, Response | Failure]] = []
+        self._file_policy = policy_file_retries(politeness)
+        self.unread_files: list[UnreadFile] = []
         self.pending = 0
 
     def close(self) -> None:
@@ -220,18 +224,39 @@ class BulkFetcher(Generic[T]):
         ):  # fmt: skip
             host.asking = True
             return Job(None, f"{host.name}/robots.txt", NO_HEADERS, robots_of=host)
+        if job.robots_of is None and self._refusal(host, job) is None:
+            file = host.policy.next_file(host.lines(job.at, self.politeness))
+            if file is not None:
+                host.asking = True
+                return Job(None, file, NO_HEADERS, robots_of=host, policy_file=file)
         return host.queue.popleft()
 
+    def _refusal(self, host: HostQueue[T], job: Job[T]) -> Trouble | None:
+        """Why robots.txt does not let the job start, or None."""
+        if host.robots is None or not self.politeness.asks_robots(job.at):
+            return None
+        return host.robots.refuses(job.at, self.politeness.user_agent)
+
     def _start(self, host: HostQueue[T], job: Job[T], now: float) -> None:
-        if job.robots_of is None and host.robots and self.politeness.asks_robots(job.at):
-            refused = host.robots.refuses(job.at, self.politeness.user_agent)
+        if job.robots_of is None:
+            refused = self._refusal(host, job) or self._policy_refusal(host, job)
             if refused is not None:
                 self._settle(job, refused)
                 return
+        elif host_key(job.at) != host.name:  # a licence on another host
+            self._enqueue(job)
+            return
         headers = {**job.headers, **resume_headers(job.partial)}
         policy_bytes = MAX_POLICY if job.robots_of else None
         self._curl.start(job, job.at, headers, policy_bytes)
         host.gate.start(now)
+
+    def _policy_refusal(self, host: HostQueue[T], job: Job[T]) -> Trouble | None:
+        """Why the policy files do not let the job start, or None; notes in it what they say."""
+        policy = host.policy.of_url(job.at, host.lines(job.at, self.politeness))
+        job.policy = replace(policy, signals=(*job.signals, *policy.signals))
+        refusing = self.politeness.refusing(job.policy.signals)
+        return Trouble("opt_out", describe(refusing)) if refusing else None
 
     def _give_up(self, host: HostQueue[T], now: float) -> None:
         trouble = Trouble("host_resting", f"for {host.gate.rest(now):.0f} s more")
@@ -274,7 +299,10 @@ class BulkFetcher(Generic[T]):
         if isinstance(whole, Trouble):
             job.partial = None
             return whole
-        return judge(self.politeness, whole, is_policy=job.robots_of is not None)
+        if job.robots_of is None:
+            self._host(host_key(job.at)).policy.note_answer(job.policy.reservation, whole)
+        is_policy = job.robots_of is not None
+        return judge(self.politeness, whole, is_policy=is_policy, policy=job.policy)
 
     def _redirect(self, job: Job[T], answer: Answer) -> None:
         target = redirect_target(answer)
@@ -287,28 +315,33 @@ class BulkFetcher(Generic[T]):
             self._settle(job, Trouble("redirect_loop", detail))
             return
         job.seen.append(target)
+        job.signals = answer.signals
         job.partial = None
         self._enqueue(job, first=True)
 
     def _retry(self, job: Job[T], trouble: Trouble, now: float) -> None:
         """Try again later where the policy says so, from where it broke off if that can be."""
-        delay = delay_before_retry(self._policy, job.attempts, trouble)
+        policy = self._file_policy if job.policy_file else self._policy
+        delay = delay_before_retry(policy, job.attempts, trouble)
         if delay is None:
             self._settle(job, trouble)
             return
         job.attempts += 1
         job.partial = extended(job.partial, trouble.partial)
         if job.partial is None:
-            job.seen = []
+            job.seen, job.signals = [], ()
         heapq.heappush(self._delayed, (now + delay, next(self._order), job))
 
     def _settle(self, job: Job[T], outcome: Answer | Trouble) -> None:
-        """The job is over: hand out the outcome, or take note of a robots.txt."""
+        """The job is over: hand out the outcome, or take note of a policy file."""
         if job.robots_of is not None:
             job.is_over = True
-            self._take_robots(job.robots_of, outcome)
+            if job.policy_file:
+                self._take_file(job.robots_of, job.policy_file, outcome)
+            else:
+                self._take_robots(job.robots_of, outcome)
         elif isinstance(outcome, Answer):
-            self._hand_out(job, response_of(outcome, job.attempts))
+            self._settle_answer(job, outcome)
         else:
             self._hand_out(
                 job,
@@ -328,12 +361,47 @@ class BulkFetcher(Generic[T]):
         self.pending -= 1
         self._results.append((job.token, result))
 
+    def _settle_answer(self, job: Job[T], answer: Answer) -> None:
+        """Hand out a good answer, once the licences that it links to are known and let it be."""
+        licenses = linked_licenses(answer)
+        signals: list[Signal] = []
+        if licenses:
+            host = self._host(host_key(job.at))
+            file = host.policy.next_license(licenses)
+            if file is not None:
+                host.parked.append((job, answer))
+                if not host.asking:
+                    self._ask_license(host, file)
+                return
+            signals = host.policy.license_signals(answer.url, licenses)
+        if refusing := self.politeness.refusing(signals):
+            self._settle(job, Trouble("opt_out", describe(refusing), answer.status))
+            return
+        answer = replace(answer, signals=(*answer.signals, *signals))
+        self._hand_out(job, response_of(answer, job.attempts))
+
+    def _ask_license(self, host: HostQueue[T], file: str) -> None:
+        host.asking = True
+        self._enqueue(Job(None, file, NO_HEADERS, robots_of=host, policy_file=file))
+
+    def _take_file(self, host: HostQueue[T], file: str, outcome: Answer | Trouble) -> None:
+        host.policy.take_file(file, outcome)
+        self.unread_files += host.policy.take_unread()
+        self._policy_known(host)
+
+    def _policy_known(self, host: HostQueue[T]) -> None:
+        """A policy file of the host has been read: go on with what waited for it."""
+        host.asking = False
+        parked, host.parked = host.parked, []
+        for job, answer in parked:
+            self._guarded(job, self._settle, job, answer)
+        self._schedule(host, time.monotonic())
+
     def _take_robots(self, host: HostQueue[T], outcome: Answer | Trouble) -> None:
         agent = self.politeness.user_agent
         host.robots = read_robots(outcome, agent, time.monotonic() + self.politeness.max_wait)
-        host.asking = False
         host.gate.crawl_delay(host.robots.crawl_delay(agent))
-        self._schedule(host, time.monotonic())
+        self._policy_known(host)
 
 
 def delay_before_retry(policy: tenacity.Retrying, attempts: int, trouble: Trouble) -> float | None:

@@ -19,8 +19,9 @@ from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
 from pipeline.web.headers import retry_after
 from pipeline.web.opt_out.directives import header_signals
+from pipeline.web.opt_out.page_metas import read_metas
 from pipeline.web.opt_out.signals import Signal, describe
-from pipeline.web.opt_out.tdmrep import header_reservation
+from pipeline.web.opt_out.tdmrep import Reservation, header_reservation, meta_reservation
 from pipeline.web.politeness import Politeness
 from pipeline.web.urls import request_url
 
@@ -83,8 +84,24 @@ MAX_POLICY = 512 * 1024
 """Bytes read of a robots.txt; RFC 9309, 2.5, asks for 500 KiB or more. The rest is left."""
 
 
+@dataclass(frozen=True)
+class UrlPolicy:
+    """What the policy files of a host say about one URL: opt-out signals, and the reservation of
+    its tdmrep.json, which headers and the page itself may override."""
+
+    signals: tuple[Signal, ...] = ()
+    reservation: Reservation | None = None
+
+
+NO_POLICY = UrlPolicy()
+
+
 def judge(
-    politeness: Politeness, answer: Answer, now: datetime | None = None, is_policy: bool = False
+    politeness: Politeness,
+    answer: Answer,
+    now: datetime | None = None,
+    is_policy: bool = False,
+    policy: UrlPolicy = NO_POLICY,
 ) -> Answer | Trouble:
     """A good or redirecting answer as it is; any other as its trouble. A robots.txt (`is_policy`)
     is what policy is read from, so its own opt-out headers mean nothing."""
@@ -97,16 +114,31 @@ def judge(
     if busy := _MEDIAWIKI_BUSY & set(answer.headers.get("mediawiki-api-error", "").split(", ")):
         asked = retry_after(answer.headers.get("retry-after", ""), now)
         return Trouble(kind_of_status(503), "".join(busy), answer.status, asked)
-    if not is_policy:
-        signals = [*answer.signals, *header_signals(answer.headers, politeness.user_agent)]
-        reservation = header_reservation(answer.headers)
-        signals += reservation.signals() if reservation else ()
-        if refusing := politeness.refusing(signals):
-            return Trouble("opt_out", describe(refusing), answer.status)
-        if signals:
-            answer = replace(answer, signals=tuple(dict.fromkeys(signals)))
-    limit = MAX_POLICY if is_policy else politeness.max_bytes
-    return decoded(answer, limit, may_break_off=is_policy)
+    if is_policy:
+        return decoded(answer, MAX_POLICY, may_break_off=True)
+    good = decoded(answer, politeness.max_bytes)
+    whole = good if isinstance(good, Answer) else answer
+    signals = [*policy.signals, *header_signals(answer.headers, politeness.user_agent)]
+    reservation = stated_reservation(whole, policy.reservation) or policy.reservation
+    signals += reservation.signals() if reservation else ()
+    if refusing := politeness.refusing(signals):
+        return Trouble("opt_out", describe(refusing), answer.status)
+    if signals and isinstance(good, Answer):
+        return replace(good, signals=tuple(dict.fromkeys(signals)))
+    return good
+
+
+def stated_reservation(answer: Answer, default: Reservation | None = None) -> Reservation | None:
+    """The reservation of text and data mining that an answer itself states, if any.
+
+    A meta element overrides the header, and both override `default`; pages are only searched for
+    one if it makes a difference.
+    """
+    stated = header_reservation(answer.headers)
+    reservation = stated or default
+    if reservation and reservation.reserved and "html" in answer.content_type and answer.body:
+        stated = meta_reservation(read_metas(answer.body)) or stated
+    return stated
 
 
 def decoded(answer: Answer, max_bytes: int, may_break_off: bool = False) -> Answer | Trouble:

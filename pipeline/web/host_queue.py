@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from pipeline.web.exchange import Answer
+from pipeline.web.exchange import NO_POLICY, Answer, UrlPolicy
+from pipeline.web.host_policy import HostPolicy
+from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines
+from pipeline.web.opt_out.signals import Signal
 from pipeline.web.politeness import HostGate, Politeness
 from pipeline.web.robots import Robots
 
@@ -16,7 +19,12 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Job(Generic[T]):
-    """One URL on its way. A job without a token fetches a host's robots.txt."""
+    """One URL on its way. A job without a token fetches a policy file of the host `robots_of`: its
+    robots.txt, or `policy_file`.
+
+    `policy` is what the policy files say about the URL; `signals` are overridden opt-out signals
+    of the URLs that redirected here.
+    """
 
     token: T | None
     url: str
@@ -26,6 +34,9 @@ class Job(Generic[T]):
     attempts: int = 1
     partial: Answer | None = None
     is_over: bool = False
+    policy_file: str = ""
+    policy: UrlPolicy = NO_POLICY
+    signals: tuple[Signal, ...] = ()
 
     @property
     def at(self) -> str:
@@ -34,20 +45,28 @@ class Job(Generic[T]):
 
 
 class HostQueue(Generic[T]):
-    """A host: its gate, its robots.txt and the jobs that wait for it."""
+    """A host: its gate, its policy files and the jobs that wait for it. `parked` are answers that
+    wait for a licence they link to."""
 
     def __init__(self, name: str, politeness: Politeness) -> None:
         self.name = name
         self.gate = HostGate(politeness)
         self.queue: deque[Job[T]] = deque()
         self.robots: Robots | None = None
+        self.policy = HostPolicy(name, politeness)
+        self.parked: list[tuple[Job[T], Answer]] = []
         self.asking = False
         self.scheduled = False
+
+    def lines(self, url: str, politeness: Politeness) -> RobotsLines:
+        """The lines of robots.txt on the use of `url`; none if robots.txt is not asked about it."""
+        asks = self.robots is not None and politeness.asks_robots(url)
+        return self.robots.lines if self.robots is not None and asks else NO_LINES
 
     def idle(self, now: float) -> bool:
         """Whether nothing is lost by forgetting the host: no work, no rest, no slower rate."""
         gate = self.gate
         return not (
-            self.queue or self.scheduled or self.asking or gate.busy
+            self.queue or self.scheduled or self.asking or self.parked or gate.busy
             or gate.delay(now) > 0 or gate.slowdown > 1 or gate.resting_failures
         )  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from protego import Protego
 
 from pipeline.web.exchange import MAX_POLICY, Answer, Trouble
+from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines, read_robots_lines
 from pipeline.web.politeness import MAX_DELAY
 
 _AGENT_LINE = re.compile(r"(?im)^([ \t]*user[ -]?agent(?:[ \t]*:|[ \t])[ \t]*)([^\n#]*)")
@@ -25,9 +26,11 @@ class Robots:
     """What a host's robots.txt says to us.
 
     `trouble` is why it could not be had, if so: until the time `until` it is not asked for again.
+    `lines` are its usage preferences and licences.
     """
 
     rules: Protego | None = None
+    lines: RobotsLines = NO_LINES
     trouble: Trouble | None = None
     until: float = math.inf
 
@@ -68,7 +71,9 @@ def read_robots(answer: Answer | Trouble, agent: str, until: float = math.inf) -
     """
     if isinstance(answer, Answer):
         try:
-            return Robots(Protego.parse(_for_agent(robots_text(answer.body), agent)))
+            text = robots_text(answer.body)
+            lines = read_robots_lines(text, answer.url, agent)
+            return Robots(Protego.parse(_for_agent(text, agent)), lines)
         except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
             return Robots(trouble=_unreadable(error), until=until)
     status = answer.status or 0

@@ -69,6 +69,9 @@ class RobotsLines:
         return signals
 
 
+NO_LINES = RobotsLines()
+
+
 def read_robots_lines(text: str, url: str, user_agent: str) -> RobotsLines:
     """The lines of a robots.txt, fetched from `url`, that hold for `user_agent`."""
     everyone, groups = _groups(text)
