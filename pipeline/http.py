@@ -249,7 +249,7 @@ class Fetcher:
             outcome = Trouble("internal", describe_internal(error))
         policy.take_file(url, outcome)
 
-    def unread_files(self) -> list[UnreadFile]:
+    def take_unread(self) -> list[UnreadFile]:
         """The policy files that could not be read, since the last call."""
         with self._lock:
             policies = list(self._policies.values())

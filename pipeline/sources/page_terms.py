@@ -1,4 +1,4 @@
-"""What a page says in its head about the use of its images: meta elements and licence links."""
+"""What a page says about the use of its images: meta elements, licence links, RSL in the page."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pipeline.sources.picks import attribute
 
 _MOST = 500
 _LONGEST = 2000
+_MOST_LICENSES = 4
 
 
 @dataclass(frozen=True)
 class PageTerms:
-    """Meta elements as (name in lower case, content); links as (rel, type, href)."""
+    """Meta elements as (name in lower case, content); links as (rel, type, href); the text of RSL
+    licences in the page."""
 
     metas: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str, str], ...] = ()
+    licenses: tuple[str, ...] = ()
 
 
 def page_terms(soup: Tag) -> PageTerms:
@@ -30,4 +33,5 @@ def page_terms(soup: Tag) -> PageTerms:
         (attribute(link, "rel"), attribute(link, "type"), attribute(link, "href")[:_LONGEST])
         for link in soup.select("link[rel][href]", limit=_MOST)
     ]
-    return PageTerms(tuple(metas), tuple(links))
+    scripts = soup.select('script[type="application/rsl+xml"]', limit=_MOST_LICENSES)
+    return PageTerms(tuple(metas), tuple(links), tuple(script.get_text() for script in scripts))

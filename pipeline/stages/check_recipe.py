@@ -13,7 +13,9 @@ from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
 from pipeline.sources.proposal import propose
 from pipeline.sources.xml import read_xml
+from pipeline.stages.page_signals import page_signals
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
+from pipeline.web.opt_out.signals import describe
 from pipeline.web.urls import canonical_url
 
 STAGE = "check"
@@ -59,11 +61,14 @@ def check_recipe(path: Path, url: str) -> PageCheck:
     most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
     with Fetcher(_with_credentials(recipe.politeness, url)) as fetcher:
         answer = fetcher.get(address, stage=STAGE, max_bytes=most)
-    if isinstance(answer, Failure):
-        return PageCheck(address, problem=_said(answer))
-    context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}
-    request = PageRequest(address, 0, context)
-    result = adapter.parse(source, Page(request, answer.body, answer.url, answer.headers))
+        if isinstance(answer, Failure):
+            return PageCheck(address, problem=_said(answer))
+        context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}
+        request = PageRequest(address, 0, context)
+        result = adapter.parse(source, Page(request, answer.body, answer.url, answer.headers))
+        signals = page_signals(fetcher, answer, result.terms)
+    if (refusing := recipe.politeness.refusing(signals)) and result.rows:
+        return PageCheck(address, problem=f"opt_out: {describe(refusing)}")
     return PageCheck(
         address,
         tuple(result.rows),

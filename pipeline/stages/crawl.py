@@ -28,10 +28,10 @@ from pipeline.sources import SOURCES, BrokenFile, Found, Notes, Page, PageReques
 from pipeline.sources.interface import MOST
 from pipeline.stages.crawl_account import CrawlAccount
 from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece, open_journal
+from pipeline.stages.page_signals import page_signals
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.host_headers import dropped_credentials
 from pipeline.web.local_files import SCHEME, file_path
-from pipeline.web.opt_out.directives import meta_signals
 from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.urls import dropped_users
 
@@ -187,6 +187,8 @@ class _Crawl:
                 return
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
                 self._land(flying.pop(future), future.result())
+            for file in fetcher.take_unread():
+                self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
 
     def _next_page(self, flying: Collection[JournalPage]) -> JournalPage | None:
         """The first page whose host is not busy, so that a slow one does not hold all threads."""
@@ -222,7 +224,10 @@ class _Crawl:
         if answer.status == 304 or (page.digest == digest and page.fetched):
             return _Fetched(None)
         read = Page(page.request, answer.body, answer.url, answer.headers)
-        result = self._parse(read, answer.signals)
+        result = self._parse(read)
+        if not isinstance(result, Failure):
+            signals = page_signals(fetcher, answer, result.terms)
+            result = self._with_signals(page.request.url, result, signals)
         if isinstance(result, Failure):
             return result
         return _Fetched(
@@ -250,11 +255,8 @@ class _Crawl:
     def _copy_path(self, url: str) -> Path:
         return self._copies / image_key(url.partition("#")[0])
 
-    def _parse(self, page: Page, signals: Sequence[Signal] = ()) -> PageResult | Failure:
-        """What the page holds. Whatever a page makes the parser do, the crawl goes on.
-
-        `signals` are overridden opt-out signals of the request.
-        """
+    def _parse(self, page: Page) -> PageResult | Failure:
+        """What the page holds. Whatever a page makes the parser do, the crawl goes on."""
         url = page.request.url
         try:
             result = self._adapter.parse(self._source, page)
@@ -266,18 +268,16 @@ class _Crawl:
             return internal_failure(STAGE, url, error)
         if result.problem:
             return failure(STAGE, url, "unexpected_form", detail=result.problem)
-        return self._with_signals(url, result, signals)
+        return result
 
     def _with_signals(
         self, url: str, result: PageResult, signals: Sequence[Signal]
     ) -> PageResult | Failure:
         """The result with the overridden opt-out signals of the page in its rows; a failure if it
         has images and a signal that counts. Pages without images only lead to others."""
-        politeness = self._recipe.politeness
-        signals = [*signals, *meta_signals(result.terms.metas, politeness.user_agent)]
         if not signals or not result.rows:
             return result
-        if refusing := politeness.refusing(signals):
+        if refusing := self._recipe.politeness.refusing(signals):
             return failure(STAGE, url, "opt_out", detail=describe(refusing))
         said = tuple(dict.fromkeys(str(signal) for signal in signals))
         return replace(result, rows=[replace(row, page_opt_out=said) for row in result.rows])

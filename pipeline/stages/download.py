@@ -174,6 +174,8 @@ class _Run:
             room = self._backlog + self._fetcher.received < _BACKLOG_BYTES
             for (writer, row), outcome in self._fetcher.pump(0.5, may_start=room):
                 self._take(writer, row, outcome)
+            for file in self._fetcher.take_unread():
+                self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
             while not self._examined.empty():
                 self._store(self._examined.get())
             self._take_ended()

@@ -81,7 +81,7 @@ class BulkFetcher(Generic[T]):
         self._order = itertools.count()
         self._results: list[tuple[T, Response | Failure]] = []
         self._file_policy = policy_file_retries(politeness)
-        self.unread_files: list[UnreadFile] = []
+        self._unread: list[UnreadFile] = []
         self.pending = 0
 
     def close(self) -> None:
@@ -108,6 +108,11 @@ class BulkFetcher(Generic[T]):
     def received(self) -> int:
         """Bytes held for requests under way."""
         return self._curl.received
+
+    def take_unread(self) -> list[UnreadFile]:
+        """The policy files that could not be read, since the last call."""
+        unread, self._unread = self._unread, []
+        return unread
 
     def add(self, token: T, url: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Fetch `url`; its outcome comes with `token`."""
@@ -386,7 +391,7 @@ class BulkFetcher(Generic[T]):
 
     def _take_file(self, host: HostQueue[T], file: str, outcome: Answer | Trouble) -> None:
         host.policy.take_file(file, outcome)
-        self.unread_files += host.policy.take_unread()
+        self._unread += host.policy.take_unread()
         self._policy_known(host)
 
     def _policy_known(self, host: HostQueue[T]) -> None:

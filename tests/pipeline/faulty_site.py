@@ -390,6 +390,8 @@ ROWS: tuple[Row, ...] = (
     _row("good.png", serve(picture(6, "PNG"), type_="image/png"), data=picture(6, "PNG")),
 )  # fmt: skip
 
+POLICY_FILES = ("/robots.txt", "/.well-known/tdmrep.json")
+
 ROBOTS = b"User-agent: *\nDisallow: /private/\n"
 
 
@@ -438,6 +440,10 @@ class FaultySite:
 
     def url(self, path: str, host: str | None = None) -> str:
         return f"http://{host or self.address}:{self.port}{path}"
+
+    def asked(self) -> list[str]:
+        """The paths asked for, without those of policy files."""
+        return [path for _, path, _ in self.log if path not in POLICY_FILES]
 
     def times(self, path: str) -> list[float]:
         """When a path was asked for."""

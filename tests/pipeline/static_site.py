@@ -13,12 +13,13 @@ from typing import ClassVar
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Says nothing, and counts the statuses it answers."""
+    """Says nothing, and counts the statuses it answers, but for policy files."""
 
     statuses: ClassVar[Counter[int]] = Counter()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        self.statuses[int(str(code))] += 1
+        if self.path not in ("/robots.txt", "/.well-known/tdmrep.json"):
+            self.statuses[int(str(code))] += 1
 
     def log_message(self, *_: object) -> None:
         pass

@@ -28,9 +28,12 @@ from pipeline.stages import crawl_images
 from pipeline.stages.crawl import MIN_THREADS, CrawlResult, crawl, retry_pages
 from pipeline.typed import build
 
+POLICY_FILES = ("/robots.txt", "/.well-known/tdmrep.json")
+
 
 class Site:
-    """A loopback site whose pages a test sets; counts the requests and answers conditional ones."""
+    """A loopback site whose pages a test sets; counts the requests, but for policy files, and
+    answers conditional ones."""
 
     def __init__(self) -> None:
         self.pages: dict[str, str] = {}
@@ -56,7 +59,8 @@ class Site:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path
         with self._lock:
-            self.hits[path] += 1
+            if path not in POLICY_FILES:
+                self.hits[path] += 1
             body = self.pages.get(path, "").encode()
         self.before_answer()
         if self.delay:

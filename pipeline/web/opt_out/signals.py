@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.outside_text import printable, without_passwords
+
 SIGNALS: Final[dict[str, str]] = {
     "content-signal": "Content-Signal: ai-train=no in robots.txt",
     "content-usage": "Content-Usage: train-ai=n in robots.txt or as a header (IETF AIPREF)",
@@ -23,17 +25,24 @@ SIGNALS: Final[dict[str, str]] = {
 NAMELESS: Final = "unnamed"
 """The name under which a logged opt-out counts whose detail names no signal of the list."""
 
+_LONGEST = 500
 _SEGMENT = re.compile(r"(?:^|; )([a-z-]+): ?([^;]*)")
 _WORD = re.compile(r"[a-z-]+")
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One opt-out signal that was seen: its name, where, and the policy it refers to, if any."""
+    """One opt-out signal that was seen: its name, where, and the policy it refers to, if any. Text
+    from outside becomes plain text without passwords."""
 
     name: str
     where: str
     policy: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("where", "policy"):
+            text = printable(without_passwords(getattr(self, field)), _LONGEST)
+            object.__setattr__(self, field, text)
 
     def __str__(self) -> str:
         policy = f", policy {self.policy[:200]}" if self.policy else ""

@@ -6,11 +6,11 @@ meta elements; each overrides the one before. What is none of `0` and `1` says n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.outside_text import parse_json
 from pipeline.web.opt_out.patterns import matches, normalize, target_path
 from pipeline.web.opt_out.signals import Signal
 
@@ -53,7 +53,7 @@ class TdmRep:
 def read_tdmrep(body: bytes) -> TdmRep:
     """The rules of a tdmrep.json; none if it is no such file."""
     try:
-        values = json.loads(body.decode("utf-8-sig", "replace"))
+        values = parse_json(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return TdmRep()
     if isinstance(values, dict):
