@@ -126,14 +126,19 @@ def _decode(
     if not data:
         raise ImageError("empty", "no bytes")
     notes: list[str] = []
+
+    def hold(needed: int) -> None:
+        stack.enter_context(decode_budget().hold(needed + more))
+
     try:
-        with open_file(data, limits) as file:
+        with open_file(data, limits, hold) as file:
             name, mode, size = file.format or "", file.mode, file.size
             if image_format(data) == "ICO":
                 name = "ICO"  # also if the image in it is a PNG
             if draft_to is not None and name in ("JPEG", "MPO"):
                 _draft(file, draft_to)
-            stack.enter_context(decode_budget().hold(decode_bytes(file, size, data) + more))
+            if (needed := decode_bytes(file, size, data)) > 0:
+                hold(needed)
             note, asked = page_note(file), file.size
             file.load()
             if file.size != asked:

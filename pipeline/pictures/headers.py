@@ -7,6 +7,7 @@ import importlib
 import io
 import struct
 import warnings
+from collections.abc import Callable
 
 from PIL import Image, UnidentifiedImageError
 
@@ -36,10 +37,15 @@ _DECODER_BYTES = {"WEBP": 20, "AVIF": 20, "HEIF": 20, "JXL": 20, "JPEG2000": 28}
 13, 14, 14, and 13 with 8 bits a channel, so at most twice that with 16)."""
 
 _ICO_HEAD, _ICO_ENTRY = 6, 16
+_MAX_ICON = 1024
+"""The longest side of a bitmap in an icon file (256 by the format; larger ones are PNGs)."""
 
 
-def open_file(data: bytes, limits: ImageLimits) -> Image.Image:
-    """Open a file without decoding it, and check its header.
+def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> Image.Image:
+    """Open a file and check its header, without decoding it.
+
+    Args:
+        hold: called with the bytes of memory that opening takes, if opening decodes.
 
     Raises:
         ImageError: no image, one of a format that is not read here, too large, or animated.
@@ -60,6 +66,9 @@ def open_file(data: bytes, limits: ImageLimits) -> Image.Image:
         limits.check(*header.size)
         if header.animated:
             raise ImageError("animated", "a JPEG XL animation")
+        hold(header.size[0] * header.size[1] * _DECODER_BYTES["JXL"])
+    elif name == "ICO" and image_format(data) == "ICO":
+        limits.check(*_bitmap_size(data))  # opening it decodes it
     elif name == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
         raise ImageError("undecodable", f"a JPEG of more than {MAX_SCANS} scans")
     try:
@@ -70,8 +79,6 @@ def open_file(data: bytes, limits: ImageLimits) -> Image.Image:
         what = f"a broken {name}" if name else "no image format that is read here"
         raise ImageError("undecodable", what) from None
     limits.check(*file.size)
-    if file.format == "ICO":
-        limits.check(*_bitmap_size(data))
     if file.format not in _STILL and getattr(file, "is_animated", False):
         # Frames of a GIF are counted by decoding them.
         frames = "several" if file.format == "GIF" else getattr(file, "n_frames", "several")
@@ -86,6 +93,8 @@ def decode_bytes(file: Image.Image, full: tuple[int, int], data: bytes) -> int:
         file: as opened, and perhaps set to be decoded smaller.
         full: its full (width, height).
     """
+    if file.format == "JXL":
+        return 0  # held since before it was opened
     pixels = file.width * file.height
     needed = pixels * _DECODER_BYTES.get(file.format or "", _PIXEL_BYTES)
     if file.format in ("JPEG", "MPO"):
@@ -170,4 +179,7 @@ def _bitmap_size(data: bytes) -> tuple[int, int]:
     head, width, height = struct.unpack_from("<Iii", data, _ICO_HEAD + _ICO_ENTRY)
     if head < 40:
         raise ImageError("undecodable", "an icon of an old form")
-    return abs(width), abs(height) // 2
+    size = abs(width), abs(height) // 2
+    if max(size) > _MAX_ICON:
+        raise ImageError("too_many_pixels", f"{size[0]} × {size[1]} is over {_MAX_ICON} of an icon")
+    return size
