@@ -41,8 +41,9 @@ def _load(name: str, path: Path) -> ModuleType:
     return sys.modules[name]
 
 
-# Importable as `faulty_site` and `static_site` from every test.
+# Importable as `faulty_site`, `static_site` and `opt_out_examples` from every test.
 _load("static_site", Path(__file__).parent / "pipeline" / "static_site.py")
+_load("opt_out_examples", Path(__file__).parent / "pipeline" / "opt_out_examples.py")
 faulty = _load("faulty_site", Path(__file__).parent / "pipeline" / "faulty_site.py")
 
 

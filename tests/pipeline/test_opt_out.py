@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from PIL import Image, PngImagePlugin
+from opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
@@ -316,14 +315,6 @@ def test_the_policy_of_a_reservation_is_kept() -> None:
 # RSL
 
 
-def licence(terms: str, url: str = "/") -> str:
-    return f'<content url="{url}"><license>{terms}</license></content>'
-
-
-def rsl(*contents: str) -> bytes:
-    return f'<rsl xmlns="https://rslstandard.org/rsl">{"".join(contents)}</rsl>'.encode()
-
-
 NO_TRAINING = '<prohibits type="usage">ai-train</prohibits>'
 
 
@@ -392,38 +383,6 @@ def test_licence_links() -> None:
 
 
 # XMP
-
-VOCABULARY = "http://ns.useplus.org/ldf/vocab/"
-
-
-def packet(value: str, form: str = "attribute") -> bytes:
-    inside = {
-        "attribute": f'plus:DataMining="{value}"/>',
-        "element": f"><plus:DataMining>{value}</plus:DataMining></rdf:Description>",
-        "resource": f'><plus:DataMining rdf:resource="{value}"/></rdf:Description>',
-    }[form]
-    return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description rdf:about="" xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/" '
-        f'{inside}</rdf:RDF></x:xmpmeta>{" " * 200}<?xpacket end="w"?>'
-    ).encode()
-
-
-def image_with(xmp: bytes, kind: str, compressed: bool = False) -> bytes:
-    """An image file that holds an XMP packet."""
-    file = io.BytesIO()
-    image = Image.new("RGB", (64, 48), "teal")
-    options: dict[str, object] = {"xmp": xmp}
-    if kind == "PNG":
-        info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", xmp.decode(), zip=compressed)
-        options = {"pnginfo": info}
-    elif kind == "TIFF":
-        options = {"tiffinfo": {700: xmp}}
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("form", ["attribute", "element", "resource"])
