@@ -18,11 +18,10 @@ from pipeline.dataset.originals import PartFiles, is_complete, planned_parts
 from pipeline.events import Progress
 from pipeline.outside_text import printable
 from pipeline.stages.retry import last_failures
+from pipeline.web.opt_out.signals import count_signals
 
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged record raises."""
-
-_SIGNAL_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -98,13 +97,7 @@ def survey(dataset: Dataset) -> Status:
         bytes=originals.bytes,
         rate=_rate(originals.times),
         failed=dict(kinds),
-        opt_outs=dict(
-            Counter(
-                printable(str(row.get("detail") or "not named"), _SIGNAL_CHARACTERS)
-                for row in failures
-                if row.get("kind") == "opt_out"
-            )
-        ),
+        opt_outs=count_signals(failures),
         retryable=sum(bool(row.get("retryable")) for row in failures),
         kept=sum(1 for _ in files.rows(dataset.kept)),
         rejected=dict(rejected),

@@ -72,6 +72,7 @@ def _lines(
     yield from ("", "## Kept and rejected", "")
     rows = [("kept", facts.kept), *facts.reasons.most_common()]
     yield from _table(("reason", "images"), [(name, f"{n:,}") for name, n in rows])
+    yield from _opt_outs(facts)
     yield from _counted("Licences", "licence", facts.licenses, "not stated")
     if index.labels or facts.labels:
         yield from _counted("Labels", "label", facts.labels, "none")
@@ -84,6 +85,16 @@ def _lines(
     yield from _colour(shards)
     yield from _notes(recipe, shards)
     yield from _counted("Attributions", "attribution", facts.attributions, "not stated")
+
+
+def _opt_outs(facts: Facts) -> Iterator[str]:
+    """A section on the opt-out signals that were seen, if any."""
+    rows = [(name, f"{n:,}", "refused", "") for name, n in sorted(facts.opt_outs.items())]
+    kept = sorted(facts.overrides.items())
+    rows += [(name, f"{n:,}", "kept, overridden", reason) for (name, reason), n in kept]
+    if rows:
+        yield from ("", "## Opt-out signals", "")
+        yield from _table(("signal", "images and pages", "outcome", "reason"), rows)
 
 
 def _source(recipe: Recipe) -> str:

@@ -15,7 +15,9 @@ _MOST_ATTRIBUTIONS = 10_000
 @dataclass
 class Facts:
     """Counts over the kept images and the rejected. `sides` counts short sides by the power of
-    two at or under them; `first` and `last` bound when the images were found (ISO 8601)."""
+    two at or under them; `first` and `last` bound when the images were found (ISO 8601).
+    `opt_outs` counts failures by opt-out signal, `overrides` kept images by overridden signal and
+    reason."""
 
     kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -25,6 +27,8 @@ class Facts:
     hosts: Counter[str] = field(default_factory=Counter)
     sides: Counter[int] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
+    opt_outs: Counter[str] = field(default_factory=Counter)
+    overrides: Counter[tuple[str, str]] = field(default_factory=Counter)
     first: str = ""
     last: str = ""
 
@@ -49,6 +53,10 @@ class Facts:
         self.hosts[urlsplit(row.url).hostname or "(local files)"] += 1
         self.sides[1 << (max(1, min(record.width, record.height)).bit_length() - 1)] += 1
         self.formats[record.format] += 1
+        self.overrides.update({
+            (str(one.get("signal", "")), str(one.get("overridden", "")))
+            for one in record.opt_out or ()
+        })  # fmt: skip
         if row.found:
             self.first = min(self.first or row.found, row.found)
             self.last = max(self.last, row.found)

@@ -19,7 +19,6 @@ from pipeline.web.exchange import Response
 from pipeline.web.failures import failure
 from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.opt_out.xmp import data_mining_signals
-from pipeline.web.politeness import Politeness
 
 KEPT_HEADERS = (
     "content-type", "etag", "last-modified", "content-disposition", "link", "x-robots-tag",
@@ -44,13 +43,14 @@ def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) ->
     """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
     data, limits = response.body, image_limits(recipe)
     side = recipe.originals.side
-    signals = [*response.signals, *data_mining_signals(data)]
+    signals = _all_signals(row, response)
     if refusing := recipe.politeness.refusing(signals):
         return failure(
             stage, row.url, "opt_out", key=row.key, status=response.status,
             attempts=response.attempts, detail=describe(refusing),
         )  # fmt: skip
-    opt_out = {"opt_out": recorded_signals(row, signals, recipe.politeness)}
+    reason = recipe.politeness.override_reason
+    opt_out = {"opt_out": [signal.to_json(reason(signal.name)) for signal in signals]}
     try:
         if side is None:
             with decoded(data, limits, DECODE_SIDE) as picture:
@@ -66,15 +66,13 @@ def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) ->
         )  # fmt: skip
 
 
-def recorded_signals(
-    row: ManifestRow, signals: list[Signal], politeness: Politeness
-) -> list[dict[str, str]]:
-    """What is recorded of the opt-out signals of an image and of its page, all overridden; empty
-    if none was seen."""
+def _all_signals(row: ManifestRow, response: Response) -> list[Signal]:
+    """The opt-out signals of an image: of its request, of its file, and of the page it is on."""
+    signals = [*response.signals, *data_mining_signals(response.body)]
     for text in row.page_opt_out:
         name, _, where = text.partition(": ")
-        signals = [*signals, Signal(name, f"page, {where}")]
-    return [one.to_json(politeness.override_reason(one.name)) for one in dict.fromkeys(signals)]
+        signals.append(Signal(name, f"page, {where}"))
+    return list(dict.fromkeys(signals))
 
 
 def image_limits(recipe: Recipe) -> ImageLimits:

@@ -45,6 +45,8 @@ from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.options import Shards
 from pipeline.recipe import Recipe
+from pipeline.stages.retry import outstanding
+from pipeline.web.opt_out.signals import count_signals
 from pipeline.workers import cores, process_pool
 
 
@@ -209,6 +211,7 @@ def finish_shards(
             raise UserError(f"{one.tar(target)}: not made yet")
         shards.append(found)
     facts = count_facts(dataset)
+    facts.opt_outs.update(count_signals(outstanding(dataset).values()))
     index = _index(recipe, dataset, target, plan, shards, facts.counts)
     if not _is_written(target, index):
         write_card(recipe, target, index, shards, facts)

@@ -25,6 +25,8 @@ from pipeline.stages.crawl import crawl
 from pipeline.stages.download import download
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard
+from pipeline.status import describe as describe_status
+from pipeline.status import survey
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.exchange import Response
 from pipeline.web.host_policy import TRIALS
@@ -379,6 +381,12 @@ def test_seen_signals_are_recorded_with_the_image(faulty_site: FaultySite, tmp_p
         select(recipe, dataset, log)
         shard(recipe, dataset, log)
     assert samples(dataset) == recorded
+    told = {"plus-data-mining": 1, "content-usage": 1}
+    assert survey(dataset).opt_outs == told
+    assert "content-usage 1, plus-data-mining 1" in describe_status(survey(dataset))
+    card = dataset.card.read_text()
+    assert "| plus-data-mining | 1 | refused |  |" in card
+    assert "| tdm-reservation | 1 | kept, overridden | licence 12 of 2026 |" in card
 
 
 def members(tar_path: Path) -> dict[str, dict]:
@@ -412,6 +420,13 @@ def test_signals_of_the_page_are_recorded_with_the_image(
     assert record.opt_out == [
         {"signal": "noai", "where": "page, meta element", "overridden": "I own it"}
     ]
+    # Without the override the manifest still says what the page said.
+    again = Dataset("again", tmp_path)
+    with JsonlAppender(again.urls) as rows:
+        rows.append(*read_jsonl(dataset.urls))
+    downloaded(again, Recipe(source=source, politeness=polite()))
+    (line,) = read_jsonl(again.failures)
+    assert (line["kind"], line["detail"]) == ("opt_out", "noai: page, meta element")
 
 
 def test_the_metadata_of_local_files_counts(tmp_path: Path) -> None:
