@@ -12,11 +12,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
-from pipeline.sources.picks import Pattern
+from pipeline.reading import open_regular
+from pipeline.sources.interface import Adapter, Found, Limits, Notes, Page, PageRequest, PageResult
+from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
-from pipeline.web.local_files import LocalFiles, file_path, file_url
+from pipeline.web.local_files import BROKEN_ARCHIVE, LocalFiles, argument_path, file_path, file_url
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .avif .jp2 .heic .heif".split()  # noqa: SIM905
@@ -27,21 +28,25 @@ SUFFIXES = frozenset(
 class FolderSource(Limits):
     """Folders or zip archives of images; an image's labels are the sub-folders it lies in.
 
-    Archives in a folder are opened like folders. Hidden files are left out. Patterns are searched
-    for in file: URLs. Paths are relative to the folder the command runs in.
+    Archives in a folder are opened like folders. Hidden files are left out, and so are symbolic
+    links that lead out of the folders of `start`, unless `allow_outside_links`. Patterns are
+    searched for in file: URLs. Paths are relative to the folder the command runs in.
     """
 
     kind: Literal["folder"] = "folder"
     start: tuple[Path, ...] = Field(min_length=1)
     license: str = ""
     attribution: str = ""
+    allow_outside_links: bool = False
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
 
 
 def local_files(source: Limits, max_bytes: int) -> LocalFiles | None:
     """What reads the images of a folder source; None for any other, whose file: URLs stay shut."""
-    return LocalFiles(source.start, max_bytes) if isinstance(source, FolderSource) else None
+    if not isinstance(source, FolderSource):
+        return None
+    return LocalFiles(source.start, max_bytes, source.allow_outside_links)
 
 
 def start(config: FolderSource) -> list[PageRequest]:
@@ -50,10 +55,11 @@ def start(config: FolderSource) -> list[PageRequest]:
     Raises:
         UserError: one of them is not there.
     """
-    for path in config.start:
-        if not path.exists():
-            raise UserError(f"{path}: no such folder or archive")
-    return [PageRequest(file_url(path.resolve())) for path in config.start]
+    paths = [argument_path(path, "no such folder or archive") for path in config.start]
+    for path in paths:
+        if not path.is_dir() and not path.is_file():
+            raise UserError(f"{path}: neither a folder nor a zip archive")
+    return [PageRequest(file_url(path.resolve())) for path in paths]
 
 
 def parse(config: FolderSource, page: Page) -> PageResult:
@@ -64,7 +70,7 @@ def parse(config: FolderSource, page: Page) -> PageResult:
         if path.is_dir():
             return _folder(config, page.request, path, labels)
         return _archive(config, path, labels)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, *BROKEN_ARCHIVE) as error:
         return PageResult(problem=f"{type(error).__name__}: {error}")
 
 
@@ -73,27 +79,61 @@ def _folder(
 ) -> PageResult:
     names: list[str] = []
     follow: list[PageRequest] = []
+    notes = Notes()
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122 - a name
+            is_archive = entry.name.lower().endswith(".zip")
+            is_folder = _is_folder(entry)
+            if entry.name.startswith(".") or not (is_image or is_archive or is_folder):
                 continue
-            deeper = request.depth + 1
-            if entry.is_dir():
-                context = {"labels": [*labels, entry.name]}
-                follow.append(PageRequest(file_url(path / entry.name), deeper, context))
-            elif entry.name.lower().endswith(".zip"):
+            reason, example = _why_not(config, path, entry, is_folder)
+            if reason:
+                notes.add(reason, example)
+            elif is_folder:
+                context = {"labels": [*labels, clean(entry.name)]}
+                follow.append(PageRequest(file_url(path / entry.name), request.depth + 1, context))
+            elif is_archive:
                 context = {"labels": list(labels)}
-                follow.append(PageRequest(file_url(path / entry.name), deeper, context))
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - a name
+                follow.append(PageRequest(file_url(path / entry.name), request.depth + 1, context))
+            else:
                 names.append(entry.name)
     names.sort()
     follow.sort(key=lambda one: one.url)
     rows = (_found(config, file_url(path / name), name, labels) for name in names)
-    return PageResult(filter(None, rows), follow)
+    return PageResult(filter(None, rows), follow, notes)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _why_not(
+    config: FolderSource, folder: Path, entry: os.DirEntry[str], is_folder: bool
+) -> tuple[str, str]:
+    """The reason why an entry is not taken, and what to say of it; empty if it is."""
+    path = folder / entry.name
+    if entry.is_symlink():
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            return "broken_link", f"{path}: {getattr(error, 'strerror', None) or error}"
+        roots = [root.resolve() for root in config.start]
+        outside = not any(target.is_relative_to(root) for root in roots)
+        if outside and not config.allow_outside_links:
+            return "outside_link", f"{path} -> {target}"
+        if is_folder and any(one.resolve() == target for one in (folder, *folder.parents)):
+            return "link_loop", f"{path} -> {target}"
+    if not is_folder and not path.is_file():
+        return "not_a_file", str(path)
+    return "", ""
 
 
 def _archive(config: FolderSource, path: Path, labels: tuple[str, ...]) -> PageResult:
-    with zipfile.ZipFile(path) as archive:
+    with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
         names = sorted(archive.namelist())
 
     def rows() -> Iterator[Found | None]:
@@ -101,7 +141,7 @@ def _archive(config: FolderSource, path: Path, labels: tuple[str, ...]) -> PageR
             member = PurePosixPath(name)
             hidden = any(part.startswith((".", "__MACOSX")) for part in member.parts)
             if not hidden and member.suffix.lower() in SUFFIXES:
-                inside = tuple(member.parts[:-1])
+                inside = tuple(map(clean, member.parts[:-1]))
                 yield _found(config, file_url(path, name), member.name, labels + inside)
 
     return PageResult(filter(None, rows()))
@@ -110,7 +150,8 @@ def _archive(config: FolderSource, path: Path, labels: tuple[str, ...]) -> PageR
 def _found(config: FolderSource, url: str, name: str, labels: tuple[str, ...]) -> Found | None:
     if not admitted(url, config.include, config.exclude):
         return None
-    return Found(url, PurePosixPath(name).stem, labels, config.license, config.attribution)
+    title = clean(PurePosixPath(name).stem)
+    return Found(url, title, labels, config.license, config.attribution)
 
 
 FOLDER = Adapter(FolderSource, start, parse)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
+import math
+import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -23,11 +25,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
+from pipeline.outside_text import parse_json, plain_value
+from pipeline.reading import open_regular
 from pipeline.sources.interface import (
     Adapter,
     BrokenFile,
     Found,
     Limits,
+    Notes,
     Page,
     PageRequest,
     PageResult,
@@ -35,12 +40,16 @@ from pipeline.sources.interface import (
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
-from pipeline.web.local_files import file_path, file_url
+from pipeline.web.local_files import argument_path, file_path, file_url
 from pipeline.web.urls import canonical_url
 
 PIECE = 10_000
 """Records of a text file, or rows of a Parquet file, that are read at a time."""
 
+MAX_LINE = 32 << 20
+"""Bytes of a line of text."""
+
+MAX_LABELS = 1000
 _GZIP = b"\x1f\x8b"
 FORMATS = {
     ".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -96,18 +105,21 @@ def start(config: ListSource) -> list[PageRequest]:
         if url:
             found.append(PageRequest(url))
             continue
-        path = Path(text)
-        if not path.exists():
-            raise UserError(f"{path}: no such list")
-        paths = (
-            sorted(one for one in path.iterdir() if _plain(one.name).suffix in FORMATS)
-            if path.is_dir()
-            else [path]
-        )
+        path = argument_path(text, "no such list")
+        if path.is_dir():
+            paths = sorted(one for one in path.iterdir() if _is_list(one))
+        elif path.is_file():
+            paths = [path]
+        else:  # a FIFO or a device may have no end, and has no middle to go on from
+            raise UserError(f"{path}: not a regular file; write the list to a file first")
         found += [PageRequest(file_url(one.resolve())) for one in paths]
     for request in found:
         _format(config, request.url)
     return found
+
+
+def _is_list(path: Path) -> bool:
+    return _plain(path.name).suffix in FORMATS and path.is_file()
 
 
 def _format(config: ListSource, url: str) -> str:
@@ -132,13 +144,17 @@ def parse(config: ListSource, page: Page) -> PageResult:
     try:
         if kind == "parquet":
             return _parquet(config, page, path or io.BytesIO(page.body))
-        with path.open("rb") if path else io.BytesIO(page.body) as file:
+        with _opened(path, page) as file:
             zipped = file.read(2) == _GZIP
             if not zipped:
                 return _text(config, page, kind, file, PIECE if path else None)
         return _gzipped(config, page, kind, path)
-    except (*_BROKEN, csv.Error) as error:
+    except _BROKEN as error:
         return PageResult(problem=f"{type(error).__name__}: {error}")
+
+
+def _opened(path: Path | None, page: Page) -> IO[bytes]:
+    return os.fdopen(open_regular(path), "rb") if path else io.BytesIO(page.body)
 
 
 _BROKEN = (OSError, EOFError, zlib.error)
@@ -155,25 +171,38 @@ def _unbroken(rows: Iterable[Found], errors: tuple[type[Exception], ...]) -> Ite
 
 
 class _Lines:
-    """The lines of a file as text, counting the bytes they take."""
+    """The lines of a file as text, counting the bytes they take. A line of more than `MAX_LINE`
+    bytes is counted as bad and skipped without being held in memory."""
 
-    def __init__(self, file: IO[bytes], offset: int) -> None:
+    def __init__(self, file: IO[bytes], offset: int, notes: Notes, most: float = math.inf) -> None:
         file.seek(offset)
         self._file = file
+        self._notes = notes
+        self._most = most
         self.offset = offset
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._file:
-            self.offset += len(line)
-            yield line.decode("utf-8-sig" if self.offset == len(line) else "utf-8", "replace")
+        while line := self._file.readline(MAX_LINE):
+            start, self.offset = self.offset, self.offset + len(line)
+            if self.offset > self._most:
+                raise BrokenFile(f"more than max_gb: over {self._most / 1e9:g} GB unpacked")
+            text = line.decode("utf-8-sig" if not start else "utf-8", "replace")
+            if len(line) < MAX_LINE or line.endswith(b"\n"):
+                yield text
+                continue
+            self._notes.add("bad_line", f"more than {MAX_LINE >> 20} MiB: {text[:60]}")
+            while rest := self._file.readline(MAX_LINE):
+                self.offset += len(rest)
+                if rest.endswith(b"\n"):
+                    break
 
 
 def _text(
     config: ListSource, page: Page, kind: str, file: IO[bytes], size: int | None
 ) -> PageResult:
     context = page.request.context
-    lines = _Lines(file, int(context.get("offset", 0)))
-    notes: dict[str, int] = {}
+    notes = Notes()
+    lines = _Lines(file, int(context.get("offset", 0)), notes)
     records, header = _records(kind, lines, context.get("header"), notes)
     if header is not None and not _columns(config, header)["url"]:
         return PageResult(problem=_no_urls(header))
@@ -186,7 +215,7 @@ def _text(
 
 
 def _records(
-    kind: str, lines: _Lines, header: list[str] | None, notes: dict[str, int]
+    kind: str, lines: _Lines, header: list[str] | None, notes: Notes
 ) -> tuple[Iterator[Mapping[str, Any]], list[str] | None]:
     """The records of a text, and the names of its columns where a line says them."""
     if kind == "txt":
@@ -204,11 +233,12 @@ def _no_urls(names: Iterable[str]) -> str:
 
 def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:
     """All of a gzipped text: there is no way into its middle."""
-    opened = path.open("rb") if path else io.BytesIO(page.body)
+    opened = _opened(path, page)
     file = gzip.GzipFile(fileobj=opened)
-    notes: dict[str, int] = {}
+    notes = Notes()
+    lines = _Lines(cast(IO[bytes], file), 0, notes, config.max_gb * 1e9)
     try:
-        records, header = _records(kind, _Lines(cast(IO[bytes], file), 0), None, notes)
+        records, header = _records(kind, lines, None, notes)
     except BaseException:
         opened.close()
         raise
@@ -230,12 +260,12 @@ def _piece(request: PageRequest, **context: Any) -> PageRequest:
     return replace(request, url=url, context={"piece": number, **context})
 
 
-def _csv_records(reader: Iterator[list[str]], notes: dict[str, int]) -> Iterator[list[str]]:
+def _csv_records(reader: Iterator[list[str]], notes: Notes) -> Iterator[list[str]]:
     while True:
         try:
             row = next(reader, None)
-        except csv.Error:
-            notes["bad_line"] = notes.get("bad_line", 0) + 1
+        except csv.Error as error:
+            notes.add("bad_line", error)
             continue
         if row is None:
             return
@@ -243,18 +273,18 @@ def _csv_records(reader: Iterator[list[str]], notes: dict[str, int]) -> Iterator
             yield row
 
 
-def _json_records(lines: Iterable[str], notes: dict[str, int]) -> Iterator[Mapping[str, Any]]:
+def _json_records(lines: Iterable[str], notes: Notes) -> Iterator[Mapping[str, Any]]:
     for line in lines:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             record = None
         if isinstance(record, dict):
             yield record
         else:
-            notes["bad_line"] = notes.get("bad_line", 0) + 1
+            notes.add("bad_line", line)
 
 
 # Parquet
@@ -266,11 +296,14 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
         from pyarrow import parquet
     except ImportError:
         raise UserError("Parquet needs pyarrow: pip install shellgan[parquet]") from None
+    broken = (pyarrow.ArrowException, *_BROKEN, ValueError)
     try:
+        if isinstance(file, Path):
+            os.close(open_regular(file))
         opened = parquet.ParquetFile(file, pre_buffer=False)
-    except pyarrow.ArrowInvalid as error:
+        names = opened.schema_arrow.names
+    except broken as error:
         return PageResult(problem=f"not Parquet ({error})")
-    names = opened.schema_arrow.names
     chosen = _columns(config, names)
     if not chosen["url"]:
         opened.close()
@@ -278,17 +311,42 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
     group = int(page.request.context.get("group", 0))
     columns = sorted({name for several in chosen.values() for name in several})
     last = group + 1 >= opened.num_row_groups
-    notes: dict[str, int] = {}
+    notes = Notes()
 
     def records() -> Iterator[Mapping[str, Any]]:
         with opened:
             if group < opened.num_row_groups:
                 for batch in opened.iter_batches(PIECE, row_groups=[group], columns=columns):
-                    yield from batch.to_pylist()
+                    yield from plain_records(batch)
 
     follow = [] if last else [_piece(page.request, group=group + 1)]
-    rows = _unbroken(_rows(config, records(), notes), (pyarrow.ArrowException, *_BROKEN))
+    rows = _unbroken(_rows(config, records(), notes), broken)
     return PageResult(rows, follow, notes)
+
+
+def plain_records(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of an Arrow batch; a value that Python cannot have (text that is not UTF-8, a date
+    beyond the year 9999) is None, or its bytes."""
+    columns = [_plain_column(column) for column in batch.columns]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def _plain_column(column: Any) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError):
+        return [_plain_scalar(one) for one in column]
+
+
+def _plain_scalar(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") else None
+    except (ValueError, OverflowError):
+        return None
 
 
 # rows
@@ -296,7 +354,11 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
 
 def _columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
     """Which of a file's columns hold what."""
-    there = list(names)
+    return _chosen(config, tuple(names))
+
+
+@lru_cache(maxsize=64)
+def _chosen(config: ListSource, there: tuple[str, ...]) -> dict[str, list[str]]:
     given = {
         "url": config.url, "title": config.title, "license": config.license_column,
         "attribution": config.attribution_column,
@@ -312,42 +374,45 @@ def _columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _rows(
-    config: ListSource, records: Iterable[Mapping[str, Any]], notes: dict[str, int]
+    config: ListSource, records: Iterable[Mapping[str, Any]], notes: Notes
 ) -> Iterator[Found]:
-    columns: dict[str, list[str]] | None = None
-    names: object = None
-    for record in records:
-        if columns is None or record.keys() != names:
-            columns, names = _columns(config, record), record.keys()
-        text = _value(record, columns["url"])
-        url = canonical_url(text) if text else None
-        if url is None:
-            reason = "not_http" if text else "no_url"
-            notes[reason] = notes.get(reason, 0) + 1
-        elif not admitted(url, config.include, config.exclude):
-            notes["excluded"] = notes.get("excluded", 0) + 1
-        else:
-            yield Found(
-                url,
-                _value(record, columns["title"]),
-                tuple(_labels(record, columns["labels"])),
-                _value(record, columns["license"]) or config.license,
-                _value(record, columns["attribution"]) or config.attribution,
-            )
+    return notes.each(records, partial(_row, config, notes))
 
 
-def _value(record: Mapping[str, Any], names: list[str]) -> str:
-    value = record.get(names[0]) if names else None
-    return "" if value is None else clean(str(value))
+def _row(config: ListSource, notes: Notes, record: Mapping[str, Any]) -> Iterator[Found]:
+    columns = _columns(config, tuple(record))
+    text = _value(record, columns["url"], notes)
+    url = canonical_url(text) if text else None
+    if url is None:
+        notes.add("not_http" if text else "no_url", text or None)
+    elif not admitted(url, config.include, config.exclude):
+        notes.add("excluded", url)
+    else:
+        yield Found(
+            url,
+            _value(record, columns["title"], notes),
+            tuple(_labels(record, columns["labels"], notes)),
+            _value(record, columns["license"], notes) or config.license,
+            _value(record, columns["attribution"], notes) or config.attribution,
+        )
 
 
-def _labels(record: Mapping[str, Any], names: list[str]) -> Iterator[str]:
+def _value(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> str:
+    return _as_text(record.get(names[0]), names[0], notes) if names else ""
+
+
+def _as_text(value: object, name: str, notes: Notes) -> str:
+    text = plain_value(value)
+    if text is None:
+        notes.add("not_text", f"{name}: {str(value)[:100]}")
+    return clean(text or "")
+
+
+def _labels(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> Iterator[str]:
     for name in names:
         value = record.get(name)
-        if isinstance(value, list | tuple):
-            yield from (clean(str(one)) for one in value)
-        else:
-            yield "" if value is None else clean(str(value))
+        for one in value[:MAX_LABELS] if isinstance(value, list | tuple) else [value]:
+            yield _as_text(one, name, notes)
 
 
 LIST = Adapter(ListSource, start, parse, copies=lambda config: int(config.max_gb * 1e9))

@@ -6,18 +6,26 @@ to anything else.
 
 from __future__ import annotations
 
+import os
+import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import quote, unquote, urlsplit
-from urllib.request import url2pathname
+from typing import IO
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
-from pipeline.errors import Failure
+from pipeline.errors import Failure, UserError
+from pipeline.reading import open_regular
 from pipeline.web.exchange import Response
-from pipeline.web.failures import failure
+from pipeline.web.failures import failure, internal_failure
 
 SCHEME = "file:"
+BROKEN_ARCHIVE = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, UnicodeDecodeError,
+)  # fmt: skip
+"""What a damaged zip archive, one with a password or an unknown compression raises."""
 
 
 def file_url(path: Path, member: str = "") -> str:
@@ -28,7 +36,25 @@ def file_url(path: Path, member: str = "") -> str:
 def file_path(url: str) -> tuple[Path, str]:
     """The file that a file: URL means, and the member in it (empty for the file itself)."""
     parts = urlsplit(url)
-    return Path(url2pathname(parts.path)), unquote(parts.fragment)
+    return Path(os.fsdecode(unquote_to_bytes(parts.path))), unquote(parts.fragment)
+
+
+def argument_path(text: str | Path, missing: str) -> Path:
+    """A file or folder that the user names.
+
+    Raises:
+        UserError: there is none (`missing` says of what), or no name of a file is like that.
+    """
+    path = Path(text)
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name that is too long, a null byte, no permission
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{str(text)[:200]!r}: {reason}") from None
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(text)):
+        raise UserError(f"{text}: not an http(s) URL")
+    raise UserError(f"{path}: {missing}")
 
 
 class LocalFiles:
@@ -37,45 +63,97 @@ class LocalFiles:
     Args:
         roots: folders, or single archives.
         max_bytes: larger files are refused.
+        allow_outside_links: read also what symbolic links under the roots lead to elsewhere.
     """
 
-    def __init__(self, roots: Sequence[Path], max_bytes: int) -> None:
+    def __init__(
+        self, roots: Sequence[Path], max_bytes: int, allow_outside_links: bool = False
+    ) -> None:
         self._roots = [root.resolve() for root in roots]
         self._max_bytes = max_bytes
-        self._archive: tuple[Path, zipfile.ZipFile] | None = None
+        self._allow_outside_links = allow_outside_links
+        self._archive: tuple[Path, zipfile.ZipFile, IO[bytes]] | None = None
 
     def close(self) -> None:
         if self._archive is not None:
             self._archive[1].close()
+            self._archive[2].close()
             self._archive = None
 
     def get(self, url: str, *, stage: str) -> Response | Failure:
         """The bytes behind a file: URL, as an answer with status 200 and no headers."""
-        path, member = file_path(url)
-        path = path.resolve()
-        if not any(path.is_relative_to(root) for root in self._roots):
-            return failure(stage, url, "bad_url", detail="not in a folder of the recipe")
         try:
+            path, member = file_path(url)
+            refused = self._why_outside(path)
+            if refused:
+                return failure(stage, url, "bad_url", detail=refused)
             body = self._member(path, member) if member else self._whole(path)
         except (FileNotFoundError, KeyError):
             return failure(stage, url, "not_found")
+        except NotRegular as error:
+            return failure(stage, url, "wrong_type", detail=str(error))
         except OSError as error:
             return failure(stage, url, "unreachable", detail=str(error))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+            zlib.error,
+        ) as error:
             return failure(stage, url, "undecodable", detail=str(error))
+        except ValueError as error:  # no URL, a null byte
+            return failure(stage, url, "bad_url", detail=str(error))
+        except Exception as error:  # noqa: BLE001 - the boundary of one file
+            return internal_failure(stage, url, error)
         if body is None:
             return failure(stage, url, "too_large", detail=f"more than {self._max_bytes} bytes")
         return Response(url, 200, MappingProxyType({}), body)
 
+    def _why_outside(self, path: Path) -> str:
+        """Why a path is not one of the recipe's, empty if it is."""
+        target = path.resolve()
+        if any(target.is_relative_to(root) for root in self._roots):
+            return ""
+        named = Path(os.path.normpath(path))
+        if not any(named.is_relative_to(root) for root in self._roots):
+            return "not in a folder of the recipe"
+        if self._allow_outside_links:
+            return ""
+        return outside_link(path, target)
+
     def _whole(self, path: Path) -> bytes | None:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             body = file.read(self._max_bytes + 1)
         return body if len(body) <= self._max_bytes else None
 
     def _member(self, path: Path, member: str) -> bytes | None:
         if self._archive is None or self._archive[0] != path:
             self.close()
-            self._archive = (path, zipfile.ZipFile(path))
-        with self._archive[1].open(member) as file:
-            body = file.read(self._max_bytes + 1)
+            file = _opened(path)
+            try:
+                self._archive = (path, zipfile.ZipFile(file), file)
+            except BaseException:
+                file.close()
+                raise
+        with self._archive[1].open(member) as opened:
+            body = opened.read(self._max_bytes + 1)
         return body if len(body) <= self._max_bytes else None
+
+
+class NotRegular(OSError):
+    """A FIFO, a socket or a device, which may block or have no end."""
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file():
+        raise NotRegular(f"{path}: not a regular file")
+    return os.fdopen(open_regular(path), "rb")
+
+
+def outside_link(path: Path, target: Path) -> str:
+    """What is said of a symbolic link that leads out of a recipe's folders."""
+    return (
+        f"{path} is a symbolic link to {target}, out of the recipe's folders; "
+        "source.allow_outside_links = true admits it"
+    )
