@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from typing import Literal
 
 from bs4 import BeautifulSoup
@@ -17,10 +20,18 @@ from pipeline.sources.candidates import (
     largest,
     looks_like_image,
 )
-from pipeline.sources.interface import LARGE_PAGE, Adapter, Found, Page, PageRequest, PageResult
+from pipeline.sources.interface import (
+    LARGE_PAGE,
+    Adapter,
+    Found,
+    Notes,
+    Page,
+    PageRequest,
+    PageResult,
+)
 from pipeline.sources.picks import clean
 from pipeline.sources.url_rules import admitted
-from pipeline.sources.xml import Element, children, name_of, read_xml, text_of
+from pipeline.sources.xml import Element, children, entries_of, name_of, read_xml, text_of
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -55,18 +66,30 @@ def parse(config: FeedSource, page: Page) -> PageResult:
         return PageResult(problem=problem)
     if name_of(root) not in ("rss", "RDF", "feed"):
         return PageResult(problem=f"<{name_of(root)}> where a feed was expected")
+    notes = Notes()
+    if problem:
+        notes.add("broken_xml", problem)
     channel = next(children(root, "channel"), root)
-    entries = [*children(channel, "item"), *children(root, "item"), *children(root, "entry")]
+    owners = (channel, "item"), (root, "item"), (root, "entry")
+    every = chain.from_iterable(children(owner, name) for owner, name in owners)
+    entries = list(dict.fromkeys(entries_of(every, notes)))
     following = _next(page, channel)
     if config.take == "pages":
-        return PageResult(follow=[*_entry_pages(config, page, entries), *following])
-    notes: dict[str, int] = {}
+        pages = notes.each(entries, partial(_entry_page, config, page, notes))
+        follow = list({one.url: one for one in pages}.values())
+        return PageResult(follow=[*follow, *following], notes=notes)
     found: dict[str, Found] = {}
-    for entry in dict.fromkeys(entries):
-        for url in _images(config, page, entry, notes):
-            if url not in found:
-                found[url] = _describe(entry, channel, url)
+    for one in notes.each(entries, partial(_found, config, page, channel, notes)):
+        found.setdefault(one.url, one)
     return PageResult(list(found.values()), following, notes)
+
+
+def _found(
+    config: FeedSource, page: Page, channel: Element, notes: Notes, entry: Element
+) -> Iterator[Found]:
+    """The images of one entry."""
+    for url in _images(config, page, entry, notes):
+        yield _describe(entry, channel, url)
 
 
 def _next(page: Page, channel: Element) -> list[PageRequest]:
@@ -84,25 +107,26 @@ def _link(entry: Element) -> str:
     return text_of(entry, "link")
 
 
-def _entry_pages(config: FeedSource, page: Page, entries: list[Element]) -> list[PageRequest]:
-    found = dict.fromkeys(
-        url
-        for entry in entries
-        if (text := _link(entry))
-        and (url := canonical_url(text, page.url))
-        and admitted(url, config.follow_include, config.follow_exclude)
-    )
-    return [PageRequest(url, page.request.depth + 1) for url in found]
+def _entry_page(
+    config: FeedSource, page: Page, notes: Notes, entry: Element
+) -> Iterator[PageRequest]:
+    """The page that one entry is about."""
+    text = _link(entry)
+    url = canonical_url(text, page.url) if text else None
+    if url and admitted(url, config.follow_include, config.follow_exclude):
+        yield PageRequest(url, page.request.depth + 1)
+    elif text and url is None:
+        notes.add("bad_url", text)
 
 
-def _images(config: FeedSource, page: Page, entry: Element, notes: dict[str, int]) -> list[str]:
+def _images(config: FeedSource, page: Page, entry: Element, notes: Notes) -> list[str]:
     """The URLs of an entry's images: one for each media:group or media:content, or else one for
     each enclosure, or else one for each image in its text."""
     found = []
     for offers in _media(entry) or _enclosures(entry) or _in_text(config, entry):
         url = largest(offers, page.url, notes)
         if url and not admitted(url, config.include, config.exclude):
-            notes["excluded"] = notes.get("excluded", 0) + 1
+            notes.add("excluded", url)
         elif url:
             found.append(url)
     return found
@@ -121,7 +145,7 @@ def _contents(parent: Element) -> list[Candidate]:
         medium = content.get("medium")
         if medium == "image" or kind.startswith("image/") or (not kind and looks_like_image(url)):
             width = content.get("width") or ""
-            found.append(Candidate(url, FULL, float(width) if width.isdigit() else 0.0))
+            found.append(Candidate(url, FULL, float(width) if width.isdecimal() else 0.0))
     return found
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
 from pipeline.sources import html
-from pipeline.sources.interface import Adapter, Found, Page, PageRequest, PageResult
+from pipeline.sources.interface import Adapter, Found, Notes, Page, PageRequest, PageResult
 from pipeline.sources.picks import clean
 from pipeline.sources.url_rules import admitted
-from pipeline.sources.xml import MAX_UNPACKED, Element, children, name_of, read_xml, text_of
+from pipeline.sources.xml import (
+    MAX_UNPACKED,
+    Element,
+    children,
+    entries_of,
+    name_of,
+    read_xml,
+    text_of,
+)
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -44,16 +54,38 @@ def parse(config: SitemapSource, page: Page) -> PageResult:
     root, problem = read_xml(page.body)
     if root is None:
         return PageResult(problem=problem)
+    notes = Notes()
+    if problem:
+        notes.add("broken_xml", problem)
     if name_of(root) == "sitemapindex":
-        return PageResult(follow=_sitemaps(page, [text_of(one, "loc") for one in root]))
+        entries = entries_of(children(root, "sitemap"), notes)
+        return PageResult(
+            follow=_sitemaps(config, page, [text_of(one, "loc") for one in entries], notes),
+            notes=notes,
+        )
     if name_of(root) == "urlset":
-        return _urlset(config, page, root)
+        return _urlset(config, page, root, notes)
     return PageResult(problem=f"<{name_of(root)}> where a sitemap was expected")
 
 
-def _sitemaps(page: Page, urls: list[str]) -> list[PageRequest]:
-    found = dict.fromkeys(url for text in urls if text and (url := canonical_url(text, page.url)))
-    return [PageRequest(url, page.request.depth, {"role": "sitemap"}) for url in found]
+def _sitemaps(
+    config: SitemapSource, page: Page, urls: list[str], notes: Notes
+) -> list[PageRequest]:
+    """The sitemaps that an index names. One at the start is no step deeper, a chain of indexes
+    is."""
+    is_start = page.request.url in {canonical_url(url) for url in config.start}
+    depth = page.request.depth + (0 if is_start else 1)
+    found = dict.fromkeys(_canonical(page, urls, notes))
+    return [PageRequest(url, depth, {"role": "sitemap"}) for url in found]
+
+
+def _canonical(page: Page, urls: list[str], notes: Notes) -> Iterator[str]:
+    for text in filter(None, urls):
+        url = canonical_url(text, page.url)
+        if url:
+            yield url
+        else:
+            notes.add("bad_url", text)
 
 
 def _plain(config: SitemapSource, page: Page) -> PageResult:
@@ -61,44 +93,49 @@ def _plain(config: SitemapSource, page: Page) -> PageResult:
     named = [
         line.partition(":")[2].strip() for line in lines if line.lower().startswith("sitemap:")
     ]
+    notes = Notes()
     if named:
-        return PageResult(follow=_sitemaps(page, named))
+        return PageResult(follow=_sitemaps(config, page, named, notes), notes=notes)
     urls = [line for line in lines if line.startswith(("http://", "https://"))]
     if not urls:
         return PageResult(problem="neither XML nor a list of URLs")
-    return PageResult(follow=_pages(config, page, urls))
+    return PageResult(follow=_pages(config, page, urls, notes), notes=notes)
 
 
-def _pages(config: SitemapSource, page: Page, urls: list[str]) -> list[PageRequest]:
+def _pages(config: SitemapSource, page: Page, urls: list[str], notes: Notes) -> list[PageRequest]:
     found = dict.fromkeys(
         url
-        for text in urls
-        if text
-        and (url := canonical_url(text, page.url))
-        and admitted(url, config.follow_include, config.follow_exclude)
+        for url in _canonical(page, urls, notes)
+        if admitted(url, config.follow_include, config.follow_exclude)
     )
     return [PageRequest(url, page.request.depth + 1) for url in found]
 
 
-def _urlset(config: SitemapSource, page: Page, root: Element) -> PageResult:
-    entries = list(children(root, "url"))
+def _urlset(config: SitemapSource, page: Page, root: Element, notes: Notes) -> PageResult:
+    entries = entries_of(children(root, "url"), notes)
     if config.take == "pages":
-        return PageResult(follow=_pages(config, page, [text_of(one, "loc") for one in entries]))
-    notes: dict[str, int] = {}
+        urls = [text_of(one, "loc") for one in entries]
+        return PageResult(follow=_pages(config, page, urls, notes), notes=notes)
     found: dict[str, Found] = {}
-    for entry in entries:
-        for image in children(entry, "image", "sitemap-image"):
-            url = canonical_url(text_of(image, "loc"), page.url)
-            if url is None or url in found:
-                continue
-            if not admitted(url, config.include, config.exclude):
-                notes["excluded"] = notes.get("excluded", 0) + 1
-                continue
-            title = text_of(image, "title") or text_of(image, "caption")
-            found[url] = Found(url, clean(title), (), clean(text_of(image, "license")))
+    for one in notes.each(entries, partial(_images, config, page, notes)):
+        found.setdefault(one.url, one)
     if not found and not notes:
-        notes["no_image_entries"] = 1
+        notes.add("no_image_entries")
     return PageResult(list(found.values()), notes=notes)
+
+
+def _images(config: SitemapSource, page: Page, notes: Notes, entry: Element) -> Iterator[Found]:
+    """The image entries of one page's entry."""
+    for image in children(entry, "image", "sitemap-image"):
+        text = text_of(image, "loc")
+        url = canonical_url(text, page.url)
+        if url is None:
+            notes.add("bad_url", text)
+        elif not admitted(url, config.include, config.exclude):
+            notes.add("excluded", url)
+        else:
+            title = text_of(image, "title") or text_of(image, "caption")
+            yield Found(url, clean(title), (), clean(text_of(image, "license")))
 
 
 def _page_bytes(request: PageRequest) -> int:

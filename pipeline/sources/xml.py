@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from lxml import etree
 
+from pipeline.sources.interface import Notes
+
 MAX_UNPACKED = 64 << 20
 """Bytes; the sitemap protocol allows 50 MB."""
+
+MAX_ENTRIES = 100_000
+"""Entries that are read of one document; the sitemap protocol allows 50,000."""
 
 Element = Any
 """An lxml element; lxml has no types."""
 
 
 def read_xml(body: bytes) -> tuple[Element | None, str]:
-    """The root element of an XML document, gzipped or not, and else why there is none."""
+    """The root element of an XML document, gzipped or not, and what is wrong with the document.
+
+    A document that breaks off, or goes on as something else, gives what could be read of it.
+    """
+    said = ""
     if body[:2] == b"\x1f\x8b":
         unpacker = zlib.decompressobj(wbits=31)
         try:
@@ -25,12 +35,26 @@ def read_xml(body: bytes) -> tuple[Element | None, str]:
             return None, f"broken gzip ({error})"
         if unpacker.unconsumed_tail:
             return None, f"more than {MAX_UNPACKED >> 20} MiB when unpacked"
+        said = "" if unpacker.eof else "the gzip file breaks off"
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
     try:
         root = etree.fromstring(body.lstrip(), parser)
-    except etree.XMLSyntaxError as error:
+    except (etree.XMLSyntaxError, ValueError) as error:
         return None, f"not XML ({error})"
-    return root, "" if root is not None else "not XML"
+    if root is None:
+        return None, said or "not XML"
+    errors = parser.error_log.filter_from_errors()
+    return root, said or (f"line {errors[0].line}: {errors[0].message}" if len(errors) else "")
+
+
+def entries_of(elements: Iterable[Element], notes: Notes) -> list[Element]:
+    """The first `MAX_ENTRIES` of some elements; how many there are more is counted."""
+    iterator = iter(elements)
+    taken = list(islice(iterator, MAX_ENTRIES))
+    more = sum(1 for _ in iterator)
+    if more:
+        notes.add("too_many_entries", f"more than {MAX_ENTRIES:,}", more)
+    return taken
 
 
 def name_of(element: Element) -> str:

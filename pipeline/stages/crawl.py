@@ -49,7 +49,9 @@ _CHAIN = "chain"
 """The context of a next page: how many images there were before the page that leads to it, and how
 many pages of the list in a row brought none."""
 
-_TOLD = frozenset(("template", "bad_entry", "bad_url", "bad_next", "too_many_entries"))
+_TOLD = frozenset((
+    "template", "bad_entry", "bad_url", "bad_next", "broken_xml", "too_many_entries",
+))  # fmt: skip
 _GONE = frozenset(("not_found", "gone"))
 
 

@@ -23,9 +23,13 @@ REASONS = {
     "bad_line": "the line could not be read",
     "bad_url": "not an http(s) address",
     "bad_next": "the address of the next page could not be read",
+    "broken_xml": "the document is damaged, and read as far as that allows",
+    "not_text": "a column is no text",
+    "no_image_entries": 'a sitemap without image entries (take = "pages" reads its pages)',
     "too_many_entries": "more entries than are read of one page",
     "outside_link": "symbolic links out of the folder (source.allow_outside_links = true takes "
     "them)",
+    "broken_link": "symbolic links that lead nowhere",
     "link_loop": "symbolic links to a folder they are in",
     "not_a_file": "neither files nor folders",
 }
