@@ -107,6 +107,9 @@ def _import_manifest(args: argparse.Namespace) -> int:
     with opened(args) as (_recipe, dataset, _log):
         added = import_manifest(dataset, args.file)
     print(f"{added.added:,} of {added.read:,} rows are new in {dataset.urls}")
+    for reason, count in added.passed_over.items():
+        example = added.examples.get(reason)
+        print(f"not taken: {reason} {count:,}" + (f", first {example}" if example else ""))
     return 0
 
 

@@ -122,6 +122,50 @@ def _is_list(path: Path) -> bool:
     return _plain(path.name).suffix in FORMATS and path.is_file()
 
 
+def list_format(path: Path) -> str | None:
+    """The format that a list's name says."""
+    return FORMATS.get(_plain(path.name).suffix.lower())
+
+
+def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
+    """All records of a JSON Lines or Parquet file; a line that is none is counted.
+
+    Raises:
+        BrokenFile: the file breaks off, or is not of its format.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        if list_format(path) == "parquet":
+            pyarrow, parquet = arrow()
+            try:
+                with parquet.ParquetFile(file, pre_buffer=False) as opened:
+                    for batch in opened.iter_batches(PIECE):
+                        yield from plain_records(batch)
+            except (pyarrow.ArrowException, *_BROKEN) as error:
+                raise BrokenFile(f"not Parquet ({error})") from None
+            return
+        try:
+            zipped = file.read(2) == _GZIP
+            file.seek(0)
+            text = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+            yield from _json_records(_Lines(text, 0, notes), notes)
+        except _BROKEN as error:
+            raise BrokenFile(f"{type(error).__name__}: {error}") from None
+
+
+def arrow() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet.
+
+    Raises:
+        UserError: they are not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError("Parquet needs pyarrow: pip install shellgan[parquet]") from None
+    return pyarrow, parquet
+
+
 def _format(config: ListSource, url: str) -> str:
     name = urlsplit(url).path
     kind = config.format or FORMATS.get(_plain(name).suffix.lower())
@@ -291,11 +335,7 @@ def _json_records(lines: Iterable[str], notes: Notes) -> Iterator[Mapping[str, A
 
 
 def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResult:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError("Parquet needs pyarrow: pip install shellgan[parquet]") from None
+    pyarrow, parquet = arrow()
     broken = (pyarrow.ArrowException, *_BROKEN, ValueError)
     try:
         if isinstance(file, Path):

@@ -10,16 +10,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.contract import Dataset, ManifestRow, image_key, now_utc
-from pipeline.durable import atomic_file, read_jsonl
+from pipeline.dataset.manifest_lookup import manifest_rows
+from pipeline.durable import atomic_file
 from pipeline.errors import UserError
-from pipeline.sources.interface import Page
-from pipeline.sources.listing import FORMATS, ListSource, parse, start
+from pipeline.sources.interface import BrokenFile, Notes, Page
+from pipeline.sources.listing import ListSource, arrow, list_format, parse, records_of, start
 from pipeline.stages.crawl_images import batches
 from pipeline.stages.crawl_journal import open_journal
 from pipeline.web.urls import canonical_url
@@ -30,11 +32,13 @@ NAMES = tuple(one.name for one in fields(ManifestRow))
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Rows `read` from a file, those `added` to the manifest, and what was not taken, by reason."""
+    """Rows `read` from a file, those `added` to the manifest, and what was not taken, by reason,
+    with the first example of a reason."""
 
     read: int
     added: int
     passed_over: dict[str, int]
+    examples: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 def export_manifest(dataset: Dataset, path: Path) -> int:
@@ -53,9 +57,9 @@ def export_manifest(dataset: Dataset, path: Path) -> int:
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal count
-        for row in read_jsonl(dataset.urls):
+        for row in manifest_rows(dataset):
             count += 1
-            yield ManifestRow.from_json(row).to_json()
+            yield row.to_json()
 
     with atomic_file(path) as file:
         writer(file, rows())
@@ -63,7 +67,7 @@ def export_manifest(dataset: Dataset, path: Path) -> int:
 
 
 def _write_parquet(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
-    pyarrow, parquet = _arrow()
+    pyarrow, parquet = arrow()
     text = pyarrow.string()
     lists = {
         "labels": pyarrow.list_(text),
@@ -93,49 +97,49 @@ def _write_jsonl(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
         file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError("Parquet needs pyarrow: pip install shellgan[parquet]") from None
-    return pyarrow, parquet
-
-
 def import_manifest(
     dataset: Dataset, path: Path, *, license: str = "", attribution: str = ""
 ) -> ImportResult:
     """Add the rows of `path` that are not in the manifest yet; it may be larger than memory.
 
     A file with the columns `url` and `found` is taken for a manifest of our own and keeps its
-    pages and times. `license` and `attribution` hold for rows without their own.
+    pages and times. `license` and `attribution` hold for rows without their own. A row that cannot
+    be read is counted, with the first example of its reason, and the others are added.
 
     Raises:
-        UserError: the file is not there, of an unknown format, or has no column of URLs.
+        UserError: the file is not there, of an unknown format, has no column of URLs, or breaks
+            off; the rows before that are added.
     """
-    passed_over: dict[str, int] = {}
+    notes = Notes()
     counts = {"read": 0, "added": 0}
     with open_journal(dataset) as journal:
-        for batch in batches(_rows(path, license, attribution, passed_over)):
-            counts["read"] += len(batch)
-            counts["added"] += journal.add_foreign(batch)
+        try:
+            for batch in batches(_rows(path, license, attribution, notes)):
+                counts["read"] += len(batch)
+                counts["added"] += journal.add_foreign(batch)
+        except BrokenFile as error:
+            raise UserError(
+                f"{path}: {error}; the {counts['added']:,} new rows before that were added"
+            ) from None
     known = counts["read"] - counts["added"]
     return ImportResult(
-        **counts, passed_over={**passed_over, **({"known": known} if known else {})}
+        **counts,
+        passed_over={**notes, **({"known": known} if known else {})},
+        examples=notes.examples,
     )
 
 
-def _rows(
-    path: Path, license: str, attribution: str, notes: dict[str, int]
-) -> Iterator[ManifestRow]:
-    if FORMATS.get(path.suffix.lower()) in ("parquet", "jsonl") and path.is_file():
-        first = next(_records(path), {})
-        if {"url", "found"} <= first.keys():
-            yield from _own_rows(path, license, attribution, notes)
-            return
-    now = now_utc()
+def _rows(path: Path, license: str, attribution: str, notes: Notes) -> Iterator[ManifestRow]:
     source = ListSource(start=(str(path),), license=license, attribution=attribution)
     queue = start(source)
+    if path.is_file() and {"url", "found"} <= _first_record(path).keys():
+        yield from notes.each(
+            records_of(path, notes),
+            partial(_own_row, license, attribution, notes),
+            (ValueError, RecursionError),
+        )
+        return
+    now = now_utc()
     while queue:
         result = parse(source, Page(queue.pop(0)))
         if result.problem:
@@ -143,41 +147,31 @@ def _rows(
         for found in result.rows:
             yield found.row("", now)
         queue += result.follow
-        for reason, count in result.notes.items():
-            notes[reason] = notes.get(reason, 0) + count
+        notes.merge(result.notes)
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix.lower() != ".parquet":
-        yield from read_jsonl(path)
-        return
-    pyarrow, parquet = _arrow()
-    try:
-        with parquet.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(ROW_GROUP // 5):
-                yield from batch.to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{path}: not Parquet ({error})") from None
+def _first_record(path: Path) -> Mapping[str, Any]:
+    if list_format(path) not in ("parquet", "jsonl"):
+        return {}
+    return next(records_of(path, Notes()), {})
 
 
-def _own_rows(
-    path: Path, license: str, attribution: str, notes: dict[str, int]
+def _own_row(
+    license: str, attribution: str, notes: Notes, record: Mapping[str, Any]
 ) -> Iterator[ManifestRow]:
-    for record in _records(path):
-        text = record.get("url")
-        url = (canonical_url(text) or _file_url(text)) if isinstance(text, str) else None
-        if url is None:
-            notes["not_http"] = notes.get("not_http", 0) + 1
-            continue
-        row = ManifestRow.from_json({**dict.fromkeys(NAMES, ""), **record})
-        yield replace(
-            row,
-            url=url,
-            key=image_key(url),
-            license=row.license or license,
-            attribution=row.attribution or attribution,
-        )
+    """The row that a record of an exported manifest is.
+
+    Raises:
+        ValueError: a member is of the wrong type.
+    """
+    text = record.get("url")
+    url = (canonical_url(text) or _file_url(text)) if isinstance(text, str) else None
+    if url is None:
+        notes.add("not_http" if text else "no_url", text or None)
+        return
+    row = ManifestRow.from_json({**record, "url": url, "key": image_key(url)})
+    yield replace(row, license=row.license or license, attribution=row.attribution or attribution)
 
 
 def _file_url(text: str) -> str | None:
-    return text if text.startswith("file:///") else None
+    return text if text.startswith("file:///") and text.isascii() else None
