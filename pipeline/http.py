@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import Failure
@@ -41,8 +43,9 @@ from pipeline.web.opt_out.robots_lines import NO_LINES
 from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.politeness import HostGate, Politeness
 from pipeline.web.robots import Robots, read_robots
-from pipeline.web.transport import BodyLimit, DiskError, RequestsTransport
+from pipeline.web.transport import BodyLimit, DiskError, RequestsTransport, Watch
 from pipeline.web.urls import request_url
+from pipeline.web.waits import OnWait, Wait, WaitWatcher
 
 __all__ = ["FAILURE_KINDS", "Copy", "Fetcher", "Politeness", "Response"]
 
@@ -64,10 +67,16 @@ class Fetcher:
     A request waits its turn at the gate of its host, is refused where robots.txt, an opt-out
     header or a private address says so, follows redirects by the same rules, and is tried again
     after a backoff while that can help.
+
+    Args:
+        politeness: the rules.
+        on_wait: told of long waits, from a thread of its own.
     """
 
-    def __init__(self, politeness: Politeness) -> None:
+    def __init__(self, politeness: Politeness, on_wait: OnWait | None = None) -> None:
         self.politeness = politeness
+        self._waits = WaitWatcher(on_wait)
+        self._stopped = threading.Event()
         self._transport = RequestsTransport(politeness)
         self._policy = retry_policy(politeness)
         self._lock = threading.Lock()
@@ -78,7 +87,13 @@ class Fetcher:
         self._policy_locks: dict[str, threading.Lock] = {}
 
     def close(self) -> None:
+        self.stop()
+        self._waits.close()
         self._transport.close()
+
+    def stop(self) -> None:
+        """End what waits in other threads: it fails as a host that rests."""
+        self._stopped.set()
 
     def __enter__(self) -> Fetcher:
         return self
@@ -117,7 +132,7 @@ class Fetcher:
             return self._follow(url, headers or NO_HEADERS, attempts, limit)
 
         try:
-            result = self._policy.copy()(once)
+            result = self._policy.copy(sleep=partial(self._sleep, url))(once)
         except DiskError as error:
             raise error.reason from None
         except Exception as error:  # noqa: BLE001 - the boundary of one page
@@ -162,6 +177,13 @@ class Fetcher:
                 return Trouble("redirect_loop", f"{len(seen)} redirects, to {target}")
             seen.append(target)
 
+    def _sleep(self, url: str, seconds: float) -> None:
+        """Until the next try."""
+        until, host = time.monotonic() + seconds, host_key(url)
+        again = "another try after a failure"
+        with self._waits.during(lambda now: Wait(host, again, again, until - now)):
+            self._stopped.wait(seconds)
+
     def _gate(self, host: str) -> HostGate:
         with self._lock:
             return self._gates.setdefault(host, HostGate(self.politeness))
@@ -176,16 +198,20 @@ class Fetcher:
         policy: UrlPolicy = NO_POLICY,
     ) -> Answer | Trouble:
         gate = self._gate(host)
-        with gate.lock:
-            while (delay := gate.delay(time.monotonic())) > 0:
+        with self._waits.during(partial(_gate_wait, host, gate)), gate.lock:
+            while (delay := gate.delay(time.monotonic())) > 0 or self._stopped.is_set():
+                if self._stopped.is_set():
+                    return Trouble("host_resting", "stopped")
                 if gate.given_up(time.monotonic()):
                     return Trouble("host_resting", f"for {gate.rest(time.monotonic()):.0f} s more")
                 gate.lock.wait(min(delay, 1.0))
             gate.start(time.monotonic())
         kind: str | None = "internal"
         asked: float | None = None
+        watch = Watch()
         try:
-            answer = self._transport.request(url, headers, limit)
+            with self._waits.during(lambda _: _request_wait(host, watch)):
+                answer = self._transport.request(url, headers, limit, watch)
             judged = answer
             if isinstance(answer, Answer):
                 judged = judge(self.politeness, answer, is_policy=is_policy, policy=policy)
@@ -244,7 +270,9 @@ class Fetcher:
     def _take_file(self, policy: HostPolicy, url: str) -> None:
         """Fetch a policy file. Whatever comes of it, the pages of the host are fetched."""
         try:
-            outcome = self._file_policy.copy()(self._fetch_policy, url)
+            outcome = self._file_policy.copy(sleep=partial(self._sleep, url))(
+                self._fetch_policy, url
+            )
         except Exception as error:  # noqa: BLE001 - the boundary of one policy file
             outcome = Trouble("internal", describe_internal(error))
         policy.take_file(url, outcome)
@@ -256,7 +284,8 @@ class Fetcher:
         return [file for policy in policies for file in policy.take_unread()]
 
     def _ask_robots(self, host: str) -> Robots:
-        answer = self._policy.copy()(self._fetch_policy, f"{host}/robots.txt")
+        policy = self._policy.copy(sleep=partial(self._sleep, host))
+        answer = policy(self._fetch_policy, f"{host}/robots.txt")
         until = time.monotonic() + self.politeness.max_wait
         return read_robots(answer, self.politeness.user_agent, until)
 
@@ -271,3 +300,14 @@ class Fetcher:
                 return target
             url, host = target, host_key(target)
         return Trouble("redirect_loop", url, 302)
+
+
+def _gate_wait(host: str, gate: HostGate, now: float) -> Wait:
+    reason, left = gate.waits_for(now), gate.delay(now)
+    return Wait(host, reason, reason, left if left < math.inf else None)
+
+
+def _request_wait(host: str, watch: Watch) -> Wait:
+    reason = watch.waits_for()
+    so_far = f" ({watch.nbytes / 1e6:.1f} MB so far)" if watch.nbytes else ""
+    return Wait(host, reason, reason + so_far)

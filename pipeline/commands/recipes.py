@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 from pipeline.commands.common import Commands, add_plain
 from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.web.politeness import Politeness
+from pipeline.web.waits import Wait
 
 
 def add(commands: Commands) -> None:
@@ -27,7 +29,7 @@ def add(commands: Commands) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    found = check_recipe(args.file, args.url)
+    found = check_recipe(args.file, args.url, _print_wait)
     out = Console(highlight=False)
     if found.rows():
         table = Table(title=f"{len(found.rows())} images on {found.url}")
@@ -46,5 +48,9 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _new(args: argparse.Namespace) -> int:
-    print(propose_recipe(args.url, Politeness(allow_private=args.allow_private)))
+    print(propose_recipe(args.url, Politeness(allow_private=args.allow_private), _print_wait))
     return 0
+
+
+def _print_wait(wait: Wait) -> None:
+    print(f"waiting for {wait}", file=sys.stderr)

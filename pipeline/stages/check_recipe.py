@@ -17,6 +17,7 @@ from pipeline.stages.page_signals import page_signals
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 from pipeline.web.opt_out.signals import describe
 from pipeline.web.urls import canonical_url
+from pipeline.web.waits import OnWait
 
 STAGE = "check"
 COLUMNS = ("url", "title", "labels", "license", "attribution")
@@ -44,8 +45,11 @@ class PageCheck:
         ]
 
 
-def check_recipe(path: Path, url: str) -> PageCheck:
+def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageCheck:
     """Fetch the page at `url` as the recipe says, and what the recipe takes from it.
+
+    Args:
+        on_wait: told of long waits.
 
     Raises:
         UserError: a mistake in the recipe, or `url` is not an http(s) URL.
@@ -59,7 +63,7 @@ def check_recipe(path: Path, url: str) -> PageCheck:
         source = replace(source, start=(*source.start, address))
     whole_list = PageRequest(address, 0, {"role": source.kind})
     most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
-    with Fetcher(_with_credentials(recipe.politeness, url)) as fetcher:
+    with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
         answer = fetcher.get(address, stage=STAGE, max_bytes=most)
         if isinstance(answer, Failure):
             return PageCheck(address, problem=_said(answer))
@@ -78,15 +82,20 @@ def check_recipe(path: Path, url: str) -> PageCheck:
     )
 
 
-def propose_recipe(url: str, politeness: Politeness | None = None) -> str:
+def propose_recipe(
+    url: str, politeness: Politeness | None = None, on_wait: OnWait | None = None
+) -> str:
     """The text of a recipe for the site at `url`, from a look at that page and a few behind it.
+
+    Args:
+        on_wait: told of long waits.
 
     Raises:
         UserError: `url` is not an http(s) URL, or the page could not be had.
     """
     address = _address(url)
     rules = _with_credentials(politeness or Politeness(), url)
-    with Fetcher(rules) as fetcher:
+    with Fetcher(rules, on_wait) as fetcher:
 
         def get(one: str) -> Page | None:
             answer = fetcher.get(one, stage=STAGE)

@@ -34,6 +34,7 @@ from pipeline.web.host_headers import dropped_credentials
 from pipeline.web.local_files import SCHEME, file_path
 from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.urls import dropped_users
+from pipeline.web.waits import log_waits
 
 STAGE = "crawl"
 MIN_THREADS = 4
@@ -151,11 +152,12 @@ class _Crawl:
     def run(self) -> CrawlResult:
         """Fetch and finish pages until none is left or a limit is reached."""
         threads = max(MIN_THREADS, self._recipe.politeness.concurrency)
-        with Fetcher(self._recipe.politeness) as fetcher:
+        with Fetcher(self._recipe.politeness, log_waits(self._log, STAGE)) as fetcher:
             pool = ThreadPoolExecutor(threads, thread_name_prefix="crawl")
             try:
                 self._work(fetcher, pool, threads)
             finally:
+                fetcher.stop()  # if this was interrupted, a thread may wait for a day
                 pool.shutdown(cancel_futures=True)
         self.journal.images.merge()
         self.journal.images.put("refreshing", 0)

@@ -30,6 +30,7 @@ from pipeline.web.bodies import check_body
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.exchange import Response
 from pipeline.web.failures import caught_failure, internal_failure
+from pipeline.web.waits import log_waits
 
 STAGE = "download"
 _OPEN_PARTS = 16
@@ -140,6 +141,7 @@ class _Run:
             STAGE,
             check=check_body,
             local=local_files(recipe.source, recipe.politeness.max_bytes),
+            on_wait=log_waits(log, STAGE),
         )
         self._pool = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
         # Ending a part can take long (a disk, a store), and the requests under way do not wait.

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -40,6 +40,7 @@ from pipeline.web.resume import extended, joined, resume_headers
 from pipeline.web.robots import read_robots
 from pipeline.web.transfers import CurlTransfers
 from pipeline.web.urls import request_url
+from pipeline.web.waits import OnWait, Wait, WaitTeller
 
 T = TypeVar("T")
 _SLOTS = 256
@@ -56,6 +57,7 @@ class BulkFetcher(Generic[T]):
         slots: most requests under way, over all hosts.
         check: says what is wrong with the body of a good answer, if anything.
         local: reads file: URLs; without it they are refused.
+        on_wait: told of long waits.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class BulkFetcher(Generic[T]):
         slots: int = _SLOTS,
         check: Callable[[Answer], Trouble | None] | None = None,
         local: LocalFiles | None = None,
+        on_wait: OnWait | None = None,
     ) -> None:
         self.politeness = politeness
         self._check = check
@@ -82,6 +85,8 @@ class BulkFetcher(Generic[T]):
         self._results: list[tuple[T, Response | Failure]] = []
         self._file_policy = policy_file_retries(politeness)
         self._unread: list[UnreadFile] = []
+        self._teller = WaitTeller(on_wait) if on_wait else None
+        self._looked = 0.0
         self.pending = 0
 
     def close(self) -> None:
@@ -135,8 +140,25 @@ class BulkFetcher(Generic[T]):
         wait = 0.0 if self._results else min(timeout, self._next_wake(now, may_start))
         for job, answer in self._curl.poll(max(0.0, wait)):
             self._guarded(job, self._finish, job, answer)
+        self._tell_waits(time.monotonic())
         results, self._results = self._results, []
         return results
+
+    def _tell_waits(self, now: float) -> None:
+        if self._teller is not None and now - self._looked >= 1.0:
+            self._looked = now
+            self._teller.look(self._waits(now), now)
+
+    def _waits(self, now: float) -> Iterator[tuple[float, Wait]]:
+        """What is waited for, with the seconds that it lasts already where that counts."""
+        for elapsed, job, reason in self._curl.waits(now):
+            yield elapsed, Wait(host_key(job.at), reason.partition("(")[0], reason)
+        for when, _, host in self._ready:
+            if host.queue:
+                reason = host.gate.waits_for(now)
+                yield 0.0, Wait(host.name, reason, reason, when - now)
+        for when, _, job in self._delayed:
+            yield 0.0, Wait(host_key(job.at), "again", "another try after a failure", when - now)
 
     def _guarded(self, job: Job[T], work: Callable[..., None], *args: object) -> None:
         """Do something for one job. If it fails in a way that nobody thought of, that ends the job

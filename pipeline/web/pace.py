@@ -25,6 +25,10 @@ class Pace:
         """Whether the head of the answer was there."""
         return self._first is not None
 
+    def elapsed(self, now: float) -> float:
+        """Seconds since the start."""
+        return now - self._start
+
     def received(self, nbytes: int, now: float) -> None:
         """`nbytes` of the answer came in."""
         if self._first is None:

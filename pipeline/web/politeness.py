@@ -156,13 +156,16 @@ class HostGate:
         self._politeness = politeness
         self._next = -math.inf
         self._rest_until = -math.inf
+        self._rest_reason = ""
+        self._has_crawl_delay = False
         self._lost = 0
 
     def crawl_delay(self, seconds: float | None) -> None:
         """Keep to robots.txt's crawl-delay where it is stricter than the recipe."""
         if seconds is not None and seconds >= 0:
-            seconds = min(seconds, MAX_DELAY)
-            self.interval = max(self.interval, seconds * self._politeness.sharers)
+            seconds = min(seconds, MAX_DELAY) * self._politeness.sharers
+            self._has_crawl_delay = self._has_crawl_delay or seconds > self.interval
+            self.interval = max(self.interval, seconds)
 
     def delay(self, now: float) -> float:
         """Seconds from `now` until a request may start; infinite while all places are taken."""
@@ -196,13 +199,30 @@ class HostGate:
             # Back by a twentieth of the full rate for each success.
             self.slowdown = 1.0 / min(1.0, 1.0 / self.slowdown + 0.05)
         if retry_after is not None and retry_after >= 0:
-            self._rest_until = max(self._rest_until, now + min(retry_after, MAX_DELAY))
+            self._rest(now + min(retry_after, MAX_DELAY), "a pause that the server asks for")
         self._lost = self._lost + 1 if kind in _CONNECTION_KINDS else 0
         if self.resting_failures:
             more = self._lost - self._politeness.rest_after
             pause = max(self._politeness.backoff, 0.01) * 2.0 ** min(more + 3, 16)
-            self._rest_until = max(self._rest_until, now + min(pause, MAX_DELAY))
+            until = now + min(pause, MAX_DELAY)
+            self._rest(until, f"a rest after failures in a row (the last: {kind})")
         self.lock.notify_all()
+
+    def _rest(self, until: float, reason: str) -> None:
+        if until > self._rest_until:
+            self._rest_until, self._rest_reason = until, reason
+
+    def waits_for(self, now: float) -> str:
+        """What a request to the host waits for."""
+        if self._rest_until > max(now, self._next):
+            return self._rest_reason
+        if self._next > now:
+            if self._has_crawl_delay:
+                return "the crawl-delay in robots.txt"
+            if self.slowdown > 1:
+                return "a slower rate after answers of 429 or 503"
+            return "politeness.rate"
+        return "its turn, behind other requests to the host"
 
     def given_up(self, now: float) -> bool:
         """Whether the host rests for longer than the recipe is ready to wait."""

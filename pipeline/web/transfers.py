@@ -10,7 +10,7 @@ import errno
 import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pycurl
@@ -100,6 +100,12 @@ class _Transfer:
         """What came in so far."""
         return b"".join(self._chunks)
 
+    def waits_for(self) -> str:
+        """What the request waits for."""
+        if self.pace.began:
+            return f"the rest of an image ({self.received / 1e6:.1f} MB so far)"
+        return "a connection or the beginning of an answer"
+
     def open_socket(self, _purpose: int, address: Any) -> Any:
         """libcurl asks for a socket to `address`: none for one that is not public."""
         family, kind, protocol, where = address
@@ -141,6 +147,11 @@ class CurlTransfers:
     def received(self) -> int:
         """Bytes held for transfers under way."""
         return sum(transfer.received for transfer in self._active.values())
+
+    def waits(self, now: float) -> Iterator[tuple[float, Any, str]]:
+        """Of each transfer the seconds since its start, its token and what it waits for."""
+        for transfer in self._active.values():
+            yield transfer.pace.elapsed(now), transfer.token, transfer.waits_for()
 
     def close(self) -> None:
         for handle in list(self._active):

@@ -80,6 +80,14 @@ class Watch:
         with self._lock:
             self._socket = sock
 
+    def waits_for(self) -> str:
+        """What the request waits for."""
+        if self._socket is None:
+            return "a connection (looking up its name, connecting)"
+        if not self.pace.began:
+            return "the beginning of an answer"
+        return "the rest of a page"
+
     def _look(self) -> None:
         kind = self.pace.late(time.monotonic() + 0.001)
         with self._lock:
