@@ -134,8 +134,10 @@ def ascii_host(host: str) -> str | None:
     if ":" in host:
         return _ipv6(host)
     if not host.isascii():
+        if len(host) > _MAX_HOST:
+            return None
         try:
-            host = idna.encode(host[: 2 * _MAX_HOST], uts46=True).decode("ascii")
+            host = idna.encode(host, uts46=True).decode("ascii")
         except UnicodeError:  # an IDNAError is one
             return None
     labels = host.removesuffix(".").split(".")
