@@ -67,7 +67,7 @@ def read_bytes(location: str | Path, most: int = MOST) -> bytes:
         OSError: it cannot be read, or has more than `most` bytes.
         UserError: not a URL.
     """
-    path = local_path(str(location))
+    path = location if isinstance(location, Path) else local_path(location)
     if path is not None:
         with os.fdopen(open_regular(path), "rb") as file:
             if os.fstat(file.fileno()).st_size > most:

@@ -13,8 +13,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+import sys
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +28,11 @@ import torch
 from pipeline.contract import (
     UserError,
     atomic_file,
+    describe_os_error,
     is_disk_full,
     now_utc,
+    open_regular,
+    read_bytes,
     sweep_temporaries,
     write_atomic,
 )
@@ -33,8 +40,17 @@ from training.machine.disk import DiskFull, free_bytes
 
 BEST = "best"
 """The folder of the best checkpoint, beside the newest ones."""
+UNUSABLE = ".unusable"
+"""The ending of a checkpoint that was passed over: kept until the run is past it."""
+_RECORD_BYTES = 1 << 16
+Check = Callable[[dict[str, Any]], None]
+"""Raises `Unusable` where the values of a checkpoint are of no use."""
 SPARE = 32 << 20
 """Bytes left free on the disk for logs, samples and the report, unless said otherwise."""
+
+
+class Unusable(ValueError):
+    """What a checkpoint or its record holds is of no use."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +67,24 @@ class Saved:
         return self.record.with_suffix(".pt")
 
 
+def _values(record: Path) -> dict[str, Any]:
+    """What a record holds; ValueError where it is none."""
+    try:
+        values = json.loads(read_bytes(record, _RECORD_BYTES))
+    except (ValueError, RecursionError, OSError):
+        values = None
+    if not isinstance(values, dict):
+        raise Unusable(f"{record}: not the record of a checkpoint")
+    return values
+
+
 def _read(record: Path) -> Saved:
     """The record's checkpoint; ValueError where it is none."""
-    try:
-        values = json.loads(record.read_text())
-        return Saved(record, int(values["seen"]), int(values["bytes"]), str(values["sha256"]))
-    except (ValueError, KeyError, TypeError, OSError):
-        raise ValueError(f"{record}: not the record of a checkpoint") from None
+    values = _values(record)
+    numbers = [values.get("seen"), values.get("bytes")]
+    if not all(type(one) is int and 0 <= one < 2**53 for one in numbers):
+        raise ValueError(f"{record}: not the record of a checkpoint")
+    return Saved(record, values["seen"], values["bytes"], str(values.get("sha256")))
 
 
 def _records(folder: Path) -> tuple[list[Saved], list[str]]:
@@ -148,39 +175,84 @@ def remove(saved: Saved) -> None:
 def prune(folder: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what kills left half-made."""
     sweep_temporaries(folder)
-    for saved in listed(folder)[keep:]:
+    found = listed(folder)
+    for saved in found[keep:]:
         remove(saved)
+    for path in folder.glob(f"*{UNUSABLE}"):
+        number = path.name.partition(".")[0]
+        if found and number.isdecimal() and int(number) <= found[0].seen:
+            path.unlink(missing_ok=True)
     known = {saved.data for saved in listed(folder)}
     for data in folder.glob("*.pt"):
         if data not in known:
             data.unlink(missing_ok=True)
 
 
-def load(saved: Saved, device: torch.device | str = "cpu") -> dict[str, Any]:
+def set_aside(folder: Path, after: int) -> None:
+    """Rename the checkpoints that are newer than `after` images, which were passed over: they must
+    not count as the newest."""
+    for saved in listed(folder):
+        if saved.seen > after:
+            for path in (saved.record, saved.data):
+                if path.exists():
+                    path.replace(path.with_name(path.name + UNUSABLE))
+
+
+def load(
+    saved: Saved, device: torch.device | str = "cpu", check: Check | None = None
+) -> dict[str, Any]:
     """The values of a checkpoint, verified.
 
     Raises:
-        ValueError: its data is missing, cut short or altered.
+        ValueError: its data is missing, cut short or altered, or does not pass `check`.
     """
     try:
-        data = saved.data.read_bytes()
+        with os.fdopen(open_regular(saved.data), "rb") as file:
+            whole = os.fstat(file.fileno()).st_size == saved.bytes
+            data = file.read() if whole else b""
     except OSError as error:
-        raise ValueError(f"{saved.data}: {error.strerror}") from None
+        raise ValueError(describe_os_error(error)) from None
     if len(data) != saved.bytes or hashlib.sha256(data).hexdigest() != saved.sha256:
         raise ValueError(f"{saved.data}: its bytes are not those its record names")
-    values: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    try:
+        values = _unpacked(data, device)
+        if check:
+            check(values)
+    except ValueError as error:
+        raise ValueError(f"{saved.data}: {error}") from None
+    return values
+
+
+def _unpacked(data: bytes, device: torch.device | str) -> dict[str, Any]:
+    """The values in the bytes of a checkpoint; no code of theirs runs.
+
+    Raises:
+        ValueError: they hold something else.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            files = archive.infolist()
+        packed = any(file.compress_type != zipfile.ZIP_STORED for file in files)
+        if packed or sum(file.file_size for file in files) > len(data):
+            raise ValueError("its parts are larger than the file")
+        values = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except Exception as error:  # noqa: BLE001 (what is in the file may fail in any way)
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise ValueError(f"not a checkpoint ({type(error).__name__}: {reason})") from None
+    if not isinstance(values, dict):
+        raise Unusable("not a checkpoint (no values by name)")
     return values
 
 
 def load_newest(
-    folder: Path, device: torch.device | str = "cpu"
+    folder: Path, device: torch.device | str = "cpu", check: Check | None = None
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint's values (None: there is none), and what was wrong with newer
-    ones, a sentence each."""
+    """The newest whole checkpoint's values that pass `check` (None: there is none), and what was
+    wrong with newer ones, a sentence each."""
     found, damaged = _records(folder)
     for saved in found:
         try:
-            return load(saved, device), damaged
+            return load(saved, device, check), damaged
         except ValueError as error:
             damaged.append(str(error))
     return None, damaged
@@ -200,11 +272,11 @@ def best(folder: Path) -> Best | None:
     found: list[tuple[int, Best]] = []
     for record in (folder / BEST).glob("*.json"):
         try:
-            saved, values = _read(record), json.loads(record.read_text())
+            saved, values = _read(record), _values(record)
             kept = Best(saved, str(values["measure"]), float(values["value"]))
-            if saved.data.stat().st_size == saved.bytes:
+            if saved.data.stat().st_size == saved.bytes and math.isfinite(kept.value):
                 found.append((record.stat().st_mtime_ns, kept))
-        except (ValueError, KeyError, OSError):
+        except (ValueError, KeyError, TypeError, OverflowError, OSError):
             continue
     # two: a kill came between writing the better one and removing the other
     return max(found, key=lambda one: one[0])[1] if found else None
@@ -265,16 +337,22 @@ def _link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfileobj(data, copy)
 
 
-def load_chosen(folder: Path, which: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The values of a checkpoint: the `newest` whole one, the `best`, or that at so many kimg.
+def load_chosen(
+    folder: Path, which: str, device: torch.device | str = "cpu", check: Check | None = None
+) -> dict[str, Any]:
+    """The values of a checkpoint: the `newest` that can be used, the `best`, or that at so many
+    kimg. `check` as in `load`.
 
     Raises:
         UserError: there is none.
     """
     if which == "newest":
-        values, _ = load_newest(folder, device)
+        values, damaged = load_newest(folder, device, check)
         if values is None:
-            raise UserError(f"{folder}: no whole checkpoint")
+            reason = f" ({damaged[0]})" if damaged else ""
+            raise UserError(f"{folder}: no whole checkpoint{reason}")
+        for sentence in damaged:
+            print(f"warning: {sentence}; taking the one before", file=sys.stderr)
         return values
     kept = best(folder)
     there = ([kept.saved] if kept else []) + listed(folder)
@@ -286,7 +364,7 @@ def load_chosen(folder: Path, which: str, device: torch.device | str = "cpu") ->
             + (", best" if kept else "") + "".join(f", {name}" for name in names)
         )  # fmt: skip
     try:
-        return load(chosen[0], device)
+        return load(chosen[0], device, check)
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.contract import STRICT
+from pipeline.contract import LARGEST_SIDE, STRICT
 from training.options.architectures import (
     Count,
     DcganDiscriminator,
@@ -22,10 +22,10 @@ from training.options.architectures import (
     DiscriminatorTable,
     GeneratorTable,
     NonNegative,
+    Number,
+    Positive,
     Share,
 )  # fmt: skip
-
-Positive = Annotated[float, Field(gt=0)]
 
 _Label = Annotated[float, Field(ge=-1, le=2)]
 Label = _Label | tuple[_Label, _Label]
@@ -136,7 +136,7 @@ class Replay:
     """The discriminator meets past fakes: `size` are kept, a `share` of each batch is exchanged
     for them (Shrivastava 2017; size 0: none)."""
 
-    size: Annotated[int, Field(ge=0)] = 0
+    size: Number = 0
     share: Share = 0.5
 
 
@@ -145,7 +145,7 @@ class Unroll:
     """The generator learns from the discriminator as it will be after `steps` more of gradient
     descent at rate `lr` (Metz 2017; 0: that of the discriminator's SGD)."""
 
-    steps: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=0, le=1000)] = 0
     lr: NonNegative = 0.0
 
 
@@ -199,11 +199,11 @@ class Data:
 
     window: Count = 4
     mirror: bool = False
-    labelled: Annotated[int, Field(ge=0)] = 0
+    labelled: Annotated[int, Field(ge=0, lt=2**31)] = 0
     memory_gb: NonNegative = 2.0
     cache_gb: Positive = 10.0
     cache: str = ""
-    timeout: Positive = 60.0
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     skip_corrupt: bool = False
 
 
@@ -220,7 +220,7 @@ class Record:
     checkpoint_minutes: Positive = 10.0
     keep: Count = 3
     spare_mb: NonNegative = 32.0
-    grid: Count = 64
+    grid: Annotated[int, Field(ge=1, le=4096)] = 64
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -232,8 +232,8 @@ class Evaluate:
     """
 
     kimg: NonNegative = 100.0
-    samples: Annotated[int, Field(ge=50)] = 500
-    real: Annotated[int, Field(ge=0)] = 2000
+    samples: Annotated[int, Field(ge=50, le=10_000_000)] = 500
+    real: Annotated[int, Field(ge=0, lt=2**31)] = 2000
     metric: Literal["fd", "kid"] = "fd"
 
 
@@ -268,16 +268,16 @@ class Config:
 
     preset: str = ""
     about: About = field(default_factory=About)
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     batch: Count = 128
     total_kimg: Positive = 1000.0
-    resolution: Annotated[int, Field(ge=0)] = 0
+    resolution: Annotated[int, Field(ge=0, le=LARGEST_SIDE)] = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     max_hours: NonNegative = 0.0
     price_per_hour: NonNegative = 0.0
-    max_restarts: Annotated[int, Field(ge=0)] = 3
-    micro_batch: Annotated[int, Field(ge=0)] = 0
+    max_restarts: Number = 3
+    micro_batch: Number = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = False
@@ -291,7 +291,7 @@ class Config:
     label_flip: Share = 0.0
     labels: Literal["required", "if-any"] = "required"
     init_from: str = ""
-    freeze_d: Annotated[int, Field(ge=0)] = 0
+    freeze_d: Number = 0
     generator: GeneratorTable = field(default_factory=DcganGenerator)
     discriminator: DiscriminatorTable = field(default_factory=DcganDiscriminator)
     loss: Loss = field(default_factory=Loss)

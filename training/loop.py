@@ -17,6 +17,7 @@ import torch
 
 from pipeline.contract import is_disk_full
 from training import checkpoint
+from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.data import Loader, Source
 from training.evaluation.judge import Judge, ready_or_told
@@ -65,7 +66,7 @@ class Outcome:
 
 def crossed(before: int, after: int, every_kimg: float) -> bool:
     """Whether a multiple of `every_kimg` thousand lies in (before, after]."""
-    every = every_kimg * 1000
+    every = max(1e-3, every_kimg * 1000)
     return int(after / every) > int(before / every)
 
 
@@ -381,7 +382,9 @@ class Loop:
         at = self.state.seen
         values = None
         if self.ranks.first:
-            values, _ = checkpoint.load_newest(self.run_files.checkpoints)
+            values, _ = checkpoint.load_newest(
+                self.run_files.checkpoints, check=lambda found: check_resumable(found, self.state)
+            )
         self.restore(self.ranks.from_first(values))
         self.state.restarts += self._set_backs
         self._write(lambda: self.history.reset(self.history.text()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +15,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.contract import STRICT, UserError, build, without_passwords, write_json
+from pipeline.contract import (
+    LARGEST_SIDE,
+    STRICT,
+    UserError,
+    build,
+    describe_os_error,
+    read_bytes,
+    without_passwords,
+    write_json,
+)
 from training import checkpoint
 from training.config import Config
 from training.data import Source
@@ -51,12 +61,12 @@ class TrainedOn:
 
     channels: Literal[1, 3]
     digest: str
-    height: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     labels: list[str]
     location: str
     name: str
-    samples: Annotated[int, Field(ge=0)]
-    width: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, Field(ge=0, le=2**53)]
+    width: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 
 
 @typed_dataclass(frozen=True, config=STRICT)
@@ -66,11 +76,17 @@ class Described:
 
     config: dict[str, Any]
     dataset: TrainedOn
-    seen: Annotated[int, Field(ge=0)] = 0
+    seen: Annotated[int, Field(ge=0, le=2**53)] = 0
 
 
 def find_run(name: str) -> Run:
-    """The run of that name under `runs/`, or in that folder where `name` is a path."""
+    """The run of that name under `runs/`, or in that folder where `name` is a path.
+
+    Raises:
+        UserError: a name without characters, or with such that print nothing.
+    """
+    if not name.strip() or any(unicodedata.category(one) == "Cc" for one in name):
+        raise UserError(f"{name!r}: not the name of a run")
     return Run(Path(name) if os.sep in name or name in (".", "..") else Path("runs") / name)
 
 
@@ -137,12 +153,12 @@ def read_config(run: Run) -> dict[str, Any]:
         UserError: there is none, or it is not one; the message names the key.
     """
     try:
-        values = json.loads(run.config.read_text())
+        values = json.loads(read_bytes(run.config))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{run.config}: no run there") from None
     except OSError as error:
-        raise UserError(f"{run.config}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+        raise UserError(describe_os_error(error)) from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{run.config}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{run.config}: not a run's configuration")

@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pipeline.contract import UserError, is_disk_full, local_path
+from pipeline.contract import UserError, describe_os_error, is_disk_full, local_path
 from training import checkpoint
+from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.data import Loader, Source, open_source
 from training.loop import Loop, Outcome, image_shape
@@ -74,9 +76,7 @@ def train(
             except UserError as error:
                 problem = str(error)
             except OSError as error:
-                if not is_disk_full(error):
-                    raise
-                problem = f"{run.folder}: the disk is full"
+                problem = _words(error, run)
         problem = ranks.from_first(problem)
         if problem:
             raise UserError(problem)
@@ -84,6 +84,10 @@ def train(
         for line in why:
             shown.say(line)
         return _train(config, source, run, device, ranks, started, shown)
+
+
+def _words(error: OSError, run: Run) -> str:
+    return f"{run.folder}: the disk is full" if is_disk_full(error) else describe_os_error(error)
 
 
 def _prepare(config: Config, device: torch.device, ranks: Ranks) -> torch.device:
@@ -141,10 +145,15 @@ def _train(
     state = new_state(config, image_shape(source), device)
     values, damaged = None, list[str]()
     if ranks.first:
-        values, damaged = checkpoint.load_newest(run.checkpoints)  # on the CPU: all get it
+        values, damaged = _newest(run, state)
     values = ranks.from_first(values)
     for sentence in damaged:
         shown.say(f"warning: {sentence}; falling back to the one before")
+    if values is None and ranks.from_first(bool(damaged)):
+        raise UserError(
+            f"{run.checkpoints}: no checkpoint can be used; to begin again, remove the folder or "
+            "give another --run"
+        )
     total = int(config.total_kimg * 1000)
     seen = values["state"]["seen"] if values else 0
     if seen >= total:
@@ -159,9 +168,7 @@ def _train(
         text = values["history"] if values else ""
         history = History(run.folder if ranks.first else None, text)
     except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise UserError(f"{run.folder}: the disk is full") from None
+        raise UserError(_words(error, run)) from None
     try:
         loop = Loop(config, run, source, state, history, device, shown, ranks, started)
         if values:
@@ -178,6 +185,17 @@ def _train(
         history.close()
     _conclude(outcome, run, loop, shown)
     return _STATUS[outcome.reason]
+
+
+def _newest(run: Run, state: State) -> tuple[dict[str, Any] | None, list[str]]:
+    """The values that the run can go on from, on the CPU, and what is wrong with newer ones, which
+    are set aside."""
+    values, damaged = checkpoint.load_newest(
+        run.checkpoints, check=lambda found: check_resumable(found, state)
+    )
+    if values and damaged:
+        checkpoint.set_aside(run.checkpoints, values["state"]["seen"])
+    return values, damaged
 
 
 def _introduce(

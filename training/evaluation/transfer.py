@@ -17,6 +17,7 @@ from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 
 from pipeline.contract import UserError
 from training import checkpoint
+from training.checkpoint_check import check_fit, check_judge
 from training.config import Config
 from training.data import Loader, Source
 from training.networks import Discriminator, ImageShape, build_discriminator
@@ -68,15 +69,18 @@ def load_judge(run_name: str, device: torch.device, seed: int) -> tuple[Judge, C
             f"{run.config}: the discriminator is shown labels or packed images; its features are "
             "not those of one image alone"
         )
-    values, _ = checkpoint.load_newest(run.checkpoints, device)
-    if values is None:
-        raise UserError(f"{run.checkpoints}: no whole checkpoint")
+    values = checkpoint.load_chosen(run.checkpoints, "newest", device, check_judge)
     classes = len(dataset["labels"])
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], classes)
     torch.manual_seed(derive(seed, "probe", "weights"))
     fresh = build_discriminator(table, shape, code_count(config.generator)).to(device)
     trained = copy.deepcopy(fresh)
-    trained.load_state_dict(values["state"]["discriminator"])
+    weights = values["state"]["discriminator"]
+    try:
+        check_fit(weights, trained.state_dict(), "discriminator")
+    except ValueError as error:
+        raise UserError(f"{run.folder}: {error}") from None
+    trained.load_state_dict(weights)
     joint = is_semi_supervised(table)
     saw = table.condition != "none" or table.classifier or (joint and not config.data.labelled)
     return Judge(trained, fresh, saw, joint), config

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from pipeline.contract import UserError
+
 _TIMEOUT = timedelta(minutes=10)
 """Longest wait for another process: one that has died must not hold the others for ever."""
 
@@ -74,18 +76,38 @@ def joined(backend: str) -> Iterator[Ranks]:
     """The processes that torchrun started with this one; alone where it did not.
 
     `backend` is `gloo` for CPUs and `nccl` for GPUs.
+
+    Raises:
+        UserError: the variables that torchrun sets make no sense, or the others do not answer.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _from_environment("WORLD_SIZE", 1, 1)
     if world == 1:
         yield ALONE
         return
-    distributed.init_process_group(backend, timeout=_TIMEOUT)
-    try:
-        yield Ranks(
-            distributed.get_rank(),
-            distributed.get_world_size(),
-            int(os.environ.get("LOCAL_RANK", "0")),
-            int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
+    local = _from_environment("LOCAL_RANK", 0, 0)
+    neighbours = _from_environment("LOCAL_WORLD_SIZE", world, 1)
+    if not (_from_environment("RANK", 0, 0) < world and local < neighbours <= world):
+        raise UserError(
+            "RANK, LOCAL_RANK, LOCAL_WORLD_SIZE: not below WORLD_SIZE, as torchrun does"
         )
+    try:
+        distributed.init_process_group(backend, timeout=_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 (each backend and store raises its own)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"the processes cannot reach each other: {reason}") from None
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), local, neighbours)
     finally:
         distributed.destroy_process_group()
+
+
+def _from_environment(name: str, default: int, least: int) -> int:
+    """The whole number that torchrun put into a variable of the environment.
+
+    Raises:
+        UserError: it is none, or below `least`.
+    """
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) >= least):
+        raise UserError(f"{name}={text}: not a whole number from {least} on, as torchrun sets it")
+    return int(text)

@@ -13,11 +13,12 @@ from pydantic.dataclasses import dataclass
 from pipeline.contract import STRICT
 
 Share = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Taps = Annotated[tuple[float, ...], Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Number = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, le=1e100)]
+Positive = Annotated[float, Field(gt=0, le=1e100)]
+Taps = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+Count = Annotated[int, Field(ge=1, lt=2**53)]
+Number = Annotated[int, Field(ge=0, lt=2**53)]
+Layers = Annotated[int, Field(ge=1, le=100)]
 Init = Literal["dcgan", "default", "orthogonal", "xavier"]
 
 
@@ -36,7 +37,9 @@ class GeneratorOptions:
     z_dim: Count = 100
     condition: Literal["none", "embedding", "norm"] = "none"
     embedding: Count = 32
-    categorical: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    categorical: Annotated[
+        tuple[Annotated[int, Field(ge=2, le=100_000)], ...], Field(max_length=1000)
+    ] = ()
     continuous: Number = 0
     noise: NonNegative = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -60,7 +63,7 @@ class DiscriminatorOptions:
 
     condition: Literal["none", "embedding", "projection"] = "none"
     classifier: bool = False
-    packing: Count = 1
+    packing: Annotated[int, Field(ge=1, le=1000)] = 1
     minibatch_stddev: Number = 0
     spectral: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -86,7 +89,7 @@ class Maps:
     """
 
     width: Count = 64
-    multipliers: tuple[Count, ...] = ()
+    multipliers: Annotated[tuple[Count, ...], Field(max_length=16)] = ()
     max_width: Number = 0
     attention: Number = 0
 
@@ -128,7 +131,7 @@ class MlpGenerator(GeneratorOptions):
     """The fully connected generator of Goodfellow et al. 2014: hidden layers of `widths` units."""
 
     name: Literal["mlp"] = "mlp"
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (1200, 1200)
+    widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (1200, 1200)
     norm: Literal["batch", "none"] = "none"
     activation: Literal["relu", "leaky"] = "relu"
 
@@ -139,9 +142,9 @@ class MlpDiscriminator(JointHead, DiscriminatorOptions):
     units, each the largest of `pieces` sums (`maxout`, Goodfellow 2013) or leaky."""
 
     name: Literal["mlp"] = "mlp"
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (240, 240)
+    widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (240, 240)
     activation: Literal["maxout", "leaky"] = "maxout"
-    pieces: Annotated[int, Field(ge=2)] = 5
+    pieces: Annotated[int, Field(ge=2, le=100)] = 5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -162,8 +165,8 @@ class ResnetDiscriminator(Maps, JointHead, DiscriminatorOptions):
     """
 
     name: Literal["resnet"] = "resnet"
-    smallest: Annotated[int, Field(ge=4)] = 4
-    plain: Number = 1
+    smallest: Annotated[int, Field(ge=4, le=16_384)] = 4
+    plain: Annotated[int, Field(ge=0, le=100)] = 1
     norm: Literal["none", "layer"] = "none"
 
 
@@ -218,7 +221,7 @@ class StyleGan2Generator(StyleMaps, NoCodes):
     z_dim: Count = 512
     w_dim: Count = 512
     condition: Literal["none", "embedding"] = "none"
-    mapping_layers: Count = 8
+    mapping_layers: Layers = 8
     mapping_lr_multiplier: Positive = 0.01
     w_avg_beta: Share = 0.995
     style_mixing_prob: Share = 0.9
@@ -238,7 +241,7 @@ class StyleGan2Discriminator(StyleMaps, PlainJudge):
 
     name: Literal["stylegan2"] = "stylegan2"
     condition: Literal["none", "projection"] = "none"
-    mapping_layers: Count = 8
+    mapping_layers: Layers = 8
     mapping_lr_multiplier: Positive = 0.01
     architecture: Literal["resnet", "skip", "orig"] = "resnet"
     mbstd_group_size: Count = 4
@@ -255,9 +258,15 @@ class Stages:
     `resample`: by the published `filter` (1, 3, 3, 1), or by pairs (`box`), which is cheaper.
     """
 
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (384, 768, 768, 768, 768)
-    blocks: Annotated[tuple[Count, ...], Field(min_length=1)] = (2,)
-    cardinality: tuple[Count, ...] = ()
+    widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (
+        384,
+        768,
+        768,
+        768,
+        768,
+    )
+    blocks: Annotated[tuple[Layers, ...], Field(min_length=1, max_length=16)] = (2,)
+    cardinality: Annotated[tuple[Count, ...], Field(max_length=16)] = ()
     expansion: Count = 2
     resample: Literal["filter", "box"] = "filter"
 
@@ -332,8 +341,8 @@ class ProjectedDiscriminator:
 
     name: Literal["projected"] = "projected"
     condition: Literal["none", "projection"] = "none"
-    width: Annotated[int, Field(ge=8)] = 64
-    size: Annotated[int, Field(ge=0)] = 224
+    width: Annotated[int, Field(ge=8, le=1_000_000)] = 64
+    size: Annotated[int, Field(ge=0, le=4096)] = 224
     separable: bool = False
     spectral: bool = True
     norm: Literal["batch", "joint"] = "batch"

@@ -96,9 +96,10 @@ def dotted(options: Mapping[str, str]) -> Table:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text.split(",") if "," in text else text
+    return values["value"] if values.keys() == {"value"} else text  # else it had lines of its own
 
 
 def resolve(preset: str, options: Mapping[str, str]) -> Config:
@@ -179,5 +180,7 @@ def unflat(values: Mapping[str, Any], where: str) -> Config:
         *path, last = name.split(".")
         for part in path:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise UserError(f"{where}: {name}: {part} is not a table")
         table[last] = value
     return build(Config, tables, where)

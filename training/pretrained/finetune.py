@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline.contract import UserError
 from training import checkpoint
+from training.checkpoint_check import check_start
 from training.networks import Discriminator
 from training.pretrained.nvlabs import read_published
 from training.runs import chosen_checkpoint, find_run
@@ -65,6 +66,9 @@ def take_weights(state: State, start: str, device: torch.device) -> Taken:
             for key, value in given[name].items()
             if key in own and own[key].shape == value.shape
         }
+        for key, value in fitting.items():
+            if value.is_complex() or not value.isfinite().all():
+                raise UserError(f"init_from: {start}: {name}.{key} is not finite")
         taken = sum(own[key].numel() for key in fitting)
         if 2 * taken < sum(value.numel() for value in own.values()):
             raise UserError(
@@ -94,23 +98,20 @@ def _is_mapping(key: str) -> bool:
 
 def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]]:
     path = Path(start)
-    values = None
     if path.suffix == ".pkl":
         return read_published(path).start()
-    if path.suffix == ".pt":
-        saved = [one for one in checkpoint.listed(path.parent) if one.data == path]
-        try:
-            values = checkpoint.load(saved[0], device) if saved else None
-        except ValueError as error:
-            raise UserError(f"init_from: {error}") from None
-    else:
-        name, which = chosen_checkpoint(start)
-        try:
-            values = checkpoint.load_chosen(find_run(name).checkpoints, which, device)
-        except UserError:
-            values = None
+    values, reason = None, ""
+    try:
+        if path.suffix == ".pt":
+            saved = [one for one in checkpoint.listed(path.parent) if one.data == path]
+            values = checkpoint.load(saved[0], device, check_start) if saved else None
+        else:
+            name, which = chosen_checkpoint(start)
+            values = checkpoint.load_chosen(find_run(name).checkpoints, which, device, check_start)
+    except (ValueError, UserError) as error:
+        reason = f" ({error})"
     if values is None:
-        raise UserError(f"init_from: {start}: no whole checkpoint there")
+        raise UserError(f"init_from: {start}: no whole checkpoint there{reason}")
     found: dict[str, dict[str, torch.Tensor]] = values["state"]
     return found
 

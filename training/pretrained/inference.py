@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, describe_os_error, open_regular
 from training import checkpoint
+from training.checkpoint_check import check_fit, check_weights
 from training.config import Config
 from training.latent.space import Space, space_of
 from training.networks import Generator, ImageShape, build_generator
 from training.options.architectures import StyleGan2Discriminator
-from training.options.resolve import unflat
+from training.options.resolve import replaced, unflat
 from training.pretrained.nvlabs import describe, read_published
 from training.runs import Run, chosen_checkpoint, find_run, read_config
 
@@ -71,26 +74,17 @@ def load_generator(run_name: str, device: torch.device) -> Trained:
     described = read_config(run)
     config, dataset = unflat(described["config"], str(run.config)), described["dataset"]
     labels = tuple(dataset["labels"])
-    weights, seen = _weights(run, described, device, which)
+    weights, seen = _weights(run, described, which)
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], len(labels))
-    generator = build_generator(config.generator, shape).to(device)
-    try:
-        generator.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{run.folder}: {str(error).splitlines()[-1].strip()}") from None
-    generator.eval().requires_grad_(False)
+    generator = build_fitting(config.generator, shape, weights, str(run.folder)).to(device)
     return Trained(generator, config.latent, labels, seen, shape, config, dataset, run.folder)
 
 
 def _published(path: Path, device: torch.device) -> Trained:
     published = read_published(path)
     table, shape = describe(published)
-    generator = build_generator(table, shape).to(device)
-    try:
-        generator.load_state_dict(published.start()["average"])
-    except RuntimeError as error:
-        raise UserError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
-    generator.eval().requires_grad_(False)
+    weights = published.start()["average"]
+    generator = build_fitting(table, shape, weights, str(path)).to(device)
     labels = tuple(str(number) for number in range(shape.classes))
     judge = StyleGan2Discriminator(condition="projection" if labels else "none")
     dataset = {
@@ -101,23 +95,51 @@ def _published(path: Path, device: torch.device) -> Trained:
     return Trained(generator, config.latent, labels, 0, shape, config, dataset, path)
 
 
+def build_fitting(
+    table: Any, shape: ImageShape, weights: Mapping[str, torch.Tensor], where: str
+) -> Generator:
+    """The generator of the table with the weights, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: the table is not of a generator with such weights; `where` is named.
+    """
+    try:
+        with torch.device("meta"):  # without memory: the table may say anything
+            sketch = build_generator(replaced(table, spectral=False), shape)
+        need, given = (
+            sum(tensor.numel() for tensor in tensors.values())
+            for tensors in (sketch.state_dict(), weights)
+        )
+        if need > 2 * given:
+            raise ValueError(f"the generator has {need} numbers, the weights {given}")
+        generator = build_generator(table, shape)
+        check_fit(weights, generator.state_dict(), "the weights")
+        generator.load_state_dict(dict(weights))
+    except (ValueError, RuntimeError, OverflowError, TypeError) as error:
+        raise UserError(f"{where}: {str(error).splitlines()[-1].strip()}") from None
+    return generator.eval().requires_grad_(False)
+
+
 def _weights(
-    run: Run, described: dict[str, Any], device: torch.device, which: str
+    run: Run, described: dict[str, Any], which: str
 ) -> tuple[dict[str, torch.Tensor], int]:
     exported = run.folder / WEIGHTS
     if exported.exists():
-        return _exported(exported, device), int(described.get("seen", 0))
-    values = checkpoint.load_chosen(run.checkpoints, which, device)
+        return _exported(exported), int(described.get("seen", 0))
+    values = checkpoint.load_chosen(run.checkpoints, which, "cpu", check_weights)
     return values["state"]["average"], values["state"]["seen"]
 
 
-def _exported(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
+def _exported(path: Path) -> dict[str, torch.Tensor]:
     try:
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError:
         raise UserError(f"{path}: reading it needs pip install 'shellgan[export]'") from None
     try:
-        return load_file(path, device=str(device))
-    except SafetensorError as error:
-        raise UserError(f"{path}: not whole ({error})") from None
+        os.close(open_regular(path))
+        return load_file(path, device="cpu")
+    except OSError as error:
+        raise UserError(describe_os_error(error)) from None
+    except Exception as error:  # noqa: BLE001 (a damaged file can fail in any way)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path}: not whole ({reason})") from None

@@ -28,8 +28,15 @@ class Published:
     networks: dict[str, Record]
 
     def weights(self, name: str) -> Weights:
-        """Parameters and buffers of a network by their dotted names."""
-        return module_weights(self.networks[name])
+        """Parameters and buffers of a network by their dotted names.
+
+        Raises:
+            UserError: it is no network.
+        """
+        try:
+            return module_weights(self.networks[name])
+        except Exception:  # noqa: BLE001 (what a pickle holds may fail in any way)
+            raise UserError(f"{self.path}: {name} is not a network") from None
 
     def start(self) -> dict[str, Weights]:
         """What a training begins with: `generator`, `average`, `discriminator`, where there are."""
@@ -87,7 +94,7 @@ def describe(published: Published) -> tuple[StyleGan2Generator, ImageShape]:
     name = "G_ema" if "G_ema" in published.networks else "G"
     try:
         return _described(published.networks[name], published.weights(name))
-    except (KeyError, ValueError, AssertionError, AttributeError, IndexError):
+    except Exception:  # noqa: BLE001 (what a pickle holds may fail in any way)
         raise UserError(
             f"{published.path}: {name} is not built like the generator of StyleGAN2-ADA"
         ) from None

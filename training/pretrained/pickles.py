@@ -8,6 +8,8 @@ become records of their state; the source is never looked at.
 from __future__ import annotations
 
 import io
+import math
+import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, describe_os_error, open_regular
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def _storage(data: bytes) -> Any:
 def _tensor(
     storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Any:
+    if math.prod(size) * storage.dtype.itemsize > storage._untyped_storage.nbytes():
+        raise pickle.UnpicklingError("a tensor is larger than what is stored of it")
     # copied: a storage may be shared, and is larger than the tensor at times
     rebuilt = torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())  # type: ignore[no-untyped-call]
     return rebuilt.clone()
@@ -101,7 +105,9 @@ INERT = {
 """What stands among the facts about training, and is not needed."""
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The one in Python: what a pickle says of itself makes the one in C take any memory."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in MAKERS:
             return Maker(MAKERS[module, name])
@@ -125,12 +131,13 @@ def read_pickle(path: Path) -> Any:
             call; the line says what.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             return _load(file)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(describe_os_error(error)) from None
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path}: refused: {str(error).splitlines()[0]}") from None
+        reason = next(iter(str(error).splitlines()), "not a pickle")
+        raise UserError(f"{path}: refused: {reason}") from None
     except Exception as error:  # noqa: BLE001 (a damaged pickle can fail in any way)
         raise UserError(
             f"{path}: not a whole pickle of networks ({type(error).__name__})"

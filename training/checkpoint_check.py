@@ -1,0 +1,171 @@
+"""Whether the values of a checkpoint can be used: its hash says that they are those that were
+written, not what they are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.checkpoint import Unusable
+from training.state import State
+
+NETWORKS = ("generator", "discriminator", "average")
+_LARGEST = 2**53
+"""Of a whole number that is written and divided as a float."""
+
+
+def whole_number(value: object, what: str) -> int:
+    """`value` as a number of images, steps or bytes.
+
+    Raises:
+        Unusable: it is not one.
+    """
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise Unusable(f"{what} is not a whole number")
+    return value
+
+
+def tensors(values: object, what: str) -> dict[str, Tensor]:
+    """`values` as tensors by name.
+
+    Raises:
+        Unusable: they are something else.
+    """
+    if not isinstance(values, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
+    ):
+        raise Unusable(f"{what} does not hold tensors by name")
+    return dict(values)
+
+
+def check_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
+    """Raise Unusable where the tensors `given` are not those of `own` by name and shape, or a
+    number of them is not finite."""
+    if given.keys() != own.keys():
+        name = min(given.keys() ^ own.keys())
+        raise Unusable(f"{what}: {'no' if name in own else 'unknown'} {name}")
+    for name, tensor in given.items():
+        if tensor.shape != own[name].shape:
+            wanted, found = tuple(own[name].shape), tuple(tensor.shape)
+            raise Unusable(f"{what}: {name} has the shape {found}, not {wanted}")
+        if tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
+            raise Unusable(f"{what}: {name} is {tensor.dtype}, not {own[name].dtype}")
+        if not tensor.isfinite().all():
+            raise Unusable(f"{what}: {name} has numbers that are not finite")
+
+
+def check_weights(values: Mapping[str, Any], networks: Sequence[str] = ("average",)) -> None:
+    """Raise Unusable where the values are not of a training with those networks."""
+    state = values.get("state")
+    if not isinstance(state, Mapping):
+        raise Unusable("state is not there")
+    for name in networks:
+        tensors(state.get(name), f"state.{name}")
+    whole_number(state.get("seen"), "state.seen")
+
+
+def check_start(values: Mapping[str, Any]) -> None:
+    """Raise Unusable where a training cannot begin with the networks in the values."""
+    state = values.get("state")
+    check_weights(
+        values, [name for name in NETWORKS if isinstance(state, Mapping) and name in state]
+    )
+
+
+def check_judge(values: Mapping[str, Any]) -> None:
+    """Raise Unusable where the values hold no discriminator."""
+    check_weights(values, ("discriminator",))
+
+
+def check_resumable(values: Mapping[str, Any], fresh: State) -> None:
+    """Raise Unusable where a run that began as `fresh` cannot go on from the values."""
+    check_weights(values, NETWORKS)
+    state, own = values["state"], fresh.tensors()
+    for name in NETWORKS:
+        check_fit(state[name], own[name], f"state.{name}")
+    for name in ("g_optimizer", "d_optimizer"):
+        _check_optimizer(state.get(name), getattr(fresh, name), f"state.{name}")
+    for name in ("g_scaler", "d_scaler"):
+        given = state.get(name) or {}
+        if not isinstance(given, Mapping) or (given and given.keys() != own[name].keys()):
+            raise Unusable(f"state.{name} is not of a scaler")
+        _check_numbers(given.values(), f"state.{name}")
+    whole_number(state.get("steps"), "state.steps")
+    whole_number(state.get("restarts"), "state.restarts")
+    for tensor in tensors(state.get("scalars"), "state.scalars").values():
+        if not tensor.isfinite().all():
+            raise Unusable("state.scalars: not finite")
+    _check_numbers([values.get("seconds")], "seconds")
+    _check_history(values.get("history"))
+    _check_meter(values.get("meter"))
+
+
+def _check_numbers(values: Any, what: str) -> None:
+    for value in values:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise Unusable(f"{what}: not a finite number")
+
+
+def _check_optimizer(given: object, own: torch.optim.Optimizer, what: str) -> None:
+    groups = own.state_dict()["param_groups"]
+    found = given.get("param_groups") if isinstance(given, Mapping) else None
+    held = given.get("state") if isinstance(given, Mapping) else None
+    if not isinstance(found, list) or len(found) != len(groups) or not isinstance(held, Mapping):
+        raise Unusable(f"{what} is not of an optimiser")
+    for group, wanted in zip(found, groups, strict=True):
+        if not isinstance(group, Mapping) or group.get("params") != wanted["params"]:
+            raise Unusable(f"{what} is of other weights")
+        for key in group.keys() & wanted.keys() - {"params"}:
+            if not _is_alike(group[key], wanted[key]):
+                raise Unusable(f"{what}: {key} is not what it ought to be")
+    parameters = [one for group in own.param_groups for one in group["params"]]
+    for number, kept in held.items():
+        if type(number) is not int or not 0 <= number < len(parameters):
+            raise Unusable(f"{what} is of other weights")
+        for name, value in tensors(kept, what).items():
+            if value.numel() != 1 and value.shape != parameters[number].shape:
+                raise Unusable(f"{what}: {name} has another shape than its weight")
+            if not value.isfinite().all():
+                raise Unusable(f"{what}: {name} is not finite")
+
+
+def _is_alike(given: object, wanted: object) -> bool:
+    if isinstance(wanted, tuple | list):
+        return (
+            isinstance(given, tuple | list)
+            and len(given) == len(wanted)
+            and all(_is_alike(*pair) for pair in zip(given, wanted, strict=True))
+        )
+    if isinstance(wanted, float) or type(wanted) is int:
+        return (
+            isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+        )
+    return type(given) is type(wanted)
+
+
+def _check_history(text: object) -> None:
+    if not isinstance(text, str):
+        raise Unusable("history is not text")
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise Unusable("history is not JSON lines") from None
+        if not isinstance(row, dict):
+            raise Unusable("history: a row is not an object")
+        whole_number(row.get("seen"), "history: seen")
+
+
+def _check_meter(values: object) -> None:
+    if not isinstance(values, Mapping) or not isinstance(values.get("counts"), Mapping):
+        raise Unusable("meter is not there")
+    sums, counts = tensors(values.get("sums"), "meter.sums"), values["counts"]
+    if sums.keys() != counts.keys() or any(value.numel() != 1 for value in sums.values()):
+        raise Unusable("meter: its sums are not numbers with counts")
+    if not all(type(count) is int and count > 0 for count in counts.values()):
+        raise Unusable("meter: its counts are not whole numbers")
