@@ -44,6 +44,12 @@ def test_counting_by_name() -> None:
     assert count_signals(rows) == {"noai": 2, "rsl": 1}
 
 
+def test_the_docs_list_every_signal() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "opt-out.md").read_text()
+    table = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert all(f"`{name}`" in table for name in SIGNALS)
+
+
 RECIPE = '[source]\nkind = "html"\nstart = ["https://a.example/"]\n[politeness.opt_out_overrides]\n'
 
 

@@ -46,7 +46,8 @@ class Signal:
 
     def __str__(self) -> str:
         policy = f", policy {self.policy[:200]}" if self.policy else ""
-        return f"{self.name}: {self.where}{policy}"
+        # "; " separates the signals of a detail
+        return f"{self.name}: {self.where}{policy}".replace("; ", ";")
 
     def to_json(self, reason: str | None) -> dict[str, str]:
         """What is recorded with an image; `reason` is why the recipe overrides the signal."""
