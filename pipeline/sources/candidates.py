@@ -1,17 +1,16 @@
 """Image candidates: the URLs an element of a page offers for one image, and the largest of them.
 
-Order of trust: an attribute that names the full size (`data-big` and its like), then a link to an
-image file or a JSON-LD `contentUrl`, then what the page shows (`srcset`, `picture`, lazy
-attributes, `src`, `og:image`), there by width in pixels.
+Order of trust: an attribute that names the full size (`data-big` and its like), then one that a
+lightbox reads (`data-src` of a link or of an element around a thumbnail), then a link to an image
+file or a JSON-LD `contentUrl`, then what the page shows (`srcset`, `picture`, lazy attributes,
+`src`, backgrounds, `og:image`), there by width in pixels.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from bs4 import Tag
@@ -21,16 +20,37 @@ from pipeline.sources.srcset import parse_srcset
 from pipeline.web.urls import canonical_url
 
 FULL_SIZE_ATTRIBUTES = (
-    "data-big", "data-full", "data-full-src", "data-fullsize", "data-original-file",
-    "data-orig-file", "data-large", "data-large-file", "data-large_image", "data-hires",
-    "data-highres", "data-high-res-src", "data-zoom", "data-zoom-image", "data-download-url",
+    "data-big", "data-full", "data-full-src", "data-full-url", "data-full-image", "data-fullsize",
+    "data-full-size", "data-fullsrc", "data-original-file", "data-original-src", "data-orig-file",
+    "data-orig-src", "data-orig", "data-large", "data-large-src", "data-large-file",
+    "data-large_image", "data-large-image", "data-hires", "data-hi-res", "data-hi-res-src",
+    "data-highres", "data-high-res", "data-high-res-src", "data-highres-src", "data-zoom",
+    "data-zoom-src", "data-zoom-image", "data-download-url", "data-pswp-src", "data-mfp-src",
+    "data-ngsrc", "data-magnify-src", "data-super",
 )  # fmt: skip
-LAZY_ATTRIBUTES = (
-    "data-src", "data-lazy-src", "data-lazy", "data-original", "data-echo",
-)  # fmt: skip
-LAZY_SETS = ("data-srcset", "data-lazy-srcset")
+"""Attributes that hold the URL of the full size."""
 
-FULL, LINKED, SHOWN = 3, 2, 1
+_POINTING_ATTRIBUTES = ("data-src", "data-image", "data-href", "data-featherlight")
+"""The same on a link or on an element around a thumbnail; on an img `data-src` is lazy loading."""
+
+LAZY_ATTRIBUTES = (
+    "data-src", "data-lazy-src", "data-lazy", "data-original", "data-echo", "data-lazyload",
+    "data-flickity-lazyload", "data-flickity-lazyload-src", "data-splide-lazy", "data-ll-src",
+    "data-lazysrc", "data-img-src", "data-image-src",
+)  # fmt: skip
+LAZY_SETS = (
+    "data-srcset", "data-lazy-srcset", "data-flickity-lazyload-srcset", "data-splide-lazy-srcset",
+    "data-original-set", "data-lazyload-srcset",
+)  # fmt: skip
+BACKGROUND_ATTRIBUTES = (
+    "data-bg", "data-bg-src", "data-bg-hidpi", "data-background", "data-background-image",
+    "data-flickity-bg-lazyload", "data-lazy-background", "data-bg-image", "data-image-bg",
+)  # fmt: skip
+
+MAX_SRCSET = 100_000
+"""Characters of a `srcset` that are read."""
+
+FULL, POINTED, LINKED, SHOWN, PREVIEW = 4, 3, 2, 1, 0
 
 _IMAGE_PATH = re.compile(
     r"\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|avif|jp2|heic|heif)$", re.IGNORECASE
@@ -40,9 +60,14 @@ _WIKI_PAGE = re.compile(r"/wiki/[^/]*:", re.IGNORECASE)
 _TEMPLATE = re.compile(r"[{}]|<%|%>|%7B%7B|\[\[", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
     r"(^|/)(blank|spacer|transparent|1x1|pixel|loading|gr[ea]y)\.(gif|png|jpe?g|webp|svg)$|"
-    r"[/_.-](placeholder|lqip)([_.-][^/]*)?\.\w+$|[/,]blur_\d|[?&](blur|lqip)=",
+    r"[/_.-](placeholder|lqip)([_.-][^/]*)?\.\w+$|[/,](e_)?blur[_:]\d+(?=[,/])|"
+    r"[/,]e_blur(?=[,/])|[?&;,](blur|lqip)=",
     re.IGNORECASE,
 )
+_DECLARATION = re.compile(
+    r"([\w-]+)\s*:\s*((?:url\((?:\"[^\"]*\"|'[^']*'|[^)\"'])*\)?|[^;])*)", re.IGNORECASE
+)
+_CSS_URL = re.compile(r"url\(\s*(?:\"([^\"]*)\"|'([^']*)'|([^)\"']*))", re.IGNORECASE)
 _FORMATS = {"image/jpeg": 3, "image/png": 3, "": 2, "image/webp": 1}
 """Between files of one width: what every decoder reads before what newer ones read."""
 
@@ -57,42 +82,54 @@ class Candidate:
     format: int = 2
 
 
+def url_path(url: str) -> str:
+    """The path of a URL as written, with escapes resolved; empty for what is no URL."""
+    try:
+        return unquote(urlsplit(url.strip()).path)
+    except ValueError:
+        return ""
+
+
 def looks_like_image(url: str) -> bool:
     """Whether the path of `url` ends like an image file (and is not a wiki's page about one)."""
-    path = unquote(urlsplit(url).path)
+    path = url_path(url)
     return bool(_IMAGE_PATH.search(path)) and not _WIKI_PAGE.search(path)
 
 
-def why_not(url: str) -> str:
+def rejection_reason(url: str) -> str:
     """Why a URL as written cannot be an image to take; empty when it can."""
     if not url:
         return "empty"
-    if url.lower().startswith("data:"):
+    if url[:5].lower() == "data:":
         return "data_uri"
     if _TEMPLATE.search(url):
         return "template"
-    if _PLACEHOLDER.search(url):
+    if _PLACEHOLDER.search(unquote(url)):
         return "placeholder"
+    try:
+        urlsplit(url)
+    except ValueError:
+        return "bad_url"
     return ""
 
 
 def largest(candidates: Sequence[Candidate], base: str, notes: dict[str, int]) -> str | None:
     """The canonical URL of the largest usable candidate; the reasons against others go to `notes`
-    when none is usable."""
+    when none is usable. A bad URL is counted also where another one is usable."""
     usable, reasons = [], []
     for order, candidate in enumerate(candidates):
         text = candidate.url.strip()
-        reason = why_not(text)
+        reason = rejection_reason(text)
         url = None if reason else canonical_url(text, base)
         if url and url != base:
             usable.append((candidate.trust, candidate.width, candidate.format, -order, url))
         else:
             reasons.append(reason or "not_http")
     if usable:
-        return max(usable)[-1]
-    for reason in set(reasons or ["no_candidate"]):
+        reasons = [reason for reason in reasons if reason == "bad_url"]
+    for reason in set(reasons) if usable or reasons else {"no_candidate"}:
         notes[reason] = notes.get(reason, 0) + 1
-    return None
+    return max(usable)[-1] if usable else None
 
 
 def candidates(tag: Tag, full_size: Sequence[str]) -> list[Candidate]:
@@ -102,34 +139,74 @@ def candidates(tag: Tag, full_size: Sequence[str]) -> list[Candidate]:
         tag: the element a recipe chose: img, picture, a, meta, or anything that holds them.
         full_size: names of attributes that hold the URL of the full size.
     """
-    found: list[Candidate] = []
-    around = tag.find_parent(["a", "picture"])
     scope = [tag, *tag.find_all(True)]
-    if around is not None and tag.name in ("img", "picture", "source"):
-        link = around if around.name == "a" else around.find_parent("a")
-        if around.name == "picture":
-            scope = [around, *around.find_all(True)]
+    if tag.name in ("img", "picture", "source"):
+        picture = closest(tag, ("picture",))
+        if picture is not None:
+            scope = [picture, *picture.find_all(True)]
+        link = closest(tag, ("a",))
         if link is not None:
             scope.append(link)
+    found: list[Candidate] = []
     for element in scope:
+        attrs = element.attrs
         found += [
-            Candidate(attribute(element, name), FULL) for name in full_size if element.get(name)
+            Candidate(attribute(element, name), FULL) for name in full_size if attrs.get(name)
         ]
         found += _of_element(element, chosen=element is tag)
-    return found
+    base = _items_base(tag)
+    return [replace(one, url=_joined(base, one.url)) for one in found] if base else found
+
+
+def attribute_candidates(tag: Tag, name: str, match: str | None = None) -> list[Candidate]:
+    """What the attribute `name` of `tag` offers: the URLs of a `srcset` or of a style, or its own;
+    with `match`, the part of it that the regular expression finds."""
+    text = attribute(tag, name).strip()
+    if match is not None:
+        found = re.search(match, text)
+        text = (found[1] if found.re.groups else found[0]) or "" if found else ""
+    elif name.endswith("srcset"):
+        return list(_of_srcset(text, 0.0, 2))
+    elif name == "style" or text[:4].lower() == "url(":
+        return [Candidate(url, SHOWN) for url in _css_urls(text)]
+    return [Candidate(text, FULL)] if text else []
+
+
+def closest(tag: Tag, names: tuple[str, ...]) -> Tag | None:
+    """`tag` or the first element around it with one of the `names`."""
+    around: Tag | None = tag
+    while around is not None and around.name not in names:
+        around = around.parent
+    return around
+
+
+def _items_base(tag: Tag) -> str:
+    """What nanogallery2 puts before the URLs of the items in its element."""
+    around: Tag | None = tag
+    while around is not None:
+        settings = around.attrs.get("data-nanogallery2")
+        if isinstance(settings, str):
+            match = re.search(r'"itemsBaseURL"\s*:\s*"([^"]*)"', settings)
+            return match[1] if match else ""
+        around = around.parent
+    return ""
+
+
+def _joined(base: str, url: str) -> str:
+    return url if "//" in url[:8] or url[:1] == "/" else f"{base.rstrip('/')}/{url}"
 
 
 def _of_element(element: Tag, chosen: bool) -> Iterator[Candidate]:
-    name = element.name
+    name, attrs = element.name, element.attrs
     if name in ("a", "area"):
-        href = attribute(element, "href")
-        if looks_like_image(href) or (
-            chosen and href and not _PAGE_PATH.search(urlsplit(href).path or "/")
-        ):
+        href = attribute(element, "href").strip()
+        if _may_be_image(href, chosen):
             yield Candidate(href, LINKED, _pixels(element, "data-pswp-width", "data-width"))
-    elif name == "img":
+    if name == "img":
         yield from _of_img(element)
-    elif name == "source" and element.find_parent("picture") is not None:
+        if looks_like_image(attribute(element, "data-image")):
+            yield Candidate(attribute(element, "data-image"), POINTED)
+    elif name == "source" and closest(element, ("picture",)) is not None:
         kind = _FORMATS.get(attribute(element, "type").lower(), 0)
         for attr in ("srcset", *LAZY_SETS):
             yield from _of_srcset(attribute(element, attr), 0.0, kind)
@@ -137,25 +214,85 @@ def _of_element(element: Tag, chosen: bool) -> Iterator[Candidate]:
         yield Candidate(attribute(element, "content"), SHOWN, _og_width(element))
     elif name == "link" and chosen:
         yield Candidate(attribute(element, "href"), SHOWN)
+    elif name not in ("script", "iframe", "video", "audio", "source", "embed"):
+        pointing = [one for one in _POINTING_ATTRIBUTES if attrs.get(one)]
+        trust = POINTED if pointing and (name == "a" or _holds_thumbnail(element)) else SHOWN
+        for attr in pointing:
+            value = attribute(element, attr).strip()
+            if _may_be_image(value, chosen and name == "a" and attr == "data-src"):
+                yield Candidate(value, trust)
+    if "style" in attrs or any(one in attrs for one in BACKGROUND_ATTRIBUTES):
+        yield from _of_background(element)
+
+
+def _may_be_image(url: str, chosen: bool) -> bool:
+    """Whether a link leads to an image: by the end of its path, or, if a recipe chose the link,
+    unless it is plainly a page."""
+    if looks_like_image(url):
+        return True
+    path = url_path(url)
+    return chosen and bool(path) and url[:1] != "#" and not _PAGE_PATH.search(path)
+
+
+def _holds_thumbnail(element: Tag) -> bool:
+    """Whether an img is inside `element`, which is in no link to an image by itself."""
+    link = closest(element, ("a",))
+    linked = link is not None and looks_like_image(attribute(link, "href"))
+    return not linked and element.find("img") is not None
+
+
+def _of_background(element: Tag) -> Iterator[Candidate]:
+    for name in BACKGROUND_ATTRIBUTES:
+        text = attribute(element, name).strip()
+        urls = _css_urls(text) if "url(" in text.lower() else [text] if text else []
+        for url in urls:
+            yield Candidate(url, SHOWN)
+    for declaration in _DECLARATION.finditer(attribute(element, "style")):
+        if re.fullmatch(r"background(-image)?|--.*", declaration[1], re.IGNORECASE):
+            for url in _css_urls(declaration[0]):
+                yield Candidate(url, SHOWN)
+
+
+def _css_urls(text: str) -> list[str]:
+    return [(m[1] or m[2] or m[3] or "").strip() for m in _CSS_URL.finditer(text)]
 
 
 def _of_img(img: Tag) -> Iterator[Candidate]:
     width = _pixels(img, "width")
     if 0 < width <= 2:
         return
-    lazy = [attribute(img, name) for name in LAZY_ATTRIBUTES if img.get(name)]
-    sets = [attribute(img, name) for name in LAZY_SETS if img.get(name)]
+    attrs = img.attrs
+    lazy = [attribute(img, name) for name in LAZY_ATTRIBUTES if attrs.get(name)]
+    sets = [attribute(img, name) for name in LAZY_SETS if attrs.get(name)]
+    # Beside a lazy attribute or a fallback for readers without scripts, src is a placeholder.
+    fallback = None if lazy or sets else _fallback(img)
+    if fallback is not None:
+        yield from _of_img(fallback)
+        return
     for text in [*sets, attribute(img, "srcset")]:
         yield from _of_srcset(text, width, 2)
     for url in lazy:
         yield Candidate(url, SHOWN, width)
-    # With a lazy attribute beside it, src is the placeholder shown until then.
-    if img.get("src") and not lazy and not sets:
+    if attrs.get("src") and not lazy and not sets:
         yield Candidate(attribute(img, "src"), SHOWN, width)
 
 
+def _fallback(img: Tag) -> Tag | None:
+    """The only img in a noscript element right after `img` or before it."""
+    if closest(img, ("noscript",)) is not None:
+        return None
+    for beside in (img.next_sibling, img.previous_sibling):
+        if isinstance(beside, str) and not beside.strip():
+            beside = beside.next_sibling if beside is img.next_sibling else beside.previous_sibling
+        if isinstance(beside, Tag) and beside.name == "noscript":
+            images = beside.find_all("img", limit=2)
+            if len(images) == 1 and not 0 < _pixels(images[0], "width") <= 2:
+                return images[0]
+    return None
+
+
 def _of_srcset(text: str, shown: float, kind: int) -> Iterator[Candidate]:
-    for one in parse_srcset(text):
+    for one in parse_srcset(text[:MAX_SRCSET]):
         yield Candidate(
             one.url, SHOWN, one.width if one.width is not None else (shown or 1) * one.density, kind
         )
@@ -175,50 +312,3 @@ def _og_width(meta: Tag) -> float:
     if not isinstance(follower, Tag) or attribute(follower, "property") != "og:image:width":
         return 0.0
     return _pixels(follower, "content")
-
-
-def json_ld_images(script: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
-    """The images of a JSON-LD script, each as its candidates.
-
-    An ImageObject is one image; several plain URLs under one `image` are taken as renditions of
-    one image, as search engines ask for them.
-    """
-    try:
-        data = json.loads(script.get_text())
-    except ValueError:
-        notes["bad_json_ld"] = notes.get("bad_json_ld", 0) + 1
-        return []
-    found: list[list[Candidate]] = []
-    _walk_json_ld(data, found)
-    return found
-
-
-def _walk_json_ld(node: Any, found: list[list[Candidate]]) -> None:
-    if isinstance(node, list):
-        for one in node:
-            _walk_json_ld(one, found)
-    if not isinstance(node, dict):
-        return
-    if "ImageObject" in _as_list(node.get("@type")):
-        url = node.get("contentUrl") or node.get("url")
-        if isinstance(url, str):
-            found.append([Candidate(url, LINKED, _number(node.get("width")))])
-        return
-    plain = [one for one in _as_list(node.get("image")) if isinstance(one, str)]
-    if plain:
-        found.append([Candidate(url, LINKED) for url in plain])
-    for value in node.values():
-        _walk_json_ld(value, found)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, dict):
-        value = value.get("value")
-    try:
-        return max(0.0, float(str(value).removesuffix("px")))
-    except ValueError:
-        return 0.0

@@ -15,20 +15,31 @@ from pydantic.dataclasses import dataclass
 from pipeline.sources.candidates import (
     FULL_SIZE_ATTRIBUTES,
     Candidate,
+    attribute_candidates,
     candidates,
-    json_ld_images,
+    closest,
     largest,
-    why_not,
+    rejection_reason,
 )
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
 from pipeline.sources.page_terms import page_terms
-from pipeline.sources.picks import Css, Pattern, Pick, Reader, attribute, clean
+from pipeline.sources.picks import (
+    Css,
+    ImagePick,
+    ImagePickTable,
+    Pattern,
+    Pick,
+    Reader,
+    attribute,
+    clean,
+)
+from pipeline.sources.script_images import attribute_images, script_images
+from pipeline.sources.soup import make_soup, page_base
 from pipeline.sources.url_rules import admitted, check_start
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
-_PROLOG = re.compile(rb"^\s*(?:\xef\xbb\xbf)?<\?xml[^>]*\?>")
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_OTHER_SCHEME = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -52,10 +63,11 @@ class HtmlSource(Limits):
     Every page is treated alike: `follow` and `next` give further pages (`next` is the next page of
     the same list, so it is no step deeper), `image` the images. `image` selects an element an
     image, inside each `item` where that is given, else in the whole page: an img, picture, a, meta
-    or script (JSON-LD), or any element around one; the largest of all it offers is taken. With
-    `one_per_page` all elements compete. `title`, `labels`, `license` and `attribution` are read
-    in the item (the image's element when there is no `item`) or in the page. Patterns are searched
-    for in canonical URLs: `include` and `exclude` in images', `follow_include` and
+    or script (JSON-LD, or data in JavaScript), or any element around one; the largest of all it
+    offers is taken. As a table with `select` and `attribute` it takes what the attribute says.
+    With `one_per_page` all elements compete. `title`, `labels`, `license` and `attribution` are
+    read in the item (the image's element when there is no `item`) or in the page. Patterns are
+    searched for in canonical URLs: `include` and `exclude` in images', `follow_include` and
     `follow_exclude` in pages'. Pages on other hosts than those of `start` are followed only with
     `offsite`.
     """
@@ -65,7 +77,7 @@ class HtmlSource(Limits):
     follow: tuple[Css | Follow, ...] = ()
     next: Css | None = None
     item: Css | None = None
-    image: Css = "img"
+    image: ImagePick = ImagePickTable()
     one_per_page: bool = False
     full_size: tuple[str, ...] = FULL_SIZE_ATTRIBUTES
     title: Pick | None = None
@@ -92,9 +104,9 @@ def parse(config: HtmlSource, page: Page) -> PageResult:
     problem = _not_html(page)
     if problem:
         return PageResult(problem=problem)
-    soup = make_soup(page)
-    base = page_base(soup, page.url)
     notes: dict[str, int] = {}
+    soup = make_soup(page, notes)
+    base = page_base(soup, page.url)
     return PageResult(
         rows=_images(config, soup, page, base, notes),
         follow=_links(config, soup, page.request, base, notes),
@@ -110,19 +122,6 @@ def _not_html(page: Page) -> str:
     if b"<" not in page.body:
         return "no HTML in the answer" if page.body else "an empty answer"
     return ""
-
-
-def make_soup(page: Page) -> BeautifulSoup:
-    """The parsed page, in the charset of its header where it names one."""
-    charset = _CHARSET.search(page.headers.get("content-type", ""))
-    body = _PROLOG.sub(b"", page.body)
-    return BeautifulSoup(body, "lxml", from_encoding=charset[1] if charset else None)
-
-
-def page_base(soup: BeautifulSoup, url: str) -> str:
-    """What relative URLs of the page are relative to: the first `<base href>`, or its URL."""
-    tag = soup.select_one("base[href]")
-    return (canonical_url(attribute(tag, "href"), url) if tag else None) or url
 
 
 def _images(
@@ -150,10 +149,7 @@ def _offers(
     """Each image's item and candidates."""
     one: list[Candidate] = []
     for item, tag in _image_tags(config, soup):
-        if tag.name == "script":
-            groups = json_ld_images(tag, notes)
-        else:
-            groups = [candidates(tag, config.full_size)]
+        groups = _groups(config, tag, notes)
         if config.one_per_page:
             one += [candidate for group in groups for candidate in group]
         else:
@@ -162,12 +158,21 @@ def _offers(
         yield soup, one
 
 
+def _groups(config: HtmlSource, tag: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
+    """The images that one element holds, each as its candidates."""
+    if config.image.attribute:
+        return [attribute_candidates(tag, config.image.attribute, config.image.match)]
+    if tag.name == "script":
+        return script_images(tag, notes)
+    return attribute_images(tag) or [candidates(tag, config.full_size)]
+
+
 def _image_tags(config: HtmlSource, soup: BeautifulSoup) -> Iterator[tuple[Tag, Tag]]:
     if config.item is None:
-        yield from ((tag, tag) for tag in soup.select(config.image))
+        yield from ((tag, tag) for tag in soup.select(config.image.select))
         return
     for item in soup.select(config.item):
-        tags = item.select(config.image)
+        tags = item.select(config.image.select)
         yield from ((item, tag) for tag in tags)
 
 
@@ -201,8 +206,8 @@ def _describe(
 
 def _own_title(item: Tag) -> str:
     """The caption of the figure the item is or is in, else the image's alternative text."""
-    figure = item if item.name == "figure" else item.find_parent("figure")
-    caption = figure.find("figcaption") if figure else None
+    figure = closest(item, ("figure",))
+    caption = figure.find("figcaption") if figure is not None else None
     if caption is not None:
         text = clean(caption.get_text(" "))
         if text:
@@ -243,16 +248,19 @@ def _links(
 
 
 def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
+    """Where a link leads; None, counted in `notes`, for what is no URL."""
     link = tag if tag.get("href") or tag.get("src") else tag.select_one("[href]")
     if link is None:
         return None
     text = (attribute(link, "href") or attribute(link, "src")).strip()
-    if text.startswith("#") or why_not(text) in ("empty", "data_uri"):
+    reason = rejection_reason(text)
+    if text.startswith("#") or reason in ("empty", "data_uri"):
         return None
-    if why_not(text) == "template":
-        notes["template"] = notes.get("template", 0) + 1
-        return None
-    return canonical_url(text, base)
+    url = None if reason in ("template", "bad_url") else canonical_url(text, base)
+    if url is None and not _OTHER_SCHEME.match(text):
+        reason = reason or "bad_url"
+        notes[reason] = notes.get(reason, 0) + 1
+    return url
 
 
 def _carried(rule: Follow, tag: Tag, reader: Reader, request: PageRequest) -> dict[str, object]:

@@ -73,6 +73,32 @@ Pick = Annotated[PickTable, BeforeValidator(_from_text)]
 """A `PickTable`; a plain string stands for a CSS selector in the item."""
 
 
+@dataclass(frozen=True, config=STRICT)
+class ImagePickTable:
+    """Where the images of a page are: elements, by CSS selector.
+
+    With `attribute` the URL is read from that attribute of the element alone, else from all that
+    the element offers. `match` takes the first group (or the whole) of a regular expression of the
+    attribute's value.
+    """
+
+    select: Css = "img"
+    attribute: str = ""
+    match: Pattern | None = None
+
+    def __post_init__(self) -> None:
+        if self.match is not None and not self.attribute:
+            raise ValueError("match: give the attribute to match in")
+
+
+def _select_from_text(value: Any) -> Any:
+    return {"select": value} if isinstance(value, str) else value
+
+
+ImagePick = Annotated[ImagePickTable, BeforeValidator(_select_from_text)]
+"""An `ImagePickTable`; a plain string stands for a CSS selector."""
+
+
 class Reader:
     """Reads picks on one page; what is picked from the whole page is looked for once."""
 

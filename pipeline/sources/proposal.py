@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from bs4 import BeautifulSoup, Tag
 
 from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES, candidates, largest, looks_like_image
-from pipeline.sources.html import make_soup, page_base
 from pipeline.sources.interface import Page
 from pipeline.sources.picks import attribute
+from pipeline.sources.soup import make_soup, page_base
 from pipeline.sources.xml import name_of, read_xml
 from pipeline.web.urls import canonical_url
 

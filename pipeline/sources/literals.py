@@ -1,0 +1,110 @@
+"""Objects and arrays written in a script: JSON, and JavaScript literals in inline scripts.
+
+The reader is tolerant and linear in the size of its text: what is no literal is skipped, and what
+is not closed ends with the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MAX_DEPTH = 64
+"""Literals nested deeper are left out."""
+
+_TOKEN = re.compile(
+    r"""(?P<string>"(?:[^"\\\n]++|\\.)*+"?|'(?:[^'\\\n]++|\\.)*+'?|`(?:[^`\\]++|\\.)*+`?)"""
+    r"""|(?P<skip>//[^\n]*|/\*.*?(?:\*/|\Z))"""
+    r"""|(?P<mark>[\[\]{}(),:;])|(?P<word>[\w$.+-]+)""",
+    re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(?:u\{?([0-9A-Fa-f]{1,6})\}?|x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
+_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
+
+
+def read_json(text: str) -> Any:
+    """The JSON value `text` holds; None if it is no JSON or nested too deep."""
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_literals(text: str) -> list[Any]:
+    """Every object (dict) and array (list) that `text` holds and that is in no other one.
+
+    Values are strings, numbers (as text), dicts and lists; the arguments of a call are a `Call`.
+    A block of code is read as if it was an object: what it holds is found all the same.
+    """
+    root: list[Any] = []
+    stack: list[_Frame] = [_Frame(root)]
+    skipped = 0
+    for token in _TOKEN.finditer(text):
+        mark = token["mark"]
+        if token["skip"] is not None:
+            continue
+        if mark is None:
+            string = token["string"]
+            stack[-1].value = token["word"] if string is None else _unquoted(string)
+        elif mark in "[({":
+            if len(stack) > MAX_DEPTH:
+                skipped += 1
+                continue
+            frame = _Frame({} if mark == "{" else [] if mark == "[" else Call())
+            stack[-1].value = frame.node
+            stack.append(frame)
+        elif mark in "])}":
+            if skipped:
+                skipped -= 1
+            elif len(stack) > 1:
+                stack.pop().commit()
+        elif mark == ":":
+            stack[-1].name_value()
+        else:
+            stack[-1].commit()
+    while stack:
+        stack.pop().commit()
+    return [one for one in root if isinstance(one, dict | list)]
+
+
+class Call(list[Any]):
+    """What stands between the parentheses of a call."""
+
+
+class _Frame:
+    """An object or array that is being read: the value last seen, and the key it belongs to."""
+
+    def __init__(self, node: dict[str, Any] | list[Any]) -> None:
+        self.node = node
+        self.key: str | None = None
+        self.value: Any = None
+
+    def name_value(self) -> None:
+        """Take the value last seen as the key of the next one."""
+        if isinstance(self.value, str):
+            self.key, self.value = self.value, None
+
+    def commit(self) -> None:
+        """Put the value last seen into the object or array."""
+        if self.value is not None:
+            if isinstance(self.node, list):
+                self.node.append(self.value)
+            else:
+                key = self.key if self.key is not None else f"#{len(self.node)}"
+                self.node[key] = self.value
+        self.key = self.value = None
+
+
+def _unquoted(string: str) -> str:
+    quote = string[0]
+    text = string[1:-1] if len(string) > 1 and string[-1] == quote else string[1:]
+    return _ESCAPE.sub(_unescaped, text) if "\\" in text else text
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1] or match[2]
+    if code:
+        number = int(code, 16)
+        return chr(number) if number < 0x110000 else ""
+    return _SIMPLE.get(match[3], match[3])
