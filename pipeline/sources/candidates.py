@@ -83,11 +83,11 @@ class Candidate:
 
 
 def url_path(url: str) -> str:
-    """The path of a URL as written, with escapes resolved; empty for what is no URL."""
+    """The path of a URL as written, with escapes resolved; of a bad URL all before its query."""
     try:
         return unquote(urlsplit(url.strip()).path)
     except ValueError:
-        return ""
+        return re.split(r"[?#]", url, maxsplit=1)[0]
 
 
 def looks_like_image(url: str) -> bool:

@@ -33,7 +33,7 @@ _SMALL_KEY = re.compile(
     r"|logo|poster|[Cc]over$|^msrc$|srct$|(^|[_.-])(t|s|th|sm|xs|min)$|[a-z]T$"
 )
 _LARGE_KEY = re.compile(r"orig|full|big|large|hi_?-?res|high|zoom|download|max|raw|huge", re.I)
-_MEDIUM = re.compile(r"medium|^[mlx]{1,3}$|regular|\d+(px|w|p)?$", re.I)
+_MEDIUM = re.compile(r"medium|^[mlx]{1,3}$|regular|^\d+(px|w|p)?$", re.I)
 _IMAGE_KEY = re.compile(
     r"src|image|img|url|href|link|photo|pic|file|path|media|slide|content|^@?id$", re.I
 )
