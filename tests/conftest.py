@@ -45,6 +45,7 @@ def _load(name: str, path: Path) -> ModuleType:
 _load("static_site", Path(__file__).parent / "pipeline" / "static_site.py")
 _load("opt_out_examples", Path(__file__).parent / "pipeline" / "opt_out_examples.py")
 faulty = _load("faulty_site", Path(__file__).parent / "pipeline" / "faulty_site.py")
+_load("both_transports", Path(__file__).parent / "pipeline" / "both_transports.py")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pipeline.credentials import split_user
 from pipeline.web.addresses import is_public
 from pipeline.web.exchange import Answer, Trouble
 from pipeline.web.failures import describe_internal
-from pipeline.web.headers import MAX_ERROR_BODY, MAX_HEAD, parse_head, refused_head, sendable
+from pipeline.web.headers import MAX_ERROR_BODY, MAX_HEAD, MAX_INTERIM, parse_head, refused_head, sendable
 from pipeline.web.host_headers import request_headers
 from pipeline.web.pace import Pace
 from pipeline.web.politeness import Politeness
@@ -43,6 +43,7 @@ class _Transfer:
         self.may_cut = may_cut
         self._lines: list[bytes] = []
         self._head_bytes = 0
+        self._interim = 0
         self._chunks: list[bytes] = []
         self.received = 0
         self.private = ""
@@ -69,7 +70,13 @@ class _Transfer:
         except ValueError as error:
             self.refused = Trouble("protocol", str(error))
             return -1
-        if not 200 <= status < 300:  # of an error, the body says nothing
+        if 100 <= status < 200 and status != 101:  # the answer that counts is yet to come
+            self._lines.clear()
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self.refused = Trouble("protocol", f"more than {MAX_INTERIM} interim answers")
+                return -1
+        elif not 200 <= status < 300:  # of an error, the body says nothing
             self.limit, self.may_cut = min(self.limit, MAX_ERROR_BODY), True
         else:
             wrong = refused_head(headers, None if self.may_cut else self.limit)

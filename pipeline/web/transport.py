@@ -211,12 +211,19 @@ class BodyLimit:
 _FOR_EVER = 7 * 86400.0
 
 
+class _Session(requests.Session):
+    """One that looks at no Location: it does even where it is not to follow, and raises at some."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class RequestsTransport:
     """Requests over kept-alive connections; usable from several threads."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._politeness = politeness
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.verify = certificates()
         self._session.headers.clear()

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from both_transports import get, get_either_way, get_in_bulk, kind, polite, with_robots
 from faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
 
 from pipeline.errors import Failure
@@ -23,41 +24,6 @@ from pipeline.web import addresses, transfers, transport
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.exchange import Response
 from pipeline.web.failures import FAILURE_KINDS
-
-QUICK = {
-    "rate": 500.0, "concurrency": 4, "allow_private": True, "attempts": ATTEMPTS, "backoff": 0.05,
-    "max_backoff": 0.1, "first_byte_timeout": 0.5, "total_timeout": 1.5, "min_speed": 2000,
-    "min_speed_window": 0.5, "max_bytes": 1 << 20, "max_redirects": 5, "max_wait": 20,
-}  # fmt: skip
-
-
-def polite(**changes) -> Politeness:
-    return Politeness(**{**QUICK, **changes})
-
-
-def get(url: str, **changes) -> Response | Failure:
-    with Fetcher(polite(**changes)) as fetcher:
-        return fetcher.get(url, stage="crawl")
-
-
-def get_in_bulk(urls: list[str], **changes) -> dict[str, Response | Failure]:
-    """Outcomes in the order in which they came."""
-    outcomes: dict[str, Response | Failure] = {}
-    with BulkFetcher[str](polite(**changes), "crawl") as bulk:
-        for url in urls:
-            bulk.add(url, url)
-        end = time.monotonic() + 20
-        while bulk.pending and time.monotonic() < end:
-            outcomes.update(bulk.pump(0.1))
-    return outcomes
-
-
-def get_either_way(url: str, **changes) -> list[Response | Failure]:
-    return [get(url, **changes), get_in_bulk([url], **changes)[url]]
-
-
-def kind(outcome: Response | Failure) -> str | None:
-    return outcome.kind if isinstance(outcome, Failure) else None
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +90,6 @@ def test_a_reused_handle_carries_no_headers_over(faulty_site):
 
 
 # robots.txt
-
-
-def with_robots(text: str) -> FaultySite:
-    return FaultySite(robots=serve(text.encode(), type_="text/plain"))
 
 
 @pytest.mark.parametrize(
