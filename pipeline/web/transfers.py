@@ -19,7 +19,14 @@ from pipeline.credentials import split_user
 from pipeline.web.addresses import is_public
 from pipeline.web.exchange import Answer, Trouble
 from pipeline.web.failures import describe_internal
-from pipeline.web.headers import MAX_ERROR_BODY, MAX_HEAD, MAX_INTERIM, parse_head, refused_head, sendable
+from pipeline.web.headers import (
+    MAX_ERROR_BODY,
+    MAX_HEAD,
+    MAX_INTERIM,
+    parse_head,
+    refused_head,
+    sendable,
+)
 from pipeline.web.host_headers import request_headers
 from pipeline.web.pace import Pace
 from pipeline.web.politeness import Politeness

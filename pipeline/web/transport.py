@@ -214,7 +214,7 @@ _FOR_EVER = 7 * 86400.0
 class _Session(requests.Session):
     """One that looks at no Location: it does even where it is not to follow, and raises at some."""
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
 
 
