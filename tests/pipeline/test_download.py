@@ -37,6 +37,7 @@ from pipeline.sources.html import HtmlSource
 from pipeline.stages import download as stage
 from pipeline.stages import examine
 from pipeline.stages.download import DownloadResult, download, download_part, plan_parts
+from pipeline.stages.retry import retry_failures
 
 POLITENESS = Politeness(rate=1000, concurrency=4, allow_private=True, attempts=2, backoff=0.02)
 SOURCE = HtmlSource(start=("http://127.0.0.1/",))
@@ -233,7 +234,7 @@ def test_an_interrupt_ends_soon_and_the_next_run_goes_on(dataset, faulty_site, s
     assert len(faulty_site.asked()) <= 90 + 2 * 4  # at most what was in flight
 
 
-def test_a_mistake_in_our_own_code_is_raised_and_costs_nothing(dataset, faulty_site, monkeypatch):
+def test_a_mistake_in_our_own_code_is_logged_and_costs_nothing(dataset, faulty_site, monkeypatch):
     urls = put(dataset, faulty_site, 5)
     facts_of = examine.facts_of
 
@@ -241,10 +242,13 @@ def test_a_mistake_in_our_own_code_is_raised_and_costs_nothing(dataset, faulty_s
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(examine, "facts_of", broken)
-    with pytest.raises(ZeroDivisionError):
-        run(dataset)
-    monkeypatch.setattr(examine, "facts_of", facts_of)
     run(dataset)
+    lines = list(read_jsonl(dataset.failures))
+    assert [line["kind"] for line in lines] == ["internal"] * 5
+    assert all("ZeroDivisionError: a bug" in line["detail"] for line in lines)
+    monkeypatch.setattr(examine, "facts_of", facts_of)
+    with EventLog(dataset, "test") as log:
+        retry_failures(RECIPE, dataset, log)
     assert {record.key for record in read_records(dataset)} == set(map(image_key, urls))
 
 
