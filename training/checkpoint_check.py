@@ -154,11 +154,12 @@ def _check_history(text: object) -> None:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # a number of 5,000 digits is the first, too
             raise Unusable("history is not JSON lines") from None
         if not isinstance(row, dict):
             raise Unusable("history: a row is not an object")
         whole_number(row.get("seen"), "history: seen")
+        _check_numbers(row.values(), "history")
 
 
 def _check_meter(values: object) -> None:

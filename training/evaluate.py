@@ -74,7 +74,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
     import json
 
-    from training.evaluation.comparison import Plan, compare
+    from training.evaluation.comparison import Plan, compare, write_results
     from training.evaluation.table import as_json, show
     from training.machine.device import choose_device
 
@@ -83,7 +83,8 @@ def evaluate(arguments: Sequence[str] | None) -> None:
         known.shards, known.samples, known.real, known.inception, known.ppl, known.seed, device
     )
     results = compare(known.runs, plan)
-    show(results)
+    show(results)  # before anything is written: a full disk must not cost the numbers
+    write_results(results)
     if known.out:
         from training.evaluation.chart import write_chart
 

@@ -109,9 +109,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, wanted))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the second: no host is called so
             listener.close()
-            reason = error.strerror or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             continue
         listener.listen(128)
         return listener

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.contract import UserError, exit_status, read_jsonl, write_atomic
+from pipeline.contract import UserError, exit_status, write_atomic
 from training.latent.command import check_target, load, number, parser
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ def _said(path: Path, more: str = "") -> None:
 
 
 def _history(trained: Trained) -> list[dict[str, Any]]:
-    path = trained.folder / "metrics.jsonl"
-    return list(read_jsonl(path)) if path.exists() else []
+    from training.monitoring.history import read_rows
+
+    return read_rows(trained.folder / "metrics.jsonl")
 
 
 if __name__ == "__main__":

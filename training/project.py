@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError, exit_status, write_atomic
+from pipeline.contract import UserError, describe_os_error, exit_status, open_regular, write_atomic
 from training.latent.command import (
     add_label,
     add_seed,
@@ -19,6 +20,10 @@ from training.latent.command import (
     parser,
     whole,
 )
+
+READ = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's words for the kinds of images that are read; others run programs, or fetch files."""
+MOST_PIXELS = 100_000_000
 
 if TYPE_CHECKING:
     import torch
@@ -98,9 +103,14 @@ def read_target(path: Path, trained: Trained) -> torch.Tensor:
 
     shape = trained.shape
     try:
-        with Image.open(path) as opened:
+        with os.fdopen(open_regular(path), "rb") as file, Image.open(file, formats=READ) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise ValueError(f"{opened.width}×{opened.height} px are too many")
             upright = ImageOps.exif_transpose(opened)
             image = upright.convert("RGB" if shape.channels == 3 else "L")
+    except OSError as error:
+        reason = describe_os_error(error)
+        raise UserError(f"{path}: not an image that can be read ({reason})") from None
     except Exception as error:  # noqa: BLE001 (Pillow's plugins raise what they like)
         raise UserError(f"{path}: not an image that can be read ({error})") from None
     fitted = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.LANCZOS)

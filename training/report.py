@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -14,7 +15,7 @@ from typing import Any
 from jinja2 import Environment
 from PIL import Image
 
-from pipeline.contract import write_atomic
+from pipeline.contract import read_bytes, write_atomic
 from training.grid import Pixels
 from training.monitoring.history import Row
 from training.reporting.card_page import card_html
@@ -28,6 +29,8 @@ POINTS = 600
 QUALITY = ("fd_", "fid", "kid")
 """How the names of measures of quality begin."""
 _WIDE = 768
+SEEN = re.compile(r"[0-9]{1,15}")
+"""The names of grids: images seen."""
 
 
 def thin(count: int, at_most: int) -> list[int]:
@@ -38,9 +41,13 @@ def thin(count: int, at_most: int) -> list[int]:
 
 
 def embed(path: Path) -> str:
-    """The picture file as a data URL."""
-    with Image.open(path) as image:
-        return data_url(image.convert("RGB"))
+    """The picture file as a data URL, empty where it cannot be read."""
+    try:
+        data = io.BytesIO(read_bytes(path))
+        with Image.open(data, formats=["PNG"]) as image:
+            return data_url(image.convert("RGB"))
+    except Exception:  # noqa: BLE001 (a damaged picture can fail in any way)
+        return ""
 
 
 def data_url(picture: Image.Image, width: int = _WIDE, quality: int = 88) -> str:
@@ -73,9 +80,11 @@ class Extras:
 def write_report(run: Run, rows: list[Row], extras: Extras = Extras()) -> None:
     """Write the run's report from its samples, its rows, its configuration and the data set's
     card."""
-    grids = sorted(run.samples.glob("*.png"))
+    grids = sorted(path for path in run.samples.glob("*.png") if SEEN.fullmatch(path.stem))
     chosen = [grids[number] for number in thin(len(grids), FRAMES)]
-    frames = [{"kimg": int(path.stem) / 1000, "image": embed(path)} for path in chosen]
+    frames = [
+        {"kimg": int(path.stem) / 1000, "image": image} for path in chosen if (image := embed(path))
+    ]
     described = read_config(run)
     page = _template().render(
         name=run.folder.resolve().name,

@@ -89,7 +89,8 @@ def _bars(name: str, results: Sequence[Result], top: int) -> tuple[list[str], in
 def _curves(name: str, results: Sequence[Result], top: int) -> tuple[list[str], int]:
     """The measure over images seen, while the runs trained."""
     points = [point for result in results for point in result.history.get(name, [])]
-    last, most = max(seen for seen, _ in points), max(max(value for _, value in points), 1e-12)
+    last = max(1, *(seen for seen, _ in points))
+    most = max(1e-12, *(value for _, value in points))
     wide, high = _WIDTH - _LEFT - _RIGHT, 130
     parts = [
         f'<text x="16" y="{top}">{escape(name)}</text>',

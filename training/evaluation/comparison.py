@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from pipeline.contract import UserError, read_jsonl, write_json
+from pipeline.contract import UserError, write_json
 from training.data import Source
 from training.latent.neighbours import open_set
 from training.metrics.fake import fake_features
@@ -21,6 +22,7 @@ from training.metrics.networks import FeatureNetwork, load_inception, load_lite0
 from training.metrics.path_length import path_length
 from training.metrics.real import Progress, Real, real_features
 from training.metrics.suite import FEWEST, Estimate, Side, estimate, full_name
+from training.monitoring.history import read_rows
 from training.pretrained.inference import Trained, load_generator
 from training.runs import Run, chosen_checkpoint, find_run
 
@@ -61,7 +63,7 @@ class Result:
 
 
 def compare(runs: Sequence[str], plan: Plan) -> list[Result]:
-    """Evaluate each of `runs`; its result is also written to `evaluation.json` in its folder.
+    """Evaluate each of `runs`.
 
     Raises:
         UserError: no such run, checkpoint or shards, or too few real images.
@@ -81,9 +83,15 @@ def compare(runs: Sequence[str], plan: Plan) -> list[Result]:
             real = _real(source, network, plan)
             reals[key] = real, Side(real.features, network.logits, network.splits)
         results.append(_evaluate(name, trained, source, *reals[key], network, plan))
-        if trained.folder.is_dir():
-            write_json(trained.folder / "evaluation.json", described(results[-1]))
     return results
+
+
+def write_results(results: Sequence[Result]) -> None:
+    """Write each result to `evaluation.json` in its run's folder."""
+    for result in results:
+        folder = find_run(chosen_checkpoint(result.run)[0]).folder
+        if folder.is_dir():
+            write_json(folder / "evaluation.json", described(result))
 
 
 def _real(source: Source, network: FeatureNetwork, plan: Plan) -> Real:
@@ -131,10 +139,10 @@ def _evaluate(
 
 def _history(run: Run, names: list[str]) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
-    for row in read_jsonl(run.folder / "metrics.jsonl"):
+    for row in read_rows(run.folder / "metrics.jsonl"):
         for name in names:
-            if isinstance(row.get(name), float):
-                found.setdefault(name, []).append((int(row["seen"]), row[name]))
+            if isinstance(row.get(name), float) and math.isfinite(row[name]):
+                found.setdefault(name, []).append((row["seen"], row[name]))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,6 +132,9 @@ def application(
                 return PlainTextResponse(str(error), 400)
             except UserError as error:
                 return PlainTextResponse(str(error), 503)
+            except Exception as error:  # noqa: BLE001 (the server must outlive any request)
+                traceback.print_exception(error)
+                return PlainTextResponse("this failed; the terminal says why", 500)
             return Response(made, media_type=kind)
 
         return answer

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import is_url, read_bytes, write_atomic, write_json
+from pipeline.contract import UserError, is_url, read_bytes, write_atomic, write_json
 from training.options.resolve import flat
 from training.pretrained.inference import WEIGHTS, Trained
 from training.runs import Run
@@ -45,7 +45,7 @@ def dataset_card(trained: Trained) -> str:
         place = place.rpartition("/")[0]
     try:
         text = read_bytes(f"{place}/README.md").decode()
-    except (OSError, UnicodeDecodeError):
+    except (UserError, OSError, UnicodeDecodeError):
         return ""
     lines = [
         re.sub(r"^(#+) ", r"##\1 ", line)

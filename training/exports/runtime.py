@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, describe_os_error, read_bytes
 
 VERSION = "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -69,9 +69,9 @@ def unpack(archive: Path) -> dict[str, bytes]:
         UserError: it is not there, or not the one that was tested.
     """
     try:
-        data = archive.read_bytes()
+        data = read_bytes(archive)
     except OSError as error:
-        raise UserError(f"{archive}: {error.strerror}") from None
+        raise UserError(describe_os_error(error)) from None
     if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
         raise UserError(f"{archive}: not {PACKAGE} (its sha512 is another)")
     found: dict[str, bytes] = {}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, describe_os_error, read_bytes
 from training.extractor import EXTRACTOR, Extractor, load_extractor
 from training.metrics.distances import Features
 
@@ -93,6 +93,10 @@ def load_lite0(device: torch.device) -> Lite0:
     return Lite0(load_extractor(device), device)
 
 
+_MOST = 1 << 30
+"""Bytes of a file of weights."""
+
+
 def load_inception(path: Path, device: torch.device) -> Inception:
     """The FID Inception-v3 with the weights at `path`: torch-fidelity's file
     `weights-inception-2015-12-05-6726825d.pth`, or another of that layout.
@@ -105,11 +109,11 @@ def load_inception(path: Path, device: torch.device) -> Inception:
     except ImportError:
         raise UserError("--inception needs pip install 'shellgan[inception]'") from None
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, _MOST)
         torch.load(path, weights_only=True, map_location="cpu")  # no code in it
         network = FeatureExtractorInceptionV3("inception", ["2048"], str(path))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(describe_os_error(error)) from None
     except Exception as error:  # noqa: BLE001 (unpickling what may be any file)
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not the weights of the FID Inception-v3 ({line})") from None

@@ -23,8 +23,9 @@ def clock(seconds: float) -> str:
 
 def losses(row: dict[str, Any]) -> str:
     """The losses of a row, short."""
-    parts = [f"D {row['loss_d']:.3f}", f"G {row['loss_g']:.3f}"]
-    if "d_real" in row:
+    words = {"D": "loss_d", "G": "loss_g"}
+    parts = [f"{word} {row[name]:.3f}" for word, name in words.items() if name in row]
+    if "d_real" in row and "d_fake_before" in row:
         parts.append(f"D(x) {row['d_real']:.2f} D(G(z)) {row['d_fake_before']:.2f}")
     return "  ".join(parts)
 

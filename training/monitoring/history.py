@@ -10,9 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
-from pipeline.contract import JsonlAppender, write_atomic
+from pipeline.contract import JsonlAppender, UserError, read_jsonl, write_atomic
+from training.monitoring.event_file import EventFile
 
 Row = dict[str, Any]
 
@@ -28,7 +27,7 @@ class History:
     def __init__(self, folder: Path | None, text: str = "") -> None:
         self._folder = folder
         self._file: JsonlAppender | None = None
-        self._board: SummaryWriter | None = None
+        self._board: EventFile | None = None
         self.rows: list[Row] = []
         self.reset(text)
 
@@ -41,7 +40,7 @@ class History:
         write_atomic(self._folder / "metrics.jsonl", text)
         self._file = JsonlAppender(self._folder / "metrics.jsonl")
         seen = self.rows[-1]["seen"] if self.rows else 0
-        self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=seen + 1)
+        self._board = EventFile(self._folder / "tensorboard", seen + 1)
 
     def add(self, row: Row) -> None:
         """Record a row; `seen` is its position, numbers become TensorBoard scalars."""
@@ -49,16 +48,32 @@ class History:
         if self._file is None or self._board is None:
             return
         self._file.append(row)
-        for name, value in row.items():
-            if name != "seen" and isinstance(value, int | float):
-                self._board.add_scalar(name, value, row["seen"])
+        numbers = {
+            name: float(value)
+            for name, value in row.items()
+            if name != "seen" and isinstance(value, int | float)
+        }
+        self._board.add(numbers, row["seen"])
 
     def text(self) -> str:
         """All rows as JSONL."""
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
 
     def close(self) -> None:
-        if self._file is not None and self._board is not None:
-            self._file.close()
-            self._board.close()
-            self._file = self._board = None
+        for file in (self._file, self._board):
+            if file is not None:
+                file.close()
+        self._file = self._board = None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a run's `metrics.jsonl`, none where there is none.
+
+    Raises:
+        UserError: a line is not a row.
+    """
+    rows = list(read_jsonl(path))
+    for row in rows:
+        if type(row.get("seen")) is not int or not 0 <= row["seen"] <= 2**53:
+            raise UserError(f"{path}: a row without `seen`, the images that had been shown")
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.contract import UserError, is_url, locate_index
+from pipeline.contract import UserError, is_url, locate_index, read_bytes
 
 
 def card_html(location: str) -> str:
@@ -14,7 +14,7 @@ def card_html(location: str) -> str:
         index = locate_index(location)
         if is_url(index):
             return ""
-        page = Path(index).with_name("card.html").read_text(encoding="utf-8")
-    except (UserError, OSError):
+        page = read_bytes(Path(index).with_name("card.html")).decode()
+    except (UserError, OSError, ValueError):
         return ""
     return page.partition("<main>")[2].rpartition("</main>")[0]
