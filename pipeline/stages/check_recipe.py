@@ -20,6 +20,7 @@ from pipeline.web.urls import canonical_url
 from pipeline.web.waits import OnWait
 
 STAGE = "check"
+_OVERRIDE = "politeness.opt_out_overrides can override it, with a reason"
 COLUMNS = ("url", "title", "labels", "license", "attribution")
 
 
@@ -72,7 +73,7 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
         result = adapter.parse(source, Page(request, answer.body, answer.url, answer.headers))
         signals = page_signals(fetcher, answer, result.terms)
     if (refusing := recipe.politeness.refusing(signals)) and result.rows:
-        return PageCheck(address, problem=f"opt_out: {describe(refusing)}")
+        return PageCheck(address, problem=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
     return PageCheck(
         address,
         tuple(result.rows),
@@ -127,7 +128,8 @@ def _address(url: str) -> str:
 
 def _said(failed: Failure) -> str:
     status = f", status {failed.status}" if failed.status else ""
-    return f"{failed.kind}{status}{': ' if failed.detail else ''}{failed.detail}"
+    hint = f" ({_OVERRIDE})" if failed.kind == "opt_out" else ""
+    return f"{failed.kind}{status}{': ' if failed.detail else ''}{failed.detail}{hint}"
 
 
 def _is_list_page(kind: str, body: bytes) -> bool:

@@ -21,6 +21,7 @@ from pipeline.http import Fetcher, Politeness
 from pipeline.recipe import Recipe
 from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
+from pipeline.stages.check_recipe import check_recipe
 from pipeline.stages.crawl import crawl
 from pipeline.stages.download import download
 from pipeline.stages.select import select
@@ -444,3 +445,20 @@ def test_the_metadata_of_local_files_counts(tmp_path: Path) -> None:
     assert line["url"].endswith("a.png")
     assert line["kind"] == "opt_out"
     assert len(list(read_records(dataset))) == 1
+
+
+def test_check_recipe_names_the_signal_and_the_way_out(
+    faulty_site: FaultySite, tmp_path: Path
+) -> None:
+    text = f"<html><head>{PAGE_SIGNALS['noml']}</head><body><img src=/a.jpg></body></html>"
+    put_file(faulty_site, "/page", serve(text.encode(), type_="text/html"))
+    url, path = faulty_site.url("/page"), tmp_path / "one.toml"
+    path.write_text(
+        f'[source]\nkind = "html"\nstart = ["{url}"]\n[politeness]\nallow_private = true\n'
+    )
+    problem = check_recipe(path, url).problem
+    assert problem.startswith("opt_out: noml: meta element (politeness.opt_out_overrides can")
+    path.write_text(path.read_text() + '[politeness.opt_out_overrides]\nnoml = "mine"\n')
+    assert len(check_recipe(path, url).images) == 1
+    robots(faulty_site, "User-agent: *\nContent-Signal: ai-train=no\n")
+    assert "content-signal: robots.txt (politeness.opt_out_" in check_recipe(path, url).problem
