@@ -462,3 +462,27 @@ def test_check_recipe_names_the_signal_and_the_way_out(
     assert len(check_recipe(path, url).images) == 1
     robots(faulty_site, "User-agent: *\nContent-Signal: ai-train=no\n")
     assert "content-signal: robots.txt (politeness.opt_out_" in check_recipe(path, url).problem
+
+
+def test_hosts_that_wait_for_each_other_s_licences(fetch: Fetch) -> None:
+    """Each host's robots.txt names a licence of the next, each image one of the one after."""
+    count = 20
+    with (
+        FaultySite() as a,
+        FaultySite(address="127.0.0.2") as b,
+        FaultySite(address="127.0.0.3") as c,
+    ):
+        sites = [a, b, c]
+        for site, following, last in zip(sites, (b, c, a), (c, a, b), strict=True):
+            link = f'<{last.url("/m.xml")}>; rel="license"; type="{RSL_TYPE}"'
+            put(site, **{f"x{n}": serve(picture(n), Link=link) for n in range(count)})
+            robots(site, f"License: {following.url('/l.xml')}\n\nUser-agent: *\nAllow: /\n")
+            put_file(site, "/l.xml", serve(rsl()))
+            put_file(site, "/m.xml", serve(PROHIBITED if site is a else rsl()))
+        urls = [site.url(f"/x{n}.jpg") for n in range(count) for site in sites]
+        outcomes = fetch(urls, polite(concurrency=8))
+        kinds = Counter(bool(refused(outcomes[url])) for url in urls)
+        assert kinds == {True: count, False: 2 * count}
+        for site in sites:
+            asked = ("/robots.txt", TDMREP, "/l.xml", "/m.xml")
+            assert [len(site.times(path)) for path in asked] == [1, 1, 1, 1]
