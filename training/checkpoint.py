@@ -162,8 +162,16 @@ def make_room(folder: Path, size: int, spare: float = SPARE) -> None:
 
 def room_for_another(folder: Path, size: int, spare: float = SPARE) -> bool:
     """Whether a checkpoint of `size` bytes fits, if need be in the place of all but the newest."""
-    freed = sum(saved.bytes for saved in listed(folder)[1:] if saved.data.stat().st_nlink == 1)
-    return free_bytes(folder) + freed >= size + spare
+    return free_bytes(folder) + freeable_bytes(folder) >= size + spare
+
+
+def freeable_bytes(folder: Path) -> int:
+    """The disk that removing all checkpoints but the newest and the best would free."""
+    return sum(
+        saved.bytes
+        for saved in listed(folder)[1:]
+        if saved.data.exists() and saved.data.stat().st_nlink == 1
+    )
 
 
 def remove(saved: Saved) -> None:

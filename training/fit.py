@@ -105,7 +105,7 @@ def fit(arguments: Sequence[str], started: float) -> int:
 
         config, why = resolve_auto(known.shards, known.run, options)
     if known.dry_run:
-        return session.dry_run(config, known.shards, known.run, known.json, why)
+        return session.dry_run(config, known.shards, known.run, started, known.json, why)
     return session.train(config, known.shards, known.run, started, known.json, why)
 
 

@@ -31,7 +31,7 @@ from training.monitoring.history import History, Row
 from training.monitoring.meter import Meter
 from training.monitoring.monitors import alarms
 from training.networks import ImageShape
-from training.planning.forecast import byte_text, cost, pace
+from training.planning.forecast import Forecast, byte_text, cost, is_timed, plan_course
 from training.pretrained.finetune import take_weights
 from training.report import Extras, write_report
 from training.reporting.pictures import PictureMaker
@@ -41,8 +41,6 @@ from training.step import Step
 from training.streaming.order import rank_slice
 from training.techniques.latents import fixed_latents
 
-TIMED_STEPS = 4
-"""Steps that the first forecast is made from; one before them warms up."""
 _REPORT_SECONDS = 30.0
 _DISK_SECONDS = 5.0
 _QUIET_ROWS = 20
@@ -92,13 +90,14 @@ class Loop:
         display: Display,
         ranks: Ranks = ALONE,
         started: float | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         self.config, self.run_files, self.source, self.ranks = config, run, source, ranks
         self.state, self.history, self.device, self.display = state, history, device, display
         self.total = int(config.total_kimg * 1000)
         self.step = Step(config, state, device, ranks)
         self.meter = Meter()
-        self.seconds_before = 0.0
+        self.seconds_before, self._forecast = 0.0, forecast
         self._command_start = time.monotonic() if started is None else started
         self._saved_at, self._saved_seen = time.monotonic(), -1
         self._count_from_here()
@@ -119,6 +118,7 @@ class Loop:
         """Speed is measured from this position and moment on."""
         self._start, self._started_at = time.monotonic(), self.state.seen
         self._log_from = self._warm = (self._start, self.state.seen)
+        self._forecast_due = False
 
     @property
     def seconds(self) -> float:
@@ -307,19 +307,32 @@ class Loop:
         if self.config.max_hours:
             left = min(left, max(0.0, self.config.max_hours * 3600 - self.seconds))
         last = row or (self.history.rows[-1] if self.history.rows else None)
-        steps = done // (self.config.batch * self.config.n_critic)
-        if steps == 1:
-            self._warm = time.monotonic(), self.state.seen
-        elif steps == 1 + TIMED_STEPS:
-            seconds, images = time.monotonic() - self._warm[0], self.state.seen - self._warm[1]
-            kimg = (self.total - self._started_at) / 1000
-            self.display.say(pace(seconds / images * 1000, kimg, self.config.price_per_hour))
+        self._tell_forecast(done // (self.config.batch * self.config.n_critic))
         measured = self.judge.latest(self.history.rows)
         spent, price = f"disk {byte_text(self._free)} free", self.config.price_per_hour
         if price:
             spent += f"  cost {cost(self.seconds_before + self.seconds, price)}"
         shown = Advance(self.state.seen, self.total, rate, left, last, measured, spent)
         self.display.advance(shown)
+
+    def _tell_forecast(self, steps: int) -> None:
+        """Say once, after a few steps, how far the run gets under its limits."""
+        if steps == 1:
+            self._warm = time.monotonic(), self.state.seen
+            self._forecast_due = True
+        seconds, images = time.monotonic() - self._warm[0], self.state.seen - self._warm[1]
+        if not self._forecast_due or not is_timed(self.config, steps - 1, seconds):
+            return
+        self._forecast_due = False
+        config, start = self.config, self._started_at / 1000
+        used = self.seconds - (time.monotonic() - self._start)
+        left = self.total / 1000 - start
+        course = plan_course(
+            seconds / images * 1000, left, config.max_hours, used, config.price_per_hour
+        )
+        self.display.say(course.text())
+        if self._forecast and config.max_hours:
+            self.display.say(self._forecast.disk_line(config, self.source, start + course.kimg))
 
     @property
     def _free(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
@@ -108,10 +109,7 @@ def locked(run: Run) -> Iterator[None]:
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{run.folder}: another process trains this run") from None
+        _lock(file, run, fcntl.LOCK_EX)
         yield
 
 
@@ -126,22 +124,61 @@ def describe(config: Config, source: Source, location: str) -> dict[str, Any]:
     return {"config": flat(config), "dataset": dataset}
 
 
-def enter(run: Run, config: Config, source: Source, location: str) -> dict[str, Any]:
-    """Write the run's configuration; where it has results already, it must have the same.
+def refuse_unwritable(run: Run) -> None:
+    """Refuse a run whose folder cannot be made or written to.
+
+    Raises:
+        OSError: why not.
+    """
+    there = next(path for path in (run.folder, *run.folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+
+
+def refuse_locked(run: Run) -> None:
+    """Refuse a run that another process trains, without touching its folder.
+
+    Raises:
+        UserError: one does.
+    """
+    try:
+        file = (run.folder / ".lock").open()
+    except FileNotFoundError:
+        return
+    with file:
+        _lock(file, run, fcntl.LOCK_SH)
+
+
+def _lock(file: IO[str], run: Run, kind: int) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{run.folder}: another process trains this run") from None
+
+
+def refuse_other_run(run: Run, config: Config, source: Source, location: str) -> None:
+    """Refuse to continue a run that has results with another configuration or data set.
 
     Raises:
         UserError: the run was begun with another result-defining value or another data set.
     """
-    described = describe(config, source, location)
     # before the first checkpoint there is nothing to continue: a mistake can be put right
-    if run.config.exists() and checkpoint.listed(run.checkpoints):
-        before = read_config(run)
-        refuse_other_result(before["config"], config, run.config)
-        if before["dataset"]["digest"] != described["dataset"]["digest"]:
-            raise UserError(
-                f"{run.config}: the run was begun on the data set {before['dataset']['name']!r} "
-                f"({before['dataset']['digest'][:12]}), the shards are others; give another --run"
-            )
+    if not (run.config.exists() and checkpoint.listed(run.checkpoints)):
+        return
+    before, now = read_config(run), describe(config, source, location)
+    refuse_other_result(before["config"], config, run.config)
+    if before["dataset"]["digest"] != now["dataset"]["digest"]:
+        raise UserError(
+            f"{run.config}: the run was begun on the data set {before['dataset']['name']!r} "
+            f"({before['dataset']['digest'][:12]}), the shards are others; give another --run"
+        )
+
+
+def enter(run: Run, config: Config, source: Source, location: str) -> dict[str, Any]:
+    """Write the run's configuration, which `refuse_other_run` has let pass."""
+    described = describe(config, source, location)
     write_json(run.config, described)
     return described
 

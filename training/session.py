@@ -5,41 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from pipeline.contract import UserError, describe_os_error, is_disk_full, local_path
-from training import checkpoint
-from training.checkpoint_check import check_resumable
+from pipeline.contract import UserError
 from training.config import Config
-from training.data import Loader, Source, open_source
-from training.loop import Loop, Outcome, image_shape
-from training.machine.allocator import keep_freed
-from training.machine.determinism import determinism
-from training.machine.device import choose_device
-from training.machine.disk import free_bytes
-from training.machine.ranks import Ranks, joined
-from training.monitoring.console import Display, Silent, clock, display
+from training.data import Loader
+from training.loop import Loop, Outcome
+from training.monitoring.console import Display, clock
 from training.monitoring.history import History
-from training.options.resolve import without_missing_labels
-from training.planning.forecast import Forecast, cost, disk_bytes, pace, parameters, state_bytes
-from training.planning.memory import REMEDY, available_bytes, image_bytes, step_bytes
-from training.planning.threads import settle_threads
-from training.pretrained.finetune import take_weights
-from training.runs import Run, enter, find_run, locked
-from training.state import State, new_state
+from training.planning.forecast import Forecast, cost, disk_bytes, is_timed, plan_course
+from training.preparation import Prepared, describe_write_error, prepare
+from training.runs import Run
 from training.step import Step
 
 _STATUS = {"done": 0, "hours": 0, "interrupted": 130, "disk": 1, "diverged": 1}
-_TIMED = 4
 _TIMED_SECONDS = 3.0
-
-
-def default_run(config: Config, source: Source) -> str:
-    """The name of a run that was given none: the same command finds it again."""
-    return f"{source.index.name}-{Path(config.preset).stem}"
 
 
 def train(
@@ -55,159 +36,60 @@ def train(
     `why` are sentences on how the configuration was chosen, to be told first.
 
     Raises:
-        UserError: the shards, the run or the device do not fit.
+        UserError: as `prepare`.
     """
-    device = choose_device(config.device)
-    with joined("nccl" if device.type == "cuda" else "gloo") as ranks, ExitStack() as stack:
-        stack.enter_context(determinism(config.deterministic, device))
-        if ranks.world > config.batch:
-            raise UserError(f"batch: {config.batch} images for {ranks.world} processes")
-        device = _prepare(config, device, ranks)
-        source = open_source(location, config.resolution)
-        config = without_missing_labels(config, source.classes)
-        run = find_run(run_name or default_run(config, source))
-        if device.type == "cpu" and ranks.world == 1:
-            config = settle_threads(config, run)
-        problem = ""
-        if ranks.first:
-            try:
-                stack.enter_context(locked(run))
-                enter(run, config, source, location)
-            except UserError as error:
-                problem = str(error)
-            except OSError as error:
-                problem = _words(error, run)
-        problem = ranks.from_first(problem)
-        if problem:
-            raise UserError(problem)
-        shown: Display = display(as_json) if ranks.first else Silent()
-        for line in why:
-            shown.say(line)
-        return _train(config, source, run, device, ranks, started, shown)
+    with ExitStack() as stack:
+        run = prepare(config, location, run_name, stack, True, as_json, why)
+        if run.forecast is None:
+            return _already_done(run)
+        return _train(run, run.forecast, started)
 
 
-def _words(error: OSError, run: Run) -> str:
-    return f"{run.folder}: the disk is full" if is_disk_full(error) else describe_os_error(error)
-
-
-def _prepare(config: Config, device: torch.device, ranks: Ranks) -> torch.device:
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    if device.type == "cpu":
-        keep_freed()
-    if device.type == "cuda" and ranks.world > 1:
-        device = torch.device("cuda", ranks.local)
-        torch.cuda.set_device(device)
-    return device
-
-
-def forecast(
-    config: Config, source: Source, run: Run, device: torch.device, ranks: Ranks, state: State
-) -> Forecast:
-    """What the run takes; see `Forecast`."""
-    shape = image_shape(source)
-    remote = any(local_path(location) is None for location in source.locations)
-    return Forecast(
-        parameters(state.generator),
-        parameters(state.discriminator),
-        step_bytes(config, shape, device, ranks),
-        image_bytes(config, source, ranks),
-        available_bytes(device),
-        disk_bytes(config, source, state_bytes(state)),
-        int(config.data.cache_gb * 1e9) if remote else 0,
-        free_bytes(run.folder),
+def _already_done(run: Prepared) -> int:
+    total = int(run.config.total_kimg * 1000)
+    run.shown.say(
+        f"{run.run.folder}: already done, {run.seen / 1000:g} of {total / 1000:g} kimg; "
+        "a larger --total-kimg trains on"
     )
+    return 0
 
 
-def refuse_too_large(found: Forecast, device: torch.device) -> None:
-    """Refuse a run that does not fit in memory.
-
-    Raises:
-        UserError: it does not; the line says what helps.
-    """
-    need = found.memory + (found.images if device.type == "cpu" else 0)
-    if found.available is not None and need > found.available:
-        raise UserError(
-            f"batch: training takes about {need / 1e9:.1f} GB of memory, "
-            f"{found.available / 1e9:.1f} GB are available; {REMEDY}"
-        )
-
-
-def _train(
-    config: Config,
-    source: Source,
-    run: Run,
-    device: torch.device,
-    ranks: Ranks,
-    started: float,
-    shown: Display,
-) -> int:
-    state = new_state(config, image_shape(source), device)
-    values, damaged = None, list[str]()
-    if ranks.first:
-        values, damaged = _newest(run, state)
-    values = ranks.from_first(values)
-    for sentence in damaged:
-        shown.say(f"warning: {sentence}; falling back to the one before")
-    if values is None and ranks.from_first(bool(damaged)):
-        raise UserError(
-            f"{run.checkpoints}: no checkpoint can be used; to begin again, remove the folder or "
-            "give another --run"
-        )
-    total = int(config.total_kimg * 1000)
-    seen = values["state"]["seen"] if values else 0
-    if seen >= total:
-        shown.say(
-            f"{run.folder}: already done, {seen / 1000:g} of {total / 1000:g} kimg; "
-            "a larger --total-kimg trains on"
-        )
-        return 0
-    found = forecast(config, source, run, device, ranks, state)
-    refuse_too_large(found, device)
+def _train(run: Prepared, found: Forecast, started: float) -> int:
+    shown, folder = run.shown, run.run.folder
     try:
-        text = values["history"] if values else ""
-        history = History(run.folder if ranks.first else None, text)
+        text = run.values["history"] if run.values else ""
+        history = History(folder if run.ranks.first else None, text)
     except OSError as error:
-        raise UserError(_words(error, run)) from None
+        raise UserError(describe_write_error(error, run.run)) from None
     try:
-        loop = Loop(config, run, source, state, history, device, shown, ranks, started)
-        if values:
-            loop.restore(values)
-        elif config.init_from:
-            taken = take_weights(state, config.init_from, device)
-            shown.say(f"weights taken from {config.init_from}{taken.words()}")
-        _introduce(config, source, run, device, found, shown)
-        if seen:
-            shown.say(f"continuing at {seen / 1000:g} kimg")
+        loop = Loop(
+            run.config, run.run, run.source, run.state, history, run.device, shown, run.ranks,
+            started, found,
+        )  # fmt: skip
+        if run.values:
+            loop.restore(run.values)
+        _introduce(run, found)
+        if not run.config.max_hours:  # else the disk's line comes with the first speed
+            shown.say(found.disk_line(run.config, run.source, run.config.total_kimg))
+        if run.seen:
+            shown.say(f"continuing at {run.seen / 1000:g} kimg")
         outcome = loop.run()
     finally:
         shown.close()
         history.close()
-    _conclude(outcome, run, loop, shown)
+    _conclude(outcome, run.run, loop, run.shown)
     return _STATUS[outcome.reason]
 
 
-def _newest(run: Run, state: State) -> tuple[dict[str, Any] | None, list[str]]:
-    """The values that the run can go on from, on the CPU, and what is wrong with newer ones, which
-    are set aside."""
-    values, damaged = checkpoint.load_newest(
-        run.checkpoints, check=lambda found: check_resumable(found, state)
-    )
-    if values and damaged:
-        checkpoint.set_aside(run.checkpoints, values["state"]["seen"])
-    return values, damaged
-
-
-def _introduce(
-    config: Config, source: Source, run: Run, device: torch.device, found: Forecast, shown: Display
-) -> None:
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    shown.say(
-        f"run {run.folder}  preset {config.preset}  {source.index.nsamples} images of "
-        f"{source.width}×{source.height} px  {device.type}{threads}, {config.precision}"
+def _introduce(run: Prepared, found: Forecast) -> None:
+    threads = f", {torch.get_num_threads()} threads" if run.device.type == "cpu" else ""
+    run.shown.say(
+        f"run {run.run.folder}  preset {run.config.preset}  {run.source.index.nsamples} images of "
+        f"{run.source.width}×{run.source.height} px  {run.device.type}{threads}, "
+        f"{run.config.precision}"
     )
     for line in found.lines():
-        shown.say(line)
+        run.shown.say(line)
 
 
 def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
@@ -252,50 +134,48 @@ def dry_run(
     config: Config,
     location: str,
     run_name: str | None,
+    started: float,
     as_json: bool = False,
     why: Sequence[str] = (),
 ) -> int:
-    """Say what the run would take, from a few timed steps, and write nothing; `why` as in `train`.
+    """Say what the run would take, from a few timed steps, and write nothing; the exit status and
+    the refusals are those of `train`.
 
     Raises:
-        UserError: as `train`, also where the run would not fit in memory.
+        UserError: as `train`.
     """
-    source = open_source(location, config.resolution)
-    run = find_run(run_name or default_run(config, source))
-    device = choose_device(config.device)
-    with (
-        determinism(config.deterministic, device),
-        joined("nccl" if device.type == "cuda" else "gloo") as ranks,
-    ):
-        device = _prepare(config, device, ranks)
-        shown: Display = display(as_json) if ranks.first else Silent()
-        for line in why:
-            shown.say(line)
-        state = new_state(config, image_shape(source), device)
-        found = forecast(config, source, run, device, ranks, state)
-        _introduce(config, source, run, device, found, shown)
-        refuse_too_large(found, device)
-        seconds = _timed(config, source, state, device, ranks)
-    newest = next(iter(checkpoint.listed(run.checkpoints)), None)
-    kimg = max(0.0, config.total_kimg - (newest.seen / 1000 if newest else 0))
-    shown.say(pace(seconds, kimg, config.price_per_hour))
-    shown.end(
-        {
-            "seconds_per_kimg": round(seconds, 3), "kimg": kimg, "seconds": seconds * kimg,
-            "cost": seconds * kimg / 3600 * config.price_per_hour, "memory_bytes": found.memory,
-            "run": str(run.folder),
-        }
-    )  # fmt: skip
-    shown.close()
+    with ExitStack() as stack:
+        run = prepare(config, location, run_name, stack, False, as_json, why)
+        shown, config, found = run.shown, run.config, run.forecast
+        stack.callback(shown.close)
+        if found is None:
+            return _already_done(run)
+        _introduce(run, found)
+        used = time.monotonic() - started
+        seconds = _timed(run)
+        course = plan_course(seconds, run.left, config.max_hours, used, config.price_per_hour)
+        until = run.seen / 1000 + course.kimg
+        shown.say(course.text())
+        shown.say(found.disk_line(config, run.source, until))
+        shown.end(
+            {
+                "seconds_per_kimg": round(seconds, 3), "kimg": course.kimg, "limit": course.limit,
+                "seconds": course.seconds, "cost": course.cost, "memory_bytes": found.memory,
+                "image_bytes": found.images, "checkpoint_bytes": found.checkpoint,
+                "disk_bytes": disk_bytes(config, run.source, found.checkpoint, until),
+                "run": str(run.run.folder),
+            }
+        )  # fmt: skip
     return 0
 
 
-def _timed(
-    config: Config, source: Source, state: State, device: torch.device, ranks: Ranks
-) -> float:
+def _timed(run: Prepared) -> float:
     """Seconds per kimg of real steps on real data; the first warms up."""
-    step = Step(config, state, device, ranks)
-    with Loader(source, config, 0, ranks) as loader:
+    config, device, ranks = run.config, run.device, run.ranks
+    if run.values:
+        run.state.load(run.values["state"])
+    step = Step(config, run.state, device, ranks)
+    with Loader(run.source, config, run.seen, ranks) as loader:
         start, steps = 0.0, -1
         while True:
             step([next(loader) for _ in range(config.n_critic)])
@@ -304,7 +184,7 @@ def _timed(
             if steps == 0:
                 start = time.monotonic()
             elapsed = time.monotonic() - start
-            enough = steps >= _TIMED and elapsed >= _TIMED_SECONDS
+            enough = is_timed(config, steps, elapsed) and elapsed >= _TIMED_SECONDS
             if ranks.most(int(enough), device):
                 return elapsed / (steps * config.batch * config.n_critic) * 1000
 

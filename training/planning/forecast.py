@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from training.config import Config
+from training.config import Config, Optimizer
 from training.data import Source
 from training.monitoring.console import clock
+from training.networks import ImageShape
 from training.state import State
+from training.techniques.lazy import optimizers
+
+_TENSOR_BYTES, _CHECKPOINT_BYTES = 320, 4096
+"""What a file takes for each tensor besides its values, and once."""
+_MANY = 1 << 40
+TIMED_STEPS = 4
+"""Steps that a speed is told from at least; one before them warms up."""
+_LONG_SECONDS = 30.0
 
 
 def parameters(network: nn.Module) -> int:
@@ -18,16 +28,33 @@ def parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def state_bytes(state: State) -> int:
-    """About how large a checkpoint of `state` is: weights, average, two moments of Adam."""
-    size = 0
-    for network, optimizer in (
-        (state.generator, state.g_optimizer),
-        (state.discriminator, state.d_optimizer),
+def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
+    """How large a checkpoint of `state` is once its optimisers have taken a step: within a few
+    percent; the history of the run, which grows with it, comes on top."""
+    sizes = [
+        tensor.numel() * tensor.element_size()
+        for network in (state.generator, state.discriminator, state.average)
+        for tensor in network.state_dict().values()
+        if isinstance(tensor, torch.Tensor)
+    ]
+    for network, table in zip(
+        (state.generator, state.discriminator), optimizers(config), strict=True
     ):
-        moments = 2 if isinstance(optimizer, torch.optim.Adam) else 1
-        size += 4 * parameters(network) * (1 + moments)
-    return size + 4 * parameters(state.average)
+        weights = [4 * weight.numel() for weight in network.parameters()]
+        sizes += [size for size in weights for _ in range(moments(table))]
+        if table.name == "adam":
+            sizes += [4] * len(weights)  # how many steps each has taken
+    if config.replay.size:
+        pixels = shape.channels * shape.height * shape.width
+        sizes.append(config.replay.size * (2 * pixels + 8))
+    return sum(sizes) + _TENSOR_BYTES * len(sizes) + _CHECKPOINT_BYTES
+
+
+def moments(table: Optimizer) -> int:
+    """How many numbers an optimiser keeps for each weight."""
+    if table.name == "adam":
+        return 2
+    return int(table.name == "rmsprop") + int(table.beta1 > 0)
 
 
 def cost(seconds: float, price_per_hour: float) -> str:
@@ -35,11 +62,77 @@ def cost(seconds: float, price_per_hour: float) -> str:
     return f"{seconds / 3600 * price_per_hour:.2f}"
 
 
-def pace(seconds_per_kimg: float, kimg: float, price_per_hour: float) -> str:
-    """The forecast of the time, and of the cost where there is a price."""
-    seconds = kimg * seconds_per_kimg
-    price = f", cost {cost(seconds, price_per_hour)}" if price_per_hour else ""
-    return f"forecast: {seconds_per_kimg:.3g} s/kimg, {clock(seconds)} for {kimg:g} kimg{price}"
+@dataclass(frozen=True)
+class Course:
+    """How far a run gets and what ends it.
+
+    `kimg` thousand images of the `left` ones until `total_kimg`, in `seconds`, at most
+    `price_per_hour` each hour. `limit` names the option that ends it: total_kimg or max_hours.
+    """
+
+    seconds_per_kimg: float
+    kimg: float
+    left: float
+    seconds: float
+    max_hours: float
+    price_per_hour: float
+
+    @property
+    def limit(self) -> str:
+        return "max_hours" if self.kimg < self.left else "total_kimg"
+
+    @property
+    def cost(self) -> float:
+        return self.seconds / 3600 * self.price_per_hour
+
+    def text(self) -> str:
+        """The forecast in one line."""
+        price = f", cost {self.cost:.2f}" if self.price_per_hour else ""
+        took = f"forecast: {self.seconds_per_kimg:.3g} s/kimg, {clock(self.seconds)} for"
+        if self.limit == "total_kimg":
+            return f"{took} {self.left:g} kimg{price}"
+        whole = clock(self.left * self.seconds_per_kimg)
+        return (
+            f"{took} {float(f'{self.kimg:.3g}'):g} of {self.left:g} kimg{price}; max_hours "
+            f"{self.max_hours:g} ends the run (all would take {whole})"
+        )
+
+
+def plan_course(
+    seconds_per_kimg: float, left: float, max_hours: float, used: float, price_per_hour: float
+) -> Course:
+    """The course of a run that has `left` thousand images to train.
+
+    Args:
+        seconds_per_kimg: as measured.
+        left: thousand images until `total_kimg`, 0 or more.
+        max_hours: the limit of the command; 0: none.
+        used: seconds of them that are over before the first step.
+        price_per_hour: of the machine.
+    """
+    whole = left * seconds_per_kimg
+    limit = max_hours * 3600 or math.inf
+    room = max(0.0, limit - used)
+    if whole <= room:
+        return Course(seconds_per_kimg, left, left, whole, max_hours, price_per_hour)
+    kimg = min(left, room / seconds_per_kimg)
+    return Course(seconds_per_kimg, kimg, left, limit, max_hours, price_per_hour)
+
+
+def lazy_cycle(config: Config) -> int:
+    """After how many steps all that happens at intervals has happened once."""
+    loss, cycle = config.loss, 1
+    if loss.gp or loss.dragan or loss.r1 or loss.r2:
+        cycle = loss.interval
+    return math.lcm(cycle, loss.path_interval) if loss.path_length else cycle
+
+
+def is_timed(config: Config, steps: int, seconds: float) -> bool:
+    """Whether a speed can be told from so many steps: whole cycles of what happens at intervals,
+    unless that takes too long."""
+    if steps < TIMED_STEPS:
+        return False
+    return steps % lazy_cycle(config) == 0 or seconds >= _LONG_SECONDS
 
 
 def byte_text(size: float) -> str:
@@ -50,35 +143,42 @@ def byte_text(size: float) -> str:
 @dataclass(frozen=True)
 class Forecast:
     """What a run takes. `memory` is bytes on the training device, `images` those of the decoded
-    samples in main memory, `available` what there is on the device (None: unknown); `disk` what
-    checkpoints and samples take at most, `cache` the bound for fetched shards, `free` the disk."""
+    samples in main memory, `available` what there is on the device (None: unknown); `checkpoint`
+    the bytes of one, `cache` the bound for fetched shards, `free` the disk."""
 
     g_parameters: int
     d_parameters: int
     memory: int
     images: int
     available: int | None
-    disk: int
+    checkpoint: int
     cache: int
     free: int
 
     def lines(self) -> list[str]:
+        """Size and memory, in words."""
         there = "" if self.available is None else f" of {byte_text(self.available)} available"
-        cached = f", fetched shards up to {byte_text(self.cache)}" if self.cache else ""
         return [
             f"generator {self.g_parameters / 1e6:.2f} M, discriminator "
             f"{self.d_parameters / 1e6:.2f} M parameters",
             f"memory: about {byte_text(self.memory)} for training and up to "
             f"{byte_text(self.images)} for decoded images{there}",
-            f"disk: checkpoints and samples up to {byte_text(self.disk)}{cached}; "
-            f"{byte_text(self.free)} free",
         ]
 
+    def disk_line(self, config: Config, source: Source, until: float) -> str:
+        """The disk that a run takes until it has seen `until` thousand images, in words."""
+        taken = disk_bytes(config, source, self.checkpoint, until)
+        cached = f", fetched shards up to {byte_text(self.cache)}" if self.cache else ""
+        return (
+            f"disk: checkpoints and samples up to {byte_text(taken)}{cached}; "
+            f"{byte_text(self.free)} free"
+        )
 
-def disk_bytes(config: Config, source: Source, checkpoint: int) -> int:
-    """The most that a run's checkpoints (one more while it is written, one more that was best) and
-    grids take."""
-    grids = int(config.total_kimg / config.record.sample_kimg) + 2
+
+def disk_bytes(config: Config, source: Source, checkpoint: int, until: float) -> int:
+    """The most that the checkpoints (one more while it is written, one more that was best) and
+    grids of a run take that has seen `until` thousand images."""
+    grids = int(min(until / config.record.sample_kimg, _MANY)) + 2
     grid = config.record.grid * source.height * source.width * source.channels
-    best = 0 < config.evaluate.kimg <= config.total_kimg
+    best = 0 < config.evaluate.kimg <= until
     return (config.record.keep + 1 + best) * checkpoint + grids * grid

@@ -15,9 +15,10 @@ from training.config import Config
 from training.data import Batch, Source
 from training.machine.ranks import Ranks
 from training.networks import ImageShape
-from training.planning.forecast import parameters, state_bytes
+from training.planning.forecast import Forecast, moments, parameters
 from training.state import State, new_state
 from training.step import Step
+from training.techniques.lazy import optimizers
 
 _PROGRAM = 500 << 20
 """About what the interpreter and PyTorch take on the CPU."""
@@ -74,6 +75,15 @@ def _saved(state: State, config: Config, shape: ImageShape, count: int) -> int:
     return alive.most
 
 
+def state_bytes(state: State, config: Config) -> int:
+    """The bytes of weights, moving average, gradients and the optimisers' moments."""
+    numbers = parameters(state.average)
+    networks = (state.generator, state.discriminator)
+    for network, table in zip(networks, optimizers(config), strict=True):
+        numbers += parameters(network) * (2 + moments(table))
+    return 4 * numbers
+
+
 def step_bytes(config: Config, shape: ImageShape, device: torch.device, ranks: Ranks) -> int:
     """About the bytes that training takes on the device: weights, average, optimisers, gradients,
     and what the backward passes of a batch wait for.
@@ -91,9 +101,8 @@ def step_bytes(config: Config, shape: ImageShape, device: torch.device, ranks: R
         if not _is_exhausted(error):
             raise
     else:
-        gradients = 4 * (parameters(state.generator) + parameters(state.discriminator))
         program = _PROGRAM if device.type == "cpu" else 0
-        return int(program + state_bytes(state) + gradients + 1.2 * waiting)
+        return int(program + state_bytes(state, config) + 1.2 * waiting)
     available = available_bytes(device)  # here, where the error no longer holds the tensors
     there = "available" if available is None else f"the {available / 1e9:.1f} GB available"
     raise UserError(f"batch: training takes more memory than {there}; {REMEDY}")
@@ -116,6 +125,20 @@ def _is_exhausted(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in str(error) for words in _EXHAUSTED
     )
+
+
+def refuse_too_large(found: Forecast, device: torch.device) -> None:
+    """Refuse a run that does not fit in memory.
+
+    Raises:
+        UserError: it does not; the line says what helps.
+    """
+    need = found.memory + (found.images if device.type == "cpu" else 0)
+    if found.available is not None and need > found.available:
+        raise UserError(
+            f"batch: training takes about {need / 1e9:.1f} GB of memory, "
+            f"{found.available / 1e9:.1f} GB are available; {REMEDY}"
+        )
 
 
 def image_bytes(config: Config, source: Source, ranks: Ranks) -> int:

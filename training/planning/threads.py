@@ -23,14 +23,15 @@ PAYS = 0.8
 _ROUNDS = 5
 
 
-def settle_threads(config: Config, run: Run) -> Config:
-    """`config` with its number of threads: as given, else as recorded, else as measured.
+def settle_threads(config: Config, run: Run) -> tuple[Config, bool]:
+    """`config` with its number of threads: as given, else as recorded, else as measured; and
+    whether the number was not given.
 
     Sets PyTorch's number of threads to it.
     """
     threads = config.threads or _recorded(run) or choose_threads(torch.get_num_threads(), seconds)
     torch.set_num_threads(threads)
-    return replace(config, threads=threads)
+    return replace(config, threads=threads), not config.threads
 
 
 def choose_threads(most: int, measure: Callable[[int], float]) -> int:

@@ -105,7 +105,7 @@ def test_a_run_on_a_full_disk_stops_with_its_state_and_goes_on_later(
 ) -> None:  # fmt: skip
     shards, run = small_shards(), small_disk / "runs" / "tight"
     options = ("--record.spare_mb", "0.1")
-    with filled(small_disk, 220_000):
+    with filled(small_disk, 260_000):
         assert in_process(run, shards, *options) == 1
         said = capsys.readouterr().out
         assert "stopped: runs/tight/checkpoints: the state is saved, but the disk has no" in said
@@ -128,7 +128,7 @@ def test_no_room_at_all_is_one_clear_line(
 ) -> None:  # fmt: skip
     shards = small_shards()
     with filled(small_disk, 0):
-        assert in_process(small_disk / "runs" / "none", shards) in (1, 2)
+        assert in_process(small_disk / "runs" / "none", shards) == 2
     said = capsys.readouterr()
-    assert "the disk is full" in said.out + said.err
+    assert "need 32.1 MB of disk, 0 MB are free; free some" in said.err
     assert "Traceback" not in said.err

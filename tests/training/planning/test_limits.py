@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from training.loop import image_shape
 from training.machine.ranks import ALONE
 from training.networks import ImageShape
 from training.options.resolve import resolve
+from training.planning.forecast import is_timed, lazy_cycle
 from training.planning.memory import available_bytes, step_bytes
 from training.step import Step
 
@@ -68,6 +70,62 @@ def test_dry_run_forecasts_and_writes_nothing(
     for words in ("M parameters", "memory: about", "disk: checkpoints and samples", "free"):
         assert words in said
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_dry_run_respects_max_hours(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("training.session._TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("training.session._timed", lambda _: 22.3)
+    shards, run = small_shards(), tmp_path / "runs" / "rented"
+    hours = ("--total-kimg", "10000", "--price-per-hour", "0.48", "--record.sample_kimg", "0.001")
+    assert in_process(run, shards, *hours, "--dry-run", "--json") == 0
+    whole = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (whole["limit"], whole["kimg"]) == ("total_kimg", 10000)
+    assert whole["seconds"] == pytest.approx(223_000)
+    assert whole["cost"] == pytest.approx(29.73, abs=0.01)
+    assert in_process(run, shards, *hours, "--max-hours", "1", "--dry-run", "--json") == 0
+    *messages, end = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert end["limit"] == "max_hours"
+    assert end["seconds"] == 3600
+    assert end["cost"] == pytest.approx(0.48)
+    assert 150 < end["kimg"] <= 3600 / 22.3
+    # 3 + 1 checkpoints and as many grids as that hour draws
+    assert end["disk_bytes"] < whole["disk_bytes"] * 0.1
+    said = "\n".join(message["text"] for message in messages)
+    assert re.search(r"1:00:00 for 1\d\d of 10000 kimg, cost 0.48; max_hours 1 ends the run", said)
+    assert "29.7" not in said
+
+
+def test_the_first_lines_of_a_run_respect_max_hours(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import training.loop
+
+    clock = iter(range(10_000_000))
+    monkeypatch.setattr(training.loop.time, "monotonic", lambda: next(clock) / 10)
+    shards, run = small_shards(), tmp_path / "runs" / "rented"
+    options = ("--total-kimg", "1000", "--max-hours", "0.02", "--price-per-hour", "100",
+               "--record.checkpoint_minutes", "9999")  # fmt: skip
+    assert in_process(run, shards, *options) == 0
+    said = capsys.readouterr().out
+    found = re.search(r"forecast: \S+ s/kimg, 1:12 for (\S+) of 1000 kimg, cost 2.00; max_h", said)
+    assert found is not None
+    reached = float(re.search(r"\((\S+) kimg\)", said)[1])  # type: ignore[index]
+    assert reached * 0.5 < float(found[1]) < reached * 3  # the clock counts calls, not seconds
+    assert said.count("disk: checkpoints and samples up to") == 1
+
+
+def test_a_speed_is_told_from_whole_cycles_of_lazy_penalties() -> None:
+    plain = build(Config, {}, "test")
+    lazy = build(Config, {"loss": {"r1": 1, "interval": 8}}, "test")
+    style = build(Config, {"loss": {"r1": 1, "interval": 6, "path_length": 2}}, "test")
+    assert [lazy_cycle(config) for config in (plain, lazy, style)] == [1, 8, 12]
+    assert [is_timed(plain, steps, 1.0) for steps in (3, 4, 5)] == [False, True, True]
+    assert [is_timed(lazy, steps, 1.0) for steps in (4, 7, 8, 9)] == [False, False, True, False]
+    assert is_timed(lazy, 4, 1000.0)
 
 
 def test_a_run_that_does_not_fit_in_memory_says_so_first(

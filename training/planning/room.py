@@ -1,0 +1,47 @@
+"""Whether the disk has room for a run: it begins only if its checkpoints fit."""
+
+from __future__ import annotations
+
+from pipeline.contract import UserError
+from training import checkpoint
+from training.config import Config
+from training.machine.disk import free_bytes
+from training.planning.forecast import byte_text
+from training.runs import Run
+
+
+def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
+    """Refuse a run whose next two checkpoints of about `size` bytes do not fit on the disk.
+
+    A new checkpoint is written beside the newest one, and beside the best one if evaluations lie
+    ahead. What is there of these counts, and so does what older ones would free.
+
+    Raises:
+        UserError: they do not fit; the line says what is needed, what is free and what helps.
+    """
+    folder = run.checkpoints
+    there = checkpoint.listed(folder)
+    size = max([size, *(saved.bytes for saved in there[:1])])
+    best = checkpoint.best(folder)
+    keeps_best = is_evaluated(config, seen)
+    kept = {saved.data.stat().st_ino for saved in there[:1] if saved.data.exists()}
+    if best is not None and keeps_best:
+        kept.add(best.saved.data.stat().st_ino)
+    missing = max(1, 2 + keeps_best - len(kept))
+    spare = config.record.spare_mb * 1e6
+    need, free = missing * size + spare, free_bytes(folder) + checkpoint.freeable_bytes(folder)
+    if need <= free:
+        return
+    count = {1: "the next checkpoint", 2: "two checkpoints", 3: "three checkpoints"}[missing]
+    less = "; --evaluate.kimg 0 needs one less" if keeps_best else ""
+    raise UserError(
+        f"{folder}: {count} of {byte_text(size)} each and {byte_text(spare)} to spare need "
+        f"{byte_text(need)} of disk, {byte_text(free)} are free; free some, or give a --run on "
+        f"another disk or a smaller network{less}"
+    )
+
+
+def is_evaluated(config: Config, seen: int) -> bool:
+    """Whether an evaluation lies ahead of a run that has seen so many images."""
+    every = config.evaluate.kimg * 1000
+    return bool(every) and int(config.total_kimg * 1000 / every) > int(seen / every)
