@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +51,7 @@ def log_waits(log: EventLog, stage: str) -> OnWait:
 def describe_seconds(seconds: float) -> str:
     """`40 s`, `5 min`, `3 h` or `2 days`."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size or (size > 60 and seconds >= size):
+        if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.0f} s"
 
@@ -70,16 +71,23 @@ class WaitTeller:
         if now - self._window >= PATIENCE:
             self._window, self._lines = now, 0
             self._told = {
-                key: (due, pause) for key, (due, pause) in self._told.items() if due + pause > now
+                key: (when, pause)
+                for key, (when, pause) in self._told.items()
+                if when + _LONGEST_PAUSE > now
             }
+        due: list[tuple[float, Wait]] = []
         for elapsed, wait in waits:
-            due, pause = self._told.get((wait.host, wait.about), (now, PATIENCE))
             is_long = elapsed >= PATIENCE or (wait.left or 0.0) >= PATIENCE
-            if is_long and now >= due and self._lines < _MOST_AT_ONCE:
-                self._lines += 1
-                later = min(2 * pause, _LONGEST_PAUSE)
-                self._told[wait.host, wait.about] = (now + pause, later)
-                self._tell(wait)
+            when, _ = self._told.get((wait.host, wait.about), (-math.inf, PATIENCE))
+            if is_long and now >= when:
+                due.append((when, wait))
+        due.sort(key=lambda one: one[0])  # who was never told of comes first
+        for _, wait in due[: _MOST_AT_ONCE - self._lines]:
+            self._lines += 1
+            _, pause = self._told.get((wait.host, wait.about), (now, PATIENCE))
+            longer = min(2 * pause, _LONGEST_PAUSE)
+            self._told[wait.host, wait.about] = (now + pause, longer)
+            self._tell(wait)
 
 
 Describe = Callable[[float], Wait]
