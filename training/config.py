@@ -240,7 +240,8 @@ class Evaluate:
 @dataclass(frozen=True, config=STRICT)
 class Config:
     """A whole run. `resolution` 0 means that of the shards; `max_hours` 0 no limit. `threads` 0
-    takes as many CPU threads as pay when the run begins, and the same when it goes on.
+    takes as many CPU threads as pay, and others when the machine becomes busy or quiet; a number
+    never changes.
 
     `batch` is that of all processes together; `micro_batch` bounds the images that go through the
     networks at once (gradient accumulation; 0: no bound). `price_per_hour` of the machine, in any

@@ -19,7 +19,7 @@ from pipeline.contract import is_disk_full
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
-from training.data import Loader, Source
+from training.data import Batch, Loader, Source
 from training.evaluation.judge import Judge, ready_or_told
 from training.grid import draw, tile, write_picture
 from training.latent.space import space_of
@@ -32,6 +32,7 @@ from training.monitoring.meter import Meter
 from training.monitoring.monitors import alarms
 from training.networks import ImageShape
 from training.planning.forecast import Forecast, byte_text, cost, is_timed, plan_course
+from training.planning.tuning import Change, LiveThreads
 from training.pretrained.finetune import take_weights
 from training.report import Extras, write_report
 from training.reporting.pictures import PictureMaker
@@ -91,11 +92,13 @@ class Loop:
         ranks: Ranks = ALONE,
         started: float | None = None,
         forecast: Forecast | None = None,
+        most_threads: int = 0,
     ) -> None:
         self.config, self.run_files, self.source, self.ranks = config, run, source, ranks
         self.state, self.history, self.device, self.display = state, history, device, display
         self.total = int(config.total_kimg * 1000)
         self.step = Step(config, state, device, ranks)
+        self.threads = LiveThreads(config, most_threads) if most_threads else None
         self.meter = Meter()
         self.seconds_before, self._forecast = 0.0, forecast
         self._command_start = time.monotonic() if started is None else started
@@ -177,10 +180,13 @@ class Loop:
             elif code != _NOTHING:
                 return self._outcome(code)
             before, start = self.state.seen, time.monotonic()
-            self.meter.add(self.step([next(loader) for _ in range(self.config.n_critic)]))
+            batches = [next(loader) for _ in range(self.config.n_critic)]
+            change = self._step(batches)
             while not loader.warnings.empty():
                 self.display.say(f"warning: {loader.warnings.get()}")
-            wrong = self._after_step(before)
+            wrong = self._after_step(before, change is not None)
+            if change:
+                self._change_threads(change)
             self._slowest = max(self._slowest, time.monotonic() - start)
             if wrong:
                 return Outcome("diverged", wrong)
@@ -207,11 +213,28 @@ class Loop:
             return Outcome("hours", f"the {self.config.max_hours:g} hours are over")
         return Outcome("interrupted" if code == _INTERRUPTED else "disk")
 
-    def _after_step(self, before: int) -> str:
-        """What is due at this position; the name of a fact that is not finite, else nothing."""
+    def _step(self, batches: list[Batch]) -> Change | None:
+        """One step, and the change of the number of threads that its time leads to."""
+        steps, start = self.state.steps, time.monotonic()
+        self.meter.add(self.step(batches))
+        took = time.monotonic() - start
+        return self.threads.after_step(steps, took) if self.threads else None
+
+    def _change_threads(self, change: Change) -> None:
+        """Compute with another number of threads from here on: rows say with how many their steps
+        were computed, and one ends here."""
+        torch.set_num_threads(change.threads)
+        self.display.say(
+            f"at {self.state.seen / 1000:g} kimg: {change.threads} instead of {change.before} CPU "
+            f"threads: {change.why}"
+        )
+
+    def _after_step(self, before: int, changing: bool = False) -> str:
+        """What is due at this position; the name of a fact that is not finite, else nothing. A row
+        is due too if the number of threads is `changing` after it."""
         seen, record = self.state.seen, self.config.record
         row, judging = None, self.judge.due(before, seen)
-        if crossed(before, seen, record.log_kimg) or judging:
+        if crossed(before, seen, record.log_kimg) or judging or changing:
             self.meter.merge(self.ranks, self._weight)
             row = self._row()
             wrong = [name for name, value in row.items() if not math.isfinite(value)]
@@ -291,6 +314,7 @@ class Loop:
             "seen": seen,
             **self.meter.means(),
             "images_per_second": round(images / max(seconds, 1e-9), 3),
+            **({"threads": torch.get_num_threads()} if self.threads else {}),
         }
 
     def _watch(self) -> None:
@@ -366,6 +390,7 @@ class Loop:
             "history": self.history.text(),
             "meter": self.meter.state(),
             "seconds": self.seconds_before + self.seconds,
+            "threads": torch.get_num_threads() if self.threads else 0,
         }
         spare, folder = record.spare_mb * 1e6, self.run_files.checkpoints
         saved = checkpoint.save(folder, self.state.seen, values, record.keep, spare)

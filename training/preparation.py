@@ -30,7 +30,7 @@ from training.options.resolve import without_missing_labels
 from training.planning.forecast import Forecast, checkpoint_bytes, parameters
 from training.planning.memory import available_bytes, image_bytes, refuse_too_large, step_bytes
 from training.planning.room import refuse_full_disk
-from training.planning.threads import settle_threads
+from training.planning.threads import recorded_threads, set_threads
 from training.pretrained.finetune import take_weights
 from training.runs import (
     Run,
@@ -49,8 +49,8 @@ class Prepared:
     """A run that may begin.
 
     `values` is what its newest checkpoint holds (None: it begins), `seen` the images of it;
-    `forecast` is None where all images have been seen already. `automatic`: the number of threads
-    was not given, so it may change.
+    `forecast` is None where all images have been seen already. `most_threads` is how many CPU
+    threads there are to choose from while it trains; 0: their number stays.
     """
 
     config: Config
@@ -62,7 +62,7 @@ class Prepared:
     values: dict[str, Any] | None
     forecast: Forecast | None
     shown: Display
-    automatic: bool
+    most_threads: int
 
     @property
     def seen(self) -> int:
@@ -105,9 +105,9 @@ def prepare(
     source = open_source(location, config.resolution)
     config = without_missing_labels(config, source.classes)
     run = find_run(run_name or default_run(config, source))
-    automatic = False
-    if device.type == "cpu" and ranks.world == 1:
-        config, automatic = settle_threads(config, run)
+    alone = device.type == "cpu" and ranks.world == 1
+    if alone:
+        config = recorded_threads(config, run)
 
     def take() -> None:
         refuse_unwritable(run)
@@ -123,6 +123,10 @@ def prepare(
         shown.say(line)
     state = new_state(config, image_shape(source), device)
     values = _newest(run, ranks, state, shown, write)
+    most = 0
+    if alone:
+        automatic, there = set_threads(config, values.get("threads") if values else None)
+        most = there if automatic and not config.compile else 0
     found = None
     if (values["state"]["seen"] if values else 0) < int(config.total_kimg * 1000):
         found = forecast(config, source, run, device, ranks, state)
@@ -135,7 +139,7 @@ def prepare(
     if write:
         _in_first(ranks, run, lambda: enter(run, config, source, location))
     return Prepared(
-        config, source, run, device, ranks, state, values, found, shown, automatic
+        config, source, run, device, ranks, state, values, found, shown, most
     )  # fmt: skip
 
 

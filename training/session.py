@@ -64,7 +64,7 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
     try:
         loop = Loop(
             run.config, run.run, run.source, run.state, history, run.device, shown, run.ranks,
-            started, found,
+            started, found, run.most_threads,
         )  # fmt: skip
         if run.values:
             loop.restore(run.values)

@@ -160,6 +160,8 @@ def refuse_other_result(before: Mapping[str, Any], config: Config, where: Path) 
     Raises:
         UserError: a key that defines the result differs; the line names it and both values.
     """
+    if not before.get("threads"):  # it was not given, and may have changed: it can be given now
+        before = {**before, "threads": config.threads}
     for name, value in flat(config).items():
         if not is_free(name) and name != "preset" and name in before and before[name] != value:
             raise UserError(

@@ -1,12 +1,14 @@
 """How many CPU threads to compute with: as many as pay on this machine now.
 
 On a machine whose cores are busy with other work, two threads that wait for each other after
-every operator can be a hundred times slower than one. So a new run measures, and writes what it
-chose into its configuration: a result depends, in its last bits, on the number of threads.
+every operator can be slower than one. So a run that is given no number measures, before its first
+step and while it trains (`planning.tuning`). A result depends, in its last bits, on the number of
+threads, so its rows and checkpoints say which it was.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -19,45 +21,69 @@ from training.config import Config
 from training.runs import Run, read_config
 
 PAYS = 0.8
-"""More threads are taken where they need at most this share of the time."""
-_ROUNDS = 5
+"""Twice as many threads are taken if they need at most this share of the time."""
+MOST = 1024
+_ROUNDS, _IMAGES = 4, 4
 
 
-def settle_threads(config: Config, run: Run) -> tuple[Config, bool]:
-    """`config` with its number of threads: as given, else as recorded, else as measured; and
-    whether the number was not given.
+def recorded_threads(config: Config, run: Run) -> Config:
+    """`config` with the number of threads that the run was begun with, if none is given now."""
+    if config.threads or not (run.config.exists() and checkpoint.listed(run.checkpoints)):
+        return config
+    recorded = read_config(run)["config"].get("threads", 0)
+    return replace(config, threads=recorded) if isinstance(recorded, int) else config
 
-    Sets PyTorch's number of threads to it.
+
+def set_threads(config: Config, before: object) -> tuple[bool, int]:
+    """Set PyTorch's number of threads: as given, else as `before`, when the run's checkpoint was
+    written, else as measured.
+
+    Returns:
+        Whether the number was not given, so that it may change while the run trains, and how many
+        threads there are to choose from.
     """
-    threads = config.threads or _recorded(run) or choose_threads(torch.get_num_threads(), seconds)
-    torch.set_num_threads(threads)
-    return replace(config, threads=threads), not config.threads
+    most = torch.get_num_threads()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+        return False, most
+    known = before if isinstance(before, int) and 0 < before <= MOST else 0
+    torch.set_num_threads(known or choose_threads(most, seconds))
+    return True, most
+
+
+def candidates(most: int) -> list[int]:
+    """The numbers of threads to choose from: 1, then by doubling, all, and one less than all, for
+    a machine with one other busy program."""
+    doubled = {2**power for power in range(most.bit_length())}
+    return sorted({1, *doubled, max(1, most - 1), most})
 
 
 def choose_threads(most: int, measure: Callable[[int], float]) -> int:
-    """The number of threads, 1 to `most` by doubling, that pays.
+    """The number of threads, of `candidates(most)`, that pays.
 
     Args:
         most: no more than this.
         measure: seconds that a fixed piece of work takes on so many threads.
     """
-    best, took = 1, measure(1) if most > 1 else 0.0
-    candidates = sorted({most, *(2**power for power in range(1, most.bit_length()))} - {1})
-    for threads in candidates:
-        if threads <= most and (took_now := measure(threads)) <= PAYS * took:
+    if most <= 1:
+        return 1
+    best, took = 1, measure(1)
+    for threads in candidates(most)[1:]:
+        took_now = measure(threads)
+        if took_now <= PAYS ** math.log2(threads / best) * took:
             best, took = threads, took_now
     return best
 
 
 def seconds(threads: int) -> float:
     """The median time of a small training step's convolutions on so many threads."""
-    before = torch.get_num_threads()
+    before, random = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(threads)
     try:
         layers = torch.nn.Sequential(*(torch.nn.Conv2d(64, 64, 3, padding=1) for _ in range(4))).to(
             memory_format=torch.channels_last
         )
-        images = torch.zeros(16, 64, 32, 32).to(memory_format=torch.channels_last)
+        images = torch.zeros(_IMAGES, 64, 32, 32).to(memory_format=torch.channels_last)
         times = []
         for _ in range(_ROUNDS + 1):
             began = time.perf_counter()
@@ -68,10 +94,4 @@ def seconds(threads: int) -> float:
         return statistics.median(times[1:])  # the first one also plans
     finally:
         torch.set_num_threads(before)
-
-
-def _recorded(run: Run) -> int:
-    """What a run with results was begun with; 0 where there is none."""
-    if not (run.config.exists() and checkpoint.listed(run.checkpoints)):
-        return 0
-    return int(read_config(run)["config"].get("threads", 0))
+        torch.set_rng_state(random)

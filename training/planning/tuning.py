@@ -1,0 +1,204 @@
+"""When to choose the number of CPU threads again: the machine became busy, or quiet.
+
+The threads of an operator wait for each other. If one of them shares its core with another
+program, all wait for it, and two threads can be slower than one. `ThreadTuner` decides from the
+times of steps, without a clock and without threads of its own; `LiveThreads` acts on it.
+
+Whether more threads pay is measured on a small piece of work (`planning.threads.seconds`), not on
+the run's own steps. So the bits of a run change only where the number really changes, and nowhere
+on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+
+from training.config import Config
+from training.planning.threads import candidates, choose_threads, seconds
+from training.techniques.lazy import is_due
+
+SLOW = 1.35
+"""Steps that take so many times as long as usual are worth a measurement."""
+SHARE = 0.02
+"""The share of the time that measuring may take."""
+WARM, FEWEST, WINDOW = 2, 3, 1.0
+"""Steps that are not counted after a change; the fewest that tell something, and how many seconds
+of steps do."""
+FIRST_WAIT, LONGEST_FEWER, LONGEST_WAIT, LONGEST_BLOCK = 5.0, 30.0, 300.0, 600.0
+"""Seconds between two measurements: at first; at most with fewer threads than there are; at most
+with all; at most after a change that did not pay."""
+STABLE = 300.0
+"""A change so many seconds after the one before does not make the next measurement wait longer."""
+_REFERENCE = 5, 16
+"""Of how many steps in a row of a kind, at least and at most, the least median is the usual one."""
+
+
+class Advice(Enum):
+    """What a step's time leads to: nothing; measure and call `choose`; call `undo`."""
+
+    KEEP = 0
+    MEASURE = 1
+    UNDO = 2
+
+
+class ThreadTuner:
+    """Says when to measure, and from what was measured how many threads to take.
+
+    Args:
+        threads: how many the run computes with now.
+        most: how many there are.
+        now: the time in seconds, as in all calls.
+
+    Steps are compared with steps of their kind (whether a penalty was due in them), so what
+    happens at intervals does not count as a busy machine; pauses between steps are not counted.
+    """
+
+    def __init__(self, threads: int, most: int, now: float) -> None:
+        self.threads, self.most = threads, max(most, threads)
+        self._wait, self._block = FIRST_WAIT, LONGEST_FEWER
+        self._next, self._changed_at = now + FIRST_WAIT, now - STABLE
+        self._before, self._is_confirmed = threads, False
+        self._start()
+
+    def _start(self) -> None:
+        """Forget the times of steps with another number of threads."""
+        self._recent: dict[int, deque[float]] = {}
+        self._usual: dict[int, float] = {}
+        self._old: dict[int, float] = {}
+        self._window: deque[tuple[int, float]] = deque()
+        self._seconds, self._skip = 0.0, WARM
+
+    def observe(self, kind: int, took: float, now: float) -> Advice:
+        """Take note of a step of that kind, which took so many seconds."""
+        if self._skip:
+            self._skip -= 1
+            return Advice.KEEP
+        self._add(kind, took)
+        if len(self._window) < FEWEST or self._seconds < WINDOW:
+            return Advice.KEEP
+        if self._old:
+            ratio, self._old = self._compared(self._old), {}
+            if ratio > 1:
+                return Advice.UNDO
+        if now < self._next:
+            return Advice.KEEP
+        # the first measurement makes sure that the usual time is not that of a busy machine
+        sure = self._is_confirmed and self.threads == self.most
+        worth = not sure or self.slowdown() >= SLOW
+        return Advice.MEASURE if worth else Advice.KEEP
+
+    def _add(self, kind: int, took: float) -> None:
+        self._window.append((kind, took))
+        self._seconds += took
+        while len(self._window) > FEWEST and self._seconds - self._window[0][1] >= WINDOW:
+            self._seconds -= self._window.popleft()[1]
+        recent = self._recent.setdefault(kind, deque(maxlen=_REFERENCE[1]))
+        recent.append(took)
+        if len(recent) >= _REFERENCE[0]:
+            median = statistics.median(recent)
+            self._usual[kind] = min(self._usual.get(kind, median), median)
+
+    def slowdown(self) -> float:
+        """How many times as long as usual the newest steps took; 1 while that is not known."""
+        return self._compared(self._usual)
+
+    def _compared(self, usual: Mapping[int, float]) -> float:
+        ratios = [took / usual[kind] for kind, took in self._window if usual.get(kind)]
+        return statistics.median(ratios) if ratios else 1.0
+
+    def choose(self, times: Mapping[int, float], cost: float, now: float) -> int:
+        """The number of threads to take from now on.
+
+        Args:
+            times: seconds that a piece of work took on each number of `candidates(most)`.
+            cost: seconds that measuring took.
+            now: when it was over.
+        """
+        chosen, self._is_confirmed = choose_threads(self.most, times.__getitem__), True
+        if chosen == self.threads:
+            longest = LONGEST_FEWER if self.threads < self.most else LONGEST_WAIT
+            self._wait = min(2 * self._wait, longest)
+        else:
+            quick = now - self._changed_at < STABLE
+            self._wait = min(2 * self._wait, LONGEST_FEWER) if quick else FIRST_WAIT
+            old = {
+                kind: statistics.median(took for one, took in self._window if one == kind)
+                for kind, _ in self._window
+            }
+            self._change(chosen, now)
+            self._old = old
+        self._next = now + max(self._wait, cost / SHARE)
+        return self.threads
+
+    def undo(self, now: float) -> int:
+        """The number of threads from before the last change, which made the steps slower."""
+        self._change(self._before, now)
+        self._block = min(2 * self._block, LONGEST_BLOCK)
+        self._next = now + self._block
+        return self.threads
+
+    def _change(self, threads: int, now: float) -> None:
+        self._before, self.threads, self._changed_at = self.threads, threads, now
+        self._start()
+
+
+@dataclass(frozen=True)
+class Change:
+    """Another number of threads, and why, in words."""
+
+    before: int
+    threads: int
+    why: str
+
+
+class LiveThreads:
+    """Watches the steps of a run on the CPU whose number of threads was not given.
+
+    `most` is how many threads there are to choose from; `clock` and `measure` are for tests.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+        measure: Callable[[int], float] = seconds,
+    ) -> None:
+        self._loss, self._clock, self._measure = config.loss, clock, measure
+        self._penalised = bool(config.loss.gp or config.loss.dragan or config.loss.r1
+                               or config.loss.r2)  # fmt: skip
+        self._tuner = ThreadTuner(torch.get_num_threads(), most, clock())
+
+    def kind(self, steps: int) -> int:
+        """What happens in the step after so many others."""
+        loss = self._loss
+        penalty = self._penalised and is_due(steps, loss.interval)
+        path = bool(loss.path_length) and is_due(steps, loss.path_interval)
+        return int(penalty) + 2 * int(path)
+
+    def after_step(self, steps: int, took: float) -> Change | None:
+        """The change that the step after `steps` others, which took so many seconds, leads to.
+
+        PyTorch's number of threads is left to the caller: `Change.threads` is to be set.
+        """
+        tuner, before = self._tuner, self._tuner.threads
+        advice = tuner.observe(self.kind(steps), took, self._clock())
+        if advice is Advice.KEEP:
+            return None
+        if advice is Advice.UNDO:
+            return Change(before, tuner.undo(self._clock()), "the steps became slower")
+        slow, start = tuner.slowdown(), self._clock()
+        times = {threads: self._measure(threads) for threads in candidates(tuner.most)}
+        chosen = tuner.choose(times, self._clock() - start, self._clock())
+        if chosen == before:
+            return None
+        if chosen > before:
+            return Change(before, chosen, "the cores are free again")
+        return Change(before, chosen, f"other programs use the cores ({slow:.1f} times the usual)")
