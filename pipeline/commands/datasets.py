@@ -91,8 +91,8 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    with opened(args) as (_recipe, dataset, log):
-        result = import_dataset(args.path, dataset, log, args.form)
+    with opened(args) as (recipe, dataset, log):
+        result = import_dataset(args.path, dataset, log, args.form, recipe)
         log.emit("import", "done", **asdict(result))
     _print(args, asdict(result))
     return 1 if result.failed else 0

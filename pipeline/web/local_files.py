@@ -30,7 +30,9 @@ BROKEN_ARCHIVE = (
 
 def file_url(path: Path, member: str = "") -> str:
     """The URL of a file, or of a member of an archive."""
-    return path.absolute().as_uri() + (f"#{quote(member)}" if member else "")
+    return path.absolute().as_uri() + (
+        f"#{quote(member, errors='surrogateescape')}" if member else ""
+    )
 
 
 def file_path(url: str) -> tuple[Path, str]:
