@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from pipeline.web.urls import DEFAULT_PORTS, request_url
@@ -60,6 +61,7 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+@lru_cache(maxsize=2048)
 def host_key(url: str) -> str:
     """What counts as one host for politeness: scheme, host and port, as the beginning of a URL.
 

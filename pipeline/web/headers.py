@@ -65,7 +65,7 @@ def refused_head(headers: Mapping[str, str], limit: int | None) -> tuple[str, st
     if limit is not None and _DIGITS.fullmatch(length):
         significant = length.lstrip("0")
         if len(significant) > len(str(limit)) or int(significant or "0") > limit:
-            return "too_large", f"{significant[:20]} bytes announced"
+            return "too_large", f"{significant[:20]} bytes announced, {limit} allowed"
     return None
 
 

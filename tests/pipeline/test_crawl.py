@@ -543,3 +543,25 @@ def test_progress_ends_with_all_pages(site: Site, tmp_path: Path) -> None:
         crawl(recipe_of(site), dataset, log)
     assert (reports[-1].done, reports[-1].total, reports[-1].unit) == (51, 51, "pages")
     assert [one.done for one in reports] == sorted(one.done for one in reports)
+
+
+def test_a_page_has_a_limit_of_its_own_and_a_sitemap_a_larger_one(
+    site: Site, tmp_path: Path
+) -> None:
+    """Both are longer than what the recipe allows a page; the sitemap is no page."""
+    padding = "<!--" + "x" * 5000 + "-->"
+    site.pages["/map.xml"] = (
+        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{padding}'
+        f"<url><loc>{site.url}/small.html</loc></url><url><loc>{site.url}/big.html</loc></url>"
+        "</urlset>"
+    )
+    site.pages["/small.html"] = page("/a.jpg")
+    site.pages["/big.html"] = page("/b.jpg") + padding
+    dataset = Dataset("limits", tmp_path)
+    source = {"kind": "sitemap", "start": [f"{site.url}/map.xml"], "image": "img"}
+    rules = {"allow_private": True, "rate": 5000, "attempts": 1, "max_page_bytes": 4000}
+    recipe = build(Recipe, {"source": source, "politeness": rules}, "test")
+    with EventLog(dataset, "test") as log:
+        crawl(recipe, dataset, log)
+    assert [row["url"] for row in rows_of(dataset)] == [f"{site.url}/a.jpg"]
+    assert failures_of(dataset) == {f"{site.url}/big.html": "too_large"}

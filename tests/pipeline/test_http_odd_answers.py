@@ -560,3 +560,21 @@ def test_a_check_that_breaks_ends_its_own_url_alone(faulty_site):
             outcomes.update(bulk.pump(0.1))
     assert kind(outcomes[urls[0]]) == "internal"
     assert outcomes[urls[1]].body == GOOD
+
+
+# sizes
+
+
+def test_a_page_has_a_limit_of_its_own():
+    with FaultySite() as site:
+        site.rows["/big"] = Row("/big", serve(b"x" * 5000, type_="text/html"))
+        site.rows["/streamed"] = Row("/streamed", raw(b"HTTP/1.1 200 OK\r\n", b"x" * 5000))
+        packed = gzip.compress(bytes(5000))
+        site.rows["/packed"] = Row("/packed", serve(packed, Content_Encoding="gzip"))
+        with Fetcher(polite(max_page_bytes=4000)) as fetcher:
+            for path in ("/big", "/streamed", "/packed"):
+                assert kind(fetcher.get(site.url(path), stage="x")) == "too_large"
+                large = fetcher.get(site.url(path), stage="x", max_bytes=6000)
+                assert len(large.body) == 5000
+        outcomes = get_in_bulk([site.url("/big")], max_page_bytes=4000)
+        assert len(outcomes[site.url("/big")].body) == 5000  # the limit of images is another
