@@ -15,6 +15,7 @@ from pipeline.contract import Dataset, ShardIndex, now_utc, write_atomic
 from pipeline.dataset.card_page import card_page
 from pipeline.dataset.facts import Facts
 from pipeline.dataset.shard_make import MadeShard
+from pipeline.markup import code_span, escape_markdown
 from pipeline.pictures.contact_sheet import contact_sheet, samples_of
 from pipeline.recipe import Recipe
 
@@ -53,11 +54,11 @@ def _lines(
     recipe: Recipe, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts, made: str
 ) -> Iterator[str]:
     height, width = index.resolution
-    yield from (f"# {recipe.title or index.name}", "", "![samples](contact.jpg)", "")
+    yield from (f"# {escape_markdown(recipe.title or index.name)}", "", "![samples](contact.jpg)", "")
     yield from _table(
         ("", ""),
         [
-            ("Dataset", f"`{index.name}`"),
+            ("Dataset", _Code(index.name)),
             ("Samples", f"{index.nsamples:,} in {len(shards)} shards"),
             ("Size", f"{width} × {height} pixels, {'gray' if index.channels == 1 else 'colour'}"),
             ("Format", f"{index.format}, {sum(s.bytes for s in shards) / 1e6:,.1f} MB"),
@@ -66,7 +67,7 @@ def _lines(
             ("Hosts", ", ".join(f"{host} ({n:,})" for host, n in facts.hosts.most_common(5))),
             ("Found", f"{facts.first} to {facts.last}" if facts.first else "not recorded"),
             ("Made", made),
-            ("Digest", f"`{index.digest}`"),
+            ("Digest", _Code(index.digest)),
         ],
     )
     yield from ("", "## Kept and rejected", "")
@@ -110,8 +111,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(_cell(text) for text in row)} |"
 
 
+class _Code(str):
+    """A cell of a table that is shown as code."""
+
+
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return code_span(text) if isinstance(text, _Code) else escape_markdown(text)
 
 
 def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterator[str]:

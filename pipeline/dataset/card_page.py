@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import mimetypes
-import re
 from pathlib import Path
 
-from markdown_it import MarkdownIt
+from pipeline.markup import policy_element, render_card
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf8; --ink: #22201d; --soft: #6d675f;
@@ -28,23 +25,12 @@ code { word-break: break-all; }
 
 
 def card_page(markdown: str, folder: Path) -> str:
-    """The card's Markdown as a page that needs no other file; its pictures are those in `folder`.
-
-    Markup within the text is shown, not obeyed.
-    """
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-
-    def embedded(found: re.Match[str]) -> str:
-        path = folder / found[1]
-        kind = mimetypes.guess_type(path.name)[0]
-        if kind is None or not path.is_file():
-            return 'src=""'
-        return f'src="data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"'
-
-    body = re.sub(r'src="([\w.-]+)"', embedded, body)
-    title = html.escape(markdown.partition("\n")[0].lstrip("# ").strip())
+    """The card's Markdown as a page that needs no other file; its pictures are those in `folder`."""
+    title = html.escape(markdown.partition("\n")[0].lstrip("# ").replace("\\", "").strip())
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        f"{policy_element()}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n<main>\n{body}</main>\n</html>\n"
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n"
+        f"<main>\n{render_card(markdown, folder)}</main>\n</html>\n"
     )
