@@ -51,9 +51,10 @@ from pipeline.typed import STRICT, build, read_toml
 __all__ = [
     "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord", "ShardEntry",
     "ShardIndex", "UserError", "atomic_file", "basic_authorization", "build", "code_span",
-    "describe_os_error", "disarm_markdown", "escape_markdown", "exit_status", "fsspec_arguments", "image_key", "is_disk_full", "is_url", "load_index",
-    "local_path", "now_utc", "open_regular", "policy_element", "printable", "render_card", "read_bytes", "read_jsonl", "read_rows",
-    "read_toml", "split_user", "sweep_temporaries", "without_passwords", "write_atomic",
+    "describe_os_error", "disarm_markdown", "escape_markdown", "exit_status", "fsspec_arguments",
+    "image_key", "is_disk_full", "is_url", "load_index", "local_path", "now_utc", "open_regular",
+    "policy_element", "printable", "read_bytes", "read_jsonl", "read_rows", "read_toml",
+    "render_card", "split_user", "sweep_temporaries", "without_passwords", "write_atomic",
     "write_json",
 ]  # fmt: skip
 

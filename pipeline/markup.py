@@ -13,7 +13,7 @@ from pipeline.outside_text import printable, safe_text, without_passwords
 STILL_PAGE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The Content-Security-Policy of a page without scripts that has its pictures in it."""
 
-_SPECIAL = re.compile(r"[\\`*\[\]<>&|!~$@]|_(?![^\W_])|(?<![^\W_])_")
+_SPECIAL = re.compile(r"[\\`*\[\]<>&|!~$]|_(?![^\W_])|(?<![^\W_])_")
 _LIVE = re.compile(r"\\.|[<\[\]&!]", re.DOTALL)
 _MAX_CARD = 2 << 20
 _MAX_PICTURE = 16 << 20
@@ -21,14 +21,14 @@ _MAX_PICTURE = 16 << 20
 
 def escape_markdown(text: str) -> str:
     """`text` as one line of Markdown that shows it, also within a table."""
-    escaped = _SPECIAL.sub(r"\\\g<0>", printable(without_passwords(" ".join(text.split()))))
-    # A GitHub renderer makes links of bare addresses.
-    return re.sub(r"(?i)(:)(?=//)|(?<=\bwww)(\.)", r"\\\g<0>", escaped)
+    line = printable(without_passwords(" ".join(text.split())))
+    return _SPECIAL.sub(lambda match: f"\\{match[0]}", line)
 
 
 def code_span(text: str) -> str:
     """`text` as code in a line of Markdown."""
-    return f"`{printable(text).replace('`', chr(0x27)).replace('|', '/')}`"
+    shown = printable(text).replace("`", "'").replace("|", "/")
+    return f"`{shown}`"
 
 
 def disarm_markdown(text: str) -> str:
@@ -50,12 +50,12 @@ def render_card(markdown: str, folder: Path) -> str:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.disable(["link", "autolink", "html_inline", "html_block", "reference"])
     body: str = parser.render(markdown)
-    return re.sub(r"<img ([^>]*)>", lambda match: _picture(match[1], folder), body)
+    return re.sub(r"<img ([^>]*)>", lambda match: _picture(str(match[1]), folder), body)
 
 
 def _picture(attributes: str, folder: Path) -> str:
     """The element of a picture, with the file in it; its words if it is no file of the folder."""
-    named = dict(re.findall(r'(\w+)="([^"]*)"', attributes))
+    named: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', attributes))
     name, words = named.get("src", ""), named.get("alt", "")
     kind = mimetypes.guess_type(name)[0] or ""
     path = folder / name

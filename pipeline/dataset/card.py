@@ -54,7 +54,12 @@ def _lines(
     recipe: Recipe, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts, made: str
 ) -> Iterator[str]:
     height, width = index.resolution
-    yield from (f"# {escape_markdown(recipe.title or index.name)}", "", "![samples](contact.jpg)", "")
+    yield from (
+        f"# {escape_markdown(recipe.title or index.name)}",
+        "",
+        "![samples](contact.jpg)",
+        "",
+    )
     yield from _table(
         ("", ""),
         [

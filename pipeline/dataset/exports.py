@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from pipeline.contract import Dataset, ShardIndex, UserError, load_index
 from pipeline.dataset.facts import count_facts
+from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.samples import decode
 from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
+from pipeline.markup import disarm_markdown
 from pipeline.pictures.pixels import as_image
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -36,6 +39,15 @@ class ExportResult:
 
     path: str
     samples: int
+
+
+def forgotten_keys(dataset: Dataset, index: ShardIndex) -> frozenset[str]:
+    """The keys of the forgotten images of a dataset, and of the one it is a variant of."""
+    keys = read_forgotten(dataset).keys
+    source = index.recipe.get("source", dataset.name)
+    if isinstance(source, str) and source != dataset.name:
+        keys |= read_forgotten(Dataset(source, dataset.root)).keys
+    return keys
 
 
 @dataclass(frozen=True)
@@ -78,11 +90,17 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _samples(index: ShardIndex, paths: list[Path], log: EventLog) -> Iterator[_Sample]:
+def _samples(
+    dataset: Dataset, index: ShardIndex, paths: list[Path], log: EventLog
+) -> Iterator[_Sample]:
+    """The samples of all shards, but for images that are to be forgotten and not yet are."""
     done = 0
+    forgotten = forgotten_keys(dataset, index)
     for path, entry in zip(paths, index.shardlist, strict=True):
         _check(path, entry.sha256)
         for key, files in read_samples(path):
+            if _image_of(key) in forgotten:
+                continue
             number = int(files["cls"]) if "cls" in files else None
             yield _Sample(key, files[index.format], json.loads(files["json"]), number)
         done += entry.nsamples
@@ -99,17 +117,22 @@ def _check(path: Path, sha256: str) -> None:
         raise UserError(f"{path}: damaged (its sha256 is not the index's); run verify --repair")
 
 
+def _image_of(key: str) -> str:
+    """The key of the image that a sample is made of: KEY, or KEY_0 if there are several."""
+    return key.partition("_")[0]
+
+
 def _folder_name(label: str) -> str:
     """A label as one folder's name."""
     return label.replace("/", "_").replace("\0", "_").strip(". ") or "_"
 
 
 def _image_folder(
-    _dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+    dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
     """A folder a class (`images` where there are none), as torchvision's ImageFolder takes it."""
     count = 0
-    for sample in _samples(index, paths, log):
+    for sample in _samples(dataset, index, paths, log):
         label = "images" if sample.number is None else index.labels[sample.number]
         folder = out / _folder_name(label)
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,12 +142,12 @@ def _image_folder(
 
 
 def _nvlabs(
-    _dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+    dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
     """An uncompressed zip of PNGs with `dataset.json`, as StyleGAN's and EDM's loaders take it."""
     labels: list[list[object]] = []
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for count, sample in enumerate(_samples(index, paths, log)):
+        for count, sample in enumerate(_samples(dataset, index, paths, log)):
             name = f"{count // 1000:05d}/img{count:08d}.png"
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), _as_png(sample.image, index))
             labels.append([name, sample.number])
@@ -150,7 +173,7 @@ def _huggingface(
     folder.mkdir(parents=True)
     count = 0
     with (folder / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
-        for sample in _samples(index, paths, log):
+        for sample in _samples(dataset, index, paths, log):
             name = f"{sample.key}.{index.format}"
             (folder / name).write_bytes(sample.image)
             facts = {name: sample.facts.get(name) for name in ("url", "license", "attribution")}
@@ -168,8 +191,11 @@ def _huggingface_shards(
     """Hugging Face `datasets`, webdataset: the shards as they are and a dataset card."""
     (out / "data").mkdir(parents=True)
     done = 0
+    forgotten = forgotten_keys(dataset, index)
     for number, (path, entry) in enumerate(zip(paths, index.shardlist, strict=True)):
         _check(path, entry.sha256)
+        if forgotten and any(_image_of(key) in forgotten for key, _ in read_samples(path)):
+            raise UserError(f"{path}: holds images that are to be forgotten; run forget again")
         shutil.copyfile(path, out / "data" / f"train-{number:05d}-of-{len(paths):05d}.tar")
         done += entry.nsamples
         log.progress("export", done, index.nsamples, "images")
@@ -196,13 +222,20 @@ def _write_card(dataset: Dataset, index: ShardIndex, out: Path, files: str, coun
         "---",
         "",
     ]
-    text = (
-        dataset.card.read_text(encoding="utf-8") if dataset.card.exists() else f"# {index.name}\n"
-    )
+    text = _card_text(dataset) or f"# {index.name}\n"
     (out / "README.md").write_text("\n".join(head) + text, encoding="utf-8")
     for name in _CARD_FILES:
         if (dataset.manifest / name).exists():
             shutil.copyfile(dataset.manifest / name, out / name)
+
+
+def _card_text(dataset: Dataset) -> str:
+    """The dataset's card, "" if there is none; only its own pictures are pictures in it."""
+    try:
+        text = disarm_markdown(dataset.card.read_bytes().decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return ""
+    return re.sub(r"\\!\\\[([a-z ]+)\\\]\((contact\.jpg|mean\.png)\)", r"![\1](\2)", text)
 
 
 def _license(dataset: Dataset) -> str:

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ from pipeline.dataset.originals import (
     read_records,
     tar_here,
 )
+from pipeline.dataset.part_store import store_of, store_path
 from pipeline.events import EventLog
 from pipeline.options import Select, Shards
 from pipeline.recipe import Recipe
@@ -109,7 +111,7 @@ def forget(
         raise UserError(f"{dataset.urls}: lists no such image")
     new = _record(dataset, found)
     erased = _erase(dataset, found)
-    (dataset.manifest / "preview.html").unlink(missing_ok=True)
+    _remove(dataset, [dataset.manifest / "preview.html"])
     remade = _make_again(recipe, dataset, log, workers) if dataset.kept.exists() else {}
     return ForgetResult(new, erased, remade, _pending(dataset, found))
 
@@ -180,13 +182,31 @@ def _make_again(
 ) -> dict[str, int]:
     """Select again, and shard the dataset and its variants; the shards made, by dataset."""
     made: dict[str, int] = {}
-    select(recipe_of(dataset, recipe), dataset, log)
+    kept = select(recipe_of(dataset, recipe), dataset, log).kept
     for target in (dataset, *variants(dataset)):
-        if options_path(target).exists():
+        if not kept:
+            made[target.name] = _remove_shards(dataset, target)
+        elif options_path(target).exists():
             variant = None if target == dataset else target.name.removeprefix(f"{dataset.name}-")
             options = recipe_of(target, recipe)
             made[target.name] = shard(options, dataset, log, workers, variant).made
     return made
+
+
+def _remove_shards(dataset: Dataset, target: Dataset) -> int:
+    """Remove the shards of a dataset of which nothing is left, and its card; returns 0."""
+    shards = sorted(target.shards.glob(f"{target.name}-*"))
+    pictures = [target.manifest / name for name in ("contact.jpg", "mean.png")]
+    _remove(dataset, [target.index, *shards, target.card, target.card_page, *pictures])
+    return 0
+
+
+def _remove(dataset: Dataset, paths: Iterable[Path]) -> None:
+    """Remove files here and in the store; they need not exist."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+        if dataset.store:
+            store_of(dataset).remove(store_path(dataset, path))
 
 
 def variants(dataset: Dataset) -> list[Dataset]:

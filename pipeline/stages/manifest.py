@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.contract import Dataset, ManifestRow, image_key, now_utc
+from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.durable import atomic_file
 from pipeline.errors import UserError
@@ -44,6 +45,8 @@ class ImportResult:
 def export_manifest(dataset: Dataset, path: Path) -> int:
     """Write the manifest to `path` (.parquet, .csv, .jsonl by its ending); the number of rows.
 
+    Images that were forgotten are not in it.
+
     Raises:
         UserError: the ending is none of these, or there is no manifest.
     """
@@ -54,12 +57,14 @@ def export_manifest(dataset: Dataset, path: Path) -> int:
     if not dataset.urls.exists():
         raise UserError(f"{dataset.urls}: no such manifest")
     count = 0
+    forgotten = read_forgotten(dataset).keys
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal count
         for row in manifest_rows(dataset):
-            count += 1
-            yield row.to_json()
+            if row.key not in forgotten:
+                count += 1
+                yield row.to_json()
 
     with atomic_file(path) as file:
         writer(file, rows())

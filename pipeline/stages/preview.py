@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment
+from markupsafe import Markup
 from PIL import Image
 
 from pipeline.contract import Dataset, OriginalRecord, read_jsonl, write_atomic
@@ -28,11 +29,13 @@ from pipeline.dataset.duplicates import (
     near_duplicates,
     words,
 )
+from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.kept import read_kept
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.images import open_image
+from pipeline.markup import policy_element
 from pipeline.options import Select
 from pipeline.pictures.limits import ImageError
 from pipeline.recipe import Recipe
@@ -122,7 +125,13 @@ def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> 
     path = dataset.manifest / "preview.html"
     write_atomic(
         path,
-        page.render(name=dataset.name, kept=result.kept, sections=sections, thumb=_THUMB),
+        page.render(
+            name=dataset.name,
+            kept=result.kept,
+            sections=sections,
+            thumb=_THUMB,
+            policy=Markup(policy_element()),
+        ),
     )
     return path
 
@@ -151,7 +160,10 @@ def _measured(
     """A section for each measure, by one pass over the records."""
     sides = {(m.reason, passes): _Closest(most) for m in MEASURES for passes in (False, True)}
     values = {measure.reason: array("d") for measure in MEASURES}
+    forgotten = read_forgotten(dataset).keys
     for record in read_records(dataset):
+        if record.key in forgotten:
+            continue
         for measure in MEASURES:
             value, limit = measure.value(record), measure.limit(limits)
             values[measure.reason].append(value)
@@ -317,6 +329,7 @@ class _Pictures:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ name }}: select</title>
+{{ policy }}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 :root { color-scheme: light dark; }
