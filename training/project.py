@@ -101,6 +101,7 @@ def read_target(path: Path, trained: Trained) -> torch.Tensor:
     import torch
     from PIL import Image, ImageOps
 
+    Image.MAX_IMAGE_PIXELS = None  # checked below; Pillow would only warn of some
     shape = trained.shape
     try:
         with os.fdopen(open_regular(path), "rb") as file, Image.open(file, formats=READ) as opened:

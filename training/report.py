@@ -29,6 +29,7 @@ POINTS = 600
 QUALITY = ("fd_", "fid", "kid")
 """How the names of measures of quality begin."""
 _WIDE = 768
+_MOST_PIXELS = 100_000_000
 SEEN = re.compile(r"[0-9]{1,15}")
 """The names of grids: images seen."""
 
@@ -45,7 +46,8 @@ def embed(path: Path) -> str:
     try:
         data = io.BytesIO(read_bytes(path))
         with Image.open(data, formats=["PNG"]) as image:
-            return data_url(image.convert("RGB"))
+            fits = image.width * image.height <= _MOST_PIXELS
+            return data_url(image.convert("RGB")) if fits else ""
     except Exception:  # noqa: BLE001 (a damaged picture can fail in any way)
         return ""
 

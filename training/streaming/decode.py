@@ -12,6 +12,8 @@ from PIL import Image
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 """The endings of image members, in the order they are looked for, and Pillow's words for them."""
 
+Image.MAX_IMAGE_PIXELS = None  # `_check_size` asks first; Pillow would only warn of some
+
 Pixels = NDArray[np.uint8]
 
 
