@@ -3,6 +3,7 @@ written, not what they are."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -37,10 +38,18 @@ def tensors(values: object, what: str) -> dict[str, Tensor]:
         Unusable: they are something else.
     """
     if not isinstance(values, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
+        isinstance(name, str) and isinstance(value, Tensor) and _is_plain(value)
+        for name, value in values.items()
     ):
         raise Unusable(f"{what} does not hold tensors by name")
     return dict(values)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether all of the tensor's numbers are stored, one by one."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def check_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
@@ -53,7 +62,7 @@ def check_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str)
         if tensor.shape != own[name].shape:
             wanted, found = tuple(own[name].shape), tuple(tensor.shape)
             raise Unusable(f"{what}: {name} has the shape {found}, not {wanted}")
-        if tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
+        if tensor.is_floating_point() != own[name].is_floating_point():
             raise Unusable(f"{what}: {name} is {tensor.dtype}, not {own[name].dtype}")
         if not tensor.isfinite().all():
             raise Unusable(f"{what}: {name} has numbers that are not finite")
@@ -124,14 +133,31 @@ def _check_optimizer(given: object, own: torch.optim.Optimizer, what: str) -> No
             if not _is_alike(group[key], wanted[key]):
                 raise Unusable(f"{what}: {key} is not what it ought to be")
     parameters = [one for group in own.param_groups for one in group["params"]]
-    for number, kept in held.items():
+    like_weight = _kept_by(own)
+    for number, values in held.items():
         if type(number) is not int or not 0 <= number < len(parameters):
             raise Unusable(f"{what} is of other weights")
-        for name, value in tensors(kept, what).items():
-            if value.numel() != 1 and value.shape != parameters[number].shape:
-                raise Unusable(f"{what}: {name} has another shape than its weight")
-            if not value.isfinite().all():
-                raise Unusable(f"{what}: {name} is not finite")
+        kept = tensors(values, what)
+        if kept and kept.keys() != like_weight.keys():
+            raise Unusable(f"{what} is of another kind")
+        weight = parameters[number].detach()
+        wanted = {
+            name: weight if like_weight[name] else weight.new_zeros(kept[name].shape and (1,))
+            for name in kept
+        }
+        check_fit(kept, wanted, what)
+
+
+def _kept_by(own: torch.optim.Optimizer) -> dict[str, bool]:
+    """What the optimiser keeps of each weight, by name, and whether it has the weight's shape."""
+    known = inspect.signature(type(own)).parameters
+    options = {name: value for name, value in own.defaults.items() if name in known}
+    weight = torch.nn.Parameter(torch.zeros(2, 3))
+    twin = type(own)([weight], **options)
+    weight.grad = torch.zeros(2, 3)
+    twin.step()
+    kept = {name: value for name, value in twin.state[weight].items() if isinstance(value, Tensor)}
+    return {name: value.shape == weight.shape for name, value in kept.items()}
 
 
 def _is_alike(given: object, wanted: object) -> bool:
