@@ -15,6 +15,7 @@ STILL_PAGE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|!~$]|_(?![^\W_])|(?<![^\W_])_")
 _LIVE = re.compile(r"\\.|[<\[\]&!]", re.DOTALL)
+_FENCE = re.compile(r"^([ \t>]*)(```|~~~)", re.MULTILINE)  # one without an end hides the rest
 _MAX_CARD = 2 << 20
 _MAX_PICTURE = 16 << 20
 
@@ -34,11 +35,10 @@ def code_span(text: str) -> str:
 def disarm_markdown(text: str) -> str:
     """A whole Markdown text from outside without links, pictures and tags: they are shown as text.
 
-    Headings, tables, lists, emphasis and code stay.
+    Headings, tables, lists, emphasis and code within a line stay.
     """
-    return _LIVE.sub(
-        lambda match: match[0] if match[0][0] == "\\" else f"\\{match[0]}", safe_text(text)
-    )
+    text = _FENCE.sub(r"\1\\\2", safe_text(text))
+    return _LIVE.sub(lambda match: match[0] if match[0][0] == "\\" else f"\\{match[0]}", text)
 
 
 def render_card(markdown: str, folder: Path) -> str:

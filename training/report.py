@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -15,7 +16,7 @@ from typing import Any
 from jinja2 import Environment
 from PIL import Image
 
-from pipeline.contract import read_bytes, write_atomic
+from pipeline.contract import STILL_PAGE, read_bytes, write_atomic
 from training.grid import Pixels
 from training.monitoring.history import Row
 from training.reporting.card_page import card_html
@@ -88,21 +89,27 @@ def write_report(run: Run, rows: list[Row], extras: Extras = Extras()) -> None:
         {"kimg": int(path.stem) / 1000, "image": image} for path in chosen if (image := embed(path))
     ]
     described = read_config(run)
-    page = _template().render(
-        name=run.folder.resolve().name,
-        frames=frames,
-        latest=rows[-1] if rows else {},
-        config=described["config"],
-        dataset=described["dataset"],
-        measures=measures(rows),
-        hours=extras.seconds / 3600,
-        cost=extras.seconds / 3600 * described["config"]["price_per_hour"],
-        ways=_shown(extras.pictures.ways) if extras.pictures else "",
-        nearest=_shown(extras.pictures.nearest) if extras.pictures else "",
-        known=extras.pictures.known if extras.pictures else 0,
-        card=card_html(described["dataset"]["location"]),
-        data=json.dumps({"frames": frames, "curves": curves(rows)}).replace("</", "<\\/"),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    text = (files("training") / "report.html.j2").read_text(encoding="utf-8")
+    page = (
+        Environment(autoescape=True)
+        .from_string(text)
+        .render(
+            policy=_policy(text),
+            name=run.folder.resolve().name,
+            frames=frames,
+            latest=rows[-1] if rows else {},
+            config=described["config"],
+            dataset=described["dataset"],
+            measures=measures(rows),
+            hours=extras.seconds / 3600,
+            cost=extras.seconds / 3600 * described["config"]["price_per_hour"],
+            ways=_shown(extras.pictures.ways) if extras.pictures else "",
+            nearest=_shown(extras.pictures.nearest) if extras.pictures else "",
+            known=extras.pictures.known if extras.pictures else 0,
+            card=card_html(described["dataset"]["location"]),
+            data=json.dumps({"frames": frames, "curves": curves(rows)}).replace("<", "\\u003c"),
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
     )
     write_atomic(run.report, page)
 
@@ -121,6 +128,8 @@ def measures(rows: list[Row]) -> dict[str, float]:
     return found
 
 
-def _template() -> Any:
-    text = (files("training") / "report.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True).from_string(text)
+def _policy(template: str) -> str:
+    """The page's Content-Security-Policy: its own script and pictures, and nothing from outside."""
+    script = template.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"{STILL_PAGE}; script-src 'sha256-{digest}'"

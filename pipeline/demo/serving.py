@@ -13,6 +13,12 @@ from urllib.parse import unquote, urlsplit
 LOOPBACK = "127.0.0.1"
 IDLE_SECONDS = 20.0
 
+_POLICY = (
+    "default-src 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline'"
+)
+"""The Content-Security-Policy of every answer."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -138,6 +144,7 @@ class Handler(BaseHTTPRequestHandler):
                 elif part is not None:
                     status, body = HTTPStatus.PARTIAL_CONTENT, body[part[0] : part[1] + 1]
                     extra["Content-Range"] = f"bytes {part[0]}-{part[1]}/{len(answer.body)}"
+        extra["Content-Security-Policy"] = _POLICY
         self.send_response(status)
         for name, value in extra.items():
             self.send_header(name, value)

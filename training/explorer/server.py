@@ -7,6 +7,7 @@ after another is drawn: PyTorch uses all of its threads for one.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import threading
 import traceback
@@ -168,8 +169,19 @@ async def _body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
+@functools.cache
+def _policy() -> str:
+    """The Content-Security-Policy that the page states itself."""
+    page = page_files("server")["index.html"].decode()
+    return page.partition('Content-Security-Policy" content="')[2].partition('"')[0]
+
+
 def _fixed(data: bytes, kind: str) -> Callable[[Request], Response]:
-    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    headers = {
+        "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": f"{_policy()}; base-uri 'none'; frame-ancestors 'none'",
+    }  # fmt: skip
 
     def answer(_: Request) -> Response:
         return Response(data, media_type=kind, headers=headers)

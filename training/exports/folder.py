@@ -6,11 +6,22 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import UserError, is_url, read_bytes, write_atomic, write_json
+from pipeline.contract import (
+    UserError,
+    code_span,
+    disarm_markdown,
+    escape_markdown,
+    is_url,
+    read_bytes,
+    without_passwords,
+    write_atomic,
+    write_json,
+)
 from training.options.resolve import flat
 from training.pretrained.inference import WEIGHTS, Trained
 from training.runs import Run
 
+_MOST_CARD = 4 << 20
 SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..*|loss\..*)")
 
 
@@ -27,16 +38,16 @@ def write_weights(trained: Trained, folder: Path) -> None:
 
 def write_config(trained: Trained, folder: Path) -> None:
     """`config.json` in the form of a run's; a data set's place on this machine stays out of it."""
-    dataset = dict(trained.dataset)
-    if not is_url(str(dataset.get("location", ""))):
-        dataset["location"] = ""
+    location = str(trained.dataset.get("location", ""))
+    location = without_passwords(location) if is_url(location) else ""
+    dataset = {**trained.dataset, "location": location}
     values = {"config": flat(trained.config), "dataset": dataset, "seen": trained.seen}
     write_json(Run(folder).config, values)
 
 
 def dataset_card(trained: Trained) -> str:
-    """The data set's own card, headings two levels lower and without pictures; empty where it is
-    not to be had."""
+    """The data set's own card, headings two levels lower, without pictures, and with links and tags
+    shown as text; empty where it is not to be had."""
     location = str(trained.dataset.get("location", ""))
     if not location:
         return ""
@@ -44,11 +55,11 @@ def dataset_card(trained: Trained) -> str:
     if place.endswith(".json"):
         place = place.rpartition("/")[0]
     try:
-        text = read_bytes(f"{place}/README.md").decode()
+        text = read_bytes(f"{place}/README.md", _MOST_CARD).decode()
     except (UserError, OSError, UnicodeDecodeError):
         return ""
     lines = [
-        re.sub(r"^(#+) ", r"##\1 ", line)
+        disarm_markdown(re.sub(r"^(#+) ", r"##\1 ", line))
         for line in text.splitlines()
         if not line.startswith("![") and not line.startswith("| Source | folder: ")
     ]
@@ -70,44 +81,49 @@ def write_card(
     shape, dataset, config = trained.shape, trained.dataset, flat(trained.config)
     colour = "colour" if shape.channels == 3 else "gray"
     text = [
-        f"# {trained.name}", "",
+        f"# {escape_markdown(trained.name)}", "",
         f"A generator of {shape.width} × {shape.height} px {colour} images, trained with ShellGAN "
-        f"on the data set `{dataset['name']}`.", "",
+        f"on the data set {code_span(str(dataset['name']))}.", "",
         *_table(("", ""), {
-            "Architecture": config["generator.name"],
-            "Preset": config["preset"],
+            "Architecture": escape_markdown(str(config["generator.name"])),
+            "Preset": escape_markdown(str(config["preset"])),
             "Parameters": f"{sum(p.numel() for p in trained.generator.parameters()):,}",
             "Images seen": f"{trained.seen:,}",
             "Latents": f"{trained.generator.z_dim}, {trained.latent}",
-            "Labels": ", ".join(trained.labels) if trained.conditional else "none",
+            "Labels": escape_markdown(", ".join(trained.labels)) if trained.conditional else "none",
         }), "",
         "## Files", "", *_table(("file", "what"), {f"`{name}`": files[name] for name in files}),
         "", "## How to load it", "", *_loading(trained, folder, files),
         "## Training data", "",
-        f"{dataset['samples']:,} images, digest `{dataset['digest']}`. Its card, with the licences "
-        "and attributions that a use has to heed:", "",
+        f"{dataset['samples']:,} images, digest {code_span(str(dataset['digest']))}. Its card, "
+        "with the licences and attributions that a use has to heed:", "",
         dataset_card(trained) or "*The data set's card was not to be had when this was written.*",
         "", "## Metrics", "",
     ]  # fmt: skip
     if rows:
         known = {
-            name: f"{value:.6g}" if isinstance(value, float) else str(value)
+            escape_markdown(name): f"{value:.6g}"
+            if isinstance(value, float)
+            else escape_markdown(str(value))
             for name, value in sorted(last_values(rows).items())
         }
         text += ["The last that the run recorded.", "", *_table(("name", "value"), known)]
     else:
         text += ["*None were recorded.*"]
-    shown = {f"`{key}`": f"`{value}`" for key, value in config.items() if SHOWN.fullmatch(key)}
+    shown = {
+        code_span(key): code_span(str(value))
+        for key, value in config.items()
+        if SHOWN.fullmatch(key)
+    }
     text += ["", "## Configuration", "", "All of it is in `config.json`.", ""]
     text += [*_table(("key", "value"), shown), ""]
     write_atomic(folder / "README.md", "\n".join(text))
 
 
 def _table(head: tuple[str, str], rows: dict[str, str]) -> list[str]:
-    cells = {key: str(value).replace("|", "\\|") for key, value in rows.items()}
     return [
         f"| {head[0]} | {head[1]} |", "| --- | --- |",
-        *(f"| {key} | {value} |" for key, value in cells.items()),
+        *(f"| {key} | {value} |" for key, value in rows.items()),
     ]  # fmt: skip
 
 
