@@ -8,9 +8,11 @@ does what is left.
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,14 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from pipeline.console import Console, describe_count
+from pipeline.console import Console, describe_count, describe_event
 from pipeline.contract import Dataset
-from pipeline.events import Event, EventLog
+from pipeline.events import FIRST_FAILURE, Event, EventLog
 from pipeline.events import Progress as Report
 from pipeline.job import Job, Stage, run_stage
+from pipeline.markup import disarm_markdown
 from pipeline.names import BUILD_SHARDS, RETRY_FAILURES
+from pipeline.outside_text import printable
 from pipeline.recipe import Recipe
 from pipeline.runners import Crew, RunnerName, find_crew, run_logger
 from pipeline.shared_work import download_by, shards_by
@@ -38,6 +42,7 @@ from pipeline.stages.download import download as download_stage
 from pipeline.stages.retry import retry_failures as retry_stage
 from pipeline.stages.shard import shard as shard_stage
 from pipeline.status import survey
+from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
 ARTIFACT_EVERY = 2.0
 """Seconds between two updates of a progress artifact (one costs some 30 ms)."""
@@ -55,8 +60,8 @@ class _Display:
         self._updated: dict[str, float] = {}
 
     def on_event(self, event: Event) -> None:
-        facts = ", ".join(f"{key}={value}" for key, value in event.facts.items())
-        self._logger.info("%s %s %s", event.stage, event.event, facts)
+        level = logging.WARNING if event.event == FIRST_FAILURE else logging.INFO
+        self._logger.log(level, "%s", describe_event(event))
 
     def on_progress(self, report: Report) -> None:
         if not report.total:
@@ -100,10 +105,10 @@ def _show_results(dataset: Dataset) -> None:
     """The dataset's card and its failures by kind, as artifacts in Prefect's UI."""
     name = _slug(dataset.name)
     if dataset.card.exists():
-        lines = dataset.card.read_text().splitlines()
+        lines = dataset.card.read_bytes().decode("utf-8", "replace").splitlines()
         # Its pictures are files beside it, which Prefect does not see.
         words = "\n".join(line for line in lines if not line.startswith("!["))
-        create_markdown_artifact(words, key=f"{name}-card")
+        create_markdown_artifact(disarm_markdown(words), key=f"{name}-card")
     contact = dataset.card.with_name("contact.jpg")
     if contact.exists():
         data = base64.b64encode(contact.read_bytes()).decode()
@@ -113,7 +118,7 @@ def _show_results(dataset: Dataset) -> None:
             description="A contact sheet of the samples",
         )
     failed = survey(dataset).failed
-    table = [{"kind": kind, "count": count} for kind, count in sorted(failed.items())]
+    table = [{"kind": printable(kind), "count": count} for kind, count in sorted(failed.items())]
     create_table_artifact(
         table or [{"kind": "none", "count": 0}],
         key=f"{name}-failures",
@@ -121,21 +126,42 @@ def _show_results(dataset: Dataset) -> None:
     )
 
 
+_SECRET_KEYS = ("politeness.headers", "politeness.host_headers", "storage.url")
+_secret_overrides: dict[str, Any] = {}
+_credentials: HostHeaders = {}
+"""What the parameters of subflows, which Prefect stores and shows, do not hold."""
+
+
+def _public(overrides: Overrides) -> Overrides:
+    """The overrides as subflows get them: without passwords, which stay in this process."""
+    values = take_credentials(dict(overrides or {}), _credentials)
+    _secret_overrides.update(
+        {key: values.pop(key) for key in list(values) if key.startswith(_SECRET_KEYS)}
+    )
+    return values or None
+
+
 def _job(recipe: str, overrides: Overrides, root: str | None) -> Job:
-    return Job(recipe, overrides or {}, Path(root).absolute() if root else Path.cwd())
+    values = {**_secret_overrides, **(overrides or {})}
+    return Job(recipe, values, Path(root).absolute() if root else Path.cwd())
 
 
 def _stage(
-    name: str, recipe: str, overrides: Overrides, root: str | None, stage: Stage | None = None
-) -> dict[str, Any]:
+    name: str, recipe: str, overrides: Overrides, root: str | None, stage: Stage | None = None,
+    refresh: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     with _opened(_job(recipe, overrides, root)) as (loaded, dataset, log):
-        return run_stage(name, loaded, dataset, log, stage=stage)
+        politeness = with_host_headers(loaded.politeness, _credentials, ())
+        loaded = replace(loaded, politeness=politeness)
+        return run_stage(name, loaded, dataset, log, stage=stage, refresh=refresh)
 
 
 @flow(flow_run_name="{recipe} manifest")
-def manifest(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
-    """Crawl the pages; write the URL manifest."""
-    return _stage("crawl", recipe, overrides, root)
+def manifest(
+    recipe: str, overrides: Overrides = None, root: str | None = None, refresh: bool = False
+) -> dict[str, Any]:
+    """Crawl the pages; write the URL manifest. With `refresh` visit every page again."""
+    return _stage("crawl", recipe, overrides, root, refresh=refresh)
 
 
 @flow(flow_run_name="{recipe} download")
@@ -176,12 +202,13 @@ def shard(
 
 def _run_subflows(
     subflows: Sequence[Flow[..., dict[str, Any]]], recipe: str, overrides: Overrides,
-    root: str | None, crew: Crew | None,
+    root: str | None, crew: Crew | None, refresh: bool = False,
 ) -> None:  # fmt: skip
+    overrides = _public(overrides)
     for subflow in subflows:
-        shared: dict[str, Any] = {}
+        shared: dict[str, Any] = {"refresh": refresh} if subflow is manifest else {}
         if crew and subflow in (download, shard):
-            shared = {
+            shared |= {
                 "runner": crew.runner, "workers": crew.workers, "runner_address": crew.address
             }  # fmt: skip
         facts = subflow(recipe, overrides, root, **shared)
@@ -197,6 +224,7 @@ def scrape(
     runner: RunnerName = "local",
     workers: int | None = None,
     runner_address: str | None = None,
+    refresh: bool = False,
 ) -> None:
     """From a site to training shards: manifest, download, select, shard.
 
@@ -209,9 +237,10 @@ def scrape(
         workers: tasks at once, if the runner is not local; all cores of this machine if not given.
         runner_address: of the Dask scheduler or the Ray cluster; if there is none, neither here
             nor in SHELLGAN_RUNNER_ADDRESS, a cluster is started on this machine.
+        refresh: visit every page again for what is new.
     """
     crew = find_crew(runner, workers, runner_address)
-    _run_subflows((manifest, download, select, shard), recipe, overrides, root, crew)
+    _run_subflows((manifest, download, select, shard), recipe, overrides, root, crew, refresh)
     _show_results(_job(recipe, overrides, root).dataset)
 
 
@@ -265,5 +294,5 @@ def retry_failures(
         )
         log.emit("retry", "done", tried=result.tried, mended=result.mended)
     if result.mended:
-        build_shards(recipe, overrides, root, runner, workers, runner_address)
+        build_shards(recipe, _public(overrides), root, runner, workers, runner_address)
     _show_results(job.dataset)

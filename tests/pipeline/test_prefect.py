@@ -108,6 +108,35 @@ def test_the_runner_is_a_choice_of_the_form(prefect: Prefect) -> None:
         schema: Any = schemas[name]
         assert schema["properties"]["runner"]["enum"] == ["local", "processes", "dask", "ray"]
         assert {"workers", "runner_address"} <= set(schema["properties"])
+    refresh: Any = schemas["scrape-shells"]
+    assert refresh["properties"]["refresh"]["type"] == "boolean"
+
+
+def test_a_refresh_visits_every_page_again_and_shows_no_password(prefect: Prefect) -> None:
+    scheme, _, rest = prefect.gallery.partition("//")
+    start = f"{scheme}//keeper:s3cr3t-Zq9@{rest}"
+    overrides = json.dumps({"source.start": [start], "shards.samples_per_shard": 12})
+    result = prefect.run(
+        *("deployment", "run", "scrape-shells", "--watch", "--param", "refresh=true"),
+        *("--param", f"overrides={overrides}"),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    dataset = Dataset("shells", prefect.folder)
+    crawls = [
+        row["facts"]
+        for row in read_jsonl(dataset.events)
+        if (row["stage"], row["event"]) == ("crawl", "done")
+    ]
+    assert crawls[-1]["pages"] == crawls[0]["pages"]
+    flows = {str(flow["id"]): flow["name"] for flow in prefect.post("flows/filter")}
+    runs = prefect.post("flow_runs/filter")
+    subflows = [run for run in runs if flows[str(run["flow_id"])] != "scrape-shells"]
+    assert any(dict(run["parameters"]).get("refresh") is True for run in subflows)  # type: ignore[call-overload]
+    shown = json.dumps([subflows, prefect.post("artifacts/filter"), prefect.post("logs/filter")])
+    assert "s3cr3t" not in shown
+    files = [path for path in prefect.folder.rglob("*") if path.is_file()]
+    ours = [path for path in files if ".prefect" not in path.parts and path.suffix != ".log"]
+    assert not [path for path in ours if b"s3cr3t" in path.read_bytes()]
 
 
 def test_a_mistake_fails_the_run_and_names_the_key(prefect: Prefect) -> None:
