@@ -105,7 +105,13 @@ def parse(config: HtmlSource, page: Page) -> PageResult:
     if problem:
         return PageResult(problem=problem)
     notes: dict[str, int] = {}
-    soup = make_soup(page, notes)
+    return parse_soup(config, make_soup(page, notes), page, notes)
+
+
+def parse_soup(
+    config: HtmlSource, soup: BeautifulSoup, page: Page, notes: dict[str, int]
+) -> PageResult:
+    """The same from the parsed `page`; adds to `notes`."""
     base = page_base(soup, page.url)
     return PageResult(
         rows=_images(config, soup, page, base, notes),

@@ -46,13 +46,13 @@ def read_literals(text: str) -> list[Any]:
             continue
         if mark is None:
             string = token["string"]
-            stack[-1].value = token["word"] if string is None else _unquoted(string)
+            stack[-1].see(token["word"] if string is None else _unquoted(string))
         elif mark in "[({":
             if len(stack) > MAX_DEPTH:
                 skipped += 1
                 continue
             frame = _Frame({} if mark == "{" else [] if mark == "[" else Call())
-            stack[-1].value = frame.node
+            stack[-1].see(frame.node)
             stack.append(frame)
         elif mark in "])}":
             if skipped:
@@ -79,6 +79,12 @@ class _Frame:
         self.node = node
         self.key: str | None = None
         self.value: Any = None
+
+    def see(self, value: Any) -> None:
+        """A value begins. One before it that is no word is complete, also without a comma."""
+        if isinstance(self.value, dict | list):
+            self.commit()
+        self.value = value
 
     def name_value(self) -> None:
         """Take the value last seen as the key of the next one."""

@@ -112,6 +112,7 @@ def test_json_ld_arrays_hold_one_image_each(script: str) -> None:
         "{mediumImage: {src: 'm/b.jpg', w: 3}, originalImage: {src: 'b.jpg', w: 9}}]",
         'var data = [{thumb: "t/a.jpg", image: "m/a.jpg", big: "a.jpg", title: ""},\n'
         '{thumb: "t/b.jpg", image: "b.jpg"},]',
+        "var data = [{image: 'a.jpg'}, {image: 'b.jpg'}]\nGalleria.ready(function() {run(50)})",
         "window.images = ['a.jpg', // first\n 'b.jpg'];",
         '{"props": {"photos": {"x1": {"url": "a.jpg"}, "x2": {"url": "b.jpg"}}}}',
         'self.x = {"list": [{"sizes": [{"src": "s/a.jpg", "width": 9}, {"src": "a.jpg", "width":'

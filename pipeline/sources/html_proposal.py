@@ -1,0 +1,330 @@
+"""A recipe for an HTML gallery from what a survey of it saw.
+
+Selectors are tried on the pages that were looked at, from the plainest on: the first that takes
+what it should from each of them, and nothing else, is proposed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from bs4 import Tag
+
+from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES, looks_like_image, url_path
+from pipeline.sources.html import HtmlSource, parse_soup
+from pipeline.sources.page_view import FRAME_TAGS, LinkUnit, is_frame
+from pipeline.sources.picks import ImagePickTable, attribute
+from pipeline.sources.selectors import Selectors
+from pipeline.sources.site_survey import SiteSurvey, Visit, same_list
+
+_USUAL = ("jpg", "jpeg", "png", "webp", "gif")
+_IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)
+
+
+@dataclass
+class HtmlFindings:
+    """The keys of the recipe, and remarks."""
+
+    follow: list[str] = field(default_factory=list)
+    next: str = ""
+    image: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def find_recipe(survey: SiteSurvey) -> HtmlFindings:
+    """The recipe that takes what the survey says the gallery's images are."""
+    found = HtmlFindings()
+    wanted = [visit for visit in survey.visits if visit.wanted]
+    if not wanted:
+        found.remarks = list(_why_nothing(survey))
+        return found
+    found.image, exclude = _image_selector(survey)
+    if exclude:
+        found.extra["exclude"] = exclude
+    turns = {visit.view.url: _turns(survey, visit) for visit in survey.visits}
+    if any(turns.values()):
+        found.next = _next_selector(survey, turns)
+    found.follow = [_follow_selector(survey, key, turns) for key in survey.follow]
+    found.follow = list(dict.fromkeys(found.follow))
+    if found.follow or found.next:
+        scope = _scope(survey)
+        if scope:
+            found.extra["follow_include"] = [scope]
+    total = set[str]().union(*(visit.wanted for visit in wanted))
+    pages = f"{len(survey.visits)} page{'s' if len(survey.visits) > 1 else ''}"
+    found.remarks.append(f"{len(total)} images on {pages} looked at; the first:")
+    found.remarks.append(min(wanted[0].wanted))
+    return found
+
+
+# images
+
+
+def _image_selector(survey: SiteSurvey) -> tuple[str, list[str]]:
+    """The best selector, and patterns of what it takes too much."""
+    if survey.kind.startswith("script"):
+        return survey.kind, []
+    best, best_score, best_extra = "", (-1.0, 0), set[str]()
+    for order, selector in enumerate(dict.fromkeys(_image_selectors(survey))):
+        missing, extra = 0, set[str]()
+        for visit in survey.visits:
+            taken = _taken(visit, selector)
+            missing += len(visit.wanted - taken)
+            extra |= taken - visit.wanted
+        if not missing and not extra:
+            return selector, []
+        score = (-(4.0 * missing + len(extra)), -order)
+        if score > best_score or not best:
+            best, best_score, best_extra = selector, score, extra
+    patterns = sorted(f"^{re.escape(url)}$" for url in best_extra)
+    return best, patterns[:20]
+
+
+def _taken(visit: Visit, selector: str) -> set[str]:
+    """The images that a selector takes from a page that was looked at."""
+    config = HtmlSource(start=(visit.view.url,), image=ImagePickTable(selector))
+    result = parse_soup(config, visit.view.soup, visit.view.page, {})
+    return {one.url for one in result.rows}
+
+
+def _image_selectors(survey: SiteSurvey) -> Iterator[str]:
+    units = [unit for visit in survey.visits for unit in visit.units]
+    visits = [visit for visit in survey.visits if visit.units]
+    if all(unit.element.name == "a" for unit in units) and survey.kind == "full":
+        plain = _link_selector([unit.element for unit in units])
+        if plain:
+            yield f"{plain}:not({_IN_FRAME})"
+            for outer in _common_places(survey):
+                yield ", ".join(f"{outer} {one}" for one in plain.split(", "))
+            yield from _classes_in_all(survey)
+    elif all(unit.element.name == "img" for unit in units) and survey.kind == "shown":
+        yield f"img:not(a *, {_IN_FRAME})"
+        yield f"img:not({_IN_FRAME})"
+    names = Counter(unit.element.name for unit in units)
+    for attr in (*FULL_SIZE_ATTRIBUTES, "data-src", "data-image"):
+        if units and all(unit.element.get(attr) for unit in units):
+            yield f"[{attr}]:not({_IN_FRAME})"
+            yield from (f"{name}[{attr}]:not({_IN_FRAME})" for name in names)
+    keys = list(dict.fromkeys(unit.key for visit in visits for unit in visit.units))
+    yield from _classes_in_all(survey)
+    for outer in _common_places(survey):
+        yield ", ".join(f"{outer} {name}" for name in names)
+        yield ", ".join(f"{outer} {name}:not(a *)" for name in names)
+    if len(keys) <= 6:
+        suffix = " img" if survey.kind == "thumbnail" else ""
+        yield ", ".join(f"{key}{suffix}" for key in keys)
+    frames = _frames(survey)
+    if frames:
+        inside = ", ".join(f"{frame} *" for frame in frames)
+        for name in names:
+            yield f"{name}:not(a *, {_IN_FRAME}, {inside})"
+            yield f"{name}:not({_IN_FRAME}, {inside})"
+        if survey.kind == "full":
+            plain = _link_selector([unit.element for unit in units if unit.element.name == "a"])
+            if plain:
+                yield f"{plain}:not({_IN_FRAME}, {inside})"
+
+
+def _link_selector(links: list[Tag]) -> str:
+    """The selector of links to files with the endings of these links; empty if one has none."""
+    endings: dict[str, None] = dict.fromkeys(_USUAL)
+    query = False
+    for link in links:
+        href = attribute(link, "href").strip()
+        if not looks_like_image(href):
+            return ""
+        endings[url_path(href).rpartition(".")[2].lower()] = None
+        query = query or "?" in href
+    kinds = [f'[href$=".{one}" i]' for one in endings]
+    if query:
+        kinds += [f'[href*=".{one}?" i]' for one in endings]
+    return f"a:is({', '.join(kinds)})"
+
+
+def _classes_in_all(survey: SiteSurvey) -> Iterator[str]:
+    """Names with a class that all elements of the images have."""
+    common: set[str] | None = None
+    for visit in survey.visits:
+        for unit in visit.units:
+            own = {f"{unit.element.name}.{one}" for one in attribute(unit.element, "class").split()
+                   if re.fullmatch(r"[A-Za-z][\w-]*", one)}  # fmt: skip
+            common = own if common is None else common & own
+    yield from sorted(common or ())
+
+
+def _common_places(survey: SiteSurvey) -> Iterator[str]:
+    """Selectors of elements around the images that are on all pages with images, closest first."""
+    common: list[str] | None = None
+    for visit in survey.visits:
+        selectors = Selectors(visit.view.soup) if visit.units else None
+        for unit in visit.units[:20]:
+            assert selectors is not None
+            around = list(selectors.around(unit.element))
+            common = around if common is None else [one for one in common if one in around]
+    yield from common or ()
+
+
+def _frames(survey: SiteSurvey) -> list[str]:
+    """Selectors of headers, lists of related pages and the like that are told by their names."""
+    found: dict[str, None] = {}
+    for visit in survey.visits:
+        selectors = Selectors(visit.view.soup)
+        for tag in visit.view.soup.find_all(True):
+            if tag.name not in (*FRAME_TAGS, "html", "body", "main") and is_frame(tag):
+                identity = attribute(tag, "id")
+                own = selectors.own(tag)
+                if own == tag.name and re.fullmatch(r"[A-Za-z][\w-]*", identity):
+                    own = f"#{identity}"
+                if own != tag.name:
+                    found[own] = None
+    return list(found)[:12]
+
+
+# links
+
+
+def _turns(survey: SiteSurvey, visit: Visit) -> list[LinkUnit]:
+    """The links of a page that lead to further pages of its list."""
+    chain = visit is survey.start and len(visit.wanted) == 1 and not survey.follow
+    units = [
+        link
+        for link in visit.view.turns
+        if same_list(visit.view.url, link.url) or (chain and not link.thumbnail)
+    ]
+    is_list = len(visit.wanted) > 1 or any(one.through in survey.follow for one in visit.children)
+    return units if is_list or chain else []
+
+
+def _next_selector(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> str:
+    allowed = _allowed(survey, turns)
+    pages = [visit for visit in survey.visits if turns[visit.view.url]]
+    if all(any("next" in attribute(one.element, "rel").split() for one in turns[visit.view.url])
+           for visit in pages):  # fmt: skip
+        selectors = ["a[rel~=next]", "[rel~=next]"]
+    else:
+        selectors = []
+    keys = list(dict.fromkeys(one.key for visit in pages for one in turns[visit.view.url]))
+    selectors += keys
+    for visit in pages:
+        for one in turns[visit.view.url]:
+            selectors += [f"{outer} a" for outer in visit.view.selectors.around(one.element)]
+    selectors += [", ".join(keys), *_by_address(turns)]
+    for selector in dict.fromkeys(selectors):
+        if all(
+            _targets(visit, selector) <= allowed[visit.view.url]
+            and {one.url for one in turns[visit.view.url]} & _targets(visit, selector)
+            for visit in pages
+        ) and all(_targets(one, selector) <= allowed[one.view.url] for one in survey.visits):
+            return selector
+    return ""
+
+
+def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
+    """Selectors of links by what the addresses of numbered pages have in common."""
+    for links in turns.values():
+        for link in links:
+            href = attribute(link.element, "href")
+            match = re.match(r"(.*?[^\d/]*[/=_-]?)\d+[^\d]*$", href)
+            if match and len(match[1]) > 2 and '"' not in match[1]:
+                yield f'a[href^="{match[1]}"]'
+            match = re.search(r"([?&/](page|paged|p|pg|start|offset)[=/-]|start-)\d", href)
+            if match:
+                yield f'a[href*="{match[1]}"]'
+
+
+def _follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUnit]]) -> str:
+    """The selector of a group, narrowed if it also takes links that lead elsewhere."""
+    allowed = _allowed(survey, turns)
+    links = [link for visit in survey.visits for link in visit.view.links if link.key == key]
+    with_image = all(link.thumbnail for link in links)
+    options = [key]
+    if with_image:
+        options += [f"{key}:has(img)", f"{key}:has(> img)"]
+    options += [f"{one}:not({_IN_FRAME})" for one in options]
+    frames = _frames(survey)
+    if frames:
+        inside = ", ".join(f"{frame} *" for frame in frames)
+        options += [
+            f"{one}:not({_IN_FRAME}, {inside})" for one in options[: 3 if with_image else 1]
+        ]
+    own = key.split()[-1]
+    for visit in survey.visits:
+        for link in visit.view.links:
+            if link.key == key:
+                places = list(visit.view.selectors.around(link.element))[:4]
+                options += [f"{outer} {own}" for outer in places]
+    for selector in dict.fromkeys(options):
+        if all(_targets(visit, selector) <= allowed[visit.view.url] for visit in survey.visits):
+            return selector
+    return key
+
+
+def _allowed(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> dict[str, set[str]]:
+    """For each page the addresses that may be followed from it."""
+    known = {visit.view.url for visit in survey.visits}
+    known |= {visit.view.page.request.url for visit in survey.visits}
+    return {
+        visit.view.url: known
+        | {link.url for link in visit.view.links if link.key in survey.follow}
+        | {link.url for link in turns[visit.view.url]}
+        | {link.url for link in visit.view.turns if same_list(visit.view.url, link.url)}
+        | {link.url for link in visit.view.turns if link.url in _all_followed(survey)}
+        for visit in survey.visits
+    }
+
+
+def _all_followed(survey: SiteSurvey) -> set[str]:
+    return {
+        link.url
+        for visit in survey.visits
+        for link in visit.view.links
+        if link.key in survey.follow
+    }
+
+
+def _targets(visit: Visit, selector: str) -> set[str]:
+    """The pages that a selector of links leads to, from a page that was looked at."""
+    config = HtmlSource(start=(visit.view.url,), image=ImagePickTable("x"), follow=(selector,))
+    return {one.url for one in parse_soup(config, visit.view.soup, visit.view.page, {}).follow}
+
+
+def _scope(survey: SiteSurvey) -> str:
+    """A pattern for the folder that holds all pages of the gallery; empty if that is the site."""
+    pages = [visit.view.url for visit in survey.visits]
+    pages += _all_followed(survey)
+    parts = [urlsplit(url).path.split("/")[1:-1] for url in pages]
+    common: list[str] = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        common.append(names[0])
+    if not common:
+        return ""
+    first = urlsplit(pages[0])
+    # A folder's own address may come without its last slash.
+    return f"^{re.escape(f'{first.scheme}://{first.netloc}/' + '/'.join(common))}(/|$)"
+
+
+# nothing found
+
+
+def _why_nothing(survey: SiteSurvey) -> Iterable[str]:
+    visits = [*survey.visits, *survey.others]
+    counts = Counter[str]()
+    for visit in visits:
+        counts.update(visit.view.counts)
+    pages = f"{len(visits)} page{'s' if len(visits) > 1 else ''}"
+    seen = ", ".join(f"{count} {what}" for what, count in counts.items()) or "no link and no image"
+    yield f"no image found on {survey.start.view.url} and behind it; looked at {pages}: {seen}"
+    if survey.unreachable:
+        yield f"could not read {len(survey.unreachable)} pages, the first: {survey.unreachable[0]}"
+    if any(visit.view.unfilled for visit in visits):
+        yield "it holds unfilled templates, so scripts draw it; look for the API they ask"
+    elif counts["scripts"] and not counts["images"]:
+        yield "it has scripts and no images, so scripts draw it; look for the API they ask"

@@ -1,0 +1,315 @@
+"""What a page shows to somebody who wants to write a recipe for it: images and links, by kind.
+
+A page's frame (header, footer, navigation, lists of related pages) is told from its content by
+its elements and by the usual class names. Elements that share a selector are of one group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from bs4 import Tag
+
+from pipeline.sources.candidates import (
+    BACKGROUND_ATTRIBUTES,
+    FULL_SIZE_ATTRIBUTES,
+    LINKED,
+    POINTED,
+    Candidate,
+    candidates,
+    closest,
+    largest,
+    looks_like_image,
+    url_path,
+)
+from pipeline.sources.interface import Page
+from pipeline.sources.picks import attribute
+from pipeline.sources.script_images import attribute_images, script_images
+from pipeline.sources.selectors import Selectors
+from pipeline.sources.soup import make_soup, page_base
+from pipeline.web.urls import canonical_url
+
+MAX_ELEMENTS = 3000
+"""Links, images and scripts of a page that are looked at."""
+
+FRAME_TAGS = ("header", "footer", "nav", "aside")
+_FRAME_NAME = re.compile(
+    r"((site|page|main|global|top|primary|blog|entry|post)[-_]?)?"
+    r"(header|footer|nav|navbar|navigation|menu|sidebar|masthead|topbar|colophon)"
+    r"([-_]?(area|wrap|wrapper|container|inner|bar|left|right|primary|secondary|links|menu))?"
+    r"|(site[-_]?|navbar[-_]?)?(logo|brand|branding)"
+    r"|(.*[-_])?(related|relatedposts|recommended|comments?|share|sharing|social|sharedaddy|widgets?"
+    r"|breadcrumbs?|sponsors?|newsletter|cookies?|author[-_](box|bio)|post[-_]navigation"
+    r"|prev(ious)?[-_]?next)([-_].*)?",
+    re.IGNORECASE,
+)
+_FRAME_ROLES = frozenset(("navigation", "banner", "contentinfo", "complementary", "search"))
+_ORNAMENT = re.compile(
+    r"(?<![a-z])(logo|icons?|favicon|avatar|gravatar|badge|sprite|spinner|preloader|emoji"
+    r"|header[-_]image)(?![a-z])"
+    r"|^(play|close|prev|next|arrow|fullscreen|hero|flag|button|banner|btn|zoom|search|menu|back|up"
+    r"|home|folder|loader|loading)[-_]?(left|right|button|btn|bg|image|\d*)\.\w+$",
+    re.IGNORECASE,
+)
+_SIZE_SUFFIX = re.compile(
+    r"([-_.](thumb(nail)?|small|medium|large|orig(inal)?|full|scaled|web|preview|tn|sq|\d+x\d+"
+    r"|\d+(w|px)))+$"
+)
+_SMALLEST = 64
+_NO_PAGE = re.compile(
+    r"\.(xml|rss|atom|zip|tar|gz|7z|rar|pdf|mp[34]|m4[av]|mov|avi|webm|ogg|js|css|json|txt|svg|ics)$",
+    re.IGNORECASE,
+)
+_NO_GALLERY = re.compile(
+    r"(^|[/?&=._-])(log-?(in|out)|sign-?(in|up|out)|register|wp-login|wp-admin|feeds?|rss|atom|cart|"
+    r"checkout|account|replytocom|share|print|identification|password)(\.\w+)?([/?&=._-]|$)",
+    re.IGNORECASE,
+)
+_OTHER_LISTS = re.compile(
+    r"(^|[/?&=._-])(tags?|categor(y|ies)|archives?|authors?|users?|search|about|contact|imprint|"
+    r"impressum|privacy|terms|sitemap|help|faq|recent|popular|calendar|stats?|slideshow)"
+    r"(\.\w+)?([/?&=._-]|$)",
+    re.IGNORECASE,
+)
+_NEXT_TEXT = re.compile(
+    r"\W*((next|older|more|weiter|nächste|suivante?s?|siguientes?|successiv[oa]|avanti|próxim[oa]|"
+    r"volgende|nästa|neste|næste|dalej|następna|следующая|далее|下一页|次へ|次のページ)\b.{0,20}"
+    r"|[›»→⟩❯]+|>{1,2})\W*",
+    re.IGNORECASE,
+)
+_NUMBER_TEXT = re.compile(r"\W*(page |seite |p\.? ?)?\d{1,4}\W*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ImageUnit:
+    """An element of the content that stands for one image: its URL, the selector it shares with
+    its like, and its width in pixels where known."""
+
+    element: Tag
+    url: str
+    key: str
+    width: float = 0.0
+
+
+@dataclass(frozen=True)
+class LinkUnit:
+    """A link of the content to a page of the site; `thumbnail` is the URL of the image in it."""
+
+    element: Tag
+    url: str
+    key: str
+    thumbnail: str = ""
+
+
+@dataclass
+class PageView:
+    """A page's images by kind (`full`: named or linked in full size; `shown`: in no link to an
+    image), its links to pages, and those that may be its next pages; `counts` is for the user."""
+
+    page: Page
+    full: list[ImageUnit] = field(default_factory=list)
+    shown: list[ImageUnit] = field(default_factory=list)
+    scripted: dict[str, list[str]] = field(default_factory=dict)
+    links: list[LinkUnit] = field(default_factory=list)
+    turns: list[LinkUnit] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    unfilled: bool = False
+
+    def __post_init__(self) -> None:
+        self.soup = make_soup(self.page)
+        self.url = self.page.url
+        self.base = page_base(self.soup, self.url)
+        self.host = urlsplit(self.url).netloc
+        self.selectors = Selectors(self.soup)
+        self._frames: dict[int, bool] = {}
+        self._look()
+
+    def in_frame(self, tag: Tag) -> bool:
+        """Whether `tag` is in the header, the footer, the navigation or the like."""
+        if tag.name in ("html", "body", "main", "[document]"):
+            return False
+        known = self._frames.get(id(tag))
+        if known is None:
+            parent = tag.parent
+            known = is_frame(tag) or (parent is not None and self.in_frame(parent))
+            self._frames[id(tag)] = known
+        return known
+
+    def _look(self) -> None:
+        taken: set[int] = set()
+        text = str(self.page.body[:200_000])
+        self.unfilled = "{{" in text or "{%" in text
+        elements = self.soup.find_all(True)
+        for tag in _interesting(elements):
+            if tag.name == "script":
+                self._look_at_script(tag)
+            elif tag.name == "a":
+                self._look_at_link(tag, taken)
+            else:
+                self._look_at_image(tag, taken)
+
+    def _look_at_script(self, tag: Tag) -> None:
+        self.counts["scripts"] += 1
+        key = 'script[type="application/ld+json"]'
+        if "ld+json" not in attribute(tag, "type"):
+            key = 'script:not([type="application/ld+json"])'
+        for group in script_images(tag, {}):
+            url = largest(group, self.base, {})
+            if url and not is_ornament(url):
+                self.scripted.setdefault(key, []).append(url)
+
+    def _look_at_link(self, link: Tag, taken: set[int]) -> None:
+        href = attribute(link, "href").strip()
+        offers = candidates(link, FULL_SIZE_ATTRIBUTES)
+        url = largest([one for one in offers if one.trust >= LINKED], self.base, {})
+        if url:
+            self.counts["links to image files"] += 1
+            if self.in_frame(link) or is_ornament(url):
+                self.counts["images in the page's frame"] += 1
+            else:
+                self.full.append(ImageUnit(link, url, self.selectors.of(link)))
+            taken.update(id(one) for one in link.find_all(True))
+            return
+        target = canonical_url(href, self.base) if href and href[:1] != "#" else None
+        if target is None or target == self.url or _NO_PAGE.search(url_path(target)):
+            return
+        if urlsplit(target).netloc != self.host:
+            self.counts["links to other sites"] += 1
+            taken.update(id(one) for one in link.find_all(True))
+            return
+        self.counts["links to pages of the site"] += 1
+        self._look_at_page_link(link, target, offers)
+
+    def _look_at_page_link(self, link: Tag, target: str, offers: list[Candidate]) -> None:
+        place = target.removeprefix(f"{urlsplit(target).scheme}://{self.host}")
+        if _NO_GALLERY.search(place):
+            return
+        thumbnail = largest(offers, self.base, {}) or ""
+        unit = LinkUnit(link, target, self.selectors.of(link), thumbnail)
+        if is_turn(link):
+            self.turns.append(unit)
+        here = self.url.partition(self.host)[2]
+        if self.in_frame(link) or is_ornament(thumbnail) or _is_tiny(link.select_one("img")):
+            return
+        if not thumbnail and _OTHER_LISTS.search(place) and not _OTHER_LISTS.search(here):
+            return
+        if not _is_above(target, self.url):
+            self.links.append(unit)
+
+    def _look_at_image(self, tag: Tag, taken: set[int]) -> None:
+        if id(tag) in taken:
+            return
+        if tag.name == "img":
+            self.counts["images"] += 1
+        notes: dict[str, int] = {}
+        groups = attribute_images(tag) or [candidates(tag, FULL_SIZE_ATTRIBUTES)]
+        for offers in groups:
+            url = largest(offers, self.base, notes)
+            if url is None:
+                self.counts.update(f"images without a usable URL ({reason})" for reason in notes)
+                continue
+            if self.in_frame(tag) or _is_tiny(tag) or is_ornament(url, attribute(tag, "class")):
+                self.counts["images in the page's frame"] += 1
+                continue
+            trust = max(one.trust for one in offers)
+            width = max(one.width for one in offers)
+            unit = ImageUnit(tag, url, self.selectors.of(tag), width)
+            if trust >= POINTED or len(groups) > 1 or (trust >= LINKED and tag.name != "img"):
+                self.full.append(unit)
+                taken.update(id(one) for one in tag.find_all(True))
+            else:
+                self.shown.append(unit)
+
+
+def _interesting(elements: list[Tag]) -> Iterator[Tag]:
+    """Links, images and what else names an image, outer ones first; at most so many."""
+    left = MAX_ELEMENTS
+    for tag in elements:
+        attrs = tag.attrs
+        wanted = (
+            tag.name in ("a", "script")
+            or (tag.name == "img" and closest(tag, ("picture",)) is None)
+            or tag.name == "picture"
+            or (tag.name in ("li", "div", "figure", "span", "article") and "data-src" in attrs)
+            or any(name in attrs for name in BACKGROUND_ATTRIBUTES)
+            or "background" in str(attrs.get("style", ""))
+            or any(name in attrs for name in ("data-nanogallery2", "data-ngsrc"))
+            or any(
+                isinstance(value, str) and value[:1] in ("[", "{")
+                for name, value in attrs.items()
+                if name.startswith("data-")
+            )
+        )
+        if wanted:
+            left -= 1
+            if left < 0:
+                return
+            yield tag
+
+
+def is_frame(tag: Tag) -> bool:
+    """Whether an element is a header, footer, navigation or the like by its own account."""
+    if tag.name in FRAME_TAGS or attribute(tag, "role") in _FRAME_ROLES:
+        return True
+    names = [*attribute(tag, "class").split(), attribute(tag, "id")]
+    return any(_FRAME_NAME.fullmatch(name) for name in names if name)
+
+
+def is_ornament(url: str, classes: str = "") -> bool:
+    """Whether an image is a logo, an icon or the like by its file's name."""
+    name = url_path(url).rpartition("/")[2]
+    return bool(_ORNAMENT.search(name) or any(map(_ORNAMENT.search, classes.split())))
+
+
+def is_turn(link: Tag) -> bool:
+    """Whether a link says that it leads to the next page, or to one by its number."""
+    rel = attribute(link, "rel").lower().split()
+    if "next" in rel:
+        return True
+    names = " ".join((attribute(link, "class"), attribute(link, "id"))).lower()
+    if re.search(r"(^|[\s_-])next($|[\s_-])", names) and "prev" not in names:
+        return True
+    labels = [link.get_text()[:200], attribute(link, "aria-label"), attribute(link, "title")]
+    return any(
+        _NEXT_TEXT.fullmatch(one) or _NUMBER_TEXT.fullmatch(one)
+        for one in (" ".join(label.split()) for label in labels)
+        if one
+    )
+
+
+def _is_tiny(image: Tag | None) -> bool:
+    sides = [attribute(image, name) for name in ("width", "height")] if image is not None else []
+    return any(re.fullmatch(r"\s*\d{1,4}(px)?\s*", one) and int(re.sub(r"\D", "", one)) <= _SMALLEST
+               for one in sides)  # fmt: skip
+
+
+def _is_above(target: str, url: str) -> bool:
+    """Whether `target` is a folder around the one that `url` is in, or its index page."""
+    here = urlsplit(url).path.rpartition("/")[0] + "/"
+    parts = urlsplit(target)
+    folder, _, name = parts.path.rpartition("/")
+    is_index = not name or re.fullmatch(r"(index|default|home)\.\w+", name) is not None
+    return is_index and not parts.query and here.startswith(f"{folder}/") and here != f"{folder}/"
+
+
+def folder_of(url: str) -> str:
+    """The folder that a page is in: `/a/b/` of `/a/b/` and of `/a/b/x.html`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}/"
+
+
+def image_stem(url: str) -> str:
+    """An image's file name without its ending and without what names a size."""
+    name = url_path(url).rpartition("/")[2].rpartition(".")[0].lower()
+    name = re.sub(r"^(thumb(nail)?s?|tn|small|preview|mini)[-_.]+", "", name)
+    return _SIZE_SUFFIX.sub("", name)
+
+
+__all__ = [
+    "FRAME_TAGS", "ImageUnit", "LinkUnit", "PageView", "folder_of", "image_stem", "is_frame",
+    "is_ornament", "is_turn", "looks_like_image",
+]  # fmt: skip

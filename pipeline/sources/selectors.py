@@ -1,0 +1,73 @@
+"""Short CSS selectors that elements of a page share with their like."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from bs4 import BeautifulSoup, Tag
+
+from pipeline.sources.picks import attribute
+
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_-]*")
+_LAYOUT = re.compile(
+    r"(col|cols|columns?|row|container|clearfix|wrap|wrapper|inner|outer|content|one|two|three|four"
+    r"|six|nine|twelve|left|right|center|float|d-flex|flex|lazy|lazyload|active|first|last|odd|even"
+    r"|rounded|shadow|img-fluid|img-responsive|border|col-.*|[mp][trblxy]?-.*)"
+)
+"""Classes that say how an element is laid out: the last to tell it by."""
+
+_TOP = ("html", "body", "[document]")
+
+
+class Selectors:
+    """Selectors of the tags of one page."""
+
+    def __init__(self, soup: BeautifulSoup) -> None:
+        self._counts = Counter(
+            (tag.name, name) for tag in soup.find_all(True) for name in _classes(tag)
+        )
+
+    def of(self, tag: Tag) -> str:
+        """The tag's name with its most shared class, and those of the closest element around it
+        that has a class or an id."""
+        own = self.own(tag)
+        outer = next(self.around(tag), "")
+        return f"{outer} {own}" if outer else own
+
+    def own(self, tag: Tag) -> str:
+        """The tag's name with its most shared class."""
+        classes = _classes(tag)
+        if not classes:
+            return tag.name
+        best = max(
+            classes, key=lambda name: (not _LAYOUT.fullmatch(name), self._counts[tag.name, name])
+        )
+        return f"{tag.name}.{best}"
+
+    def around(self, tag: Tag) -> Iterator[str]:
+        """Selectors of the elements around a tag, from the closest on, that have a class or id."""
+        for parent in tag.parents:
+            if parent.name in _TOP:
+                return
+            identity = attribute(parent, "id")
+            if _classes(parent):
+                yield self.own(parent)
+            elif _PLAIN_NAME.fullmatch(identity) and not _has_like(parent):
+                yield f"#{identity}"
+            elif parent.name == "main":
+                yield "main"
+
+
+def _has_like(tag: Tag) -> bool:
+    """Whether a neighbour of the same name has an id too: then ids tell items, not places."""
+    return any(
+        one.get("id")
+        for beside in (tag.find_next_sibling(tag.name), tag.find_previous_sibling(tag.name))
+        if isinstance(one := beside, Tag)
+    )
+
+
+def _classes(tag: Tag) -> list[str]:
+    return [name for name in attribute(tag, "class").split() if _PLAIN_NAME.fullmatch(name)]

@@ -1,0 +1,344 @@
+"""Looks at a few pages of a site, from its start page on, and tells what belongs to the gallery.
+
+Of every group of links (those that share a selector) a few are followed. A page is part of the
+gallery if it has images of the kind that the gallery keeps, or leads to one that has. A thumbnail
+that leads to a page is not an image of the gallery; what is larger is on that page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pipeline.sources.interface import Page
+from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView, folder_of, image_stem
+
+MAX_PAGES = 20
+"""Pages looked at."""
+MAX_DEPTH = 5
+_PER_GROUP = 3
+_PER_PAGE = 2
+
+GetPage = Callable[[str], Page | None]
+
+
+@dataclass
+class Visit:
+    """A page that was looked at, and from where."""
+
+    view: PageView
+    depth: int
+    parent: Visit | None = None
+    through: str = ""
+    wanted: set[str] = field(default_factory=set)
+    units: list[ImageUnit] = field(default_factory=list)
+    children: list[Visit] = field(default_factory=list)
+
+    @property
+    def productive(self) -> bool:
+        """Whether this page or one looked at behind it has images of the gallery."""
+        return bool(self.wanted) or any(one.productive for one in self.children)
+
+    def images_below(self) -> set[str]:
+        """The images of this page and of those behind it."""
+        return self.wanted.union(*(one.images_below() for one in self.children))
+
+
+class SiteSurvey:
+    """What was seen: `visits` in their order, the kind of images (`kind`), the selectors of links
+    that lead on through the gallery (`follow`), and links to next pages (`turns`)."""
+
+    def __init__(self, start: Page, get: GetPage) -> None:
+        self._get = get
+        self._seen = {start.request.url, start.url}
+        self._per_group: Counter[str] = Counter()
+        self.unreachable: list[str] = []
+        first = Visit(PageView(start), 0)
+        self.visits = [first]
+        self._look_around(first)
+        self.kind = self._choose_kind()
+        for visit in self.visits:
+            self._choose_images(visit)
+        self.follow = self._choose_follow()
+        self._forget_others()
+
+    @property
+    def start(self) -> Visit:
+        return self.visits[0]
+
+    # looking around
+
+    def _look_around(self, first: Visit) -> None:
+        queue = [first]
+        while queue:
+            visit = queue.pop(0)
+            if visit.depth >= MAX_DEPTH:
+                continue
+            for link in self._samples(visit):
+                if len(self.visits) >= MAX_PAGES:
+                    return
+                child = self._visit(visit, link)
+                if child is not None:
+                    queue.append(child)
+
+    def _visit(self, visit: Visit, link: LinkUnit) -> Visit | None:
+        self._seen.add(link.url)
+        page = self._get(link.url)
+        if page is None or not page.body:
+            self.unreachable.append(link.url)
+            return None
+        if page.url != link.url and page.url in self._seen:
+            return None
+        self._seen.add(page.url)
+        child = Visit(PageView(page), visit.depth + 1, visit, link.key)
+        visit.children.append(child)
+        self.visits.append(child)
+        return child
+
+    def _samples(self, visit: Visit) -> Iterator[LinkUnit]:
+        """A few links of each group that have not been followed yet: thumbnails first."""
+        groups: dict[str, list[LinkUnit]] = {}
+        behind = {link.url for link in visit.view.links if link.thumbnail}
+        for link in visit.view.links:
+            if link.thumbnail or link.url not in behind:
+                groups.setdefault(group_key(link), []).append(link)
+        order = sorted(groups, key=lambda key: not groups[key][0].thumbnail)
+        text_groups = 0
+        for key in order:
+            is_text = not groups[key][0].thumbnail
+            text_groups += is_text
+            if is_text and (text_groups > 4 or visit.view.full):
+                continue
+            taken = 0
+            for link in groups[key]:
+                if taken >= _PER_PAGE or self._per_group[key] >= _PER_GROUP:
+                    break
+                if link.url not in self._seen:
+                    taken += 1
+                    self._per_group[key] += 1
+                    yield link
+
+    # judging
+
+    def _choose_kind(self) -> str:
+        """Which kind of images the gallery's are."""
+        full = [visit for visit in self.visits if visit.view.full]
+        shown_only = [
+            visit for visit in self.visits if not visit.view.full and self.main_shown(visit)
+        ]
+        full_urls = {unit.url for visit in full for unit in visit.view.full}
+        scripts = self._scripted()
+        best = max(scripts, key=lambda key: len(scripts[key]), default="")
+        shown = {unit.url for visit in self.visits for unit in self.main_shown(visit)}
+        if full and len(full) >= len(shown_only):
+            beside = {unit.url for visit in full for unit in self.main_shown(visit)}
+            if len(beside) > 2 * len(full_urls) + 2:
+                return "shown"
+            if best and len(scripts[best]) > len(full_urls) and scripts[best] >= full_urls:
+                return best
+            return "full"
+        if best and len(scripts[best]) >= max(2, len(shown)):
+            return best
+        if shown:
+            return "shown"
+        if full:
+            return "full"
+        if best:
+            return best
+        return "thumbnail" if any(link.thumbnail for link in self.start.view.links) else ""
+
+    def _scripted(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for visit in self.visits:
+            for key, urls in visit.view.scripted.items():
+                found.setdefault(key, set()).update(urls)
+        return found
+
+    def main_shown(self, visit: Visit) -> list[ImageUnit]:
+        """The images that a page is about, of those that lead to no image: the largest group of
+        several, or the one that is largest."""
+        previews = self._previews()
+        often = self._on_many_pages()
+        units = [
+            unit
+            for unit in self._shown_units(visit)
+            if unit.url not in previews and unit.url not in often
+        ]
+        groups: dict[str, list[ImageUnit]] = {}
+        for unit in units:
+            groups.setdefault(unit.key, []).append(unit)
+        several = [key for key in groups if len({unit.url for unit in groups[key]}) > 1]
+        if several:
+            return [unit for key in several for unit in groups[key]]
+        if len(listing_keys(visit)) and visit.children:
+            return []
+        if not units:
+            return []
+        stems = {image_stem(link.thumbnail) for link in self._links_to(visit) if link.thumbnail}
+        named = [unit for unit in units if image_stem(unit.url) in stems]
+        return [max(named or units, key=lambda unit: unit.width)]
+
+    def _shown_units(self, visit: Visit) -> list[ImageUnit]:
+        """The images of a page that is in no list of thumbnails: also those in a link to a page."""
+        lists = listing_keys(visit) | self._all_listing_keys()
+        linked = [
+            ImageUnit(link.element.select_one("img") or link.element, link.thumbnail, link.key)
+            for link in visit.view.links
+            if link.thumbnail and link.key not in lists and not self._is_preview(link)
+        ]
+        inside = {id(one) for link in visit.view.links for one in link.element.find_all(True)}
+        return [unit for unit in visit.view.shown if id(unit.element) not in inside] + linked
+
+    def _is_preview(self, link: LinkUnit) -> bool:
+        """Whether the page behind a thumbnail has the same image, or a thumbnail of it."""
+        stem = image_stem(link.thumbnail)
+        for visit in self.visits:
+            view = visit.view
+            if link.url in (view.url, view.page.request.url):
+                urls = {unit.url for unit in (*view.full, *view.shown)}
+                urls |= {one.thumbnail for one in view.links}
+                urls.update(*view.scripted.values())
+                return any(image_stem(url) == stem for url in urls)
+        return False
+
+    def _all_listing_keys(self) -> set[str]:
+        return {key for visit in self.visits for key in listing_keys(visit)}
+
+    def _previews(self) -> set[str]:
+        """Thumbnails: images in lists of links to pages."""
+        keys = self._all_listing_keys()
+        return {
+            link.thumbnail for visit in self.visits for link in visit.view.links if link.key in keys
+        }
+
+    def _on_many_pages(self) -> set[str]:
+        """Images that are on several pages: decoration of the site."""
+        if len(self.visits) < 3:
+            return set()
+        counts = Counter(
+            url for visit in self.visits for url in {unit.url for unit in visit.view.shown}
+        )
+        return {url for url, count in counts.items() if count > 1}
+
+    def _links_to(self, visit: Visit) -> list[LinkUnit]:
+        parent = visit.parent
+        if parent is None:
+            return []
+        return [link for link in parent.view.links if link.url == visit.view.page.request.url]
+
+    def _choose_images(self, visit: Visit) -> None:
+        if self.kind == "full":
+            visit.units = without_renditions(visit.view.full)
+        elif self.kind == "shown":
+            visit.units = self.main_shown(visit)
+        elif self.kind == "thumbnail":
+            visit.units = [
+                ImageUnit(link.element, link.thumbnail, link.key)
+                for link in visit.view.links
+                if link.thumbnail
+            ]
+        else:
+            visit.wanted = set(visit.view.scripted.get(self.kind, ()))
+            return
+        visit.wanted = {unit.url for unit in visit.units}
+
+    def _choose_follow(self) -> list[str]:
+        """The groups of links that lead to images of the gallery that are not on the page itself
+        and, from a page with images of its own, stay in its folder."""
+        if self.kind == "thumbnail":
+            return []
+        found: dict[str, None] = {}
+        known = {key for visit in self.visits for key in [visit.through] if key}
+        for visit in self.visits:
+            for child in visit.children:
+                if not child.productive or child.through not in known:
+                    continue
+                is_text = not any(link.thumbnail for link in self._links_to(child))
+                elsewhere = not child.view.url.startswith(folder_of(self.start.view.url))
+                if elsewhere and (is_text or len(self.start.wanted) > 1):
+                    continue
+                if is_text and not child.images_below() - self._images_through_thumbnails():
+                    continue
+                found[child.through] = None
+        return list(found)
+
+    def _images_through_thumbnails(self) -> set[str]:
+        found = set(self.start.wanted)
+        stack = [self.start]
+        while stack:
+            visit = stack.pop()
+            for child in visit.children:
+                if any(link.thumbnail for link in self._links_to(child)):
+                    found |= child.wanted
+                    stack.append(child)
+        return found
+
+    def _forget_others(self) -> None:
+        """Leave out the pages that no followed group leads to."""
+        kept = [self.start]
+        for visit in self.visits[1:]:
+            if visit.through in self.follow and visit.parent in kept and visit.productive:
+                kept.append(visit)
+        self.others = [visit for visit in self.visits if visit not in kept]
+        self.visits = kept
+
+
+def group_key(link: LinkUnit) -> str:
+    """What links of one group share: thumbnails and words are apart."""
+    return f"{link.key} {'image' if link.thumbnail else 'text'}"
+
+
+def listing_keys(visit: Visit) -> set[str]:
+    """The selectors of lists of thumbnails that lead to pages, two or more."""
+    targets: dict[str, set[str]] = {}
+    for link in visit.view.links:
+        if link.thumbnail:
+            targets.setdefault(link.key, set()).add(link.url)
+    return {key for key, urls in targets.items() if len(urls) > 1}
+
+
+def without_renditions(units: list[ImageUnit]) -> list[ImageUnit]:
+    """One link for each image: of groups that name the same images, that of the originals."""
+    groups: dict[str, dict[str, ImageUnit]] = {}
+    for unit in units:
+        groups.setdefault(unit.key, {})[image_stem(unit.url)] = unit
+    dropped: set[str] = set()
+    keys = list(groups)
+    for first in keys:
+        for second in keys:
+            same = groups[first].keys() & groups[second].keys()
+            differ = any(groups[first][stem].url != groups[second][stem].url for stem in same)
+            if first < second and differ and len(same) * 2 > len(groups[first]):
+                one, two = groups[first], groups[second]
+                dropped.add(first if _originality(two) > _originality(one) else second)
+    return [unit for unit in units if unit.key not in dropped]
+
+
+def _originality(group: dict[str, ImageUnit]) -> tuple[bool, bool, float]:
+    unit = next(iter(group.values()))
+    said = f"{unit.element.get_text()} {unit.element.get('class')} {unit.url}".lower()
+    return (
+        unit.element.get("download") is not None,
+        re.search(r"orig|full|download|large|raw|high|max", said) is not None,
+        -float(unit.element.select_one("img") is not None),
+    )
+
+
+def same_list(url: str, other: str) -> bool:
+    """Whether `other` may be a further page of the list that `url` is a page of: the addresses
+    differ in a page's number or in their query alone."""
+    one, two = urlsplit(url), urlsplit(other)
+    if one.netloc != two.netloc:
+        return False
+    if one.path == two.path and one.query != two.query:
+        return True
+    return _without_number(one.path) == _without_number(two.path)
+
+
+def _without_number(path: str) -> str:
+    text = re.sub(r"(/|[-_.]?)(page|p|pg|seite|index|start)?[-_/.]?\d+(?=/?$|\.\w+$)", "", path)
+    text = re.sub(r"(^|/)(index|default|page)?(\.\w+)?/?$", "", text)
+    return re.sub(r"\.\w+$", "", text)
