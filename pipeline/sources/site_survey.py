@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pipeline.sources.interface import Page
 from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView, folder_of, image_stem
 
-MAX_PAGES = 20
+MAX_PAGES = 16
 """Pages looked at."""
 MAX_DEPTH = 5
 _PER_GROUP = 3
