@@ -165,7 +165,12 @@ class PageView:
     def _look_at_link(self, link: Tag, taken: set[int]) -> None:
         href = attribute(link, "href").strip()
         offers = candidates(link, FULL_SIZE_ATTRIBUTES)
-        url = largest([one for one in offers if one.trust >= LINKED], self.base, {})
+        certain = [
+            one
+            for one in offers
+            if one.trust > LINKED or (one.trust == LINKED and looks_like_image(one.url))
+        ]
+        url = largest(certain, self.base, {})
         if url:
             self.counts["links to image files"] += 1
             if self.in_frame(link) or is_ornament(url):

@@ -55,10 +55,12 @@ class SiteSurvey:
         self._get = get
         self._seen = {start.request.url, start.url}
         self._per_group: Counter[str] = Counter()
+        self._image_groups: set[str] = set()
         self.unreachable: list[str] = []
         first = Visit(PageView(start), 0)
         self.visits = [first]
         self._look_around(first)
+        self._take_image_groups()
         self.kind = self._choose_kind()
         for visit in self.visits:
             self._choose_images(visit)
@@ -90,6 +92,9 @@ class SiteSurvey:
         if page is None or not page.body:
             self.unreachable.append(link.url)
             return None
+        if page.headers.get("content-type", "").startswith("image/"):
+            self._image_groups.add(link.key)
+            return None
         if page.url != link.url and page.url in self._seen:
             return None
         self._seen.add(page.url)
@@ -120,6 +125,14 @@ class SiteSurvey:
                     taken += 1
                     self._per_group[key] += 1
                     yield link
+
+    def _take_image_groups(self) -> None:
+        """Take the links of groups that led to an image, by its type, as links to images."""
+        for visit in self.visits:
+            view = visit.view
+            found = [link for link in view.links if link.key in self._image_groups]
+            view.full += [ImageUnit(link.element, link.url, link.key) for link in found]
+            view.links = [link for link in view.links if link not in found]
 
     # judging
 
@@ -173,12 +186,10 @@ class SiteSurvey:
         several = [key for key in groups if len({unit.url for unit in groups[key]}) > 1]
         if several:
             return [unit for key in several for unit in groups[key]]
-        if len(listing_keys(visit)) and visit.children:
-            return []
-        if not units:
-            return []
         stems = {image_stem(link.thumbnail) for link in self._links_to(visit) if link.thumbnail}
         named = [unit for unit in units if image_stem(unit.url) in stems]
+        if not units or (not named and listing_keys(visit) and visit.children):
+            return []
         return [max(named or units, key=lambda unit: unit.width)]
 
     def _shown_units(self, visit: Visit) -> list[ImageUnit]:

@@ -10,19 +10,29 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import unquote
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Says nothing, and counts the statuses it answers, but for policy files."""
+    """Says nothing, and counts the statuses it answers. The page `list?a/b` is the file
+    `list@a!b`, if there is one."""
 
     statuses: ClassVar[Counter[int]] = Counter()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        if self.path not in ("/robots.txt", "/.well-known/tdmrep.json"):
-            self.statuses[int(str(code))] += 1
+        self.statuses[int(str(code))] += 1
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def translate_path(self, path: str) -> str:
+        place, _, query = unquote(path).partition("?")
+        file = Path(self.directory, f"{place.lstrip('/')}@{query.replace('/', '!')}")
+        return str(file) if query and file.is_file() else super().translate_path(path)
+
+    def guess_type(self, path: object) -> str:
+        kind = super().guess_type(str(path).partition("@")[0])
+        return "text/html" if kind == "application/octet-stream" else kind
 
 
 @contextmanager
