@@ -116,7 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--tolerance", type=float, default=0.15)
     parser.add_argument("--json", action="store_true", help="a JSON object as the last line")
-    known, options = parser.parse_known_args(arguments)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of training.fit"
+    )
+    known = parser.parse_args(arguments)
+    options = [f"--{one}" for one in known.set]
     found: dict[str, Any] = {}
     print(f"{'preset':26}{'batch':>6}{'px':>6}{'forecast MB':>13}{'measured MB':>13}{'ratio':>8}")
     for name in known.presets or PRESETS:

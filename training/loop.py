@@ -30,6 +30,7 @@ from training.monitoring.console import Advance, Display
 from training.monitoring.history import History, Row
 from training.monitoring.meter import Meter
 from training.monitoring.monitors import alarms
+from training.monitoring.rate import RecentRate
 from training.networks import ImageShape
 from training.planning.forecast import Forecast, byte_text, cost, is_timed, plan_course
 from training.planning.tuning import Change, LiveThreads
@@ -122,6 +123,7 @@ class Loop:
         self._start, self._started_at = time.monotonic(), self.state.seen
         self._log_from = self._warm = (self._start, self.state.seen)
         self._forecast_due = False
+        self._rate = RecentRate(self._start, self.state.seen)
 
     @property
     def seconds(self) -> float:
@@ -325,8 +327,8 @@ class Loop:
                 self.display.say(f"warning at {self.state.seen / 1000:g} kimg: {alarm.text}")
 
     def _tell(self, row: Row | None) -> None:
-        elapsed, done = time.monotonic() - self._start, self.state.seen - self._started_at
-        rate = max(done, 1) / elapsed
+        done = self.state.seen - self._started_at
+        rate = self._rate.at(time.monotonic(), self.state.seen)
         left = (self.total - self.state.seen) / rate
         if self.config.max_hours:
             left = min(left, max(0.0, self.config.max_hours * 3600 - self.seconds))

@@ -25,11 +25,18 @@ from training.machine.determinism import determinism
 from training.machine.device import choose_device
 from training.machine.disk import free_bytes
 from training.machine.ranks import Ranks, joined
+from training.metrics.suite import FEWEST
 from training.monitoring.console import Display, Silent, display
 from training.options.resolve import without_missing_labels
-from training.planning.forecast import Forecast, checkpoint_bytes, parameters
-from training.planning.memory import available_bytes, image_bytes, refuse_too_large, step_bytes
-from training.planning.room import refuse_full_disk
+from training.planning.forecast import Forecast
+from training.planning.memory import (
+    available_bytes,
+    image_bytes,
+    measure_run,
+    program_bytes,
+    refuse_too_large,
+)
+from training.planning.room import is_evaluated, refuse_full_disk
 from training.planning.threads import recorded_threads, set_threads
 from training.pretrained.finetune import take_weights
 from training.runs import (
@@ -60,13 +67,10 @@ class Prepared:
     ranks: Ranks
     state: State
     values: dict[str, Any] | None
+    seen: int
     forecast: Forecast | None
     shown: Display
     most_threads: int
-
-    @property
-    def seen(self) -> int:
-        return int(self.values["state"]["seen"]) if self.values else 0
 
     @property
     def left(self) -> float:
@@ -121,25 +125,28 @@ def prepare(
     shown: Display = display(as_json) if ranks.first else Silent()
     for line in why:
         shown.say(line)
-    state = new_state(config, image_shape(source), device)
+    shape = image_shape(source)
+    state = new_state(config, shape, device)
     values = _newest(run, ranks, state, shown, write)
+    seen = int(values["state"]["seen"]) if values else 0
     most = 0
     if alone:
         automatic, there = set_threads(config, values.get("threads") if values else None)
         most = there if automatic and not config.compile else 0
     found = None
-    if (values["state"]["seen"] if values else 0) < int(config.total_kimg * 1000):
-        found = forecast(config, source, run, device, ranks, state)
+    if seen < int(config.total_kimg * 1000):
+        del state  # what measures takes its place for a while
+        found = forecast(config, source, run, device, ranks, values)
         refuse_too_large(found, device)
+        state = new_state(config, shape, device)
         if values is None and config.init_from:
             taken = take_weights(state, config.init_from, device)
             shown.say(f"weights taken from {config.init_from}{taken.words()}")
-        seen = values["state"]["seen"] if values else 0
         _in_first(ranks, run, lambda: refuse_full_disk(run, config, found.checkpoint, seen))
     if write:
         _in_first(ranks, run, lambda: enter(run, config, source, location))
     return Prepared(
-        config, source, run, device, ranks, state, values, found, shown, most
+        config, source, run, device, ranks, state, values, seen, found, shown, most
     )  # fmt: skip
 
 
@@ -206,18 +213,22 @@ def _newest(
 
 
 def forecast(
-    config: Config, source: Source, run: Run, device: torch.device, ranks: Ranks, state: State
-) -> Forecast:
-    """What the run takes; see `Forecast`."""
-    shape = image_shape(source)
+    config: Config, source: Source, run: Run, device: torch.device, ranks: Ranks,
+    values: dict[str, Any] | None,
+) -> Forecast:  # fmt: skip
+    """What the run takes, which goes on from `values`; see `Forecast`."""
+    seen = values["state"]["seen"] if values else 0
+    evaluated = is_evaluated(config, seen) and source.index.nsamples >= 2 * FEWEST
+    measured = measure_run(config, image_shape(source), device, ranks, evaluated)
     remote = any(local_path(location) is None for location in source.locations)
+    held = measured.checkpoint if values else 0
     return Forecast(
-        parameters(state.generator),
-        parameters(state.discriminator),
-        step_bytes(config, shape, device, ranks),
+        measured.g_parameters,
+        measured.d_parameters,
+        program_bytes(held) + measured.on_cpu if device.type == "cpu" else measured.on_gpu,
         image_bytes(config, source, ranks),
         available_bytes(device),
-        checkpoint_bytes(state, config, shape),
+        measured.checkpoint,
         int(config.data.cache_gb * 1e9) if remote else 0,
         free_bytes(run.folder),
     )

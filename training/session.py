@@ -68,6 +68,7 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
         )  # fmt: skip
         if run.values:
             loop.restore(run.values)
+            run.values = None  # as large as a checkpoint
         _introduce(run, found)
         if not run.config.max_hours:  # else the disk's line comes with the first speed
             shown.say(found.disk_line(run.config, run.source, run.config.total_kimg))

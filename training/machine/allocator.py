@@ -26,3 +26,9 @@ def keep_freed() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     known = mallopt(_MMAP_THRESHOLD, _KEPT) or mallopt(_MMAP_THRESHOLD, _OLD_MOST)
     return bool(known and mallopt(_TRIM_THRESHOLD, -1))
+
+
+def release_freed() -> None:
+    """Give freed memory back to the system now, where the C library can."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,123 +1,221 @@
-"""How much memory a step needs, measured on small batches before the run begins."""
+"""How much memory a run takes, measured on small batches before it begins."""
 
 from __future__ import annotations
 
+import gc
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from pipeline.contract import UserError
 from training.config import Config
 from training.data import Batch, Source
+from training.grid import draw
+from training.machine.allocator import release_freed
 from training.machine.ranks import Ranks
+from training.metrics.networks import BATCH, load_lite0
 from training.networks import ImageShape
-from training.planning.forecast import Forecast, moments, parameters
+from training.planning.forecast import Forecast, checkpoint_bytes, moments, parameters
+from training.planning.live import Course, LiveBytes, extended
 from training.state import State, new_state
 from training.step import Step
+from training.techniques.latents import fixed_latents
 from training.techniques.lazy import optimizers
 
-_PROGRAM = 500 << 20
-"""About what the interpreter and PyTorch take on the CPU."""
+_PROGRAM = 800 << 20
+"""About what the interpreter and PyTorch take on the CPU, if the system does not say it."""
 _BATCHES = (4, 8)
+_DRAWN = 64
+"""Images that are drawn at once for a grid at most."""
+_RECORDS = 100 << 20
+"""About what reading ahead, the history, the report and the libraries' end take, measured."""
+_REORDERED = 1.6
+"""How many times the bytes of tensors a float32 network takes on the CPU, measured: kernels bring
+images into another order and keep copies of them."""
+_SPLIT = 1.2
+"""How many times the bytes of tensors a GPU's allocator takes."""
+_QUEUED = 4
+"""Batches of images that are read ahead, with the one in use."""
 _EXHAUSTED = ("out of memory", "can't allocate memory")
 REMEDY = "a smaller --batch, --micro-batch, --data.memory_gb or --resolution takes less"
 """What helps where training does not fit."""
 
 
-class _Alive:
-    """The bytes that a backward pass is waiting for, now and at most; storages count once."""
+@dataclass(frozen=True)
+class Measured:
+    """What a run with a configuration is made of: numbers of weights, and bytes.
 
-    def __init__(self, ignored: set[int]) -> None:
-        self._ignored, self._uses = ignored, dict[int, int]()
-        self.now = self.most = 0
+    `state` is weights, moving average and moments; the others come on top of it: `step` what a
+    step needs, gradients included, `grid` what drawing a grid does, `evaluation` what an
+    evaluation does (0: none lies ahead); `checkpoint` is the size of one.
+    """
 
-    def pack(self, tensor: Tensor) -> _Held:
-        storage = tensor.untyped_storage()
-        held = _Held(self, tensor, storage.data_ptr(), storage.nbytes())
-        if held.key not in self._ignored:
-            self._uses[held.key] = self._uses.get(held.key, 0) + 1
-            if self._uses[held.key] == 1:
-                self.now += held.size
-                self.most = max(self.most, self.now)
-        return held
+    g_parameters: int
+    d_parameters: int
+    state: int
+    step: int
+    grid: int
+    evaluation: int
+    checkpoint: int
 
-    def drop(self, key: int, size: int) -> None:
-        if key in self._uses:
-            self._uses[key] -= 1
-            if not self._uses[key]:
-                del self._uses[key]
-                self.now -= size
+    @property
+    def on_cpu(self) -> int:
+        """The bytes that training takes of main memory, the program's own not counted.
 
+        The allocator keeps what was freed, and blocks of one kind of work seldom fit another. So
+        steps, grids and the buffer of a checkpoint add up; the blocks of an evaluation are larger
+        than those of steps and are reused by these.
+        """
+        work = max(self.step + self.checkpoint, self.evaluation)
+        return _RECORDS + self.state + self.grid + work
 
-class _Held:
-    def __init__(self, alive: _Alive, tensor: Tensor, key: int, size: int) -> None:
-        self.alive, self.tensor, self.key, self.size = alive, tensor, key, size
-
-    def __del__(self) -> None:
-        self.alive.drop(self.key, self.size)
-
-
-def _saved(state: State, config: Config, shape: ImageShape, count: int) -> int:
-    """The most bytes that backward passes wait for in a step of `count` images."""
-    small = replace(config, batch=count, micro_batch=0, n_critic=1, compile=False)
-    device = next(state.generator.parameters()).device
-    images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
-    batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
-    state.steps = 0  # so that penalties at intervals are due
-    networks = (state.generator, state.discriminator)
-    alive = _Alive({w.untyped_storage().data_ptr() for n in networks for w in n.parameters()})
-    with saved_tensors_hooks(alive.pack, lambda held: held.tensor):
-        Step(small, state, device)([batch])
-    return alive.most
+    @property
+    def on_gpu(self) -> int:
+        """The bytes that training takes of a GPU's memory."""
+        return int(self.state + _SPLIT * max(self.step, self.grid, self.evaluation))
 
 
 def state_bytes(state: State, config: Config) -> int:
-    """The bytes of weights, moving average, gradients and the optimisers' moments."""
-    numbers = parameters(state.average)
+    """The bytes of weights, buffers, moving average and the optimisers' moments."""
     networks = (state.generator, state.discriminator)
+    size = sum(
+        tensor.numel() * tensor.element_size()
+        for network in (*networks, state.average)
+        for tensor in (*network.parameters(), *network.buffers())
+    )
     for network, table in zip(networks, optimizers(config), strict=True):
-        numbers += parameters(network) * (2 + moments(table))
-    return 4 * numbers
+        size += 4 * parameters(network) * moments(table)
+    return size
 
 
-def step_bytes(config: Config, shape: ImageShape, device: torch.device, ranks: Ranks) -> int:
-    """About the bytes that training takes on the device: weights, average, optimisers, gradients,
-    and what the backward passes of a batch wait for.
+def measure_run(
+    config: Config, shape: ImageShape, device: torch.device, ranks: Ranks, evaluated: bool = False
+) -> Measured:
+    """Measure what a run takes that is `evaluated` or not, with networks of its own.
 
-    The last is measured on as many images as go through at once; where these are more than eight,
-    on two small batches, and extended in proportion.
+    Steps are measured on as many images as go through at once; where these are more than eight, on
+    two small batches, and extended in proportion. What was allocated is given back.
 
     Raises:
         UserError: the device has not even the memory for that.
     """
     try:
         state = new_state(config, shape, device)
-        waiting = _waiting(state, config, shape, ranks)
+        found = Measured(
+            parameters(state.generator),
+            parameters(state.discriminator),
+            state_bytes(state, config),
+            _step_bytes(state, config, shape, ranks),
+            _grid_bytes(state, config),
+            _evaluation_bytes(shape, device) if evaluated and ranks.first else 0,
+            checkpoint_bytes(state, config, shape),
+        )
     except RuntimeError as error:
         if not _is_exhausted(error):
             raise
     else:
-        program = _PROGRAM if device.type == "cpu" else 0
-        return int(program + state_bytes(state, config) + 1.2 * waiting)
+        del state
+        gc.collect()
+        release_freed()
+        return found
     available = available_bytes(device)  # here, where the error no longer holds the tensors
     there = "available" if available is None else f"the {available / 1e9:.1f} GB available"
     raise UserError(f"batch: training takes more memory than {there}; {REMEDY}")
 
 
-def _waiting(state: State, config: Config, shape: ImageShape, ranks: Ranks) -> float:
-    """The most bytes that backward passes wait for in a step of the configuration."""
+def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Ranks) -> int:
+    """The most bytes alive in a step of the configuration, beside its state."""
     share = -(-config.batch // ranks.world)
     count = min(config.micro_batch or share, share)
+    pixels = shape.height * shape.width * shape.channels
+    # all pieces of a batch are floats at once; batches that are read ahead are bytes
+    extra = 4 * pixels * (share - count) + _QUEUED * pixels * share
     few, more = (size * config.discriminator.packing for size in _BATCHES)
     if count <= more:
-        return _saved(state, config, shape, count)
-    start = _saved(state, config, shape, few)
-    slope = (_saved(state, config, shape, more) - start) / (more - few)
-    return max(0, start + slope * (count - few))
+        return max(_step_course(state, config, shape, count)) + extra
+    courses = [_step_course(state, config, shape, size) for size in (few, more)]
+    return int(extended(courses[0], courses[1], (few, more), count)) + extra
+
+
+def _step_course(state: State, config: Config, shape: ImageShape, count: int) -> Course:
+    small = replace(config, batch=count, micro_batch=0, n_critic=1, compile=False)
+    device = next(state.generator.parameters()).device
+    images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
+    batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
+    state.steps = 0  # so that penalties at intervals are due
+    step = Step(small, state, device)
+    with LiveBytes() as live:
+        step([batch])
+    course: Course = live.without(optimizer_tensors(state))  # they are part of the state
+    for optimizer in (state.g_optimizer, state.d_optimizer):
+        optimizer.zero_grad(set_to_none=True)
+    return course
+
+
+def optimizer_tensors(state: State) -> list[Tensor]:
+    """The moments that the optimisers keep by now."""
+    return [
+        value
+        for optimizer in (state.g_optimizer, state.d_optimizer)
+        for values in optimizer.state.values()
+        for value in values.values()
+        if isinstance(value, Tensor) and value.ndim
+    ]
+
+
+def _grid_bytes(state: State, config: Config) -> int:
+    """The most bytes alive while a grid of samples is drawn."""
+    device = next(state.generator.parameters()).device
+    count = min(config.record.grid, _DRAWN)
+    average = state.average.eval()
+
+    def course(size: int) -> Course:
+        latents = fixed_latents(config.latent, size, average.z_dim, config.seed, device)
+        with LiveBytes() as live:
+            draw(average, latents, torch.zeros(size, dtype=torch.int64, device=device))
+        return list(live.course)
+
+    few, more = _BATCHES
+    if count <= more:
+        return max(course(count))
+    return int(extended(course(few), course(more), (few, more), count))
+
+
+def _evaluation_bytes(shape: ImageShape, device: torch.device) -> int:
+    """The most bytes alive while features of images are computed; 0 if that cannot be done here,
+    which the run says itself."""
+    try:
+        network = load_lite0(device)
+    except UserError:
+        return 0
+
+    def course(size: int) -> Course:
+        images = torch.zeros((size, shape.channels, shape.height, shape.width), dtype=torch.uint8)
+        with LiveBytes() as live:
+            network.features(images)
+        return list(live.course)
+
+    alive = extended(course(_BATCHES[0]), course(_BATCHES[1]), _BATCHES, BATCH)
+    return int(alive * (_REORDERED if device.type == "cpu" else 1))
+
+
+def program_bytes(held: int) -> int:
+    """What this process takes of main memory besides `held` bytes of tensors: the interpreter,
+    libraries and what kernels keep."""
+    resident = _status("VmRSS")
+    return _PROGRAM if resident is None else max(0, resident - held)
+
+
+def _status(key: str) -> int | None:
+    """A size of this process by Linux's name for it; None where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(key)), None)
 
 
 def _is_exhausted(error: RuntimeError) -> bool:
@@ -149,13 +247,13 @@ def image_bytes(config: Config, source: Source, ranks: Ranks) -> int:
 
 def available_bytes(device: torch.device) -> int | None:
     """The memory that training may take of the device, None where the system does not say: what is
-    free, and on a GPU what PyTorch keeps there already (the state, what was measured with)."""
+    free and what this process takes already (on a GPU what PyTorch keeps there)."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
     found = [size for size in (_meminfo(), _group()) if size is not None]
-    return min(found) if found else None
+    return min(found) + (_status("RssAnon") or 0) if found else None
 
 
 def _meminfo() -> int | None:

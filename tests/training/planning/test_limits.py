@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,12 @@ from training.machine.ranks import ALONE
 from training.networks import ImageShape
 from training.options.resolve import resolve
 from training.planning.forecast import is_timed, lazy_cycle
-from training.planning.memory import available_bytes, step_bytes
+from training.planning.live import LiveBytes, extended
+from training.planning.memory import available_bytes, measure_run, optimizer_tensors
+from training.state import new_state
 from training.step import Step
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_max_hours_stops_in_time_and_reports_the_cost(
@@ -143,15 +150,18 @@ def test_memory_of_a_step_follows_the_piece_not_the_batch(
     small_shards: Callable[..., Any],
 ) -> None:
     shape = image_shape(open_source(small_shards().manifest, 0))
+    pixels = 16 * 16 * 3
 
     def need(**options: str) -> int:
         config: Config = resolve("dcgan64", {"resolution": "16", "precision": "fp32"} | options)
-        return step_bytes(config, shape, torch.device("cpu"), ALONE)
+        return measure_run(config, shape, torch.device("cpu"), ALONE).step
 
     fixed = need(batch="1")
     thousand, two = need(batch="1000") - fixed, need(batch="2000") - fixed
     assert two == pytest.approx(2 * thousand, rel=0.05)
-    assert need(batch="2000", micro_batch="1000") == need(batch="1000")
+    # all of the batch is there as floats, and a few batches as bytes
+    pieces = need(batch="2000", micro_batch="1000") - need(batch="1000")
+    assert pieces == 1000 * 4 * pixels + 4 * 1000 * pixels
     # ngf = 100: the generator's two batch norms alone keep their inputs of 100·8² and 200·4²
     assert thousand > 1000 * 4 * (100 * 64 + 200 * 16)
     available = available_bytes(torch.device("cpu"))
@@ -183,8 +193,81 @@ def test_no_more_images_are_tried_than_go_through_at_once(
     monkeypatch.setattr("training.planning.memory.Step", Counted)
     tables = {"generator": {"width": 4}, "discriminator": {"width": 4}}
     config = build(Config, tables | options, "test")
-    assert step_bytes(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE) > 500 << 20
+    assert measure_run(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE).step > 10_000
     assert tried == expected
+
+
+def test_tensors_are_followed_until_they_are_freed() -> None:
+    weight = torch.ones(1000, requires_grad=True)  # there before: not counted
+    with LiveBytes() as live:
+        first = weight * 2
+        second = first.view(10, 100)  # the same storage
+        third = torch.zeros(500, dtype=torch.float64)
+        del third
+        torch.zeros(1)
+        second.sum().backward()
+        assert weight.grad is not None
+    assert live.course[0] == 4000
+    assert max(live.course[:3]) == 8000
+    assert min(live.course[2:]) >= 4000
+    assert 8000 <= max(live.course[4:]) <= 12_100  # the gradient beside what it is of
+    assert live.without([first])[0] == 0
+    assert extended([10, 30, 20], [20, 30, 60], (4, 8), 16) == 140
+    assert extended([10], [20, 40], (4, 8), 12) == 70
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
+def test_the_state_and_a_large_batch_are_told_from_small_ones(name: str) -> None:
+    """What is extended from 4 and 8 images is what 24 take, and the state is what it holds."""
+    tables = {
+        "batch": 24, "generator": {"width": 8}, "discriminator": {"width": 8},
+        "loss": {"r1": 1, "interval": 4}, "d_optimizer": {"name": name, "lr": 1e-6},
+    }  # fmt: skip
+    config, shape = build(Config, tables, "test"), ImageShape(32, 32, 3)
+    found = measure_run(config, shape, torch.device("cpu"), ALONE)
+    state = new_state(config, shape, torch.device("cpu"))
+    batch = Batch(torch.zeros(24, 3, 32, 32, dtype=torch.uint8), torch.zeros(24, dtype=torch.int64))
+    with LiveBytes() as live:
+        Step(config, state, torch.device("cpu"))([batch])
+    moments = optimizer_tensors(state)
+    made = sum(value.numel() * 4 for value in moments)
+    weights = sum(
+        tensor.numel() * tensor.element_size()
+        for network in (state.generator, state.discriminator, state.average)
+        for tensor in network.state_dict().values()
+    )
+    assert found.state == weights + made
+    queued = 4 * 24 * 3 * 32 * 32
+    assert found.step - queued == pytest.approx(max(live.without(moments)), rel=0.1)
+    assert found.evaluation == 0
+
+
+def test_the_forecast_is_near_the_peak_of_a_real_run(
+    tmp_path: Path, small_shards: Callable[..., Any]
+) -> None:
+    """In processes of their own: what a run is said to take is about what it took at most."""
+    shards = small_shards(size=64)
+    options = (
+        "--preset", "dcgan64", "--batch", "32", "--threads", "1", "--device", "cpu",
+        "--record.grid", "16", "--total-kimg", "0.096", "--json",
+    )  # fmt: skip
+
+    def command(*more: str) -> tuple[dict[str, Any], int]:
+        arguments = [sys.executable, "-m", "training.fit", "--shards", str(shards.manifest),
+                     "--run", str(tmp_path / "run"), *options, *more]  # fmt: skip
+        with (tmp_path / "out").open("w+") as out:
+            child = subprocess.Popen(
+                arguments, stdout=out, env=os.environ | {"PYTHONPATH": str(ROOT)}
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            assert child.returncode == 0
+            out.seek(0)
+            return json.loads(out.read().splitlines()[-1]), usage.ru_maxrss * 1024
+
+    told, _ = command("--dry-run")
+    _, peak = command()
+    assert (told["memory_bytes"] + told["image_bytes"]) == pytest.approx(peak, rel=0.2)
 
 
 def test_what_was_measured_with_on_a_gpu_is_there_for_training(
@@ -199,7 +282,7 @@ def test_where_memory_ends_while_it_is_measured_the_run_is_refused() -> None:
     table = {"name": "mlp", "widths": [1 << 40]}  # the allocator refuses it at once
     config = build(Config, {"generator": {"width": 4}, "discriminator": table}, "test")
     with pytest.raises(UserError, match=r"^batch: .* more memory than the [\d.]+ GB .*--micro-b"):
-        step_bytes(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE)
+        measure_run(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE)
 
 
 def test_a_full_gpu_is_told_as_what_does_not_fit(

@@ -1,0 +1,76 @@
+"""How many bytes of tensors are alive while something is computed, operator by operator."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Course = list[int]
+"""Bytes alive after each operator."""
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the tensors that operators make in the `with` block, backward passes included, until
+    they are freed; storages count once. `course` is what was alive after each operator.
+
+    What kernels allocate for themselves is not seen, nor what was there before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.course: Course = []
+        self._now = 0
+        self._known: dict[int, tuple[weakref.ref[Any], int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor):
+                self._follow(leaf)
+        self.course.append(self._now)
+        return found
+
+    def _follow(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        known = self._known.get(key)
+        if size == 0 or (known is not None and known[0]() is storage):
+            return
+        self._now += size
+
+        def freed(_: object) -> None:
+            self._now -= size
+            self._known.pop(key, None)
+
+        self._known[key] = weakref.ref(storage, freed), len(self.course)
+
+    def without(self, tensors: Iterable[Tensor]) -> Course:
+        """The course without these tensors, which are alive still."""
+        changes = [0] * (len(self.course) + 1)
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if id(storage) in self._known:
+                changes[self._known[id(storage)][1]] -= storage.nbytes()
+        return [
+            alive + change for alive, change in zip(self.course, accumulate(changes), strict=False)
+        ]
+
+
+def extended(few: Course, more: Course, sizes: tuple[int, int], count: int) -> float:
+    """The most bytes alive with `count` images, from the courses with `sizes` images.
+
+    The bytes after each operator are a straight line in the number of images. Where the courses do
+    not have the same operators, their largest values stand for the whole.
+    """
+    if len(few) != len(more):
+        few, more = [max(few, default=0)], [max(more, default=0)]
+    slope = (count - sizes[1]) / (sizes[1] - sizes[0])
+    return max((b + (b - a) * slope for a, b in zip(few, more, strict=True)), default=0.0)
