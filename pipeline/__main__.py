@@ -6,10 +6,9 @@ Exit status: 0 done; 1 finished with failures that the log holds; 2 the user's m
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from pipeline.exit import exit_process, exit_status
+from pipeline.exit import CommandParser, exit_process, exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +20,7 @@ def _run(argv: Sequence[str] | None) -> int:
     # Imported here, so that an interrupt meanwhile is handled.
     from pipeline.commands import datasets, recipes, stages
 
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    parser = CommandParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (stages, recipes, datasets):
         group.add(commands)

@@ -36,14 +36,15 @@ from pipeline.durable import (
     write_json,
 )
 from pipeline.errors import UserError, describe_os_error, is_disk_full
-from pipeline.exit import exit_status
+from pipeline.exit import CommandParser, exit_status
 from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
 from pipeline.outside_text import plain_value, printable, safe_text, without_passwords
 from pipeline.reading import is_url, local_path, open_regular, read_bytes
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
-    "STILL_PAGE", "STRICT", "Dataset", "JsonlAppender", "ManifestRow", "OriginalRecord",
+    "STILL_PAGE", "STRICT", "CommandParser", "Dataset", "JsonlAppender", "ManifestRow",
+    "OriginalRecord",
     "ShardEntry", "ShardIndex", "UserError", "atomic_file", "basic_authorization", "build",
     "code_span", "describe_os_error", "disarm_markdown", "escape_markdown", "exit_status",
     "fsspec_arguments", "image_key", "is_disk_full", "is_url", "load_index", "local_path",

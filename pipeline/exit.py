@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -52,6 +53,13 @@ def exit_process(status: int) -> NoReturn:
     """End the process with `status`; an interrupt while it ends takes effect at once."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     sys.exit(status)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose messages hold no password of a URL and no control character."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(without_passwords(message)))
 
 
 def print_error(message: str) -> None:

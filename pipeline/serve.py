@@ -19,6 +19,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
 from pipeline.errors import UserError
+from pipeline.exit import CommandParser
 from pipeline.flows import build_shards, retry_failures, scrape
 from pipeline.names import recipe_names, scrape_flow
 from pipeline.runners import ADDRESS_VARIABLE, RunnerName, find_crew
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m pipeline.serve",
         description="Register the deployments with the Prefect server and serve them.",
     )

@@ -20,11 +20,12 @@ class ResilientStream:
     """A text stream that writes what `stream` can take and drops the rest.
 
     Characters that its encoding lacks become escapes. Once its reader is gone, everything is
-    dropped. A full disk still raises.
+    dropped. With `is_result`, a full disk still raises: the output is what was asked for.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, is_result: bool = False) -> None:
         self._stream = stream
+        self._is_result = is_result
 
     def write(self, text: str) -> int:
         try:
@@ -48,7 +49,7 @@ class ResilientStream:
 
     def _drop(self, error: OSError) -> None:
         """Write to nowhere from now on, so that Python can end without a message, too."""
-        if is_disk_full(error):
+        if self._is_result and is_disk_full(error):
             raise error
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -63,7 +64,7 @@ class ResilientStream:
 def resilient_output() -> Iterator[None]:
     """Within the block, standard output and standard error are resilient streams."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_resilient, before)
+    sys.stdout, sys.stderr = _resilient(sys.stdout, is_result=True), _resilient(sys.stderr)
     try:
         yield
     finally:
@@ -73,7 +74,7 @@ def resilient_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _resilient(stream: TextIO | None) -> TextIO:
+def _resilient(stream: TextIO | None, is_result: bool = False) -> TextIO:
     if stream is None:  # its descriptor was closed when Python started
         stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 kept open
-    return cast(TextIO, ResilientStream(stream))
+    return cast(TextIO, ResilientStream(stream, is_result))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.contract import UserError, exit_status
+from pipeline.contract import CommandParser, UserError, exit_status
 from training.latent.command import add_seed, check_target, whole
 
 FEWEST = 50
@@ -20,7 +20,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: a number out of range, or a file name that is none of a picture.
     """
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="python -m training.evaluate",
         description="Compare runs with real images: Fréchet and kernel distance, precision, "
         "recall, density, coverage, inception score, memorisation. Each number with its standard "

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipeline.contract import UserError, exit_status
+from pipeline.contract import CommandParser, UserError, exit_status
 from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
 
 SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     Raises:
         UserError: an option without its value, or a word that is no option.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m training.fit",
         description="Train a GAN from shards. The same command run again continues the run.",
         epilog="Every key of the configuration can be set by its dotted name, as in "

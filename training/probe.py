@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.contract import UserError, exit_status
+from pipeline.contract import CommandParser, UserError, exit_status
 from training.latent.command import add_seed, number, whole
 
 MOST = 1_000_000_000
@@ -24,7 +24,7 @@ ROWS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m training.probe",
         description="Teach the labels to a run's discriminator, and to the same network with "
         "fresh weights, and compare them on held-out images.",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.console import Console
 from pipeline.contract import Dataset
@@ -75,9 +76,9 @@ def opened(args: argparse.Namespace) -> Iterator[tuple[Recipe, Dataset, EventLog
         yield job
 
 
-def say(text: str) -> None:
-    """Print a line for a person."""
-    print(printable(without_passwords(text)), file=sys.stderr)
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print a line for a person, to standard error if no other file is given."""
+    print(printable(without_passwords(text)), file=file or sys.stderr)
 
 
 def explain_failures(args: argparse.Namespace, dataset: Dataset, failed: Counter[str]) -> None:
@@ -97,7 +98,7 @@ def explain_failures(args: argparse.Namespace, dataset: Dataset, failed: Counter
 
 def command(args: argparse.Namespace, name: str) -> str:
     """The command line of another command on the same dataset."""
-    return f"python -m pipeline {name} {args.recipe}"
+    return f"python -m pipeline {name} {shlex.quote(args.recipe)}"
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.common import Commands, add_command, job_of, opened
+from pipeline.commands.common import Commands, add_command, command, job_of, opened, say
 from pipeline.commands.stages import add_variant
 from pipeline.dataset.exports import FORMS as EXPORT_FORMS
 from pipeline.dataset.exports import export
@@ -58,10 +58,12 @@ def _verify(args: argparse.Namespace) -> int:
         result = verify(recipe, dataset, log, repair=args.repair, variant=args.variant)
         log.emit("verify", "done", **asdict(result))
     for name, why in result.damaged.items():
-        print(f"{name}: {why}", file=sys.stderr)
+        say(f"{name}: {why}")
     if not result.current:
-        print(f"{dataset.index}: not of the kept list, options and originals of now; --repair "
-              "or shard makes it so", file=sys.stderr)  # fmt: skip
+        say(
+            f"{dataset.index}: not of the kept list, options and originals of now; --repair "
+            "or shard makes it so"
+        )
     _print(args, asdict(result))
     return 0 if result.sound else 1
 
@@ -80,6 +82,9 @@ def _forget(args: argparse.Namespace) -> int:
         )
         log.emit("forget", "done", **asdict(result))
     _print(args, asdict(result))
+    if result.pending:
+        todo = f"run {command(args, 'download')}, then forget again"
+        say(f"{result.pending:,} are in parts that are not complete yet; {todo}")
     return 1 if result.pending else 0
 
 
@@ -95,21 +100,25 @@ def _import(args: argparse.Namespace) -> int:
         result = import_dataset(args.path, dataset, log, args.form, recipe)
         log.emit("import", "done", **asdict(result))
     _print(args, asdict(result))
+    if result.failed:
+        say(f"{result.failed:,} files could not be imported; the reasons are in {dataset.failures}")
     return 1 if result.failed else 0
 
 
 def _export_manifest(args: argparse.Namespace) -> int:
-    print(f"{export_manifest(job_of(args).dataset, args.file):,} rows in {args.file}")
+    count = export_manifest(job_of(args).dataset, args.file)
+    say(f"{count:,} rows in {args.file}", sys.stdout)
     return 0
 
 
 def _import_manifest(args: argparse.Namespace) -> int:
     with opened(args) as (_recipe, dataset, _log):
         added = import_manifest(dataset, args.file)
-    print(f"{added.added:,} of {added.read:,} rows are new in {dataset.urls}")
+    say(f"{added.added:,} of {added.read:,} rows are new in {dataset.urls}", sys.stdout)
     for reason, count in added.passed_over.items():
         example = added.examples.get(reason)
-        print(f"not taken: {reason} {count:,}" + (f", first {example}" if example else ""))
+        first = f", first {example}" if example else ""
+        say(f"not taken: {reason} {count:,}{first}", sys.stdout)
     return 0
 
 

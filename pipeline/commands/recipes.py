@@ -8,11 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from pipeline.commands.common import Commands, add_plain
+from pipeline.commands.common import Commands, add_plain, say
+from pipeline.outside_text import printable
 from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.web.politeness import Politeness
 from pipeline.web.waits import Wait
+
+_MOST_CHARACTERS = 1000
+"""A longer value is cut in the table."""
 
 
 def add(commands: Commands) -> None:
@@ -32,25 +37,28 @@ def _check(args: argparse.Namespace) -> int:
     found = check_recipe(args.file, args.url, _print_wait)
     out = Console(highlight=False)
     if found.rows():
-        table = Table(title=f"{len(found.rows())} images on {found.url}")
+        table = Table(title=Text(f"{len(found.rows())} images on {printable(found.url)}"))
         for column in COLUMNS:
             table.add_column(column, overflow="fold")
         for row in found.rows():
-            table.add_row(*row)
+            table.add_row(*(Text(printable(cell, _MOST_CHARACTERS)) for cell in row))
         out.print(table)
     else:
-        out.print(f"no image on {found.url}" + (f": {found.problem}" if found.problem else ""))
+        problem = f": {found.problem}" if found.problem else ""
+        say(f"no image on {found.url}{problem}", sys.stdout)
     for page in found.follow:
-        out.print(f"follows {page}")
+        say(f"follows {page}", sys.stdout)
     for note, count in found.notes.items():
-        out.print(f"passed over: {note} ({count})")
+        say(f"passed over: {note} ({count})", sys.stdout)
     return 0 if found.rows() or found.follow else 1
 
 
 def _new(args: argparse.Namespace) -> int:
-    print(propose_recipe(args.url, Politeness(allow_private=args.allow_private), _print_wait))
+    proposal = propose_recipe(args.url, Politeness(allow_private=args.allow_private), _print_wait)
+    for line in proposal.splitlines():
+        say(line, sys.stdout)  # its escapes are TOML's
     return 0
 
 
 def _print_wait(wait: Wait) -> None:
-    print(f"waiting for {wait}", file=sys.stderr)
+    say(f"waiting for {wait}")

@@ -19,6 +19,7 @@ from pipeline.commands.common import (
 )
 from pipeline.contract import Dataset
 from pipeline.job import STAGES, run_stage
+from pipeline.recipe import recipe_path
 from pipeline.stages.preview import preview
 from pipeline.stages.retry import RetryResult, retry_failures
 from pipeline.status import describe, survey
@@ -129,6 +130,10 @@ def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: Datas
 
 
 def _status(args: argparse.Namespace) -> int:
-    status = survey(job_of(args).dataset)
+    dataset = job_of(args).dataset
+    folders = (dataset.manifest, dataset.data, dataset.failures.parent)
+    if not any(folder.exists() for folder in folders):
+        recipe_path(args.recipe)  # so that a name without recipe and dataset is a mistake
+    status = survey(dataset)
     print(json.dumps(status.to_json()) if args.json else describe(status))
     return 0

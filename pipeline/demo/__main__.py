@@ -27,7 +27,7 @@ from pipeline.contract import Dataset
 from pipeline.demo.leash import Leash
 from pipeline.errors import UserError
 from pipeline.events import EventTail
-from pipeline.exit import exit_status
+from pipeline.exit import CommandParser, exit_status
 from pipeline.status import survey
 
 RECIPE = "shells"
@@ -41,7 +41,7 @@ RUN = Path("runs/demo")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.demo", description=__doc__)
+    parser = CommandParser(prog="python -m pipeline.demo", description=__doc__)
     parser.add_argument("--images", type=int, default=2000, help="shells in the gallery")
     parser.add_argument("--minutes", type=float, default=5.0, help="time to train")
     parser.add_argument("--preset", default="shells64", help="training preset")

@@ -28,6 +28,7 @@ from pipeline.demo.layout import ORNAMENTS, SIZES, Specimen, Truth
 from pipeline.demo.serving import LOOPBACK, Answer, LoopbackServer
 from pipeline.demo.shells import DRAWING
 from pipeline.demo.site import Picture, Site, ornament
+from pipeline.exit import CommandParser
 
 DEFAULT_CACHE = Path("data/demo-gallery")
 OPENED = 1_709_280_000.0
@@ -188,7 +189,7 @@ def stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Return the command line's values."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m pipeline.demo.gallery",
         description="Draw a gallery of sea shells and serve it on 127.0.0.1.",
     )

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from pipeline.contract import printable
 from training.evaluation.comparison import Result, described
 from training.metrics.suite import Estimate
 
@@ -22,18 +24,23 @@ def show(results: Sequence[Result], console: Console | None = None) -> None:
     table = Table(title="value ± standard deviation", title_justify="left")
     table.add_column("")
     for result in results:
-        table.add_column(f"{result.run}\n{result.seen / 1000:g} kimg", justify="right")
+        table.add_column(f"{_outside(result.run)}\n{result.seen / 1000:g} kimg", justify="right")
     biases = {result.compares_with: result for result in results}
     for result in biases.values():
         count = next(iter(result.estimates.values())).baseline_n
-        table.add_column(f"real images\n{result.dataset}, n = {count}", justify="right")
+        table.add_column(f"real images\n{_outside(result.dataset)}, n = {count}", justify="right")
     for name in dict.fromkeys(name for result in results for name in result.estimates):
         cells = [_cell(result.estimates.get(name)) for result in results]
         around = [_bias(result.estimates.get(name)) for result in biases.values()]
-        table.add_row(name, *cells, *around)
+        table.add_row(_outside(name), *cells, *around)
     console.print(table)
     for line in remarks(results):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _outside(text: str) -> str:
+    """Text that a table shows as it is."""
+    return escape(printable(text))
 
 
 def remarks(results: Sequence[Result]) -> list[str]:

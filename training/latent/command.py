@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError
+from pipeline.contract import CommandParser, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file")
     argparse.ArgumentParser
 ):  # fmt: skip
     """A parser with the run and where the result goes; `out` empty: the command says itself."""
-    made = argparse.ArgumentParser(prog=f"python -m training.{name}", description=description)
+    made = CommandParser(prog=f"python -m training.{name}", description=description)
     made.add_argument(
         "run", metavar="RUN",
         help="name under runs/, or a run's or exported folder; RUN@best, RUN@200 (kimg)",

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from pipeline.contract import printable
+
 _LINE_SECONDS = 15.0
 
 
@@ -19,6 +21,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def printable_lines(text: str) -> str:
+    """The lines of `text`, each without control characters."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def losses(row: dict[str, Any]) -> str:
@@ -73,7 +80,7 @@ class Lines:
     _last: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        print(printable_lines(text), flush=True)
 
     def advance(self, advance: Advance) -> None:
         if time.monotonic() - self._last >= _LINE_SECONDS or advance.seen >= advance.total:
@@ -120,7 +127,7 @@ class JsonLines:
         pass
 
     def _print(self, facts: Facts) -> None:
-        print(json.dumps(facts, ensure_ascii=False), flush=True)
+        print(json.dumps(facts), flush=True)
 
 
 class Bar:
@@ -128,13 +135,14 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}% {task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False),
             console=console,
         )  # fmt: skip
         self._task: TaskID | None = None
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(printable_lines(text), markup=False, highlight=False)
 
     def advance(self, advance: Advance) -> None:
         if self._task is None:
