@@ -47,9 +47,11 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write the whole of `data` (text as UTF-8) to `path`, or nothing."""
+    """Write the whole of `data` to `path`, or nothing. Text is written as UTF-8; half a surrogate
+    pair becomes an escape, which JSON reads back."""
+    content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     with atomic_file(path) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
