@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_os_error
+from pipeline.reading import read_bytes
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: refuses unknown keys."""
+
+_MOST = 16 << 20
 
 T = TypeVar("T")
 
@@ -27,10 +30,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: the file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_bytes(path, _MOST).decode())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(describe_os_error(error)) from None
+    except (ValueError, RecursionError) as error:  # also of a number of 5,000 digits
         raise UserError(f"{path}: not TOML ({error})") from None
 
 
