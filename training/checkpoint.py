@@ -32,6 +32,7 @@ from pipeline.contract import (
     is_disk_full,
     now_utc,
     open_regular,
+    printable,
     read_bytes,
     sweep_temporaries,
     write_atomic,
@@ -227,7 +228,7 @@ def load(
         if check:
             check(values)
     except ValueError as error:
-        raise ValueError(f"{saved.data}: {error}") from None
+        raise ValueError(f"{saved.data}: {printable(str(error), 300)}") from None
     return values
 
 

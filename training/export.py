@@ -138,9 +138,9 @@ def _said(path: Path, more: str = "") -> None:
 
 
 def _history(trained: Trained) -> list[dict[str, Any]]:
-    from training.monitoring.history import read_rows
+    from training.monitoring.history import read_history
 
-    return read_rows(trained.folder / "metrics.jsonl")
+    return read_history(trained.folder / "metrics.jsonl")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from training.metrics.networks import FeatureNetwork, load_inception, load_lite0
 from training.metrics.path_length import path_length
 from training.metrics.real import Progress, Real, real_features
 from training.metrics.suite import FEWEST, Estimate, Side, estimate, full_name
-from training.monitoring.history import read_rows
+from training.monitoring.history import read_history
 from training.pretrained.inference import Trained, load_generator
 from training.runs import Run, chosen_checkpoint, find_run
 
@@ -139,7 +139,7 @@ def _evaluate(
 
 def _history(run: Run, names: list[str]) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
-    for row in read_rows(run.folder / "metrics.jsonl"):
+    for row in read_history(run.folder / "metrics.jsonl"):
         for name in names:
             if isinstance(row.get(name), float) and math.isfinite(row[name]):
                 found.setdefault(name, []).append((row["seen"], row[name]))

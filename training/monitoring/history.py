@@ -66,7 +66,7 @@ class History:
         self._file = self._board = None
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_history(path: Path) -> list[Row]:
     """The rows of a run's `metrics.jsonl`, none where there is none.
 
     Raises:
