@@ -1,0 +1,93 @@
+"""What a person reads when something failed: why, where, and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faulty_site import Row, first, page, picture, serve, status
+
+from pipeline.contract import Dataset, JsonlAppender, image_key
+from pipeline.errors import Failure
+from pipeline.events import FIRST_FAILURE, Event, EventLog
+
+
+def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *words], cwd=root, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def project(faulty_site, tmp_path: Path) -> Path:
+    """Five URLs: one good, two gone, one that comes back, one that does not."""
+    rows = [
+        Row("/good.jpg", serve(picture(1)), data=picture(1)),
+        Row("/gone1.jpg", status("404 Not Found")),
+        Row("/gone2.jpg", status("404 Not Found")),
+        Row("/back.jpg", first(1, status("503 Busy"), serve(picture(2))), data=picture(2)),
+        Row("/broken.jpg", serve(page("[bold]not\x1b[2J a picture[/]"), type_="image/jpeg")),
+    ]
+    faulty_site.rows |= {row.path: row for row in rows}
+    (tmp_path / "mine.toml").write_text(
+        f'[source]\nkind = "html"\nstart = ["{faulty_site.url("/")}"]\n[politeness]\nrate = 500\n'
+        "allow_private = true\nattempts = 1\n[select]\nmin_side = 8\n"
+    )
+    urls = [faulty_site.url(row.path) for row in rows]
+    with JsonlAppender(Dataset("mine", tmp_path).urls) as manifest:
+        manifest.append(*({"key": image_key(url), "url": url} for url in urls))
+    return tmp_path
+
+
+def test_the_first_failure_of_each_kind_is_shown_and_status_1_explained(project: Path) -> None:
+    result = run(project, "download", "mine.toml")
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    shown = [line for line in lines if line.startswith("download first failure ")]
+    kinds = [line.split()[3].rstrip(":") for line in shown]
+    assert sorted(kinds) == sorted({"not_found", "unavailable", *kinds})  # each kind once
+    assert len(shown) == 3
+    assert all("http://127.0.0.1" in line for line in shown)
+    assert "\x1b" not in result.stderr
+    log = project / "logs" / "mine" / "failures.jsonl"
+    assert lines[-1].startswith(f"4 failed; the reasons are in {log}; to try ")
+    assert lines[-1].endswith("run: python -m pipeline retry mine.toml")
+    quiet = run(project, "status", "mine.toml")
+    assert "images    1 of 5 tried" in quiet.stdout
+
+
+def test_retry_says_what_it_recovered_and_why_it_tried_nothing(project: Path) -> None:
+    before = run(project, "retry", "mine.toml")
+    assert "retry tried nothing: " in before.stderr
+    assert "has no outstanding failure" in before.stderr
+    assert run(project, "download", "mine.toml").returncode == 1
+    other = run(project, "retry", "mine.toml", "--host", "elsewhere.example")
+    assert other.returncode == 0
+    assert "retry tried nothing: no outstanding failure is worth it or fits the options" in (
+        other.stderr
+    )
+    assert "not_found 2" in other.stderr
+    assert "--everything" in other.stderr
+    done = run(project, "retry", "mine.toml")
+    assert (
+        "1 recovered; they are not in the shards yet; run: python -m pipeline select mine.toml"
+        in (done.stderr)
+    )
+    assert run(project, "select", "mine.toml").returncode == 0
+    assert run(project, "shard", "mine.toml").returncode == 0
+    assert "kept      2" in run(project, "status", "mine.toml").stdout
+
+
+def test_each_run_shows_the_first_failure_again_and_the_log_has_no_copy(tmp_path: Path) -> None:
+    dataset = Dataset("mine", tmp_path)
+    for name in ("one", "two"):
+        events: list[Event] = []
+        with EventLog(dataset, name, [events.append]) as log:
+            for url in ("http://u:s3cr3t@x/1", "http://x/2"):
+                log.fail(Failure("crawl", url, "dns", retryable=True, detail="no such host"))
+        (shown,) = events
+        assert shown.event == FIRST_FAILURE
+        assert shown.facts == {"kind": "dns", "url": "http://x/1", "detail": "no such host"}
+    assert dataset.events.read_bytes() == b""
