@@ -20,7 +20,7 @@ from training.metrics.networks import BATCH, load_lite0
 from training.networks import ImageShape
 from training.planning.forecast import Forecast, checkpoint_bytes, moments, parameters
 from training.planning.live import Course, LiveBytes, extended
-from training.state import State, new_state
+from training.state import State, make_optimizer, new_state
 from training.step import Step
 from training.techniques.latents import fixed_latents
 from training.techniques.lazy import optimizers
@@ -145,7 +145,11 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
     device = next(state.generator.parameters()).device
     images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
-    state.steps = 0  # so that penalties at intervals are due
+    # each course begins alike, with penalties at intervals due, so that it has the same operators
+    state.steps, state.scalars = 0, {}
+    g_table, d_table = optimizers(config)
+    state.g_optimizer = make_optimizer(g_table, state.generator, device)
+    state.d_optimizer = make_optimizer(d_table, state.discriminator, device)
     step = Step(small, state, device)
     with LiveBytes() as live:
         step([batch])
