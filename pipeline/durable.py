@@ -111,8 +111,9 @@ class JsonlAppender:
             try:
                 while view:
                     view = view[self._file.write(view) :]
-            except OSError:  # such as a full disk: no torn line is left for others to append to
+            except OSError as error:  # such as a full disk: leave no torn line to append to
                 self._file.truncate(end)
+                error.filename = self._file.name
                 raise
 
     def sync(self) -> None:

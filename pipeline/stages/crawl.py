@@ -402,7 +402,7 @@ class _Crawl:
     def _tell(self, page: JournalPage, result: PageResult, follow: list[PageRequest]) -> None:
         """A page that gave nothing, hid something behind scripts, or had entries that could not be
         read, is told with the reason."""
-        nothing = not result.rows and not follow
+        nothing = not result.rows and not follow and not is_piece(page.request.url)
         local = page.request.url.startswith(SCHEME) and result.notes
         if nothing or local or not _TOLD.isdisjoint(result.notes):
             examples = getattr(result.notes, "examples", {})
@@ -415,7 +415,8 @@ class _Crawl:
 
     def explain(self, result: CrawlResult) -> None:
         """Say what was not followed, why nothing was found, or why nothing was asked for."""
-        waiting = self.journal.page_counts(MOST).get("new", 0)
+        counts = self.journal.page_counts(MOST)
+        waiting = counts.get("new", 0) + counts.get("held", 0)
         for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):
             self._log.emit(STAGE, event, **facts)
 

@@ -103,11 +103,11 @@ class KnownImages:
     def __init__(self, db: sqlite3.Connection, manifest: Path) -> None:
         self._db = db
         self._manifest = manifest
-        self._rows = JsonlAppender(manifest)
         self._has_old = False
         self._recent: set[int] = set()
         db.executescript(SCHEMA)
         self.merge()
+        self._rows = JsonlAppender(manifest)
 
     def merge(self) -> None:
         """Put the recent rows in their places."""
@@ -291,6 +291,7 @@ class KnownImages:
                     self._remember(self.count() + new, offset)
                 self.merge_if_many()
                 added += new
+        self.merge()  # so that each is known by its page
         return added
 
     def _learn(self, lines: Iterable[bytes]) -> int:

@@ -102,9 +102,13 @@ class CrawlJournal:
         self._db = _opened(path)
         try:
             self.images = KnownImages(self._db, manifest)
-            self.caught_up = self.images.catch_up()
         except BaseException:
             self._db.close()
+            raise
+        try:
+            self.caught_up = self.images.catch_up()
+        except BaseException:
+            self.close()
             raise
 
     def close(self) -> None:
