@@ -261,7 +261,9 @@ def test_a_secret_header_does_not_follow_a_redirect_to_another_host(
     _serve(server)
     url = f"http://{USER}:{PASSWORD}@{server.host}/"
     source = HtmlSource(start=(url,))
-    politeness = Politeness(rate=500, allow_private=True, attempts=1, obey_robots=False)
+    politeness = Politeness(
+        rate=500, allow_private=True, attempts=1, obey_robots=False, honour_opt_out=False
+    )
     rules = Recipe(source=source, politeness=politeness).politeness
     try:
         if bulk:

@@ -230,14 +230,14 @@ def assert_told(server: Any, dataset: Dataset, before: set[str]) -> None:
     assert (facts["parts"], facts["images"]) == (len(parts), COUNT)
     # Prefect sends lines in batches: a process that ends by a signal takes those along that it
     # had not sent, and with its pool ends the other one, a part later at most.
-    wanted = {f"download part part={part}," for part in done if part not in before}
+    wanted = {f"download part: part {part}" for part in done if part not in before}
     assert len(wanted) > WORKERS
     deadline = time.monotonic() + 60
     while len(wanted) > WORKERS:
         assert time.monotonic() < deadline, wanted
         for line in server.post("logs/filter", sort="TIMESTAMP_DESC"):
             if line["task_run_id"]:
-                wanted.discard(str(line["message"]).partition(" images=")[0])
+                wanted.discard(str(line["message"]).partition(", images")[0])
         time.sleep(0.2)
 
 
