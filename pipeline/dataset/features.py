@@ -7,6 +7,8 @@ of half precision. The extractor is an entry point, so this package needs no neu
 from __future__ import annotations
 
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from itertools import islice
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline.contract import Dataset, OriginalRecord, UserError, atomic_file
 from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.originals import (
+    DamagedOriginal,
     is_complete,
     parts_without_tar,
     planned_parts,
@@ -28,6 +31,7 @@ from pipeline.events import EventLog
 from pipeline.images import decoded
 from pipeline.pictures.limits import ImageError, ImageLimits
 from pipeline.pictures.pixels import Pixels
+from pipeline.web.failures import caught_failure
 
 EXTRACTORS = "shellgan.features"
 """The entry point group of feature extractors."""
@@ -95,7 +99,7 @@ def record_features(dataset: Dataset, name: str, log: EventLog) -> None:
     for part, records in parts.items():
         keys: list[int] = []
         rows: list[Features] = []
-        pictures = _pictures(dataset, records)
+        pictures = _pictures(dataset, records, log)
         while batch := list(islice(pictures, _BATCH)):
             done += len(batch)
             good = [(int(key, 16), pixels) for key, pixels in batch if pixels is not None]
@@ -107,9 +111,12 @@ def record_features(dataset: Dataset, name: str, log: EventLog) -> None:
 
 
 def _pictures(
-    dataset: Dataset, records: Sequence[OriginalRecord]
+    dataset: Dataset, records: Sequence[OriginalRecord], log: EventLog
 ) -> Iterator[tuple[str, Pixels | None]]:
     for record, data in zip(records, read_originals(dataset, records), strict=True):
+        if isinstance(data, DamagedOriginal):
+            yield record.key, None
+            continue
         try:
             limits = ImageLimits.of_size(record.width, record.height)
             with decoded(data, limits, _SIDE) as picture:
@@ -118,6 +125,9 @@ def _pictures(
                 small = image.reduce(shrink) if shrink > 1 else image
                 pixels = np.asarray(small.convert("RGB"))
         except ImageError:
+            yield record.key, None
+        except Exception as error:  # noqa: BLE001 the boundary of one image
+            log.fail(caught_failure("select", f"{record.part}/{record.member}", error, record.key))
             yield record.key, None
         else:
             yield record.key, pixels
@@ -129,13 +139,30 @@ def _write(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:
         np.savez(file, keys=np.array(keys, np.uint64), features=features.astype(np.float16))
 
 
+def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
+    """The keys and features in a part's file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        with np.load(path) as saved:
+            keys, features = saved["keys"], saved["features"]
+        good = keys.dtype == np.uint64 and features.ndim == 2 and keys.shape == features.shape[:1]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, TypeError):
+        good = False
+    if not good:
+        raise UserError(f"{path}: damaged; remove it: select records the features again")
+    return keys, features
+
+
 def read_features(dataset: Dataset, name: str) -> Iterator[tuple[Keys, Features]]:
     """The recorded features, part by part, each row scaled to length 1."""
     for part in planned_parts(dataset):
         path = features_path(dataset, part, name)
         if path.exists():
-            with np.load(path) as saved:
-                keys, features = saved["keys"], saved["features"].astype(np.float32)
+            keys, saved = _load(path)
+            features = saved.astype(np.float32)
             if len(keys):
                 yield keys, features / np.linalg.norm(features, axis=1, keepdims=True)
 
@@ -144,9 +171,9 @@ def forget_features(dataset: Dataset, part: str, keys: Iterable[str]) -> None:
     """Take the features of images out of a part's files."""
     gone = np.array([int(key, 16) for key in keys], np.uint64)
     for path in dataset.originals.glob(f"{part}.*.npz"):
-        with np.load(path) as saved:
-            stay = ~np.isin(saved["keys"], gone)
-            left, features = saved["keys"][stay], saved["features"][stay]
+        keys, features = _load(path)
+        stay = ~np.isin(keys, gone)
+        left, features = keys[stay], features[stay]
         if not stay.all():
             _write(path, left.tolist(), [features])
 

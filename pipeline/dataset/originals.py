@@ -7,6 +7,7 @@ is cut off by the next run. A part is complete when its record exists.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -122,9 +123,54 @@ def is_complete(dataset: Dataset, part: str) -> bool:
     return PartFiles(dataset, part).record.exists()
 
 
+class DamagedOriginal(UserError):
+    """The bytes of one original are not there as recorded; those of the others may be."""
+
+
+def read_summary(files: PartFiles) -> dict[str, Any]:
+    """What the record of a complete part says.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        values = json.loads(files.record.read_bytes())
+        good = isinstance(values["nsamples"], int) and isinstance(values["image_bytes"], int)
+        good = good and isinstance(values["failed"], dict) and isinstance(values["sha256"], str)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        good = False
+    if not good:
+        raise UserError(
+            f"{files.record}: damaged; remove it and run download: the part is checked against its "
+            "journal, and what is missing is fetched"
+        )
+    return dict(values)
+
+
+def journal_line(row: dict[str, Any]) -> dict[str, Any]:
+    """A line of a journal as it is.
+
+    Raises:
+        ValueError: it is none; the message names the member.
+    """
+    if not isinstance(row.get("key"), str) or not _KEY.fullmatch(row["key"]):
+        raise ValueError(f"key: not 16 hex digits: {row.get('key')!r:.60}")
+    if row.get("ok") is True:
+        OriginalRecord.from_json(row)
+        if not isinstance(row.get("end"), int):
+            raise ValueError("end: missing")
+    elif row.get("ok") is not False or not isinstance(row.get("kind"), str):
+        raise ValueError("ok or kind: missing")
+    return row
+
+
 def read_journal(dataset: Dataset, part: str) -> Iterator[dict[str, Any]]:
-    """The lines of a part's journal: `ok` true with an `OriginalRecord`, or false with a kind."""
-    return read_jsonl(PartFiles(dataset, part).journal)
+    """The lines of a part's journal: `ok` true with an `OriginalRecord`, or false with a kind.
+
+    Raises:
+        UserError: a line is damaged; the message names file and line.
+    """
+    return read_rows(PartFiles(dataset, part).journal, journal_line)
 
 
 def read_records(dataset: Dataset) -> Iterator[OriginalRecord]:
@@ -145,16 +191,20 @@ def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:
     """The bytes of one image, by one seek, or one request where the tar is in the store.
 
     Raises:
-        UserError: the tar is gone or shorter than the record says.
+        UserError: the tar is gone.
+        DamagedOriginal: it is shorter than the record says, or cannot be read there.
     """
     path = PartFiles(dataset, record.part).tar
     try:
         data = _read_range(dataset, path, record.offset, record.bytes)
-    except OSError as error:
+    except FileNotFoundError as error:
         why = error.strerror or "not in the store"
         raise UserError(f"{path}: {record.member}: {why}") from None
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DamagedOriginal(f"{path}: {record.member}: {why}") from None
     if len(data) != record.bytes:
-        raise UserError(f"{path}: {record.member}: cut off")
+        raise DamagedOriginal(f"{path}: {record.member}: cut off")
     return data
 
 
@@ -163,26 +213,36 @@ def _read_range(dataset: Dataset, path: Path, offset: int, size: int) -> bytes:
         return read_range(dataset, path, offset, offset + size)
     with path.open("rb") as file:
         file.seek(offset)
-        return file.read(size)
+        left = max(0, os.fstat(file.fileno()).st_size - offset)
+        return file.read(min(size, left))  # a damaged record may have any size
 
 
-def read_originals(dataset: Dataset, records: Iterable[OriginalRecord]) -> Iterator[bytes]:
-    """The bytes of images, in order; of a store several are asked for ahead.
+def read_originals(
+    dataset: Dataset, records: Iterable[OriginalRecord]
+) -> Iterator[bytes | DamagedOriginal]:
+    """The bytes of images, in order, or why one has none; of a store several are asked for ahead.
 
     Raises:
-        UserError: as `read_original`.
+        UserError: as `read_original`, if the tar is gone.
     """
     if not dataset.store:
-        yield from (read_original(dataset, record) for record in records)
+        yield from (_read_or_damage(dataset, record) for record in records)
         return
     with ThreadPoolExecutor(_AHEAD) as pool:
-        waiting: deque[Future[bytes]] = deque()
+        waiting: deque[Future[bytes | DamagedOriginal]] = deque()
         for record in records:
-            waiting.append(pool.submit(read_original, dataset, record))
+            waiting.append(pool.submit(_read_or_damage, dataset, record))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _read_or_damage(dataset: Dataset, record: OriginalRecord) -> bytes | DamagedOriginal:
+    try:
+        return read_original(dataset, record)
+    except DamagedOriginal as error:
+        return error
 
 
 def parts_without_tar(dataset: Dataset) -> set[str]:

@@ -47,7 +47,7 @@ def _locked(path: Path) -> IO[bytes]:
                 return file
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().decode() or "unknown"
+            holder = file.read().decode(errors="replace") or "unknown"
             file.close()
             raise PartHeld(f"{path}: process {holder} is working on this part") from None
         except FileNotFoundError:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from pathlib import Path
 from typing import IO, Any
 
 from pipeline.contract import (
@@ -17,10 +18,9 @@ from pipeline.contract import (
     ManifestRow,
     OriginalRecord,
     now_utc,
-    read_jsonl,
     write_atomic,
 )
-from pipeline.dataset.originals import PartFiles
+from pipeline.dataset.originals import PartFiles, journal_line
 from pipeline.dataset.part_lock import PartLock
 from pipeline.dataset.part_store import upload_part
 from pipeline.dataset.tars import tar_header
@@ -34,6 +34,20 @@ _END = bytes(2 * _BLOCK)
 def tar_member(name: str, data: bytes) -> bytes:
     """One member of a tar, header and padding with it; the same bytes for the same member."""
     return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % _BLOCK)))
+
+
+def _read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The lines of a journal, and whether all are whole. One that is not counts as not written:
+    what it told of is fetched again."""
+    rows: list[dict[str, Any]] = []
+    whole = True
+    if path.exists():
+        for line in path.read_bytes().splitlines(keepends=True):
+            try:
+                rows.append(journal_line(json.loads(line)))
+            except (ValueError, AttributeError, RecursionError):
+                whole = False
+    return rows, whole
 
 
 class PartWriter:
@@ -67,8 +81,9 @@ class PartWriter:
 
     def _recover(self) -> None:
         """Find what the journal vouches for, check it against the tar, forget the rest."""
-        rows = list(read_jsonl(self.files.journal))
+        rows, sound = _read_lines(self.files.journal)
         kept = []
+        lines = len(rows) + (not sound)
         sound = True
         self.files.tar.touch()
         with self.files.tar.open("rb") as tar:
@@ -86,7 +101,7 @@ class PartWriter:
                     self.failed[row["kind"]] += 1
                 self.done.add(row["key"])
                 kept.append(row)
-        if len(kept) < len(rows):
+        if len(kept) < lines:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
             write_atomic(self.files.journal, text.encode(errors="replace"))
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.contract import Dataset, write_atomic
-from pipeline.dataset.originals import PartFiles, is_complete, planned_parts
+from pipeline.dataset.originals import PartFiles, is_complete, planned_parts, read_summary
 from pipeline.dataset.part_store import store_of, store_path, upload_part
 from pipeline.dataset.plans import INDEX
 
@@ -56,9 +56,12 @@ def settle(dataset: Dataset) -> Settled:
 
 def _differs(dataset: Dataset, part: str) -> bool:
     """Whether the store has another tar by its record: a run that erased images was killed."""
-    record = PartFiles(dataset, part).record
-    theirs = json.loads(store_of(dataset).read(store_path(dataset, record)))
-    return bool(theirs["sha256"] != json.loads(record.read_bytes())["sha256"])
+    files = PartFiles(dataset, part)
+    try:
+        theirs = json.loads(store_of(dataset).read(store_path(dataset, files.record)))["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        theirs = ""  # damaged there: it is sent again
+    return bool(theirs != read_summary(files)["sha256"])
 
 
 def _take_over(dataset: Dataset, part: str) -> None:
