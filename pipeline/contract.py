@@ -43,7 +43,7 @@ from pipeline.reading import is_url, local_path, open_regular, read_bytes
 from pipeline.typed import STRICT, build, read_toml
 
 __all__ = [
-    "STILL_PAGE", "STRICT", "CommandParser", "Dataset", "JsonlAppender", "ManifestRow",
+    "NAME", "STILL_PAGE", "STRICT", "CommandParser", "Dataset", "JsonlAppender", "ManifestRow",
     "OriginalRecord",
     "ShardEntry", "ShardIndex", "UserError", "atomic_file", "basic_authorization", "build",
     "code_span", "describe_os_error", "disarm_markdown", "escape_markdown", "exit_status",

@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from pipeline.errors import UserError
-from pipeline.workers import cores, end_with_parent, one_thread_each
+from pipeline.workers import begin_worker, cores, one_thread_each, worker_arguments
 
 T = TypeVar("T")
 
@@ -169,7 +169,9 @@ def split(items: Sequence[T], workers: int, at_most: int) -> list[list[T]]:
 def _processes(crew: Crew) -> Iterator[TaskRunner[Any]]:
     """Processes that end when this one does, and at once when the block ends by an exception."""
     theirs, ours = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    made = ProcessPoolTaskRunner(crew.workers, initializer=end_with_parent, initargs=(theirs,))
+    made = ProcessPoolTaskRunner(
+        crew.workers, initializer=begin_worker, initargs=worker_arguments(theirs)
+    )
     with theirs, ours, one_thread_each(), made as runner:
         try:
             yield runner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,13 @@ from typing import Any
 
 from pipeline.console import describe_event
 from pipeline.contract import Dataset
-from pipeline.dataset.originals import PartFiles, is_complete
+from pipeline.dataset.originals import PartFiles, is_complete, journal_line, read_summary
 from pipeline.dataset.part_lock import PartHeld
 from pipeline.dataset.shard_make import MadeShard, make_shard
 from pipeline.dataset.shard_plan import Plan, ShardPlan
 from pipeline.events import Event, EventLog
 from pipeline.options import Shards
+from pipeline.pictures.limits import decode_budget, limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.runners import Crew, run_logger, run_tasks, split
 from pipeline.stages.download import STAGE, PartResult, RunParts, download_parts
@@ -43,6 +45,7 @@ def download_by(crew: Crew) -> RunParts:
 def _run_parts(
     crew: Crew, recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog
 ) -> list[PartResult]:
+    limit_decoding(recipe.originals.decode_megabytes)
     at_once = max(1, min(crew.workers, recipe.politeness.concurrency, len(parts)))
     mine = replace(recipe, politeness=share(recipe.politeness, at_once))
     calls = [
@@ -81,7 +84,7 @@ def _say(event: Event) -> None:
 
 
 def _result(dataset: Dataset, part: str, fetched: int) -> PartResult:
-    record = json.loads(PartFiles(dataset, part).record.read_bytes())
+    record = read_summary(PartFiles(dataset, part))
     return PartResult(part, record["nsamples"], fetched, record["image_bytes"], record["failed"])
 
 
@@ -133,7 +136,10 @@ class _Watch:
             whole = file.read().rpartition(b"\n")[0]
         if whole:
             self._open[part] += len(whole) + 1
-            yield from map(json.loads, whole.splitlines())
+            for line in whole.splitlines():
+                # A worker that takes a part over may have written the journal again meanwhile.
+                with contextlib.suppress(ValueError, AttributeError, RecursionError):
+                    yield journal_line(json.loads(line))
 
 
 def _count_lines(files: PartFiles) -> int:
@@ -152,7 +158,16 @@ def _run_shards(
 ) -> Iterator[tuple[ShardPlan, MadeShard]]:  # fmt: skip
     a_task = max(1, IMAGES_A_TASK // options.samples_per_shard)
     calls = [
-        partial(_make_batch, options, source, target, plan.classes, batch)
+        partial(
+            _make_batch,
+            options,
+            source,
+            target,
+            plan.classes,
+            batch,
+            decode_budget().total >> 20,
+            crew.workers,
+        )
         for batch in split(missing, crew.workers, a_task)
     ]
     for made in run_tasks(crew, "make shards", calls, lambda: None):
@@ -161,9 +176,10 @@ def _run_shards(
 
 def _make_batch(
     options: Shards, source: Dataset, target: Dataset, classes: tuple[str, ...],
-    batch: list[ShardPlan],
+    batch: list[ShardPlan], megabytes: int, workers: int,
 ) -> list[tuple[ShardPlan, MadeShard]]:  # fmt: skip
     """In a worker: make the shards, or find them made."""
+    limit_decoding(megabytes, workers)
     made = []
     for one in batch:
         made.append((one, make_shard(options, source, target, classes, one)))

@@ -7,8 +7,12 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+
+from pipeline.errors import UserError
+from pipeline.pictures.limits import DecodeBudget, decode_budget, set_decode_budget
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The workers are as many as the processors, so each computes in one thread; numpy reads these when
@@ -24,19 +28,28 @@ def cores() -> int:
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes (a parent with threads cannot be forked safely).
 
-    Leaving the block by an exception ends them at once, in the middle of their work.
+    Leaving the block by an exception ends them at once, in the middle of their work. They share
+    one budget of memory for decoding, as large as this process's.
+
+    Raises:
+        UserError: one of them was ended from outside.
     """
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=end_with_parent, initargs=(theirs,)
+        workers, mp_context=context, initializer=begin_worker, initargs=worker_arguments(theirs)
     )
     with one_thread_each():
         try:
             yield pool
-        except BaseException:
+        except BaseException as error:
             ours.close()
             pool.shutdown(wait=True, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a worker process was ended from outside (of want of memory, perhaps); run the "
+                    "same command again: what is done is kept"
+                ) from None
             raise
         else:
             pool.shutdown(wait=True)
@@ -58,6 +71,18 @@ def one_thread_each() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def worker_arguments(leash: Connection) -> tuple[Connection, DecodeBudget]:
+    """What `begin_worker` is called with in each of the processes that are to share a budget."""
+    context = multiprocessing.get_context("spawn")
+    return leash, DecodeBudget(decode_budget().total, context)
+
+
+def begin_worker(leash: Connection, budget: DecodeBudget) -> None:
+    """Begin a worker process: it ends with its parent and decodes within `budget`."""
+    end_with_parent(leash)
+    set_decode_budget(budget)
 
 
 def end_with_parent(leash: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict
@@ -51,7 +52,7 @@ def add(commands: Commands) -> None:
             stage.add_argument(
                 "--preview",
                 action="store_true",
-                help="also write a page of the images at the limits, to set them by looking",
+                help="only write a page of the images at the limits, to set them by looking",
             )
         if name == "shard":
             add_variant(stage)
@@ -79,18 +80,46 @@ def add_variant(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     facts: dict[str, dict[str, Any]] = {}
     failed: Counter[str] = Counter()
+    before = _digest(job_of(args).dataset)
     for name in args.stages:
         with opened(args) as (recipe, dataset, log):
-            facts[name] = run_stage(
-                name, recipe, dataset, log, refresh=args.refresh, variant=args.variant
-            )
             if args.preview:
                 print(preview(recipe, dataset, log))
+            else:
+                facts[name] = run_stage(
+                    name, recipe, dataset, log, refresh=args.refresh, variant=args.variant
+                )
         failed += log.failed
     if args.json:
         print(json.dumps(facts))
+    _explain_next(args, dataset, facts, before)
     explain_failures(args, dataset, failed)
     return 1 if failed or any(result.get("failed") for result in facts.values()) else 0
+
+
+def _explain_next(
+    args: argparse.Namespace, dataset: Dataset, facts: dict[str, dict[str, Any]], before: str
+) -> None:
+    """Say which stages the shards still wait for; `before` is the digest of the old selection."""
+    fetched, selected = facts.get("download", {}).get("fetched"), facts.get("select")
+    if "shard" in facts or args.preview:
+        return
+    if selected is None and fetched:
+        todo = " && ".join(command(args, name) for name in ("select", "shard"))
+        say(f"{fetched:,} new images; they are not in the shards yet; run: {todo}")
+    elif (
+        selected and selected["kept"] and (not dataset.index.exists() or _digest(dataset) != before)
+    ):
+        say(f"the selection is not in the shards yet; run: {command(args, 'shard')}")
+
+
+def _digest(dataset: Dataset) -> str:
+    """Identifies the kept list; empty if there is none."""
+    try:
+        with dataset.kept.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def _retry(args: argparse.Namespace) -> int:

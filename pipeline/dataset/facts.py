@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from pipeline.contract import Dataset, read_jsonl
-from pipeline.dataset.kept import KeptImage, read_kept
+from pipeline.contract import Dataset
+from pipeline.dataset.kept import KeptImage, read_kept, read_rejected
+from pipeline.web.urls import host_or_none
 
 _MOST_ATTRIBUTIONS = 10_000
 
@@ -50,7 +50,7 @@ class Facts:
         if row.attribution in self.attributions or len(self.attributions) < _MOST_ATTRIBUTIONS:
             self.attributions[row.attribution] += 1
         self.labels.update(row.labels)
-        self.hosts[urlsplit(row.url).hostname or "(local files)"] += 1
+        self.hosts[host_or_none(row.url) or "(local files)"] += 1
         self.sides[1 << (max(1, min(record.width, record.height)).bit_length() - 1)] += 1
         self.formats[record.format] += 1
         self.overrides.update({
@@ -67,5 +67,5 @@ def count_facts(dataset: Dataset) -> Facts:
     facts = Facts()
     for image in read_kept(dataset.kept):
         facts.add(image)
-    facts.reasons.update(line["reason"] for line in read_jsonl(dataset.rejected))
+    facts.reasons.update(line["reason"] for line in read_rejected(dataset.rejected))
     return facts

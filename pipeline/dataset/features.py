@@ -104,10 +104,27 @@ def record_features(dataset: Dataset, name: str, log: EventLog) -> None:
             done += len(batch)
             good = [(int(key, 16), pixels) for key, pixels in batch if pixels is not None]
             if good:
-                keys += (key for key, _ in good)
-                rows.append(extractor([pixels for _, pixels in good]))
+                found = _extract(extractor, good, log)
+                keys += found
+                rows += found.values()
             log.progress("features", done, total, "images")
         _write(features_path(dataset, part, name), keys, rows)
+
+
+def _extract(
+    extractor: Extractor, images: Sequence[tuple[int, Pixels]], log: EventLog
+) -> dict[int, Features]:
+    """The features (1, d) of images by key; of one by one if the extractor fails over them."""
+    try:
+        rows = extractor([pixels for _, pixels in images])
+        return {key: row[None] for (key, _), row in zip(images, rows, strict=True)}
+    except Exception as error:  # noqa: BLE001 the boundary of one image
+        if len(images) > 1:
+            alone = [_extract(extractor, [image], log) for image in images]
+            return {key: row for one in alone for key, row in one.items()}
+        key = f"{images[0][0]:016x}"
+        log.fail(caught_failure("select", key, error, key))
+        return {}
 
 
 def _pictures(
@@ -164,18 +181,23 @@ def read_features(dataset: Dataset, name: str) -> Iterator[tuple[Keys, Features]
             keys, saved = _load(path)
             features = saved.astype(np.float32)
             if len(keys):
-                yield keys, features / np.linalg.norm(features, axis=1, keepdims=True)
+                norms = np.linalg.norm(features, axis=1, keepdims=True)
+                yield keys, features / np.maximum(norms, 1e-12)
 
 
 def forget_features(dataset: Dataset, part: str, keys: Iterable[str]) -> None:
     """Take the features of images out of a part's files."""
     gone = np.array([int(key, 16) for key in keys], np.uint64)
     for path in dataset.originals.glob(f"{part}.*.npz"):
-        keys, features = _load(path)
+        try:
+            keys, features = _load(path)
+        except UserError:  # damaged, and derived from the originals
+            path.unlink()
+            continue
         stay = ~np.isin(keys, gone)
         left, features = keys[stay], features[stay]
         if not stay.all():
-            _write(path, left.tolist(), [features])
+            _write(path, left.tolist(), [features.astype(np.float32)])
 
 
 def strangeness(dataset: Dataset, name: str, keys: Keys) -> NDArray[np.float32]:

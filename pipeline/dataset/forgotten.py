@@ -7,10 +7,14 @@ no other image moves to another shard; its labels keep the class numbers as they
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pipeline.contract import Dataset, read_jsonl
+from pipeline.contract import Dataset, read_rows
+
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,21 @@ def forgotten_path(dataset: Dataset) -> Path:
     return dataset.manifest / "forgotten.jsonl"
 
 
+def _line(row: dict[str, Any]) -> tuple[str, tuple[str, ...] | None]:
+    key, labels = row.get("key"), row.get("labels") or []
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError(f"key: not 16 hex digits: {key!r:.60}")
+    if not isinstance(labels, list) or not all(isinstance(one, str) for one in labels):
+        raise ValueError("labels: not a list of texts")
+    return key, tuple(labels) if row.get("held") else None
+
+
 def read_forgotten(dataset: Dataset) -> Forgotten:
     """What was asked to be forgotten of a dataset so far."""
     keys: set[str] = set()
     held: dict[str, tuple[str, ...]] = {}
-    for line in read_jsonl(forgotten_path(dataset)):
-        keys.add(line["key"])
-        if line.get("held"):
-            held[line["key"]] = tuple(line["labels"])
+    for key, labels in read_rows(forgotten_path(dataset), _line):
+        keys.add(key)
+        if labels is not None:
+            held[key] = labels
     return Forgotten(frozenset(keys), held)

@@ -142,5 +142,8 @@ def load_hook(name: str) -> Hook:
     if name not in offered:
         there = ", ".join(sorted(offered)) or "none"
         raise UserError(f"shards.hook: {name!r} is no entry point of {HOOKS}; there are: {there}")
-    hook: Hook = offered[name].load()
+    try:
+        hook: Hook = offered[name].load()
+    except ImportError as error:
+        raise UserError(f"shards.hook: {name!r} cannot be loaded ({error})") from None
     return hook

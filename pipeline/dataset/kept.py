@@ -33,7 +33,7 @@ class KeptImage:
         return line
 
     def to_line(self) -> bytes:
-        return (json.dumps(self.to_json(), ensure_ascii=False) + "\n").encode()
+        return (json.dumps(self.to_json(), ensure_ascii=False) + "\n").encode(errors="replace")
 
 
 def read_kept(path: Path) -> Iterator[KeptImage]:
@@ -43,3 +43,20 @@ def read_kept(path: Path) -> Iterator[KeptImage]:
         UserError: a line is not what select writes.
     """
     yield from read_rows(path, KeptImage.from_json)
+
+
+def read_rejected(path: Path) -> Iterator[dict[str, str]]:
+    """The lines of a list of rejected images: `key`, `url`, `part`, `reason` and `detail`.
+
+    Raises:
+        UserError: a line is not what select writes.
+    """
+    return read_rows(path, _rejected_line)
+
+
+def _rejected_line(row: dict[str, Any]) -> dict[str, str]:
+    wrong = [name for name in ("key", "part", "reason", "detail")
+             if not isinstance(row.get(name), str)]  # fmt: skip
+    if wrong:
+        raise ValueError(f"{wrong[0]}: missing")
+    return row

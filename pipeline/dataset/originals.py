@@ -22,7 +22,6 @@ from pipeline.contract import (
     ManifestRow,
     OriginalRecord,
     UserError,
-    read_jsonl,
     read_rows,
     write_atomic,
 )

@@ -129,7 +129,7 @@ def members(
     text = json.dumps(provenance(sample, image), ensure_ascii=False, sort_keys=True)
     files = {
         f"{sample.key}.{options.format}": encode(sample.pixels, options),
-        f"{sample.key}.json": text.encode(),
+        f"{sample.key}.json": text.encode(errors="replace"),
     }
     if number is not None:
         files[f"{sample.key}.cls"] = str(number).encode()

@@ -15,9 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import Dataset, UserError, atomic_file, write_json
+from pipeline.contract import Dataset, UserError, atomic_file, build, write_json
 from pipeline.dataset.kept import KeptImage
-from pipeline.dataset.originals import parts_without_tar, read_original, read_originals
+from pipeline.dataset.originals import (
+    DamagedOriginal,
+    parts_without_tar,
+    read_original,
+    read_originals,
+)
 from pipeline.dataset.samples import NOTES, Sample, decode, make_samples, members
 from pipeline.dataset.shard_plan import (
     ShardPlan,
@@ -27,11 +32,14 @@ from pipeline.dataset.shard_plan import (
     shard_digest,
 )
 from pipeline.dataset.tars import TarWriter, read_samples
+from pipeline.errors import Failure
 from pipeline.options import Shards
 from pipeline.pictures.limits import ImageError
 from pipeline.pictures.pixels import Pixels, as_image
+from pipeline.web.failures import caught_failure, failure
 
 _MEAN_SIDE = 64
+STAGE = "shard"
 _DAMAGED = "damaged"
 _MEASURED_ONE_IN = 4
 _VALUES_WAITING = 1 << 20
@@ -97,8 +105,8 @@ def _is_sound(source: Dataset, image: KeptImage) -> bool:
 
 def _read_sidecar(path: Path) -> MadeShard | None:
     try:
-        return MadeShard(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return build(MadeShard, json.loads(path.read_bytes()), str(path))
+    except (OSError, ValueError, RecursionError, UserError):
         return None
 
 
@@ -166,18 +174,39 @@ def _make(
     values = 0
     originals = read_originals(source, (image.record for image in planned.images))
     for image, number, data in zip(planned.images, planned.classes, originals, strict=True):
-        try:
-            _check_bytes(data, image)
-            samples = make_samples(data, image, options)
-        except ImageError as error:
-            skipped.append({"key": image.key, "url": image.row.url, "why": str(error)})
+        samples = _samples_or_failure(data, image, options)
+        if isinstance(samples, Failure):
+            skipped.append(_skip(samples, image))
             continue
         waiting += ((sample, image, number) for sample in samples)
         values += sum(sample.pixels.size for sample in samples)
         if values > _VALUES_WAITING:
-            _write(options, waiting, tar, tally)
+            skipped += _write(options, waiting, tar, tally)
             waiting, values = [], 0
-    _write(options, waiting, tar, tally)
+    skipped += _write(options, waiting, tar, tally)
+
+
+def _samples_or_failure(
+    data: bytes | DamagedOriginal, image: KeptImage, options: Shards
+) -> list[Sample] | Failure:
+    """The boundary of one image: its samples, or why it gives none."""
+    url, key = image.row.url, image.key
+    try:
+        if isinstance(data, DamagedOriginal):
+            return failure(STAGE, url, _DAMAGED, key=key, detail=str(data))
+        _check_bytes(data, image)
+        return make_samples(data, image, options)
+    except ImageError as error:
+        return failure(STAGE, url, error.kind, key=key, detail=error.detail)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 the boundary of one image
+        return caught_failure(STAGE, url, error, key)
+
+
+def _skip(failed: Failure, image: KeptImage) -> dict[str, str]:
+    """What a sidecar says of an image that gave no sample."""
+    return {"key": image.key, "url": image.row.url, "why": f"{failed.kind}: {failed.detail}"}
 
 
 def _check_bytes(data: bytes, image: KeptImage) -> None:
@@ -196,11 +225,19 @@ def _write(
     samples: Iterable[tuple[Sample, KeptImage, int | None]],
     tar: TarWriter,
     tally: Tally,
-) -> None:
+) -> list[dict[str, str]]:
+    """Write samples; returns what is to be skipped, since it cannot be encoded."""
+    skipped = []
     for sample, image, number in samples:
-        for name, data in members(sample, image, number, options).items():
+        try:
+            files = members(sample, image, number, options)
+        except Exception as error:  # noqa: BLE001 the boundary of one image
+            skipped.append(_skip(caught_failure(STAGE, image.row.url, error, image.key), image))
+            continue
+        for name, data in files.items():
             tar.add(name, data)
         tally.add(sample.notes, lambda sample=sample: sample.pixels)  # type: ignore[misc]
+    return skipped
 
 
 def _copy(old: Path, options: Shards, planned: PlannedImages, tar: TarWriter, tally: Tally) -> None:
@@ -220,7 +257,7 @@ def holder(target: Dataset, plan: ShardPlan, planned: PlannedImages) -> MadeShar
     made = _read_sidecar(plan.sidecar(target))
     if made is None or made.options != planned.options:
         return None
-    there = dict(image.split(" ", 1) for image in made.images)
+    there = dict(image.partition(" ")[::2] for image in made.images)
     if any(there.get(key) != digest for key, digest in planned.digests.items()):
         return None
     try:
@@ -260,14 +297,20 @@ def planned_images(
         found = [json.loads(line) for line in lines]
         digests = [*map(image_digest, found)]
         digest = shard_digest(with_options, digests)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         digest = ""
     if digest != plan.digest:
         raise UserError(f"{source.kept}: changed since {plan.name} was planned; plan again")
     numbers = {name: number for number, name in enumerate(classes)}
     position = options.class_label
+    try:
+        images = [KeptImage.from_json(line) for line in found]
+    except ValueError as error:
+        raise UserError(
+            f"{source.kept}: not an image of a kept list ({error}); run select again"
+        ) from None
     return PlannedImages(
-        [KeptImage.from_json(line) for line in found],
+        images,
         [
             None if position is None else numbers[class_name(line, position, source.kept)]
             for line in found

@@ -120,7 +120,7 @@ def shuffle_rank(seed: int, key: str) -> int:
 
 def _sha256(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(text.encode(errors="replace")).digest()
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,14 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield offset, json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error})") from None
+                image = json.loads(line)
+                int(image["key"], 16)
+                list(image["labels"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise UserError(
+                    f"{path}:{number}: not an image of a kept list ({error}); run select again"
+                ) from None
+            yield offset, image
             offset += len(line)
 
 

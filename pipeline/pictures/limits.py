@@ -71,10 +71,14 @@ class DecodeBudget:
     Args:
         total: bytes.
         context: makes a budget that processes of this context share.
+        sharers: how many processes that share nothing have such a budget; each keeps to its part,
+            but for a single image that takes more.
     """
 
-    def __init__(self, total: int, context: BaseContext | None = None) -> None:
+    def __init__(self, total: int, context: BaseContext | None = None, sharers: int = 1) -> None:
         self.total = total
+        self.is_shared = context is not None
+        self._mine = total // sharers
         self._condition: Any = context.Condition() if context else threading.Condition()
         self._used: Any = context.RawValue(ctypes.c_int64) if context else ctypes.c_int64(0)
 
@@ -92,7 +96,9 @@ class DecodeBudget:
                 f"{self.total >> 20}",
             )
         with self._condition:
-            self._condition.wait_for(lambda: self._used.value + needed <= self.total)
+            self._condition.wait_for(
+                lambda: self._used.value == 0 or self._used.value + needed <= self._mine
+            )
             self._used.value += needed
         try:
             yield
@@ -117,9 +123,11 @@ def set_decode_budget(budget: DecodeBudget) -> None:
     _budget = budget
 
 
-def limit_decoding(megabytes: int) -> None:
-    """Give this process a budget of so many MB."""
-    set_decode_budget(DecodeBudget(megabytes << 20))
+def limit_decoding(megabytes: int, sharers: int = 1) -> None:
+    """Give this process a budget of so many MB, or the part of one of so many processes; unless it
+    shares one with others already."""
+    if not _budget.is_shared:
+        set_decode_budget(DecodeBudget(megabytes << 20, sharers=sharers))
 
 
 def _return_large_blocks() -> None:

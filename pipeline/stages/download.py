@@ -55,12 +55,14 @@ class PartResult:
 
 @dataclass(frozen=True)
 class DownloadResult:
-    """What this run did: parts completed, images had, failed and their bytes."""
+    """What this run did: parts completed, the images in them, failures and bytes; of the images
+    `fetched` are new."""
 
     parts: int
     images: int
     failed: int
     bytes: int
+    fetched: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def download(
         images=sum(result.nsamples for result in results),
         failed=sum(sum(result.failed.values()) for result in results),
         bytes=sum(result.bytes for result in results),
+        fetched=sum(result.fetched for result in results),
     )
 
 
@@ -135,7 +138,7 @@ class _Run:
         self._recipe = recipe
         self._dataset = dataset
         self._log = log
-        limit_decoding(recipe.originals.decode_megabytes)
+        limit_decoding(recipe.originals.decode_megabytes, recipe.politeness.sharers)
         self._fetcher: BulkFetcher[tuple[PartWriter, ManifestRow]] = BulkFetcher(
             recipe.politeness,
             STAGE,

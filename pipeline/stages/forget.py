@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline.contract import (
+    NAME,
     Dataset,
     JsonlAppender,
     ManifestRow,
@@ -38,6 +38,7 @@ from pipeline.dataset.originals import (
     planned_parts,
     read_journal,
     read_records,
+    read_summary,
     tar_here,
 )
 from pipeline.dataset.part_store import store_of, store_path
@@ -47,7 +48,7 @@ from pipeline.recipe import Recipe
 from pipeline.stages.select import select
 from pipeline.stages.shard import options_path, shard
 from pipeline.typed import build
-from pipeline.web.urls import canonical_url
+from pipeline.web.urls import canonical_url, host_or_none
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Wanted:
     licenses: tuple[str, ...] = ()
 
     def fits(self, row: ManifestRow) -> bool:
-        host = (urlsplit(row.url).hostname or "").casefold()
+        host = (host_or_none(row.url) or "").casefold()
         words = row.license.casefold()
         return (
             row.key in self.keys
@@ -161,18 +162,20 @@ def _pending(dataset: Dataset, found: set[str]) -> int:
 def _erase_in(files: PartFiles, records: Sequence[OriginalRecord]) -> int:
     erased = 0
     with files.tar.open("r+b") as tar:
+        size = os.fstat(tar.fileno()).st_size
         for record in records:
-            tar.seek(record.offset)
-            if any(tar.read(record.bytes)):
+            tar.seek(min(record.offset, size))
+            data = tar.read(min(record.bytes, size))
+            if any(data):
                 erased += 1
                 tar.seek(record.offset)
-                tar.write(bytes(record.bytes))
+                tar.write(bytes(len(data)))
         tar.flush()
         os.fsync(tar.fileno())
         tar.seek(0)
         digest = hashlib.file_digest(tar, "sha256").hexdigest()
-    facts = json.loads(files.record.read_bytes())
-    if facts.get("sha256") != digest:
+    facts = read_summary(files)
+    if facts["sha256"] != digest:
         write_json(files.record, {**facts, "sha256": digest})
     return erased
 
@@ -213,22 +216,40 @@ def variants(dataset: Dataset) -> list[Dataset]:
     """The other datasets whose shards are made from this one's originals."""
     found = []
     for folder in sorted((dataset.root / "manifests").glob(f"{dataset.name}-*")):
+        if not NAME.fullmatch(folder.name):
+            continue
         target = Dataset(folder.name, dataset.root)
-        path = options_path(target)
-        if path.exists() and json.loads(path.read_bytes())["source"] == dataset.name:
+        if _made_by(target).get("source") == dataset.name:
             found.append(target)
     return found
 
 
-def recipe_of(target: Dataset, recipe: Recipe) -> Recipe:
-    """The recipe with the options by which the shards of `target` were last made, if any were."""
+def _made_by(target: Dataset) -> dict[str, Any]:
+    """What the shards of a dataset were made by; empty if that is not recorded.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = options_path(target)
     if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: damaged; remove it and run shard, which writes it again")
+    return values
+
+
+def recipe_of(target: Dataset, recipe: Recipe) -> Recipe:
+    """The recipe with the options by which the shards of `target` were last made, if any were."""
+    made_by, path = _made_by(target), options_path(target)
+    if not made_by:
         return recipe
-    made_by = json.loads(path.read_bytes())
     return replace(
         recipe,
-        title=made_by["title"],
-        select=build(Select, made_by["select"], str(path)),
-        shards=build(Shards, made_by["shards"], str(path)),
+        title=str(made_by.get("title", "")),
+        select=build(Select, made_by.get("select"), f"{path}: select"),
+        shards=build(Shards, made_by.get("shards"), f"{path}: shards"),
     )

@@ -9,18 +9,20 @@ import base64
 import heapq
 import io
 import math
+import shutil
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
-from pipeline.contract import Dataset, OriginalRecord, read_jsonl, write_atomic
+from pipeline.contract import Dataset, OriginalRecord, write_atomic
 from pipeline.dataset.duplicates import (
     DETAIL_WORDS,
     Near,
@@ -30,14 +32,14 @@ from pipeline.dataset.duplicates import (
     words,
 )
 from pipeline.dataset.forgotten import read_forgotten
-from pipeline.dataset.kept import read_kept
+from pipeline.dataset.kept import read_kept, read_rejected
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.errors import UserError
 from pipeline.events import EventLog
-from pipeline.images import open_image
+from pipeline.images import decoded
 from pipeline.markup import policy_element
 from pipeline.options import Select
-from pipeline.pictures.limits import ImageError
+from pipeline.pictures.limits import ImageError, ImageLimits
 from pipeline.recipe import Recipe
 from pipeline.stages.select import (
     DUPLICATE,
@@ -45,11 +47,13 @@ from pipeline.stages.select import (
     OFF_TOPIC,
     RULES,
     UNCLASSED,
+    Lists,
     aspect_of,
     near_of,
     select,
     strange_by,
 )
+from pipeline.web.failures import caught_failure
 
 _THUMB = 140
 _BARS = 60
@@ -104,7 +108,7 @@ class Section:
 
 
 def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> Path:
-    """Select by the recipe, and write the page.
+    """Judge by the recipe's limits, and write the page. The selection stays as it is.
 
     Args:
         most: images on each side of a limit.
@@ -112,15 +116,20 @@ def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> 
     Returns:
         the page's path.
     """
-    result = select(recipe, dataset, log)
-    counts = Counter(result.rejected)
-    pictures = _Pictures(dataset)
-    sections = [
-        *_measured(recipe.select, dataset, counts, most, pictures),
-        *_off_topic(recipe.select, dataset, counts, most, pictures),
-        *_near(recipe.select, dataset, counts, most, pictures),
-        *_others(dataset, counts, most, pictures),
-    ]
+    dataset.data.mkdir(parents=True, exist_ok=True)
+    for left_over in dataset.data.glob(".preview-*"):
+        shutil.rmtree(left_over)
+    with TemporaryDirectory(dir=dataset.data, prefix=".preview-") as folder:
+        lists = Lists(Path(folder, "kept.jsonl"), Path(folder, "rejected.jsonl"))
+        result = select(recipe, dataset, log, lists)
+        counts = Counter(result.rejected)
+        pictures = _Pictures(dataset, log)
+        sections = [
+            *_measured(recipe.select, dataset, counts, most, pictures),
+            *_off_topic(recipe.select, dataset, lists, counts, most, pictures),
+            *_near(recipe.select, lists, counts, most, pictures),
+            *_others(lists, counts, most, pictures),
+        ]
     page = Environment(autoescape=True).from_string(_PAGE)
     path = dataset.manifest / "preview.html"
     write_atomic(
@@ -203,14 +212,19 @@ def histogram(
 
 
 def _off_topic(
-    limits: Select, dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+    limits: Select,
+    dataset: Dataset,
+    lists: Lists,
+    counts: Counter[str],
+    most: int,
+    pictures: _Pictures,
 ) -> Iterator[Section]:
     """The least strange images that go, and the strangest that stay."""
     strange = strange_by(dataset, limits)
     if strange is None:
         return
-    judged = {image.key: False for image in read_kept(dataset.kept)}
-    for line in read_jsonl(dataset.rejected):
+    judged = {image.key: False for image in read_kept(lists.kept)}
+    for line in read_rejected(lists.rejected):
         if line["reason"] in (OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE):
             judged[line["key"]] = line["reason"] == OFF_TOPIC
     scores = strange(np.array([int(key, 16) for key in judged], np.uint64)).tolist()
@@ -234,15 +248,15 @@ def _off_topic(
 
 
 def _near(
-    limits: Select, dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+    limits: Select, lists: Lists, counts: Counter[str], most: int, pictures: _Pictures
 ) -> Iterator[Section]:
     """The pairs that were hardly near enough, and those hardly far enough."""
     near = near_of(limits)
     if near is None:
         return
-    rejected = [pair for _, *pair in heapq.nlargest(most, _rejected_pairs(dataset))]
+    rejected = [pair for _, *pair in heapq.nlargest(most, _rejected_pairs(lists))]
     hashes, details, keys = array("Q"), array("Q"), list[str]()
-    for image in read_kept(dataset.kept):
+    for image in read_kept(lists.kept):
         if image.record.detail:
             hashes.append(int(image.record.phash, 16))
             details.extend(words(image.record.detail))
@@ -276,16 +290,16 @@ def _near(
     )  # fmt: skip
 
 
-def _rejected_pairs(dataset: Dataset) -> Iterator[tuple[int, str, str, str]]:
+def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
     """How far apart in detail a rejected pair is, that in words, and the two keys."""
-    for line in read_jsonl(dataset.rejected):
+    for line in read_rejected(lists.rejected):
         if line["reason"] == NEAR_DUPLICATE:
             other, _, how = line["detail"].rstrip(")").partition(" (")
             yield int(how.split()[2]), how, line["key"], other
 
 
 def _others(
-    dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+    lists: Lists, counts: Counter[str], most: int, pictures: _Pictures
 ) -> Iterator[Section]:
     """The reasons without a scale: some images of each, with the detail."""
     shown_above = {measure.reason for measure in MEASURES} | {NEAR_DUPLICATE}
@@ -293,7 +307,7 @@ def _others(
         one for one in (*RULES, UNCLASSED, DUPLICATE) if one in counts and one not in shown_above
     ]
     picked: dict[str, dict[str, str]] = {reason: {} for reason in reasons}
-    for line in read_jsonl(dataset.rejected):
+    for line in read_rejected(lists.rejected):
         some = picked.get(line["reason"])
         if some is not None and len(some) < most:
             some[line["key"]] = line["detail"]
@@ -306,8 +320,9 @@ def _others(
 class _Pictures:
     """Small pictures of originals; none where the bytes are gone."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, log: EventLog) -> None:
         self._dataset = dataset
+        self._log = log
 
     def find(self, keys: set[str]) -> dict[str, OriginalRecord]:
         return {one.key: one for one in read_records(self._dataset) if one.key in keys}
@@ -318,12 +333,18 @@ class _Pictures:
     def _data_url(self, record: OriginalRecord) -> str:
         try:
             data = read_original(self._dataset, record)
-            image = open_image(data, max_pixels=1 << 30, draft_to=_THUMB).convert("RGB")
+            limits = ImageLimits.of_size(record.width, record.height)
+            with decoded(data, limits, _THUMB) as picture:
+                image = picture.image.convert("RGB")
+                image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=80)
         except (UserError, ImageError):
             return ""
-        image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=80)
+        except Exception as error:  # noqa: BLE001 the boundary of one image
+            name = f"{record.part}/{record.member}"
+            self._log.fail(caught_failure("select", name, error, record.key))
+            return ""
         return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -345,8 +366,8 @@ svg { width: 100%; height: 60px; } .in { fill: #2a7d4f; } .out { fill: #b3402a; 
 code { font-size: 1em; }
 </style></head><body>
 <h1>{{ name }}</h1>
-<p>{{ "{:,}".format(kept) }} images are kept. Each section shows the images next to a limit: first
-those it rejects, then those it lets pass. The limits are in the recipe's
+<p>{{ "{:,}".format(kept) }} images would be kept. Each section shows the images next
+to a limit: first those it rejects, then those it lets pass. The limits are in the recipe's
 <code>[select]</code> table.</p>
 {% for section in sections %}
 <section id="{{ section.reason }}">

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -38,7 +39,9 @@ from pipeline.dataset.manifest_lookup import ManifestLookup
 from pipeline.dataset.originals import read_records
 from pipeline.events import EventLog
 from pipeline.options import Select
+from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
+from pipeline.web.failures import caught_failure
 
 _REPORT_EVERY = 5000
 
@@ -105,7 +108,9 @@ RULES: dict[str, Callable[[KeptImage, Select], str | None]] = {
 
 FORGOTTEN, UNLISTED, UNCLASSED, REPEATED = "forgotten", "unlisted", "unclassed", "repeated"
 OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE = "off_topic", "duplicate", "near_duplicate"
-REASONS = (FORGOTTEN, UNLISTED, REPEATED, *RULES, UNCLASSED, OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE)
+INTERNAL = "internal"
+REASONS = (FORGOTTEN, UNLISTED, REPEATED, *RULES, UNCLASSED, OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE,
+           INTERNAL)  # fmt: skip
 """Every reason there is. An image is rejected for the first that holds."""
 
 
@@ -126,14 +131,29 @@ def judge(image: KeptImage, recipe: Recipe) -> tuple[str, str] | None:
     return None
 
 
-def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
+@dataclass(frozen=True)
+class Lists:
+    """Where select writes the images that it keeps and those that it rejects."""
+
+    kept: Path
+    rejected: Path
+
+
+def select(
+    recipe: Recipe, dataset: Dataset, log: EventLog, lists: Lists | None = None
+) -> SelectResult:
     """Judge every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
 
     Needs about 260 bytes of memory an image, and a passing copy of the lists on disk.
 
+    Args:
+        lists: written instead of the dataset's own.
+
     Raises:
-        UserError: a manifest line that is not one.
+        UserError: a line of the manifest or of a journal that is damaged.
     """
+    lists = lists or Lists(dataset.kept, dataset.rejected)
+    limit_decoding(recipe.originals.decode_megabytes)
     dataset.manifest.mkdir(parents=True, exist_ok=True)
     if recipe.select.off_topic is not None:
         record_features(dataset, recipe.select.features, log)
@@ -152,8 +172,8 @@ def select(recipe: Recipe, dataset: Dataset, log: EventLog) -> SelectResult:
             log.emit("select", "without_detail", images=facts.without_detail)
         verdicts = facts.verdicts(near, limits.off_topic, strange_by(dataset, limits))
         # The kept list last: what is sharded is then never newer than its list of rejections.
-        kept = stack.enter_context(atomic_file(dataset.kept))
-        rejected = stack.enter_context(atomic_file(dataset.rejected))
+        kept = stack.enter_context(atomic_file(lists.kept))
+        rejected = stack.enter_context(atomic_file(lists.rejected))
         spool.seek(0)
         counts = _sort_out(spool, facts, verdicts, kept, rejected)
     return SelectResult(counts.pop("kept", 0), dict(sorted(counts.items())))
@@ -187,13 +207,18 @@ def _judged(
         elif row is None:
             yield image, (UNLISTED, "not in the manifest")
         else:
-            yield image, judge(image, recipe)
+            try:
+                verdict = judge(image, recipe)
+            except Exception as error:  # noqa: BLE001 the boundary of one image
+                log.fail(caught_failure("select", row.url, error, record.key))
+                verdict = INTERNAL, f"{type(error).__name__}: {error}"
+            yield image, verdict
 
 
 def _rejected(image: dict[str, Any], reason: str, detail: str) -> bytes:
     line = {"key": image["key"], "url": image["url"], "part": image["part"],
             "reason": reason, "detail": detail}  # fmt: skip
-    return (json.dumps(line, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
 class _Facts:

@@ -24,14 +24,15 @@ from pipeline.contract import (
     UserError,
     index_to_json,
     load_index,
-    read_jsonl,
     write_json,
 )
 from pipeline.dataset.card import write_card
 from pipeline.dataset.facts import count_facts
 from pipeline.dataset.framing import load_hook
-from pipeline.dataset.originals import PartFiles, drop_tar, parts_without_tar
+from pipeline.dataset.kept import read_kept, read_rejected
+from pipeline.dataset.originals import PartFiles, drop_tar, parts_without_tar, planned_parts
 from pipeline.dataset.shard_make import (
+    STAGE,
     MadeShard,
     holder,
     is_mended,
@@ -44,6 +45,7 @@ from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.options import Shards
+from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.stages.retry import outstanding
 from pipeline.web.opt_out.signals import count_signals
@@ -90,6 +92,7 @@ def shard(
         UserError: no kept list, nothing kept, originals that are needed are gone, or there is no
             such crop hook.
     """
+    limit_decoding(recipe.originals.decode_megabytes)
     if recipe.shards.hook:
         load_hook(recipe.shards.hook)
     target = target_of(dataset, variant)
@@ -145,7 +148,11 @@ def _options(recipe: Recipe, source: Dataset) -> dict[str, Any]:
 
 def _write_options(recipe: Recipe, source: Dataset, target: Dataset) -> None:
     options, path = _options(recipe, source), options_path(target)
-    if not path.exists() or json.loads(path.read_bytes()) != _plain(options):
+    try:
+        written = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        written = None
+    if written != _plain(options):
         write_json(path, options)
 
 
@@ -192,7 +199,7 @@ def _make(
 def _failures(made: MadeShard) -> Iterator[Failure]:
     for one in made.skipped:
         kind, _, detail = one["why"].partition(": ")
-        yield Failure("shard", one["url"], kind, retryable=False, key=one["key"], detail=detail)
+        yield Failure(STAGE, one["url"], kind, retryable=False, key=one["key"], detail=detail)
 
 
 def finish_shards(
@@ -279,9 +286,7 @@ def _remove_others(target: Dataset, names: set[str]) -> None:
 def _drop_originals(dataset: Dataset) -> None:
     """Remove the tars of the parts that select has judged; journals and records stay, so nothing
     is downloaded again."""
-    for part in _parts_of((dataset.kept, dataset.rejected)):
+    judged = {image.record.part for image in read_kept(dataset.kept)}
+    judged |= {line["part"] for line in read_rejected(dataset.rejected)}
+    for part in sorted(judged & set(planned_parts(dataset))):
         drop_tar(dataset, part)
-
-
-def _parts_of(lists: Iterable[Path]) -> list[str]:
-    return sorted({line["part"] for path in lists for line in read_jsonl(path)})

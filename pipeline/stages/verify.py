@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
@@ -18,9 +19,12 @@ from pipeline.contract import Dataset, ShardEntry, ShardIndex, UserError, load_i
 from pipeline.dataset.shard_plan import plan_shards
 from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
+from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.stages.shard import mended_shards, shard, target_of
 from pipeline.workers import cores, process_pool
+
+_FORMATS = ("PNG", "WEBP", "JPEG")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def verify(
     Raises:
         UserError: there is no index and nothing to make one from, or a repair lacks originals.
     """
+    limit_decoding(recipe.originals.decode_megabytes)
     target = target_of(dataset, variant)
     try:
         index, locations = load_index(target.index)
@@ -128,6 +133,8 @@ def _checked(
 def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str | None, list[str]]:
     """What is wrong with a shard, or None, and the keys in it."""
     try:
+        if not path.is_file():
+            return "not a file" if path.exists() else "No such file or directory", []
         with path.open("rb") as file:
             size = file.seek(0, io.SEEK_END)
             if size != entry.bytes:
@@ -145,6 +152,8 @@ def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str |
         return error.strerror or str(error), []
     except tarfile.TarError as error:
         return f"no whole tar ({error})", []
+    except Exception as error:  # noqa: BLE001 the boundary of one shard
+        return "internal: " + "".join(traceback.format_exception(error, limit=-6))[-2000:], []
     if len(keys) != entry.nsamples:
         return f"{len(keys)} samples, the index says {entry.nsamples}", keys
     return None, keys
@@ -158,17 +167,22 @@ def _check_sample(files: dict[str, bytes], index: ShardIndex) -> str | None:
     wanted = {index.format, "json", *(("cls",) if index.labels else ())}
     if set(files) != wanted:
         return f"members {sorted(files)}, not {sorted(wanted)}"
+    number = None
     try:
         json.loads(files["json"])
-        with Image.open(io.BytesIO(files[index.format])) as image:
+        if index.labels:
+            number = int(files["cls"])
+        with Image.open(io.BytesIO(files[index.format]), formats=_FORMATS) as image:
+            if (image.height, image.width) != index.resolution:
+                return f"{image.width} × {image.height} pixels, not those of the index"
             image.load()
             size, channels = (image.height, image.width), len(image.getbands())
             if index.format == "webp" and channels == 3 and _is_gray(image):
                 channels = index.channels  # WebP stores gray as colour
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, RecursionError) as error:
         return f"not readable ({error})"
     if (size, channels) != (index.resolution, index.channels):
         return f"{size} with {channels} channels, not {index.resolution} with {index.channels}"
-    if index.labels and not 0 <= int(files["cls"]) < len(index.labels):
-        return f"class {files['cls'].decode()} of {len(index.labels)}"
+    if number is not None and not 0 <= number < len(index.labels):
+        return f"class {number} of {len(index.labels)}"
     return None

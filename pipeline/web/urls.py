@@ -79,6 +79,14 @@ def url_host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
+def host_or_none(url: str) -> str | None:
+    """The host of a URL of any kind, without its port; None if it has none or is no URL."""
+    try:
+        return urlsplit(url).hostname or None
+    except ValueError:
+        return None
+
+
 def request_url(url: str) -> str:
     """The URL as a request is made for it: nothing but printable ASCII, without a fragment.
 
