@@ -53,14 +53,17 @@ def add_command(commands: Commands, name: str, what: str, run: Command) -> argpa
     return command
 
 
-def job_of(args: argparse.Namespace) -> Job:
+def job_of(args: argparse.Namespace, *, reads: bool = False) -> Job:
     """The job that the options name.
 
+    Args:
+        reads: the command writes nothing, so the project's folder must exist.
+
     Raises:
-        UserError: the project's folder does not exist.
+        UserError: the project's folder does not exist, or is no folder.
     """
     root = args.root.absolute()
-    if not root.is_dir():
+    if not root.is_dir() and (reads or root.exists()):
         reason = "not a folder" if root.exists() else "no such folder; create it"
         raise UserError(f"--root {args.root}: {reason}")
     return Job(args.recipe, dict(args.set), root)

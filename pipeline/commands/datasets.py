@@ -106,7 +106,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export_manifest(args: argparse.Namespace) -> int:
-    count = export_manifest(job_of(args).dataset, args.file)
+    count = export_manifest(job_of(args, reads=True).dataset, args.file)
     say(f"{count:,} rows in {args.file}", sys.stdout)
     return 0
 

@@ -159,7 +159,7 @@ def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: Datas
 
 
 def _status(args: argparse.Namespace) -> int:
-    dataset = job_of(args).dataset
+    dataset = job_of(args, reads=True).dataset
     folders = (dataset.manifest, dataset.data, dataset.failures.parent)
     if not any(folder.exists() for folder in folders):
         recipe_path(args.recipe)  # so that a name without recipe and dataset is a mistake
