@@ -163,7 +163,7 @@ def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
         UserError: it is damaged.
     """
     try:
-        with np.load(path) as saved:
+        with path.open("rb") as file, np.load(file) as saved:
             keys, features = saved["keys"], saved["features"]
         good = keys.dtype == np.uint64 and features.ndim == 2 and keys.shape == features.shape[:1]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, TypeError):
