@@ -44,8 +44,8 @@ def _check(args: argparse.Namespace) -> int:
             table.add_row(*(Text(printable(cell, _MOST_CHARACTERS)) for cell in row))
         out.print(table)
     else:
-        problem = f": {found.problem}" if found.problem else ""
-        say(f"no image on {found.url}{problem}", sys.stdout)
+        why = found.problem or (f"the page has {found.seen}" if found.seen else "")
+        say(f"no image on {found.url}" + (f": {why}" if why else ""), sys.stdout)
     for page in found.follow:
         say(f"follows {page}", sys.stdout)
     for note, count in found.notes.items():

@@ -17,10 +17,11 @@ from bs4 import Tag
 
 from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES, looks_like_image, url_path
 from pipeline.sources.html import HtmlSource, parse_soup
-from pipeline.sources.page_view import FRAME_TAGS, LinkUnit, is_frame
+from pipeline.sources.page_view import FRAME_TAGS, LinkUnit, PageView, is_frame
 from pipeline.sources.picks import ImagePickTable, attribute
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey, Visit, same_list
+from pipeline.sources.url_rules import admitted
 
 _USUAL = ("jpg", "jpeg", "png", "webp", "gif")
 _IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)
@@ -45,6 +46,7 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
         found.remarks = list(_why_nothing(survey))
         return found
     found.image, exclude = _image_selector(survey)
+    exclude += survey.exclude
     if exclude:
         found.extra["exclude"] = exclude
     turns = {visit.view.url: _turns(survey, visit) for visit in survey.visits}
@@ -57,9 +59,10 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
         if scope:
             found.extra["follow_include"] = [scope]
     total = set[str]().union(*(visit.wanted for visit in wanted))
+    total = {url for url in total if admitted(url, (), tuple(exclude))}
     pages = f"{len(survey.visits)} page{'s' if len(survey.visits) > 1 else ''}"
     found.remarks.append(f"{len(total)} images on {pages} looked at; the first:")
-    found.remarks.append(min(wanted[0].wanted))
+    found.remarks.append(min(total))
     return found
 
 
@@ -231,7 +234,7 @@ def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
         for link in links:
             href = attribute(link.element, "href")
             match = re.match(r"(.*?[^\d/]*[/=_-]?)\d+[^\d]*$", href)
-            if match and len(match[1]) > 2 and '"' not in match[1]:
+            if match and len(match[1]) > 2 and re.fullmatch(r"[\w./?=&%:~+-]+", match[1], re.ASCII):
                 yield f'a[href^="{match[1]}"]'
             match = re.search(r"([?&/](page|paged|p|pg|start|offset)[=/-]|start-)\d", href)
             if match:
@@ -314,6 +317,21 @@ def _scope(survey: SiteSurvey) -> str:
 # nothing found
 
 
+def describe_page(view: PageView) -> str:
+    """What there is on a page, counted, and whether scripts draw it."""
+    seen = ", ".join(f"{count} {what}" for what, count in view.counts.items())
+    return ", ".join(filter(None, [seen or "no link and no image", _drawn_by_scripts([view])]))
+
+
+def _drawn_by_scripts(views: list[PageView]) -> str:
+    if any(view.unfilled for view in views):
+        return "it holds unfilled templates, so scripts draw it; look for the API they ask"
+    scripts = sum(view.counts["scripts"] for view in views)
+    if scripts and not any(view.counts["images"] for view in views):
+        return "it has scripts and no images, so scripts draw it; look for the API they ask"
+    return ""
+
+
 def _why_nothing(survey: SiteSurvey) -> Iterable[str]:
     visits = [*survey.visits, *survey.others]
     counts = Counter[str]()
@@ -324,7 +342,6 @@ def _why_nothing(survey: SiteSurvey) -> Iterable[str]:
     yield f"no image found on {survey.start.view.url} and behind it; looked at {pages}: {seen}"
     if survey.unreachable:
         yield f"could not read {len(survey.unreachable)} pages, the first: {survey.unreachable[0]}"
-    if any(visit.view.unfilled for visit in visits):
-        yield "it holds unfilled templates, so scripts draw it; look for the API they ask"
-    elif counts["scripts"] and not counts["images"]:
-        yield "it has scripts and no images, so scripts draw it; look for the API they ask"
+    drawn = _drawn_by_scripts([visit.view for visit in visits])
+    if drawn:
+        yield drawn

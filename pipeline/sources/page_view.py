@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from bs4 import Tag
@@ -42,7 +42,7 @@ _FRAME_NAME = re.compile(
     r"(header|footer|nav|navbar|navigation|menu|sidebar|masthead|topbar|colophon)"
     r"([-_]?(area|wrap|wrapper|container|inner|bar|left|right|primary|secondary|links|menu))?"
     r"|(site[-_]?|navbar[-_]?)?(logo|brand|branding)"
-    r"|(.*[-_])?(related|relatedposts|recommended|comments?|share|sharing|social|sharedaddy|widgets?"
+    r"|(.*[-_])?(related|relatedposts|recommended|comments?|share|sharing|social|sharedaddy|widget[-_]area"
     r"|breadcrumbs?|sponsors?|newsletter|cookies?|author[-_](box|bio)|post[-_]navigation"
     r"|prev(ious)?[-_]?next)([-_].*)?",
     re.IGNORECASE,
@@ -55,7 +55,7 @@ _ORNAMENT = re.compile(
     r"|home|folder|loader|loading)[-_]?(left|right|button|btn|bg|image|\d*)\.\w+$",
     re.IGNORECASE,
 )
-_SIZE_SUFFIX = re.compile(
+SIZE_SUFFIX = re.compile(
     r"([-_.](thumb(nail)?|small|medium|large|orig(inal)?|full|scaled|web|preview|tn|sq|\d+x\d+"
     r"|\d+(w|px)))+$"
 )
@@ -108,9 +108,11 @@ class LinkUnit:
 @dataclass
 class PageView:
     """A page's images by kind (`full`: named or linked in full size; `shown`: in no link to an
-    image), its links to pages, and those that may be its next pages; `counts` is for the user."""
+    image), its links to pages, and those that may be its next pages; `counts` is for the user.
+    `by_name`: whether frames are also told by their class names."""
 
     page: Page
+    by_name: bool = True
     full: list[ImageUnit] = field(default_factory=list)
     shown: list[ImageUnit] = field(default_factory=list)
     scripted: dict[str, list[str]] = field(default_factory=dict)
@@ -135,7 +137,7 @@ class PageView:
         known = self._frames.get(id(tag))
         if known is None:
             parent = tag.parent
-            known = is_frame(tag) or (parent is not None and self.in_frame(parent))
+            known = is_frame(tag, self.by_name) or (parent is not None and self.in_frame(parent))
             self._frames[id(tag)] = known
         return known
 
@@ -151,6 +153,10 @@ class PageView:
                 self._look_at_link(tag, taken)
             else:
                 self._look_at_image(tag, taken)
+        often = Counter(url for url, _ in {(one.thumbnail, one.url) for one in self.links})
+        self.links = [
+            replace(one, thumbnail="") if often[one.thumbnail] > 1 else one for one in self.links
+        ]
 
     def _look_at_script(self, tag: Tag) -> None:
         self.counts["scripts"] += 1
@@ -193,7 +199,9 @@ class PageView:
         place = target.removeprefix(f"{urlsplit(target).scheme}://{self.host}")
         if _NO_GALLERY.search(place):
             return
-        thumbnail = largest(offers, self.base, {}) or ""
+        thumbnail = largest([one for one in offers if one.trust < LINKED], self.base, {}) or ""
+        if url_path(thumbnail).lower().endswith(".svg"):
+            thumbnail = ""
         unit = LinkUnit(link, target, self.selectors.of(link), thumbnail)
         if is_turn(link):
             self.turns.append(unit)
@@ -256,10 +264,12 @@ def _interesting(elements: list[Tag]) -> Iterator[Tag]:
             yield tag
 
 
-def is_frame(tag: Tag) -> bool:
+def is_frame(tag: Tag, by_name: bool = True) -> bool:
     """Whether an element is a header, footer, navigation or the like by its own account."""
     if tag.name in FRAME_TAGS or attribute(tag, "role") in _FRAME_ROLES:
         return True
+    if not by_name:
+        return False
     names = [*attribute(tag, "class").split(), attribute(tag, "id")]
     return any(_FRAME_NAME.fullmatch(name) for name in names if name)
 
@@ -311,7 +321,7 @@ def image_stem(url: str) -> str:
     """An image's file name without its ending and without what names a size."""
     name = url_path(url).rpartition("/")[2].rpartition(".")[0].lower()
     name = re.sub(r"^(thumb(nail)?s?|tn|small|preview|mini)[-_.]+", "", name)
-    return _SIZE_SUFFIX.sub("", name)
+    return SIZE_SUFFIX.sub("", name)
 
 
 __all__ = [

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pipeline.sources.candidates import looks_like_image
 from pipeline.sources.html_proposal import find_recipe
 from pipeline.sources.interface import Page
-from pipeline.sources.site_survey import GetPage, SiteSurvey
+from pipeline.sources.site_survey import GetPage, survey_site
 from pipeline.sources.xml import name_of, read_xml
 from pipeline.web.urls import canonical_url
 
@@ -64,7 +64,7 @@ def propose(page: Page, get: GetPage) -> Proposal:
     elif _is_xml(page):
         _propose_xml(proposal, page)
     else:
-        found = find_recipe(SiteSurvey(page, get))
+        found = find_recipe(survey_site(page, get))
         proposal.follow, proposal.next, proposal.image = found.follow, found.next, found.image
         proposal.extra, proposal.remarks = found.extra, found.remarks
     return proposal

@@ -13,8 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pipeline.sources.candidates import url_path
 from pipeline.sources.interface import Page
-from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView, folder_of, image_stem
+from pipeline.sources.page_view import (
+    SIZE_SUFFIX,
+    ImageUnit,
+    LinkUnit,
+    PageView,
+    folder_of,
+    image_stem,
+)
 
 MAX_PAGES = 16
 """Pages looked at."""
@@ -51,13 +59,14 @@ class SiteSurvey:
     """What was seen: `visits` in their order, the kind of images (`kind`), the selectors of links
     that lead on through the gallery (`follow`), and links to next pages (`turns`)."""
 
-    def __init__(self, start: Page, get: GetPage) -> None:
+    def __init__(self, start: Page, get: GetPage, by_name: bool = True) -> None:
         self._get = get
+        self._by_name = by_name
         self._seen = {start.request.url, start.url}
         self._per_group: Counter[str] = Counter()
         self._image_groups: set[str] = set()
         self.unreachable: list[str] = []
-        first = Visit(PageView(start), 0)
+        first = Visit(PageView(start, by_name), 0)
         self.visits = [first]
         self._look_around(first)
         self._take_image_groups()
@@ -66,6 +75,7 @@ class SiteSurvey:
             self._choose_images(visit)
         self.follow = self._choose_follow()
         self._forget_others()
+        self.exclude = self._look_for_larger() if self.kind == "shown" else []
 
     @property
     def start(self) -> Visit:
@@ -98,7 +108,7 @@ class SiteSurvey:
         if page.url != link.url and page.url in self._seen:
             return None
         self._seen.add(page.url)
-        child = Visit(PageView(page), visit.depth + 1, visit, link.key)
+        child = Visit(PageView(page, self._by_name), visit.depth + 1, visit, link.key)
         visit.children.append(child)
         self.visits.append(child)
         return child
@@ -195,20 +205,23 @@ class SiteSurvey:
     def _shown_units(self, visit: Visit) -> list[ImageUnit]:
         """The images of a page that is in no list of thumbnails: also those in a link to a page."""
         lists = listing_keys(visit) | self._all_listing_keys()
-        linked = [
-            ImageUnit(link.element.select_one("img") or link.element, link.thumbnail, link.key)
-            for link in visit.view.links
-            if link.thumbnail and link.key not in lists and not self._is_preview(link)
-        ]
-        inside = {id(one) for link in visit.view.links for one in link.element.find_all(True)}
-        return [unit for unit in visit.view.shown if id(unit.element) not in inside] + linked
+        inside: dict[int, LinkUnit] = {
+            id(one): link for link in visit.view.links for one in link.element.find_all(True)
+        }
+        found = []
+        for unit in visit.view.shown:
+            link = inside.get(id(unit.element))
+            if link is None or (link.key not in lists and not self._is_preview(visit, link)):
+                found.append(unit)
+        return found
 
-    def _is_preview(self, link: LinkUnit) -> bool:
-        """Whether the page behind a thumbnail has the same image, or a thumbnail of it."""
+    def _is_preview(self, visit: Visit, link: LinkUnit) -> bool:
+        """Whether the page behind a thumbnail, further from the start, has the same image, or a
+        thumbnail of it."""
         stem = image_stem(link.thumbnail)
-        for visit in self.visits:
-            view = visit.view
-            if link.url in (view.url, view.page.request.url):
+        for other in self.visits:
+            view = other.view
+            if other.depth > visit.depth and link.url in (view.url, view.page.request.url):
                 urls = {unit.url for unit in (*view.full, *view.shown)}
                 urls |= {one.thumbnail for one in view.links}
                 urls.update(*view.scripted.values())
@@ -226,13 +239,13 @@ class SiteSurvey:
         }
 
     def _on_many_pages(self) -> set[str]:
-        """Images that are on several pages: decoration of the site."""
-        if len(self.visits) < 3:
-            return set()
+        """Images that are on several pages of one group: decoration."""
         counts = Counter(
-            url for visit in self.visits for url in {unit.url for unit in visit.view.shown}
+            (visit.through, url)
+            for visit in self.visits
+            for url in {unit.url for unit in visit.view.shown}
         )
-        return {url for url, count in counts.items() if count > 1}
+        return {url for (_, url), count in counts.items() if count > 1}
 
     def _links_to(self, visit: Visit) -> list[LinkUnit]:
         parent = visit.parent
@@ -287,6 +300,23 @@ class SiteSurvey:
                     stack.append(child)
         return found
 
+    def _look_for_larger(self) -> list[str]:
+        """Follow the links that lead from a page with one image to a larger version of it; patterns
+        of the smaller versions."""
+        slides = [visit for visit in self.visits if len(visit.units) == 1]
+        for visit in slides[1:3]:
+            here = visit.view.url.rpartition(".")[0] or visit.view.url
+            for link in visit.view.links:
+                if not link.thumbnail and link.url.startswith(here) and link.url not in self._seen:
+                    larger = self._visit(visit, link)
+                    pattern = _smaller_pattern(visit, larger, self) if larger else ""
+                    if larger and pattern:
+                        self.follow.append(link.key)
+                        return [pattern]
+                    if larger:
+                        self.visits.remove(larger)
+        return []
+
     def _forget_others(self) -> None:
         """Leave out the pages that no followed group leads to."""
         kept = [self.start]
@@ -295,6 +325,38 @@ class SiteSurvey:
                 kept.append(visit)
         self.others = [visit for visit in self.visits if visit not in kept]
         self.visits = kept
+
+
+def survey_site(start: Page, get: GetPage) -> SiteSurvey:
+    """Survey a site; a second time without regard to class names if they hide all images."""
+    pages: dict[str, Page | None] = {}
+
+    def get_once(url: str) -> Page | None:
+        if url not in pages:
+            pages[url] = get(url)
+        return pages[url]
+
+    survey = SiteSurvey(start, get_once)
+    if any(visit.wanted for visit in survey.visits):
+        return survey
+    again = SiteSurvey(start, get_once, by_name=False)
+    return again if any(visit.wanted for visit in again.visits) else survey
+
+
+def _smaller_pattern(small: Visit, large: Visit, survey: SiteSurvey) -> str:
+    """What the names of the smaller versions end with; empty if the other image is no larger
+    version of the same."""
+    units = survey.main_shown(large)
+    (unit,) = small.units
+    if len(units) != 1 or units[0].width <= unit.width:
+        return ""
+    name, ending = url_path(unit.url).rpartition("/")[2].rsplit(".", 1)
+    suffix = SIZE_SUFFIX.search(name.lower())
+    if suffix is None or image_stem(units[0].url) != image_stem(unit.url):
+        return ""
+    large.units, large.wanted = units, {units[0].url}
+    pattern = rf"{re.escape(name[suffix.start() :])}\.{ending}$"
+    return "" if re.search(pattern, units[0].url) else pattern
 
 
 def group_key(link: LinkUnit) -> str:

@@ -11,9 +11,12 @@ from pipeline.recipe import load_recipe
 from pipeline.sources import SOURCES, Found, Page, PageRequest
 from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_proposal import describe_page
+from pipeline.sources.page_view import PageView
 from pipeline.sources.proposal import propose
 from pipeline.sources.xml import read_xml
 from pipeline.stages.page_signals import page_signals
+from pipeline.web.failures import internal_failure
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 from pipeline.web.opt_out.signals import describe
 from pipeline.web.urls import canonical_url
@@ -29,7 +32,8 @@ class PageCheck:
     """What a recipe takes from one page.
 
     `images` in their order, the URLs of pages to `follow`, and `notes`: what was passed over,
-    counted by reason. `problem` says why nothing could be read, empty where it could.
+    counted by reason. `problem` says why nothing could be read, empty where it could. `seen`
+    says what there is on an HTML page without images for the recipe.
     """
 
     url: str
@@ -37,6 +41,7 @@ class PageCheck:
     follow: tuple[str, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
     problem: str = ""
+    seen: str = ""
 
     def rows(self) -> list[tuple[str, ...]]:
         """The images as rows of text, in the order of `COLUMNS`."""
@@ -62,6 +67,7 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
     adapter = SOURCES[source.kind]
     if isinstance(source, HtmlSource):  # the page's host is one to stay on
         source = replace(source, start=(*source.start, address))
+    is_html = isinstance(source, HtmlSource) and source.kind == "html"
     whole_list = PageRequest(address, 0, {"role": source.kind})
     most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
     with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
@@ -70,7 +76,11 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
             return PageCheck(address, problem=_said(answer))
         context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}
         request = PageRequest(address, 0, context)
-        result = adapter.parse(source, Page(request, answer.body, answer.url, answer.headers))
+        page = Page(request, answer.body, answer.url, answer.headers)
+        try:
+            result = adapter.parse(source, page)
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            return PageCheck(address, problem=_said(internal_failure(STAGE, address, error)))
         signals = page_signals(fetcher, answer, result.terms)
     if (refusing := recipe.politeness.refusing(signals)) and result.rows:
         return PageCheck(address, problem=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
@@ -80,6 +90,7 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
         tuple(one.url for one in result.follow),
         dict(result.notes),
         result.problem,
+        "" if result.rows or result.problem or not is_html else describe_page(PageView(page)),
     )
 
 

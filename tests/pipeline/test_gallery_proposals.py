@@ -50,5 +50,15 @@ def test_an_unedited_proposal_finds_every_full_size_image_and_nothing_else(
 ) -> None:
     expected = json.loads((GALLERIES / name / "expected.json").read_text())
     text, images, _ = crawled(GALLERIES / name, expected["start"], tmp_path)
-    wanted = {canonical_url(f"http://x/{image}") for image in expected["images"]}
+    wanted = {canonical_url(image, "http://x/") for image in expected["images"]}
     assert images == {str(url).removeprefix("http://x/") for url in wanted}, text
+
+
+def test_a_proposal_does_not_leave_the_gallery(tmp_path: Path) -> None:
+    for name in ("wordpress-paged", "plain-numbers", "text-albums-paged"):
+        folder = tmp_path / name
+        folder.mkdir()
+        start = json.loads((GALLERIES / name / "expected.json").read_text())["start"]
+        _, _, pages = crawled(GALLERIES / name, start, folder)
+        assert pages
+        assert all(page.startswith(start.rpartition("/")[0]) for page in pages)

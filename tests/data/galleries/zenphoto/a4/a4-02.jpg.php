@@ -1,0 +1,5 @@
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Gallery</title></head>
+<body class="">
+<div id="main"><div id="gallerytitle"><div class="imgnav"></div></div><div id="image"><strong><a href="/albums/a4/a4-02.jpg" title="a4-02"><img src="/cache/a4/a4-02_595.jpg" width="595"></a></strong></div></div>
+</body></html>
