@@ -33,8 +33,8 @@ from pipeline.sources.selectors import Selectors
 from pipeline.sources.soup import make_soup, page_base
 from pipeline.web.urls import canonical_url
 
-MAX_ELEMENTS = 3000
-"""Links, images and scripts of a page that are looked at."""
+MAX_TAGS = 20_000
+"""Tags of a page that are looked at."""
 
 FRAME_TAGS = ("header", "footer", "nav", "aside")
 _FRAME_NAME = re.compile(
@@ -122,7 +122,10 @@ class PageView:
     unfilled: bool = False
 
     def __post_init__(self) -> None:
-        self.soup = make_soup(self.page)
+        notes: dict[str, int] = {}
+        self.soup = make_soup(self.page, notes, MAX_TAGS)
+        if notes:
+            self.counts[f"page read up to its first {MAX_TAGS} tags"] = 1
         self.url = self.page.url
         self.base = page_base(self.soup, self.url)
         self.host = urlsplit(self.url).netloc
@@ -239,8 +242,7 @@ class PageView:
 
 
 def _interesting(elements: list[Tag]) -> Iterator[Tag]:
-    """Links, images and what else names an image, outer ones first; at most so many."""
-    left = MAX_ELEMENTS
+    """Links, images and what else names an image, outer ones first."""
     for tag in elements:
         attrs = tag.attrs
         wanted = (
@@ -258,9 +260,6 @@ def _interesting(elements: list[Tag]) -> Iterator[Tag]:
             )
         )
         if wanted:
-            left -= 1
-            if left < 0:
-                return
             yield tag
 
 

@@ -44,12 +44,14 @@ class _Soup(BeautifulSoup):
             super().handle_endtag(name, nsprefix)
 
 
-def make_soup(page: Page, notes: dict[str, int] | None = None) -> BeautifulSoup:
+def make_soup(
+    page: Page, notes: dict[str, int] | None = None, max_tags: int = MAX_TAGS
+) -> BeautifulSoup:
     """The parsed page, in the charset of its header where it names one that exists. A page of more
-    tags than `MAX_TAGS` is read up to there, and `notes` says so."""
+    tags than `max_tags` is read up to there, and `notes` says so."""
     body = _PROLOG.sub(b"", page.body)
-    if body.count(b"<") > MAX_TAGS:
-        body = body[: _position(body, MAX_TAGS)]
+    if body.count(b"<") > max_tags:
+        body = body[: _position(body, max_tags)]
         if notes is not None:
             notes["cut_after_too_many_tags"] = 1
     return _Soup(body, "lxml", from_encoding=_charset(page))

@@ -119,3 +119,44 @@ def test_other_kinds_are_recognised(tmp_path: Path) -> None:
 
 def test_a_page_drawn_by_scripts_is_said_to_be_one() -> None:
     assert "scripts draw it" in proposed('<ul><li v-for="s"><img src="{{ s.url }}"></li></ul>')
+
+
+def test_a_proposal_that_finds_nothing_says_what_it_looked_at() -> None:
+    text = proposed(
+        '<header><a href="/"><img src="logo.png"></a></header><a href="http://other.example/">x</a>'
+        '<a href="p.html">p</a><img src="{{ x }}"><img src="data:image/gif;base64,AA">'
+    )
+    for words in (
+        "looked at 1 page",
+        "1 links to other sites",
+        "2 links to pages of the site",
+        "1 images without a usable URL (template)",
+        "1 images without a usable URL (data_uri)",
+        "could not read 1 pages, the first: https://shells.example/p.html",
+    ):
+        assert words in text
+    assert "no link and no image" in proposed("<p>words</p>")
+    drawn = proposed("<div id=app></div><script src=a.js></script>")
+    assert "1 scripts" in drawn
+    assert "scripts draw it" in drawn
+
+
+def test_a_page_of_many_megabytes_is_proposed_from_its_first_tags() -> None:
+    link = '<a href="a/{0}.jpg"><img src="t/{0}.jpg"></a>'
+    text = proposed("".join(link.format(number) for number in range(20_000)))
+    assert "a:is(" in text
+    assert "images on 1 page" in text
+
+
+def test_a_recipe_that_takes_nothing_from_a_page_says_what_is_there(
+    galleries: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'[source]\nkind = "html"\nstart = ["{galleries}/llgal/index.html"]\n'
+        'image = ".nothing"\n[politeness]\nallow_private = true\n'
+    )
+    check = check_recipe(recipe, f"{galleries}/llgal/index.html")
+    assert (check.images, check.notes) == ((), {"nothing_selected": 1})
+    assert "links to pages of the site" in check.seen
+    assert "images" in check.seen
