@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import lzma
-import mmap
 import stat
-import struct
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -32,6 +27,7 @@ from pipeline.dataset.tars import TarEntry, read_entry, sample_entries
 from pipeline.pictures.limits import ImageError
 from pipeline.web.failures import failure
 from pipeline.web.local_files import file_url
+from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
 
 _MAX_METADATA = 64 << 20
 _MAX_SAMPLE_TEXT = 1 << 20
@@ -40,10 +36,6 @@ _FREE_BYTES = 256 << 20
 """All images of a zip may unpack to this and `_MAX_RATIO` times its size: images hardly shrink."""
 
 _SAMPLE_IMAGES = tuple(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
-_READ_ERRORS = (
-    zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError,
-    struct.error, zlib.error, lzma.LZMAError,
-)  # fmt: skip
 
 
 def nvlabs(path: Path) -> Items:
@@ -119,11 +111,8 @@ class _Zip:
         self._path = path
         self._left = _MAX_RATIO * path.stat().st_size + _FREE_BYTES
         try:
-            try:
-                self._archive = zipfile.ZipFile(path)
-            except UnicodeDecodeError:
-                self._archive = zipfile.ZipFile(cast(IO[bytes], _Patched.of(path)))
-        except (*_READ_ERRORS, OSError) as error:
+            self._archive = open_zip(path)
+        except (*BROKEN_ARCHIVE, OSError) as error:
             raise UserError(f"{path}: not a zip that can be read ({error})") from None
         # Of members of one name the last counts, as wherever a zip is unpacked.
         self.members = {info.filename: info for info in self._archive.infolist()}
@@ -149,37 +138,8 @@ class _Zip:
         try:
             with self._archive.open(info) as file:
                 return read_most(file, most)
-        except _READ_ERRORS as error:
+        except BROKEN_ARCHIVE as error:
             raise ImageError("damaged", f"{type(error).__name__}: {error}") from None
-
-
-class _Patched(mmap.mmap):
-    """A zip in which names that say they are UTF-8 and are not do not say so any more (they are
-    then read as cp437, in which any bytes are a name). The file itself is not changed."""
-
-    _END, _ENTRY = b"PK\5\6", b"PK\1\2"
-
-    @classmethod
-    def of(cls, path: Path) -> _Patched:
-        with path.open("rb") as file:
-            data = cls(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        end = data.rfind(cls._END)
-        (size,) = struct.unpack_from("<I", data, end + 12)
-        place = max(0, end - size)
-        while data[place : place + 4] == cls._ENTRY:
-            (flags,) = struct.unpack_from("<H", data, place + 8)
-            name, extra, comment = struct.unpack_from("<HHH", data, place + 28)
-            try:
-                data[place + 46 : place + 46 + name].decode()
-            except UnicodeDecodeError:
-                (local,) = struct.unpack_from("<I", data, place + 42)
-                struct.pack_into("<H", data, place + 8, flags & ~0x800)
-                struct.pack_into("<H", data, local + 6, flags & ~0x800)
-            place += 46 + name + extra + comment
-        return data
-
-    def seekable(self) -> bool:
-        return True
 
 
 def find_tars(path: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -12,12 +11,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.reading import open_regular
 from pipeline.sources.interface import Adapter, Found, Limits, Notes, Page, PageRequest, PageResult
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
-from pipeline.web.local_files import BROKEN_ARCHIVE, LocalFiles, argument_path, file_path, file_url
+from pipeline.web.local_files import LocalFiles, argument_path, file_path, file_url
+from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .avif .jp2 .heic .heif".split()  # noqa: SIM905
@@ -133,7 +132,7 @@ def _why_not(
 
 
 def _archive(config: FolderSource, path: Path, labels: tuple[str, ...]) -> PageResult:
-    with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
+    with open_zip(path) as archive:
         names = sorted(archive.namelist())
 
     def rows() -> Iterator[Found | None]:

@@ -338,7 +338,10 @@ class _Crawl:
 
     def _finish_file(self, page: JournalPage, path: Path) -> None:
         stamp = _stamp(path)
-        if stamp and stamp == page.digest and page.fetched:
+        if stamp is None and page.fetched and page.request.url.startswith(SCHEME):
+            self._log.emit(STAGE, "page vanished", url=page.request.url, kind="not_found")
+            self.journal.lose(page.id)
+        elif stamp and stamp == page.digest and page.fetched:
             self._finish(page, None)
         elif self._finish_parsed(page, Page(page.request, path=path)):
             self.journal.stamp(page.id, stamp)

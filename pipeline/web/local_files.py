@@ -9,23 +9,18 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from pipeline.errors import Failure, UserError
 from pipeline.reading import open_regular
 from pipeline.web.exchange import Response
 from pipeline.web.failures import failure, internal_failure
+from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
 
 SCHEME = "file:"
-BROKEN_ARCHIVE = (
-    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, UnicodeDecodeError,
-)  # fmt: skip
-"""What a damaged zip archive, one with a password or an unknown compression raises."""
 
 
 def file_url(path: Path, member: str = "") -> str:
@@ -74,12 +69,11 @@ class LocalFiles:
         self._roots = [root.resolve() for root in roots]
         self._max_bytes = max_bytes
         self._allow_outside_links = allow_outside_links
-        self._archive: tuple[Path, zipfile.ZipFile, IO[bytes]] | None = None
+        self._archive: tuple[Path, zipfile.ZipFile] | None = None
 
     def close(self) -> None:
         if self._archive is not None:
             self._archive[1].close()
-            self._archive[2].close()
             self._archive = None
 
     def get(self, url: str, *, stage: str) -> Response | Failure:
@@ -87,8 +81,11 @@ class LocalFiles:
         try:
             path, member = file_path(url)
             refused = self._why_outside(path)
-            if refused:
-                return failure(stage, url, "bad_url", detail=refused)
+        except (OSError, ValueError, RuntimeError) as error:  # a null byte, links in a circle
+            refused = str(error)
+        if refused:
+            return failure(stage, url, "bad_url", detail=refused)
+        try:
             body = self._member(path, member) if member else self._whole(path)
         except (FileNotFoundError, KeyError):
             return failure(stage, url, "not_found")
@@ -96,16 +93,8 @@ class LocalFiles:
             return failure(stage, url, "wrong_type", detail=str(error))
         except OSError as error:
             return failure(stage, url, "unreachable", detail=str(error))
-        except (
-            zipfile.BadZipFile,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-            zlib.error,
-        ) as error:
+        except BROKEN_ARCHIVE as error:
             return failure(stage, url, "undecodable", detail=str(error))
-        except ValueError as error:  # no URL, a null byte
-            return failure(stage, url, "bad_url", detail=str(error))
         except Exception as error:  # noqa: BLE001 - the boundary of one file
             return internal_failure(stage, url, error)
         if body is None:
@@ -125,21 +114,18 @@ class LocalFiles:
         return outside_link(path, target)
 
     def _whole(self, path: Path) -> bytes | None:
-        with _opened(path) as file:
+        _check_regular(path)
+        with os.fdopen(open_regular(path), "rb") as file:
             body = file.read(self._max_bytes + 1)
         return body if len(body) <= self._max_bytes else None
 
     def _member(self, path: Path, member: str) -> bytes | None:
         if self._archive is None or self._archive[0] != path:
             self.close()
-            file = _opened(path)
-            try:
-                self._archive = (path, zipfile.ZipFile(file), file)
-            except BaseException:
-                file.close()
-                raise
-        with self._archive[1].open(member) as opened:
-            body = opened.read(self._max_bytes + 1)
+            _check_regular(path)
+            self._archive = (path, open_zip(path))
+        with self._archive[1].open(member) as file:
+            body = file.read(self._max_bytes + 1)
         return body if len(body) <= self._max_bytes else None
 
 
@@ -147,10 +133,9 @@ class NotRegular(OSError):
     """A FIFO, a socket or a device, which may block or have no end."""
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _check_regular(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise NotRegular(f"{path}: not a regular file")
-    return os.fdopen(open_regular(path), "rb")
 
 
 def outside_link(path: Path, target: Path) -> str:
