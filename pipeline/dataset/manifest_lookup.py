@@ -56,7 +56,11 @@ class ManifestLookup:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("rb") if path.exists() else None
-        keys, offsets = self._scan()
+        try:
+            keys, offsets = self._scan()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
         self._offsets = offsets[order]

@@ -57,14 +57,28 @@ def entries_of(elements: Iterable[Element], notes: Notes) -> list[Element]:
     return taken
 
 
+_USUAL = {"media": "mrss", "image": "sitemap-image"}
+"""What documents mean by prefixes that they do not declare."""
+
+
 def name_of(element: Element) -> str:
     """The local name of an element, without its namespace; empty for comments."""
-    return etree.QName(element).localname if isinstance(element.tag, str) else ""
+    return _name(element)[1]
 
 
 def namespace_of(element: Element) -> str:
     """The namespace of an element."""
-    return (etree.QName(element).namespace or "") if isinstance(element.tag, str) else ""
+    return _name(element)[0]
+
+
+def _name(element: Element) -> tuple[str, str]:
+    if not isinstance(element.tag, str):
+        return "", ""
+    namespace, brace, name = element.tag.rpartition("}")
+    prefix, colon, local = name.partition(":")
+    if colon and not brace:
+        return _USUAL.get(prefix, prefix), local
+    return namespace.removeprefix("{"), name
 
 
 def children(element: Element, name: str, namespace: str | None = None) -> Iterator[Element]:
