@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -21,6 +21,9 @@ from pipeline.errors import UserError
 from pipeline.outside_text import parse_json, safe_text
 from pipeline.sources.listing import plain_records
 from pipeline.stages.manifest import export_manifest, import_manifest
+
+FEWER = settings(max_examples=max(10, settings.default.max_examples // 5))
+"""For tests that open databases and write files."""
 
 GOOD = "http://good.example/good.jpg"
 text = st.text(st.characters(exclude_categories=()), max_size=30)
@@ -47,6 +50,7 @@ def test_safe_text_can_be_written_and_stays_as_it_is(said: str) -> None:
     assert safe_text(safe) == safe
 
 
+@FEWER
 @given(st.lists(rows, max_size=5))
 def test_rows_come_back_from_every_file(found: list[ManifestRow]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +81,7 @@ def _without_key(row: ManifestRow) -> dict[str, Any]:
 LINES = st.binary(max_size=60) | values.map(lambda one: json.dumps(one).encode())
 
 
+@FEWER
 @given(st.lists(LINES, max_size=4), st.dictionaries(st.sampled_from(MEMBERS), values))
 def test_a_manifest_with_any_line_is_read_or_named(lines: list[bytes], row: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -105,6 +110,7 @@ def test_a_manifest_with_any_line_is_read_or_named(lines: list[bytes], row: dict
 RECORD = st.dictionaries(st.sampled_from(MEMBERS), values)
 
 
+@FEWER
 @given(st.lists(RECORD | values, max_size=4), st.booleans())
 def test_import_of_json_lines(records: list[Any], own: bool) -> None:
     good = {"url": GOOD, **({"found": "2026-01-01"} if own else {})}
@@ -119,6 +125,7 @@ def test_import_of_json_lines(records: list[Any], own: bool) -> None:
         assert result.added == len(urls) == len(set(urls))
 
 
+@FEWER
 @given(
     st.lists(st.binary(max_size=8), max_size=5), st.lists(st.integers(-(2**62), 2**62), max_size=5)
 )
