@@ -158,7 +158,8 @@ class ManifestRow:
     bottom) in pixels of the upright image; `page_opt_out` the opt-out signals of the page that the
     recipe overrides (`noai: meta element`).
 
-    Here text from outside enters the dataset: it is made safe to write (`safe_text`).
+    Here text from outside enters the dataset: it is made safe to write (`safe_text`), and has no
+    password of a URL.
     """
 
     key: str
@@ -175,8 +176,8 @@ class ManifestRow:
     def __post_init__(self) -> None:
         for name in _TEXTS:
             text = getattr(self, name)
-            if not text.isprintable():
-                object.__setattr__(self, name, safe_text(text))
+            if "@" in text or not text.isprintable():
+                object.__setattr__(self, name, safe_text(without_passwords(text)))
         for name in _LISTS:
             texts = getattr(self, name)
             if not all(map(str.isprintable, texts)):
@@ -193,9 +194,6 @@ class ManifestRow:
         for name in ("key", "url"):
             if name not in texts:
                 raise ValueError(f"{name}: missing")
-        for name in ("url", "page"):
-            if "@" in texts.get(name, ""):
-                texts[name] = split_user(texts[name])[0]
         return cls(
             **texts,
             labels=tuple(_texts_of(row, "labels")),

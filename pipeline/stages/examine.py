@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.contract import ManifestRow
 from pipeline.errors import Failure
 from pipeline.images import ImageFacts, Picture, decoded, facts_of
+from pipeline.outside_text import without_passwords
 from pipeline.pictures.limits import ImageError, ImageLimits
 from pipeline.pictures.pixels import Pixels
 from pipeline.pictures.resize import Square, center_square, encode_jpeg
@@ -90,7 +91,11 @@ def picture_of(pixels: Pixels, notes: tuple[str, ...]) -> Picture:
 def sidecar(response: Response, picture: Picture | Square) -> dict[str, Any]:
     """What an image's JSON says beside its manifest row: where its bytes came from, and what was
     served."""
-    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    headers = {
+        name: without_passwords(response.headers[name])
+        for name in KEPT_HEADERS
+        if name in response.headers
+    }
     return {
         "final_url": response.url,
         "status": response.status,
