@@ -10,9 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -25,7 +23,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.outside_text import parse_json, plain_value
+from pipeline.outside_text import plain_value
 from pipeline.reading import open_regular
 from pipeline.sources.interface import (
     Adapter,
@@ -37,6 +35,17 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
+from pipeline.sources.list_files import (
+    BROKEN,
+    FORMATS,
+    GZIP,
+    Lines,
+    arrow,
+    csv_records,
+    json_records,
+    plain_records,
+    without_gz,
+)
 from pipeline.sources.picks import Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
@@ -46,16 +55,7 @@ from pipeline.web.urls import canonical_url
 PIECE = 10_000
 """Records of a text file, or rows of a Parquet file, that are read at a time."""
 
-MAX_LINE = 32 << 20
-"""Bytes of a line of text."""
-
 MAX_LABELS = 1000
-_GZIP = b"\x1f\x8b"
-FORMATS = {
-    ".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}  # fmt: skip
-
 COLUMNS = {
     "url": ("url", "URL", "image_url", "Image URL", "OriginalURL", "identifier", "link"),
     "title": ("title", "caption", "TEXT", "text", "TITLE", "alt", "ALT_TEXT"),
@@ -119,65 +119,15 @@ def start(config: ListSource) -> list[PageRequest]:
 
 
 def _is_list(path: Path) -> bool:
-    return _plain(path.name).suffix in FORMATS and path.is_file()
-
-
-def list_format(path: Path) -> str | None:
-    """The format that a list's name says."""
-    return FORMATS.get(_plain(path.name).suffix.lower())
-
-
-def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
-    """All records of a JSON Lines or Parquet file; a line that is none is counted.
-
-    Raises:
-        BrokenFile: the file breaks off, or is not of its format.
-    """
-    with os.fdopen(open_regular(path), "rb") as file:
-        if list_format(path) == "parquet":
-            pyarrow, parquet = arrow()
-            try:
-                with parquet.ParquetFile(file, pre_buffer=False) as opened:
-                    for batch in opened.iter_batches(PIECE):
-                        yield from plain_records(batch)
-            except (pyarrow.ArrowException, *_BROKEN) as error:
-                raise BrokenFile(f"not Parquet ({error})") from None
-            return
-        try:
-            zipped = file.read(2) == _GZIP
-            file.seek(0)
-            text = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
-            yield from _json_records(_Lines(text, 0, notes), notes)
-        except _BROKEN as error:
-            raise BrokenFile(f"{type(error).__name__}: {error}") from None
-
-
-def arrow() -> tuple[Any, Any]:
-    """The modules pyarrow and pyarrow.parquet.
-
-    Raises:
-        UserError: they are not installed.
-    """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError("Parquet needs pyarrow: pip install shellgan[parquet]") from None
-    return pyarrow, parquet
+    return without_gz(path.name).suffix in FORMATS and path.is_file()
 
 
 def _format(config: ListSource, url: str) -> str:
     name = urlsplit(url).path
-    kind = config.format or FORMATS.get(_plain(name).suffix.lower())
+    kind = config.format or FORMATS.get(without_gz(name).suffix.lower())
     if kind is None:
         raise UserError(f"{name}: say its format (txt, csv, tsv, jsonl, parquet)")
     return kind
-
-
-def _plain(name: str) -> Path:
-    """The name without the ending of a gzipped file."""
-    path = Path(name)
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
 def parse(config: ListSource, page: Page) -> PageResult:
@@ -189,19 +139,16 @@ def parse(config: ListSource, page: Page) -> PageResult:
         if kind == "parquet":
             return _parquet(config, page, path or io.BytesIO(page.body))
         with _opened(path, page) as file:
-            zipped = file.read(2) == _GZIP
+            zipped = file.read(2) == GZIP
             if not zipped:
                 return _text(config, page, kind, file, PIECE if path else None)
         return _gzipped(config, page, kind, path)
-    except _BROKEN as error:
+    except BROKEN as error:
         return PageResult(problem=f"{type(error).__name__}: {error}")
 
 
 def _opened(path: Path | None, page: Page) -> IO[bytes]:
     return os.fdopen(open_regular(path), "rb") if path else io.BytesIO(page.body)
-
-
-_BROKEN = (OSError, EOFError, zlib.error)
 
 
 def _unbroken(rows: Iterable[Found], errors: tuple[type[Exception], ...]) -> Iterator[Found]:
@@ -214,61 +161,41 @@ def _unbroken(rows: Iterable[Found], errors: tuple[type[Exception], ...]) -> Ite
 # text
 
 
-class _Lines:
-    """The lines of a file as text, counting the bytes they take. A line of more than `MAX_LINE`
-    bytes is counted as bad and skipped without being held in memory."""
-
-    def __init__(self, file: IO[bytes], offset: int, notes: Notes, most: float = math.inf) -> None:
-        file.seek(offset)
-        self._file = file
-        self._notes = notes
-        self._most = most
-        self.offset = offset
-
-    def __iter__(self) -> Iterator[str]:
-        while line := self._file.readline(MAX_LINE):
-            start, self.offset = self.offset, self.offset + len(line)
-            if self.offset > self._most:
-                raise BrokenFile(f"more than max_gb: over {self._most / 1e9:g} GB unpacked")
-            text = line.decode("utf-8-sig" if not start else "utf-8", "replace")
-            if len(line) < MAX_LINE or line.endswith(b"\n"):
-                yield text
-                continue
-            self._notes.add("bad_line", f"more than {MAX_LINE >> 20} MiB: {text[:60]}")
-            while rest := self._file.readline(MAX_LINE):
-                self.offset += len(rest)
-                if rest.endswith(b"\n"):
-                    break
-
-
 def _text(
     config: ListSource, page: Page, kind: str, file: IO[bytes], size: int | None
 ) -> PageResult:
     context = page.request.context
     notes = Notes()
-    lines = _Lines(file, int(context.get("offset", 0)), notes)
+    lines = Lines(file, int(context.get("offset", 0)), notes)
     records, header = _records(kind, lines, context.get("header"), notes)
     if header is not None and not _columns(config, header)["url"]:
         return PageResult(problem=_no_urls(header))
-    taken = list(islice(records, size))
-    rows = list(_rows(config, taken, notes))
-    if len(taken) < (size or 0):
+    taken = 0
+
+    def counted() -> Iterator[Mapping[str, Any]]:
+        nonlocal taken
+        for record in islice(records, size):  # each may be large, and is let go at once
+            taken += 1
+            yield record
+
+    rows = list(_rows(config, counted(), notes))
+    if taken < (size or 0):
         return PageResult(rows, notes=notes)
     follow = [_piece(page.request, offset=lines.offset, header=header)] if size else []
     return PageResult(rows, follow, notes)
 
 
 def _records(
-    kind: str, lines: _Lines, header: list[str] | None, notes: Notes
+    kind: str, lines: Lines, header: list[str] | None, notes: Notes
 ) -> tuple[Iterator[Mapping[str, Any]], list[str] | None]:
     """The records of a text, and the names of its columns where a line says them."""
     if kind == "txt":
         return ({"url": line.strip()} for line in lines), None
     if kind == "jsonl":
-        return _json_records(lines, notes), None
+        return json_records(lines, notes), None
     reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",")
-    names = next(_csv_records(reader, notes), []) if header is None else header
-    return (dict(zip(names, row, strict=False)) for row in _csv_records(reader, notes)), names
+    names = next(csv_records(reader, notes), []) if header is None else header
+    return (dict(zip(names, row, strict=False)) for row in csv_records(reader, notes)), names
 
 
 def _no_urls(names: Iterable[str]) -> str:
@@ -280,7 +207,7 @@ def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> Pa
     opened = _opened(path, page)
     file = gzip.GzipFile(fileobj=opened)
     notes = Notes()
-    lines = _Lines(cast(IO[bytes], file), 0, notes, config.max_gb * 1e9)
+    lines = Lines(cast(IO[bytes], file), 0, notes, config.max_gb * 1e9)
     try:
         records, header = _records(kind, lines, None, notes)
     except BaseException:
@@ -294,7 +221,7 @@ def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> Pa
         with opened, file:
             yield from _rows(config, records, notes)
 
-    return PageResult(_unbroken(rows(), _BROKEN), notes=notes)
+    return PageResult(_unbroken(rows(), BROKEN), notes=notes)
 
 
 def _piece(request: PageRequest, **context: Any) -> PageRequest:
@@ -304,39 +231,12 @@ def _piece(request: PageRequest, **context: Any) -> PageRequest:
     return replace(request, url=url, context={"piece": number, **context})
 
 
-def _csv_records(reader: Iterator[list[str]], notes: Notes) -> Iterator[list[str]]:
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            notes.add("bad_line", error)
-            continue
-        if row is None:
-            return
-        if row:
-            yield row
-
-
-def _json_records(lines: Iterable[str], notes: Notes) -> Iterator[Mapping[str, Any]]:
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            record = parse_json(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
-            yield record
-        else:
-            notes.add("bad_line", line)
-
-
 # Parquet
 
 
 def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResult:
     pyarrow, parquet = arrow()
-    broken = (pyarrow.ArrowException, *_BROKEN, ValueError)
+    broken = (pyarrow.ArrowException, *BROKEN, ValueError)
     try:
         if isinstance(file, Path):
             os.close(open_regular(file))
@@ -362,31 +262,6 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
     follow = [] if last else [_piece(page.request, group=group + 1)]
     rows = _unbroken(_rows(config, records(), notes), broken)
     return PageResult(rows, follow, notes)
-
-
-def plain_records(batch: Any) -> Iterator[dict[str, Any]]:
-    """The rows of an Arrow batch; a value that Python cannot have (text that is not UTF-8, a date
-    beyond the year 9999) is None, or its bytes."""
-    columns = [_plain_column(column) for column in batch.columns]
-    for values in zip(*columns, strict=True):
-        yield dict(zip(batch.schema.names, values, strict=True))
-
-
-def _plain_column(column: Any) -> list[Any]:
-    try:
-        values: list[Any] = column.to_pylist()
-        return values
-    except (ValueError, OverflowError):
-        return [_plain_scalar(one) for one in column]
-
-
-def _plain_scalar(scalar: Any) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") else None
-    except (ValueError, OverflowError):
-        return None
 
 
 # rows

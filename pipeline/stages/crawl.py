@@ -19,24 +19,22 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
-from pipeline.contract import Dataset, image_key, now_utc
+from pipeline.contract import Dataset, now_utc
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
-from pipeline.http import Copy, Fetcher
+from pipeline.http import Fetcher
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, BrokenFile, Found, Notes, Page, PageRequest, PageResult
 from pipeline.sources.interface import MOST
 from pipeline.stages.crawl_account import CrawlAccount
 from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece, open_journal
-from pipeline.stages.page_signals import page_signals
+from pipeline.stages.crawl_page import STAGE, FetchedPage, PageReader
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.host_headers import dropped_credentials
 from pipeline.web.local_files import SCHEME, file_path
-from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.urls import dropped_users
 from pipeline.web.waits import log_waits
 
-STAGE = "crawl"
 MIN_THREADS = 4
 """So that one slow host does not hold up the others; each host has its own limit besides."""
 
@@ -66,16 +64,6 @@ class CrawlResult:
     new: int
     failed: int
     vanished: int
-
-
-@dataclass(frozen=True)
-class _Fetched:
-    """A fetched page; `result` is None where it has not changed."""
-
-    result: PageResult | None
-    etag: str | None = None
-    last_modified: str | None = None
-    digest: str | None = None
 
 
 def crawl(recipe: Recipe, dataset: Dataset, log: EventLog, *, refresh: bool = False) -> CrawlResult:
@@ -111,7 +99,7 @@ class _Crawl:
         self._source = recipe.source
         self._adapter = SOURCES[recipe.source.kind]
         self._log = log
-        self._copies = dataset.data / "lists"
+        self._reader = PageReader(recipe, dataset.data / "lists")
         self._account = CrawlAccount(recipe.source)
         self.journal = journal
         self._new = 0
@@ -178,14 +166,14 @@ class _Crawl:
         )
 
     def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:
-        flying: dict[Future[_Fetched | Failure], JournalPage] = {}
+        flying: dict[Future[FetchedPage | Failure], JournalPage] = {}
         while True:
             self._finish_heads()
             while not self._full and len(flying) < threads:
                 page = self._next_page(flying.values())
                 if page is None:
                     break
-                flying[pool.submit(self._outcome, fetcher, page)] = page
+                flying[pool.submit(self._reader.visit, fetcher, page)] = page
                 self._account.visited += 1
             if not flying:
                 return
@@ -204,92 +192,10 @@ class _Crawl:
                 return page
         return None
 
-    # one page, in a thread of its own
-
-    def _outcome(self, fetcher: Fetcher, page: JournalPage) -> _Fetched | Failure:
-        """The boundary of one page: whatever it is, the crawl goes on."""
-        try:
-            return self._visit(fetcher, page)
-        except (UserError, OSError):  # the user's mistake, or a disk that does not write
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary of one page
-            return internal_failure(STAGE, page.request.url, error)
-
-    def _visit(self, fetcher: Fetcher, page: JournalPage) -> _Fetched | Failure:
-        if self._adapter.copies is not None:
-            return self._copy(fetcher, page, self._adapter.copies(self._source))
-        most = max(self._recipe.politeness.max_page_bytes, self._adapter.page_bytes(page.request))
-        answer = fetcher.get(
-            page.request.url, stage=STAGE, headers=_validators(page), max_bytes=most
-        )
-        if isinstance(answer, Failure):
-            return answer
-        digest = hashlib.sha256(answer.body).hexdigest()
-        if answer.status == 304 or (page.digest == digest and page.fetched):
-            return _Fetched(None)
-        read = Page(page.request, answer.body, answer.url, answer.headers)
-        result = self._parse(read)
-        if not isinstance(result, Failure):
-            signals = page_signals(fetcher, answer, result.terms)
-            result = self._with_signals(page.request.url, result, signals)
-        if isinstance(result, Failure):
-            return result
-        return _Fetched(
-            result, answer.headers.get("etag"), answer.headers.get("last-modified"), digest
-        )
-
-    def _copy(self, fetcher: Fetcher, page: JournalPage, most: int) -> _Fetched | Failure:
-        """Have a page's file on the disk, whence it is read at its turn."""
-        url = page.request.url
-        path = self._copy_path(url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.tmp")
-        headers = _validators(page) if path.exists() else {}
-        answer = fetcher.get(url, stage=STAGE, headers=headers, copy=Copy(aside, most))
-        if isinstance(answer, Failure):
-            aside.unlink(missing_ok=True)
-            return answer
-        if answer.status == 304:
-            return _Fetched(None)
-        aside.replace(path)
-        return _Fetched(
-            PageResult(), answer.headers.get("etag"), answer.headers.get("last-modified")
-        )
-
-    def _copy_path(self, url: str) -> Path:
-        return self._copies / image_key(url.partition("#")[0])
-
-    def _parse(self, page: Page) -> PageResult | Failure:
-        """What the page holds. Whatever a page makes the parser do, the crawl goes on."""
-        url = page.request.url
-        try:
-            result = self._adapter.parse(self._source, page)
-        except UserError:
-            raise
-        except RecursionError:
-            return failure(STAGE, url, "unexpected_form", detail="nested too deeply")
-        except Exception as error:  # noqa: BLE001 - the boundary of one page
-            return internal_failure(STAGE, url, error)
-        if result.problem:
-            return failure(STAGE, url, "unexpected_form", detail=result.problem)
-        return result
-
-    def _with_signals(
-        self, url: str, result: PageResult, signals: Sequence[Signal]
-    ) -> PageResult | Failure:
-        """The result with the overridden opt-out signals of the page in its rows; a failure if it
-        has images and a signal that counts. Pages without images only lead to others."""
-        if not signals or not result.rows:
-            return result
-        if refusing := self._recipe.politeness.refusing(signals):
-            return failure(STAGE, url, "opt_out", detail=describe(refusing))
-        said = tuple(dict.fromkeys(str(signal) for signal in signals))
-        return replace(result, rows=[replace(row, page_opt_out=said) for row in result.rows])
-
     # back in the main thread
 
-    def _land(self, page: JournalPage, outcome: _Fetched | Failure) -> None:
-        if isinstance(outcome, _Fetched):
+    def _land(self, page: JournalPage, outcome: FetchedPage | Failure) -> None:
+        if isinstance(outcome, FetchedPage):
             held = None if outcome.result is None else _to_text(outcome.result)
             self.journal.hold(page.id, held, outcome.etag, outcome.last_modified, outcome.digest)
         elif page.fetched and outcome.kind in _GONE:
@@ -328,7 +234,7 @@ class _Crawl:
         elif page.state == "held" and page.result is None:
             self._finish(page, None)
         elif page.state == "held" and self._adapter.copies:
-            path = self._copy_path(page.request.url)
+            path = self._reader.copy_path(page.request.url)
             self._finish_parsed(page, Page(page.request, path=path))
         elif page.state == "held":
             self._finish(page, _from_text(page.result or ""))
@@ -348,7 +254,7 @@ class _Crawl:
 
     def _finish_piece(self, page: JournalPage) -> None:
         """Read a piece of a copied file; where the copy is gone, have it made again before."""
-        path = self._copy_path(page.request.url)
+        path = self._reader.copy_path(page.request.url)
         if path.exists():
             self._finish_file(page, path)
         else:
@@ -356,7 +262,7 @@ class _Crawl:
 
     def _finish_parsed(self, page: JournalPage, read: Page) -> bool:
         """Read a file and write what is in it; whether it was good to its end."""
-        result = self._parse(read)
+        result = self._reader.parse(read)
         if not isinstance(result, Failure):
             try:
                 self._finish(page, result)
@@ -375,7 +281,7 @@ class _Crawl:
         rows = (found.row(page.request.url, now) for found in result.rows)
         new, self._full = self.journal.finish(page.id, rows, follow, now, self._source.max_images)
         self._new += new
-        self._account.add(result.notes)
+        self._account.add(page.request.url, result.notes)
         self._tell(page, result, follow)
         bug = getattr(result.notes, "bug", "")
         if bug:  # some of its entries were not read: another run may read them
@@ -439,12 +345,6 @@ def _host(url: str) -> str:
         return urlsplit(url).netloc
     except ValueError:  # the fetcher says what is wrong with it
         return ""
-
-
-def _validators(page: JournalPage) -> dict[str, str]:
-    """The headers that ask for a page only if it has changed."""
-    headers = {"If-None-Match": page.etag, "If-Modified-Since": page.last_modified}
-    return {name: value for name, value in headers.items() if value}
 
 
 def _stamp(path: Path) -> str | None:

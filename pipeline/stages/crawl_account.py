@@ -46,9 +46,11 @@ class CrawlAccount:
     dropped: Notes = field(default_factory=Notes)
     failures: Notes = field(default_factory=Notes)
 
-    def add(self, notes: Mapping[str, int]) -> None:
-        """Count what a page held and was not taken."""
-        self.notes.merge(notes)
+    def add(self, url: str, notes: Mapping[str, int]) -> None:
+        """Count what the page at `url` held and was not taken."""
+        examples = getattr(notes, "examples", {})
+        for reason, count in notes.items():
+            self.notes.add(reason, examples.get(reason, url), count)
 
     def fail(self, failed: Failure) -> None:
         """Count a page that failed."""

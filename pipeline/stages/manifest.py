@@ -22,7 +22,8 @@ from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.durable import atomic_file
 from pipeline.errors import UserError
 from pipeline.sources.interface import BrokenFile, Notes, Page
-from pipeline.sources.listing import ListSource, arrow, list_format, parse, records_of, start
+from pipeline.sources.list_files import arrow, list_format, records_of
+from pipeline.sources.listing import ListSource, parse, start
 from pipeline.stages.crawl_images import batches
 from pipeline.stages.crawl_journal import open_journal
 from pipeline.web.urls import canonical_url

@@ -19,7 +19,7 @@ from pipeline.dataset.originals import PartFiles, write_plan
 from pipeline.durable import JsonlAppender
 from pipeline.errors import UserError
 from pipeline.outside_text import parse_json, safe_text
-from pipeline.sources.listing import plain_records
+from pipeline.sources.list_files import plain_records
 from pipeline.stages.manifest import export_manifest, import_manifest
 
 FEWER = settings(max_examples=max(10, settings.default.max_examples // 5))
