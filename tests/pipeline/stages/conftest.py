@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,8 @@ from pipeline.events import EventLog
 from pipeline.images import facts_of, open_picture
 from pipeline.recipe import Recipe
 from pipeline.typed import build
+
+PROJECT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -122,3 +127,15 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program in a process of its own."""
+
+    def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "-c", program, *words]
+        return subprocess.run(command, capture_output=True, text=True, env=env, cwd=PROJECT)
+
+    return run
