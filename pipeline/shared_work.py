@@ -139,7 +139,7 @@ class _Watch:
             for line in whole.splitlines():
                 # A worker that takes a part over may have written the journal again meanwhile.
                 with contextlib.suppress(ValueError, AttributeError, RecursionError):
-                    yield journal_line(json.loads(line))
+                    yield journal_line(part, json.loads(line))
 
 
 def _count_lines(files: PartFiles) -> int:

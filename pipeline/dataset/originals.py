@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,8 @@ def read_summary(files: PartFiles) -> dict[str, Any]:
     return dict(values)
 
 
-def journal_line(row: dict[str, Any]) -> dict[str, Any]:
-    """A line of a journal as it is.
+def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A line of the journal of a part as it is.
 
     Raises:
         ValueError: it is none; the message names the member.
@@ -155,7 +156,9 @@ def journal_line(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(row.get("key"), str) or not _KEY.fullmatch(row["key"]):
         raise ValueError(f"key: not 16 hex digits: {row.get('key')!r:.60}")
     if row.get("ok") is True:
-        OriginalRecord.from_json(row)
+        record = OriginalRecord.from_json(row)
+        if record.part != part or not record.member.startswith(f"{record.key}."):
+            raise ValueError(f"part or member: of another image: {record.part}, {record.member}")
         if not isinstance(row.get("end"), int):
             raise ValueError("end: missing")
     elif row.get("ok") is not False or not isinstance(row.get("kind"), str):
@@ -169,7 +172,7 @@ def read_journal(dataset: Dataset, part: str) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line is damaged; the message names file and line.
     """
-    return read_rows(PartFiles(dataset, part).journal, journal_line)
+    return read_rows(PartFiles(dataset, part).journal, partial(journal_line, part))
 
 
 def read_records(dataset: Dataset) -> Iterator[OriginalRecord]:

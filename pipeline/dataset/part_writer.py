@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections import Counter
-from pathlib import Path
 from typing import IO, Any
 
 from pipeline.contract import (
@@ -36,15 +35,17 @@ def tar_member(name: str, data: bytes) -> bytes:
     return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % _BLOCK)))
 
 
-def _read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+def _read_lines(files: PartFiles) -> tuple[list[dict[str, Any]], bool]:
     """The lines of a journal, and whether all are whole. One that is not counts as not written:
     what it told of is fetched again."""
     rows: list[dict[str, Any]] = []
     whole = True
-    if path.exists():
-        for line in path.read_bytes().splitlines(keepends=True):
+    if files.journal.exists():
+        for line in files.journal.read_bytes().split(b"\n")[
+            :-1
+        ]:  # a line without its end is cut off
             try:
-                rows.append(journal_line(json.loads(line)))
+                rows.append(journal_line(files.part, json.loads(line)))
             except (ValueError, AttributeError, RecursionError):
                 whole = False
     return rows, whole
@@ -81,7 +82,7 @@ class PartWriter:
 
     def _recover(self) -> None:
         """Find what the journal vouches for, check it against the tar, forget the rest."""
-        rows, sound = _read_lines(self.files.journal)
+        rows, sound = _read_lines(self.files)
         kept = []
         lines = len(rows) + (not sound)
         sound = True
