@@ -5,12 +5,14 @@ Run it again after a preset changed: `python -m training.catalogue > docs/preset
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.contract import exit_status
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import code_count
@@ -122,4 +124,4 @@ def document() -> str:
 
 
 if __name__ == "__main__":
-    print(document(), end="")
+    sys.exit(exit_status(lambda: print(document(), end="")))

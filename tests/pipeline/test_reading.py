@@ -1,0 +1,141 @@
+"""Small files from paths and URLs: bounded, whatever a server or a folder does."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.server
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import reading
+from pipeline.errors import UserError
+from pipeline.reading import read_bytes
+
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    """Answers each path in another odd way."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        with contextlib.suppress(OSError):
+            getattr(self, self.path.strip("/").partition("/")[0])()
+
+    def answer(self, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def good(self) -> None:
+        self.answer()
+        self.wfile.write(b"{}")
+
+    def packed(self) -> None:
+        self.answer(Content_Encoding="gzip")
+        self.wfile.write(gzip.compress(b"{}"))
+
+    def endless(self) -> None:
+        self.answer()
+        for _ in range(2000):
+            self.wfile.write(bytes(1 << 16))
+
+    def bomb(self) -> None:
+        self.answer(Content_Encoding="gzip")
+        self.wfile.write(gzip.compress(bytes(50_000_000)))
+
+    def slow(self) -> None:
+        self.answer()
+        for _ in range(50):
+            self.wfile.write(b" ")
+            time.sleep(0.1)
+
+    def loop(self) -> None:
+        self.answer(302, Location="/loop")
+
+    def later(self) -> None:
+        self.answer(503, Retry_After="999999999")
+
+    def short(self) -> None:
+        self.answer(Content_Length="100")
+        self.wfile.write(b"{}")
+
+    def junk(self) -> None:
+        self.wfile.write(b"\xff\xfe no HTTP\r\n\r\n")
+
+    def nowhere(self) -> None:
+        self.answer(302, Location="http://a..example/\xff")
+
+    def missing(self) -> None:
+        self.answer(404)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_good_answer_is_read(url: str) -> None:
+    assert read_bytes(f"{url}/good") == b"{}"
+    assert read_bytes(f"{url}/packed") == b"{}"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "path", ["endless", "bomb", "loop", "later", "short", "junk", "nowhere", "missing", "none"]
+)
+def test_an_odd_answer_is_an_error_soon(url: str, path: str) -> None:
+    with pytest.raises(OSError, match=r"."):
+        read_bytes(f"{url}/{path}", 1 << 20)
+
+
+@pytest.mark.timeout(60)
+def test_an_answer_in_drops_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_SECONDS", 0.5)
+    with pytest.raises(OSError, match="not there after"):
+        read_bytes(f"{url}/slow")
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("fifo", "device", ".", "none", "loop", "a\0b", "x" * 300):
+        for location in (tmp_path / name, str(tmp_path / name)):
+            with pytest.raises(OSError, match=r"."):
+                read_bytes(location)
+    with pytest.raises(OSError, match="not a regular file"):
+        read_bytes((tmp_path / "fifo").as_uri())
+
+
+def test_a_large_file_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)  # it takes no disk
+    with pytest.raises(OSError, match="more than 64 MiB"):
+        read_bytes(tmp_path / "large")
+
+
+@pytest.mark.parametrize("location", ["nosuch://x", "simplecache::file:///a", "memory://nowhere/x"])
+def test_an_odd_scheme_is_an_error(location: str) -> None:
+    with pytest.raises(OSError, match=r"."):
+        read_bytes(location)
+
+
+def test_what_is_no_url_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="not a URL"):
+        read_bytes("http://[bad")

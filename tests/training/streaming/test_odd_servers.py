@@ -1,0 +1,99 @@
+"""Servers of shards that answer oddly: the URL is named, soon."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.errors import UserError
+from training.streaming import fetch as fetching
+from training.streaming.fetch import fetch
+
+SIZE = 300_000
+
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        with contextlib.suppress(OSError):
+            getattr(self, self.path.strip("/"))()
+
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def loop(self) -> None:
+        self.answer(302, Location="/loop")
+
+    def superscript(self) -> None:  # digits to Python, but no number
+        if "Range" in self.headers:
+            self.answer(206, bytes(SIZE), Content_Range="bytes \xb2-9/10")
+        else:
+            self.answer(200, bytes(2000))
+
+    def later(self) -> None:
+        self.answer(429, Retry_After="\xb2")
+
+    def much_later(self) -> None:
+        self.answer(500, Retry_After="9" * 400)
+
+    def drops(self) -> None:  # a byte an answer would take a day
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        self.answer(206, b"x", Content_Range=f"bytes {start}-{start}/{SIZE}")
+
+    def junk(self) -> None:
+        self.wfile.write(b"\xff\xfe no HTTP\r\n\r\n")
+
+    def endless(self) -> None:
+        self.answer(200)
+        for _ in range(1000):
+            self.wfile.write(bytes(1 << 16))
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "BACKOFF", 0.001)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("path", ["loop", "superscript", "later", "drops", "junk"])
+def test_an_odd_server_is_given_up_soon(url: str, path: str) -> None:
+    with pytest.raises(UserError, match=rf"{url}/{path}: "):
+        fetch(f"{url}/{path}", SIZE, lambda _: None, 5.0, threading.Event())
+
+
+def test_an_endless_answer_ends_with_the_shard(url: str) -> None:
+    got = bytearray()
+    fetch(f"{url}/endless", SIZE, got.extend, 5.0, threading.Event())
+    assert bytes(got) == bytes(SIZE)
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://[bad", "pipe:cat /etc/passwd", "simplecache::http://x/a", "nosuch://x", "http://",
+     "http://a..example/a.tar", "memory://x"],
+)  # fmt: skip
+def test_an_odd_url_is_one_line(location: str) -> None:
+    with pytest.raises(UserError, match=r"."):
+        fetch(location, SIZE, lambda _: None, 5.0, threading.Event())
