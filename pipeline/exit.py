@@ -97,5 +97,10 @@ def _interrupts() -> Iterator[None]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out; PyTorch raises a `RuntimeError` for that."""
-    texts = "can't allocate memory", "CUDA out of memory"
+    texts = (
+        "can't allocate memory",
+        "CUDA out of memory",
+        "size calculation overflow",
+        "multiplication overflow",
+    )
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -50,13 +51,13 @@ def open_regular(path: Path) -> int:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(f"{path}: not a regular file")
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except ValueError as error:  # a null byte in the name
         raise OSError(f"{str(path)!r}: {error}") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(f"{path}: not a regular file")
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     return fd
 
 

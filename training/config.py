@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import LARGEST_SIDE, STRICT
@@ -26,6 +26,17 @@ from training.options.architectures import (
     Positive,
     Share,
 )  # fmt: skip
+
+LEAST = 1e-6
+"""Thousand images between two times that something is written: fewer than one image."""
+Interval = Annotated[float, Field(ge=LEAST, le=1e100)]
+
+
+def _none_or_interval(kimg: float) -> float:
+    if 0 < kimg < LEAST:
+        raise ValueError(f"0, or at least {LEAST:g}")
+    return kimg
+
 
 _Label = Annotated[float, Field(ge=-1, le=2)]
 Label = _Label | tuple[_Label, _Label]
@@ -214,9 +225,9 @@ class Record:
     `keep` checkpoints stay; the run stops while `spare_mb` of the disk are still free.
     """
 
-    log_kimg: Positive = 1.0
-    sample_kimg: Positive = 10.0
-    checkpoint_kimg: Positive = 20.0
+    log_kimg: Interval = 1.0
+    sample_kimg: Interval = 10.0
+    checkpoint_kimg: Interval = 20.0
     checkpoint_minutes: Positive = 10.0
     keep: Count = 3
     spare_mb: NonNegative = 32.0
@@ -231,7 +242,7 @@ class Evaluate:
     (0: with all). The checkpoint with the least `metric` is kept beside the newest ones.
     """
 
-    kimg: NonNegative = 100.0
+    kimg: Annotated[NonNegative, AfterValidator(_none_or_interval)] = 100.0
     samples: Annotated[int, Field(ge=50, le=10_000_000)] = 500
     real: Annotated[int, Field(ge=0, lt=2**31)] = 2000
     metric: Literal["fd", "kid"] = "fd"

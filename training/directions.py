@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--json", type=Path, metavar="FILE", help="write the directions too")
     add_label(made)
     add_psi(made)
-    return exit_status(lambda: write_directions(made.parse_args(arguments)))
+    return exit_status(lambda: write_directions(made.parse_args(arguments)), "interrupted")
 
 
 def write_directions(known: argparse.Namespace) -> None:

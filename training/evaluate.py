@@ -96,7 +96,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return exit_status(lambda: evaluate(arguments))
+    return exit_status(lambda: evaluate(arguments), "interrupted")
 
 
 if __name__ == "__main__":

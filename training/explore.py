@@ -109,7 +109,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, wanted))
-        except (OSError, UnicodeError) as error:  # the second: no host is called so
+        except (OSError, UnicodeError, TypeError) as error:  # no host is called so
             listener.close()
             reason = getattr(error, "strerror", None) or str(error)
             continue

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--runtime", type=Path, metavar="FILE",
         help="the npm package onnxruntime-web as a .tgz (default: npm downloads it)",
     )  # fmt: skip
-    return exit_status(lambda: export(made.parse_args(arguments)))
+    return exit_status(lambda: export(made.parse_args(arguments)), "interrupted")
 
 
 def export(known: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ class Outcome:
 
 def crossed(before: int, after: int, every_kimg: float) -> bool:
     """Whether a multiple of `every_kimg` thousand lies in (before, after]."""
-    every = max(1e-3, every_kimg * 1000)
+    every = every_kimg * 1000
     return int(after / every) > int(before / every)
 
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_label(made)
     add_psi(made)
-    return exit_status(lambda: write_mixtures(made.parse_args(arguments)))
+    return exit_status(lambda: write_mixtures(made.parse_args(arguments)), "interrupted")
 
 
 def write_mixtures(known: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_label(made)
     add_psi(made)
-    return exit_status(lambda: write_nearest(made.parse_args(arguments)))
+    return exit_status(lambda: write_nearest(made.parse_args(arguments)), "interrupted")
 
 
 def write_nearest(known: argparse.Namespace) -> None:

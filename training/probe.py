@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_seed(parser, "of what is drawn")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     parser.add_argument("--json", action="store_true", help="a JSON object as the last line")
-    return exit_status(lambda: probe(parser.parse_args(arguments)))
+    return exit_status(lambda: probe(parser.parse_args(arguments)), "interrupted")
 
 
 def probe(known: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError, describe_os_error, exit_status, open_regular, write_atomic
+from pipeline.contract import UserError, exit_status, open_regular, write_atomic
 from training.latent.command import (
     add_label,
     add_seed,
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--ws", type=Path, metavar="FILE", help="write the ws found (.safetensors)")
     add_seed(made, "of the fading noise")
     add_label(made)
-    return exit_status(lambda: write_projection(made.parse_args(arguments)))
+    return exit_status(lambda: write_projection(made.parse_args(arguments)), "interrupted")
 
 
 def write_projection(known: argparse.Namespace) -> None:
@@ -110,7 +110,7 @@ def read_target(path: Path, trained: Trained) -> torch.Tensor:
             upright = ImageOps.exif_transpose(opened)
             image = upright.convert("RGB" if shape.channels == 3 else "L")
     except OSError as error:
-        reason = describe_os_error(error)
+        reason = error.strerror or str(error)
         raise UserError(f"{path}: not an image that can be read ({reason})") from None
     except Exception as error:  # noqa: BLE001 (Pillow's plugins raise what they like)
         raise UserError(f"{path}: not an image that can be read ({error})") from None

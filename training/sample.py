@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="1 all variety … 0 the mean picture; several: a row of the same pictures for each",
     )  # fmt: skip
     add_label(made)
-    return exit_status(lambda: write_samples(made.parse_args(arguments)))
+    return exit_status(lambda: write_samples(made.parse_args(arguments)), "interrupted")
 
 
 def write_samples(known: argparse.Namespace) -> None:

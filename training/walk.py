@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--open", action="store_true", help="end with the last picture: no loop")
     add_label(made)
     add_psi(made)
-    return exit_status(lambda: write_walk(made.parse_args(arguments)))
+    return exit_status(lambda: write_walk(made.parse_args(arguments)), "interrupted")
 
 
 def write_walk(known: argparse.Namespace) -> None:

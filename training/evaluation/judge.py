@@ -51,8 +51,7 @@ class Judge:
     def due(self, before: int, after: int) -> bool:
         """Whether the run is to be evaluated after the step from `before` to `after` images."""
         every = self.config.evaluate.kimg * 1000
-        least = max(1e-3, every)
-        return bool(every) and int(after / least) > int(before / least)
+        return bool(every) and int(after / every) > int(before / every)
 
     def prepare(self, seen: int, total: int, say: Callable[[str], None], asked: Any) -> None:
         """Read the real images, where an evaluation lies ahead.
