@@ -19,6 +19,7 @@ from pipeline.sources.candidates import (
     candidates,
     closest,
     largest,
+    looks_like_image,
     rejection_reason,
 )
 from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
@@ -61,15 +62,15 @@ class HtmlSource(Limits):
     """A gallery of HTML pages.
 
     Every page is treated alike: `follow` and `next` give further pages (`next` is the next page of
-    the same list, so it is no step deeper), `image` the images. `image` selects an element an
-    image, inside each `item` where that is given, else in the whole page: an img, picture, a, meta
-    or script (JSON-LD, or data in JavaScript), or any element around one; the largest of all it
-    offers is taken. As a table with `select` and `attribute` it takes what the attribute says.
-    With `one_per_page` all elements compete. `title`, `labels`, `license` and `attribution` are
-    read in the item (the image's element when there is no `item`) or in the page. Patterns are
-    searched for in canonical URLs: `include` and `exclude` in images', `follow_include` and
-    `follow_exclude` in pages'. Pages on other hosts than those of `start` are followed only with
-    `offsite`.
+    the same list, so it is no step deeper), `image` the images; a link that gives an image is not
+    followed. `image` selects an element an image, inside each `item` where that is given, else in
+    the whole page: an img, picture, a, meta or script (JSON-LD, or data in JavaScript), or any
+    element around one; the largest of all it offers is taken. As a table with `select` and
+    `attribute` it takes what the attribute says. With `one_per_page` all elements compete.
+    `title`, `labels`, `license` and `attribution` are read in the item (the image's element when
+    there is no `item`) or in the page. Patterns are searched for in canonical URLs: `include` and
+    `exclude` in images', `follow_include` and `follow_exclude` in pages'. Pages on other hosts than
+    those of `start` are followed only with `offsite`.
     """
 
     kind: Literal["html"] = "html"
@@ -113,9 +114,10 @@ def parse_soup(
 ) -> PageResult:
     """The same from the parsed `page`; adds to `notes`."""
     base = page_base(soup, page.url)
+    rows = _images(config, soup, page, base, notes)
     return PageResult(
-        rows=_images(config, soup, page, base, notes),
-        follow=_links(config, soup, page.request, base, notes),
+        rows=rows,
+        follow=_links(config, soup, page.request, base, notes, {one.url for one in rows}),
         notes=notes,
         terms=page_terms(soup),
     )
@@ -229,15 +231,23 @@ def _license_link(scope: Tag) -> str:
 
 
 def _links(
-    config: HtmlSource, soup: BeautifulSoup, request: PageRequest, base: str, notes: dict[str, int]
+    config: HtmlSource,
+    soup: BeautifulSoup,
+    request: PageRequest,
+    base: str,
+    notes: dict[str, int],
+    images: set[str],
 ) -> list[PageRequest]:
+    """The pages a page leads to; a link to an image file that gave one of its `images` is none."""
     found: dict[str, PageRequest] = {}
     reader = Reader(soup, request.url)
     hosts = {urlsplit(one.url).netloc for one in start(config)}
 
     def add(tag: Tag, depth: int, context: dict[str, object]) -> None:
         url = _link_url(tag, base, notes)
-        if url is None or url == request.url or url in found:
+        if url is None or url == request.url or url in found or url in images:
+            return
+        if looks_like_image(url) and largest(candidates(tag, config.full_size), base, {}) in images:
             return
         if not config.offsite and urlsplit(url).netloc not in hosts:
             notes["offsite"] = notes.get("offsite", 0) + 1

@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 from bs4 import Tag
 
 from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES, looks_like_image, url_path
+from pipeline.sources.gallery_groups import same_list
 from pipeline.sources.html import HtmlSource, parse_soup
 from pipeline.sources.page_view import FRAME_TAGS, LinkUnit, PageView, is_frame
 from pipeline.sources.picks import ImagePickTable, attribute
 from pipeline.sources.selectors import Selectors
-from pipeline.sources.site_survey import SiteSurvey, Visit, same_list
+from pipeline.sources.site_survey import SiteSurvey, Visit
 from pipeline.sources.url_rules import admitted
 
 _USUAL = ("jpg", "jpeg", "png", "webp", "gif")
+_LISTS = r"[/?](tags?|categor(y|ies)|archives?|authors?|feed|rss|login|search)([/?=.]|$)"
 _IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)
 
 
@@ -52,12 +54,13 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
     turns = {visit.view.url: _turns(survey, visit) for visit in survey.visits}
     if any(turns.values()):
         found.next = _next_selector(survey, turns)
-    found.follow = [_follow_selector(survey, key, turns) for key in survey.follow]
+    groups = [key for key in survey.follow if not _is_next(survey, key, found.next)]
+    found.follow = [_follow_selector(survey, key, turns) for key in groups]
     found.follow = list(dict.fromkeys(found.follow))
     if found.follow or found.next:
-        scope = _scope(survey)
-        if scope:
-            found.extra["follow_include"] = [scope]
+        scope, others = _scope(survey), _elsewhere(survey, [*found.follow, found.next], turns)
+        found.extra |= {"follow_include": [scope]} if scope else {}
+        found.extra |= {"follow_exclude": others} if others else {}
     total = set[str]().union(*(visit.wanted for visit in wanted))
     total = {url for url in total if admitted(url, (), tuple(exclude))}
     pages = f"{len(survey.visits)} page{'s' if len(survey.visits) > 1 else ''}"
@@ -241,6 +244,22 @@ def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
                 yield f'a[href*="{match[1]}"]'
 
 
+def _is_next(survey: SiteSurvey, key: str, selector: str) -> bool:
+    """Whether the selector of next pages takes all links of a group."""
+    if not selector:
+        return False
+    for visit in survey.visits:
+        links = {link.url for link in visit.view.links if link.key == key}
+        turns = {link.url for link in visit.view.turns}
+        if (links & turns) - _targets(visit, selector) or (links - turns) & _all_seen(survey):
+            return False
+    return True
+
+
+def _all_seen(survey: SiteSurvey) -> set[str]:
+    return {visit.view.page.request.url for visit in survey.visits}
+
+
 def _follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUnit]]) -> str:
     """The selector of a group, narrowed if it also takes links that lead elsewhere."""
     allowed = _allowed(survey, turns)
@@ -262,10 +281,12 @@ def _follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUni
             if link.key == key:
                 places = list(visit.view.selectors.around(link.element))[:4]
                 options += [f"{outer} {own}" for outer in places]
-    for selector in dict.fromkeys(options):
-        if all(_targets(visit, selector) <= allowed[visit.view.url] for visit in survey.visits):
-            return selector
-    return key
+    return min(
+        dict.fromkeys(options),
+        key=lambda selector: sum(
+            len(_targets(visit, selector) - allowed[visit.view.url]) for visit in survey.visits
+        ),
+    )
 
 
 def _allowed(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> dict[str, set[str]]:
@@ -294,7 +315,8 @@ def _all_followed(survey: SiteSurvey) -> set[str]:
 def _targets(visit: Visit, selector: str) -> set[str]:
     """The pages that a selector of links leads to, from a page that was looked at."""
     config = HtmlSource(start=(visit.view.url,), image=ImagePickTable("x"), follow=(selector,))
-    return {one.url for one in parse_soup(config, visit.view.soup, visit.view.page, {}).follow}
+    result = parse_soup(config, visit.view.soup, visit.view.page, {})
+    return {one.url for one in result.follow} - visit.wanted
 
 
 def _scope(survey: SiteSurvey) -> str:
@@ -312,6 +334,22 @@ def _scope(survey: SiteSurvey) -> str:
     first = urlsplit(pages[0])
     # A folder's own address may come without its last slash.
     return f"^{re.escape(f'{first.scheme}://{first.netloc}/' + '/'.join(common))}(/|$)"
+
+
+def _elsewhere(
+    survey: SiteSurvey, selectors: list[str], turns: dict[str, list[LinkUnit]]
+) -> list[str]:
+    """A pattern of lists (tags, archives, …), if the selectors lead to some from the gallery."""
+    allowed = _allowed(survey, turns)
+    others = {
+        url
+        for visit in survey.visits
+        for selector in filter(None, selectors)
+        for url in _targets(visit, selector) - allowed[visit.view.url]
+    }
+    known = {visit.view.url for visit in survey.visits}
+    leaves = any(re.search(_LISTS, url) for url in others)
+    return [_LISTS] if leaves and not any(re.search(_LISTS, url) for url in known) else []
 
 
 # nothing found

@@ -55,10 +55,6 @@ _ORNAMENT = re.compile(
     r"|home|folder|loader|loading)[-_]?(left|right|button|btn|bg|image|\d*)\.\w+$",
     re.IGNORECASE,
 )
-SIZE_SUFFIX = re.compile(
-    r"([-_.](thumb(nail)?|small|medium|large|orig(inal)?|full|scaled|web|preview|tn|sq|\d+x\d+"
-    r"|\d+(w|px)))+$"
-)
 _SMALLEST = 64
 _NO_PAGE = re.compile(
     r"\.(xml|rss|atom|zip|tar|gz|7z|rar|pdf|mp[34]|m4[av]|mov|avi|webm|ogg|js|css|json|txt|svg|ics)$",
@@ -308,22 +304,3 @@ def _is_above(target: str, url: str) -> bool:
     folder, _, name = parts.path.rpartition("/")
     is_index = not name or re.fullmatch(r"(index|default|home)\.\w+", name) is not None
     return is_index and not parts.query and here.startswith(f"{folder}/") and here != f"{folder}/"
-
-
-def folder_of(url: str) -> str:
-    """The folder that a page is in: `/a/b/` of `/a/b/` and of `/a/b/x.html`."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}/"
-
-
-def image_stem(url: str) -> str:
-    """An image's file name without its ending and without what names a size."""
-    name = url_path(url).rpartition("/")[2].rpartition(".")[0].lower()
-    name = re.sub(r"^(thumb(nail)?s?|tn|small|preview|mini)[-_.]+", "", name)
-    return SIZE_SUFFIX.sub("", name)
-
-
-__all__ = [
-    "FRAME_TAGS", "ImageUnit", "LinkUnit", "PageView", "folder_of", "image_stem", "is_frame",
-    "is_ornament", "is_turn", "looks_like_image",
-]  # fmt: skip

@@ -11,18 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from pipeline.sources.candidates import url_path
-from pipeline.sources.interface import Page
-from pipeline.sources.page_view import (
+from pipeline.sources.gallery_groups import (
     SIZE_SUFFIX,
-    ImageUnit,
-    LinkUnit,
-    PageView,
     folder_of,
+    group_key,
     image_stem,
+    listing_keys,
+    without_renditions,
 )
+from pipeline.sources.interface import Page
+from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView
 
 MAX_PAGES = 16
 """Pages looked at."""
@@ -65,6 +65,7 @@ class SiteSurvey:
         self._seen = {start.request.url, start.url}
         self._per_group: Counter[str] = Counter()
         self._image_groups: set[str] = set()
+        self._bodies = {start.body}
         self.unreachable: list[str] = []
         first = Visit(PageView(start, by_name), 0)
         self.visits = [first]
@@ -105,8 +106,9 @@ class SiteSurvey:
         if page.headers.get("content-type", "").startswith("image/"):
             self._image_groups.add(link.key)
             return None
-        if page.url != link.url and page.url in self._seen:
+        if (page.url != link.url and page.url in self._seen) or page.body in self._bodies:
             return None
+        self._bodies.add(page.body)
         self._seen.add(page.url)
         child = Visit(PageView(page, self._by_name), visit.depth + 1, visit, link.key)
         visit.children.append(child)
@@ -198,13 +200,13 @@ class SiteSurvey:
             return [unit for key in several for unit in groups[key]]
         stems = {image_stem(link.thumbnail) for link in self._links_to(visit) if link.thumbnail}
         named = [unit for unit in units if image_stem(unit.url) in stems]
-        if not units or (not named and listing_keys(visit) and visit.children):
+        if not units or (not named and listing_keys(visit.view) and visit.children):
             return []
         return [max(named or units, key=lambda unit: unit.width)]
 
     def _shown_units(self, visit: Visit) -> list[ImageUnit]:
         """The images of a page that is in no list of thumbnails: also those in a link to a page."""
-        lists = listing_keys(visit) | self._all_listing_keys()
+        lists = listing_keys(visit.view) | self._all_listing_keys()
         inside: dict[int, LinkUnit] = {
             id(one): link for link in visit.view.links for one in link.element.find_all(True)
         }
@@ -229,7 +231,7 @@ class SiteSurvey:
         return False
 
     def _all_listing_keys(self) -> set[str]:
-        return {key for visit in self.visits for key in listing_keys(visit)}
+        return {key for visit in self.visits for key in listing_keys(visit.view)}
 
     def _previews(self) -> set[str]:
         """Thumbnails: images in lists of links to pages."""
@@ -357,61 +359,3 @@ def _smaller_pattern(small: Visit, large: Visit, survey: SiteSurvey) -> str:
     large.units, large.wanted = units, {units[0].url}
     pattern = rf"{re.escape(name[suffix.start() :])}\.{ending}$"
     return "" if re.search(pattern, units[0].url) else pattern
-
-
-def group_key(link: LinkUnit) -> str:
-    """What links of one group share: thumbnails and words are apart."""
-    return f"{link.key} {'image' if link.thumbnail else 'text'}"
-
-
-def listing_keys(visit: Visit) -> set[str]:
-    """The selectors of lists of thumbnails that lead to pages, two or more."""
-    targets: dict[str, set[str]] = {}
-    for link in visit.view.links:
-        if link.thumbnail:
-            targets.setdefault(link.key, set()).add(link.url)
-    return {key for key, urls in targets.items() if len(urls) > 1}
-
-
-def without_renditions(units: list[ImageUnit]) -> list[ImageUnit]:
-    """One link for each image: of groups that name the same images, that of the originals."""
-    groups: dict[str, dict[str, ImageUnit]] = {}
-    for unit in units:
-        groups.setdefault(unit.key, {})[image_stem(unit.url)] = unit
-    dropped: set[str] = set()
-    keys = list(groups)
-    for first in keys:
-        for second in keys:
-            same = groups[first].keys() & groups[second].keys()
-            differ = any(groups[first][stem].url != groups[second][stem].url for stem in same)
-            if first < second and differ and len(same) * 2 > len(groups[first]):
-                one, two = groups[first], groups[second]
-                dropped.add(first if _originality(two) > _originality(one) else second)
-    return [unit for unit in units if unit.key not in dropped]
-
-
-def _originality(group: dict[str, ImageUnit]) -> tuple[bool, bool, float]:
-    unit = next(iter(group.values()))
-    said = f"{unit.element.get_text()} {unit.element.get('class')} {unit.url}".lower()
-    return (
-        unit.element.get("download") is not None,
-        re.search(r"orig|full|download|large|raw|high|max", said) is not None,
-        -float(unit.element.select_one("img") is not None),
-    )
-
-
-def same_list(url: str, other: str) -> bool:
-    """Whether `other` may be a further page of the list that `url` is a page of: the addresses
-    differ in a page's number or in their query alone."""
-    one, two = urlsplit(url), urlsplit(other)
-    if one.netloc != two.netloc:
-        return False
-    if one.path == two.path and one.query != two.query:
-        return True
-    return _without_number(one.path) == _without_number(two.path)
-
-
-def _without_number(path: str) -> str:
-    text = re.sub(r"(/|[-_.]?)(page|p|pg|seite|index|start)?[-_/.]?\d+(?=/?$|\.\w+$)", "", path)
-    text = re.sub(r"(^|/)(index|default|page)?(\.\w+)?/?$", "", text)
-    return re.sub(r"\.\w+$", "", text)

@@ -24,7 +24,7 @@ LOOPBACK = Politeness(allow_private=True, rate=1000, concurrency=4)
 
 
 def crawled(folder: Path, start: str, tmp_path: Path) -> tuple[str, set[str], set[str]]:
-    """The proposal for a site, the images a crawl by it finds, and what the site was asked for."""
+    """The proposal for a site, the images a crawl by it finds, and the pages with images."""
     with served(folder) as url:
         text = propose_recipe(f"{url}/{start}", LOOPBACK)
         path = tmp_path / "proposed.toml"
@@ -32,7 +32,8 @@ def crawled(folder: Path, start: str, tmp_path: Path) -> tuple[str, set[str], se
         recipe = Recipe(source=load_recipe(path).source, politeness=LOOPBACK)
         dataset = Dataset("d", tmp_path)
         with EventLog(dataset, "test") as log:
-            crawl(recipe, dataset, log)
+            result = crawl(recipe, dataset, log)
+        assert result.failed == 0, text  # no image and no foreign page was taken for a page
         rows = list(read_jsonl(dataset.urls)) if dataset.urls.exists() else []
         images = {str(row["url"]).removeprefix(f"{url}/") for row in rows}
         pages = {str(row["page"]).removeprefix(f"{url}/") for row in rows}

@@ -228,6 +228,16 @@ def test_links_are_followed_with_what_they_know() -> None:
     assert len(parsed(html, follow=["a.album"], offsite=True).follow) == 3
 
 
+def test_a_link_that_gives_an_image_is_no_page() -> None:
+    html = '<a href="m/a.jpg" data-big="a.jpg"><img src="t.jpg"></a><a href="p.html">p</a>'
+    html += '<a href="b.jpg"><img src="u.jpg"></a>'
+    result = parsed(html, follow=["a"], image="a:has(img)")
+    assert [one.url.rpartition("/")[2] for one in result.rows] == ["a.jpg", "b.jpg"]
+    assert [one.url.rpartition("/")[2] for one in result.follow] == ["p.html"]
+    # A page may be named as an image file is.
+    assert len(parsed(html, follow=["a"], image=".none").follow) == 3
+
+
 def test_what_links_know_reaches_the_images_behind_them() -> None:
     context = {"labels": ["Mollusca", "Cones"], "title": "Conus"}
     (one,) = found('<img src="a.jpg">', labels=[{"value": "x"}], context=context)

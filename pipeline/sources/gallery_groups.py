@@ -1,0 +1,85 @@
+"""What elements and addresses of a gallery have in common: groups, sizes of one image, lists."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from pipeline.sources.candidates import url_path
+from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView
+
+SIZE_SUFFIX = re.compile(
+    r"([-_.](thumb(nail)?|small|medium|large|orig(inal)?|full|scaled|web|preview|tn|sq|\d+x\d+"
+    r"|\d+(w|px)))+$"
+)
+
+
+def folder_of(url: str) -> str:
+    """The folder that a page is in: `/a/b/` of `/a/b/` and of `/a/b/x.html`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}/"
+
+
+def image_stem(url: str) -> str:
+    """An image's file name without its ending and without what names a size."""
+    name = url_path(url).rpartition("/")[2].rpartition(".")[0].lower()
+    name = re.sub(r"^(thumb(nail)?s?|tn|small|preview|mini)[-_.]+", "", name)
+    return SIZE_SUFFIX.sub("", name)
+
+
+def group_key(link: LinkUnit) -> str:
+    """What links of one group share: thumbnails and words are apart."""
+    return f"{link.key} {'image' if link.thumbnail else 'text'}"
+
+
+def listing_keys(view: PageView) -> set[str]:
+    """The selectors of lists of thumbnails that lead to pages, two or more."""
+    targets: dict[str, set[str]] = {}
+    for link in view.links:
+        if link.thumbnail:
+            targets.setdefault(link.key, set()).add(link.url)
+    return {key for key, urls in targets.items() if len(urls) > 1}
+
+
+def without_renditions(units: list[ImageUnit]) -> list[ImageUnit]:
+    """One link for each image: of groups that name the same images, that of the originals."""
+    groups: dict[str, dict[str, ImageUnit]] = {}
+    for unit in units:
+        groups.setdefault(unit.key, {})[image_stem(unit.url)] = unit
+    dropped: set[str] = set()
+    keys = list(groups)
+    for first in keys:
+        for second in keys:
+            same = groups[first].keys() & groups[second].keys()
+            differ = any(groups[first][stem].url != groups[second][stem].url for stem in same)
+            if first < second and differ and len(same) * 2 > len(groups[first]):
+                one, two = groups[first], groups[second]
+                dropped.add(first if _originality(two) > _originality(one) else second)
+    return [unit for unit in units if unit.key not in dropped]
+
+
+def _originality(group: dict[str, ImageUnit]) -> tuple[bool, bool, float]:
+    unit = next(iter(group.values()))
+    said = f"{unit.element.get_text()} {unit.element.get('class')} {unit.url}".lower()
+    return (
+        unit.element.get("download") is not None,
+        re.search(r"orig|full|download|large|raw|high|max", said) is not None,
+        -float(unit.element.select_one("img") is not None),
+    )
+
+
+def same_list(url: str, other: str) -> bool:
+    """Whether `other` may be a further page of the list that `url` is a page of: the addresses
+    differ in a page's number or in their query alone."""
+    one, two = urlsplit(url), urlsplit(other)
+    if one.netloc != two.netloc:
+        return False
+    if one.path == two.path and one.query != two.query:
+        return True
+    return _without_number(one.path) == _without_number(two.path)
+
+
+def _without_number(path: str) -> str:
+    text = re.sub(r"(/|[-_.]?)(page|p|pg|seite|index|start)?[-_/.]?\d+(?=/?$|\.\w+$)", "", path)
+    text = re.sub(r"(^|/)(index|default|page)?(\.\w+)?/?$", "", text)
+    return re.sub(r"\.\w+$", "", text)
