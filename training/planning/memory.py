@@ -69,8 +69,8 @@ class Measured:
         steps, grids and the buffer of a checkpoint add up; the blocks of an evaluation are larger
         than those of steps and are reused by these.
         """
-        work = max(self.step + self.checkpoint, self.evaluation)
-        return _RECORDS + self.state + self.grid + work
+        work = max(self.step, self.evaluation)
+        return _RECORDS + self.state + self.grid + work + self.checkpoint
 
     @property
     def on_gpu(self) -> int:
