@@ -34,7 +34,7 @@ def start(folder: Path, port: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "pipeline.demo", "--images", str(COUNT)),
-            *("--minutes", "0.2", "--port", str(port)),
+            *("--minutes", "0.4", "--port", str(port)),
         ],
         cwd=folder,
         stdout=subprocess.PIPE,
