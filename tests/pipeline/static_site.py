@@ -14,13 +14,14 @@ from urllib.parse import unquote
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Says nothing, and counts the statuses it answers. The page `list?a/b` is the file
+    """Says nothing, and counts the statuses it answers, but for policy files. The page `list?a/b` is the file
     `list@a!b`, if there is one."""
 
     statuses: ClassVar[Counter[int]] = Counter()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        self.statuses[int(str(code))] += 1
+        if self.path not in ("/robots.txt", "/.well-known/tdmrep.json"):
+            self.statuses[int(str(code))] += 1
 
     def log_message(self, *_: object) -> None:
         pass

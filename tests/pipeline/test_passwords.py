@@ -149,6 +149,7 @@ def test_a_password_is_used_for_every_stage_and_nowhere_to_be_found(
         ("check-recipe", "locked.toml", "--url", f"http://{USER}:{PASSWORD}@{site.host}/"),
         ("crawl", "locked.toml"),
         ("download", "locked.toml"),
+        ("select", "locked.toml"),
         ("select", "locked.toml", "--preview"),
         ("shard", "locked.toml"),
         ("status", "locked.toml"),
