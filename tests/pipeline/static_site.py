@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Says nothing, and counts the statuses it answers, but for policy files. The page `list?a/b` is the file
-    `list@a!b`, if there is one."""
+    """Says nothing, and counts the statuses it answers, but for policy files. The page
+    `list?a/b` is the file `list@a!b`, if there is one."""
 
     statuses: ClassVar[Counter[int]] = Counter()
 
