@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import math
+import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,9 +18,13 @@ from PIL import Image
 from pipeline.contract import Dataset, ShardIndex, now_utc, write_atomic
 from pipeline.dataset.card_page import card_page
 from pipeline.dataset.facts import Facts
+from pipeline.dataset.samples import decode
 from pipeline.dataset.shard_make import MadeShard
+from pipeline.dataset.tars import read_samples
 from pipeline.markup import code_span, escape_markdown
-from pipeline.pictures.contact_sheet import contact_sheet, samples_of
+from pipeline.pictures.contact_sheet import contact_sheet
+from pipeline.pictures.limits import ImageError
+from pipeline.pictures.pixels import as_image
 from pipeline.recipe import Recipe
 
 CONTACT_IMAGES = 64
@@ -33,7 +41,7 @@ def write_card(
     for shard in shards:
         if len(images) < CONTACT_IMAGES:
             tar = target.shards / f"{shard.name}.tar"
-            images += samples_of(tar, index.format, CONTACT_IMAGES - len(images))
+            images += islice(_samples_of(tar, index), CONTACT_IMAGES - len(images))
     if images:
         sheet = contact_sheet(images, _COLUMNS, _SIDE)
         write_atomic(target.manifest / "contact.jpg", sheet)
@@ -41,6 +49,14 @@ def write_card(
     text = card_text(recipe, index, shards, facts, now_utc())
     write_atomic(target.card, text)
     write_atomic(target.card_page, card_page(text, target.manifest))
+
+
+def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
+    """The images of a shard, in order (a fair sample, since shards are shuffled), up to damage,
+    which verify reports."""
+    with contextlib.suppress(tarfile.TarError, KeyError, ImageError):
+        for _, files in read_samples(tar):
+            yield as_image(decode(files[index.format], index.channels, index.resolution))
 
 
 def card_text(

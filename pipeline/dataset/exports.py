@@ -10,6 +10,7 @@ import io
 import json
 import re
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pipeline.dataset.samples import decode
 from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
 from pipeline.markup import disarm_markdown
+from pipeline.pictures.limits import ImageError
 from pipeline.pictures.pixels import as_image
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -98,13 +100,37 @@ def _samples(
     forgotten = forgotten_keys(dataset, index)
     for path, entry in zip(paths, index.shardlist, strict=True):
         _check(path, entry.sha256)
-        for key, files in read_samples(path):
+        for key, files in _read(path):
             if _image_of(key) in forgotten:
                 continue
-            number = int(files["cls"]) if "cls" in files else None
-            yield _Sample(key, files[index.format], json.loads(files["json"]), number)
+            yield _sample(path, key, files, index)
         done += entry.nsamples
         log.progress("export", done, index.nsamples, "images")
+
+
+def _read(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a shard whose sha256 is right.
+
+    Raises:
+        UserError: it is no whole tar all the same.
+    """
+    try:
+        yield from read_samples(path)
+    except tarfile.TarError as error:
+        raise UserError(f"{path}: no whole tar ({error}); run verify --repair") from None
+
+
+def _sample(path: Path, key: str, files: dict[str, bytes], index: ShardIndex) -> _Sample:
+    try:
+        number = int(files["cls"]) if index.labels else None
+        facts = json.loads(files["json"])
+        image = files[index.format]
+        good = number is None or 0 <= number < len(index.labels)
+    except (ValueError, KeyError, RecursionError):
+        good = False
+    if not good or not isinstance(facts, dict):
+        raise UserError(f"{path}: {key}: not a sample as the index says; run verify --repair")
+    return _Sample(key, image, facts, number)
 
 
 def _check(path: Path, sha256: str) -> None:
@@ -149,7 +175,11 @@ def _nvlabs(
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for count, sample in enumerate(_samples(dataset, index, paths, log)):
             name = f"{count // 1000:05d}/img{count:08d}.png"
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), _as_png(sample.image, index))
+            try:
+                image = _as_png(sample.image, index)
+            except ImageError as error:
+                raise UserError(f"{sample.key}: {error}; run verify --repair") from None
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), image)
             labels.append([name, sample.number])
         known = labels if index.labels else None
         facts = {"labels": known, "label_names": list(index.labels)}
@@ -161,7 +191,7 @@ def _as_png(data: bytes, index: ShardIndex) -> bytes:
     if index.format == "png":
         return data
     file = io.BytesIO()
-    as_image(decode(data, index.channels)).save(file, "PNG", compress_level=1)
+    as_image(decode(data, index.channels, index.resolution)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
@@ -194,7 +224,7 @@ def _huggingface_shards(
     forgotten = forgotten_keys(dataset, index)
     for number, (path, entry) in enumerate(zip(paths, index.shardlist, strict=True)):
         _check(path, entry.sha256)
-        if forgotten and any(_image_of(key) in forgotten for key, _ in read_samples(path)):
+        if forgotten and any(_image_of(key) in forgotten for key, _ in _read(path)):
             raise UserError(f"{path}: holds images that are to be forgotten; run forget again")
         shutil.copyfile(path, out / "data" / f"train-{number:05d}-of-{len(paths):05d}.tar")
         done += entry.nsamples

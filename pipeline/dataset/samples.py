@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,13 @@ from pipeline.dataset.framing import frame
 from pipeline.dataset.kept import KeptImage
 from pipeline.options import Shards
 from pipeline.pictures.crops import Box
+from pipeline.pictures.limits import ImageError
 from pipeline.pictures.objects import replace_ground
 from pipeline.pictures.pixels import Mode, Original, Pixels, as_image, render
 from pipeline.pictures.resize import encode_jpeg
 
+FORMATS = ("PNG", "WEBP", "JPEG")
+"""What samples are stored as."""
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6
 
@@ -97,11 +101,24 @@ def encode(pixels: Pixels, options: Shards) -> bytes:
     return file.getvalue()
 
 
-def decode(data: bytes, channels: int) -> Pixels:
+def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> Pixels:
     """The pixels, (height, width, channels) uint8, of a stored sample (WebP stores gray as
-    colour)."""
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    colour).
+
+    Args:
+        size: its (height, width), checked before decoding.
+
+    Raises:
+        ImageError: it has another size or cannot be decoded.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if size is not None and image.size != (size[1], size[0]):
+                found = f"{image.width} × {image.height} pixels"
+                raise ImageError("damaged", f"{found}, not {size[1]} × {size[0]}")
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise ImageError("undecodable", str(error)) from None
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 

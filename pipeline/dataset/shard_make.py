@@ -41,6 +41,7 @@ from pipeline.web.failures import caught_failure, failure
 _MEAN_SIDE = 64
 STAGE = "shard"
 _DAMAGED = "damaged"
+_STATS = frozenset({"mean", "mean_square", "mean_image", "measured", *NOTES})
 _MEASURED_ONE_IN = 4
 _VALUES_WAITING = 1 << 20
 """Samples are encoded together once they have this many values: 85 at 64 pixels, 5 at 256."""
@@ -105,7 +106,8 @@ def _is_sound(source: Dataset, image: KeptImage) -> bool:
 
 def _read_sidecar(path: Path) -> MadeShard | None:
     try:
-        return build(MadeShard, json.loads(path.read_bytes()), str(path))
+        made = build(MadeShard, json.loads(path.read_bytes()), str(path))
+        return made if made.stats.keys() >= _STATS else None
     except (OSError, ValueError, RecursionError, UserError):
         return None
 

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import io
-import tarfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from PIL import Image
 
 _GAP = 2
 _BACKGROUND = "white"
-
-
-def samples_of(tar: Path, ending: str, most: int) -> Iterator[Image.Image]:
-    """The first images of a shard, in order (a fair sample, since shards are shuffled)."""
-    with tarfile.open(tar) as archive:
-        for member in archive:
-            if most <= 0:
-                return
-            file = archive.extractfile(member)
-            if file is not None and member.name.endswith(f".{ending}"):
-                most -= 1
-                yield Image.open(io.BytesIO(file.read()))
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, most_side: int) -> bytes:

@@ -217,6 +217,10 @@ def finish_shards(
         if found is None:
             raise UserError(f"{one.tar(target)}: not made yet")
         shards.append(found)
+    if not any(one.nsamples for one in shards):
+        raise UserError(
+            f"{dataset.kept}: no image of it gave a sample; the reasons are in {dataset.failures}"
+        )
     facts = count_facts(dataset)
     facts.opt_outs.update(count_signals(outstanding(dataset).values()))
     index = _index(recipe, dataset, target, plan, shards, facts.counts)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.contract import Dataset, ShardEntry, ShardIndex, UserError, load_index
+from pipeline.dataset.samples import FORMATS
 from pipeline.dataset.shard_plan import plan_shards
 from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
@@ -23,8 +24,6 @@ from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.stages.shard import mended_shards, shard, target_of
 from pipeline.workers import cores, process_pool
-
-_FORMATS = ("PNG", "WEBP", "JPEG")
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def _check_sample(files: dict[str, bytes], index: ShardIndex) -> str | None:
         json.loads(files["json"])
         if index.labels:
             number = int(files["cls"])
-        with Image.open(io.BytesIO(files[index.format]), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(files[index.format]), formats=FORMATS) as image:
             if (image.height, image.width) != index.resolution:
                 return f"{image.width} × {image.height} pixels, not those of the index"
             image.load()

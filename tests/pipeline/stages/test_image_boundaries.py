@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.contract import Dataset, UserError, load_index, read_jsonl
 from pipeline.dataset import features, samples, shard_make
+from pipeline.dataset.exports import export
 from pipeline.dataset.originals import PartFiles, read_original, read_records
 from pipeline.dataset.part_writer import PartWriter
 from pipeline.dataset.tars import read_samples
+from pipeline.errors import describe_os_error, is_disk_full
 from pipeline.stages import preview as preview_stage
 from pipeline.stages import select as select_stage
 from pipeline.stages.forget import forget
@@ -25,6 +28,7 @@ from pipeline.stages.preview import preview
 from pipeline.stages.select import select
 from pipeline.stages.shard import options_path, shard
 from pipeline.stages.verify import check_shard, verify
+from pipeline.workers import process_pool
 
 RECIPE = """
 [source]
@@ -117,6 +121,54 @@ def test_a_full_disk_ends_shard_and_the_next_run_goes_on(
             shard(shop.recipe(), shop.dataset, log, workers=1)
     assert not failed(shop.dataset)
     assert shard(shop.recipe(), shop.dataset, log, workers=1).samples == 3
+
+
+def test_shards_whose_originals_are_all_damaged(shop: Any, log: Any, three: Any) -> None:
+    """One shard without samples beside a good one; and none at all, which is one line."""
+    shop.add(shop.served(3, 10))
+    recipe = shop.recipe(samples_per_shard=1)
+    select(recipe, shop.dataset, log)
+    tar = PartFiles(shop.dataset, "shells-000000").tar
+    tar.write_bytes(bytes(tar.stat().st_size))
+    result = shard(recipe, shop.dataset, log, workers=1)
+    assert (result.samples, result.failed, result.shards) == (3, 3, 6)
+    assert verify(recipe, shop.dataset, log, workers=1).sound
+    tar = PartFiles(shop.dataset, "shells-000001").tar
+    tar.write_bytes(bytes(tar.stat().st_size))
+    recipe = shop.recipe(samples_per_shard=1, resolution=32)
+    with pytest.raises(UserError, match="no image of it gave a sample; the reasons are in"):
+        shard(recipe, shop.dataset, log, workers=1)
+
+
+def test_an_export_of_a_shard_that_is_not_as_its_index_says(
+    shop: Any, log: Any, three: Any, tmp_path: Path
+) -> None:
+    recipe = shop.recipe()
+    select(recipe, shop.dataset, log)
+    shard(recipe, shop.dataset, log, workers=1)
+    path = next(shop.dataset.shards.glob("*.tar"))
+    for ending, data in ((".json", b"{"), (".json", b"[]"), (".webp", b"junk")):
+        whole = path.read_bytes()
+        entry, _ = remake(path, lambda name, old: data if name.endswith(ending) else old)  # noqa: B023
+        index = json.loads(shop.dataset.index.read_bytes())
+        index["shardlist"][0] |= {"sha256": entry.sha256, "bytes": entry.bytes}
+        shop.dataset.index.write_text(json.dumps(index))
+        with pytest.raises(UserError, match=r"run verify --repair"):
+            export(shop.dataset, "nvlabs", tmp_path / "out.zip", log)
+        path.write_bytes(whole)
+
+
+def test_an_error_of_the_disk_in_a_worker_arrives_as_what_it_is() -> None:
+    with pytest.raises(OSError, match="No space left") as caught, process_pool(1) as pool:
+        pool.submit(Path("/dev/full").write_bytes, b"x").result()
+    assert is_disk_full(caught.value)
+    assert describe_os_error(caught.value).startswith("no space left on the disk; free")
+    assert is_disk_full(pickle.loads(pickle.dumps(caught.value)))
+
+
+def test_a_worker_that_is_ended_from_outside_is_one_line() -> None:
+    with pytest.raises(UserError, match="a worker process was ended"), process_pool(1) as pool:
+        pool.submit(os._exit, 9).result()
 
 
 # select and its features
