@@ -79,17 +79,18 @@ def parse(config: FeedSource, page: Page) -> PageResult:
         follow = list({one.url: one for one in pages}.values())
         return PageResult(follow=[*follow, *following], notes=notes)
     found: dict[str, Found] = {}
-    for one in notes.each(entries, partial(_found, config, page, channel, notes)):
+    license = _license(channel)
+    for one in notes.each(entries, partial(_found, config, page, license, notes)):
         found.setdefault(one.url, one)
     return PageResult(list(found.values()), following, notes)
 
 
 def _found(
-    config: FeedSource, page: Page, channel: Element, notes: Notes, entry: Element
+    config: FeedSource, page: Page, license: str, notes: Notes, entry: Element
 ) -> Iterator[Found]:
     """The images of one entry."""
     for url in _images(config, page, entry, notes):
-        yield _describe(entry, channel, url)
+        yield _describe(entry, license, url)
 
 
 def _next(page: Page, channel: Element) -> list[PageRequest]:
@@ -175,21 +176,23 @@ def _in_text(config: FeedSource, entry: Element) -> list[list[Candidate]]:
     return []
 
 
-def _describe(entry: Element, channel: Element, url: str) -> Found:
+def _license(scope: Element) -> str:
+    links = [one.get("href") for one in children(scope, "link") if one.get("rel") == "license"]
+    return text_of(scope, "license") or (links[0] if links else "") or ""
+
+
+def _describe(entry: Element, license: str, url: str) -> Found:
+    """The image at `url`; `license` is that of the whole feed."""
     labels = [
         clean(one.get("term") or "".join(one.itertext())) for one in children(entry, "category")
     ]
-    license = ""
-    for scope in (entry, channel):
-        links = [one.get("href") for one in children(scope, "link") if one.get("rel") == "license"]
-        license = license or text_of(scope, "license") or (links[0] if links else "") or ""
     author = next((text_of(one, "name") for one in children(entry, "author")), "")
     credit = text_of(entry, "credit", "mrss") or text_of(entry, "creator") or author
     return Found(
         url,
         clean(text_of(entry, "title")),
         tuple(label for label in labels if label),
-        clean(license),
+        clean(_license(entry) or license),
         clean(credit or text_of(entry, "author")),
     )
 

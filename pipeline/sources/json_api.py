@@ -25,7 +25,7 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
-from pipeline.sources.picks import Pattern, clean_html
+from pipeline.sources.picks import MAX_LABELS, Pattern, clean_html
 from pipeline.sources.url_rules import (
     Rewrite,
     admitted,
@@ -214,7 +214,7 @@ def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -
         next(iter(_texts(one, scope)), "") if one else ""
         for one in (config.title, config.license, config.attribution)
     )
-    return Found(url, title, tuple(labels), license, attribution)
+    return Found(url, title, tuple(labels[:MAX_LABELS]), license, attribution)
 
 
 def _texts(expression: str, scope: Any) -> list[str]:

@@ -10,7 +10,8 @@ import gzip
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -47,47 +48,105 @@ def without_gz(name: str) -> Path:
 
 
 class Lines:
-    """The lines of a file as text, counting the bytes they take. A line of more than `MAX_LINE`
-    bytes is counted as bad and skipped without being held in memory."""
+    """The lines of a file as text. `offset` is where the line after the last one given begins.
+
+    A line of more than `MAX_LINE` bytes is counted as bad and skipped without being held in memory.
+    """
 
     def __init__(self, file: IO[bytes], offset: int, notes: Notes, most: float = math.inf) -> None:
         file.seek(offset)
         self._file = file
         self._notes = notes
         self._most = most
+        self._read = offset
+        self._again: deque[tuple[str, int]] = deque()
         self.offset = offset
 
     def __iter__(self) -> Iterator[str]:
-        while line := self._file.readline(MAX_LINE):
-            start, self.offset = self.offset, self.offset + len(line)
-            self._check_size()
-            text = line.decode("utf-8-sig" if not start else "utf-8", "replace")
+        return self
+
+    def __next__(self) -> str:
+        if self._again:
+            text, self.offset = self._again.popleft()
+            return text
+        while line := self._next_line():
+            first = self._read == len(line)
+            text = line.decode("utf-8-sig" if first else "utf-8", "replace")
             if len(line) < MAX_LINE or line.endswith(b"\n"):
-                yield text
-                continue
+                self.offset = self._read
+                return text
             self._notes.add("bad_line", f"more than {MAX_LINE >> 20} MiB: {text[:60]}")
-            while rest := self._file.readline(MAX_LINE):
-                self.offset += len(rest)
-                self._check_size()
-                if rest.endswith(b"\n"):
-                    break
+            while (rest := self._next_line()) and not rest.endswith(b"\n"):
+                pass
+        raise StopIteration
 
-    def _check_size(self) -> None:
-        if self.offset > self._most:
+    def _next_line(self) -> bytes:
+        line = self._file.readline(MAX_LINE)
+        self._read += len(line)
+        if self._read > self._most:
             raise BrokenFile(f"unpacks to more than source.max_gb = {self._most / 1e9:g} GB")
+        return line
+
+    def give_again(self, lines: Sequence[tuple[str, int]], offset: int) -> None:
+        """Give these lines again, each with the offset after it; the first begins at `offset`."""
+        self._again.extendleft(reversed(lines))
+        self.offset = offset
 
 
-def csv_records(reader: Iterator[list[str]], notes: Notes) -> Iterator[list[str]]:
+class _Given:
+    """Hands lines to a CSV reader and remembers those of the record under way."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self.lines: list[tuple[str, int]] = []
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            text = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
+        self.lines.append((text, self._lines.offset))
+        return text
+
+
+def csv_records(lines: Lines, delimiter: str, notes: Notes) -> Iterator[list[str]]:
+    """The records of a CSV. A record that cannot be read, as one whose quote is never closed,
+    costs its first line: the reader goes on with the next."""
+    given = _Given(lines)
+    reader = csv.reader(given, delimiter=delimiter)
     while True:
+        given.lines.clear()
+        bad: object = ""
+        row: list[str] | None = []
         try:
             row = next(reader, None)
         except csv.Error as error:
-            notes.add("bad_line", error)
-            continue
-        if row is None:
+            bad = error
+        if given.ended and len(given.lines) > 1 and _is_open(given.lines, delimiter):
+            bad = "a quote that is never closed"
+        if bad:
+            (first, after), *rest = given.lines
+            notes.add("bad_line", f"{bad}: {first[:60]}")
+            lines.give_again(rest, after)
+            given = _Given(lines)
+            reader = csv.reader(given, delimiter=delimiter)
+        elif row is None:
             return
-        if row:
+        elif row:
             yield row
+
+
+def _is_open(lines: Sequence[tuple[str, int]], delimiter: str) -> bool:
+    try:
+        list(csv.reader([text for text, _ in lines], delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return "end of data" in str(error)
+    return False
 
 
 def json_records(lines: Iterable[str], notes: Notes) -> Iterator[Mapping[str, Any]]:

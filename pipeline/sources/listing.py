@@ -7,7 +7,6 @@ read in one go.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import os
@@ -46,7 +45,7 @@ from pipeline.sources.list_files import (
     plain_records,
     without_gz,
 )
-from pipeline.sources.picks import Pattern, clean
+from pipeline.sources.picks import MAX_LABELS, Pattern, clean
 from pipeline.sources.url_rules import admitted
 from pipeline.typed import STRICT
 from pipeline.web.local_files import argument_path, file_path, file_url
@@ -55,7 +54,6 @@ from pipeline.web.urls import canonical_url
 PIECE = 10_000
 """Records of a text file, or rows of a Parquet file, that are read at a time."""
 
-MAX_LABELS = 1000
 COLUMNS = {
     "url": ("url", "URL", "image_url", "Image URL", "OriginalURL", "identifier", "link"),
     "title": ("title", "caption", "TEXT", "text", "TITLE", "alt", "ALT_TEXT"),
@@ -193,9 +191,9 @@ def _records(
         return ({"url": line.strip()} for line in lines), None
     if kind == "jsonl":
         return json_records(lines, notes), None
-    reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",")
-    names = next(csv_records(reader, notes), []) if header is None else header
-    return (dict(zip(names, row, strict=False)) for row in csv_records(reader, notes)), names
+    rows = csv_records(lines, "\t" if kind == "tsv" else ",", notes)
+    names = next(rows, []) if header is None else header
+    return (dict(zip(names, row, strict=False)) for row in rows), names
 
 
 def _no_urls(names: Iterable[str]) -> str:

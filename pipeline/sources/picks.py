@@ -15,6 +15,9 @@ from pipeline.outside_text import safe_text
 from pipeline.typed import STRICT
 
 MAX_TEXT = 1000
+MAX_LABELS = 1000
+"""Labels that are taken of one image."""
+
 _MAX_READ = 100_000
 _SPACES = re.compile(r"\s+")
 _TAG = re.compile(r"<[^<>]+>")

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
 from pydantic.dataclasses import dataclass
 
+from pipeline.outside_text import safe_text
 from pipeline.sources.picks import Pattern
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
@@ -62,16 +63,19 @@ def query_value(url: str, name: str) -> str | None:
 
 
 def with_query(url: str, values: Mapping[str, object]) -> str:
-    """`url` with the given query parameters set, the others as they were; canonical."""
+    """`url` with the given query parameters set, the others as they were; canonical. A parameter
+    whose value is None is left out."""
+    texts = {
+        safe_text(name): safe_text(str(value))
+        for name, value in values.items()
+        if value is not None
+    }
     parts = urlsplit(url)
     kept = [
         part
         for part in parts.query.split("&")
-        if part and unquote_plus(part.partition("=")[0]) not in values
+        if part and unquote_plus(part.partition("=")[0]) not in texts
     ]
-    kept += [
-        f"{quote(name, safe='', errors='replace')}={quote(str(value), safe='', errors='replace')}"
-        for name, value in values.items()
-    ]
+    kept += [f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in texts.items()]
     whole = urlunsplit(parts._replace(query="&".join(kept)))
     return canonical_url(whole) or whole
