@@ -1,5 +1,6 @@
 """The manifest as Parquet, CSV and JSON Lines, there and back, and from other tools."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -84,3 +85,47 @@ def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="no column of URLs among: a, b"):
         import_manifest(dataset, tmp_path / "bad.csv")
+
+
+def test_one_bad_row_of_an_exported_manifest_costs_itself_alone(tmp_path: Path) -> None:
+    dataset = Dataset("d", tmp_path)
+    lines = [
+        '{"url": "http://a.example/1.jpg", "found": "x", "title": "\\ud83d\\u0000"}',
+        '{"url": "http://a.example/2.jpg", "found": "x", "boxes": [[1, 2]]}',
+        '{"url": "http://a.example/3.jpg", "found": "x", "boxes": [[0, 0, 1, NaN]]}',
+        '{"url": "http://a.example/4.jpg", "found": "x", "title": {"a": 1}}',
+        '{"url": ["http://a.example/5.jpg"], "found": "x"}',
+        '{"url": "http://[bad", "found": "x"}',
+        "{torn",
+        '{"url": "http://a.example/6.jpg", "found": null, "labels": "one", "title": 6}',
+    ]  # without a line end, as others write the last
+    path = tmp_path / "in.jsonl"
+    path.write_text("\n".join(lines))
+    result = import_manifest(dataset, path)
+    rows = list(read_jsonl(dataset.urls))
+    assert [row["url"][-5:] for row in rows] == ["1.jpg", "6.jpg"]
+    assert rows[0]["title"] == "\ufffd\ufffd"
+    assert (rows[1]["labels"], rows[1]["title"], rows[1]["found"]) == (["one"], "6", "")
+    assert result.passed_over == {"bad_entry": 3, "not_http": 2, "bad_line": 1}
+    assert result.examples["bad_entry"] == "boxes: not four numbers: [1, 2]"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_text_of_parquet_that_is_not_utf8(tmp_path: Path, own: bool) -> None:
+    bad = pyarrow.array([b"\xff\xfe", b"good"], pyarrow.binary()).view(pyarrow.string())
+    columns = {"url": ["http://a.example/1.jpg", "http://a.example/2.jpg"], "title": bad}
+    table = pyarrow.table({**columns, **({"found": ["x", "y"]} if own else {})})
+    parquet.write_table(table, tmp_path / "in.parquet")
+    dataset = Dataset("d", tmp_path)
+    assert import_manifest(dataset, tmp_path / "in.parquet").added == 2
+    assert [row["title"] for row in read_jsonl(dataset.urls)] == ["\ufffd\ufffd", "good"]
+
+
+def test_a_file_that_breaks_off_is_one_line_and_its_rows_are_kept(tmp_path: Path) -> None:
+    dataset = Dataset("d", tmp_path)
+    path = tmp_path / "in.jsonl.gz"
+    rows = "".join(f'{{"url": "http://a.example/{n}.jpg"}}\n' for n in range(20_000))
+    path.write_bytes(gzip.compress(rows.encode())[:-200])
+    with pytest.raises(UserError, match=r"jsonl\.gz: EOFError.*rows before that were added"):
+        import_manifest(dataset, path)
+    assert 1000 < len(list(read_jsonl(dataset.urls))) <= 20_000

@@ -9,6 +9,7 @@ from pipeline.names import recipe_names
 from pipeline.recipe import load_recipe, recipe_path
 from pipeline.sources import SOURCES
 from pipeline.sources.html import HtmlSource
+from pipeline.sources.url_rules import admitted
 
 SMALL = """
 [source]
@@ -51,6 +52,14 @@ def test_overrides_by_dotted_key(tmp_path: Path) -> None:
         (SMALL + "max_pages = 0\n", "source.max_pages"),
         (SMALL + "[politeness]\nrate = 'fast'\n", "politeness.rate"),
         ("[source\n", "not TOML"),
+        (SMALL + "max_pages = " + "9" * 30, "source.max_pages"),
+        (SMALL + "max_pages = " + "9" * 5000, "not TOML"),
+        (SMALL + "follow = " + "[" * 5000, "not TOML"),
+        (SMALL + "include = ['a{99999999999}']\n", "source.include.0: not a regular expression"),
+        (SMALL + "[politeness]\nrate = inf\n", "politeness.rate"),
+        ("source = 3\n", "source: "),
+        (SMALL.replace("a.example", "a..example"), "is not an http(s) URL"),
+        (SMALL.replace("a.example", "[bad"), "is not an http(s) URL"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path: Path, text: str, words: str) -> None:
@@ -106,3 +115,21 @@ def test_every_kind_of_source_can_be_written_in_a_recipe(tmp_path: Path) -> None
         recipe = load_recipe(write(tmp_path, f"[source]\nkind = '{kind}'\nstart = ['{start}']\n"))
         assert isinstance(recipe.source, adapter.config)
         assert len(adapter.start(recipe.source)) == 1
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe[source]")
+    with pytest.raises(UserError, match=r"bytes\.toml: not TOML"):
+        load_recipe(tmp_path / "bytes.toml")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(UserError, match=r"folder\.toml: "):
+        load_recipe(tmp_path / "folder.toml")
+    with pytest.raises(UserError, match=r"folder\.toml: no such recipe"):
+        recipe_path(str(tmp_path / "folder.toml"))
+
+
+def test_each_pattern_has_its_own_flags_and_groups() -> None:
+    include = (r"(?i)\.JPG$", r"(?i)(a)\1\.png$", r"(?P<x>b)")
+    assert admitted("http://a.example/1.jpg", include, ())
+    assert admitted("http://a.example/aa.png", include, ())
+    assert not admitted("http://a.example/c.png", include, include)

@@ -1,3 +1,5 @@
+import itertools
+import time
 from typing import Any
 
 import pytest
@@ -92,3 +94,47 @@ def test_entries_lead_to_pages() -> None:
 @pytest.mark.parametrize("body", ["<html></html>", "oops", ""])
 def test_other_things_are_problems(body: str) -> None:
     assert parsed(body).problem
+
+
+def test_prefixes_that_are_not_declared() -> None:
+    text = (
+        "<rss><channel><item><media:content url='a.jpg'/><dc:creator>me</dc:creator></item>"
+        "<item><enclosure url='b.jpg'/></item></channel></rss>"
+    )
+    result = parsed(text)
+    assert [(one.url[-5:], one.attribution) for one in result.rows] == [
+        ("a.jpg", "me"),
+        ("b.jpg", ""),
+    ]
+    assert result.notes["broken_xml"] == 1
+
+
+def test_a_feed_that_breaks_off_gives_what_came() -> None:
+    whole = [one.url for one in parsed(RSS).rows]
+    cut = parsed(RSS[: RSS.index("<item><title>Whelk")])
+    assert [one.url for one in cut.rows] == whole[:2]
+    assert list(cut.notes) == ["broken_xml"]
+
+
+def test_entities_that_grow_do_not() -> None:
+    names = "abcdefghij"
+    entities = "".join(
+        f'<!ENTITY {after} "{f"&{before};" * 10}">' for before, after in itertools.pairwise(names)
+    )
+    bomb = (
+        f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{entities}]><rss><channel>'
+        "<item><enclosure url='g.jpg' type='image/jpeg'/><title>&j;</title></item>"
+        "<item><enclosure url='&j;' type='image/jpeg'/></item></channel></rss>"
+    )
+    rows = list(parsed(bomb).rows)
+    assert all(len(one.url) < 100 and len(one.title) < 100 for one in rows)
+
+
+def test_very_many_entries_are_cut_and_read_in_a_time_that_grows_with_them() -> None:
+    item = "<item><enclosure url='/{}.jpg' type='image/jpeg'/></item>"
+    text = f"<rss><channel>{''.join(item.format(n) for n in range(8_000))}</channel></rss>"
+    begun = time.process_time()
+    assert len(list(parsed(text).rows)) == 8_000
+    assert time.process_time() - begun < 30
+    text = f"<rss><channel>{'<item/>' * 100_003}</channel></rss>"
+    assert parsed(text).notes["too_many_entries"] == 3
