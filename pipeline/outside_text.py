@@ -78,12 +78,7 @@ def parse_json(data: str | bytes) -> Any:
         encoding = json.detect_encoding(data)
         data = data.decode(encoding, "replace")
     try:
-        return json.loads(
-            data.removeprefix("\ufeff"),
-            parse_constant=lambda _: None,
-            parse_int=_integer,
-            parse_float=_finite,
-        )
+        return _DECODER.decode(data.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -95,3 +90,6 @@ def _integer(digits: str) -> int | str:
 def _finite(text: str) -> float | None:
     value = float(text)
     return value if math.isfinite(value) else None
+
+
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_int=_integer, parse_float=_finite)

@@ -68,7 +68,7 @@ class Notes(dict[str, int]):
         """
         for entry in entries:
             try:
-                yield from list(read(entry))
+                yield from tuple(read(entry))
             except UserError:
                 raise
             except expected as error:

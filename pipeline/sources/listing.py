@@ -12,7 +12,6 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -267,11 +266,7 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
 
 def _columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
     """Which of a file's columns hold what."""
-    return _chosen(config, tuple(names))
-
-
-@lru_cache(maxsize=64)
-def _chosen(config: ListSource, there: tuple[str, ...]) -> dict[str, list[str]]:
+    there = list(names)
     given = {
         "url": config.url, "title": config.title, "license": config.license_column,
         "attribution": config.attribution_column,
@@ -289,11 +284,22 @@ def _chosen(config: ListSource, there: tuple[str, ...]) -> dict[str, list[str]]:
 def _rows(
     config: ListSource, records: Iterable[Mapping[str, Any]], notes: Notes
 ) -> Iterator[Found]:
-    return notes.each(records, partial(_row, config, notes))
+    columns: dict[str, list[str]] = {}
+    names: object = None
+
+    def read(record: Mapping[str, Any]) -> Iterable[Found]:
+        nonlocal columns, names
+        if record.keys() != names:
+            columns, names = _columns(config, record), record.keys()
+        found = _row(config, notes, record, columns)
+        return () if found is None else (found,)
+
+    return notes.each(records, read)
 
 
-def _row(config: ListSource, notes: Notes, record: Mapping[str, Any]) -> Iterator[Found]:
-    columns = _columns(config, tuple(record))
+def _row(
+    config: ListSource, notes: Notes, record: Mapping[str, Any], columns: dict[str, list[str]]
+) -> Found | None:
     text = _value(record, columns["url"], notes)
     url = canonical_url(text) if text else None
     if url is None:
@@ -301,13 +307,14 @@ def _row(config: ListSource, notes: Notes, record: Mapping[str, Any]) -> Iterato
     elif not admitted(url, config.include, config.exclude):
         notes.add("excluded", url)
     else:
-        yield Found(
+        return Found(
             url,
             _value(record, columns["title"], notes),
             tuple(_labels(record, columns["labels"], notes)),
             _value(record, columns["license"], notes) or config.license,
             _value(record, columns["attribution"], notes) or config.attribution,
         )
+    return None
 
 
 def _value(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> str:
