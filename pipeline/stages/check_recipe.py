@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import Failure, UserError
 from pipeline.http import Fetcher, Politeness
 from pipeline.recipe import load_recipe
-from pipeline.sources import SOURCES, Found, Page, PageRequest
+from pipeline.sources import SOURCES, BrokenFile, Found, Page, PageRequest
 from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
 from pipeline.sources.html_proposal import describe_page
@@ -79,18 +79,23 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
         page = Page(request, answer.body, answer.url, answer.headers)
         try:
             result = adapter.parse(source, page)
+            rows = tuple(result.rows)
+        except UserError:
+            raise
+        except BrokenFile as error:
+            return PageCheck(address, problem=str(error))
         except Exception as error:  # noqa: BLE001 - the boundary of one page
             return PageCheck(address, problem=_said(internal_failure(STAGE, address, error)))
         signals = page_signals(fetcher, answer, result.terms)
-    if (refusing := recipe.politeness.refusing(signals)) and result.rows:
+    if (refusing := recipe.politeness.refusing(signals)) and rows:
         return PageCheck(address, problem=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
     return PageCheck(
         address,
-        tuple(result.rows),
+        rows,
         tuple(one.url for one in result.follow),
         dict(result.notes),
         result.problem,
-        "" if result.rows or result.problem or not is_html else describe_page(PageView(page)),
+        "" if rows or result.problem or not is_html else describe_page(PageView(page)),
     )
 
 

@@ -1,5 +1,6 @@
 """Trying recipes on single pages, and proposed recipes that really find a gallery's images."""
 
+import gzip
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -7,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from static_site import served
 
 from pipeline.contract import Dataset, read_jsonl
 from pipeline.errors import UserError
@@ -160,3 +162,17 @@ def test_a_recipe_that_takes_nothing_from_a_page_says_what_is_there(
     assert (check.images, check.notes) == ((), {"nothing_selected": 1})
     assert "links to pages of the site" in check.seen
     assert "images" in check.seen
+
+
+def test_a_list_that_breaks_off_is_one_line(tmp_path: Path) -> None:
+    rows = "".join(f"http://a.example/{n}.jpg\n" for n in range(5000)).encode()
+    (tmp_path / "urls.txt.gz").write_bytes(gzip.compress(rows)[:-50])
+    recipe = tmp_path / "r.toml"
+    with served(tmp_path) as url:
+        address = f"{url}/urls.txt.gz"
+        recipe.write_text(
+            f'[source]\nkind = "list"\nstart = ["{address}"]\n[politeness]\nallow_private = true\n'
+        )
+        found = check_recipe(recipe, address)
+    assert found.problem.startswith("EOFError")
+    assert found.rows() == []
