@@ -11,17 +11,21 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.contract import Dataset, JsonlAppender, now_utc
+from pipeline.contract import Dataset, JsonlAppender, now_utc, read_jsonl
 from pipeline.errors import Failure
 from pipeline.outside_text import without_passwords
 
 FIRST_FAILURE = "first failure"
 """The event that tells the listeners of a failure whose kind this run has not had before; its facts
 are `kind`, `url` and `detail`."""
+
+
+MENDED = "mended"
+"""The kind of the line that takes an earlier failure back."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,11 @@ class EventLog:
             for listener in self._on_event:
                 listener(Event(now_utc(), self.run, stage, FIRST_FAILURE, facts))
 
-    def mended(self, failure: Failure) -> None:
-        """Record that an earlier failure was mended: its line with `kind` "mended"."""
+    def mended(self, row: dict[str, Any]) -> None:
+        """Record that an earlier failure was mended: its line `row` with `kind` "mended"."""
+        said = {"ts": now_utc(), "kind": MENDED, "detail": f"was {row['kind']}", "run": self.run}
         with self._lock:
-            self._failures.append({"ts": now_utc(), **asdict(failure), "run": self.run})
+            self._failures.append({**row, **said})
 
     def progress(
         self, stage: str, done: int, total: int | None, unit: str, nbytes: int = 0
@@ -126,6 +131,26 @@ class EventLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def outstanding(dataset: Dataset) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last line of each (stage, url) of the failure log, if that is a failure."""
+    return last_failures(read_jsonl(dataset.failures))
+
+
+def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last of the rows of each (stage, url), if that is a failure; rows without a stage, URL
+    or kind are skipped."""
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if not {"stage", "url", "kind"} <= row.keys():
+            continue
+        where = (str(row["stage"]), str(row["url"]))
+        if row["kind"] == MENDED:
+            last.pop(where, None)
+        else:
+            last[where] = row
+    return last
 
 
 def _without_passwords(value: Any) -> Any:

@@ -15,9 +15,8 @@ from typing import Any
 from pipeline.console import human_bytes, human_time
 from pipeline.contract import Dataset, UserError, load_index
 from pipeline.dataset.originals import PartFiles, is_complete, planned_parts
-from pipeline.events import Progress
+from pipeline.events import Progress, last_failures
 from pipeline.outside_text import printable
-from pipeline.stages.retry import last_failures
 from pipeline.web.opt_out.signals import count_signals
 
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
@@ -165,10 +164,7 @@ class _Files:
 
     def failures(self, dataset: Dataset) -> list[dict[str, Any]]:
         """The outstanding failures."""
-        rows = (
-            row for row in self.rows(dataset.failures) if {"stage", "url", "kind"} <= row.keys()
-        )
-        return list(last_failures(rows).values())
+        return list(last_failures(self.rows(dataset.failures)).values())
 
     def record(self, path: Path) -> tuple[int, int]:
         """How many images a complete part has, and their bytes."""

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from pipeline.contract import Dataset, now_utc
 from pipeline.errors import Failure, UserError
-from pipeline.events import EventLog
+from pipeline.events import EventLog, outstanding
 from pipeline.http import Fetcher
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, BrokenFile, Found, Notes, Page, PageRequest, PageResult
@@ -98,6 +98,7 @@ class _Crawl:
         self._recipe = recipe
         self._source = recipe.source
         self._adapter = SOURCES[recipe.source.kind]
+        self._dataset = dataset
         self._log = log
         self._reader = PageReader(recipe, dataset.data / "lists")
         self._account = CrawlAccount(recipe.source)
@@ -153,6 +154,7 @@ class _Crawl:
             remedy = "give those of a host in the recipe, as politeness.host_headers"
             self._log.emit(STAGE, "passwords in links not used", links=dropped, remedy=remedy)
         self._show(final=True)
+        self._resolve_failures()
         revised = self.journal.images.revise()
         if revised:
             self._log.emit(STAGE, "rows revised", rows=revised)
@@ -164,6 +166,16 @@ class _Crawl:
             failed=counts.get("failed", 0),
             vanished=self.journal.images.vanished(),
         )
+
+    def _resolve_failures(self) -> None:
+        """Resolve the failures in the log of pages that have been read since, or are gone.
+
+        The log is compared with the journal, so a run that was killed before is made up for.
+        """
+        for (stage, url), row in outstanding(self._dataset).items():
+            page = self.journal.page(url) if stage == STAGE else None
+            if page is not None and page.state in ("done", "gone"):
+                self._log.mended(row)
 
     def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:
         flying: dict[Future[FetchedPage | Failure], JournalPage] = {}

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.contract import Dataset, ManifestRow, image_key, read_jsonl
+from pipeline.contract import Dataset, ManifestRow, image_key
 from pipeline.dataset.originals import PART_SIZE, next_part, planned_parts, read_journal, write_plan
 from pipeline.dataset.plans import rows_of_keys
-from pipeline.errors import Failure, UserError
-from pipeline.events import EventLog
+from pipeline.errors import UserError
+from pipeline.events import EventLog, outstanding
 from pipeline.recipe import Recipe
 from pipeline.stages.crawl import retry_pages
 from pipeline.stages.download import STAGE, RunParts, download_parts, plan_parts
 from pipeline.web.failures import FAILURE_KINDS
-
-MENDED = "mended"
 
 
 @dataclass(frozen=True)
@@ -35,23 +33,6 @@ class RetryResult:
     mended: int
     still_failed: int
     passed_over: dict[str, int] = field(default_factory=dict, compare=False)
-
-
-def outstanding(dataset: Dataset) -> dict[tuple[str, str], dict[str, Any]]:
-    """The last line of each (stage, url) of the failure log, where that is a failure."""
-    return last_failures(read_jsonl(dataset.failures))
-
-
-def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The last of the rows of each (stage, url), where that is a failure."""
-    last: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
-        where = (str(row["stage"]), str(row["url"]))
-        if row["kind"] == MENDED:
-            last.pop(where, None)
-        else:
-            last[where] = row
-    return last
 
 
 def chosen(
@@ -176,10 +157,7 @@ def _retry_pages(
 ) -> int:
     if not rows:
         return 0
-    mended = set(retry_pages(recipe, dataset, log, [row["url"] for row in rows]))
-    done = [row for row in rows if row["url"] in mended]
-    _say_mended(log, done)
-    return len(done)
+    return len(retry_pages(recipe, dataset, log, [row["url"] for row in rows]))
 
 
 def _complete(
@@ -207,7 +185,9 @@ def _retry_images(
     parts = _plan_retry(dataset, sorted(wanted), by_key)
     _complete(recipe, dataset, parts, log, run)
     good = good_keys(dataset, set(by_key))
-    _say_mended(log, [row for key, row in by_key.items() if key in good])
+    for key, row in by_key.items():
+        if key in good:
+            log.mended(row)
     return len(good)
 
 
@@ -236,12 +216,3 @@ def good_keys(dataset: Dataset, keys: set[str]) -> set[str]:
         for row in read_journal(dataset, part)
         if row["ok"] and row["key"] in keys
     }
-
-
-def _say_mended(log: EventLog, rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        failed = Failure(
-            row["stage"], row["url"], row["kind"], row["retryable"], row["key"], row["status"],
-            row["attempts"], row["detail"],
-        )  # fmt: skip
-        log.mended(replace(failed, kind=MENDED, detail=f"was {row['kind']}"))

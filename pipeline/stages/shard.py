@@ -43,11 +43,10 @@ from pipeline.dataset.shard_make import (
 from pipeline.dataset.shard_plan import Plan, ShardPlan, plan_shards
 from pipeline.durable import sweep_temporaries
 from pipeline.errors import Failure
-from pipeline.events import EventLog
+from pipeline.events import EventLog, outstanding
 from pipeline.options import Shards
 from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
-from pipeline.stages.retry import outstanding
 from pipeline.web.opt_out.signals import count_signals
 from pipeline.workers import cores, process_pool
 

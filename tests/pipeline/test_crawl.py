@@ -22,11 +22,13 @@ import pytest
 
 from pipeline.contract import Dataset, image_key, read_jsonl
 from pipeline.errors import UserError
-from pipeline.events import EventLog
+from pipeline.events import EventLog, outstanding
 from pipeline.recipe import Recipe
 from pipeline.stages import crawl_images
 from pipeline.stages.crawl import MIN_THREADS, CrawlResult, crawl, retry_pages
+from pipeline.status import survey
 from pipeline.typed import build
+from pipeline.web.failures import failure
 
 POLICY_FILES = ("/robots.txt", "/.well-known/tdmrep.json")
 
@@ -180,11 +182,13 @@ CHILD = """
 import json, os, sys
 from pathlib import Path
 from pipeline.contract import Dataset
-from pipeline.events import EventLog
+from pipeline.events import EventLog, outstanding
 from pipeline.recipe import Recipe
 from pipeline.stages.crawl_images import KnownImages
 from pipeline.stages.crawl import crawl
+from pipeline.status import survey
 from pipeline.typed import build
+from pipeline.web.failures import failure
 
 recipe, root, die_at = build(Recipe, json.loads(sys.argv[1]), "argv"), sys.argv[2], int(sys.argv[3])
 remember, calls = KnownImages._remember, 0
@@ -471,6 +475,59 @@ def test_a_start_page_that_failed_is_tried_by_the_next_run(site: Site, tmp_path:
     assert run(site, dataset).urls == 0
     site.statuses.clear()
     assert run(site, dataset).pages == len(site.pages)
+
+
+def test_a_page_that_is_read_later_is_no_failure_any_more(site: Site, tmp_path: Path) -> None:
+    """By the next run (a start page), by one with --refresh, by one of a changed recipe."""
+    fill(site)
+    dataset = Dataset("d", tmp_path)
+    site.statuses["/index0.html"] = 503
+    run(site, dataset)
+    assert survey(dataset).failed == {"unavailable": 1}
+    site.statuses.clear()
+    run(site, dataset)
+    assert survey(dataset).failed == {}
+
+    for again in ({"refresh": True}, {"title": "h1"}):
+        site.statuses["/album3.html"] = 503
+        run(site, dataset, refresh=True)
+        run(site, dataset)  # which asks for none but start pages that failed
+        assert survey(dataset).failed == {"unavailable": 1}
+        site.statuses.clear()
+        run(site, dataset, **again)
+        assert survey(dataset).failed == {}
+        assert not outstanding(dataset)
+
+
+def test_a_failed_page_that_is_gone_later_is_no_failure_any_more(
+    site: Site, tmp_path: Path
+) -> None:
+    fill(site)
+    dataset = Dataset("d", tmp_path)
+    run(site, dataset)
+    site.statuses["/album3.html"] = 503
+    run(site, dataset, refresh=True)
+    assert survey(dataset).failed == {"unavailable": 1}
+    site.statuses["/album3.html"] = 404
+    run(site, dataset, refresh=True)
+    assert survey(dataset).failed == {}
+
+
+def test_a_run_killed_before_it_resolved_a_failure_is_made_up_for(
+    site: Site, tmp_path: Path
+) -> None:
+    fill(site)
+    dataset = Dataset("d", tmp_path)
+    run(site, dataset)
+    with EventLog(dataset, "killed") as log:  # its page was read since, but the log does not say so
+        log.fail(failure("crawl", f"{site.url}/album3.html", "unavailable", status=503))
+        log.fail(failure("download", f"{site.url}/album3.html", "truncated"))
+    before = site.hits.copy()
+    run(site, dataset)
+    assert site.hits == before
+    assert [stage for stage, _ in outstanding(dataset)] == ["download"]
+    run(site, dataset)
+    assert [row["kind"] for row in read_jsonl(dataset.failures)].count("mended") == 1
 
 
 def test_limits_stop_and_a_higher_limit_goes_on(site: Site, tmp_path: Path) -> None:

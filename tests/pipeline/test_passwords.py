@@ -17,10 +17,10 @@ import pytest
 
 from pipeline.contract import Dataset, image_key, load_index, read_jsonl
 from pipeline.demo.shells import draw
+from pipeline.events import outstanding
 from pipeline.http import Fetcher, Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.retry import outstanding
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.exchange import Response
 

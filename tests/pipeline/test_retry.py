@@ -19,13 +19,13 @@ from pipeline.dataset.originals import (
     read_records,
     write_plan,
 )
-from pipeline.events import EventLog
+from pipeline.events import EventLog, outstanding
 from pipeline.http import Politeness
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages.crawl import crawl
 from pipeline.stages.download import download, download_parts
-from pipeline.stages.retry import RetryResult, chosen, outstanding, retry_failures
+from pipeline.stages.retry import RetryResult, chosen, retry_failures
 from pipeline.web.failures import failure
 
 POLITENESS = Politeness(
