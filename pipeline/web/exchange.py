@@ -106,11 +106,9 @@ def judge(
     """A good or redirecting answer as it is; any other as its trouble. A robots.txt (`is_policy`)
     is what policy is read from, so its own opt-out headers mean nothing."""
     if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in REDIRECTS):
-        return Trouble(
-            kind_of_status(answer.status),
-            status=answer.status,
-            retry_after=retry_after(answer.headers.get("retry-after", ""), now),
-        )
+        asked = retry_after(answer.headers.get("retry-after", ""), now)
+        detail = "" if asked is None else f"Retry-After {asked:.0f} s"
+        return Trouble(kind_of_status(answer.status), detail, answer.status, asked)
     if busy := _MEDIAWIKI_BUSY & set(answer.headers.get("mediawiki-api-error", "").split(", ")):
         asked = retry_after(answer.headers.get("retry-after", ""), now)
         return Trouble(kind_of_status(503), "".join(busy), answer.status, asked)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pipeline.web.politeness import Politeness
 
+_MANY_PIECES = 200_000
+_TINY_PIECE = 32
+TINY_PIECES = f"a body in pieces of less than {_TINY_PIECE} bytes"
+"""What is wrong with a transfer of which `has_tiny_pieces` is true."""
+
 
 class Pace:
     """Watches one transfer that started at `now` (seconds of a monotonic clock).
@@ -19,6 +24,7 @@ class Pace:
         self._window = now
         self._received = 0
         self._received_before = 0
+        self._pieces = 0
 
     @property
     def began(self) -> bool:
@@ -34,6 +40,12 @@ class Pace:
         if self._first is None:
             self._first = self._window = now
         self._received += nbytes
+        self._pieces += 1
+
+    @property
+    def has_tiny_pieces(self) -> bool:
+        """Whether the body comes in so many and so small pieces that it takes up the machine."""
+        return self._pieces > _MANY_PIECES and self._received < _TINY_PIECE * self._pieces
 
     def late(self, now: float) -> str | None:
         """The kind of failure the transfer has become, if any."""

@@ -28,12 +28,14 @@ from pipeline.web.headers import (
     sendable,
 )
 from pipeline.web.host_headers import request_headers
-from pipeline.web.pace import Pace
+from pipeline.web.pace import TINY_PIECES, Pace
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import timed_out
 from pipeline.web.transport import certificates
 
-_BUFFER = 256 * 1024
+_E_TOO_LARGE = 100
+"""CURLE_TOO_LARGE, for which pycurl has no name."""
+_BUFFER = 64 * 1024
 _TICK = 0.1
 """Seconds between two looks at the pace of the transfers."""
 
@@ -51,7 +53,7 @@ class _Transfer:
         self._lines: list[bytes] = []
         self._head_bytes = 0
         self._interim = 0
-        self._chunks: list[bytes] = []
+        self._body = bytearray()
         self.received = 0
         self.private = ""
         self.is_cut = False
@@ -102,17 +104,23 @@ class _Transfer:
 
     def on_body(self, data: bytes) -> int | None:
         self.pace.received(len(data), time.monotonic())
-        self._chunks.append(data)
+        self._body += data
         self.received += len(data)
         if self.received > self.limit:
             self.is_cut = True
             return 0
+        if self.pace.has_tiny_pieces:
+            self.refused = Trouble("protocol", TINY_PIECES)
+            return 0
         return None
 
-    @property
     def body(self) -> bytes:
-        """What came in so far."""
-        return b"".join(self._chunks)
+        """What came in so far, `limit` bytes at most."""
+        return bytes(memoryview(self._body)[: self.limit])
+
+    def drop_body(self) -> None:
+        """Free the memory: the idle handle of a transfer that ended still refers to it."""
+        self._body = bytearray()
 
     def waits_for(self) -> str:
         """What the request waits for."""
@@ -294,6 +302,7 @@ class CurlTransfers:
                 os_error = handle.getinfo(pycurl.OS_ERRNO)
                 transfer = self._retire(handle)
                 done.append((transfer.token, _outcome(transfer, code, message, os_error)))
+                transfer.drop_body()
             if not left:
                 return done
 
@@ -305,6 +314,7 @@ class CurlTransfers:
                 self._retire(handle)
                 trouble = timed_out(kind, transfer.received, _partial(transfer))
                 late.append((transfer.token, trouble))
+                transfer.drop_body()
         return late
 
     def _retire(self, handle: pycurl.Curl) -> _Transfer:
@@ -329,7 +339,7 @@ def _outcome(transfer: _Transfer, code: int, message: str, os_error: int) -> Ans
 
 
 def _answer(transfer: _Transfer) -> Answer:
-    return Answer(transfer.url, *transfer.head(), transfer.body[: transfer.limit])
+    return Answer(transfer.url, *transfer.head(), transfer.body())
 
 
 def _partial(transfer: _Transfer) -> Answer | None:
@@ -356,6 +366,9 @@ _KINDS = {
 }
 """The kinds of libcurl's errors; any other is `protocol`."""
 
+_DETAILS = {_E_TOO_LARGE: "a header line or a status line is too long"}
+"""What libcurl's errors without a message mean."""
+
 
 def _trouble(transfer: _Transfer, code: int, message: str, os_error: int) -> Answer | Trouble:
     if transfer.private:
@@ -371,5 +384,5 @@ def _trouble(transfer: _Transfer, code: int, message: str, os_error: int) -> Ans
         kind = "refused"
     if kind == "connection_lost" and transfer.received:
         kind = "truncated"
-    detail = message or f"libcurl error {code}"
+    detail = message or _DETAILS.get(code) or f"libcurl error {code}"
     return Trouble(kind, detail, partial=_partial(transfer) if kind == "truncated" else None)

@@ -27,11 +27,13 @@ from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.exchange import Answer, Trouble
 from pipeline.web.headers import MAX_ERROR_BODY, MAX_INTERIM, refused_head, sendable
 from pipeline.web.host_headers import request_headers
-from pipeline.web.pace import Pace
+from pipeline.web.pace import TINY_PIECES, Pace
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import timed_out
 
 _CHUNK = 1 << 16
+_CODING_OVERHEAD = 1 << 16
+"""How many bytes longer than its content a compressed body may be."""
 
 
 class _PrivateAddressError(OSError):
@@ -319,7 +321,9 @@ class RequestsTransport:
             late = watch.cut_as or watch.pace.late(now)
             if late:
                 return timed_out(late, watch.nbytes)
-            if decoder.is_over:
+            if watch.pace.has_tiny_pieces:
+                return Trouble("protocol", TINY_PIECES)
+            if decoder.is_over or watch.nbytes > nbytes + _CODING_OVERHEAD:
                 return None if may_cut else Trouble("too_large", f"over {nbytes} bytes")
         return None
 
@@ -370,10 +374,10 @@ _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("dns", (socket.gaierror,)),
     ("tls", (urllib3.exceptions.SSLError, requests.exceptions.SSLError)),
     ("refused", (ConnectionRefusedError,)),
+    ("unreachable", (urllib3.exceptions.NewConnectionError,)),
     ("connect_timeout", (urllib3.exceptions.ConnectTimeoutError,)),
     ("first_byte_timeout", (urllib3.exceptions.ReadTimeoutError, TimeoutError)),
     ("truncated", (urllib3.exceptions.IncompleteRead,)),
-    ("unreachable", (urllib3.exceptions.NewConnectionError,)),
     ("connection_lost", (ConnectionError,)),
     ("protocol", (urllib3.exceptions.HTTPError, requests.exceptions.RequestException)),
 )  # fmt: skip

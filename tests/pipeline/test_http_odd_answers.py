@@ -4,9 +4,11 @@ of a known kind or in the body, and a good neighbour still arrives."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import socket
 import time
+import tracemalloc
 
 import pytest
 from both_transports import get, get_either_way, get_in_bulk, kind, polite, with_robots
@@ -15,6 +17,7 @@ from faulty_site import GOOD, FaultySite, Row, first, redirect, serve
 from pipeline.errors import Failure
 from pipeline.http import Fetcher
 from pipeline.web.bulk import BulkFetcher
+from pipeline.web.transfers import CurlTransfers
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(GOOD)
 
@@ -321,6 +324,93 @@ def test_validators_of_a_page_go_back_as_they_came_or_not_at_all():
 
 
 # streams without an end
+
+
+def chunks(body: bytes, times: int):
+    """A body in chunks of one byte each, over and over."""
+
+    def behave(request) -> None:
+        coded = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        with contextlib.suppress(OSError):
+            request.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(times):
+                request.send(coded)
+            request.send(b"0\r\n\r\n")
+        request.hang_up()
+
+    return behave
+
+
+def test_an_image_in_chunks_of_a_byte_arrives():
+    assert both(chunks(GOOD, 1), first_byte_timeout=5, total_timeout=20) == [None, None]
+
+
+def test_a_body_in_a_flood_of_tiny_chunks_is_cut_off_early():
+    """Each piece costs memory and time, by which two MB in chunks of a byte can stop a run."""
+    slow = {"first_byte_timeout": 5, "total_timeout": 60, "max_bytes": 64 << 20}
+    slow["max_page_bytes"] = slow["max_bytes"]
+    with FaultySite() as site:
+        site.rows["/odd"] = Row("/odd", chunks(bytes(range(100)), 40_000))
+        for outcome in get_either_way(site.url("/odd"), attempts=1, **slow):
+            assert kind(outcome) == "protocol"
+            assert outcome.detail == "a body in pieces of less than 32 bytes"
+
+
+def test_the_body_of_an_answer_is_not_kept_once_it_was_handed_out(faulty_site):
+    body = bytes(8 << 20)
+    faulty_site.rows["/big"] = Row("/big", serve(body))
+    transfers = CurlTransfers(polite(max_bytes=16 << 20, total_timeout=20))
+    transfers.start("big", faulty_site.url("/big"), {})
+    tracemalloc.start()
+    done: list = []
+    while not done:
+        done = transfers.poll(0.1)
+    assert done[0][1].body == body
+    done.clear()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    transfers.close()
+    assert kept < 1 << 20
+
+
+def test_what_unpacks_to_nothing_is_bounded_as_it_arrives(faulty_site):
+    """Thousands of empty gzip members hold no byte, and may not be read for ever."""
+    sent = []
+
+    def behave(request) -> None:
+        request.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+        end = time.monotonic() + 5
+        with contextlib.suppress(OSError):
+            while time.monotonic() < end:
+                request.send(gzip.compress(b"") * 1000)
+                sent.append(20_000)
+        request.hang_up()
+
+    faulty_site.rows["/odd"] = Row("/odd", behave)
+    outcomes = get_either_way(
+        faulty_site.url("/odd"), attempts=1, total_timeout=20, max_page_bytes=1 << 20
+    )
+    assert {kind(outcome) for outcome in outcomes} == {"too_large"}
+    assert sum(sent) < 40 << 20
+
+
+def test_an_address_without_a_route_is_unreachable_by_both_transports(monkeypatch):
+    """Not a timeout: nothing was waited for."""
+
+    def no_route(*_: object, **__: object) -> None:
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", no_route)
+    outcome = get("http://127.0.0.1:9/x", attempts=1)
+    assert (kind(outcome), outcome.detail) == ("unreachable", "[Errno 113] No route to host")
+
+
+def test_how_long_a_server_asks_to_wait_is_in_the_failure():
+    answer = raw(b"HTTP/1.1 429 Slow\r\nRetry-After: 1" + b"0" * 23 + b"\r\n", b"")
+    with FaultySite() as site:
+        site.rows["/odd"] = Row("/odd", answer)
+        for outcome in get_either_way(site.url("/odd")):
+            assert (kind(outcome), outcome.detail) == ("rate_limited", "Retry-After 604800 s")
 
 
 def test_an_endless_stream_of_parts_is_refused_at_its_head(faulty_site):
