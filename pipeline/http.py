@@ -139,8 +139,11 @@ class Fetcher:
             return internal_failure(stage, url, error)
         if isinstance(result, Response):
             return result
+        detail = result.detail
+        if result.kind == "too_large" and copy is None:
+            detail += "; politeness.max_page_bytes can allow more"
         return failure(
-            stage, url, result.kind, status=result.status, attempts=attempts, detail=result.detail
+            stage, url, result.kind, status=result.status, attempts=attempts, detail=detail
         )
 
     def _follow(
@@ -203,7 +206,7 @@ class Fetcher:
                 if self._stopped.is_set():
                     return Trouble("host_resting", "stopped")
                 if gate.given_up(time.monotonic()):
-                    return Trouble("host_resting", f"for {gate.rest(time.monotonic()):.0f} s more")
+                    return Trouble("host_resting", gate.describe_rest(time.monotonic()))
                 gate.lock.wait(min(delay, 1.0))
             gate.start(time.monotonic())
         kind: str | None = "internal"

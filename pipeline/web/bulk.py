@@ -286,7 +286,7 @@ class BulkFetcher(Generic[T]):
         return Trouble("opt_out", describe(refusing)) if refusing else None
 
     def _give_up(self, host: HostQueue[T], now: float) -> None:
-        trouble = Trouble("host_resting", f"for {host.gate.rest(now):.0f} s more")
+        trouble = Trouble("host_resting", host.gate.describe_rest(now))
         while host.queue:
             self._settle(host.queue.popleft(), trouble)
 
@@ -370,6 +370,9 @@ class BulkFetcher(Generic[T]):
         elif isinstance(outcome, Answer):
             self._settle_answer(job, outcome)
         else:
+            detail = outcome.detail
+            if outcome.kind == "too_large":
+                detail += "; politeness.max_bytes can allow more"
             self._hand_out(
                 job,
                 failure(
@@ -378,7 +381,7 @@ class BulkFetcher(Generic[T]):
                     outcome.kind,
                     status=outcome.status,
                     attempts=job.attempts,
-                    detail=outcome.detail,
+                    detail=detail,
                 ),
             )
 

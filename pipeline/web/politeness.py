@@ -182,6 +182,10 @@ class HostGate:
         """Seconds the host is still to be left alone."""
         return max(0.0, self._rest_until - now)
 
+    def describe_rest(self, now: float) -> str:
+        """Why the host is left alone, and for how long."""
+        return f"{self._rest_reason}; {self.rest(now):.0f} s are left"
+
     def start(self, now: float) -> None:
         """A request starts. Only when `delay` is 0."""
         interval = self.interval * self.slowdown

@@ -63,6 +63,12 @@ class Robots:
         return min(max(known), MAX_DELAY) if known else None
 
 
+_HOST_KINDS = frozenset(
+    ("private_address", "dns", "refused", "unreachable", "tls", "connect_timeout")
+)
+"""What no file of the host would have got over."""
+
+
 def read_robots(answer: Answer | Trouble, agent: str, until: float = math.inf) -> Robots:
     """robots.txt as answered, for `agent`.
 
@@ -77,11 +83,16 @@ def read_robots(answer: Answer | Trouble, agent: str, until: float = math.inf) -
         except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
             return Robots(trouble=_unreadable(error), until=until)
     status = answer.status or 0
-    if 300 <= status < 500 and status != 429:
+    if answer.kind == "redirect_loop" or (300 <= status < 500 and status != 429):
         return Robots()
-    if status:
-        answer = replace(answer, kind="robots_unreachable", detail=f"status {status}")
-    return Robots(trouble=replace(answer, final=True, retry_after=None), until=until)
+    kind = "robots_unreachable" if status else answer.kind
+    said = [f"status {status}"] if status else []
+    said += [answer.detail] if answer.detail else []
+    detail = ", ".join(said)
+    if kind not in _HOST_KINDS:  # for it is the page's URL that the failure names
+        detail = f"robots.txt: {detail}"
+    trouble = replace(answer, kind=kind, detail=detail, final=True, retry_after=None)
+    return Robots(trouble=trouble, until=until)
 
 
 def robots_text(body: bytes) -> str:

@@ -353,6 +353,10 @@ def _trouble(error: Exception, received: int, began: bool) -> Trouble:
     the head of the answer was there."""
     causes = _causes(error)
     detail = str(causes[-1]) or type(causes[-1]).__name__
+    for cause in causes:
+        if isinstance(cause, http.client.BadStatusLine) and not isinstance(cause, ConnectionError):
+            line = str(cause.args[0]).rstrip("\r\n")
+            detail = f"status line {line[:60]!r}"
 
     def has(*types: type[BaseException]) -> bool:
         return any(isinstance(cause, types) for cause in causes)

@@ -413,6 +413,51 @@ def test_how_long_a_server_asks_to_wait_is_in_the_failure():
             assert (kind(outcome), outcome.detail) == ("rate_limited", "Retry-After 604800 s")
 
 
+def test_a_status_line_that_is_none_is_shown():
+    with FaultySite() as site:
+        site.rows["/odd"] = Row("/odd", raw(b"HTTP/1.1 200gOK\r\n"))
+        for outcome in get_either_way(site.url("/odd"), attempts=1):
+            assert outcome.detail == "status line 'HTTP/1.1 200gOK'"
+
+
+def test_a_robots_txt_that_leads_in_a_circle_has_no_rules_for_pages_and_images():
+    with FaultySite(robots=redirect("/robots.txt")) as site:
+        for outcome in get_either_way(site.url("/good.jpg")):
+            assert kind(outcome) is None
+
+
+@pytest.mark.parametrize(
+    ("robots", "expected"),
+    [
+        (raw(b"HTTP/1.1 200gOK\r\n"), "robots.txt: status line 'HTTP/1.1 200gOK'"),
+        (raw(b"HTTP/1.1 500 Broken\r\n"), "robots.txt: status 500"),
+        (lambda request: request.hang(2), "robots.txt: 0 bytes by then"),
+    ],
+)
+def test_a_page_that_waits_for_robots_txt_in_vain_says_so(robots, expected):
+    with FaultySite(robots=robots) as site:
+        for outcome in get_either_way(site.url("/good.jpg"), attempts=1):
+            assert outcome.detail == expected
+
+
+def test_why_a_host_is_left_alone_is_in_the_failure():
+    answer = raw(b"HTTP/1.1 429 Slow\r\nRetry-After: 999999999\r\nContent-Length: 0\r\n", b"")
+    with FaultySite(robots=answer) as site:
+        page, image = get_either_way(site.url("/good.jpg"), attempts=1)
+    assert page.detail == "robots.txt: status 429, Retry-After 604800 s"
+    assert image.kind == "host_resting"
+    assert image.detail.startswith("a pause that the server asks for; 604")
+
+
+def test_what_is_too_large_names_the_limit(faulty_site):
+    page, image = get_either_way(
+        faulty_site.url("/announced-too-large"), max_page_bytes=5000, max_bytes=6000
+    )
+    announced = f"{1 << 30} bytes announced"
+    assert page.detail == f"{announced}, 5000 allowed; politeness.max_page_bytes can allow more"
+    assert image.detail == f"{announced}, 6000 allowed; politeness.max_bytes can allow more"
+
+
 def test_an_endless_stream_of_parts_is_refused_at_its_head(faulty_site):
     def stream(request) -> None:
         request.answer(b"", type_="multipart/x-mixed-replace; boundary=x", length=-1)
