@@ -102,7 +102,7 @@ def start(config: HtmlSource) -> list[PageRequest]:
 
 def parse(config: HtmlSource, page: Page) -> PageResult:
     """The images of an HTML page and the pages it leads to."""
-    problem = _not_html(page)
+    problem = not_html(page)
     if problem:
         return PageResult(problem=problem)
     notes: dict[str, int] = {}
@@ -123,7 +123,8 @@ def parse_soup(
     )
 
 
-def _not_html(page: Page) -> str:
+def not_html(page: Page) -> str:
+    """Why an answer is no HTML page; empty if it may be one."""
     kind = page.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not re.search(r"html|xml|text/plain", kind):
         return f"{kind} where a page was expected"

@@ -196,7 +196,8 @@ def _records(
 
 
 def _no_urls(names: Iterable[str]) -> str:
-    return f"no column of URLs among: {', '.join(names)[:200]}"
+    said = ", ".join(names)[:200]
+    return f"no column of URLs among: {said}" if said else "no column of URLs: no line names any"
 
 
 def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:

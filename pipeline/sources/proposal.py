@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.errors import UserError
+from pipeline.outside_text import parse_json
 from pipeline.sources.candidates import looks_like_image
+from pipeline.sources.html import not_html
 from pipeline.sources.html_proposal import find_recipe
 from pipeline.sources.interface import Page
 from pipeline.sources.site_survey import GetPage, survey_site
@@ -56,13 +59,18 @@ class Proposal:
 
 
 def propose(page: Page, get: GetPage) -> Proposal:
-    """A proposal for the site of `page`; `get` fetches a further page, None where it cannot."""
+    """A proposal for the site of `page`; `get` fetches a further page, None where it cannot.
+
+    Raises:
+        UserError: the answer is neither HTML nor JSON nor XML.
+    """
     proposal = Proposal(page.url)
-    body = page.body.lstrip()
-    if body[:1] in (b"{", b"["):
-        _propose_json(proposal, body)
+    if _is_json(page.body):
+        _propose_json(proposal, page.body)
     elif _is_xml(page):
         _propose_xml(proposal, page)
+    elif problem := not_html(page):
+        raise UserError(f"{page.url}: {problem}; give the URL of a page, a feed or an API")
     else:
         found = find_recipe(survey_site(page, get))
         proposal.follow, proposal.next, proposal.image = found.follow, found.next, found.image
@@ -71,6 +79,11 @@ def propose(page: Page, get: GetPage) -> Proposal:
 
 
 # JSON and XML
+
+
+def _is_json(body: bytes) -> bool:
+    start = body[:200].decode(json.detect_encoding(body), "replace")
+    return start.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
 
 
 def _is_xml(page: Page) -> bool:
@@ -97,15 +110,18 @@ def _propose_xml(proposal: Proposal, page: Page) -> None:
 def _propose_json(proposal: Proposal, body: bytes) -> None:
     proposal.kind = "json"
     try:
-        data = json.loads(body)
+        data = parse_json(body)
+        counts: Counter[tuple[str, str]] = Counter(_image_paths(data, "", ""))
     except ValueError as error:
         proposal.remarks.append(f"not JSON ({error})")
+        return
+    except RecursionError:
+        proposal.remarks.append("the JSON is nested too deeply")
         return
     kind = str(data.get("type") or data.get("@type") or "") if isinstance(data, dict) else ""
     if kind.removeprefix("sc:") in ("Manifest", "Collection"):
         proposal.kind = "iiif"
         return
-    counts: Counter[tuple[str, str]] = Counter(_image_paths(data, "", ""))
     if not counts:
         proposal.remarks.append("no URLs of images in it")
         return

@@ -108,7 +108,7 @@ def propose_recipe(
         on_wait: told of long waits.
 
     Raises:
-        UserError: `url` is not an http(s) URL, or the page could not be had.
+        UserError: `url` is not an http(s) URL, or the page could not be had or read.
     """
     address = _address(url)
     rules = _with_credentials(politeness or Politeness(), url)
@@ -124,7 +124,13 @@ def propose_recipe(
         if isinstance(first, Failure):
             raise UserError(f"{address}: {_said(first)}")
         page = Page(PageRequest(address), first.body, first.url, first.headers)
-        proposal = propose(page, get)
+        try:
+            proposal = propose(page, get)
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            failed = internal_failure(STAGE, address, error)
+            raise UserError(f"{address}: {_said(failed)}") from None
         return replace(proposal, start=address, private=rules.allow_private).to_toml()
 
 

@@ -49,7 +49,7 @@ _CHAIN = "chain"
 many pages of the list in a row brought none."""
 
 _TOLD = frozenset((
-    "template", "bad_entry", "bad_url", "bad_next", "broken_xml", "too_many_entries",
+    "template", "bad_entry", "bad_line", "bad_url", "bad_next", "broken_xml", "too_many_entries",
 ))  # fmt: skip
 _GONE = frozenset(("not_found", "gone"))
 

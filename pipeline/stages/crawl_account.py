@@ -81,7 +81,7 @@ class CrawlAccount:
         if not self.visited:
             yield "no page requested", {"why": self._why_nothing_asked(pages, failed, waiting)}
         elif not urls:
-            yield "no image found", {"why": "; ".join(self._why_nothing_found(pages))}
+            yield "no image found", {"why": "; ".join(self._why_nothing_found())}
 
     def _why_nothing_asked(self, pages: int, failed: int, waiting: int) -> str:
         if waiting:
@@ -92,8 +92,9 @@ class CrawlAccount:
         had = f"all {pages:,} pages were visited before; crawl --refresh visits them again"
         return f"{had}; {failed:,} failed, and retry visits those" if failed else had
 
-    def _why_nothing_found(self, pages: int) -> Iterator[str]:
-        yield f"{pages:,} of {self.visited:,} pages could be read"
+    def _why_nothing_found(self) -> Iterator[str]:
+        read = self.visited - sum(self.failures.values())
+        yield f"{read:,} of {self.visited:,} pages could be read"
         for kind, count in list(self.failures.items())[:_MOST_REASONS]:
             yield f"{count:,} failed with {kind}, first {self.failures.examples[kind]}"
         for reason, count in list(self.notes.items())[:_MOST_REASONS]:

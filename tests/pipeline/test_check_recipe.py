@@ -119,6 +119,50 @@ def test_other_kinds_are_recognised(tmp_path: Path) -> None:
         load_recipe(tmp_path / "r.toml")
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" * 200_000, "not JSON (nested too deeply)"),
+        (b"[" * 900 + b'"http://a.example/1.jpg"' + b"]" * 900, 'kind = "json"'),
+        (b'\xef\xbb\xbf["http://a.example/1.jpg"]', 'items = "[]"'),
+        ('["http://a.example/1.jpg"]'.encode("utf-16"), 'items = "[]"'),
+        (b'["http://a.example/1.jpg", "\xe9\xff\\ud83d"]', 'items = "[]"'),
+        (b'["http://a.example/1.jpg", ' + b"9" * 6000 + b", NaN]", 'items = "[]"'),
+    ],
+)
+def test_a_proposal_is_made_from_odd_json(body: bytes, words: str, tmp_path: Path) -> None:
+    url = "https://shells.example/x"
+    text = propose(Page(PageRequest(url), body, url, {}), lambda _: None).to_toml()
+    assert words in text
+    (tmp_path / "r.toml").write_text(text, errors="strict")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (b"\x89PNG...<", "image/png", "image/png where a page was expected"),
+        (b"url,title\n", "text/csv", "text/csv where a page was expected"),
+        (b"words", "text/plain", "no HTML in the answer"),
+        (b"", "", "an empty answer"),
+    ],
+)
+def test_what_is_no_page_gets_no_proposal(body: bytes, kind: str, words: str) -> None:
+    url = "https://shells.example/x"
+    with pytest.raises(UserError, match=words):
+        propose(Page(PageRequest(url), body, url, {"content-type": kind}), lambda _: None)
+
+
+def test_an_error_of_ours_in_a_proposal_is_one_line(
+    galleries: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("pipeline.sources.proposal.find_recipe", fail)
+    with pytest.raises(UserError, match=r"sigal.*: internal: (.|\n)*a bug"):
+        propose_recipe(f"{galleries}/sigal/index.html", LOOPBACK)
+
+
 def test_a_page_drawn_by_scripts_is_said_to_be_one() -> None:
     assert "scripts draw it" in proposed('<ul><li v-for="s"><img src="{{ s.url }}"></li></ul>')
 

@@ -326,6 +326,26 @@ def test_why_nothing_was_found(tmp_path: Path) -> None:
     assert "nothing_selected: no element fits" in facts["why"]
 
 
+def test_the_pages_that_could_be_read_are_those_of_this_run(tmp_path: Path) -> None:
+    dataset = Dataset("d", tmp_path)
+    with serving({"/a": "<p>nothing</p>", "/b": "<p>nothing</p>"}.get) as site:
+        for _ in range(2):  # the second visits only the start page that failed
+            run(dataset, kind="html", start=[f"{site.url}/{name}" for name in ("a", "b", "gone")])
+    first, second = facts_of(dataset, "no image found")
+    assert "2 of 3 pages could be read" in first["why"]
+    assert "0 of 1 pages could be read" in second["why"]
+
+
+def test_lines_of_a_list_that_could_not_be_read_are_told(tmp_path: Path) -> None:
+    text = '{"url": "http://a.example/1.jpg"}\n{broken\n5\n{"url": "http://a.example/2.jpg"}\n'
+    dataset = Dataset("d", tmp_path)
+    with serving({"/a.jsonl": text}.get) as site:
+        assert run(dataset, kind="list", start=[f"{site.url}/a.jsonl"]).urls == 2
+    (facts,) = facts_of(dataset, "page in part passed over")
+    assert facts["reasons"] == {"bad_line": 2}
+    assert facts["examples"] == {"bad_line": "{broken\n"}
+
+
 def test_a_run_that_requests_nothing_says_so(tmp_path: Path) -> None:
     dataset = Dataset("d", tmp_path)
     pages = {"/": "<img src='/a.jpg'><img src='/b.jpg'><a class=f href='/gone'></a>"}
