@@ -123,6 +123,7 @@ def test_the_card_of_a_dataset_shows_text_and_loads_nothing(title: str, texts: l
 
 @given(TEXT, st.binary(max_size=200))
 @example("<a href=x>y</a><base href=//e><form><input onfocus=x><img src=//e/x onerror=y>", b"")
+@example("<![x](http://evil.example/a.png)", b"")
 def test_a_report_takes_nothing_live_from_a_card(text: str, noise: bytes) -> None:
     for markup in (text, noise.decode("latin-1"), f"<table><tr><td>{text}", f"<b {text}>"):
         clean = harmless(markup)
