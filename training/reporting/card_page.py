@@ -17,6 +17,7 @@ _TAGS = {
 _WITHOUT_CONTENT = {"script", "style", "template", "noscript", "title", "iframe", "svg", "math"}
 """Elements that are dropped together with their content."""
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/=]+")
+_WITHOUT_SOURCE = re.compile(r'<img(?: alt="[^"]*")?>')
 _MOST = 64 << 20
 
 
@@ -36,7 +37,7 @@ def card_html(location: str) -> str:
 def harmless(markup: str) -> str:
     """Sanitize HTML from outside: plain elements without attributes, embedded images, and text.
     Nothing in the result is run or fetched, and every element is closed."""
-    return nh3.clean(
+    clean = nh3.clean(
         safe_text(markup),
         tags=_TAGS,
         clean_content_tags=_WITHOUT_CONTENT,
@@ -45,7 +46,8 @@ def harmless(markup: str) -> str:
         url_schemes={"data"},
         url_relative="deny",
     )
+    return _WITHOUT_SOURCE.sub("", clean)
 
 
-def _keep_attribute(tag: str, name: str, value: str) -> str | None:
+def _keep_attribute(_tag: str, name: str, value: str) -> str | None:
     return value if name == "alt" or _IMAGE.fullmatch(value) else None
