@@ -35,10 +35,10 @@ import numpy as np
 from photographs import write_photographs
 from PIL import Image
 
-from pipeline.contract import Dataset, JsonlAppender, image_key
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.events import EventLog
 from pipeline.http import Politeness
-from pipeline.options import Originals
+from pipeline.options import OriginalsOptions
 from pipeline.pictures.resize import center_square
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
@@ -80,19 +80,19 @@ def main() -> None:
 
 def run_ours(urls: Path, root: Path, side: int) -> None:
     """The download stage itself, with politeness switched off."""
-    dataset = Dataset("speed", root)
+    dataset = DatasetPaths("speed", root)
     rows = [{"key": image_key(url), "url": url} for url in urls.read_text().split()]
-    with JsonlAppender(dataset.urls) as manifest:
+    with JsonlAppender(dataset.url_manifest) as manifest:
         manifest.append(*rows)
     politeness = Politeness(
         rate=1e6, concurrency=CONCURRENCY, obey_robots=False, allow_private=True
     )
     source = HtmlSource(start=("http://127.0.0.1/",))  # the manifest is there already
-    recipe = Recipe(source=source, politeness=politeness, originals=Originals(side=side))
+    recipe = Recipe(source=source, politeness=politeness, originals=OriginalsOptions(side=side))
     with EventLog(dataset, "speed") as log:
         result = download(recipe, dataset, log)
     if result.failed:
-        sys.exit(f"{result.failed} images failed; see {dataset.failures}")
+        sys.exit(f"{result.failed} images failed; see {dataset.failure_log}")
 
 
 def compare(args: argparse.Namespace, work: Path) -> None:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "pipeline"))
 
 from faulty_site import ATTEMPTS, ROWS, FaultySite
 
-from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
 from pipeline.http import Politeness
@@ -38,14 +38,14 @@ def main() -> int:
     args = parser.parse_args()
     recipe = Recipe(source=HtmlSource(start=("http://127.0.0.1/",)), politeness=POLITENESS)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, FaultySite() as site:
-        dataset = Dataset("faults", Path(folder))
+        dataset = DatasetPaths("faults", Path(folder))
         urls = [site.url(row.path, host=f"r{n}.localhost") for n, row in enumerate(ROWS)]
-        with JsonlAppender(dataset.urls) as manifest:
+        with JsonlAppender(dataset.url_manifest) as manifest:
             manifest.append(*({"key": image_key(url), "url": url} for url in urls))
         with EventLog(dataset, "faults") as log:
             download(recipe, dataset, log)
         made = Counter((host.partition(".")[0], path) for host, path, _ in site.log)
-        failed = {line["url"]: line for line in read_jsonl(dataset.failures)}
+        failed = {line["url"]: line for line in read_jsonl(dataset.failure_log)}
         had = {record.key: read_original(dataset, record) for record in read_records(dataset)}
     rows = []
     for number, (row, url) in enumerate(zip(ROWS, urls, strict=True)):

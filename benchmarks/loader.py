@@ -119,13 +119,13 @@ Batches = Iterator[torch.Tensor]
 
 
 def ours(folder: Path, memory_gb: float) -> Batches:
-    from training.config import Config, Data
-    from training.data import Loader, open_source
+    from training.config import Config, DataOptions
+    from training.data import Loader, open_shard_dataset
     from training.pieces import ToFloat
 
     to_float = ToFloat(torch.device("cpu"), channels_last=True)
-    config = Config(batch=BATCH, data=Data(memory_gb=memory_gb, mirror=True))
-    with Loader(open_source(folder, 0), config) as loader:
+    config = Config(batch=BATCH, data=DataOptions(memory_gb=memory_gb, mirror=True))
+    with Loader(open_shard_dataset(folder, 0), config) as loader:
         for batch in loader:
             yield to_float(batch.images)
 

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog, Progress
 from pipeline.recipe import Recipe
 from pipeline.sources.listing import ListSource
@@ -51,7 +51,7 @@ def memory_mb() -> float:
 def work(root: Path, rows: int, pipe: Connection) -> None:
     """Crawl the list; send (seconds, CPU seconds, MB) at each tenth, and the result."""
     recipe = Recipe(source=ListSource(start=(str(root / "urls.csv"),), max_pages=10**9))
-    dataset = Dataset("simulated", root)
+    dataset = DatasetPaths("simulated", root)
     samples: list[tuple[float, float, float]] = []
     began = time.monotonic()
 

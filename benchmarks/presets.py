@@ -22,7 +22,7 @@ import torch
 from training.catalogue import image_shape
 from training.config import Config
 from training.data import Batch
-from training.grid import draw
+from training.grid import generate_images
 from training.options.resolve import preset_names, resolve
 from training.state import new_state
 from training.step import Step
@@ -58,9 +58,9 @@ def tried(name: str, batch: int) -> dict[str, Any]:
         facts = step([Batch(images, torch.randint(max(1, shape.classes), (config.batch,)))])
     wrong = [key for key, value in facts.items() if not torch.isfinite(value)]
     assert not wrong, f"not finite: {', '.join(wrong)}"
-    state.average.eval()
+    state.g_ema.eval()
     latents = fixed_latents(config.latent, 4, state.generator.z_dim, 0, CPU)
-    pixels = draw(state.average, latents, torch.zeros(4, dtype=torch.int64))
+    pixels = generate_images(state.g_ema, latents, torch.zeros(4, dtype=torch.int64))
     assert pixels.shape == (4, *size[1:])
     assert pixels.std() > 0, "all pixels are alike"
     return {

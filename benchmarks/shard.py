@@ -30,15 +30,15 @@ import simplejpeg
 from photographs import write_photographs
 from PIL import Image
 
-from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key
-from pipeline.dataset.kept import KeptImage, read_kept
+from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key
+from pipeline.dataset.kept import SelectedImage, read_selection
 from pipeline.dataset.originals import read_original, write_plan
 from pipeline.dataset.part_writer import PartWriter
 from pipeline.dataset.samples import make_samples
-from pipeline.dataset.shard_make import make_shard
+from pipeline.dataset.shard_make import build_shard
 from pipeline.dataset.shard_plan import plan_shards
-from pipeline.images import facts_of, open_picture
-from pipeline.options import Shards
+from pipeline.images import decode_image, measure_image
+from pipeline.options import ShardOptions
 from pipeline.pictures.crops import center_box
 from pipeline.pictures.pixels import divisor_for, scale_for
 from pipeline.workers import process_pool
@@ -118,7 +118,7 @@ class Bench:
         self, folder: Path, images: int, workers: int, pool: ProcessPoolExecutor, peer: Path | None
     ) -> None:
         self.folder, self.workers, self.pool, self.peer = folder, workers, pool, peer
-        self.dataset = Dataset("photographs", folder)
+        self.dataset = DatasetPaths("photographs", folder)
         self.paths = write_photographs(folder / "files", images)
         self.size = math.ceil(images / workers)
         fill(self.dataset, self.paths)
@@ -132,19 +132,19 @@ class Bench:
             self.runs["img2dataset_256"] = lambda: self.img2dataset(256)
         list(pool.map(idle, range(workers)))  # starts the processes
 
-    def options(self, side: int, ending: str) -> Shards:
-        return Shards(resolution=side, format=ending, samples_per_shard=self.size)
+    def options(self, side: int, ending: str) -> ShardOptions:
+        return ShardOptions(resolution=side, format=ending, samples_per_shard=self.size)
 
     def ours(self, side: int, ending: str) -> Seconds:
         options = self.options(side, ending)
         self.made += 1
-        target = Dataset(f"made-{self.made}", self.folder)
+        target = DatasetPaths(f"made-{self.made}", self.folder)
         plan = plan_shards(options, self.dataset, target.name)
-        return self.timed(make_shard, [(options, self.dataset, target, (), one)
+        return self.timed(build_shard, [(options, self.dataset, target, (), one)
                                        for one in plan.shards])  # fmt: skip
 
     def decode(self) -> Seconds:
-        images = list(read_kept(self.dataset.kept))
+        images = list(read_selection(self.dataset.selection))
         parts = [images[i : i + self.size] for i in range(0, len(images), self.size)]
         return self.timed(decode_alone, [(self.dataset, part, 64) for part in parts])
 
@@ -181,23 +181,23 @@ def metered(run: Callable[..., Any], *args: Any) -> float:
     return time.process_time() - start
 
 
-def fill(dataset: Dataset, paths: list[Path]) -> None:
+def fill(dataset: DatasetPaths, paths: list[Path]) -> None:
     """Write the files as one part of originals, and a kept list that keeps them all."""
     rows = [ManifestRow(image_key(path.name), f"https://photographs.example/{path.name}")
             for path in paths]  # fmt: skip
     write_plan(dataset, f"{dataset.name}-000000", [row.to_json() for row in rows])
     writer = PartWriter(dataset, f"{dataset.name}-000000")
-    with JsonlAppender(dataset.kept) as kept:
+    with JsonlAppender(dataset.selection) as kept:
         for row, path in zip(rows, paths, strict=True):
             data = path.read_bytes()
-            facts = facts_of(open_picture(data, max_pixels=1 << 30, draft_to=64))
-            known = {name: value for name, value in vars(facts).items() if name != "notes"}
+            facts = measure_image(decode_image(data, max_pixels=1 << 30, draft_to=64))
+            known = facts.recorded()
             record = writer.add(row, "jpg", data, known, {})
-            kept.append(KeptImage(record, row).to_json())
+            kept.append(SelectedImage(record, row).to_json())
     writer.finish()
 
 
-def decode_alone(dataset: Dataset, images: list[KeptImage], side: int) -> None:
+def decode_alone(dataset: DatasetPaths, images: list[SelectedImage], side: int) -> None:
     """Decode as making samples of `side` does, and do nothing with it."""
     for image in images:
         width, height = image.record.width, image.record.height
@@ -211,9 +211,9 @@ def decode_alone(dataset: Dataset, images: list[KeptImage], side: int) -> None:
 def fidelity(bench: Bench, side: int, most: int = 120) -> list[float]:
     """PSNR in dB of samples against a full decode and Lanczos by Pillow."""
     found = []
-    for image in list(read_kept(bench.dataset.kept))[:most]:
+    for image in list(read_selection(bench.dataset.selection))[:most]:
         data = read_original(bench.dataset, image.record)
-        (sample,) = make_samples(data, image, replace(Shards(), resolution=side))
+        (sample,) = make_samples(data, image, replace(ShardOptions(), resolution=side))
         box = center_box(image.record.width, image.record.height, 1.0)
         truth = Image.open(io.BytesIO(data)).convert("RGB").resize(
             (side, side), Image.Resampling.LANCZOS,

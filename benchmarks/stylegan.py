@@ -36,10 +36,10 @@ from step import MATMUL, seconds, usual_step
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from pipeline.contract import build
+from pipeline.contract import parse_config
 from training.config import Config
 from training.data import Batch
-from training.machine.allocator import keep_freed
+from training.machine.allocator import retain_freed_memory
 from training.networks import ImageShape
 from training.state import new_state
 from training.step import Step
@@ -49,7 +49,7 @@ PHASES = {
     "discriminator": "_train_discriminator",
     "r1": "_penalise",
     "generator": "_train_generator",
-    "both": "_train_both",
+    "both": "_train_simultaneously",
     "path_length": "_regularise_paths",
 }
 KINDS = {
@@ -66,7 +66,7 @@ def configuration(kind: str, base: int, most: int, mapping: int) -> Config:
     resample, updates = KINDS[kind]
     maps = {"name": "stylegan2", "channel_base": base, "channel_max": most, "resample": resample}
     adam = {"lr": 2.5e-3, "beta1": 0.0, "beta2": 0.99}
-    return build(
+    return parse_config(
         Config,
         {
             "batch": BATCH, "precision": "bf16", "updates": updates,
@@ -231,7 +231,7 @@ def main() -> None:
     known = parser.parse_args()
     torch.set_num_threads(known.threads)
     torch.manual_seed(0)
-    keep_freed()  # as the trainer does; for the yardstick nothing changes
+    retain_freed_memory()  # as the trainer does; for the yardstick nothing changes
     if known.memory_only:
         print(train_256())
         return

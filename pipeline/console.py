@@ -26,7 +26,7 @@ from pipeline.events import FIRST_FAILURE, Event
 from pipeline.events import Progress as Report
 from pipeline.outside_text import printable
 
-LINE_EVERY = 5.0
+LINE_INTERVAL = 5.0
 """Seconds between two lines of one stage where there is no terminal."""
 
 
@@ -57,7 +57,7 @@ def _last_line(text: str) -> str:
 def _describe_fact(key: str, value: object) -> str:
     name = printable(key.replace("_", " "))
     if key == "bytes" and isinstance(value, int):
-        return f"{name} {human_bytes(value)}"
+        return f"{name} {format_bytes(value)}"
     return f"{name} {_plain(value)}"
 
 
@@ -66,14 +66,14 @@ def describe_count(report: Report) -> str:
     total = "" if report.total is None else f"/{report.total:,}"
     parts = [f"{report.done:,}{total} {report.unit}"]
     if report.bytes:
-        parts.append(human_bytes(report.bytes))
+        parts.append(format_bytes(report.bytes))
     if report.failed:
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(report.failed.items()))
         parts.append(f"{sum(report.failed.values())} failed ({kinds})")
     return ", ".join(parts)
 
 
-def human_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """`12.3 MB` (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
@@ -82,14 +82,14 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def human_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`1:02:03` or `2:03`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class _Pace:
+class _RateMeter:
     """Units a second since the first report of a stage (an earlier run's work does not count)."""
 
     def __init__(self, report: Report) -> None:
@@ -126,7 +126,7 @@ class Console:
         self._live = sys.stderr.isatty() if live is None else live
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._pace: dict[str, _Pace] = {}
+        self._pace: dict[str, _RateMeter] = {}
         self._last_line: dict[str, float] = {}
         self._last_report: dict[str, Report] = {}
 
@@ -166,21 +166,21 @@ class Console:
         if self._quiet or self._last_report.get(report.stage) == report:
             return
         self._last_report[report.stage] = report
-        pace = self._pace.setdefault(report.stage, _Pace(report))
+        pace = self._pace.setdefault(report.stage, _RateMeter(report))
         if self._bars is not None:
             self._draw(report, pace)
             return
         now = time.monotonic()
-        if now - self._last_line.get(report.stage, 0.0) >= LINE_EVERY:
+        if now - self._last_line.get(report.stage, 0.0) >= LINE_INTERVAL:
             self._last_line[report.stage] = now
             left = pace.left(report)
             tail = ""
             if left is not None:
-                tail = f", {pace.rate(report):.0f}/s, {human_time(left)} left"
+                tail = f", {pace.rate(report):.0f}/s, {format_duration(left)} left"
             line = f"{report.stage}: {describe_count(report)}{tail}"
             self._out.print(printable(line), soft_wrap=True, markup=False)
 
-    def _draw(self, report: Report, pace: _Pace) -> None:
+    def _draw(self, report: Report, pace: _RateMeter) -> None:
         assert self._bars is not None
         if report.stage not in self._tasks:
             self._tasks[report.stage] = self._bars.add_task(

@@ -31,7 +31,7 @@ from pipeline.durable import (
     atomic_file,
     read_jsonl,
     read_rows,
-    sweep_temporaries,
+    remove_temp_files,
     write_atomic,
     write_json,
 )
@@ -40,16 +40,46 @@ from pipeline.exit import CommandParser, exit_status
 from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
 from pipeline.outside_text import plain_value, printable, safe_text, without_passwords
 from pipeline.reading import is_url, local_path, open_regular, read_bytes
-from pipeline.typed import STRICT, build, read_toml
+from pipeline.typed import STRICT, parse_config, read_toml
 
 __all__ = [
-    "NAME", "STILL_PAGE", "STRICT", "CommandParser", "Dataset", "JsonlAppender", "ManifestRow",
+    "NAME",
+    "STILL_PAGE",
+    "STRICT",
+    "CommandParser",
+    "DatasetPaths",
+    "JsonlAppender",
+    "ManifestRow",
     "OriginalRecord",
-    "ShardEntry", "ShardIndex", "UserError", "atomic_file", "basic_authorization", "build",
-    "code_span", "describe_os_error", "disarm_markdown", "escape_markdown", "exit_status",
-    "fsspec_arguments", "image_key", "is_disk_full", "is_url", "load_index", "local_path",
-    "now_utc", "open_regular", "printable", "read_bytes", "read_jsonl", "read_rows", "read_toml",
-    "safe_text", "split_user", "sweep_temporaries", "without_passwords", "write_atomic",
+    "ShardEntry",
+    "ShardIndex",
+    "UserError",
+    "atomic_file",
+    "basic_authorization",
+    "code_span",
+    "describe_os_error",
+    "disarm_markdown",
+    "escape_markdown",
+    "exit_status",
+    "fsspec_arguments",
+    "image_key",
+    "is_disk_full",
+    "is_url",
+    "load_index",
+    "local_path",
+    "now_utc",
+    "open_regular",
+    "parse_config",
+    "printable",
+    "read_bytes",
+    "read_jsonl",
+    "read_rows",
+    "read_toml",
+    "remove_temp_files",
+    "safe_text",
+    "split_user",
+    "without_passwords",
+    "write_atomic",
     "write_json",
 ]  # fmt: skip
 
@@ -68,7 +98,7 @@ def image_key(url: str) -> str:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetPaths:
     """Where the files of dataset `name` are, under the project's folder `root`.
 
     With `store`, a URL that fsspec reaches, the tars of complete parts are there instead of in
@@ -89,63 +119,63 @@ class Dataset:
             )
 
     @property
-    def manifest(self) -> Path:
+    def manifest_dir(self) -> Path:
         return self.root / "manifests" / self.name
 
     @property
-    def urls(self) -> Path:
+    def url_manifest(self) -> Path:
         """The URL manifest, a `ManifestRow` a line."""
-        return self.manifest / "urls.jsonl"
+        return self.manifest_dir / "urls.jsonl"
 
     @property
-    def kept(self) -> Path:
+    def selection(self) -> Path:
         """What select kept, a line an image: `key`, `part` and what sharding needs."""
-        return self.manifest / "kept.jsonl"
+        return self.manifest_dir / "kept.jsonl"
 
     @property
-    def rejected(self) -> Path:
+    def rejections(self) -> Path:
         """What select rejected, a line an image: `key`, `url`, `reason`, `detail`."""
-        return self.manifest / "rejected.jsonl"
+        return self.manifest_dir / "rejected.jsonl"
 
     @property
-    def index(self) -> Path:
+    def shard_index(self) -> Path:
         """The shard index, written last."""
-        return self.manifest / INDEX_FILE
+        return self.manifest_dir / INDEX_FILE
 
     @property
     def card(self) -> Path:
-        return self.manifest / "README.md"
+        return self.manifest_dir / "README.md"
 
     @property
     def card_page(self) -> Path:
         """The card as one page with its pictures."""
-        return self.manifest / "card.html"
+        return self.manifest_dir / "card.html"
 
     @property
-    def data(self) -> Path:
+    def data_dir(self) -> Path:
         return self.root / "data" / self.name
 
     @property
-    def crawl_journal(self) -> Path:
-        return self.data / "crawl.sqlite"
+    def crawl_state(self) -> Path:
+        return self.data_dir / "crawl.sqlite"
 
     @property
-    def originals(self) -> Path:
+    def originals_dir(self) -> Path:
         """The parts: for part N `NAME-N.plan.jsonl` (its manifest rows), `NAME-N.tar` (the bytes
         as served), `NAME-N.jsonl` (its journal, an `OriginalRecord` or a failure a line) and
         `NAME-N.json` (its record, written last)."""
-        return self.data / "originals"
+        return self.data_dir / "originals"
 
     @property
-    def shards(self) -> Path:
-        return self.data / "shards"
+    def shards_dir(self) -> Path:
+        return self.data_dir / "shards"
 
     @property
-    def failures(self) -> Path:
+    def failure_log(self) -> Path:
         return self.root / "logs" / self.name / "failures.jsonl"
 
     @property
-    def events(self) -> Path:
+    def event_log(self) -> Path:
         return self.root / "logs" / self.name / "events.jsonl"
 
 
@@ -253,10 +283,10 @@ class OriginalRecord:
     `part` names the tar without its ending, `member` the image in it; `offset` is where the
     image's bytes begin in the tar and `bytes` their length, so it can be read with one seek.
     `width` and `height` are in pixels after EXIF orientation. `mode` is Pillow's word for the
-    file's pixels. `phash` is a 64-bit perceptual hash in hex, `detail` one of 256 bits (empty in
-    records of before there was one). `blur` is the variance of the
-    Laplacian of the gray image at 256 px short side, values 0 to 255; `spread` the standard
-    deviation of its gray values. `opt_out` lists the opt-out signals that were seen and that the
+    file's pixels. `phash` is a 64-bit perceptual hash in hex, `detail_hash` one of 256 bits (empty
+    in records of before there was one). `sharpness` is the variance of the Laplacian of the gray
+    image at 256 px short side, values 0 to 255; `contrast` the standard deviation of its gray
+    values. On disk these three are called `detail`, `blur` and `spread`. `opt_out` lists the opt-out signals that were seen and that the
     recipe overrides, empty if none was seen; it is None in older records.
     """
 
@@ -271,9 +301,9 @@ class OriginalRecord:
     width: int
     height: int
     phash: str
-    blur: float
-    spread: float
-    detail: str = ""
+    sharpness: float
+    contrast: float
+    detail_hash: str = ""
     opt_out: list[dict[str, str]] | None = None
 
     @classmethod
@@ -285,12 +315,13 @@ class OriginalRecord:
         """
         values: dict[str, Any] = {}
         for name, kind in _RECORD_TYPES.items():
-            value: Any = row.get(name, "" if name == "detail" else None)
+            stored = _NAMES_ON_DISK.get(name, name)
+            value: Any = row.get(stored, "" if name == "detail_hash" else None)
             good = isinstance(value, kind) and value.__class__ is not bool
             if not good or (kind is not str and not 0 <= value < _MAX_COUNT):
-                raise ValueError(f"{name}: {'missing' if value is None else f'{value!r:.60}'}")
+                raise ValueError(f"{stored}: {'missing' if value is None else f'{value!r:.60}'}")
             values[name] = value
-        if not _HEX.fullmatch(values["phash"] + values["detail"]):
+        if not _HEX.fullmatch(values["phash"] + values["detail_hash"]):
             raise ValueError(f"phash or detail: not hexadecimal: {values['phash']!r:.60}")
         seen = row.get("opt_out")
         if not (
@@ -299,7 +330,12 @@ class OriginalRecord:
             raise ValueError(f"opt_out: not a list of objects: {seen!r:.60}")
         return cls(**values, opt_out=seen)
 
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return {_NAMES_ON_DISK.get(name, name): value for name, value in vars(self).items()}
 
+
+_NAMES_ON_DISK = {"sharpness": "blur", "contrast": "spread", "detail_hash": "detail"}
 _HEX = re.compile(r"[0-9a-f]*")
 _MAX_COUNT = 1 << 63
 _RECORD_TYPES: dict[str, Any] = {
@@ -398,7 +434,7 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
         raise UserError(f"{where}: no shard index there ({error})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not a shard index ({error})") from None
-    index = build(ShardIndex, values, where)
+    index = parse_config(ShardIndex, values, where)
     if index.nsamples > MOST_SAMPLES:
         raise UserError(f"{where}: shardlist: more than {MOST_SAMPLES} samples")
     return index, list(_shard_locations(index, where))

@@ -64,7 +64,7 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def sweep_temporaries(folder: Path) -> None:
+def remove_temp_files(folder: Path) -> None:
     """Remove what a killed `atomic_file` left in `folder`. Only while nobody else writes there."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)

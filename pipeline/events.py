@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.contract import Dataset, JsonlAppender, now_utc, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, now_utc, read_jsonl
 from pipeline.errors import Failure
 from pipeline.outside_text import without_passwords
 
@@ -24,7 +24,7 @@ FIRST_FAILURE = "first failure"
 are `kind`, `url` and `detail`."""
 
 
-MENDED = "mended"
+RESOLVED = "mended"
 """The kind of the line that takes an earlier failure back."""
 
 
@@ -70,14 +70,14 @@ class EventLog:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: DatasetPaths,
         run: str,
         on_event: Sequence[EventListener] = (),
         on_progress: Sequence[ProgressListener] = (),
     ) -> None:
         self.run = run
-        self._events = JsonlAppender(dataset.events)
-        self._failures = JsonlAppender(dataset.failures)
+        self._events = JsonlAppender(dataset.event_log)
+        self._failures = JsonlAppender(dataset.failure_log)
         self._on_event = tuple(on_event)
         self._on_progress = tuple(on_progress)
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class EventLog:
             for listener in self._on_event:
                 listener(happened)
 
-    def fail(self, failure: Failure) -> None:
+    def log_failure(self, failure: Failure) -> None:
         """Record a failed page or image."""
         with self._lock:
             self._failures.append({"ts": now_utc(), **asdict(failure), "run": self.run})
@@ -107,9 +107,9 @@ class EventLog:
             for listener in self._on_event:
                 listener(Event(now_utc(), self.run, stage, FIRST_FAILURE, facts))
 
-    def mended(self, row: dict[str, Any]) -> None:
+    def log_resolved(self, row: dict[str, Any]) -> None:
         """Record that an earlier failure was mended: its line `row` with `kind` "mended"."""
-        said = {"ts": now_utc(), "kind": MENDED, "detail": f"was {row['kind']}", "run": self.run}
+        said = {"ts": now_utc(), "kind": RESOLVED, "detail": f"was {row['kind']}", "run": self.run}
         with self._lock:
             self._failures.append({**row, **said})
 
@@ -133,9 +133,9 @@ class EventLog:
         self.close()
 
 
-def outstanding(dataset: Dataset) -> dict[tuple[str, str], dict[str, Any]]:
+def unresolved_failures(dataset: DatasetPaths) -> dict[tuple[str, str], dict[str, Any]]:
     """The last line of each (stage, url) of the failure log, if that is a failure."""
-    return last_failures(read_jsonl(dataset.failures))
+    return last_failures(read_jsonl(dataset.failure_log))
 
 
 def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -146,7 +146,7 @@ def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[
         if not {"stage", "url", "kind"} <= row.keys():
             continue
         where = (str(row["stage"]), str(row["url"]))
-        if row["kind"] == MENDED:
+        if row["kind"] == RESOLVED:
             last.pop(where, None)
         else:
             last[where] = row
@@ -166,11 +166,11 @@ def _without_passwords(value: Any) -> Any:
 class EventTail:
     """The events that other processes write from now on."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._path = dataset.events
+    def __init__(self, dataset: DatasetPaths) -> None:
+        self._path = dataset.event_log
         self._offset = self._path.stat().st_size if self._path.exists() else 0
 
-    def new(self) -> list[Event]:
+    def read_new(self) -> list[Event]:
         """The events since the last call."""
         if not self._path.exists():
             return []

@@ -28,7 +28,7 @@ from prefect.artifacts import (
 )
 
 from pipeline.console import Console, describe_count, describe_event
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.events import FIRST_FAILURE, Event, EventLog
 from pipeline.events import Progress as Report
 from pipeline.job import Job, Stage, run_stage
@@ -36,12 +36,12 @@ from pipeline.markup import disarm_markdown
 from pipeline.names import BUILD_SHARDS, RETRY_FAILURES
 from pipeline.outside_text import printable
 from pipeline.recipe import Recipe
-from pipeline.runners import Crew, RunnerName, find_crew, run_logger
-from pipeline.shared_work import download_by, shards_by
+from pipeline.runners import RunnerName, RunnerOptions, resolve_runner, run_logger
+from pipeline.shared_work import distributed_download, distributed_sharding
 from pipeline.stages.download import download as download_stage
 from pipeline.stages.retry import retry_failures as retry_stage
 from pipeline.stages.shard import shard as shard_stage
-from pipeline.status import survey
+from pipeline.status import read_status
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
 ARTIFACT_EVERY = 2.0
@@ -50,7 +50,7 @@ ARTIFACT_EVERY = 2.0
 Overrides = dict[str, Any] | None
 
 
-class _Display:
+class _PrefectReporter:
     """Shows a job in Prefect: events as log lines of the run, progress as an artifact a stage."""
 
     def __init__(self, name: str) -> None:
@@ -90,8 +90,8 @@ def _slug(name: str) -> str:
 
 
 @contextmanager
-def _opened(job: Job) -> Iterator[tuple[Recipe, Dataset, EventLog]]:
-    display = _Display(job.dataset.name)
+def _open_job(job: Job) -> Iterator[tuple[Recipe, DatasetPaths, EventLog]]:
+    display = _PrefectReporter(job.dataset.name)
     with (
         Console(live=False) as console,
         job.open(
@@ -101,7 +101,7 @@ def _opened(job: Job) -> Iterator[tuple[Recipe, Dataset, EventLog]]:
         yield opened
 
 
-def _show_results(dataset: Dataset) -> None:
+def _show_results(dataset: DatasetPaths) -> None:
     """The dataset's card and its failures by kind, as artifacts in Prefect's UI."""
     name = _slug(dataset.name)
     if dataset.card.exists():
@@ -117,7 +117,7 @@ def _show_results(dataset: Dataset) -> None:
             key=f"{name}-contact",
             description="A contact sheet of the samples",
         )
-    failed = survey(dataset).failed
+    failed = read_status(dataset).failed
     table = [{"kind": printable(kind), "count": count} for kind, count in sorted(failed.items())]
     create_table_artifact(
         table or [{"kind": "none", "count": 0}],
@@ -150,7 +150,7 @@ def _stage(
     name: str, recipe: str, overrides: Overrides, root: str | None, stage: Stage | None = None,
     refresh: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    with _opened(_job(recipe, overrides, root)) as (loaded, dataset, log):
+    with _open_job(_job(recipe, overrides, root)) as (loaded, dataset, log):
         politeness = with_host_headers(loaded.politeness, _credentials, ())
         loaded = replace(loaded, politeness=politeness)
         return run_stage(name, loaded, dataset, log, stage=stage, refresh=refresh)
@@ -174,8 +174,8 @@ def download(
     runner_address: str | None = None,
 ) -> dict[str, Any]:
     """Fetch the images of the manifest, part by part."""
-    crew = find_crew(runner, workers, runner_address)
-    stage = partial(download_stage, run=download_by(crew)) if crew else None
+    crew = resolve_runner(runner, workers, runner_address)
+    stage = partial(download_stage, run=distributed_download(crew)) if crew else None
     return _stage("download", recipe, overrides, root, stage)
 
 
@@ -195,21 +195,21 @@ def shard(
     runner_address: str | None = None,
 ) -> dict[str, Any]:
     """Crop, resize and write the training shards."""
-    crew = find_crew(runner, workers, runner_address)
-    stage = partial(shard_stage, make=shards_by(crew)) if crew else None
+    crew = resolve_runner(runner, workers, runner_address)
+    stage = partial(shard_stage, make=distributed_sharding(crew)) if crew else None
     return _stage("shard", recipe, overrides, root, stage)
 
 
 def _run_subflows(
     subflows: Sequence[Flow[..., dict[str, Any]]], recipe: str, overrides: Overrides,
-    root: str | None, crew: Crew | None, refresh: bool = False,
+    root: str | None, runner_options: RunnerOptions | None, refresh: bool = False,
 ) -> None:  # fmt: skip
     overrides = _public(overrides)
     for subflow in subflows:
         shared: dict[str, Any] = {"refresh": refresh} if subflow is manifest else {}
-        if crew and subflow in (download, shard):
+        if runner_options and subflow in (download, shard):
             shared |= {
-                "runner": crew.runner, "workers": crew.workers, "runner_address": crew.address
+                "runner": runner_options.runner, "workers": runner_options.workers, "runner_address": runner_options.address
             }  # fmt: skip
         facts = subflow(recipe, overrides, root, **shared)
         words = ", ".join(f"{key}={value}" for key, value in facts.items())
@@ -239,7 +239,7 @@ def scrape(
             nor in SHELLGAN_RUNNER_ADDRESS, a cluster is started on this machine.
         refresh: visit every page again for what is new.
     """
-    crew = find_crew(runner, workers, runner_address)
+    crew = resolve_runner(runner, workers, runner_address)
     _run_subflows((manifest, download, select, shard), recipe, overrides, root, crew, refresh)
     _show_results(_job(recipe, overrides, root).dataset)
 
@@ -257,7 +257,7 @@ def build_shards(
 
     The parameters are those of the scrape flows.
     """
-    crew = find_crew(runner, workers, runner_address)
+    crew = resolve_runner(runner, workers, runner_address)
     _run_subflows((select, shard), recipe, overrides, root, crew)
     _show_results(_job(recipe, overrides, root).dataset)
 
@@ -280,8 +280,8 @@ def retry_failures(
     Who downloads and shards is said as for the scrape flows.
     """
     job = _job(recipe, overrides, root)
-    crew = find_crew(runner, workers, runner_address)
-    with _opened(job) as (loaded, dataset, log):
+    crew = resolve_runner(runner, workers, runner_address)
+    with _open_job(job) as (loaded, dataset, log):
         result = retry_stage(
             loaded,
             dataset,
@@ -290,9 +290,9 @@ def retry_failures(
             hosts=tuple(hosts or ()),
             older_than=older_than_hours,
             everything=everything,
-            run=download_by(crew) if crew else None,
+            run=distributed_download(crew) if crew else None,
         )
-        log.emit("retry", "done", tried=result.tried, mended=result.mended)
-    if result.mended:
+        log.emit("retry", "done", tried=result.tried, mended=result.resolved)
+    if result.resolved:
         build_shards(recipe, _public(overrides), root, runner, workers, runner_address)
     _show_results(job.dataset)

@@ -17,11 +17,11 @@ from pipeline.web.exchange import (
     NO_HEADERS,
     NO_POLICY,
     REDIRECTS,
-    Answer,
+    RawResponse,
+    RequestFailure,
     Response,
-    Trouble,
     UrlPolicy,
-    judge,
+    check_response,
     redirect_target,
     response_of,
     retry_policy,
@@ -41,19 +41,19 @@ from pipeline.web.host_policy import (
 )
 from pipeline.web.opt_out.robots_lines import NO_LINES
 from pipeline.web.opt_out.signals import Signal, describe
-from pipeline.web.politeness import HostGate, Politeness
-from pipeline.web.robots import Robots, read_robots
+from pipeline.web.politeness import HostLimiter, Politeness
+from pipeline.web.robots import Robots, parse_robots
 from pipeline.web.transport import BodyLimit, DiskError, RequestsTransport, Watch
 from pipeline.web.urls import request_url
 from pipeline.web.waits import OnWait, Wait, WaitWatcher
 
-__all__ = ["FAILURE_KINDS", "Copy", "Fetcher", "Politeness", "Response"]
+__all__ = ["FAILURE_KINDS", "Fetcher", "FileTarget", "Politeness", "Response"]
 
 _POLICY_LIMIT = BodyLimit(MAX_POLICY, may_cut=True)
 
 
 @dataclass(frozen=True)
-class Copy:
+class FileTarget:
     """Where the body of a 200 goes instead of into memory: it may be of `max_bytes`, and take as
     long as it comes fast enough."""
 
@@ -80,7 +80,7 @@ class Fetcher:
         self._transport = RequestsTransport(politeness)
         self._policy = retry_policy(politeness)
         self._lock = threading.Lock()
-        self._gates: dict[str, HostGate] = {}
+        self._gates: dict[str, HostLimiter] = {}
         self._robots: dict[str, Robots] = {}
         self._file_policy = policy_file_retries(politeness)
         self._policies: dict[str, HostPolicy] = {}
@@ -107,7 +107,7 @@ class Fetcher:
         *,
         stage: str,
         headers: Mapping[str, str] | None = None,
-        copy: Copy | None = None,
+        copy: FileTarget | None = None,
         max_bytes: int | None = None,
     ) -> Response | Failure:
         """The answer to a GET, or the failure it ended in.
@@ -126,7 +126,7 @@ class Fetcher:
             limit = BodyLimit(copy.max_bytes, copy=copy.path)
         attempts = 0
 
-        def once() -> Response | Trouble:
+        def once() -> Response | RequestFailure:
             nonlocal attempts
             attempts += 1
             return self._follow(url, headers or NO_HEADERS, attempts, limit)
@@ -148,11 +148,11 @@ class Fetcher:
 
     def _follow(
         self, url: str, headers: Mapping[str, str], attempts: int, limit: BodyLimit
-    ) -> Response | Trouble:
+    ) -> Response | RequestFailure:
         try:
             seen = [request_url(url)]
         except ValueError as error:
-            return Trouble("bad_url", str(error))
+            return RequestFailure("bad_url", str(error))
         signals: tuple[Signal, ...] = ()
         while True:
             host = host_key(seen[-1])
@@ -162,22 +162,22 @@ class Fetcher:
             policy = self._url_policy(host, seen[-1])
             policy = replace(policy, signals=(*signals, *policy.signals))
             if refusing := self.politeness.refusing(policy.signals):
-                return Trouble("opt_out", describe(refusing))
+                return RequestFailure("opt_out", describe(refusing))
             answer = self._at_gate(host, seen[-1], headers, limit, policy=policy)
-            if isinstance(answer, Trouble):
+            if isinstance(answer, RequestFailure):
                 return answer
             signals = answer.signals
             if answer.status not in REDIRECTS:
                 signals += tuple(self.license_signals(answer.url, linked_licenses(answer)))
                 if refusing := self.politeness.refusing(signals):
-                    return Trouble("opt_out", describe(refusing), answer.status)
+                    return RequestFailure("opt_out", describe(refusing), answer.status)
                 answer = replace(answer, signals=signals)
                 return response_of(answer, attempts)
             target = redirect_target(answer)
-            if isinstance(target, Trouble):
+            if isinstance(target, RequestFailure):
                 return target
             if target in seen or len(seen) > self.politeness.max_redirects:
-                return Trouble("redirect_loop", f"{len(seen)} redirects, to {target}")
+                return RequestFailure("redirect_loop", f"{len(seen)} redirects, to {target}")
             seen.append(target)
 
     def _sleep(self, url: str, seconds: float) -> None:
@@ -187,9 +187,9 @@ class Fetcher:
         with self._waits.during(lambda now: Wait(host, again, again, until - now)):
             self._stopped.wait(seconds)
 
-    def _gate(self, host: str) -> HostGate:
+    def _gate(self, host: str) -> HostLimiter:
         with self._lock:
-            return self._gates.setdefault(host, HostGate(self.politeness))
+            return self._gates.setdefault(host, HostLimiter(self.politeness))
 
     def _at_gate(
         self,
@@ -199,14 +199,14 @@ class Fetcher:
         limit: BodyLimit,
         is_policy: bool = False,
         policy: UrlPolicy = NO_POLICY,
-    ) -> Answer | Trouble:
+    ) -> RawResponse | RequestFailure:
         gate = self._gate(host)
         with self._waits.during(partial(_gate_wait, host, gate)), gate.lock:
             while (delay := gate.delay(time.monotonic())) > 0 or self._stopped.is_set():
                 if self._stopped.is_set():
-                    return Trouble("host_resting", "stopped")
-                if gate.given_up(time.monotonic()):
-                    return Trouble("host_resting", gate.describe_rest(time.monotonic()))
+                    return RequestFailure("host_resting", "stopped")
+                if gate.is_unavailable(time.monotonic()):
+                    return RequestFailure("host_resting", gate.describe_rest(time.monotonic()))
                 gate.lock.wait(min(delay, 1.0))
             gate.start(time.monotonic())
         kind: str | None = "internal"
@@ -216,27 +216,27 @@ class Fetcher:
             with self._waits.during(lambda _: _request_wait(host, watch)):
                 answer = self._transport.request(url, headers, limit, watch)
             judged = answer
-            if isinstance(answer, Answer):
-                judged = judge(self.politeness, answer, is_policy=is_policy, policy=policy)
+            if isinstance(answer, RawResponse):
+                judged = check_response(self.politeness, answer, is_policy=is_policy, policy=policy)
                 self._host_policy(host).note_answer(policy.reservation, answer)
-            kind = judged.kind if isinstance(judged, Trouble) else None
-            asked = judged.retry_after if isinstance(judged, Trouble) else None
+            kind = judged.kind if isinstance(judged, RequestFailure) else None
+            asked = judged.retry_after if isinstance(judged, RequestFailure) else None
             return judged
         finally:
             with gate.lock:
                 gate.finish(time.monotonic(), kind, asked)
 
-    def _refused_by_robots(self, host: str, url: str) -> Trouble | None:
-        if not self.politeness.asks_robots(url):
+    def _refused_by_robots(self, host: str, url: str) -> RequestFailure | None:
+        if not self.politeness.checks_robots(url):
             return None
         with self._policy_lock(host):
             robots = self._robots.get(host)
-            if robots is None or robots.stale(time.monotonic()):
+            if robots is None or robots.is_stale(time.monotonic()):
                 robots = self._robots[host] = self._ask_robots(host)
                 gate = self._gate(host)
                 with gate.lock:
                     gate.crawl_delay(robots.crawl_delay(self.politeness.user_agent))
-        return robots.refuses(url, self.politeness.user_agent)
+        return robots.why_disallowed(url, self.politeness.user_agent)
 
     def _policy_lock(self, host: str) -> threading.Lock:
         with self._lock:
@@ -252,7 +252,7 @@ class Fetcher:
         """What the policy files of the host say about `url`; they are fetched at the first one."""
         policy = self._host_policy(host)
         with self._policy_lock(host):
-            robots = self._robots.get(host) if self.politeness.asks_robots(url) else None
+            robots = self._robots.get(host) if self.politeness.checks_robots(url) else None
             lines = robots.lines if robots else NO_LINES
             while (file := policy.next_file(lines)) is not None:
                 self._take_file(policy, file)
@@ -277,7 +277,7 @@ class Fetcher:
                 self._fetch_policy, url
             )
         except Exception as error:  # noqa: BLE001 - the boundary of one policy file
-            outcome = Trouble("internal", describe_internal(error))
+            outcome = RequestFailure("internal", describe_internal(error))
         policy.take_file(url, outcome)
 
     def take_unread(self) -> list[UnreadFile]:
@@ -290,22 +290,22 @@ class Fetcher:
         policy = self._policy.copy(sleep=partial(self._sleep, host))
         answer = policy(self._fetch_policy, f"{host}/robots.txt")
         until = time.monotonic() + self.politeness.max_wait
-        return read_robots(answer, self.politeness.user_agent, until)
+        return parse_robots(answer, self.politeness.user_agent, until)
 
-    def _fetch_policy(self, url: str) -> Answer | Trouble:
+    def _fetch_policy(self, url: str) -> RawResponse | RequestFailure:
         host = host_key(url)
         for _ in range(self.politeness.max_redirects + 1):
             answer = self._at_gate(host, url, NO_HEADERS, _POLICY_LIMIT, is_policy=True)
-            if isinstance(answer, Trouble) or answer.status not in REDIRECTS:
+            if isinstance(answer, RequestFailure) or answer.status not in REDIRECTS:
                 return answer
             target = redirect_target(answer)
-            if isinstance(target, Trouble):
+            if isinstance(target, RequestFailure):
                 return target
             url, host = target, host_key(target)
-        return Trouble("redirect_loop", url, 302)
+        return RequestFailure("redirect_loop", url, 302)
 
 
-def _gate_wait(host: str, gate: HostGate, now: float) -> Wait:
+def _gate_wait(host: str, gate: HostLimiter, now: float) -> Wait:
     reason, left = gate.waits_for(now), gate.delay(now)
     return Wait(host, reason, reason, left if left < math.inf else None)
 

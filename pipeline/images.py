@@ -28,7 +28,7 @@ EXTENSIONS = {
     "JXL": "jxl",
 }  # fmt: skip
 
-FACTS_SIDE = 256
+MEASURE_SIDE = 256
 """Blur and spread are measured at this short side, in pixels (smaller images as they are)."""
 
 # The limit is checked here, before decoding and with a verdict; Pillow's own only warns.
@@ -38,7 +38,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True)
-class ImageFacts:
+class ImageProperties:
     """What is recorded of an image; see `OriginalRecord`. `notes` says what was odd."""
 
     format: str
@@ -46,9 +46,9 @@ class ImageFacts:
     width: int
     height: int
     phash: str
-    blur: float
-    spread: float
-    detail: str
+    sharpness: float
+    contrast: float
+    detail_hash: str
     notes: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image (RGB or L, upright) and what the file was: `width` and `height` are the
     full size after orientation, whatever size was decoded."""
 
@@ -92,10 +92,10 @@ def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Ima
     Raises:
         ImageError: no image, too many pixels, animated, broken.
     """
-    return open_picture(data, max_pixels=max_pixels, draft_to=draft_to).image
+    return decode_image(data, max_pixels=max_pixels, draft_to=draft_to).image
 
 
-def open_picture(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Picture:
+def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> DecodedImage:
     """As `open_image`, with what the file was."""
     with decoded(data, ImageLimits(max_pixels), draft_to) as picture:
         return picture
@@ -104,8 +104,8 @@ def open_picture(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> P
 @contextmanager
 def decoded(
     data: bytes, limits: ImageLimits, draft_to: DraftTo = None, more: int = 0
-) -> Iterator[Picture]:
-    """The image in `data`, as of `open_picture`, while the block runs: so long it holds its share
+) -> Iterator[DecodedImage]:
+    """The image in `data`, as of `decode_image`, while the block runs: so long it holds its share
     of the memory for decoding (`decode_budget`), for which it may have to wait. Blocks must not be
     nested: two that each wait for what the other holds would wait for ever.
 
@@ -121,7 +121,7 @@ def decoded(
 
 def _decode(
     data: bytes, limits: ImageLimits, draft_to: DraftTo, more: int, stack: ExitStack
-) -> Picture:
+) -> DecodedImage:
     """Decode an image; `stack` takes hold of the memory for it."""
     if not data:
         raise ImageError("empty", "no bytes")
@@ -159,7 +159,7 @@ def _decode(
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ImageError("undecodable", f"{type(error).__name__}: {error}") from error
-    return Picture(image, name, mode, size[0], size[1], (*notes, *([note] if note else ())))
+    return DecodedImage(image, name, mode, size[0], size[1], (*notes, *([note] if note else ())))
 
 
 def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
@@ -179,24 +179,24 @@ def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
     return file if turn is None else file.transpose(turn)
 
 
-def facts_of(picture: Picture) -> ImageFacts:
+def measure_image(picture: DecodedImage) -> ImageProperties:
     """The facts recorded of a decoded image."""
     gray = picture.image.convert("L")
     short = min(gray.size)
-    if short > FACTS_SIDE:
-        scale = FACTS_SIDE / short
+    if short > MEASURE_SIDE:
+        scale = MEASURE_SIDE / short
         size = (max(1, round(gray.width * scale)), max(1, round(gray.height * scale)))
         gray = gray.resize(size, Image.Resampling.BOX)
     values = np.asarray(gray)
-    return ImageFacts(
+    return ImageProperties(
         format=picture.format,
         mode=picture.mode,
         width=picture.width,
         height=picture.height,
         phash=perceptual_hash(gray),
-        blur=round(_laplacian_variance(values), 3),
-        spread=round(_deviation(gray.histogram()), 3),
-        detail=detail_hash(gray),
+        sharpness=round(_laplacian_variance(values), 3),
+        contrast=round(_deviation(gray.histogram()), 3),
+        detail_hash=detail_hash(gray),
         notes=picture.notes,
     )
 

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import Dataset, now_utc
-from pipeline.dataset.mirror import publish, receive
+from pipeline.contract import DatasetPaths, now_utc
+from pipeline.dataset.mirror import pull, push
 from pipeline.errors import UserError
 from pipeline.events import EventListener, EventLog, ProgressListener
 from pipeline.recipe import Recipe, load_recipe, recipe_path
@@ -25,7 +25,7 @@ from pipeline.stages.forget import variants
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard
 
-Stage = Callable[[Recipe, Dataset, EventLog], Any]
+Stage = Callable[[Recipe, DatasetPaths, EventLog], Any]
 
 STAGES: dict[str, Stage] = {
     "crawl": crawl,
@@ -48,8 +48,8 @@ class Job:
     root: Path = field(default_factory=Path.cwd)
 
     @property
-    def dataset(self) -> Dataset:
-        return Dataset(Path(self.recipe_name).name.removesuffix(".toml"), self.root)
+    def dataset(self) -> DatasetPaths:
+        return DatasetPaths(Path(self.recipe_name).name.removesuffix(".toml"), self.root)
 
     def recipe(self) -> Recipe:
         """Read the recipe.
@@ -64,7 +64,7 @@ class Job:
         self,
         on_event: Sequence[EventListener] = (),
         on_progress: Sequence[ProgressListener] = (),
-    ) -> Iterator[tuple[Recipe, Dataset, EventLog]]:
+    ) -> Iterator[tuple[Recipe, DatasetPaths, EventLog]]:
         """The recipe, the dataset and its log, while nobody else works on the dataset.
 
         What the recipe's store has and this machine has not is taken from it before, and what is
@@ -81,18 +81,18 @@ class Job:
                 with EventLog(dataset, now_utc(), on_event, on_progress) as log:
                     yield recipe, dataset, log
                 return
-            received = receive(dataset)
+            received = pull(dataset)
             with EventLog(dataset, now_utc(), on_event, on_progress) as log:
                 if any(asdict(received).values()):
                     log.emit("store", "received", **asdict(received))
                 yield recipe, dataset, log
-            publish(dataset, variants(dataset))
+            push(dataset, variants(dataset))
 
 
 def run_stage(
     name: str,
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: DatasetPaths,
     log: EventLog,
     *,
     refresh: bool = False,
@@ -118,17 +118,17 @@ def run_stage(
 
 
 @contextmanager
-def _locked(dataset: Dataset) -> Iterator[None]:
+def _locked(dataset: DatasetPaths) -> Iterator[None]:
     """Hold the dataset. The lock is the process's: it ends with it, however it ends."""
-    dataset.data.mkdir(parents=True, exist_ok=True)
-    with (dataset.data / "lock").open("a+") as file:
+    dataset.data_dir.mkdir(parents=True, exist_ok=True)
+    with (dataset.data_dir / "lock").open("a+") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise UserError(
-                f"{dataset.data}: process {holder} is working on this dataset"
+                f"{dataset.data_dir}: process {holder} is working on this dataset"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SITES = Path(__file__).parent / "sites"
+RECIPES_DIR = Path(__file__).parent / "sites"
 BUILD_SHARDS = "build-shards"
 RETRY_FAILURES = "retry-failures"
 
 
 def recipe_names() -> list[str]:
     """The names of the shipped recipes."""
-    return sorted(path.stem for path in SITES.glob("*.toml"))
+    return sorted(path.stem for path in RECIPES_DIR.glob("*.toml"))
 
 
 def scrape_flow(recipe: str) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.typed import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
-class Select:
+class SelectOptions:
     """What to keep, by recorded facts. A limit left out does not apply.
 
-    `min_side` is in pixels, `max_aspect` long side over short side; `min_blur` and `min_spread`
+    `min_side` is in pixels, `max_aspect` long side over short side; `min_sharpness` and `min_contrast`
     are limits of the facts of the same name (`contract.OriginalRecord`). Of images whose
     perceptual hashes differ in `near_duplicate_bits` of 64 bits or fewer, and whose detail hashes
     in `near_duplicate_detail` of 256 or fewer, the largest stays; "off" looks for exact duplicates
@@ -32,8 +32,12 @@ class Select:
 
     min_side: int = Field(default=64, ge=1)
     max_aspect: float = Field(default=3.0, ge=1)
-    min_blur: float = Field(default=0.0, ge=0)
-    min_spread: float = Field(default=4.0, ge=0)
+    min_sharpness: float = Field(
+        default=0.0, ge=0, validation_alias=AliasChoices("min_sharpness", "min_blur")
+    )
+    min_contrast: float = Field(
+        default=4.0, ge=0, validation_alias=AliasChoices("min_contrast", "min_spread")
+    )
     near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] | Literal["off"] = 4
     near_duplicate_detail: int = Field(default=20, ge=0, le=256)
     off_topic: float | None = Field(default=None, gt=0)
@@ -44,7 +48,7 @@ class Select:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Storage:
+class StorageOptions:
     """Where the data set lives besides this machine (`[storage]`).
 
     `url` is a folder that fsspec reaches, such as `s3://bucket/galleries` (`pip install
@@ -57,7 +61,7 @@ class Storage:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Originals:
+class OriginalsOptions:
     """What is kept of a downloaded image (`[originals]`): the bytes as served, or, with `side`,
     its centre square at that many pixels, as a JPEG of `quality`. The recorded facts are then
     those of what is kept, and nothing larger can be made of it later.
@@ -79,7 +83,7 @@ Crop = Literal["center", "pad", "object", "box", "hook", "none"]
 
 
 @dataclass(frozen=True, config=STRICT)
-class Shards:
+class ShardOptions:
     """How the training samples are made.
 
     `resolution` is a side, or [height, width], in pixels. `crop` is one of

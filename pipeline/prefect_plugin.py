@@ -19,7 +19,7 @@ from prefect.plugins import HookContext, SetupResult, register_hook
 from pipeline.names import flow_names
 
 
-def completed(argv: Sequence[str], names: Collection[str]) -> list[str]:
+def complete_deployment_name(argv: Sequence[str], names: Collection[str]) -> list[str]:
     """`argv` with the first bare name after `prefect deployment run` completed to NAME/NAME."""
     command = list(argv)
     if len(command) < 4 or command[1:3] != ["deployment", "run"]:
@@ -41,5 +41,5 @@ _OPTIONS_WITH_VALUE = {
 def setup_environment(*, ctx: HookContext) -> SetupResult:  # noqa: ARG001
     """Switch telemetry off; where this process is the `prefect` command, complete the name."""
     if Path(sys.argv[0]).stem == "prefect" or Path(sys.argv[0]).parent.name == "prefect":
-        sys.argv[:] = completed(sys.argv, flow_names())
+        sys.argv[:] = complete_deployment_name(sys.argv, flow_names())
     return SetupResult(env={"DO_NOT_TRACK": "1"})

@@ -14,10 +14,10 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
 from pipeline.http import Politeness
-from pipeline.names import SITES, recipe_names
-from pipeline.options import Originals, Select, Shards, Storage
+from pipeline.names import RECIPES_DIR, recipe_names
+from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
 from pipeline.sources import Source
-from pipeline.typed import STRICT, build, read_toml
+from pipeline.typed import STRICT, parse_config, read_toml
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
 
@@ -28,10 +28,10 @@ class Recipe:
     source: Source
     title: str = ""
     politeness: Politeness = field(default_factory=Politeness)
-    storage: Storage = field(default_factory=Storage)
-    originals: Originals = field(default_factory=Originals)
-    select: Select = field(default_factory=Select)
-    shards: Shards = field(default_factory=Shards)
+    storage: StorageOptions = field(default_factory=StorageOptions)
+    originals: OriginalsOptions = field(default_factory=OriginalsOptions)
+    select: SelectOptions = field(default_factory=SelectOptions)
+    shards: ShardOptions = field(default_factory=ShardOptions)
 
     def __post_init__(self) -> None:
         """Keep users and passwords out of everything but the headers of their hosts."""
@@ -51,7 +51,7 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     values = read_toml(path)
     for key, value in (overrides or {}).items():
         _put(values, key, value)
-    return build(Recipe, values, str(path))
+    return parse_config(Recipe, values, str(path))
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -69,7 +69,7 @@ def recipe_path(name: str) -> Path:
     Raises:
         UserError: there is none; the message lists those that are shipped.
     """
-    path = Path(name) if name.endswith(".toml") else SITES / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else RECIPES_DIR / f"{name}.toml"
     if not path.is_file():
         raise UserError(f"{path}: no such recipe; there are: {', '.join(recipe_names())}")
     return path

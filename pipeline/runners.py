@@ -24,13 +24,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from pipeline.errors import UserError
-from pipeline.workers import begin_worker, cores, one_thread_each, worker_arguments
+from pipeline.workers import begin_worker, cpu_count, single_threaded_children, worker_arguments
 
 T = TypeVar("T")
 
 RunnerName = Literal["local", "processes", "dask", "ray"]
 ADDRESS_VARIABLE = "SHELLGAN_RUNNER_ADDRESS"
-LOSSES = 3
+MAX_WORKER_LOSSES = 3
 """So often a task may lose its worker; then it is the task that ends its workers."""
 
 _POLL = 0.5
@@ -38,7 +38,7 @@ _ON_CLUSTERS = ("dask", "ray")
 
 
 @dataclass(frozen=True)
-class Crew:
+class RunnerOptions:
     """Who works: the runner's name, how many tasks at once, and the cluster's address (None:
     workers of our own on this machine)."""
 
@@ -47,7 +47,9 @@ class Crew:
     address: str | None = None
 
 
-def find_crew(runner: RunnerName, workers: int | None, address: str | None) -> Crew | None:
+def resolve_runner(
+    runner: RunnerName, workers: int | None, address: str | None
+) -> RunnerOptions | None:
     """The crew that a flow's parameters ask for; None is the flow's own process.
 
     Args:
@@ -78,7 +80,7 @@ def find_crew(runner: RunnerName, workers: int | None, address: str | None) -> C
         )
     if address and workers is None:
         raise UserError(f"workers: say how many tasks the cluster {address} is to do at once")
-    return Crew(runner, workers or cores(), address)
+    return RunnerOptions(runner, workers or cpu_count(), address)
 
 
 def run_logger() -> logging.Logger:
@@ -91,7 +93,7 @@ def run_logger() -> logging.Logger:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
-def _work(call: Callable[[], T]) -> T:
+def _run_call(call: Callable[[], T]) -> T:
     """A task: one call, opaque to Prefect, which would search plain arguments for futures."""
     try:
         return call()
@@ -100,7 +102,10 @@ def _work(call: Callable[[], T]) -> T:
 
 
 def run_tasks(
-    crew: Crew, name: str, calls: Sequence[Callable[[], T]], meanwhile: Callable[[], None]
+    runner_options: RunnerOptions,
+    name: str,
+    calls: Sequence[Callable[[], T]],
+    meanwhile: Callable[[], None],
 ) -> Iterator[T]:
     """Run each call as a task named `name`, at most `crew.workers` at once.
 
@@ -117,30 +122,32 @@ def run_tasks(
         UserError: a call lost its worker too often; or what a call raises.
     """
     waiting = deque(calls)
-    crew = replace(crew, workers=max(1, min(crew.workers, len(calls))))
+    runner_options = replace(
+        runner_options, workers=max(1, min(runner_options.workers, len(calls)))
+    )
     losses: Counter[int] = Counter()
     while waiting:
         # A lost process breaks its pool: what is left goes to a new one.
-        with _RUNNERS[crew.runner](crew) as runner:
+        with _RUNNERS[runner_options.runner](runner_options) as runner:
             lost: list[Callable[[], T]] = []
-            yield from _run_round(crew, runner, name, waiting, lost, meanwhile)
+            yield from _run_round(runner_options, runner, name, waiting, lost, meanwhile)
         for call in lost:
             losses[id(call)] += 1
-            if losses[id(call)] >= LOSSES:
-                raise UserError(f"{name}: {LOSSES} workers were lost over the same task")
+            if losses[id(call)] >= MAX_WORKER_LOSSES:
+                raise UserError(f"{name}: {MAX_WORKER_LOSSES} workers were lost over the same task")
         waiting.extendleft(lost)
 
 
 def _run_round(
-    crew: Crew, runner: TaskRunner[Any], name: str, waiting: deque[Callable[[], T]],
+    runner_options: RunnerOptions, runner: TaskRunner[Any], name: str, waiting: deque[Callable[[], T]],
     lost: list[Callable[[], T]], meanwhile: Callable[[], None],
 ) -> Iterator[T]:  # fmt: skip
     """Submit what waits until it is done or until workers are lost; `lost` takes their calls."""
-    named = _work.with_options(name=name, task_run_name=name)
-    losing = _lost_worker(crew)
+    named = _run_call.with_options(name=name, task_run_name=name)
+    losing = _lost_worker(runner_options)
     under_way: dict[Any, Callable[[], T]] = {}
     while under_way or (waiting and not lost):
-        while waiting and len(under_way) < crew.workers and not lost:
+        while waiting and len(under_way) < runner_options.workers and not lost:
             call = waiting.popleft()
             under_way[runner.submit(named, {"call": call})] = call
         for future, call in list(under_way.items()):
@@ -157,7 +164,7 @@ def _run_round(
         meanwhile()
 
 
-def split(items: Sequence[T], workers: int, at_most: int) -> list[list[T]]:
+def split_evenly(items: Sequence[T], workers: int, at_most: int) -> list[list[T]]:
     """Cut `items` into runs of equal length (give or take one) of `at_most` items, as few as
     possible, but one for each worker where there are enough."""
     count = min(len(items), max(workers, -(-len(items) // at_most)))
@@ -166,13 +173,13 @@ def split(items: Sequence[T], workers: int, at_most: int) -> list[list[T]]:
 
 
 @contextmanager
-def _processes(crew: Crew) -> Iterator[TaskRunner[Any]]:
+def _processes(runner_options: RunnerOptions) -> Iterator[TaskRunner[Any]]:
     """Processes that end when this one does, and at once when the block ends by an exception."""
     theirs, ours = multiprocessing.get_context("spawn").Pipe(duplex=False)
     made = ProcessPoolTaskRunner(
-        crew.workers, initializer=begin_worker, initargs=worker_arguments(theirs)
+        runner_options.workers, initializer=begin_worker, initargs=worker_arguments(theirs)
     )
-    with theirs, ours, one_thread_each(), made as runner:
+    with theirs, ours, single_threaded_children(), made as runner:
         try:
             yield runner
         except BaseException:
@@ -180,43 +187,49 @@ def _processes(crew: Crew) -> Iterator[TaskRunner[Any]]:
             raise
 
 
-def _dask(crew: Crew) -> AbstractContextManager[TaskRunner[Any]]:
+def _dask(runner_options: RunnerOptions) -> AbstractContextManager[TaskRunner[Any]]:
     cluster = {
-        "n_workers": crew.workers,
+        "n_workers": runner_options.workers,
         "threads_per_worker": 1,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         # Plugins run an event loop, and a Dask worker imports Prefect within its own.
         "env": {"PREFECT_PLUGINS_ENABLED": "false"},
     }
-    options = {"address": crew.address} if crew.address else {"cluster_kwargs": cluster}
+    options = (
+        {"address": runner_options.address}
+        if runner_options.address
+        else {"cluster_kwargs": cluster}
+    )
     made: TaskRunner[Any] = importlib.import_module("prefect_dask").DaskTaskRunner(**options)
     # It tells of each connection.
     logging.getLogger("distributed").setLevel(logging.WARNING)
     return made
 
 
-def _ray(crew: Crew) -> AbstractContextManager[TaskRunner[Any]]:
+def _ray(runner_options: RunnerOptions) -> AbstractContextManager[TaskRunner[Any]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = {"num_cpus": crew.workers, "include_dashboard": False}
-    options = {"address": crew.address} if crew.address else {"init_kwargs": cluster}
+    cluster = {"num_cpus": runner_options.workers, "include_dashboard": False}
+    options = (
+        {"address": runner_options.address} if runner_options.address else {"init_kwargs": cluster}
+    )
     made: TaskRunner[Any] = importlib.import_module("prefect_ray").RayTaskRunner(**options)
     return made
 
 
-_RUNNERS: dict[str, Callable[[Crew], AbstractContextManager[TaskRunner[Any]]]] = {
+_RUNNERS: dict[str, Callable[[RunnerOptions], AbstractContextManager[TaskRunner[Any]]]] = {
     "processes": _processes,
     "dask": _dask,
     "ray": _ray,
 }
 
 
-def _lost_worker(crew: Crew) -> tuple[type[BaseException], ...]:
+def _lost_worker(runner_options: RunnerOptions) -> tuple[type[BaseException], ...]:
     """What a future raises when its worker is gone (Dask and Ray try again themselves first)."""
-    if crew.runner == "dask":
+    if runner_options.runner == "dask":
         distributed: Any = importlib.import_module("distributed")
         return (distributed.KilledWorker, distributed.client.FutureCancelledError)
-    if crew.runner == "ray":
+    if runner_options.runner == "ray":
         errors: Any = importlib.import_module("ray.exceptions")
         return (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
     return (importlib.import_module("concurrent.futures.process").BrokenProcessPool,)

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.exit import CommandParser
 from pipeline.flows import build_shards, retry_failures, scrape
 from pipeline.names import recipe_names, scrape_flow
-from pipeline.runners import ADDRESS_VARIABLE, RunnerName, find_crew
+from pipeline.runners import ADDRESS_VARIABLE, RunnerName, resolve_runner
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     except httpx.HTTPError as error:
         return _refuse(f"{url}: no Prefect server answers ({error}); start one: make serve")
     try:
-        find_crew(args.runner, args.workers, args.runner_address)
+        resolve_runner(args.runner, args.workers, args.runner_address)
     except UserError as error:
         return _refuse(str(error))
     shared = {name: value for name, value in vars(args).items() if value is not None}

@@ -11,69 +11,75 @@ from functools import partial
 from typing import Any
 
 from pipeline.console import describe_event
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.dataset.originals import PartFiles, is_complete, journal_line, read_summary
-from pipeline.dataset.part_lock import PartHeld
-from pipeline.dataset.shard_make import MadeShard, make_shard
-from pipeline.dataset.shard_plan import Plan, ShardPlan
+from pipeline.dataset.part_lock import PartLocked
+from pipeline.dataset.shard_make import BuiltShard, build_shard
+from pipeline.dataset.shard_plan import ShardingPlan, ShardPlan
 from pipeline.events import Event, EventLog
-from pipeline.options import Shards
+from pipeline.options import ShardOptions
 from pipeline.pictures.limits import decode_budget, limit_decoding
 from pipeline.recipe import Recipe
-from pipeline.runners import Crew, run_logger, run_tasks, split
-from pipeline.stages.download import STAGE, PartResult, RunParts, download_parts
-from pipeline.stages.shard import MakeShards
+from pipeline.runners import RunnerOptions, run_logger, run_tasks, split_evenly
+from pipeline.stages.download import STAGE, PartDownloader, PartResult, download_parts
+from pipeline.stages.shard import ShardBuilder
 from pipeline.web.politeness import share
 
-PARTS_A_TASK = 5
+PARTS_PER_TASK = 5
 """5,000 URLs: a task run costs some 65 ms of CPU, so a task is ten seconds of work or more."""
 
-IMAGES_A_TASK = 4000
-_HELD_SECONDS = 600
+IMAGES_PER_TASK = 4000
+_LOCK_TIMEOUT = 600
 _HELD_PAUSE = 0.5
 
 
-def download_by(crew: Crew) -> RunParts:
+def distributed_download(runner_options: RunnerOptions) -> PartDownloader:
     """Has the crew complete the parts; for `stages.download.download`.
 
     No more tasks run at once than a host may be asked at once, and each keeps to its share of the
     recipe's politeness.
     """
-    return partial(_run_parts, crew)
+    return partial(_run_parts, runner_options)
 
 
 def _run_parts(
-    crew: Crew, recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog
+    runner_options: RunnerOptions,
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    parts: list[str],
+    log: EventLog,
 ) -> list[PartResult]:
     limit_decoding(recipe.originals.decode_megabytes)
-    at_once = max(1, min(crew.workers, recipe.politeness.concurrency, len(parts)))
+    at_once = max(1, min(runner_options.workers, recipe.politeness.concurrency, len(parts)))
     mine = replace(recipe, politeness=share(recipe.politeness, at_once))
     calls = [
         partial(_download_batch, mine, dataset, batch, log.run)
-        for batch in split(parts, at_once, PARTS_A_TASK)
+        for batch in split_evenly(parts, at_once, PARTS_PER_TASK)
     ]
-    watch = _Watch(dataset, parts, log)
-    for _ in run_tasks(replace(crew, workers=at_once), "download parts", calls, watch.look):
+    watch = _JournalProgress(dataset, parts, log)
+    for _ in run_tasks(
+        replace(runner_options, workers=at_once), "download parts", calls, watch.look
+    ):
         pass
     watch.look()
     return [_result(dataset, part, watch.fetched[part]) for part in parts]
 
 
-def _download_batch(recipe: Recipe, dataset: Dataset, parts: list[str], run: str) -> None:
+def _download_batch(recipe: Recipe, dataset: DatasetPaths, parts: list[str], run: str) -> None:
     """In a worker: complete those of the parts that are not.
 
     A part that another process holds is waited for: a cluster can take a worker for lost that
     is not, and a killed flow can leave workers that end their tasks.
 
     Raises:
-        PartHeld: a part was not let go of within `_HELD_SECONDS`.
+        PartLocked: a part was not let go of within `_LOCK_TIMEOUT`.
     """
-    deadline = time.monotonic() + _HELD_SECONDS
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     with EventLog(dataset, run, [_say]) as log:
         while left := [part for part in parts if not is_complete(dataset, part)]:
             try:
                 download_parts(recipe, dataset, left, log)
-            except PartHeld:
+            except PartLocked:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_HELD_PAUSE)
@@ -83,18 +89,18 @@ def _say(event: Event) -> None:
     run_logger().info("%s", describe_event(event))
 
 
-def _result(dataset: Dataset, part: str, fetched: int) -> PartResult:
+def _result(dataset: DatasetPaths, part: str, fetched: int) -> PartResult:
     record = read_summary(PartFiles(dataset, part))
     return PartResult(part, record["nsamples"], fetched, record["image_bytes"], record["failed"])
 
 
-class _Watch:
+class _JournalProgress:
     """Tells how far the parts are, from the lines that the workers add to their journals.
 
     `fetched` counts the good images by part since the watch began.
     """
 
-    def __init__(self, dataset: Dataset, parts: list[str], log: EventLog) -> None:
+    def __init__(self, dataset: DatasetPaths, parts: list[str], log: EventLog) -> None:
         self._dataset, self._log = dataset, log
         self._open = dict.fromkeys(parts, 0)
         self._done = self._bytes = 0
@@ -147,16 +153,16 @@ def _count_lines(files: PartFiles) -> int:
         return sum(1 for _ in file)
 
 
-def shards_by(crew: Crew) -> MakeShards:
+def distributed_sharding(runner_options: RunnerOptions) -> ShardBuilder:
     """Has the crew make the shards; for `stages.shard.shard`."""
-    return partial(_run_shards, crew)
+    return partial(_run_shards, runner_options)
 
 
 def _run_shards(
-    crew: Crew, options: Shards, source: Dataset, target: Dataset, plan: Plan,
+    runner_options: RunnerOptions, options: ShardOptions, source: DatasetPaths, target: DatasetPaths, plan: ShardingPlan,
     missing: Sequence[ShardPlan],
-) -> Iterator[tuple[ShardPlan, MadeShard]]:  # fmt: skip
-    a_task = max(1, IMAGES_A_TASK // options.samples_per_shard)
+) -> Iterator[tuple[ShardPlan, BuiltShard]]:  # fmt: skip
+    a_task = max(1, IMAGES_PER_TASK // options.samples_per_shard)
     calls = [
         partial(
             _make_batch,
@@ -166,22 +172,22 @@ def _run_shards(
             plan.classes,
             batch,
             decode_budget().total >> 20,
-            crew.workers,
+            runner_options.workers,
         )
-        for batch in split(missing, crew.workers, a_task)
+        for batch in split_evenly(missing, runner_options.workers, a_task)
     ]
-    for made in run_tasks(crew, "make shards", calls, lambda: None):
+    for made in run_tasks(runner_options, "make shards", calls, lambda: None):
         yield from made
 
 
 def _make_batch(
-    options: Shards, source: Dataset, target: Dataset, classes: tuple[str, ...],
+    options: ShardOptions, source: DatasetPaths, target: DatasetPaths, classes: tuple[str, ...],
     batch: list[ShardPlan], megabytes: int, workers: int,
-) -> list[tuple[ShardPlan, MadeShard]]:  # fmt: skip
+) -> list[tuple[ShardPlan, BuiltShard]]:  # fmt: skip
     """In a worker: make the shards, or find them made."""
     limit_decoding(megabytes, workers)
     made = []
     for one in batch:
-        made.append((one, make_shard(options, source, target, classes, one)))
+        made.append((one, build_shard(options, source, target, classes, one)))
         run_logger().info("shard %s: %d samples", one.name, made[-1][1].nsamples)
     return made

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import human_bytes, human_time
-from pipeline.contract import Dataset, UserError, load_index
+from pipeline.console import format_bytes, format_duration
+from pipeline.contract import DatasetPaths, UserError, load_index
 from pipeline.dataset.originals import PartFiles, is_complete, planned_parts
 from pipeline.events import Progress, last_failures
 from pipeline.outside_text import printable
@@ -39,7 +39,7 @@ class Status:
     pages: dict[str, int] = field(default_factory=dict)
     urls: int = 0
     images: int = 0
-    tried: int = 0
+    attempted: int = 0
     bytes: int = 0
     rate: float | None = None
     failed: dict[str, int] = field(default_factory=dict)
@@ -56,10 +56,11 @@ class Status:
     @property
     def seconds_left(self) -> float | None:
         """Until every URL was tried, at the rate so far."""
-        return max(0, self.urls - self.tried) / self.rate if self.rate else None
+        return max(0, self.urls - self.attempted) / self.rate if self.rate else None
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "seconds_left": self.seconds_left}
+        values = asdict(self)
+        return {**values, "tried": values.pop("attempted"), "seconds_left": self.seconds_left}
 
     def progress(self) -> list[Progress]:
         """The status as progress reports of crawl and download, for a console that watches."""
@@ -68,14 +69,14 @@ class Status:
         if pages:
             done = pages - self.pages.get("new", 0)
             reports.append(Progress("crawl", done, pages, "pages"))
-        if self.tried:
+        if self.attempted:
             reports.append(
-                Progress("download", self.tried, self.urls, "images", self.bytes, self.failed)
+                Progress("download", self.attempted, self.urls, "images", self.bytes, self.failed)
             )
         return reports
 
 
-def survey(dataset: Dataset) -> Status:
+def read_status(dataset: DatasetPaths) -> Status:
     """Read where `dataset` stands; a dataset that does not exist yet has all counts at zero.
 
     A damaged file is named in the status, and the rest is counted.
@@ -85,26 +86,26 @@ def survey(dataset: Dataset) -> Status:
     failures = files.failures(dataset)
     kinds = Counter(str(row.get("kind")) for row in failures)
     not_downloaded = sum(row.get("stage") == "download" for row in failures)
-    rejected = Counter(str(row.get("reason")) for row in files.rows(dataset.rejected))
+    rejected = Counter(str(row.get("reason")) for row in files.rows(dataset.rejections))
     shards, samples, shard_bytes = files.shards(dataset)
     return Status(
         name=dataset.name,
         pages=files.pages(dataset),
-        urls=sum(1 for _ in files.rows(dataset.urls)),
+        urls=sum(1 for _ in files.rows(dataset.url_manifest)),
         images=originals.images,
-        tried=originals.images + not_downloaded,
+        attempted=originals.images + not_downloaded,
         bytes=originals.bytes,
         rate=_rate(originals.times),
         failed=dict(kinds),
         opt_outs=count_signals(failures),
         retryable=sum(bool(row.get("retryable")) for row in failures),
-        kept=sum(1 for _ in files.rows(dataset.kept)),
+        kept=sum(1 for _ in files.rows(dataset.selection)),
         rejected=dict(rejected),
         shards=shards,
         samples=samples,
         shard_bytes=shard_bytes,
         damaged=tuple(files.damaged),
-        failure_log=str(dataset.failures),
+        failure_log=str(dataset.failure_log),
     )
 
 
@@ -115,13 +116,13 @@ class _Originals:
     times: list[str] = field(default_factory=list)
 
 
-def _originals(files: _Files, dataset: Dataset) -> _Originals:
+def _originals(files: _Files, dataset: DatasetPaths) -> _Originals:
     """The images of all parts, and when those of the open parts were tried."""
     found = _Originals()
     for part in planned_parts(dataset):
         paths = PartFiles(dataset, part)
         if is_complete(dataset, part):
-            facts = files.record(paths.record)
+            facts = files.record(paths.summary)
             found.images += facts[0]
             found.bytes += facts[1]
             continue
@@ -162,9 +163,9 @@ class _Files:
             more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
             self._note(path, f"line {bad[0]:,}{more}: not a JSON object; remove it")
 
-    def failures(self, dataset: Dataset) -> list[dict[str, Any]]:
+    def failures(self, dataset: DatasetPaths) -> list[dict[str, Any]]:
         """The outstanding failures."""
-        return list(last_failures(self.rows(dataset.failures)).values())
+        return list(last_failures(self.rows(dataset.failure_log)).values())
 
     def record(self, path: Path) -> tuple[int, int]:
         """How many images a complete part has, and their bytes."""
@@ -177,9 +178,9 @@ class _Files:
             self._note(path, "not the summary of a part; delete it and run download")
         return 0, 0
 
-    def pages(self, dataset: Dataset) -> dict[str, int]:
+    def pages(self, dataset: DatasetPaths) -> dict[str, int]:
         """The pages of the crawl by state."""
-        path = dataset.crawl_journal
+        path = dataset.crawl_state
         if not path.exists():
             return {}
         try:
@@ -193,16 +194,16 @@ class _Files:
             self._note(path, f"not a crawl state ({error})")
             return {}
 
-    def shards(self, dataset: Dataset) -> tuple[int, int, int]:
+    def shards(self, dataset: DatasetPaths) -> tuple[int, int, int]:
         """How many shards and samples the index names, and their bytes."""
-        if not dataset.index.exists():
+        if not dataset.shard_index.exists():
             return 0, 0, 0
         try:
-            index, _ = load_index(dataset.index)
+            index, _ = load_index(dataset.shard_index)
             nbytes = sum(entry.bytes for entry in index.shardlist)
             return len(index.shardlist), index.nsamples, nbytes
         except (UserError, *_FAULTS):
-            self._note(dataset.index, "not a shard index; run shard")
+            self._note(dataset.shard_index, "not a shard index; run shard")
             return 0, 0, 0
 
 
@@ -229,17 +230,17 @@ def _rate(times: list[str]) -> float | None:
     return (len(times) - 1) / seconds if seconds > 0 else None
 
 
-def describe(status: Status) -> str:
+def format_status(status: Status) -> str:
     """The status in one screen."""
     lines = [
         ("dataset", status.name),
         ("pages", ", ".join(f"{n:,} {state}" for state, n in sorted(status.pages.items()))
          or "none yet"),
         ("URLs", f"{status.urls:,}"),
-        ("images", f"{status.images:,} of {status.tried:,} tried, {human_bytes(status.bytes)}"),
+        ("images", f"{status.images:,} of {status.attempted:,} tried, {format_bytes(status.bytes)}"),
     ]  # fmt: skip
     if status.rate and status.seconds_left:
-        left = human_time(status.seconds_left)
+        left = format_duration(status.seconds_left)
         lines.append(("speed", f"{status.rate:.1f} images/s, {left} left"))
     lines.append(("failed", _describe_failed(status)))
     if status.opt_outs:
@@ -252,7 +253,7 @@ def describe(status: Status) -> str:
         ("kept", f"{status.kept:,}"),
         ("rejected", _by_name(status.rejected)),
         ("shards", f"{status.shards:,} with {status.samples:,} samples, "
-         f"{human_bytes(status.shard_bytes)}"),
+         f"{format_bytes(status.shard_bytes)}"),
     ]  # fmt: skip
     lines += [("damaged", what) for what in status.damaged]
     return "\n".join(f"{name:<9} {printable(words)}" for name, words in lines)

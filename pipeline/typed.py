@@ -39,7 +39,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not TOML ({error})") from None
 
 
-def build(model: type[T], values: Any, where: str) -> T:
+def parse_config(model: type[T], values: Any, where: str) -> T:
     """`values` as a `model`.
 
     Raises:

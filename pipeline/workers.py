@@ -19,7 +19,7 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 a worker starts."""
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -39,7 +39,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=begin_worker, initargs=worker_arguments(theirs)
     )
-    with one_thread_each():
+    with single_threaded_children():
         try:
             yield pool
         except BaseException as error:
@@ -59,7 +59,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
+def single_threaded_children() -> Iterator[None]:
     """Processes that are started meanwhile compute in one thread each."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
@@ -73,23 +73,23 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def worker_arguments(leash: Connection) -> tuple[Connection, DecodeBudget]:
+def worker_arguments(parent_pipe: Connection) -> tuple[Connection, DecodeBudget]:
     """What `begin_worker` is called with in each of the processes that are to share a budget."""
     context = multiprocessing.get_context("spawn")
-    return leash, DecodeBudget(decode_budget().total, context)
+    return parent_pipe, DecodeBudget(decode_budget().total, context)
 
 
-def begin_worker(leash: Connection, budget: DecodeBudget) -> None:
+def begin_worker(parent_pipe: Connection, budget: DecodeBudget) -> None:
     """Begin a worker process: it ends with its parent and decodes within `budget`."""
-    end_with_parent(leash)
+    exit_with_parent(parent_pipe)
     set_decode_budget(budget)
 
 
-def end_with_parent(leash: Connection) -> None:
+def exit_with_parent(parent_pipe: Connection) -> None:
     """End this process when the other end of `leash` is closed; a killed parent's is, too."""
 
     def watch() -> None:
-        leash.poll(None)
+        parent_pipe.poll(None)
         os._exit(1)
 
     threading.Thread(target=watch, name="leash", daemon=True).start()

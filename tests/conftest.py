@@ -17,7 +17,7 @@ import pytest
 import requests
 from hypothesis import HealthCheck, settings
 
-from pipeline.demo.leash import Leash
+from pipeline.demo.leash import ChildProcesses
 
 PROJECT = Path(__file__).parents[1]
 
@@ -66,7 +66,7 @@ class PrefectServer:
 
     folder: Path
     env: dict[str, str]
-    leash: Leash
+    leash: ChildProcesses
 
     @property
     def api(self) -> str:
@@ -111,7 +111,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     cwd = Path.cwd()
     os.chdir(folder)  # prefect.toml is read from the current folder
     try:
-        with Leash() as leash:
+        with ChildProcesses() as leash:
             leash.start(["prefect", "server", "start"], folder / "server.log", env)
             server = PrefectServer(folder, env, leash)
             server.wait_for("health")

@@ -16,7 +16,7 @@ from pipeline.contract import exit_status
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import code_count
-from training.options.resolve import preset_names, replaced, resolve
+from training.options.resolve import preset_names, replace_known, resolve
 
 HEAD = """# Presets
 
@@ -36,13 +36,13 @@ _CLASSES = 10
 
 
 @dataclass(frozen=True)
-class Size:
+class NetworkCost:
     """Of a preset's networks: parameters, and GFLOP of a forward pass of one image."""
 
     g_parameters: int
     d_parameters: int
-    g_work: float
-    d_work: float
+    g_gflop: float
+    d_gflop: float
 
 
 def image_shape(config: Config) -> ImageShape:
@@ -51,24 +51,26 @@ def image_shape(config: Config) -> ImageShape:
     return ImageShape(config.resolution or 64, config.resolution or 64, channels, _CLASSES)
 
 
-def size_of(config: Config) -> Size:
+def network_cost(config: Config) -> NetworkCost:
     """Counted on networks without memory: nothing is computed."""
     # spectral normalisation adds no parameters and next to no work, but takes seconds to build
     tables = (
-        replaced(config.generator, spectral=False),
-        replaced(config.discriminator, spectral=False),
+        replace_known(config.generator, spectral=False),
+        replace_known(config.discriminator, spectral=False),
     )
     with torch.device("meta"):
         shape = image_shape(config)
         generator = build_generator(tables[0], shape)
-        judge = build_discriminator(tables[1], shape, code_count(config.generator))
+        discriminator = build_discriminator(tables[1], shape, code_count(config.generator))
         count = config.discriminator.packing * 2
         labels = torch.zeros(count, dtype=torch.int64)
         latents = torch.zeros(count, generator.z_dim)
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
-        works = _work(generator, latents, labels), _work(judge, packed, labels[:2])
-    parameters = [sum(w.numel() for w in network.parameters()) for network in (generator, judge)]
-    return Size(parameters[0], parameters[1], works[0] / count / 1e9, works[1] / count / 1e9)
+        works = _work(generator, latents, labels), _work(discriminator, packed, labels[:2])
+    parameters = [
+        sum(w.numel() for w in network.parameters()) for network in (generator, discriminator)
+    ]
+    return NetworkCost(parameters[0], parameters[1], works[0] / count / 1e9, works[1] / count / 1e9)
 
 
 def _work(network: nn.Module, *given: Tensor) -> int:
@@ -78,7 +80,7 @@ def _work(network: nn.Module, *given: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def work_an_image(config: Config, size: Size) -> float:
+def gflop_per_image(config: Config, size: NetworkCost) -> float:
     """GFLOP of training on one real image.
 
     The discriminator's phase: fakes are drawn, D goes forward and backward (twice the work) on
@@ -87,22 +89,22 @@ def work_an_image(config: Config, size: Size) -> float:
     through D.
     """
     loss, phases = config.loss, config.n_critic
-    work = size.g_work + 6 * size.d_work
+    work = size.g_gflop + 6 * size.d_gflop
     penalties = sum(bool(weight) for weight in (loss.gp, loss.dragan, loss.r1, loss.r2))
-    work += 5 * size.d_work * penalties / loss.interval
+    work += 5 * size.d_gflop * penalties / loss.interval
     if loss.path_length:  # forward, backward to w, and both differentiated: six times
-        work += 6 * size.g_work / (loss.path_interval * loss.path_batch_shrink)
+        work += 6 * size.g_gflop / (loss.path_interval * loss.path_batch_shrink)
     # a step of unrolling is D's phase again, differentiated twice
-    work += 12 * size.d_work * config.unroll.steps / phases
+    work += 12 * size.d_gflop * config.unroll.steps / phases
     judged = 2 if config.updates == "alternating" else 1
-    return work + (2 * size.g_work + judged * size.d_work) / phases
+    return work + (2 * size.g_gflop + judged * size.d_gflop) / phases
 
 
 def row(name: str) -> str:
     """The preset's line of the table."""
     config = resolve(name, {})
-    size = size_of(config)
-    work = work_an_image(config, size)
+    size = network_cost(config)
+    work = gflop_per_image(config, size)
     labelled = config.generator.condition != "none" and config.labels == "required"
     cells = [
         f"*{name}*" if labelled else name,

@@ -34,7 +34,7 @@ from pipeline.contract import (
     open_regular,
     printable,
     read_bytes,
-    sweep_temporaries,
+    remove_temp_files,
     write_atomic,
 )
 from training.machine.disk import DiskFull, free_bytes
@@ -46,7 +46,7 @@ UNUSABLE = ".unusable"
 _RECORD_BYTES = 1 << 16
 Check = Callable[[dict[str, Any]], None]
 """Raises `Unusable` where the values of a checkpoint are of no use."""
-SPARE = 32 << 20
+MIN_FREE_BYTES = 32 << 20
 """Bytes left free on the disk for logs, samples and the report, unless said otherwise."""
 
 
@@ -55,17 +55,17 @@ class Unusable(ValueError):
 
 
 @dataclass(frozen=True)
-class Saved:
+class CheckpointInfo:
     """A checkpoint on disk by its record."""
 
-    record: Path
+    metadata_path: Path
     seen: int
     bytes: int
     sha256: str
 
     @property
-    def data(self) -> Path:
-        return self.record.with_suffix(".pt")
+    def data_path(self) -> Path:
+        return self.metadata_path.with_suffix(".pt")
 
 
 def _values(record: Path) -> dict[str, Any]:
@@ -79,16 +79,16 @@ def _values(record: Path) -> dict[str, Any]:
     return values
 
 
-def _read(record: Path) -> Saved:
+def _read(record: Path) -> CheckpointInfo:
     """The record's checkpoint; ValueError where it is none."""
     values = _values(record)
     numbers = [values.get("seen"), values.get("bytes")]
     if not all(type(one) is int and 0 <= one < 2**53 for one in numbers):
         raise ValueError(f"{record}: not the record of a checkpoint")
-    return Saved(record, values["seen"], values["bytes"], str(values.get("sha256")))
+    return CheckpointInfo(record, values["seen"], values["bytes"], str(values.get("sha256")))
 
 
-def _records(folder: Path) -> tuple[list[Saved], list[str]]:
+def _records(folder: Path) -> tuple[list[CheckpointInfo], list[str]]:
     found, damaged = [], []
     for record in sorted(folder.glob("*.json"), reverse=True):
         try:
@@ -98,12 +98,14 @@ def _records(folder: Path) -> tuple[list[Saved], list[str]]:
     return sorted(found, key=lambda saved: saved.seen, reverse=True), damaged
 
 
-def listed(folder: Path) -> list[Saved]:
+def list_checkpoints(folder: Path) -> list[CheckpointInfo]:
     """The checkpoints in `folder` that have a record, the newest first; nothing is verified."""
     return _records(folder)[0]
 
 
-def save(folder: Path, seen: int, values: dict[str, Any], keep: int, spare: float = SPARE) -> Saved:
+def save(
+    folder: Path, seen: int, values: dict[str, Any], keep: int, spare: float = MIN_FREE_BYTES
+) -> CheckpointInfo:
     """Write a checkpoint, then remove all but the newest `keep`.
 
     Where the disk has no room (`spare` bytes are to stay free), old checkpoints go first, never
@@ -117,9 +119,9 @@ def save(folder: Path, seen: int, values: dict[str, Any], keep: int, spare: floa
     data = buffer.getbuffer()
     make_room(folder, len(data), spare)
     digest = hashlib.sha256(data).hexdigest()
-    saved = Saved(folder / f"{seen:010d}.json", seen, len(data), digest)
+    saved = CheckpointInfo(folder / f"{seen:010d}.json", seen, len(data), digest)
     while not _written(saved, data):
-        old = [other for other in listed(folder)[1:] if other.seen != seen]
+        old = [other for other in list_checkpoints(folder)[1:] if other.seen != seen]
         if not old:
             raise DiskFull(f"{folder}: no room for a checkpoint of {len(data) / 1e6:.1f} MB")
         remove(old.pop())
@@ -127,31 +129,31 @@ def save(folder: Path, seen: int, values: dict[str, Any], keep: int, spare: floa
     return saved
 
 
-def _written(saved: Saved, data: memoryview) -> bool:
+def _written(saved: CheckpointInfo, data: memoryview) -> bool:
     """Write the checkpoint; False where the disk turned out to be full."""
     record = {
         "seen": saved.seen, "bytes": saved.bytes, "sha256": saved.sha256, "written": now_utc(),
     }  # fmt: skip
     try:
-        write_atomic(saved.data, data)  # type: ignore[arg-type]
-        write_atomic(saved.record, json.dumps(record) + "\n")
+        write_atomic(saved.data_path, data)  # type: ignore[arg-type]
+        write_atomic(saved.metadata_path, json.dumps(record) + "\n")
     except OSError as error:
-        if not saved.record.exists():
-            saved.data.unlink(missing_ok=True)
+        if not saved.metadata_path.exists():
+            saved.data_path.unlink(missing_ok=True)
         if not is_disk_full(error):
             raise
         return False
     return True
 
 
-def make_room(folder: Path, size: int, spare: float = SPARE) -> None:
+def make_room(folder: Path, size: int, spare: float = MIN_FREE_BYTES) -> None:
     """Remove old checkpoints until `size` bytes and `spare` fit beside the newest.
 
     Raises:
         DiskFull: they do not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    old = listed(folder)[1:]
+    old = list_checkpoints(folder)[1:]
     while free_bytes(folder) < size + spare:
         if not old:
             raise DiskFull(
@@ -161,7 +163,7 @@ def make_room(folder: Path, size: int, spare: float = SPARE) -> None:
         remove(old.pop())
 
 
-def room_for_another(folder: Path, size: int, spare: float = SPARE) -> bool:
+def has_room_for(folder: Path, size: int, spare: float = MIN_FREE_BYTES) -> bool:
     """Whether a checkpoint of `size` bytes fits, if need be in the place of all but the newest."""
     return free_bytes(folder) + freeable_bytes(folder) >= size + spare
 
@@ -170,28 +172,28 @@ def freeable_bytes(folder: Path) -> int:
     """The disk that removing all checkpoints but the newest and the best would free."""
     return sum(
         saved.bytes
-        for saved in listed(folder)[1:]
-        if saved.data.exists() and saved.data.stat().st_nlink == 1
+        for saved in list_checkpoints(folder)[1:]
+        if saved.data_path.exists() and saved.data_path.stat().st_nlink == 1
     )
 
 
-def remove(saved: Saved) -> None:
+def remove(saved: CheckpointInfo) -> None:
     """Remove a checkpoint, its record first."""
-    saved.record.unlink(missing_ok=True)
-    saved.data.unlink(missing_ok=True)
+    saved.metadata_path.unlink(missing_ok=True)
+    saved.data_path.unlink(missing_ok=True)
 
 
 def prune(folder: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what kills left half-made."""
-    sweep_temporaries(folder)
-    found = listed(folder)
+    remove_temp_files(folder)
+    found = list_checkpoints(folder)
     for saved in found[keep:]:
         remove(saved)
     for path in folder.glob(f"*{UNUSABLE}"):
         number = path.name.partition(".")[0]
         if found and number.isdecimal() and int(number) <= found[0].seen:
             path.unlink(missing_ok=True)
-    known = {saved.data for saved in listed(folder)}
+    known = {saved.data_path for saved in list_checkpoints(folder)}
     for data in folder.glob("*.pt"):
         if data not in known:
             data.unlink(missing_ok=True)
@@ -200,15 +202,15 @@ def prune(folder: Path, keep: int) -> None:
 def set_aside(folder: Path, after: int) -> None:
     """Rename the checkpoints that are newer than `after` images, which were passed over: they must
     not count as the newest."""
-    for saved in listed(folder):
+    for saved in list_checkpoints(folder):
         if saved.seen > after:
-            for path in (saved.record, saved.data):
+            for path in (saved.metadata_path, saved.data_path):
                 if path.exists():
                     path.replace(path.with_name(path.name + UNUSABLE))
 
 
 def load(
-    saved: Saved, device: torch.device | str = "cpu", check: Check | None = None
+    saved: CheckpointInfo, device: torch.device | str = "cpu", check: Check | None = None
 ) -> dict[str, Any]:
     """The values of a checkpoint, verified.
 
@@ -216,19 +218,19 @@ def load(
         ValueError: its data is missing, cut short or altered, or does not pass `check`.
     """
     try:
-        with os.fdopen(open_regular(saved.data), "rb") as file:
+        with os.fdopen(open_regular(saved.data_path), "rb") as file:
             whole = os.fstat(file.fileno()).st_size == saved.bytes
             data = file.read() if whole else b""
     except OSError as error:
         raise ValueError(describe_os_error(error)) from None
     if len(data) != saved.bytes or hashlib.sha256(data).hexdigest() != saved.sha256:
-        raise ValueError(f"{saved.data}: its bytes are not those its record names")
+        raise ValueError(f"{saved.data_path}: its bytes are not those its record names")
     try:
         values = _unpacked(data, device)
         if check:
             check(values)
     except ValueError as error:
-        raise ValueError(f"{saved.data}: {printable(str(error), 300)}") from None
+        raise ValueError(f"{saved.data_path}: {printable(str(error), 300)}") from None
     return values
 
 
@@ -271,8 +273,8 @@ def load_newest(
 class Best:
     """The best checkpoint: `value` of `measure`, which says what was measured and how."""
 
-    saved: Saved
-    measure: str
+    saved: CheckpointInfo
+    criterion: str
     value: float
 
 
@@ -283,7 +285,7 @@ def best(folder: Path) -> Best | None:
         try:
             saved, values = _read(record), _values(record)
             kept = Best(saved, str(values["measure"]), float(values["value"]))
-            if saved.data.stat().st_size == saved.bytes and math.isfinite(kept.value):
+            if saved.data_path.stat().st_size == saved.bytes and math.isfinite(kept.value):
                 found.append((record.stat().st_mtime_ns, kept))
         except (ValueError, KeyError, TypeError, OverflowError, OSError):
             continue
@@ -294,7 +296,7 @@ def best(folder: Path) -> Best | None:
 def is_best(folder: Path, measure: str, value: float) -> bool:
     """Whether `value` is below the best's, or that was measured in another way."""
     kept = best(folder)
-    return kept is None or kept.measure != measure or value < kept.value
+    return kept is None or kept.criterion != measure or value < kept.value
 
 
 def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
@@ -306,31 +308,31 @@ def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
     Raises:
         ValueError: there is no such checkpoint.
     """
-    saved = next((one for one in listed(folder) if one.seen == seen), None)
+    saved = next((one for one in list_checkpoints(folder) if one.seen == seen), None)
     if saved is None:
         raise ValueError(f"{folder}: no checkpoint at {seen}")
     place = folder / BEST
     place.mkdir(exist_ok=True)
-    kept = Saved(place / saved.record.name, seen, saved.bytes, saved.sha256)
+    kept = CheckpointInfo(place / saved.metadata_path.name, seen, saved.bytes, saved.sha256)
     record = {
         "seen": seen, "bytes": saved.bytes, "sha256": saved.sha256, "measure": measure,
         "value": value, "written": now_utc(),
     }  # fmt: skip
     try:
-        _link_or_copy(saved.data, kept.data)
-        write_atomic(kept.record, json.dumps(record) + "\n")
+        _link_or_copy(saved.data_path, kept.data_path)
+        write_atomic(kept.metadata_path, json.dumps(record) + "\n")
     except OSError as error:
-        if not kept.record.exists():
-            kept.data.unlink(missing_ok=True)
+        if not kept.metadata_path.exists():
+            kept.data_path.unlink(missing_ok=True)
         if not is_disk_full(error):
             raise
         return False
-    sweep_temporaries(place)
+    remove_temp_files(place)
     for other in place.glob("*.json"):
-        if other != kept.record:
+        if other != kept.metadata_path:
             other.unlink()
     for data in place.glob("*.pt"):
-        if data != kept.data:
+        if data != kept.data_path:
             data.unlink()
     return True
 
@@ -346,7 +348,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfileobj(data, copy)
 
 
-def load_chosen(
+def load_named(
     folder: Path, which: str, device: torch.device | str = "cpu", check: Check | None = None
 ) -> dict[str, Any]:
     """The values of a checkpoint: the `newest` that can be used, the `best`, or that at so many
@@ -364,10 +366,10 @@ def load_chosen(
             print(f"warning: {sentence}; taking the one before", file=sys.stderr)
         return values
     kept = best(folder)
-    there = ([kept.saved] if kept else []) + listed(folder)
+    there = ([kept.saved] if kept else []) + list_checkpoints(folder)
     chosen = there[:1] if which == BEST and kept else [s for s in there if _is_at(s, which)]
     if not chosen:
-        names = [f"{saved.seen / 1000:g}" for saved in listed(folder)]
+        names = [f"{saved.seen / 1000:g}" for saved in list_checkpoints(folder)]
         raise UserError(
             f"{folder}: no checkpoint {which!r}; there are newest"
             + (", best" if kept else "") + "".join(f", {name}" for name in names)
@@ -378,7 +380,7 @@ def load_chosen(
         raise UserError(str(error)) from None
 
 
-def _is_at(saved: Saved, kimg: str) -> bool:
+def _is_at(saved: CheckpointInfo, kimg: str) -> bool:
     try:
         return saved.seen == round(float(kimg) * 1000)
     except (ValueError, OverflowError):

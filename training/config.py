@@ -16,15 +16,15 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.contract import LARGEST_SIDE, STRICT
 from training.options.architectures import (
+    AnyDiscriminatorOptions,
+    AnyGeneratorOptions,
     Count,
     DcganDiscriminator,
     DcganGenerator,
-    DiscriminatorTable,
-    GeneratorTable,
+    Fraction,
     NonNegative,
     Number,
     Positive,
-    Share,
 )  # fmt: skip
 
 LEAST = 1e-6
@@ -63,7 +63,7 @@ AdaName = Literal[
 
 
 @dataclass(frozen=True, config=STRICT)
-class About:
+class PresetInfo:
     """Where a preset comes from and what to expect of it; changes nothing."""
 
     source: str = ""
@@ -72,7 +72,7 @@ class About:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Loss:
+class LossOptions:
     """The adversarial loss, the penalties on the discriminator's gradient, and what is added.
 
     `gp` weighs (‖∇D‖ − 1)² between real and fake (Gulrajani 2017), `dragan` the same around real
@@ -99,7 +99,7 @@ class Loss:
     own_step: bool = False
     path_length: NonNegative = 0.0
     path_interval: Count = 4
-    path_decay: Share = 0.01
+    path_decay: Fraction = 0.01
     path_batch_shrink: Count = 2
     weight_clip: NonNegative = 0.0
     adversarial: NonNegative = 1.0
@@ -110,7 +110,7 @@ class Loss:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Optimizer:
+class OptimizerOptions:
     """Adam, SGD (momentum `beta1`) or RMSprop (momentum `beta1`, smoothing `beta2`).
 
     `clip` bounds the gradient's norm (0: no bound). The rate falls linearly to 0 at `decay_kimg`
@@ -119,14 +119,14 @@ class Optimizer:
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
     lr: Positive = 2e-4
-    beta1: Share = 0.5
-    beta2: Share = 0.999
+    beta1: Fraction = 0.5
+    beta2: Fraction = 0.999
     clip: NonNegative = 0.0
     decay_kimg: NonNegative = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
-class BurnIn:
+class BurnInOptions:
     """How a run begins: in `kimg` thousand images (0: no burn-in) values go from those named
     elsewhere to these along half a cosine, and stay there (Huang et al. 2024).
 
@@ -143,16 +143,16 @@ class BurnIn:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Replay:
+class ReplayOptions:
     """The discriminator meets past fakes: `size` are kept, a `share` of each batch is exchanged
     for them (Shrivastava 2017; size 0: none)."""
 
     size: Number = 0
-    share: Share = 0.5
+    share: Fraction = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)
-class Unroll:
+class UnrollOptions:
     """The generator learns from the discriminator as it will be after `steps` more of gradient
     descent at rate `lr` (Metz 2017; 0: that of the discriminator's SGD)."""
 
@@ -161,7 +161,7 @@ class Unroll:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Ema:
+class EmaOptions:
     """The moving average of the generator's weights, which draws the samples.
 
     `half_life_kimg` in thousands of images; while few have been seen the half-life is at most
@@ -174,7 +174,7 @@ class Ema:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Augment:
+class AugmentOptions:
     """What happens to real and fake images before the discriminator sees them.
 
     `policy` is DiffAugment's (Zhao et al. 2020): any of color, translation, cutout.
@@ -189,7 +189,7 @@ class Augment:
 
     policy: tuple[Literal["color", "translation", "cutout"], ...] = ()
     ada: AdaName | tuple[AdaName, ...] = ()
-    p: Share | Literal["adaptive"] = "adaptive"
+    p: Fraction | Literal["adaptive"] = "adaptive"
     ada_target: Annotated[float, Field(ge=-1, le=1)] = 0.6
     ada_kimg: Positive = 500.0
     ada_interval: Count = 4
@@ -198,7 +198,7 @@ class Augment:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Data:
+class DataOptions:
     """How samples are read.
 
     `window`: how many shards are mixed at a time; `mirror`: flip half of the images. `memory_gb`
@@ -219,7 +219,7 @@ class Data:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Record:
+class RecordOptions:
     """How often the run writes, in thousands of images, and how much it keeps.
 
     `keep` checkpoints stay; the run stops while `spare_mb` of the disk are still free.
@@ -235,7 +235,7 @@ class Record:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Evaluate:
+class EvaluateOptions:
     """Evaluations while training, every `kimg` thousand images (0: none).
 
     `samples` images of the moving average are compared with the first `real` images of the shards
@@ -279,7 +279,7 @@ class Config:
     """
 
     preset: str = ""
-    about: About = field(default_factory=About)
+    about: PresetInfo = field(default_factory=PresetInfo)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     batch: Count = 128
     total_kimg: Positive = 1000.0
@@ -300,26 +300,26 @@ class Config:
     updates: Literal["alternating", "simultaneous"] = "alternating"
     label_real: Label = 1.0
     label_fake: Label = 0.0
-    label_flip: Share = 0.0
+    label_flip: Fraction = 0.0
     labels: Literal["required", "if-any"] = "required"
     init_from: str = ""
     freeze_d: Number = 0
-    generator: GeneratorTable = field(default_factory=DcganGenerator)
-    discriminator: DiscriminatorTable = field(default_factory=DcganDiscriminator)
-    loss: Loss = field(default_factory=Loss)
-    g_optimizer: Optimizer = field(default_factory=Optimizer)
-    d_optimizer: Optimizer = field(default_factory=Optimizer)
-    burn_in: BurnIn = field(default_factory=BurnIn)
-    replay: Replay = field(default_factory=Replay)
-    unroll: Unroll = field(default_factory=Unroll)
-    ema: Ema = field(default_factory=Ema)
-    augment: Augment = field(default_factory=Augment)
-    data: Data = field(default_factory=Data)
-    record: Record = field(default_factory=Record)
-    evaluate: Evaluate = field(default_factory=Evaluate)
+    generator: AnyGeneratorOptions = field(default_factory=DcganGenerator)
+    discriminator: AnyDiscriminatorOptions = field(default_factory=DcganDiscriminator)
+    loss: LossOptions = field(default_factory=LossOptions)
+    g_optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    d_optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    burn_in: BurnInOptions = field(default_factory=BurnInOptions)
+    replay: ReplayOptions = field(default_factory=ReplayOptions)
+    unroll: UnrollOptions = field(default_factory=UnrollOptions)
+    ema: EmaOptions = field(default_factory=EmaOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    record: RecordOptions = field(default_factory=RecordOptions)
+    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
 
 
-FREE = frozenset(
+MAY_CHANGE_ON_RESUME = frozenset(
     {
         "about", "total_kimg", "device", "max_hours", "price_per_hour", "max_restarts",
         "data.memory_gb", "data.cache_gb", "data.cache", "data.timeout", "record", "evaluate",

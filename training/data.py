@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.contract import Dataset, ShardIndex, UserError, load_index, local_path
-from training.config import Config, Data
-from training.machine.ranks import ALONE, Ranks
+from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index, local_path
+from training.config import Config, DataOptions
+from training.machine.ranks import SINGLE_PROCESS, Distributed
 from training.streaming.cache import ShardCache
 from training.streaming.decode import FORMATS, Pixels, decode_into
-from training.streaming.order import Epoch, epoch_order, rank_slice, shows_label
+from training.streaming.order import Epoch, epoch_order, label_mask, rank_slice
 from training.streaming.shards import (
     DamagedShard,
-    LocalFiles,
-    Opener,
-    OpenShards,
+    LocalShards,
     Shard,
+    ShardOpener,
+    ShardPool,
 )
 
 Labels = NDArray[np.int64]
@@ -56,7 +56,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Source:
+class ShardDataset:
     """A set of shards and the form in which its images are wanted."""
 
     index: ShardIndex
@@ -73,7 +73,7 @@ class Source:
         return len(self.index.labels)
 
 
-def open_source(location: str | Path, resolution: int) -> Source:
+def open_shard_dataset(location: str | Path, resolution: int) -> ShardDataset:
     """The shards at `location`, images `resolution` px high (0: as they are stored).
 
     Raises:
@@ -92,7 +92,7 @@ def open_source(location: str | Path, resolution: int) -> Source:
         height, width = resolution, width * resolution // height
     if index.nsamples > _MANY:
         _refuse_invented(index, locations)
-    return Source(index, locations, height, width)
+    return ShardDataset(index, locations, height, width)
 
 
 def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
@@ -113,7 +113,9 @@ def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
             raise UserError(f"{path}: {error}") from None
 
 
-def default_opener(source: Source, table: Data, ranks: Ranks = ALONE) -> Opener:
+def default_opener(
+    source: ShardDataset, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
+) -> ShardOpener:
     """How the source's shards are opened: in place where they are files, else through a cache.
 
     The processes on a machine have a cache each and share its bound.
@@ -124,16 +126,18 @@ def default_opener(source: Source, table: Data, ranks: Ranks = ALONE) -> Opener:
     paths = [local_path(location) for location in source.locations]
     local = [path for path in paths if path is not None]
     if len(local) == len(paths):
-        return LocalFiles(local)
-    folder = Path(table.cache) if table.cache else Dataset(source.index.name).data / "cache"
-    if ranks.neighbours > 1:
-        folder = folder / f"rank{ranks.local}"
-    limit = int(table.cache_gb * 1e9 / ranks.neighbours)
+        return LocalShards(local)
+    folder = (
+        Path(options.cache) if options.cache else DatasetPaths(source.index.name).data_dir / "cache"
+    )
+    if ranks.local_world_size > 1:
+        folder = folder / f"rank{ranks.local_rank}"
+    limit = int(options.cache_gb * 1e9 / ranks.local_world_size)
     entries = source.index.shardlist
-    return ShardCache(folder, entries, source.locations, limit, table.window, table.timeout)
+    return ShardCache(folder, entries, source.locations, limit, options.window, options.timeout)
 
 
-class Samples:
+class SampleCache:
     """Decoded samples by (shard, member), kept in memory within a budget.
 
     Args:
@@ -143,16 +147,16 @@ class Samples:
 
     def __init__(
         self,
-        source: Source,
+        source: ShardDataset,
         memory_bytes: float,
-        opener: Opener,
+        opener: ShardOpener,
         shown: NDArray[np.bool_] | None = None,
         need_labels: bool = False,
     ) -> None:
         self.source, self._shown, self._need_labels = source, shown, need_labels
         entries = source.index.shardlist
         self.sizes = [entry.nsamples for entry in entries]
-        self.shards = OpenShards(entries, source.locations, opener)
+        self.shards = ShardPool(entries, source.locations, opener)
         self.shape = (source.height, source.width, source.channels)
         # encoded images are smaller than their pixels but for what is said of them
         self._most = _SAID_BYTES + 4 * math.prod(source.index.resolution) * source.channels
@@ -162,7 +166,7 @@ class Samples:
         self._labels = np.zeros(kept, dtype=np.int64)
         self._have = np.zeros(kept, dtype=np.bool_)
 
-    def recall(
+    def copy_cached(
         self, shards: NDArray[np.int32], members: NDArray[np.int32], out: Pixels, labels: Labels
     ) -> NDArray[np.bool_]:
         """Write what is in memory of the samples to the rows of `out` and `labels`; which of them
@@ -187,7 +191,7 @@ class Samples:
             self._kept[number], self._labels[number], self._have[number] = out, label, True
         return label
 
-    def needed(self, shard: int) -> bool:
+    def needs_decoding(self, shard: int) -> bool:
         """Whether samples of the shard would have to be decoded."""
         start, end = int(self._starts[shard]), int(self._starts[shard + 1])
         return end > len(self._kept) or not self._have[start:end].all()
@@ -234,10 +238,14 @@ class Samples:
         return label
 
 
-def looks_at_labels(config: Config) -> bool:
+def requires_labels(config: Config) -> bool:
     """Whether a network of `config` is conditioned on labels, and each image must have one."""
-    judge = config.discriminator
-    return config.generator.condition != "none" or judge.condition != "none" or judge.classifier
+    discriminator = config.discriminator
+    return (
+        config.generator.condition != "none"
+        or discriminator.condition != "none"
+        or discriminator.classifier
+    )
 
 
 class Loader:
@@ -255,20 +263,20 @@ class Loader:
 
     def __init__(
         self,
-        source: Source,
+        source: ShardDataset,
         config: Config,
         seen: int = 0,
-        ranks: Ranks = ALONE,
-        opener: Opener | None = None,
+        ranks: Distributed = SINGLE_PROCESS,
+        opener: ShardOpener | None = None,
     ) -> None:
         self._config, self._batch = config, config.batch
-        self._part = rank_slice(config.batch, ranks.rank, ranks.world)
-        budget = config.data.memory_gb * _GIGA / ranks.neighbours
+        self._part = rank_slice(config.batch, ranks.rank, ranks.world_size)
+        budget = config.data.memory_gb * _GIGA / ranks.local_world_size
         opener = opener or default_opener(source, config.data, ranks)
         hidden = config.data.labelled
-        shown = shows_label(config.seed, source.index.nsamples, hidden) if hidden else None
+        shown = label_mask(config.seed, source.index.nsamples, hidden) if hidden else None
         self._opener = opener
-        self._samples = Samples(source, budget, opener, shown, looks_at_labels(config))
+        self._samples = SampleCache(source, budget, opener, shown, requires_labels(config))
         self._total = source.index.nsamples
         self._epochs: dict[int, Epoch] = {}
         self._reached = (-1, -1)
@@ -348,7 +356,7 @@ class Loader:
     def _read_run(self, number: int, place: int, images: Pixels, labels: Labels) -> None:
         """Samples of epoch `number` from `place` on."""
         epoch, there = self._epoch(number), slice(place, place + len(images))
-        missing = self._samples.recall(epoch.shard[there], epoch.member[there], images, labels)
+        missing = self._samples.copy_cached(epoch.shard[there], epoch.member[there], images, labels)
         for row in np.flatnonzero(missing).tolist():
             labels[row] = self._read_or_replace(number, place + row, images[row])
         if self._config.data.mirror:
@@ -365,8 +373,8 @@ class Loader:
             if shard in self._damaged:
                 continue
             if shard not in self._open_since:
-                self._make_way(number, place)
-                self._fetch_ahead(number, shard)
+                self._release_finished_shards(number, place)
+                self._prefetch(number, shard)
                 self._open_since[shard] = number
             try:
                 return self._samples.read(shard, int(epoch.member[other]), out)
@@ -379,7 +387,7 @@ class Loader:
                 self.warnings.put(f"{error}; skipped, other samples take its place")
         raise UserError("all shards are damaged")
 
-    def _make_way(self, number: int, place: int) -> None:
+    def _release_finished_shards(self, number: int, place: int) -> None:
         """Close the shards that no sample from `place` on needs (until the next epoch)."""
         last_use = self._epoch(number).last_use
         for shard, since in list(self._open_since.items()):
@@ -387,7 +395,7 @@ class Loader:
                 self._samples.shards.release(shard)
                 del self._open_since[shard]
 
-    def _fetch_ahead(self, number: int, shard: int) -> None:
+    def _prefetch(self, number: int, shard: int) -> None:
         """When the epoch comes to a new shard, fetch the one after it."""
         epoch = self._epoch(number)
         here = (number, int(epoch.turn[shard]))
@@ -398,8 +406,8 @@ class Loader:
         if turn == len(epoch.shards):
             epoch, turn = self._epoch(number + 1), 0
         following = int(epoch.shards[turn])
-        if following not in self._damaged and self._samples.needed(following):
-            self._opener.ahead(following)
+        if following not in self._damaged and self._samples.needs_decoding(following):
+            self._opener.prefetch(following)
 
     def _epoch(self, number: int) -> Epoch:
         if number not in self._epochs:

@@ -12,15 +12,15 @@ from training.latent.command import (
     add_label,
     add_numbers,
     add_psi,
-    check_picture,
+    check_image_path,
     check_sides,
     check_target,
+    float_in_range,
+    int_in_range,
     label_number,
+    latents_and_labels,
     load,
-    number,
-    numbered,
     parser,
-    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -34,15 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_numbers(made, "--numbers", "1", "the pictures to change")
     made.add_argument(
-        "--k", type=whole("--k", 1, 4096), default=6, help="how many directions (default 6)"
+        "--k", type=int_in_range("--k", 1, 4096), default=6, help="how many directions (default 6)"
     )
     made.add_argument("--layers", help="of which layers, as 0-3 (default: all)")
     made.add_argument(
-        "--amount", type=number("--amount", 1e-6, 1e6),
+        "--amount", type=float_in_range("--amount", 1e-6, 1e6),
         help="the farthest to go (default: 3 times the spread of a latent's coordinate)",
     )  # fmt: skip
     made.add_argument(
-        "--steps", type=whole("--steps", 2, 4096), default=7, help="columns (default 7)"
+        "--steps", type=int_in_range("--steps", 2, 4096), default=7, help="columns (default 7)"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the directions too")
     add_label(made)
@@ -50,41 +50,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: write_directions(made.parse_args(arguments)), "interrupted")
 
 
-def write_directions(known: argparse.Namespace) -> None:
+def write_directions(args: argparse.Namespace) -> None:
     """Write the sheet and print its name.
 
     Raises:
         UserError: no such run, or an option that makes no sense.
     """
-    check_picture(known.out)
-    numbers = parse_numbers(known.numbers, "--numbers", 64)
-    layers = [] if known.layers is None else parse_numbers(known.layers, "--layers")
-    if known.json:
-        check_target(known.json, "--json")
+    check_image_path(args.out)
+    numbers = parse_numbers(args.numbers, "--numbers", 64)
+    layers = [] if args.layers is None else parse_numbers(args.layers, "--layers")
+    if args.json:
+        check_target(args.json, "--json")
 
     import torch
 
-    from training.grid import write_picture
-    from training.latent.sefa import directions, reach
-    from training.latent.sheets import direction_sheet
+    from training.grid import save_image
+    from training.latent.sefa import coordinate_std, directions
+    from training.latent.sheets import direction_grid
 
-    trained = load(known.run, known.device)
+    trained = load(args.run, args.device)
     space = trained.space
-    found = directions(space, known.k, layers)
-    check_sides(known.out, trained, known.steps, len(found.vectors) * len(numbers))
-    latents, labels = numbered(trained, numbers, label_number(trained, known.label))
-    ws = space.truncate(space.map(latents, labels), known.truncation)
-    far = 3 * reach(space, labels[:1]) if known.amount is None else known.amount
-    amounts = torch.linspace(-far, far, known.steps).tolist()
-    write_picture(known.out, direction_sheet(space, ws, labels[:1], found, amounts))
-    if known.json:
+    found = directions(space, args.k, layers)
+    check_sides(args.out, trained, args.steps, len(found.vectors) * len(numbers))
+    latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
+    ws = space.truncate(space.map(latents, labels), args.truncation)
+    far = 3 * coordinate_std(space, labels[:1]) if args.amount is None else args.amount
+    amounts = torch.linspace(-far, far, args.steps).tolist()
+    save_image(args.out, direction_grid(space, ws, labels[:1], found, amounts))
+    if args.json:
         values = {
             "layers": list(found.layers),
-            "strengths": found.strengths.tolist(),
+            "strengths": found.eigenvalues.tolist(),
             "vectors": found.vectors.tolist(),
         }
-        write_json(known.json, values)
-    print(known.out)
+        write_json(args.json, values)
+    print(args.out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float
 
 
 @torch.no_grad()
-def update(average: nn.Module, network: nn.Module, keep: float) -> None:
+def update(average: nn.Module, network: nn.Module, decay_: float) -> None:
     """average ← keep · average + (1 − keep) · network, running statistics too.
 
     Counters, the mean w of a style generator (an average already), and the singular vectors of
@@ -35,4 +35,4 @@ def update(average: nn.Module, network: nn.Module, keep: float) -> None:
             new.append(source)
         else:
             target.copy_(source)
-    torch._foreach_lerp_(old, new, 1 - keep)
+    torch._foreach_lerp_(old, new, 1 - decay_)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.latent.command import add_seed, check_target, whole
+from training.latent.command import add_seed, check_target, int_in_range
 
 FEWEST = 50
 MOST = 10_000_000
@@ -33,11 +33,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     made.add_argument("--shards", help="the real images (default: what each run was trained on)")
     made.add_argument(
-        "--samples", type=whole("--samples", FEWEST, MOST), default=1000,
+        "--samples", type=int_in_range("--samples", FEWEST, MOST), default=1000,
         help="images of each run (default 1000)",
     )  # fmt: skip
     made.add_argument(
-        "--real", type=whole("--real", 0, MOST), default=5000,
+        "--real", type=int_in_range("--real", 0, MOST), default=5000,
         help="at most so many real images (default 5000; 0: all)",
     )  # fmt: skip
     made.add_argument(
@@ -45,23 +45,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="weights of the FID Inception-v3 (torch-fidelity's file): FID and KID as published",
     )  # fmt: skip
     made.add_argument(
-        "--ppl", type=whole("--ppl", 0, MOST), default=0, metavar="N",
+        "--ppl", type=int_in_range("--ppl", 0, MOST), default=0, metavar="N",
         help="also the path length, of N paths",
     )  # fmt: skip
     add_seed(made, "of the latents")
     made.add_argument("--out", type=Path, metavar="FILE.svg", help="also draw the comparison")
     made.add_argument("--json", action="store_true", help="one JSON object as the last line")
     made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    known = made.parse_args(arguments)
-    if known.real and known.real < 2 * FEWEST:
+    args = made.parse_args(arguments)
+    if args.real and args.real < 2 * FEWEST:
         raise UserError(f"--real: at least {2 * FEWEST}")
-    if known.ppl and known.ppl < 2:
+    if args.ppl and args.ppl < 2:
         raise UserError("--ppl: at least 2")
-    if known.out and known.out.suffix.lower() != ".svg":
-        raise UserError(f"--out {known.out}: the picture's name ends in .svg")
-    if known.out:
-        check_target(known.out, "--out")
-    return known
+    if args.out and args.out.suffix.lower() != ".svg":
+        raise UserError(f"--out {args.out}: the picture's name ends in .svg")
+    if args.out:
+        check_target(args.out, "--out")
+    return args
 
 
 def evaluate(arguments: Sequence[str] | None) -> None:
@@ -74,16 +74,16 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
     import json
 
-    from training.evaluation.comparison import Plan, compare, write_results
-    from training.evaluation.table import as_json, show
+    from training.evaluation.comparison import ComparisonOptions, compare, write_results
+    from training.evaluation.table import as_json, print_table
     from training.machine.device import choose_device
 
     device = choose_device(known.device)
-    plan = Plan(
+    plan = ComparisonOptions(
         known.shards, known.samples, known.real, known.inception, known.ppl, known.seed, device
     )
     results = compare(known.runs, plan)
-    show(results)  # before anything is written: a full disk must not cost the numbers
+    print_table(results)  # before anything is written: a full disk must not cost the numbers
     write_results(results)
     if known.out:
         from training.evaluation.chart import write_chart

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, exit_status
-from training.latent.command import load, parser, whole
+from training.latent.command import int_in_range, load, parser
 
 if TYPE_CHECKING:
-    from training.explorer.server import Finder
-    from training.pretrained.inference import Trained
+    from training.explorer.server import NearestFinder
+    from training.pretrained.inference import TrainedGenerator
 
 PORT = 8972
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where to listen (default 127.0.0.1: this machine alone; 0.0.0.0: all who reach it)",
     )  # fmt: skip
     made.add_argument(
-        "--port", type=whole("--port", 0, 65535), default=PORT,
+        "--port", type=int_in_range("--port", 0, 65535), default=PORT,
         help=f"default {PORT}, or a free one where it is taken",
     )  # fmt: skip
     made.add_argument(
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: serve(made.parse_args(arguments)), "stopped", 0)
 
 
-def serve(known: argparse.Namespace) -> None:
+def serve(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Raises:
@@ -57,43 +57,43 @@ def serve(known: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
-    from training.explorer.server import application
+    from training.explorer.server import create_app
 
-    trained = load(known.run, known.device)
+    trained = load(args.run, args.device)
     # up to twice as fast on a CPU; it changes the last bits alone
     trained.generator.to(memory_format=torch.channels_last)
-    finder = _finder(trained, known)
-    listener = _listen(known.host, known.port)
+    finder = _finder(trained, args)
+    listener = _listen(args.host, args.port)
     port = listener.getsockname()[1]
-    shown = "127.0.0.1" if known.host in ("0.0.0.0", "::") else known.host
+    shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
     url = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
-    hosts = ["127.0.0.1", "localhost", "[::1]"] if known.host in LOOPBACK else ["*"]
+    hosts = ["127.0.0.1", "localhost", "[::1]"] if args.host in LOOPBACK else ["*"]
     config = uvicorn.Config(
-        application(trained, finder, hosts, known.title), log_level="error", access_log=False,
+        create_app(trained, finder, hosts, args.title), log_level="error", access_log=False,
         timeout_graceful_shutdown=1, lifespan="off",
     )  # fmt: skip
     print(f"{trained.name}: {url}   (Ctrl-C ends it)", flush=True)
-    if not known.no_browser and _has_windows():
+    if not args.no_browser and _has_windows():
         webbrowser.open(url)
     with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _finder(trained: Trained, known: argparse.Namespace) -> Finder | None:
+def _finder(trained: TrainedGenerator, args: argparse.Namespace) -> NearestFinder | None:
     """What looks for training images; None, with a word why, where they are not to be had."""
-    from training.explorer.server import Finder
-    from training.latent.neighbours import choose_description, open_set
+    from training.explorer.server import NearestFinder
+    from training.latent.neighbours import choose_embedding, open_training_shards
 
-    if known.nearest == "off":
+    if args.nearest == "off":
         return None
     try:
-        open_set(trained, known.shards)
+        open_training_shards(trained, args.shards)
     except UserError as error:
-        if known.shards:
+        if args.shards:
             raise
         print(f"no nearest training images: {error}", file=sys.stderr)
         return None
-    return Finder(trained, choose_description(known.nearest, trained.space.device), known.shards)
+    return NearestFinder(trained, choose_embedding(args.nearest, trained.space.device), args.shards)
 
 
 def _listen(host: str, port: int) -> socket.socket:

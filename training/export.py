@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.contract import UserError, exit_status, write_atomic
-from training.latent.command import check_target, load, number, parser
+from training.latent.command import check_target, float_in_range, load, parser
 
 if TYPE_CHECKING:
-    from training.pretrained.inference import Trained
+    from training.pretrained.inference import TrainedGenerator
 
 FORMATS = ("safetensors", "onnx", "page")
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--static", action="store_true", help="the same as --format page")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder")
     made.add_argument(
-        "--tolerance", type=number("--tolerance", 1e-9, 2), default=1e-3,
+        "--tolerance", type=float_in_range("--tolerance", 1e-9, 2), default=1e-3,
         help="an ONNX file whose images differ more from PyTorch's (range 2) is refused "
         "(default 0.001)",
     )  # fmt: skip
@@ -48,19 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: export(made.parse_args(arguments)), "interrupted")
 
 
-def export(known: argparse.Namespace) -> None:
+def export(args: argparse.Namespace) -> None:
     """Write the forms that are asked for, and print what was written.
 
     Raises:
         UserError: no such run, no such form, a missing package, or ONNX differs from PyTorch.
     """
-    forms = ["page"] if known.static else [part.strip() for part in known.format.split(",")]
+    forms = ["page"] if args.static else [part.strip() for part in args.format.split(",")]
     for form in forms:
         if form not in FORMATS:
             raise UserError(f"--format {form}: one of {', '.join(FORMATS)}")
-    folder: Path = known.out
+    folder: Path = args.out
     check_target(folder / "README.md", "--out")
-    trained = load(known.run, "cpu")
+    trained = load(args.run, "cpu")
     if folder.resolve() == trained.folder.resolve() or (folder / "checkpoints").exists():
         raise UserError(f"--out {folder}: a run lives there; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,9 +68,9 @@ def export(known: argparse.Namespace) -> None:
     if "safetensors" in forms:
         files |= _weights(trained, folder)
     if "onnx" in forms:
-        files |= _onnx(trained, folder, known.tolerance)
+        files |= _onnx(trained, folder, args.tolerance)
     if "page" in forms:
-        files |= _page(trained, folder, known)
+        files |= _page(trained, folder, args)
 
     from training.exports.folder import write_card
 
@@ -78,7 +78,7 @@ def export(known: argparse.Namespace) -> None:
     print(f"{folder / 'README.md'}  {(folder / 'README.md').stat().st_size / 1e3:.1f} kB")
 
 
-def _weights(trained: Trained, folder: Path) -> dict[str, str]:
+def _weights(trained: TrainedGenerator, folder: Path) -> dict[str, str]:
     from training.exports.folder import write_config, write_weights
     from training.pretrained.inference import WEIGHTS
 
@@ -88,30 +88,30 @@ def _weights(trained: Trained, folder: Path) -> dict[str, str]:
     return {WEIGHTS: "the weights", "config.json": "the configuration and facts of the data set"}
 
 
-def _onnx(trained: Trained, folder: Path, tolerance: float) -> dict[str, str]:
-    from training.exports.graphs import whole
+def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float) -> dict[str, str]:
+    from training.exports.graphs import full_graph
     from training.exports.onnx_file import write_onnx
 
     _warn(trained)
-    apart = write_onnx(whole(trained), folder / "generator.onnx", tolerance)
+    apart = write_onnx(full_graph(trained), folder / "generator.onnx", tolerance)
     _said(folder / "generator.onnx", f"differs from PyTorch by at most {apart:.2g}")
     inputs = "z, labels, truncation_psi" if trained.conditional else "z, truncation_psi"
     what = f"{inputs} → images in [-1, 1]; differs from PyTorch by at most {apart:.2g}"
     return {"generator.onnx": what}
 
 
-def _page(trained: Trained, folder: Path, known: argparse.Namespace) -> dict[str, str]:
-    from training.explorer.facts import facts_of, page_files
-    from training.exports.graphs import halves
+def _page(trained: TrainedGenerator, folder: Path, args: argparse.Namespace) -> dict[str, str]:
+    from training.explorer.facts import generator_info, page_files
+    from training.exports.graphs import split_graphs
     from training.exports.onnx_file import write_onnx
     from training.exports.runtime import VERSION, runtime_files
 
-    runtime = runtime_files(known.runtime)
+    runtime = runtime_files(args.runtime)
     _warn(trained)
-    for name, graph in halves(trained).items():
-        apart = write_onnx(graph, folder / name, known.tolerance)
+    for name, graph in split_graphs(trained).items():
+        apart = write_onnx(graph, folder / name, args.tolerance)
         _said(folder / name, f"differs from PyTorch by at most {apart:.2g}")
-    facts = facts_of(trained, "onnx", False, known.title)
+    facts = generator_info(trained, "onnx", False, args.title)
     written = {"facts.json": json.dumps(facts).encode(), **runtime, **page_files("onnx")}
     for name, data in sorted(written.items(), key=lambda item: item[0] == "index.html"):
         write_atomic(folder / name, data)
@@ -123,10 +123,10 @@ def _page(trained: Trained, folder: Path, known: argparse.Namespace) -> dict[str
     }
 
 
-def _warn(trained: Trained) -> None:
-    from training.exports.graphs import plain
+def _warn(trained: TrainedGenerator) -> None:
+    from training.exports.graphs import prepare_for_export
 
-    if plain(trained)[1]:
+    if prepare_for_export(trained)[1]:
         print(
             "dropout when sampling (generator.dropout_at_test) is switched off in ONNX",
             file=sys.stderr,
@@ -137,7 +137,7 @@ def _said(path: Path, more: str = "") -> None:
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB{'  ' + more if more else ''}", flush=True)
 
 
-def _history(trained: Trained) -> list[dict[str, Any]]:
+def _history(trained: TrainedGenerator) -> list[dict[str, Any]]:
     from training.monitoring.history import read_history
 
     return read_history(trained.folder / "metrics.jsonl")

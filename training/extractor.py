@@ -21,7 +21,7 @@ SIZE = 224
 FEATURES = 1280
 STAGE_CHANNELS = (24, 40, 112, 320)
 """Channels of the feature maps at strides 4, 8, 16 and 32."""
-SMALLEST = 32
+MIN_SIDE = 32
 """Pixels that each side of an image for `Extractor.stages` must have at least."""
 _LAST_BLOCKS = (3, 5, 11, 16)
 _EMBED_BATCH = 32
@@ -38,7 +38,7 @@ class StridedDepthwise(nn.Conv2d):
             return super().forward(x.float()).to(x.dtype)
 
 
-class Block(nn.Module):
+class InvertedBottleneck(nn.Module):
     """An inverted bottleneck; batch norm is part of its convolutions' weights."""
 
     def __init__(self, layers: Sequence[nn.Module], residual: bool) -> None:
@@ -161,7 +161,7 @@ def _fused(convolution: Any, norm: Any) -> list[nn.Module]:
     return [padding, plain]
 
 
-def _block(block: Any) -> Block:
+def _block(block: Any) -> InvertedBottleneck:
     layers: list[nn.Module] = []
     if block._block_args.expand_ratio != 1:
         layers += [*_fused(block._expand_conv, block._bn0), nn.ReLU6()]
@@ -170,7 +170,7 @@ def _block(block: Any) -> Block:
     arguments = block._block_args
     alike = arguments.input_filters == arguments.output_filters
     once = math.prod(block._depthwise_conv.stride) == 1
-    return Block(layers, bool(arguments.id_skip and alike and once))
+    return InvertedBottleneck(layers, bool(arguments.id_skip and alike and once))
 
 
 @cache

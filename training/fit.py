@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pipeline.contract import CommandParser, UserError, exit_status
 from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
 
-SHORT = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
+TOP_LEVEL_KEYS = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
          "price-per-hour", "micro-batch")  # fmt: skip
 """Options without a table that have a name of their own in the help."""
 
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         "--run", "--name", metavar="RUN",
         help="name under runs/, or a folder (default: DATASET-PRESET)",
     )  # fmt: skip
-    for name in (*SHORT, *ALIASES):
+    for name in (*TOP_LEVEL_KEYS, *ALIASES):
         parser.add_argument(f"--{name}", metavar="X")
     parser.add_argument("--hours", metavar="X", dest="max_hours", help="the same as --max-hours")
     parser.add_argument(
@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     known, rest = parser.parse_known_args(own)
     options = {
         ALIASES.get(name, name.replace("-", "_")): value
-        for name in (*SHORT, *ALIASES)
+        for name in (*TOP_LEVEL_KEYS, *ALIASES)
         if (value := getattr(known, name.replace("-", "_"))) is not None
     }
     return known, options | _dotted(rest)

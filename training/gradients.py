@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from training.config import Optimizer
-from training.machine.ranks import ALONE, Ranks
+from training.config import OptimizerOptions
+from training.machine.ranks import SINGLE_PROCESS, Distributed
 
-LOST = 2.0**-10
+MIN_LOSS_SCALE = 2.0**-10
 """A loss scale below this: it is not the scale that makes gradients infinite."""
 
 
 def apply_gradients(
     optimizer: torch.optim.Optimizer,
-    table: Optimizer,
-    ranks: Ranks = ALONE,
+    options: OptimizerOptions,
+    ranks: Distributed = SINGLE_PROCESS,
     scaler: GradScaler | None = None,
 ) -> Tensor:
     """Add up the gradients of all processes, clip and apply them; their norm before clipping.
@@ -26,13 +26,13 @@ def apply_gradients(
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    ranks.add_up(gradients)
+    ranks.all_reduce_sum(gradients)
     scaling = scaler if scaler is not None and scaler.is_enabled() else None
     if scaling is not None:
         scaling.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm(gradients)
-    if table.clip:
-        torch.nn.utils.clip_grads_with_norm_(weights, table.clip, norm)
+    if options.clip:
+        torch.nn.utils.clip_grads_with_norm_(weights, options.clip, norm)
     if scaling is None:
         optimizer.step()
     else:
@@ -41,9 +41,9 @@ def apply_gradients(
     return norm
 
 
-def left_out(norm: Tensor, scaler: GradScaler) -> bool:
+def step_was_skipped(norm: Tensor, scaler: GradScaler) -> bool:
     """Whether the step of that gradient `norm` was not applied, as happens now and then until a
     scale is found that fits. False where smaller scales did not help: then it is divergence."""
     if not scaler.is_enabled() or bool(norm.isfinite()):
         return False
-    return scaler.get_scale() >= LOST
+    return scaler.get_scale() >= MIN_LOSS_SCALE

@@ -19,7 +19,9 @@ Pixels = NDArray[np.uint8]
 
 
 @torch.no_grad()
-def draw(generator: Generator, latents: Tensor, labels: Tensor, batch: int = 64) -> Pixels:
+def generate_images(
+    generator: Generator, latents: Tensor, labels: Tensor, batch: int = 64
+) -> Pixels:
     """Images of the latents as uint8 (n, height, width, channels), networks in float32."""
     parts = []
     for some, which in zip(torch.split(latents, batch), torch.split(labels, batch), strict=True):
@@ -29,15 +31,15 @@ def draw(generator: Generator, latents: Tensor, labels: Tensor, batch: int = 64)
     return pixels
 
 
-def near_square(count: int) -> int:
+def square_columns(count: int) -> int:
     """The columns of a near-square sheet of `count` images."""
     return math.ceil(math.sqrt(count))
 
 
-def tile(images: Pixels, columns: int = 0) -> Pixels:
+def make_grid(images: Pixels, columns: int = 0) -> Pixels:
     """The images in rows as one (height, width, channels) picture; near-square by default."""
     count, height, width, channels = images.shape
-    columns = columns or near_square(count)
+    columns = columns or square_columns(count)
     rows = math.ceil(count / columns)
     sheet = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
     sheet[:count] = images
@@ -53,7 +55,7 @@ def encode(picture: Pixels, form: str = "PNG", **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_picture(path: Path, picture: Pixels) -> None:
+def save_image(path: Path, picture: Pixels) -> None:
     """Write `picture` in the form that the name's ending says, atomically."""
     form = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower(), "PNG")
     write_atomic(path, encode(picture, form))

@@ -19,24 +19,24 @@ from pipeline.contract import is_disk_full
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
-from training.data import Batch, Loader, Source
-from training.evaluation.judge import Judge, ready_or_told
-from training.grid import draw, tile, write_picture
-from training.latent.space import space_of
+from training.data import Batch, Loader, ShardDataset
+from training.evaluation.judge import Evaluator, prepare_or_warn
+from training.grid import generate_images, make_grid, save_image
+from training.latent.space import build_latent_space
 from training.machine.disk import DiskFull, free_bytes
-from training.machine.ranks import ALONE, Ranks
-from training.machine.signals import Interruption
-from training.monitoring.console import Advance, Display
+from training.machine.ranks import SINGLE_PROCESS, Distributed
+from training.machine.signals import StopSignal
+from training.monitoring.console import Display, TrainingProgress
 from training.monitoring.history import History, Row
 from training.monitoring.meter import Meter
 from training.monitoring.monitors import alarms
 from training.monitoring.rate import RecentRate
 from training.networks import ImageShape
-from training.planning.forecast import Forecast, byte_text, cost, is_timed, plan_course
+from training.planning.forecast import Forecast, cost, format_bytes, is_timed, plan_course
 from training.planning.tuning import Change, LiveThreads
-from training.pretrained.finetune import take_weights
-from training.report import Extras, write_report
-from training.reporting.pictures import PictureMaker
+from training.pretrained.finetune import load_initial_weights
+from training.report import ReportExtras, write_report
+from training.reporting.pictures import FigureMaker
 from training.runs import Run
 from training.state import State, new_state
 from training.step import Step
@@ -48,7 +48,7 @@ _DISK_SECONDS = 5.0
 _QUIET_ROWS = 20
 """Rows until the same alarm is told again."""
 _NOTHING, _SAVE, _HOURS, _INTERRUPTED, _DISK = range(5)
-REMEDIES = (
+DIVERGENCE_HINT = (
     "lower the learning rates (--g_optimizer.lr, --d_optimizer.lr), clip gradients "
     "(--g_optimizer.clip 1 --d_optimizer.clip 1), add a penalty (--loss.r1 1), or use "
     "--precision fp32"
@@ -70,7 +70,7 @@ def crossed(before: int, after: int, every_kimg: float) -> bool:
     return int(after / every) > int(before / every)
 
 
-def image_shape(source: Source) -> ImageShape:
+def image_shape(source: ShardDataset) -> ImageShape:
     """The shape of the source's images, for the networks."""
     return ImageShape(source.height, source.width, source.channels, source.classes)
 
@@ -85,12 +85,12 @@ class Loop:
         self,
         config: Config,
         run: Run,
-        source: Source,
+        source: ShardDataset,
         state: State,
         history: History,
         device: torch.device,
         display: Display,
-        ranks: Ranks = ALONE,
+        ranks: Distributed = SINGLE_PROCESS,
         started: float | None = None,
         forecast: Forecast | None = None,
         most_threads: int = 0,
@@ -104,21 +104,21 @@ class Loop:
         self.seconds_before, self._forecast = 0.0, forecast
         self._command_start = time.monotonic() if started is None else started
         self._saved_at, self._saved_seen = time.monotonic(), -1
-        self._count_from_here()
+        self._reset_timers()
         self._reported = self._slowest = self._save_seconds = self._draw_seconds = 0.0
         self._full = ""
         self._set_backs = 0
         self._alarmed: dict[str, int] = {}
-        self.judge = Judge(config, source, device, ranks)
-        self._pictures = PictureMaker(source)
+        self.judge = Evaluator(config, source, device, ranks)
+        self._pictures = FigureMaker(source)
         self._free_known, self._free_at = 0, -math.inf
-        part = rank_slice(config.batch, ranks.rank, ranks.world)
+        part = rank_slice(config.batch, ranks.rank, ranks.world_size)
         self._weight = (part.stop - part.start) / config.batch
         grid, z_dim = config.record.grid, state.generator.z_dim
         self._latents = fixed_latents(config.latent, grid, z_dim, config.seed, device)
         self._labels = torch.arange(grid, device=device) % max(1, source.classes)
 
-    def _count_from_here(self) -> None:
+    def _reset_timers(self) -> None:
         """Speed is measured from this position and moment on."""
         self._start, self._started_at = time.monotonic(), self.state.seen
         self._log_from = self._warm = (self._start, self.state.seen)
@@ -132,31 +132,33 @@ class Loop:
 
     def run(self) -> Outcome:
         """Train until `total_kimg`, the hours, a signal, a full disk or divergence ends it."""
-        with Interruption(patient=self.ranks.world > 1) as interruption:
+        with StopSignal(patient=self.ranks.world_size > 1) as interruption:
             if self.state.seen == 0:
-                self._write(self._draw_samples)
-            if self.ranks.first:
-                ready_or_told(lambda: self._prepare_judge(interruption), self.display.say)
+                self._on_main_process(self._draw_samples)
+            if self.ranks.is_main:
+                prepare_or_warn(lambda: self._prepare_judge(interruption), self.display.message)
             outcome = self._train(interruption)
             if outcome.reason != "diverged":
                 self._save()
             if outcome.reason == "hours":
-                self._write(self._draw_samples)
-            self._write(lambda: self._report(final=True))
+                self._on_main_process(self._draw_samples)
+            self._on_main_process(lambda: self._report(final=True))
         if self._full and outcome.reason != "diverged":
             outcome = Outcome("disk", self._full)
         return outcome
 
-    def _prepare_judge(self, interruption: Interruption) -> None:
+    def _prepare_judge(self, interruption: StopSignal) -> None:
         self.judge.prepare(
-            self.state.seen, self.total, self.display.say, lambda: interruption.asked
+            self.state.seen, self.total, self.display.message, lambda: interruption.requested
         )
         row = self.history.rows[-1] if self.history.rows else {}
         if row.get("seen") == self.state.seen and self._is_best(row):
-            self._write(lambda: self._keep_best(row))  # a kill came between saving and keeping
-        self._count_from_here()
+            self._on_main_process(
+                lambda: self._keep_best(row)
+            )  # a kill came between saving and keeping
+        self._reset_timers()
 
-    def _train(self, interruption: Interruption) -> Outcome:
+    def _train(self, interruption: StopSignal) -> Outcome:
         while True:
             try:
                 with Loader(self.source, self.config, self.state.seen, self.ranks) as loader:
@@ -164,17 +166,17 @@ class Loop:
             except Exception:
                 # What was learned until the data failed is worth keeping. Alone, for nobody knows
                 # where the other processes are.
-                if self.ranks.first and self.state.seen > self._saved_seen:
-                    self._write(self._save_here)
+                if self.ranks.is_main and self.state.seen > self._saved_seen:
+                    self._on_main_process(self._save_here)
                 raise
             if outcome.reason != "diverged" and self._weights_are_finite():
                 return outcome
-            if not self._set_back(outcome.detail or "the weights"):
-                return Outcome("diverged", f"it became NaN again and again; {REMEDIES}")
+            if not self._roll_back(outcome.detail or "the weights"):
+                return Outcome("diverged", f"it became NaN again and again; {DIVERGENCE_HINT}")
 
-    def _steps(self, loader: Loader, interruption: Interruption) -> Outcome:
+    def _steps(self, loader: Loader, interruption: StopSignal) -> Outcome:
         while self.state.seen < self.total:
-            code = self.ranks.most(self._wish(interruption), self.device)
+            code = self.ranks.all_reduce_max(self._next_action(interruption), self.device)
             if code == _SAVE:
                 if not self._weights_are_finite():
                     return Outcome("diverged")
@@ -185,7 +187,7 @@ class Loop:
             batches = [next(loader) for _ in range(self.config.n_critic)]
             change = self._step(batches)
             while not loader.warnings.empty():
-                self.display.say(f"warning: {loader.warnings.get()}")
+                self.display.message(f"warning: {loader.warnings.get()}")
             wrong = self._after_step(before, change is not None)
             if change:
                 self._change_threads(change)
@@ -194,11 +196,11 @@ class Loop:
                 return Outcome("diverged", wrong)
         return Outcome("done")
 
-    def _wish(self, interruption: Interruption) -> int:
+    def _next_action(self, interruption: StopSignal) -> int:
         """What this process would do now instead of a step; the largest of all is done."""
         if self._full:
             return _DISK
-        if interruption.asked:
+        if interruption.requested:
             return _INTERRUPTED
         limit = self.config.max_hours * 3600
         if (
@@ -226,7 +228,7 @@ class Loop:
         """Compute with another number of threads from here on: rows say with how many their steps
         were computed, and one ends here."""
         torch.set_num_threads(change.threads)
-        self.display.say(
+        self.display.message(
             f"at {self.state.seen / 1000:g} kimg: {change.threads} instead of {change.before} CPU "
             f"threads: {change.why}"
         )
@@ -235,7 +237,7 @@ class Loop:
         """What is due at this position; the name of a fact that is not finite, else nothing. A row
         is due too if the number of threads is `changing` after it."""
         seen, record = self.state.seen, self.config.record
-        row, judging = None, self.judge.due(before, seen)
+        row, judging = None, self.judge.is_due(before, seen)
         if crossed(before, seen, record.log_kimg) or judging or changing:
             self.meter.merge(self.ranks, self._weight)
             row = self._row()
@@ -243,60 +245,62 @@ class Loop:
             if wrong:
                 return wrong[0]
             if judging:
-                row |= self._judged()
-            self._write(lambda: self.history.add(row))
+                row |= self._evaluate()
+            self._on_main_process(lambda: self.history.add(row))
             if judging and not self._keep_if_best(row):
                 return "the weights"
-            self._watch()
-        self._tell(row)
+            self._check_alarms()
+        self._update_display(row)
         if crossed(before, seen, record.sample_kimg) or seen >= self.total:
-            self._write(self._draw_samples)
-            self._write(self._report)
+            self._on_main_process(self._draw_samples)
+            self._on_main_process(self._report)
         if crossed(before, seen, record.checkpoint_kimg):
             if not self._weights_are_finite():
                 return "the weights"
             self._save()
         return ""
 
-    def _judged(self) -> Row:
+    def _evaluate(self) -> Row:
         """What an evaluation of the moving average says, in the first process."""
-        if not self.ranks.first or not self._weights_are_finite():
+        if not self.ranks.is_main or not self._weights_are_finite():
             return {}
         start = time.monotonic()
-        facts = self.judge.judge(self.state.average.eval())
+        facts = self.judge.evaluate(self.state.g_ema.eval())
         if facts:
             took = time.monotonic() - start
             at = f"{self.state.seen / 1000:g} kimg"
-            self.display.say(f"evaluation at {at}: {self.judge.words(facts)} ({took:.0f} s)")
+            self.display.message(
+                f"evaluation at {at}: {self.judge.format_summary(facts)} ({took:.0f} s)"
+            )
         self._log_from = (time.monotonic(), self.state.seen)
         return facts
 
     def _keep_if_best(self, row: Row) -> bool:
         """Keep the state as the best checkpoint where the row says so; False: it is not finite."""
-        if not self.ranks.from_first(self._is_best(row)):
+        if not self.ranks.broadcast(self._is_best(row)):
             return True
         if not self._weights_are_finite():
             return False
         self._save()
 
-        self._write(lambda: self._keep_best(row))
+        self._on_main_process(lambda: self._keep_best(row))
         return True
 
     def _is_best(self, row: Row) -> bool:
         value, folder = row.get(self.judge.metric), self.run_files.checkpoints
-        return value is not None and checkpoint.is_best(folder, self.judge.measure, value)
+        return value is not None and checkpoint.is_best(folder, self.judge.criterion, value)
 
     def _keep_best(self, row: Row) -> None:
         folder, seen = self.run_files.checkpoints, self.state.seen
-        if all(saved.seen != seen for saved in checkpoint.listed(folder)):
+        if all(saved.seen != seen for saved in checkpoint.list_checkpoints(folder)):
             return  # the disk was full; that ends the run
         value = row[self.judge.metric]
-        if not checkpoint.keep_best(folder, seen, self.judge.measure, value):
-            self.display.say("warning: the disk has no room to keep the best checkpoint")
+        if not checkpoint.keep_best(folder, seen, self.judge.criterion, value):
+            self.display.message("warning: the disk has no room to keep the best checkpoint")
 
-    def _write(self, action: Callable[[], object]) -> None:
+    def _on_main_process(self, action: Callable[[], object]) -> None:
         """Write something, in the first process; a full disk ends the run before the next step."""
-        if not self.ranks.first:
+        if not self.ranks.is_main:
             return
         try:
             action()
@@ -319,14 +323,14 @@ class Loop:
             **({"threads": torch.get_num_threads()} if self.threads else {}),
         }
 
-    def _watch(self) -> None:
+    def _check_alarms(self) -> None:
         rows = self.history.rows
         for alarm in alarms(rows[-200:]):
             if len(rows) - self._alarmed.get(alarm.kind, -_QUIET_ROWS) >= _QUIET_ROWS:
                 self._alarmed[alarm.kind] = len(rows)
-                self.display.say(f"warning at {self.state.seen / 1000:g} kimg: {alarm.text}")
+                self.display.message(f"warning at {self.state.seen / 1000:g} kimg: {alarm.text}")
 
-    def _tell(self, row: Row | None) -> None:
+    def _update_display(self, row: Row | None) -> None:
         done = self.state.seen - self._started_at
         rate = self._rate.at(time.monotonic(), self.state.seen)
         left = (self.total - self.state.seen) / rate
@@ -334,12 +338,12 @@ class Loop:
             left = min(left, max(0.0, self.config.max_hours * 3600 - self.seconds))
         last = row or (self.history.rows[-1] if self.history.rows else None)
         self._tell_forecast(done // (self.config.batch * self.config.n_critic))
-        measured = self.judge.latest(self.history.rows)
-        spent, price = f"disk {byte_text(self._free)} free", self.config.price_per_hour
+        measured = self.judge.format_latest(self.history.rows)
+        spent, price = f"disk {format_bytes(self._free)} free", self.config.price_per_hour
         if price:
             spent += f"  cost {cost(self.seconds_before + self.seconds, price)}"
-        shown = Advance(self.state.seen, self.total, rate, left, last, measured, spent)
-        self.display.advance(shown)
+        shown = TrainingProgress(self.state.seen, self.total, rate, left, last, measured, spent)
+        self.display.update(shown)
 
     def _tell_forecast(self, steps: int) -> None:
         """Say once, after a few steps, how far the run gets under its limits."""
@@ -356,9 +360,9 @@ class Loop:
         course = plan_course(
             seconds / images * 1000, left, config.max_hours, used, config.price_per_hour
         )
-        self.display.say(course.text())
+        self.display.message(course.text())
         if self._forecast and config.max_hours:
-            self.display.say(self._forecast.disk_line(config, self.source, start + course.kimg))
+            self.display.message(self._forecast.disk_line(config, self.source, start + course.kimg))
 
     @property
     def _free(self) -> int:
@@ -370,10 +374,10 @@ class Loop:
 
     def _draw_samples(self) -> None:
         start = time.monotonic()
-        self.state.average.eval()
-        pixels = draw(self.state.average, self._latents, self._labels)
+        self.state.g_ema.eval()
+        pixels = generate_images(self.state.g_ema, self._latents, self._labels)
         name = f"{self.state.seen:010d}.png"
-        write_picture(self.run_files.samples / name, tile(pixels))
+        save_image(self.run_files.samples / name, make_grid(pixels))
         self._draw_seconds = time.monotonic() - start
 
     def _save(self) -> None:
@@ -381,7 +385,7 @@ class Loop:
         if self.state.seen == self._saved_seen:
             return
         self.meter.merge(self.ranks, self._weight)
-        self._write(self._save_here)
+        self._on_main_process(self._save_here)
         self._saved_at, self._saved_seen = time.monotonic(), self.state.seen
         self._set_backs = 0
 
@@ -397,15 +401,13 @@ class Loop:
         spare, folder = record.spare_mb * 1e6, self.run_files.checkpoints
         saved = checkpoint.save(folder, self.state.seen, values, record.keep, spare)
         self._save_seconds = time.monotonic() - start
-        if self.state.seen < self.total and not checkpoint.room_for_another(
-            folder, saved.bytes, spare
-        ):
+        if self.state.seen < self.total and not checkpoint.has_room_for(folder, saved.bytes, spare):
             raise DiskFull(
                 f"{folder}: the state is saved, but the disk has no room for the next checkpoint"
             )
 
     def _weights_are_finite(self) -> bool:
-        networks = (self.state.generator, self.state.discriminator, self.state.average)
+        networks = (self.state.generator, self.state.discriminator, self.state.g_ema)
         tensors = [
             tensor.detach()
             for network in networks
@@ -414,25 +416,25 @@ class Loop:
         ]
         return bool(torch.stack(torch._foreach_norm(tensors)).isfinite().all())
 
-    def _set_back(self, what: str) -> bool:
+    def _roll_back(self, what: str) -> bool:
         """Return to the last good state, with other random draws; False: too often already."""
         self._set_backs += 1
         if self._set_backs > self.config.max_restarts:
             return False
         at = self.state.seen
         values = None
-        if self.ranks.first:
+        if self.ranks.is_main:
             values, _ = checkpoint.load_newest(
                 self.run_files.checkpoints, check=lambda found: check_resumable(found, self.state)
             )
-        self.restore(self.ranks.from_first(values))
+        self.restore(self.ranks.broadcast(values))
         self.state.restarts += self._set_backs
-        self._write(lambda: self.history.reset(self.history.text()))
-        self.display.say(
+        self._on_main_process(lambda: self.history.reset(self.history.text()))
+        self.display.message(
             f"warning: {what} became NaN or infinite before {at / 1000:g} kimg; set back to the "
             f"last good state at {self.state.seen / 1000:g} kimg, with other random draws "
             f"(try {self._set_backs} of {self.config.max_restarts}). If it happens again: "
-            f"{REMEDIES}"
+            f"{DIVERGENCE_HINT}"
         )
         return True
 
@@ -441,7 +443,7 @@ class Loop:
         if values is None:
             fresh = new_state(self.config, image_shape(self.source), self.device)
             if self.config.init_from:
-                take_weights(fresh, self.config.init_from, self.device)
+                load_initial_weights(fresh, self.config.init_from, self.device)
             self.state.load(fresh.tensors())
             self.history.rows, self.meter = [], Meter()
         else:
@@ -450,13 +452,13 @@ class Loop:
             self.meter.load(values["meter"], self.device)
             self.seconds_before = values["seconds"]
             self._saved_seen = self.state.seen
-        self._count_from_here()
+        self._reset_timers()
 
     def _report(self, final: bool = False) -> None:
         if final or time.monotonic() - self._reported >= _REPORT_SECONDS:
-            average = self.state.average.eval()
-            space = space_of(average, self.config.latent, self.source.classes)
+            average = self.state.g_ema.eval()
+            space = build_latent_space(average, self.config.latent, self.source.classes)
             pictures = self._pictures.pictures(space, self._latents, self._labels, final)
-            extras = Extras(self.seconds_before + self.seconds, pictures)
+            extras = ReportExtras(self.seconds_before + self.seconds, pictures)
             write_report(self.run_files, self.history.rows, extras)
             self._reported = time.monotonic()

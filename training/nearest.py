@@ -11,13 +11,13 @@ from training.latent.command import (
     add_label,
     add_numbers,
     add_psi,
-    check_picture,
+    check_image_path,
     check_sides,
+    int_in_range,
     label_number,
+    latents_and_labels,
     load,
-    numbered,
     parser,
-    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_numbers(made, "--numbers", "1-6", "the samples")
     made.add_argument(
-        "--k", type=whole("--k", 1, 4096), default=6, help="neighbours of each (default 6)"
+        "--k", type=int_in_range("--k", 1, 4096), default=6, help="neighbours of each (default 6)"
     )
     made.add_argument("--shards", help="where to look (default: the run's shards)")
     made.add_argument(
@@ -42,36 +42,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: write_nearest(made.parse_args(arguments)), "interrupted")
 
 
-def write_nearest(known: argparse.Namespace) -> None:
+def write_nearest(args: argparse.Namespace) -> None:
     """Write the sheet, print the distances and its name.
 
     Raises:
         UserError: no such run or shards, or an option that makes no sense.
     """
-    check_picture(known.out)
-    numbers = parse_numbers(known.numbers, "--numbers", 64)
+    check_image_path(args.out)
+    numbers = parse_numbers(args.numbers, "--numbers", 64)
 
     import numpy as np
 
-    from training.grid import tile, write_picture
-    from training.latent.neighbours import as_images, choose_description, describe_all, open_set
+    from training.grid import make_grid, save_image
+    from training.latent.neighbours import (
+        as_images,
+        choose_embedding,
+        embed_all,
+        open_training_shards,
+    )
 
-    trained = load(known.run, known.device)
-    check_sides(known.out, trained, known.k + 1, len(numbers))
+    trained = load(args.run, args.device)
+    check_sides(args.out, trained, args.k + 1, len(numbers))
     space = trained.space
-    describe = choose_description(known.by, space.device)
-    latents, labels = numbered(trained, numbers, label_number(trained, known.label))
-    pictures = space.draw(space.truncate(space.map(latents, labels), known.truncation), labels)
-    every = describe_all(open_set(trained, known.shards), describe)
-    distances, places = every.nearest(describe(as_images(pictures)).cpu(), known.k)
+    describe = choose_embedding(args.by, space.device)
+    latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
+    pictures = space.generate(space.truncate(space.map(latents, labels), args.truncation), labels)
+    every = embed_all(open_training_shards(trained, args.shards), describe)
+    distances, places = every.nearest(describe(as_images(pictures)).cpu(), args.k)
     rows = [
         np.concatenate([picture[None], every.pictures(row)])
         for picture, row in zip(pictures, places.tolist(), strict=True)
     ]
     for number, row in zip(numbers, distances.tolist(), strict=True):
         print(f"{number}: " + ", ".join(f"{distance:.4f}" for distance in row))
-    write_picture(known.out, tile(np.concatenate(rows), len(rows[0])))
-    print(known.out)
+    save_image(args.out, make_grid(np.concatenate(rows), len(rows[0])))
+    print(args.out)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from training.config import Config
 from training.losses import LOSSES, class_loss, code_loss, feature_matching, labelled_loss
-from training.networks import Verdict
+from training.networks import DiscriminatorOutput
 from training.options.architectures import is_semi_supervised
 from training.techniques.labels import Target
 
-Facts = dict[str, Tensor]
+Stats = dict[str, Tensor]
 """Scalars by name."""
 
 
@@ -22,18 +22,18 @@ class Objective:
 
     def __init__(self, config: Config) -> None:
         self.table, self.categorical = config.loss, config.generator.categorical
-        self.joint = is_semi_supervised(config.discriminator)
+        self.semi_supervised = is_semi_supervised(config.discriminator)
         self.adversarial = LOSSES[config.loss.name]
         self.needs_real = self.adversarial.needs_real or bool(config.loss.feature_matching)
 
     def discriminator(
         self,
-        real: Verdict,
-        fake: Verdict,
+        real: DiscriminatorOutput,
+        fake: DiscriminatorOutput,
         targets: tuple[Target, Target],
         labels: tuple[Tensor, Tensor],
         codes: Tensor,
-    ) -> tuple[Tensor, Facts]:
+    ) -> tuple[Tensor, Stats]:
         """The discriminator's loss and its parts.
 
         `targets` are the labels real/fake, `labels` the classes (n,) of the real and of the fake
@@ -42,10 +42,10 @@ class Objective:
         logits = real.logits.float(), fake.logits.float()
         on_real, on_fake = (_for_each(target, logits[0]) for target in targets)
         loss = self.adversarial.d(*logits, on_real, on_fake)
-        facts = {"loss_d": loss.detach(), **self.means("real", logits[0])}
-        facts |= self.means("fake_before", logits[1])
+        facts = {"loss_d": loss.detach(), **self.logit_stats("real", logits[0])}
+        facts |= self.logit_stats("fake_before", logits[1])
         facts["r_t"] = self.adversarial.overfitting(*logits).detach()
-        if real.classes is not None and self.joint:
+        if real.classes is not None and self.semi_supervised:
             guessed = labelled_loss(real.classes, labels[0])
             facts["class_d"] = guessed.detach()
             loss = loss + guessed * self.table.classifier
@@ -60,20 +60,24 @@ class Objective:
         return loss, facts
 
     def generator(
-        self, real: Verdict | None, fake: Verdict, labels: Tensor, codes: Tensor
-    ) -> tuple[Tensor, Facts]:
+        self,
+        real: DiscriminatorOutput | None,
+        fake: DiscriminatorOutput,
+        labels: Tensor,
+        codes: Tensor,
+    ) -> tuple[Tensor, Stats]:
         """The generator's loss and its parts; `real` where `needs_real`."""
         on_fake = fake.logits.float()
         on_real = on_fake if real is None else real.logits.float()
         adversarial = self.adversarial.g(on_real, on_fake)
-        facts = {"loss_g": adversarial.detach(), **self.means("fake_after", on_fake)}
+        facts = {"loss_g": adversarial.detach(), **self.logit_stats("fake_after", on_fake)}
         loss = adversarial * self.table.adversarial
         if self.table.feature_matching:
             assert real is not None
             distance = feature_matching(real.features, fake.features)
             facts["feature_matching"] = distance.detach()
             loss = loss + distance * self.table.feature_matching
-        if fake.classes is not None and not self.joint:
+        if fake.classes is not None and not self.semi_supervised:
             guessed = class_loss(fake.classes, labels)
             facts["class_g"] = guessed.detach()
             loss = loss + guessed * self.table.classifier
@@ -81,7 +85,7 @@ class Objective:
             loss = loss + code_loss(fake.codes, codes, self.categorical) * self.table.codes
         return loss, facts
 
-    def means(self, name: str, logits: Tensor) -> Facts:
+    def logit_stats(self, name: str, logits: Tensor) -> Stats:
         """The mean logit, and the mean of D where D is a probability."""
         logits = logits.detach()
         facts = {f"logit_{name}": logits.mean()}

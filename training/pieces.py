@@ -9,8 +9,8 @@ from torch import Tensor
 
 from training.config import Config
 from training.data import Batch
-from training.machine.ranks import Ranks
-from training.objective import Facts
+from training.machine.ranks import Distributed
+from training.objective import Stats
 from training.streaming.order import rank_slice
 from training.techniques.latents import draw_latents
 
@@ -38,7 +38,7 @@ class ToFloat:
 
 
 @dataclass
-class Piece:
+class MicroBatch:
     """A part of a batch that goes through the networks at once.
 
     `real` float32 (n, c, h, w) in [-1, 1], `labels` int64 (n,), `latents` (n, z_dim); `fake` with
@@ -54,20 +54,22 @@ class Piece:
     share: float
 
 
-class Pieces:
+class MicroBatcher:
     """A batch in pieces of at most `micro_batch` images; `random` is what latents are drawn from:
     seeded alike in all processes."""
 
-    def __init__(self, config: Config, z_dim: int, device: torch.device, ranks: Ranks) -> None:
+    def __init__(
+        self, config: Config, z_dim: int, device: torch.device, ranks: Distributed
+    ) -> None:
         self._config, self._z_dim, self._device, self._ranks = config, z_dim, device, ranks
         self._to_float = ToFloat(device, config.channels_last)
         self.random = torch.Generator(device=device)
 
-    def __call__(self, batch: Batch) -> list[Piece]:
+    def __call__(self, batch: Batch) -> list[MicroBatch]:
         """The pieces, with latents, of which each process takes its part."""
         config, count = self._config, len(batch.images)
         every = draw_latents(config.latent, config.batch, self._z_dim, self.random, self._device)
-        latents = every[rank_slice(config.batch, self._ranks.rank, self._ranks.world)]
+        latents = every[rank_slice(config.batch, self._ranks.rank, self._ranks.world_size)]
         size = config.micro_batch or count
         pieces = []
         for slot, start in enumerate(range(0, count, size)):
@@ -75,17 +77,17 @@ class Pieces:
             real = self._to_float(batch.images[some], slot)
             labels = batch.labels[some].to(self._device)
             weight, share = len(real) / config.batch, len(real) / count
-            pieces.append(Piece(real, labels, latents[some], None, weight, share))
+            pieces.append(MicroBatch(real, labels, latents[some], None, weight, share))
         return pieces
 
 
-def collect(facts: Facts, found: Facts, share: float) -> None:
+def accumulate_stats(facts: Stats, found: Stats, share: float) -> None:
     """Add what a piece tells, by its share of the batch, to the batch's facts."""
     for name, value in found.items():
         facts[name] = facts[name] + value * share if name in facts else value * share
 
 
-def spread(images: Tensor) -> Tensor:
+def batch_std(images: Tensor) -> Tensor:
     """The standard deviation over the batch of images (n, c, h, w), mean over every fourth row and
     column: how much samples differ from each other. 0 where all are alike."""
     return images[:, :, ::4, ::4].float().std(dim=0, unbiased=False).mean()

@@ -18,35 +18,35 @@ from pipeline.contract import UserError, describe_os_error, is_disk_full, local_
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
-from training.data import Source, open_source
+from training.data import ShardDataset, open_shard_dataset
 from training.loop import image_shape
-from training.machine.allocator import keep_freed
+from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
 from training.machine.disk import free_bytes
-from training.machine.ranks import Ranks, joined
-from training.metrics.suite import FEWEST
-from training.monitoring.console import Display, Silent, display
-from training.options.resolve import without_missing_labels
+from training.machine.ranks import Distributed, init_distributed
+from training.metrics.suite import MIN_IMAGES
+from training.monitoring.console import Display, NullDisplay, make_display
+from training.options.resolve import drop_label_conditions
 from training.planning.forecast import Forecast
 from training.planning.memory import (
     available_bytes,
+    check_memory,
     image_bytes,
     measure_run,
     program_bytes,
-    refuse_too_large,
 )
 from training.planning.room import is_evaluated, refuse_full_disk
 from training.planning.threads import recorded_threads, set_threads
-from training.pretrained.finetune import take_weights
+from training.pretrained.finetune import load_initial_weights
 from training.runs import (
     Run,
-    enter,
     find_run,
-    locked,
+    lock_run,
     refuse_locked,
     refuse_other_run,
     refuse_unwritable,
+    write_run_config,
 )
 from training.state import State, new_state
 
@@ -61,10 +61,10 @@ class Prepared:
     """
 
     config: Config
-    source: Source
+    source: ShardDataset
     run: Run
     device: torch.device
-    ranks: Ranks
+    ranks: Distributed
     state: State
     values: dict[str, Any] | None
     seen: int
@@ -78,7 +78,7 @@ class Prepared:
         return max(0.0, self.config.total_kimg - self.seen / 1000)
 
 
-def default_run(config: Config, source: Source) -> str:
+def default_run_name(config: Config, source: ShardDataset) -> str:
     """The name of a run that was given none: the same command finds it again."""
     return f"{source.index.name}-{Path(config.preset).stem}"
 
@@ -101,30 +101,30 @@ def prepare(
         UserError: the device, the shards, the run, the memory or the disk do not fit.
     """
     device = choose_device(config.device)
-    ranks = stack.enter_context(joined("nccl" if device.type == "cuda" else "gloo"))
+    ranks = stack.enter_context(init_distributed("nccl" if device.type == "cuda" else "gloo"))
     stack.enter_context(determinism(config.deterministic, device))
-    if ranks.world > config.batch:
-        raise UserError(f"batch: {config.batch} images for {ranks.world} processes")
+    if ranks.world_size > config.batch:
+        raise UserError(f"batch: {config.batch} images for {ranks.world_size} processes")
     device = _set_up(config, device, ranks)
-    source = open_source(location, config.resolution)
-    config = without_missing_labels(config, source.classes)
-    run = find_run(run_name or default_run(config, source))
-    alone = device.type == "cpu" and ranks.world == 1
+    source = open_shard_dataset(location, config.resolution)
+    config = drop_label_conditions(config, source.classes)
+    run = find_run(run_name or default_run_name(config, source))
+    alone = device.type == "cpu" and ranks.world_size == 1
     if alone:
         config = recorded_threads(config, run)
 
     def take() -> None:
         refuse_unwritable(run)
         if write:
-            stack.enter_context(locked(run))
+            stack.enter_context(lock_run(run))
         else:
             refuse_locked(run)
         refuse_other_run(run, config, source, location)
 
     _in_first(ranks, run, take)
-    shown: Display = display(as_json) if ranks.first else Silent()
+    shown: Display = make_display(as_json) if ranks.is_main else NullDisplay()
     for line in why:
-        shown.say(line)
+        shown.message(line)
     shape = image_shape(source)
     state = new_state(config, shape, device)
     values = _newest(run, ranks, state, shown, write)
@@ -137,45 +137,45 @@ def prepare(
     if seen < int(config.total_kimg * 1000):
         del state  # what measures takes its place for a while
         found = forecast(config, source, run, device, ranks, values)
-        refuse_too_large(found, device)
+        check_memory(found, device)
         state = new_state(config, shape, device)
         if values is None and config.init_from:
-            taken = take_weights(state, config.init_from, device)
-            shown.say(f"weights taken from {config.init_from}{taken.words()}")
+            taken = load_initial_weights(state, config.init_from, device)
+            shown.message(f"weights taken from {config.init_from}{taken.summary()}")
         _in_first(ranks, run, lambda: refuse_full_disk(run, config, found.checkpoint, seen))
     if write:
-        _in_first(ranks, run, lambda: enter(run, config, source, location))
+        _in_first(ranks, run, lambda: write_run_config(run, config, source, location))
     return Prepared(
         config, source, run, device, ranks, state, values, seen, found, shown, most
     )  # fmt: skip
 
 
-def _set_up(config: Config, device: torch.device, ranks: Ranks) -> torch.device:
+def _set_up(config: Config, device: torch.device, ranks: Distributed) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
     if device.type == "cpu":
-        keep_freed()
-    if device.type == "cuda" and ranks.world > 1:
-        device = torch.device("cuda", ranks.local)
+        retain_freed_memory()
+    if device.type == "cuda" and ranks.world_size > 1:
+        device = torch.device("cuda", ranks.local_rank)
         torch.cuda.set_device(device)
     return device
 
 
-def _in_first(ranks: Ranks, run: Run, action: Callable[[], object]) -> None:
+def _in_first(ranks: Distributed, run: Run, action: Callable[[], object]) -> None:
     """Do something in the first process; what refuses the run there refuses it in all.
 
     Raises:
         UserError: as the action, or the folder of the run cannot be written to.
     """
     problem = ""
-    if ranks.first:
+    if ranks.is_main:
         try:
             action()
         except UserError as error:
             problem = str(error)
         except OSError as error:
             problem = describe_write_error(error, run)
-    problem = ranks.from_first(problem)
+    problem = ranks.broadcast(problem)
     if problem:
         raise UserError(problem)
 
@@ -186,7 +186,7 @@ def describe_write_error(error: OSError, run: Run) -> str:
 
 
 def _newest(
-    run: Run, ranks: Ranks, state: State, shown: Display, write: bool
+    run: Run, ranks: Distributed, state: State, shown: Display, write: bool
 ) -> dict[str, Any] | None:
     """The values that the run can go on from, on the CPU, in all processes; with `write` newer
     ones that cannot be used are set aside.
@@ -195,16 +195,16 @@ def _newest(
         UserError: there are checkpoints, but none can be used.
     """
     found, damaged = None, list[str]()
-    if ranks.first:
+    if ranks.is_main:
         found, damaged = checkpoint.load_newest(
             run.checkpoints, check=lambda values: check_resumable(values, state)
         )
         if write and found and damaged:
             checkpoint.set_aside(run.checkpoints, found["state"]["seen"])
-    values: dict[str, Any] | None = ranks.from_first(found)
+    values: dict[str, Any] | None = ranks.broadcast(found)
     for sentence in damaged:
-        shown.say(f"warning: {sentence}; falling back to the one before")
-    if values is None and ranks.from_first(bool(damaged)):
+        shown.message(f"warning: {sentence}; falling back to the one before")
+    if values is None and ranks.broadcast(bool(damaged)):
         raise UserError(
             f"{run.checkpoints}: no checkpoint can be used; to begin again, remove the folder or "
             "give another --run"
@@ -213,12 +213,12 @@ def _newest(
 
 
 def forecast(
-    config: Config, source: Source, run: Run, device: torch.device, ranks: Ranks,
+    config: Config, source: ShardDataset, run: Run, device: torch.device, ranks: Distributed,
     values: dict[str, Any] | None,
 ) -> Forecast:  # fmt: skip
     """What the run takes, which goes on from `values`; see `Forecast`."""
     seen = values["state"]["seen"] if values else 0
-    evaluated = is_evaluated(config, seen) and source.index.nsamples >= 2 * FEWEST
+    evaluated = is_evaluated(config, seen) and source.index.nsamples >= 2 * MIN_IMAGES
     measured = measure_run(config, image_shape(source), device, ranks, evaluated)
     remote = any(local_path(location) is None for location in source.locations)
     held = measured.checkpoint if values else 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.latent.command import add_seed, number, whole
+from training.latent.command import add_seed, float_in_range, int_in_range
 
 MOST = 1_000_000_000
 ROWS = {
@@ -32,18 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="name under runs/, or a folder")
     parser.add_argument("--shards", help="labelled shards (default: those of the run)")
     parser.add_argument(
-        "--labels", type=whole("--labels", 0, MOST), default=0,
+        "--labels", type=int_in_range("--labels", 0, MOST), default=0,
         help="how many to teach (default: all)",
     )  # fmt: skip
     parser.add_argument(
-        "--n", type=whole("--n", 10, MOST), default=5000, help="images to use (default 5000)"
+        "--n", type=int_in_range("--n", 10, MOST), default=5000, help="images to use (default 5000)"
     )
     parser.add_argument(
-        "--held-out", type=number("--held-out", 0.001, 0.999), default=0.2,
+        "--held-out", type=float_in_range("--held-out", 0.001, 0.999), default=0.2,
         help="share (default 0.2)",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", type=whole("--steps", 0, MOST), default=300,
+        "--steps", type=int_in_range("--steps", 0, MOST), default=300,
         help="of training whole networks; 0: linear only",
     )  # fmt: skip
     add_seed(parser, "of what is drawn")
@@ -52,19 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: probe(parser.parse_args(arguments)), "interrupted")
 
 
-def probe(known: argparse.Namespace) -> None:
+def probe(args: argparse.Namespace) -> None:
     """Measure and print.
 
     Raises:
         UserError: the run or the shards do not serve.
     """
-    found = measure(known)
-    show(found)
-    if known.json:
+    found = run_probe(args)
+    print_accuracies(found)
+    if args.json:
         print(json.dumps(found))
 
 
-def measure(known: argparse.Namespace) -> dict[str, Any]:
+def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     """Held-out accuracies by the names of `ROWS`, and the numbers of images they come from.
 
     Raises:
@@ -72,24 +72,26 @@ def measure(known: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from training.data import open_source
+    from training.data import open_shard_dataset
     from training.evaluation import transfer
     from training.machine.device import choose_device
     from training.runs import find_run, read_config
 
-    judge, config = transfer.load_judge(known.run, choose_device(known.device), known.seed)
-    dataset = read_config(find_run(known.run))["dataset"]
-    source = open_source(known.shards or dataset["location"], dataset["height"])
+    discriminator, config = transfer.load_discriminators(
+        args.run, choose_device(args.device), args.seed
+    )
+    dataset = read_config(find_run(args.run))["dataset"]
+    source = open_shard_dataset(args.shards or dataset["location"], dataset["height"])
     if (source.width, source.channels) != (dataset["width"], dataset["channels"]):
-        raise UserError(f"{known.shards}: other width or channels than the run's images")
-    samples, shown = transfer.read_all(source, config, known.n)
-    if config.data.labelled and not known.shards:  # teach what the run was taught, hold out others
+        raise UserError(f"{args.shards}: other width or channels than the run's images")
+    samples, shown = transfer.read_all(source, config, args.n)
+    if config.data.labelled and not args.shards:  # teach what the run was taught, hold out others
         taught, others = samples.take(shown), samples.take(~shown)
-        held = transfer.split(others, known.held_out, known.seed)[1]
+        held = transfer.split(others, args.held_out, args.seed)[1]
     else:
-        taught, held = transfer.split(samples, known.held_out, known.seed)
-    if known.labels:
-        taught = taught.take(torch.arange(min(known.labels, len(taught.labels))))
+        taught, held = transfer.split(samples, args.held_out, args.seed)
+    if args.labels:
+        taught = taught.take(torch.arange(min(args.labels, len(taught.labels))))
     if len(taught.labels) < 5:
         raise UserError("--labels: at least 5 images to teach")
     classes = source.classes
@@ -97,23 +99,23 @@ def measure(known: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {
         "taught": len(taught.labels),
         "held_out": len(held.labels),
-        "saw_labels": judge.saw_labels,
+        "saw_labels": discriminator.trained_with_labels,
         "majority": float((held.labels == commonest).float().mean()),
     }
-    if judge.names_labels:
-        found["own_head"] = transfer.head_accuracy(judge.trained, held)
-    for name, network in (("fresh", judge.fresh), ("trained", judge.trained)):
+    if discriminator.has_label_head:
+        found["own_head"] = transfer.head_accuracy(discriminator.trained, held)
+    for name, network in (("fresh", discriminator.fresh), ("trained", discriminator.trained)):
         found[f"linear_{name}"] = transfer.linear_probe(network, taught, held, classes)
-        if known.steps:
+        if args.steps:
             print(f"training the whole network, {name}", file=sys.stderr)
-            found[f"whole_{name}"] = transfer.whole_probe(
-                network, taught, held, classes, known.steps, known.seed,
+            found[f"whole_{name}"] = transfer.finetune_probe(
+                network, taught, held, classes, args.steps, args.seed,
                 lambda text: print(text, file=sys.stderr),
             )  # fmt: skip
     return found
 
 
-def show(found: dict[str, Any]) -> None:
+def print_accuracies(found: dict[str, Any]) -> None:
     """Print the accuracies with their standard errors."""
     print(f"taught {found['taught']} images, held out {found['held_out']}")
     for name, words in ROWS.items():

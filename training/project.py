@@ -13,12 +13,12 @@ from pipeline.contract import UserError, exit_status, open_regular, write_atomic
 from training.latent.command import (
     add_label,
     add_seed,
-    check_picture,
+    check_image_path,
     check_target,
+    int_in_range,
     label_number,
     load,
     parser,
-    whole,
 )
 
 READ = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -28,7 +28,7 @@ MOST_PIXELS = 100_000_000
 if TYPE_CHECKING:
     import torch
 
-    from training.pretrained.inference import Trained
+    from training.pretrained.inference import TrainedGenerator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     made.add_argument("image", metavar="IMAGE", type=Path, help="cropped to a centred square")
     made.add_argument(
-        "--steps", type=whole("--steps", 1, 1_000_000), default=1000, help="of Adam (default 1000)"
+        "--steps",
+        type=int_in_range("--steps", 1, 1_000_000),
+        default=1000,
+        help="of Adam (default 1000)",
     )
     made.add_argument(
         "--each-layer", action="store_true", help="a w for every layer (w+): nearer, less natural"
@@ -54,44 +57,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: write_projection(made.parse_args(arguments)), "interrupted")
 
 
-def write_projection(known: argparse.Namespace) -> None:
+def write_projection(args: argparse.Namespace) -> None:
     """Project, write the image and what was found side by side, and print the distances.
 
     Raises:
         UserError: no such run, no such image, or an option that makes no sense.
     """
-    check_picture(known.out)
-    if known.ws:
-        check_target(known.ws, "--ws")
+    check_image_path(args.out)
+    if args.ws:
+        check_target(args.ws, "--ws")
 
     import torch
 
-    from training.grid import tile, write_picture
+    from training.grid import make_grid, save_image
     from training.latent.projection import Schedule, choose_distance, project
 
-    trained = load(known.run, known.device)
+    trained = load(args.run, args.device)
     space = trained.space
-    if known.each_layer and not space.styled:
+    if args.each_layer and not space.has_mapping:
         raise UserError(f"--each-layer: the generator of {trained.name} has no mapping")
-    label = torch.tensor([label_number(trained, known.label)], device=space.device)
-    target = read_target(known.image, trained)
-    distance = choose_distance(known.distance, space.device)
+    label = torch.tensor([label_number(trained, args.label)], device=space.device)
+    target = read_target(args.image, trained)
+    distance = choose_distance(args.distance, space.device)
     found = project(
-        space, target, distance, label, Schedule(known.steps), known.each_layer, known.seed,
-        told=_tell(known.steps),
+        space, target, distance, label, Schedule(args.steps), args.each_layer, args.seed,
+        on_step=_tell(args.steps),
     )  # fmt: skip
     both = torch.cat([target, found.image.clamp(-1, 1)])
     pictures = ((both + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    write_picture(known.out, tile(pictures, 2))
-    if known.ws:
+    save_image(args.out, make_grid(pictures, 2))
+    if args.ws:
         from safetensors.torch import save
 
-        write_atomic(known.ws, save({"ws": found.ws.contiguous().cpu()}))
-    print(f"distance {found.distance:.4g}, the mean picture's {found.start:.4g}")
-    print(known.out)
+        write_atomic(args.ws, save({"ws": found.ws.contiguous().cpu()}))
+    print(f"distance {found.distance:.4g}, the mean picture's {found.initial_distance:.4g}")
+    print(args.out)
 
 
-def read_target(path: Path, trained: Trained) -> torch.Tensor:
+def read_target(path: Path, trained: TrainedGenerator) -> torch.Tensor:
     """The image as the generator's are: (1, channels, height, width) in [-1, 1], its middle.
 
     Raises:

@@ -20,7 +20,7 @@ from pipeline.contract import STILL_PAGE, read_bytes, write_atomic
 from training.grid import Pixels
 from training.monitoring.history import Row
 from training.reporting.card_page import card_html
-from training.reporting.pictures import Pictures
+from training.reporting.pictures import ReportFigures
 from training.runs import Run, read_config
 
 FRAMES = 24
@@ -35,7 +35,7 @@ SEEN = re.compile(r"[0-9]{1,15}")
 """The names of grids: images seen."""
 
 
-def thin(count: int, at_most: int) -> list[int]:
+def evenly_spaced(count: int, at_most: int) -> list[int]:
     """`at_most` indices of `count`, evenly spread, first and last among them."""
     if count <= at_most:
         return list(range(count))
@@ -66,25 +66,25 @@ def data_url(picture: Image.Image, width: int = _WIDE, quality: int = 88) -> str
 def curves(rows: list[Row]) -> dict[str, Any]:
     """The rows as columns, thinned, but for those with a measure of quality, which are rare; a
     value that a row lacks is None."""
-    measured = {number for number, row in enumerate(rows) if measures([row])}
-    picked = [rows[number] for number in sorted({*thin(len(rows), POINTS), *measured})]
+    measured = {number for number, row in enumerate(rows) if latest_quality_metrics([row])}
+    picked = [rows[number] for number in sorted({*evenly_spaced(len(rows), POINTS), *measured})]
     names = dict.fromkeys(name for row in picked for name in row)
     return {name: [row.get(name) for row in picked] for name in names}
 
 
 @dataclass(frozen=True)
-class Extras:
+class ReportExtras:
     """What a report shows besides: the `seconds` that the run took so far, and pictures."""
 
     seconds: float = 0.0
-    pictures: Pictures | None = None
+    pictures: ReportFigures | None = None
 
 
-def write_report(run: Run, rows: list[Row], extras: Extras = Extras()) -> None:
+def write_report(run: Run, rows: list[Row], extras: ReportExtras = ReportExtras()) -> None:
     """Write the run's report from its samples, its rows, its configuration and the data set's
     card."""
     grids = sorted(path for path in run.samples.glob("*.png") if SEEN.fullmatch(path.stem))
-    chosen = [grids[number] for number in thin(len(grids), FRAMES)]
+    chosen = [grids[number] for number in evenly_spaced(len(grids), FRAMES)]
     frames = [
         {"kimg": int(path.stem) / 1000, "image": image} for path in chosen if (image := embed(path))
     ]
@@ -100,10 +100,10 @@ def write_report(run: Run, rows: list[Row], extras: Extras = Extras()) -> None:
             latest=rows[-1] if rows else {},
             config=described["config"],
             dataset=described["dataset"],
-            measures=measures(rows),
+            measures=latest_quality_metrics(rows),
             hours=extras.seconds / 3600,
             cost=extras.seconds / 3600 * described["config"]["price_per_hour"],
-            ways=_shown(extras.pictures.ways) if extras.pictures else "",
+            ways=_shown(extras.pictures.interpolations) if extras.pictures else "",
             nearest=_shown(extras.pictures.nearest) if extras.pictures else "",
             known=extras.pictures.known if extras.pictures else 0,
             card=card_html(described["dataset"]["location"]),
@@ -120,7 +120,7 @@ def _shown(pixels: Pixels | None) -> str:
     return data_url(Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels))
 
 
-def measures(rows: list[Row]) -> dict[str, float]:
+def latest_quality_metrics(rows: list[Row]) -> dict[str, float]:
     """The newest value of each measure of quality: Fréchet and kernel distances."""
     found: dict[str, float] = {}
     for row in rows:

@@ -20,16 +20,16 @@ from pipeline.contract import (
     LARGEST_SIDE,
     STRICT,
     UserError,
-    build,
     describe_os_error,
+    parse_config,
     read_bytes,
     without_passwords,
     write_json,
 )
 from training import checkpoint
 from training.config import Config
-from training.data import Source
-from training.options.resolve import flat, refuse_other_result
+from training.data import ShardDataset
+from training.options.resolve import check_resumable, flatten
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Run:
 
 
 @typed_dataclass(frozen=True, config=STRICT)
-class TrainedOn:
+class DatasetInfo:
     """The facts of a data set that a run keeps (`dataset` in its `config.json`); `location` is
     where the shards are, empty where nobody knows."""
 
@@ -71,12 +71,12 @@ class TrainedOn:
 
 
 @typed_dataclass(frozen=True, config=STRICT)
-class Described:
+class RunConfigFile:
     """A run's `config.json`: every key by dotted name, the set it was trained on and, in an
     exported folder, how many images it has `seen`."""
 
     config: dict[str, Any]
-    dataset: TrainedOn
+    dataset: DatasetInfo
     seen: Annotated[int, Field(ge=0, le=2**53)] = 0
 
 
@@ -91,7 +91,7 @@ def find_run(name: str) -> Run:
     return Run(Path(name) if os.sep in name or name in (".", "..") else Path("runs") / name)
 
 
-def chosen_checkpoint(name: str) -> tuple[str, str]:
+def parse_run_spec(name: str) -> tuple[str, str]:
     """A run's name and which of its checkpoints is meant: `RUN@best`, `RUN@200` (kimg), or the
     `newest` where nothing is said."""
     run, at, which = name.rpartition("@")
@@ -101,7 +101,7 @@ def chosen_checkpoint(name: str) -> tuple[str, str]:
 
 
 @contextmanager
-def locked(run: Run) -> Iterator[None]:
+def lock_run(run: Run) -> Iterator[None]:
     """Hold the run for this process; the lock ends with it, also by a kill.
 
     Raises:
@@ -113,7 +113,7 @@ def locked(run: Run) -> Iterator[None]:
         yield
 
 
-def describe(config: Config, source: Source, location: str) -> dict[str, Any]:
+def run_config_json(config: Config, source: ShardDataset, location: str) -> dict[str, Any]:
     """What `config.json` holds: every key by dotted name, and the set it was trained on."""
     index = source.index
     dataset = {
@@ -121,7 +121,7 @@ def describe(config: Config, source: Source, location: str) -> dict[str, Any]:
         "samples": index.nsamples, "channels": index.channels, "labels": list(index.labels),
         "height": source.height, "width": source.width,
     }  # fmt: skip
-    return {"config": flat(config), "dataset": dataset}
+    return {"config": flatten(config), "dataset": dataset}
 
 
 def refuse_unwritable(run: Run) -> None:
@@ -158,17 +158,17 @@ def _lock(file: IO[str], run: Run, kind: int) -> None:
         raise UserError(f"{run.folder}: another process trains this run") from None
 
 
-def refuse_other_run(run: Run, config: Config, source: Source, location: str) -> None:
+def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: str) -> None:
     """Refuse to continue a run that has results with another configuration or data set.
 
     Raises:
         UserError: the run was begun with another result-defining value or another data set.
     """
     # before the first checkpoint there is nothing to continue: a mistake can be put right
-    if not (run.config.exists() and checkpoint.listed(run.checkpoints)):
+    if not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
         return
-    before, now = read_config(run), describe(config, source, location)
-    refuse_other_result(before["config"], config, run.config)
+    before, now = read_config(run), run_config_json(config, source, location)
+    check_resumable(before["config"], config, run.config)
     if before["dataset"]["digest"] != now["dataset"]["digest"]:
         raise UserError(
             f"{run.config}: the run was begun on the data set {before['dataset']['name']!r} "
@@ -176,9 +176,11 @@ def refuse_other_run(run: Run, config: Config, source: Source, location: str) ->
         )
 
 
-def enter(run: Run, config: Config, source: Source, location: str) -> dict[str, Any]:
+def write_run_config(
+    run: Run, config: Config, source: ShardDataset, location: str
+) -> dict[str, Any]:
     """Write the run's configuration, which `refuse_other_run` has let pass."""
-    described = describe(config, source, location)
+    described = run_config_json(config, source, location)
     write_json(run.config, described)
     return described
 
@@ -199,4 +201,4 @@ def read_config(run: Run) -> dict[str, Any]:
         raise UserError(f"{run.config}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{run.config}: not a run's configuration")
-    return asdict(build(Described, values, str(run.config)))
+    return asdict(parse_config(RunConfigFile, values, str(run.config)))

@@ -11,14 +11,14 @@ from pipeline.contract import exit_status
 from training.latent.command import (
     add_label,
     add_seed,
-    check_picture,
+    check_image_path,
     check_sides,
+    int_in_range,
     label_number,
+    latents_and_labels,
     load,
-    numbered,
     parse_psi,
     parser,
-    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -26,7 +26,9 @@ from training.latent.numbers import parse_numbers
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     made = parser("sample", "Draw a grid of samples from a run or an exported folder.")
-    made.add_argument("--n", type=whole("--n", 1, 65_536), default=64, help="how many (default 64)")
+    made.add_argument(
+        "--n", type=int_in_range("--n", 1, 65_536), default=64, help="how many (default 64)"
+    )
     add_seed(made, "of the latents")
     made.add_argument(
         "--numbers", metavar="NUMBERS",
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: write_samples(made.parse_args(arguments)), "interrupted")
 
 
-def write_samples(known: argparse.Namespace) -> None:
+def write_samples(args: argparse.Namespace) -> None:
     """Write a grid of samples of the run's moving average and print its name.
 
     Without `--label` the labels take turns.
@@ -48,37 +50,37 @@ def write_samples(known: argparse.Namespace) -> None:
     Raises:
         UserError: no such run, or it has no whole checkpoint, or an option is none.
     """
-    check_picture(known.out)
-    psis = [parse_psi(part) for part in known.truncation.split(",")]
-    numbers = [] if known.numbers is None else parse_numbers(known.numbers, "--numbers")
+    check_image_path(args.out)
+    psis = [parse_psi(part) for part in args.truncation.split(",")]
+    numbers = [] if args.numbers is None else parse_numbers(args.numbers, "--numbers")
 
     import torch
 
-    from training.grid import near_square, tile, write_picture
-    from training.latent.sheets import truncation_sheet
+    from training.grid import make_grid, save_image, square_columns
+    from training.latent.sheets import truncation_grid
     from training.techniques.latents import fixed_latents
 
-    trained = load(known.run, known.device)
-    count = len(numbers) or known.n
-    columns = count if len(psis) > 1 else near_square(count)
-    check_sides(known.out, trained, columns, len(psis) * math.ceil(count / columns))
-    space, label = trained.space, label_number(trained, known.label)
+    trained = load(args.run, args.device)
+    count = len(numbers) or args.n
+    columns = count if len(psis) > 1 else square_columns(count)
+    check_sides(args.out, trained, columns, len(psis) * math.ceil(count / columns))
+    space, label = trained.space, label_number(trained, args.label)
     if numbers:
-        latents, labels = numbered(trained, numbers, label)
+        latents, labels = latents_and_labels(trained, numbers, label)
     else:
         z_dim = trained.generator.z_dim
-        latents = fixed_latents(trained.latent, known.n, z_dim, known.seed, space.device)
-        labels = torch.full((known.n,), label, device=space.device)
-    if known.label is None:
+        latents = fixed_latents(trained.latent, args.n, z_dim, args.seed, space.device)
+        labels = torch.full((args.n,), label, device=space.device)
+    if args.label is None:
         labels = torch.arange(len(latents), device=space.device) % max(1, trained.classes)
-    torch.manual_seed(known.seed)  # dropout that works when sampling
+    torch.manual_seed(args.seed)  # dropout that works when sampling
     ws = space.map(latents, labels)
     if len(psis) > 1:
-        picture = truncation_sheet(space, ws, labels, psis)
+        picture = truncation_grid(space, ws, labels, psis)
     else:
-        picture = tile(space.draw(space.truncate(ws, psis[0]), labels), columns)
-    write_picture(known.out, picture)
-    print(known.out)
+        picture = make_grid(space.generate(space.truncate(ws, psis[0]), labels), columns)
+    save_image(args.out, picture)
+    print(args.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ _TWICE = ContextVar("twice", default=False)
 
 
 @contextmanager
-def differentiated_twice() -> Iterator[None]:
+def double_backward() -> Iterator[None]:
     """What is computed inside will be differentiated twice."""
     before = _TWICE.set(True)
     try:
@@ -27,7 +27,7 @@ def differentiated_twice() -> Iterator[None]:
 def convolve(
     images: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0
 ) -> Tensor:
-    """`conv2d`, by other kernels inside of `differentiated_twice` on the CPU."""
+    """`conv2d`, by other kernels inside of `double_backward` on the CPU."""
     if not _TWICE.get() or images.device.type != "cpu" or torch.compiler.is_compiling():
         return conv2d(images, weight, bias, stride, padding)
     if torch.is_autocast_enabled("cpu"):

@@ -12,7 +12,7 @@ from pipeline.contract import UserError
 from training.config import Config
 from training.data import Loader
 from training.loop import Loop, Outcome
-from training.monitoring.console import Display, clock
+from training.monitoring.console import Display, format_duration
 from training.monitoring.history import History
 from training.planning.forecast import Forecast, cost, disk_bytes, is_timed, plan_course
 from training.preparation import Prepared, describe_write_error, prepare
@@ -47,7 +47,7 @@ def train(
 
 def _already_done(run: Prepared) -> int:
     total = int(run.config.total_kimg * 1000)
-    run.shown.say(
+    run.shown.message(
         f"{run.run.folder}: already done, {run.seen / 1000:g} of {total / 1000:g} kimg; "
         "a larger --total-kimg trains on"
     )
@@ -58,7 +58,7 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
     shown, folder = run.shown, run.run.folder
     try:
         text = run.values["history"] if run.values else ""
-        history = History(folder if run.ranks.first else None, text)
+        history = History(folder if run.ranks.is_main else None, text)
     except OSError as error:
         raise UserError(describe_write_error(error, run.run)) from None
     try:
@@ -69,31 +69,31 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
         if run.values:
             loop.restore(run.values)
             run.values = None  # as large as a checkpoint
-        _introduce(run, found)
+        _print_header(run, found)
         if not run.config.max_hours:  # else the disk's line comes with the first speed
-            shown.say(found.disk_line(run.config, run.source, run.config.total_kimg))
+            shown.message(found.disk_line(run.config, run.source, run.config.total_kimg))
         if run.seen:
-            shown.say(f"continuing at {run.seen / 1000:g} kimg")
+            shown.message(f"continuing at {run.seen / 1000:g} kimg")
         outcome = loop.run()
     finally:
         shown.close()
         history.close()
-    _conclude(outcome, run.run, loop, run.shown)
+    _print_summary(outcome, run.run, loop, run.shown)
     return _STATUS[outcome.reason]
 
 
-def _introduce(run: Prepared, found: Forecast) -> None:
+def _print_header(run: Prepared, found: Forecast) -> None:
     threads = f", {torch.get_num_threads()} threads" if run.device.type == "cpu" else ""
-    run.shown.say(
+    run.shown.message(
         f"run {run.run.folder}  preset {run.config.preset}  {run.source.index.nsamples} images of "
         f"{run.source.width}×{run.source.height} px  {run.device.type}{threads}, "
         f"{run.config.precision}"
     )
     for line in found.lines():
-        run.shown.say(line)
+        run.shown.message(line)
 
 
-def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
+def _print_summary(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
     again = "run the same command again to resume"
     words = {
         "done": "done",
@@ -102,16 +102,18 @@ def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
         "disk": f"stopped: {outcome.detail}; free some disk and {again}",
         "diverged": f"stopped: {outcome.detail}",
     }
-    shown.say(f"{words[outcome.reason]} ({loop.state.seen / 1000:g} kimg)")
+    shown.message(f"{words[outcome.reason]} ({loop.state.seen / 1000:g} kimg)")
     skipped = sum(int(loop.state.scalars.get(f"skipped_{name}", 0)) for name in "gd")
     if skipped:
-        shown.say(f"{skipped} steps of a network were left out: their fp16 gradients overflowed")
-    shown.say(_bill(loop))
+        shown.message(
+            f"{skipped} steps of a network were left out: their fp16 gradients overflowed"
+        )
+    shown.message(_format_time_and_cost(loop))
     newest = max(run.samples.glob("*.png"), default=None)
     if newest:
-        shown.say(f"samples {newest}\nreport  {run.report}")
+        shown.message(f"samples {newest}\nreport  {run.report}")
     seconds = loop.seconds_before + loop.seconds
-    shown.end(
+    shown.finish(
         {
             "reason": outcome.reason, "detail": outcome.detail, "seen": loop.state.seen,
             "seconds": round(seconds, 1), "cost": seconds / 3600 * loop.config.price_per_hour,
@@ -121,13 +123,15 @@ def _conclude(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
     )  # fmt: skip
 
 
-def _bill(loop: Loop) -> str:
+def _format_time_and_cost(loop: Loop) -> str:
     """The time and cost of this command and of the run."""
     now, price = loop.seconds, loop.config.price_per_hour
     whole = loop.seconds_before + now
-    text = f"took {clock(now)}" + (f", cost {cost(now, price)}" if price else "")
+    text = f"took {format_duration(now)}" + (f", cost {cost(now, price)}" if price else "")
     if loop.seconds_before:
-        text += f"; in all {clock(whole)}" + (f", cost {cost(whole, price)}" if price else "")
+        text += f"; in all {format_duration(whole)}" + (
+            f", cost {cost(whole, price)}" if price else ""
+        )
     return text
 
 
@@ -151,14 +155,14 @@ def dry_run(
         stack.callback(shown.close)
         if found is None:
             return _already_done(run)
-        _introduce(run, found)
+        _print_header(run, found)
         used = time.monotonic() - started
         seconds = _timed(run)
         course = plan_course(seconds, run.left, config.max_hours, used, config.price_per_hour)
         until = run.seen / 1000 + course.kimg
-        shown.say(course.text())
-        shown.say(found.disk_line(config, run.source, until))
-        shown.end(
+        shown.message(course.text())
+        shown.message(found.disk_line(config, run.source, until))
+        shown.finish(
             {
                 "seconds_per_kimg": round(seconds, 3), "kimg": course.kimg, "limit": course.limit,
                 "seconds": course.seconds, "cost": course.cost, "memory_bytes": found.memory,
@@ -186,7 +190,7 @@ def _timed(run: Prepared) -> float:
                 start = time.monotonic()
             elapsed = time.monotonic() - start
             enough = is_timed(config, steps, elapsed) and elapsed >= _TIMED_SECONDS
-            if ranks.most(int(enough), device):
+            if ranks.all_reduce_max(int(enough), device):
                 return elapsed / (steps * config.batch * config.n_critic) * 1000
 
 

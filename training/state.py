@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from training.config import Config, Optimizer
+from training.config import Config, OptimizerOptions
 from training.networks import (
     Discriminator,
     Generator,
@@ -22,9 +22,7 @@ from training.options.architectures import code_count
 from training.seeds import derive
 from training.techniques.lazy import optimizers
 
-READ_AS_NUMBERS = frozenset(
-    ("augment_p", "augment_steps", "replay_filled", "skipped_d", "skipped_g")
-)
+CPU_SCALARS = frozenset(("augment_p", "augment_steps", "replay_filled", "skipped_d", "skipped_g"))
 """The scalars that stay on the CPU: reading them must not wait for the device."""
 
 
@@ -39,7 +37,7 @@ class State:
 
     generator: Generator
     discriminator: Discriminator
-    average: Generator
+    g_ema: Generator
     g_optimizer: torch.optim.Optimizer
     d_optimizer: torch.optim.Optimizer
     g_scaler: GradScaler
@@ -54,7 +52,7 @@ class State:
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.g_ema.state_dict(),
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
             "g_scaler": self.g_scaler.state_dict(),
@@ -67,8 +65,9 @@ class State:
 
     def load(self, tensors: dict[str, Any]) -> None:
         """Become what `tensors` (of an equal configuration, on any device) says."""
-        for name in ("generator", "discriminator", "average", "g_optimizer", "d_optimizer"):
+        for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
             getattr(self, name).load_state_dict(tensors[name])
+        self.g_ema.load_state_dict(tensors["average"])
         for name in ("g_scaler", "d_scaler"):
             if tensors.get(name):  # empty where losses are not scaled
                 getattr(self, name).load_state_dict(tensors[name])
@@ -76,22 +75,24 @@ class State:
         self.restarts = tensors["restarts"]
         device = next(self.generator.parameters()).device
         self.scalars = {
-            name: value.to("cpu" if name in READ_AS_NUMBERS else device)
+            name: value.to("cpu" if name in CPU_SCALARS else device)
             for name, value in tensors["scalars"].items()
         }
 
 
-def make_optimizer(table: Optimizer, network: nn.Module, device: torch.device) -> Any:
+def make_optimizer(options: OptimizerOptions, network: nn.Module, device: torch.device) -> Any:
     """The optimiser of `table` for the weights of `network`."""
     parameters = list(network.parameters())
-    if table.name == "sgd":
-        return torch.optim.SGD(parameters, lr=table.lr, momentum=table.beta1)
-    if table.name == "rmsprop":
+    if options.name == "sgd":
+        return torch.optim.SGD(parameters, lr=options.lr, momentum=options.beta1)
+    if options.name == "rmsprop":
         return torch.optim.RMSprop(
-            parameters, lr=table.lr, alpha=table.beta2, momentum=table.beta1
+            parameters, lr=options.lr, alpha=options.beta2, momentum=options.beta1
         )  # fmt: skip
     fused = device.type in ("cpu", "cuda")
-    return torch.optim.Adam(parameters, lr=table.lr, betas=(table.beta1, table.beta2), fused=fused)
+    return torch.optim.Adam(
+        parameters, lr=options.lr, betas=(options.beta1, options.beta2), fused=fused
+    )
 
 
 def make_scaler(config: Config, device: torch.device) -> GradScaler:

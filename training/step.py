@@ -12,15 +12,15 @@ from pipeline.contract import UserError
 from training import ema
 from training.config import Config
 from training.data import Batch
-from training.gradients import apply_gradients, left_out
-from training.judging import Judging
+from training.gradients import apply_gradients, step_was_skipped
+from training.judging import DiscriminatorPass
 from training.losses import clip_weights, path_lengths, path_penalty
-from training.machine.ranks import ALONE, Ranks
-from training.networks import Verdict, latent_codes
-from training.networks.stylegan2 import StyleGan2
-from training.networks.sync_norm import synchronise
-from training.objective import Facts, Objective
-from training.pieces import Piece, Pieces, collect, spread
+from training.machine.ranks import SINGLE_PROCESS, Distributed
+from training.networks import DiscriminatorOutput, latent_codes
+from training.networks.stylegan2 import StyleGan2G
+from training.networks.sync_norm import convert_batch_norm
+from training.objective import Objective, Stats
+from training.pieces import MicroBatch, MicroBatcher, accumulate_stats, batch_std
 from training.pretrained.finetune import freeze
 from training.seeds import derive
 from training.state import State
@@ -28,7 +28,7 @@ from training.techniques.labels import draw_targets
 from training.techniques.lazy import is_due, optimizers
 from training.techniques.packing import pack
 from training.techniques.replay import replay
-from training.techniques.schedule import burnt_in, set_rate
+from training.techniques.schedule import burn_in_value, set_learning_rate
 from training.techniques.unroll import Weights, unroll
 
 
@@ -36,28 +36,32 @@ class Step:
     """Calls `step(batches)` advance `state` by one step; see `__call__`."""
 
     def __init__(
-        self, config: Config, state: State, device: torch.device, ranks: Ranks = ALONE
+        self,
+        config: Config,
+        state: State,
+        device: torch.device,
+        ranks: Distributed = SINGLE_PROCESS,
     ) -> None:
         self.config, self.state, self.device, self.ranks = config, state, device, ranks
         self.objective = Objective(config)
-        self.g_table, self.d_table = optimizers(config)
+        self.g_table, self.d_options = optimizers(config)
         self.packing = config.discriminator.packing
-        if config.replay.size and ranks.world > 1:
+        if config.replay.size and ranks.world_size > 1:
             raise UserError("replay.size: past fakes are kept by one process only")
-        if self.packing > 1 and config.batch % (self.packing * ranks.world):
+        if self.packing > 1 and config.batch % (self.packing * ranks.world_size):
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"
             )
-        if config.sync_batch_norm and ranks.world > 1:
-            synchronise(state.generator, ranks.rank, ranks.world)
-        if (config.sync_batch_norm or state.discriminator.together) and ranks.world > 1:
-            synchronise(state.discriminator, ranks.rank, ranks.world)
+        if config.sync_batch_norm and ranks.world_size > 1:
+            convert_batch_norm(state.generator, ranks.rank, ranks.world_size)
+        if (config.sync_batch_norm or state.discriminator.joint_batch) and ranks.world_size > 1:
+            convert_batch_norm(state.discriminator, ranks.rank, ranks.world_size)
         self.random = torch.Generator(device=device)
-        self._pieces = Pieces(config, state.generator.z_dim, device, ranks)
-        self._judging = Judging(config, state, device, ranks, self.random)
+        self._pieces = MicroBatcher(config, state.generator.z_dim, device, ranks)
+        self._judging = DiscriminatorPass(config, state, device, ranks, self.random)
         self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
-    def __call__(self, batches: list[Batch]) -> Facts:
+    def __call__(self, batches: list[Batch]) -> Stats:
         """Show `n_critic` batches (this process's part of each) to the discriminator and train the
         generator once.
 
@@ -67,11 +71,11 @@ class Step:
         self._seed()
         state.generator.train()
         state.discriminator.train()
-        facts: Facts = {}
+        facts: Stats = {}
         for batch in batches:
             pieces, last = self._pieces(batch), batch is batches[-1]
             if last and config.updates == "simultaneous":
-                facts |= self._train_both(pieces)
+                facts |= self._train_simultaneously(pieces)
             else:
                 facts |= self._train_discriminator(pieces, again=last)
         if config.updates == "alternating":
@@ -81,10 +85,10 @@ class Step:
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
-        ema.update(state.average, state.generator, self._kept(images))
+        ema.update(state.g_ema, state.generator, self._ema_decay(images))
         return facts
 
-    def _kept(self, images: int) -> float:
+    def _ema_decay(self, images: int) -> float:
         """The share of the moving average that is kept in a step of so many images.
 
         It forgets random first weights soon. Those of `init_from` it keeps: they are an average.
@@ -94,7 +98,7 @@ class Step:
         if config.init_from:
             return ema.decay(half_life, 0.0, seen, images)
         if config.burn_in.ema:
-            half_life *= burnt_in(config.burn_in, 0.0, 1.0, seen)
+            half_life *= burn_in_value(config.burn_in, 0.0, 1.0, seen)
         return ema.decay(half_life, config.ema.ramp_up, seen, images)
 
     def _seed(self) -> None:
@@ -111,15 +115,15 @@ class Step:
             images: Tensor = self._draw(latents, labels)
         return images
 
-    def _train_discriminator(self, pieces: list[Piece], again: bool) -> Facts:
+    def _train_discriminator(self, pieces: list[MicroBatch], again: bool) -> Stats:
         """One update of the discriminator.
 
         Where the generator is to learn from the same images (`again`), a batch in one piece keeps
         their graph; in several pieces that would cost the memory that they save.
         """
         state = self.state
-        self._thaw()
-        facts: Facts = {}
+        self._unfreeze_discriminator()
+        facts: Stats = {}
         keep = again and len(pieces) == 1
         for piece in pieces:
             with torch.set_grad_enabled(keep):
@@ -127,10 +131,10 @@ class Step:
             piece.fake = fake if keep else None
             loss, found = self._discriminator_loss(piece, fake.detach())
             torch.autograd.backward(state.d_scaler.scale(loss * piece.weight))
-            collect(facts, found | {"spread_real": spread(piece.real)}, piece.share)
+            accumulate_stats(facts, found | {"spread_real": batch_std(piece.real)}, piece.share)
         return self._end_discriminator(pieces, facts)
 
-    def _train_both(self, pieces: list[Piece]) -> Facts:
+    def _train_simultaneously(self, pieces: list[MicroBatch]) -> Stats:
         """One update of both networks from the same pass through them (simultaneous gradient
         descent: Mescheder 2017; Shen 2021 measures what it saves).
 
@@ -138,40 +142,40 @@ class Step:
         ones do that begin with the generator.
         """
         state = self.state
-        self._thaw()
+        self._unfreeze_discriminator()
         state.g_optimizer.zero_grad(set_to_none=True)
-        judge = [weight for weight in state.discriminator.parameters() if weight.requires_grad]
-        artist = [weight for weight in state.generator.parameters() if weight.requires_grad]
-        on_d, on_g = Facts(), Facts()
+        d_params = [weight for weight in state.discriminator.parameters() if weight.requires_grad]
+        g_params = [weight for weight in state.generator.parameters() if weight.requires_grad]
+        on_d, on_g = Stats(), Stats()
         for piece in pieces:
             labels = piece.labels, piece.labels
             drawn = self._fake(piece.latents, piece.labels)
             real, fake = pack(piece.real, self.packing), pack(drawn, self.packing)
-            on_real, on_fake = self._judging.apart(real, fake, labels)
+            on_real, on_fake = self._judging.real_and_fake_separately(real, fake, labels)
             loss, found = self._objective_loss(on_real, on_fake, labels, piece.latents)
             loss, found = self._penalised(loss, found, real, fake.detach(), labels)
             scaled = state.d_scaler.scale(loss * piece.weight)
-            torch.autograd.backward(scaled, inputs=judge, retain_graph=True)
-            collect(on_d, found | {"spread_real": spread(piece.real)}, piece.share)
+            torch.autograd.backward(scaled, inputs=d_params, retain_graph=True)
+            accumulate_stats(on_d, found | {"spread_real": batch_std(piece.real)}, piece.share)
             codes = latent_codes(piece.latents, self.config.generator)
             loss, found = self.objective.generator(on_real, on_fake, piece.labels, codes)
-            torch.autograd.backward(state.g_scaler.scale(loss * piece.weight), inputs=artist)
-            collect(on_g, found | {"spread_fake": spread(drawn.detach())}, piece.share)
+            torch.autograd.backward(state.g_scaler.scale(loss * piece.weight), inputs=g_params)
+            accumulate_stats(on_g, found | {"spread_fake": batch_std(drawn.detach())}, piece.share)
         facts = self._end_discriminator(pieces, on_d)
-        return facts | self._told("g", on_g, self._update_generator(), state.g_scaler)
+        return facts | self._step_stats("g", on_g, self._update_generator(), state.g_scaler)
 
-    def _thaw(self) -> None:
+    def _unfreeze_discriminator(self) -> None:
         """Have the discriminator learn, but for the layers that the user froze."""
         self.state.discriminator.requires_grad_(True)
         freeze(self.state.discriminator, self.config.freeze_d)
         self.state.d_optimizer.zero_grad(set_to_none=True)
 
-    def _end_discriminator(self, pieces: list[Piece], facts: Facts) -> Facts:
+    def _end_discriminator(self, pieces: list[MicroBatch], facts: Stats) -> Stats:
         """Apply the discriminator's gradients, with what `facts` lead to."""
         config, state = self.config, self.state
         share = sum(piece.weight for piece in pieces)
         facts |= self._judging.controller.observe(state.scalars, facts["r_t"], share)
-        facts = self._told("d", facts, self._update_discriminator(), state.d_scaler)
+        facts = self._step_stats("d", facts, self._update_discriminator(), state.d_scaler)
         if config.loss.own_step and is_due(state.steps, config.loss.interval):
             facts |= self._penalise(pieces)
         if config.loss.weight_clip:
@@ -179,15 +183,15 @@ class Step:
         return facts
 
     def _update_discriminator(self) -> Tensor:
-        state, table = self.state, self.d_table
-        set_rate(state.d_optimizer, table, state.seen, self.config.burn_in)
+        state, table = self.state, self.d_options
+        set_learning_rate(state.d_optimizer, table, state.seen, self.config.burn_in)
         return apply_gradients(state.d_optimizer, table, self.ranks, state.d_scaler)
 
-    def _penalise(self, pieces: list[Piece]) -> Facts:
+    def _penalise(self, pieces: list[MicroBatch]) -> Stats:
         """A step of the discriminator for the penalties on real images alone."""
         state = self.state
         state.d_optimizer.zero_grad(set_to_none=True)
-        facts: Facts = {}
+        facts: Stats = {}
         for piece in pieces:
             real = pack(piece.real, self.packing)
             found = self._judging.penalties(real, real, (piece.labels, piece.labels))
@@ -195,12 +199,12 @@ class Step:
                 weight = self._judging.penalty_weight(name) * piece.weight
                 torch.autograd.backward(state.d_scaler.scale(penalty * weight))
             detached = {name: penalty.detach() for name, penalty in found.items()}
-            collect(facts, detached, piece.share)
+            accumulate_stats(facts, detached, piece.share)
         if facts:
             self._update_discriminator()
         return facts
 
-    def _discriminator_loss(self, piece: Piece, fake: Tensor) -> tuple[Tensor, Facts]:
+    def _discriminator_loss(self, piece: MicroBatch, fake: Tensor) -> tuple[Tensor, Stats]:
         """The loss with its penalties, and what it tells."""
         config, fake_labels = self.config, piece.labels
         if config.replay.size:
@@ -214,11 +218,11 @@ class Step:
         return self._penalised(loss, facts, real, fake, labels)
 
     def _penalised(
-        self, loss: Tensor, facts: Facts, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Facts]:
+        self, loss: Tensor, facts: Stats, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Stats]:
         """The loss and what it tells, with the penalties that are due in the same step."""
-        table = self.config.loss
-        if not table.own_step and is_due(self.state.steps, table.interval):
+        options = self.config.loss
+        if not options.own_step and is_due(self.state.steps, options.interval):
             for name, penalty in self._judging.penalties(real, fake, labels).items():
                 facts[name] = penalty.detach()
                 loss = loss + penalty * self._judging.penalty_weight(name)
@@ -231,14 +235,18 @@ class Step:
         labels: tuple[Tensor, Tensor],
         latents: Tensor,
         weights: Weights | None = None,
-    ) -> tuple[Tensor, Facts]:
+    ) -> tuple[Tensor, Stats]:
         """The discriminator's loss on packed images without penalties, and what it tells."""
-        on_real, on_fake = self._judging.both(real, fake, labels, weights)
+        on_real, on_fake = self._judging.real_and_fake(real, fake, labels, weights)
         return self._objective_loss(on_real, on_fake, labels, latents)
 
     def _objective_loss(
-        self, on_real: Verdict, on_fake: Verdict, labels: tuple[Tensor, Tensor], latents: Tensor
-    ) -> tuple[Tensor, Facts]:
+        self,
+        on_real: DiscriminatorOutput,
+        on_fake: DiscriminatorOutput,
+        labels: tuple[Tensor, Tensor],
+        latents: Tensor,
+    ) -> tuple[Tensor, Stats]:
         """The discriminator's loss on its verdicts, and what it tells."""
         config = self.config
         targets = draw_targets(
@@ -250,68 +258,68 @@ class Step:
         )
         codes = latent_codes(latents, config.generator)
         loss, facts = self.objective.discriminator(on_real, on_fake, targets, labels, codes)
-        if on_real.seen:
+        if on_real.decoder_inputs:
             with self._judging.autocast():
                 distance = self.state.discriminator.reconstruct(on_real)
             facts["reconstruction"] = distance.detach()
             loss = loss + distance * config.loss.reconstruction
         return loss, facts
 
-    def _train_generator(self, pieces: list[Piece]) -> Facts:
+    def _train_generator(self, pieces: list[MicroBatch]) -> Stats:
         state = self.state
         state.discriminator.requires_grad_(False)
         state.g_optimizer.zero_grad(set_to_none=True)
-        facts: Facts = {}
+        facts: Stats = {}
         for piece in pieces:
             fake = piece.fake
             if fake is None:
                 fake = self._fake(piece.latents, piece.labels)
             loss, found = self._generator_loss(piece, fake)
             torch.autograd.backward(state.g_scaler.scale(loss * piece.weight))
-            collect(facts, found | {"spread_fake": spread(fake.detach())}, piece.share)
-        return self._told("g", facts, self._update_generator(), state.g_scaler)
+            accumulate_stats(facts, found | {"spread_fake": batch_std(fake.detach())}, piece.share)
+        return self._step_stats("g", facts, self._update_generator(), state.g_scaler)
 
-    def _told(self, network: str, facts: Facts, norm: Tensor, scaler: GradScaler) -> Facts:
+    def _step_stats(self, network: str, facts: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
         """What a step tells: of one that was left out only that, for its numbers are infinite."""
         facts = facts | {f"grad_{network}": norm}
         if not scaler.is_enabled():
             return facts
         name = f"skipped_{network}"
-        if not left_out(norm, scaler):
+        if not step_was_skipped(norm, scaler):
             return facts | {name: torch.zeros_like(norm)}
         self.state.scalars[name] = self.state.scalars.get(name, torch.zeros(())) + 1
         return {name: torch.ones_like(norm)}
 
     def _update_generator(self) -> Tensor:
         state, table = self.state, self.g_table
-        set_rate(state.g_optimizer, table, state.seen, self.config.burn_in)
+        set_learning_rate(state.g_optimizer, table, state.seen, self.config.burn_in)
         return apply_gradients(state.g_optimizer, table, self.ranks, state.g_scaler)
 
-    def _regularise_paths(self, pieces: list[Piece]) -> Facts:
+    def _regularise_paths(self, pieces: list[MicroBatch]) -> Stats:
         """A step of the generator for its path lengths."""
-        state, table = self.state, self.config.loss
+        state, options = self.state, self.config.loss
         generator = state.generator
-        assert isinstance(generator, StyleGan2)
+        assert isinstance(generator, StyleGan2G)
         state.g_optimizer.zero_grad(set_to_none=True)
         old = state.scalars.get("path_mean", torch.zeros((), device=self.device))
-        new, facts = torch.zeros_like(old), Facts()
+        new, facts = torch.zeros_like(old), Stats()
         for piece in pieces:
-            some = slice(0, max(1, len(piece.latents) // table.path_batch_shrink))
+            some = slice(0, max(1, len(piece.latents) // options.path_batch_shrink))
             with self._judging.autocast():
                 ws = generator.styles(piece.latents[some], piece.labels[some])
                 lengths = path_lengths(generator.synthesis, ws, self.random)
-            penalty, mean = path_penalty(lengths, old, table.path_decay)
-            weight = table.path_length * table.path_interval * piece.weight
+            penalty, mean = path_penalty(lengths, old, options.path_decay)
+            weight = options.path_length * options.path_interval * piece.weight
             torch.autograd.backward(state.g_scaler.scale(penalty * weight))
             new += mean * piece.weight
             found = {"path_length": lengths.detach().mean(), "path_penalty": penalty.detach()}
-            collect(facts, found, piece.share)
-        self.ranks.add_up([new])
+            accumulate_stats(facts, found, piece.share)
+        self.ranks.all_reduce_sum([new])
         state.scalars["path_mean"] = new
         self._update_generator()
         return facts
 
-    def _generator_loss(self, piece: Piece, fake: Tensor) -> tuple[Tensor, Facts]:
+    def _generator_loss(self, piece: MicroBatch, fake: Tensor) -> tuple[Tensor, Stats]:
         """The loss, and what it tells."""
         labels, latents = piece.labels, piece.latents
         real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
@@ -325,10 +333,10 @@ class Step:
 
     def _unroll(self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor) -> Weights:
         """The discriminator's weights after further steps, as functions of `fake`."""
-        table = self.config.unroll
+        options = self.config.unroll
 
         def loss(weights: Weights) -> Tensor:
             return self._plain_loss(real, fake, (labels, labels), latents, weights)[0]
 
-        rate = table.lr or self.config.d_optimizer.lr
-        return unroll(self.state.discriminator, loss, table.steps, rate)
+        rate = options.lr or self.config.d_optimizer.lr
+        return unroll(self.state.discriminator, loss, options.steps, rate)

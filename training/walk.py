@@ -15,11 +15,11 @@ from training.latent.command import (
     add_psi,
     check_sides,
     check_target,
+    int_in_range,
     label_number,
+    latents_and_labels,
     load,
-    numbered,
     parser,
-    whole,
 )
 from training.latent.numbers import parse_numbers
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_numbers(made, "--numbers", "1-4", "the pictures to walk through")
     made.add_argument(
-        "--steps", type=whole("--steps", 2, 10_000),
+        "--steps", type=int_in_range("--steps", 2, 10_000),
         help="a way (default: 24 in a film, 8 in a strip)",
     )  # fmt: skip
     made.add_argument(
@@ -50,10 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="straight, or on the sphere (default: straight in w, on the sphere in z)",
     )  # fmt: skip
     made.add_argument(
-        "--fps", type=whole("--fps", 1, 100), default=24, help="of a film (default 24)"
+        "--fps", type=int_in_range("--fps", 1, 100), default=24, help="of a film (default 24)"
     )
     made.add_argument(
-        "--scale", type=whole("--scale", 1, 16), default=1, help="enlarge by this whole number"
+        "--scale",
+        type=int_in_range("--scale", 1, 16),
+        default=1,
+        help="enlarge by this whole number",
     )
     made.add_argument("--open", action="store_true", help="end with the last picture: no loop")
     add_label(made)
@@ -61,50 +64,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: write_walk(made.parse_args(arguments)), "interrupted")
 
 
-def write_walk(known: argparse.Namespace) -> None:
+def write_walk(args: argparse.Namespace) -> None:
     """Write the walk and print its name.
 
     Raises:
         UserError: no such run, or an option that makes no sense.
     """
-    ending = known.out.suffix.lower()
+    ending = args.out.suffix.lower()
     film = ending in FILMS
     if not film and ending not in PICTURES:
-        raise UserError(
-            f"--out {known.out}: its ending is none of {', '.join((*FILMS, *PICTURES))}"
-        )
-    check_target(known.out, "--out")
-    numbers = parse_numbers(known.numbers, "--numbers", 256)
+        raise UserError(f"--out {args.out}: its ending is none of {', '.join((*FILMS, *PICTURES))}")
+    check_target(args.out, "--out")
+    numbers = parse_numbers(args.numbers, "--numbers", 256)
     if len(numbers) < 2:
         raise UserError("--numbers: at least two pictures")
-    steps = known.steps if known.steps is not None else 24 if film else 8
+    steps = args.steps if args.steps is not None else 24 if film else 8
 
-    from training.grid import tile, write_picture
-    from training.latent.paths import rows, walk
+    from training.grid import make_grid, save_image
+    from training.latent.paths import walk, walk_rows
     from training.latent.sheets import walk_pictures
     from training.latent.video import require_codec, write_video
 
-    require_codec(known.out)
-    trained = load(known.run, known.device)
+    require_codec(args.out)
+    trained = load(args.run, args.device)
     across, down = (1, 1) if film else (steps, len(numbers) - 1)
-    check_sides(known.out, trained, across, down, known.scale)
+    check_sides(args.out, trained, across, down, args.scale)
     space = trained.space
-    latents, labels = numbered(trained, numbers, label_number(trained, known.label))
-    where = known.through or ("w" if space.styled else "z")
-    if where == "w" and not space.styled:
+    latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
+    where = args.through or ("w" if space.has_mapping else "z")
+    if where == "w" and not space.has_mapping:
         raise UserError(f"--through w: the generator of {trained.name} has no mapping, only z")
-    curve = known.curve or ("lerp" if where == "w" else "slerp")
+    curve = args.curve or ("lerp" if where == "w" else "slerp")
 
     def path(points: Tensor) -> Tensor:
-        return walk(points, steps, curve, not known.open) if film else rows(points, steps, curve)
+        return (
+            walk(points, steps, curve, not args.open) if film else walk_rows(points, steps, curve)
+        )
 
-    frames = walk_pictures(space, latents, labels, path, where, known.truncation)
-    frames = frames.repeat(known.scale, axis=1).repeat(known.scale, axis=2)
+    frames = walk_pictures(space, latents, labels, path, where, args.truncation)
+    frames = frames.repeat(args.scale, axis=1).repeat(args.scale, axis=2)
     if film:
-        write_video(known.out, frames, known.fps)
+        write_video(args.out, frames, args.fps)
     else:
-        write_picture(known.out, tile(frames, steps))
-    print(known.out)
+        save_image(args.out, make_grid(frames, steps))
+    print(args.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.console import Console
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.job import Job
@@ -26,7 +26,9 @@ Commands = Any
 """What `argparse` gives for sub-commands; its type has no public name."""
 
 
-def add_plain(commands: Commands, name: str, what: str, run: Command) -> argparse.ArgumentParser:
+def add_simple_command(
+    commands: Commands, name: str, what: str, run: Command
+) -> argparse.ArgumentParser:
     """Add a command without options of its own."""
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
     command.set_defaults(run=run)
@@ -35,7 +37,7 @@ def add_plain(commands: Commands, name: str, what: str, run: Command) -> argpars
 
 def add_command(commands: Commands, name: str, what: str, run: Command) -> argparse.ArgumentParser:
     """Add a command that works on the data set of a recipe."""
-    command = add_plain(commands, name, what, run)
+    command = add_simple_command(commands, name, what, run)
     command.add_argument("recipe", help="a recipe's name (pipeline/sites) or a TOML file")
     command.add_argument(
         "--set",
@@ -53,7 +55,7 @@ def add_command(commands: Commands, name: str, what: str, run: Command) -> argpa
     return command
 
 
-def job_of(args: argparse.Namespace, *, reads: bool = False) -> Job:
+def job_from_args(args: argparse.Namespace, *, reads: bool = False) -> Job:
     """The job that the options name.
 
     Args:
@@ -70,11 +72,11 @@ def job_of(args: argparse.Namespace, *, reads: bool = False) -> Job:
 
 
 @contextmanager
-def opened(args: argparse.Namespace) -> Iterator[tuple[Recipe, Dataset, EventLog]]:
+def open_job(args: argparse.Namespace) -> Iterator[tuple[Recipe, DatasetPaths, EventLog]]:
     """The recipe, the data set and its log, shown on the console, while nobody else has it."""
     with (
         Console(args.quiet) as console,
-        job_of(args).open([console.on_event], [console.on_progress]) as job,
+        job_from_args(args).open([console.on_event], [console.on_progress]) as job,
     ):
         yield job
 
@@ -84,7 +86,7 @@ def say(text: str, file: TextIO | None = None) -> None:
     print(printable(without_passwords(text)), file=file or sys.stderr)
 
 
-def explain_failures(args: argparse.Namespace, dataset: Dataset, failed: Counter[str]) -> None:
+def explain_failures(args: argparse.Namespace, dataset: DatasetPaths, failed: Counter[str]) -> None:
     """Say why the exit status is 1: how many failed, where the reasons are, what to do."""
     total = sum(failed.values())
     retryable = sum(count for kind, count in failed.items() if FAILURE_KINDS.get(kind))
@@ -94,7 +96,7 @@ def explain_failures(args: argparse.Namespace, dataset: Dataset, failed: Counter
         todo = f"to try {retryable:,} of them again, run: {command(args, 'retry')}"
     else:
         todo = "none is worth trying again (retry --everything does it all the same)"
-    say(f"{total:,} failed; the reasons are in {dataset.failures}; {todo}")
+    say(f"{total:,} failed; the reasons are in {dataset.failure_log}; {todo}")
     if failed["internal"]:
         say(f"{failed['internal']:,} of them by errors of this program (kind internal)")
 

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.common import Commands, add_command, command, job_of, opened, say
+from pipeline.commands.common import Commands, add_command, command, job_from_args, open_job, say
 from pipeline.commands.stages import add_variant
-from pipeline.dataset.exports import FORMS as EXPORT_FORMS
+from pipeline.dataset.exports import FORMATS as EXPORT_FORMS
 from pipeline.dataset.exports import export
-from pipeline.dataset.imports import FORMS as IMPORT_FORMS
+from pipeline.dataset.imports import FORMATS as IMPORT_FORMS
 from pipeline.dataset.imports import import_dataset
 from pipeline.errors import UserError
 from pipeline.stages.forget import forget
@@ -54,18 +54,18 @@ def add(commands: Commands) -> None:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    with opened(args) as (recipe, dataset, log):
+    with open_job(args) as (recipe, dataset, log):
         result = verify(recipe, dataset, log, repair=args.repair, variant=args.variant)
         log.emit("verify", "done", **asdict(result))
     for name, why in result.damaged.items():
         say(f"{name}: {why}")
     if not result.current:
         say(
-            f"{dataset.index}: not of the kept list, options and originals of now; --repair "
+            f"{dataset.shard_index}: not of the kept list, options and originals of now; --repair "
             "or shard makes it so"
         )
     _print(args, asdict(result))
-    return 0 if result.sound else 1
+    return 0 if result.is_valid else 1
 
 
 def _forget(args: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def _forget(args: argparse.Namespace) -> int:
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or error
             raise UserError(f"{args.keys_from}: no list of keys ({why})") from None
-    with opened(args) as (recipe, dataset, log):
+    with open_job(args) as (recipe, dataset, log):
         result = forget(
             recipe, dataset, log, urls=args.url, hosts=args.host, licenses=args.license, keys=keys
         )
@@ -89,33 +89,35 @@ def _forget(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    with opened(args) as (_recipe, dataset, log):
+    with open_job(args) as (_recipe, dataset, log):
         result = export(dataset, args.form, args.out, log)
         log.emit("export", "done", **asdict(result))
     return 0
 
 
 def _import(args: argparse.Namespace) -> int:
-    with opened(args) as (recipe, dataset, log):
+    with open_job(args) as (recipe, dataset, log):
         result = import_dataset(args.path, dataset, log, args.form, recipe)
         log.emit("import", "done", **asdict(result))
     _print(args, asdict(result))
     if result.failed:
-        say(f"{result.failed:,} files could not be imported; the reasons are in {dataset.failures}")
+        say(
+            f"{result.failed:,} files could not be imported; the reasons are in {dataset.failure_log}"
+        )
     return 1 if result.failed else 0
 
 
 def _export_manifest(args: argparse.Namespace) -> int:
-    count = export_manifest(job_of(args, reads=True).dataset, args.file)
+    count = export_manifest(job_from_args(args, reads=True).dataset, args.file)
     say(f"{count:,} rows in {args.file}", sys.stdout)
     return 0
 
 
 def _import_manifest(args: argparse.Namespace) -> int:
-    with opened(args) as (_recipe, dataset, _log):
+    with open_job(args) as (_recipe, dataset, _log):
         added = import_manifest(dataset, args.file)
-    say(f"{added.added:,} of {added.read:,} rows are new in {dataset.urls}", sys.stdout)
-    for reason, count in added.passed_over.items():
+    say(f"{added.added:,} of {added.read:,} rows are new in {dataset.url_manifest}", sys.stdout)
+    for reason, count in added.skipped.items():
         example = added.examples.get(reason)
         first = f", first {example}" if example else ""
         say(f"not taken: {reason} {count:,}{first}", sys.stdout)

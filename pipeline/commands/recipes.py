@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.commands.common import Commands, add_plain, say
+from pipeline.commands.common import Commands, add_simple_command, say
 from pipeline.outside_text import printable
 from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.web.politeness import Politeness
@@ -23,10 +23,10 @@ _MOST_CHARACTERS = 1000
 def add(commands: Commands) -> None:
     """Add these commands to the parser."""
     what = "show what a recipe takes from one page"
-    check = add_plain(commands, "check-recipe", what, _check)
+    check = add_simple_command(commands, "check-recipe", what, _check)
     check.add_argument("file", type=Path, help="the recipe, a TOML file")
     check.add_argument("--url", required=True, help="a page of the site")
-    new = add_plain(commands, "new-recipe", "look at a page and propose a recipe", _new)
+    new = add_simple_command(commands, "new-recipe", "look at a page and propose a recipe", _new)
     new.add_argument("url", help="the page to start from")
     new.add_argument(
         "--allow-private", action="store_true", help="the site is on this machine or network"
@@ -44,11 +44,11 @@ def _check(args: argparse.Namespace) -> int:
             table.add_row(*(Text(printable(cell, _MOST_CHARACTERS)) for cell in row))
         out.print(table)
     else:
-        why = found.problem or (f"the page has {found.seen}" if found.seen else "")
+        why = found.error or (f"the page has {found.seen}" if found.seen else "")
         say(f"no image on {found.url}" + (f": {why}" if why else ""), sys.stdout)
     for page in found.follow:
         say(f"follows {page}", sys.stdout)
-    for note, count in found.notes.items():
+    for note, count in found.skipped.items():
         say(f"passed over: {note} ({count})", sys.stdout)
     return 0 if found.rows() or found.follow else 1
 

@@ -14,18 +14,18 @@ from pipeline.commands.common import (
     add_command,
     command,
     explain_failures,
-    job_of,
-    opened,
+    job_from_args,
+    open_job,
     say,
 )
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.job import STAGES, run_stage
 from pipeline.recipe import recipe_path
 from pipeline.stages.preview import preview
 from pipeline.stages.retry import RetryResult, retry_failures
-from pipeline.status import describe, survey
+from pipeline.status import format_status, read_status
 
-WHAT = {
+STAGE_HELP = {
     "run": "all stages: crawl, download, select, shard",
     "crawl": "fetch the pages, write the URL manifest",
     "download": "fetch the images of the manifest",
@@ -36,7 +36,7 @@ WHAT = {
 
 def add(commands: Commands) -> None:
     """Add these commands to the parser."""
-    for name, what in WHAT.items():
+    for name, what in STAGE_HELP.items():
         stage = add_command(commands, name, what, _run)
         stage.set_defaults(
             stages=tuple(STAGES) if name == "run" else (name,),
@@ -80,9 +80,9 @@ def add_variant(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     facts: dict[str, dict[str, Any]] = {}
     failed: Counter[str] = Counter()
-    before = _digest(job_of(args).dataset)
+    before = _digest(job_from_args(args).dataset)
     for name in args.stages:
-        with opened(args) as (recipe, dataset, log):
+        with open_job(args) as (recipe, dataset, log):
             if args.preview:
                 print(preview(recipe, dataset, log))
             else:
@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _explain_next(
-    args: argparse.Namespace, dataset: Dataset, facts: dict[str, dict[str, Any]], before: str
+    args: argparse.Namespace, dataset: DatasetPaths, facts: dict[str, dict[str, Any]], before: str
 ) -> None:
     """Say which stages the shards still wait for; `before` is the digest of the old selection."""
     fetched, selected = facts.get("download", {}).get("fetched"), facts.get("select")
@@ -108,22 +108,24 @@ def _explain_next(
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
         say(f"{fetched:,} new images; they are not in the shards yet; run: {todo}")
     elif (
-        selected and selected["kept"] and (not dataset.index.exists() or _digest(dataset) != before)
+        selected
+        and selected["kept"]
+        and (not dataset.shard_index.exists() or _digest(dataset) != before)
     ):
         say(f"the selection is not in the shards yet; run: {command(args, 'shard')}")
 
 
-def _digest(dataset: Dataset) -> str:
+def _digest(dataset: DatasetPaths) -> str:
     """Identifies the kept list; empty if there is none."""
     try:
-        with dataset.kept.open("rb") as file:
+        with dataset.selection.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return ""
 
 
 def _retry(args: argparse.Namespace) -> int:
-    with opened(args) as (recipe, dataset, log):
+    with open_job(args) as (recipe, dataset, log):
         result = retry_failures(
             recipe,
             dataset,
@@ -133,7 +135,7 @@ def _retry(args: argparse.Namespace) -> int:
             older_than=args.older_than,
             everything=args.everything,
         )
-        log.emit("retry", "done", tried=result.tried, mended=result.mended)
+        log.emit("retry", "done", tried=result.tried, mended=result.resolved)
     if args.json:
         print(json.dumps(asdict(result)))
     _explain_retry(args, result, dataset)
@@ -141,15 +143,15 @@ def _retry(args: argparse.Namespace) -> int:
     return 1 if result.still_failed or log.failed else 0
 
 
-def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: Dataset) -> None:
+def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: DatasetPaths) -> None:
     """Say why nothing was tried, and what to do with what was recovered."""
-    if result.mended:
+    if result.resolved:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
-        say(f"{result.mended:,} recovered; they are not in the shards yet; run: {todo}")
+        say(f"{result.resolved:,} recovered; they are not in the shards yet; run: {todo}")
     if result.tried:
         return
     if not result.passed_over:
-        say(f"retry tried nothing: {dataset.failures} has no outstanding failure")
+        say(f"retry tried nothing: {dataset.failure_log} has no outstanding failure")
         return
     reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(result.passed_over.items()))
     say(
@@ -159,10 +161,10 @@ def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: Datas
 
 
 def _status(args: argparse.Namespace) -> int:
-    dataset = job_of(args, reads=True).dataset
-    folders = (dataset.manifest, dataset.data, dataset.failures.parent)
+    dataset = job_from_args(args, reads=True).dataset
+    folders = (dataset.manifest_dir, dataset.data_dir, dataset.failure_log.parent)
     if not any(folder.exists() for folder in folders):
         recipe_path(args.recipe)  # so that a name without recipe and dataset is a mistake
-    status = survey(dataset)
-    print(json.dumps(status.to_json()) if args.json else describe(status))
+    status = read_status(dataset)
+    print(json.dumps(status.to_json()) if args.json else format_status(status))
     return 0

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.contract import Dataset, ShardIndex, now_utc, write_atomic
+from pipeline.contract import DatasetPaths, ShardIndex, now_utc, write_atomic
 from pipeline.dataset.card_page import card_page
-from pipeline.dataset.facts import Facts
+from pipeline.dataset.facts import DatasetStats
 from pipeline.dataset.samples import decode
-from pipeline.dataset.shard_make import MadeShard
+from pipeline.dataset.shard_make import BuiltShard
 from pipeline.dataset.tars import read_samples
 from pipeline.markup import code_span, escape_markdown
 from pipeline.pictures.contact_sheet import contact_sheet
@@ -34,21 +34,25 @@ _MOST_ROWS = 30
 
 
 def write_card(
-    recipe: Recipe, target: Dataset, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts
+    recipe: Recipe,
+    target: DatasetPaths,
+    index: ShardIndex,
+    shards: Sequence[BuiltShard],
+    facts: DatasetStats,
 ) -> None:
     """Write README.md, card.html, contact.jpg and mean.png into the dataset's manifest folder."""
     images: list[Image.Image] = []
     for shard in shards:
         if len(images) < CONTACT_IMAGES:
-            tar = target.shards / f"{shard.name}.tar"
+            tar = target.shards_dir / f"{shard.name}.tar"
             images += islice(_samples_of(tar, index), CONTACT_IMAGES - len(images))
     if images:
         sheet = contact_sheet(images, _COLUMNS, _SIDE)
-        write_atomic(target.manifest / "contact.jpg", sheet)
-        write_atomic(target.manifest / "mean.png", mean_image(shards))
+        write_atomic(target.manifest_dir / "contact.jpg", sheet)
+        write_atomic(target.manifest_dir / "mean.png", mean_image(shards))
     text = card_text(recipe, index, shards, facts, now_utc())
     write_atomic(target.card, text)
-    write_atomic(target.card_page, card_page(text, target.manifest))
+    write_atomic(target.card_page, card_page(text, target.manifest_dir))
 
 
 def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
@@ -60,14 +64,14 @@ def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
 
 
 def card_text(
-    recipe: Recipe, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts, made: str
+    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], facts: DatasetStats, made: str
 ) -> str:
     """The card as Markdown."""
     return "\n".join(_lines(recipe, index, shards, facts, made)) + "\n"
 
 
 def _lines(
-    recipe: Recipe, index: ShardIndex, shards: Sequence[MadeShard], facts: Facts, made: str
+    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], facts: DatasetStats, made: str
 ) -> Iterator[str]:
     height, width = index.resolution
     yield from (
@@ -92,7 +96,7 @@ def _lines(
         ],
     )
     yield from ("", "## Kept and rejected", "")
-    rows = [("kept", facts.kept), *facts.reasons.most_common()]
+    rows = [("kept", facts.kept), *facts.rejections.most_common()]
     yield from _table(("reason", "images"), [(name, f"{n:,}") for name, n in rows])
     yield from _opt_outs(facts)
     yield from _counted("Licences", "licence", facts.licenses, "not stated")
@@ -100,7 +104,8 @@ def _lines(
         yield from _counted("Labels", "label", facts.labels, "none")
     yield from ("", "## Originals", "")
     sides = [
-        (f"{side} to {2 * side - 1}", f"{facts.sides[side]:,}") for side in sorted(facts.sides)
+        (f"{side} to {2 * side - 1}", f"{facts.short_sides[side]:,}")
+        for side in sorted(facts.short_sides)
     ]
     yield from _table(("short side, pixels", "images"), sides)
     yield from ("", "## Colour", "", "![mean image](mean.png)", "")
@@ -109,7 +114,7 @@ def _lines(
     yield from _counted("Attributions", "attribution", facts.attributions, "not stated")
 
 
-def _opt_outs(facts: Facts) -> Iterator[str]:
+def _opt_outs(facts: DatasetStats) -> Iterator[str]:
     """A section on the opt-out signals that were seen, if any."""
     rows = [(name, f"{n:,}", "refused", "") for name, n in sorted(facts.opt_outs.items())]
     kept = sorted(facts.overrides.items())
@@ -150,7 +155,7 @@ def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterato
         yield from ("", f"and {len(counts) - _MOST_ROWS:,} more ({rest:,} images)")
 
 
-def _colour(shards: Sequence[MadeShard]) -> Iterator[str]:
+def _colour(shards: Sequence[BuiltShard]) -> Iterator[str]:
     mean, std = colour_statistics(shards)
     names = ("gray",) if len(mean) == 1 else ("red", "green", "blue")
     rows = [(n, f"{m:.1f}", f"{s:.1f}") for n, m, s in zip(names, mean, std, strict=True)]
@@ -159,7 +164,7 @@ def _colour(shards: Sequence[MadeShard]) -> Iterator[str]:
     yield from _table(("channel", "mean", "standard deviation"), rows)
 
 
-def _notes(recipe: Recipe, shards: Sequence[MadeShard]) -> Iterator[str]:
+def _notes(recipe: Recipe, shards: Sequence[BuiltShard]) -> Iterator[str]:
     total = {name: sum(shard.stats[name] for shard in shards)
              for name in ("enlarged", "fell_back", "plain")}  # fmt: skip
     samples = sum(shard.nsamples for shard in shards)
@@ -184,7 +189,7 @@ def _notes(recipe: Recipe, shards: Sequence[MadeShard]) -> Iterator[str]:
         yield from ("", note)
 
 
-def colour_statistics(shards: Sequence[MadeShard]) -> tuple[list[float], list[float]]:
+def colour_statistics(shards: Sequence[BuiltShard]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel over the pixels of the measured samples."""
     weights = np.array([shard.stats["measured"] for shard in shards], float)
     means = np.array([shard.stats["mean"] for shard in shards])
@@ -194,7 +199,7 @@ def colour_statistics(shards: Sequence[MadeShard]) -> tuple[list[float], list[fl
     return list(mean), [math.sqrt(max(0.0, one)) for one in variance]
 
 
-def mean_image(shards: Sequence[MadeShard]) -> bytes:
+def mean_image(shards: Sequence[BuiltShard]) -> bytes:
     """The mean of the measured samples as a PNG."""
     images = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(shard.stats["mean_image"]))), float)

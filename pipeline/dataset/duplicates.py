@@ -26,7 +26,7 @@ _BANDS = (2, 3, 4, 5, 6, 8)
 
 
 @dataclass(frozen=True)
-class Prints:
+class PerceptualHashes:
     """What images look like: (n,) 64-bit hashes, and (n, 4) words of 256-bit detail hashes."""
 
     hashes: Hashes
@@ -35,8 +35,8 @@ class Prints:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def __getitem__(self, which: NDArray[np.generic] | slice) -> Prints:
-        return Prints(self.hashes[which], self.details[which])
+    def __getitem__(self, which: NDArray[np.generic] | slice) -> PerceptualHashes:
+        return PerceptualHashes(self.hashes[which], self.details[which])
 
     def words(self, which: Indices) -> list[Hashes]:
         """Five columns: all there is of these images."""
@@ -44,14 +44,14 @@ class Prints:
 
 
 @dataclass(frozen=True)
-class Near:
+class DuplicateThresholds:
     """When two images are near: hashes within `bits` of 64 and details within `detail` of 256."""
 
     bits: int
     detail: int
 
 
-def words(digest: str) -> list[int]:
+def hash_words(digest: str) -> list[int]:
     """64 hex digits as four numbers."""
     return [int(digest[start : start + 16], 16) for start in range(0, 64, 16)]
 
@@ -65,7 +65,7 @@ def detail_distance(a: Hashes, b: Hashes) -> NDArray[np.int16]:
 class Duplicates:
     """For each image the index of the one it repeats, or -1, and how many bits they differ by."""
 
-    of: Indices
+    duplicate_of: Indices
     bits: NDArray[np.int16]
 
 
@@ -91,7 +91,9 @@ def exact_duplicates(digests: Iterable[Hashes], order: Indices) -> Indices:
     return of
 
 
-def near_duplicates(prints: Prints, order: Indices, near: Near) -> Duplicates:
+def near_duplicates(
+    prints: PerceptualHashes, order: Indices, near: DuplicateThresholds
+) -> Duplicates:
     """What a greedy walk in `order` finds: each image is kept unless a kept one is near it.
 
     So no two kept images are near each other, and every rejected one is near the kept, preferred
@@ -107,31 +109,35 @@ def near_duplicates(prints: Prints, order: Indices, near: Near) -> Duplicates:
     found = Duplicates(np.full(len(prints), -1, np.int64), np.zeros(len(prints), np.int16))
     repeats = exact_duplicates(prints.words(order), np.arange(len(order)))
     same = repeats >= 0
-    found.of[order[same]] = order[repeats[same]]
+    found.duplicate_of[order[same]] = order[repeats[same]]
     _walk(prints, order[~same], near, found)
     # A repeat of an image that is itself a near duplicate belongs to what that one repeats.
-    via = found.of[found.of[order[same]]]
+    via = found.duplicate_of[found.duplicate_of[order[same]]]
     moved = order[same][via >= 0]
-    found.bits[moved] = found.bits[found.of[moved]]
-    found.of[moved] = via[via >= 0]
+    found.bits[moved] = found.bits[found.duplicate_of[moved]]
+    found.duplicate_of[moved] = via[via >= 0]
     return found
 
 
-def _walk(prints: Prints, order: Indices, near: Near, found: Duplicates) -> Indices:
+def _walk(
+    prints: PerceptualHashes, order: Indices, near: DuplicateThresholds, found: Duplicates
+) -> Indices:
     """Walk `order`, note what is near in `found`, and return what is kept, in order."""
     if len(order) <= _LEAF:
         return _walk_leaf(prints, order, near, found)
     half = len(order) // 2
     kept = _walk(prints, order[:half], near, found)
     rest = order[half:]
-    match, distance = nearest_within(prints[kept], prints[rest], near)
+    match, distance = nearest_duplicates(prints[kept], prints[rest], near)
     gone = match >= 0
-    found.of[rest[gone]] = kept[match[gone]]
+    found.duplicate_of[rest[gone]] = kept[match[gone]]
     found.bits[rest[gone]] = distance[gone]
     return np.concatenate([kept, _walk(prints, rest[~gone], near, found)])
 
 
-def _walk_leaf(prints: Prints, order: Indices, near: Near, found: Duplicates) -> Indices:
+def _walk_leaf(
+    prints: PerceptualHashes, order: Indices, near: DuplicateThresholds, found: Duplicates
+) -> Indices:
     own = prints[order]
     distance = np.bitwise_count(own.hashes[:, None] ^ own.hashes[None, :]).astype(np.int16)
     one, other = np.nonzero(distance <= near.bits)
@@ -142,14 +148,16 @@ def _walk_leaf(prints: Prints, order: Indices, near: Near, found: Duplicates) ->
         to_kept = distance[i, kept]
         if len(kept) and to_kept.min() <= near.bits:
             nearest = kept[int(to_kept.argmin())]
-            found.of[order[i]] = order[nearest]
+            found.duplicate_of[order[i]] = order[nearest]
             found.bits[order[i]] = distance[i, nearest]
         else:
             kept.append(i)
     return order[kept]
 
 
-def nearest_within(known: Prints, queries: Prints, near: Near) -> tuple[Indices, NDArray[np.int16]]:
+def nearest_duplicates(
+    known: PerceptualHashes, queries: PerceptualHashes, near: DuplicateThresholds
+) -> tuple[Indices, NDArray[np.int16]]:
     """For each query the index of the nearest known image that is near, or -1, and its distance.
 
     Nearest by the hash; of several at the same distance the first in `known` is named.
@@ -173,7 +181,13 @@ class _Band:
     def of(self, hashes: Hashes) -> NDArray[np.uint64]:
         return (hashes >> np.uint64(self.start)) & np.uint64((1 << self.width) - 1)
 
-    def join(self, known: Prints, queries: Prints, near: Near, best: Indices) -> None:
+    def join(
+        self,
+        known: PerceptualHashes,
+        queries: PerceptualHashes,
+        near: DuplicateThresholds,
+        best: Indices,
+    ) -> None:
         """Lower `best` (distance << 32 | index in known) by the pairs that share this band."""
         values = self.of(known.hashes)
         by_value = np.argsort(values, kind="stable")
@@ -208,7 +222,7 @@ def _cuts(count: Indices) -> list[tuple[int, int]]:
 
 
 def _compare(
-    known: Prints, queries: Prints, near: Near, best: Indices,
+    known: PerceptualHashes, queries: PerceptualHashes, near: DuplicateThresholds, best: Indices,
     by_value: Indices, start: Indices, count: Indices, begin: int, end: int,
 ) -> None:  # fmt: skip
     """Compare queries begin..end with their candidates, `count` from `start` in `by_value`."""

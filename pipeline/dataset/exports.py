@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.contract import Dataset, ShardIndex, UserError, load_index
-from pipeline.dataset.facts import count_facts
+from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index
+from pipeline.dataset.facts import collect_stats
 from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.samples import decode
 from pipeline.dataset.tars import read_samples
@@ -43,12 +43,12 @@ class ExportResult:
     samples: int
 
 
-def forgotten_keys(dataset: Dataset, index: ShardIndex) -> frozenset[str]:
+def forgotten_keys(dataset: DatasetPaths, index: ShardIndex) -> frozenset[str]:
     """The keys of the forgotten images of a dataset, and of the one it is a variant of."""
     keys = read_forgotten(dataset).keys
     source = index.recipe.get("source", dataset.name)
     if isinstance(source, str) and source != dataset.name:
-        keys |= read_forgotten(Dataset(source, dataset.root)).keys
+        keys |= read_forgotten(DatasetPaths(source, dataset.root)).keys
     return keys
 
 
@@ -56,11 +56,11 @@ def forgotten_keys(dataset: Dataset, index: ShardIndex) -> frozenset[str]:
 class _Sample:
     key: str
     image: bytes
-    facts: dict[str, object]
+    metadata: dict[str, object]
     number: int | None
 
 
-def export(dataset: Dataset, form: str, out: Path, log: EventLog) -> ExportResult:
+def export(dataset: DatasetPaths, form: str, out: Path, log: EventLog) -> ExportResult:
     """Write the dataset to `out` (a folder, or a file for `nvlabs`) in one of the `FORMS`.
 
     It appears under its name only when it is whole.
@@ -68,16 +68,16 @@ def export(dataset: Dataset, form: str, out: Path, log: EventLog) -> ExportResul
     Raises:
         UserError: an unknown form, `out` is there already, no index, or a damaged shard.
     """
-    if form not in FORMS:
-        raise UserError(f"export: no form {form!r}; there are: {', '.join(FORMS)}")
+    if form not in FORMATS:
+        raise UserError(f"export: no form {form!r}; there are: {', '.join(FORMATS)}")
     if out.exists():
         raise UserError(f"{out}: is there already")
-    index, locations = load_index(dataset.manifest)
+    index, locations = load_index(dataset.manifest_dir)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.tmp")
     _remove(unfinished)
     try:
-        written = FORMS[form](dataset, index, [Path(one) for one in locations], unfinished, log)
+        written = FORMATS[form](dataset, index, [Path(one) for one in locations], unfinished, log)
         unfinished.replace(out)
     except BaseException:
         _remove(unfinished)
@@ -93,7 +93,7 @@ def _remove(path: Path) -> None:
 
 
 def _samples(
-    dataset: Dataset, index: ShardIndex, paths: list[Path], log: EventLog
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], log: EventLog
 ) -> Iterator[_Sample]:
     """The samples of all shards, but for images that are to be forgotten and not yet are."""
     done = 0
@@ -154,7 +154,7 @@ def _folder_name(label: str) -> str:
 
 
 def _image_folder(
-    dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
     """A folder a class (`images` where there are none), as torchvision's ImageFolder takes it."""
     count = 0
@@ -168,7 +168,7 @@ def _image_folder(
 
 
 def _nvlabs(
-    dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
     """An uncompressed zip of PNGs with `dataset.json`, as StyleGAN's and EDM's loaders take it."""
     labels: list[list[object]] = []
@@ -196,7 +196,7 @@ def _as_png(data: bytes, index: ShardIndex) -> bytes:
 
 
 def _huggingface(
-    dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
     """Hugging Face `datasets`, imagefolder: files, metadata.jsonl and a dataset card."""
     folder = out / "data" / "train"
@@ -206,7 +206,7 @@ def _huggingface(
         for sample in _samples(dataset, index, paths, log):
             name = f"{sample.key}.{index.format}"
             (folder / name).write_bytes(sample.image)
-            facts = {name: sample.facts.get(name) for name in ("url", "license", "attribution")}
+            facts = {name: sample.metadata.get(name) for name in ("url", "license", "attribution")}
             label = {} if sample.number is None else {"label": index.labels[sample.number]}
             line = {"file_name": name, **label, **facts}
             metadata.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -216,7 +216,7 @@ def _huggingface(
 
 
 def _huggingface_shards(
-    dataset: Dataset, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
     """Hugging Face `datasets`, webdataset: the shards as they are and a dataset card."""
     (out / "data").mkdir(parents=True)
@@ -233,7 +233,9 @@ def _huggingface_shards(
     return done
 
 
-def _write_card(dataset: Dataset, index: ShardIndex, out: Path, files: str, count: int) -> None:
+def _write_card(
+    dataset: DatasetPaths, index: ShardIndex, out: Path, files: str, count: int
+) -> None:
     sizes = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6))
     size = next((name for name, most in sizes if count < most), "1M<n<10M")
     head = [
@@ -255,11 +257,11 @@ def _write_card(dataset: Dataset, index: ShardIndex, out: Path, files: str, coun
     text = _card_text(dataset) or f"# {index.name}\n"
     (out / "README.md").write_text("\n".join(head) + text, encoding="utf-8")
     for name in _CARD_FILES:
-        if (dataset.manifest / name).exists():
-            shutil.copyfile(dataset.manifest / name, out / name)
+        if (dataset.manifest_dir / name).exists():
+            shutil.copyfile(dataset.manifest_dir / name, out / name)
 
 
-def _card_text(dataset: Dataset) -> str:
+def _card_text(dataset: DatasetPaths) -> str:
     """The dataset's card, "" if there is none; only its own pictures are pictures in it."""
     try:
         text = disarm_markdown(dataset.card.read_bytes().decode("utf-8", "replace"))
@@ -268,9 +270,9 @@ def _card_text(dataset: Dataset) -> str:
     return re.sub(r"\\!\\\[([a-z ]+)\\\]\((contact\.jpg|mean\.png)\)", r"![\1](\2)", text)
 
 
-def _license(dataset: Dataset) -> str:
+def _license(dataset: DatasetPaths) -> str:
     """The hub's word for the licence where all images have the same one that it knows."""
-    named = list(count_facts(dataset).licenses) if dataset.kept.exists() else []
+    named = list(collect_stats(dataset).licenses) if dataset.selection.exists() else []
     if len(named) != 1:
         return "other"
     word = named[0].casefold().replace(" ", "-").replace("_", "-").strip("-")
@@ -278,9 +280,9 @@ def _license(dataset: Dataset) -> str:
     return known[0] if known else "other"
 
 
-Form = Callable[[Dataset, ShardIndex, list[Path], Path, EventLog], int]
+Form = Callable[[DatasetPaths, ShardIndex, list[Path], Path, EventLog], int]
 
-FORMS: dict[str, Form] = {
+FORMATS: dict[str, Form] = {
     "imagefolder": _image_folder,
     "nvlabs": _nvlabs,
     "huggingface": _huggingface,

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pipeline.contract import Dataset
-from pipeline.dataset.kept import KeptImage, read_kept, read_rejected
+from pipeline.contract import DatasetPaths
+from pipeline.dataset.kept import SelectedImage, read_rejected, read_selection
 from pipeline.web.urls import host_or_none
 
 _MOST_ATTRIBUTIONS = 10_000
 
 
 @dataclass
-class Facts:
+class DatasetStats:
     """Counts over the kept images and the rejected. `sides` counts short sides by the power of
     two at or under them; `first` and `last` bound when the images were found (ISO 8601).
     `opt_outs` counts failures by opt-out signal, `overrides` kept images by overridden signal and
     reason."""
 
     kept: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
     licenses: Counter[str] = field(default_factory=Counter)
     attributions: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
-    sides: Counter[int] = field(default_factory=Counter)
+    short_sides: Counter[int] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     opt_outs: Counter[str] = field(default_factory=Counter)
     overrides: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -35,15 +35,15 @@ class Facts:
     @property
     def counts(self) -> dict[str, int]:
         """For the index: downloaded, kept, rejected, and rejected by reason."""
-        rejected = sum(self.reasons.values())
+        rejected = sum(self.rejections.values())
         return {
             "downloaded": self.kept + rejected,
             "kept": self.kept,
             "rejected": rejected,
-            **{f"rejected.{reason}": n for reason, n in sorted(self.reasons.items())},
+            **{f"rejected.{reason}": n for reason, n in sorted(self.rejections.items())},
         }
 
-    def add(self, image: KeptImage) -> None:
+    def add(self, image: SelectedImage) -> None:
         row, record = image.row, image.record
         self.kept += 1
         self.licenses[row.license] += 1
@@ -51,7 +51,7 @@ class Facts:
             self.attributions[row.attribution] += 1
         self.labels.update(row.labels)
         self.hosts[host_or_none(row.url) or "(local files)"] += 1
-        self.sides[1 << (max(1, min(record.width, record.height)).bit_length() - 1)] += 1
+        self.short_sides[1 << (max(1, min(record.width, record.height)).bit_length() - 1)] += 1
         self.formats[record.format] += 1
         self.overrides.update({
             (str(one.get("signal", "")), str(one.get("overridden", "")))
@@ -62,10 +62,10 @@ class Facts:
             self.last = max(self.last, row.found)
 
 
-def count_facts(dataset: Dataset) -> Facts:
+def collect_stats(dataset: DatasetPaths) -> DatasetStats:
     """Count over the kept and the rejected list of a dataset."""
-    facts = Facts()
-    for image in read_kept(dataset.kept):
+    facts = DatasetStats()
+    for image in read_selection(dataset.selection):
         facts.add(image)
-    facts.reasons.update(line["reason"] for line in read_rejected(dataset.rejected))
+    facts.rejections.update(line["reason"] for line in read_rejected(dataset.rejections))
     return facts

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import Dataset, OriginalRecord, UserError, atomic_file
+from pipeline.contract import DatasetPaths, OriginalRecord, UserError, atomic_file
 from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.originals import (
     DamagedOriginal,
@@ -33,7 +33,7 @@ from pipeline.pictures.limits import ImageError, ImageLimits
 from pipeline.pictures.pixels import Pixels
 from pipeline.web.failures import caught_failure
 
-EXTRACTORS = "shellgan.features"
+EXTRACTOR_GROUP = "shellgan.features"
 """The entry point group of feature extractors."""
 Extractor = Callable[[Sequence[Pixels]], NDArray[np.float32]]
 """(height, width, 3) uint8 images of any sizes → (n, d) features."""
@@ -44,7 +44,7 @@ _SIDE = 224
 _BATCH = 32
 _MOST_PIXELS = 1 << 22
 """Larger images are reduced before they are batched: the extractor sees far fewer pixels."""
-_CENTRE_OF = 20_000
+_MAX_CENTER_IMAGES = 20_000
 """The centre is that of so many images at most, evenly taken: memory does not grow with more."""
 
 
@@ -54,11 +54,11 @@ def load_extractor(name: str) -> Extractor:
     Raises:
         UserError: there is none, or what it needs is not installed.
     """
-    offered = {entry.name: entry for entry in entry_points(group=EXTRACTORS)}
+    offered = {entry.name: entry for entry in entry_points(group=EXTRACTOR_GROUP)}
     if name not in offered:
         there = ", ".join(sorted(offered)) or "none"
         raise UserError(
-            f"select.features: {name!r} is no entry point of {EXTRACTORS}; there are: {there}"
+            f"select.features: {name!r} is no entry point of {EXTRACTOR_GROUP}; there are: {there}"
         )
     try:
         extractor: Extractor = offered[name].load()
@@ -67,11 +67,11 @@ def load_extractor(name: str) -> Extractor:
     return extractor
 
 
-def features_path(dataset: Dataset, part: str, name: str) -> Path:
-    return dataset.originals / f"{part}.{name}.npz"
+def features_path(dataset: DatasetPaths, part: str, name: str) -> Path:
+    return dataset.originals_dir / f"{part}.{name}.npz"
 
 
-def record_features(dataset: Dataset, name: str, log: EventLog) -> None:
+def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     """Record the features of the complete parts that have none yet.
 
     A kill costs the part in hand. Originals that are gone, damaged or forgotten have no features.
@@ -123,12 +123,12 @@ def _extract(
             alone = [_extract(extractor, [image], log) for image in images]
             return {key: row for one in alone for key, row in one.items()}
         key = f"{images[0][0]:016x}"
-        log.fail(caught_failure("select", key, error, key))
+        log.log_failure(caught_failure("select", key, error, key))
         return {}
 
 
 def _pictures(
-    dataset: Dataset, records: Sequence[OriginalRecord], log: EventLog
+    dataset: DatasetPaths, records: Sequence[OriginalRecord], log: EventLog
 ) -> Iterator[tuple[str, Pixels | None]]:
     for record, data in zip(records, read_originals(dataset, records), strict=True):
         if isinstance(data, DamagedOriginal):
@@ -144,7 +144,9 @@ def _pictures(
         except ImageError:
             yield record.key, None
         except Exception as error:  # noqa: BLE001 the boundary of one image
-            log.fail(caught_failure("select", f"{record.part}/{record.member}", error, record.key))
+            log.log_failure(
+                caught_failure("select", f"{record.part}/{record.member}", error, record.key)
+            )
             yield record.key, None
         else:
             yield record.key, pixels
@@ -173,7 +175,7 @@ def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
     return keys, features
 
 
-def read_features(dataset: Dataset, name: str) -> Iterator[tuple[Keys, Features]]:
+def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
     """The recorded features, part by part, each row scaled to length 1."""
     for part in planned_parts(dataset):
         path = features_path(dataset, part, name)
@@ -185,10 +187,10 @@ def read_features(dataset: Dataset, name: str) -> Iterator[tuple[Keys, Features]
                 yield keys, features / np.maximum(norms, 1e-12)
 
 
-def forget_features(dataset: Dataset, part: str, keys: Iterable[str]) -> None:
+def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> None:
     """Take the features of images out of a part's files."""
     gone = np.array([int(key, 16) for key in keys], np.uint64)
-    for path in dataset.originals.glob(f"{part}.*.npz"):
+    for path in dataset.originals_dir.glob(f"{part}.*.npz"):
         try:
             keys, features = _load(path)
         except UserError:  # damaged, and derived from the originals
@@ -200,7 +202,7 @@ def forget_features(dataset: Dataset, part: str, keys: Iterable[str]) -> None:
             _write(path, left.tolist(), [features.astype(np.float32)])
 
 
-def strangeness(dataset: Dataset, name: str, keys: Keys) -> NDArray[np.float32]:
+def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.float32]:
     """How far each image is from what the data set mostly shows; NaN where no features are
     recorded.
 
@@ -213,7 +215,7 @@ def strangeness(dataset: Dataset, name: str, keys: Keys) -> NDArray[np.float32]:
     """
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
-    every = max(1, len(keys) // _CENTRE_OF)
+    every = max(1, len(keys) // _MAX_CENTER_IMAGES)
     some = [
         features[np.isin(part, ranked[::every])] for part, features in read_features(dataset, name)
     ]

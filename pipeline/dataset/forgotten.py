@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import Dataset, read_rows
+from pipeline.contract import DatasetPaths, read_rows
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 
@@ -23,11 +23,11 @@ class Forgotten:
     by key."""
 
     keys: frozenset[str] = frozenset()
-    held: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels_by_key: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def forgotten_path(dataset: Dataset) -> Path:
-    return dataset.manifest / "forgotten.jsonl"
+def forgotten_path(dataset: DatasetPaths) -> Path:
+    return dataset.manifest_dir / "forgotten.jsonl"
 
 
 def _line(row: dict[str, Any]) -> tuple[str, tuple[str, ...] | None]:
@@ -39,7 +39,7 @@ def _line(row: dict[str, Any]) -> tuple[str, tuple[str, ...] | None]:
     return key, tuple(labels) if row.get("held") else None
 
 
-def read_forgotten(dataset: Dataset) -> Forgotten:
+def read_forgotten(dataset: DatasetPaths) -> Forgotten:
     """What was asked to be forgotten of a dataset so far."""
     keys: set[str] = set()
     held: dict[str, tuple[str, ...]] = {}

@@ -13,34 +13,34 @@ from importlib.metadata import entry_points
 from PIL import Image
 
 from pipeline.contract import UserError
-from pipeline.dataset.kept import KeptImage
-from pipeline.options import Shards
-from pipeline.pictures.crops import Box, center_box, center_boxes, frame_box, pad_box
-from pipeline.pictures.objects import DETECT_SIDE, Ground, find_object
-from pipeline.pictures.pixels import Original, as_image, scale_for
+from pipeline.dataset.kept import SelectedImage
+from pipeline.options import ShardOptions
+from pipeline.pictures.crops import Box, center_box, center_boxes, expand_box, pad_box
+from pipeline.pictures.objects import DETECT_SIDE, BackgroundModel, find_object
+from pipeline.pictures.pixels import LazyImage, as_image, scale_for
 
-HOOKS = "shellgan.crops"
+HOOK_GROUP = "shellgan.crops"
 """The entry point group of crop hooks."""
 Hook = Callable[[Image.Image], Iterable[tuple[float, float, float, float]]]
 """An upright image (RGB or L, any scale) → boxes (left, top, right, bottom), sides from 0 to 1."""
 
 
 @dataclass(frozen=True)
-class Framing:
+class CropResult:
     """The boxes of an image's samples; `ground` where an object on a plain one was looked for.
 
     `fell_back` says that the mode found nothing and the center was taken.
     """
 
     boxes: list[Box]
-    ground: Ground | None = None
-    fell_back: bool = False
+    background: BackgroundModel | None = None
+    used_fallback: bool = False
 
 
-Mode = Callable[[Original, KeptImage, Shards], Framing]
+Mode = Callable[[LazyImage, SelectedImage, ShardOptions], CropResult]
 
 
-def frame(original: Original, image: KeptImage, options: Shards) -> Framing:
+def find_crops(original: LazyImage, image: SelectedImage, options: ShardOptions) -> CropResult:
     """The boxes of an image's samples.
 
     Raises:
@@ -48,42 +48,42 @@ def frame(original: Original, image: KeptImage, options: Shards) -> Framing:
         UserError: the hook is not installed.
     """
     framing = MODES[options.crop](original, image, options)
-    if options.background and framing.ground is None and options.crop != "object":
-        return Framing(framing.boxes, _ground(original, options), framing.fell_back)
+    if options.background and framing.background is None and options.crop != "object":
+        return CropResult(framing.boxes, _ground(original, options), framing.used_fallback)
     return framing
 
 
-def _aspect(options: Shards) -> float:
+def _aspect(options: ShardOptions) -> float:
     height, width = options.size
     return width / height
 
 
-def _center(original: Original, _image: KeptImage, options: Shards) -> Framing:
-    return Framing(center_boxes(*original.size, _aspect(options), options.crops))
+def _center(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
+    return CropResult(center_boxes(*original.size, _aspect(options), options.crops))
 
 
-def _pad(original: Original, _image: KeptImage, options: Shards) -> Framing:
-    return Framing([pad_box(*original.size, _aspect(options))])
+def _pad(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
+    return CropResult([pad_box(*original.size, _aspect(options))])
 
 
-def _none(original: Original, _image: KeptImage, _options: Shards) -> Framing:
+def _none(original: LazyImage, _image: SelectedImage, _options: ShardOptions) -> CropResult:
     width, height = original.size
-    return Framing([Box(0, 0, width, height)])
+    return CropResult([Box(0, 0, width, height)])
 
 
-def _object(original: Original, _image: KeptImage, options: Shards) -> Framing:
+def _object(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
     ground = _ground(original, options)
     if ground is None:
         return _fallback(original, options)
     found = ground.box(*original.size)
-    return Framing([frame_box(found, options.margin, _aspect(options), *original.size)], ground)
+    return CropResult([expand_box(found, options.margin, _aspect(options), *original.size)], ground)
 
 
-def _box(original: Original, image: KeptImage, options: Shards) -> Framing:
+def _box(original: LazyImage, image: SelectedImage, options: ShardOptions) -> CropResult:
     return _framed(original, options, [Box(*sides) for sides in image.row.boxes])
 
 
-def _hook(original: Original, _image: KeptImage, options: Shards) -> Framing:
+def _hook(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
     width, height = original.size
     pixels = original.pixels(_look_scale(original, options))
     boxes = [
@@ -103,7 +103,7 @@ MODES: dict[str, Mode] = {
 }
 
 
-def _framed(original: Original, options: Shards, boxes: list[Box]) -> Framing:
+def _framed(original: LazyImage, options: ShardOptions, boxes: list[Box]) -> CropResult:
     """The largest boxes, each framed; the center where there is none in the image."""
     inside = [box.within(*original.size) for box in boxes]
     inside = [box for box in inside if box.width >= 1 and box.height >= 1]
@@ -111,20 +111,20 @@ def _framed(original: Original, options: Shards, boxes: list[Box]) -> Framing:
     if not inside:
         return _fallback(original, options)
     aspect = _aspect(options)
-    return Framing(
-        [frame_box(box, options.margin, aspect, *original.size) for box in inside[: options.crops]]
+    return CropResult(
+        [expand_box(box, options.margin, aspect, *original.size) for box in inside[: options.crops]]
     )
 
 
-def _fallback(original: Original, options: Shards) -> Framing:
-    return Framing([center_box(*original.size, _aspect(options))], fell_back=True)
+def _fallback(original: LazyImage, options: ShardOptions) -> CropResult:
+    return CropResult([center_box(*original.size, _aspect(options))], used_fallback=True)
 
 
-def _ground(original: Original, options: Shards) -> Ground | None:
+def _ground(original: LazyImage, options: ShardOptions) -> BackgroundModel | None:
     return find_object(original.pixels(_look_scale(original, options)))
 
 
-def _look_scale(original: Original, options: Shards) -> float:
+def _look_scale(original: LazyImage, options: ShardOptions) -> float:
     """The scale to look at an image: enough to find things, and to crop it whole afterwards."""
     height, width = options.size
     whole = Box(0, 0, *original.size)
@@ -138,10 +138,12 @@ def load_hook(name: str) -> Hook:
     Raises:
         UserError: there is none; the message lists those there are.
     """
-    offered = {entry.name: entry for entry in entry_points(group=HOOKS)}
+    offered = {entry.name: entry for entry in entry_points(group=HOOK_GROUP)}
     if name not in offered:
         there = ", ".join(sorted(offered)) or "none"
-        raise UserError(f"shards.hook: {name!r} is no entry point of {HOOKS}; there are: {there}")
+        raise UserError(
+            f"shards.hook: {name!r} is no entry point of {HOOK_GROUP}; there are: {there}"
+        )
     try:
         hook: Hook = offered[name].load()
     except ImportError as error:

@@ -21,7 +21,7 @@ _MAX_TEXT = 10_000
 
 
 @dataclass(frozen=True)
-class Item:
+class ImportedImage:
     """An image of the foreign dataset: where it is, what is known of it, and how to read it.
 
     `read` takes the most bytes that an image may have.
@@ -46,15 +46,15 @@ class Item:
         )  # fmt: skip
 
 
-Items = Iterator[Item | Failure]
+Items = Iterator[ImportedImage | Failure]
 
 
 def make_item(
     place: str, read: Callable[[int], bytes], labels: tuple[str, ...], title: str,
     facts: dict[str, Any],
-) -> Item:  # fmt: skip
+) -> ImportedImage:  # fmt: skip
     """An image under the URL that its metadata names, else under its place on this machine."""
-    return Item(
+    return ImportedImage(
         as_text(facts.get("url") or place), read, labels, as_text(facts.get("title") or title),
         as_text(facts.get("license") or ""), as_text(facts.get("attribution") or ""),
     )  # fmt: skip

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pipeline.contract import Dataset, JsonlAppender, UserError, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
 from pipeline.dataset.import_archives import find_tars, nvlabs, shards
 from pipeline.dataset.import_folders import image_folder
-from pipeline.dataset.import_items import STAGE, Item, Items, is_file
+from pipeline.dataset.import_items import STAGE, ImportedImage, Items, is_file
 from pipeline.dataset.originals import (
     PART_SIZE,
     PartFiles,
@@ -27,8 +27,8 @@ from pipeline.dataset.originals import (
 from pipeline.dataset.part_writer import PartWriter
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.images import EXTENSIONS, decoded, facts_of
-from pipeline.options import Originals
+from pipeline.images import EXTENSIONS, decoded, measure_image
+from pipeline.options import OriginalsOptions
 from pipeline.pictures.limits import ImageError, ImageLimits, limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.web.failures import caught_failure, failure, internal_failure
@@ -45,7 +45,7 @@ class ImportResult:
 
 
 def import_dataset(
-    path: Path, dataset: Dataset, log: EventLog, form: str = "", recipe: Recipe | None = None
+    path: Path, dataset: DatasetPaths, log: EventLog, form: str = "", recipe: Recipe | None = None
 ) -> ImportResult:
     """Import the images at `path`. Killed at any moment, run it again.
 
@@ -62,25 +62,25 @@ def import_dataset(
         raise UserError(
             f"{path}: " + ("not a file or folder" if there else "no such file or folder")
         )
-    form = form or guess_form(path)
-    if form not in FORMS:
-        raise UserError(f"import: no form {form!r}; there are: {', '.join(FORMS)}")
+    form = form or detect_format(path)
+    if form not in FORMATS:
+        raise UserError(f"import: no form {form!r}; there are: {', '.join(FORMATS)}")
     politeness = recipe.politeness if recipe else Politeness()
-    originals = recipe.originals if recipe else Originals()
+    originals = recipe.originals if recipe else OriginalsOptions()
     limit_decoding(originals.decode_megabytes)
     limits = ImageLimits(politeness.max_pixels, originals.max_side, originals.max_aspect)
     filler = _Filler(dataset, log, limits, politeness.max_bytes)
     for part in planned_parts(dataset):
         if not is_complete(dataset, part):
             wanted = {row.key for row in PartFiles(dataset, part).rows()}
-            items = (one for one in FORMS[form](path) if isinstance(one, Item))
+            items = (one for one in FORMATS[form](path) if isinstance(one, ImportedImage))
             filler.fill(part, (item for item in items if item.row.key in wanted))
     known = {row.key for part in planned_parts(dataset) for row in PartFiles(dataset, part).rows()}
-    listed = {line["key"] for line in read_jsonl(dataset.urls)}
-    fresh = _unknown(FORMS[form](path), known, filler)
+    listed = {line["key"] for line in read_jsonl(dataset.url_manifest)}
+    fresh = _unknown(FORMATS[form](path), known, filler)
     while batch := list(islice(fresh, PART_SIZE)):
         rows = [item.row.to_json() for item in batch]
-        with JsonlAppender(dataset.urls) as urls:
+        with JsonlAppender(dataset.url_manifest) as urls:
             urls.append(*(row for row in rows if row["key"] not in listed))
         part = next_part(dataset)
         write_plan(dataset, part, rows)
@@ -90,7 +90,7 @@ def import_dataset(
     return ImportResult(**filler.counts)
 
 
-def _unknown(items: Items, known: set[str], filler: _Filler) -> Iterator[Item]:
+def _unknown(items: Items, known: set[str], filler: _Filler) -> Iterator[ImportedImage]:
     """The images that are not in the dataset yet; failures are logged."""
     for item in items:
         if isinstance(item, Failure):
@@ -108,13 +108,13 @@ class _Filler:
     """Fills parts with images and counts what comes of them."""
 
     def __init__(
-        self, dataset: Dataset, log: EventLog, limits: ImageLimits, max_bytes: int
+        self, dataset: DatasetPaths, log: EventLog, limits: ImageLimits, max_bytes: int
     ) -> None:
         self.counts = {"images": 0, "known": 0, "failed": 0}
         self.limits, self.max_bytes = limits, max_bytes
         self._dataset, self._log = dataset, log
 
-    def fill(self, part: str, items: Iterator[Item]) -> None:
+    def fill(self, part: str, items: Iterator[ImportedImage]) -> None:
         with closing(PartWriter(self._dataset, part)) as writer:
             for item in items:
                 if item.row.key in writer.done:
@@ -123,23 +123,23 @@ class _Filler:
                 if failed is None:
                     self.counts["images"] += 1
                 else:
-                    writer.fail(item.row.key, failed)
+                    writer.add_failure(item.row.key, failed)
                     self.fail(failed)
                 self._log.progress(STAGE, sum(self.counts.values()), None, "images")
             writer.finish()
 
     def fail(self, failed: Failure) -> None:
         self.counts["failed"] += 1
-        self._log.fail(failed)
+        self._log.log_failure(failed)
 
 
-def _add(writer: PartWriter, item: Item, filler: _Filler) -> Failure | None:
+def _add(writer: PartWriter, item: ImportedImage, filler: _Filler) -> Failure | None:
     """The boundary of one image: add it to its part, or say what is wrong with it."""
     row = item.row
     try:
         data = item.read(filler.max_bytes)
         with decoded(data, filler.limits) as picture:
-            facts = facts_of(picture)
+            facts = measure_image(picture)
     except ImageError as error:
         return failure(STAGE, row.url, error.kind, key=row.key, detail=error.detail)
     except OSError as error:
@@ -156,7 +156,7 @@ def _add(writer: PartWriter, item: Item, filler: _Filler) -> Failure | None:
     return None
 
 
-def guess_form(path: Path) -> str:
+def detect_format(path: Path) -> str:
     """The form of what is at `path`."""
     if path.suffix in (".json", ".tar") or is_file(path / "shards.json"):
         return "shards"
@@ -167,7 +167,7 @@ def guess_form(path: Path) -> str:
     return "imagefolder"
 
 
-FORMS: dict[str, Callable[[Path], Items]] = {
+FORMATS: dict[str, Callable[[Path], Items]] = {
     "imagefolder": image_folder,
     "nvlabs": nvlabs,
     "shards": shards,

@@ -12,7 +12,7 @@ from pipeline.contract import ManifestRow, OriginalRecord, read_rows
 
 
 @dataclass(frozen=True)
-class KeptImage:
+class SelectedImage:
     """All that sharding needs to know of an image: no other file is asked again."""
 
     record: OriginalRecord
@@ -23,11 +23,11 @@ class KeptImage:
         return self.record.key
 
     @classmethod
-    def from_json(cls, line: dict[str, Any]) -> KeptImage:
+    def from_json(cls, line: dict[str, Any]) -> SelectedImage:
         return cls(OriginalRecord.from_json(line), ManifestRow.from_json(line))
 
     def to_json(self) -> dict[str, Any]:
-        line = {**self.row.to_json(), **vars(self.record)}
+        line = {**self.row.to_json(), **self.record.to_json()}
         if self.record.opt_out is None:
             del line["opt_out"]
         return line
@@ -36,13 +36,13 @@ class KeptImage:
         return (json.dumps(self.to_json(), ensure_ascii=False) + "\n").encode(errors="replace")
 
 
-def read_kept(path: Path) -> Iterator[KeptImage]:
+def read_selection(path: Path) -> Iterator[SelectedImage]:
     """The images of a kept list, in order.
 
     Raises:
         UserError: a line is not what select writes.
     """
-    yield from read_rows(path, KeptImage.from_json)
+    yield from read_rows(path, SelectedImage.from_json)
 
 
 def read_rejected(path: Path) -> Iterator[dict[str, str]]:

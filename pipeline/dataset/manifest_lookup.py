@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contract import Dataset, ManifestRow, UserError, image_key, read_rows
+from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key, read_rows
 from pipeline.web.urls import canonical_url
 
 
@@ -37,13 +37,13 @@ def manifest_row(row: dict[str, Any]) -> ManifestRow:
     return ManifestRow.from_json({**row, "key": row_key(row)})
 
 
-def manifest_rows(dataset: Dataset) -> Iterator[ManifestRow]:
+def manifest_rows(dataset: DatasetPaths) -> Iterator[ManifestRow]:
     """The rows of the URL manifest.
 
     Raises:
         UserError: a line is no manifest row; the message names file and line.
     """
-    return read_rows(dataset.urls, manifest_row)
+    return read_rows(dataset.url_manifest, manifest_row)
 
 
 class ManifestLookup:

@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.contract import Dataset, load_index, without_passwords, write_json
+from pipeline.contract import DatasetPaths, load_index, without_passwords, write_json
 from pipeline.dataset.part_store import store_of, store_path
-from pipeline.dataset.settle import settle
+from pipeline.dataset.settle import sync_originals
 from pipeline.errors import UserError
 
 KNOWN = "store.json"
 FEATURES = ".npz"
-GROWING = frozenset({"urls.jsonl", "forgotten.jsonl", "failures.jsonl", "events.jsonl"})
+APPEND_ONLY = frozenset({"urls.jsonl", "forgotten.jsonl", "failures.jsonl", "events.jsonl"})
 _AT_ONCE = 4
 
 
 @dataclass(frozen=True)
-class Received:
+class PullResult:
     """What came from the store, and parts that went there because a killed run had left them."""
 
     files: int = 0
@@ -40,7 +40,7 @@ class Received:
     sent: int = 0
 
 
-def receive(dataset: Dataset) -> Received:
+def pull(dataset: DatasetPaths) -> PullResult:
     """Take from the store what another machine put there.
 
     Shards and their index stay there: here they are made, or streamed.
@@ -51,8 +51,8 @@ def receive(dataset: Dataset) -> Received:
     """
     if Path(urlsplit(dataset.store).path).resolve() == dataset.root.resolve():
         raise UserError(f"storage.url: {dataset.store} is the project's own folder")
-    settled = settle(dataset)
-    known = _Known(dataset)
+    settled = sync_originals(dataset)
+    known = _SyncState(dataset)
     taken = 0
     for folder in _folders(dataset):
         there = store_of(dataset).list(store_path(dataset, folder))
@@ -61,32 +61,32 @@ def receive(dataset: Dataset) -> Received:
             if _is_mirrored(dataset, path):
                 taken += _receive_file(dataset, path, token, known)
     known.write()
-    return Received(taken, settled.received, settled.sent)
+    return PullResult(taken, settled.received, settled.sent)
 
 
-def _folders(dataset: Dataset) -> tuple[Path, ...]:
-    return dataset.manifest, dataset.failures.parent, dataset.data, dataset.originals
+def _folders(dataset: DatasetPaths) -> tuple[Path, ...]:
+    return dataset.manifest_dir, dataset.failure_log.parent, dataset.data_dir, dataset.originals_dir
 
 
-def _is_mirrored(dataset: Dataset, path: Path) -> bool:
+def _is_mirrored(dataset: DatasetPaths, path: Path) -> bool:
     """Whether a file is copied after each stage: parts are when they are finished, the index when
     its shards are."""
-    if path.parent == dataset.originals:
+    if path.parent == dataset.originals_dir:
         return path.suffix == FEATURES
-    if path.parent == dataset.data:
-        return path == dataset.crawl_journal
-    return path != dataset.index
+    if path.parent == dataset.data_dir:
+        return path == dataset.crawl_state
+    return path != dataset.shard_index
 
 
-def _receive_file(dataset: Dataset, path: Path, token: str, known: _Known) -> bool:
+def _receive_file(dataset: DatasetPaths, path: Path, token: str, known: _SyncState) -> bool:
     """Take one file if it is another than this machine knows; whether it was taken."""
     if path.exists() and known.token(path) == token:
         return False
     aside = path.with_name(f".{path.name}.store.tmp")
-    store_of(dataset).fetch(store_path(dataset, path), aside)
-    grows = path.name in GROWING and path.exists() and known.is_changed(path)
+    store_of(dataset).download(store_path(dataset, path), aside)
+    grows = path.name in APPEND_ONLY and path.exists() and known.is_changed(path)
     more = _join(aside, path) if grows else False
-    if path == dataset.crawl_journal:
+    if path == dataset.crawl_state:
         for ending in ("-wal", "-shm"):  # of the one that goes now
             path.with_name(path.name + ending).unlink(missing_ok=True)
     aside.replace(path)
@@ -119,7 +119,7 @@ def _identity(line: bytes) -> bytes:
     return hashlib.sha256(line if log else row["key"].encode()).digest()[:8]
 
 
-def publish(dataset: Dataset, variants: Iterable[Dataset] = ()) -> int:
+def push(dataset: DatasetPaths, variants: Iterable[DatasetPaths] = ()) -> int:
     """Copy what has changed into the store; the number of files.
 
     Shards and their index go there once the index is here: until then the store keeps the set
@@ -128,19 +128,19 @@ def publish(dataset: Dataset, variants: Iterable[Dataset] = ()) -> int:
     Raises:
         StoreError: the store does not answer; the next run goes on.
     """
-    _checkpoint(dataset.crawl_journal)
-    known = _Known(dataset)
+    _checkpoint(dataset.crawl_state)
+    known = _SyncState(dataset)
     files = [path for path in _small_files(dataset) if known.is_changed(path)]
     sent = _upload(dataset, files, known)
     for target in (dataset, *variants):
         if target != dataset:
-            files = [path for path in _visible(target.manifest) if path != target.index]
+            files = [path for path in _visible(target.manifest_dir) if path != target.shard_index]
             sent += _upload(dataset, [path for path in files if known.is_changed(path)], known)
         sent += _publish_shards(dataset, target, known)
     return sent
 
 
-def _small_files(dataset: Dataset) -> Iterator[Path]:
+def _small_files(dataset: DatasetPaths) -> Iterator[Path]:
     for folder in _folders(dataset):
         yield from (path for path in _visible(folder) if _is_mirrored(dataset, path))
 
@@ -151,26 +151,29 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
 
 
-def _publish_shards(dataset: Dataset, target: Dataset, known: _Known) -> int:
-    if not target.index.exists():
+def _publish_shards(dataset: DatasetPaths, target: DatasetPaths, known: _SyncState) -> int:
+    if not target.shard_index.exists():
         return 0
     store = store_of(dataset)
-    wanted = [target.shards / Path(one.url).name for one in load_index(target.index)[0].shardlist]
+    wanted = [
+        target.shards_dir / Path(one.url).name
+        for one in load_index(target.shard_index)[0].shardlist
+    ]
     shards = [path for one in wanted for path in (one, one.with_suffix(".json")) if path.exists()]
     changed = [path for path in shards if known.is_changed(path)]
-    if not changed and not known.is_changed(target.index):
+    if not changed and not known.is_changed(target.shard_index):
         return 0
     if changed:
-        store.remove(store_path(dataset, target.index))
-    sent = _upload(dataset, changed, known) + _upload(dataset, [target.index], known)
+        store.remove(store_path(dataset, target.shard_index))
+    sent = _upload(dataset, changed, known) + _upload(dataset, [target.shard_index], known)
     names = {path.name for path in shards}
-    for name in store.list(store_path(dataset, target.shards)):
+    for name in store.list(store_path(dataset, target.shards_dir)):
         if name not in names:
-            store.remove(store_path(dataset, target.shards / name))
+            store.remove(store_path(dataset, target.shards_dir / name))
     return sent
 
 
-def _upload(dataset: Dataset, paths: list[Path], known: _Known) -> int:
+def _upload(dataset: DatasetPaths, paths: list[Path], known: _SyncState) -> int:
     if not paths:
         return 0
     store = store_of(dataset)
@@ -198,12 +201,12 @@ def _stamp(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-class _Known:
+class _SyncState:
     """What each file was here, and there, when they were last the same."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: DatasetPaths) -> None:
         self._root = dataset.root
-        self._path = dataset.data / KNOWN
+        self._path = dataset.data_dir / KNOWN
         try:
             values = json.loads(self._path.read_bytes())
         except (OSError, ValueError):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import (
-    Dataset,
+    DatasetPaths,
     ManifestRow,
     OriginalRecord,
     UserError,
@@ -36,18 +36,18 @@ from pipeline.dataset.part_store import (
 
 PART_SIZE = 1000
 _KEY = re.compile(r"[0-9a-f]{16}")
-_AHEAD = 8
+_PREFETCH = 8
 
 
 @dataclass(frozen=True)
 class PartFiles:
     """The files of one part."""
 
-    dataset: Dataset
+    dataset: DatasetPaths
     part: str
 
     def _file(self, ending: str) -> Path:
-        return self.dataset.originals / f"{self.part}.{ending}"
+        return self.dataset.originals_dir / f"{self.part}.{ending}"
 
     @property
     def plan(self) -> Path:
@@ -62,7 +62,7 @@ class PartFiles:
         return self._file("jsonl")
 
     @property
-    def record(self) -> Path:
+    def summary(self) -> Path:
         return self._file("json")
 
     @property
@@ -70,7 +70,7 @@ class PartFiles:
         """There while a process works on the part (see `part_lock.PartLock`)."""
         return self._file("lock")
 
-    def without_record(self) -> list[Path]:
+    def without_summary(self) -> list[Path]:
         """What is there before the record is."""
         return [self.plan, self.journal, self.tar]
 
@@ -90,37 +90,37 @@ def _planned_row(row: dict[str, Any]) -> ManifestRow:
     return planned
 
 
-def part_name(dataset: Dataset, number: int) -> str:
+def part_name(dataset: DatasetPaths, number: int) -> str:
     return f"{dataset.name}-{number:06d}"
 
 
-def planned_parts(dataset: Dataset) -> list[str]:
+def planned_parts(dataset: DatasetPaths) -> list[str]:
     """The names of all parts that were planned, in order."""
     pattern = re.compile(re.escape(dataset.name) + r"-(\d{6,})\.plan\.jsonl")
-    if not dataset.originals.is_dir():
+    if not dataset.originals_dir.is_dir():
         return []
     numbers = [
         int(match[1])
-        for path in dataset.originals.iterdir()
+        for path in dataset.originals_dir.iterdir()
         if (match := pattern.fullmatch(path.name))
     ]
     return [part_name(dataset, number) for number in sorted(numbers)]
 
 
-def next_part(dataset: Dataset) -> str:
+def next_part(dataset: DatasetPaths) -> str:
     """The name of the next part to plan."""
     parts = planned_parts(dataset)
     return part_name(dataset, int(parts[-1].rpartition("-")[2]) + 1 if parts else 0)
 
 
-def write_plan(dataset: Dataset, part: str, rows: list[dict[str, Any]]) -> None:
+def write_plan(dataset: DatasetPaths, part: str, rows: list[dict[str, Any]]) -> None:
     """Plan a part: its manifest rows, so that it can be worked on from this file alone."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_atomic(PartFiles(dataset, part).plan, text.encode(errors="replace"))
 
 
-def is_complete(dataset: Dataset, part: str) -> bool:
-    return PartFiles(dataset, part).record.exists()
+def is_complete(dataset: DatasetPaths, part: str) -> bool:
+    return PartFiles(dataset, part).summary.exists()
 
 
 class DamagedOriginal(UserError):
@@ -134,14 +134,14 @@ def read_summary(files: PartFiles) -> dict[str, Any]:
         UserError: it is damaged.
     """
     try:
-        values = json.loads(files.record.read_bytes())
+        values = json.loads(files.summary.read_bytes())
         good = isinstance(values["nsamples"], int) and isinstance(values["image_bytes"], int)
         good = good and isinstance(values["failed"], dict) and isinstance(values["sha256"], str)
     except (ValueError, KeyError, TypeError, RecursionError):
         good = False
     if not good:
         raise UserError(
-            f"{files.record}: damaged; remove it and run download: the part is checked against its "
+            f"{files.summary}: damaged; remove it and run download: the part is checked against its "
             "journal, and what is missing is fetched"
         )
     return dict(values)
@@ -166,7 +166,7 @@ def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def read_journal(dataset: Dataset, part: str) -> Iterator[dict[str, Any]]:
+def read_journal(dataset: DatasetPaths, part: str) -> Iterator[dict[str, Any]]:
     """The lines of a part's journal: `ok` true with an `OriginalRecord`, or false with a kind.
 
     Raises:
@@ -175,21 +175,21 @@ def read_journal(dataset: Dataset, part: str) -> Iterator[dict[str, Any]]:
     return read_rows(PartFiles(dataset, part).journal, partial(journal_line, part))
 
 
-def read_records(dataset: Dataset) -> Iterator[OriginalRecord]:
+def read_records(dataset: DatasetPaths) -> Iterator[OriginalRecord]:
     """The good images of the complete parts."""
     for part in planned_parts(dataset):
         if is_complete(dataset, part):
             yield from read_part(dataset, part)
 
 
-def read_part(dataset: Dataset, part: str) -> Iterator[OriginalRecord]:
+def read_part(dataset: DatasetPaths, part: str) -> Iterator[OriginalRecord]:
     """The good images of one part."""
     for row in read_journal(dataset, part):
         if row["ok"]:
             yield OriginalRecord.from_json(row)
 
 
-def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:
+def read_original(dataset: DatasetPaths, record: OriginalRecord) -> bytes:
     """The bytes of one image, by one seek, or one request where the tar is in the store.
 
     Raises:
@@ -210,7 +210,7 @@ def read_original(dataset: Dataset, record: OriginalRecord) -> bytes:
     return data
 
 
-def _read_range(dataset: Dataset, path: Path, offset: int, size: int) -> bytes:
+def _read_range(dataset: DatasetPaths, path: Path, offset: int, size: int) -> bytes:
     if dataset.store and not path.exists():
         return read_range(dataset, path, offset, offset + size)
     with path.open("rb") as file:
@@ -220,7 +220,7 @@ def _read_range(dataset: Dataset, path: Path, offset: int, size: int) -> bytes:
 
 
 def read_originals(
-    dataset: Dataset, records: Iterable[OriginalRecord]
+    dataset: DatasetPaths, records: Iterable[OriginalRecord]
 ) -> Iterator[bytes | DamagedOriginal]:
     """The bytes of images, in order, or why one has none; of a store several are asked for ahead.
 
@@ -230,24 +230,24 @@ def read_originals(
     if not dataset.store:
         yield from (_read_or_damage(dataset, record) for record in records)
         return
-    with ThreadPoolExecutor(_AHEAD) as pool:
+    with ThreadPoolExecutor(_PREFETCH) as pool:
         waiting: deque[Future[bytes | DamagedOriginal]] = deque()
         for record in records:
             waiting.append(pool.submit(_read_or_damage, dataset, record))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > _PREFETCH:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _read_or_damage(dataset: Dataset, record: OriginalRecord) -> bytes | DamagedOriginal:
+def _read_or_damage(dataset: DatasetPaths, record: OriginalRecord) -> bytes | DamagedOriginal:
     try:
         return read_original(dataset, record)
     except DamagedOriginal as error:
         return error
 
 
-def parts_without_tar(dataset: Dataset) -> set[str]:
+def parts_without_tar(dataset: DatasetPaths) -> set[str]:
     """The planned parts whose tar is neither here nor in the store."""
     gone = {part for part in planned_parts(dataset) if not PartFiles(dataset, part).tar.exists()}
     if gone and dataset.store:
@@ -255,7 +255,7 @@ def parts_without_tar(dataset: Dataset) -> set[str]:
     return gone
 
 
-def drop_tar(dataset: Dataset, part: str) -> None:
+def delete_tar(dataset: DatasetPaths, part: str) -> None:
     """Remove a part's tar, here and in the store; the rest stays, so nothing is fetched again."""
     tar = PartFiles(dataset, part).tar
     tar.unlink(missing_ok=True)
@@ -264,7 +264,7 @@ def drop_tar(dataset: Dataset, part: str) -> None:
 
 
 @contextmanager
-def tar_here(dataset: Dataset, part: str) -> Iterator[PartFiles | None]:
+def editable_tar(dataset: DatasetPaths, part: str) -> Iterator[PartFiles | None]:
     """A complete part with its tar on this machine, to be changed; None where it is gone.
 
     One that is in the store is fetched, and goes back when the block ends.
@@ -276,10 +276,10 @@ def tar_here(dataset: Dataset, part: str) -> Iterator[PartFiles | None]:
     store = store_of(dataset)
     try:
         if not files.tar.exists():
-            store.fetch(store_path(dataset, files.tar), files.tar)
+            store.download(store_path(dataset, files.tar), files.tar)
     except FileNotFoundError:
         yield None
         return
     yield files
-    upload_part(dataset, files.without_record(), files.record, files.record.read_bytes())
+    upload_part(dataset, files.without_summary(), files.summary, files.summary.read_bytes())
     files.tar.unlink()

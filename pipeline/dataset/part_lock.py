@@ -10,7 +10,7 @@ from typing import IO
 from pipeline.errors import UserError
 
 
-class PartHeld(UserError):
+class PartLocked(UserError):
     """Another process works on the part."""
 
 
@@ -21,7 +21,7 @@ class PartLock:
     leaves is taken over by the next one.
 
     Raises:
-        PartHeld: another process, or another writer of this one, holds the part.
+        PartLocked: another process, or another writer of this one, holds the part.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +49,7 @@ def _locked(path: Path) -> IO[bytes]:
             file.seek(0)
             holder = file.read().decode(errors="replace") or "unknown"
             file.close()
-            raise PartHeld(f"{path}: process {holder} is working on this part") from None
+            raise PartLocked(f"{path}: process {holder} is working on this part") from None
         except FileNotFoundError:
             pass  # released since it was opened
         file.close()

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.dataset.store import Store, open_store
 
 
-def store_path(dataset: Dataset, path: Path) -> str:
+def store_path(dataset: DatasetPaths, path: Path) -> str:
     """Where in the store a file of the dataset is: as under the project's folder."""
     return path.relative_to(dataset.root).as_posix()
 
 
-def store_of(dataset: Dataset) -> Store:
+def store_of(dataset: DatasetPaths) -> Store:
     """The store of a dataset that has one."""
     return open_store(dataset.store)
 
 
-def upload_part(dataset: Dataset, files: Sequence[Path], record: Path, facts: bytes) -> None:
+def upload_part(dataset: DatasetPaths, files: Sequence[Path], record: Path, facts: bytes) -> None:
     """Put the files of a finished part into the store, then the record with `facts`."""
     store = store_of(dataset)
     for path in files:
@@ -32,7 +32,7 @@ def upload_part(dataset: Dataset, files: Sequence[Path], record: Path, facts: by
     store.write(store_path(dataset, record), facts)
 
 
-def read_range(dataset: Dataset, tar: Path, start: int, end: int) -> bytes:
+def read_range(dataset: DatasetPaths, tar: Path, start: int, end: int) -> bytes:
     """Bytes of a tar that is in the store.
 
     Raises:
@@ -41,7 +41,7 @@ def read_range(dataset: Dataset, tar: Path, start: int, end: int) -> bytes:
     return store_of(dataset).read(store_path(dataset, tar), start, end)
 
 
-def stored_tars(dataset: Dataset) -> set[str]:
+def stored_tars(dataset: DatasetPaths) -> set[str]:
     """The names of the tars that the store has."""
-    names = store_of(dataset).list(store_path(dataset, dataset.originals))
+    names = store_of(dataset).list(store_path(dataset, dataset.originals_dir))
     return {name for name in names if name.endswith(".tar")}

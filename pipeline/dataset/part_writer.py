@@ -12,7 +12,7 @@ from collections import Counter
 from typing import IO, Any
 
 from pipeline.contract import (
-    Dataset,
+    DatasetPaths,
     JsonlAppender,
     ManifestRow,
     OriginalRecord,
@@ -57,10 +57,10 @@ class PartWriter:
     `done` holds the keys that the journal has, good or failed. The part is held until `close`.
 
     Raises:
-        PartHeld: another process works on the part.
+        PartLocked: another process works on the part.
     """
 
-    def __init__(self, dataset: Dataset, part: str) -> None:
+    def __init__(self, dataset: DatasetPaths, part: str) -> None:
         self.part = part
         self.files = PartFiles(dataset, part)
         self.nsamples = 0
@@ -93,7 +93,7 @@ class PartWriter:
                     continue
                 if row["ok"]:
                     # Only a power cut can leave a journal that knows more than the tar.
-                    sound = sound and self._vouched(tar, row)
+                    sound = sound and self._matches_tar(tar, row)
                     if not sound:
                         continue
                     self.nsamples += 1
@@ -106,7 +106,7 @@ class PartWriter:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
             write_atomic(self.files.journal, text.encode(errors="replace"))
 
-    def _vouched(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
+    def _matches_tar(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
         if row["offset"] != self._end + _BLOCK:
             return False
         tar.seek(self._end)
@@ -136,7 +136,7 @@ class PartWriter:
         beside = {**row.to_json(), **sidecar, "bytes": len(data), "sha256": sha256}
         text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode(errors="replace")
         block = tar_member(record.member, data) + tar_member(f"{row.key}.json", text)
-        line = {"ok": True, "ts": now_utc(), **vars(record), "end": self._end + len(block)}
+        line = {"ok": True, "ts": now_utc(), **record.to_json(), "end": self._end + len(block)}
         json.dumps(line)  # what cannot be written is found out before anything is
         self._write(block)
         self._journal.append(line)
@@ -145,7 +145,7 @@ class PartWriter:
         self.bytes += len(data)
         return record
 
-    def fail(self, key: str, failure: Failure) -> None:
+    def add_failure(self, key: str, failure: Failure) -> None:
         """Note that an image could not be had."""
         self._journal.append(
             {"ok": False, "ts": now_utc(), "key": key, "url": failure.url, "kind": failure.kind,
@@ -181,9 +181,9 @@ class PartWriter:
         ).encode()  # fmt: skip
         stored = self.files.dataset.store
         if stored:
-            files = self.files.without_record()
-            upload_part(self.files.dataset, files, self.files.record, record)
-        write_atomic(self.files.record, record)
+            files = self.files.without_summary()
+            upload_part(self.files.dataset, files, self.files.summary, record)
+        write_atomic(self.files.summary, record)
         if stored:
             self.files.tar.unlink()
         self.close()

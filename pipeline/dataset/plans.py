@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import Dataset, ManifestRow
+from pipeline.contract import DatasetPaths, ManifestRow
 from pipeline.databases import sqlite_errors
 from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.dataset.originals import (
@@ -23,7 +23,7 @@ from pipeline.dataset.originals import (
 INDEX = "keys.sqlite"
 
 
-def plan(dataset: Dataset) -> list[str]:
+def assign_parts(dataset: DatasetPaths) -> list[str]:
     """Assign the manifest rows that are in no part yet to new parts.
 
     Memory does not grow with the manifest: the keys that are assigned are looked up in an index
@@ -35,9 +35,9 @@ def plan(dataset: Dataset) -> list[str]:
     Raises:
         UserError: a line of the manifest is no manifest row.
     """
-    dataset.originals.mkdir(parents=True, exist_ok=True)
+    dataset.originals_dir.mkdir(parents=True, exist_ok=True)
     parts = planned_parts(dataset)
-    path = dataset.originals / INDEX
+    path = dataset.originals_dir / INDEX
     with sqlite_errors(path, "remove it; it is made again"), closing(_open_index(path)) as index:
         _catch_up(index, dataset, parts)
         number = int(parts[-1].rpartition("-")[2]) + 1 if parts else 0
@@ -90,7 +90,7 @@ def _assign(index: sqlite3.Connection, part: str, keys: Iterable[str]) -> None:
     index.execute("COMMIT")
 
 
-def _catch_up(index: sqlite3.Connection, dataset: Dataset, parts: list[str]) -> None:
+def _catch_up(index: sqlite3.Connection, dataset: DatasetPaths, parts: list[str]) -> None:
     """Take up the plans that the index does not know: a kill came between, or it is new."""
     known = {part for (part,) in index.execute("SELECT part FROM parts")}
     if not known <= set(parts):
@@ -129,7 +129,7 @@ def _batches(rows: Iterator[ManifestRow], size: int) -> Iterator[list[ManifestRo
         yield batch
 
 
-def rows_of_keys(dataset: Dataset, keys: set[str]) -> dict[str, dict[str, Any]]:
+def rows_for_keys(dataset: DatasetPaths, keys: set[str]) -> dict[str, dict[str, Any]]:
     """The planned manifest rows of `keys`."""
     found: dict[str, dict[str, Any]] = {}
     for part in planned_parts(dataset):

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.dataset.framing import frame
-from pipeline.dataset.kept import KeptImage
-from pipeline.options import Shards
+from pipeline.dataset.framing import find_crops
+from pipeline.dataset.kept import SelectedImage
+from pipeline.options import ShardOptions
 from pipeline.pictures.crops import Box
 from pipeline.pictures.limits import ImageError
-from pipeline.pictures.objects import replace_ground
-from pipeline.pictures.pixels import Mode, Original, Pixels, as_image, render
+from pipeline.pictures.objects import replace_background
+from pipeline.pictures.pixels import LazyImage, Mode, Pixels, as_image, render
 from pipeline.pictures.resize import encode_jpeg
 
 FORMATS = ("PNG", "WEBP", "JPEG")
@@ -29,7 +29,7 @@ FORMATS = ("PNG", "WEBP", "JPEG")
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6
 
-NOTES = ("enlarged", "fell_back", "plain")
+PROVENANCE_FLAGS = ("enlarged", "fell_back", "plain")
 """What a sample's provenance says of its making: the box has fewer pixels than the sample; the crop
 mode found nothing and took the center; the ground was replaced."""
 
@@ -47,7 +47,7 @@ class Sample:
     notes: tuple[str, ...] = ()
 
 
-def make_samples(data: bytes, image: KeptImage, options: Shards) -> list[Sample]:
+def make_samples(data: bytes, image: SelectedImage, options: ShardOptions) -> list[Sample]:
     """The samples of one image: one, or as many as `options.crops` under KEY_0, KEY_1, ….
 
     Raises:
@@ -56,20 +56,20 @@ def make_samples(data: bytes, image: KeptImage, options: Shards) -> list[Sample]
     """
     size = image.record.width, image.record.height
     mode: Mode = "L" if options.channels == 1 else "RGB"
-    with closing(Original(data, size, mode, options.linear_light)) as original:
+    with closing(LazyImage(data, size, mode, options.linear_light)) as original:
         return _samples_of(original, image, options)
 
 
-def _samples_of(original: Original, image: KeptImage, options: Shards) -> list[Sample]:
-    framing = frame(original, image, options)
+def _samples_of(original: LazyImage, image: SelectedImage, options: ShardOptions) -> list[Sample]:
+    framing = find_crops(original, image, options)
     samples = []
     for number, box in enumerate(framing.boxes):
         key = image.key if options.crops == 1 else f"{image.key}_{number}"
         pixels = render(original, box, options.size)
-        notes = ["fell_back"] if framing.fell_back else []
-        if options.background and framing.ground is not None:
+        notes = ["fell_back"] if framing.used_fallback else []
+        if options.background and framing.background is not None:
             colour = background_colour(options)
-            pixels = replace_ground(pixels, framing.ground, box, original.size, colour)
+            pixels = replace_background(pixels, framing.background, box, original.size, colour)
             notes.append("plain")
         if box.height < options.size[0] or box.width < options.size[1]:
             notes.append("enlarged")
@@ -77,7 +77,7 @@ def _samples_of(original: Original, image: KeptImage, options: Shards) -> list[S
     return samples
 
 
-def background_colour(options: Shards) -> tuple[int, ...]:
+def background_colour(options: ShardOptions) -> tuple[int, ...]:
     """The new ground's colour, a value a channel (gray by ITU-R BT.601)."""
     red, green, blue = bytes.fromhex(options.background[1:])
     if options.channels == 3:
@@ -85,7 +85,7 @@ def background_colour(options: Shards) -> tuple[int, ...]:
     return (round(0.299 * red + 0.587 * green + 0.114 * blue),)
 
 
-def encode(pixels: Pixels, options: Shards) -> bytes:
+def encode(pixels: Pixels, options: ShardOptions) -> bytes:
     """The pixels, (height, width, channels) uint8, as a file of the format asked for."""
     quality = options.quality
     if options.format == "jpg":
@@ -122,7 +122,7 @@ def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> P
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def provenance(sample: Sample, image: KeptImage) -> dict[str, Any]:
+def provenance(sample: Sample, image: SelectedImage) -> dict[str, Any]:
     """Where a sample is from: the shard's KEY.json."""
     record = image.record
     facts = image.row.to_json()
@@ -131,7 +131,7 @@ def provenance(sample: Sample, image: KeptImage) -> dict[str, Any]:
         **facts,
         **opt_out,
         "crop": sample.box.to_json(),
-        "notes": {note: note in sample.notes for note in NOTES},
+        "notes": {note: note in sample.notes for note in PROVENANCE_FLAGS},
         "original": {
             "sha256": record.sha256, "bytes": record.bytes, "format": record.format,
             "mode": record.mode, "width": record.width, "height": record.height,
@@ -139,8 +139,8 @@ def provenance(sample: Sample, image: KeptImage) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def members(
-    sample: Sample, image: KeptImage, number: int | None, options: Shards
+def sample_members(
+    sample: Sample, image: SelectedImage, number: int | None, options: ShardOptions
 ) -> dict[str, bytes]:
     """The members of a sample in a shard, by name: the image, its provenance, its class."""
     text = json.dumps(provenance(sample, image), ensure_ascii=False, sort_keys=True)

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import Dataset, UserError, atomic_file, build, write_json
-from pipeline.dataset.kept import KeptImage
+from pipeline.contract import DatasetPaths, UserError, atomic_file, parse_config, write_json
+from pipeline.dataset.kept import SelectedImage
 from pipeline.dataset.originals import (
     DamagedOriginal,
     parts_without_tar,
     read_original,
     read_originals,
 )
-from pipeline.dataset.samples import NOTES, Sample, decode, make_samples, members
+from pipeline.dataset.samples import PROVENANCE_FLAGS, Sample, decode, make_samples, sample_members
 from pipeline.dataset.shard_plan import (
     ShardPlan,
     class_name,
@@ -33,7 +33,7 @@ from pipeline.dataset.shard_plan import (
 )
 from pipeline.dataset.tars import TarWriter, read_samples
 from pipeline.errors import Failure
-from pipeline.options import Shards
+from pipeline.options import ShardOptions
 from pipeline.pictures.limits import ImageError
 from pipeline.pictures.pixels import Pixels, as_image
 from pipeline.web.failures import caught_failure, failure
@@ -41,14 +41,14 @@ from pipeline.web.failures import caught_failure, failure
 _MEAN_SIDE = 64
 STAGE = "shard"
 _DAMAGED = "damaged"
-_STATS = frozenset({"mean", "mean_square", "mean_image", "measured", *NOTES})
-_MEASURED_ONE_IN = 4
+_STATS = frozenset({"mean", "mean_square", "mean_image", "measured", *PROVENANCE_FLAGS})
+_STATS_EVERY = 4
 _VALUES_WAITING = 1 << 20
 """Samples are encoded together once they have this many values: 85 at 64 pixels, 5 at 256."""
 
 
 @dataclass(frozen=True)
-class MadeShard:
+class BuiltShard:
     """What a shard's sidecar says of it.
 
     `digest` is its plan's; `options` identifies what turned originals into samples; `images` are
@@ -67,7 +67,7 @@ class MadeShard:
     stats: dict[str, Any] = field(default_factory=dict)
 
 
-def made_shard(dataset: Dataset, plan: ShardPlan) -> MadeShard | None:
+def find_built_shard(dataset: DatasetPaths, plan: ShardPlan) -> BuiltShard | None:
     """The shard that is there, if it is the planned one and its tar has the right size."""
     made = _read_sidecar(plan.sidecar(dataset))
     try:
@@ -78,8 +78,12 @@ def made_shard(dataset: Dataset, plan: ShardPlan) -> MadeShard | None:
     return made if same else None
 
 
-def is_mended(
-    options: Shards, source: Dataset, classes: tuple[str, ...], plan: ShardPlan, made: MadeShard
+def is_repairable(
+    options: ShardOptions,
+    source: DatasetPaths,
+    classes: tuple[str, ...],
+    plan: ShardPlan,
+    made: BuiltShard,
 ) -> bool:
     """Whether an original that was damaged when the shard was made has been put right since, and
     all that the shard is made of is there.
@@ -96,7 +100,7 @@ def is_mended(
     return parts_without_tar(source).isdisjoint(image.record.part for image in images)
 
 
-def _is_sound(source: Dataset, image: KeptImage) -> bool:
+def _is_sound(source: DatasetPaths, image: SelectedImage) -> bool:
     try:
         _check_bytes(read_original(source, image.record), image)
     except (UserError, ImageError):
@@ -104,17 +108,21 @@ def _is_sound(source: Dataset, image: KeptImage) -> bool:
     return True
 
 
-def _read_sidecar(path: Path) -> MadeShard | None:
+def _read_sidecar(path: Path) -> BuiltShard | None:
     try:
-        made = build(MadeShard, json.loads(path.read_bytes()), str(path))
+        made = parse_config(BuiltShard, json.loads(path.read_bytes()), str(path))
         return made if made.stats.keys() >= _STATS else None
     except (OSError, ValueError, RecursionError, UserError):
         return None
 
 
-def make_shard(
-    options: Shards, source: Dataset, target: Dataset, classes: tuple[str, ...], plan: ShardPlan
-) -> MadeShard:
+def build_shard(
+    options: ShardOptions,
+    source: DatasetPaths,
+    target: DatasetPaths,
+    classes: tuple[str, ...],
+    plan: ShardPlan,
+) -> BuiltShard:
     """Make one planned shard, or find it made. The tar appears whole or not at all.
 
     Where the tar that is there holds all that is planned and more (an image was forgotten since),
@@ -128,13 +136,13 @@ def make_shard(
     Raises:
         UserError: the kept list is not the planned one any more, or originals are gone.
     """
-    made = made_shard(target, plan)
+    made = find_built_shard(target, plan)
     if made:
         return made
     planned = planned_images(options, source, classes, plan)
     skipped: list[dict[str, str]] = []
-    tally = Tally(options.size, options.channels)
-    old = holder(target, plan, planned)
+    tally = PixelStats(options.size, options.channels)
+    old = reusable_shard(target, plan, planned)
     with atomic_file(plan.tar(target)) as file:
         tar = TarWriter(file)
         if old is None:
@@ -144,7 +152,7 @@ def make_shard(
             _copy(plan.tar(target), options, planned, tar, tally)
         tar.close()
         plan.sidecar(target).unlink(missing_ok=True)  # it speaks of the tar that goes now
-    made = MadeShard(
+    made = BuiltShard(
         name=plan.name,
         digest=plan.digest,
         options=planned.options,
@@ -160,11 +168,11 @@ def make_shard(
 
 
 def _make(
-    options: Shards,
-    source: Dataset,
+    options: ShardOptions,
+    source: DatasetPaths,
     planned: PlannedImages,
     tar: TarWriter,
-    tally: Tally,
+    tally: PixelStats,
     skipped: list[dict[str, str]],
 ) -> None:
     """Make the samples of the planned images, from the originals.
@@ -172,7 +180,7 @@ def _make(
     Encoded a few at a time: the encoder's code and tables then stay in the processor's cache,
     which the decoder's pixels push out.
     """
-    waiting: list[tuple[Sample, KeptImage, int | None]] = []
+    waiting: list[tuple[Sample, SelectedImage, int | None]] = []
     values = 0
     originals = read_originals(source, (image.record for image in planned.images))
     for image, number, data in zip(planned.images, planned.classes, originals, strict=True):
@@ -189,7 +197,7 @@ def _make(
 
 
 def _samples_or_failure(
-    data: bytes | DamagedOriginal, image: KeptImage, options: Shards
+    data: bytes | DamagedOriginal, image: SelectedImage, options: ShardOptions
 ) -> list[Sample] | Failure:
     """The boundary of one image: its samples, or why it gives none."""
     url, key = image.row.url, image.key
@@ -206,12 +214,12 @@ def _samples_or_failure(
         return caught_failure(STAGE, url, error, key)
 
 
-def _skip(failed: Failure, image: KeptImage) -> dict[str, str]:
+def _skip(failed: Failure, image: SelectedImage) -> dict[str, str]:
     """What a sidecar says of an image that gave no sample."""
     return {"key": image.key, "url": image.row.url, "why": f"{failed.kind}: {failed.detail}"}
 
 
-def _check_bytes(data: bytes, image: KeptImage) -> None:
+def _check_bytes(data: bytes, image: SelectedImage) -> None:
     """Raise where an original is not the one that was recorded.
 
     Raises:
@@ -223,16 +231,16 @@ def _check_bytes(data: bytes, image: KeptImage) -> None:
 
 
 def _write(
-    options: Shards,
-    samples: Iterable[tuple[Sample, KeptImage, int | None]],
+    options: ShardOptions,
+    samples: Iterable[tuple[Sample, SelectedImage, int | None]],
     tar: TarWriter,
-    tally: Tally,
+    tally: PixelStats,
 ) -> list[dict[str, str]]:
     """Write samples; returns what is to be skipped, since it cannot be encoded."""
     skipped = []
     for sample, image, number in samples:
         try:
-            files = members(sample, image, number, options)
+            files = sample_members(sample, image, number, options)
         except Exception as error:  # noqa: BLE001 the boundary of one image
             skipped.append(_skip(caught_failure(STAGE, image.row.url, error, image.key), image))
             continue
@@ -242,7 +250,9 @@ def _write(
     return skipped
 
 
-def _copy(old: Path, options: Shards, planned: PlannedImages, tar: TarWriter, tally: Tally) -> None:
+def _copy(
+    old: Path, options: ShardOptions, planned: PlannedImages, tar: TarWriter, tally: PixelStats
+) -> None:
     """Write those samples of a shard whose images are planned."""
     for key, files in read_samples(old):
         if key.partition("_")[0] in planned.digests:
@@ -254,7 +264,9 @@ def _copy(old: Path, options: Shards, planned: PlannedImages, tar: TarWriter, ta
             tally.add(notes, lambda data=files[options.format]: decode(data, options.channels))  # type: ignore[misc]
 
 
-def holder(target: Dataset, plan: ShardPlan, planned: PlannedImages) -> MadeShard | None:
+def reusable_shard(
+    target: DatasetPaths, plan: ShardPlan, planned: PlannedImages
+) -> BuiltShard | None:
     """The shard that is there, if it is sound and holds all that is planned, made alike."""
     made = _read_sidecar(plan.sidecar(target))
     if made is None or made.options != planned.options:
@@ -275,14 +287,14 @@ class PlannedImages:
     """The images of a shard in order, their class numbers, and short digests by key; `options`
     identifies the options and the classes."""
 
-    images: list[KeptImage]
+    images: list[SelectedImage]
     classes: list[int | None]
     digests: dict[str, str]
     options: str
 
 
 def planned_images(
-    options: Shards, source: Dataset, classes: tuple[str, ...], plan: ShardPlan
+    options: ShardOptions, source: DatasetPaths, classes: tuple[str, ...], plan: ShardPlan
 ) -> PlannedImages:
     """Read the images of a planned shard.
 
@@ -290,7 +302,7 @@ def planned_images(
         UserError: the kept list is not the planned one any more.
     """
     lines = []
-    with source.kept.open("rb") as file:
+    with source.selection.open("rb") as file:
         for offset in plan.offsets:
             file.seek(offset)
             lines.append(file.readline())
@@ -302,19 +314,19 @@ def planned_images(
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         digest = ""
     if digest != plan.digest:
-        raise UserError(f"{source.kept}: changed since {plan.name} was planned; plan again")
+        raise UserError(f"{source.selection}: changed since {plan.name} was planned; plan again")
     numbers = {name: number for number, name in enumerate(classes)}
     position = options.class_label
     try:
-        images = [KeptImage.from_json(line) for line in found]
+        images = [SelectedImage.from_json(line) for line in found]
     except ValueError as error:
         raise UserError(
-            f"{source.kept}: not an image of a kept list ({error}); run select again"
+            f"{source.selection}: not an image of a kept list ({error}); run select again"
         ) from None
     return PlannedImages(
         images,
         [
-            None if position is None else numbers[class_name(line, position, source.kept)]
+            None if position is None else numbers[class_name(line, position, source.selection)]
             for line in found
         ],
         {line["key"]: one.hex()[:16] for line, one in zip(found, digests, strict=True)},
@@ -322,8 +334,8 @@ def planned_images(
     )
 
 
-class Tally:
-    """Sums over a fair part of a shard's samples (one in `_MEASURED_ONE_IN`), for the card."""
+class PixelStats:
+    """Sums over a fair part of a shard's samples (one in `_STATS_EVERY`), for the card."""
 
     def __init__(self, size: tuple[int, int], channels: int) -> None:
         self.samples = 0
@@ -336,7 +348,7 @@ class Tally:
         """Count a sample; its pixels are asked for only if it is measured."""
         self.samples += 1
         self.notes.update(notes)
-        if self.samples % _MEASURED_ONE_IN != 1:
+        if self.samples % _STATS_EVERY != 1:
             return
         self._measured += 1
         values = pixels()
@@ -355,7 +367,7 @@ class Tally:
             "mean_square": [round(float(one), 4) for one in self._values @ level**2 / pixels],
             "mean_image": base64.b64encode(_small_png(self._sum / max(1, self._measured))).decode(),
             "measured": self._measured,
-            **{note: self.notes[note] for note in NOTES},
+            **{note: self.notes[note] for note in PROVENANCE_FLAGS},
         }
 
 

@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import Dataset, UserError
+from pipeline.contract import DatasetPaths, UserError
 from pipeline.dataset.forgotten import Forgotten, read_forgotten
-from pipeline.options import Shards
+from pipeline.options import ShardOptions
 
-VERSION = 3
+SAMPLE_VERSION = 3
 """Raise it when the same options make other samples; all shards are then made again."""
 
-_ELSEWHERE = ("part", "member", "offset", "phash", "blur", "spread", "detail")
+_NOT_IN_IMAGE_DIGEST = ("part", "member", "offset", "phash", "blur", "spread", "detail")
 """Of a kept image, what its samples do not depend on."""
 
-_NOT_PIXELS = ("samples_per_shard", "seed", "keep_originals")
+_NOT_IN_OPTIONS_DIGEST = ("samples_per_shard", "seed", "keep_originals")
 """Of the options, what the samples do not depend on (which shard they are in does)."""
 
 
@@ -41,15 +41,15 @@ class ShardPlan:
     digest: str
     offsets: tuple[int, ...]
 
-    def tar(self, dataset: Dataset) -> Path:
-        return dataset.shards / f"{self.name}.tar"
+    def tar(self, dataset: DatasetPaths) -> Path:
+        return dataset.shards_dir / f"{self.name}.tar"
 
-    def sidecar(self, dataset: Dataset) -> Path:
-        return dataset.shards / f"{self.name}.json"
+    def sidecar(self, dataset: DatasetPaths) -> Path:
+        return dataset.shards_dir / f"{self.name}.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardingPlan:
     """All shards to be. `classes` are the class names in the order of their numbers."""
 
     shards: tuple[ShardPlan, ...]
@@ -65,7 +65,7 @@ class Plan:
         return _sha256([self.classes, *(shard.digest for shard in self.shards)]).hex()
 
 
-def plan_shards(options: Shards, source: Dataset, name: str) -> Plan:
+def plan_shards(options: ShardOptions, source: DatasetPaths, name: str) -> ShardingPlan:
     """Shuffle the kept list of `source` and cut it into the shards of dataset `name`.
 
     A pure function of the kept list, what was forgotten and the options.
@@ -73,10 +73,10 @@ def plan_shards(options: Shards, source: Dataset, name: str) -> Plan:
     Raises:
         UserError: there is no kept list, or an image in it has no label to be its class.
     """
-    if not source.kept.exists():
-        raise UserError(f"{source.kept}: no kept list; run select first")
+    if not source.selection.exists():
+        raise UserError(f"{source.selection}: no kept list; run select first")
     forgotten = read_forgotten(source)
-    kept = _read(source.kept, options, forgotten)
+    kept = _read(source.selection, options, forgotten)
     with_options = options_digest(options, kept.classes)
     order = _shuffled(kept, forgotten, options.seed)
     size = options.samples_per_shard
@@ -93,19 +93,19 @@ def plan_shards(options: Shards, source: Dataset, name: str) -> Plan:
                     tuple(kept.offsets[i] for i in images),
                 )
             )
-    return Plan(tuple(shards), kept.classes)
+    return ShardingPlan(tuple(shards), kept.classes)
 
 
-def options_digest(options: Shards, classes: tuple[str, ...]) -> bytes:
+def options_digest(options: ShardOptions, classes: tuple[str, ...]) -> bytes:
     """Identifies what turns an original into samples."""
     values = {field: getattr(options, field) for field in options.__dataclass_fields__
-              if field not in _NOT_PIXELS}  # fmt: skip
-    return _sha256([VERSION, values, classes])
+              if field not in _NOT_IN_OPTIONS_DIGEST}  # fmt: skip
+    return _sha256([SAMPLE_VERSION, values, classes])
 
 
 def image_digest(line: dict[str, Any]) -> bytes:
     """Identifies all of a kept image that its samples depend on (32 bytes)."""
-    return _sha256({name: line[name] for name in sorted(line) if name not in _ELSEWHERE})
+    return _sha256({name: line[name] for name in sorted(line) if name not in _NOT_IN_IMAGE_DIGEST})
 
 
 def shard_digest(with_options: bytes, images: list[bytes]) -> str:
@@ -113,7 +113,7 @@ def shard_digest(with_options: bytes, images: list[bytes]) -> str:
     return hashlib.sha256(with_options + b"".join(images)).hexdigest()
 
 
-def shuffle_rank(seed: int, key: str) -> int:
+def shuffle_key(seed: int, key: str) -> int:
     """The place of an image in the global shuffle (64 bits)."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8])
 
@@ -124,7 +124,7 @@ def _sha256(value: Any) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _ShuffleIndex:
     """What shuffling needs of the kept list, in flat memory, in the order of the list."""
 
     keys: array[int]
@@ -136,19 +136,23 @@ class _Kept:
         return bytes(self.digests[32 * index : 32 * index + 32])
 
 
-def _read(path: Path, options: Shards, forgotten: Forgotten) -> _Kept:
+def _read(path: Path, options: ShardOptions, forgotten: Forgotten) -> _ShuffleIndex:
     keys, offsets, digests = array("Q"), array("Q"), bytearray()
     position = options.class_label
     names: set[str] = set()
     if position is not None:
-        names = {labels[position] for labels in forgotten.held.values() if len(labels) > position}
+        names = {
+            labels[position]
+            for labels in forgotten.labels_by_key.values()
+            if len(labels) > position
+        }
     for offset, line in _lines(path):
         keys.append(int(line["key"], 16))
         offsets.append(offset)
         digests += image_digest(line)
         if position is not None:
             names.add(class_name(line, position, path))
-    return _Kept(keys, offsets, digests, tuple(sorted(names)))
+    return _ShuffleIndex(keys, offsets, digests, tuple(sorted(names)))
 
 
 def class_name(line: dict[str, Any], position: int, path: Path) -> str:
@@ -179,11 +183,11 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             offset += len(line)
 
 
-def _shuffled(kept: _Kept, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
+def _shuffled(kept: _ShuffleIndex, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
     """The images by number in the list, in global order; -1 is the place of a forgotten one."""
-    holes = np.array([int(key, 16) for key in sorted(forgotten.held)], np.uint64)
+    holes = np.array([int(key, 16) for key in sorted(forgotten.labels_by_key)], np.uint64)
     keys = np.concatenate([np.array(kept.keys, np.uint64), holes])
-    ranks = np.fromiter((shuffle_rank(seed, f"{key:016x}") for key in keys), np.uint64, len(keys))
+    ranks = np.fromiter((shuffle_key(seed, f"{key:016x}") for key in keys), np.uint64, len(keys))
     numbers = np.arange(len(keys))
     numbers[len(kept.keys) :] = -1
     return numbers[np.lexsort((keys, ranks))]

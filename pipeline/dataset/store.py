@@ -24,7 +24,9 @@ _WITH_FOLDERS = frozenset(
 )
 """Here a folder must be there before a file, and a file is there before it is whole."""
 
-_PIECEWISE = {scheme: {"chunksize": 16 << 20, "max_concurrency": 2} for scheme in ("s3", "s3a")}
+_UPLOAD_OPTIONS = {
+    scheme: {"chunksize": 16 << 20, "max_concurrency": 2} for scheme in ("s3", "s3a")
+}
 """How a large file is uploaded; s3fs would else hold up to 500 MB of it in memory."""
 
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated",
@@ -52,7 +54,7 @@ class Store:
         if len(scheme) < 2 or scheme in READ_ONLY or "::" in url:
             raise UserError(f"{url}: give a URL that can be written, such as s3://bucket/folder")
         self._has_folders = scheme in _WITH_FOLDERS
-        self._how = _PIECEWISE.get(scheme, {})
+        self._how = _UPLOAD_OPTIONS.get(scheme, {})
         import fsspec
 
         url, options = fsspec_arguments(self.url)
@@ -69,7 +71,7 @@ class Store:
         """The files in `folder` by name, each with a token that changes when the file does."""
         path = self._path(folder)
         try:
-            with self._told(folder):
+            with self._wrap_errors(folder):
                 self._files.invalidate_cache()
                 found = self._files.ls(path, detail=True)
         except FileNotFoundError:
@@ -83,7 +85,7 @@ class Store:
     def size(self, name: str) -> int | None:
         """The size of a file in bytes; None where there is none."""
         try:
-            with self._told(name):
+            with self._wrap_errors(name):
                 self._files.invalidate_cache()
                 return int(self._files.info(self._path(name))["size"])
         except FileNotFoundError:
@@ -95,11 +97,11 @@ class Store:
         Raises:
             FileNotFoundError: there is none.
         """
-        with self._told(name):
+        with self._wrap_errors(name):
             data: bytes = self._files.cat_file(self._path(name), start=start, end=end)
             return data
 
-    def fetch(self, name: str, path: Path) -> None:
+    def download(self, name: str, path: Path) -> None:
         """Make `path` a copy of a file; it appears whole or not at all.
 
         Raises:
@@ -107,7 +109,7 @@ class Store:
         """
         with (
             atomic_file(path) as file,
-            self._told(name),
+            self._wrap_errors(name),
             self._files.open(self._path(name), "rb", block_size=_BLOCK) as there,
         ):
             shutil.copyfileobj(there, file, _CHUNK)
@@ -127,7 +129,7 @@ class Store:
     def remove(self, name: str) -> None:
         """Remove a file; it need not be there."""
         try:
-            with self._told(name):
+            with self._wrap_errors(name):
                 self._files.rm_file(self._path(name))
         except FileNotFoundError:
             pass
@@ -138,7 +140,7 @@ class Store:
     def _put(self, name: str, put: Callable[[str], object]) -> None:
         target = self._path(name)
         try:
-            with self._told(name):
+            with self._wrap_errors(name):
                 if not self._has_folders:
                     put(target)
                     return
@@ -151,7 +153,7 @@ class Store:
             raise StoreError(f"{self.url}/{name}: {error}") from None
 
     @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _wrap_errors(self, name: str) -> Iterator[None]:
         """Whatever a provider's client raises is one line with the URL."""
         try:
             yield

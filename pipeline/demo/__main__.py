@@ -22,13 +22,13 @@ from pathlib import Path
 
 import requests
 
-from pipeline.console import Console, human_time
-from pipeline.contract import Dataset
-from pipeline.demo.leash import Leash
+from pipeline.console import Console, format_duration
+from pipeline.contract import DatasetPaths
+from pipeline.demo.leash import ChildProcesses
 from pipeline.errors import UserError
 from pipeline.events import EventTail
 from pipeline.exit import CommandParser, exit_status
-from pipeline.status import survey
+from pipeline.status import read_status
 
 RECIPE = "shells"
 GALLERY_PORT = 8971
@@ -59,7 +59,7 @@ def _demo(args: argparse.Namespace) -> int:
     began = time.monotonic()
     total = args.minutes + 4
     _say(f"The whole demo takes about {total:.0f} minutes on two cores the first time.")
-    with Leash() as leash:
+    with ChildProcesses() as leash:
         env = _prefect_env(Path(".prefect/demo").resolve(), _free_port())
         server = _start_server(leash, env)
         _title(1, "Draw the gallery's shells, while Prefect's server starts")
@@ -78,7 +78,7 @@ def _demo(args: argparse.Namespace) -> int:
     _title(4, "Draw new shells")
     grid = RUN / "shells.png"
     _run([sys.executable, "-m", "training.sample", str(RUN), "--n", "64", "--out", str(grid)])
-    _say(f"\nDone in {human_time(time.monotonic() - began)}.")
+    _say(f"\nDone in {format_duration(time.monotonic() - began)}.")
     _say(f"  shells that no sea has seen   {grid}")
     _say(f"  the training report           {RUN / 'report.html'}")
     _say(f"  the dataset's card            manifests/{RECIPE}/README.md")
@@ -88,7 +88,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     """The gallery, the server of prefect.toml and the deployments, until interrupted."""
-    with Leash() as leash:
+    with ChildProcesses() as leash:
         env = _prefect_env(Path(".prefect").resolve(), 4200)
         server = _start_server(leash, env)
         _run([*_gallery(args), "--draw-only"])
@@ -131,11 +131,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start_server(leash: Leash, env: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start_server(children: ChildProcesses, env: dict[str, str]) -> subprocess.Popen[bytes]:
     prefect = shutil.which("prefect", path=env["PATH"])
     if prefect is None:
         raise UserError("prefect: no such command; run: make install")
-    return leash.start([prefect, "server", "start"], LOGS / "prefect-server.log", env)
+    return children.start([prefect, "server", "start"], LOGS / "prefect-server.log", env)
 
 
 def _wait_for_server(server: subprocess.Popen[bytes], env: dict[str, str]) -> None:
@@ -147,14 +147,14 @@ def _wait_for_server(server: subprocess.Popen[bytes], env: dict[str, str]) -> No
     )
 
 
-def _start_gallery(leash: Leash, args: argparse.Namespace) -> None:
-    gallery = leash.start(_gallery(args), LOGS / "gallery.log")
+def _start_gallery(children: ChildProcesses, args: argparse.Namespace) -> None:
+    gallery = children.start(_gallery(args), LOGS / "gallery.log")
     address = f"http://127.0.0.1:{args.port}/robots.txt"
     _wait("the gallery", LOGS / "gallery.log", gallery, lambda: requests.get(address, timeout=5).ok)
 
 
-def _start_deployments(leash: Leash, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    serve = leash.start([sys.executable, "-m", "pipeline.serve"], LOGS / "serve.log", env)
+def _start_deployments(children: ChildProcesses, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    serve = children.start([sys.executable, "-m", "pipeline.serve"], LOGS / "serve.log", env)
     name = f"{env['PREFECT_API_URL']}/deployments/name/scrape-{RECIPE}/scrape-{RECIPE}"
     _wait("the deployments", LOGS / "serve.log", serve, lambda: requests.get(name, timeout=5).ok)
     return serve
@@ -182,7 +182,7 @@ def _wait(
                 return
         if time.monotonic() - said > 5:
             said = time.monotonic()
-            waited = human_time(said - began)
+            waited = format_duration(said - began)
             _say(f"waiting for {what}, {waited} so far, up to {seconds:.0f} s …")
         time.sleep(0.25)
     raise UserError(f"{what} did not answer within {seconds:.0f} s; see {log}")
@@ -198,17 +198,17 @@ def _scrape(env: dict[str, str], port: int) -> None:
     if port != GALLERY_PORT:
         overrides = {"source.start": [f"http://127.0.0.1:{port}/"]}
         command += ["--param", f"overrides={json.dumps(overrides)}"]
-    dataset = Dataset(RECIPE)
+    dataset = DatasetPaths(RECIPE)
     events = EventTail(dataset)
     _say("starting the run of the deployment …")
-    with Leash() as leash, Console() as console:
+    with ChildProcesses() as leash, Console() as console:
         process = leash.start(command, LOGS / "prefect-run.log", env)
         ended = False
         while not ended:
             ended = process.poll() is not None
-            for event in events.new():
+            for event in events.read_new():
                 console.on_event(event)
-            for report in survey(dataset).progress():
+            for report in read_status(dataset).progress():
                 console.on_progress(report)
             time.sleep(0.5)
     if process.returncode != 0:
@@ -221,7 +221,7 @@ def _run(command: Sequence[str]) -> None:
     Raises:
         UserError: it did not end well. KeyboardInterrupt where it was interrupted.
     """
-    with Leash(grace=60) as leash:  # time for the trainer to save its state
+    with ChildProcesses(grace=60) as leash:  # time for the trainer to save its state
         status = leash.start(command).wait()
     if status == 130:
         raise KeyboardInterrupt

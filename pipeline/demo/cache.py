@@ -28,7 +28,7 @@ def picture_path(folder: Path, drawing: int, seed: int, index: int, side: int, k
     return folder / f"shell-d{drawing}-s{seed}-i{index:06d}-{side}px.{kind}"
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_file_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Write a file so that it is there whole or not at all, whatever kills the process."""
     with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:
@@ -56,7 +56,9 @@ def draw_into(folder: Path, seed: int, index: int, kind: str) -> None:
     full = draw(seed, index, FULL)
     for side in (THUMB, MEDIUM, FULL):
         scaled = full if side == FULL else full.resize((side, side), Image.Resampling.LANCZOS)
-        write_whole(picture_path(folder, DRAWING, seed, index, side, kind), encode(scaled, kind))
+        write_file_atomic(
+            picture_path(folder, DRAWING, seed, index, side, kind), encode(scaled, kind)
+        )
 
 
 _leaving: Event | None = None
@@ -89,7 +91,7 @@ def prepare_worker(parent: int, leaving: Event) -> None:
 
 
 @contextmanager
-def held_signals() -> Iterator[None]:
+def blocked_signals() -> Iterator[None]:
     """Hold back stop signals, so that worker processes start with them held as well."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
@@ -119,7 +121,7 @@ def draw_missing(
         initargs=(os.getpid(), leaving),
     )
     try:
-        with held_signals():
+        with blocked_signals():
             futures = [pool.submit(draw_batch, folder, seed, batch) for batch in batches]
         for future in as_completed(futures):
             done += future.result()

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.demo.light import Surface
 from pipeline.demo.palettes import palette
-from pipeline.demo.randomness import around
+from pipeline.demo.randomness import jitter
 from pipeline.demo.raster import Floats
 from pipeline.demo.snails import Pattern, coiled, spired_curve
 from pipeline.demo.spiral import TURN, Coil, closed_curve
@@ -48,8 +48,8 @@ def pattern(
 def turret(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Turritella-like: a tall slender spire with spiral cords."""
     colours = palette("turret", species, specimen)
-    angle = around(specimen, species.uniform(9.5, 18.0), 0.06)
-    growth = around(specimen, species.uniform(1.19, 1.3), 0.01)
+    angle = jitter(specimen, species.uniform(9.5, 18.0), 0.06)
+    growth = jitter(specimen, species.uniform(1.19, 1.3), 0.01)
     swell = species.uniform(0.12, 0.26)
     high = species.uniform(0.3, 0.65)
     side = [(0.0, 0.0), (0.2, swell * 0.7), (high, swell), (0.92, swell * 0.45)]
@@ -77,9 +77,9 @@ def turret(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def cone(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Conus-like: a low spire over an inverted cone with a slit of an aperture."""
     colours = palette("cone", species, specimen)
-    angle = around(specimen, species.uniform(54.0, 70.0), 0.015)
-    growth = around(specimen, species.uniform(1.11, 1.16), 0.003)
-    long = around(specimen, species.uniform(1.75, 2.25), 0.03)
+    angle = jitter(specimen, species.uniform(54.0, 70.0), 0.015)
+    growth = jitter(specimen, species.uniform(1.11, 1.16), 0.003)
+    long = jitter(specimen, species.uniform(1.75, 2.25), 0.03)
     round_ = species.uniform(0.08, 0.28)
     belly = species.uniform(0.0, 0.06)
     side = [(0.0, 0.0), (0.4, 0.02), (0.9, 0.02 + round_ * 0.3)]
@@ -108,10 +108,10 @@ def cone(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def whelk(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Buccinum- and Fusus-like: shouldered whorls with ribs and a siphonal canal."""
     colours = palette("whelk", species, specimen)
-    angle = around(specimen, species.uniform(20.0, 34.0), 0.04)
-    growth = around(specimen, species.uniform(1.34, 1.56), 0.012)
+    angle = jitter(specimen, species.uniform(20.0, 34.0), 0.04)
+    growth = jitter(specimen, species.uniform(1.34, 1.56), 0.012)
     shoulder = species.uniform(0.22, 0.42)
-    canal = around(specimen, species.uniform(1.2, 1.95), 0.05)
+    canal = jitter(specimen, species.uniform(1.2, 1.95), 0.05)
     side = [(0.0, 0.0), (0.22, shoulder * 0.6), (0.55, shoulder), (1.0, shoulder * 0.8)]
     base = [(0.97, 0.38), (0.6, 0.86), (0.27, 0.74 * canal), (0.17, canal), (0.11, canal + 0.03)]
     inside = [(0.05, canal * 0.95), (0.09, 1.0), (0.07, 0.3), (0.1, -0.3), (0.5, -0.55)]
@@ -137,8 +137,8 @@ def whelk(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def moon(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Natica-like: globose and glossy, with a wide aperture and a small spire."""
     colours = palette("moon", species, specimen)
-    angle = around(specimen, species.uniform(42.0, 50.0), 0.02)
-    growth = around(specimen, species.uniform(1.68, 1.9), 0.01)
+    angle = jitter(specimen, species.uniform(42.0, 50.0), 0.02)
+    growth = jitter(specimen, species.uniform(1.68, 1.9), 0.01)
     swell = species.uniform(0.3, 0.4)
     side = [(0.0, 0.0), (0.18, swell * 0.55), (0.5, swell * 0.95), (0.9, swell)]
     base = [(1.04, 0.42), (0.82, 0.82), (0.52, 1.02), (0.3, 0.98)]
@@ -158,8 +158,8 @@ def moon(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def top(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Trochus-like: a straight-sided cone with a flat base and beaded spirals."""
     colours = palette("top", species, specimen)
-    angle = around(specimen, species.uniform(27.0, 43.0), 0.04)
-    growth = around(specimen, species.uniform(1.24, 1.36), 0.006)
+    angle = jitter(specimen, species.uniform(27.0, 43.0), 0.04)
+    growth = jitter(specimen, species.uniform(1.24, 1.36), 0.006)
     swell = species.uniform(0.03, 0.16)
     side = [(0.0, 0.0), (0.3, swell), (0.7, swell), (0.96, 0.06)]
     base = [(1.01, 0.05), (0.9, 0.18), (0.6, 0.26), (0.26, 0.25)]
@@ -185,9 +185,9 @@ def top(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def murex(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Murex-like: spiny varices every third or fourth of a whorl, and a long canal."""
     colours = palette("murex", species, specimen)
-    angle = around(specimen, species.uniform(24.0, 36.0), 0.04)
-    growth = around(specimen, species.uniform(1.42, 1.58), 0.008)
-    canal = around(specimen, species.uniform(1.6, 2.6), 0.05)
+    angle = jitter(specimen, species.uniform(24.0, 36.0), 0.04)
+    growth = jitter(specimen, species.uniform(1.42, 1.58), 0.008)
+    canal = jitter(specimen, species.uniform(1.6, 2.6), 0.05)
     swell = species.uniform(0.3, 0.42)
     side = [(0.0, 0.0), (0.2, swell * 0.6), (0.55, swell), (0.95, swell * 0.8)]
     base = [(0.94, 0.4), (0.55, 0.85), (0.24, 1.15), (0.16, 0.8 * canal), (0.12, canal)]
@@ -195,7 +195,7 @@ def murex(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     curve, foot = spired_curve(angle, growth, side, base, inside)
     coil = Coil(curve, foot, growth, 9.0, 0.045, rows_per_turn=190)
     varices = float(species.integers(3, 6))
-    spines, tall = int(species.integers(5, 8)), around(specimen, species.uniform(0.12, 0.34), 0.1)
+    spines, tall = int(species.integers(5, 8)), jitter(specimen, species.uniform(0.12, 0.34), 0.1)
     cords = int(species.integers(10, 18))
 
     def relief(phi: Floats, across: Floats) -> Floats:
@@ -214,8 +214,8 @@ def murex(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def sundial(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Architectonica-like: a flat spire seen from above, with beaded spiral bands."""
     colours = palette("sundial", species, specimen)
-    angle = around(specimen, species.uniform(60.0, 66.0), 0.01)
-    growth = around(specimen, species.uniform(1.32, 1.46), 0.006)
+    angle = jitter(specimen, species.uniform(60.0, 66.0), 0.01)
+    growth = jitter(specimen, species.uniform(1.32, 1.46), 0.006)
     side = [(0.0, 0.0), (0.3, 0.09), (0.7, 0.09), (0.96, 0.03)]
     base = [(1.01, 0.05), (0.93, 0.15), (0.7, 0.2), (0.5, 0.16)]
     inside = [(0.42, 0.05), (0.5, -0.1), (0.62, -0.2)]
@@ -239,8 +239,8 @@ def sundial(species: Rng, specimen: Rng, key: int) -> list[Surface]:
 def nautilus(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Nautilus: coiled in a plane, W near 3, with flames on the older shell."""
     colours = palette("nautilus", species, specimen)
-    growth = around(specimen, species.uniform(2.6, 3.6), 0.03)
-    half = around(specimen, species.uniform(0.33, 0.4), 0.02)
+    growth = jitter(specimen, species.uniform(2.6, 3.6), 0.03)
+    half = jitter(specimen, species.uniform(0.33, 0.4), 0.02)
     upper = [(0.05, 0.1 * half), (0.16, 0.55 * half), (0.45, 0.98 * half), (0.78, 0.76 * half)]
     lower = [(r, -y) for r, y in reversed(upper)]
     knots = np.array([*upper, (1.0, 0.0), *lower, (0.03, 0.0)])

@@ -25,9 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.demo.cache import FULL, draw_into, draw_missing, picture_path
 from pipeline.demo.layout import ORNAMENTS, SIZES, Specimen, Truth
-from pipeline.demo.serving import LOOPBACK, Answer, LoopbackServer
+from pipeline.demo.serving import LOOPBACK, LoopbackServer, StaticResponse
 from pipeline.demo.shells import DRAWING
-from pipeline.demo.site import Picture, Site, ornament
+from pipeline.demo.site import Site, SpecimenImage, ornament
 from pipeline.exit import CommandParser
 
 DEFAULT_CACHE = Path("data/demo-gallery")
@@ -66,23 +66,25 @@ class Gallery:
         ]
         draw_missing(self.cache, self.seed, wanted, progress)
 
-    def answer(self, path: str) -> Answer:
+    def respond(self, path: str) -> StaticResponse:
         """Return the server's answer for an unescaped path without a leading slash."""
         if path in ORNAMENTS:
             return self._ornament(path)
-        found = self._site.at(path)
+        found = self._site.resource_at(path)
         if found is None:
             text = self._site.notice("Not here", "There is nothing at this address.", "/")
-            return Answer(HTTPStatus.NOT_FOUND, "text/html; charset=utf-8", text.encode(), OPENED)
-        if isinstance(found, Picture):
+            return StaticResponse(
+                HTTPStatus.NOT_FOUND, "text/html; charset=utf-8", text.encode(), OPENED
+            )
+        if isinstance(found, SpecimenImage):
             body = self._picture(found)
-            return Answer(HTTPStatus.OK, MEDIA_TYPES[found.kind], body, OPENED)
-        return Answer(HTTPStatus.OK, found.media_type, found.text.encode(), OPENED)
+            return StaticResponse(HTTPStatus.OK, MEDIA_TYPES[found.kind], body, OPENED)
+        return StaticResponse(HTTPStatus.OK, found.media_type, found.text.encode(), OPENED)
 
     def _path(self, index: int, side: int, kind: str) -> Path:
         return picture_path(self.cache, DRAWING, self.seed, index, side, kind)
 
-    def _picture(self, picture: Picture) -> bytes:
+    def _picture(self, picture: SpecimenImage) -> bytes:
         """Return a picture's bytes, drawn now if it is not in the cache."""
         path = self._path(picture.index, picture.side, picture.kind)
         with self._guard:
@@ -93,14 +95,14 @@ class Gallery:
                 draw_into(self.cache, self.seed, picture.index, picture.kind)
             return path.read_bytes()
 
-    def _ornament(self, path: str) -> Answer:
+    def _ornament(self, path: str) -> StaticResponse:
         """Return the logo or an icon; the logo is the site's first specimen, small."""
         first = self._site.layout.species[0].specimens[0]
-        small = self._picture(Picture(first.index, SIZES["thumb"], first.kind))
+        small = self._picture(SpecimenImage(first.index, SIZES["thumb"], first.kind))
         out = io.BytesIO()
         with Image.open(io.BytesIO(small)) as logo:
             ornament(path, logo).save(out, "PNG")
-        return Answer(HTTPStatus.OK, "image/png", out.getvalue(), OPENED)
+        return StaticResponse(HTTPStatus.OK, "image/png", out.getvalue(), OPENED)
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,12 @@ class ServedGallery:
     requests: list[str]
 
 
-def bound(gallery: Gallery, port: int) -> LoopbackServer:
+def bind_server(gallery: Gallery, port: int) -> LoopbackServer:
     """Return a server that owns its port (0: any free one) but does not listen yet.
 
     Raises OSError if the port is taken.
     """
-    server = LoopbackServer(port, gallery.answer)
+    server = LoopbackServer(port, gallery.respond)
     try:
         server.server_bind()
     except OSError:
@@ -127,7 +129,7 @@ def bound(gallery: Gallery, port: int) -> LoopbackServer:
 
 
 @contextmanager
-def running(server: LoopbackServer) -> Iterator[str]:
+def run_in_background(server: LoopbackServer) -> Iterator[str]:
     """Serve in the background for as long as the context lasts; gives the site's address."""
     server.server_activate()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -143,8 +145,8 @@ def running(server: LoopbackServer) -> Iterator[str]:
 @contextmanager
 def serve(gallery: Gallery, port: int = 0) -> Iterator[ServedGallery]:
     """Serve a gallery on 127.0.0.1 (port 0: any free one) for as long as the context lasts."""
-    server = bound(gallery, port)
-    with running(server) as url:
+    server = bind_server(gallery, port)
+    with run_in_background(server) as url:
         yield ServedGallery(gallery, url, server.requests)
 
 
@@ -187,7 +189,7 @@ def stop(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(130 if number == signal.SIGINT else 0)
 
 
-def parsed(arguments: list[str] | None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None) -> argparse.Namespace:
     """Return the command line's values."""
     parser = CommandParser(
         prog="python -m pipeline.demo.gallery",
@@ -208,7 +210,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = parsed(arguments)
+    options = parse_args(arguments)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)
     gallery = Gallery(options.count, options.seed, options.cache)
@@ -217,9 +219,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         # Bound before drawing, so that a taken port is known at once.
-        server = bound(gallery, options.port)
+        server = bind_server(gallery, options.port)
         draw_with_progress(gallery)
-        with running(server) as url:
+        with run_in_background(server) as url:
             print(f"serving {gallery.count} shells at {url}", flush=True)
             threading.Event().wait()
     except OSError as error:

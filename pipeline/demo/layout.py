@@ -180,7 +180,7 @@ def file_name(species: Species, ordinal: int, spaced: bool) -> str:
     return f"{species.slug}-{ordinal:02d}.{kind}"
 
 
-def lay_out(count: int, seed: int) -> Layout:
+def build_layout(count: int, seed: int) -> Layout:
     """Lay out the site for ``count`` (>= 1) specimens of collection ``seed``."""
     if count < 1:
         raise ValueError(f"a gallery holds at least one specimen, not {count}")

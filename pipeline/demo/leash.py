@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 
-class Leash:
+class ChildProcesses:
     """Starts commands in the background; leaving the block ends them all, the last one first.
 
     Args:
@@ -57,7 +57,7 @@ class Leash:
         self._keepers.append(process)
         return process
 
-    def __enter__(self) -> Leash:
+    def __enter__(self) -> ChildProcesses:
         return self
 
     def __exit__(
@@ -73,7 +73,7 @@ class Leash:
                 keeper.wait(self._grace + 5)
 
 
-def keep(command: Sequence[str], grace: float) -> int:
+def supervise(command: Sequence[str], grace: float) -> int:
     """Run `command` until it ends or standard input does; returns its exit status."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     while child.poll() is None:
@@ -107,4 +107,4 @@ if __name__ == "__main__":
     for name in (signal.SIGINT, signal.SIGTERM):
         # The pipe alone says when to end. Not SIG_IGN: the command would inherit that.
         signal.signal(name, lambda _number, _frame: None)
-    sys.exit(keep(sys.argv[2:], float(sys.argv[1])))
+    sys.exit(supervise(sys.argv[2:], float(sys.argv[1])))

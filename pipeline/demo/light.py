@@ -22,7 +22,7 @@ SHOULDER = 0.8
 
 
 @dataclass(frozen=True)
-class Coat:
+class Material:
     """What covers n surface samples: sRGB colour (n, 3) in [0, 1], gloss and openness (n,).
 
     ``gloss`` in [0, 1] scales the highlight; ``openness`` in [0, 1] is the share of
@@ -44,7 +44,7 @@ class Surface:
 
     points: Floats
     keep: Bools
-    paint: Callable[[Floats, Floats], Coat]
+    paint: Callable[[Floats, Floats], Material]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ SUN = np.array([1.03, 1.0, 0.95], dtype=np.float32)
 HALFWAY = unit(*(KEY + unit(0.0, 0.0, 1.0)))
 
 
-def framed(surfaces: list[Surface], side: int, frame: Frame) -> list[Floats]:
+def project_to_frame(surfaces: list[Surface], side: int, frame: Frame) -> list[Floats]:
     """Return the surfaces' points in pixels of a side x side frame."""
     lows, highs = [], []
     for surface in surfaces:
@@ -131,7 +131,7 @@ def cast_shadow(depth: Floats) -> Floats:
     return box_blur(lit, max(1, round(side * 0.012)))
 
 
-def shade(normal: Floats, coat: Coat, openness: Floats, lit: Floats) -> Floats:
+def shade(normal: Floats, coat: Material, openness: Floats, lit: Floats) -> Floats:
     """Return linear light (n, 3) of n samples with unit normals (n, 3)."""
     closed = (1 - openness * coat.openness)[:, None]
     # Light that enters a crevice bounces, and takes on the shell's colour as it does.
@@ -170,7 +170,7 @@ def ground(covered: Bools) -> Floats:
     return lit
 
 
-def halved(values: Floats) -> Floats:
+def downsample(values: Floats) -> Floats:
     """Return every second pixel of (h, w)."""
     return np.ascontiguousarray(values[::2, ::2])
 
@@ -180,7 +180,7 @@ def photograph(
 ) -> Image.Image:
     """Render surfaces into a size x size RGB image, antialiased by ``oversample`` squared."""
     side = size * oversample
-    placed = framed(surfaces, side, frame)
+    placed = project_to_frame(surfaces, side, frame)
     depth = np.full(side * side, -np.inf, dtype=np.float32)
     owner = np.full(side * side, -1, dtype=np.int8)
     found: list[Fragments] = []
@@ -193,9 +193,9 @@ def photograph(
     covered = (owner >= 0).reshape(side, side)
     floor = float(depth[owner >= 0].min())
     filled = np.where(owner >= 0, depth, floor).reshape(side, side)
-    coarse = halved(filled) / 2
-    openness = enlarged(crevices(coarse), side)
-    lit = enlarged(cast_shadow(coarse), side)
+    coarse = downsample(filled) / 2
+    openness = upsample(crevices(coarse), side)
+    lit = upsample(cast_shadow(coarse), side)
     canvas = ground(covered).reshape(-1, 3)
     for number, (surface, points, seen) in enumerate(zip(surfaces, placed, found, strict=True)):
         mine = np.flatnonzero(owner[seen.pixel] == number)
@@ -203,16 +203,16 @@ def photograph(
         normal = sample_grid(vertex_normals(points), row, column)
         coat = surface.paint(row, column)
         canvas[pixel] = shade(normal, coat, openness[pixel], lit[pixel])
-    return developed(canvas.reshape(side, side, 3), oversample)
+    return encode_srgb(canvas.reshape(side, side, 3), oversample)
 
 
-def enlarged(values: Floats, side: int) -> Floats:
+def upsample(values: Floats, side: int) -> Floats:
     """Return (h, w) interpolated to a flat side * side."""
     image = Image.fromarray(values).resize((side, side), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.float32).ravel()
 
 
-def developed(linear: Floats, oversample: int) -> Image.Image:
+def encode_srgb(linear: Floats, oversample: int) -> Image.Image:
     """Average oversample x oversample blocks of linear light and encode as 8-bit RGB."""
     mean = np.zeros_like(linear[::oversample, ::oversample])
     for down in range(oversample):

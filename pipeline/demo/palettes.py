@@ -99,7 +99,7 @@ TABLE: dict[str, tuple[str, ...]] = {
 }
 
 
-def nudged(value: Rgb, hue: float, saturation: float, lightness: float) -> Rgb:
+def shift_hsl(value: Rgb, hue: float, saturation: float, lightness: float) -> Rgb:
     """Shift a colour's hue (turns), and scale its saturation and lightness."""
     h, light, s = colorsys.rgb_to_hls(*value)
     return colorsys.hls_to_rgb(
@@ -114,4 +114,4 @@ def palette(family: str, species: np.random.Generator, specimen: np.random.Gener
     hue = float(species.normal(0, 0.012)) + float(specimen.normal(0, 0.004))
     saturation = float(species.uniform(0.88, 1.15)) * float(specimen.uniform(0.95, 1.05))
     lightness = float(species.uniform(0.96, 1.03)) * float(specimen.uniform(0.975, 1.02))
-    return Palette(*(nudged(value, hue, saturation, lightness) for value in colours))
+    return Palette(*(shift_hsl(value, hue, saturation, lightness) for value in colours))

@@ -29,7 +29,7 @@ REACTION = 0.1
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ReactionParams:
     """Constants of the reaction; ``sparks`` is the chance per line of a spontaneous start.
 
     ``swing`` (0..1) is how strongly the supply of substrate varies along the lip. Patterns
@@ -48,17 +48,23 @@ class Recipe:
 
 
 RECIPES = {
-    "waves": Recipe(diffusion=0.1, supply=0.05, loss=0.0, basal=0.01, sparks=0.1),
-    "ripples": Recipe(diffusion=0.4, supply=0.08, loss=0.0, basal=0.01, saturation=0.1),
-    "zigzags": Recipe(diffusion=0.4, supply=0.05, loss=0.005, basal=0.002, sparks=0.15, steps=8),
-    "tents": Recipe(diffusion=0.3, supply=0.1, loss=0.03, basal=0.001, sparks=0.16, steps=6),
-    "drops": Recipe(diffusion=0.1, supply=0.03, loss=0.01, basal=0.01, sparks=0.5),
-    "spots": Recipe(diffusion=0.4, supply=0.2, loss=0.1, basal=0.001, sparks=0.26),
-    "bands": Recipe(diffusion=0.2, supply=0.05, loss=0.02, basal=0.02, swing=0.6, still=True),
+    "waves": ReactionParams(diffusion=0.1, supply=0.05, loss=0.0, basal=0.01, sparks=0.1),
+    "ripples": ReactionParams(diffusion=0.4, supply=0.08, loss=0.0, basal=0.01, saturation=0.1),
+    "zigzags": ReactionParams(
+        diffusion=0.4, supply=0.05, loss=0.005, basal=0.002, sparks=0.15, steps=8
+    ),
+    "tents": ReactionParams(
+        diffusion=0.3, supply=0.1, loss=0.03, basal=0.001, sparks=0.16, steps=6
+    ),
+    "drops": ReactionParams(diffusion=0.1, supply=0.03, loss=0.01, basal=0.01, sparks=0.5),
+    "spots": ReactionParams(diffusion=0.4, supply=0.2, loss=0.1, basal=0.001, sparks=0.26),
+    "bands": ReactionParams(
+        diffusion=0.2, supply=0.05, loss=0.02, basal=0.02, swing=0.6, still=True
+    ),
 }
 
 
-def spread(values: Floats) -> Floats:
+def diffuse(values: Floats) -> Floats:
     """Return the second difference of n cells, with closed ends."""
     out = np.empty_like(values)
     out[1:-1] = values[2:] + values[:-2] - 2 * values[1:-1]
@@ -66,7 +72,7 @@ def spread(values: Floats) -> Floats:
     return out
 
 
-def uneven(rng: np.random.Generator) -> Floats:
+def smooth_noise(rng: np.random.Generator) -> Floats:
     """Return a smooth random profile (CELLS,) in [-1, 1] along the lip, of 2 to 9 waves."""
     waves, starts = rng.uniform(2, 9, (3, 1)), rng.random((3, 1))
     heights = rng.uniform(0.5, 1, (3, 1))
@@ -77,7 +83,7 @@ def uneven(rng: np.random.Generator) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def grown(name: str, key: int) -> Floats:
+def grow_pattern(name: str, key: int) -> Floats:
     """Grow one pattern: (LINES, CELLS) in [0, 1], oldest line first, suture at cell 0.
 
     The substrate step is implicit, which keeps the reaction stable at a step of one.
@@ -87,7 +93,7 @@ def grown(name: str, key: int) -> Floats:
     activator: Floats = np.full(CELLS, 0.1, dtype=np.float32)
     substrate: Floats = (rng.random(CELLS) * 2 + 0.5).astype(np.float32)
     source = (REACTION * rng.uniform(0.975, 1.025, CELLS)).astype(np.float32)
-    supply = (recipe.supply * (1 + recipe.swing * uneven(rng))).astype(np.float32)
+    supply = (recipe.supply * (1 + recipe.swing * smooth_noise(rng))).astype(np.float32)
     diffusion, saturation = np.float32(recipe.diffusion), np.float32(recipe.saturation)
     lines = np.empty((STILL_LINES if recipe.still else LINES, CELLS), dtype=np.float32)
     for line in range(-SETTLING, len(lines)):
@@ -95,7 +101,7 @@ def grown(name: str, key: int) -> Floats:
             square = activator * activator
             rate = source * (square / (1 + saturation * square) + np.float32(recipe.basal))
             substrate = (substrate + supply) / (np.float32(1 + recipe.loss) + rate)
-            fed = activator + rate * substrate + diffusion * spread(activator)
+            fed = activator + rate * substrate + diffusion * diffuse(activator)
             activator = fed / np.float32(1 + DECAY)
         if rng.random() < recipe.sparks:
             at = int(rng.integers(CELLS))
@@ -108,7 +114,7 @@ def grown(name: str, key: int) -> Floats:
     return scaled
 
 
-def looked_up(pattern: Floats, line: Floats, across: Floats) -> Floats:
+def sample_pattern(pattern: Floats, line: Floats, across: Floats) -> Floats:
     """Return the pattern (n,) at n lines (wrapped) and n positions across in [0, 1]."""
     lines, cells = pattern.shape
     where = np.mod(line, lines - 1)

@@ -21,6 +21,6 @@ def generator(*labels: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derived_key(*labels)))
 
 
-def around(rng: np.random.Generator, value: float, spread: float) -> float:
+def jitter(rng: np.random.Generator, value: float, spread: float) -> float:
     """Return ``value`` times a factor drawn uniformly from [1 - spread, 1 + spread]."""
     return value * float(rng.uniform(1.0 - spread, 1.0 + spread))

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.demo.light import Coat, Surface
+from pipeline.demo.light import Material, Surface
 from pipeline.demo.palettes import Palette, palette
-from pipeline.demo.pigment import grown, looked_up
-from pipeline.demo.randomness import around
+from pipeline.demo.pigment import grow_pattern, sample_pattern
+from pipeline.demo.randomness import jitter
 from pipeline.demo.raster import Floats
-from pipeline.demo.snails import colour, mixed
-from pipeline.demo.spiral import TURN, rotated, smoothstep
+from pipeline.demo.snails import blend, colour
+from pipeline.demo.spiral import TURN, rotate_points, smoothstep
 
 Rng = np.random.Generator
 COLUMNS = 420
@@ -68,28 +68,28 @@ def ear(side: int, length: float, notch: float, half_angle: float) -> Floats:
 
 def coat_of(
     colours: Palette, key: int, ridge: Floats, size: Floats, species: Rng, specimen: Rng
-) -> Callable[[Floats, Floats], Coat]:
+) -> Callable[[Floats, Floats], Material]:
     """Return the painter of the valve: growth bands, rays and darker grooves."""
     ground, mark, other = colour(colours.ground), colour(colours.mark), colour(colours.second)
-    rings, rays = grown("ripples", key), grown("bands", key + 1)
+    rings, rays = grow_pattern("ripples", key), grow_pattern("bands", key + 1)
     scale, offset = species.uniform(90, 200), specimen.uniform(0, 200)
     ringed, rayed = species.uniform(0.3, 0.95), species.uniform(0.0, 0.8)
     blush = species.uniform(0.0, 0.8)
     lines = specimen.random(200).astype(np.float32)
 
-    def paint(row: Floats, column: Floats) -> Coat:
+    def paint(row: Floats, column: Floats) -> Material:
         grown_to = np.interp(row, np.arange(len(size)), size).astype(np.float32)
         across = column / (COLUMNS - 1)
-        ring = looked_up(rings, grown_to * scale + offset, across)
-        tint = mixed(ground, other, smoothstep(0.1, 0.5, ring) * ringed)
-        ray = looked_up(rays, 0 * across + 100, np.abs(2 * across - 1))
-        tint = mixed(tint, mark, smoothstep(0.35, 0.85, ray) * rayed)
-        tint = mixed(tint, mark, smoothstep(0.75, 0.0, grown_to) * blush)
+        ring = sample_pattern(rings, grown_to * scale + offset, across)
+        tint = blend(ground, other, smoothstep(0.1, 0.5, ring) * ringed)
+        ray = sample_pattern(rays, 0 * across + 100, np.abs(2 * across - 1))
+        tint = blend(tint, mark, smoothstep(0.35, 0.85, ray) * rayed)
+        tint = blend(tint, mark, smoothstep(0.75, 0.0, grown_to) * blush)
         height = np.interp(column, np.arange(COLUMNS), ridge).astype(np.float32)
         fine = lines[np.mod(grown_to * 90, len(lines)).astype(np.intp)] - 0.5
         tint = tint * (0.86 + 0.16 * height + 0.10 * fine)[:, None]
         even = np.ones_like(row)
-        return Coat(np.clip(tint, 0, 1), 0.3 * even, 0.75 + 0.25 * height)
+        return Material(np.clip(tint, 0, 1), 0.3 * even, 0.75 + 0.25 * height)
 
     return paint
 
@@ -97,22 +97,22 @@ def coat_of(
 def scallop(species: Rng, specimen: Rng, key: int) -> list[Surface]:
     """Pecten-like: a symmetrical ribbed fan with two ears at the hinge."""
     colours = palette("scallop", species, specimen)
-    half_angle = around(specimen, species.uniform(0.76, 0.94), 0.04)
+    half_angle = jitter(specimen, species.uniform(0.76, 0.94), 0.04)
     ribs = float(species.integers(8, 13)) * 2
     outline, ridge = margin(half_angle, ribs, species.uniform(0.015, 0.03))
     lift = ridge * species.uniform(0.022, 0.036)
-    expansion = around(specimen, species.uniform(1.5e3, 8e3), 0.1)
+    expansion = jitter(specimen, species.uniform(1.5e3, 8e3), 0.1)
     points, size = valve(outline, lift.astype(np.float32), expansion)
     paint = coat_of(colours, key, ridge, size, species, specimen)
     length, notch = species.uniform(0.36, 0.44), species.uniform(0.02, 0.06)
     keep = np.ones((ROWS - 1, COLUMNS - 1), dtype=np.bool_)
-    surfaces = [Surface(rotated(points, 0, 0, 0), keep, paint)]
+    surfaces = [Surface(rotate_points(points, 0, 0, 0), keep, paint)]
     ground, mark = colour(colours.ground), colour(colours.mark)
 
-    def ears(row: Floats, column: Floats) -> Coat:
+    def ears(row: Floats, column: Floats) -> Material:
         riblets = 0.5 + 0.5 * np.cos(column / 39 * 5 * TURN)
-        tint = mixed(ground, mark, 0.45 - 0.25 * riblets + 0.004 * row)
-        return Coat(tint.astype(np.float32), 0.25 + 0 * row, 0.9 + 0 * row)
+        tint = blend(ground, mark, 0.45 - 0.25 * riblets + 0.004 * row)
+        return Material(tint.astype(np.float32), 0.25 + 0 * row, 0.9 + 0 * row)
 
     for side in (-1, 1):
         patch = ear(side, length * (1.0 if side > 0 else 0.93), notch, half_angle)

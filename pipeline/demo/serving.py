@@ -21,7 +21,7 @@ _POLICY = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class StaticResponse:
     """What a path holds: status, media type, body, and when it last changed (Unix time)."""
 
     status: HTTPStatus
@@ -67,7 +67,7 @@ class LoopbackServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, answer: Callable[[str], Answer]) -> None:
+    def __init__(self, port: int, answer: Callable[[str], StaticResponse]) -> None:
         super().__init__((LOOPBACK, port), Handler, bind_and_activate=False)
         self.answer = answer
         self.requests: list[str] = []
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet: requests are recorded on the server."""
 
-    def _fresh(self, answer: Answer) -> bool:
+    def _fresh(self, answer: StaticResponse) -> bool:
         """Return whether the visitor's copy is current; its tag counts before its date."""
         tags = self.headers.get("If-None-Match")
         if tags is not None:
@@ -111,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             return False
 
-    def _part(self, answer: Answer) -> tuple[int, int] | None:
+    def _part(self, answer: StaticResponse) -> tuple[int, int] | None:
         """Return the range asked for, unless it is of another version of the body."""
         header = self.headers.get("Range")
         condition = self.headers.get("If-Range")

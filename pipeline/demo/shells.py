@@ -13,7 +13,7 @@ from pipeline.demo.cowrie import cowrie
 from pipeline.demo.light import Frame, Surface, photograph
 from pipeline.demo.randomness import generator
 from pipeline.demo.scallop import scallop
-from pipeline.demo.spiral import rotated
+from pipeline.demo.spiral import rotate_points
 
 DRAWING = 1
 """Number of the way of drawing; a picture kept from another one is out of date."""
@@ -39,11 +39,11 @@ BUILDERS: dict[str, Build] = {
 }
 
 
-def laid(surfaces: list[Surface], hand: np.random.Generator) -> list[Surface]:
+def tilt_shell(surfaces: list[Surface], hand: np.random.Generator) -> list[Surface]:
     """Turn a shell a little, as no hand lays two of them down alike."""
     yaw, pitch, roll = (float(turn) for turn in hand.uniform(-1, 1, 3) * TILT)
     return [
-        Surface(rotated(surface.points, yaw, pitch, roll), surface.keep, surface.paint)
+        Surface(rotate_points(surface.points, yaw, pitch, roll), surface.keep, surface.paint)
         for surface in surfaces
     ]
 
@@ -65,4 +65,4 @@ def draw(seed: int, index: int, size: int) -> Image.Image:
         right=float(hand.uniform(-OFF_CENTRE, OFF_CENTRE)),
         up=float(hand.uniform(-OFF_CENTRE, OFF_CENTRE)),
     )
-    return photograph(laid(surfaces, hand), size, frame, oversample=2 if size >= 128 else 3)
+    return photograph(tilt_shell(surfaces, hand), size, frame, oversample=2 if size >= 128 else 3)

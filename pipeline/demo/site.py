@@ -16,9 +16,9 @@ from pipeline.demo.layout import (
     SpeciesPage,
     Specimen,
     address,
+    build_layout,
     disguise,
     index_path,
-    lay_out,
 )
 
 PLACEHOLDER = "data:image/gif;base64,R0lGODlhAQABAIAAAO/u6wAAACwAAAAAAQABAAACAkQBADs="
@@ -26,7 +26,7 @@ ROBOTS = "User-agent: *\nDisallow: /reserve/\n"
 
 
 @dataclass(frozen=True)
-class Document:
+class TextDocument:
     """A page or other text: its media type and its body."""
 
     media_type: str
@@ -34,7 +34,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SpecimenImage:
     """A picture of a specimen: index in the collection, side in pixels, "jpg" or "png"."""
 
     index: int
@@ -53,7 +53,7 @@ class Site:
     """The site of ``count`` specimens of collection ``seed``: what each path holds."""
 
     def __init__(self, count: int, seed: int) -> None:
-        self.layout: Layout = lay_out(count, seed)
+        self.layout: Layout = build_layout(count, seed)
         self._templates = Environment(
             loader=DictLoader(
                 {
@@ -78,14 +78,14 @@ class Site:
         )
 
     @cached_property
-    def _pictures(self) -> dict[str, Picture]:
+    def _pictures(self) -> dict[str, SpecimenImage]:
         """All pictures by unescaped path."""
-        found: dict[str, Picture] = {}
+        found: dict[str, SpecimenImage] = {}
         shelves = [page.specimens for page in self.layout.species]
         for specimens in (*shelves, self.layout.reserve):
             for one in specimens:
                 for kind, side in SIZES.items():
-                    found[one.path(kind)] = Picture(one.index, side, one.kind)
+                    found[one.path(kind)] = SpecimenImage(one.index, side, one.kind)
         return found
 
     @cached_property
@@ -98,7 +98,7 @@ class Site:
         """Paths of the pages that pose as pictures."""
         return frozenset(path for page in self.layout.species for path in page.disguised)
 
-    def at(self, path: str) -> Document | Picture | None:
+    def resource_at(self, path: str) -> TextDocument | SpecimenImage | None:
         """Return what lies at an unescaped path without a leading slash, None if nothing."""
         if path in self._pictures:
             return self._pictures[path]
@@ -106,16 +106,16 @@ class Site:
             return self._html("species", "../", page=self._species[path])
         if path in self._disguised:
             text = self.notice("Plate on loan", "This plate is being photographed anew.", "../../")
-            return Document(disguise(path), text)
+            return TextDocument(disguise(path), text)
         if path == "robots.txt":
-            return Document("text/plain; charset=utf-8", ROBOTS)
+            return TextDocument("text/plain; charset=utf-8", ROBOTS)
         if path == "assets/style.css":
-            return Document("text/css; charset=utf-8", templates.STYLE)
+            return TextDocument("text/css; charset=utf-8", templates.STYLE)
         if path in ("reserve/", "reserve/index.html"):
             return self._html("reserve", "../")
         return self._index(path)
 
-    def _index(self, path: str) -> Document | None:
+    def _index(self, path: str) -> TextDocument | None:
         """Return an index page, None if there is none at the path."""
         last = self.layout.index_pages
         number = 1 if path in ("", "index.html") else 0
@@ -138,10 +138,10 @@ class Site:
         """Return a short page with a title and a line of text."""
         return self._html("notice", up, title=title, text=text).text
 
-    def _html(self, template: str, up: str, **values: object) -> Document:
+    def _html(self, template: str, up: str, **values: object) -> TextDocument:
         """Render a template of a page that lies below the root by ``up``."""
         text = self._templates.get_template(template).render(layout=self.layout, up=up, **values)
-        return Document("text/html; charset=utf-8", text)
+        return TextDocument("text/html; charset=utf-8", text)
 
 
 def ornament(path: str, logo: Image.Image) -> Image.Image:

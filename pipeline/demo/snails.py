@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.demo.light import Coat, Surface
+from pipeline.demo.light import Material, Surface
 from pipeline.demo.palettes import Palette
-from pipeline.demo.pigment import grown, looked_up
+from pipeline.demo.pigment import grow_pattern, sample_pattern
 from pipeline.demo.raster import Floats
 from pipeline.demo.spiral import (
     TURN,
@@ -17,9 +17,9 @@ from pipeline.demo.spiral import (
     Sheet,
     closed_curve,
     growth_angles,
-    rotated,
+    rotate_points,
     smoothstep,
-    swept,
+    sweep_surface,
 )
 
 Knots = list[tuple[float, float]]
@@ -70,7 +70,7 @@ def spired_curve(
     return curve, float(at[foot])
 
 
-def mixed(first: Floats, second: Floats, share: Floats) -> Floats:
+def blend(first: Floats, second: Floats, share: Floats) -> Floats:
     """Blend colours (n, 3) or (3,) by a share (n,)."""
     blended: Floats = first + (second - first) * share[:, None]
     return blended
@@ -81,13 +81,13 @@ def colour(values: tuple[float, float, float]) -> Floats:
     return np.array(values, dtype=np.float32)
 
 
-def pigmented(layer: Pattern, phi: Floats, across: Floats) -> Floats:
+def pigment_amount(layer: Pattern, phi: Floats, across: Floats) -> Floats:
     """Return in [0, 1] how much of a layer's pigment lies at n angles and positions."""
-    field = grown(layer.recipe, layer.key)
+    field = grow_pattern(layer.recipe, layer.key)
     if layer.mirrored:
         across = 1 - np.abs(2 * across - 1)
     line = phi / TURN * layer.lines_per_whorl + layer.offset
-    amount = smoothstep(layer.low, layer.high, looked_up(field, line, across)) * layer.strength
+    amount = smoothstep(layer.low, layer.high, sample_pattern(field, line, across)) * layer.strength
     if layer.starts:
         amount = amount * smoothstep(layer.starts, layer.starts + 0.9, -phi)
     return amount
@@ -101,12 +101,12 @@ def painter(
     second: Pattern | None,
     gloss: float,
     lines: Floats,
-) -> Callable[[Floats, Floats], Coat]:
+) -> Callable[[Floats, Floats], Material]:
     """Return the painter of a coiled shell; ``lines`` (256,) are tints of growth lines."""
     ground, mark = colour(palette.ground), colour(palette.mark)
     other, throat = colour(palette.second), colour(palette.throat)
 
-    def paint(row: Floats, column: Floats) -> Coat:
+    def paint(row: Floats, column: Floats) -> Material:
         low = row.astype(np.intp)
         part = row - low
         high = np.minimum(low + 1, len(sheet.phi) - 1)
@@ -117,17 +117,17 @@ def painter(
         fade = np.clip(1.15 - 0.12 * np.abs(phi) / TURN, 0.35, 1.0)
         for layer, ink in ((second, other), (pattern, mark)):
             if layer is not None:
-                tint = mixed(tint, ink, pigmented(layer, phi, across) * fade)
+                tint = blend(tint, ink, pigment_amount(layer, phi, across) * fade)
         age = np.mod(phi * 40.0, len(lines)).astype(np.intp)
         tint = tint * (1 + 0.5 * (lines[age] - 0.5) * 0.16)[:, None]
         within = smoothstep(0.15, 0.6, inner)
         depth = np.clip(-phi, 0, None) * (inner >= 1)
         pale = np.exp(-depth * 2.2)
         lining = throat + (np.float32(0.97) - throat) * (0.72 * pale)[:, None]
-        tint = mixed(tint, lining, within)
+        tint = blend(tint, lining, within)
         openness = 1 - (inner >= 1) * 0.72 * smoothstep(0.1, 1.9, depth)
         shine = gloss + (0.75 - gloss) * within
-        return Coat(
+        return Material(
             np.clip(tint, 0, 1).astype(np.float32),
             shine.astype(np.float32),
             openness.astype(np.float32),
@@ -152,7 +152,7 @@ def coiled(
     """
     phi = growth_angles(coil)
     lifted = relief(phi[:, None], coil.across[None, :]) * coil.outside[None, :]
-    sheet = swept(coil, lifted.astype(np.float32), phi)
+    sheet = sweep_surface(coil, lifted.astype(np.float32), phi)
     lines = rng.random(256).astype(np.float32)
     paint = painter(coil, sheet, palette, pattern, second, gloss, lines)
-    return [Surface(rotated(sheet.points, *pose), sheet.keep, paint)]
+    return [Surface(rotate_points(sheet.points, *pose), sheet.keep, paint)]

@@ -135,7 +135,7 @@ def growth_angles(coil: Coil) -> Floats:
     return np.array(angles[::-1], dtype=np.float32)
 
 
-def swept(coil: Coil, relief: Floats, phi: Floats) -> Sheet:
+def sweep_surface(coil: Coil, relief: Floats, phi: Floats) -> Sheet:
     """Sweep a coil's outside, lip and inside into one sheet.
 
     ``phi`` (k,) are the angles of the outer rows, ending in 0; ``relief`` (k, n) is the
@@ -147,18 +147,20 @@ def swept(coil: Coil, relief: Floats, phi: Floats) -> Sheet:
     scale = np.power(coil.expansion, phi / TURN)[:, None]
     lean = np.broadcast_to(coil.lean, (len(coil.curve),))
     turned = phi[:, None] + lean[None, :] * smoothstep(-2.5, 0.0, phi)[:, None]
-    outer = placed(coil, normals, lift, scale, turned)
+    outer = place_curve(coil, normals, lift, scale, turned)
     bend = np.linspace(0.0, np.pi, 10, dtype=np.float32)[1:]
     inset = coil.thickness * (1 - np.cos(bend)) / 2
     forward = 0.5 * coil.thickness * np.sin(bend) / float(np.abs(coil.curve[:, 0]).max())
     edge = lift[-1][None, :] - inset[:, None]
-    lip = placed(coil, normals, edge, np.ones((len(bend), 1), np.float32), lean + forward[:, None])
+    lip = place_curve(
+        coil, normals, edge, np.ones((len(bend), 1), np.float32), lean + forward[:, None]
+    )
     depth = np.linspace(0.0, coil.inner_angle, 90, dtype=np.float32)[1:] ** 1.0
     calm = 1 - smoothstep(0.0, coil.flare_angle, depth)
     within = edge[-1][None, :] * calm[:, None] - coil.thickness * (1 - calm[:, None])
     inner_scale = np.power(coil.expansion, -depth / TURN)[:, None]
     back = -depth[:, None] + lean[None, :] * smoothstep(-2.5, 0.0, -depth)[:, None]
-    inner = placed(coil, normals, within, inner_scale, back)
+    inner = place_curve(coil, normals, within, inner_scale, back)
     points = np.concatenate([outer, lip, inner])
     angle = np.concatenate([phi, 0 * bend, -depth]).astype(np.float32)
     level = np.concatenate([0 * phi, bend / np.pi, 1 + 0 * depth]).astype(np.float32)
@@ -168,7 +170,7 @@ def swept(coil: Coil, relief: Floats, phi: Floats) -> Sheet:
     return Sheet(points, keep, angle, level)
 
 
-def placed(coil: Coil, normals: Floats, lift: Floats, scale: Floats, turned: Floats) -> Floats:
+def place_curve(coil: Coil, normals: Floats, lift: Floats, scale: Floats, turned: Floats) -> Floats:
     """Return points (k, n, 3) of the lifted curve, scaled (k, 1) and turned (k, n)."""
     radius = (coil.curve[None, :, 0] + normals[None, :, 0] * lift) * scale
     height = (coil.curve[None, :, 1] + normals[None, :, 1] * lift) * scale
@@ -177,7 +179,7 @@ def placed(coil: Coil, normals: Floats, lift: Floats, scale: Floats, turned: Flo
     )
 
 
-def rotated(points: Floats, yaw: float, pitch: float, roll: float) -> Floats:
+def rotate_points(points: Floats, yaw: float, pitch: float, roll: float) -> Floats:
     """Turn points (..., 3) about the vertical, then the horizontal, then the viewing axis.
 
     Angles are in degrees; positive yaw brings the right side towards the viewer, positive

@@ -72,7 +72,7 @@ def center_boxes(width: int, height: int, aspect: float, most: int) -> list[Box]
     return [Box(first.left, start, first.right, start + first.height) for start in starts]
 
 
-def frame_box(found: Box, margin: float, aspect: float, width: int, height: int) -> Box:
+def expand_box(found: Box, margin: float, aspect: float, width: int, height: int) -> Box:
     """The smallest box with this aspect around `found` and its margin.
 
     The margin is a share of the longer side of `found`. Where the frame is no larger than the

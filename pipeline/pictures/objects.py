@@ -35,7 +35,7 @@ _MOST_OF_IT = 0.6
 
 
 @dataclass(frozen=True)
-class Ground:
+class BackgroundModel:
     """The modelled ground of an image and what lies on it.
 
     `coefficients` are of `_basis`, (6, channels); a pixel that differs by more than `step` is not
@@ -53,7 +53,7 @@ class Ground:
         return Box(columns[0] * x, rows[0] * y, (columns[-1] + 1) * x, (rows[-1] + 1) * y)
 
 
-def find_object(pixels: Pixels) -> Ground | None:
+def find_object(pixels: Pixels) -> BackgroundModel | None:
     """The object on a plain ground; None where the ground is not plain or nothing stands out.
 
     Args:
@@ -74,7 +74,7 @@ def find_object(pixels: Pixels) -> Ground | None:
         return None
     if (differs & mask).sum() < _MOST_OF_IT * differs.sum():
         return None
-    return Ground(coefficients, step, mask)
+    return BackgroundModel(coefficients, step, mask)
 
 
 def _fit_ground(pixels: Field) -> tuple[Field, float] | None:
@@ -140,8 +140,12 @@ def _grown(mask: Mask) -> Mask:
     return grown
 
 
-def replace_ground(
-    pixels: Pixels, ground: Ground, box: Box, full: tuple[int, int], colour: tuple[int, ...]
+def replace_background(
+    pixels: Pixels,
+    ground: BackgroundModel,
+    box: Box,
+    full: tuple[int, int],
+    colour: tuple[int, ...],
 ) -> Pixels:
     """A sample with one colour for its ground.
 

@@ -44,14 +44,14 @@ Pixels = NDArray[np.uint8]
 T = TypeVar("T", np.uint8, np.uint16)
 
 OVERSAMPLE = 1.75
-WHOLE = 1 << 18
+DECODE_WHOLE_BELOW = 1 << 18
 """Images of so many pixels or fewer are decoded whole: they were mostly made small by others, so
 they are sharp to the pixel, and a smaller decode would save a millisecond."""
 _DIVISORS = (8, 4, 2, 1)
 _LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
 
 
-class Original:
+class LazyImage:
     """The pixels of one image, upright and in sRGB, at whatever scale is asked for.
 
     Args:
@@ -84,7 +84,7 @@ class Original:
             ImageError: the file cannot be decoded.
         """
         decoded = self._at_least(scale)
-        return upright(decoded.pixels, decoded.orientation)
+        return apply_orientation(decoded.pixels, decoded.orientation)
 
     def region(self, box: Box, size: tuple[int, int], scale: float) -> Pixels:
         """The part `box`, inside the image, resized (Lanczos) to `size` (height, width).
@@ -100,12 +100,12 @@ class Original:
             size = (size[1], size[0])
         # The box is turned, not the image, since libjpeg may have added a part of a pixel at its
         # right and lower edge.
-        part = as_stored(box, self.size, decoded.orientation).scaled(decoded.scale)
-        how = resize_light if self._linear_light else resize
-        return upright(how(decoded.pixels, part, size), decoded.orientation)
+        part = to_stored_box(box, self.size, decoded.orientation).scaled(decoded.scale)
+        how = resize_linear if self._linear_light else resize
+        return apply_orientation(how(decoded.pixels, part, size), decoded.orientation)
 
     def _at_least(self, scale: float) -> _Decoded:
-        whole = self._linear_light or self.size[0] * self.size[1] <= WHOLE
+        whole = self._linear_light or self.size[0] * self.size[1] <= DECODE_WHOLE_BELOW
         scale = 1.0 if whole else min(1.0, scale)
         if self._decoded is None or self._decoded.scale < scale:
             self.close()  # nothing is held while more is waited for
@@ -210,7 +210,7 @@ def divisor_for(scale: float) -> int:
     return next(divisor for divisor in _DIVISORS if divisor * scale <= 1 or divisor == 1)
 
 
-def upright(pixels: Pixels, orientation: int) -> Pixels:
+def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
     """Stored pixels as they are to be seen, by Exif orientation."""
     if orientation > 4:
         pixels = pixels.transpose(1, 0, 2)
@@ -221,7 +221,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return pixels
 
 
-def as_stored(box: Box, size: tuple[int, int], orientation: int) -> Box:
+def to_stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
     """Where a box of the upright image, whose (width, height) is `size`, is in the stored one."""
     width, height = size
     if orientation in (2, 3, 6, 7):
@@ -243,7 +243,7 @@ def resize(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
     return _convolve(pixels, box, size, PixelType.U8 if pixels.shape[2] == 1 else PixelType.U8x3)
 
 
-def resize_light(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
+def resize_linear(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
     """As `resize`, but it is light that is averaged, not sRGB values (IEC 61966-2-1)."""
     to_light, to_srgb = _light_tables()
     light = to_light[pixels]
@@ -287,7 +287,7 @@ class _Local(threading.local):
 _local = _Local()
 
 
-def render(original: Original, box: Box, size: tuple[int, int]) -> Pixels:
+def render(original: LazyImage, box: Box, size: tuple[int, int]) -> Pixels:
     """The part `box` of an image as (height, width, channels) uint8, antialiased (Lanczos).
 
     What lies outside the image is filled with the colour of the image's border (the median).
@@ -306,7 +306,7 @@ def render(original: Original, box: Box, size: tuple[int, int]) -> Pixels:
     if inside.shape[:2] == size:
         return inside
     canvas = np.empty((*size, inside.shape[2]), np.uint8)
-    canvas[:] = border_colour(original.pixels(scale))
+    canvas[:] = border_color(original.pixels(scale))
     canvas[top:bottom, left:right] = inside
     return canvas
 
@@ -316,7 +316,7 @@ def as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def border_colour(pixels: Pixels) -> Pixels:
+def border_color(pixels: Pixels) -> Pixels:
     """The median colour of an image's border, (channels,)."""
     colour: Pixels = np.median(border(pixels), axis=0).astype(np.uint8)
     return colour

@@ -22,7 +22,7 @@ Less than samples of kept originals get (`pixels.OVERSAMPLE`): while downloading
 
 
 @dataclass(frozen=True)
-class Square:
+class CenterSquare:
     """The centre square of an image as (side, side, 1 or 3) uint8, and what the file was."""
 
     pixels: Pixels
@@ -35,7 +35,7 @@ class Square:
 
 def center_square(
     data: bytes, side: int, max_pixels: int, limits: ImageLimits | None = None
-) -> Square:
+) -> CenterSquare:
     """Decode an image and make `side` × `side` pixels of its centre, antialiased (Lanczos).
 
     Args:
@@ -56,7 +56,7 @@ def center_square(
         pixels = pixels[:, :, None] if image.mode == "L" else pixels
         full = picture.width, picture.height
         square_pixels = _resized(pixels, full, side)
-        return Square(square_pixels, picture.format, picture.mode, *full, picture.notes)
+        return CenterSquare(square_pixels, picture.format, picture.mode, *full, picture.notes)
 
 
 def decode_side(short_side: int, side: int) -> int:
@@ -64,7 +64,7 @@ def decode_side(short_side: int, side: int) -> int:
     return math.floor(short_side / divisor_for(OVERSAMPLE * side / short_side))
 
 
-def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> Square | None:
+def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> CenterSquare | None:
     """By libjpeg-turbo alone; None where it finds fault with the file (Pillow judges then)."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
@@ -73,7 +73,9 @@ def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> Square | None:
         scale = OVERSAMPLE * side / min(width, height)
         with hold_for_jpeg(data, (width, height), scale):
             pixels = decode_jpeg(data, mode, (width, height), scale, strict=True)
-            return Square(_resized(pixels, (width, height), side), "JPEG", mode, width, height)
+            return CenterSquare(
+                _resized(pixels, (width, height), side), "JPEG", mode, width, height
+            )
     except ValueError:
         return None
 

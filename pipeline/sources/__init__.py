@@ -12,9 +12,9 @@ from pipeline.sources.html import HTML, HtmlSource
 from pipeline.sources.iiif import IIIF, IiifSource
 from pipeline.sources.interface import (
     Adapter,
-    BrokenFile,
-    Found,
-    Limits,
+    CorruptFile,
+    CrawlLimits,
+    FoundImage,
     Notes,
     Page,
     PageRequest,
@@ -25,8 +25,16 @@ from pipeline.sources.listing import LIST, ListSource
 from pipeline.sources.sitemap import SITEMAP, SitemapSource
 
 __all__ = [
-    "SOURCES", "Adapter", "BrokenFile", "Found", "Limits", "Notes", "Page", "PageRequest",
-    "PageResult", "Source",
+    "SOURCES",
+    "Adapter",
+    "CorruptFile",
+    "CrawlLimits",
+    "FoundImage",
+    "Notes",
+    "Page",
+    "PageRequest",
+    "PageResult",
+    "Source",
 ]  # fmt: skip
 
 Source = Annotated[

@@ -113,7 +113,9 @@ def rejection_reason(url: str) -> str:
     return ""
 
 
-def largest(candidates: Sequence[Candidate], base: str, notes: dict[str, int]) -> str | None:
+def largest_candidate(
+    candidates: Sequence[Candidate], base: str, notes: dict[str, int]
+) -> str | None:
     """The canonical URL of the largest usable candidate; the reasons against others go to `notes`
     when none is usable. A bad URL is counted also where another one is usable."""
     usable, reasons = [], []

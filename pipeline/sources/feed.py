@@ -17,20 +17,20 @@ from pipeline.sources.candidates import (
     SHOWN,
     Candidate,
     candidates,
-    largest,
+    largest_candidate,
     looks_like_image,
 )
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
-    Found,
+    FoundImage,
     Notes,
     Page,
     PageRequest,
     PageResult,
 )
 from pipeline.sources.picks import clean
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import is_allowed
 from pipeline.sources.xml import Element, children, entries_of, name_of, read_xml, text_of
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
@@ -63,9 +63,9 @@ def parse(config: FeedSource, page: Page) -> PageResult:
         return html.parse(config, page)
     root, problem = read_xml(page.body)
     if root is None:
-        return PageResult(problem=problem)
+        return PageResult(error=problem)
     if name_of(root) not in ("rss", "RDF", "feed"):
-        return PageResult(problem=f"<{name_of(root)}> where a feed was expected")
+        return PageResult(error=f"<{name_of(root)}> where a feed was expected")
     notes = Notes()
     if problem:
         notes.add("broken_xml", problem)
@@ -77,8 +77,8 @@ def parse(config: FeedSource, page: Page) -> PageResult:
     if config.take == "pages":
         pages = notes.each(entries, partial(_entry_page, config, page, notes))
         follow = list({one.url: one for one in pages}.values())
-        return PageResult(follow=[*follow, *following], notes=notes)
-    found: dict[str, Found] = {}
+        return PageResult(follow=[*follow, *following], skipped=notes)
+    found: dict[str, FoundImage] = {}
     license = _license(channel)
     for one in notes.each(entries, partial(_found, config, page, license, notes)):
         found.setdefault(one.url, one)
@@ -87,7 +87,7 @@ def parse(config: FeedSource, page: Page) -> PageResult:
 
 def _found(
     config: FeedSource, page: Page, license: str, notes: Notes, entry: Element
-) -> Iterator[Found]:
+) -> Iterator[FoundImage]:
     """The images of one entry."""
     for url in _images(config, page, entry, notes):
         yield _describe(entry, license, url)
@@ -114,7 +114,7 @@ def _entry_page(
     """The page that one entry is about."""
     text = _link(entry)
     url = canonical_url(text, page.url) if text else None
-    if url and admitted(url, config.follow_include, config.follow_exclude):
+    if url and is_allowed(url, config.follow_include, config.follow_exclude):
         yield PageRequest(url, page.request.depth + 1)
     elif text and url is None:
         notes.add("bad_url", text)
@@ -125,8 +125,8 @@ def _images(config: FeedSource, page: Page, entry: Element, notes: Notes) -> lis
     each enclosure, or else one for each image in its text."""
     found = []
     for offers in _media(entry) or _enclosures(entry) or _in_text(config, entry):
-        url = largest(offers, page.url, notes)
-        if url and not admitted(url, config.include, config.exclude):
+        url = largest_candidate(offers, page.url, notes)
+        if url and not is_allowed(url, config.include, config.exclude):
             notes.add("excluded", url)
         elif url:
             found.append(url)
@@ -181,14 +181,14 @@ def _license(scope: Element) -> str:
     return text_of(scope, "license") or (links[0] if links else "") or ""
 
 
-def _describe(entry: Element, license: str, url: str) -> Found:
+def _describe(entry: Element, license: str, url: str) -> FoundImage:
     """The image at `url`; `license` is that of the whole feed."""
     labels = [
         clean(one.get("term") or "".join(one.itertext())) for one in children(entry, "category")
     ]
     author = next((text_of(one, "name") for one in children(entry, "author")), "")
     credit = text_of(entry, "credit", "mrss") or text_of(entry, "creator") or author
-    return Found(
+    return FoundImage(
         url,
         clean(text_of(entry, "title")),
         tuple(label for label in labels if label),

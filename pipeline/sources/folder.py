@@ -11,11 +11,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.sources.interface import Adapter, Found, Limits, Notes, Page, PageRequest, PageResult
+from pipeline.sources.interface import (
+    Adapter,
+    CrawlLimits,
+    FoundImage,
+    Notes,
+    Page,
+    PageRequest,
+    PageResult,
+)
 from pipeline.sources.picks import Pattern, clean
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import is_allowed
 from pipeline.typed import STRICT
-from pipeline.web.local_files import LocalFiles, argument_path, file_path, file_url
+from pipeline.web.local_files import LocalFileReader, argument_path, file_path, file_url
 from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
 
 SUFFIXES = frozenset(
@@ -24,7 +32,7 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class FolderSource(Limits):
+class FolderSource(CrawlLimits):
     """Folders or zip archives of images; an image's labels are the sub-folders it lies in.
 
     Archives in a folder are opened like folders. Hidden files are left out, and so are symbolic
@@ -41,11 +49,11 @@ class FolderSource(Limits):
     exclude: tuple[Pattern, ...] = ()
 
 
-def local_files(source: Limits, max_bytes: int) -> LocalFiles | None:
+def local_files(source: CrawlLimits, max_bytes: int) -> LocalFileReader | None:
     """What reads the images of a folder source; None for any other, whose file: URLs stay shut."""
     if not isinstance(source, FolderSource):
         return None
-    return LocalFiles(source.start, max_bytes, source.allow_outside_links)
+    return LocalFileReader(source.start, max_bytes, source.allow_outside_links)
 
 
 def start(config: FolderSource) -> list[PageRequest]:
@@ -70,7 +78,7 @@ def parse(config: FolderSource, page: Page) -> PageResult:
             return _folder(config, page.request, path, labels)
         return _archive(config, path, labels)
     except (OSError, *BROKEN_ARCHIVE) as error:
-        return PageResult(problem=f"{type(error).__name__}: {error}")
+        return PageResult(error=f"{type(error).__name__}: {error}")
 
 
 def _folder(
@@ -135,7 +143,7 @@ def _archive(config: FolderSource, path: Path, labels: tuple[str, ...]) -> PageR
     with open_zip(path) as archive:
         names = sorted(archive.namelist())
 
-    def rows() -> Iterator[Found | None]:
+    def rows() -> Iterator[FoundImage | None]:
         for name in names:
             member = PurePosixPath(name)
             hidden = any(part.startswith((".", "__MACOSX")) for part in member.parts)
@@ -146,11 +154,11 @@ def _archive(config: FolderSource, path: Path, labels: tuple[str, ...]) -> PageR
     return PageResult(filter(None, rows()))
 
 
-def _found(config: FolderSource, url: str, name: str, labels: tuple[str, ...]) -> Found | None:
-    if not admitted(url, config.include, config.exclude):
+def _found(config: FolderSource, url: str, name: str, labels: tuple[str, ...]) -> FoundImage | None:
+    if not is_allowed(url, config.include, config.exclude):
         return None
     title = clean(PurePosixPath(name).stem)
-    return Found(url, title, labels, config.license, config.attribution)
+    return FoundImage(url, title, labels, config.license, config.attribution)
 
 
 FOLDER = Adapter(FolderSource, start, parse)

@@ -18,25 +18,32 @@ from pipeline.sources.candidates import (
     attribute_candidates,
     candidates,
     closest,
-    largest,
+    largest_candidate,
     looks_like_image,
     rejection_reason,
 )
-from pipeline.sources.interface import Adapter, Found, Limits, Page, PageRequest, PageResult
+from pipeline.sources.interface import (
+    Adapter,
+    CrawlLimits,
+    FoundImage,
+    Page,
+    PageRequest,
+    PageResult,
+)
 from pipeline.sources.page_terms import page_terms
 from pipeline.sources.picks import (
     Css,
     ImagePick,
     ImagePickTable,
     Pattern,
-    Pick,
-    Reader,
+    TextReader,
+    TextSelector,
     attribute,
     clean,
 )
 from pipeline.sources.script_images import attribute_images, script_images
 from pipeline.sources.soup import make_soup, page_base
-from pipeline.sources.url_rules import admitted, check_start
+from pipeline.sources.url_rules import check_start, is_allowed
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -53,12 +60,12 @@ class Follow:
 
     select: Css
     item: Css | None = None
-    title: Pick | None = None
-    labels: tuple[Pick, ...] = ()
+    title: TextSelector | None = None
+    labels: tuple[TextSelector, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class HtmlSource(Limits):
+class HtmlSource(CrawlLimits):
     """A gallery of HTML pages.
 
     Every page is treated alike: `follow` and `next` give further pages (`next` is the next page of
@@ -81,10 +88,10 @@ class HtmlSource(Limits):
     image: ImagePick = ImagePickTable()
     one_per_page: bool = False
     full_size: tuple[str, ...] = FULL_SIZE_ATTRIBUTES
-    title: Pick | None = None
-    labels: tuple[Pick, ...] = ()
-    license: Pick | None = None
-    attribution: Pick | None = None
+    title: TextSelector | None = None
+    labels: tuple[TextSelector, ...] = ()
+    license: TextSelector | None = None
+    attribution: TextSelector | None = None
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
     follow_include: tuple[Pattern, ...] = ()
@@ -104,7 +111,7 @@ def parse(config: HtmlSource, page: Page) -> PageResult:
     """The images of an HTML page and the pages it leads to."""
     problem = not_html(page)
     if problem:
-        return PageResult(problem=problem)
+        return PageResult(error=problem)
     notes: dict[str, int] = {}
     return parse_soup(config, make_soup(page, notes), page, notes)
 
@@ -116,9 +123,9 @@ def parse_soup(
     base = page_base(soup, page.url)
     rows = _images(config, soup, page, base, notes)
     return PageResult(
-        rows=rows,
+        images=rows,
         follow=_links(config, soup, page.request, base, notes, {one.url for one in rows}),
-        notes=notes,
+        skipped=notes,
         terms=page_terms(soup),
     )
 
@@ -135,15 +142,15 @@ def not_html(page: Page) -> str:
 
 def _images(
     config: HtmlSource, soup: BeautifulSoup, page: Page, base: str, notes: dict[str, int]
-) -> list[Found]:
-    found: dict[str, Found] = {}
-    reader = Reader(soup, page.url)
+) -> list[FoundImage]:
+    found: dict[str, FoundImage] = {}
+    reader = TextReader(soup, page.url)
     license = _license_link(soup)
     for item, offers in _offers(config, soup, notes):
-        url = largest(offers, base, notes)
+        url = largest_candidate(offers, base, notes)
         if url is None or url in found:
             continue
-        if not admitted(url, config.include, config.exclude):
+        if not is_allowed(url, config.include, config.exclude):
             notes["excluded"] = notes.get("excluded", 0) + 1
             continue
         found[url] = _describe(config, item, reader, page.request.context, url, license)
@@ -188,14 +195,14 @@ def _image_tags(config: HtmlSource, soup: BeautifulSoup) -> Iterator[tuple[Tag, 
 def _describe(
     config: HtmlSource,
     item: Tag,
-    reader: Reader,
+    reader: TextReader,
     context: Mapping[str, Any],
     url: str,
     license: str,
-) -> Found:
+) -> FoundImage:
     """The image at `url` with all that is known of it; `license` is what the page links to."""
 
-    def text(what: Pick | None) -> str:
+    def text(what: TextSelector | None) -> str:
         return " ".join(reader.read(what, item, url))
 
     labels = list(context.get("labels", ()))
@@ -204,7 +211,7 @@ def _describe(
     while labels and not labels[-1]:
         labels.pop()
     title = text(config.title) if config.title else _own_title(item)
-    return Found(
+    return FoundImage(
         url=url,
         title=title or context.get("title", ""),
         labels=tuple(labels),
@@ -241,18 +248,21 @@ def _links(
 ) -> list[PageRequest]:
     """The pages a page leads to; a link to an image file that gave one of its `images` is none."""
     found: dict[str, PageRequest] = {}
-    reader = Reader(soup, request.url)
+    reader = TextReader(soup, request.url)
     hosts = {urlsplit(one.url).netloc for one in start(config)}
 
     def add(tag: Tag, depth: int, context: dict[str, object]) -> None:
         url = _link_url(tag, base, notes)
         if url is None or url == request.url or url in found or url in images:
             return
-        if looks_like_image(url) and largest(candidates(tag, config.full_size), base, {}) in images:
+        if (
+            looks_like_image(url)
+            and largest_candidate(candidates(tag, config.full_size), base, {}) in images
+        ):
             return
         if not config.offsite and urlsplit(url).netloc not in hosts:
             notes["offsite"] = notes.get("offsite", 0) + 1
-        elif admitted(url, config.follow_include, config.follow_exclude):
+        elif is_allowed(url, config.follow_include, config.follow_exclude):
             found[url] = PageRequest(url, depth, context)
 
     for rule in config.follow:
@@ -280,7 +290,7 @@ def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
     return url
 
 
-def _carried(rule: Follow, tag: Tag, reader: Reader, request: PageRequest) -> dict[str, object]:
+def _carried(rule: Follow, tag: Tag, reader: TextReader, request: PageRequest) -> dict[str, object]:
     """What the pages behind a link inherit: labels and title known so far, and the link's own."""
     item = (soupsieve.closest(rule.item, tag) if rule.item else None) or tag
     labels = list(request.context.get("labels", ()))

@@ -22,7 +22,7 @@ from pipeline.sources.page_view import FRAME_TAGS, LinkUnit, PageView, is_frame
 from pipeline.sources.picks import ImagePickTable, attribute
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey, Visit
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import is_allowed
 
 _USUAL = ("jpg", "jpeg", "png", "webp", "gif")
 _LISTS = r"[/?](tags?|categor(y|ies)|archives?|authors?|feed|rss|login|search)([/?=.]|$)"
@@ -62,7 +62,7 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
         found.extra |= {"follow_include": [scope]} if scope else {}
         found.extra |= {"follow_exclude": others} if others else {}
     total = set[str]().union(*(visit.wanted for visit in wanted))
-    total = {url for url in total if admitted(url, (), tuple(exclude))}
+    total = {url for url in total if is_allowed(url, (), tuple(exclude))}
     pages = f"{len(survey.visits)} page{'s' if len(survey.visits) > 1 else ''}"
     found.remarks.append(f"{len(total)} images on {pages} looked at; the first:")
     found.remarks.append(min(total))
@@ -96,7 +96,7 @@ def _taken(visit: Visit, selector: str) -> set[str]:
     """The images that a selector takes from a page that was looked at."""
     config = HtmlSource(start=(visit.view.url,), image=ImagePickTable(selector))
     result = parse_soup(config, visit.view.soup, visit.view.page, {})
-    return {one.url for one in result.rows}
+    return {one.url for one in result.images}
 
 
 def _image_selectors(survey: SiteSurvey) -> Iterator[str]:

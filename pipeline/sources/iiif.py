@@ -13,15 +13,15 @@ from pipeline.outside_text import parse_json
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
-    Found,
-    Limits,
+    CrawlLimits,
+    FoundImage,
     Notes,
     Page,
     PageRequest,
     PageResult,
 )
 from pipeline.sources.picks import Pattern, clean, clean_html
-from pipeline.sources.url_rules import admitted, check_start
+from pipeline.sources.url_rules import check_start, is_allowed
 from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
@@ -31,7 +31,7 @@ _API = re.compile(r"(?:ImageService|image/|image-api/)(\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class IiifSource(Limits):
+class IiifSource(CrawlLimits):
     """IIIF manifests, and collections of them at any depth; versions 2 and 3 may be mixed.
 
     `max_side` is the longest side to ask the image service for, in pixels; the whole image when
@@ -67,10 +67,10 @@ def parse(config: IiifSource, page: Page) -> PageResult:
         if kind in ("Collection", "CollectionPage"):
             return PageResult(follow=list(_members(page, data)))
     except ValueError as error:
-        return PageResult(problem=f"not JSON ({error})")
+        return PageResult(error=f"not JSON ({error})")
     except RecursionError:
-        return PageResult(problem="not a IIIF answer: nested too deeply")
-    return PageResult(problem=f"neither a IIIF manifest nor a collection: {kind or 'no type'}")
+        return PageResult(error="not a IIIF answer: nested too deeply")
+    return PageResult(error=f"neither a IIIF manifest nor a collection: {kind or 'no type'}")
 
 
 def _kind(node: Any) -> str:
@@ -128,24 +128,24 @@ def _manifest(config: IiifSource, page: Page, data: dict[str, Any]) -> PageResul
         for canvas in _nodes(sequence.get("canvases"))
     ]
     if config.max_canvases is not None and len(canvases) > config.max_canvases:
-        return PageResult(notes=Notes({"too_many_canvases": 1}))
+        return PageResult(skipped=Notes({"too_many_canvases": 1}))
     notes = Notes()
 
-    def read(canvas: dict[str, Any]) -> Iterator[Found]:
+    def read(canvas: dict[str, Any]) -> Iterator[FoundImage]:
         for resource in _resources(canvas):
             text = image_url(resource, config.max_side)
             url = canonical_url(text or "", page.url)
             if url is None:
                 notes.add("no_image", text)
-            elif not admitted(url, config.include, config.exclude):
+            elif not is_allowed(url, config.include, config.exclude):
                 notes.add("excluded", url)
             else:
                 yield _describe(config, data, canvas, url, len(canvases) > 1)
 
-    found: dict[str, Found] = {}
+    found: dict[str, FoundImage] = {}
     for one in notes.each(canvases, read):
         found.setdefault(one.url, one)
-    return PageResult(list(found.values()), notes=notes)
+    return PageResult(list(found.values()), skipped=notes)
 
 
 def _resources(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -171,7 +171,7 @@ def _bodies(body: Any) -> Iterator[dict[str, Any]]:
 
 def _describe(
     config: IiifSource, data: dict[str, Any], canvas: Any, url: str, several: bool
-) -> Found:
+) -> FoundImage:
     text = _Text(config.language)
     title = text(data.get("label"))
     part = text(canvas.get("label")) if several else ""
@@ -186,7 +186,7 @@ def _describe(
     rights = _list(canvas.get("rights") or data.get("rights") or data.get("license"))
     statement = data.get("requiredStatement")
     attribution = statement.get("value") if isinstance(statement, dict) else data.get("attribution")
-    return Found(
+    return FoundImage(
         url,
         clean(f"{title}, {part}" if part and part != title else title),
         tuple(labels),

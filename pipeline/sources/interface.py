@@ -79,7 +79,7 @@ class Notes(dict[str, int]):
 
 
 @typed_dataclass(frozen=True, config=STRICT, kw_only=True)
-class Limits:
+class CrawlLimits:
     """Where a crawl ends at the latest; part of every source's configuration.
 
     `max_depth` counts steps of following from a start page (the next page of the same list is no
@@ -126,7 +126,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundImage:
     """One image found on a page; `url` is canonical."""
 
     url: str
@@ -148,12 +148,12 @@ class Found:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Found:
+    def from_json(cls, values: dict[str, Any]) -> FoundImage:
         lists = {name: tuple(values.get(name, ())) for name in ("labels", "page_opt_out")}
         return cls(**{**values, **lists})
 
 
-class BrokenFile(Exception):
+class CorruptFile(Exception):
     """A file breaks off, or goes on as something else, after rows that were good."""
 
 
@@ -164,17 +164,17 @@ class PageResult:
     `notes` counts by reason what was not taken. `problem` says in a line why the page is not of
     the form the recipe expects; then there is nothing else in the result. `terms` is what the page
     itself says about the use of its images. `rows` of a file may be an iterator over more
-    than fits into memory; it raises `BrokenFile` where the file ends in the middle.
+    than fits into memory; it raises `CorruptFile` where the file ends in the middle.
     """
 
-    rows: Iterable[Found] = ()
+    images: Iterable[FoundImage] = ()
     follow: Sequence[PageRequest] = ()
-    notes: Mapping[str, int] = field(default_factory=Notes)
-    problem: str = ""
+    skipped: Mapping[str, int] = field(default_factory=Notes)
+    error: str = ""
     terms: PageTerms = field(default_factory=PageTerms)
 
 
-Config = TypeVar("Config", bound=Limits)
+Config = TypeVar("Config", bound=CrawlLimits)
 
 LARGE_PAGE = 32 << 20
 """Bytes: what a page of data, such as JSON or a feed, may be; to read it takes less memory than to
@@ -194,5 +194,5 @@ class Adapter(Generic[Config]):
     config: type[Config]
     start: Callable[[Config], list[PageRequest]]
     parse: Callable[[Config, Page], PageResult]
-    copies: Callable[[Config], int] | None = None
+    max_copy_bytes: Callable[[Config], int] | None = None
     page_bytes: Callable[[PageRequest], int] = lambda _: 0

@@ -18,8 +18,8 @@ from pipeline.outside_text import parse_json, plain_value
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
-    Found,
-    Limits,
+    CrawlLimits,
+    FoundImage,
     Notes,
     Page,
     PageRequest,
@@ -28,10 +28,10 @@ from pipeline.sources.interface import (
 from pipeline.sources.picks import MAX_LABELS, Pattern, clean_html
 from pipeline.sources.url_rules import (
     Rewrite,
-    admitted,
     check_start,
+    is_allowed,
     query_value,
-    rewritten,
+    rewrite_url,
     with_query,
 )
 from pipeline.typed import STRICT
@@ -101,7 +101,7 @@ class JsonFollow:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class JsonSource(Limits):
+class JsonSource(CrawlLimits):
     """A JSON API.
 
     `items` gives the list of records of a page, `media` the list of a record's images (the record
@@ -140,11 +140,11 @@ def parse(config: JsonSource, page: Page) -> PageResult:
     try:
         data = parse_json(page.body)
     except ValueError as error:
-        return PageResult(problem=f"not JSON ({error})")
+        return PageResult(error=f"not JSON ({error})")
     try:
         return _parse(config, page, data)
     except _BAD_DATA as error:
-        return PageResult(problem=_not_of_the_form(error))
+        return PageResult(error=_not_of_the_form(error))
 
 
 _BAD_DATA = (jmespath.exceptions.JMESPathError, ValueError, RecursionError)
@@ -158,15 +158,15 @@ def _not_of_the_form(reason: object) -> str:
 def _parse(config: JsonSource, page: Page, data: Any) -> PageResult:
     records = _records(config, data)
     if isinstance(data, dict) and data.get("error") and not records:
-        return PageResult(problem=f"the API says: {json.dumps(data['error'])[:200]}")
+        return PageResult(error=f"the API says: {json.dumps(data['error'])[:200]}")
     if records is None:
-        return PageResult(problem=f"items: {config.items} is not a list")
+        return PageResult(error=f"items: {config.items} is not a list")
     notes = Notes()
-    found: dict[str, Found] = {}
+    found: dict[str, FoundImage] = {}
     for one in notes.each(records, partial(_images, config, page, data, notes), _BAD_DATA):
         found.setdefault(one.url, one)
     if not found and notes.get("bad_entry") == len(records):
-        return PageResult(problem=_not_of_the_form(notes.examples["bad_entry"]))
+        return PageResult(error=_not_of_the_form(notes.examples["bad_entry"]))
     following = [*_following(config, page, data), *_next(config, page, data, records, notes)]
     return PageResult(list(found.values()), following, notes)
 
@@ -180,7 +180,9 @@ def _records(config: JsonSource, data: Any) -> list[Any] | None:
     return records if isinstance(records, list) else None
 
 
-def _images(config: JsonSource, page: Page, data: Any, notes: Notes, item: Any) -> Iterator[Found]:
+def _images(
+    config: JsonSource, page: Page, data: Any, notes: Notes, item: Any
+) -> Iterator[FoundImage]:
     """The images of one record."""
     media = item if config.media is None else jmespath.search(config.media, item)
     for one in media if isinstance(media, list) and config.media is not None else [media]:
@@ -191,10 +193,10 @@ def _images(config: JsonSource, page: Page, data: Any, notes: Notes, item: Any) 
         if not urls:
             notes.add("no_image", _brief(one))
         for text in urls:
-            url = canonical_url(rewritten(text, config.rewrite), page.url)
+            url = canonical_url(rewrite_url(text, config.rewrite), page.url)
             if url is None:
                 notes.add("bad_url", text)
-            elif not admitted(url, config.include, config.exclude):
+            elif not is_allowed(url, config.include, config.exclude):
                 notes.add("excluded", url)
             else:
                 yield _describe(config, page, scope, url)
@@ -204,7 +206,7 @@ def _brief(value: Any) -> str:
     return json.dumps(value)[:_MAX_NEXT]
 
 
-def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -> Found:
+def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -> FoundImage:
     labels = list(page.request.context.get("labels", ()))
     for expression in config.labels:
         labels += _texts(expression, scope) or [""]
@@ -214,7 +216,7 @@ def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -
         next(iter(_texts(one, scope)), "") if one else ""
         for one in (config.title, config.license, config.attribution)
     )
-    return Found(url, title, tuple(labels[:MAX_LABELS]), license, attribution)
+    return FoundImage(url, title, tuple(labels[:MAX_LABELS]), license, attribution)
 
 
 def _texts(expression: str, scope: Any) -> list[str]:

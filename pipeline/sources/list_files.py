@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 from pipeline.errors import UserError
 from pipeline.outside_text import parse_json
 from pipeline.reading import open_regular
-from pipeline.sources.interface import BrokenFile, Notes
+from pipeline.sources.interface import CorruptFile, Notes
 
 GZIP = b"\x1f\x8b"
 MAX_LINE = 16 << 20
@@ -84,7 +84,7 @@ class Lines:
         line = self._file.readline(MAX_LINE)
         self._read += len(line)
         if self._read > self._most:
-            raise BrokenFile(f"unpacks to more than source.max_gb = {self._most / 1e9:g} GB")
+            raise CorruptFile(f"unpacks to more than source.max_gb = {self._most / 1e9:g} GB")
         return line
 
     def give_again(self, lines: Sequence[tuple[str, int]], offset: int) -> None:
@@ -167,7 +167,7 @@ def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
     """All records of a JSON Lines or Parquet file; a line that is none is counted.
 
     Raises:
-        BrokenFile: the file breaks off, or is not of its format.
+        CorruptFile: the file breaks off, or is not of its format.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         if list_format(path) == "parquet":
@@ -177,7 +177,7 @@ def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
                     for batch in opened.iter_batches(BATCH):
                         yield from plain_records(batch)
             except (pyarrow.ArrowException, *BROKEN) as error:
-                raise BrokenFile(f"not Parquet ({error})") from None
+                raise CorruptFile(f"not Parquet ({error})") from None
             return
         try:
             zipped = file.read(2) == GZIP
@@ -185,7 +185,7 @@ def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
             text = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
             yield from json_records(Lines(text, 0, notes), notes)
         except BROKEN as error:
-            raise BrokenFile(f"{type(error).__name__}: {error}") from None
+            raise CorruptFile(f"{type(error).__name__}: {error}") from None
 
 
 def arrow() -> tuple[Any, Any]:

@@ -25,9 +25,9 @@ from pipeline.outside_text import plain_value
 from pipeline.reading import open_regular
 from pipeline.sources.interface import (
     Adapter,
-    BrokenFile,
-    Found,
-    Limits,
+    CorruptFile,
+    CrawlLimits,
+    FoundImage,
     Notes,
     Page,
     PageRequest,
@@ -45,12 +45,12 @@ from pipeline.sources.list_files import (
     without_gz,
 )
 from pipeline.sources.picks import MAX_LABELS, Pattern, clean
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import is_allowed
 from pipeline.typed import STRICT
 from pipeline.web.local_files import argument_path, file_path, file_url
 from pipeline.web.urls import canonical_url
 
-PIECE = 10_000
+CHUNK_ROWS = 10_000
 """Records of a text file, or rows of a Parquet file, that are read at a time."""
 
 COLUMNS = {
@@ -65,7 +65,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class ListSource(Limits):
+class ListSource(CrawlLimits):
     """Files of image URLs, on the disk (also folders of them) or at an http(s) address.
 
     The format follows from the name's ending (before `.gz`) unless given; a text may be gzipped. A
@@ -138,21 +138,23 @@ def parse(config: ListSource, page: Page) -> PageResult:
         with _opened(path, page) as file:
             zipped = file.read(2) == GZIP
             if not zipped:
-                return _text(config, page, kind, file, PIECE if path else None)
+                return _text(config, page, kind, file, CHUNK_ROWS if path else None)
         return _gzipped(config, page, kind, path)
     except BROKEN as error:
-        return PageResult(problem=f"{type(error).__name__}: {error}")
+        return PageResult(error=f"{type(error).__name__}: {error}")
 
 
 def _opened(path: Path | None, page: Page) -> IO[bytes]:
     return os.fdopen(open_regular(path), "rb") if path else io.BytesIO(page.body)
 
 
-def _unbroken(rows: Iterable[Found], errors: tuple[type[Exception], ...]) -> Iterator[Found]:
+def _unbroken(
+    rows: Iterable[FoundImage], errors: tuple[type[Exception], ...]
+) -> Iterator[FoundImage]:
     try:
         yield from rows
     except errors as error:
-        raise BrokenFile(f"{type(error).__name__}: {error}") from error
+        raise CorruptFile(f"{type(error).__name__}: {error}") from error
 
 
 # text
@@ -166,7 +168,7 @@ def _text(
     lines = Lines(file, int(context.get("offset", 0)), notes)
     records, header = _records(kind, lines, context.get("header"), notes)
     if header is not None and not _columns(config, header)["url"]:
-        return PageResult(problem=_no_urls(header))
+        return PageResult(error=_no_urls(header))
     taken = 0
 
     def counted() -> Iterator[Mapping[str, Any]]:
@@ -177,7 +179,7 @@ def _text(
 
     rows = list(_rows(config, counted(), notes))
     if taken < (size or 0):
-        return PageResult(rows, notes=notes)
+        return PageResult(rows, skipped=notes)
     follow = [_piece(page.request, offset=lines.offset, header=header)] if size else []
     return PageResult(rows, follow, notes)
 
@@ -213,13 +215,13 @@ def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> Pa
         raise
     if header is not None and not _columns(config, header)["url"]:
         opened.close()
-        return PageResult(problem=_no_urls(header))
+        return PageResult(error=_no_urls(header))
 
-    def rows() -> Iterator[Found]:
+    def rows() -> Iterator[FoundImage]:
         with opened, file:
             yield from _rows(config, records, notes)
 
-    return PageResult(_unbroken(rows(), BROKEN), notes=notes)
+    return PageResult(_unbroken(rows(), BROKEN), skipped=notes)
 
 
 def _piece(request: PageRequest, **context: Any) -> PageRequest:
@@ -241,11 +243,11 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
         opened = parquet.ParquetFile(file, pre_buffer=False)
         names = opened.schema_arrow.names
     except broken as error:
-        return PageResult(problem=f"not Parquet ({error})")
+        return PageResult(error=f"not Parquet ({error})")
     chosen = _columns(config, names)
     if not chosen["url"]:
         opened.close()
-        return PageResult(problem=_no_urls(names))
+        return PageResult(error=_no_urls(names))
     group = int(page.request.context.get("group", 0))
     columns = sorted({name for several in chosen.values() for name in several})
     last = group + 1 >= opened.num_row_groups
@@ -254,7 +256,7 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
     def records() -> Iterator[Mapping[str, Any]]:
         with opened:
             if group < opened.num_row_groups:
-                for batch in opened.iter_batches(PIECE, row_groups=[group], columns=columns):
+                for batch in opened.iter_batches(CHUNK_ROWS, row_groups=[group], columns=columns):
                     yield from plain_records(batch)
 
     follow = [] if last else [_piece(page.request, group=group + 1)]
@@ -284,11 +286,11 @@ def _columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
 
 def _rows(
     config: ListSource, records: Iterable[Mapping[str, Any]], notes: Notes
-) -> Iterator[Found]:
+) -> Iterator[FoundImage]:
     columns: dict[str, list[str]] = {}
     names: object = None
 
-    def read(record: Mapping[str, Any]) -> Iterable[Found]:
+    def read(record: Mapping[str, Any]) -> Iterable[FoundImage]:
         nonlocal columns, names
         if record.keys() != names:
             columns, names = _columns(config, record), record.keys()
@@ -300,15 +302,15 @@ def _rows(
 
 def _row(
     config: ListSource, notes: Notes, record: Mapping[str, Any], columns: dict[str, list[str]]
-) -> Found | None:
+) -> FoundImage | None:
     text = _value(record, columns["url"], notes)
     url = canonical_url(text) if text else None
     if url is None:
         notes.add("not_http" if text else "no_url", text or None)
-    elif not admitted(url, config.include, config.exclude):
+    elif not is_allowed(url, config.include, config.exclude):
         notes.add("excluded", url)
     else:
-        return Found(
+        return FoundImage(
             url,
             _value(record, columns["title"], notes),
             tuple(_labels(record, columns["labels"], notes)),
@@ -336,4 +338,4 @@ def _labels(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> It
             yield _as_text(one, name, notes)
 
 
-LIST = Adapter(ListSource, start, parse, copies=lambda config: int(config.max_gb * 1e9))
+LIST = Adapter(ListSource, start, parse, max_copy_bytes=lambda config: int(config.max_gb * 1e9))

@@ -22,7 +22,7 @@ from pipeline.sources.candidates import (
     Candidate,
     candidates,
     closest,
-    largest,
+    largest_candidate,
     looks_like_image,
     url_path,
 )
@@ -163,7 +163,7 @@ class PageView:
         if "ld+json" not in attribute(tag, "type"):
             key = 'script:not([type="application/ld+json"])'
         for group in script_images(tag, {}):
-            url = largest(group, self.base, {})
+            url = largest_candidate(group, self.base, {})
             if url and not is_ornament(url):
                 self.scripted.setdefault(key, []).append(url)
 
@@ -175,13 +175,13 @@ class PageView:
             for one in offers
             if one.trust > LINKED or (one.trust == LINKED and looks_like_image(one.url))
         ]
-        url = largest(certain, self.base, {})
+        url = largest_candidate(certain, self.base, {})
         if url:
             self.counts["links to image files"] += 1
             if self.in_frame(link) or is_ornament(url):
                 self.counts["images in the page's frame"] += 1
             else:
-                self.full.append(ImageUnit(link, url, self.selectors.of(link)))
+                self.full.append(ImageUnit(link, url, self.selectors.for_tag(link)))
             taken.update(id(one) for one in link.find_all(True))
             return
         target = canonical_url(href, self.base) if href and href[:1] != "#" else None
@@ -198,10 +198,12 @@ class PageView:
         place = target.removeprefix(f"{urlsplit(target).scheme}://{self.host}")
         if _NO_GALLERY.search(place):
             return
-        thumbnail = largest([one for one in offers if one.trust < LINKED], self.base, {}) or ""
+        thumbnail = (
+            largest_candidate([one for one in offers if one.trust < LINKED], self.base, {}) or ""
+        )
         if url_path(thumbnail).lower().endswith(".svg"):
             thumbnail = ""
-        unit = LinkUnit(link, target, self.selectors.of(link), thumbnail)
+        unit = LinkUnit(link, target, self.selectors.for_tag(link), thumbnail)
         if is_turn(link):
             self.turns.append(unit)
         here = self.url.partition(self.host)[2]
@@ -220,7 +222,7 @@ class PageView:
         notes: dict[str, int] = {}
         groups = attribute_images(tag) or [candidates(tag, FULL_SIZE_ATTRIBUTES)]
         for offers in groups:
-            url = largest(offers, self.base, notes)
+            url = largest_candidate(offers, self.base, notes)
             if url is None:
                 self.counts.update(f"images without a usable URL ({reason})" for reason in notes)
                 continue
@@ -229,7 +231,7 @@ class PageView:
                 continue
             trust = max(one.trust for one in offers)
             width = max(one.width for one in offers)
-            unit = ImageUnit(tag, url, self.selectors.of(tag), width)
+            unit = ImageUnit(tag, url, self.selectors.for_tag(tag), width)
             if trust >= POINTED or len(groups) > 1 or (trust >= LINKED and tag.name != "img"):
                 self.full.append(unit)
                 taken.update(id(one) for one in tag.find_all(True))

@@ -44,7 +44,7 @@ Pattern = Annotated[str, AfterValidator(_check_pattern)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class PickTable:
+class TextSelectorOptions:
     """Where to read one text. Exactly one of `item`, `page`, `of` and `value` says where.
 
     `item` and `page` are CSS selectors: the item of an image itself or what is in it, and what is
@@ -72,8 +72,8 @@ def _from_text(value: Any) -> Any:
     return {"item": value} if isinstance(value, str) else value
 
 
-Pick = Annotated[PickTable, BeforeValidator(_from_text)]
-"""A `PickTable`; a plain string stands for a CSS selector in the item."""
+TextSelector = Annotated[TextSelectorOptions, BeforeValidator(_from_text)]
+"""A `TextSelectorOptions`; a plain string stands for a CSS selector in the item."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -102,15 +102,15 @@ ImagePick = Annotated[ImagePickTable, BeforeValidator(_select_from_text)]
 """An `ImagePickTable`; a plain string stands for a CSS selector."""
 
 
-class Reader:
+class TextReader:
     """Reads picks on one page; what is picked from the whole page is looked for once."""
 
     def __init__(self, page: Tag, url: str) -> None:
         self.page = page
         self.url = url
-        self._page_texts: dict[PickTable, list[str]] = {}
+        self._page_texts: dict[TextSelectorOptions, list[str]] = {}
 
-    def read(self, what: PickTable | None, item: Tag, image_url: str = "") -> list[str]:
+    def read(self, what: TextSelectorOptions | None, item: Tag, image_url: str = "") -> list[str]:
         """The texts that `what` picks for `item`: at most one unless `what.all`, none where
         nothing fits."""
         if what is None:
@@ -122,7 +122,7 @@ class Reader:
         texts = [text for text in texts if text]
         return texts if what.all else texts[:1]
 
-    def _texts(self, what: PickTable, item: Tag, image_url: str) -> list[str]:
+    def _texts(self, what: TextSelectorOptions, item: Tag, image_url: str) -> list[str]:
         if what.value is not None:
             return [what.value]
         if what.of is not None:

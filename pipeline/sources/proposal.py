@@ -36,12 +36,12 @@ class Proposal:
     next: str = ""
     image: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
     private: bool = False
 
     def to_toml(self) -> str:
         """The recipe."""
-        lines = [f"# {line}" for line in self.remarks]
+        lines = [f"# {line}" for line in self.comments]
         lines += [f"title = {json.dumps(urlsplit(self.start).netloc)}", "", "[source]"]
         values = {
             "kind": self.kind, "start": [self.start], "follow": self.follow, "next": self.next,
@@ -74,7 +74,7 @@ def propose(page: Page, get: GetPage) -> Proposal:
     else:
         found = find_recipe(survey_site(page, get))
         proposal.follow, proposal.next, proposal.image = found.follow, found.next, found.image
-        proposal.extra, proposal.remarks = found.extra, found.remarks
+        proposal.extra, proposal.comments = found.extra, found.remarks
     return proposal
 
 
@@ -99,12 +99,12 @@ def _propose_xml(proposal: Proposal, page: Page) -> None:
     name = "" if root is None else name_of(root)
     proposal.kind = "feed" if name in ("rss", "feed", "RDF") else "sitemap"
     if root is None:
-        proposal.remarks.append(problem)
+        proposal.comments.append(problem)
     elif proposal.kind == "sitemap":
         named = any(name_of(one) == "image" for one in root.iter() if isinstance(one.tag, str))
         proposal.extra["take"] = "sitemap" if named else "pages"
         if not named:
-            proposal.remarks.append("say with image, item, include … what to take from the pages")
+            proposal.comments.append("say with image, item, include … what to take from the pages")
 
 
 def _propose_json(proposal: Proposal, body: bytes) -> None:
@@ -113,26 +113,26 @@ def _propose_json(proposal: Proposal, body: bytes) -> None:
         data = parse_json(body)
         counts: Counter[tuple[str, str]] = Counter(_image_paths(data, "", ""))
     except ValueError as error:
-        proposal.remarks.append(f"not JSON ({error})")
+        proposal.comments.append(f"not JSON ({error})")
         return
     except RecursionError:
-        proposal.remarks.append("the JSON is nested too deeply")
+        proposal.comments.append("the JSON is nested too deeply")
         return
     kind = str(data.get("type") or data.get("@type") or "") if isinstance(data, dict) else ""
     if kind.removeprefix("sc:") in ("Manifest", "Collection"):
         proposal.kind = "iiif"
         return
     if not counts:
-        proposal.remarks.append("no URLs of images in it")
+        proposal.comments.append("no URLs of images in it")
         return
     (items, image), count = counts.most_common(1)[0]
-    proposal.remarks.append(f"{count} images in {items or 'the answer'}")
+    proposal.comments.append(f"{count} images in {items or 'the answer'}")
     proposal.extra["items"] = items or "@"
     proposal.image = f"item.{image}" if image else "item"
     if isinstance(data, dict) and isinstance(data.get("next"), str):
-        proposal.remarks.append('next page: next = { by = "url", value = "next" }')
+        proposal.comments.append('next page: next = { by = "url", value = "next" }')
     else:
-        proposal.remarks.append("say how the next page is asked for: [source.next]")
+        proposal.comments.append("say how the next page is asked for: [source.next]")
 
 
 def _image_paths(node: Any, items: str, path: str) -> Iterator[tuple[str, str]]:

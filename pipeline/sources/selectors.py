@@ -29,7 +29,7 @@ class Selectors:
             (tag.name, name) for tag in soup.find_all(True) for name in _classes(tag)
         )
 
-    def of(self, tag: Tag) -> str:
+    def for_tag(self, tag: Tag) -> str:
         """The tag's name with its most shared class, and those of the closest element around it
         that has a class or an id."""
         own = self.own(tag)

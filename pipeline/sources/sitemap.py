@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from pipeline.sources import html
-from pipeline.sources.interface import Adapter, Found, Notes, Page, PageRequest, PageResult
+from pipeline.sources.interface import Adapter, FoundImage, Notes, Page, PageRequest, PageResult
 from pipeline.sources.picks import clean
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import is_allowed
 from pipeline.sources.xml import (
     MAX_UNPACKED,
     Element,
@@ -53,7 +53,7 @@ def parse(config: SitemapSource, page: Page) -> PageResult:
         return _plain(config, page)
     root, problem = read_xml(page.body)
     if root is None:
-        return PageResult(problem=problem)
+        return PageResult(error=problem)
     notes = Notes()
     if problem:
         notes.add("broken_xml", problem)
@@ -61,11 +61,11 @@ def parse(config: SitemapSource, page: Page) -> PageResult:
         entries = entries_of(children(root, "sitemap"), notes)
         return PageResult(
             follow=_sitemaps(config, page, [text_of(one, "loc") for one in entries], notes),
-            notes=notes,
+            skipped=notes,
         )
     if name_of(root) == "urlset":
         return _urlset(config, page, root, notes)
-    return PageResult(problem=f"<{name_of(root)}> where a sitemap was expected")
+    return PageResult(error=f"<{name_of(root)}> where a sitemap was expected")
 
 
 def _sitemaps(
@@ -95,18 +95,18 @@ def _plain(config: SitemapSource, page: Page) -> PageResult:
     ]
     notes = Notes()
     if named:
-        return PageResult(follow=_sitemaps(config, page, named, notes), notes=notes)
+        return PageResult(follow=_sitemaps(config, page, named, notes), skipped=notes)
     urls = [line for line in lines if line.startswith(("http://", "https://"))]
     if not urls:
-        return PageResult(problem="neither XML nor a list of URLs")
-    return PageResult(follow=_pages(config, page, urls, notes), notes=notes)
+        return PageResult(error="neither XML nor a list of URLs")
+    return PageResult(follow=_pages(config, page, urls, notes), skipped=notes)
 
 
 def _pages(config: SitemapSource, page: Page, urls: list[str], notes: Notes) -> list[PageRequest]:
     found = dict.fromkeys(
         url
         for url in _canonical(page, urls, notes)
-        if admitted(url, config.follow_include, config.follow_exclude)
+        if is_allowed(url, config.follow_include, config.follow_exclude)
     )
     return [PageRequest(url, page.request.depth + 1) for url in found]
 
@@ -115,27 +115,29 @@ def _urlset(config: SitemapSource, page: Page, root: Element, notes: Notes) -> P
     entries = entries_of(children(root, "url"), notes)
     if config.take == "pages":
         urls = [text_of(one, "loc") for one in entries]
-        return PageResult(follow=_pages(config, page, urls, notes), notes=notes)
-    found: dict[str, Found] = {}
+        return PageResult(follow=_pages(config, page, urls, notes), skipped=notes)
+    found: dict[str, FoundImage] = {}
     for one in notes.each(entries, partial(_images, config, page, notes)):
         found.setdefault(one.url, one)
     if not found and not notes:
         notes.add("no_image_entries")
-    return PageResult(list(found.values()), notes=notes)
+    return PageResult(list(found.values()), skipped=notes)
 
 
-def _images(config: SitemapSource, page: Page, notes: Notes, entry: Element) -> Iterator[Found]:
+def _images(
+    config: SitemapSource, page: Page, notes: Notes, entry: Element
+) -> Iterator[FoundImage]:
     """The image entries of one page's entry."""
     for image in children(entry, "image", "sitemap-image"):
         text = text_of(image, "loc")
         url = canonical_url(text, page.url)
         if url is None:
             notes.add("bad_url", text)
-        elif not admitted(url, config.include, config.exclude):
+        elif not is_allowed(url, config.include, config.exclude):
             notes.add("excluded", url)
         else:
             title = text_of(image, "title") or text_of(image, "caption")
-            yield Found(url, clean(title), (), clean(text_of(image, "license")))
+            yield FoundImage(url, clean(title), (), clean(text_of(image, "license")))
 
 
 def _page_bytes(request: PageRequest) -> int:

@@ -39,14 +39,14 @@ class Rewrite:
             raise ValueError(f"by: {error}") from None
 
 
-def admitted(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+def is_allowed(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
     """Whether one of `include` is found in `url`, or there are none, and none of `exclude` is."""
     if any(re.search(one, url) for one in exclude):
         return False
     return not include or any(re.search(one, url) for one in include)
 
 
-def rewritten(url: str, rules: Sequence[Rewrite]) -> str:
+def rewrite_url(url: str, rules: Sequence[Rewrite]) -> str:
     """`url` after all rules, in their order."""
     for rule in rules:
         url = re.sub(rule.match, rule.by, url)

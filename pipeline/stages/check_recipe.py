@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import Failure, UserError
 from pipeline.http import Fetcher, Politeness
 from pipeline.recipe import load_recipe
-from pipeline.sources import SOURCES, BrokenFile, Found, Page, PageRequest
+from pipeline.sources import SOURCES, CorruptFile, FoundImage, Page, PageRequest
 from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
 from pipeline.sources.html_proposal import describe_page
@@ -37,10 +37,10 @@ class PageCheck:
     """
 
     url: str
-    images: tuple[Found, ...] = ()
+    images: tuple[FoundImage, ...] = ()
     follow: tuple[str, ...] = ()
-    notes: dict[str, int] = field(default_factory=dict)
-    problem: str = ""
+    skipped: dict[str, int] = field(default_factory=dict)
+    error: str = ""
     seen: str = ""
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -73,29 +73,29 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
     with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
         answer = fetcher.get(address, stage=STAGE, max_bytes=most)
         if isinstance(answer, Failure):
-            return PageCheck(address, problem=_said(answer))
+            return PageCheck(address, error=_said(answer))
         context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}
         request = PageRequest(address, 0, context)
         page = Page(request, answer.body, answer.url, answer.headers)
         try:
             result = adapter.parse(source, page)
-            rows = tuple(result.rows)
+            rows = tuple(result.images)
         except UserError:
             raise
-        except BrokenFile as error:
-            return PageCheck(address, problem=str(error))
+        except CorruptFile as error:
+            return PageCheck(address, error=str(error))
         except Exception as error:  # noqa: BLE001 - the boundary of one page
-            return PageCheck(address, problem=_said(internal_failure(STAGE, address, error)))
+            return PageCheck(address, error=_said(internal_failure(STAGE, address, error)))
         signals = page_signals(fetcher, answer, result.terms)
     if (refusing := recipe.politeness.refusing(signals)) and rows:
-        return PageCheck(address, problem=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
+        return PageCheck(address, error=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
     return PageCheck(
         address,
         rows,
         tuple(one.url for one in result.follow),
-        dict(result.notes),
-        result.problem,
-        "" if rows or result.problem or not is_html else describe_page(PageView(page)),
+        dict(result.skipped),
+        result.error,
+        "" if rows or result.error or not is_html else describe_page(PageView(page)),
     )
 
 

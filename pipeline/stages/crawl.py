@@ -19,15 +19,15 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
-from pipeline.contract import Dataset, now_utc
+from pipeline.contract import DatasetPaths, now_utc
 from pipeline.errors import Failure, UserError
-from pipeline.events import EventLog, outstanding
+from pipeline.events import EventLog, unresolved_failures
 from pipeline.http import Fetcher
 from pipeline.recipe import Recipe
-from pipeline.sources import SOURCES, BrokenFile, Found, Notes, Page, PageRequest, PageResult
+from pipeline.sources import SOURCES, CorruptFile, FoundImage, Notes, Page, PageRequest, PageResult
 from pipeline.sources.interface import MOST
 from pipeline.stages.crawl_account import CrawlAccount
-from pipeline.stages.crawl_journal import CrawlJournal, JournalPage, is_piece, open_journal
+from pipeline.stages.crawl_journal import CrawlPage, CrawlState, is_chunk, open_journal
 from pipeline.stages.crawl_page import STAGE, FetchedPage, PageReader
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.host_headers import dropped_credentials
@@ -66,7 +66,9 @@ class CrawlResult:
     vanished: int
 
 
-def crawl(recipe: Recipe, dataset: Dataset, log: EventLog, *, refresh: bool = False) -> CrawlResult:
+def crawl(
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, *, refresh: bool = False
+) -> CrawlResult:
     """Visit the pages that are still to visit and add their images to the manifest.
 
     A finished crawl does nothing unless `refresh`: then every page is asked for again (unchanged
@@ -81,7 +83,9 @@ def crawl(recipe: Recipe, dataset: Dataset, log: EventLog, *, refresh: bool = Fa
         return result
 
 
-def retry_pages(recipe: Recipe, dataset: Dataset, log: EventLog, urls: Iterable[str]) -> set[str]:
+def retry_pages(
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, urls: Iterable[str]
+) -> set[str]:
     """Fetch failed pages again, and what they lead to; those of `urls` that are now had."""
     asked = set(urls)
     with open_journal(dataset) as journal:
@@ -93,14 +97,14 @@ def retry_pages(recipe: Recipe, dataset: Dataset, log: EventLog, urls: Iterable[
 
 class _Crawl:
     def __init__(
-        self, recipe: Recipe, dataset: Dataset, log: EventLog, journal: CrawlJournal
+        self, recipe: Recipe, dataset: DatasetPaths, log: EventLog, journal: CrawlState
     ) -> None:
         self._recipe = recipe
         self._source = recipe.source
         self._adapter = SOURCES[recipe.source.kind]
         self._dataset = dataset
         self._log = log
-        self._reader = PageReader(recipe, dataset.data / "lists")
+        self._reader = PageReader(recipe, dataset.data_dir / "lists")
         self._account = CrawlAccount(recipe.source)
         self.journal = journal
         self._new = 0
@@ -153,9 +157,9 @@ class _Crawl:
         if dropped := dropped_credentials(self._recipe.politeness):
             remedy = "give those of a host in the recipe, as politeness.host_headers"
             self._log.emit(STAGE, "passwords in links not used", links=dropped, remedy=remedy)
-        self._show(final=True)
+        self._report_progress(final=True)
         self._resolve_failures()
-        revised = self.journal.images.revise()
+        revised = self.journal.images.rewrite_changed_rows()
         if revised:
             self._log.emit(STAGE, "rows revised", rows=revised)
         counts = self.journal.page_counts(self._source.max_pages)
@@ -172,29 +176,29 @@ class _Crawl:
 
         The log is compared with the journal, so a run that was killed before is made up for.
         """
-        for (stage, url), row in outstanding(self._dataset).items():
+        for (stage, url), row in unresolved_failures(self._dataset).items():
             page = self.journal.page(url) if stage == STAGE else None
             if page is not None and page.state in ("done", "gone"):
-                self._log.mended(row)
+                self._log.log_resolved(row)
 
     def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:
-        flying: dict[Future[FetchedPage | Failure], JournalPage] = {}
+        in_flight: dict[Future[FetchedPage | Failure], CrawlPage] = {}
         while True:
             self._finish_heads()
-            while not self._full and len(flying) < threads:
-                page = self._next_page(flying.values())
+            while not self._full and len(in_flight) < threads:
+                page = self._next_page(in_flight.values())
                 if page is None:
                     break
-                flying[pool.submit(self._reader.visit, fetcher, page)] = page
+                in_flight[pool.submit(self._reader.visit, fetcher, page)] = page
                 self._account.visited += 1
-            if not flying:
+            if not in_flight:
                 return
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                self._land(flying.pop(future), future.result())
+            for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                self._record_outcome(in_flight.pop(future), future.result())
             for file in fetcher.take_unread():
                 self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
 
-    def _next_page(self, flying: Collection[JournalPage]) -> JournalPage | None:
+    def _next_page(self, flying: Collection[CrawlPage]) -> CrawlPage | None:
         """The first page whose host is not busy, so that a slow one does not hold all threads."""
         busy = Counter(_host(page.request.url) for page in flying)
         taken = {page.id for page in flying}
@@ -206,25 +210,27 @@ class _Crawl:
 
     # back in the main thread
 
-    def _land(self, page: JournalPage, outcome: FetchedPage | Failure) -> None:
+    def _record_outcome(self, page: CrawlPage, outcome: FetchedPage | Failure) -> None:
         if isinstance(outcome, FetchedPage):
             held = None if outcome.result is None else _to_text(outcome.result)
-            self.journal.hold(page.id, held, outcome.etag, outcome.last_modified, outcome.digest)
+            self.journal.store_result(
+                page.id, held, outcome.etag, outcome.last_modified, outcome.digest
+            )
         elif page.fetched and outcome.kind in _GONE:
             self._log.emit(STAGE, "page vanished", url=page.request.url, kind=outcome.kind)
-            self.journal.lose(page.id)
+            self.journal.mark_gone(page.id)
         else:
             self._fail(page, outcome)
 
-    def _fail(self, page: JournalPage, failed: Failure) -> None:
-        self._log.fail(failed)
+    def _fail(self, page: CrawlPage, failed: Failure) -> None:
+        self._log.log_failure(failed)
         self._account.fail(failed)
         self.journal.fail(page.id)
 
     def _finish_heads(self) -> None:
         """Write the results of the pages whose turn it is."""
         while not self._full:
-            page = self.journal.head(self._source.max_pages)
+            page = self.journal.first_unfinished(self._source.max_pages)
             if page is None:
                 return
             try:
@@ -234,18 +240,18 @@ class _Crawl:
                 raise
             except Exception as error:  # noqa: BLE001 - the boundary of one page
                 self._fail(page, internal_failure(STAGE, page.request.url, error))
-            self._show()
+            self._report_progress()
 
-    def _finish_head(self, page: JournalPage) -> bool:
+    def _finish_head(self, page: CrawlPage) -> bool:
         """Write the result of the page whose turn it is; whether there is one."""
         if page.request.url.startswith(SCHEME):
             self._account.visited += 1
             self._finish_file(page, file_path(page.request.url)[0])
-        elif self._adapter.copies and is_piece(page.request.url):
+        elif self._adapter.max_copy_bytes and is_chunk(page.request.url):
             self._finish_piece(page)
         elif page.state == "held" and page.result is None:
             self._finish(page, None)
-        elif page.state == "held" and self._adapter.copies:
+        elif page.state == "held" and self._adapter.max_copy_bytes:
             path = self._reader.copy_path(page.request.url)
             self._finish_parsed(page, Page(page.request, path=path))
         elif page.state == "held":
@@ -254,55 +260,53 @@ class _Crawl:
             return False
         return True
 
-    def _finish_file(self, page: JournalPage, path: Path) -> None:
+    def _finish_file(self, page: CrawlPage, path: Path) -> None:
         stamp = _stamp(path)
         if stamp is None and page.fetched and page.request.url.startswith(SCHEME):
             self._log.emit(STAGE, "page vanished", url=page.request.url, kind="not_found")
-            self.journal.lose(page.id)
+            self.journal.mark_gone(page.id)
         elif stamp and stamp == page.digest and page.fetched:
             self._finish(page, None)
         elif self._finish_parsed(page, Page(page.request, path=path)):
-            self.journal.stamp(page.id, stamp)
+            self.journal.set_file_stamp(page.id, stamp)
 
-    def _finish_piece(self, page: JournalPage) -> None:
+    def _finish_piece(self, page: CrawlPage) -> None:
         """Read a piece of a copied file; where the copy is gone, have it made again before."""
         path = self._reader.copy_path(page.request.url)
         if path.exists():
             self._finish_file(page, path)
         else:
-            self.journal.requeue_whole(page.request.url)
+            self.journal.requeue_file(page.request.url)
 
-    def _finish_parsed(self, page: JournalPage, read: Page) -> bool:
+    def _finish_parsed(self, page: CrawlPage, read: Page) -> bool:
         """Read a file and write what is in it; whether it was good to its end."""
         result = self._reader.parse(read)
         if not isinstance(result, Failure):
             try:
                 self._finish(page, result)
                 return True
-            except BrokenFile as error:
+            except CorruptFile as error:
                 result = failure(STAGE, page.request.url, "unexpected_form", detail=str(error))
         self._fail(page, result)
         return False
 
-    def _finish(self, page: JournalPage, result: PageResult | None) -> None:
+    def _finish(self, page: CrawlPage, result: PageResult | None) -> None:
         now = now_utc()
         if result is None:
             self.journal.finish_unchanged(page.id, now)
             return
         follow = list(self._to_follow(page, result.follow))
-        rows = (found.row(page.request.url, now) for found in result.rows)
+        rows = (found.row(page.request.url, now) for found in result.images)
         new, self._full = self.journal.finish(page.id, rows, follow, now, self._source.max_images)
         self._new += new
-        self._account.add(page.request.url, result.notes)
-        self._tell(page, result, follow)
-        bug = getattr(result.notes, "bug", "")
+        self._account.add(page.request.url, result.skipped)
+        self._log_skipped(page, result, follow)
+        bug = getattr(result.skipped, "bug", "")
         if bug:  # some of its entries were not read: another run may read them
             failed = failure(STAGE, page.request.url, "internal")
             self._fail(page, replace(failed, detail=bug))
 
-    def _to_follow(
-        self, page: JournalPage, requests: Sequence[PageRequest]
-    ) -> Iterator[PageRequest]:
+    def _to_follow(self, page: CrawlPage, requests: Sequence[PageRequest]) -> Iterator[PageRequest]:
         """The pages to go to: not too deep, and not on a list that brings nothing new."""
         depth, gained = page.request.depth, self.journal.images.gained()
         before = page.request.context.get(_CHAIN, {"gained": -1, "idle": 0})
@@ -312,7 +316,7 @@ class _Crawl:
                 self._account.dropped.add("too_deep", one.url)
             elif not one.url.isascii():
                 self._account.dropped.add("bad_url", one.url)
-            elif one.depth > depth or one.url.startswith(SCHEME) or is_piece(one.url):
+            elif one.depth > depth or one.url.startswith(SCHEME) or is_chunk(one.url):
                 yield one
             elif idle >= self._source.max_unproductive_pages:
                 self._account.dropped.add("unproductive", one.url)
@@ -320,17 +324,17 @@ class _Crawl:
                 chain = {_CHAIN: {"gained": gained, "idle": idle}}
                 yield replace(one, context={**one.context, **chain})
 
-    def _tell(self, page: JournalPage, result: PageResult, follow: list[PageRequest]) -> None:
+    def _log_skipped(self, page: CrawlPage, result: PageResult, follow: list[PageRequest]) -> None:
         """A page that gave nothing, hid something behind scripts, or had entries that could not be
         read, is told with the reason."""
-        nothing = not result.rows and not follow and not is_piece(page.request.url)
-        local = page.request.url.startswith(SCHEME) and result.notes
-        if nothing or local or not _TOLD.isdisjoint(result.notes):
-            examples = getattr(result.notes, "examples", {})
-            images = len(result.rows) if isinstance(result.rows, tuple | list) else None
+        nothing = not result.images and not follow and not is_chunk(page.request.url)
+        local = page.request.url.startswith(SCHEME) and result.skipped
+        if nothing or local or not _TOLD.isdisjoint(result.skipped):
+            examples = getattr(result.skipped, "examples", {})
+            images = len(result.images) if isinstance(result.images, tuple | list) else None
             self._log.emit(
                 STAGE, "page passed over" if nothing else "page in part passed over",
-                url=page.request.url, images=images, reasons=dict(result.notes),
+                url=page.request.url, images=images, reasons=dict(result.skipped),
                 **({"examples": dict(examples)} if examples else {}),
             )  # fmt: skip
 
@@ -341,7 +345,7 @@ class _Crawl:
         for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):
             self._log.emit(STAGE, event, **facts)
 
-    def _show(self, final: bool = False) -> None:
+    def _report_progress(self, final: bool = False) -> None:
         now = time.monotonic()
         if not final and now < self._show_after:
             return
@@ -371,11 +375,11 @@ def _stamp(path: Path) -> str | None:
 def _to_text(result: PageResult) -> str:
     return json.dumps(
         {
-            "rows": [found.to_json() for found in result.rows],
+            "rows": [found.to_json() for found in result.images],
             "follow": [asdict(replace(one, context=dict(one.context))) for one in result.follow],
-            "notes": dict(result.notes),
-            "examples": getattr(result.notes, "examples", {}),
-            "bug": getattr(result.notes, "bug", ""),
+            "notes": dict(result.skipped),
+            "examples": getattr(result.skipped, "examples", {}),
+            "bug": getattr(result.skipped, "bug", ""),
         }
     )
 
@@ -386,7 +390,7 @@ def _from_text(text: str) -> PageResult:
     notes.examples = values.get("examples", {})
     notes.bug = values.get("bug", "")
     return PageResult(
-        rows=[Found.from_json(row) for row in values["rows"]],
+        images=[FoundImage.from_json(row) for row in values["rows"]],
         follow=[PageRequest(**one) for one in values["follow"]],
-        notes=notes,
+        skipped=notes,
     )

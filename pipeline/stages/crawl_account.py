@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import Failure
-from pipeline.sources import Limits, Notes
+from pipeline.sources import CrawlLimits, Notes
 
 _MOST_REASONS = 8
 REASONS = {
@@ -40,7 +40,7 @@ class CrawlAccount:
     """Counts of one run of a crawl: pages `visited`, what its pages held and was not taken
     (`notes`), links that were not followed (`dropped`), and the first failure of each kind."""
 
-    source: Limits
+    source: CrawlLimits
     visited: int = 0
     notes: Notes = field(default_factory=Notes)
     dropped: Notes = field(default_factory=Notes)

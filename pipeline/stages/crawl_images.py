@@ -33,7 +33,7 @@ BATCH = 5000
 RECENT = 250_000
 """New rows that are merged together; what is held of them in memory takes some 16 MB."""
 
-FOREIGN, NOWHERE = 0, -1
+EXTERNAL, NO_PAGE = 0, -1
 """Pages of images that are not of this crawl, and of those that are on no page any more."""
 
 _TAIL = 4096
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class CaughtUp:
+class CatchUpResult:
     """What opening the journal found in the manifest: `rows` it did not know, `lost` rows that
     had been there, and so `again` pages to fetch again."""
 
@@ -90,14 +90,14 @@ def _number(key: str) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def _facts(row: ManifestRow) -> int:
+def _row_checksum(row: ManifestRow) -> int:
     """A checksum of what a page says about an image, to notice when it says something else."""
     said: list[object] = [row.title, row.labels, row.license, row.attribution]
     text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
     return zlib.crc32(text.encode()) + 1
 
 
-class KnownImages:
+class ImageIndex:
     """The manifest's rows and where they were found. Inside transactions of the caller's."""
 
     def __init__(self, db: sqlite3.Connection, manifest: Path) -> None:
@@ -143,7 +143,7 @@ class KnownImages:
 
     def vanished(self) -> int:
         """Rows of the manifest whose image is on no page any more."""
-        return int(self._one("SELECT count(*) FROM images WHERE page = ?", NOWHERE))
+        return int(self._one("SELECT count(*) FROM images WHERE page = ?", NO_PAGE))
 
     # what a page holds
 
@@ -155,7 +155,7 @@ class KnownImages:
         seen: dict[int, int] = {}
         known, full, found_again = self.count(), False, 0
         for row in rows:
-            key, facts = _number(row.key), _facts(row)
+            key, facts = _number(row.key), _row_checksum(row)
             before = self._page_of(key)
             if key not in fresh and before is None:
                 if max_images is not None and known + len(fresh) >= max_images:
@@ -164,7 +164,7 @@ class KnownImages:
                 fresh[key] = row
             elif key not in seen:
                 self._note_revision(key, page, facts, row)
-                found_again += before is not None and before <= FOREIGN
+                found_again += before is not None and before <= EXTERNAL
             seen.setdefault(key, facts)
         if fresh or found_again:
             self.put("gained", self.gained() + len(fresh) + found_again)
@@ -203,12 +203,12 @@ class KnownImages:
             ((key, page, facts) for key, facts in seen.items()),
         )
         keys = [(key,) for key in seen]
-        if self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", NOWHERE):
-            self._db.executemany(f"DELETE FROM images WHERE key = ? AND page = {NOWHERE:d}", keys)
+        if self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", NO_PAGE):
+            self._db.executemany(f"DELETE FROM images WHERE key = ? AND page = {NO_PAGE:d}", keys)
         if self._has_old:
             self._db.executemany("DELETE FROM old WHERE key = ?", keys)
 
-    def remember_old(self, page: int) -> None:
+    def begin_page_update(self, page: int) -> None:
         """Set aside which images the page had; what `add` does not find again is there no more."""
         self._has_old = bool(self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", page))
         if self._has_old:
@@ -216,7 +216,7 @@ class KnownImages:
             self._db.execute("DELETE FROM old")
             self._db.execute("INSERT INTO old SELECT key FROM images WHERE page = ?", (page,))
 
-    def forget_old(self, page: int) -> None:
+    def end_page_update(self, page: int) -> None:
         """Take the page from the images it has no more; those on no other page have vanished."""
         if not self._has_old:
             return
@@ -226,14 +226,14 @@ class KnownImages:
         self._db.execute(
             "INSERT INTO images SELECT key, ?, 0 FROM old "
             "WHERE NOT EXISTS (SELECT 1 FROM images WHERE images.key = old.key)",
-            (NOWHERE,),
+            (NO_PAGE,),
         )
         self._db.execute("DELETE FROM old")
         self._has_old = False
 
     # the manifest
 
-    def revise(self) -> int:
+    def rewrite_changed_rows(self) -> int:
         """Write the rows anew of which their page says something else now; how many those were.
 
         They keep their places and the time they were found.
@@ -266,7 +266,7 @@ class KnownImages:
         self.put("mtime", stat.st_mtime_ns)
         self.put("tail", _tail_digest(self._manifest, end))
 
-    def catch_up(self) -> CaughtUp:
+    def catch_up(self) -> CatchUpResult:
         """Learn what is in the manifest and not in the journal: the end that a killed crawl wrote
         last or that was imported; or all of it, when it is not the file that was left."""
         offset, stat = int(self.get("offset") or 0), self._manifest.stat()
@@ -276,7 +276,7 @@ class KnownImages:
             and (offset == 0 or _tail_digest(self._manifest, offset) == self.get("tail"))
         )
         if same:
-            return CaughtUp(rows=self._ingest(offset) if stat.st_size > offset else 0)
+            return CatchUpResult(rows=self._ingest(offset) if stat.st_size > offset else 0)
         return self._reread()
 
     def _ingest(self, offset: int) -> int:
@@ -300,7 +300,7 @@ class KnownImages:
             if self._page_of(key) is None:
                 self._db.execute(
                     "INSERT INTO recent VALUES "
-                    f"(?, ifnull((SELECT id FROM pages WHERE url = ?), {FOREIGN}), ?)",
+                    f"(?, ifnull((SELECT id FROM pages WHERE url = ?), {EXTERNAL}), ?)",
                     (key, page, facts),
                 )
                 self._recent.add(key)
@@ -310,7 +310,7 @@ class KnownImages:
     def _identify(self, line: bytes) -> tuple[int, str, int]:
         try:
             row = manifest_row(json.loads(line))
-            return _number(row.key), row.page, _facts(row)
+            return _number(row.key), row.page, _row_checksum(row)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{self._manifest}:{self._line_number(line)}: not a manifest row ({error}); "
@@ -321,7 +321,7 @@ class KnownImages:
         with self._manifest.open("rb") as lines:
             return next((number for number, one in enumerate(lines, start=1) if one == line), 0)
 
-    def _reread(self) -> CaughtUp:
+    def _reread(self) -> CatchUpResult:
         """Believe the manifest anew; pages whose rows it has lost are to be fetched again."""
         added = 0
         self._db.execute("CREATE TEMP TABLE present (key INTEGER PRIMARY KEY)")
@@ -345,7 +345,7 @@ class KnownImages:
             self._db.execute(f"DELETE {absent}")
             self._remember(self._one("SELECT count(*) FROM present"), end)
         self._db.execute("DROP TABLE present")
-        return CaughtUp(added, lost, again)
+        return CatchUpResult(added, lost, again)
 
 
 def _tail_digest(path: Path, end: int) -> str:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import Dataset, ManifestRow
+from pipeline.contract import DatasetPaths, ManifestRow
 from pipeline.databases import sqlite_errors
 from pipeline.sources import PageRequest
-from pipeline.stages.crawl_images import FOREIGN, KnownImages, batches, transaction
+from pipeline.stages.crawl_images import EXTERNAL, ImageIndex, batches, transaction
 
 _VERSION = 2
 _SCHEMA = """
@@ -34,7 +34,7 @@ CREATE INDEX IF NOT EXISTS pages_state ON pages (state, id);
 
 
 @dataclass(frozen=True)
-class JournalPage:
+class CrawlPage:
     """A page of the journal. `fetched` is when it was last had, None if it never was."""
 
     id: int
@@ -47,21 +47,21 @@ class JournalPage:
     result: str | None
 
 
-def is_piece(url: str) -> bool:
+def is_chunk(url: str) -> bool:
     """Whether a URL means a piece of a file: a page's has no fragment."""
     return "#" in url
 
 
 @contextmanager
-def open_journal(dataset: Dataset) -> Iterator[CrawlJournal]:
+def open_journal(dataset: DatasetPaths) -> Iterator[CrawlState]:
     """The crawl journal of a dataset. Whatever SQLite says while it is open becomes one line.
 
     Raises:
         OSError: the disk is full.
         UserError: the file cannot be used, or a line of the manifest is no row.
     """
-    with sqlite_errors(dataset.crawl_journal, _IF_DAMAGED):
-        journal = CrawlJournal(dataset.crawl_journal, dataset.urls)
+    with sqlite_errors(dataset.crawl_state, _IF_DAMAGED):
+        journal = CrawlState(dataset.crawl_state, dataset.url_manifest)
         try:
             yield journal
         finally:
@@ -93,7 +93,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     return db
 
 
-class CrawlJournal:
+class CrawlState:
     """The state of one crawl, opened by `open_journal`. For one thread; the dataset's lock is
     held."""
 
@@ -101,7 +101,7 @@ class CrawlJournal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = _opened(path)
         try:
-            self.images = KnownImages(self._db, manifest)
+            self.images = ImageIndex(self._db, manifest)
         except BaseException:
             self._db.close()
             raise
@@ -134,7 +134,7 @@ class CrawlJournal:
             ((one.url, one.depth, json.dumps(dict(one.context))) for one in requests),
         )
 
-    def waiting(self, count: int, max_pages: int) -> list[JournalPage]:
+    def waiting(self, count: int, max_pages: int) -> list[CrawlPage]:
         """The first pages to fetch, at most `count`."""
         return self._pages(
             "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' AND url NOT LIKE '%#%' "
@@ -143,7 +143,7 @@ class CrawlJournal:
             count,
         )
 
-    def head(self, max_pages: int) -> JournalPage | None:
+    def first_unfinished(self, max_pages: int) -> CrawlPage | None:
         """The first page that is not finished; the only one whose result may be written."""
         found = [
             self._db.execute(
@@ -154,14 +154,14 @@ class CrawlJournal:
         first = min((one for one in found if one is not None), default=None)
         return None if first is None else self._page("id = ?", (first,))
 
-    def page(self, url: str) -> JournalPage | None:
+    def page(self, url: str) -> CrawlPage | None:
         """The page with this URL."""
         return self._page("url = ?", (url,))
 
-    def _page(self, where: str, values: Sequence[Any]) -> JournalPage | None:
+    def _page(self, where: str, values: Sequence[Any]) -> CrawlPage | None:
         return next(iter(self._pages(where, values, 1)), None)
 
-    def _pages(self, where: str, values: Sequence[Any], limit: int) -> list[JournalPage]:
+    def _pages(self, where: str, values: Sequence[Any], limit: int) -> list[CrawlPage]:
         rows = self._db.execute(
             "SELECT id, url, depth, context, state, etag, last_modified, digest, fetched, result "
             f"FROM pages WHERE {where} LIMIT {limit:d}",
@@ -169,7 +169,7 @@ class CrawlJournal:
         )
         try:
             return [
-                JournalPage(row[0], PageRequest(row[1], row[2], json.loads(row[3])), *row[4:])
+                CrawlPage(row[0], PageRequest(row[1], row[2], json.loads(row[3])), *row[4:])
                 for row in rows
             ]
         except ValueError:
@@ -182,7 +182,7 @@ class CrawlJournal:
             ((url,) for url in urls),
         )
 
-    def requeue_whole(self, piece: str) -> None:
+    def requeue_file(self, piece: str) -> None:
         """Put the file of a piece back to be fetched."""
         self._db.execute(
             "UPDATE pages SET state = 'new', result = NULL WHERE url = ?",
@@ -196,7 +196,7 @@ class CrawlJournal:
 
     # what came of a page
 
-    def hold(
+    def store_result(
         self,
         page: int,
         result: str | None,
@@ -214,7 +214,7 @@ class CrawlJournal:
             (result, etag, last_modified, digest, page),
         )
 
-    def stamp(self, page: int, digest: str | None) -> None:
+    def set_file_stamp(self, page: int, digest: str | None) -> None:
         """Remember what a file looked like when it was read."""
         self._db.execute("UPDATE pages SET digest = ? WHERE id = ?", (digest, page))
 
@@ -227,11 +227,11 @@ class CrawlJournal:
             (page,),
         )
 
-    def lose(self, page: int) -> None:
+    def mark_gone(self, page: int) -> None:
         """A page that was there is gone, and so is its place as one where its images are."""
         with transaction(self._db):
-            self.images.remember_old(page)
-            self.images.forget_old(page)
+            self.images.begin_page_update(page)
+            self.images.end_page_update(page)
             self._db.execute(
                 "UPDATE pages SET state = 'gone', result = NULL, etag = NULL, "
                 "last_modified = NULL, digest = NULL WHERE id = ?",
@@ -259,7 +259,7 @@ class CrawlJournal:
         for batch in batches(rows):
             with transaction(self._db):
                 if first:
-                    self.images.remember_old(page)
+                    self.images.begin_page_update(page)
                 count, full = self.images.add(page, batch, max_images)
             self.images.merge_if_many()
             first = False
@@ -268,8 +268,8 @@ class CrawlJournal:
                 return added, True
         with transaction(self._db):
             if first:
-                self.images.remember_old(page)
-            self.images.forget_old(page)
+                self.images.begin_page_update(page)
+            self.images.end_page_update(page)
             self.add_pages(follow)
             self._db.execute(
                 "UPDATE pages SET state = 'done', result = NULL, fetched = ? WHERE id = ?",
@@ -277,9 +277,9 @@ class CrawlJournal:
             )
         return added, False
 
-    def add_foreign(self, rows: list[ManifestRow]) -> int:
+    def add_external(self, rows: list[ManifestRow]) -> int:
         """Add rows that no page of this crawl gave, unless they are known; how many were new."""
         with transaction(self._db):
-            added = self.images.add(FOREIGN, rows)[0]
+            added = self.images.add(EXTERNAL, rows)[0]
         self.images.merge_if_many()
         return added

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pipeline.contract import image_key
 from pipeline.errors import Failure, UserError
-from pipeline.http import Copy, Fetcher
+from pipeline.http import Fetcher, FileTarget
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, Page, PageResult
-from pipeline.stages.crawl_journal import JournalPage
+from pipeline.stages.crawl_journal import CrawlPage
 from pipeline.stages.page_signals import page_signals
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.opt_out.signals import Signal, describe
@@ -43,7 +43,7 @@ class PageReader:
         self._adapter = SOURCES[recipe.source.kind]
         self._copies = copies
 
-    def visit(self, fetcher: Fetcher, page: JournalPage) -> FetchedPage | Failure:
+    def visit(self, fetcher: Fetcher, page: CrawlPage) -> FetchedPage | Failure:
         """The boundary of one page: whatever it is, the crawl goes on."""
         try:
             return self._fetch(fetcher, page)
@@ -52,9 +52,9 @@ class PageReader:
         except Exception as error:  # noqa: BLE001 - the boundary of one page
             return internal_failure(STAGE, page.request.url, error)
 
-    def _fetch(self, fetcher: Fetcher, page: JournalPage) -> FetchedPage | Failure:
-        if self._adapter.copies is not None:
-            return self._copy(fetcher, page, self._adapter.copies(self._source))
+    def _fetch(self, fetcher: Fetcher, page: CrawlPage) -> FetchedPage | Failure:
+        if self._adapter.max_copy_bytes is not None:
+            return self._copy(fetcher, page, self._adapter.max_copy_bytes(self._source))
         most = max(self._politeness.max_page_bytes, self._adapter.page_bytes(page.request))
         answer = fetcher.get(
             page.request.url, stage=STAGE, headers=_validators(page), max_bytes=most
@@ -75,14 +75,14 @@ class PageReader:
             result, answer.headers.get("etag"), answer.headers.get("last-modified"), digest
         )
 
-    def _copy(self, fetcher: Fetcher, page: JournalPage, most: int) -> FetchedPage | Failure:
+    def _copy(self, fetcher: Fetcher, page: CrawlPage, most: int) -> FetchedPage | Failure:
         """Have a page's file on the disk, whence it is read at its turn."""
         url = page.request.url
         path = self.copy_path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.tmp")
         headers = _validators(page) if path.exists() else {}
-        answer = fetcher.get(url, stage=STAGE, headers=headers, copy=Copy(aside, most))
+        answer = fetcher.get(url, stage=STAGE, headers=headers, copy=FileTarget(aside, most))
         if isinstance(answer, Failure):
             aside.unlink(missing_ok=True)
             return answer
@@ -107,8 +107,8 @@ class PageReader:
             return failure(STAGE, url, "unexpected_form", detail="nested too deeply")
         except Exception as error:  # noqa: BLE001 - the boundary of one page
             return internal_failure(STAGE, url, error)
-        if result.problem:
-            return failure(STAGE, url, "unexpected_form", detail=result.problem)
+        if result.error:
+            return failure(STAGE, url, "unexpected_form", detail=result.error)
         return result
 
     def _with_signals(
@@ -116,15 +116,15 @@ class PageReader:
     ) -> PageResult | Failure:
         """The result with the overridden opt-out signals of the page in its rows; a failure if it
         has images and a signal that counts. Pages without images only lead to others."""
-        if not signals or not result.rows:
+        if not signals or not result.images:
             return result
         if refusing := self._politeness.refusing(signals):
             return failure(STAGE, url, "opt_out", detail=describe(refusing))
         said = tuple(dict.fromkeys(str(signal) for signal in signals))
-        return replace(result, rows=[replace(row, page_opt_out=said) for row in result.rows])
+        return replace(result, images=[replace(row, page_opt_out=said) for row in result.images])
 
 
-def _validators(page: JournalPage) -> dict[str, str]:
+def _validators(page: CrawlPage) -> dict[str, str]:
     """The headers that ask for a page only if it has changed."""
     headers = {"If-None-Match": page.etag, "If-Modified-Since": page.last_modified}
     return {name: value for name, value in headers.items() if value}

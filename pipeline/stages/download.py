@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from pipeline.contract import Dataset, ManifestRow
+from pipeline.contract import DatasetPaths, ManifestRow
 from pipeline.dataset.originals import PART_SIZE, PartFiles
 from pipeline.dataset.part_writer import PartWriter
-from pipeline.dataset.plans import plan
-from pipeline.durable import sweep_temporaries
+from pipeline.dataset.plans import assign_parts
+from pipeline.durable import remove_temp_files
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.images import EXTENSIONS
 from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.sources.folder import local_files
-from pipeline.stages.examine import Kept, examine
+from pipeline.stages.examine import StoredImage, inspect_image
 from pipeline.web.bodies import check_body
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.exchange import Response
@@ -35,7 +35,7 @@ from pipeline.web.waits import log_waits
 STAGE = "download"
 _OPEN_PARTS = 16
 _QUEUED = 2 * PART_SIZE
-_FEW = 32
+_MIN_IN_FLIGHT = 32
 """With fewer requests under way, further parts are opened: their hosts may be ready."""
 
 _BACKLOG_BYTES = 16 << 20
@@ -66,40 +66,40 @@ class DownloadResult:
 
 
 @dataclass(frozen=True)
-class _Examined:
+class _InspectedResponse:
     """An answer looked at: its facts, the failure it turned out to be, or an error that ends the
     command, such as a full disk."""
 
     writer: PartWriter
     row: ManifestRow
     response: Response
-    outcome: Kept | Failure | BaseException
+    outcome: StoredImage | Failure | BaseException
 
 
-def plan_parts(recipe: Recipe, dataset: Dataset) -> list[str]:
+def plan_parts(recipe: Recipe, dataset: DatasetPaths) -> list[str]:
     """Assign the manifest rows that are in no part yet to parts; the parts not complete yet.
 
     Raises:
         UserError: a manifest row has no URL.
     """
     del recipe  # every recipe's rows are planned alike
-    return plan(dataset)
+    return assign_parts(dataset)
 
 
-RunParts = Callable[[Recipe, Dataset, list[str], EventLog], list[PartResult]]
+PartDownloader = Callable[[Recipe, DatasetPaths, list[str], EventLog], list[PartResult]]
 """Completes planned parts: `download_parts`, or what has others do it."""
 
 
 def download(
-    recipe: Recipe, dataset: Dataset, log: EventLog, run: RunParts | None = None
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, run: PartDownloader | None = None
 ) -> DownloadResult:
     """Fetch every image of the manifest that is in no complete part.
 
     Args:
         run: completes the parts; in this process when None.
     """
-    dataset.originals.mkdir(parents=True, exist_ok=True)
-    sweep_temporaries(dataset.originals)
+    dataset.originals_dir.mkdir(parents=True, exist_ok=True)
+    remove_temp_files(dataset.originals_dir)
     results = (run or download_parts)(recipe, dataset, plan_parts(recipe, dataset), log)
     return DownloadResult(
         parts=len(results),
@@ -110,13 +110,13 @@ def download(
     )
 
 
-def download_part(recipe: Recipe, dataset: Dataset, part: str, log: EventLog) -> PartResult:
+def download_part(recipe: Recipe, dataset: DatasetPaths, part: str, log: EventLog) -> PartResult:
     """Fetch the images of one planned part, or what is left of it."""
     return download_parts(recipe, dataset, [part], log)[0]
 
 
 def download_parts(
-    recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog
+    recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
 ) -> list[PartResult]:
     """Fetch planned parts together: while one waits for a slow host, the next ones go on."""
     run = _Run(recipe, dataset, parts, log)
@@ -134,11 +134,13 @@ def decoding_threads() -> int:
 class _Run:
     """Parts under way: rows go to the fetcher, answers to the decoders, images to the writers."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
+    ) -> None:
         self._recipe = recipe
         self._dataset = dataset
         self._log = log
-        limit_decoding(recipe.originals.decode_megabytes, recipe.politeness.sharers)
+        limit_decoding(recipe.originals.decode_megabytes, recipe.politeness.num_processes)
         self._fetcher: BulkFetcher[tuple[PartWriter, ManifestRow]] = BulkFetcher(
             recipe.politeness,
             STAGE,
@@ -150,7 +152,7 @@ class _Run:
         # Ending a part can take long (a disk, a store), and the requests under way do not wait.
         self._ending = ThreadPoolExecutor(1, thread_name_prefix="part")
         self._ended: dict[PartWriter, Future[None]] = {}
-        self._examined: queue.SimpleQueue[_Examined] = queue.SimpleQueue()
+        self._examined: queue.SimpleQueue[_InspectedResponse] = queue.SimpleQueue()
         self._waiting = iter(parts)
         self._rows: Iterator[ManifestRow] = iter(())
         self._feeding: PartWriter | None = None
@@ -177,7 +179,7 @@ class _Run:
             if not self._left and not self._ended and self._feeding is None:
                 break
             room = self._backlog + self._fetcher.received < _BACKLOG_BYTES
-            for (writer, row), outcome in self._fetcher.pump(0.5, may_start=room):
+            for (writer, row), outcome in self._fetcher.poll(0.5, may_start=room):
                 self._take(writer, row, outcome)
             for file in self._fetcher.take_unread():
                 self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
@@ -191,7 +193,7 @@ class _Run:
     def _feed(self) -> None:
         """Hand rows to the fetcher, opening part after part, while it has room."""
         limit = _QUEUED
-        if self._fetcher.under_way < _FEW:
+        if self._fetcher.in_flight < _MIN_IN_FLIGHT:
             limit = max(limit, self._fetcher.pending + PART_SIZE)
         while self._fetcher.pending < limit:
             row = next(self._rows, None)
@@ -229,18 +231,18 @@ class _Run:
 
     def _examine(self, writer: PartWriter, row: ManifestRow, response: Response) -> None:
         """On a decoding thread: the boundary of one image."""
-        outcome: Kept | Failure | BaseException
+        outcome: StoredImage | Failure | BaseException
         try:
             try:
-                outcome = examine(row, response, self._recipe, STAGE)
+                outcome = inspect_image(row, response, self._recipe, STAGE)
             except Exception as error:  # noqa: BLE001 the boundary of one image
                 outcome = caught_failure(STAGE, row.url, error, row.key)
         except BaseException as error:  # noqa: BLE001 raised again on the main thread
             outcome = error
-        self._examined.put(_Examined(writer, row, response, outcome))
+        self._examined.put(_InspectedResponse(writer, row, response, outcome))
         self._fetcher.wake()
 
-    def _store(self, examined: _Examined) -> None:
+    def _store(self, examined: _InspectedResponse) -> None:
         writer, row, response = examined.writer, examined.row, examined.response
         self._backlog -= len(response.body)
         if isinstance(examined.outcome, Failure):
@@ -259,16 +261,16 @@ class _Run:
             return
         self._bytes += len(response.body)
         self._fetched[writer.part] += 1
-        self._settled(writer)
+        self._is_finished(writer)
 
     def _fail(self, writer: PartWriter, row: ManifestRow, failed: Failure) -> None:
         failed = replace(failed, url=row.url, key=row.key)
         # The log comes first: a kill between the two logs the failure twice, never not at all.
-        self._log.fail(failed)
-        writer.fail(row.key, failed)
-        self._settled(writer)
+        self._log.log_failure(failed)
+        writer.add_failure(row.key, failed)
+        self._is_finished(writer)
 
-    def _settled(self, writer: PartWriter) -> None:
+    def _is_finished(self, writer: PartWriter) -> None:
         self._done += 1
         self._left[writer] -= 1
         if self._left[writer] == 0:

@@ -10,11 +10,11 @@ from PIL import Image
 
 from pipeline.contract import ManifestRow
 from pipeline.errors import Failure
-from pipeline.images import ImageFacts, Picture, decoded, facts_of
+from pipeline.images import DecodedImage, ImageProperties, decoded, measure_image
 from pipeline.outside_text import without_passwords
 from pipeline.pictures.limits import ImageError, ImageLimits
 from pipeline.pictures.pixels import Pixels
-from pipeline.pictures.resize import Square, center_square, encode_jpeg
+from pipeline.pictures.resize import CenterSquare, center_square, encode_jpeg
 from pipeline.recipe import Recipe
 from pipeline.web.exchange import Response
 from pipeline.web.failures import failure
@@ -32,15 +32,17 @@ DECODE_SIDE = 256
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredImage:
     """A good image: what is kept of it, with its facts and what its JSON says."""
 
     data: bytes
-    facts: ImageFacts
+    facts: ImageProperties
     sidecar: dict[str, Any]
 
 
-def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) -> Kept | Failure:
+def inspect_image(
+    row: ManifestRow, response: Response, recipe: Recipe, stage: str
+) -> StoredImage | Failure:
     """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
     data, limits = response.body, image_limits(recipe)
     side = recipe.originals.side
@@ -55,11 +57,13 @@ def examine(row: ManifestRow, response: Response, recipe: Recipe, stage: str) ->
     try:
         if side is None:
             with decoded(data, limits, DECODE_SIDE) as picture:
-                return Kept(data, facts_of(picture), sidecar(response, picture) | opt_out)
+                return StoredImage(
+                    data, measure_image(picture), sidecar(response, picture) | opt_out
+                )
         square = center_square(data, side, limits.max_pixels, limits)
-        kept = picture_of(square.pixels, square.notes)
+        kept = encode_stored_image(square.pixels, square.notes)
         encoded = encode_jpeg(square.pixels, recipe.originals.quality)
-        return Kept(encoded, facts_of(kept), sidecar(response, square) | opt_out)
+        return StoredImage(encoded, measure_image(kept), sidecar(response, square) | opt_out)
     except ImageError as error:
         return failure(
             stage, row.url, error.kind, key=row.key, status=response.status,
@@ -82,13 +86,13 @@ def image_limits(recipe: Recipe) -> ImageLimits:
     return ImageLimits(recipe.politeness.max_pixels, originals.max_side, originals.max_aspect)
 
 
-def picture_of(pixels: Pixels, notes: tuple[str, ...]) -> Picture:
+def encode_stored_image(pixels: Pixels, notes: tuple[str, ...]) -> DecodedImage:
     """(height, width, 1 or 3) pixels as the picture that is kept of them, a JPEG."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    return Picture(image, "JPEG", image.mode, *image.size, notes)
+    return DecodedImage(image, "JPEG", image.mode, *image.size, notes)
 
 
-def sidecar(response: Response, picture: Picture | Square) -> dict[str, Any]:
+def sidecar(response: Response, picture: DecodedImage | CenterSquare) -> dict[str, Any]:
     """What an image's JSON says beside its manifest row: where its bytes came from, and what was
     served."""
     headers = {

@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.contract import (
     NAME,
-    Dataset,
+    DatasetPaths,
     JsonlAppender,
     ManifestRow,
     OriginalRecord,
@@ -34,20 +34,20 @@ from pipeline.dataset.forgotten import forgotten_path, read_forgotten
 from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.dataset.originals import (
     PartFiles,
+    editable_tar,
     is_complete,
     planned_parts,
     read_journal,
     read_records,
     read_summary,
-    tar_here,
 )
 from pipeline.dataset.part_store import store_of, store_path
 from pipeline.events import EventLog
-from pipeline.options import Select, Shards
+from pipeline.options import SelectOptions, ShardOptions
 from pipeline.recipe import Recipe
 from pipeline.stages.select import select
-from pipeline.stages.shard import options_path, shard
-from pipeline.typed import build
+from pipeline.stages.shard import recipe_snapshot_path, shard
+from pipeline.typed import parse_config
 from pipeline.web.urls import canonical_url, host_or_none
 
 
@@ -64,7 +64,7 @@ class ForgetResult:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ForgetFilter:
     """Which images to forget: any that fits one of these. A host stands for its subdomains too;
     a licence fits where its words are in the image's (no case)."""
 
@@ -72,7 +72,7 @@ class Wanted:
     hosts: frozenset[str] = frozenset()
     licenses: tuple[str, ...] = ()
 
-    def fits(self, row: ManifestRow) -> bool:
+    def matches(self, row: ManifestRow) -> bool:
         host = (host_or_none(row.url) or "").casefold()
         words = row.license.casefold()
         return (
@@ -84,7 +84,7 @@ class Wanted:
 
 def forget(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: DatasetPaths,
     log: EventLog,
     *,
     urls: Iterable[str] = (),
@@ -100,7 +100,7 @@ def forget(
     Raises:
         UserError: nothing was asked for, or nothing in the manifest fits.
     """
-    wanted = Wanted(
+    wanted = ForgetFilter(
         frozenset([*keys, *(image_key(canonical_url(url) or url) for url in urls)]),
         frozenset(host.casefold() for host in hosts),
         tuple(licenses),
@@ -109,22 +109,22 @@ def forget(
         raise UserError("forget: name a URL, a host, a licence or a key")
     found = _listed(dataset, wanted)
     if not found:
-        raise UserError(f"{dataset.urls}: lists no such image")
+        raise UserError(f"{dataset.url_manifest}: lists no such image")
     new = _record(dataset, found)
     erased = _erase(dataset, found)
-    _remove(dataset, [dataset.manifest / "preview.html"])
-    remade = _make_again(recipe, dataset, log, workers) if dataset.kept.exists() else {}
+    _remove(dataset, [dataset.manifest_dir / "preview.html"])
+    remade = _make_again(recipe, dataset, log, workers) if dataset.selection.exists() else {}
     return ForgetResult(new, erased, remade, _pending(dataset, found))
 
 
-def _listed(dataset: Dataset, wanted: Wanted) -> set[str]:
-    return {row.key for row in manifest_rows(dataset) if wanted.fits(row)}
+def _listed(dataset: DatasetPaths, wanted: ForgetFilter) -> set[str]:
+    return {row.key for row in manifest_rows(dataset) if wanted.matches(row)}
 
 
-def _record(dataset: Dataset, found: set[str]) -> int:
+def _record(dataset: DatasetPaths, found: set[str]) -> int:
     """Write down the images that are not yet forgotten; returns how many."""
     known = read_forgotten(dataset).keys
-    held = {line["key"]: line["labels"] for line in read_jsonl(dataset.kept)
+    held = {line["key"]: line["labels"] for line in read_jsonl(dataset.selection)
             if line["key"] in found}  # fmt: skip
     lines: list[dict[str, Any]] = [
         {"ts": now_utc(), "key": key, "held": key in held, "labels": held.get(key, [])}
@@ -137,7 +137,7 @@ def _record(dataset: Dataset, found: set[str]) -> int:
     return len(lines)
 
 
-def _erase(dataset: Dataset, found: set[str]) -> int:
+def _erase(dataset: DatasetPaths, found: set[str]) -> int:
     """Put zeros in place of the bytes in the originals; returns how many images had any."""
     by_part: dict[str, list[OriginalRecord]] = {}
     for record in read_records(dataset):
@@ -146,13 +146,13 @@ def _erase(dataset: Dataset, found: set[str]) -> int:
     erased = 0
     for part, records in sorted(by_part.items()):
         forget_features(dataset, part, (record.key for record in records))
-        with tar_here(dataset, part) as files:
+        with editable_tar(dataset, part) as files:
             if files is not None:
                 erased += _erase_in(files, records)
     return erased
 
 
-def _pending(dataset: Dataset, found: set[str]) -> int:
+def _pending(dataset: DatasetPaths, found: set[str]) -> int:
     """How many of the images lie in parts that are not complete."""
     parts = (part for part in planned_parts(dataset) if not is_complete(dataset, part))
     return sum(row["ok"] and row["key"] in found
@@ -176,35 +176,35 @@ def _erase_in(files: PartFiles, records: Sequence[OriginalRecord]) -> int:
         digest = hashlib.file_digest(tar, "sha256").hexdigest()
     facts = read_summary(files)
     if facts["sha256"] != digest:
-        write_json(files.record, {**facts, "sha256": digest})
+        write_json(files.summary, {**facts, "sha256": digest})
     return erased
 
 
 def _make_again(
-    recipe: Recipe, dataset: Dataset, log: EventLog, workers: int | None
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, workers: int | None
 ) -> dict[str, int]:
     """Select again, and shard the dataset and its variants; the shards made, by dataset."""
     made: dict[str, int] = {}
-    kept = select(recipe_of(dataset, recipe), dataset, log).kept
+    kept = select(recipe_used_for(dataset, recipe), dataset, log).kept
     for target in (dataset, *variants(dataset)):
         if not kept:
             made[target.name] = _remove_shards(dataset, target)
-        elif options_path(target).exists():
+        elif recipe_snapshot_path(target).exists():
             variant = None if target == dataset else target.name.removeprefix(f"{dataset.name}-")
-            options = recipe_of(target, recipe)
+            options = recipe_used_for(target, recipe)
             made[target.name] = shard(options, dataset, log, workers, variant).made
     return made
 
 
-def _remove_shards(dataset: Dataset, target: Dataset) -> int:
+def _remove_shards(dataset: DatasetPaths, target: DatasetPaths) -> int:
     """Remove the shards of a dataset of which nothing is left, and its card; returns 0."""
-    shards = sorted(target.shards.glob(f"{target.name}-*"))
-    pictures = [target.manifest / name for name in ("contact.jpg", "mean.png")]
-    _remove(dataset, [target.index, *shards, target.card, target.card_page, *pictures])
+    shards = sorted(target.shards_dir.glob(f"{target.name}-*"))
+    pictures = [target.manifest_dir / name for name in ("contact.jpg", "mean.png")]
+    _remove(dataset, [target.shard_index, *shards, target.card, target.card_page, *pictures])
     return 0
 
 
-def _remove(dataset: Dataset, paths: Iterable[Path]) -> None:
+def _remove(dataset: DatasetPaths, paths: Iterable[Path]) -> None:
     """Remove files here and in the store; they need not exist."""
     for path in paths:
         path.unlink(missing_ok=True)
@@ -212,25 +212,25 @@ def _remove(dataset: Dataset, paths: Iterable[Path]) -> None:
             store_of(dataset).remove(store_path(dataset, path))
 
 
-def variants(dataset: Dataset) -> list[Dataset]:
+def variants(dataset: DatasetPaths) -> list[DatasetPaths]:
     """The other datasets whose shards are made from this one's originals."""
     found = []
     for folder in sorted((dataset.root / "manifests").glob(f"{dataset.name}-*")):
         if not NAME.fullmatch(folder.name):
             continue
-        target = Dataset(folder.name, dataset.root)
+        target = DatasetPaths(folder.name, dataset.root)
         if _made_by(target).get("source") == dataset.name:
             found.append(target)
     return found
 
 
-def _made_by(target: Dataset) -> dict[str, Any]:
+def _made_by(target: DatasetPaths) -> dict[str, Any]:
     """What the shards of a dataset were made by; empty if that is not recorded.
 
     Raises:
         UserError: the file is damaged.
     """
-    path = options_path(target)
+    path = recipe_snapshot_path(target)
     if not path.exists():
         return {}
     try:
@@ -242,14 +242,14 @@ def _made_by(target: Dataset) -> dict[str, Any]:
     return values
 
 
-def recipe_of(target: Dataset, recipe: Recipe) -> Recipe:
+def recipe_used_for(target: DatasetPaths, recipe: Recipe) -> Recipe:
     """The recipe with the options by which the shards of `target` were last made, if any were."""
-    made_by, path = _made_by(target), options_path(target)
+    made_by, path = _made_by(target), recipe_snapshot_path(target)
     if not made_by:
         return recipe
     return replace(
         recipe,
         title=str(made_by.get("title", "")),
-        select=build(Select, made_by.get("select"), f"{path}: select"),
-        shards=build(Shards, made_by.get("shards"), f"{path}: shards"),
+        select=parse_config(SelectOptions, made_by.get("select"), f"{path}: select"),
+        shards=parse_config(ShardOptions, made_by.get("shards"), f"{path}: shards"),
     )

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.contract import Dataset, ManifestRow, image_key, now_utc
+from pipeline.contract import DatasetPaths, ManifestRow, image_key, now_utc
 from pipeline.dataset.forgotten import read_forgotten
 from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.durable import atomic_file
 from pipeline.errors import UserError
-from pipeline.sources.interface import BrokenFile, Notes, Page
+from pipeline.sources.interface import CorruptFile, Notes, Page
 from pipeline.sources.list_files import arrow, list_format, records_of
 from pipeline.sources.listing import ListSource, parse, start
 from pipeline.stages.crawl_images import batches
@@ -33,17 +33,17 @@ NAMES = tuple(one.name for one in fields(ManifestRow))
 
 
 @dataclass(frozen=True)
-class ImportResult:
+class ManifestImportResult:
     """Rows `read` from a file, those `added` to the manifest, and what was not taken, by reason,
     with the first example of a reason."""
 
     read: int
     added: int
-    passed_over: dict[str, int]
+    skipped: dict[str, int]
     examples: dict[str, str] = field(default_factory=dict, compare=False)
 
 
-def export_manifest(dataset: Dataset, path: Path) -> int:
+def export_manifest(dataset: DatasetPaths, path: Path) -> int:
     """Write the manifest to `path` (.parquet, .csv, .jsonl by its ending); the number of rows.
 
     Images that were forgotten are not in it.
@@ -55,8 +55,8 @@ def export_manifest(dataset: Dataset, path: Path) -> int:
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise UserError(f"{path}: write to .parquet, .csv or .jsonl")
-    if not dataset.urls.exists():
-        raise UserError(f"{dataset.urls}: no such manifest")
+    if not dataset.url_manifest.exists():
+        raise UserError(f"{dataset.url_manifest}: no such manifest")
     count = 0
     forgotten = read_forgotten(dataset).keys
 
@@ -104,8 +104,8 @@ def _write_jsonl(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
 
 
 def import_manifest(
-    dataset: Dataset, path: Path, *, license: str = "", attribution: str = ""
-) -> ImportResult:
+    dataset: DatasetPaths, path: Path, *, license: str = "", attribution: str = ""
+) -> ManifestImportResult:
     """Add the rows of `path` that are not in the manifest yet; it may be larger than memory.
 
     A file with the columns `url` and `found` is taken for a manifest of our own and keeps its
@@ -122,15 +122,15 @@ def import_manifest(
         try:
             for batch in batches(_rows(path, license, attribution, notes)):
                 counts["read"] += len(batch)
-                counts["added"] += journal.add_foreign(batch)
-        except BrokenFile as error:
+                counts["added"] += journal.add_external(batch)
+        except CorruptFile as error:
             raise UserError(
                 f"{path}: {error}; the {counts['added']:,} new rows before that were added"
             ) from None
     known = counts["read"] - counts["added"]
-    return ImportResult(
+    return ManifestImportResult(
         **counts,
-        passed_over={**notes, **({"known": known} if known else {})},
+        skipped={**notes, **({"known": known} if known else {})},
         examples=notes.examples,
     )
 
@@ -148,12 +148,12 @@ def _rows(path: Path, license: str, attribution: str, notes: Notes) -> Iterator[
     now = now_utc()
     while queue:
         result = parse(source, Page(queue.pop(0)))
-        if result.problem:
-            raise UserError(f"{path}: {result.problem}")
-        for found in result.rows:
+        if result.error:
+            raise UserError(f"{path}: {result.error}")
+        for found in result.images:
             yield found.row("", now)
         queue += result.follow
-        notes.merge(result.notes)
+        notes.merge(result.skipped)
 
 
 def _first_record(path: Path) -> Mapping[str, Any]:

@@ -22,23 +22,23 @@ from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
-from pipeline.contract import Dataset, OriginalRecord, write_atomic
+from pipeline.contract import DatasetPaths, OriginalRecord, write_atomic
 from pipeline.dataset.duplicates import (
     DETAIL_WORDS,
-    Near,
-    Prints,
+    DuplicateThresholds,
+    PerceptualHashes,
     detail_distance,
+    hash_words,
     near_duplicates,
-    words,
 )
 from pipeline.dataset.forgotten import read_forgotten
-from pipeline.dataset.kept import read_kept, read_rejected
+from pipeline.dataset.kept import read_rejected, read_selection
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.images import decoded
 from pipeline.markup import policy_element
-from pipeline.options import Select
+from pipeline.options import SelectOptions
 from pipeline.pictures.limits import ImageError, ImageLimits
 from pipeline.recipe import Recipe
 from pipeline.stages.select import (
@@ -49,20 +49,20 @@ from pipeline.stages.select import (
     UNCLASSED,
     Lists,
     aspect_of,
-    near_of,
+    duplicate_thresholds,
+    outlier_scorer,
     select,
-    strange_by,
 )
 from pipeline.web.failures import caught_failure
 
 _THUMB = 140
 _BARS = 60
-_BEYOND = Near(bits=4, detail=24)
+_PAIR_MARGIN = DuplicateThresholds(bits=4, detail=24)
 """Kept pairs are shown up to this many bits beyond the limits of near duplicates."""
 
 
 @dataclass(frozen=True)
-class Measure:
+class NumericLimit:
     """A fact with a limit: `value` of an image must be at least (`least`) or at most the limit."""
 
     reason: str
@@ -70,23 +70,23 @@ class Measure:
     value: Callable[[OriginalRecord], float]
     least: bool
 
-    def limit(self, limits: Select) -> float:
+    def limit(self, limits: SelectOptions) -> float:
         return float(getattr(limits, self.option))
 
     def passes(self, value: float, limit: float) -> bool:
         return value >= limit if self.least else value <= limit
 
 
-MEASURES = (
-    Measure("small", "min_side", lambda record: min(record.width, record.height), least=True),
-    Measure("elongated", "max_aspect", aspect_of, least=False),
-    Measure("blurred", "min_blur", lambda record: record.blur, least=True),
-    Measure("uniform", "min_spread", lambda record: record.spread, least=True),
+NUMERIC_LIMITS = (
+    NumericLimit("small", "min_side", lambda record: min(record.width, record.height), least=True),
+    NumericLimit("elongated", "max_aspect", aspect_of, least=False),
+    NumericLimit("blurred", "min_sharpness", lambda record: record.sharpness, least=True),
+    NumericLimit("uniform", "min_contrast", lambda record: record.contrast, least=True),
 )
 
 
 @dataclass(frozen=True)
-class Shown:
+class Thumbnail:
     """An image on the page: its picture as a data URL (or none) and what is said of it."""
 
     key: str
@@ -101,13 +101,13 @@ class Section:
     reason: str
     limit: str
     count: int
-    rejected: list[Shown]
-    kept: list[Shown]
+    rejected: list[Thumbnail]
+    kept: list[Thumbnail]
     bars: list[tuple[float, float, bool]] = field(default_factory=list)
     scale: str = ""
 
 
-def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> Path:
+def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24) -> Path:
     """Judge by the recipe's limits, and write the page. The selection stays as it is.
 
     Args:
@@ -116,14 +116,14 @@ def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> 
     Returns:
         the page's path.
     """
-    dataset.data.mkdir(parents=True, exist_ok=True)
-    for left_over in dataset.data.glob(".preview-*"):
+    dataset.data_dir.mkdir(parents=True, exist_ok=True)
+    for left_over in dataset.data_dir.glob(".preview-*"):
         shutil.rmtree(left_over)
-    with TemporaryDirectory(dir=dataset.data, prefix=".preview-") as folder:
+    with TemporaryDirectory(dir=dataset.data_dir, prefix=".preview-") as folder:
         lists = Lists(Path(folder, "kept.jsonl"), Path(folder, "rejected.jsonl"))
         result = select(recipe, dataset, log, lists)
         counts = Counter(result.rejected)
-        pictures = _Pictures(dataset, log)
+        pictures = _Thumbnails(dataset, log)
         sections = [
             *_measured(recipe.select, dataset, counts, most, pictures),
             *_off_topic(recipe.select, dataset, lists, counts, most, pictures),
@@ -131,7 +131,7 @@ def preview(recipe: Recipe, dataset: Dataset, log: EventLog, most: int = 24) -> 
             *_others(lists, counts, most, pictures),
         ]
     page = Environment(autoescape=True).from_string(_PAGE)
-    path = dataset.manifest / "preview.html"
+    path = dataset.manifest_dir / "preview.html"
     write_atomic(
         path,
         page.render(
@@ -164,21 +164,25 @@ class _Closest:
 
 
 def _measured(
-    limits: Select, dataset: Dataset, counts: Counter[str], most: int, pictures: _Pictures
+    limits: SelectOptions,
+    dataset: DatasetPaths,
+    counts: Counter[str],
+    most: int,
+    pictures: _Thumbnails,
 ) -> Iterator[Section]:
     """A section for each measure, by one pass over the records."""
-    sides = {(m.reason, passes): _Closest(most) for m in MEASURES for passes in (False, True)}
-    values = {measure.reason: array("d") for measure in MEASURES}
+    sides = {(m.reason, passes): _Closest(most) for m in NUMERIC_LIMITS for passes in (False, True)}
+    values = {measure.reason: array("d") for measure in NUMERIC_LIMITS}
     forgotten = read_forgotten(dataset).keys
     for record in read_records(dataset):
         if record.key in forgotten:
             continue
-        for measure in MEASURES:
+        for measure in NUMERIC_LIMITS:
             value, limit = measure.value(record), measure.limit(limits)
             values[measure.reason].append(value)
             side = sides[measure.reason, measure.passes(value, limit)]
             side.add(abs(value - limit), value, record)
-    for measure in MEASURES:
+    for measure in NUMERIC_LIMITS:
         limit = measure.limit(limits)
         below, above = (
             [
@@ -195,7 +199,7 @@ def _measured(
 
 
 def histogram(
-    values: Sequence[float], limit: float, measure: Measure
+    values: Sequence[float], limit: float, measure: NumericLimit
 ) -> tuple[list[tuple[float, float, bool]], str]:
     """Bars (left, height, passes), each from 0 to 1, on a scale of logarithms, and what it is."""
     if not values:
@@ -212,18 +216,18 @@ def histogram(
 
 
 def _off_topic(
-    limits: Select,
-    dataset: Dataset,
+    limits: SelectOptions,
+    dataset: DatasetPaths,
     lists: Lists,
     counts: Counter[str],
     most: int,
-    pictures: _Pictures,
+    pictures: _Thumbnails,
 ) -> Iterator[Section]:
     """The least strange images that go, and the strangest that stay."""
-    strange = strange_by(dataset, limits)
+    strange = outlier_scorer(dataset, limits)
     if strange is None:
         return
-    judged = {image.key: False for image in read_kept(lists.kept)}
+    judged = {image.key: False for image in read_selection(lists.kept)}
     for line in read_rejected(lists.rejected):
         if line["reason"] in (OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE):
             judged[line["key"]] = line["reason"] == OFF_TOPIC
@@ -248,30 +252,30 @@ def _off_topic(
 
 
 def _near(
-    limits: Select, lists: Lists, counts: Counter[str], most: int, pictures: _Pictures
+    limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, pictures: _Thumbnails
 ) -> Iterator[Section]:
     """The pairs that were hardly near enough, and those hardly far enough."""
-    near = near_of(limits)
+    near = duplicate_thresholds(limits)
     if near is None:
         return
     rejected = [pair for _, *pair in heapq.nlargest(most, _rejected_pairs(lists))]
     hashes, details, keys = array("Q"), array("Q"), list[str]()
-    for image in read_kept(lists.kept):
-        if image.record.detail:
+    for image in read_selection(lists.kept):
+        if image.record.detail_hash:
             hashes.append(int(image.record.phash, 16))
-            details.extend(words(image.record.detail))
+            details.extend(hash_words(image.record.detail_hash))
             keys.append(image.key)
-    prints = Prints(
+    prints = PerceptualHashes(
         np.frombuffer(hashes, np.uint64),
         np.frombuffer(details, np.uint64).reshape(-1, DETAIL_WORDS),
     )
-    wider = Near(near.bits + _BEYOND.bits, near.detail + _BEYOND.detail)
+    wider = DuplicateThresholds(near.bits + _PAIR_MARGIN.bits, near.detail + _PAIR_MARGIN.detail)
     found = near_duplicates(prints, np.arange(len(keys)), wider)
-    alike = np.flatnonzero(found.of >= 0)
-    apart = detail_distance(prints.details[alike], prints.details[found.of[alike]])
+    alike = np.flatnonzero(found.duplicate_of >= 0)
+    apart = detail_distance(prints.details[alike], prints.details[found.duplicate_of[alike]])
     closest = np.argsort(apart, kind="stable")[:most]
     kept = [
-        (f"{found.bits[i]} bits, {detail} of the detail", keys[i], keys[found.of[i]])
+        (f"{found.bits[i]} bits, {detail} of the detail", keys[i], keys[found.duplicate_of[i]])
         for i, detail in zip(alike[closest], apart[closest], strict=True)
     ]
     records = pictures.find({key for _, *pair in (*rejected, *kept) for key in pair})
@@ -299,10 +303,10 @@ def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
 
 
 def _others(
-    lists: Lists, counts: Counter[str], most: int, pictures: _Pictures
+    lists: Lists, counts: Counter[str], most: int, pictures: _Thumbnails
 ) -> Iterator[Section]:
     """The reasons without a scale: some images of each, with the detail."""
-    shown_above = {measure.reason for measure in MEASURES} | {NEAR_DUPLICATE}
+    shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
     reasons = [
         one for one in (*RULES, UNCLASSED, DUPLICATE) if one in counts and one not in shown_above
     ]
@@ -317,18 +321,18 @@ def _others(
         yield Section(reason, "", counts[reason], shown, [])
 
 
-class _Pictures:
+class _Thumbnails:
     """Small pictures of originals; none where the bytes are gone."""
 
-    def __init__(self, dataset: Dataset, log: EventLog) -> None:
+    def __init__(self, dataset: DatasetPaths, log: EventLog) -> None:
         self._dataset = dataset
         self._log = log
 
     def find(self, keys: set[str]) -> dict[str, OriginalRecord]:
         return {one.key: one for one in read_records(self._dataset) if one.key in keys}
 
-    def show(self, record: OriginalRecord, caption: str) -> Shown:
-        return Shown(record.key, caption, self._data_url(record))
+    def show(self, record: OriginalRecord, caption: str) -> Thumbnail:
+        return Thumbnail(record.key, caption, self._data_url(record))
 
     def _data_url(self, record: OriginalRecord) -> str:
         try:
@@ -343,7 +347,7 @@ class _Pictures:
             return ""
         except Exception as error:  # noqa: BLE001 the boundary of one image
             name = f"{record.part}/{record.member}"
-            self._log.fail(caught_failure("select", name, error, record.key))
+            self._log.log_failure(caught_failure("select", name, error, record.key))
             return ""
         return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 

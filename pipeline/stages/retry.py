@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.contract import Dataset, ManifestRow, image_key
+from pipeline.contract import DatasetPaths, ManifestRow, image_key
 from pipeline.dataset.originals import PART_SIZE, next_part, planned_parts, read_journal, write_plan
-from pipeline.dataset.plans import rows_of_keys
+from pipeline.dataset.plans import rows_for_keys
 from pipeline.errors import UserError
-from pipeline.events import EventLog, outstanding
+from pipeline.events import EventLog, unresolved_failures
 from pipeline.recipe import Recipe
 from pipeline.stages.crawl import retry_pages
-from pipeline.stages.download import STAGE, RunParts, download_parts, plan_parts
+from pipeline.stages.download import STAGE, PartDownloader, download_parts, plan_parts
 from pipeline.web.failures import FAILURE_KINDS
 
 
@@ -30,12 +30,12 @@ class RetryResult:
     failures that were not tried."""
 
     tried: int
-    mended: int
+    resolved: int
     still_failed: int
     passed_over: dict[str, int] = field(default_factory=dict, compare=False)
 
 
-def chosen(
+def filter_failures(
     rows: Iterable[dict[str, Any]],
     *,
     kinds: Iterable[str] = (),
@@ -91,14 +91,14 @@ def _host_names(url: str) -> set[str]:
 
 def retry_failures(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: DatasetPaths,
     log: EventLog,
     *,
     kinds: tuple[str, ...] = (),
     hosts: tuple[str, ...] = (),
     older_than: float | None = None,
     everything: bool = False,
-    run: RunParts | None = None,
+    run: PartDownloader | None = None,
 ) -> RetryResult:
     """Try again what is outstanding and chosen (see `chosen`): pages and images.
 
@@ -109,8 +109,8 @@ def retry_failures(
         UserError: a kind that is none.
     """
     _check_kinds(kinds)
-    every = list(outstanding(dataset).values())
-    rows = chosen(
+    every = list(unresolved_failures(dataset).values())
+    rows = filter_failures(
         every,
         kinds=kinds,
         hosts=hosts,
@@ -153,7 +153,7 @@ def _check_kinds(kinds: Iterable[str]) -> None:
 
 
 def _retry_pages(
-    recipe: Recipe, dataset: Dataset, log: EventLog, rows: list[dict[str, Any]]
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, rows: list[dict[str, Any]]
 ) -> int:
     if not rows:
         return 0
@@ -161,7 +161,11 @@ def _retry_pages(
 
 
 def _complete(
-    recipe: Recipe, dataset: Dataset, parts: list[str], log: EventLog, run: RunParts | None
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    parts: list[str],
+    log: EventLog,
+    run: PartDownloader | None,
 ) -> None:
     if parts:
         (run or download_parts)(recipe, dataset, parts, log)
@@ -169,10 +173,10 @@ def _complete(
 
 def _retry_images(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: DatasetPaths,
     log: EventLog,
     rows: list[dict[str, Any]],
-    run: RunParts | None,
+    run: PartDownloader | None,
 ) -> int:
     """Fetch the images into new parts."""
     if not rows:
@@ -181,18 +185,20 @@ def _retry_images(
     wanted = set(by_key)
     # A kill can leave a line in the log for an image that was had after all, and a run that was
     # killed while it retried has had some of them.
-    wanted -= good_keys(dataset, wanted)
+    wanted -= downloaded_keys(dataset, wanted)
     parts = _plan_retry(dataset, sorted(wanted), by_key)
     _complete(recipe, dataset, parts, log, run)
-    good = good_keys(dataset, set(by_key))
+    good = downloaded_keys(dataset, set(by_key))
     for key, row in by_key.items():
         if key in good:
-            log.mended(row)
+            log.log_resolved(row)
     return len(good)
 
 
-def _plan_retry(dataset: Dataset, keys: list[str], by_key: dict[str, dict[str, Any]]) -> list[str]:
-    rows = rows_of_keys(dataset, set(keys))
+def _plan_retry(
+    dataset: DatasetPaths, keys: list[str], by_key: dict[str, dict[str, Any]]
+) -> list[str]:
+    rows = rows_for_keys(dataset, set(keys))
     parts = []
     for start in range(0, len(keys), PART_SIZE):
         part = next_part(dataset)
@@ -208,7 +214,7 @@ def _plan_retry(dataset: Dataset, keys: list[str], by_key: dict[str, dict[str, A
     return parts
 
 
-def good_keys(dataset: Dataset, keys: set[str]) -> set[str]:
+def downloaded_keys(dataset: DatasetPaths, keys: set[str]) -> set[str]:
     """Those of `keys` that a part holds as good."""
     return {
         row["key"]

@@ -22,23 +22,23 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import Dataset, ManifestRow, OriginalRecord, atomic_file
+from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, atomic_file
 from pipeline.dataset.duplicates import (
     DETAIL_WORDS,
-    Near,
-    Prints,
+    DuplicateThresholds,
+    PerceptualHashes,
     detail_distance,
     exact_duplicates,
+    hash_words,
     near_duplicates,
-    words,
 )
-from pipeline.dataset.features import Keys, record_features, strangeness
+from pipeline.dataset.features import Keys, outlier_scores, record_features
 from pipeline.dataset.forgotten import read_forgotten
-from pipeline.dataset.kept import KeptImage
+from pipeline.dataset.kept import SelectedImage
 from pipeline.dataset.manifest_lookup import ManifestLookup
 from pipeline.dataset.originals import read_records
 from pipeline.events import EventLog
-from pipeline.options import Select
+from pipeline.options import SelectOptions
 from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.web.failures import caught_failure
@@ -54,14 +54,14 @@ class SelectResult:
     rejected: dict[str, int]
 
 
-def _license(image: KeptImage, limits: Select) -> str | None:
+def _license(image: SelectedImage, limits: SelectOptions) -> str | None:
     words = image.row.license.casefold()
     if limits.licenses and not any(one.casefold() in words for one in limits.licenses):
         return repr(image.row.license)
     return None
 
 
-def _labels(image: KeptImage, limits: Select) -> str | None:
+def _labels(image: SelectedImage, limits: SelectOptions) -> str | None:
     labels = [label.casefold() for label in image.row.labels]
     wanted = [word.casefold() for word in limits.labels]
     if wanted and not any(word in label for word in wanted for label in labels):
@@ -69,33 +69,33 @@ def _labels(image: KeptImage, limits: Select) -> str | None:
     return None
 
 
-def _mode(image: KeptImage, limits: Select) -> str | None:
+def _mode(image: SelectedImage, limits: SelectOptions) -> str | None:
     if limits.modes and image.record.mode not in limits.modes:
         return image.record.mode
     return None
 
 
-def _small(image: KeptImage, limits: Select) -> str | None:
+def _small(image: SelectedImage, limits: SelectOptions) -> str | None:
     side = min(image.record.width, image.record.height)
     return f"{side} < {limits.min_side}" if side < limits.min_side else None
 
 
-def _elongated(image: KeptImage, limits: Select) -> str | None:
+def _elongated(image: SelectedImage, limits: SelectOptions) -> str | None:
     aspect = aspect_of(image.record)
     return f"{aspect:.3g} > {limits.max_aspect:g}" if aspect > limits.max_aspect else None
 
 
-def _blurred(image: KeptImage, limits: Select) -> str | None:
-    blur = image.record.blur
-    return f"{blur:.4g} < {limits.min_blur:g}" if blur < limits.min_blur else None
+def _blurred(image: SelectedImage, limits: SelectOptions) -> str | None:
+    blur = image.record.sharpness
+    return f"{blur:.4g} < {limits.min_sharpness:g}" if blur < limits.min_sharpness else None
 
 
-def _uniform(image: KeptImage, limits: Select) -> str | None:
-    spread = image.record.spread
-    return f"{spread:.4g} < {limits.min_spread:g}" if spread < limits.min_spread else None
+def _uniform(image: SelectedImage, limits: SelectOptions) -> str | None:
+    spread = image.record.contrast
+    return f"{spread:.4g} < {limits.min_contrast:g}" if spread < limits.min_contrast else None
 
 
-RULES: dict[str, Callable[[KeptImage, Select], str | None]] = {
+RULES: dict[str, Callable[[SelectedImage, SelectOptions], str | None]] = {
     "license": _license,
     "label": _labels,
     "mode": _mode,
@@ -119,7 +119,7 @@ def aspect_of(record: OriginalRecord) -> float:
     return max(record.width, record.height) / max(1, min(record.width, record.height))
 
 
-def judge(image: KeptImage, recipe: Recipe) -> tuple[str, str] | None:
+def first_rejection(image: SelectedImage, recipe: Recipe) -> tuple[str, str] | None:
     """The first reason to reject an image for its own facts, and the detail; None to keep it."""
     for reason, rule in RULES.items():
         detail = rule(image, recipe.select)
@@ -140,7 +140,7 @@ class Lists:
 
 
 def select(
-    recipe: Recipe, dataset: Dataset, log: EventLog, lists: Lists | None = None
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, lists: Lists | None = None
 ) -> SelectResult:
     """Judge every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
 
@@ -152,65 +152,67 @@ def select(
     Raises:
         UserError: a line of the manifest or of a journal that is damaged.
     """
-    lists = lists or Lists(dataset.kept, dataset.rejected)
+    lists = lists or Lists(dataset.selection, dataset.rejections)
     limit_decoding(recipe.originals.decode_megabytes)
-    dataset.manifest.mkdir(parents=True, exist_ok=True)
+    dataset.manifest_dir.mkdir(parents=True, exist_ok=True)
     if recipe.select.off_topic is not None:
         record_features(dataset, recipe.select.features, log)
     with ExitStack() as stack:
-        spool = stack.enter_context(tempfile.TemporaryFile(dir=dataset.manifest))
-        rows = stack.enter_context(ManifestLookup(dataset.urls))
-        facts = _Facts()
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=dataset.manifest_dir))
+        rows = stack.enter_context(ManifestLookup(dataset.url_manifest))
+        facts = _DedupIndex()
         for image, verdict in _judged(recipe, dataset, rows, log):
             facts.add(image, verdict and verdict[0])
             line = image.to_line() if verdict is None else _rejected(image.to_json(), *verdict)
             spool.write(line)
         log.progress("select", len(facts), len(facts), "images")
         limits = recipe.select
-        near = near_of(limits)
+        near = duplicate_thresholds(limits)
         if near is not None and facts.without_detail:
             log.emit("select", "without_detail", images=facts.without_detail)
-        verdicts = facts.verdicts(near, limits.off_topic, strange_by(dataset, limits))
+        verdicts = facts.find_duplicates(near, limits.off_topic, outlier_scorer(dataset, limits))
         # The kept list last: what is sharded is then never newer than its list of rejections.
         kept = stack.enter_context(atomic_file(lists.kept))
         rejected = stack.enter_context(atomic_file(lists.rejected))
         spool.seek(0)
-        counts = _sort_out(spool, facts, verdicts, kept, rejected)
+        counts = _write_lists(spool, facts, verdicts, kept, rejected)
     return SelectResult(counts.pop("kept", 0), dict(sorted(counts.items())))
 
 
-def near_of(limits: Select) -> Near | None:
+def duplicate_thresholds(limits: SelectOptions) -> DuplicateThresholds | None:
     """When two images are near duplicates; None where they are not looked for."""
     if limits.near_duplicate_bits == "off":
         return None
-    return Near(limits.near_duplicate_bits, limits.near_duplicate_detail)
+    return DuplicateThresholds(limits.near_duplicate_bits, limits.near_duplicate_detail)
 
 
-def strange_by(dataset: Dataset, limits: Select) -> Callable[[Keys], NDArray[np.float32]] | None:
+def outlier_scorer(
+    dataset: DatasetPaths, limits: SelectOptions
+) -> Callable[[Keys], NDArray[np.float32]] | None:
     """How strange the images with these keys are; None where that is not asked."""
     if limits.off_topic is None:
         return None
-    return partial(strangeness, dataset, limits.features)
+    return partial(outlier_scores, dataset, limits.features)
 
 
 def _judged(
-    recipe: Recipe, dataset: Dataset, rows: ManifestLookup, log: EventLog
-) -> Iterator[tuple[KeptImage, tuple[str, str] | None]]:
+    recipe: Recipe, dataset: DatasetPaths, rows: ManifestLookup, log: EventLog
+) -> Iterator[tuple[SelectedImage, tuple[str, str] | None]]:
     forgotten = read_forgotten(dataset).keys
     for number, record in enumerate(read_records(dataset)):
         if number % _REPORT_EVERY == 0:
             log.progress("select", number, None, "images")
         row = rows.get(record.key)
-        image = KeptImage(record, row or ManifestRow(record.key, ""))
+        image = SelectedImage(record, row or ManifestRow(record.key, ""))
         if record.key in forgotten:
             yield image, (FORGOTTEN, "as asked")
         elif row is None:
             yield image, (UNLISTED, "not in the manifest")
         else:
             try:
-                verdict = judge(image, recipe)
+                verdict = first_rejection(image, recipe)
             except Exception as error:  # noqa: BLE001 the boundary of one image
-                log.fail(caught_failure("select", row.url, error, record.key))
+                log.log_failure(caught_failure("select", row.url, error, record.key))
                 verdict = INTERNAL, f"{type(error).__name__}: {error}"
             yield image, verdict
 
@@ -221,7 +223,7 @@ def _rejected(image: dict[str, Any], reason: str, detail: str) -> bytes:
     return (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
-class _Facts:
+class _DedupIndex:
     """What finding duplicates needs of every image, in flat arrays, in the order of the records."""
 
     def __init__(self) -> None:
@@ -249,23 +251,23 @@ class _Facts:
         """Why an image was rejected for its own facts."""
         return REASONS[self._reasons[index]] if self._reasons[index] >= 0 else None
 
-    def add(self, image: KeptImage, reason: str | None) -> None:
+    def add(self, image: SelectedImage, reason: str | None) -> None:
         record = image.record
         self._keys.append(int(record.key, 16))
         self._pixels.append(record.width * record.height)
         self._bytes.append(record.bytes)
         self._hashes.append(int(record.phash, 16))
-        self._details.extend(words(record.detail or "0" * 64))
-        self._detailed.append(bool(record.detail))
-        self._digests.extend(words(record.sha256))
+        self._details.extend(hash_words(record.detail_hash or "0" * 64))
+        self._detailed.append(bool(record.detail_hash))
+        self._digests.extend(hash_words(record.sha256))
         self._reasons.append(-1 if reason is None else REASONS.index(reason))
 
-    def verdicts(
+    def find_duplicates(
         self,
-        near: Near | None,
+        near: DuplicateThresholds | None,
         off_topic: float | None,
         strange_by: Callable[[Keys], NDArray[np.float32]] | None,
-    ) -> _Verdicts:
+    ) -> _DedupResult:
         """Find the repeated keys, what is off topic, and the duplicates, each among the images not
         rejected so far.
 
@@ -296,17 +298,17 @@ class _Facts:
             order = order[leader < 0]
             order = order[np.frombuffer(self._detailed, np.int8)[order] > 0]
             duplicates = near_duplicates(
-                Prints(np.frombuffer(self._hashes, np.uint64), details), order, near
+                PerceptualHashes(np.frombuffer(self._hashes, np.uint64), details), order, near
             )
-            found, bits = duplicates.of, duplicates.bits
+            found, bits = duplicates.duplicate_of, duplicates.bits
         detail = np.zeros(count, np.int16)
         one = np.flatnonzero(found >= 0)
         detail[one] = detail_distance(details[one], details[found[one]])
-        return _Verdicts(repeated, strange, same, found, bits, detail)
+        return _DedupResult(repeated, strange, same, found, bits, detail)
 
 
 @dataclass(frozen=True)
-class _Verdicts:
+class _DedupResult:
     """By image: whether its key came before, how strange it is (NaN if not off topic), what it is
     a copy of (-1 if none), what it is nearly one of, and by how many bits."""
 
@@ -317,7 +319,7 @@ class _Verdicts:
     bits: NDArray[np.int16]
     detail: NDArray[np.int16]
 
-    def of(self, index: int, facts: _Facts) -> tuple[str, str] | None:
+    def of(self, index: int, facts: _DedupIndex) -> tuple[str, str] | None:
         if self.repeated[index]:
             return REPEATED, "the key came before"
         if not np.isnan(self.strange[index]):
@@ -332,8 +334,8 @@ class _Verdicts:
         return None
 
 
-def _sort_out(
-    spool: Iterable[bytes], facts: _Facts, verdicts: _Verdicts,
+def _write_lists(
+    spool: Iterable[bytes], facts: _DedupIndex, verdicts: _DedupResult,
     kept: IO[bytes], rejected: IO[bytes],
 ) -> Counter[str]:  # fmt: skip
     """Send each spooled line to the list it belongs to; count both."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import (
-    Dataset,
+    DatasetPaths,
     ShardEntry,
     ShardIndex,
     UserError,
@@ -27,28 +27,28 @@ from pipeline.contract import (
     write_json,
 )
 from pipeline.dataset.card import write_card
-from pipeline.dataset.facts import count_facts
+from pipeline.dataset.facts import collect_stats
 from pipeline.dataset.framing import load_hook
-from pipeline.dataset.kept import read_kept, read_rejected
-from pipeline.dataset.originals import PartFiles, drop_tar, parts_without_tar, planned_parts
+from pipeline.dataset.kept import read_rejected, read_selection
+from pipeline.dataset.originals import PartFiles, delete_tar, parts_without_tar, planned_parts
 from pipeline.dataset.shard_make import (
     STAGE,
-    MadeShard,
-    holder,
-    is_mended,
-    made_shard,
-    make_shard,
+    BuiltShard,
+    build_shard,
+    find_built_shard,
+    is_repairable,
     planned_images,
+    reusable_shard,
 )
-from pipeline.dataset.shard_plan import Plan, ShardPlan, plan_shards
-from pipeline.durable import sweep_temporaries
+from pipeline.dataset.shard_plan import ShardingPlan, ShardPlan, plan_shards
+from pipeline.durable import remove_temp_files
 from pipeline.errors import Failure
-from pipeline.events import EventLog, outstanding
-from pipeline.options import Shards
+from pipeline.events import EventLog, unresolved_failures
+from pipeline.options import ShardOptions
 from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.web.opt_out.signals import count_signals
-from pipeline.workers import cores, process_pool
+from pipeline.workers import cpu_count, process_pool
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class ShardResult:
     bytes: int
 
 
-MakeShards = Callable[
-    [Shards, Dataset, Dataset, Plan, Sequence[ShardPlan]], Iterable[tuple[ShardPlan, MadeShard]]
+ShardBuilder = Callable[
+    [ShardOptions, DatasetPaths, DatasetPaths, ShardingPlan, Sequence[ShardPlan]],
+    Iterable[tuple[ShardPlan, BuiltShard]],
 ]
 """Makes planned shards: of the options, the source, the target and the plan those that are missing.
 Each comes with what was made of it, as soon as it is, in any order."""
@@ -73,11 +74,11 @@ Each comes with what was made of it, as soon as it is, in any order."""
 
 def shard(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: DatasetPaths,
     log: EventLog,
     workers: int | None = None,
     variant: str | None = None,
-    make: MakeShards | None = None,
+    make: ShardBuilder | None = None,
 ) -> ShardResult:
     """Make the shards that are missing or differ, then the card and the index.
 
@@ -94,14 +95,14 @@ def shard(
     limit_decoding(recipe.originals.decode_megabytes)
     if recipe.shards.hook:
         load_hook(recipe.shards.hook)
-    target = target_of(dataset, variant)
+    target = shard_target(dataset, variant)
     plan = plan_shards(recipe.shards, dataset, target.name)
     if not plan.shards:
-        raise UserError(f"{dataset.kept}: nothing was kept, so there is nothing to shard")
-    if target.shards.is_dir():
-        sweep_temporaries(target.shards)
-    missing = [one for one in plan.shards if made_shard(target, one) is None]
-    mended = mended_shards(recipe, dataset, target, plan)
+        raise UserError(f"{dataset.selection}: nothing was kept, so there is nothing to shard")
+    if target.shards_dir.is_dir():
+        remove_temp_files(target.shards_dir)
+    missing = [one for one in plan.shards if find_built_shard(target, one) is None]
+    mended = repairable_shards(recipe, dataset, target, plan)
     for one in mended:
         one.sidecar(target).unlink()  # then nothing takes the shard for made, or copies from it
     missing += mended
@@ -109,34 +110,36 @@ def shard(
     if missing:
         _check_originals(recipe.shards, dataset, target, plan, missing)
         # While shards change the old index would be wrong; without one the set is not ready.
-        target.index.unlink(missing_ok=True)
+        target.shard_index.unlink(missing_ok=True)
     done = plan.images - sum(len(one.offsets) for one in missing)
     log.progress("shard", done, plan.images, "images")
-    make = make or partial(_make, workers or cores())
+    make = make or partial(_make, workers or cpu_count())
     for one, made in make(recipe.shards, dataset, target, plan, missing):
         done += len(one.offsets)
         log.progress("shard", done, plan.images, "images")
         for failure in _failures(made):
-            log.fail(failure)
+            log.log_failure(failure)
     return finish_shards(recipe, dataset, plan, made=len(missing), variant=variant)
 
 
-def mended_shards(recipe: Recipe, dataset: Dataset, target: Dataset, plan: Plan) -> list[ShardPlan]:
+def repairable_shards(
+    recipe: Recipe, dataset: DatasetPaths, target: DatasetPaths, plan: ShardingPlan
+) -> list[ShardPlan]:
     """The shards that lack images whose originals were damaged and have been put right since."""
     return [
         one
         for one in plan.shards
-        if (made := made_shard(target, one))
-        and is_mended(recipe.shards, dataset, plan.classes, one, made)
+        if (made := find_built_shard(target, one))
+        and is_repairable(recipe.shards, dataset, plan.classes, one, made)
     ]
 
 
-def options_path(target: Dataset) -> Path:
+def recipe_snapshot_path(target: DatasetPaths) -> Path:
     """What the shards of a dataset are made by, `manifests/NAME/recipe.json`, written first."""
-    return target.manifest / "recipe.json"
+    return target.manifest_dir / "recipe.json"
 
 
-def _options(recipe: Recipe, source: Dataset) -> dict[str, Any]:
+def _options(recipe: Recipe, source: DatasetPaths) -> dict[str, Any]:
     return {
         "title": recipe.title,
         "source": source.name,
@@ -145,8 +148,8 @@ def _options(recipe: Recipe, source: Dataset) -> dict[str, Any]:
     }
 
 
-def _write_options(recipe: Recipe, source: Dataset, target: Dataset) -> None:
-    options, path = _options(recipe, source), options_path(target)
+def _write_options(recipe: Recipe, source: DatasetPaths, target: DatasetPaths) -> None:
+    options, path = _options(recipe, source), recipe_snapshot_path(target)
     try:
         written = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):
@@ -156,7 +159,11 @@ def _write_options(recipe: Recipe, source: Dataset, target: Dataset) -> None:
 
 
 def _check_originals(
-    options: Shards, dataset: Dataset, target: Dataset, plan: Plan, missing: Sequence[ShardPlan]
+    options: ShardOptions,
+    dataset: DatasetPaths,
+    target: DatasetPaths,
+    plan: ShardingPlan,
+    missing: Sequence[ShardPlan],
 ) -> None:
     """Nothing that is there may be given up for shards that cannot be made."""
     gone = parts_without_tar(dataset)
@@ -165,67 +172,71 @@ def _check_originals(
     for one in missing:
         planned = planned_images(options, dataset, plan.classes, one)
         needed = sorted({image.record.part for image in planned.images} & gone)
-        if needed and holder(target, one, planned) is None:
+        if needed and reusable_shard(target, one, planned) is None:
             raise UserError(
                 f"{PartFiles(dataset, needed[0]).tar}: {one.name} is to be made of originals that "
                 "are gone (keep_originals = false drops them); no shard was changed"
             )
 
 
-def target_of(dataset: Dataset, variant: str | None) -> Dataset:
+def shard_target(dataset: DatasetPaths, variant: str | None) -> DatasetPaths:
     """The dataset whose shards are made: `NAME`, or `NAME-VARIANT`."""
-    return dataset if variant is None else Dataset(f"{dataset.name}-{variant}", dataset.root)
+    return dataset if variant is None else DatasetPaths(f"{dataset.name}-{variant}", dataset.root)
 
 
 def _make(
-    workers: int, options: Shards, source: Dataset, target: Dataset, plan: Plan,
+    workers: int, options: ShardOptions, source: DatasetPaths, target: DatasetPaths, plan: ShardingPlan,
     missing: Sequence[ShardPlan],
-) -> Iterator[tuple[ShardPlan, MadeShard]]:  # fmt: skip
+) -> Iterator[tuple[ShardPlan, BuiltShard]]:  # fmt: skip
     workers = min(workers, len(missing))
     if workers <= 1:
         for one in missing:
-            yield one, make_shard(options, source, target, plan.classes, one)
+            yield one, build_shard(options, source, target, plan.classes, one)
         return
     with process_pool(workers) as pool:
         futures = {
-            pool.submit(make_shard, options, source, target, plan.classes, one): one
+            pool.submit(build_shard, options, source, target, plan.classes, one): one
             for one in missing
         }
         for future in as_completed(futures):
             yield futures[future], future.result()
 
 
-def _failures(made: MadeShard) -> Iterator[Failure]:
+def _failures(made: BuiltShard) -> Iterator[Failure]:
     for one in made.skipped:
         kind, _, detail = one["why"].partition(": ")
         yield Failure(STAGE, one["url"], kind, retryable=False, key=one["key"], detail=detail)
 
 
 def finish_shards(
-    recipe: Recipe, dataset: Dataset, plan: Plan, made: int = 0, variant: str | None = None
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    plan: ShardingPlan,
+    made: int = 0,
+    variant: str | None = None,
 ) -> ShardResult:
     """Once every planned shard is made: the card, the index, then remove what is no longer in it.
 
     Raises:
         UserError: a planned shard is missing.
     """
-    target = target_of(dataset, variant)
+    target = shard_target(dataset, variant)
     shards = []
     for one in plan.shards:
-        found = made_shard(target, one)
+        found = find_built_shard(target, one)
         if found is None:
             raise UserError(f"{one.tar(target)}: not made yet")
         shards.append(found)
     if not any(one.nsamples for one in shards):
         raise UserError(
-            f"{dataset.kept}: no image of it gave a sample; the reasons are in {dataset.failures}"
+            f"{dataset.selection}: no image of it gave a sample; the reasons are in {dataset.failure_log}"
         )
-    facts = count_facts(dataset)
-    facts.opt_outs.update(count_signals(outstanding(dataset).values()))
+    facts = collect_stats(dataset)
+    facts.opt_outs.update(count_signals(unresolved_failures(dataset).values()))
     index = _index(recipe, dataset, target, plan, shards, facts.counts)
     if not _is_written(target, index):
         write_card(recipe, target, index, shards, facts)
-        write_json(target.index, index_to_json(index))
+        write_json(target.shard_index, index_to_json(index))
     _remove_others(target, {one.name for one in plan.shards})
     if not recipe.shards.keep_originals:
         _drop_originals(dataset)
@@ -240,11 +251,11 @@ def finish_shards(
 
 
 def _index(
-    recipe: Recipe, source: Dataset, target: Dataset, plan: Plan,
-    shards: Sequence[MadeShard], counts: dict[str, int],
+    recipe: Recipe, source: DatasetPaths, target: DatasetPaths, plan: ShardingPlan,
+    shards: Sequence[BuiltShard], counts: dict[str, int],
 ) -> ShardIndex:  # fmt: skip
     options = recipe.shards
-    folder = Path(os.path.relpath(target.shards, target.manifest)).as_posix()
+    folder = Path(os.path.relpath(target.shards_dir, target.manifest_dir)).as_posix()
     return ShardIndex(
         name=target.name,
         shardlist=tuple(
@@ -261,9 +272,9 @@ def _index(
     )
 
 
-def _is_written(target: Dataset, index: ShardIndex) -> bool:
+def _is_written(target: DatasetPaths, index: ShardIndex) -> bool:
     try:
-        written, _ = load_index(target.index)
+        written, _ = load_index(target.shard_index)
     except UserError:
         return False
     # Through JSON tuples become lists in the free-form part.
@@ -277,19 +288,19 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _remove_others(target: Dataset, names: set[str]) -> None:
+def _remove_others(target: DatasetPaths, names: set[str]) -> None:
     """Remove shards, and their sidecars, that the index does not hold any more."""
     ours = re.compile(re.escape(target.name) + r"-\d{6,}")
-    for path in sorted(target.shards.iterdir()):
+    for path in sorted(target.shards_dir.iterdir()):
         shard_file = path.suffix in (".tar", ".json") and ours.fullmatch(path.stem)
         if shard_file and path.stem not in names:
             path.unlink()
 
 
-def _drop_originals(dataset: Dataset) -> None:
+def _drop_originals(dataset: DatasetPaths) -> None:
     """Remove the tars of the parts that select has judged; journals and records stay, so nothing
     is downloaded again."""
-    judged = {image.record.part for image in read_kept(dataset.kept)}
-    judged |= {line["part"] for line in read_rejected(dataset.rejected)}
+    judged = {image.record.part for image in read_selection(dataset.selection)}
+    judged |= {line["part"] for line in read_rejected(dataset.rejections)}
     for part in sorted(judged & set(planned_parts(dataset))):
-        drop_tar(dataset, part)
+        delete_tar(dataset, part)

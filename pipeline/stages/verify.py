@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.contract import Dataset, ShardEntry, ShardIndex, UserError, load_index
+from pipeline.contract import DatasetPaths, ShardEntry, ShardIndex, UserError, load_index
 from pipeline.dataset.samples import FORMATS
 from pipeline.dataset.shard_plan import plan_shards
 from pipeline.dataset.tars import read_samples
 from pipeline.events import EventLog
 from pipeline.pictures.limits import limit_decoding
 from pipeline.recipe import Recipe
-from pipeline.stages.shard import mended_shards, shard, target_of
-from pipeline.workers import cores, process_pool
+from pipeline.stages.shard import repairable_shards, shard, shard_target
+from pipeline.workers import cpu_count, process_pool
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class VerifyResult:
     repaired: tuple[str, ...] = ()
 
     @property
-    def sound(self) -> bool:
+    def is_valid(self) -> bool:
         return not self.damaged and self.current
 
 
 def verify(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: DatasetPaths,
     log: EventLog,
     repair: bool = False,
     workers: int | None = None,
@@ -62,32 +62,34 @@ def verify(
         UserError: there is no index and nothing to make one from, or a repair lacks originals.
     """
     limit_decoding(recipe.originals.decode_megabytes)
-    target = target_of(dataset, variant)
+    target = shard_target(dataset, variant)
     try:
-        index, locations = load_index(target.index)
+        index, locations = load_index(target.shard_index)
     except UserError:
         if not repair:
             raise
-        result = VerifyResult(0, 0, {target.index.name: "missing or not an index"}, False)
+        result = VerifyResult(0, 0, {target.shard_index.name: "missing or not an index"}, False)
     else:
-        result = _check_all(index, [Path(one) for one in locations], log, workers or cores())
+        result = _check_all(index, [Path(one) for one in locations], log, workers or cpu_count())
         result = replace(result, current=_is_current(recipe, dataset, target, index))
-    if not repair or result.sound:
+    if not repair or result.is_valid:
         return result
     for name in result.damaged:
         for ending in ("tar", "json"):
-            (target.shards / f"{name}.{ending}").unlink(missing_ok=True)
+            (target.shards_dir / f"{name}.{ending}").unlink(missing_ok=True)
     shard(recipe, dataset, log, workers, variant)
     after = verify(recipe, dataset, log, workers=workers, variant=variant)
     return replace(after, repaired=tuple(sorted(set(result.damaged) - set(after.damaged))))
 
 
-def _is_current(recipe: Recipe, dataset: Dataset, target: Dataset, index: ShardIndex) -> bool:
+def _is_current(
+    recipe: Recipe, dataset: DatasetPaths, target: DatasetPaths, index: ShardIndex
+) -> bool:
     try:
         plan = plan_shards(recipe.shards, dataset, target.name)
     except UserError:
         return False
-    return plan.digest == index.digest and not mended_shards(recipe, dataset, target, plan)
+    return plan.digest == index.digest and not repairable_shards(recipe, dataset, target, plan)
 
 
 def _check_all(

@@ -6,7 +6,7 @@ import html
 import re
 
 from pipeline.image_formats import image_format, other_format
-from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.exchange import RawResponse, RequestFailure
 
 _PAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
@@ -32,7 +32,7 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.S | re.I)
 _LOOK = 1 << 16
 
 
-def check_body(answer: Answer) -> Trouble | None:
+def check_body(answer: RawResponse) -> RequestFailure | None:
     """What is wrong with a body as an image's, by its first and last bytes; None if nothing is.
 
     The Content-Type is not believed in either direction: a picture served as text/plain is a
@@ -40,14 +40,14 @@ def check_body(answer: Answer) -> Trouble | None:
     """
     data = answer.body
     if answer.status == 304:
-        return Trouble("bad_status", "not modified, which was not asked", 304)
+        return RequestFailure("bad_status", "not modified, which was not asked", 304)
     if not data.strip(b"\0 \r\n\t"):
-        return Trouble("empty", f"{len(data)} bytes of nothing", answer.status)
+        return RequestFailure("empty", f"{len(data)} bytes of nothing", answer.status)
     name = image_format(data)
     if name is None:
-        return Trouble(*_what_else(data, answer.content_type), status=answer.status)
+        return RequestFailure(*_what_else(data, answer.content_type), status=answer.status)
     if "content-length" not in answer.headers and _broken_off(data, name):
-        return Trouble("truncated", f"{len(data)} bytes, without an end", answer.status)
+        return RequestFailure("truncated", f"{len(data)} bytes, without an end", answer.status)
     return None
 
 

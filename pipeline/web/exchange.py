@@ -29,7 +29,7 @@ REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 @dataclass(frozen=True)
-class Answer:
+class RawResponse:
     """The raw answer to one request; header names in lower case. `signals` are the opt-out signals
     that were seen for it and are overridden."""
 
@@ -46,19 +46,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Response(Answer):
+class Response(RawResponse):
     """A good answer (2xx, or 304) after redirects and retries: `url` is the final one."""
 
     attempts: int = 1
 
 
-def response_of(answer: Answer, attempts: int) -> Response:
+def response_of(answer: RawResponse, attempts: int) -> Response:
     """The good answer after so many requests; its URL is without a user and password."""
     return Response(**{**vars(answer), "url": split_user(answer.url)[0]}, attempts=attempts)
 
 
 @dataclass(frozen=True)
-class Trouble:
+class RequestFailure:
     """What went wrong with one request. `partial` is what can be resumed, if anything; a
     `final` one was tried again already."""
 
@@ -66,8 +66,8 @@ class Trouble:
     detail: str = ""
     status: int | None = None
     retry_after: float | None = None
-    partial: Answer | None = None
-    final: bool = False
+    partial: RawResponse | None = None
+    retries_exhausted: bool = False
 
     @property
     def retryable(self) -> bool:
@@ -96,37 +96,39 @@ class UrlPolicy:
 NO_POLICY = UrlPolicy()
 
 
-def judge(
+def check_response(
     politeness: Politeness,
-    answer: Answer,
+    answer: RawResponse,
     now: datetime | None = None,
     is_policy: bool = False,
     policy: UrlPolicy = NO_POLICY,
-) -> Answer | Trouble:
+) -> RawResponse | RequestFailure:
     """A good or redirecting answer as it is; any other as its trouble. A robots.txt (`is_policy`)
     is what policy is read from, so its own opt-out headers mean nothing."""
     if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in REDIRECTS):
         asked = retry_after(answer.headers.get("retry-after", ""), now)
         detail = "" if asked is None else f"Retry-After {asked:.0f} s"
-        return Trouble(kind_of_status(answer.status), detail, answer.status, asked)
+        return RequestFailure(kind_of_status(answer.status), detail, answer.status, asked)
     if busy := _MEDIAWIKI_BUSY & set(answer.headers.get("mediawiki-api-error", "").split(", ")):
         asked = retry_after(answer.headers.get("retry-after", ""), now)
-        return Trouble(kind_of_status(503), "".join(busy), answer.status, asked)
+        return RequestFailure(kind_of_status(503), "".join(busy), answer.status, asked)
     if is_policy:
-        return decoded(answer, MAX_POLICY, may_break_off=True)
-    good = decoded(answer, politeness.max_bytes)
-    whole = good if isinstance(good, Answer) else answer
+        return decompress(answer, MAX_POLICY, may_break_off=True)
+    good = decompress(answer, politeness.max_bytes)
+    whole = good if isinstance(good, RawResponse) else answer
     signals = [*policy.signals, *header_signals(answer.headers, politeness.user_agent)]
     reservation = stated_reservation(whole, policy.reservation) or policy.reservation
     signals += reservation.signals() if reservation else ()
     if refusing := politeness.refusing(signals):
-        return Trouble("opt_out", describe(refusing), answer.status)
-    if signals and isinstance(good, Answer):
+        return RequestFailure("opt_out", describe(refusing), answer.status)
+    if signals and isinstance(good, RawResponse):
         return replace(good, signals=tuple(dict.fromkeys(signals)))
     return good
 
 
-def stated_reservation(answer: Answer, default: Reservation | None = None) -> Reservation | None:
+def stated_reservation(
+    answer: RawResponse, default: Reservation | None = None
+) -> Reservation | None:
     """The reservation of text and data mining that an answer itself states, if any.
 
     A meta element overrides the header, and both override `default`; pages are only searched for
@@ -139,7 +141,9 @@ def stated_reservation(answer: Answer, default: Reservation | None = None) -> Re
     return stated
 
 
-def decoded(answer: Answer, max_bytes: int, may_break_off: bool = False) -> Answer | Trouble:
+def decompress(
+    answer: RawResponse, max_bytes: int, may_break_off: bool = False
+) -> RawResponse | RequestFailure:
     """The answer without its Content-Encoding, which may be there though nobody asked for it.
 
     What it unpacks to is bounded like any body; `may_break_off` takes what there is of more.
@@ -155,16 +159,16 @@ def decoded(answer: Answer, max_bytes: int, may_break_off: bool = False) -> Answ
         pieces.append(decoder.finish())
     except CodingError as error:
         if not may_break_off or error.kind == "protocol":
-            return Trouble(error.kind, str(error), answer.status)
+            return RequestFailure(error.kind, str(error), answer.status)
     if decoder.is_over and not may_break_off:
-        return Trouble("too_large", f"over {max_bytes} bytes unpacked", answer.status)
+        return RequestFailure("too_large", f"over {max_bytes} bytes unpacked", answer.status)
     body = b"".join(pieces)[:max_bytes]
     headers = {**answer.headers, "content-length": str(len(body))}
     del headers["content-encoding"]
     return replace(answer, headers=headers, body=body)
 
 
-def redirect_target(answer: Answer) -> str | Trouble:
+def redirect_target(answer: RawResponse) -> str | RequestFailure:
     """The absolute URL that a redirect leads to, as a request is made for it.
 
     A Location comes as bytes of any kind: UTF-8 is what most mean, and what is not is escaped byte
@@ -172,9 +176,9 @@ def redirect_target(answer: Answer) -> str | Trouble:
     """
     location = answer.headers.get("location", "").strip(" \t")
     if not location:
-        return Trouble("bad_redirect", "no Location", answer.status)
+        return RequestFailure("bad_redirect", "no Location", answer.status)
     if len(location) > _LONGEST_URL:
-        return Trouble("bad_redirect", f"a Location of {len(location)} bytes", answer.status)
+        return RequestFailure("bad_redirect", f"a Location of {len(location)} bytes", answer.status)
     raw = location.encode("latin-1", "replace")
     try:
         text = raw.decode("utf-8")
@@ -183,10 +187,10 @@ def redirect_target(answer: Answer) -> str | Trouble:
     try:
         return request_url(urljoin(answer.url, text))
     except ValueError as error:
-        return Trouble("bad_redirect", str(error), answer.status)
+        return RequestFailure("bad_redirect", str(error), answer.status)
 
 
-class _ServerOrJitter(tenacity.wait.wait_base):
+class _RetryAfterOrJitter(tenacity.wait.wait_base):
     """Exponential backoff with full jitter, and never sooner than the server asked for."""
 
     def __init__(self, politeness: Politeness) -> None:
@@ -196,11 +200,11 @@ class _ServerOrJitter(tenacity.wait.wait_base):
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         trouble = retry_state.outcome.result() if retry_state.outcome else None
-        asked = trouble.retry_after if isinstance(trouble, Trouble) else None
+        asked = trouble.retry_after if isinstance(trouble, RequestFailure) else None
         return max(self._jitter(retry_state), asked or 0.0)
 
 
-_LATER = frozenset(("host_resting", "quota_page"))
+_RETRY_NEXT_RUN = frozenset(("host_resting", "quota_page"))
 """Retryable, but not in this run: minutes do not help."""
 
 
@@ -209,16 +213,16 @@ def retry_policy(politeness: Politeness) -> tenacity.Retrying:
 
     def worth_it(result: object) -> bool:
         return (
-            isinstance(result, Trouble)
+            isinstance(result, RequestFailure)
             and result.retryable
-            and not result.final
-            and result.kind not in _LATER
+            and not result.retries_exhausted
+            and result.kind not in _RETRY_NEXT_RUN
             and (result.retry_after or 0.0) <= politeness.max_wait
         )
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_result(worth_it),
         stop=tenacity.stop_after_attempt(politeness.attempts),
-        wait=_ServerOrJitter(politeness),
+        wait=_RetryAfterOrJitter(politeness),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import tenacity
 
 from pipeline.web.exchange import (
-    Answer,
-    Trouble,
+    RawResponse,
+    RequestFailure,
     UrlPolicy,
     retry_policy,
     stated_reservation,
@@ -72,10 +72,10 @@ class HostPolicy:
             return None
         return next((one for one in licenses if one not in self._licenses), None)
 
-    def take_file(self, url: str, outcome: Answer | Trouble) -> None:
+    def take_file(self, url: str, outcome: RawResponse | RequestFailure) -> None:
         """Read a policy file as fetched."""
-        body = outcome.body if isinstance(outcome, Answer) else b""
-        if isinstance(outcome, Trouble):
+        body = outcome.body if isinstance(outcome, RawResponse) else b""
+        if isinstance(outcome, RequestFailure):
             status = outcome.status or 0
             if not 400 <= status < 500 or status == 429:
                 said = f", status {status}" if status else ""
@@ -89,7 +89,7 @@ class HostPolicy:
         except Exception as error:  # noqa: BLE001 - the boundary of one policy file
             self._unread.append(UnreadFile(url, describe_internal(error)))
             return
-        if isinstance(outcome, Answer) and self._licenses.get(url, self) is None:
+        if isinstance(outcome, RawResponse) and self._licenses.get(url, self) is None:
             self._unread.append(UnreadFile(url, "not RSL"))
 
     def _read(self, url: str, body: bytes) -> None:
@@ -120,7 +120,7 @@ class HostPolicy:
             for signal in document.signals(url, one)
         ]  # fmt: skip
 
-    def note_answer(self, reservation: Reservation | None, answer: Answer) -> None:
+    def note_answer(self, reservation: Reservation | None, answer: RawResponse) -> None:
         """Learn from an answer whether this host lifts the reservations of its file."""
         if reservation is not None and reservation.reserved and 200 <= answer.status < 300:
             stated = stated_reservation(answer, reservation)
@@ -130,7 +130,7 @@ class HostPolicy:
                 self._confirmed += 1
 
 
-def linked_licenses(answer: Answer) -> list[str]:
+def linked_licenses(answer: RawResponse) -> list[str]:
     """The licences that the headers of an answer link to, as URLs to request."""
     if "link" not in answer.headers:
         return []

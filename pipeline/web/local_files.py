@@ -54,7 +54,7 @@ def argument_path(text: str | Path, missing: str) -> Path:
     raise UserError(f"{path}: {missing}")
 
 
-class LocalFiles:
+class LocalFileReader:
     """Answers file: URLs under `roots` as a server would.
 
     Args:

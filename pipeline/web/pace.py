@@ -10,7 +10,7 @@ TINY_PIECES = f"a body in pieces of less than {_TINY_PIECE} bytes"
 """What is wrong with a transfer of which `has_tiny_pieces` is true."""
 
 
-class Pace:
+class TransferTimeouts:
     """Watches one transfer that started at `now` (seconds of a monotonic clock).
 
     The timeouts are of the whole request, not of a socket: a body that drips keeps a socket
@@ -27,7 +27,7 @@ class Pace:
         self._pieces = 0
 
     @property
-    def began(self) -> bool:
+    def has_started(self) -> bool:
         """Whether the head of the answer was there."""
         return self._first is not None
 
@@ -47,7 +47,7 @@ class Pace:
         """Whether the body comes in so many and so small pieces that it takes up the machine."""
         return self._pieces > _MANY_PIECES and self._received < _TINY_PIECE * self._pieces
 
-    def late(self, now: float) -> str | None:
+    def timeout_kind(self, now: float) -> str | None:
         """The kind of failure the transfer has become, if any."""
         polite = self._politeness
         if now - self._start > polite.total_timeout:

@@ -83,11 +83,11 @@ class Politeness:
                 raise ValueError(f"headers: {name!r} cannot be sent as a header")
 
     @property
-    def sharers(self) -> int:
+    def num_processes(self) -> int:
         """How many processes ask the hosts at once, each by such rules."""
         return 1
 
-    def asks_robots(self, url: str) -> bool:
+    def checks_robots(self, url: str) -> bool:
         """Whether robots.txt has a say about `url`."""
         return self.obey_robots and not url.startswith(self.robots_except)
 
@@ -102,7 +102,7 @@ class Politeness:
         return [signal for signal in signals if self.override_reason(signal.name) is None]
 
     @property
-    def agent(self) -> str:
+    def full_user_agent(self) -> str:
         """The whole User-Agent: who we are, what for, and how to reach the operator."""
         contact = self.contact or os.environ.get(CONTACT_VARIABLE, "")
         return f"{self.user_agent} (image data set builder; +{contact or 'no contact given'})"
@@ -132,7 +132,7 @@ def share(politeness: Politeness, workers: int) -> Politeness:
     return PolitenessShare(**values, workers=workers)
 
 
-_LATE = 0.05
+_BURST_SECONDS = 0.05
 """A turn may be taken up to so many seconds' worth of tokens late without losing them."""
 
 _CONNECTION_KINDS = frozenset(
@@ -140,7 +140,7 @@ _CONNECTION_KINDS = frozenset(
 )
 
 
-class HostGate:
+class HostLimiter:
     """Lets requests to one host through: at most `concurrency` at a time, by a token bucket.
 
     The rate adapts: a 429 or 503 halves it, down to a hundredth; successes bring it back by a
@@ -163,33 +163,33 @@ class HostGate:
     def crawl_delay(self, seconds: float | None) -> None:
         """Keep to robots.txt's crawl-delay where it is stricter than the recipe."""
         if seconds is not None and seconds >= 0:
-            seconds = min(seconds, MAX_DELAY) * self._politeness.sharers
+            seconds = min(seconds, MAX_DELAY) * self._politeness.num_processes
             self._has_crawl_delay = self._has_crawl_delay or seconds > self.interval
             self.interval = max(self.interval, seconds)
 
     def delay(self, now: float) -> float:
         """Seconds from `now` until a request may start; infinite while all places are taken."""
-        if self.busy >= (1 if self.resting_failures else self._politeness.concurrency):
+        if self.busy >= (1 if self.is_probing else self._politeness.concurrency):
             return math.inf
         return max(0.0, self._next - now, self._rest_until - now)
 
     @property
-    def resting_failures(self) -> bool:
+    def is_probing(self) -> bool:
         """Whether the host failed so often in a row that only one request at a time probes it."""
         return self._lost >= self._politeness.rest_after
 
-    def rest(self, now: float) -> float:
+    def cooldown_left(self, now: float) -> float:
         """Seconds the host is still to be left alone."""
         return max(0.0, self._rest_until - now)
 
     def describe_rest(self, now: float) -> str:
         """Why the host is left alone, and for how long."""
-        return f"{self._rest_reason}; {self.rest(now):.0f} s are left"
+        return f"{self._rest_reason}; {self.cooldown_left(now):.0f} s are left"
 
     def start(self, now: float) -> None:
         """A request starts. Only when `delay` is 0."""
         interval = self.interval * self.slowdown
-        late = _LATE if interval < _LATE else 0.0
+        late = _BURST_SECONDS if interval < _BURST_SECONDS else 0.0
         self._next = max(self._next, now - late) + interval
         self.busy += 1
 
@@ -205,7 +205,7 @@ class HostGate:
         if retry_after is not None and retry_after >= 0:
             self._rest(now + min(retry_after, MAX_DELAY), "a pause that the server asks for")
         self._lost = self._lost + 1 if kind in _CONNECTION_KINDS else 0
-        if self.resting_failures:
+        if self.is_probing:
             more = self._lost - self._politeness.rest_after
             pause = max(self._politeness.backoff, 0.01) * 2.0 ** min(more + 3, 16)
             until = now + min(pause, MAX_DELAY)
@@ -228,6 +228,6 @@ class HostGate:
             return "politeness.rate"
         return "its turn, behind other requests to the host"
 
-    def given_up(self, now: float) -> bool:
+    def is_unavailable(self, now: float) -> bool:
         """Whether the host rests for longer than the recipe is ready to wait."""
-        return self.rest(now) > self._politeness.max_wait
+        return self.cooldown_left(now) > self._politeness.max_wait

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_tz
 
-from pipeline.web.exchange import NO_HEADERS, Answer, Trouble
+from pipeline.web.exchange import NO_HEADERS, RawResponse, RequestFailure
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _STRONG_ETAG = re.compile('"[\x21\x23-\x7e\x80-\xff]{0,1000}"')
 
 
-def resume_headers(partial: Answer | None) -> Mapping[str, str]:
+def resume_headers(partial: RawResponse | None) -> Mapping[str, str]:
     """The headers that ask for the rest of `partial`; none where it cannot be resumed safely.
 
     That takes a validator that names these very bytes: a strong ETag, or else Last-Modified.
@@ -33,29 +33,31 @@ def resume_headers(partial: Answer | None) -> Mapping[str, str]:
     return {"Range": f"bytes={len(partial.body)}-", "If-Range": validator}
 
 
-def joined(partial: Answer | None, answer: Answer, max_bytes: int) -> Answer | Trouble:
+def join_ranges(
+    partial: RawResponse | None, answer: RawResponse, max_bytes: int
+) -> RawResponse | RequestFailure:
     """The whole of a body from its two pieces, of `max_bytes` at most; an answer that is none of
     ours to join, as it is."""
     if answer.status == 416 and partial is not None:
-        return Trouble("truncated", "the server has no such range", answer.status)
+        return RequestFailure("truncated", "the server has no such range", answer.status)
     if answer.status != 206:
         return answer
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", "").strip())
     if partial is None or match is None:
-        return Trouble("protocol", "a part that was not asked for", answer.status)
+        return RequestFailure("protocol", "a part that was not asked for", answer.status)
     if int(match[1]) != len(partial.body):
-        return Trouble("truncated", f"asked from {len(partial.body)}, got {match[0]}")
+        return RequestFailure("truncated", f"asked from {len(partial.body)}, got {match[0]}")
     body = partial.body + answer.body
     if len(body) > max_bytes:
-        return Trouble("too_large", f"over {max_bytes} bytes")
+        return RequestFailure("too_large", f"over {max_bytes} bytes")
     if match[3] != "*" and len(body) != int(match[3]):
-        return Trouble("truncated", f"{len(body)} of {match[3]} bytes")
+        return RequestFailure("truncated", f"{len(body)} of {match[3]} bytes")
     headers = {**partial.headers, **answer.headers, "content-length": str(len(body))}
     headers.pop("content-range", None)
     return replace(answer, status=200, headers=headers, body=body)
 
 
-def extended(before: Answer | None, piece: Answer | None) -> Answer | None:
+def append_range(before: RawResponse | None, piece: RawResponse | None) -> RawResponse | None:
     """What there is of a body after one more piece of it broke off too."""
     if before is None or piece is None or piece.status != 206:
         return piece or before
@@ -65,7 +67,7 @@ def extended(before: Answer | None, piece: Answer | None) -> Answer | None:
     return replace(before, body=before.body + piece.body)
 
 
-def timed_out(kind: str, received: int, partial: Answer | None = None) -> Trouble:
+def timed_out(kind: str, received: int, partial: RawResponse | None = None) -> RequestFailure:
     """What a transfer that is late has come to.
 
     A body that still came when its whole time was over has no better chance from its beginning: it
@@ -75,4 +77,6 @@ def timed_out(kind: str, received: int, partial: Answer | None = None) -> Troubl
         partial is None or "content-length" not in partial.headers or not resume_headers(partial)
     )  # fmt: skip
     more = "; more still came" if final else ""
-    return Trouble(kind, f"{received} bytes by then{more}", partial=partial, final=final)
+    return RequestFailure(
+        kind, f"{received} bytes by then{more}", partial=partial, retries_exhausted=final
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from protego import Protego
 
-from pipeline.web.exchange import MAX_POLICY, Answer, Trouble
+from pipeline.web.exchange import MAX_POLICY, RawResponse, RequestFailure
 from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines, read_robots_lines
 from pipeline.web.politeness import MAX_DELAY
 
@@ -31,24 +31,24 @@ class Robots:
 
     rules: Protego | None = None
     lines: RobotsLines = NO_LINES
-    trouble: Trouble | None = None
+    failure: RequestFailure | None = None
     until: float = math.inf
 
-    def stale(self, now: float) -> bool:
+    def is_stale(self, now: float) -> bool:
         """Whether it is to be asked for again."""
         return now >= self.until
 
-    def refuses(self, url: str, agent: str) -> Trouble | None:
+    def why_disallowed(self, url: str, agent: str) -> RequestFailure | None:
         """Why `agent` may not fetch `url`, or None."""
-        if self.trouble is not None:
-            return self.trouble
+        if self.failure is not None:
+            return self.failure
         if self.rules is None:
             return None
         try:
             allowed = self.rules.can_fetch(url, agent)
         except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
             return _unreadable(error)
-        return None if allowed else Trouble("robots", "robots.txt")
+        return None if allowed else RequestFailure("robots", "robots.txt")
 
     def crawl_delay(self, agent: str) -> float | None:
         """The seconds between requests that robots.txt asks for."""
@@ -69,19 +69,21 @@ _HOST_KINDS = frozenset(
 """What no file of the host would have got over."""
 
 
-def read_robots(answer: Answer | Trouble, agent: str, until: float = math.inf) -> Robots:
+def parse_robots(
+    answer: RawResponse | RequestFailure, agent: str, until: float = math.inf
+) -> Robots:
     """robots.txt as answered, for `agent`.
 
     RFC 9309, 2.3.1: a 4xx, or more redirects than are followed, mean that there are no rules; no
     answer, or a 5xx, that nothing may be fetched, here until the time `until`.
     """
-    if isinstance(answer, Answer):
+    if isinstance(answer, RawResponse):
         try:
             text = robots_text(answer.body)
             lines = read_robots_lines(text, answer.url, agent)
             return Robots(Protego.parse(_for_agent(text, agent)), lines)
         except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
-            return Robots(trouble=_unreadable(error), until=until)
+            return Robots(failure=_unreadable(error), until=until)
     status = answer.status or 0
     if answer.kind == "redirect_loop" or (300 <= status < 500 and status != 429):
         return Robots()
@@ -91,8 +93,8 @@ def read_robots(answer: Answer | Trouble, agent: str, until: float = math.inf) -
     detail = ", ".join(said)
     if kind not in _HOST_KINDS:  # for it is the page's URL that the failure names
         detail = f"robots.txt: {detail}"
-    trouble = replace(answer, kind=kind, detail=detail, final=True, retry_after=None)
-    return Robots(trouble=trouble, until=until)
+    trouble = replace(answer, kind=kind, detail=detail, retries_exhausted=True, retry_after=None)
+    return Robots(failure=trouble, until=until)
 
 
 def robots_text(body: bytes) -> str:
@@ -119,7 +121,7 @@ def _for_agent(text: str, agent: str) -> str:
     return _AGENT_LINE.sub(one, "\n".join(text.splitlines()))
 
 
-def _unreadable(error: Exception) -> Trouble:
+def _unreadable(error: Exception) -> RequestFailure:
     """Rules that cannot be read are not taken for a permission."""
     detail = f"robots.txt cannot be read: {type(error).__name__}: {error}"
-    return Trouble("robots_unreachable", detail[:200], final=True)
+    return RequestFailure("robots_unreachable", detail[:200], retries_exhausted=True)

@@ -17,7 +17,7 @@ import pycurl
 
 from pipeline.credentials import split_user
 from pipeline.web.addresses import is_public
-from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.exchange import RawResponse, RequestFailure
 from pipeline.web.failures import describe_internal
 from pipeline.web.headers import (
     MAX_ERROR_BODY,
@@ -28,7 +28,7 @@ from pipeline.web.headers import (
     sendable,
 )
 from pipeline.web.host_headers import request_headers
-from pipeline.web.pace import TINY_PIECES, Pace
+from pipeline.web.pace import TINY_PIECES, TransferTimeouts
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import timed_out
 from pipeline.web.transport import certificates
@@ -44,7 +44,9 @@ class _Transfer:
     """One request under way. A body that is longer than `limit` is refused, or of a policy file
     (`may_cut`) no more than that is read."""
 
-    def __init__(self, token: Any, url: str, pace: Pace, limit: int, may_cut: bool) -> None:
+    def __init__(
+        self, token: Any, url: str, pace: TransferTimeouts, limit: int, may_cut: bool
+    ) -> None:
         self.token = token
         self.url = url
         self.pace = pace
@@ -57,14 +59,14 @@ class _Transfer:
         self.received = 0
         self.private = ""
         self.is_cut = False
-        self.refused: Trouble | None = None
+        self.refused: RequestFailure | None = None
         self.opened: list[socket.socket] = []
 
     def on_header(self, line: bytes) -> int | None:
         """Only kept here; `head` reads the lines when the transfer is over."""
         self._head_bytes += len(line)
         if self._head_bytes > MAX_HEAD:
-            self.refused = Trouble("protocol", f"more than {MAX_HEAD} bytes of headers")
+            self.refused = RequestFailure("protocol", f"more than {MAX_HEAD} bytes of headers")
             return -1
         self._lines.append(line)
         if not line.strip(b"\r\n"):
@@ -77,20 +79,22 @@ class _Transfer:
         try:
             status, headers = self.head()
         except ValueError as error:
-            self.refused = Trouble("protocol", str(error))
+            self.refused = RequestFailure("protocol", str(error))
             return -1
         if 100 <= status < 200 and status != 101:  # the answer that counts is yet to come
             self._lines.clear()
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                self.refused = Trouble("protocol", f"more than {MAX_INTERIM} interim answers")
+                self.refused = RequestFailure(
+                    "protocol", f"more than {MAX_INTERIM} interim answers"
+                )
                 return -1
         elif not 200 <= status < 300:  # of an error, the body says nothing
             self.limit, self.may_cut = min(self.limit, MAX_ERROR_BODY), True
         else:
             wrong = refused_head(headers, None if self.may_cut else self.limit)
             if wrong is not None:
-                self.refused = Trouble(*wrong, status=status)
+                self.refused = RequestFailure(*wrong, status=status)
                 return -1
         return None
 
@@ -110,7 +114,7 @@ class _Transfer:
             self.is_cut = True
             return 0
         if self.pace.has_tiny_pieces:
-            self.refused = Trouble("protocol", TINY_PIECES)
+            self.refused = RequestFailure("protocol", TINY_PIECES)
             return 0
         return None
 
@@ -124,7 +128,7 @@ class _Transfer:
 
     def waits_for(self) -> str:
         """What the request waits for."""
-        if self.pace.began:
+        if self.pace.has_started:
             return f"the rest of an image ({self.received / 1e6:.1f} MB so far)"
         return "a connection or the beginning of an answer"
 
@@ -143,7 +147,7 @@ class _Transfer:
         return opened
 
 
-class CurlTransfers:
+class CurlTransport:
     """Requests under way. One thread; `poll` is where everything happens."""
 
     def __init__(self, politeness: Politeness) -> None:
@@ -206,7 +210,7 @@ class CurlTransfers:
             policy_bytes: of a policy file: no more of it is read.
         """
         handle = self._idle.pop() if self._idle else self._new_handle()
-        pace = Pace(self._politeness, time.monotonic())
+        pace = TransferTimeouts(self._politeness, time.monotonic())
         limit = policy_bytes or self._politeness.max_bytes
         transfer = _Transfer(token, url, pace, limit, policy_bytes is not None)
         bare, _ = split_user(url)
@@ -230,7 +234,7 @@ class CurlTransfers:
         self._active[handle] = transfer
         self._multi.add_handle(handle)
 
-    def poll(self, timeout: float) -> list[tuple[Any, Answer | Trouble]]:
+    def poll(self, timeout: float) -> list[tuple[Any, RawResponse | RequestFailure]]:
         """What ended; waits for at most `timeout` seconds if nothing did."""
         now = time.monotonic()
         until = timeout if self._timer is None else min(timeout, max(0.0, self._timer - now))
@@ -260,7 +264,7 @@ class CurlTransfers:
             (pycurl.FOLLOWLOCATION, 0),
             (pycurl.PROXY, ""),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            (pycurl.USERAGENT, polite.agent),
+            (pycurl.USERAGENT, polite.full_user_agent),
             (pycurl.CAINFO, certificates()),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.CONNECTTIMEOUT_MS, int(polite.connect_timeout * 1000)),
@@ -293,8 +297,8 @@ class CurlTransfers:
     def _on_timer(self, milliseconds: int) -> None:
         self._timer = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
-    def _finished(self) -> list[tuple[Any, Answer | Trouble]]:
-        done: list[tuple[Any, Answer | Trouble]] = []
+    def _finished(self) -> list[tuple[Any, RawResponse | RequestFailure]]:
+        done: list[tuple[Any, RawResponse | RequestFailure]] = []
         while True:
             left, good, bad = self._multi.info_read()
             ended = [(handle, pycurl.E_OK, "") for handle in good] + bad
@@ -306,10 +310,10 @@ class CurlTransfers:
             if not left:
                 return done
 
-    def _overdue(self, now: float) -> list[tuple[Any, Answer | Trouble]]:
-        late: list[tuple[Any, Answer | Trouble]] = []
+    def _overdue(self, now: float) -> list[tuple[Any, RawResponse | RequestFailure]]:
+        late: list[tuple[Any, RawResponse | RequestFailure]] = []
         for handle, transfer in list(self._active.items()):
-            kind = transfer.pace.late(now)
+            kind = transfer.pace.timeout_kind(now)
             if kind:
                 self._retire(handle)
                 trouble = timed_out(kind, transfer.received, _partial(transfer))
@@ -326,23 +330,25 @@ class CurlTransfers:
         return transfer
 
 
-def _outcome(transfer: _Transfer, code: int, message: str, os_error: int) -> Answer | Trouble:
+def _outcome(
+    transfer: _Transfer, code: int, message: str, os_error: int
+) -> RawResponse | RequestFailure:
     """What a transfer that ended came to. Whatever it is, the others go on."""
     try:
         if code == pycurl.E_OK and not transfer.private:
             return _answer(transfer)
         return _trouble(transfer, code, message, os_error)
     except ValueError as error:  # of the status line
-        return Trouble("protocol", str(error))
+        return RequestFailure("protocol", str(error))
     except Exception as error:  # noqa: BLE001 - the boundary of one answer
-        return Trouble("internal", describe_internal(error), final=True)
+        return RequestFailure("internal", describe_internal(error), retries_exhausted=True)
 
 
-def _answer(transfer: _Transfer) -> Answer:
-    return Answer(transfer.url, *transfer.head(), transfer.body())
+def _answer(transfer: _Transfer) -> RawResponse:
+    return RawResponse(transfer.url, *transfer.head(), transfer.body())
 
 
-def _partial(transfer: _Transfer) -> Answer | None:
+def _partial(transfer: _Transfer) -> RawResponse | None:
     try:
         return _answer(transfer) if transfer.received else None
     except ValueError:
@@ -370,19 +376,21 @@ _DETAILS = {_E_TOO_LARGE: "a header line or a status line is too long"}
 """What libcurl's errors without a message mean."""
 
 
-def _trouble(transfer: _Transfer, code: int, message: str, os_error: int) -> Answer | Trouble:
+def _trouble(
+    transfer: _Transfer, code: int, message: str, os_error: int
+) -> RawResponse | RequestFailure:
     if transfer.private:
-        return Trouble("private_address", f"{transfer.url} leads to {transfer.private}")
+        return RequestFailure("private_address", f"{transfer.url} leads to {transfer.private}")
     if transfer.refused:
         return transfer.refused
     if transfer.is_cut:
         if transfer.may_cut:
             return _answer(transfer)
-        return Trouble("too_large", f"over {transfer.limit} bytes")
+        return RequestFailure("too_large", f"over {transfer.limit} bytes")
     kind = _KINDS.get(code, "protocol")
     if kind == "unreachable" and os_error == errno.ECONNREFUSED:
         kind = "refused"
     if kind == "connection_lost" and transfer.received:
         kind = "truncated"
     detail = message or _DETAILS.get(code) or f"libcurl error {code}"
-    return Trouble(kind, detail, partial=_partial(transfer) if kind == "truncated" else None)
+    return RequestFailure(kind, detail, partial=_partial(transfer) if kind == "truncated" else None)

@@ -24,10 +24,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from pipeline.credentials import split_user
 from pipeline.web.addresses import is_public, resolve
 from pipeline.web.codings import CodingError, Decoder
-from pipeline.web.exchange import Answer, Trouble
+from pipeline.web.exchange import RawResponse, RequestFailure
 from pipeline.web.headers import MAX_ERROR_BODY, MAX_INTERIM, refused_head, sendable
 from pipeline.web.host_headers import request_headers
-from pipeline.web.pace import TINY_PIECES, Pace
+from pipeline.web.pace import TINY_PIECES, TransferTimeouts
 from pipeline.web.politeness import Politeness
 from pipeline.web.resume import timed_out
 
@@ -57,14 +57,14 @@ class Watch:
     def __init__(self) -> None:
         self.cut_as: str | None = None
         self.nbytes = 0
-        self.pace: Pace
+        self.pace: TransferTimeouts
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._timers: list[threading.Timer] = []
 
     def start(self, politeness: Politeness) -> None:
         """The request starts."""
-        self.pace = Pace(politeness, time.monotonic())
+        self.pace = TransferTimeouts(politeness, time.monotonic())
         self._timers = [
             threading.Timer(seconds, self._look)
             for seconds in (politeness.first_byte_timeout, politeness.total_timeout)
@@ -86,12 +86,12 @@ class Watch:
         """What the request waits for."""
         if self._socket is None:
             return "a connection (looking up its name, connecting)"
-        if not self.pace.began:
+        if not self.pace.has_started:
             return "the beginning of an answer"
         return "the rest of a page"
 
     def _look(self) -> None:
-        kind = self.pace.late(time.monotonic() + 0.001)
+        kind = self.pace.timeout_kind(time.monotonic() + 0.001)
         with self._lock:
             if kind and self._socket is not None:
                 self.cut_as = kind
@@ -210,7 +210,7 @@ class BodyLimit:
     copy: Path | None = None
 
 
-_FOR_EVER = 7 * 86400.0
+_NO_TIMEOUT = 7 * 86400.0
 
 
 class _Session(requests.Session):
@@ -238,7 +238,7 @@ class RequestsTransport:
 
     def request(
         self, url: str, headers: Mapping[str, str], limit: BodyLimit, watch: Watch | None = None
-    ) -> Answer | Trouble:
+    ) -> RawResponse | RequestFailure:
         """GET `url` once, which is as `urls.request_url` makes it.
 
         Args:
@@ -250,31 +250,31 @@ class RequestsTransport:
         """
         polite = self._politeness
         watch = watch or Watch()
-        watch.start(replace(polite, total_timeout=_FOR_EVER) if limit.copy else polite)
+        watch.start(replace(polite, total_timeout=_NO_TIMEOUT) if limit.copy else polite)
         _current.watch = watch
         try:
             return self._request(url, headers, watch, limit)
         except CodingError as error:
             if watch.cut_as:
                 return timed_out(watch.cut_as, watch.nbytes)
-            return Trouble(error.kind, str(error))
+            return RequestFailure(error.kind, str(error))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if watch.cut_as:
                 return timed_out(watch.cut_as, watch.nbytes)
-            return _trouble(error, watch.nbytes, watch.pace.began)
+            return _trouble(error, watch.nbytes, watch.pace.has_started)
         finally:
             watch.stop()
             _current.watch = None
 
     def _request(
         self, url: str, headers: Mapping[str, str], watch: Watch, limit: BodyLimit
-    ) -> Answer | Trouble:
+    ) -> RawResponse | RequestFailure:
         polite = self._politeness
         bare, _ = split_user(url)
         with ExitStack() as stack, self._session.get(
             bare,
             headers={
-                "User-Agent": polite.agent, "Accept-Encoding": "gzip, deflate",
+                "User-Agent": polite.full_user_agent, "Accept-Encoding": "gzip, deflate",
                 "Accept": "*/*", **polite.headers, **sendable(headers),
                 **request_headers(polite, url),
             },
@@ -290,7 +290,7 @@ class RequestsTransport:
                 nbytes, may_cut = min(nbytes, MAX_ERROR_BODY), True
             wrong = refused_head(head, None if may_cut else nbytes)
             if wrong is not None:
-                return Trouble(*wrong, status=status)
+                return RequestFailure(*wrong, status=status)
             body = io.BytesIO()
             copied = limit.copy if status == 200 else None
             into = stack.enter_context(_opened(copied)) if copied else body
@@ -298,12 +298,12 @@ class RequestsTransport:
             if late is not None:
                 return late
             head.pop("content-encoding", None)  # undone by now
-            return Answer(url, status, head, body.getvalue()[:nbytes])
+            return RawResponse(url, status, head, body.getvalue()[:nbytes])
 
     def _read_body(
         self, response: requests.Response, head: Mapping[str, str], into: IO[bytes], nbytes: int,
         may_cut: bool, watch: Watch,
-    ) -> Trouble | None:  # fmt: skip
+    ) -> RequestFailure | None:  # fmt: skip
         """Copy the body, unpacked, `into` a file; what is wrong with it, if anything."""
         decoder = Decoder(head.get("content-encoding", ""), nbytes)
         more = True
@@ -318,13 +318,13 @@ class RequestsTransport:
                 raise DiskError(error) from error
             now = time.monotonic()
             watch.pace.received(len(chunk), now)
-            late = watch.cut_as or watch.pace.late(now)
+            late = watch.cut_as or watch.pace.timeout_kind(now)
             if late:
                 return timed_out(late, watch.nbytes)
             if watch.pace.has_tiny_pieces:
-                return Trouble("protocol", TINY_PIECES)
+                return RequestFailure("protocol", TINY_PIECES)
             if decoder.is_over or watch.nbytes > nbytes + _CODING_OVERHEAD:
-                return None if may_cut else Trouble("too_large", f"over {nbytes} bytes")
+                return None if may_cut else RequestFailure("too_large", f"over {nbytes} bytes")
         return None
 
 
@@ -348,7 +348,7 @@ def _causes(error: BaseException) -> list[BaseException]:
     return seen
 
 
-def _trouble(error: Exception, received: int, began: bool) -> Trouble:
+def _trouble(error: Exception, received: int, began: bool) -> RequestFailure:
     """The kind of trouble that an exception of requests and urllib3 means; `began` says whether
     the head of the answer was there."""
     causes = _causes(error)
@@ -366,9 +366,9 @@ def _trouble(error: Exception, received: int, began: bool) -> Trouble:
             if began:
                 later = {"connection_lost": "truncated", "protocol": "truncated",
                          "first_byte_timeout": "too_slow"}  # fmt: skip
-                return Trouble(later.get(kind, kind), f"{received} bytes, then {detail}")
-            return Trouble(kind, detail)
-    return Trouble("unreachable", detail)
+                return RequestFailure(later.get(kind, kind), f"{received} bytes, then {detail}")
+            return RequestFailure(kind, detail)
+    return RequestFailure("unreachable", detail)
 
 
 _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (

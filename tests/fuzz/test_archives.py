@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.contract import Dataset, UserError, read_jsonl
+from pipeline.contract import DatasetPaths, UserError, read_jsonl
 from pipeline.dataset.imports import ImportResult, import_dataset
-from pipeline.dataset.kept import KeptImage
+from pipeline.dataset.kept import SelectedImage
 from pipeline.dataset.manifest_lookup import manifest_rows
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
@@ -37,15 +37,17 @@ def good(number: int) -> bytes:
 
 
 @contextmanager
-def project() -> Iterator[tuple[Path, Dataset, EventLog]]:
+def project() -> Iterator[tuple[Path, DatasetPaths, EventLog]]:
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # its syncs cost nothing
     with TemporaryDirectory(dir=memory) as folder:
-        dataset = Dataset("fuzz", Path(folder))
+        dataset = DatasetPaths("fuzz", Path(folder))
         with EventLog(dataset, "fuzz") as log:
             yield Path(folder), dataset, log
 
 
-def take(path: Path, dataset: Dataset, log: EventLog) -> tuple[ImportResult | None, set[bytes]]:
+def take(
+    path: Path, dataset: DatasetPaths, log: EventLog
+) -> tuple[ImportResult | None, set[bytes]]:
     """Import, and check that all that was written can be read back."""
     result = None
     with suppress(UserError):
@@ -57,15 +59,15 @@ def take(path: Path, dataset: Dataset, log: EventLog) -> tuple[ImportResult | No
         found.add(data)
     rows = {row.key: row for row in manifest_rows(dataset)}
     for record in read_records(dataset):
-        line = KeptImage(record, rows[record.key]).to_line()
-        assert KeptImage.from_json(json.loads(line)).row == rows[record.key]
-    for line in read_jsonl(dataset.failures):
+        line = SelectedImage(record, rows[record.key]).to_line()
+        assert SelectedImage.from_json(json.loads(line)).row == rows[record.key]
+    for line in read_jsonl(dataset.failure_log):
         assert line["kind"] in FAILURE_KINDS
         assert line["kind"] != "internal", line["detail"]
     return result, found
 
 
-def check(path: Path, dataset: Dataset, log: EventLog, neighbours: set[bytes]) -> None:
+def check(path: Path, dataset: DatasetPaths, log: EventLog, neighbours: set[bytes]) -> None:
     """Import: the neighbours arrive; a second time brings nothing new."""
     result, found = take(path, dataset, log)
     assert neighbours <= found

@@ -108,13 +108,15 @@ def edited(edits: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
     return values
 
 
-def saved_as(folder: Path, seen: int, data: bytes, record: Mapping[str, Any]) -> checkpoint.Saved:
-    made = checkpoint.Saved(
+def saved_as(
+    folder: Path, seen: int, data: bytes, record: Mapping[str, Any]
+) -> checkpoint.CheckpointInfo:
+    made = checkpoint.CheckpointInfo(
         folder / f"{seen:010d}.json", seen, len(data), hashlib.sha256(data).hexdigest()
     )
-    made.data.write_bytes(data)
+    made.data_path.write_bytes(data)
     values = {"seen": seen, "bytes": made.bytes, "sha256": made.sha256, **record}
-    made.record.write_text(json.dumps(values))
+    made.metadata_path.write_text(json.dumps(values))
     return made
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pipeline.contract import UserError, write_json
 from training.config import Config
 from training.fit import parse
-from training.options.resolve import flat, resolve, unflat
+from training.options.resolve import flatten, resolve, unflatten
 from training.runs import Run, read_config
 
-KEYS = sorted(flat(Config()))
+KEYS = sorted(flatten(Config()))
 DATASET = {
     "channels": 3, "digest": "d", "height": 16, "labels": [], "location": "", "name": "small",
     "samples": 3, "width": 16,
@@ -59,8 +59,8 @@ def test_the_command_line_gives_a_configuration_or_one_line(
         config = resolve(preset, options)
     except UserError:
         return
-    assert unflat(flat(config), "x") == config
-    json.dumps(flat(config), allow_nan=False)
+    assert unflatten(flatten(config), "x") == config
+    json.dumps(flatten(config), allow_nan=False)
 
 
 @given(st.lists(st.one_of(WORDS, NAMES.map(lambda name: f"--{name}")), max_size=6))
@@ -102,7 +102,7 @@ def test_any_config_of_a_run_is_read_or_refused(
         write_json(run.config, {"config": config, "dataset": DATASET | dataset, "seen": seen})
         try:
             described = read_config(run)
-            unflat(described["config"], str(run.config))
+            unflatten(described["config"], str(run.config))
             f"{described['seen'] / 1000:g} {described['dataset']['samples']:,}"
         except UserError as error:
             assert str(error).startswith(str(run.config))  # noqa: PT017

@@ -13,7 +13,7 @@ from pipeline.console import Console, describe_event
 from pipeline.errors import Failure, UserError
 from pipeline.events import FIRST_FAILURE, Event, Progress
 from pipeline.outside_text import printable, without_passwords
-from pipeline.status import Status, describe
+from pipeline.status import Status, format_status
 from pipeline.terminal import ResilientStream
 from training.monitoring.console import printable_lines
 
@@ -73,7 +73,7 @@ def test_a_status_prints_no_control_codes(
 ) -> None:
     status = Status(name, counts, failed=counts, opt_outs=counts, rejected=counts,
                     damaged=tuple(damaged), failure_log=name)  # fmt: skip
-    check(describe(status), "\n")
+    check(format_status(status), "\n")
 
 
 SECRET = "s3cr3tZq9"

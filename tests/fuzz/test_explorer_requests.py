@@ -15,10 +15,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from training.config import Config
-from training.explorer.server import MOST, application
+from training.explorer.server import MAX_IMAGES_PER_REQUEST, create_app
 from training.networks import ImageShape, build_generator
 from training.options.architectures import DcganDiscriminator, DcganGenerator
-from training.pretrained.inference import Trained
+from training.pretrained.inference import TrainedGenerator
 
 TABLE = DcganGenerator(width=4, z_dim=8, condition="norm")
 CONFIG = Config(generator=TABLE, discriminator=DcganDiscriminator(width=4, condition="projection"))
@@ -30,10 +30,10 @@ def port() -> Iterator[int]:
     """Of a real server with a small generator that nobody trained."""
     shape = ImageShape(16, 16, 3, 2)
     generator = build_generator(TABLE, shape).eval().requires_grad_(False)
-    trained = Trained(
+    trained = TrainedGenerator(
         generator, "gaussian", ("cone", "whelk"), 0, shape, CONFIG, DATASET, Path("runs/fuzz")
     )
-    app = application(trained, None, ["127.0.0.1"])
+    app = create_app(trained, None, ["127.0.0.1"])
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -70,7 +70,7 @@ def alive(port: int) -> bool:
     return status(answer) == 200
 
 
-COUNTS = st.one_of(st.integers(0, MOST + 1), st.sampled_from([10**9, 2**32 - 1]))
+COUNTS = st.one_of(st.integers(0, MAX_IMAGES_PER_REQUEST + 1), st.sampled_from([10**9, 2**32 - 1]))
 FLOATS = st.one_of(
     st.floats(width=32), st.sampled_from([float("nan"), float("inf"), 3e38, -3e38, 1e-45])
 )
@@ -128,6 +128,6 @@ def test_a_fault_of_the_generator_is_one_answer(
         raise RuntimeError("no such operation")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "split", fail)
+        patch.setattr(torch, "split_evenly", fail)
         assert status(send(port, post(b"/draw", struct.pack("<Ii8f", 1, 1, *[0.5] * 8)))) == 500
     assert alive(port)

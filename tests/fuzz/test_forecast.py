@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.contract import build
+from pipeline.contract import parse_config
 from training.config import Config
-from training.planning.forecast import byte_text, cost, is_timed, plan_course
+from training.planning.forecast import cost, format_bytes, is_timed, plan_course
 from training.planning.room import is_evaluated
 
 positive = st.floats(1e-6, 1e9)
@@ -54,8 +54,8 @@ def test_a_wider_limit_never_gives_less(
 
 @given(amounts, positive, st.integers(0, 10**12), st.integers(0, 10**9), amounts)
 def test_no_number_raises(kimg: float, total: float, seen: int, steps: int, seconds: float) -> None:
-    config = build(Config, {"evaluate": {"kimg": kimg}, "total_kimg": total}, "test")
+    config = parse_config(Config, {"evaluate": {"kimg": kimg}, "total_kimg": total}, "test")
     assert isinstance(is_evaluated(config, seen), bool)
     assert isinstance(is_timed(config, steps, seconds), bool)
-    assert byte_text(seconds)
+    assert format_bytes(seconds)
     assert cost(seconds, kimg)

@@ -19,12 +19,12 @@ from markdown_it import MarkdownIt
 from pipeline.contract import ShardEntry, ShardIndex
 from pipeline.dataset.card import card_text
 from pipeline.dataset.card_page import card_page
-from pipeline.dataset.facts import Facts
-from pipeline.dataset.shard_make import MadeShard
+from pipeline.dataset.facts import DatasetStats
+from pipeline.dataset.shard_make import BuiltShard
 from pipeline.markup import disarm_markdown, escape_markdown, policy_element
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.preview import _PAGE, Section, Shown
+from pipeline.stages.preview import _PAGE, Section, Thumbnail
 from training.exports import folder as exports
 from training.reporting.card_page import card_html, harmless
 
@@ -44,11 +44,11 @@ LIVE = frozenset(
 )
 
 
-def made_shard() -> MadeShard:
+def made_shard() -> BuiltShard:
     stats = {"measured": 1, "mean": [1.0], "mean_square": [2.0], "enlarged": 0, "fell_back": 0,
              "plain": 0}  # fmt: skip
-    values: dict[str, Any] = dict.fromkeys(MadeShard.__dataclass_fields__, None)
-    return MadeShard(
+    values: dict[str, Any] = dict.fromkeys(BuiltShard.__dataclass_fields__, None)
+    return BuiltShard(
         **{**values, "name": "s", "nsamples": 1, "bytes": 1, "stats": stats, "skipped": []}
     )
 
@@ -57,8 +57,8 @@ def card_of(title: str, texts: list[str]) -> str:
     index = ShardIndex("mine", (ShardEntry("a.tar", 1, 1, "0" * 64),), (8, 8), 1, "png", "0" * 64,
                        labels=tuple(dict.fromkeys(texts)))  # fmt: skip
     counts = Counter(texts)
-    facts = Facts(
-        kept=1, reasons=counts, licenses=counts, attributions=counts, labels=counts, hosts=counts,
+    facts = DatasetStats(
+        kept=1, rejections=counts, licenses=counts, attributions=counts, labels=counts, hosts=counts,
         opt_outs=counts, overrides=Counter((one, one) for one in texts), first=title, last=title,
     )  # fmt: skip
     recipe = replace(Recipe(source=HtmlSource(start=("http://x.example/",))), title=title)
@@ -141,7 +141,7 @@ def test_a_report_takes_nothing_live_from_a_card(text: str, noise: bytes) -> Non
 
 @given(TEXT)
 def test_the_preview_shows_text(text: str) -> None:
-    shown = Shown(text, text, "")
+    shown = Thumbnail(text, text, "")
     section = Section(text, text, 1, [shown], [shown], scale=text)
     environment = Environment(autoescape=True)
     page = environment.from_string(_PAGE).render(

@@ -12,10 +12,10 @@ from pipeline.sources import Page, PageRequest
 from pipeline.sources.html import HtmlSource, parse
 from pipeline.sources.literals import read_literals
 from pipeline.sources.proposal import propose
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 URL = "http://shells.example/g/index.html"
-SOURCE = build(HtmlSource, {
+SOURCE = parse_config(HtmlSource, {
     "start": [URL],
     "follow": ["a", {"select": "li a", "item": "li", "title": "b", "labels": ["i"]}],
     "next": "[rel~=next]",
@@ -163,4 +163,4 @@ def test_a_proposal_is_a_recipe(site: list[str]) -> None:
     text = propose(page(b"<html>" + site[0].encode("utf-8", "replace")), get).to_toml()
     values = tomllib.loads(text)
     values.pop("title", None)
-    build(Recipe, values, "proposal")
+    parse_config(Recipe, values, "proposal")

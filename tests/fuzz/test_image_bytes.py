@@ -22,27 +22,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.contract import Dataset, ManifestRow, OriginalRecord, image_key
-from pipeline.dataset.kept import KeptImage
+from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, image_key
+from pipeline.dataset.kept import SelectedImage
 from pipeline.dataset.originals import read_original, read_records, write_plan
 from pipeline.dataset.part_writer import PartWriter
 from pipeline.dataset.samples import make_samples
 from pipeline.errors import Failure
 from pipeline.images import EXTENSIONS
-from pipeline.options import Originals, Shards
+from pipeline.options import OriginalsOptions, ShardOptions
 from pipeline.pictures.headers import _load_plugin
 from pipeline.pictures.limits import ImageError, decode_budget
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.examine import Kept, examine
+from pipeline.stages.examine import StoredImage, inspect_image
 from pipeline.web.bodies import check_body
-from pipeline.web.exchange import Answer, Response
+from pipeline.web.exchange import RawResponse, Response
 from pipeline.web.failures import FAILURE_KINDS
 
 SOURCE = HtmlSource(start=("http://127.0.0.1/",))
 RECIPES = (
     Recipe(source=SOURCE),
-    Recipe(source=SOURCE, originals=Originals(side=32, decode_megabytes=64)),
+    Recipe(source=SOURCE, originals=OriginalsOptions(side=32, decode_megabytes=64)),
 )
 URL = "http://127.0.0.1/a"
 
@@ -185,12 +185,12 @@ def budget_is_free() -> bool:
 
 @given(data=BODIES, recipe=st.sampled_from(RECIPES))
 def test_any_bytes_give_an_image_or_one_failure(data: bytes, recipe: Recipe) -> None:
-    answer = Answer(status=200, headers={}, body=data, url=URL)
+    answer = RawResponse(status=200, headers={}, body=data, url=URL)
     refused = check_body(answer)
     assert refused is None or refused.kind in FAILURE_KINDS
     start = time.monotonic()
     row = ManifestRow(image_key(URL), URL)
-    found = examine(row, Response(URL, 200, MappingProxyType({}), data), recipe, "download")
+    found = inspect_image(row, Response(URL, 200, MappingProxyType({}), data), recipe, "download")
     assert time.monotonic() - start < 20
     assert budget_is_free()
     if isinstance(found, Failure):
@@ -200,20 +200,22 @@ def test_any_bytes_give_an_image_or_one_failure(data: bytes, recipe: Recipe) -> 
         return
     good = Image.new("RGB", (50, 40), "green")
     with TemporaryDirectory() as folder:
-        check_written(Dataset("fuzz", Path(folder)), row, found, encoded(good, "PNG"))
+        check_written(DatasetPaths("fuzz", Path(folder)), row, found, encoded(good, "PNG"))
 
 
-def check_written(dataset: Dataset, row: ManifestRow, found: Kept, neighbour: bytes) -> None:
+def check_written(
+    dataset: DatasetPaths, row: ManifestRow, found: StoredImage, neighbour: bytes
+) -> None:
     """What is recorded is sane, and is read back as it was written, with its neighbour."""
     other = ManifestRow(image_key(URL + "b"), URL + "b")
     write_plan(dataset, "fuzz-000000", [row.to_json(), other.to_json()])
     writer = PartWriter(dataset, "fuzz-000000")
     facts = found.facts
     writer.add(row, EXTENSIONS[facts.format], found.data, facts.recorded(), found.sidecar)
-    good = examine(
+    good = inspect_image(
         other, Response(other.url, 200, MappingProxyType({}), neighbour), RECIPES[0], "x"
     )
-    assert isinstance(good, Kept)
+    assert isinstance(good, StoredImage)
     writer.add(other, "png", good.data, good.facts.recorded(), good.sidecar)
     writer.finish()
     records = list(read_records(dataset))
@@ -221,12 +223,14 @@ def check_written(dataset: Dataset, row: ManifestRow, found: Kept, neighbour: by
     for record in records:
         assert record.width > 0
         assert record.height > 0
-        assert all(math.isfinite(value) and value >= 0 for value in (record.blur, record.spread))
-        assert OriginalRecord.from_json(vars(record)) == record
+        assert all(
+            math.isfinite(value) and value >= 0 for value in (record.sharpness, record.contrast)
+        )
+        assert OriginalRecord.from_json(record.to_json()) == record
     for crop in ("center", "object", "pad"):
-        image = KeptImage(records[0], row)
+        image = SelectedImage(records[0], row)
         with contextlib.suppress(ImageError):  # the decoders do not agree on all damage
-            made = make_samples(found.data, image, Shards(resolution=16, crop=crop))
+            made = make_samples(found.data, image, ShardOptions(resolution=16, crop=crop))
             assert [one.pixels.shape for one in made] == [(16, 16, 3)]
     assert budget_is_free()
 
@@ -234,6 +238,8 @@ def check_written(dataset: Dataset, row: ManifestRow, found: Kept, neighbour: by
 @pytest.mark.parametrize("data", corpus())
 def test_the_files_of_the_corpus_are_what_they_are(data: bytes) -> None:
     row = ManifestRow(image_key(URL), URL)
-    found = examine(row, Response(URL, 200, MappingProxyType({}), data), RECIPES[0], "download")
+    found = inspect_image(
+        row, Response(URL, 200, MappingProxyType({}), data), RECIPES[0], "download"
+    )
     if isinstance(found, Failure):
         assert found.kind in ("animated", "wrong_type")

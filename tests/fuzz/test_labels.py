@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import LOSSES
-from training.options.compatible import WITH_LABELS, refuse_meaningless
+from training.options.compatible import LOSSES_WITH_TARGETS, check_compatible
 
 numbers = st.floats(-1, 2).map(lambda value: round(value, 3))
 labels = numbers | st.tuples(numbers, numbers)
@@ -39,21 +39,21 @@ def mean(label: float | tuple[float, float]) -> float:
 
 
 @given(
-    st.sampled_from(sorted(WITH_LABELS)), labels, labels,
+    st.sampled_from(sorted(LOSSES_WITH_TARGETS)), labels, labels,
     st.floats(0, 1).map(lambda value: round(value, 3)),
 )  # fmt: skip
 def test_what_is_accepted_teaches_the_right_direction(
     name: str, real: float | tuple[float, float], fake: float | tuple[float, float], flip: float
 ) -> None:
     values = {"label_real": real, "label_fake": fake, "label_flip": flip, "loss": {"name": name}}
-    config = build(Config, values, "test")
+    config = parse_config(Config, values, "test")
     # the answer of a discriminator that cannot tell them apart
     undecided = (mean(config.label_real) + mean(config.label_fake)) / 2 if name == "lsgan" else 0.0
     to_real, to_fake, to_g = gradients(name, config, undecided)
     gap = to_fake - to_real  # a step down D's loss changes (real - fake) by this
     right = gap > 1e-9 and to_g <= 1e-9
     try:
-        refuse_meaningless(config)
+        check_compatible(config)
     except UserError as error:
         said = str(error)
         assert "label_real" in said
@@ -64,7 +64,7 @@ def test_what_is_accepted_teaches_the_right_direction(
         assert right
 
 
-@pytest.mark.parametrize("name", sorted(WITH_LABELS - {"lsgan"}))
+@pytest.mark.parametrize("name", sorted(LOSSES_WITH_TARGETS - {"lsgan"}))
 @pytest.mark.parametrize(("real", "fake", "bounded"), [(1.2, 0.0, False), (1.0, -0.1, False),
                                                        (0.9, 0.1, True)])  # fmt: skip
 def test_labels_outside_0_to_1_leave_cross_entropy_without_a_minimum(
@@ -75,9 +75,11 @@ def test_labels_outside_0_to_1_leave_cross_entropy_without_a_minimum(
         float(LOSSES[name].d(answers * times, -answers * times, real, fake)) for times in (1, 10)
     ]
     assert (losses[1] > losses[0]) == bounded
-    config = build(Config, {"label_real": real, "label_fake": fake, "loss": {"name": name}}, "test")
+    config = parse_config(
+        Config, {"label_real": real, "label_fake": fake, "loss": {"name": name}}, "test"
+    )
     if bounded:
-        refuse_meaningless(config)
+        check_compatible(config)
     else:
         with pytest.raises(UserError, match="no minimum"):
-            refuse_meaningless(config)
+            check_compatible(config)

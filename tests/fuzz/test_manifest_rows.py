@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pipeline.contract import Dataset, ManifestRow, OriginalRecord, image_key
-from pipeline.dataset.kept import KeptImage, read_kept
+from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, image_key
+from pipeline.dataset.kept import SelectedImage, read_selection
 from pipeline.dataset.manifest_lookup import ManifestLookup, manifest_rows
 from pipeline.dataset.originals import PartFiles, write_plan
 from pipeline.durable import JsonlAppender
@@ -54,22 +54,24 @@ def test_safe_text_can_be_written_and_stays_as_it_is(said: str) -> None:
 @given(st.lists(rows, max_size=5))
 def test_rows_come_back_from_every_file(found: list[ManifestRow]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        dataset = Dataset("d", Path(folder))
+        dataset = DatasetPaths("d", Path(folder))
         keyed = [ManifestRow(image_key(row.url), **_without_key(row)) for row in found]
         keyed = list({row.key: row for row in keyed}.values())
-        with JsonlAppender(dataset.urls) as file:
+        with JsonlAppender(dataset.url_manifest) as file:
             file.append(*(row.to_json() for row in keyed))
         assert list(manifest_rows(dataset)) == keyed
-        with ManifestLookup(dataset.urls) as lookup:
+        with ManifestLookup(dataset.url_manifest) as lookup:
             assert [lookup.get(row.key) for row in keyed] == keyed
         write_plan(dataset, "d-000000", [row.to_json() for row in keyed])
         assert list(PartFiles(dataset, "d-000000").rows()) == keyed
         record = OriginalRecord(
             "0" * 16, "p", "m", 0, 1, "s", "JPEG", "RGB", 1, 1, "0" * 16, 0.0, 0.0
         )
-        kept = [KeptImage(record, row) for row in keyed]
-        dataset.kept.write_bytes(b"".join(one.to_line() for one in kept))
-        assert [one.row.title for one in read_kept(dataset.kept)] == [row.title for row in keyed]
+        kept = [SelectedImage(record, row) for row in keyed]
+        dataset.selection.write_bytes(b"".join(one.to_line() for one in kept))
+        assert [one.row.title for one in read_selection(dataset.selection)] == [
+            row.title for row in keyed
+        ]
         for ending in ("csv", "parquet", "jsonl"):
             export_manifest(dataset, Path(folder) / f"out.{ending}")
 
@@ -85,18 +87,18 @@ LINES = st.binary(max_size=60) | values.map(lambda one: json.dumps(one).encode()
 @given(st.lists(LINES, max_size=4), st.dictionaries(st.sampled_from(MEMBERS), values))
 def test_a_manifest_with_any_line_is_read_or_named(lines: list[bytes], row: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        dataset = Dataset("d", Path(folder))
-        dataset.manifest.mkdir(parents=True)
+        dataset = DatasetPaths("d", Path(folder))
+        dataset.manifest_dir.mkdir(parents=True)
         text = b"\n".join([json.dumps(row).encode(), *lines])
-        dataset.urls.write_bytes(text + b"\n")
-        dataset.kept.write_bytes(text + b"\n")
+        dataset.url_manifest.write_bytes(text + b"\n")
+        dataset.selection.write_bytes(text + b"\n")
         plan = PartFiles(dataset, "d-000000")
         plan.plan.parent.mkdir(parents=True)
         plan.plan.write_bytes(text + b"\n")
         readers = [
             lambda: list(manifest_rows(dataset)),
-            lambda: ManifestLookup(dataset.urls).__exit__(None, None, None),
-            lambda: list(read_kept(dataset.kept)),
+            lambda: ManifestLookup(dataset.url_manifest).__exit__(None, None, None),
+            lambda: list(read_selection(dataset.selection)),
             lambda: list(plan.rows()),
         ]
         for read in readers:
@@ -115,7 +117,7 @@ RECORD = st.dictionaries(st.sampled_from(MEMBERS), values)
 def test_import_of_json_lines(records: list[Any], own: bool) -> None:
     good = {"url": GOOD, **({"found": "2026-01-01"} if own else {})}
     with tempfile.TemporaryDirectory() as folder:
-        dataset = Dataset("d", Path(folder))
+        dataset = DatasetPaths("d", Path(folder))
         path = Path(folder) / "in.jsonl"
         lines = [json.dumps(one) for one in (good, *records, {"url": GOOD + "2"})]
         path.write_text("\n".join(lines))
@@ -143,7 +145,7 @@ def test_columns_that_python_cannot_have(texts: list[bytes], times: list[int]) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in.parquet"
         parquet.write_table(table.select(["url", "title"]), path)
-        dataset = Dataset("d", Path(folder))
+        dataset = DatasetPaths("d", Path(folder))
         assert import_manifest(dataset, path).added == count
         assert [row.title for row in manifest_rows(dataset)][-1] == "good"
 

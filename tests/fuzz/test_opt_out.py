@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opt_out_examples import VOCABULARY, image_with, packet, rsl
 
-from pipeline.web.exchange import Answer, Trouble, judge
+from pipeline.web.exchange import RawResponse, RequestFailure, check_response
 from pipeline.web.host_policy import HostPolicy, linked_licenses
 from pipeline.web.opt_out.directives import header_signals, meta_signals
 from pipeline.web.opt_out.page_metas import read_metas
@@ -20,7 +20,7 @@ from pipeline.web.opt_out.signals import SIGNALS, Signal, describe, signal_names
 from pipeline.web.opt_out.tdmrep import PATH, read_tdmrep
 from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness
-from pipeline.web.robots import read_robots
+from pipeline.web.robots import parse_robots
 
 AGENT = "ShellGAN/0.1"
 SITE = "https://a.example"
@@ -72,17 +72,17 @@ def test_robots_txt(before: str, after: str) -> None:
     check(lines.signals(URL))
     assert "content-signal" in {signal.name for signal in lines.signals(URL)}
     body = text.encode("utf-8", "surrogatepass")
-    read_robots(Answer(f"{SITE}/robots.txt", 200, {}, body), AGENT)
+    parse_robots(RawResponse(f"{SITE}/robots.txt", 200, {}, body), AGENT)
 
 
 @given(HEADERS)
 def test_headers(headers: dict[str, str]) -> None:
     check(header_signals(headers, AGENT))
     header_licenses(headers, URL)
-    answer = Answer(URL, 200, headers, b"<html><meta name=tdm-reservation content=0>")
+    answer = RawResponse(URL, 200, headers, b"<html><meta name=tdm-reservation content=0>")
     linked_licenses(answer)
-    judged = judge(POLITENESS, answer)
-    if isinstance(judged, Trouble):
+    judged = check_response(POLITENESS, answer)
+    if isinstance(judged, RequestFailure):
         assert judged.kind == "opt_out"
         assert set(signal_names(judged.detail)) <= SIGNALS.keys()
 
@@ -153,7 +153,7 @@ def test_what_a_host_says_about_a_good_neighbour(tdmrep: bytes, terms: bytes, te
         file = policy.next_file(lines)
         if file is None:
             break
-        policy.take_file(file, Answer(file, 200, {}, tdmrep if file.endswith(PATH) else terms))
+        policy.take_file(file, RawResponse(file, 200, {}, tdmrep if file.endswith(PATH) else terms))
     assert policy.next_file(lines) is None
     found = policy.of_url(URL, lines)
     check(list(found.signals))

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.contract import Dataset, ManifestRow, UserError, image_key
+from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key
 from pipeline.dataset.originals import (
     DamagedOriginal,
     PartFiles,
@@ -28,7 +28,7 @@ from pipeline.dataset.originals import (
     write_plan,
 )
 from pipeline.dataset.part_writer import PartWriter
-from pipeline.images import facts_of, open_picture
+from pipeline.images import decode_image, measure_image
 
 COUNT = 4
 PART = "fuzz-000000"
@@ -47,13 +47,13 @@ def fill(writer: PartWriter) -> None:
     """Add the images that the part has not."""
     for row, data in map(image, range(COUNT)):
         if row.key not in writer.done:
-            facts = facts_of(open_picture(data, max_pixels=10**6))
+            facts = measure_image(decode_image(data, max_pixels=10**6))
             writer.add(row, "png", data, facts.recorded(), {})
     writer.finish()
 
 
-def dataset_in(folder: str) -> Dataset:
-    dataset = Dataset("fuzz", Path(folder))
+def dataset_in(folder: str) -> DatasetPaths:
+    dataset = DatasetPaths("fuzz", Path(folder))
     write_plan(dataset, PART, [image(number)[0].to_json() for number in range(COUNT)])
     fill(PartWriter(dataset, PART))
     return dataset
@@ -113,9 +113,9 @@ def test_a_damaged_part(
         part.journal.write_bytes(damaged(part.journal.read_bytes(), journal))
         part.tar.write_bytes(damaged(part.tar.read_bytes(), tar))
         if complete:
-            part.record.write_bytes(damaged(part.record.read_bytes(), record))
+            part.summary.write_bytes(damaged(part.summary.read_bytes(), record))
             read_what_is_there(dataset)
-        part.record.unlink()
+        part.summary.unlink()
         fill(PartWriter(dataset, PART))
         records = list(read_records(dataset))
         want = {image(number)[1] for number in range(COUNT)}
@@ -124,7 +124,7 @@ def test_a_damaged_part(
         assert [row["key"] for row in read_journal(dataset, PART)] == [one.key for one in records]
 
 
-def read_what_is_there(dataset: Dataset) -> None:
+def read_what_is_there(dataset: DatasetPaths) -> None:
     """Every reader of a complete part gives values or one line."""
     readers = (
         lambda: list(read_originals(dataset, read_records(dataset))),
@@ -139,11 +139,11 @@ def read_what_is_there(dataset: Dataset) -> None:
 
 
 @contextmanager
-def catch_line(dataset: Dataset) -> Iterator[None]:
+def catch_line(dataset: DatasetPaths) -> Iterator[None]:
     """A mistake of the user's is one line that names the file."""
     said = ""
     try:
         yield
     except UserError as error:
         said = str(error)
-    assert not said or (str(dataset.originals) in said and len(said.splitlines()) == 1), said
+    assert not said or (str(dataset.originals_dir) in said and len(said.splitlines()) == 1), said

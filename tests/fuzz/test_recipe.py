@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources import SOURCES
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 text = st.text(st.characters(exclude_categories=()), max_size=30)
 strings = text | st.sampled_from([
@@ -51,7 +51,7 @@ def test_any_value_of_any_key_of_a_source(data: st.DataObject, kind: str) -> Non
     source: dict[str, Any] = {"kind": kind, "start": start}
     for _ in range(data.draw(st.integers(1, 3))):
         source[data.draw(st.sampled_from(keys_of(kind)) | strings)] = data.draw(values)
-    recipe = check(lambda: build(Recipe, {"source": source}, "r.toml"), "r.toml")
+    recipe = check(lambda: parse_config(Recipe, {"source": source}, "r.toml"), "r.toml")
     if recipe is not None and kind not in ("list", "folder"):
         for request in SOURCES[kind].start(recipe.source):
             assert request.url.isascii()
@@ -60,7 +60,7 @@ def test_any_value_of_any_key_of_a_source(data: st.DataObject, kind: str) -> Non
 @given(st.dictionaries(st.sampled_from(TABLES) | strings, values, max_size=4))
 def test_any_tables(tables: dict[str, Any]) -> None:
     source = {"kind": "html", "start": ["http://a.example/"]}
-    check(lambda: build(Recipe, {"source": source, **tables}, "r.toml"), "r.toml")
+    check(lambda: parse_config(Recipe, {"source": source, **tables}, "r.toml"), "r.toml")
 
 
 @given(st.binary(max_size=200) | st.sampled_from([

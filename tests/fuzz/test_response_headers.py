@@ -17,11 +17,11 @@ from pipeline.errors import Failure
 from pipeline.http import Fetcher
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.codings import CodingError, Decoder
-from pipeline.web.exchange import Answer, Response, Trouble
+from pipeline.web.exchange import RawResponse, RequestFailure, Response
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.headers import parse_head, refused_head, retry_after, sendable
 from pipeline.web.politeness import MAX_DELAY
-from pipeline.web.resume import joined, resume_headers
+from pipeline.web.resume import join_ranges, resume_headers
 
 LINES = st.sampled_from((
     b"HTTP/1.1 200 OK", b"HTTP/1.1 200gOK", b"HTTP/1.0 206 Part", b"HTTP/1.1 304 Same",
@@ -119,11 +119,11 @@ def test_any_answer_is_an_image_or_one_failure_and_a_neighbour_arrives(site, ans
             bulk.add(str(number), site.url("/odd"))
             end = time.monotonic() + 8
             while bulk.pending and time.monotonic() < end:
-                outcomes.update(bulk.pump(0.1))
+                outcomes.update(bulk.poll(0.1))
         bulk.add("good", site.url("/good.jpg"))
         end = time.monotonic() + 8
         while bulk.pending and time.monotonic() < end:
-            outcomes.update(bulk.pump(0.1))
+            outcomes.update(bulk.poll(0.1))
     assert len(outcomes) == len(answers) + 1
     neighbour = outcomes.pop("good")
     assert neighbour.body == GOOD if isinstance(neighbour, Response) else (
@@ -153,13 +153,13 @@ def test_a_head_is_read_or_has_no_status_line(lines):
     HEADERS, st.binary(max_size=9), HEADERS, st.sampled_from((200, 206, 416)), st.binary(max_size=9)
 )
 def test_pieces_are_joined_or_refused(head, body, later, status, rest):
-    partial = Answer("http://a/x", 200, head, body)
+    partial = RawResponse("http://a/x", 200, head, body)
     sent = sendable(resume_headers(partial))
     for value in sent.values():
         assert not set(value.encode("latin-1")) & set(range(32))
     refused_head(head, 100)
-    whole = joined(partial, Answer("http://a/x", status, later, rest), 100)
-    if isinstance(whole, Trouble):
+    whole = join_ranges(partial, RawResponse("http://a/x", status, later, rest), 100)
+    if isinstance(whole, RequestFailure):
         assert whole.kind in ("truncated", "protocol", "too_large")
     elif status == 206:
         assert whole.body == body + rest

@@ -7,9 +7,9 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.web.exchange import MAX_POLICY, Answer
+from pipeline.web.exchange import MAX_POLICY, RawResponse
 from pipeline.web.politeness import MAX_DELAY
-from pipeline.web.robots import read_robots, robots_text
+from pipeline.web.robots import parse_robots, robots_text
 from pipeline.web.urls import request_url
 
 AGENT = "ShellGAN/0.1"
@@ -51,8 +51,8 @@ def test_any_file_has_a_verdict_and_a_bounded_delay(body, url):
         wire = request_url(url)
     except ValueError:
         return
-    robots = read_robots(Answer("http://a.example/robots.txt", 200, {}, body), AGENT)
-    refused = robots.refuses(wire, AGENT)
+    robots = parse_robots(RawResponse("http://a.example/robots.txt", 200, {}, body), AGENT)
+    refused = robots.why_disallowed(wire, AGENT)
     assert refused is None or refused.kind in ("robots", "robots_unreachable")
     assert refused is None or "cannot be read" not in refused.detail, refused.detail
     delay = robots.crawl_delay(AGENT)
@@ -69,7 +69,7 @@ def test_a_large_file_is_read_at_once(lines, pattern):
     body = (text * (MAX_POLICY // len(text) + 1)).encode("utf-8", "replace")
     began = time.monotonic()
     assert len(robots_text(body)) <= MAX_POLICY
-    read_robots(Answer("http://a.example/robots.txt", 200, {}, body), AGENT).refuses(
+    parse_robots(RawResponse("http://a.example/robots.txt", 200, {}, body), AGENT).why_disallowed(
         "http://a.example/x", AGENT
     )
     assert time.monotonic() - began < 20
@@ -81,6 +81,6 @@ def test_a_large_file_is_read_at_once(lines, pattern):
 def test_a_rule_for_all_is_obeyed_whatever_comes_before_it(paths, noise):
     rules = "User-agent: *\n" + "".join(f"Disallow: {path}\n" for path in paths)
     body = noise.replace(b"\xff\xfe", b"").replace(b"\xfe\xff", b"") + b"\n" + rules.encode()
-    robots = read_robots(Answer("http://a.example/robots.txt", 200, {}, body), AGENT)
+    robots = parse_robots(RawResponse("http://a.example/robots.txt", 200, {}, body), AGENT)
     for path in paths:
-        assert robots.refuses(f"http://a.example{path}/x", AGENT)
+        assert robots.why_disallowed(f"http://a.example{path}/x", AGENT)

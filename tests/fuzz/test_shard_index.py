@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.contract import Dataset, UserError, index_to_json, load_index
-from training.config import Config, Data
-from training.data import Loader, open_source
+from pipeline.contract import DatasetPaths, UserError, index_to_json, load_index
+from training.config import Config, DataOptions
+from training.data import Loader, open_shard_dataset
 
 VALID: dict[str, Any] = {
     "__kind__": "wids-shard-index-v1", "wids_version": 1, "name": "small",
@@ -79,14 +79,14 @@ def check(text: bytes) -> None:
     folder = written(text)
     try:
         index, locations = load_index(folder)
-        Dataset(index.name)  # a safe name of files
+        DatasetPaths(index.name)  # a safe name of files
         assert os.sep not in index.digest
         assert len(locations) == len(index.shardlist)
         assert json.loads(json.dumps(index_to_json(index))) == json.loads(
             json.dumps(index_to_json(load_index(folder)[0]))
         )
-        config = Config(batch=2, data=Data(cache=str(folder / "cache"), memory_gb=0.001))
-        with Loader(open_source(folder, 0), config) as loader:
+        config = Config(batch=2, data=DataOptions(cache=str(folder / "cache"), memory_gb=0.001))
+        with Loader(open_shard_dataset(folder, 0), config) as loader:
             next(loader)
     except UserError:
         pass
@@ -134,4 +134,4 @@ def test_an_odd_location_is_refused_in_one_line(location: str) -> None:
     if location.startswith(("http://", "https://")):
         location = location.replace("http", "nosuch", 1)
     with pytest.raises(UserError):
-        open_source(f"{location}/none", 0)
+        open_shard_dataset(f"{location}/none", 0)

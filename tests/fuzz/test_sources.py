@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contract import ManifestRow
-from pipeline.sources import SOURCES, BrokenFile, Found, Page, PageRequest, PageResult
+from pipeline.sources import SOURCES, CorruptFile, FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.interface import Notes
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 GOOD = "http://good.example/good.jpg"
 START = "http://a.example/x"
@@ -45,16 +45,18 @@ values = st.recursive(
 
 def source_of(kind: str, **settings: Any) -> Any:
     settings = {"start": [START], **settings}
-    return build(SOURCES[kind].config, settings, "test")  # type: ignore[type-var]
+    return parse_config(SOURCES[kind].config, settings, "test")  # type: ignore[type-var]
 
 
-def results_of(kind: str, body: bytes, context: dict[str, Any], **settings: Any) -> list[Found]:
+def results_of(
+    kind: str, body: bytes, context: dict[str, Any], **settings: Any
+) -> list[FoundImage]:
     """The images of one page; whatever it gives can be written, and its adapter has no errors."""
     page = Page(PageRequest(START, 0, context), body, START, {"link": "<" * 50})
     result: PageResult = SOURCES[kind].parse(source_of(kind, **settings), page)
     try:
-        rows = list(result.rows)
-    except BrokenFile:
+        rows = list(result.images)
+    except CorruptFile:
         rows = []
     for found in rows:
         row = found.row(START, "2026-01-01T00:00:00Z")
@@ -63,13 +65,13 @@ def results_of(kind: str, body: bytes, context: dict[str, Any], **settings: Any)
     for request in result.follow:
         assert request.url.isascii()
         json.dumps(dict(request.context)).encode()
-    if isinstance(result.notes, Notes):
-        assert not result.notes.bug, result.notes.bug
-        "".join(result.notes.examples.values()).encode()
+    if isinstance(result.skipped, Notes):
+        assert not result.skipped.bug, result.skipped.bug
+        "".join(result.skipped.examples.values()).encode()
     return rows
 
 
-def urls_of(rows: list[Found]) -> set[str]:
+def urls_of(rows: list[FoundImage]) -> set[str]:
     return {row.url for row in rows}
 
 

@@ -28,7 +28,7 @@ from training import (
     walk,
 )
 from training.latent.numbers import parse_numbers
-from training.machine.ranks import joined
+from training.machine.ranks import init_distributed
 
 MAINS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
     "sample": (sample.main, ["--n", "--seed", "--numbers", "--truncation", "--label", "--out"]),
@@ -124,8 +124,8 @@ def test_an_odd_environment_is_refused(found: dict[str, str]) -> None:
         os.environ.pop(name, None)
     os.environ.update(found)  # without MASTER_ADDR nobody can be reached
     try:
-        with joined("gloo") as ranks:
-            assert ranks.world == 1
+        with init_distributed("gloo") as ranks:
+            assert ranks.world_size == 1
     except UserError:
         pass
     finally:

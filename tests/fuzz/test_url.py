@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.web.addresses import host_key, is_public
-from pipeline.web.exchange import Answer, Trouble, redirect_target
+from pipeline.web.exchange import RawResponse, RequestFailure, redirect_target
 from pipeline.web.urls import canonical_url, request_url
 
 PARTS = st.sampled_from((
@@ -54,9 +54,9 @@ def test_a_url_to_request_is_ascii_and_stable(url):
 
 @given(st.one_of(URLS, st.binary(max_size=80).map(lambda raw: raw.decode("latin-1"))))
 def test_a_redirect_leads_to_what_can_be_requested_or_is_one_failure(location):
-    answer = Answer("http://a.example/b/c?d", 302, {"location": location}, b"")
+    answer = RawResponse("http://a.example/b/c?d", 302, {"location": location}, b"")
     target = redirect_target(answer)
-    if isinstance(target, Trouble):
+    if isinstance(target, RequestFailure):
         assert target.kind == "bad_redirect"
     else:
         assert request_url(target) == target

@@ -35,7 +35,7 @@ def get_in_bulk(urls: list[str], **changes) -> dict[str, Response | Failure]:
             bulk.add(url, url)
         end = time.monotonic() + 20
         while bulk.pending and time.monotonic() < end:
-            outcomes.update(bulk.pump(0.1))
+            outcomes.update(bulk.poll(0.1))
     return outcomes
 
 

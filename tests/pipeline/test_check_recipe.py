@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from static_site import served
 
-from pipeline.contract import Dataset, read_jsonl
+from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.http import Politeness
@@ -59,7 +59,7 @@ def test_a_proposed_recipe_finds_the_full_size_images(
     path.write_text(text)
     proposed = load_recipe(path)
     recipe = Recipe(source=proposed.source, politeness=LOOPBACK)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with EventLog(dataset, "test") as log:
         crawl(recipe, dataset, log)
     files = (GALLERIES / name).rglob("*.jpg")
@@ -68,13 +68,13 @@ def test_a_proposed_recipe_finds_the_full_size_images(
         for file in files
         if FULL_SIZE[name](file)
     }
-    assert {row["url"] for row in read_jsonl(dataset.urls)} == expected
+    assert {row["url"] for row in read_jsonl(dataset.url_manifest)} == expected
 
 
 def test_a_recipe_is_tried_on_one_page(galleries: str, tmp_path: Path) -> None:
     album = f"{galleries}/sigal/shirts/index.html"
     check = check_recipe(SITES / "sigal.toml", album)
-    assert not check.problem
+    assert not check.error
     rows = check.rows()
     assert len(rows) == len(check.images) == 3
     assert {len(row) for row in rows} == {len(COLUMNS)}
@@ -82,14 +82,14 @@ def test_a_recipe_is_tried_on_one_page(galleries: str, tmp_path: Path) -> None:
     assert rows[0][2] == "shirts"
     index = check_recipe(SITES / "lazygal.toml", f"{galleries}/lazygal/index.html")
     assert [url.rsplit("/", 2)[1] for url in index.follow] == ["dresses", "shirts"]
-    assert index.notes == {"nothing_selected": 1}
+    assert index.skipped == {"nothing_selected": 1}
 
 
 def test_what_cannot_be_tried_is_said(galleries: str) -> None:
     gone = check_recipe(SITES / "sigal.toml", f"{galleries}/gone.html")
-    assert gone.problem == "not_found, status 404"
+    assert gone.error == "not_found, status 404"
     image = next((GALLERIES / "llgal").glob("*.jpg")).name
-    assert "image/jpeg" in check_recipe(SITES / "sigal.toml", f"{galleries}/llgal/{image}").problem
+    assert "image/jpeg" in check_recipe(SITES / "sigal.toml", f"{galleries}/llgal/{image}").error
     with pytest.raises(UserError, match="not an http"):
         check_recipe(SITES / "sigal.toml", "nowhere")
     with pytest.raises(UserError, match="not_found"):
@@ -203,7 +203,7 @@ def test_a_recipe_that_takes_nothing_from_a_page_says_what_is_there(
         'image = ".nothing"\n[politeness]\nallow_private = true\n'
     )
     check = check_recipe(recipe, f"{galleries}/llgal/index.html")
-    assert (check.images, check.notes) == ((), {"nothing_selected": 1})
+    assert (check.images, check.skipped) == ((), {"nothing_selected": 1})
     assert "links to pages of the site" in check.seen
     assert "images" in check.seen
 
@@ -218,5 +218,5 @@ def test_a_list_that_breaks_off_is_one_line(tmp_path: Path) -> None:
             f'[source]\nkind = "list"\nstart = ["{address}"]\n[politeness]\nallow_private = true\n'
         )
         found = check_recipe(recipe, address)
-    assert found.problem.startswith("EOFError")
+    assert found.error.startswith("EOFError")
     assert found.rows() == []

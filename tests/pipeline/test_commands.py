@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from static_site import served
 
-from pipeline.contract import Dataset, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.shells import draw
 
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
@@ -64,14 +64,14 @@ def test_a_variant_is_a_data_set_beside(project: Path) -> None:
 
 
 def test_forget_removes_an_image_for_good(project: Path) -> None:
-    dataset = Dataset("mine", project)
-    key = next(read_jsonl(dataset.kept))["key"]
+    dataset = DatasetPaths("mine", project)
+    key = next(read_jsonl(dataset.selection))["key"]
     result = run(project, "forget", "mine.toml", "--key", key, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["images"] == 1
     assert run(project, "run", "mine.toml").returncode == 0
-    assert load_index(dataset.manifest)[0].nsamples == 5
-    assert key not in [row["key"] for row in read_jsonl(dataset.kept)]
+    assert load_index(dataset.manifest_dir)[0].nsamples == 5
+    assert key not in [row["key"] for row in read_jsonl(dataset.selection)]
 
 
 def test_export_import_and_back(project: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_recipe_is_checked_and_proposed_and_its_manifest_exchanged(tmp_path: P
         allow = ("--set", "politeness.allow_private=true", "--set", "politeness.rate=100")
         crawled = run(tmp_path, "crawl", "new.toml", *allow)
         assert crawled.returncode == 0, crawled.stderr
-    urls = [row["url"] for row in read_jsonl(Dataset("new", tmp_path).urls)]
+    urls = [row["url"] for row in read_jsonl(DatasetPaths("new", tmp_path).url_manifest)]
     assert urls
     assert all("/original/" in url for url in urls)
 
@@ -115,4 +115,4 @@ def test_a_recipe_is_checked_and_proposed_and_its_manifest_exchanged(tmp_path: P
     (tmp_path / "other.toml").write_text(proposed.stdout)
     came = run(tmp_path, "import-manifest", "other.toml", "urls.csv")
     assert came.stdout.startswith(f"{len(urls)} of {len(urls)} rows are new")
-    assert [row["url"] for row in read_jsonl(Dataset("other", tmp_path).urls)] == urls
+    assert [row["url"] for row in read_jsonl(DatasetPaths("other", tmp_path).url_manifest)] == urls

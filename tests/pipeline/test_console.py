@@ -1,6 +1,6 @@
 """What a person reads."""
 
-from pipeline.console import Console, describe_count, human_bytes, human_time
+from pipeline.console import Console, describe_count, format_bytes, format_duration
 from pipeline.events import Event, Progress
 
 
@@ -8,10 +8,10 @@ def test_words_for_counts_sizes_and_times() -> None:
     report = Progress("download", 340, 2000, "images", 12_300_000, {"timeout": 2, "http-404": 1})
     assert describe_count(report) == ("340/2,000 images, 12.3 MB, 3 failed (http-404 1, timeout 2)")
     assert describe_count(Progress("crawl", 7, None, "pages")) == "7 pages"
-    assert [human_bytes(n) for n in (0, 999, 1000, 1.5e9, 2e12)] == [
+    assert [format_bytes(n) for n in (0, 999, 1000, 1.5e9, 2e12)] == [
         *("0 B", "999 B", "1.0 kB", "1.5 GB", "2.0 TB")
     ]
-    assert [human_time(s) for s in (0, 61.9, 3723)] == ["0:00", "1:01", "1:02:03"]
+    assert [format_duration(s) for s in (0, 61.9, 3723)] == ["0:00", "1:01", "1:02:03"]
 
 
 def test_without_a_terminal_there_are_few_plain_lines(capsys) -> None:

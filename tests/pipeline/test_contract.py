@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from pipeline.contract import (
-    Dataset,
+    DatasetPaths,
     ManifestRow,
     ShardEntry,
     ShardIndex,
@@ -40,7 +40,7 @@ def test_the_key_is_the_start_of_the_urls_sha256() -> None:
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "Shells", "-x", "a" * 65])
 def test_a_dataset_name_must_be_safe(name: str) -> None:
     with pytest.raises(UserError, match="dataset name"):
-        Dataset(name)
+        DatasetPaths(name)
 
 
 def test_a_manifest_row_comes_back_from_json() -> None:

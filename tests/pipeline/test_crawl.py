@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract import Dataset, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, image_key, read_jsonl
 from pipeline.errors import UserError
-from pipeline.events import EventLog, outstanding
+from pipeline.events import EventLog, unresolved_failures
 from pipeline.recipe import Recipe
 from pipeline.stages import crawl_images
 from pipeline.stages.crawl import MIN_THREADS, CrawlResult, crawl, retry_pages
-from pipeline.status import survey
-from pipeline.typed import build
+from pipeline.status import read_status
+from pipeline.typed import parse_config
 from pipeline.web.failures import failure
 
 POLICY_FILES = ("/robots.txt", "/.well-known/tdmrep.json")
@@ -133,16 +133,16 @@ def recipe_of(site: Site, **source: Any) -> Recipe:
             "attempts": 1,
         },
     }  # fmt: skip
-    return build(Recipe, values, "test")
+    return parse_config(Recipe, values, "test")
 
 
-def run(site: Site, dataset: Dataset, refresh: bool = False, **source: Any) -> CrawlResult:
+def run(site: Site, dataset: DatasetPaths, refresh: bool = False, **source: Any) -> CrawlResult:
     with EventLog(dataset, "test") as log:
         return crawl(recipe_of(site, **source), dataset, log, refresh=refresh)
 
 
-def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
-    rows = list(read_jsonl(dataset.urls))
+def rows_of(dataset: DatasetPaths) -> list[dict[str, Any]]:
+    rows = list(read_jsonl(dataset.url_manifest))
     for row in rows:
         assert row.pop("found").endswith("Z")
         assert row["key"] == image_key(row["url"])
@@ -150,13 +150,13 @@ def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
     return rows
 
 
-def failures_of(dataset: Dataset) -> dict[str, str]:
-    return {row["url"]: row["kind"] for row in read_jsonl(dataset.failures)}
+def failures_of(dataset: DatasetPaths) -> dict[str, str]:
+    return {row["url"]: row["kind"] for row in read_jsonl(dataset.failure_log)}
 
 
 def test_manifest_is_in_the_order_of_the_pages(site: Site, tmp_path: Path) -> None:
     fill(site)
-    first, second = Dataset("first", tmp_path), Dataset("second", tmp_path)
+    first, second = DatasetPaths("first", tmp_path), DatasetPaths("second", tmp_path)
     result = run(site, first)
     assert result.pages == len(site.pages) == 3 + 24 + 24
     images = 24 * (1 + 2 + 3 + 4) // 4 + 12 + 24
@@ -169,29 +169,29 @@ def test_manifest_is_in_the_order_of_the_pages(site: Site, tmp_path: Path) -> No
 
 def test_a_finished_crawl_does_nothing(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     first = run(site, dataset)
-    hits, text = sum(site.hits.values()), dataset.urls.read_bytes()
+    hits, text = sum(site.hits.values()), dataset.url_manifest.read_bytes()
     again = run(site, dataset)
     assert (again.new, again.urls, again.pages) == (0, first.urls, first.pages)
     assert sum(site.hits.values()) == hits
-    assert dataset.urls.read_bytes() == text
+    assert dataset.url_manifest.read_bytes() == text
 
 
 CHILD = """
 import json, os, sys
 from pathlib import Path
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog, outstanding
 from pipeline.recipe import Recipe
-from pipeline.stages.crawl_images import KnownImages
+from pipeline.stages.crawl_images import ImageIndex
 from pipeline.stages.crawl import crawl
 from pipeline.status import survey
 from pipeline.typed import build
 from pipeline.web.failures import failure
 
 recipe, root, die_at = build(Recipe, json.loads(sys.argv[1]), "argv"), sys.argv[2], int(sys.argv[3])
-remember, calls = KnownImages._remember, 0
+remember, calls = ImageIndex._remember, 0
 
 def die(self, *args):
     global calls
@@ -200,8 +200,8 @@ def die(self, *args):
         os.kill(os.getpid(), 9)
     remember(self, *args)
 
-KnownImages._remember = die
-dataset = Dataset("killed", Path(root))
+ImageIndex._remember = die
+dataset = DatasetPaths("killed", Path(root))
 with EventLog(dataset, "child") as log:
     crawl(recipe, dataset, log, refresh=len(sys.argv) > 4)
 """
@@ -228,11 +228,11 @@ def start_child(
 
 def test_killed_again_and_again_it_ends_with_the_same_manifest(site: Site, tmp_path: Path) -> None:
     fill(site)
-    undisturbed = Dataset("undisturbed", tmp_path)
+    undisturbed = DatasetPaths("undisturbed", tmp_path)
     run(site, undisturbed)
     site.hits.clear()
     site.delay = 0.1
-    killed = Dataset("killed", tmp_path)
+    killed = DatasetPaths("killed", tmp_path)
     kills = 0
     while True:
         before = sum(site.hits.values())
@@ -244,8 +244,8 @@ def test_killed_again_and_again_it_ends_with_the_same_manifest(site: Site, tmp_p
         child.send_signal(signal.SIGKILL)
         child.wait()
         kills += 1
-        if kills % 3 == 0 and killed.urls.exists():
-            with killed.urls.open("ab") as file:
+        if kills % 3 == 0 and killed.url_manifest.exists():
+            with killed.url_manifest.open("ab") as file:
                 file.write(b'{"key": "0123')  # a line that a kill tore
     assert child.returncode == 0
     assert kills >= 4
@@ -256,7 +256,7 @@ def test_killed_again_and_again_it_ends_with_the_same_manifest(site: Site, tmp_p
 @pytest.mark.parametrize("die_at", [1, 7])
 def test_killed_between_manifest_and_journal(site: Site, tmp_path: Path, die_at: int) -> None:
     fill(site)
-    undisturbed, killed = Dataset("undisturbed", tmp_path), Dataset("killed", tmp_path)
+    undisturbed, killed = DatasetPaths("undisturbed", tmp_path), DatasetPaths("killed", tmp_path)
     run(site, undisturbed)
     for _ in range(2):
         assert start_child(site, tmp_path, die_at).wait() == -signal.SIGKILL
@@ -268,12 +268,12 @@ def test_killed_between_manifest_and_journal(site: Site, tmp_path: Path, die_at:
 @pytest.mark.parametrize("damage", ["shortened", "emptied", "removed", "line cut out", "torn"])
 def test_rows_lost_from_the_manifest_come_back(site: Site, tmp_path: Path, damage: str) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(site, dataset)
     whole = {row["url"] for row in rows_of(dataset)}
-    lines = dataset.urls.read_bytes().splitlines(keepends=True)
+    lines = dataset.url_manifest.read_bytes().splitlines(keepends=True)
     if damage == "removed":
-        dataset.urls.unlink()
+        dataset.url_manifest.unlink()
     else:
         kept = {
             "shortened": lines[:20],
@@ -281,7 +281,7 @@ def test_rows_lost_from_the_manifest_come_back(site: Site, tmp_path: Path, damag
             "line cut out": lines[:5] + lines[6:],
             "torn": [*lines[:-1], lines[-1][:30]],
         }[damage]
-        dataset.urls.write_bytes(b"".join(kept))
+        dataset.url_manifest.write_bytes(b"".join(kept))
     site.hits.clear()
     result = run(site, dataset)
     assert {row["url"] for row in rows_of(dataset)} == whole
@@ -293,11 +293,11 @@ def test_rows_lost_from_the_manifest_come_back(site: Site, tmp_path: Path, damag
 
 def test_rows_written_by_others_are_known(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     url = f"{site.url}/big3.jpg"
-    dataset.manifest.mkdir(parents=True)
+    dataset.manifest_dir.mkdir(parents=True)
     foreign = {"key": image_key(url), "url": url, "title": "mine", "found": "2020-01-01T00:00:00Z"}
-    dataset.urls.write_text(json.dumps(foreign) + "\n")
+    dataset.url_manifest.write_text(json.dumps(foreign) + "\n")
     result = run(site, dataset)
     rows = rows_of(dataset)
     assert rows[0]["title"] == "mine"
@@ -306,17 +306,17 @@ def test_rows_written_by_others_are_known(site: Site, tmp_path: Path) -> None:
 
 def test_a_journal_that_is_lost_damaged_or_of_another_version(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(site, dataset)
-    text = dataset.urls.read_bytes()
-    for path in dataset.data.glob("crawl.sqlite*"):
+    text = dataset.url_manifest.read_bytes()
+    for path in dataset.data_dir.glob("crawl.sqlite*"):
         path.unlink()
-    with sqlite3.connect(dataset.crawl_journal) as db:
+    with sqlite3.connect(dataset.crawl_state) as db:
         db.execute("CREATE TABLE images (something_else)")
     db.close()
     assert run(site, dataset).new == 0
-    assert dataset.urls.read_bytes() == text
-    dataset.crawl_journal.write_bytes(b"this is no journal" * 100)
+    assert dataset.url_manifest.read_bytes() == text
+    dataset.crawl_state.write_bytes(b"this is no journal" * 100)
     with pytest.raises(UserError, match=r"crawl.sqlite: .*; remove it"):
         run(site, dataset)
 
@@ -327,22 +327,22 @@ def test_refresh_takes_what_is_new_and_marks_what_is_gone(
 ) -> None:
     monkeypatch.setattr(crawl_images, "RECENT", recent)
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     before = run(site, dataset)
-    text = dataset.urls.read_bytes()
+    text = dataset.url_manifest.read_bytes()
     site.hits.clear()
     same = run(site, dataset, refresh=True)
     assert (same.new, same.vanished, site.unchanged) == (0, 0, before.pages)
-    assert dataset.urls.read_bytes() == text
+    assert dataset.url_manifest.read_bytes() == text
 
     site.pages["/album3.html"] = page("/3-0.jpg", "/fresh.jpg", "/shared1.jpg")  # 3-1 … 3-3 gone
     del site.pages["/slide5.html"]  # and with it big5
     after = run(site, dataset, refresh=True)
     assert (after.new, after.vanished, after.pages) == (1, 4, before.pages - 1)
     assert (after.urls, after.failed) == (before.urls + 1, 0)
-    assert dataset.urls.read_bytes().startswith(text)
+    assert dataset.url_manifest.read_bytes().startswith(text)
     assert rows_of(dataset)[-1]["url"] == f"{site.url}/fresh.jpg"
-    events = [row for row in read_jsonl(dataset.events) if row["event"] == "page vanished"]
+    events = [row for row in read_jsonl(dataset.event_log) if row["event"] == "page vanished"]
     assert [row["facts"]["url"] for row in events] == [f"{site.url}/slide5.html"]
 
     fill(site)
@@ -352,14 +352,14 @@ def test_refresh_takes_what_is_new_and_marks_what_is_gone(
 
 def test_a_killed_refresh_goes_on(site: Site, tmp_path: Path) -> None:
     fill(site)
-    killed = Dataset("killed", tmp_path)
+    killed = DatasetPaths("killed", tmp_path)
     run(site, killed)
     for n in range(0, 24, 5):
         site.pages[f"/album{n}.html"] = page(f"/new{n}.jpg", follow=(f"/slide{n}.html",))
     del site.pages["/slide3.html"]
-    undisturbed = Dataset("undisturbed", tmp_path)
-    shutil.copytree(killed.manifest, undisturbed.manifest)
-    shutil.copytree(killed.data, undisturbed.data)
+    undisturbed = DatasetPaths("undisturbed", tmp_path)
+    shutil.copytree(killed.manifest_dir, undisturbed.manifest_dir)
+    shutil.copytree(killed.data_dir, undisturbed.data_dir)
     expected = run(site, undisturbed, refresh=True)
     assert (expected.new, expected.vanished) == (
         5,
@@ -388,7 +388,7 @@ def test_a_killed_refresh_goes_on(site: Site, tmp_path: Path) -> None:
 
 def test_an_image_on_two_pages_vanishes_with_the_second(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(site, dataset)
     site.pages["/album0.html"] = page("/0-0.jpg", follow=("/slide0.html",))
     assert run(site, dataset, refresh=True).vanished == 0
@@ -398,7 +398,7 @@ def test_an_image_on_two_pages_vanishes_with_the_second(site: Site, tmp_path: Pa
 
 def test_a_changed_recipe_reads_all_pages_again(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     first = run(site, dataset, exclude=["big"])
     site.hits.clear()
     second = run(site, dataset)
@@ -409,27 +409,29 @@ def test_a_changed_recipe_reads_all_pages_again(site: Site, tmp_path: Path) -> N
 
 def test_what_pages_say_anew_is_revised_in_place(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(site, dataset)
-    before = list(read_jsonl(dataset.urls))
+    before = list(read_jsonl(dataset.url_manifest))
     assert {tuple(row["labels"]) for row in before} == {()}
     result = run(site, dataset, labels=[{"of": "page_url", "match": "([a-z]+)[0-9]+[.]html"}])
-    after = list(read_jsonl(dataset.urls))
+    after = list(read_jsonl(dataset.url_manifest))
     assert (result.new, result.vanished) == (0, 0)
     assert {tuple(row["labels"]) for row in after} == {("album",), ("slide",)}
     assert [{**row, "labels": []} for row in after] == before
 
     site.pages["/slide0.html"] = '<img src="/big0.jpg" alt="a new title">'
     run(site, dataset, refresh=True, labels=[{"of": "page_url", "match": "([a-z]+)[0-9]+[.]html"}])
-    titles = [row["title"] for row in read_jsonl(dataset.urls) if row["title"]]
+    titles = [row["title"] for row in read_jsonl(dataset.url_manifest) if row["title"]]
     assert titles == ["a new title"]
-    revised = [row["facts"] for row in read_jsonl(dataset.events) if row["event"] == "rows revised"]
+    revised = [
+        row["facts"] for row in read_jsonl(dataset.event_log) if row["event"] == "rows revised"
+    ]
     assert revised == [{"rows": len(before)}, {"rows": 1}]
 
 
 def test_bad_pages_are_failures_and_the_crawl_goes_on(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     del site.pages["/album0.html"]
     site.statuses["/album1.html"] = 503
     site.types["/album2.html"] = "application/pdf"
@@ -448,9 +450,9 @@ def test_bad_pages_are_failures_and_the_crawl_goes_on(site: Site, tmp_path: Path
 
 def test_retry_mends_pages_and_goes_on_from_them(site: Site, tmp_path: Path) -> None:
     fill(site)
-    whole = Dataset("whole", tmp_path)
+    whole = DatasetPaths("whole", tmp_path)
     run(site, whole)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     site.statuses = {"/album1.html": 503, "/album2.html": 404, "/album3.html": 500}
     run(site, dataset)
     site.statuses = {"/album2.html": 404}
@@ -470,7 +472,7 @@ def test_retry_mends_pages_and_goes_on_from_them(site: Site, tmp_path: Path) -> 
 
 def test_a_start_page_that_failed_is_tried_by_the_next_run(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     site.statuses["/index0.html"] = 503
     assert run(site, dataset).urls == 0
     site.statuses.clear()
@@ -480,59 +482,59 @@ def test_a_start_page_that_failed_is_tried_by_the_next_run(site: Site, tmp_path:
 def test_a_page_that_is_read_later_is_no_failure_any_more(site: Site, tmp_path: Path) -> None:
     """By the next run (a start page), by one with --refresh, by one of a changed recipe."""
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     site.statuses["/index0.html"] = 503
     run(site, dataset)
-    assert survey(dataset).failed == {"unavailable": 1}
+    assert read_status(dataset).failed == {"unavailable": 1}
     site.statuses.clear()
     run(site, dataset)
-    assert survey(dataset).failed == {}
+    assert read_status(dataset).failed == {}
 
     for again in ({"refresh": True}, {"title": "h1"}):
         site.statuses["/album3.html"] = 503
         run(site, dataset, refresh=True)
         run(site, dataset)  # which asks for none but start pages that failed
-        assert survey(dataset).failed == {"unavailable": 1}
+        assert read_status(dataset).failed == {"unavailable": 1}
         site.statuses.clear()
         run(site, dataset, **again)
-        assert survey(dataset).failed == {}
-        assert not outstanding(dataset)
+        assert read_status(dataset).failed == {}
+        assert not unresolved_failures(dataset)
 
 
 def test_a_failed_page_that_is_gone_later_is_no_failure_any_more(
     site: Site, tmp_path: Path
 ) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(site, dataset)
     site.statuses["/album3.html"] = 503
     run(site, dataset, refresh=True)
-    assert survey(dataset).failed == {"unavailable": 1}
+    assert read_status(dataset).failed == {"unavailable": 1}
     site.statuses["/album3.html"] = 404
     run(site, dataset, refresh=True)
-    assert survey(dataset).failed == {}
+    assert read_status(dataset).failed == {}
 
 
 def test_a_run_killed_before_it_resolved_a_failure_is_made_up_for(
     site: Site, tmp_path: Path
 ) -> None:
     fill(site)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(site, dataset)
     with EventLog(dataset, "killed") as log:  # its page was read since, but the log does not say so
-        log.fail(failure("crawl", f"{site.url}/album3.html", "unavailable", status=503))
-        log.fail(failure("download", f"{site.url}/album3.html", "truncated"))
+        log.log_failure(failure("crawl", f"{site.url}/album3.html", "unavailable", status=503))
+        log.log_failure(failure("download", f"{site.url}/album3.html", "truncated"))
     before = site.hits.copy()
     run(site, dataset)
     assert site.hits == before
-    assert [stage for stage, _ in outstanding(dataset)] == ["download"]
+    assert [stage for stage, _ in unresolved_failures(dataset)] == ["download"]
     run(site, dataset)
-    assert [row["kind"] for row in read_jsonl(dataset.failures)].count("mended") == 1
+    assert [row["kind"] for row in read_jsonl(dataset.failure_log)].count("mended") == 1
 
 
 def test_limits_stop_and_a_higher_limit_goes_on(site: Site, tmp_path: Path) -> None:
     fill(site)
-    whole, dataset = Dataset("whole", tmp_path), Dataset("d", tmp_path)
+    whole, dataset = DatasetPaths("whole", tmp_path), DatasetPaths("d", tmp_path)
     run(site, whole)
     site.hits.clear()
     few = run(site, dataset, max_pages=10)
@@ -547,14 +549,14 @@ def test_limits_stop_and_a_higher_limit_goes_on(site: Site, tmp_path: Path) -> N
 
 def test_depth_is_limited(site: Site, tmp_path: Path) -> None:
     fill(site)
-    assert run(site, Dataset("d1", tmp_path), max_depth=1).pages == 3 + 24
-    assert run(site, Dataset("d0", tmp_path), max_depth=0).pages == 3
+    assert run(site, DatasetPaths("d1", tmp_path), max_depth=1).pages == 3 + 24
+    assert run(site, DatasetPaths("d0", tmp_path), max_depth=0).pages == 3
 
 
 def test_pages_that_opt_out_are_left_alone(site: Site, tmp_path: Path) -> None:
     fill(site)
     site.pages["/album1.html"] = '<meta name="robots" content="noai"><img src="/no.jpg">'
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(site, dataset)
     assert failures_of(dataset) == {f"{site.url}/album1.html": "opt_out"}
     assert not any(row["url"].endswith("no.jpg") for row in rows_of(dataset))
@@ -564,11 +566,11 @@ def test_pages_with_nothing_are_told_with_the_reason(site: Site, tmp_path: Path)
     site.pages["/index0.html"] = page("{{ shell.image }}", follow=("/a.html", "/b.html"))
     site.pages["/a.html"] = page("data:image/gif;base64,R0lGODlhAQABAAAAACw=")
     site.pages["/b.html"] = page("/b.jpg")
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     assert run(site, dataset).urls == 1
     told = {
         row["facts"]["url"].removeprefix(site.url): row["facts"]["reasons"]
-        for row in read_jsonl(dataset.events)
+        for row in read_jsonl(dataset.event_log)
     }
     assert told == {"/index0.html": {"template": 1}, "/a.html": {"data_uri": 1}}
 
@@ -585,7 +587,7 @@ def test_a_slow_host_does_not_hold_up_the_others(site: Site, tmp_path: Path) -> 
         slow.before_answer = lambda: done.wait(20) or slow.pages.clear()  # too late: gone
         recipe = recipe_of(site, offsite=True)
         recipe = replace(recipe, politeness=replace(recipe.politeness, concurrency=2))
-        dataset = Dataset("d", tmp_path)
+        dataset = DatasetPaths("d", tmp_path)
         with EventLog(dataset, "test") as log:
             result = crawl(recipe, dataset, log)
     assert (result.pages, result.failed) == (19, 0)
@@ -595,7 +597,7 @@ def test_a_slow_host_does_not_hold_up_the_others(site: Site, tmp_path: Path) -> 
 
 def test_progress_ends_with_all_pages(site: Site, tmp_path: Path) -> None:
     fill(site)
-    dataset, reports = Dataset("d", tmp_path), []
+    dataset, reports = DatasetPaths("d", tmp_path), []
     with EventLog(dataset, "test", on_progress=[reports.append]) as log:
         crawl(recipe_of(site), dataset, log)
     assert (reports[-1].done, reports[-1].total, reports[-1].unit) == (51, 51, "pages")
@@ -614,10 +616,10 @@ def test_a_page_has_a_limit_of_its_own_and_a_sitemap_a_larger_one(
     )
     site.pages["/small.html"] = page("/a.jpg")
     site.pages["/big.html"] = page("/b.jpg") + padding
-    dataset = Dataset("limits", tmp_path)
+    dataset = DatasetPaths("limits", tmp_path)
     source = {"kind": "sitemap", "start": [f"{site.url}/map.xml"], "image": "img"}
     rules = {"allow_private": True, "rate": 5000, "attempts": 1, "max_page_bytes": 4000}
-    recipe = build(Recipe, {"source": source, "politeness": rules}, "test")
+    recipe = parse_config(Recipe, {"source": source, "politeness": rules}, "test")
     with EventLog(dataset, "test") as log:
         crawl(recipe, dataset, log)
     assert [row["url"] for row in rows_of(dataset)] == [f"{site.url}/a.jpg"]

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract import Dataset, read_jsonl
+from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import PageResult, html, json_api
 from pipeline.stages import crawl as crawl_stage
 from pipeline.stages.crawl import CrawlResult, crawl, retry_pages
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 Answer = Callable[[str], str | bytes | None]
 
@@ -73,24 +73,24 @@ POLITENESS = {"allow_private": True, "rate": 5000, "obey_robots": False, "attemp
 
 
 def recipe_of(**source: Any) -> Recipe:
-    return build(Recipe, {"source": source, "politeness": POLITENESS}, "test")
+    return parse_config(Recipe, {"source": source, "politeness": POLITENESS}, "test")
 
 
-def run(dataset: Dataset, refresh: bool = False, **source: Any) -> CrawlResult:
+def run(dataset: DatasetPaths, refresh: bool = False, **source: Any) -> CrawlResult:
     with EventLog(dataset, "test") as log:
         return crawl(recipe_of(**source), dataset, log, refresh=refresh)
 
 
-def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
-    return list(read_jsonl(dataset.urls))
+def rows_of(dataset: DatasetPaths) -> list[dict[str, Any]]:
+    return list(read_jsonl(dataset.url_manifest))
 
 
-def failures_of(dataset: Dataset) -> list[dict[str, Any]]:
-    return list(read_jsonl(dataset.failures))
+def failures_of(dataset: DatasetPaths) -> list[dict[str, Any]]:
+    return list(read_jsonl(dataset.failure_log))
 
 
-def facts_of(dataset: Dataset, event: str) -> list[dict[str, Any]]:
-    return [row["facts"] for row in read_jsonl(dataset.events) if row["event"] == event]
+def facts_of(dataset: DatasetPaths, event: str) -> list[dict[str, Any]]:
+    return [row["facts"] for row in read_jsonl(dataset.event_log) if row["event"] == event]
 
 
 # text
@@ -103,7 +103,7 @@ def test_lone_surrogates_and_control_characters_of_an_api(tmp_path: Path) -> Non
         {"image": "/c\ud83d.jpg", "title": "x" * 10_000_000},
     ]
     body = json.dumps({"items": items, "next": "/2?q=\ud83d"})
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with serving(lambda path: body if path == "/api" else None) as site:
         run(
             dataset, kind="json", start=[f"{site.url}/api"], items="items", image="media.image",
@@ -115,7 +115,7 @@ def test_lone_surrogates_and_control_characters_of_an_api(tmp_path: Path) -> Non
     assert first["attribution"] == "\ufffd[31mred"
     assert (second["title"], second["labels"], second["attribution"]) == ("good", ["t"], "me")
     assert len(third["title"]) == 1000
-    for path in (dataset.urls, dataset.events, dataset.failures):
+    for path in (dataset.url_manifest, dataset.event_log, dataset.failure_log):
         assert "\\ud8" not in path.read_text(encoding="utf-8")
 
 
@@ -127,7 +127,7 @@ def test_links_that_are_no_addresses_and_images_of_good_neighbours(tmp_path: Pat
              "http://\ufffd\ufffd/", "/good"]  # fmt: skip
     start = "".join(f'<a class=f href="{link}">x</a>' for link in links)
     pages = {"/": start, "/good": "<img src='/good.jpg'>"}
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with serving(pages.get) as site:
         run(dataset, kind="html", start=[f"{site.url}/"], follow=[".f"], offsite=True)
     assert [row["url"] for row in rows_of(dataset)] == [f"{site.url}/good.jpg"]
@@ -135,10 +135,10 @@ def test_links_that_are_no_addresses_and_images_of_good_neighbours(tmp_path: Pat
 
 
 def test_an_address_in_the_journal_that_cannot_be_read(tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with serving({"/": "<img src='/a.jpg'>"}.get) as site:
         run(dataset, kind="html", start=[f"{site.url}/"])
-        with sqlite3.connect(dataset.crawl_journal) as db:
+        with sqlite3.connect(dataset.crawl_state) as db:
             db.executemany(
                 "INSERT INTO pages (url, depth, context, state) VALUES (?, 0, '{}', 'new')",
                 [("http://[bad",), ("http://a..example/",), ("nonsense",)],
@@ -166,7 +166,7 @@ def test_an_error_of_a_parser_is_internal_and_the_next_page_is_read(
         crawl_stage.SOURCES, "html", type(adapter)(adapter.config, adapter.start, failing)
     )
     start = "<a class=f href='/bad'></a><a class=f href='/good'></a>"
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with serving({"/": start, "/bad": "<p>", "/good": "<img src='/g.jpg'>"}.get) as site:
         result = run(dataset, kind="html", start=[f"{site.url}/"], follow=[".f"])
     assert (result.urls, result.failed) == (1, 1)
@@ -188,7 +188,7 @@ def test_an_error_in_one_entry_is_internal_and_its_neighbours_arrive(
 
     monkeypatch.setattr(json_api, "_describe", failing)
     body = json.dumps([{"u": f"/{n}.jpg"} for n in range(3)])
-    dataset, source = Dataset("d", tmp_path), {"kind": "json", "image": "media.u"}
+    dataset, source = DatasetPaths("d", tmp_path), {"kind": "json", "image": "media.u"}
     with serving(lambda _: body) as site:
         start = [f"{site.url}/api"]
         result = run(dataset, start=start, **source)
@@ -221,7 +221,7 @@ def endless(path: str) -> str:
 
 @pytest.mark.parametrize("follow", [[], [".f"]])
 def test_a_calendar_without_end(tmp_path: Path, follow: list[str]) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     source = {"kind": "html", "next": "[rel=next]", "follow": follow}
     with serving(endless) as site:
         start = [f"{site.url}/cal"]
@@ -240,7 +240,7 @@ def test_a_calendar_without_end(tmp_path: Path, follow: list[str]) -> None:
 
 
 def test_a_cursor_without_end(tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
 
     def answer(path: str) -> str:
         number = int(path.rpartition("=")[2]) if "=" in path else 0
@@ -263,7 +263,7 @@ def test_long_lists_that_bring_images_are_followed_to_their_end(tmp_path: Path) 
         pages[f"/list{n}"] = f"{links}<a rel=next href='/list{n + 1}'></a>"
         pages[f"/album{n}"] = f"<a class=f href='/slide{n}'></a>"
         pages[f"/slide{n}"] = f"<img src='/{n}.jpg'>"
-    dataset, again = Dataset("d", tmp_path), Dataset("again", tmp_path)
+    dataset, again = DatasetPaths("d", tmp_path), DatasetPaths("again", tmp_path)
     source: dict[str, Any] = {
         "kind": "html", "next": "[rel=next]", "follow": [".f"], "max_unproductive_pages": 10,
     }  # fmt: skip
@@ -271,7 +271,7 @@ def test_long_lists_that_bring_images_are_followed_to_their_end(tmp_path: Path) 
         source["start"] = [f"{site.url}/list0"]
         assert run(dataset, **source).urls == 9
         # Nor is it cut when the images are known already: a lost journal, a refresh.
-        for path in dataset.data.glob("crawl.sqlite*"):
+        for path in dataset.data_dir.glob("crawl.sqlite*"):
             path.unlink()
         site.hits.clear()
         assert run(dataset, **source).urls == 9
@@ -288,7 +288,7 @@ def test_a_chain_of_sitemap_indexes_is_as_deep_as_it_is_long(tmp_path: Path) -> 
         number = int(path.strip("/i.xml") or 0)
         return f"<sitemapindex><sitemap><loc>/i{number + 1}.xml</loc></sitemap></sitemapindex>"
 
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with serving(answer) as site:
         run(dataset, kind="sitemap", start=[f"{site.url}/i0.xml"], max_depth=4)
     assert len(site.hits) == 6  # the start, the one it names, and four steps
@@ -303,7 +303,7 @@ def test_sitemaps_in_a_circle(tmp_path: Path) -> None:
         return f"<sitemapindex>{locations}</sitemapindex>"
 
     with serving(answer) as site:
-        run(Dataset("d", tmp_path), kind="sitemap", start=[f"{site.url}/a.xml"])
+        run(DatasetPaths("d", tmp_path), kind="sitemap", start=[f"{site.url}/a.xml"])
     assert site.hits == {"/a.xml": 1, "/b.xml": 1}
 
 
@@ -311,7 +311,7 @@ def test_sitemaps_in_a_circle(tmp_path: Path) -> None:
 
 
 def test_why_nothing_was_found(tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     pages = {
         "/": "<a class=f href='/script'></a><a class=f href='/gone'></a><a class=f href='/a'></a>",
         "/script": "<img src='{{ image.url }}'>",
@@ -327,7 +327,7 @@ def test_why_nothing_was_found(tmp_path: Path) -> None:
 
 
 def test_the_pages_that_could_be_read_are_those_of_this_run(tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with serving({"/a": "<p>nothing</p>", "/b": "<p>nothing</p>"}.get) as site:
         for _ in range(2):  # the second visits only the start page that failed
             run(dataset, kind="html", start=[f"{site.url}/{name}" for name in ("a", "b", "gone")])
@@ -338,7 +338,7 @@ def test_the_pages_that_could_be_read_are_those_of_this_run(tmp_path: Path) -> N
 
 def test_lines_of_a_list_that_could_not_be_read_are_told(tmp_path: Path) -> None:
     text = '{"url": "http://a.example/1.jpg"}\n{broken\n5\n{"url": "http://a.example/2.jpg"}\n'
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with serving({"/a.jsonl": text}.get) as site:
         assert run(dataset, kind="list", start=[f"{site.url}/a.jsonl"]).urls == 2
     (facts,) = facts_of(dataset, "page in part passed over")
@@ -347,7 +347,7 @@ def test_lines_of_a_list_that_could_not_be_read_are_told(tmp_path: Path) -> None
 
 
 def test_a_run_that_requests_nothing_says_so(tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     pages = {"/": "<img src='/a.jpg'><img src='/b.jpg'><a class=f href='/gone'></a>"}
     with serving(pages.get) as site:
         source: dict[str, Any] = {"kind": "html", "start": [f"{site.url}/"], "follow": [".f"]}
@@ -359,7 +359,7 @@ def test_a_run_that_requests_nothing_says_so(tmp_path: Path) -> None:
         assert "1 failed, and retry visits those" in facts["why"]
         run(dataset, refresh=True, **source)
         assert len(facts_of(dataset, "no page requested")) == 1
-        other = Dataset("other", tmp_path)
+        other = DatasetPaths("other", tmp_path)
         run(other, max_images=1, **source)
         run(other, max_images=1, **source)
     (facts,) = facts_of(other, "no page requested")
@@ -392,7 +392,7 @@ def check_kept(root: Path, recipe: Path, rows: int) -> None:
     """The same command, with room, ends with every row once."""
     code, said = command(root, recipe)
     assert code == 0, said
-    keys = [row["key"] for row in rows_of(Dataset("r", root))]
+    keys = [row["key"] for row in rows_of(DatasetPaths("r", root))]
     assert len(keys) == len(set(keys)) == rows
 
 
@@ -429,14 +429,14 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path, limit_kb: int) -> None:
 def test_a_journal_that_another_program_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    path, dataset = tmp_path / "urls.txt", DatasetPaths("d", tmp_path)
     path.write_text("http://a.example/1.jpg\n")
     run(dataset, kind="list", start=[str(path)])
     connect = sqlite3.connect
     monkeypatch.setattr(
         sqlite3, "connect", lambda *args, **kw: connect(*args, **{**kw, "timeout": 0.05})
     )
-    holder = connect(dataset.crawl_journal, isolation_level=None)
+    holder = connect(dataset.crawl_state, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(UserError, match=r"crawl.sqlite: database is locked: another program"):
         run(dataset, kind="list", start=[str(path)])
@@ -446,18 +446,18 @@ def test_a_journal_that_another_program_holds(
 
 
 def test_only_a_damaged_journal_is_to_be_removed_and_the_manifest_stays(tmp_path: Path) -> None:
-    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    path, dataset = tmp_path / "urls.txt", DatasetPaths("d", tmp_path)
     path.write_text("".join(f"http://a.example/{n}.jpg\n" for n in range(3000)))
     run(dataset, kind="list", start=[str(path)])
-    before = dataset.urls.read_bytes()
-    data = bytearray(dataset.crawl_journal.read_bytes())
+    before = dataset.url_manifest.read_bytes()
+    data = bytearray(dataset.crawl_state.read_bytes())
     data[4096:] = os.urandom(len(data) - 4096)
-    dataset.crawl_journal.write_bytes(data)
+    dataset.crawl_state.write_bytes(data)
     with pytest.raises(UserError, match=r"crawl.sqlite: .*; remove it and run the same command"):
         run(dataset, kind="list", start=[str(path)])
-    dataset.crawl_journal.unlink()
+    dataset.crawl_state.unlink()
     assert run(dataset, kind="list", start=[str(path)]).urls == 3000
-    assert dataset.urls.read_bytes() == before
+    assert dataset.url_manifest.read_bytes() == before
 
 
 # the manifest
@@ -474,23 +474,23 @@ DAMAGED = [
 
 @pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_line_of_the_manifest_is_named(tmp_path: Path, line: bytes) -> None:
-    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    path, dataset = tmp_path / "urls.txt", DatasetPaths("d", tmp_path)
     path.write_text("http://a.example/1.jpg\nhttp://a.example/2.jpg\n")
     run(dataset, kind="list", start=[str(path)])
-    first, second = dataset.urls.read_bytes().splitlines(keepends=True)
-    dataset.urls.write_bytes(first + line + b"\n" + second)
+    first, second = dataset.url_manifest.read_bytes().splitlines(keepends=True)
+    dataset.url_manifest.write_bytes(first + line + b"\n" + second)
     with pytest.raises(UserError, match=r"urls\.jsonl:2: .*correct or delete this line"):
         run(dataset, kind="list", start=[str(path)])
-    dataset.urls.write_bytes(first + second)
+    dataset.url_manifest.write_bytes(first + second)
     assert run(dataset, kind="list", start=[str(path)]).urls == 2
 
 
 def test_rows_twice_and_keys_that_do_not_match(tmp_path: Path) -> None:
-    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    path, dataset = tmp_path / "urls.txt", DatasetPaths("d", tmp_path)
     path.write_text("http://a.example/1.jpg\nhttp://a.example/2.jpg\n")
     run(dataset, kind="list", start=[str(path)])
-    text = dataset.urls.read_text()
+    text = dataset.url_manifest.read_text()
     edited = text + text.splitlines(keepends=True)[0]  # twice
-    dataset.urls.write_text(edited.replace('"key": "', '"key": "zz', 1))
+    dataset.url_manifest.write_text(edited.replace('"key": "', '"key": "zz', 1))
     path.write_text("http://a.example/1.jpg\nhttp://a.example/2.jpg\nhttp://a.example/3.jpg\n")
     assert run(dataset, kind="list", start=[str(path)], refresh=True).new == 1

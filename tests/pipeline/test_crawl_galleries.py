@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from static_site import QuietHandler, served
 
-from pipeline.contract import Dataset, read_jsonl
+from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.demo.gallery import Gallery, serve
 from pipeline.events import EventLog
 from pipeline.recipe import load_recipe, recipe_path
@@ -22,10 +22,10 @@ def crawled(
 ) -> tuple[CrawlResult, list[dict[str, object]]]:
     """Crawl the site at `url` by the recipe `name`; the result and the manifest's rows."""
     recipe = load_recipe(SITES / f"{name}.toml", {"source.start": [f"{url}/index.html"]})
-    dataset = Dataset(name, root)
+    dataset = DatasetPaths(name, root)
     with EventLog(dataset, "test") as log:
         result = crawl(recipe, dataset, log, refresh=refresh)
-    return result, list(read_jsonl(dataset.urls))
+    return result, list(read_jsonl(dataset.url_manifest))
 
 
 EXPECTED = {
@@ -77,10 +77,10 @@ def test_the_embedded_gallery(tmp_path: Path) -> None:
     truth = gallery.truth()
     with serve(gallery) as site:
         recipe = load_recipe(recipe_path("shells"), {"source.start": [site.url]})
-        dataset = Dataset("shells", tmp_path)
+        dataset = DatasetPaths("shells", tmp_path)
         with EventLog(dataset, "test") as log:
             crawl(recipe, dataset, log)
-        rows = {str(row["url"]): row for row in read_jsonl(dataset.urls)}
+        rows = {str(row["url"]): row for row in read_jsonl(dataset.url_manifest)}
         broken = {canonical_url(one.path, site.url) for one in truth.faults}
         forbidden = {canonical_url(path, site.url) for path in truth.disallowed}
         pictures = {canonical_url(one.path, site.url): one for one in truth.pictures}

@@ -11,12 +11,12 @@ import pytest
 from pyarrow import parquet
 from static_site import QuietHandler, served
 
-from pipeline.contract import Dataset, read_jsonl
+from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import listing
 from pipeline.stages.crawl import CrawlResult, crawl
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 POLITE = {"rate": 1000, "allow_private": True, "obey_robots": False, "attempts": 1}
 
@@ -30,22 +30,22 @@ def site(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "PIECE", 10)
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 10)
 
 
 def run(tmp_path: Path, url: str, refresh: bool = False, **polite: Any) -> CrawlResult:
     values = {"source": {"kind": "list", "start": [url]}, "politeness": {**POLITE, **polite}}
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     with EventLog(dataset, "test") as log:
-        return crawl(build(Recipe, values, "test"), dataset, log, refresh=refresh)
+        return crawl(parse_config(Recipe, values, "test"), dataset, log, refresh=refresh)
 
 
 def found(tmp_path: Path) -> list[str]:
-    return [row["title"] for row in read_jsonl(Dataset("d", tmp_path).urls)]
+    return [row["title"] for row in read_jsonl(DatasetPaths("d", tmp_path).url_manifest)]
 
 
 def failures(tmp_path: Path) -> list[tuple[str, str]]:
-    rows = read_jsonl(Dataset("d", tmp_path).failures)
+    rows = read_jsonl(DatasetPaths("d", tmp_path).failure_log)
     return [(row["url"].rpartition("/")[2], row["kind"]) for row in rows]
 
 
@@ -131,12 +131,12 @@ def test_parquet_over_http_goes_by_its_row_groups(tmp_path: Path, site: str) -> 
 def test_a_list_over_its_limit_is_too_large(tmp_path: Path, site: str) -> None:
     (tmp_path / "site" / "a.csv").write_text(text(0, 35))
     values = {"kind": "list", "start": [f"{site}/a.csv"], "max_gb": 1e-7}
-    dataset = Dataset("d", tmp_path)
-    recipe = build(Recipe, {"source": values, "politeness": POLITE}, "test")
+    dataset = DatasetPaths("d", tmp_path)
+    recipe = parse_config(Recipe, {"source": values, "politeness": POLITE}, "test")
     with EventLog(dataset, "test") as log:
         assert crawl(recipe, dataset, log).failed == 1
     assert failures(tmp_path) == [("a.csv", "too_large")]
-    assert list((dataset.data / "lists").iterdir()) == []
+    assert list((dataset.data_dir / "lists").iterdir()) == []
 
 
 def test_a_copy_that_was_removed_is_fetched_again(tmp_path: Path, site: str) -> None:

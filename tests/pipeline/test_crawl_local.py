@@ -11,25 +11,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.contract import Dataset, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, image_key, read_jsonl
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import listing
 from pipeline.stages.crawl import CrawlResult, crawl
 from pipeline.stages.download import download
-from pipeline.typed import build
+from pipeline.typed import parse_config
 from pipeline.web.exchange import Response
-from pipeline.web.local_files import LocalFiles, file_url
+from pipeline.web.local_files import LocalFileReader, file_url
 
 
-def run(dataset: Dataset, refresh: bool = False, **source: Any) -> CrawlResult:
+def run(dataset: DatasetPaths, refresh: bool = False, **source: Any) -> CrawlResult:
     with EventLog(dataset, "test") as log:
-        return crawl(build(Recipe, {"source": source}, "test"), dataset, log, refresh=refresh)
+        return crawl(
+            parse_config(Recipe, {"source": source}, "test"), dataset, log, refresh=refresh
+        )
 
 
-def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
-    return list(read_jsonl(dataset.urls))
+def rows_of(dataset: DatasetPaths) -> list[dict[str, Any]]:
+    return list(read_jsonl(dataset.url_manifest))
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_folder_with_an_archive(images: Path, tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     source = {"kind": "folder", "start": [str(images)], "license": "CC0"}
     result = run(dataset, **source)
     found = {row["title"]: row for row in rows_of(dataset)}
@@ -62,7 +64,7 @@ def test_a_folder_with_an_archive(images: Path, tmp_path: Path) -> None:
     }
     assert result.urls == 5
     assert {row["license"] for row in found.values()} == {"CC0"}
-    files = LocalFiles([images], 100)
+    files = LocalFileReader([images], 100)
     for title, row in found.items():
         assert row["key"] == image_key(row["url"])
         answer = files.get(row["url"], stage="download")
@@ -78,21 +80,21 @@ def test_a_folder_with_an_archive(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_single_archive(images: Path, tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(dataset, kind="folder", start=[str(images / "cones" / "more.zip")])
     assert [row["labels"] for row in rows_of(dataset)] == [["olive"]]
     (tmp_path / "bad.zip").write_bytes(b"PK no")
-    bad = run(Dataset("bad", tmp_path), kind="folder", start=[str(tmp_path / "bad.zip")])
+    bad = run(DatasetPaths("bad", tmp_path), kind="folder", start=[str(tmp_path / "bad.zip")])
     assert (bad.urls, bad.failed) == (0, 1)
     with pytest.raises(UserError, match="no such folder"):
-        run(Dataset("none", tmp_path), kind="folder", start=[str(tmp_path / "none")])
+        run(DatasetPaths("none", tmp_path), kind="folder", start=[str(tmp_path / "none")])
 
 
 def test_only_files_of_the_recipe_are_read(images: Path, tmp_path: Path) -> None:
     outside = tmp_path / "secret.jpg"
     outside.write_bytes(b"secret")
     (images / "link.jpg").symlink_to(outside)
-    files = LocalFiles([images], 6)
+    files = LocalFileReader([images], 6)
 
     def kind(url: str) -> str:
         answer = files.get(url, stage="download")
@@ -111,7 +113,7 @@ def test_only_files_of_the_recipe_are_read(images: Path, tmp_path: Path) -> None
 
 
 def test_downloaded_from_a_folder_and_its_archive(tmp_path: Path) -> None:
-    root, dataset = tmp_path / "images", Dataset("d", tmp_path)
+    root, dataset = tmp_path / "images", DatasetPaths("d", tmp_path)
     (root / "cones").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for n in range(20):
@@ -124,11 +126,11 @@ def test_downloaded_from_a_folder_and_its_archive(tmp_path: Path) -> None:
     run(dataset, **source)
     (root / "cones" / "3.png").unlink()
     with EventLog(dataset, "test") as log:
-        result = download(build(Recipe, {"source": source}, "test"), dataset, log)
+        result = download(parse_config(Recipe, {"source": source}, "test"), dataset, log)
     assert (result.images, result.failed) == (20, 2)
-    kinds = {row["url"].rsplit("/")[-1]: row["kind"] for row in read_jsonl(dataset.failures)}
+    kinds = {row["url"].rsplit("/")[-1]: row["kind"] for row in read_jsonl(dataset.failure_log)}
     assert kinds == {"3.png": "not_found", "page.jpg": "html_page"}
-    (tar,) = dataset.originals.glob("*.tar")
+    (tar,) = dataset.originals_dir.glob("*.tar")
     with tarfile.open(tar) as file:
         stored = [file.extractfile(one).read() for one in file if one.name.endswith(".png")]  # type: ignore[union-attr]
     expected = [path.read_bytes() for path in (root / "cones").iterdir()]
@@ -139,15 +141,15 @@ def write_list(path: Path, names: list[str]) -> None:
     path.write_text("".join(f"http://a.example/{name}.jpg\n" for name in names))
 
 
-def names_of(dataset: Dataset) -> list[str]:
+def names_of(dataset: DatasetPaths) -> list[str]:
     return [row["url"].rsplit("/")[-1].removesuffix(".jpg") for row in rows_of(dataset)]
 
 
 def test_a_list_is_read_in_pieces_and_again_when_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "PIECE", 10)
-    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 10)
+    path, dataset = tmp_path / "urls.txt", DatasetPaths("d", tmp_path)
     names = [f"shell{n}" for n in range(35)]
     write_list(path, [*names, "shell3"])
     source = {"kind": "list", "start": [str(path)]}
@@ -169,8 +171,8 @@ def test_a_list_is_read_in_pieces_and_again_when_it_changes(
 def test_a_list_stops_at_the_limit_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "PIECE", 10)
-    path, dataset = tmp_path / "urls.txt", Dataset("d", tmp_path)
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 10)
+    path, dataset = tmp_path / "urls.txt", DatasetPaths("d", tmp_path)
     names = [f"shell{n}" for n in range(35)]
     write_list(path, names)
     assert run(dataset, kind="list", start=[str(path)], max_images=13).urls == 13
@@ -180,8 +182,8 @@ def test_a_list_stops_at_the_limit_and_goes_on(
 
 
 def test_what_a_list_did_not_give_is_told(tmp_path: Path) -> None:
-    path, dataset = tmp_path / "urls.jsonl", Dataset("d", tmp_path)
+    path, dataset = tmp_path / "urls.jsonl", DatasetPaths("d", tmp_path)
     path.write_text(json.dumps({"url": "http://a.example/1.jpg"}) + '\n{"url": "x"}\n')
     run(dataset, kind="list", start=[str(path)])
-    (event,) = read_jsonl(dataset.events)
+    (event,) = read_jsonl(dataset.event_log)
     assert event["facts"]["reasons"] == {"not_http": 1}

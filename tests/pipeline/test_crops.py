@@ -14,24 +14,24 @@ from scipy import ndimage
 
 from pipeline.contract import ManifestRow, OriginalRecord, UserError
 from pipeline.dataset import framing
-from pipeline.dataset.kept import KeptImage
+from pipeline.dataset.kept import SelectedImage
 from pipeline.dataset.samples import make_samples
 from pipeline.images import open_image
-from pipeline.options import Shards
+from pipeline.options import ShardOptions
 from pipeline.pictures.components import label_regions, largest_region
-from pipeline.pictures.crops import Box, center_box, center_boxes, frame_box, pad_box
+from pipeline.pictures.crops import Box, center_box, center_boxes, expand_box, pad_box
 from pipeline.pictures.objects import find_object
-from pipeline.pictures.pixels import Original, render, resize, resize_light
-from pipeline.typed import build
+from pipeline.pictures.pixels import LazyImage, render, resize, resize_linear
+from pipeline.typed import parse_config
 
 
-def kept(data: bytes, **row: Any) -> KeptImage:
+def kept(data: bytes, **row: Any) -> SelectedImage:
     image = open_image(data, max_pixels=10**8)
     record = OriginalRecord(
         "0" * 16, "shells-000000", "m", 0, len(data), hashlib.sha256(data).hexdigest(),
         "JPEG", image.mode, image.width, image.height, "0" * 16, 1.0, 1.0,
     )  # fmt: skip
-    return KeptImage(record, ManifestRow("0" * 16, "https://shells.example/0", **row))
+    return SelectedImage(record, ManifestRow("0" * 16, "https://shells.example/0", **row))
 
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:
@@ -70,7 +70,7 @@ def psnr(pixels: np.ndarray, truth: np.ndarray) -> float:
 
 
 def sample(image: Image.Image, row: dict[str, Any] | None = None, **options: Any) -> Any:
-    (made,) = make_samples(jpeg(image), kept(jpeg(image), **(row or {})), Shards(**options))
+    (made,) = make_samples(jpeg(image), kept(jpeg(image), **(row or {})), ShardOptions(**options))
     return made
 
 
@@ -84,8 +84,8 @@ def test_boxes_have_the_aspect_and_the_place() -> None:
     assert center_boxes(100, 320, 1.0, 9)[-1] == Box(0, 220, 100, 320)
     assert center_boxes(330, 300, 1.0, 3) == [center_box(330, 300, 1.0)]
     found = Box(10, 20, 60, 40)
-    assert frame_box(found, 0.1, 1.0, 200, 200) == Box(5, 0, 65, 60)
-    assert frame_box(found, 0.0, 1.0, 200, 30) == Box(10, -10, 60, 40)
+    assert expand_box(found, 0.1, 1.0, 200, 200) == Box(5, 0, 65, 60)
+    assert expand_box(found, 0.0, 1.0, 200, 30) == Box(10, -10, 60, 40)
 
 
 @pytest.mark.parametrize("density", [0.3, 0.5, 0.6, 0.8])
@@ -160,7 +160,7 @@ def test_box_mode_takes_the_largest_annotated_boxes() -> None:
     row = {
         "boxes": ((10.0, 10.0, 50.0, 50.0), (100.0, 40.0, 200.0, 140.0), (400.0, 0.0, 500.0, 9.0))
     }
-    options = Shards(crop="box", crops=5, margin=0.0, resolution=20)
+    options = ShardOptions(crop="box", crops=5, margin=0.0, resolution=20)
     first, second = make_samples(data, kept(data, **row), options)
     assert (first.key, second.key) == ("0" * 16 + "_0", "0" * 16 + "_1")
     assert (first.box, second.box) == (Box(100, 40, 200, 140), Box(10, 10, 50, 50))
@@ -177,7 +177,7 @@ def left_third(image: Image.Image) -> list[tuple[float, float, float, float]]:
 
 
 def test_a_hook_says_where_to_crop(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("thirds", f"{__name__}:left_third", framing.HOOKS)
+    entry = EntryPoint("thirds", f"{__name__}:left_third", framing.HOOK_GROUP)
     monkeypatch.setattr(EntryPoint, "load", lambda self: left_third)
     monkeypatch.setattr(framing, "entry_points", lambda group: EntryPoints([entry]))
     framing.load_hook.cache_clear()
@@ -208,7 +208,7 @@ def test_none_takes_the_whole_image_and_targets_need_not_be_square() -> None:
 
 def test_several_windows_of_a_long_image() -> None:
     data = jpeg(clutter((900, 200)))
-    found = make_samples(data, kept(data), Shards(crops=3, resolution=16))
+    found = make_samples(data, kept(data), ShardOptions(crops=3, resolution=16))
     assert [one.box.left for one in found] == [0, 350, 700]
     assert len({one.key for one in found}) == 3
 
@@ -220,7 +220,7 @@ def test_scaled_decoding_stays_within_the_gate(side: int, channels: int) -> None
     data = jpeg(image)
     mode = "L" if channels == 1 else "RGB"
     box = center_box(1400, 1100, 1.0)
-    made = render(Original(data, (1400, 1100), mode), box, (side, side))
+    made = render(LazyImage(data, (1400, 1100), mode), box, (side, side))
     whole = Image.open(io.BytesIO(data)).convert(mode)
     sides = (box.left, box.top, box.right, box.bottom)
     truth = np.asarray(whole.resize((side, side), Image.Resampling.LANCZOS, box=sides))
@@ -233,11 +233,11 @@ def test_a_small_original_is_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> N
     truth = Image.open(io.BytesIO(data)).resize((64, 64), Image.Resampling.LANCZOS)
 
     def fidelity() -> float:
-        made = render(Original(data, (360, 360), "RGB"), Box(0, 0, 360, 360), (64, 64))
+        made = render(LazyImage(data, (360, 360), "RGB"), Box(0, 0, 360, 360), (64, 64))
         return psnr(made, np.asarray(truth))
 
     assert fidelity() > 50
-    monkeypatch.setattr("pipeline.pictures.pixels.WHOLE", 0)
+    monkeypatch.setattr("pipeline.pictures.pixels.DECODE_WHOLE_BELOW", 0)
     assert fidelity() < 45
 
 
@@ -245,14 +245,14 @@ def test_a_small_original_is_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_exif_orientation_is_turned_upright(
     orientation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.pictures.pixels.WHOLE", 0)
+    monkeypatch.setattr("pipeline.pictures.pixels.DECODE_WHOLE_BELOW", 0)
     image = clutter((451, 307)).filter(ImageFilter.GaussianBlur(2))
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = jpeg(image, exif=exif)
     upright = open_image(data, max_pixels=10**8)
     box = Box(20.5, 31.25, 220.5, 131.25)
-    made = render(Original(data, upright.size, "RGB"), box, (25, 50))
+    made = render(LazyImage(data, upright.size, "RGB"), box, (25, 50))
     sides = (box.left, box.top, box.right, box.bottom)
     truth = upright.resize((50, 25), Image.Resampling.LANCZOS, box=sides)
     assert psnr(made, np.asarray(truth)) > 40
@@ -264,7 +264,7 @@ def test_an_orientation_that_only_xmp_tells_is_heeded() -> None:
     data = jpeg(image, xmp=xmp)
     upright = open_image(data, max_pixels=10**8)
     assert upright.size == (200, 300)
-    made = render(Original(data, upright.size, "RGB"), Box(0, 50, 200, 250), (40, 40))
+    made = render(LazyImage(data, upright.size, "RGB"), Box(0, 50, 200, 250), (40, 40))
     truth = upright.resize((40, 40), Image.Resampling.LANCZOS, box=(0, 50, 200, 250))
     assert psnr(made, np.asarray(truth)) > 40
 
@@ -277,7 +277,7 @@ def profile(name: str) -> bytes:
 def test_whatever_the_file_the_sample_is_that_of_the_opened_image(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.pictures.pixels.WHOLE", 0)
+    monkeypatch.setattr("pipeline.pictures.pixels.DECODE_WHOLE_BELOW", 0)
     image = clutter((400, 300)).filter(ImageFilter.GaussianBlur(2))
     if kind == "PNG with alpha":
         image.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -294,7 +294,7 @@ def test_whatever_the_file_the_sample_is_that_of_the_opened_image(
         data = jpeg(image, icc_profile=profile("sRGB" if "sRGB" in kind else "XYZ"))
     opened = open_image(data, max_pixels=10**8)
     for mode in ("RGB", "L"):
-        made = render(Original(data, (400, 300), mode), Box(50, 0, 350, 300), (48, 48))
+        made = render(LazyImage(data, (400, 300), mode), Box(50, 0, 350, 300), (48, 48))
         whole = opened.convert(mode)
         truth = np.asarray(whole.resize((48, 48), Image.Resampling.LANCZOS, box=(50, 0, 350, 300)))
         assert psnr(made, truth.reshape(made.shape)) > 40
@@ -306,9 +306,9 @@ def test_linear_light_averages_light() -> None:
     whole = Box(0, 0, 64, 64)
     middle = np.s_[4:-4, 4:-4]
     assert np.abs(resize(lines, whole, (16, 16))[middle].astype(int) - 128).max() <= 2
-    assert np.abs(resize_light(lines, whole, (16, 16))[middle].astype(int) - 188).max() <= 2
+    assert np.abs(resize_linear(lines, whole, (16, 16))[middle].astype(int) - 188).max() <= 2
     same = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
-    assert (resize_light(same, Box(0, 0, 16, 16), (16, 16)) == same).all()
+    assert (resize_linear(same, Box(0, 0, 16, 16), (16, 16)) == same).all()
     bright = sample(clutter(), resolution=16, linear_light=True).pixels.mean()
     assert bright > sample(clutter(), resolution=16).pixels.mean() + 5
 
@@ -327,4 +327,4 @@ def test_options_that_contradict_each_other_are_refused(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        build(Shards, options, "recipe")
+        parse_config(ShardOptions, options, "recipe")

@@ -19,7 +19,7 @@ import pytest
 from faulty_site import FaultySite, Row, picture, serve
 from PIL import Image
 
-from pipeline.contract import Dataset, JsonlAppender, UserError, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
 from pipeline.dataset.originals import (
     PartFiles,
     is_complete,
@@ -31,7 +31,7 @@ from pipeline.dataset.originals import (
 from pipeline.dataset.part_writer import tar_member
 from pipeline.events import EventLog, Progress
 from pipeline.http import Politeness
-from pipeline.options import Originals
+from pipeline.options import OriginalsOptions
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages import download as stage
@@ -45,11 +45,11 @@ RECIPE = Recipe(source=SOURCE, politeness=POLITENESS)
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    return Dataset("shells", tmp_path)
+def dataset(tmp_path: Path) -> DatasetPaths:
+    return DatasetPaths("shells", tmp_path)
 
 
-def put(dataset: Dataset, site: FaultySite, count: int, start: int = 0) -> list[str]:
+def put(dataset: DatasetPaths, site: FaultySite, count: int, start: int = 0) -> list[str]:
     """`count` good pictures on the site and in the manifest; their URLs."""
     paths = [f"/{number}.jpg" for number in range(start, start + count)]
     site.rows |= {
@@ -57,12 +57,12 @@ def put(dataset: Dataset, site: FaultySite, count: int, start: int = 0) -> list[
         for n, path in enumerate(paths, start)
     }
     urls = [site.url(path) for path in paths]
-    with JsonlAppender(dataset.urls) as manifest:
+    with JsonlAppender(dataset.url_manifest) as manifest:
         manifest.append(*({"key": image_key(url), "url": url} for url in urls))
     return urls
 
 
-def run(dataset: Dataset, recipe: Recipe = RECIPE, **listeners) -> DownloadResult:
+def run(dataset: DatasetPaths, recipe: Recipe = RECIPE, **listeners) -> DownloadResult:
     with EventLog(dataset, "test", **listeners) as log:
         return download(recipe, dataset, log)
 
@@ -92,7 +92,7 @@ def test_the_record_vouches_for_the_tar(dataset, faulty_site):
     put(dataset, faulty_site, 4)
     run(dataset)
     files = PartFiles(dataset, "shells-000000")
-    record = json.loads(files.record.read_text())
+    record = json.loads(files.summary.read_text())
     data = files.tar.read_bytes()
     assert record["sha256"] == hashlib.sha256(data).hexdigest()
     assert record["bytes"] == len(data)
@@ -108,7 +108,7 @@ def test_the_record_vouches_for_the_tar(dataset, faulty_site):
 def test_members_are_the_same_bytes_whatever_the_order(tmp_path, faulty_site):
     tars = []
     for name, concurrency in (("one", 1), ("many", 8)):
-        dataset = Dataset("shells", tmp_path / name)
+        dataset = DatasetPaths("shells", tmp_path / name)
         put(dataset, faulty_site, 12)
         polite = Politeness(rate=1000, concurrency=concurrency, allow_private=True)
         run(dataset, Recipe(source=SOURCE, politeness=polite))
@@ -150,7 +150,7 @@ def test_a_power_cut_that_lost_the_end_of_the_tar_is_mended(dataset, faulty_site
     urls = put(dataset, faulty_site, 6)
     run(dataset)
     files = PartFiles(dataset, "shells-000000")
-    files.record.unlink()
+    files.summary.unlink()
     lines = [row for row in read_jsonl(files.journal) if row["ok"]]
     with files.tar.open("r+b") as tar:
         tar.seek(lines[3]["offset"] + 10)
@@ -168,12 +168,12 @@ def test_a_torn_journal_line_is_dropped(dataset, faulty_site):
     urls = put(dataset, faulty_site, 3)
     run(dataset)
     files = PartFiles(dataset, "shells-000000")
-    files.record.unlink()
+    files.summary.unlink()
     files.journal.write_bytes(files.journal.read_bytes()[:-40])
     with files.tar.open("ab") as tar:
         tar.write(bytes(range(256)) * 99)  # what was being written when it was killed
     run(dataset)
-    record = json.loads(files.record.read_text())
+    record = json.loads(files.summary.read_text())
     assert record["sha256"] == hashlib.sha256(files.tar.read_bytes()).hexdigest()
     assert Counter(record.key for record in read_records(dataset)) == Counter(map(image_key, urls))
     with tarfile.open(files.tar) as tar:
@@ -183,7 +183,7 @@ def test_a_torn_journal_line_is_dropped(dataset, faulty_site):
 def test_parts_that_are_not_complete_hand_out_nothing(dataset, faulty_site):
     put(dataset, faulty_site, 2)
     run(dataset)
-    PartFiles(dataset, "shells-000000").record.unlink()
+    PartFiles(dataset, "shells-000000").summary.unlink()
     assert list(read_records(dataset)) == []
 
 
@@ -199,7 +199,7 @@ def test_an_original_that_is_gone_is_named(dataset, faulty_site):
 INTERRUPTED = """
 import signal, sys
 from pathlib import Path
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.http import Politeness
 from pipeline.recipe import Recipe
@@ -210,7 +210,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 recipe = Recipe(source=HtmlSource(start=("http://127.0.0.1/",)), politeness=Politeness(
     rate=60, concurrency=4, allow_private=True))
-dataset = Dataset("shells", Path(sys.argv[1]))
+dataset = DatasetPaths("shells", Path(sys.argv[1]))
 try:
     with EventLog(dataset, "run") as log:
         download(recipe, dataset, log, )
@@ -236,17 +236,17 @@ def test_an_interrupt_ends_soon_and_the_next_run_goes_on(dataset, faulty_site, s
 
 def test_a_mistake_in_our_own_code_is_logged_and_costs_nothing(dataset, faulty_site, monkeypatch):
     urls = put(dataset, faulty_site, 5)
-    facts_of = examine.facts_of
+    facts_of = examine.measure_image
 
     def broken(picture_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(examine, "facts_of", broken)
+    monkeypatch.setattr(examine, "measure_image", broken)
     run(dataset)
     lines = list(read_jsonl(dataset.failures))
     assert [line["kind"] for line in lines] == ["internal"] * 5
     assert all("ZeroDivisionError: a bug" in line["detail"] for line in lines)
-    monkeypatch.setattr(examine, "facts_of", facts_of)
+    monkeypatch.setattr(examine, "measure_image", facts_of)
     with EventLog(dataset, "test") as log:
         retry_failures(RECIPE, dataset, log)
     assert {record.key for record in read_records(dataset)} == set(map(image_key, urls))
@@ -284,7 +284,7 @@ def test_parts_go_on_beside_a_slow_one(dataset, faulty_site):
 def test_a_host_that_rests_for_a_day_gives_up_later_rows_too(dataset, monkeypatch):
     """Rows that come to a resting host do not wait for it: the run ends."""
     monkeypatch.setattr(stage, "_QUEUED", 5)
-    monkeypatch.setattr(stage, "_FEW", 0)
+    monkeypatch.setattr(stage, "_MIN_IN_FLIGHT", 0)
     with FaultySite() as site:
         rows = {f"/{n}.jpg": Row(f"/{n}.jpg", site.rows["/much-later"].behave) for n in range(30)}
         site.rows |= rows
@@ -310,7 +310,7 @@ def test_idle_hosts_are_forgotten(monkeypatch, faulty_site):
             url = faulty_site.url("/good.jpg", host=f"h{number}.localhost")
             fetcher.add(url, url)
             while fetcher.pending:
-                assert all(not hasattr(one, "kind") for _, one in fetcher.pump(0.2))
+                assert all(not hasattr(one, "kind") for _, one in fetcher.poll(0.2))
             most = max(most, len(fetcher._hosts))
     assert most <= 25
 
@@ -320,7 +320,7 @@ def test_idle_hosts_are_forgotten(monkeypatch, faulty_site):
 
 def test_the_centre_square_is_kept_instead_where_the_recipe_says_so(dataset, faulty_site):
     (url,) = put(dataset, faulty_site, 1)
-    recipe = Recipe(source=SOURCE, politeness=POLITENESS, originals=Originals(side=32))
+    recipe = Recipe(source=SOURCE, politeness=POLITENESS, originals=OriginalsOptions(side=32))
     run(dataset, recipe)
     (record,) = read_records(dataset)
     assert (record.width, record.height, record.format) == (32, 32, "JPEG")
@@ -347,9 +347,9 @@ def _array(image: Image.Image):
 
 def test_memory_stays_flat_over_a_bomb(tmp_path, faulty_site):
     """900 megapixels in a few bytes: refused by the header, in a process of its own."""
-    dataset = Dataset("shells", tmp_path)
+    dataset = DatasetPaths("shells", tmp_path)
     url = faulty_site.url("/bomb")
-    with JsonlAppender(dataset.urls) as manifest:
+    with JsonlAppender(dataset.url_manifest) as manifest:
         manifest.append({"key": image_key(url), "url": url})
     code = INTERRUPTED + (
         "\nstatus = Path('/proc/self/status').read_text()"
@@ -360,4 +360,4 @@ def test_memory_stays_flat_over_a_bomb(tmp_path, faulty_site):
         check=True, capture_output=True, text=True, env=os.environ,
     ).stdout  # fmt: skip
     assert int(output) / 1024 < 200
-    assert [line["kind"] for line in read_jsonl(dataset.failures)] == ["too_many_pixels"]
+    assert [line["kind"] for line in read_jsonl(dataset.failure_log)] == ["too_many_pixels"]

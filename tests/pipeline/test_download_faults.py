@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from faulty_site import ATTEMPTS, ROWS, FaultySite, Row
 
-from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
 from pipeline.http import Politeness
@@ -28,20 +28,22 @@ POLITENESS = Politeness(
 RECIPE = Recipe(source=HtmlSource(start=("http://127.0.0.1/",)), politeness=POLITENESS)
 
 
-def put(dataset: Dataset, urls: list[str]) -> None:
-    with JsonlAppender(dataset.urls) as manifest:
+def put(dataset: DatasetPaths, urls: list[str]) -> None:
+    with JsonlAppender(dataset.url_manifest) as manifest:
         manifest.append(*({"key": image_key(url), "url": url} for url in urls))
 
 
-def run(dataset: Dataset, recipe: Recipe = RECIPE) -> None:
+def run(dataset: DatasetPaths, recipe: Recipe = RECIPE) -> None:
     with EventLog(dataset, "test") as log:
         download(recipe, dataset, log)
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[FaultySite, Dataset, dict[str, Row]]:
+def done(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[FaultySite, DatasetPaths, dict[str, Row]]:
     """Every row on a host of its own, so that none slows another down; fetched in one run."""
-    dataset = Dataset("faults", tmp_path_factory.mktemp("faults"))
+    dataset = DatasetPaths("faults", tmp_path_factory.mktemp("faults"))
     with FaultySite() as site:
         by_url = {
             site.url(row.path, host=f"r{number}.localhost"): row for number, row in enumerate(ROWS)
@@ -118,7 +120,7 @@ def test_the_tar_is_a_webdataset_with_provenance(done):
 
 
 def test_what_the_host_is_not_there_for(tmp_path: Path, faulty_site: FaultySite):
-    dataset = Dataset("hosts", tmp_path)
+    dataset = DatasetPaths("hosts", tmp_path)
     urls = {
         "http://nowhere.invalid/x.jpg": "dns",
         "http://127.0.0.1:1/x.jpg": "refused",
@@ -128,4 +130,4 @@ def test_what_the_host_is_not_there_for(tmp_path: Path, faulty_site: FaultySite)
     }
     put(dataset, list(urls))
     run(dataset)
-    assert {line["url"]: line["kind"] for line in read_jsonl(dataset.failures)} == urls
+    assert {line["url"]: line["kind"] for line in read_jsonl(dataset.failure_log)} == urls

@@ -29,7 +29,7 @@ from faulty_site import (
     status,
 )
 
-from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.dataset.originals import (
     PartFiles,
     planned_parts,
@@ -46,7 +46,7 @@ CONCURRENCY = 6
 ZYGOTE = f"""
 import os, sys
 from pathlib import Path
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.http import Politeness
 from pipeline.recipe import Recipe
@@ -55,7 +55,7 @@ from pipeline.stages.download import download
 recipe = Recipe(source=HtmlSource(start=("http://127.0.0.1/",)), politeness=Politeness(
     rate=400, concurrency={CONCURRENCY}, allow_private=True, attempts={ATTEMPTS}, backoff=0.02,
     max_backoff=0.05, max_bytes=1 << 20, max_pixels=10_000_000, rest_after=99))
-dataset = Dataset("kills", Path(sys.argv[1]))
+dataset = DatasetPaths("kills", Path(sys.argv[1]))
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
@@ -107,11 +107,11 @@ def faulty_rows(chance: random.Random) -> dict[str, Row]:
 
 def test_kills_lose_nothing_and_fetch_nothing_twice(tmp_path: Path):
     chance = random.Random(7)
-    dataset = Dataset("kills", tmp_path)
+    dataset = DatasetPaths("kills", tmp_path)
     rows = faulty_rows(chance)
     with FaultySite(rows=rows) as site:
         urls = {site.url(path): row for path, row in rows.items()}
-        with JsonlAppender(dataset.urls) as manifest:
+        with JsonlAppender(dataset.url_manifest) as manifest:
             manifest.append(*({"key": image_key(url), "url": url} for url in urls))
         killed = _kill_and_restart(tmp_path, chance)
     assert killed >= KILLS
@@ -119,7 +119,7 @@ def test_kills_lose_nothing_and_fetch_nothing_twice(tmp_path: Path):
     records = list(read_records(dataset))
     for part in planned_parts(dataset):
         files = PartFiles(dataset, part)
-        record = json.loads(files.record.read_text())
+        record = json.loads(files.summary.read_text())
         assert record["sha256"] == hashlib.sha256(files.tar.read_bytes()).hexdigest()
     assert max(Counter(record.key for record in records).values()) == 1
     got = {record.key: read_original(dataset, record) for record in records}
@@ -131,7 +131,7 @@ def test_kills_lose_nothing_and_fetch_nothing_twice(tmp_path: Path):
     assert journaled == Counter(image_key(url) for url in urls)
 
     bad = {url: row.kind for url, row in urls.items() if row.kind is not None}
-    lines = list(read_jsonl(dataset.failures))
+    lines = list(read_jsonl(dataset.failure_log))
     assert {line["url"]: line["kind"] for line in lines} == bad
     # A kill between the log and the journal may log the same failure again.
     assert len(lines) <= len(bad) + killed

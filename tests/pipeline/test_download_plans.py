@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contract import Dataset, UserError, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, UserError, image_key, read_jsonl
 from pipeline.dataset.originals import PART_SIZE, PartFiles, planned_parts
-from pipeline.dataset.plans import INDEX, plan
+from pipeline.dataset.plans import INDEX, assign_parts
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    made = Dataset("shells", tmp_path)
-    made.manifest.mkdir(parents=True)
+def dataset(tmp_path: Path) -> DatasetPaths:
+    made = DatasetPaths("shells", tmp_path)
+    made.manifest_dir.mkdir(parents=True)
     return made
 
 
@@ -26,11 +26,11 @@ def rows(*numbers: int) -> list[dict]:
     return [{"key": image_key(url), "url": url} for url in urls]
 
 
-def write(dataset: Dataset, lines: list[dict]) -> None:
-    dataset.urls.write_text("".join(json.dumps(line) + "\n" for line in lines))
+def write(dataset: DatasetPaths, lines: list[dict]) -> None:
+    dataset.url_manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def assigned(dataset: Dataset) -> list[list[str]]:
+def assigned(dataset: DatasetPaths) -> list[list[str]]:
     return [
         [row["url"].rpartition("/")[2][:-4] for row in read_jsonl(PartFiles(dataset, part).plan)]
         for part in planned_parts(dataset)
@@ -39,17 +39,17 @@ def assigned(dataset: Dataset) -> list[list[str]]:
 
 def test_parts_of_a_thousand_in_the_order_of_the_manifest(dataset):
     write(dataset, rows(*range(2 * PART_SIZE + 5)))
-    assert plan(dataset) == ["shells-000000", "shells-000001", "shells-000002"]
+    assert assign_parts(dataset) == ["shells-000000", "shells-000001", "shells-000002"]
     assert [len(part) for part in assigned(dataset)] == [PART_SIZE, PART_SIZE, 5]
     assert assigned(dataset)[1][0] == str(PART_SIZE)
 
 
 def test_new_rows_on_top_and_moved_rows_make_no_duplicates(dataset):
     write(dataset, rows(1, 2, 3, 4))
-    plan(dataset)
+    assign_parts(dataset)
     write(dataset, rows(9, 8, 4, 1, 7, 2, 9))  # on top, moved, removed, twice
-    plan(dataset)
-    plan(dataset)
+    assign_parts(dataset)
+    assign_parts(dataset)
     assert assigned(dataset) == [["1", "2", "3", "4"], ["9", "8", "7"]]
 
 
@@ -64,7 +64,7 @@ def test_an_edited_or_missing_key_is_that_of_the_url(dataset):
             {"url": "http://a.example/2.jpg", "key": good["key"]},
         ],
     )
-    plan(dataset)
+    assign_parts(dataset)
     assert assigned(dataset) == [["1", "2"]]
     keys = [row["key"] for row in read_jsonl(PartFiles(dataset, "shells-000000").plan)]
     assert keys[1] == image_key("http://a.example/2.jpg")
@@ -73,11 +73,11 @@ def test_an_edited_or_missing_key_is_that_of_the_url(dataset):
 @pytest.mark.parametrize("harm", ["gone", "behind", "broken"])
 def test_the_index_of_keys_is_derived_and_can_be_lost(dataset, harm):
     write(dataset, rows(1, 2, 3))
-    plan(dataset)
+    assign_parts(dataset)
     index = dataset.originals / INDEX
     before = index.read_bytes()
     write(dataset, rows(1, 2, 3, 4))
-    plan(dataset)
+    assign_parts(dataset)
     if harm == "gone":
         index.unlink()
     elif harm == "behind":  # killed between a plan and its line in the index
@@ -85,22 +85,22 @@ def test_the_index_of_keys_is_derived_and_can_be_lost(dataset, harm):
     else:
         index.write_bytes(b"no database at all" * 100)
     write(dataset, rows(1, 2, 3, 4, 5))
-    plan(dataset)
+    assign_parts(dataset)
     assert assigned(dataset) == [["1", "2", "3"], ["4"], ["5"]]
 
 
 def test_a_part_that_was_deleted_is_planned_again(dataset):
     write(dataset, rows(*range(PART_SIZE + 2)))
-    plan(dataset)
+    assign_parts(dataset)
     PartFiles(dataset, "shells-000001").plan.unlink()
-    assert plan(dataset) == ["shells-000000", "shells-000001"]
+    assert assign_parts(dataset) == ["shells-000000", "shells-000001"]
     assert assigned(dataset)[1] == [str(PART_SIZE), str(PART_SIZE + 1)]
 
 
 def test_a_row_without_a_url_is_named(dataset):
     write(dataset, [*rows(1), {"key": "0" * 16}])
     with pytest.raises(UserError, match=r"urls\.jsonl:2: url: missing"):
-        plan(dataset)
+        assign_parts(dataset)
 
 
 def test_memory_does_not_grow_with_the_manifest(tmp_path):
@@ -112,9 +112,9 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path):
     )
     peaks = []
     for count in (5_000, 50_000):
-        dataset = Dataset("big", tmp_path / str(count))
-        dataset.manifest.mkdir(parents=True)
-        with dataset.urls.open("w") as file:
+        dataset = DatasetPaths("big", tmp_path / str(count))
+        dataset.manifest_dir.mkdir(parents=True)
+        with dataset.url_manifest.open("w") as file:
             for number in range(count):
                 url = f"http://a.example/{number}.jpg"
                 file.write(f'{{"key": "{image_key(url)}", "url": "{url}"}}\n')

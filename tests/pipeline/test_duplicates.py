@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.duplicates import (
-    Near,
-    Prints,
+    DuplicateThresholds,
+    PerceptualHashes,
     detail_distance,
     exact_duplicates,
+    hash_words,
     near_duplicates,
-    nearest_within,
-    words,
+    nearest_duplicates,
 )
 
 
@@ -24,26 +24,26 @@ def flipped(values: np.ndarray, times: int, rng: np.random.Generator) -> np.ndar
     return values
 
 
-def clustered(n: int, seed: int) -> Prints:
+def clustered(n: int, seed: int) -> PerceptualHashes:
     """Prints of which many are a few bits from one another, as scraped images' are."""
     rng = np.random.default_rng(seed)
     centres = rng.integers(0, 2**64, size=(max(1, n // 8), 5), dtype=np.uint64)
     some = centres[rng.integers(0, len(centres), n)]
-    return Prints(flipped(some[:, 0], 6, rng), flipped(some[:, 1:], 4, rng))
+    return PerceptualHashes(flipped(some[:, 0], 6, rng), flipped(some[:, 1:], 4, rng))
 
 
 def bits_between(a: np.ndarray, b: np.ndarray) -> int:
     return sum(bin(int(x) ^ int(y)).count("1") for x, y in zip(a.ravel(), b.ravel(), strict=True))
 
 
-def are_near(prints: Prints, i: int, k: int, near: Near) -> bool:
+def are_near(prints: PerceptualHashes, i: int, k: int, near: DuplicateThresholds) -> bool:
     return (
         bits_between(prints.hashes[i], prints.hashes[k]) <= near.bits
         and bits_between(prints.details[i], prints.details[k]) <= near.detail
     )
 
 
-def greedy(prints: Prints, order: np.ndarray, near: Near) -> set[int]:
+def greedy(prints: PerceptualHashes, order: np.ndarray, near: DuplicateThresholds) -> set[int]:
     """The definition, image by image: those kept."""
     kept: list[int] = []
     for i in order:
@@ -57,14 +57,14 @@ def greedy(prints: Prints, order: np.ndarray, near: Near) -> set[int]:
 )
 @pytest.mark.parametrize("n", [1, 40, 900])
 def test_the_walk_equals_the_definition(n: int, bits: int, detail: int) -> None:
-    prints, near = clustered(n, seed=n + bits), Near(bits, detail)
+    prints, near = clustered(n, seed=n + bits), DuplicateThresholds(bits, detail)
     order = np.random.default_rng(1).permutation(n)
     rank = np.argsort(order)
     found = near_duplicates(prints, order, near)
-    kept = set(np.flatnonzero(found.of < 0).tolist())
+    kept = set(np.flatnonzero(found.duplicate_of < 0).tolist())
     assert kept == greedy(prints, order, near)
-    for i in np.flatnonzero(found.of >= 0):
-        named = int(found.of[i])
+    for i in np.flatnonzero(found.duplicate_of >= 0):
+        named = int(found.duplicate_of[i])
         assert named in kept
         assert rank[named] < rank[i]
         assert are_near(prints, i, named, near)
@@ -72,9 +72,9 @@ def test_the_walk_equals_the_definition(n: int, bits: int, detail: int) -> None:
 
 
 def test_images_left_out_of_the_order_are_not_judged() -> None:
-    prints = Prints(np.zeros(4, np.uint64), np.zeros((4, 4), np.uint64))
-    found = near_duplicates(prints, np.array([2, 3]), Near(3, 0))
-    assert found.of.tolist() == [-1, -1, -1, 2]
+    prints = PerceptualHashes(np.zeros(4, np.uint64), np.zeros((4, 4), np.uint64))
+    found = near_duplicates(prints, np.array([2, 3]), DuplicateThresholds(3, 0))
+    assert found.duplicate_of.tolist() == [-1, -1, -1, 2]
 
 
 def test_nearest_within_equals_all_pairs_also_where_a_band_is_crowded() -> None:
@@ -82,11 +82,11 @@ def test_nearest_within_equals_all_pairs_also_where_a_band_is_crowded() -> None:
     known = clustered(3000, 6)
     known.hashes[::2] &= np.uint64(0xFFFF)  # half share every band but the lowest
     queries = known[rng.integers(0, 3000, 500)]
-    queries = Prints(queries.hashes ^ (np.uint64(1) << np.uint64(7)), queries.details)
+    queries = PerceptualHashes(queries.hashes ^ (np.uint64(1) << np.uint64(7)), queries.details)
     distances = np.bitwise_count(queries.hashes[:, None] ^ known.hashes[None, :]).astype(int)
     detail = detail_distance(queries.details[:, None], known.details[None, :])
     for bits, most in ((0, 256), (2, 8), (5, 256), (9, 10)):
-        match, distance = nearest_within(known, queries, Near(bits, most))
+        match, distance = nearest_duplicates(known, queries, DuplicateThresholds(bits, most))
         allowed = np.where(detail <= most, distances, 999)
         near = allowed.min(axis=1) <= bits
         assert (match >= 0).tolist() == near.tolist()
@@ -95,14 +95,14 @@ def test_nearest_within_equals_all_pairs_also_where_a_band_is_crowded() -> None:
 
 
 def test_a_heap_of_equal_prints_keeps_the_preferred_one() -> None:
-    prints = Prints(np.full(200_000, 77, np.uint64), np.zeros((200_000, 4), np.uint64))
+    prints = PerceptualHashes(np.full(200_000, 77, np.uint64), np.zeros((200_000, 4), np.uint64))
     order = np.arange(200_000)[::-1]
-    found = near_duplicates(prints, order, Near(3, 20))
-    assert np.flatnonzero(found.of < 0).tolist() == [199_999]
+    found = near_duplicates(prints, order, DuplicateThresholds(3, 20))
+    assert np.flatnonzero(found.duplicate_of < 0).tolist() == [199_999]
 
 
 def test_words_are_the_digits_in_order() -> None:
-    assert words(f"{1:016x}{2:016x}{3:016x}{2**64 - 1:016x}") == [1, 2, 3, 2**64 - 1]
+    assert hash_words(f"{1:016x}{2:016x}{3:016x}{2**64 - 1:016x}") == [1, 2, 3, 2**64 - 1]
 
 
 def test_exact_duplicates_name_the_preferred_copy() -> None:

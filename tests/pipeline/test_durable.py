@@ -14,7 +14,7 @@ from pipeline.durable import (
     JsonlAppender,
     atomic_file,
     read_jsonl,
-    sweep_temporaries,
+    remove_temp_files,
     write_atomic,
     write_json,
 )
@@ -53,7 +53,7 @@ def test_kill_leaves_the_old_file_and_a_sweepable_rest(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
-    sweep_temporaries(tmp_path)
+    remove_temp_files(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
 
 

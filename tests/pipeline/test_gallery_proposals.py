@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from static_site import served
 
-from pipeline.contract import Dataset, read_jsonl
+from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.events import EventLog
 from pipeline.http import Politeness
 from pipeline.recipe import Recipe, load_recipe
@@ -30,11 +30,11 @@ def crawled(folder: Path, start: str, tmp_path: Path) -> tuple[str, set[str], se
         path = tmp_path / "proposed.toml"
         path.write_text(text)
         recipe = Recipe(source=load_recipe(path).source, politeness=LOOPBACK)
-        dataset = Dataset("d", tmp_path)
+        dataset = DatasetPaths("d", tmp_path)
         with EventLog(dataset, "test") as log:
             result = crawl(recipe, dataset, log)
         assert result.failed == 0, text  # no image and no foreign page was taken for a page
-        rows = list(read_jsonl(dataset.urls)) if dataset.urls.exists() else []
+        rows = list(read_jsonl(dataset.url_manifest)) if dataset.url_manifest.exists() else []
         images = {str(row["url"]).removeprefix(f"{url}/") for row in rows}
         pages = {str(row["page"]).removeprefix(f"{url}/") for row in rows}
     return text, images, pages

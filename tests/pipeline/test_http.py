@@ -73,7 +73,7 @@ def test_the_user_agent_says_who_and_how_to_reach_us(monkeypatch):
         agents = {headers["user-agent"] for headers in site.seen}
     assert len(agents) == 1
     assert agents.pop().startswith("ShellGAN/")
-    assert Politeness(contact="https://a.example").agent.endswith("+https://a.example)")
+    assert Politeness(contact="https://a.example").full_user_agent.endswith("+https://a.example)")
 
 
 def test_a_reused_handle_carries_no_headers_over(faulty_site):
@@ -83,7 +83,7 @@ def test_a_reused_handle_carries_no_headers_over(faulty_site):
         for url in urls:
             bulk.add(url, url)
             while bulk.pending:
-                bulk.pump(0.1)
+                bulk.poll(0.1)
     last = faulty_site.seen[-1]
     assert last["path"] == "/good.jpg"
     assert "range" not in last

@@ -17,7 +17,7 @@ from faulty_site import GOOD, FaultySite, Row, first, redirect, serve
 from pipeline.errors import Failure
 from pipeline.http import Fetcher
 from pipeline.web.bulk import BulkFetcher
-from pipeline.web.transfers import CurlTransfers
+from pipeline.web.transfers import CurlTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(GOOD)
 
@@ -359,7 +359,7 @@ def test_a_body_in_a_flood_of_tiny_chunks_is_cut_off_early():
 def test_the_body_of_an_answer_is_not_kept_once_it_was_handed_out(faulty_site):
     body = bytes(8 << 20)
     faulty_site.rows["/big"] = Row("/big", serve(body))
-    transfers = CurlTransfers(polite(max_bytes=16 << 20, total_timeout=20))
+    transfers = CurlTransport(polite(max_bytes=16 << 20, total_timeout=20))
     transfers.start("big", faulty_site.url("/big"), {})
     tracemalloc.start()
     done: list = []
@@ -692,7 +692,7 @@ def test_a_check_that_breaks_ends_its_own_url_alone(faulty_site):
             bulk.add(url, url)
         end = time.monotonic() + 10
         while bulk.pending and time.monotonic() < end:
-            outcomes.update(bulk.pump(0.1))
+            outcomes.update(bulk.poll(0.1))
     assert kind(outcomes[urls[0]]) == "internal"
     assert outcomes[urls[1]].body == GOOD
 

@@ -20,13 +20,13 @@ from faulty_site import encoded, picture
 from PIL import Image
 from static_site import served
 
-from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, read_jsonl
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
 from pipeline.http import Politeness
 from pipeline.image_formats import image_format, other_format
-from pipeline.images import open_picture
-from pipeline.options import Originals
+from pipeline.images import decode_image
+from pipeline.options import OriginalsOptions
 from pipeline.pictures import headers
 from pipeline.pictures.limits import DecodeBudget, ImageError
 from pipeline.pictures.resize import center_square
@@ -58,19 +58,19 @@ def scene(seed: int = 0) -> Image.Image:
 
 def fetch(
     folder: Path, files: dict[str, bytes], **originals: Any
-) -> tuple[Dataset, dict[str, str]]:
+) -> tuple[DatasetPaths, dict[str, str]]:
     """Download files from a real server; the dataset, and the failures: kind and detail by name."""
     site = folder / "site"
     site.mkdir()
     for name, data in files.items():
         (site / name).write_bytes(data)
-    dataset = Dataset("images", folder)
+    dataset = DatasetPaths("images", folder)
     recipe = Recipe(
         source=HtmlSource(start=("http://127.0.0.1/",)), politeness=POLITENESS,
-        originals=Originals(**originals),
+        originals=OriginalsOptions(**originals),
     )  # fmt: skip
     with served(site) as base:
-        with JsonlAppender(dataset.urls) as manifest:
+        with JsonlAppender(dataset.url_manifest) as manifest:
             for name in files:
                 url = f"{base}/{name}"
                 manifest.append(ManifestRow(image_key(url), url).to_json())
@@ -78,11 +78,11 @@ def fetch(
             download(recipe, dataset, log)
     return dataset, {
         line["url"].rpartition("/")[2]: f"{line['kind']}: {line['detail']}"
-        for line in read_jsonl(dataset.failures)
+        for line in read_jsonl(dataset.failure_log)
     }
 
 
-def arrived(dataset: Dataset) -> set[bytes]:
+def arrived(dataset: DatasetPaths) -> set[bytes]:
     return {read_original(dataset, record) for record in read_records(dataset)}
 
 
@@ -177,10 +177,10 @@ def test_many_threads_stay_within_the_budget(tmp_path: Path, kind: str) -> None:
 def test_of_a_tiff_of_several_pages_the_first_is_taken() -> None:
     pages = [scene(1), scene(2)]
     data = encoded(scene(0), "TIFF", save_all=True, append_images=pages)
-    found = open_picture(data, max_pixels=10**6)
+    found = decode_image(data, max_pixels=10**6)
     assert np.array_equal(found.image, scene(0))
     assert found.notes == ("page 1 of several",)
-    assert open_picture(encoded(scene(0), "TIFF"), max_pixels=10**6).notes == ()
+    assert decode_image(encoded(scene(0), "TIFF"), max_pixels=10**6).notes == ()
 
 
 def heif_box(*brands: bytes) -> bytes:
@@ -225,7 +225,7 @@ def test_what_is_not_read_is_named(data: bytes, name: str) -> None:
     assert image_format(data) is None
     assert other_format(data) == name
     with pytest.raises(ImageError) as caught:
-        open_picture(data, max_pixels=10**6)
+        decode_image(data, max_pixels=10**6)
     assert str(caught.value) == f"wrong_type: {name}"
 
 
@@ -253,27 +253,27 @@ def test_heic_and_jxl_are_decoded_with_their_package(
     headers._load_plugin(package)
     image = scene().resize((12, 9)).resize((333, 250), Image.Resampling.BICUBIC)
     data = encoded(image, kind, **options)
-    found = open_picture(data, max_pixels=10**6)
+    found = decode_image(data, max_pixels=10**6)
     assert (found.format, found.width, found.height) == (kind, 333, 250)
     assert np.abs(np.asarray(found.image, int) - np.asarray(image, int)).mean() < 4
     with pytest.raises(ImageError, match="too_many_pixels"):
-        open_picture(data, max_pixels=333 * 249)
+        decode_image(data, max_pixels=333 * 249)
     with pytest.raises(ImageError, match="undecodable"):
-        open_picture(data[: len(data) // 2], max_pixels=10**6)
+        decode_image(data[: len(data) // 2], max_pixels=10**6)
 
 
 def test_an_icon_gives_its_largest_image() -> None:
     image = scene().resize((64, 64))
     for form in ("png", "bmp"):
         data = encoded(image, "ICO", sizes=[(16, 16), (64, 64)], bitmap_format=form)
-        found = open_picture(data, max_pixels=10**6)
+        found = decode_image(data, max_pixels=10**6)
         assert (found.format, found.width, found.height) == ("ICO", 64, 64)
         assert np.array_equal(found.image, image)
     large = bytearray(encoded(image, "ICO", sizes=[(64, 64)], bitmap_format="bmp"))
     at = struct.unpack_from("<I", large, 6 + 12)[0]
     large[at + 4 : at + 12] = struct.pack("<ii", 30_000, 60_000)  # the entry says 64 × 64
     with pytest.raises(ImageError, match="too_many_pixels: 30000 × 30000"):
-        open_picture(bytes(large), max_pixels=10**6)
+        decode_image(bytes(large), max_pixels=10**6)
 
 
 KINDS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO"]
@@ -284,7 +284,7 @@ def test_half_a_file_is_no_image_in_any_format(kind: str) -> None:
     data = encoded(scene(), kind)
     for share in (0.3, 0.5, 0.9):
         with pytest.raises(ImageError):
-            open_picture(data[: int(len(data) * share)], max_pixels=10**6)
+            decode_image(data[: int(len(data) * share)], max_pixels=10**6)
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_at_once() -> None:
@@ -292,7 +292,7 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_at_once() -> None:
     start = data.rindex(b"\xff\xda")
     many = data[:start] + data[start:-2] * 300 + b"\xff\xd9"
     for fails in (
-        lambda: open_picture(many, max_pixels=10**6),
+        lambda: decode_image(many, max_pixels=10**6),
         lambda: center_square(many, 16, 10**6),
     ):
         with pytest.raises(ImageError, match="scans"):
@@ -304,7 +304,7 @@ def test_a_size_that_the_codestream_does_not_have() -> None:
     place = data.index(b"ihdr") + 4
     lie = data[:place] + struct.pack(">II", 100, 100) + data[place + 8 :]
     with pytest.raises(ImageError, match="undecodable"):
-        open_picture(lie, max_pixels=10**6)
+        decode_image(lie, max_pixels=10**6)
 
 
 def test_a_palette_image_that_is_turned_and_converted_in_bands_is_the_same() -> None:
@@ -314,13 +314,13 @@ def test_a_palette_image_that_is_turned_and_converted_in_bands_is_the_same() -> 
     exif[0x0112] = 6
     stored = image.convert("RGBA")
     stored.putalpha(image.convert("L"))
-    found = open_picture(encoded(stored, "PNG", exif=exif), max_pixels=10**7)
+    found = decode_image(encoded(stored, "PNG", exif=exif), max_pixels=10**7)
     assert (found.width, found.height) == (1700, 1300)
     white = Image.new("RGB", stored.size, "white")
     whole = Image.composite(image, white, image.convert("L"))
     assert np.array_equal(found.image, whole.transpose(Image.Transpose.ROTATE_270))
     deep = np.linspace(0, 40_000, 1300 * 1700).reshape(1700, 1300).astype(np.uint16)
-    found = open_picture(encoded(Image.fromarray(deep), "PNG"), max_pixels=10**7)
+    found = decode_image(encoded(Image.fromarray(deep), "PNG"), max_pixels=10**7)
     assert np.array_equal(found.image, np.rint(deep / 257.0).astype(np.uint8))
 
 
@@ -337,7 +337,7 @@ def test_a_profile_and_a_text_that_unpack_to_gigabytes_cost_no_memory() -> None:
         bad = data[:33] + chunk(extra[:4], extra[4:]) + data[33:]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with contextlib.suppress(ImageError):
-            assert np.array_equal(open_picture(bad, max_pixels=10**6).image, scene())
+            assert np.array_equal(decode_image(bad, max_pixels=10**6).image, scene())
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
@@ -348,7 +348,7 @@ def test_a_bug_of_ours_in_one_image_costs_that_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = {f"{n}.jpg": picture(n) for n in range(4)}
-    real = download_stage.examine
+    real = download_stage.inspect_image
 
     def examine(row: ManifestRow, *rest: Any) -> Any:
         if row.url.endswith("odd.jpg"):
@@ -360,7 +360,7 @@ def test_a_bug_of_ours_in_one_image_costs_that_image(
             found.sidecar["odd"] = object()
         return found
 
-    monkeypatch.setattr(download_stage, "examine", examine)
+    monkeypatch.setattr(download_stage, "inspect_image", examine)
     odd = {name: picture(9) for name in ("odd.jpg", "vast.jpg", "unwritable.jpg")}
     dataset, failures = fetch(tmp_path, good | odd)
     assert arrived(dataset) == set(good.values())
@@ -378,19 +378,19 @@ def test_a_full_disk_and_an_interrupt_still_end_the_command(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(download_stage, "examine", examine)
+        patch.setattr(download_stage, "inspect_image", examine)
         with pytest.raises(type(error)):
             fetch(tmp_path, {"1.jpg": picture(1)})
-    assert not list(read_jsonl(Dataset("images", tmp_path).failures))
+    assert not list(read_jsonl(DatasetPaths("images", tmp_path).failure_log))
 
 
 def test_text_that_is_no_unicode_goes_through_the_part(tmp_path: Path) -> None:
-    dataset = Dataset("images", tmp_path)
-    dataset.urls.parent.mkdir(parents=True)
+    dataset = DatasetPaths("images", tmp_path)
+    dataset.url_manifest.parent.mkdir(parents=True)
     with served(tmp_path) as base:
         (tmp_path / "1.jpg").write_bytes(picture(1))
         url = f"{base}/1.jpg"
-        dataset.urls.write_text(
+        dataset.url_manifest.write_text(
             f'{{"url": "{url}", "title": "half \\ud83d", "labels": ["\\ud83d"]}}\n'
         )
         recipe = Recipe(source=HtmlSource(start=("http://127.0.0.1/",)), politeness=POLITENESS)

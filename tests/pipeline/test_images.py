@@ -16,10 +16,10 @@ from scipy import ndimage
 
 from pipeline.images import (
     ImageError,
+    decode_image,
     detail_hash,
-    facts_of,
+    measure_image,
     open_image,
-    open_picture,
     perceptual_hash,
 )
 from pipeline.pictures.resize import OVERSAMPLE, center_square, encode_jpeg
@@ -184,7 +184,7 @@ def test_exif_orientation(orientation, draft_to):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(stored, "JPEG", quality=95, subsampling=0, exif=exif)
-    picture_ = open_picture(data, max_pixels=LIMIT, draft_to=draft_to)
+    picture_ = decode_image(data, max_pixels=LIMIT, draft_to=draft_to)
     assert (picture_.width, picture_.height) == (360, 240)
     want = upright.resize(picture_.image.size, Image.Resampling.BOX)
     assert psnr(pixels(picture_.image), pixels(want)) > 30
@@ -245,7 +245,7 @@ def test_a_colour_profile_is_applied(kind):
 def test_a_broken_profile_is_ignored_with_a_note():
     image = scene()
     for broken in (b"no profile at all" * 20, adobe_profile()[:300]):
-        result = open_picture(encoded(image, "PNG", icc_profile=broken), max_pixels=LIMIT)
+        result = decode_image(encoded(image, "PNG", icc_profile=broken), max_pixels=LIMIT)
         assert np.array_equal(result.image, image)
         assert any("profile" in note for note in result.notes)
 
@@ -308,7 +308,7 @@ def test_the_perceptual_hash_is_that_of_imagehash(seed):
 
 def test_the_hash_survives_scaling_and_compression_and_tells_pictures_apart():
     def bits(data: bytes) -> int:
-        return int(facts_of(open_picture(data, max_pixels=LIMIT, draft_to=256)).phash, 16)
+        return int(measure_image(decode_image(data, max_pixels=LIMIT, draft_to=256)).phash, 16)
 
     one = encoded(scene(900, 600), "JPEG", quality=95)
     again = encoded(scene(900, 600).resize((600, 400)), "JPEG", quality=50)
@@ -320,10 +320,10 @@ def test_the_hash_survives_scaling_and_compression_and_tells_pictures_apart():
 def test_blur_is_the_variance_of_the_laplacian_at_256_pixels():
     rng = np.random.default_rng(3)
     gray = rng.integers(0, 256, (256, 300), dtype=np.uint8)
-    facts = facts_of(open_picture(encoded(Image.fromarray(gray), "PNG"), max_pixels=LIMIT))
+    facts = measure_image(decode_image(encoded(Image.fromarray(gray), "PNG"), max_pixels=LIMIT))
     inner = ndimage.laplace(gray.astype(float))[1:-1, 1:-1]
-    assert facts.blur == pytest.approx(inner.var(), rel=1e-6)
-    assert facts.spread == pytest.approx(gray.std(), abs=1e-3)
+    assert facts.sharpness == pytest.approx(inner.var(), rel=1e-6)
+    assert facts.contrast == pytest.approx(gray.std(), abs=1e-3)
 
 
 def test_blur_falls_with_blur_and_spread_with_contrast():
@@ -331,19 +331,19 @@ def test_blur_falls_with_blur_and_spread_with_contrast():
     texture = np.random.default_rng(0).normal(0, 25, sharp.shape)
     image = np.clip(sharp + texture, 0, 255).astype(np.uint8)
     blurs = [
-        facts_of(
-            open_picture(
+        measure_image(
+            decode_image(
                 encoded(Image.fromarray(ndimage.gaussian_filter(image, sigma)), "PNG"),
                 max_pixels=LIMIT,
             )
-        ).blur
+        ).sharpness
         for sigma in (0, 1, 2, 4)
     ]
     assert blurs == sorted(blurs, reverse=True)
-    flat = facts_of(
-        open_picture(encoded(Image.new("RGB", (99, 99), "gray"), "PNG"), max_pixels=LIMIT)
+    flat = measure_image(
+        decode_image(encoded(Image.new("RGB", (99, 99), "gray"), "PNG"), max_pixels=LIMIT)
     )
-    assert flat.blur == flat.spread == 0
+    assert flat.sharpness == flat.contrast == 0
 
 
 # reduced decoding

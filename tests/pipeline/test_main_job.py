@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from faulty_site import POLICY_FILES
 
-from pipeline.contract import Dataset, image_key, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, image_key, load_index, read_jsonl
 from pipeline.dataset.originals import read_records
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
-from pipeline.status import survey
+from pipeline.status import read_status
 from pipeline.web.urls import canonical_url
 
 COUNT = 48
@@ -59,14 +59,14 @@ def outcome(root: Path) -> dict[str, Any]:
 
     Not the times when an image was found, nor the order in which downloads ended.
     """
-    dataset = Dataset("shells", root)
-    _, shards = load_index(dataset.index)
-    status = survey(dataset)
+    dataset = DatasetPaths("shells", root)
+    _, shards = load_index(dataset.shard_index)
+    status = read_status(dataset)
     return {
-        "urls": [row["key"] for row in read_jsonl(dataset.urls)],
+        "urls": [row["key"] for row in read_jsonl(dataset.url_manifest)],
         "originals": sorted((r.key, r.sha256) for r in read_records(dataset)),
-        "kept": sorted(row["key"] for row in read_jsonl(dataset.kept)),
-        "rejected": [(row["key"], row["reason"]) for row in read_jsonl(dataset.rejected)],
+        "kept": sorted(row["key"] for row in read_jsonl(dataset.selection)),
+        "rejected": [(row["key"], row["reason"]) for row in read_jsonl(dataset.rejections)],
         "samples": [samples(Path(shard)) for shard in shards],
         "failed": status.failed,
         "pages": status.pages,
@@ -109,8 +109,8 @@ def test_running_again_asks_for_nothing(gallery: ServedGallery, tmp_path: Path) 
     assert gallery.requests[asked:] == []
 
 
-def started(dataset: Dataset, stage: str) -> bool:
-    return any(row["stage"] == stage for row in read_jsonl(dataset.events))
+def started(dataset: DatasetPaths, stage: str) -> bool:
+    return any(row["stage"] == stage for row in read_jsonl(dataset.event_log))
 
 
 @pytest.mark.parametrize("stage", ["crawl", "download", "select", "shard"])
@@ -121,7 +121,7 @@ def test_kill_in_each_stage_and_run_again(
     stage: str,
 ) -> None:
     expected, asked_once = undisturbed
-    dataset = Dataset("shells", tmp_path)
+    dataset = DatasetPaths("shells", tmp_path)
     before = len(gallery.requests)
     slow = ["--set", "politeness.rate=40"]  # so that there is something to interrupt
     kills = 0
@@ -155,7 +155,7 @@ def test_a_second_process_is_refused_the_dataset(gallery: ServedGallery, tmp_pat
         [*command(gallery, tmp_path, "crawl"), *slow], stderr=subprocess.DEVNULL
     )
     try:
-        while not started(Dataset("shells", tmp_path), "crawl"):
+        while not started(DatasetPaths("shells", tmp_path), "crawl"):
             time.sleep(0.01)
         second = run(gallery, tmp_path, "crawl")
     finally:
@@ -176,7 +176,7 @@ def test_an_interrupt_saves_and_says_so(
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not started(Dataset("shells", tmp_path), "download"):
+    while not started(DatasetPaths("shells", tmp_path), "download"):
         time.sleep(0.01)
     time.sleep(0.3)
     child.send_signal(number)
@@ -222,13 +222,13 @@ def test_retry_mends_what_came_back(gallery: ServedGallery, tmp_path: Path) -> N
     run(gallery, tmp_path, "crawl")
     refused = run(gallery, tmp_path, "download", "--set", "politeness.max_bytes=15000")
     assert refused.returncode == 1
-    dataset = Dataset("shells", tmp_path)
-    too_large = survey(dataset).failed["too_large"]
+    dataset = DatasetPaths("shells", tmp_path)
+    too_large = read_status(dataset).failed["too_large"]
     assert too_large
     result = run(gallery, tmp_path, "retry", "--kind", "too_large")
     assert result.returncode == 0, result.stderr
-    assert "too_large" not in survey(dataset).failed
-    assert sum(row["kind"] == "mended" for row in read_jsonl(dataset.failures)) == too_large
-    assert survey(dataset).images == COUNT
+    assert "too_large" not in read_status(dataset).failed
+    assert sum(row["kind"] == "mended" for row in read_jsonl(dataset.failure_log)) == too_large
+    assert read_status(dataset).images == COUNT
     assert run(gallery, tmp_path, "select").returncode == 0
-    assert survey(dataset).kept == COUNT
+    assert read_status(dataset).kept == COUNT

@@ -8,15 +8,15 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from pipeline.contract import Dataset, ManifestRow, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, ManifestRow, image_key, read_jsonl
 from pipeline.errors import UserError
-from pipeline.stages.manifest import ImportResult, export_manifest, import_manifest
+from pipeline.stages.manifest import ManifestImportResult, export_manifest, import_manifest
 
 
-def filled(root: Path, count: int = 5) -> Dataset:
-    dataset = Dataset("d", root)
-    dataset.manifest.mkdir(parents=True)
-    with dataset.urls.open("w") as file:
+def filled(root: Path, count: int = 5) -> DatasetPaths:
+    dataset = DatasetPaths("d", root)
+    dataset.manifest_dir.mkdir(parents=True)
+    with dataset.url_manifest.open("w") as file:
         for n in range(count):
             url = f"http://a.example/{n}.jpg"
             row = ManifestRow(
@@ -32,11 +32,11 @@ def test_there_and_back(tmp_path: Path, ending: str) -> None:
     dataset = filled(tmp_path / "one")
     path = tmp_path / f"out.{ending}"
     assert export_manifest(dataset, path) == 5
-    other = Dataset("other", tmp_path / "two")
-    assert import_manifest(other, path) == ImportResult(5, 5, {})
-    assert list(read_jsonl(other.urls)) == list(read_jsonl(dataset.urls))
-    assert import_manifest(other, path) == ImportResult(5, 0, {"known": 5})
-    assert len(list(read_jsonl(other.urls))) == 5
+    other = DatasetPaths("other", tmp_path / "two")
+    assert import_manifest(other, path) == ManifestImportResult(5, 5, {})
+    assert list(read_jsonl(other.url_manifest)) == list(read_jsonl(dataset.url_manifest))
+    assert import_manifest(other, path) == ManifestImportResult(5, 0, {"known": 5})
+    assert len(list(read_jsonl(other.url_manifest))) == 5
 
 
 def test_csv_out(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_lists_of_others_come_in_and_nothing_twice(tmp_path: Path) -> None:
     })  # fmt: skip
     parquet.write_table(table, tmp_path / "laion.parquet")
     result = import_manifest(dataset, tmp_path / "laion.parquet", license="CC-BY")
-    assert result == ImportResult(2, 1, {"not_http": 1, "no_url": 1, "known": 1})
-    last = list(read_jsonl(dataset.urls))[-1]
+    assert result == ManifestImportResult(2, 1, {"not_http": 1, "no_url": 1, "known": 1})
+    last = list(read_jsonl(dataset.url_manifest))[-1]
     assert (last["url"], last["title"], last["license"]) == (
         "http://b.example/1.jpg",
         "new",
@@ -76,7 +76,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"write to \.parquet"):
         export_manifest(dataset, tmp_path / "out.xlsx")
     with pytest.raises(UserError, match="no such manifest"):
-        export_manifest(Dataset("none", tmp_path), tmp_path / "out.csv")
+        export_manifest(DatasetPaths("none", tmp_path), tmp_path / "out.csv")
     with pytest.raises(UserError, match="no such list"):
         import_manifest(dataset, tmp_path / "none.csv")
     (tmp_path / "bad.parquet").write_bytes(b"no")
@@ -88,7 +88,7 @@ def test_mistakes(tmp_path: Path) -> None:
 
 
 def test_one_bad_row_of_an_exported_manifest_costs_itself_alone(tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     lines = [
         '{"url": "http://a.example/1.jpg", "found": "x", "title": "\\ud83d\\u0000"}',
         '{"url": "http://a.example/2.jpg", "found": "x", "boxes": [[1, 2]]}',
@@ -102,11 +102,11 @@ def test_one_bad_row_of_an_exported_manifest_costs_itself_alone(tmp_path: Path) 
     path = tmp_path / "in.jsonl"
     path.write_text("\n".join(lines))
     result = import_manifest(dataset, path)
-    rows = list(read_jsonl(dataset.urls))
+    rows = list(read_jsonl(dataset.url_manifest))
     assert [row["url"][-5:] for row in rows] == ["1.jpg", "6.jpg"]
     assert rows[0]["title"] == "\ufffd\ufffd"
     assert (rows[1]["labels"], rows[1]["title"], rows[1]["found"]) == (["one"], "6", "")
-    assert result.passed_over == {"bad_entry": 3, "not_http": 2, "bad_line": 1}
+    assert result.skipped == {"bad_entry": 3, "not_http": 2, "bad_line": 1}
     assert result.examples["bad_entry"] == "boxes: not four numbers: [1, 2]"
 
 
@@ -116,16 +116,16 @@ def test_text_of_parquet_that_is_not_utf8(tmp_path: Path, own: bool) -> None:
     columns = {"url": ["http://a.example/1.jpg", "http://a.example/2.jpg"], "title": bad}
     table = pyarrow.table({**columns, **({"found": ["x", "y"]} if own else {})})
     parquet.write_table(table, tmp_path / "in.parquet")
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     assert import_manifest(dataset, tmp_path / "in.parquet").added == 2
-    assert [row["title"] for row in read_jsonl(dataset.urls)] == ["\ufffd\ufffd", "good"]
+    assert [row["title"] for row in read_jsonl(dataset.url_manifest)] == ["\ufffd\ufffd", "good"]
 
 
 def test_a_file_that_breaks_off_is_one_line_and_its_rows_are_kept(tmp_path: Path) -> None:
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     path = tmp_path / "in.jsonl.gz"
     rows = "".join(f'{{"url": "http://a.example/{n}.jpg"}}\n' for n in range(20_000))
     path.write_bytes(gzip.compress(rows.encode())[:-200])
     with pytest.raises(UserError, match=r"jsonl\.gz: EOFError.*rows before that were added"):
         import_manifest(dataset, path)
-    assert 1000 < len(list(read_jsonl(dataset.urls))) <= 20_000
+    assert 1000 < len(list(read_jsonl(dataset.url_manifest))) <= 20_000

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from faulty_site import Row, first, page, picture, serve, status
 
-from pipeline.contract import Dataset, JsonlAppender, image_key
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.errors import Failure
 from pipeline.events import FIRST_FAILURE, Event, EventLog
 
@@ -36,7 +36,7 @@ def project(faulty_site, tmp_path: Path) -> Path:
         "allow_private = true\nattempts = 1\n[select]\nmin_side = 8\n"
     )
     urls = [faulty_site.url(row.path) for row in rows]
-    with JsonlAppender(Dataset("mine", tmp_path).urls) as manifest:
+    with JsonlAppender(DatasetPaths("mine", tmp_path).url_manifest) as manifest:
         manifest.append(*({"key": image_key(url), "url": url} for url in urls))
     return tmp_path
 
@@ -81,13 +81,13 @@ def test_retry_says_what_it_recovered_and_why_it_tried_nothing(project: Path) ->
 
 
 def test_each_run_shows_the_first_failure_again_and_the_log_has_no_copy(tmp_path: Path) -> None:
-    dataset = Dataset("mine", tmp_path)
+    dataset = DatasetPaths("mine", tmp_path)
     for name in ("one", "two"):
         events: list[Event] = []
         with EventLog(dataset, name, [events.append]) as log:
             for url in ("http://u:s3cr3t@x/1", "http://x/2"):
-                log.fail(Failure("crawl", url, "dns", retryable=True, detail="no such host"))
+                log.log_failure(Failure("crawl", url, "dns", retryable=True, detail="no such host"))
         (shown,) = events
         assert shown.event == FIRST_FAILURE
         assert shown.facts == {"kind": "dns", "url": "http://x/1", "detail": "no such host"}
-    assert dataset.events.read_bytes() == b""
+    assert dataset.event_log.read_bytes() == b""

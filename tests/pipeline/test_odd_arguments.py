@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contract import Dataset, JsonlAppender, image_key
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.demo.shells import draw
-from pipeline.status import describe, survey
+from pipeline.status import format_status, read_status
 
 ESCAPES = ("\x1b", "\x9b", "\r", "\u202e", "\x07", "\ud800")
 
@@ -119,7 +119,7 @@ def test_output_that_nobody_takes_ends_no_work(project: Path, command: str, stat
 
 def test_a_terminal_without_unicode_gets_escapes(project: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    with JsonlAppender(Dataset("mine", project).failures) as file:
+    with JsonlAppender(DatasetPaths("mine", project).failure_log) as file:
         file.append({"stage": "crawl", "url": "http://x/é", "kind": "ü", "retryable": False})
     result = run(project, "status", "mine.toml", **plain)
     assert result.returncode == 0, result.stderr
@@ -166,30 +166,30 @@ GARBAGE = [
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda data: repr(data[:12]))
 def test_status_names_what_is_damaged(tmp_path: Path, garbage: bytes) -> None:
-    dataset = Dataset("mine", tmp_path)
-    part = dataset.originals / "mine-000000"
+    dataset = DatasetPaths("mine", tmp_path)
+    part = dataset.originals_dir / "mine-000000"
     paths = [
-        dataset.urls, dataset.kept, dataset.rejected, dataset.index, dataset.crawl_journal,
-        dataset.failures, Path(f"{part}.plan.jsonl"), Path(f"{part}.json"), Path(f"{part}.jsonl"),
+        dataset.url_manifest, dataset.selection, dataset.rejections, dataset.shard_index, dataset.crawl_state,
+        dataset.failure_log, Path(f"{part}.plan.jsonl"), Path(f"{part}.json"), Path(f"{part}.jsonl"),
     ]  # fmt: skip
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(garbage)
-    shown = describe(survey(dataset))
-    assert f"damaged   {dataset.index}: " in shown
+    shown = format_status(read_status(dataset))
+    assert f"damaged   {dataset.shard_index}: " in shown
     assert f"{part}.json: not the summary of a part; delete it and run download" in shown
     is_object = garbage.startswith(b"{") or not garbage
-    assert (f"{dataset.urls}: line 1: not a JSON object" in shown) != is_object
-    assert json.loads(json.dumps(survey(dataset).to_json()))["name"] == "mine"
+    assert (f"{dataset.url_manifest}: line 1: not a JSON object" in shown) != is_object
+    assert json.loads(json.dumps(read_status(dataset).to_json()))["name"] == "mine"
 
 
 def test_status_counts_urls_and_not_attempts(tmp_path: Path) -> None:
     """Twelve URLs, of which seven failed, two of them twice; opt-outs and errors are named."""
-    dataset = Dataset("mine", tmp_path)
+    dataset = DatasetPaths("mine", tmp_path)
     urls = [f"http://x/{number}" for number in range(12)]
-    with JsonlAppender(dataset.urls) as file:
+    with JsonlAppender(dataset.url_manifest) as file:
         file.append(*({"key": image_key(url), "url": url} for url in urls))
-    part = dataset.originals / "mine-000000"
+    part = dataset.originals_dir / "mine-000000"
     good = [{"ok": True, "key": image_key(url), "ts": "2026-01-01T00:00:00Z", "bytes": 10}
             for url in urls[:5]]  # fmt: skip
     bad = [{"ok": False, "key": image_key(url), "ts": "2026-01-01T00:00:01Z", "kind": "x"}
@@ -204,13 +204,15 @@ def test_status_counts_urls_and_not_attempts(tmp_path: Path) -> None:
          "detail": "noai: X-Robots-Tag" if kind == "opt_out" else "Traceback"}
         for url, kind in zip(urls[5:], kinds, strict=True)
     ]  # fmt: skip
-    with JsonlAppender(dataset.failures) as file:
+    with JsonlAppender(dataset.failure_log) as file:
         file.append(*rows, *rows[:2])
-    status = survey(dataset)
-    assert (status.images, status.tried, status.urls) == (5, 12, 12)
+    status = read_status(dataset)
+    assert (status.images, status.attempted, status.urls) == (5, 12, 12)
     assert status.opt_outs == {"noai": 2}
-    shown = describe(status)
+    shown = format_status(status)
     assert "images    5 of 12 tried" in shown
     assert "opt-outs  2: noai 2" in shown
-    assert f"internal  1 error of this program; the tracebacks are in {dataset.failures}" in shown
+    assert (
+        f"internal  1 error of this program; the tracebacks are in {dataset.failure_log}" in shown
+    )
     assert "4 worth a retry" in shown

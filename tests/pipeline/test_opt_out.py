@@ -9,7 +9,7 @@ from opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
-from pipeline.web.exchange import Answer, Trouble, judge
+from pipeline.web.exchange import RawResponse, RequestFailure, check_response
 from pipeline.web.opt_out.directives import header_signals, meta_signals
 from pipeline.web.opt_out.patterns import matches, normalize, target_path
 from pipeline.web.opt_out.preferences import signal_disallows, usage_disallows
@@ -144,12 +144,14 @@ def test_signals_in_meta_elements(metas: list[tuple[str, str]], names: list[str]
 
 
 def test_an_answer_is_refused_by_name_and_policy() -> None:
-    served = Answer(f"{SITE}/x", 200, {"tdm-reservation": "1", "tdm-policy": "https://a/p"}, b"x")
-    refused = judge(Politeness(), served)
-    assert isinstance(refused, Trouble)
+    served = RawResponse(
+        f"{SITE}/x", 200, {"tdm-reservation": "1", "tdm-policy": "https://a/p"}, b"x"
+    )
+    refused = check_response(Politeness(), served)
+    assert isinstance(refused, RequestFailure)
     assert refused.detail == "tdm-reservation: header, policy https://a/p"
-    mine = judge(Politeness(opt_out_overrides={"tdm-reservation": "mine"}), served)
-    assert isinstance(mine, Answer)
+    mine = check_response(Politeness(opt_out_overrides={"tdm-reservation": "mine"}), served)
+    assert isinstance(mine, RawResponse)
     assert mine.signals == (Signal("tdm-reservation", "header", "https://a/p"),)
 
 

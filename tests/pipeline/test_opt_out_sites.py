@@ -13,7 +13,7 @@ import pytest
 from faulty_site import Behaviour, FaultySite, Row, picture, redirect, serve, status
 from opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
-from pipeline.contract import Dataset, JsonlAppender, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.dataset.originals import PartFiles, planned_parts, read_records
 from pipeline.errors import Failure
 from pipeline.events import EventLog
@@ -26,8 +26,8 @@ from pipeline.stages.crawl import crawl
 from pipeline.stages.download import download
 from pipeline.stages.select import select
 from pipeline.stages.shard import shard
-from pipeline.status import describe as describe_status
-from pipeline.status import survey
+from pipeline.status import format_status as describe_status
+from pipeline.status import read_status
 from pipeline.web.bulk import BulkFetcher
 from pipeline.web.exchange import Response
 from pipeline.web.host_policy import TRIALS
@@ -59,7 +59,7 @@ def as_images(urls: list[str], politeness: Politeness) -> dict[str, Outcome]:
             bulk.add(url, url)
         end = time.monotonic() + 20
         while bulk.pending and time.monotonic() < end:
-            outcomes.update(bulk.pump(0.1))
+            outcomes.update(bulk.poll(0.1))
     return outcomes
 
 
@@ -294,10 +294,10 @@ def test_answers_with_endless_licences_cost_few_requests(
 # pages, through the crawl
 
 
-def crawled(site: FaultySite, folder: Path, body: str, **politeness) -> Dataset:
+def crawled(site: FaultySite, folder: Path, body: str, **politeness) -> DatasetPaths:
     text = f"<html><head>{body}</head><body><img src=/a.jpg></body></html>".encode()
     put_file(site, "/page", serve(text, type_="text/html"))
-    dataset = Dataset("shells", folder)
+    dataset = DatasetPaths("shells", folder)
     source = HtmlSource(start=(site.url("/page"),))
     with EventLog(dataset, "test") as log:
         crawl(Recipe(source=source, politeness=polite(**politeness)), dataset, log)
@@ -317,24 +317,24 @@ PAGE_SIGNALS = {
 def test_what_a_page_says(name: str, faulty_site: FaultySite, tmp_path: Path) -> None:
     put_file(faulty_site, "/l.xml", serve(PROHIBITED, type_=RSL_TYPE))
     dataset = crawled(faulty_site, tmp_path / "no", PAGE_SIGNALS[name])
-    (line,) = read_jsonl(dataset.failures)
+    (line,) = read_jsonl(dataset.failure_log)
     assert (line["kind"], line["detail"].partition(":")[0]) == ("opt_out", name)
     mine = {name: "I own the site"}
     dataset = crawled(faulty_site, tmp_path / "yes", PAGE_SIGNALS[name], opt_out_overrides=mine)
-    (row,) = read_jsonl(dataset.urls)
+    (row,) = read_jsonl(dataset.url_manifest)
     assert [one.partition(":")[0] for one in row["page_opt_out"]] == [name]
 
 
 def test_rsl_inside_a_page(faulty_site: FaultySite, tmp_path: Path) -> None:
     script = f'<script type="{RSL_TYPE}">{PROHIBITED.decode()}</script>'
-    (line,) = read_jsonl(crawled(faulty_site, tmp_path, script).failures)
+    (line,) = read_jsonl(crawled(faulty_site, tmp_path, script).failure_log)
     assert line["detail"] == "rsl: licence"
 
 
 def test_unread_policy_files_are_told_once(faulty_site: FaultySite, tmp_path: Path) -> None:
     put_file(faulty_site, TDMREP, status("500 Internal Server Error"))
     dataset = crawled(faulty_site, tmp_path, "")
-    told = [line["facts"] for line in read_jsonl(dataset.events)
+    told = [line["facts"] for line in read_jsonl(dataset.event_log)
             if line["event"] == "policy file not read"]  # fmt: skip
     assert told == [{"url": faulty_site.url(TDMREP), "reason": "server_error, status 500"}]
 
@@ -342,13 +342,13 @@ def test_unread_policy_files_are_told_once(faulty_site: FaultySite, tmp_path: Pa
 # images, all the way to the samples
 
 
-def downloaded(dataset: Dataset, recipe: Recipe) -> None:
+def downloaded(dataset: DatasetPaths, recipe: Recipe) -> None:
     with EventLog(dataset, "test") as log:
         download(recipe, dataset, log)
 
 
-def manifest(dataset: Dataset, *urls: str) -> None:
-    with JsonlAppender(dataset.urls) as rows:
+def manifest(dataset: DatasetPaths, *urls: str) -> None:
+    with JsonlAppender(dataset.url_manifest) as rows:
         rows.append(*({"key": image_key(url), "url": url} for url in urls))
 
 
@@ -358,13 +358,13 @@ def test_seen_signals_are_recorded_with_the_image(faulty_site: FaultySite, tmp_p
         c=serve(prohibited), d=serve(picture(3), Content_Usage="train-ai=n"))  # fmt: skip
     put_file(faulty_site, TDMREP, serve(b'[{"location": "/a", "tdm-reservation": 1}]'))
     urls = [faulty_site.url(f"/{name}.jpg") for name in "abcd"]
-    dataset = Dataset("shells", tmp_path)
+    dataset = DatasetPaths("shells", tmp_path)
     manifest(dataset, *urls)
     mine = {"noai": "I own it", "tdm-reservation": "licence 12 of 2026"}
     source = HtmlSource(start=(faulty_site.url("/"),))
     recipe = Recipe(source=source, politeness=polite(opt_out_overrides=mine))
     downloaded(dataset, recipe)
-    failed = {line["url"][-5:]: line["detail"] for line in read_jsonl(dataset.failures)}
+    failed = {line["url"][-5:]: line["detail"] for line in read_jsonl(dataset.failure_log)}
     assert failed == {
         "c.jpg": "plus-data-mining: XMP of the file, DMI-PROHIBITED",
         "d.jpg": "content-usage: header",
@@ -383,8 +383,8 @@ def test_seen_signals_are_recorded_with_the_image(faulty_site: FaultySite, tmp_p
         shard(recipe, dataset, log)
     assert samples(dataset) == recorded
     told = {"plus-data-mining": 1, "content-usage": 1}
-    assert survey(dataset).opt_outs == told
-    assert "content-usage 1, plus-data-mining 1" in describe_status(survey(dataset))
+    assert read_status(dataset).opt_outs == told
+    assert "content-usage 1, plus-data-mining 1" in describe_status(read_status(dataset))
     card = dataset.card.read_text()
     assert "| plus-data-mining | 1 | refused |  |" in card
     assert "| tdm-reservation | 1 | kept, overridden | licence 12 of 2026 |" in card
@@ -399,13 +399,13 @@ def members(tar_path: Path) -> dict[str, dict]:
         }
 
 
-def sidecars(dataset: Dataset) -> dict[str, list]:
+def sidecars(dataset: DatasetPaths) -> dict[str, list]:
     tars = [PartFiles(dataset, part).tar for part in planned_parts(dataset)]
     return {key: one["opt_out"] for tar in tars for key, one in members(tar).items()}
 
 
-def samples(dataset: Dataset) -> dict[str, list]:
-    tars = sorted(dataset.shards.glob("*.tar"))
+def samples(dataset: DatasetPaths) -> dict[str, list]:
+    tars = sorted(dataset.shards_dir.glob("*.tar"))
     return {key: one["opt_out"] for tar in tars for key, one in members(tar).items()}
 
 
@@ -422,11 +422,11 @@ def test_signals_of_the_page_are_recorded_with_the_image(
         {"signal": "noai", "where": "page, meta element", "overridden": "I own it"}
     ]
     # Without the override the manifest still says what the page said.
-    again = Dataset("again", tmp_path)
-    with JsonlAppender(again.urls) as rows:
-        rows.append(*read_jsonl(dataset.urls))
+    again = DatasetPaths("again", tmp_path)
+    with JsonlAppender(again.url_manifest) as rows:
+        rows.append(*read_jsonl(dataset.url_manifest))
     downloaded(again, Recipe(source=source, politeness=polite()))
-    (line,) = read_jsonl(again.failures)
+    (line,) = read_jsonl(again.failure_log)
     assert (line["kind"], line["detail"]) == ("opt_out", "noai: page, meta element")
 
 
@@ -437,11 +437,11 @@ def test_the_metadata_of_local_files_counts(tmp_path: Path) -> None:
     (folder / "a.png").write_bytes(prohibited)
     (folder / "b.jpg").write_bytes(picture(1))
     recipe = Recipe(source=FolderSource(start=(folder,)), politeness=polite())
-    dataset = Dataset("shells", tmp_path)
+    dataset = DatasetPaths("shells", tmp_path)
     with EventLog(dataset, "test") as log:
         crawl(recipe, dataset, log)
         download(recipe, dataset, log)
-    (line,) = read_jsonl(dataset.failures)
+    (line,) = read_jsonl(dataset.failure_log)
     assert line["url"].endswith("a.png")
     assert line["kind"] == "opt_out"
     assert len(list(read_records(dataset))) == 1
@@ -456,12 +456,12 @@ def test_check_recipe_names_the_signal_and_the_way_out(
     path.write_text(
         f'[source]\nkind = "html"\nstart = ["{url}"]\n[politeness]\nallow_private = true\n'
     )
-    problem = check_recipe(path, url).problem
+    problem = check_recipe(path, url).error
     assert problem.startswith("opt_out: noml: meta element (politeness.opt_out_overrides can")
     path.write_text(path.read_text() + '[politeness.opt_out_overrides]\nnoml = "mine"\n')
     assert len(check_recipe(path, url).images) == 1
     robots(faulty_site, "User-agent: *\nContent-Signal: ai-train=no\n")
-    assert "content-signal: robots.txt (politeness.opt_out_" in check_recipe(path, url).problem
+    assert "content-signal: robots.txt (politeness.opt_out_" in check_recipe(path, url).error
 
 
 def test_hosts_that_wait_for_each_other_s_licences(fetch: Fetch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.contract import (
-    Dataset,
+    DatasetPaths,
     ManifestRow,
     UserError,
     image_key,
@@ -15,33 +15,33 @@ from pipeline.contract import (
     read_jsonl,
     write_json,
 )
-from pipeline.dataset.mirror import publish, receive
+from pipeline.dataset.mirror import pull, push
 from pipeline.dataset.originals import (
     PartFiles,
-    drop_tar,
+    delete_tar,
+    editable_tar,
     is_complete,
     parts_without_tar,
     read_original,
     read_records,
-    tar_here,
     write_plan,
 )
 from pipeline.dataset.part_writer import PartWriter
-from pipeline.dataset.plans import plan
-from pipeline.dataset.settle import Settled, settle
+from pipeline.dataset.plans import assign_parts
+from pipeline.dataset.settle import SyncResult, sync_originals
 from pipeline.dataset.store import Store
 
 FACTS = {"format": "JPEG", "mode": "RGB", "width": 9, "height": 9, "phash": "0" * 16,
-         "blur": 1.0, "spread": 1.0}  # fmt: skip
+         "sharpness": 1.0, "contrast": 1.0}  # fmt: skip
 
 
 @pytest.fixture(params=["file", "memory"])
-def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> DatasetPaths:
     url = {
         "file": (tmp_path / "store").as_uri(),
         "memory": f"memory://{tmp_path.name}",
     }[request.param]
-    return Dataset("some", tmp_path / "here", url)
+    return DatasetPaths("some", tmp_path / "here", url)
 
 
 def rows(start: int, stop: int) -> list[ManifestRow]:
@@ -49,7 +49,7 @@ def rows(start: int, stop: int) -> list[ManifestRow]:
     return [ManifestRow(image_key(url), url) for url in urls]
 
 
-def put_part(dataset: Dataset, number: int, finish: bool = True, count: int = 3) -> str:
+def put_part(dataset: DatasetPaths, number: int, finish: bool = True, count: int = 3) -> str:
     part = f"some-{number:06d}"
     planned = rows(10 * number, 10 * number + count)
     write_plan(dataset, part, [row.to_json() for row in planned])
@@ -62,78 +62,78 @@ def put_part(dataset: Dataset, number: int, finish: bool = True, count: int = 3)
     return part
 
 
-def bytes_of(dataset: Dataset) -> dict[str, bytes]:
+def bytes_of(dataset: DatasetPaths) -> dict[str, bytes]:
     return {record.key: read_original(dataset, record) for record in read_records(dataset)}
 
 
-def elsewhere(dataset: Dataset, name: str) -> Dataset:
-    return Dataset(dataset.name, dataset.root.parent / name, dataset.store)
+def elsewhere(dataset: DatasetPaths, name: str) -> DatasetPaths:
+    return DatasetPaths(dataset.name, dataset.root.parent / name, dataset.store)
 
 
-def test_a_finished_part_is_in_the_store_and_found_from_elsewhere(dataset: Dataset) -> None:
+def test_a_finished_part_is_in_the_store_and_found_from_elsewhere(dataset: DatasetPaths) -> None:
     part = put_part(dataset, 0)
     assert not PartFiles(dataset, part).tar.exists()
     assert bytes_of(dataset) == {row.key: row.url.encode() for row in rows(0, 3)}
     there = elsewhere(dataset, "there")
-    assert settle(there) == Settled(received=1)
+    assert sync_originals(there) == SyncResult(received=1)
     assert bytes_of(there) == bytes_of(dataset)
-    assert settle(there) == Settled()
+    assert sync_originals(there) == SyncResult()
 
 
-def test_what_was_downloaded_before_there_was_a_store_goes_into_it(dataset: Dataset) -> None:
-    local = Dataset(dataset.name, dataset.root)
+def test_what_was_downloaded_before_there_was_a_store_goes_into_it(dataset: DatasetPaths) -> None:
+    local = DatasetPaths(dataset.name, dataset.root)
     parts = [put_part(local, number) for number in (0, 1)]
     before = bytes_of(local)
-    assert settle(dataset) == Settled(sent=2)
+    assert sync_originals(dataset) == SyncResult(sent=2)
     assert not any(PartFiles(dataset, part).tar.exists() for part in parts)
     assert bytes_of(dataset) == before
     assert parts_without_tar(dataset) == set()
     assert parts_without_tar(local) == set(parts)
 
 
-def test_features_go_with_the_part_they_are_of(dataset: Dataset) -> None:
+def test_features_go_with_the_part_they_are_of(dataset: DatasetPaths) -> None:
     part = put_part(dataset, 0)
-    features = dataset.originals / f"{part}.net.npz"
+    features = dataset.originals_dir / f"{part}.net.npz"
     features.write_bytes(b"of three")
-    publish(dataset)
+    push(dataset)
     there = elsewhere(dataset, "there")
-    receive(there)
-    taken = there.originals / features.name
+    pull(there)
+    taken = there.originals_dir / features.name
     assert taken.read_bytes() == b"of three"
     taken.write_bytes(b"of two")  # one was forgotten
-    publish(there)
-    receive(dataset)
+    push(there)
+    pull(dataset)
     assert features.read_bytes() == b"of two"
-    assert publish(dataset) == 0
+    assert push(dataset) == 0
 
 
 def test_a_part_that_another_machine_ended_is_taken_and_the_rest_planned_again(
-    dataset: Dataset,
+    dataset: DatasetPaths,
 ) -> None:
     here, there = dataset, elsewhere(dataset, "there")
-    here.urls.parent.mkdir(parents=True)
-    here.urls.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows(0, 5)))
-    assert plan(here) == ["some-000000"]
+    here.url_manifest.parent.mkdir(parents=True)
+    here.url_manifest.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows(0, 5)))
+    assert assign_parts(here) == ["some-000000"]
     put_part(there, 0)  # of these five it has three
-    assert settle(here) == Settled(received=1)
-    assert plan(here) == ["some-000001"]
+    assert sync_originals(here) == SyncResult(received=1)
+    assert assign_parts(here) == ["some-000001"]
     assert [row.key for row in PartFiles(here, "some-000001").rows()] == [
         row.key for row in rows(3, 5)
     ]
 
 
-def test_a_part_in_the_store_without_a_record_is_not_there(dataset: Dataset) -> None:
+def test_a_part_in_the_store_without_a_record_is_not_there(dataset: DatasetPaths) -> None:
     part = put_part(dataset, 0)
     Store(dataset.store).remove(f"data/some/originals/{part}.json")
     there = elsewhere(dataset, "there")
-    assert settle(there) == Settled()
+    assert sync_originals(there) == SyncResult()
     assert not is_complete(there, part)
 
 
-def test_erased_bytes_go_back_to_the_store(dataset: Dataset) -> None:
+def test_erased_bytes_go_back_to_the_store(dataset: DatasetPaths) -> None:
     part = put_part(dataset, 0)
     record = next(read_records(dataset))
-    with tar_here(dataset, part) as files:
+    with editable_tar(dataset, part) as files:
         assert files is not None
         with files.tar.open("r+b") as tar:
             tar.seek(record.offset)
@@ -142,12 +142,12 @@ def test_erased_bytes_go_back_to_the_store(dataset: Dataset) -> None:
     assert read_original(dataset, record) == bytes(record.bytes)
 
 
-def test_a_tar_that_is_gone_is_named(dataset: Dataset) -> None:
+def test_a_tar_that_is_gone_is_named(dataset: DatasetPaths) -> None:
     part = put_part(dataset, 0)
     record = next(read_records(dataset))
-    drop_tar(dataset, part)
+    delete_tar(dataset, part)
     assert parts_without_tar(dataset) == {part}
-    with tar_here(dataset, part) as files:
+    with editable_tar(dataset, part) as files:
         assert files is None
     with pytest.raises(UserError, match=rf"{part}\.tar: .*not in the store|No such file"):
         read_original(dataset, record)
@@ -166,41 +166,41 @@ def write_rows(path: Path, start: int, stop: int) -> None:
 
 
 def test_the_newer_manifest_wins_and_lists_that_have_gone_apart_are_joined(
-    dataset: Dataset,
+    dataset: DatasetPaths,
 ) -> None:
     here, there = dataset, elsewhere(dataset, "there")
-    write_rows(here.urls, 0, 2)
-    publish(here)
-    assert publish(here) == 0
-    receive(there)
-    write_rows(there.urls, 0, 4)
-    publish(there)
-    receive(here)
-    assert lines(here.urls) == [row.key for row in rows(0, 4)]
-    write_rows(here.urls, 0, 5)  # and is stopped before it has published that
-    write_rows(there.urls, 0, 4)
-    with there.urls.open("a") as file:
+    write_rows(here.url_manifest, 0, 2)
+    push(here)
+    assert push(here) == 0
+    pull(there)
+    write_rows(there.url_manifest, 0, 4)
+    push(there)
+    pull(here)
+    assert lines(here.url_manifest) == [row.key for row in rows(0, 4)]
+    write_rows(here.url_manifest, 0, 5)  # and is stopped before it has published that
+    write_rows(there.url_manifest, 0, 4)
+    with there.url_manifest.open("a") as file:
         file.write(json.dumps(rows(7, 8)[0].to_json()) + "\n")
-    publish(there)
-    receive(here)
+    push(there)
+    pull(here)
     expected = [row.key for row in (*rows(0, 4), *rows(7, 8), *rows(4, 5))]
-    assert lines(here.urls) == expected
-    publish(here)
-    receive(there)
-    assert lines(there.urls) == expected
+    assert lines(here.url_manifest) == expected
+    push(here)
+    pull(there)
+    assert lines(there.url_manifest) == expected
 
 
-def test_an_upload_that_was_not_noted_is_no_difference(dataset: Dataset) -> None:
-    write_rows(dataset.urls, 0, 2)
-    publish(dataset)
-    (dataset.data / "store.json").unlink()
-    receive(dataset)
-    assert lines(dataset.urls) == [row.key for row in rows(0, 2)]
-    assert publish(dataset) == 0
+def test_an_upload_that_was_not_noted_is_no_difference(dataset: DatasetPaths) -> None:
+    write_rows(dataset.url_manifest, 0, 2)
+    push(dataset)
+    (dataset.data_dir / "store.json").unlink()
+    pull(dataset)
+    assert lines(dataset.url_manifest) == [row.key for row in rows(0, 2)]
+    assert push(dataset) == 0
 
 
-def test_while_there_is_no_index_here_the_store_keeps_its_shards(dataset: Dataset) -> None:
-    shards = [dataset.shards / f"some-{number:06d}.tar" for number in range(2)]
+def test_while_there_is_no_index_here_the_store_keeps_its_shards(dataset: DatasetPaths) -> None:
+    shards = [dataset.shards_dir / f"some-{number:06d}.tar" for number in range(2)]
 
     def index_of(paths: list[Path]) -> dict[str, Any]:
         entries = [{"url": f"../../data/some/shards/{path.name}", "nsamples": 1, "bytes": 1,
@@ -209,19 +209,19 @@ def test_while_there_is_no_index_here_the_store_keeps_its_shards(dataset: Datase
                 "format": "png", "digest": "", "wids_version": 1,
                 "__kind__": "wids-shard-index-v1"}  # fmt: skip
 
-    dataset.shards.mkdir(parents=True)
+    dataset.shards_dir.mkdir(parents=True)
     for path in shards:
         path.write_bytes(b"1")
-    write_json(dataset.index, index_of(shards))
-    publish(dataset)
-    dataset.index.unlink()
+    write_json(dataset.shard_index, index_of(shards))
+    push(dataset)
+    dataset.shard_index.unlink()
     shards[0].write_bytes(b"2")
-    publish(dataset)
+    push(dataset)
     there = Store(dataset.store)
     assert there.read("data/some/shards/some-000000.tar") == b"1"
     assert load_index(f"{dataset.store}/manifests/some")[0].name == "some"
-    write_json(dataset.index, index_of(shards[:1]))
-    publish(dataset)
+    write_json(dataset.shard_index, index_of(shards[:1]))
+    push(dataset)
     assert set(there.list("data/some/shards")) == {"some-000000.tar"}
     assert there.read("data/some/shards/some-000000.tar") == b"2"
     assert len(load_index(f"{dataset.store}/manifests/some")[0].shardlist) == 1
@@ -245,4 +245,4 @@ def test_a_url_that_is_no_store_is_one_line(url: str, words: str) -> None:
 
 def test_the_projects_own_folder_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="own folder"):
-        receive(Dataset("some", tmp_path, tmp_path.as_uri()))
+        pull(DatasetPaths("some", tmp_path, tmp_path.as_uri()))

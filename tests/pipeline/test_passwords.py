@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contract import Dataset, image_key, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, image_key, load_index, read_jsonl
 from pipeline.demo.shells import draw
-from pipeline.events import outstanding
+from pipeline.events import unresolved_failures
 from pipeline.http import Fetcher, Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources.html import HtmlSource
@@ -169,24 +169,24 @@ def test_a_password_is_used_for_every_stage_and_nowhere_to_be_found(
         assert b"Traceback" not in result.stderr, result.stderr.decode()
         for secret in SECRETS:
             assert secret.encode() not in result.stdout + result.stderr, (words, secret)
-    dataset = Dataset("locked", root)
-    urls = {row["url"] for row in read_jsonl(dataset.urls)}
+    dataset = DatasetPaths("locked", root)
+    urls = {row["url"] for row in read_jsonl(dataset.url_manifest)}
     assert f"http://{site.host}/0.png" in urls
     assert f"http://{foreign.host}/f.png" in urls
-    assert all(row["key"] == image_key(row["url"]) for row in read_jsonl(dataset.urls))
+    assert all(row["key"] == image_key(row["url"]) for row in read_jsonl(dataset.url_manifest))
     assert b"passwords in links not used" in results["crawl"].stderr
     assert f"(http://{foreign.host} 1)".encode() in results["crawl"].stderr
     assert results["retry"].returncode == 0, results["retry"].stderr
     assert site.refused == 0
     assert not any(foreign.authorizations)
-    kept = {row["url"] for row in read_jsonl(dataset.kept)}
+    kept = {row["url"] for row in read_jsonl(dataset.selection)}
     assert f"http://{site.host}/0.png" in kept
-    assert [row["kind"] for row in outstanding(dataset).values()] == ["forbidden"]
+    assert [row["kind"] for row in unresolved_failures(dataset).values()] == ["forbidden"]
     assert reveals(root, SECRETS, {recipe}) == []
-    with sqlite3.connect(dataset.crawl_journal) as db:
+    with sqlite3.connect(dataset.crawl_state) as db:
         pages = [row[0] for row in db.execute("SELECT url FROM pages")]
     assert pages == [f"http://{site.host}/"]
-    (tar,) = sorted(dataset.originals.glob("*-000000.tar"))
+    (tar,) = sorted(dataset.originals_dir.glob("*-000000.tar"))
     with tarfile.open(tar) as archive:
         names = [name for name in archive.getnames() if name.endswith(".json")]
         final = {json.load(archive.extractfile(name))["final_url"] for name in names}  # type: ignore[arg-type]
@@ -276,7 +276,7 @@ def test_a_secret_header_does_not_follow_a_redirect_to_another_host(
             with BulkFetcher[str](rules, "t") as many:
                 many.add("x", f"http://{server.host}/")
                 while many.pending:
-                    many.pump(0.1)
+                    many.poll(0.1)
         else:
             with Fetcher(rules) as fetcher:
                 assert not isinstance(fetcher.get(f"http://{server.host}/", stage="t"), Response)

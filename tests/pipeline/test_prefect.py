@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract import Dataset, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, serve
 from pipeline.names import flow_names
-from pipeline.status import survey
+from pipeline.status import read_status
 
 COUNT = 24
 
@@ -68,10 +68,10 @@ def test_the_literal_command_scrapes_the_shells(prefect: Prefect) -> None:
         *("deployment", "run", "scrape-shells", "--watch"), "--param", f"overrides={overrides}"
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    dataset = Dataset("shells", prefect.folder)
-    index, _ = load_index(dataset.index)
+    dataset = DatasetPaths("shells", prefect.folder)
+    index, _ = load_index(dataset.shard_index)
     assert [entry.nsamples for entry in index.shardlist] == [12, 12]
-    stages = [row["stage"] for row in read_jsonl(dataset.events) if row["event"] == "done"]
+    stages = [row["stage"] for row in read_jsonl(dataset.event_log) if row["event"] == "done"]
     assert stages == ["crawl", "download", "select", "shard"]
 
     flows = {str(flow["id"]): flow["name"] for flow in prefect.post("flows/filter")}
@@ -85,7 +85,7 @@ def test_the_literal_command_scrapes_the_shells(prefect: Prefect) -> None:
     assert artifacts["shells-download"]["type"] == "progress"
     assert float(str(artifacts["shells-download"]["data"])) == 100
     failed = json.loads(str(artifacts["shells-failures"]["data"]))
-    assert {row["kind"]: row["count"] for row in failed} == survey(dataset).failed
+    assert {row["kind"]: row["count"] for row in failed} == read_status(dataset).failed
 
     logs = " ".join(str(log["message"]) for log in prefect.post("logs/filter"))
     assert "shard done" in logs
@@ -121,10 +121,10 @@ def test_a_refresh_visits_every_page_again_and_shows_no_password(prefect: Prefec
         *("--param", f"overrides={overrides}"),
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    dataset = Dataset("shells", prefect.folder)
+    dataset = DatasetPaths("shells", prefect.folder)
     crawls = [
         row["facts"]
-        for row in read_jsonl(dataset.events)
+        for row in read_jsonl(dataset.event_log)
         if (row["stage"], row["event"]) == ("crawl", "done")
     ]
     assert crawls[-1]["pages"] == crawls[0]["pages"]

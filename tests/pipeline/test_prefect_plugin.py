@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.prefect_plugin import completed
+from pipeline.prefect_plugin import complete_deployment_name
 
 PROJECT = Path(__file__).parents[2]
 NAMES = {"scrape-shells", "build-shards"}
@@ -32,7 +32,10 @@ NAMES = {"scrape-shells", "build-shards"}
     ],
 )
 def test_completion(words: str, expected: str) -> None:
-    assert completed(["prefect", *words.split()], NAMES) == ["prefect", *expected.split()]
+    assert complete_deployment_name(["prefect", *words.split()], NAMES) == [
+        "prefect",
+        *expected.split(),
+    ]
 
 
 def test_prefect_in_this_folder_does_not_track() -> None:

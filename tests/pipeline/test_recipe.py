@@ -9,7 +9,7 @@ from pipeline.names import recipe_names
 from pipeline.recipe import load_recipe, recipe_path
 from pipeline.sources import SOURCES
 from pipeline.sources.html import HtmlSource
-from pipeline.sources.url_rules import admitted
+from pipeline.sources.url_rules import is_allowed
 
 SMALL = """
 [source]
@@ -130,6 +130,6 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
 
 def test_each_pattern_has_its_own_flags_and_groups() -> None:
     include = (r"(?i)\.JPG$", r"(?i)(a)\1\.png$", r"(?P<x>b)")
-    assert admitted("http://a.example/1.jpg", include, ())
-    assert admitted("http://a.example/aa.png", include, ())
-    assert not admitted("http://a.example/c.png", include, include)
+    assert is_allowed("http://a.example/1.jpg", include, ())
+    assert is_allowed("http://a.example/aa.png", include, ())
+    assert not is_allowed("http://a.example/c.png", include, include)

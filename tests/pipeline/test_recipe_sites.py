@@ -8,18 +8,18 @@ import pytest
 
 from pipeline.names import recipe_names
 from pipeline.recipe import load_recipe, recipe_path
-from pipeline.sources import SOURCES, Found, Page
+from pipeline.sources import SOURCES, FoundImage, Page
 
 ANSWERS = Path(__file__).parents[1] / "data" / "apis"
 Site = Callable[[str, dict[str, list[str]]], str | None]
 
 
-def walked(name: str, site: Site) -> tuple[list[Found], list[str]]:
+def walked(name: str, site: Site) -> tuple[list[FoundImage], list[str]]:
     """All images of a recipe and the pages asked for, with `site` giving the recorded file."""
     source = load_recipe(recipe_path(name)).source
     adapter = SOURCES[source.kind]
     queue = adapter.start(source)
-    found: dict[str, Found] = {}
+    found: dict[str, FoundImage] = {}
     asked: list[str] = []
     while queue:
         request = queue.pop(0)
@@ -32,8 +32,8 @@ def walked(name: str, site: Site) -> tuple[list[Found], list[str]]:
             continue
         body = (ANSWERS / file).read_bytes()
         result = adapter.parse(source, Page(request, body, request.url))
-        assert not result.problem, (request.url, result.problem)
-        for row in result.rows:
+        assert not result.error, (request.url, result.error)
+        for row in result.images:
             found.setdefault(row.url, row)
         queue += result.follow
     return list(found.values()), asked
@@ -59,7 +59,7 @@ def test_gbif() -> None:
 
     found, asked = walked("gbif-mollusca", site)
     assert len(asked) == 2
-    assert found[0] == Found(
+    assert found[0] == FoundImage(
         "https://collections.example.org/ids/deliveryService?id=NMNH-IZ-0001&max=2000",
         "Conus gloriamaris Chemnitz, 1777",
         ("Conidae", "Conus gloriamaris"),
@@ -114,14 +114,14 @@ def test_inaturalist() -> None:
     found, asked = walked("inaturalist-mollusca", site)
     assert len(asked) == 2
     assert found == [
-        Found(
+        FoundImage(
             "https://inaturalist-open-data.s3.amazonaws.com/photos/7001/original.jpg",
             "Garden Snail",
             ("Cornu aspersum",),
             "cc-by",
             "(c) A Person, some rights reserved (CC BY)",
         ),
-        Found(
+        FoundImage(
             "https://inaturalist-open-data.s3.amazonaws.com/photos/7004/original.png?1545",
             "Littorina littorea",
             ("Littorina littorea",),
@@ -141,7 +141,7 @@ def test_wellcome() -> None:
     found, asked = walked("wellcome-shells", site)
     assert len(asked) == 4
     assert found == [
-        Found(
+        FoundImage(
             "https://iiif.wellcomecollection.org/image/b1_0001.jp2/full/683,/0/default.jpg",
             "Shells: 12 figures.",
             ("Etchings", "A. Engraver; B. Publisher"),

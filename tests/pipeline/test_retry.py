@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from faulty_site import FaultySite, Row, first, page, picture, serve, status
 
-from pipeline.contract import Dataset, JsonlAppender, UserError, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
 from pipeline.dataset.originals import (
     PartFiles,
     next_part,
@@ -19,13 +19,13 @@ from pipeline.dataset.originals import (
     read_records,
     write_plan,
 )
-from pipeline.events import EventLog, outstanding
+from pipeline.events import EventLog, unresolved_failures
 from pipeline.http import Politeness
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
 from pipeline.stages.crawl import crawl
 from pipeline.stages.download import download, download_parts
-from pipeline.stages.retry import RetryResult, chosen, retry_failures
+from pipeline.stages.retry import RetryResult, filter_failures, retry_failures
 from pipeline.web.failures import failure
 
 POLITENESS = Politeness(
@@ -38,15 +38,15 @@ def recipe(start: str = "http://127.0.0.1/") -> Recipe:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    return Dataset("shells", tmp_path)
+def dataset(tmp_path: Path) -> DatasetPaths:
+    return DatasetPaths("shells", tmp_path)
 
 
-def fill(dataset: Dataset, site: FaultySite, rows: list[Row]) -> dict[str, str]:
+def fill(dataset: DatasetPaths, site: FaultySite, rows: list[Row]) -> dict[str, str]:
     """Put the rows on the site and into the manifest, download once; the URLs by path."""
     site.rows |= {row.path: row for row in rows}
     urls = {row.path: site.url(row.path) for row in rows}
-    with JsonlAppender(dataset.urls) as manifest:
+    with JsonlAppender(dataset.url_manifest) as manifest:
         manifest.append(
             *({"key": image_key(url), "url": url, "title": path} for path, url in urls.items())
         )
@@ -55,12 +55,12 @@ def fill(dataset: Dataset, site: FaultySite, rows: list[Row]) -> dict[str, str]:
     return urls
 
 
-def retry(dataset: Dataset, **options) -> RetryResult:
+def retry(dataset: DatasetPaths, **options) -> RetryResult:
     with EventLog(dataset, "retry") as log:
         return retry_failures(recipe(), dataset, log, **options)
 
 
-def had(dataset: Dataset) -> Counter[str]:
+def had(dataset: DatasetPaths) -> Counter[str]:
     return Counter(record.key for record in read_records(dataset))
 
 
@@ -78,7 +78,7 @@ def test_what_can_be_mended_is_added_and_the_log_says_so(dataset, faulty_site):
     )
     assert set(had(dataset)) == {image_key(urls["/good.jpg"])}
 
-    assert retry(dataset) == RetryResult(tried=2, mended=1, still_failed=1)
+    assert retry(dataset) == RetryResult(tried=2, resolved=1, still_failed=1)
 
     assert had(dataset) == Counter([image_key(urls["/good.jpg"]), image_key(urls["/a.jpg"])])
     mended = next(r for r in read_records(dataset) if r.key == image_key(urls["/a.jpg"]))
@@ -91,12 +91,15 @@ def test_what_can_be_mended_is_added_and_the_log_says_so(dataset, faulty_site):
         urls["/a.jpg"],
         "was unavailable",
     )
-    assert {row["url"] for row in outstanding(dataset).values()} == {urls["/b.jpg"], urls["/c.jpg"]}
+    assert {row["url"] for row in unresolved_failures(dataset).values()} == {
+        urls["/b.jpg"],
+        urls["/c.jpg"],
+    }
     # /c was not asked for again: nothing says that it could be there now.
     assert len(faulty_site.times("/c.jpg")) == 1
 
 
-def _member(dataset: Dataset, part: str, name: str) -> bytes:
+def _member(dataset: DatasetPaths, part: str, name: str) -> bytes:
     import tarfile
 
     with tarfile.open(PartFiles(dataset, part).tar) as tar:
@@ -137,10 +140,10 @@ def test_a_failure_of_an_image_that_was_had_after_all_is_taken_back(dataset, fau
     urls = fill(dataset, faulty_site, [Row("/a.jpg", serve(picture(25)))])
     url = urls["/a.jpg"]
     with EventLog(dataset, "killed") as log:
-        log.fail(failure("download", url, "truncated", key=image_key(url)))
+        log.log_failure(failure("download", url, "truncated", key=image_key(url)))
     assert retry(dataset) == RetryResult(1, 1, 0)
     assert len(faulty_site.times("/a.jpg")) == 1
-    assert not outstanding(dataset)
+    assert not unresolved_failures(dataset)
     assert had(dataset) == Counter([image_key(url)])
 
 
@@ -157,10 +160,10 @@ def test_pages_are_mended_and_their_images_fetched(dataset, faulty_site):
     with EventLog(dataset, "first") as log:
         crawl(site, dataset, log)
         download(site, dataset, log)
-    assert {row["kind"] for row in outstanding(dataset).values()} == {"unavailable"}
+    assert {row["kind"] for row in unresolved_failures(dataset).values()} == {"unavailable"}
     with EventLog(dataset, "retry") as log:
         assert retry_failures(site, dataset, log) == RetryResult(1, 1, 0)
-    assert not outstanding(dataset)
+    assert not unresolved_failures(dataset)
     assert [record.key for record in read_records(dataset)] == [
         image_key(faulty_site.url("/big.jpg"))
     ]
@@ -198,7 +201,7 @@ def test_what_is_chosen(options, expected):
         line("http://two.example/c", "not_found", 6, retryable=False),
         line("http://two.example:8080/d", "refused", 48),
     ]
-    found = chosen(rows, now=datetime(2026, 1, 2, tzinfo=UTC), **options)
+    found = filter_failures(rows, now=datetime(2026, 1, 2, tzinfo=UTC), **options)
     assert "".join(row["url"][-1] for row in found) == expected
 
 
@@ -210,7 +213,7 @@ def test_the_parts_are_completed_by_who_is_asked_to(dataset, faulty_site):
         asked.extend(parts)
         return download_parts(recipe, dataset, parts, log)
 
-    assert retry(dataset, run=run).mended == 1
+    assert retry(dataset, run=run).resolved == 1
     assert asked == ["shells-000001"]
     assert retry(dataset, run=run).tried == 0
     assert asked == ["shells-000001"]

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from pipeline.contract import Dataset, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.dataset.originals import (
     PartFiles,
     is_complete,
@@ -26,12 +26,12 @@ from pipeline.dataset.originals import (
     read_journal,
     write_plan,
 )
-from pipeline.dataset.part_lock import PartHeld, PartLock
+from pipeline.dataset.part_lock import PartLock, PartLocked
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.errors import UserError
 from pipeline.job import Job, run_stage
-from pipeline.runners import ADDRESS_VARIABLE, find_crew, split
-from pipeline.web.politeness import HostGate, Politeness, share
+from pipeline.runners import ADDRESS_VARIABLE, resolve_runner, split_evenly
+from pipeline.web.politeness import HostLimiter, Politeness, share
 
 COUNT = 24
 A_PART = 2
@@ -70,7 +70,7 @@ def crawled(gallery: ServedGallery, tmp_path_factory: pytest.TempPathFactory) ->
     job = Job("shells", {**overrides(gallery), "politeness.rate": 1000.0}, root)
     with job.open() as (recipe, dataset, log):
         run_stage("crawl", recipe, dataset, log)
-        rows = list(read_jsonl(dataset.urls))
+        rows = list(read_jsonl(dataset.url_manifest))
         for number, start in enumerate(range(0, len(rows), A_PART)):
             write_plan(dataset, f"shells-{number:06d}", rows[start : start + A_PART])
     return root
@@ -78,8 +78,8 @@ def crawled(gallery: ServedGallery, tmp_path_factory: pytest.TempPathFactory) ->
 
 def outcome(root: Path) -> dict[str, Any]:
     """What must be the same whoever did the work."""
-    dataset = Dataset("shells", root)
-    _, shards = load_index(dataset.index)
+    dataset = DatasetPaths("shells", root)
+    _, shards = load_index(dataset.shard_index)
     parts = planned_parts(dataset)
     assert all(is_complete(dataset, part) for part in parts)
     rows = {part: list(read_journal(dataset, part)) for part in parts}
@@ -118,26 +118,26 @@ def undisturbed(
     return outcome(root)
 
 
-def holders(dataset: Dataset) -> set[int]:
+def holders(dataset: DatasetPaths) -> set[int]:
     """The processes that work on parts."""
     found = set()
-    for path in dataset.originals.glob("*.lock"):
+    for path in dataset.originals_dir.glob("*.lock"):
         with contextlib.suppress(FileNotFoundError):
             found.add(int(path.read_text() or 0))
     return found - {0}
 
 
-def parts_done(dataset: Dataset) -> list[str]:
+def parts_done(dataset: DatasetPaths) -> list[str]:
     """By the dataset's own log."""
     return [
         row["facts"]["part"]
-        for row in read_jsonl(dataset.events)
+        for row in read_jsonl(dataset.event_log)
         if (row["stage"], row["event"]) == ("download", "part")
     ]
 
 
 def kill_a_worker(
-    dataset: Dataset, gallery: ServedGallery, asked: int
+    dataset: DatasetPaths, gallery: ServedGallery, asked: int
 ) -> tuple[set[str], set[str]]:
     """In the middle of the download; returns the paths of the images in flight just then and
     the parts done."""
@@ -180,7 +180,7 @@ def test_a_killed_worker_changes_nothing(
         pytest.importorskip("prefect_dask")
     root = tmp_path / "project"
     shutil.copytree(crawled, root)
-    dataset = Dataset("shells", root)
+    dataset = DatasetPaths("shells", root)
     asked = len(gallery.requests)
     parameters = {
         "overrides": overrides(gallery), "root": str(root), "runner": runner, "workers": WORKERS
@@ -200,7 +200,7 @@ def test_a_killed_worker_changes_nothing(
     assert outcome(root) == undisturbed
     assert_nothing_twice(runner, gallery.requests[asked:], in_flight)
     assert_told(prefect_server, dataset, before)
-    for path in dataset.originals.glob("*.lock"):
+    for path in dataset.originals_dir.glob("*.lock"):
         PartLock(path).release()  # left by the killed one, held by nobody
 
 
@@ -216,9 +216,9 @@ def assert_nothing_twice(runner: str, requests: list[str], in_flight: set[str]) 
         assert not later
 
 
-def assert_told(server: Any, dataset: Dataset, before: set[str]) -> None:
+def assert_told(server: Any, dataset: DatasetPaths, before: set[str]) -> None:
     """What the workers did is in the dataset's log and in Prefect's, with the task's run."""
-    events = [row for row in read_jsonl(dataset.events) if row["stage"] == "download"]
+    events = [row for row in read_jsonl(dataset.event_log) if row["stage"] == "download"]
     done = parts_done(dataset)
     parts = planned_parts(dataset)
     assert len(set(done)) == len(done)
@@ -244,25 +244,25 @@ def assert_told(server: Any, dataset: Dataset, before: set[str]) -> None:
 def test_a_missing_server_or_package_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     url = PREFECT_API_URL
     with temporary_settings({url: None}), pytest.raises(UserError, match="PREFECT_API_URL"):
-        find_crew("processes", 2, None)
+        resolve_runner("processes", 2, None)
     with temporary_settings({url: "http://127.0.0.1:1/api"}):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(UserError, match=r"pip install 'shellgan\[ray\]'"):
-            find_crew("ray", 2, None)
+            resolve_runner("ray", 2, None)
 
 
 def test_parameters_that_do_not_go_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
-        assert find_crew("local", None, None) is None
+        assert resolve_runner("local", None, None) is None
         with pytest.raises(UserError, match="runner_address"):
-            find_crew("processes", 2, "tcp://10.0.0.1:8786")
+            resolve_runner("processes", 2, "tcp://10.0.0.1:8786")
         with pytest.raises(UserError, match="workers"):
-            find_crew("processes", 0, None)
+            resolve_runner("processes", 0, None)
         pytest.importorskip("prefect_dask")
         monkeypatch.setenv(ADDRESS_VARIABLE, "tcp://10.0.0.1:8786")
         with pytest.raises(UserError, match=r"workers: .*10\.0\.0\.1"):
-            find_crew("dask", None, None)
-        crew = find_crew("dask", 3, None)
+            resolve_runner("dask", None, None)
+        crew = resolve_runner("dask", 3, None)
         assert crew is not None
         assert (crew.workers, crew.address) == (3, "tcp://10.0.0.1:8786")
 
@@ -273,7 +273,7 @@ def test_parameters_that_do_not_go_together_are_refused(monkeypatch: pytest.Monk
      (11, 2, 5, [3, 4, 4]), (100, 2, 5, [5] * 20)],
 )  # fmt: skip
 def test_parts_are_split_evenly(items: int, workers: int, at_most: int, sizes: list[int]) -> None:
-    batches = split(range(items), workers, at_most)
+    batches = split_evenly(range(items), workers, at_most)
     assert [len(batch) for batch in batches] == sizes
     assert [one for batch in batches for one in batch] == list(range(items))
 
@@ -282,7 +282,7 @@ def test_shares_of_politeness_add_up_to_the_recipes() -> None:
     """So many gates, each driven as fast as it lets, together let no more through."""
     politeness = Politeness(rate=50.0, concurrency=7)
     for workers, crawl_delay in ((1, None), (3, None), (7, None), (3, 0.5)):
-        gates = [HostGate(share(politeness, workers)) for _ in range(workers)]
+        gates = [HostLimiter(share(politeness, workers)) for _ in range(workers)]
         for gate in gates:
             gate.crawl_delay(crawl_delay)
         starts = sorted(start for gate in gates for start in driven(gate, seconds=60.0))
@@ -298,7 +298,7 @@ def test_shares_of_politeness_add_up_to_the_recipes() -> None:
         assert places <= politeness.concurrency
 
 
-def driven(gate: HostGate, seconds: float) -> list[float]:
+def driven(gate: HostLimiter, seconds: float) -> list[float]:
     now, starts = 0.0, []
     while now < seconds:
         delay = gate.delay(now)
@@ -323,12 +323,12 @@ def test_a_part_is_held_by_one_process_until_that_is_gone(tmp_path: Path) -> Non
     assert other.stdout is not None
     with other.stdout:
         other.stdout.readline()
-        with pytest.raises(PartHeld, match=f"process {other.pid} is working"):
+        with pytest.raises(PartLocked, match=f"process {other.pid} is working"):
             PartLock(path)
         other.kill()
         other.wait()
     mine = PartLock(path)
-    with pytest.raises(PartHeld, match=f"process {os.getpid()} "):
+    with pytest.raises(PartLocked, match=f"process {os.getpid()} "):
         PartLock(path)
     mine.release()
     assert not path.exists()

@@ -16,7 +16,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from pipeline.contract import Dataset, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.dataset.originals import read_original, read_originals, read_records
 from pipeline.dataset.store import Store, StoreError
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
@@ -129,8 +129,8 @@ def test_killed_while_it_uploads_a_run_goes_on_and_another_machine_too(
     assert asked
     assert set(asked.values()) == {1}
 
-    dataset = Dataset("shells", one, "s3://shells/galleries")
-    assert not list(dataset.originals.glob("*.tar"))
+    dataset = DatasetPaths("shells", one, "s3://shells/galleries")
+    assert not list(dataset.originals_dir.glob("*.tar"))
     records = list(read_records(dataset))
     assert len(records) == COUNT
     for record, data in zip(records, read_originals(dataset, records), strict=True):
@@ -138,7 +138,7 @@ def test_killed_while_it_uploads_a_run_goes_on_and_another_machine_too(
 
     # The set is read from where it was published.
     index, shards = load_index("s3://shells/galleries/manifests/shells")
-    assert index == load_index(dataset.index)[0]
+    assert index == load_index(dataset.shard_index)[0]
     assert shards == ["s3://shells/galleries/data/shells/shards/shells-000000.tar"]
     with fsspec.open(shards[0], "rb") as file:
         assert hashlib.sha256(file.read()).hexdigest() == index.shardlist[0].sha256
@@ -147,11 +147,11 @@ def test_killed_while_it_uploads_a_run_goes_on_and_another_machine_too(
     before = len(gallery.requests)
     run(gallery, other, "run")
     assert gallery.requests[before:] == []
-    theirs = Dataset("shells", other)
-    assert [row["key"] for row in read_jsonl(theirs.urls)] == [
-        row["key"] for row in read_jsonl(dataset.urls)
+    theirs = DatasetPaths("shells", other)
+    assert [row["key"] for row in read_jsonl(theirs.url_manifest)] == [
+        row["key"] for row in read_jsonl(dataset.url_manifest)
     ]
-    assert load_index(theirs.index)[0] == index
+    assert load_index(theirs.shard_index)[0] == index
     assert run(gallery, other, "verify", "--json").splitlines()
 
     # What it changes is what the first machine then finds.
@@ -164,8 +164,8 @@ def test_killed_while_it_uploads_a_run_goes_on_and_another_machine_too(
     assert not any(read_original(dataset, forgotten))
 
 
-def index_keys(dataset: Dataset) -> list[str]:
-    return [row["key"] for row in read_jsonl(dataset.kept)]
+def index_keys(dataset: DatasetPaths) -> list[str]:
+    return [row["key"] for row in read_jsonl(dataset.selection)]
 
 
 def test_a_bucket_that_is_not_there_is_one_line(s3: S3Server, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_large_file_goes_in_pieces_and_comes_back_whole(s3: S3Server, tmp_path
     before = len(s3.requests)
     store.upload(path, "a/b")
     assert sum(method == "PUT" for method, _ in s3.requests[before:]) == 3
-    store.fetch("a/b", back)
+    store.download("a/b", back)
     assert back.read_bytes() == path.read_bytes()
     assert store.read("a/b", 5, 9) == path.read_bytes()[5:9]
     store.remove("a/b")

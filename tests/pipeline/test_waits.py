@@ -17,7 +17,7 @@ from faulty_site import GOOD, FaultySite, page, serve
 from pipeline.http import Fetcher
 from pipeline.web import waits
 from pipeline.web.bulk import BulkFetcher
-from pipeline.web.politeness import MAX_DELAY, HostGate, Politeness
+from pipeline.web.politeness import MAX_DELAY, HostLimiter, Politeness
 from pipeline.web.waits import Wait, WaitTeller, describe_seconds
 
 
@@ -63,7 +63,7 @@ def test_seconds_in_words(seconds, text):
 
 
 def test_a_gate_says_what_it_waits_for():
-    gate = HostGate(Politeness(rate=0.1, rest_after=2))
+    gate = HostLimiter(Politeness(rate=0.1, rest_after=2))
     gate.start(0)
     assert gate.waits_for(1) == "politeness.rate"
     gate.crawl_delay(1e308)
@@ -74,10 +74,10 @@ def test_a_gate_says_what_it_waits_for():
         assert gate.interval == MAX_DELAY
     with gate.lock:
         gate.finish(1, "rate_limited", 1e23)
-        assert gate.rest(1) == MAX_DELAY
+        assert gate.cooldown_left(1) == MAX_DELAY
         gate.start(1)
         gate.finish(2, None, float("nan"))
-    assert gate.rest(2) <= MAX_DELAY
+    assert gate.cooldown_left(2) <= MAX_DELAY
 
 
 def test_pages_name_the_host_and_the_reason(impatient):
@@ -113,7 +113,7 @@ def test_images_name_the_host_and_the_reason(impatient):
         bulk.add("a", site.url("/good.jpg"))
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
-            bulk.pump(0.1)
+            bulk.poll(0.1)
     assert told
     assert told[0].host == f"http://127.0.0.1:{site.port}"
     assert "crawl-delay" in told[0].reason

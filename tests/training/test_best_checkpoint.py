@@ -32,16 +32,16 @@ def test_it_outlives_the_newest_until_there_is_a_better(tmp_path: Path) -> None:
         save(tmp_path, number)
         if checkpoint.is_best(tmp_path, "fd", value):
             assert checkpoint.keep_best(tmp_path, number, "fd", value)
-    assert [saved.seen for saved in checkpoint.listed(tmp_path)] == [5, 4]
+    assert [saved.seen for saved in checkpoint.list_checkpoints(tmp_path)] == [5, 4]
     assert best_seen(tmp_path) == 2
     assert len(list((tmp_path / "best").iterdir())) == 2
-    values = checkpoint.load_chosen(tmp_path, "best")
+    values = checkpoint.load_named(tmp_path, "best")
     assert torch.equal(values["weight"], torch.full((50_000,), 2.0))
-    assert checkpoint.load_chosen(tmp_path, "newest")["seen"] == 5
-    assert checkpoint.load_chosen(tmp_path, "0.004")["seen"] == 4
-    assert checkpoint.load_chosen(tmp_path, "0.002")["seen"] == 2  # the best, by its number
+    assert checkpoint.load_named(tmp_path, "newest")["seen"] == 5
+    assert checkpoint.load_named(tmp_path, "0.004")["seen"] == 4
+    assert checkpoint.load_named(tmp_path, "0.002")["seen"] == 2  # the best, by its number
     with pytest.raises(UserError, match=r"no checkpoint '0\.001'; there are newest, best, 0\.005"):
-        checkpoint.load_chosen(tmp_path, "0.001")
+        checkpoint.load_named(tmp_path, "0.001")
 
 
 def test_values_of_another_measure_do_not_compare(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_where_nothing_can_be_linked_it_is_copied(
     monkeypatch.setattr("os.link", refuse)
     save(tmp_path, 1)
     assert checkpoint.keep_best(tmp_path, 1, "fd", 2.0)
-    assert checkpoint.load_chosen(tmp_path, "best")["seen"] == 1
+    assert checkpoint.load_named(tmp_path, "best")["seen"] == 1
     save(tmp_path, 2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
@@ -80,7 +80,7 @@ def test_where_nothing_can_be_linked_it_is_copied(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert best_seen(tmp_path) == 1  # the one before is still whole
-    assert checkpoint.load_chosen(tmp_path, "best")["seen"] == 1
+    assert checkpoint.load_named(tmp_path, "best")["seen"] == 1
     assert len(list((tmp_path / "best").iterdir())) == 2
 
 
@@ -113,7 +113,7 @@ def test_a_kill_between_the_better_and_the_older_leaves_the_better(
     checkpoint.keep_best(tmp_path, 1, "fd", 2.0)
     save(tmp_path, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "sweep_temporaries", killed)
+        patch.setattr(checkpoint, "remove_temp_files", killed)
         with pytest.raises(Killed):
             checkpoint.keep_best(tmp_path, 2, "fd", 1.0)
     assert len(list((tmp_path / "best").glob("*.json"))) == 2

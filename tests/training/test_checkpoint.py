@@ -21,7 +21,7 @@ def state(number: int) -> dict[str, object]:
 
 
 def seen(folder: Path) -> list[int]:
-    return [saved.seen for saved in checkpoint.listed(folder)]
+    return [saved.seen for saved in checkpoint.list_checkpoints(folder)]
 
 
 def test_keeps_the_last_and_loads_the_newest(tmp_path: Path) -> None:
@@ -54,21 +54,21 @@ def empty(data: Path) -> None:
 def test_a_damaged_newest_falls_back_and_is_named(tmp_path: Path, damage: object) -> None:
     for number in (1, 2):
         checkpoint.save(tmp_path, number, state(number), keep=3)
-    newest = checkpoint.listed(tmp_path)[0]
+    newest = checkpoint.list_checkpoints(tmp_path)[0]
     assert callable(damage)
-    damage(newest.data)
+    damage(newest.data_path)
     values, damaged = checkpoint.load_newest(tmp_path)
     assert values is not None
     assert values["seen"] == 1
     assert len(damaged) == 1
-    assert str(newest.data) in damaged[0]
+    assert str(newest.data_path) in damaged[0]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seen": 2}', "null"])
 def test_a_damaged_record_is_no_checkpoint(tmp_path: Path, text: str) -> None:
     for number in (1, 2):
         checkpoint.save(tmp_path, number, state(number), keep=3)
-    checkpoint.listed(tmp_path)[0].record.write_text(text)
+    checkpoint.list_checkpoints(tmp_path)[0].metadata_path.write_text(text)
     values, _ = checkpoint.load_newest(tmp_path)
     assert values is not None
     assert values["seen"] == 1
@@ -86,11 +86,13 @@ def test_data_without_a_record_is_not_trusted(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_data_and_its_hash_is_in_its_record(tmp_path: Path) -> None:
     saved = checkpoint.save(tmp_path, 1, state(1), keep=1)
-    record = json.loads(saved.record.read_text())
-    told = subprocess.run(["sha256sum", saved.data], capture_output=True, text=True, check=True)
+    record = json.loads(saved.metadata_path.read_text())
+    told = subprocess.run(
+        ["sha256sum", saved.data_path], capture_output=True, text=True, check=True
+    )
     assert told.stdout.split()[0] == record["sha256"]
-    assert record["bytes"] == saved.data.stat().st_size
-    torch.load(saved.data, weights_only=True)
+    assert record["bytes"] == saved.data_path.stat().st_size
+    torch.load(saved.data_path, weights_only=True)
 
 
 def test_killed_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import training.state
 from pipeline.contract import UserError
 from training import checkpoint
 from training.data import Batch
-from training.gradients import LOST, left_out
+from training.gradients import MIN_LOSS_SCALE, step_was_skipped
 from training.losses import gradient_penalty, squared_gradient
 from training.networks import ImageShape
 from training.options.resolve import resolve
@@ -76,10 +76,12 @@ def test_a_step_that_overflows_is_left_out_and_counted() -> None:
 def test_a_scale_that_fell_to_nothing_is_divergence() -> None:
     infinite = torch.tensor(float("inf"))
     scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
-    assert left_out(infinite, scaler)
-    assert not left_out(torch.tensor(3.0), scaler)
-    assert not left_out(infinite, torch.amp.GradScaler("cpu", init_scale=LOST / 2))
-    assert not left_out(infinite, torch.amp.GradScaler("cpu", enabled=False))
+    assert step_was_skipped(infinite, scaler)
+    assert not step_was_skipped(torch.tensor(3.0), scaler)
+    assert not step_was_skipped(
+        infinite, torch.amp.GradScaler("cpu", init_scale=MIN_LOSS_SCALE / 2)
+    )
+    assert not step_was_skipped(infinite, torch.amp.GradScaler("cpu", enabled=False))
 
 
 def test_penalties_do_not_vanish_where_half_precision_rounds_to_zero() -> None:

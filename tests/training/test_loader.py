@@ -12,20 +12,20 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from training.config import Config, Data
-from training.data import Batch, Loader, open_source
-from training.machine.ranks import Ranks
+from training.config import Config, DataOptions
+from training.data import Batch, Loader, open_shard_dataset
+from training.machine.ranks import Distributed
 from training.streaming.shards import DamagedShard
 
 PIXELS = 16 * 16 * 3
 
 
 def config(tmp_path: Path, batch: int = 10, **data: Any) -> Config:
-    return Config(batch=batch, seed=5, data=Data(cache=str(tmp_path / "cache"), **data))
+    return Config(batch=batch, seed=5, data=DataOptions(cache=str(tmp_path / "cache"), **data))
 
 
 def take(location: str | Path, options: Config, count: int, seen: int = 0, **more: Any) -> Any:
-    source = open_source(location, options.resolution)
+    source = open_shard_dataset(location, options.resolution)
     with Loader(source, options, seen, **more) as loader:
         return list(itertools.islice(loader, count))
 
@@ -66,7 +66,7 @@ def test_ranks_share_each_batch(tmp_path: Path, small_shards: Callable[..., Any]
     manifest = small_shards(sizes=(41, 3, 29)).manifest
     options = config(tmp_path, batch=9)
     whole = take(manifest, options, 12)
-    parts = [take(manifest, options, 12, ranks=Ranks(rank, 2, rank, 2)) for rank in range(2)]
+    parts = [take(manifest, options, 12, ranks=Distributed(rank, 2, rank, 2)) for rank in range(2)]
     for number, batch in enumerate(whole):
         together = torch.cat([part[number].images for part in parts])
         assert torch.equal(batch.images, together)
@@ -178,7 +178,7 @@ def test_skipping_a_damaged_shard_needs_leave_and_loses_no_position(
     shards = small_shards()
     good = numbers(take(shards.manifest, config(tmp_path), 20))
     shards.path(1).write_bytes(flipped(shards.tars[1]))
-    source = open_source(shards.manifest, 0)
+    source = open_shard_dataset(shards.manifest, 0)
     options = config(tmp_path, skip_corrupt=True)
     with Loader(source, options) as loader:
         got = numbers(list(itertools.islice(loader, 20)))
@@ -216,7 +216,7 @@ def test_a_bad_index_is_named(
     index = small_shards().manifest / "shards.json"
     index.unlink() if text is None else index.write_text(text)
     with pytest.raises(UserError, match=said) as caught:
-        open_source(index.parent, 0)
+        open_shard_dataset(index.parent, 0)
     assert str(index) in str(caught.value)
 
 

@@ -40,19 +40,21 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def rewrite(run: Path, change: Callable[[dict[str, Any]], Any], number: int = 0) -> Path:
     """Change the values of a checkpoint and let its record fit; its data."""
-    saved = checkpoint.listed(run / "checkpoints")[number]
-    values = torch.load(saved.data, weights_only=True)
+    saved = checkpoint.list_checkpoints(run / "checkpoints")[number]
+    values = torch.load(saved.data_path, weights_only=True)
     values = change(values) or values
     buffer = io.BytesIO()
     torch.save(values, buffer)
     return with_bytes(saved, buffer.getvalue())
 
 
-def with_bytes(saved: checkpoint.Saved, data: bytes) -> Path:
-    saved.data.write_bytes(data)
+def with_bytes(saved: checkpoint.CheckpointInfo, data: bytes) -> Path:
+    saved.data_path.write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
-    saved.record.write_text(json.dumps({"seen": saved.seen, "bytes": len(data), "sha256": digest}))
-    return saved.data
+    saved.metadata_path.write_text(
+        json.dumps({"seen": saved.seen, "bytes": len(data), "sha256": digest})
+    )
+    return saved.data_path
 
 
 def first(values: dict[str, Any], network: str = "average") -> str:
@@ -120,7 +122,7 @@ def test_training_goes_on_from_the_last_checkpoint_that_can_be_used(
 def test_where_no_checkpoint_can_be_used_the_run_stays_as_it_is(
     run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number in range(len(checkpoint.listed(run / "checkpoints"))):
+    for number in range(len(checkpoint.list_checkpoints(run / "checkpoints"))):
         rewrite(run, CHANGES["no state"], number)
     before = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     assert fit_here("whole", str(trained / "set/manifests/small")) == 2
@@ -138,7 +140,7 @@ def test_a_newer_unusable_checkpoint_never_drives_out_good_ones(
     assert fit_here("whole", str(trained / "set/manifests/small"), *options) == 0
     assert list((run / "checkpoints").glob("*.unusable"))
     assert fit_here("whole", str(trained / "set/manifests/small")) == 0
-    assert checkpoint.listed(run / "checkpoints")[0].seen == 400
+    assert checkpoint.list_checkpoints(run / "checkpoints")[0].seen == 400
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -154,7 +156,7 @@ def test_what_draws_says_in_one_line_why_it_cannot(
 
 
 def test_a_pickle_with_code_never_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved = checkpoint.listed(run / "checkpoints")[0]
+    saved = checkpoint.list_checkpoints(run / "checkpoints")[0]
     with_bytes(saved, b"cos\nsystem\n(S'touch ran'\ntR.")
     assert sample.main(["whole@0.4", "--out", "x.png"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

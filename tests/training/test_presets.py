@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.contract import build
-from training.catalogue import document, image_shape, size_of, work_an_image
+from pipeline.contract import parse_config
+from training.catalogue import document, gflop_per_image, image_shape, network_cost
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.options.compatible import refuse_meaningless
-from training.options.resolve import dotted, flat, preset_names, resolve, unflat
+from training.options.compatible import check_compatible
+from training.options.resolve import flatten, nest_dotted, preset_names, resolve, unflatten
 from training.state import new_state
 from training.step import Step
 
@@ -69,10 +69,10 @@ def test_preset_trains(name: str) -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_names_its_source_and_survives_config_json(name: str) -> None:
     config = resolve(name, {})
-    refuse_meaningless(config)
+    check_compatible(config)
     assert config.about.source
     assert config.about.summary
-    assert unflat(flat(config), "config.json") == config
+    assert unflatten(flatten(config), "config.json") == config
 
 
 def test_table_in_the_documentation_is_current() -> None:
@@ -85,13 +85,13 @@ def test_every_key_in_the_list_of_techniques_is_one() -> None:
     settings = re.findall(r"`([a-z_.]+) = ([^`]+)`", text)
     assert len(settings) > 40
     for name, value in settings:
-        config = build(Config, dotted({name: value}), name)
-        assert flat(config)[name] == tomllib.loads(f"value = {value}")["value"]
+        config = parse_config(Config, nest_dotted({name: value}), name)
+        assert flatten(config)[name] == tomllib.loads(f"value = {value}")["value"]
 
 
 def test_sizes_are_those_of_real_networks() -> None:
     config = resolve("dcgan64", {})
-    shape, size = image_shape(config), size_of(config)
+    shape, size = image_shape(config), network_cost(config)
     for network, counted in (
         (build_generator(config.generator, shape), size.g_parameters),
         (build_discriminator(config.discriminator, shape), size.d_parameters),
@@ -102,12 +102,12 @@ def test_sizes_are_those_of_real_networks() -> None:
 def test_work_is_the_formula() -> None:
     """2·kernel²·in·out·places for each convolution of the generator, by hand."""
     config = resolve("dcgan64", {})
-    size = size_of(config)
+    size = network_cost(config)
     maps = [100, 800, 400, 200, 100, 3]
     places = [1, 16, 64, 256, 1024]  # a transposed convolution works at each of its inputs
     by_hand = sum(2 * 16 * maps[n] * maps[n + 1] * places[n] for n in range(5))
-    assert size.g_work == pytest.approx(by_hand / 1e9, rel=1e-3)
-    assert work_an_image(config, size) == pytest.approx(3 * size.g_work + 8 * size.d_work)
+    assert size.g_gflop == pytest.approx(by_hand / 1e9, rel=1e-3)
+    assert gflop_per_image(config, size) == pytest.approx(3 * size.g_gflop + 8 * size.d_gflop)
 
 
 # The numbers in the seeds' and the papers' own tables
@@ -153,7 +153,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_preset_reproduces_its_source_s_table(name: str) -> None:
-    values = flat(resolve(name, {}))
+    values = flatten(resolve(name, {}))
     assert {key: values[key] for key in SETTINGS[name]} == SETTINGS[name]
 
 

@@ -168,7 +168,7 @@ def test_a_run_goes_on_only_if_its_next_checkpoint_fits(
     run, shards = tmp_path / "work" / "runs" / "one", small_shards()
     keep = ("--record.keep", str(kept), "--record.spare_mb", "0")
     assert in_process(run, shards, "--total-kimg", "0.2", *keep) == 0
-    saved = checkpoint.listed(run / "checkpoints")
+    saved = checkpoint.list_checkpoints(run / "checkpoints")
     assert len(saved) == kept
     size = max(one.bytes for one in saved)
     freed = checkpoint.freeable_bytes(run / "checkpoints")
@@ -212,7 +212,7 @@ def test_a_dry_run_knows_the_size_of_a_checkpoint(
         told = json.loads(capsys.readouterr().out.splitlines()[-1])["checkpoint_bytes"]
         assert in_process(name, shards, *chosen, "--total-kimg", "0.04") == 0
         capsys.readouterr()
-        (saved,) = checkpoint.listed(name / "checkpoints")[:1]
+        (saved,) = checkpoint.list_checkpoints(name / "checkpoints")[:1]
         assert told == pytest.approx(saved.bytes, rel=0.05)
 
 

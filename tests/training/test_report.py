@@ -15,11 +15,17 @@ import torch
 from PIL import Image
 
 from pipeline.dataset.card_page import card_page
-from training.data import open_source
+from training.data import open_shard_dataset
 from training.latent.neighbours import Neighbours
 from training.pretrained.inference import load_generator
-from training.report import Extras, curves, measures, thin, write_report
-from training.reporting.pictures import STEPS, WAYS, Pictures, RealNeighbours, interpolation
+from training.report import (
+    ReportExtras,
+    curves,
+    evenly_spaced,
+    latest_quality_metrics,
+    write_report,
+)
+from training.reporting.pictures import STEPS, WAYS, RealNeighbours, ReportFigures, interpolation
 from training.runs import Run
 
 
@@ -88,20 +94,20 @@ def test_the_report_shows_ways_neighbours_cost_and_the_card(trained: Path, tmp_p
     described["config"]["price_per_hour"] = 3.0
     (trained / "config.json").write_text(json.dumps(described))
     pixels = np.zeros((8, 16, 3), np.uint8)
-    write_report(Run(trained), [], Extras(1800.0, Pictures(pixels, pixels, 77)))
+    write_report(Run(trained), [], ReportExtras(1800.0, ReportFigures(pixels, pixels, 77)))
     page = (trained / "report.html").read_text()
     assert "1.50</b>" in page  # half an hour at 3
     assert "among 77 images" in page
     assert "<h1>Shells</h1>" in page
     assert "<b>no</b>" not in page  # the card's text is no markup
     assert all(one.startswith("data:") for one in re.findall(r'src="([^"]*)"', page))
-    write_report(Run(trained), [], Extras(0.0, Pictures(pixels[..., :1], None)))
+    write_report(Run(trained), [], ReportExtras(0.0, ReportFigures(pixels[..., :1], None)))
     assert "Nearest real images" not in (trained / "report.html").read_text()
 
 
 def test_thin_and_curves() -> None:
-    assert thin(3, 5) == [0, 1, 2]
-    assert thin(100, 3) == [0, 50, 99]
+    assert evenly_spaced(3, 5) == [0, 1, 2]
+    assert evenly_spaced(100, 3) == [0, 50, 99]
     assert curves([{"seen": 1}, {"seen": 2, "r1": 3.0}]) == {"seen": [1, 2], "r1": [None, 3.0]}
 
 
@@ -109,7 +115,7 @@ def test_rare_measures_stay_in_the_curves() -> None:
     rows = [{"seen": number} for number in range(5000)]
     rows[1234]["fd_efficientnet_lite0"] = 9.5
     assert 9.5 in curves(rows)["fd_efficientnet_lite0"]
-    assert measures(rows) == {"fd_efficientnet_lite0": 9.5}
+    assert latest_quality_metrics(rows) == {"fd_efficientnet_lite0": 9.5}
 
 
 def test_ways_and_neighbours_are_what_they_say(trained: Path) -> None:
@@ -120,11 +126,11 @@ def test_ways_and_neighbours_are_what_they_say(trained: Path) -> None:
     ways = interpolation(known.space, latents, labels)
     size = known.shape.height
     assert ways.shape == (WAYS * size, STEPS * size, known.shape.channels)
-    ends = known.space.draw(known.space.map(latents[:2], labels[:2]), labels[:2])
+    ends = known.space.generate(known.space.map(latents[:2], labels[:2]), labels[:2])
     assert np.abs(ways[:size, :size].astype(int) - ends[0]).max() <= 1
     assert np.abs(ways[:size, -size:].astype(int) - ends[1]).max() <= 1
     described = json.loads((trained / "config.json").read_text())
-    source = open_source(described["dataset"]["location"], size)
+    source = open_shard_dataset(described["dataset"]["location"], size)
     real = RealNeighbours(source)
     some = Neighbours(source, torch.zeros(0)).pictures([3, 5])
     sheet = real.sheet(some)

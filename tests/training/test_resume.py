@@ -102,7 +102,7 @@ def test_sigterm_does_the_same(
     from training.loop import Loop
 
     _, shards, run, _ = whole
-    step = Loop._tell
+    step = Loop._update_display
 
     def tell(loop: Loop, row: Any) -> None:
         step(loop, row)
@@ -112,7 +112,7 @@ def test_sigterm_does_the_same(
     handler = signal.getsignal(signal.SIGTERM)
     termed = run.parent / "termed"
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_tell", tell)
+        patch.setattr(Loop, "_update_display", tell)
         assert in_process(termed, shards) == 130
     assert signal.getsignal(signal.SIGTERM) is handler
     assert max((termed / "checkpoints").glob("*.pt")).stem == "0000000104"
@@ -175,12 +175,12 @@ def test_other_shards_and_a_run_in_use_are_refused(
     whole: Any, in_process: Any, shards_in: Any, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from training.runs import Run, locked
+    from training.runs import Run, lock_run
 
     _, shards, run, _ = whole
     others = shards_in(tmp_path / "others", sizes=(20, 20))
     assert in_process(run, others) == 2
     assert "begun on the data set" in capsys.readouterr().err
-    with locked(Run(run)):
+    with lock_run(Run(run)):
         assert in_process(run, shards) == 2
     assert "another process trains this run" in capsys.readouterr().err

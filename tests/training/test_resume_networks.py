@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.contract import build
+from pipeline.contract import parse_config
 from training.config import Config
 from training.data import Batch
 from training.monitoring.meter import Meter
@@ -64,7 +64,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def trained(kind: str, steps: int, state: State | None = None) -> State:
     more = {"batch": 4, "augment": {"policy": ["color", "translation"]}}
-    config = build(Config, more | KINDS[kind], "test")
+    config = parse_config(Config, more | KINDS[kind], "test")
     shape = ImageShape(32, 32, 3, 5)
     if state is not None:
         buffer = io.BytesIO()
@@ -90,7 +90,7 @@ def trained(kind: str, steps: int, state: State | None = None) -> State:
 def test_continued_is_uninterrupted(kind: str) -> None:
     whole = trained(kind, 4)
     parts = trained(kind, 2, trained(kind, 2))
-    for name in ("generator", "discriminator", "average"):
+    for name in ("generator", "discriminator", "g_ema"):
         expected = getattr(whole, name).state_dict()
         found = getattr(parts, name).state_dict()
         assert expected.keys() == found.keys()
@@ -103,7 +103,7 @@ def test_continued_is_uninterrupted(kind: str) -> None:
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
 def test_what_is_continued_is_where_its_next_step_is() -> None:
     """A checkpoint comes from the CPU, or from another process's device."""
-    config = build(Config, KINDS["stylegan2"], "test")
+    config = parse_config(Config, KINDS["stylegan2"], "test")
     elsewhere = torch.device("meta")
     state = new_state(config, ImageShape(32, 32, 3, 5), elsewhere)
     tensors = trained("stylegan2", 2).tensors()

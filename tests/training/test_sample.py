@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from training import checkpoint, sample
-from training.grid import tile
+from training.grid import make_grid
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def test_sample_says_what_is_missing(
 
 
 def test_sample_falls_back_to_a_whole_checkpoint(trained: Path, tmp_path: Path) -> None:
-    newest = checkpoint.listed(trained / "checkpoints")[0]
-    newest.data.write_bytes(b"")
+    newest = checkpoint.list_checkpoints(trained / "checkpoints")[0]
+    newest.data_path.write_bytes(b"")
     assert sample.main(["tiny", "--n", "1", "--out", str(tmp_path / "a.png")]) == 0
 
 
 def test_tile() -> None:
     images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    grid = tile(images)
+    grid = make_grid(images)
     assert grid.shape == (4, 4, 3)
     assert [grid[0, 0, 0], grid[0, 2, 0], grid[2, 0, 0], grid[2, 2, 0]] == [0, 1, 2, 0]

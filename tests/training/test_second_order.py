@@ -12,7 +12,7 @@ from torch.nn.functional import conv2d, leaky_relu
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.losses import squared_gradient
-from training.second_order import convolve, differentiated_twice
+from training.second_order import convolve, double_backward
 
 
 def drawn(*shape: int) -> Tensor:
@@ -25,11 +25,11 @@ def test_all_derivatives(stride: int, padding: int, size: int) -> None:
     torch.manual_seed(0)
 
     def once(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        with differentiated_twice():
+        with double_backward():
             return convolve(images, weight, bias, stride, padding)
 
     def layers(images: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        with differentiated_twice():
+        with double_backward():
             images = convolve(images, first, padding=1).square()
             return convolve(images, second, stride=stride, padding=padding)
 
@@ -77,7 +77,7 @@ class Masks(TorchDispatchMode):
 
 def test_only_what_is_asked_for_is_computed() -> None:
     images, weight = drawn(2, 2, 4, 4), drawn(2, 2, 3, 3)
-    with differentiated_twice():
+    with double_backward():
         found = convolve(images * 1, weight, padding=1)
     with Masks() as masks:
         torch.autograd.grad(found.sum(), images, create_graph=True)

@@ -15,14 +15,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from pipeline.contract import UserError
 from training import probe
-from training.data import Batch, Loader, open_source
+from training.data import Batch, Loader, open_shard_dataset
 from training.evaluation import transfer
 from training.losses.auxiliary import labelled_loss
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
-from training.streaming.order import shows_label
+from training.streaming.order import label_mask
 
 SMALL = {
     "generator.width": "8", "discriminator.width": "8", "generator.z_dim": "8", "batch": "32",
@@ -74,7 +74,7 @@ def test_it_learns_from_eight_labels_among_hundreds_of_images() -> None:
     images, labels = corners(320, 1)
     labels[8:] = -1  # two of each kind are named
     random = torch.Generator().manual_seed(0)
-    held = transfer.Labelled(*corners(200, 2))
+    held = transfer.LabelledImages(*corners(200, 2))
     assert transfer.head_accuracy(state.discriminator, held) < 0.5
     for _ in range(120):
         rows = torch.cat([torch.arange(8), torch.randint(8, 320, (24,), generator=random)])
@@ -87,14 +87,14 @@ def test_it_learns_from_eight_labels_among_hundreds_of_images() -> None:
 def test_only_so_many_samples_show_their_label(small_shards: Callable[..., Any]) -> None:
     shards = small_shards(labels=("cone", "whelk"))
     config = resolve("dcgan64", SMALL | {"batch": "50", "data.labelled": "30"})
-    with Loader(open_source(shards.manifest, 0), config) as loader:
+    with Loader(open_shard_dataset(shards.manifest, 0), config) as loader:
         epochs = [torch.cat([next(loader).labels, next(loader).labels]) for _ in range(2)]
     for labels in epochs:  # the same ones in every epoch, from memory too
         assert (labels >= 0).sum() == 30
         assert labels.max() == 1
-    assert shows_label(0, 100, 30).sum() == 30
-    assert shows_label(0, 100, 0).all()
-    assert not np.array_equal(shows_label(0, 100, 30), shows_label(1, 100, 30))
+    assert label_mask(0, 100, 30).sum() == 30
+    assert label_mask(0, 100, 0).all()
+    assert not np.array_equal(label_mask(0, 100, 30), label_mask(1, 100, 30))
 
 
 def test_samples_without_label_are_no_class_and_no_condition(small_shards: Any) -> None:
@@ -106,7 +106,7 @@ def test_samples_without_label_are_no_class_and_no_condition(small_shards: Any) 
         "discriminator.condition": "projection",
     }
     shards = small_shards(sizes=(20,), labels=("cone", "whelk"), labelled=10)
-    source = open_source(shards.manifest, 0)
+    source = open_shard_dataset(shards.manifest, 0)
     plain = resolve("dcgan64", {"batch": "20"})
     with Loader(source, plain, opener=default_opener(source, plain.data)) as loader:
         assert sorted(next(loader).labels.tolist()) == [-1] * 10 + [0] * 5 + [1] * 5

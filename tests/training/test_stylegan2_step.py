@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training import ema
 from training.config import Config
 from training.data import Batch
 from training.losses import path_lengths, path_penalty, squared_gradient
 from training.networks import ImageShape
-from training.networks.stylegan2 import StyleGan2
-from training.options.compatible import refuse_meaningless
+from training.networks.stylegan2 import StyleGan2G
+from training.options.compatible import check_compatible
 from training.state import new_state
 from training.step import Step
-from training.techniques.lazy import corrected, optimizers
+from training.techniques.lazy import lazy_adam_settings, optimizers
 
 CPU = torch.device("cpu")
 SHAPE = ImageShape(16, 16, 3)
@@ -33,7 +33,9 @@ def configuration(**options: Any) -> Config:
         "batch": 8, "g_optimizer": adam, "d_optimizer": adam, "discriminator": networks,
         "generator": {**networks, "z_dim": 6, "w_dim": 5, "mapping_layers": 2},
     }  # fmt: skip
-    return build(Config, {**tables, "loss": loss | options.pop("loss", {}), **options}, "test")
+    return parse_config(
+        Config, {**tables, "loss": loss | options.pop("loss", {}), **options}, "test"
+    )
 
 
 def trained(config: Config, steps: int) -> tuple[Step, list[dict[str, Tensor]]]:
@@ -50,7 +52,7 @@ def test_path_lengths_are_the_jacobians() -> None:
     """‖Jᵀy‖ with the whole Jacobian of a generator in float64."""
     torch.manual_seed(0)
     generator = new_state(configuration(), ImageShape(8, 8, 1), CPU).generator
-    assert isinstance(generator, StyleGan2)
+    assert isinstance(generator, StyleGan2G)
     generator.double().eval()
     ws = torch.randn(2, generator.num_ws, 5, dtype=torch.float64, requires_grad=True)
     found = path_lengths(generator.synthesis, ws, torch.Generator().manual_seed(1))
@@ -113,12 +115,12 @@ def test_micro_batches_regularise_paths_too() -> None:
 def test_rates_are_corrected_for_the_steps_of_penalties() -> None:
     """Karras 2020a, appendix B: c = k/(k + 1)."""
     config = configuration()
-    table = corrected(config.g_optimizer, 4)
+    table = lazy_adam_settings(config.g_optimizer, 4)
     assert table.lr == pytest.approx(2e-3 * 0.8)
     assert (table.beta1, table.beta2) == (0, pytest.approx(0.99**0.8))
     g_table, d_table = optimizers(config)
-    assert g_table == corrected(config.g_optimizer, 2)
-    assert d_table == corrected(config.d_optimizer, 4)
+    assert g_table == lazy_adam_settings(config.g_optimizer, 2)
+    assert d_table == lazy_adam_settings(config.d_optimizer, 4)
     state = new_state(config, SHAPE, CPU)
     assert state.d_optimizer.param_groups[0]["lr"] == pytest.approx(2e-3 * 0.8)
     plain = replace(config, loss=replace(config.loss, own_step=False, path_length=0.0))
@@ -127,16 +129,16 @@ def test_rates_are_corrected_for_the_steps_of_penalties() -> None:
 
 def test_the_average_copies_what_is_an_average_already() -> None:
     state = trained(configuration(), 2)[0].state
-    assert isinstance(state.generator, StyleGan2)
-    assert isinstance(state.average, StyleGan2)
+    assert isinstance(state.generator, StyleGan2G)
+    assert isinstance(state.g_ema, StyleGan2G)
     state.generator.w_avg.fill_(3.0)
-    before = state.average.mapping.fc0.weight.clone()
+    before = state.g_ema.mapping.fc0.weight.clone()
     state.generator.mapping.fc0.weight.data.add_(1.0)
-    ema.update(state.average, state.generator, 0.9)
-    assert torch.equal(state.average.w_avg, state.generator.w_avg)
-    assert not torch.equal(state.average.mapping.fc0.weight, before)
+    ema.update(state.g_ema, state.generator, 0.9)
+    assert torch.equal(state.g_ema.w_avg, state.generator.w_avg)
+    assert not torch.equal(state.g_ema.mapping.fc0.weight, before)
     torch.testing.assert_close(
-        state.average.mapping.fc0.weight, before.lerp(state.generator.mapping.fc0.weight, 0.1)
+        state.g_ema.mapping.fc0.weight, before.lerp(state.generator.mapping.fc0.weight, 0.1)
     )
 
 
@@ -151,4 +153,4 @@ def test_the_average_copies_what_is_an_average_already() -> None:
 )
 def test_meaningless_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        refuse_meaningless(build(Config, options, "test"))
+        check_compatible(parse_config(Config, options, "test"))

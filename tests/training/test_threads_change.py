@@ -119,11 +119,11 @@ def test_a_run_that_was_recorded_with_a_number_by_an_earlier_version_keeps_it(
 
 
 def test_steps_of_a_kind_are_those_with_the_same_penalties() -> None:
-    from pipeline.contract import build
+    from pipeline.contract import parse_config
     from training.config import Config
 
     def kinds(**loss: Any) -> list[int]:
-        live = LiveThreads(build(Config, {"loss": loss}, "test"), 2)
+        live = LiveThreads(parse_config(Config, {"loss": loss}, "test"), 2)
         return [live.kind(steps) for steps in range(7)]
 
     assert kinds() == [0] * 7

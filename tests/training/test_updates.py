@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.contract import build
+from pipeline.contract import parse_config
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
@@ -33,7 +33,7 @@ def after(updates: str, tables: dict[str, Any], d_rate: float = 0.1, **options: 
     }
     given = {"batch": 8, "updates": updates, **rates, **tables, **options}
     torch.manual_seed(3)
-    config = build(Config, given, "test")
+    config = parse_config(Config, given, "test")
     state = new_state(config, SHAPE, CPU)
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     Step(config, state, CPU)([Batch(images, torch.zeros(8, dtype=torch.int64))])

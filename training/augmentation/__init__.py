@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from training.augmentation import diffaugment
-from training.augmentation.adaptive import Controller
+from training.augmentation.adaptive import AdaController
 from training.augmentation.transforms import transform, transforms_of
-from training.config import Augment
+from training.config import AugmentOptions
 
-__all__ = ["Augmentation", "Controller"]
+__all__ = ["AdaController", "Augmentation"]
 
 
 class Augmentation:
@@ -19,8 +19,8 @@ class Augmentation:
     Parameters of adaptive augmentation come from a CPU generator of this object; see `seed`.
     """
 
-    def __init__(self, table: Augment) -> None:
-        self._policy, self._chosen = table.policy, transforms_of(table.ada)
+    def __init__(self, options: AugmentOptions) -> None:
+        self._policy, self._chosen = options.policy, transforms_of(options.ada)
         self._parameters = torch.Generator()
 
     def seed(self, seed: int) -> None:

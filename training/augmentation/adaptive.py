@@ -8,27 +8,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.config import Augment
-from training.machine.ranks import Ranks
+from training.config import AugmentOptions
+from training.machine.ranks import Distributed
 
 
-def adjusted(p: float, overfitting: float, table: Augment, images: int) -> float:
+def adjust_p(p: float, overfitting: float, options: AugmentOptions, images: int) -> float:
     """p after `images` more in which r_t was `overfitting`: a step of fixed size towards the
     target, within [0, 1]; from 0 to 1 takes `ada_kimg` thousand images."""
-    away = overfitting - table.ada_target
-    step = images / (table.ada_kimg * 1000)
+    away = overfitting - options.ada_target
+    step = images / (options.ada_kimg * 1000)
     return min(1.0, max(0.0, p + step * ((away > 0) - (away < 0))))
 
 
-class Controller:
+class AdaController:
     """p of a configuration, kept in the state's `scalars`, so that it travels in checkpoints.
 
     The scalars are `augment_p`, and since p was last adjusted `augment_signs`, a sum of r_t, and
     `augment_steps`.
     """
 
-    def __init__(self, table: Augment, batch: int, ranks: Ranks) -> None:
-        self._table, self._batch, self._ranks = table, batch, ranks
+    def __init__(self, options: AugmentOptions, batch: int, ranks: Distributed) -> None:
+        self._table, self._batch, self._ranks = options, batch, ranks
 
     def p(self, scalars: dict[str, Tensor]) -> float:
         """The probability now."""
@@ -49,12 +49,14 @@ class Controller:
         if not isinstance(table.p, str):
             return facts
         signs = overfitting.float() * weight
-        self._ranks.add_up([signs])  # in each step: a checkpoint holds the sum of all processes
+        self._ranks.all_reduce_sum(
+            [signs]
+        )  # in each step: a checkpoint holds the sum of all processes
         if "augment_signs" in scalars:
             signs = signs + scalars["augment_signs"]
         steps = int(scalars["augment_steps"]) + 1 if "augment_steps" in scalars else 1
         if steps >= table.ada_interval:
-            p = adjusted(p, float(signs) / steps, table, steps * self._batch)
+            p = adjust_p(p, float(signs) / steps, table, steps * self._batch)
             scalars["augment_p"] = torch.tensor(p, dtype=torch.float64)
             signs, steps = torch.zeros_like(signs), 0
         scalars["augment_signs"], scalars["augment_steps"] = signs, torch.tensor(float(steps))

@@ -12,7 +12,7 @@ from collections.abc import Set
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import Draws
+from training.augmentation.draws import TransformSampler
 
 BRIGHTNESS = 0.2
 """Standard deviation of the brightness added."""
@@ -27,7 +27,7 @@ _QUARTER = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.floa
 """A quarter turn about the gray axis, of what is across it: red towards green."""
 
 
-def draw_colors(draws: Draws, chosen: Set[str]) -> tuple[Tensor, Tensor]:
+def draw_colors(draws: TransformSampler, chosen: Set[str]) -> tuple[Tensor, Tensor]:
     """Maps color → matrix · color + offset, of the `chosen` among brightness, contrast, lumaflip,
     hue, saturation: float64 (n, 3, 3) and (n,); the offset is the same for all channels."""
     count = draws.count

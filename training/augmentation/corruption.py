@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import Draws, on_rows
+from training.augmentation.draws import TransformSampler, apply_to_rows
 
 NOISE = 0.1
 """Standard deviation of the normal whose absolute value is the noise's standard deviation."""
@@ -13,7 +13,7 @@ CUTOUT = 0.5
 """Height and width of the blank rectangle, in sizes."""
 
 
-def draw_noise(draws: Draws) -> Tensor:
+def draw_noise(draws: TransformSampler) -> Tensor:
     """The standard deviation of the noise on each image, float64 (n,)."""
     return draws.where(draws.normal().abs() * NOISE, 0)
 
@@ -25,10 +25,10 @@ def add_noise(images: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
         noise = torch.empty(some.shape, device=some.device).normal_(generator=random)
         return some + noise * scale[rows].float().to(some.device)[:, None, None, None]
 
-    return on_rows(images, scale != 0, transform)
+    return apply_to_rows(images, scale != 0, transform)
 
 
-def draw_cutouts(draws: Draws) -> tuple[Tensor, Tensor]:
+def draw_cutouts(draws: TransformSampler) -> tuple[Tensor, Tensor]:
     """Which images lose a rectangle, bool (n,), and its centre in sizes (n, 2), x and y."""
     happens = draws.where(torch.ones(draws.count, dtype=torch.float64), 0) != 0
     return happens, draws.uniform(2)
@@ -45,4 +45,4 @@ def cut_out(images: Tensor, happens: Tensor, centre: Tensor) -> Tensor:
         blank = inside[1][:, None, :, None] & inside[0][:, None, None, :]
         return some * (~blank).to(some.device, some.dtype)
 
-    return on_rows(images, happens, transform)
+    return apply_to_rows(images, happens, transform)

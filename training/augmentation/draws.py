@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Draws:
+class TransformSampler:
     """Random parameters for `count` images, float64 on the CPU; each transform happens to each
     image with probability `p`, independently. `random` is a CPU generator: the same draws on every
     device, and none to wait for."""
@@ -38,7 +38,9 @@ class Draws:
         return value.where(happens, torch.full_like(value, neutral))
 
 
-def on_rows(images: Tensor, rows: Tensor, transform: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def apply_to_rows(
+    images: Tensor, rows: Tensor, transform: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     """`images` with those of `rows` (bool, on the CPU) replaced by what `transform` makes of them
     and of their numbers (int64, on the CPU). The others are passed on bit for bit."""
     numbers = rows.nonzero().flatten()

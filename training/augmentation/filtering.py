@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import Draws, on_rows
+from training.augmentation.draws import TransformSampler, apply_to_rows
 from training.augmentation.wavelets import BANDS, along_axes, band_matrices, expected_power
 
 OCTAVES = 1.0
 """Standard deviation of log2 of a band's gain."""
 
 
-def draw_gains(draws: Draws) -> Tensor:
+def draw_gains(draws: TransformSampler) -> Tensor:
     """The gain of each band, float64 (n, 4): each band is drawn by itself, and after each the power
     that natural images would have is what it was."""
     power = expected_power()
@@ -35,4 +35,4 @@ def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
         )
         return along_axes(some, y, x)
 
-    return on_rows(images, (gains != 1).any(dim=1), transform)
+    return apply_to_rows(images, (gains != 1).any(dim=1), transform)

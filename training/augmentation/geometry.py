@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import Draws
+from training.augmentation.draws import TransformSampler
 
 SHIFT = 0.125
 """Largest integer translation, and the standard deviation of the fractional one, in sizes."""
@@ -23,7 +23,7 @@ _COSINE, _SINE = torch.tensor([[1.0, 0, -1, 0], [0, 1, 0, -1]], dtype=torch.floa
 
 
 @dataclass(frozen=True)
-class Maps:
+class AffineMaps:
     """Affine maps, float64 on the CPU: `linear` (n, 2, 2) in the order x, y, and `offset` (n, 2).
 
     Numbers that no rotation has mixed stay exactly 0, 1 or −1.
@@ -32,18 +32,18 @@ class Maps:
     linear: Tensor
     offset: Tensor
 
-    def then(self, linear: Tensor, offset: Tensor | None = None) -> Maps:
+    def compose(self, linear: Tensor, offset: Tensor | None = None) -> AffineMaps:
         """This map applied to another map's result (the other comes nearer to the result)."""
         moved = self.offset
         if offset is not None:
             moved = moved + (self.linear @ offset[:, :, None])[:, :, 0]
-        return Maps(self.linear @ linear, moved)
+        return AffineMaps(self.linear @ linear, moved)
 
 
-def identity(count: int) -> Maps:
+def identity(count: int) -> AffineMaps:
     """Maps that change nothing."""
     linear = torch.eye(2, dtype=torch.float64).expand(count, 2, 2)
-    return Maps(linear, torch.zeros(count, 2, dtype=torch.float64))
+    return AffineMaps(linear, torch.zeros(count, 2, dtype=torch.float64))
 
 
 def rotation(cosine: Tensor, sine: Tensor) -> Tensor:
@@ -56,44 +56,44 @@ def scaling(x: Tensor, y: Tensor) -> Tensor:
     return torch.diag_embed(torch.stack([x, y], dim=-1))
 
 
-def draw_maps(draws: Draws, chosen: Set[str], width: int, height: int) -> Maps:
+def draw_maps(draws: TransformSampler, chosen: Set[str], width: int, height: int) -> AffineMaps:
     """A map for each image, of the `chosen` among xflip, rotate90, xint, scale, rotate, aniso,
     xfrac."""
     maps, size = _draw_blits(draws, chosen, width, height), torch.tensor([width, height])
     if "scale" in chosen:
         factor = draws.where(torch.exp2(draws.normal() * SCALE_OCTAVES), 1)
-        maps = maps.then(scaling(1 / factor, 1 / factor))
+        maps = maps.compose(scaling(1 / factor, 1 / factor))
     if "rotate" in chosen:
-        maps = maps.then(_draw_rotation(draws))
+        maps = maps.compose(_draw_rotation(draws))
     if "aniso" in chosen:
         factor = draws.where(torch.exp2(draws.normal() * SCALE_OCTAVES), 1)
-        maps = maps.then(scaling(1 / factor, factor))
+        maps = maps.compose(scaling(1 / factor, factor))
     if "rotate" in chosen:
-        maps = maps.then(_draw_rotation(draws))
+        maps = maps.compose(_draw_rotation(draws))
     if "xfrac" in chosen:
         shift = draws.where(draws.normal(2) * SHIFT, 0) * size
-        maps = maps.then(torch.eye(2, dtype=torch.float64).expand(draws.count, 2, 2), -shift)
+        maps = maps.compose(torch.eye(2, dtype=torch.float64).expand(draws.count, 2, 2), -shift)
     return maps
 
 
-def _draw_blits(draws: Draws, chosen: Set[str], width: int, height: int) -> Maps:
+def _draw_blits(draws: TransformSampler, chosen: Set[str], width: int, height: int) -> AffineMaps:
     maps, one = identity(draws.count), torch.ones(draws.count, dtype=torch.float64)
     if "xflip" in chosen:
         side = draws.where(1 - 2 * draws.choice(2).double(), 1)
-        maps = maps.then(scaling(side, one))
+        maps = maps.compose(scaling(side, one))
     if "rotate90" in chosen:
         quarters = draws.where(draws.choice(4), 0)
-        maps = maps.then(rotation(_COSINE[quarters], _SINE[quarters]))
+        maps = maps.compose(rotation(_COSINE[quarters], _SINE[quarters]))
     if "xint" in chosen:
         size = torch.tensor([width, height])
         shift = draws.where((draws.uniform(2) * 2 - 1) * SHIFT, 0) * size
-        maps = maps.then(
+        maps = maps.compose(
             torch.eye(2, dtype=torch.float64).expand(draws.count, 2, 2), -shift.round()
         )
     return maps
 
 
-def _draw_rotation(draws: Draws) -> Tensor:
+def _draw_rotation(draws: TransformSampler) -> Tensor:
     """One of the two rotations, before and after the anisotropic scale: with such a probability
     that one or the other happens with p."""
     p = 1 - math.sqrt(1 - min(draws.p, 1.0))

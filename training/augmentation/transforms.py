@@ -8,7 +8,7 @@ from torch import Tensor
 
 from training.augmentation.color import draw_colors, recolor
 from training.augmentation.corruption import add_noise, cut_out, draw_cutouts, draw_noise
-from training.augmentation.draws import Draws
+from training.augmentation.draws import TransformSampler
 from training.augmentation.filtering import draw_gains, filter_bands
 from training.augmentation.geometry import draw_maps
 from training.augmentation.warp import warp
@@ -50,13 +50,13 @@ def transform(
     if p <= 0 or not chosen:
         return images
     with torch.autocast(images.device.type, enabled=False):
-        return _transform(images.float(), chosen, Draws(len(images), p, parameters), random).to(
-            images.dtype
-        )
+        return _transform(
+            images.float(), chosen, TransformSampler(len(images), p, parameters), random
+        ).to(images.dtype)
 
 
 def _transform(
-    images: Tensor, chosen: frozenset[str], draws: Draws, random: torch.Generator
+    images: Tensor, chosen: frozenset[str], draws: TransformSampler, random: torch.Generator
 ) -> Tensor:
     height, width = images.shape[2:]
     if chosen & {*BLIT, *GEOM}:

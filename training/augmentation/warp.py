@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import on_rows
-from training.augmentation.geometry import Maps
+from training.augmentation.draws import apply_to_rows
+from training.augmentation.geometry import AffineMaps
 from training.augmentation.wavelets import (
     BEFORE,
     along_axes,
@@ -28,7 +28,7 @@ from training.augmentation.wavelets import (
 )
 
 
-def warp(images: Tensor, maps: Maps) -> Tensor:
+def warp(images: Tensor, maps: AffineMaps) -> Tensor:
     """`images` float32 (n, c, h, w) moved by `maps`; those that stay in place are the same bits."""
     linear, offset = maps.linear, maps.offset
     stays = (linear == torch.eye(2, dtype=linear.dtype)).all(dim=(1, 2)) & (offset == 0).all(dim=1)
@@ -49,9 +49,9 @@ def warp(images: Tensor, maps: Maps) -> Tensor:
     def any_angle(some: Tensor, rows: Tensor) -> Tensor:
         return _sample(some, linear[rows], offset[rows])
 
-    images = on_rows(images, ~stays & ~turned & ~free, straight)
-    images = on_rows(images, turned, quarter)
-    return on_rows(images, free, any_angle)
+    images = apply_to_rows(images, ~stays & ~turned & ~free, straight)
+    images = apply_to_rows(images, turned, quarter)
+    return apply_to_rows(images, free, any_angle)
 
 
 def _axis(scale: Tensor, offset: Tensor, count: int, size: int, device: torch.device) -> Tensor:

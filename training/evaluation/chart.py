@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from pipeline.contract import write_atomic
-from training.evaluation.comparison import Result
+from training.evaluation.comparison import EvaluationResult
 
 _COLORS = ("#2a78b8", "#d2691e", "#2e8b57", "#a0428f", "#8a7a1e", "#c23b4b", "#4b5fc4", "#5b6770")
 _WIDTH, _ROW, _LEFT, _RIGHT = 790, 22, 220, 90
@@ -21,13 +21,13 @@ text { font: 12px system-ui, sans-serif; fill: #222 } .soft { fill: #667 }
 """
 
 
-def write_chart(path: Path, results: Sequence[Result]) -> None:
+def write_chart(path: Path, results: Sequence[EvaluationResult]) -> None:
     """Write the picture: bars with standard deviations for every measure, a dashed line where real
     images are, and curves of the evaluations while training."""
     write_atomic(path, chart(results))
 
 
-def chart(results: Sequence[Result]) -> str:
+def chart(results: Sequence[EvaluationResult]) -> str:
     """The picture's text."""
     parts, top = [], 20
     for number, result in enumerate(results):
@@ -56,7 +56,7 @@ def _color(number: int) -> str:
     return _COLORS[number % len(_COLORS)]
 
 
-def _bars(name: str, results: Sequence[Result], top: int) -> tuple[list[str], int]:
+def _bars(name: str, results: Sequence[EvaluationResult], top: int) -> tuple[list[str], int]:
     """Bars of one measure from `top` down; where they end."""
     found = [(number, result.estimates.get(name)) for number, result in enumerate(results)]
     ends = [
@@ -86,7 +86,7 @@ def _bars(name: str, results: Sequence[Result], top: int) -> tuple[list[str], in
     return parts, top
 
 
-def _curves(name: str, results: Sequence[Result], top: int) -> tuple[list[str], int]:
+def _curves(name: str, results: Sequence[EvaluationResult], top: int) -> tuple[list[str], int]:
     """The measure over images seen, while the runs trained."""
     points = [point for result in results for point in result.history.get(name, [])]
     last = max(1, *(seen for seen, _ in points))

@@ -15,20 +15,20 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from pipeline.contract import UserError, write_json
-from training.data import Source
-from training.latent.neighbours import open_set
+from training.data import ShardDataset
+from training.latent.neighbours import open_training_shards
 from training.metrics.fake import fake_features
 from training.metrics.networks import FeatureNetwork, load_inception, load_lite0
 from training.metrics.path_length import path_length
-from training.metrics.real import Progress, Real, real_features
-from training.metrics.suite import FEWEST, Estimate, Side, estimate, full_name
+from training.metrics.real import Progress, RealFeatures, real_features
+from training.metrics.suite import MIN_IMAGES, Estimate, FeatureSet, estimate, full_name
 from training.monitoring.history import read_history
-from training.pretrained.inference import Trained, load_generator
-from training.runs import Run, chosen_checkpoint, find_run
+from training.pretrained.inference import TrainedGenerator, load_generator
+from training.runs import Run, find_run, parse_run_spec
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonOptions:
     """What is to be done: where the real images are (None: each run's own), how many samples and at
     most how many real images, the Inception's weights, how many paths for the path length."""
 
@@ -42,7 +42,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Result:
+class EvaluationResult:
     """A run's estimates by their full names. `history` are (images seen, value) of its own
     evaluations while it trained, by the same names."""
 
@@ -57,12 +57,12 @@ class Result:
     history: dict[str, list[tuple[int, float]]]
 
     @property
-    def compares_with(self) -> tuple[Any, ...]:
+    def comparison_key(self) -> tuple[Any, ...]:
         """Results where this differs are not to be compared."""
         return self.digest, self.size, self.real
 
 
-def compare(runs: Sequence[str], plan: Plan) -> list[Result]:
+def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResult]:
     """Evaluate each of `runs`.
 
     Raises:
@@ -74,40 +74,40 @@ def compare(runs: Sequence[str], plan: Plan) -> list[Result]:
     else:
         network = load_lite0(plan.device)
     loaded = [(name, load_generator(name, plan.device)) for name in runs]
-    sources = [open_set(trained, plan.shards) for _, trained in loaded]
-    reals: dict[tuple[Any, ...], tuple[Real, Side]] = {}
+    sources = [open_training_shards(trained, plan.shards) for _, trained in loaded]
+    reals: dict[tuple[Any, ...], tuple[RealFeatures, FeatureSet]] = {}
     results = []
     for (name, trained), source in zip(loaded, sources, strict=True):
         key = source.index.digest, source.width, source.height
         if key not in reals:
             real = _real(source, network, plan)
-            reals[key] = real, Side(real.features, network.logits, network.splits)
+            reals[key] = real, FeatureSet(real.features, network.logits, network.splits)
         results.append(_evaluate(name, trained, source, *reals[key], network, plan))
     return results
 
 
-def write_results(results: Sequence[Result]) -> None:
+def write_results(results: Sequence[EvaluationResult]) -> None:
     """Write each result to `evaluation.json` in its run's folder."""
     for result in results:
-        folder = find_run(chosen_checkpoint(result.run)[0]).folder
+        folder = find_run(parse_run_spec(result.run)[0]).folder
         if folder.is_dir():
-            write_json(folder / "evaluation.json", described(result))
+            write_json(folder / "evaluation.json", result_to_json(result))
 
 
-def _real(source: Source, network: FeatureNetwork, plan: Plan) -> Real:
-    if source.index.nsamples < 2 * FEWEST:
+def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
+    if source.index.nsamples < 2 * MIN_IMAGES:
         raise UserError(
             f"{source.index.name}: {source.index.nsamples} real images are too few; at least "
-            f"{2 * FEWEST}"
+            f"{2 * MIN_IMAGES}"
         )
     with _progress(f"real images of {source.index.name}") as progress:
         return real_features(source, network, plan.real, progress=progress)
 
 
 def _evaluate(
-    name: str, trained: Trained, source: Source, real: Real, side: Side, network: FeatureNetwork,
-    plan: Plan,
-) -> Result:  # fmt: skip
+    name: str, trained: TrainedGenerator, source: ShardDataset, real: RealFeatures, side: FeatureSet, network: FeatureNetwork,
+    plan: ComparisonOptions,
+) -> EvaluationResult:  # fmt: skip
     if source.classes < trained.classes:
         raise UserError(f"{source.index.name}: has fewer labels than {name} was trained with")
     labels = real.labels if trained.classes else real.labels * 0
@@ -116,7 +116,7 @@ def _evaluate(
         features = fake_features(
             generator, trained.latent, labels, network, plan.samples, device, plan.seed, progress
         )
-    fakes = Side(features, network.logits, network.splits)
+    fakes = FeatureSet(features, network.logits, network.splits)
     found = {
         full_name(plain, network.name): value
         for plain, value in estimate(side, fakes, plan.seed).items()
@@ -130,8 +130,8 @@ def _evaluate(
         key = full_name(f"ppl_{length.space}", lite0.name)
         found[key] = Estimate(length.value, length.sd)
     size = source.width, source.height
-    run = find_run(chosen_checkpoint(name)[0])
-    return Result(
+    run = find_run(parse_run_spec(name)[0])
+    return EvaluationResult(
         name, trained.seen, source.index.name, source.index.digest, size, plan.samples, len(side),
         found, _history(run, list(found)),
     )  # fmt: skip
@@ -146,7 +146,7 @@ def _history(run: Run, names: list[str]) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def described(result: Result) -> dict[str, Any]:
+def result_to_json(result: EvaluationResult) -> dict[str, Any]:
     """A result as JSON values."""
     return {
         "run": result.run, "seen": result.seen, "dataset": result.dataset,

@@ -14,41 +14,43 @@ import torch
 
 from pipeline.contract import UserError
 from training.config import Config
-from training.data import Source
+from training.data import ShardDataset
 from training.extractor import EXTRACTOR
-from training.machine.ranks import Ranks
+from training.machine.ranks import Distributed
 from training.metrics.fake import fake_features
 from training.metrics.networks import Lite0, load_lite0
-from training.metrics.real import Real, real_features
-from training.metrics.suite import FEWEST, Side, baseline, full_name, measure
+from training.metrics.real import RealFeatures, real_features
+from training.metrics.suite import MIN_IMAGES, FeatureSet, baseline, compute_metrics, full_name
 from training.networks import Generator
 
 
-class Stopped(Exception):
+class EvaluationCancelled(Exception):
     """The user asked to stop while real images were being read."""
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _RealReference:
     network: Lite0
-    real: Real
-    side: Side
+    real: RealFeatures
+    side: FeatureSet
     usual: dict[str, float]
 
 
-class Judge:
+class Evaluator:
     """Measures a run's generator; see `prepare` and `judge`.
 
     `metric` is the name of the measure that chooses the best checkpoint; lower is better.
     """
 
-    def __init__(self, config: Config, source: Source, device: torch.device, ranks: Ranks) -> None:
+    def __init__(
+        self, config: Config, source: ShardDataset, device: torch.device, ranks: Distributed
+    ) -> None:
         self.config, self.source, self.device, self.ranks = config, source, device, ranks
         self._network = EXTRACTOR
         self.metric = full_name(config.evaluate.metric, self._network)
-        self._ready: _Ready | None = None
+        self._ready: _RealReference | None = None
 
-    def due(self, before: int, after: int) -> bool:
+    def is_due(self, before: int, after: int) -> bool:
         """Whether the run is to be evaluated after the step from `before` to `after` images."""
         every = self.config.evaluate.kimg * 1000
         return bool(every) and int(after / every) > int(before / every)
@@ -60,31 +62,33 @@ class Judge:
             Stopped: `asked()` became true meanwhile.
             UserError: a shard cannot be had.
         """
-        table = self.config.evaluate
-        if not self.due(seen, total):
+        options = self.config.evaluate
+        if not self.is_due(seen, total):
             return
-        count = min(table.real or self.source.index.nsamples, self.source.index.nsamples)
-        if count < 2 * FEWEST:
+        count = min(options.real or self.source.index.nsamples, self.source.index.nsamples)
+        if count < 2 * MIN_IMAGES:
             say(f"warning: {count} images are too few for evaluations while training")
             return
         start = time.monotonic()
 
         def progress(_done: int, _count: int) -> None:
             if asked():
-                raise Stopped
+                raise EvaluationCancelled
 
         network = load_lite0(self.device)
         real = real_features(self.source, network, count, self.config.data, self.ranks, progress)
-        side = Side(real.features, network.logits, network.splits)
-        usual, held = baseline(side, table.samples, self.config.seed)
-        self._ready = _Ready(network, real, side, {name: mean for name, (mean, _) in usual.items()})
+        side = FeatureSet(real.features, network.logits, network.splits)
+        usual, held = baseline(side, options.samples, self.config.seed)
+        self._ready = _RealReference(
+            network, real, side, {name: mean for name, (mean, _) in usual.items()}
+        )
         say(
-            f"evaluations every {table.kimg:g} kimg: {table.samples} samples against "
+            f"evaluations every {options.kimg:g} kimg: {options.samples} samples against "
             f"{len(side)} real images; {held} real images against the others: "
             f"{self._words(self._ready.usual)} ({time.monotonic() - start:.0f} s)"
         )
 
-    def judge(self, average: Generator) -> dict[str, float]:
+    def evaluate(self, average: Generator) -> dict[str, float]:
         """Every measure of the generator, in evaluation mode, by its full name; none where real
         images are too few."""
         if self._ready is None:
@@ -94,17 +98,17 @@ class Judge:
             average, self.config.latent, ready.real.labels, ready.network, count, self.device,
             self.config.seed,
         )  # fmt: skip
-        fakes = Side(features, ready.network.logits, ready.network.splits)
-        found = measure(ready.side, fakes)
+        fakes = FeatureSet(features, ready.network.logits, ready.network.splits)
+        found = compute_metrics(ready.side, fakes)
         return {full_name(name, self._network): round(value, 8) for name, value in found.items()}
 
     @property
-    def measure(self) -> str:
+    def criterion(self) -> str:
         """What the best checkpoint is best by; only values of the same measure compare."""
         count = len(self._ready.side) if self._ready else 0
         return f"{self.metric} of {self.config.evaluate.samples} samples against {count}"
 
-    def words(self, facts: dict[str, float]) -> str:
+    def format_summary(self, facts: dict[str, float]) -> str:
         """The facts that a person looks at first."""
         plain = {name.removesuffix(f"_{self._network}"): value for name, value in facts.items()}
         return self._words(plain)
@@ -116,18 +120,18 @@ class Judge:
             f"copies {found['copies']:.1%}"
         )
 
-    def latest(self, rows: Sequence[dict[str, Any]]) -> str:
+    def format_latest(self, rows: Sequence[dict[str, Any]]) -> str:
         """The newest value of the metric among a run's rows, for the console."""
         row = next((row for row in reversed(rows) if self.metric in row), None)
         short = self.config.evaluate.metric.upper()
         return f"{short} {row[self.metric]:.4g}" if row else ""
 
 
-def ready_or_told(prepare: Callable[[], None], say: Callable[[str], None]) -> None:
+def prepare_or_warn(prepare: Callable[[], None], say: Callable[[str], None]) -> None:
     """Prepare; being asked to stop, or data that cannot be read now, is the loop's to handle."""
     try:
         prepare()
-    except Stopped:
+    except EvaluationCancelled:
         return
     except UserError as error:
         say(f"warning: no evaluations while training: {error}")

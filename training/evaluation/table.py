@@ -10,13 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.contract import printable
-from training.evaluation.comparison import Result, described
+from training.evaluation.comparison import EvaluationResult, result_to_json
 from training.metrics.suite import Estimate
 
 _WIDE = 100
 
 
-def show(results: Sequence[Result], console: Console | None = None) -> None:
+def print_table(results: Sequence[EvaluationResult], console: Console | None = None) -> None:
     """Print a row a measure and a column a run, with what real images score, and warnings."""
     console = console or Console()
     if not console.is_terminal:
@@ -25,7 +25,7 @@ def show(results: Sequence[Result], console: Console | None = None) -> None:
     table.add_column("")
     for result in results:
         table.add_column(f"{_outside(result.run)}\n{result.seen / 1000:g} kimg", justify="right")
-    biases = {result.compares_with: result for result in results}
+    biases = {result.comparison_key: result for result in results}
     for result in biases.values():
         count = next(iter(result.estimates.values())).baseline_n
         table.add_column(f"real images\n{_outside(result.dataset)}, n = {count}", justify="right")
@@ -34,7 +34,7 @@ def show(results: Sequence[Result], console: Console | None = None) -> None:
         around = [_bias(result.estimates.get(name)) for result in biases.values()]
         table.add_row(_outside(name), *cells, *around)
     console.print(table)
-    for line in remarks(results):
+    for line in caveats(results):
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -43,14 +43,14 @@ def _outside(text: str) -> str:
     return escape(printable(text))
 
 
-def remarks(results: Sequence[Result]) -> list[str]:
+def caveats(results: Sequence[EvaluationResult]) -> list[str]:
     """What the numbers are of, and where they do not compare."""
     lines = [
         f"{result.run}: {result.samples} samples against {result.real} images of "
         f"{result.dataset} at {result.size[0]}×{result.size[1]} px"
         for result in results
     ]
-    if len({result.compares_with for result in results}) > 1:
+    if len({result.comparison_key for result in results}) > 1:
         lines.append("warning: other real images or another size: these columns do not compare")
     held = {found.baseline_n for result in results for found in result.estimates.values()}
     fewer = [count for count in held if count is not None and count < results[0].samples]
@@ -80,6 +80,6 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"
 
 
-def as_json(results: Sequence[Result]) -> dict[str, Any]:
+def as_json(results: Sequence[EvaluationResult]) -> dict[str, Any]:
     """The results as one JSON object."""
-    return {"runs": [described(result) for result in results]}
+    return {"runs": [result_to_json(result) for result in results]}

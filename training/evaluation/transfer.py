@@ -19,13 +19,13 @@ from pipeline.contract import UserError
 from training import checkpoint
 from training.checkpoint_check import check_fit, check_judge
 from training.config import Config
-from training.data import Loader, Source
+from training.data import Loader, ShardDataset
 from training.networks import Discriminator, ImageShape, build_discriminator
 from training.options.architectures import code_count, is_semi_supervised
-from training.options.resolve import unflat
+from training.options.resolve import unflatten
 from training.runs import find_run, read_config
 from training.seeds import derive
-from training.streaming.order import epoch_order, shows_label
+from training.streaming.order import epoch_order, label_mask
 
 _PLACES = 4
 _DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -33,28 +33,30 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """`images` uint8 (n, channels, height, width) and `labels` int64 (n,)."""
 
     images: Tensor
     labels: Tensor
 
-    def take(self, rows: Tensor) -> Labelled:
-        return Labelled(self.images[rows], self.labels[rows])
+    def take(self, rows: Tensor) -> LabelledImages:
+        return LabelledImages(self.images[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)
-class Judge:
+class ProbedDiscriminator:
     """A discriminator with trained weights and its twin with fresh ones; `saw_labels`: whether
     it was trained with labels, `names_labels`: whether it has a semi-supervised head, which was."""
 
     trained: Discriminator
     fresh: Discriminator
-    saw_labels: bool
-    names_labels: bool = False
+    trained_with_labels: bool
+    has_label_head: bool = False
 
 
-def load_judge(run_name: str, device: torch.device, seed: int) -> tuple[Judge, Config]:
+def load_discriminators(
+    run_name: str, device: torch.device, seed: int
+) -> tuple[ProbedDiscriminator, Config]:
     """The discriminator of the run's newest whole checkpoint, and the run's configuration.
 
     Raises:
@@ -62,18 +64,18 @@ def load_judge(run_name: str, device: torch.device, seed: int) -> tuple[Judge, C
     """
     run = find_run(run_name)
     described = read_config(run)
-    config, dataset = unflat(described["config"], str(run.config)), described["dataset"]
-    table = config.discriminator
-    if table.condition == "embedding" or table.packing > 1:
+    config, dataset = unflatten(described["config"], str(run.config)), described["dataset"]
+    options = config.discriminator
+    if options.condition == "embedding" or options.packing > 1:
         raise UserError(
             f"{run.config}: the discriminator is shown labels or packed images; its features are "
             "not those of one image alone"
         )
-    values = checkpoint.load_chosen(run.checkpoints, "newest", device, check_judge)
+    values = checkpoint.load_named(run.checkpoints, "newest", device, check_judge)
     classes = len(dataset["labels"])
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], classes)
     torch.manual_seed(derive(seed, "probe", "weights"))
-    fresh = build_discriminator(table, shape, code_count(config.generator)).to(device)
+    fresh = build_discriminator(options, shape, code_count(config.generator)).to(device)
     trained = copy.deepcopy(fresh)
     weights = values["state"]["discriminator"]
     try:
@@ -81,12 +83,12 @@ def load_judge(run_name: str, device: torch.device, seed: int) -> tuple[Judge, C
     except ValueError as error:
         raise UserError(f"{run.folder}: {error}") from None
     trained.load_state_dict(weights)
-    joint = is_semi_supervised(table)
-    saw = table.condition != "none" or table.classifier or (joint and not config.data.labelled)
-    return Judge(trained, fresh, saw, joint), config
+    joint = is_semi_supervised(options)
+    saw = options.condition != "none" or options.classifier or (joint and not config.data.labelled)
+    return ProbedDiscriminator(trained, fresh, saw, joint), config
 
 
-def read_all(source: Source, config: Config, at_most: int) -> tuple[Labelled, Tensor]:
+def read_all(source: ShardDataset, config: Config, at_most: int) -> tuple[LabelledImages, Tensor]:
     """The labelled ones among the first `at_most` samples in the order of epoch 0, each once, and
     which of them showed their label to the run (bool (n,)).
 
@@ -104,21 +106,23 @@ def read_all(source: Source, config: Config, at_most: int) -> tuple[Labelled, Te
             labels.append(batch.labels.clone())
             if len(images) * _BATCH >= count:
                 break
-    samples = Labelled(torch.cat(images)[:count].contiguous(), torch.cat(labels)[:count])
+    samples = LabelledImages(torch.cat(images)[:count].contiguous(), torch.cat(labels)[:count])
     rows = torch.nonzero(samples.labels >= 0).flatten()
     return samples.take(rows), _shown(source, config)[rows]
 
 
-def _shown(source: Source, config: Config) -> Tensor:
+def _shown(source: ShardDataset, config: Config) -> Tensor:
     """Which samples showed their label to the run, in the order of epoch 0."""
     sizes = [entry.nsamples for entry in source.index.shardlist]
     order = epoch_order(config.seed, 0, sizes, config.data.window)
     starts = np.cumsum([0, *sizes])
-    shown = shows_label(config.seed, source.index.nsamples, config.data.labelled)
+    shown = label_mask(config.seed, source.index.nsamples, config.data.labelled)
     return torch.from_numpy(shown[starts[order.shard] + order.member])
 
 
-def split(samples: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
+def split(
+    samples: LabelledImages, share: float, seed: int
+) -> tuple[LabelledImages, LabelledImages]:
     """The samples without and with a held-out `share`, drawn by `seed`."""
     order = np.random.Generator(np.random.PCG64(derive(seed, "probe", "split")))
     rows = torch.from_numpy(order.permutation(len(samples.labels)))
@@ -166,15 +170,17 @@ def accuracy(answers: Tensor, labels: Tensor) -> float:
     return float((answers.argmax(dim=1) == labels).float().mean())
 
 
-def linear_probe(network: Discriminator, taught: Labelled, held: Labelled, classes: int) -> float:
+def linear_probe(
+    network: Discriminator, train: LabelledImages, test: LabelledImages, classes: int
+) -> float:
     """Held-out accuracy of a linear classifier on the network's features, which stay as they are.
 
     Features are standardised; the penalty is chosen on a fifth of `taught`.
     """
-    inputs, others = all_features(network, taught.images), all_features(network, held.images)
+    inputs, others = all_features(network, train.images), all_features(network, test.images)
     mean, spread = inputs.mean(dim=0), inputs.std(dim=0) + 1e-5
     inputs, others = (inputs - mean) / spread, (others - mean) / spread
-    labels = taught.labels.to(inputs.device)
+    labels = train.labels.to(inputs.device)
     fifth = max(1, len(labels) // 5)
 
     def on_fifth(decay: float) -> float:
@@ -183,21 +189,21 @@ def linear_probe(network: Discriminator, taught: Labelled, held: Labelled, class
 
     best = max(_DECAYS, key=on_fifth)
     layer = fit_linear(inputs, labels, classes, best)
-    return accuracy(layer(others), held.labels.to(others.device))
+    return accuracy(layer(others), test.labels.to(others.device))
 
 
 @torch.no_grad()
-def head_accuracy(network: Discriminator, held: Labelled) -> float:
+def head_accuracy(network: Discriminator, test: LabelledImages) -> float:
     """How often a semi-supervised discriminator's own answer is the label, held to be real."""
     network.eval()
     device = next(network.parameters()).device
     answers = []
-    for images in torch.split(held.images, _BATCH):
+    for images in torch.split(test.images, _BATCH):
         labels = torch.zeros(len(images), dtype=torch.int64, device=device)
         classes = network(images.to(device).float() / 127.5 - 1, labels).classes
         assert classes is not None
         answers.append(classes)
-    return accuracy(torch.cat(answers), held.labels.to(device))
+    return accuracy(torch.cat(answers), test.labels.to(device))
 
 
 class Classifier(nn.Module):
@@ -212,10 +218,10 @@ class Classifier(nn.Module):
         return answers
 
 
-def whole_probe(
+def finetune_probe(
     network: Discriminator,
-    taught: Labelled,
-    held: Labelled,
+    train: LabelledImages,
+    test: LabelledImages,
     classes: int,
     steps: int,
     seed: int,
@@ -225,7 +231,7 @@ def whole_probe(
     from 2e-4 to 0)."""
     device = next(network.parameters()).device
     torch.manual_seed(derive(seed, "probe", "head"))
-    size = all_features(network, taught.images[:1]).shape[1]
+    size = all_features(network, train.images[:1]).shape[1]
     model = Classifier(copy.deepcopy(network).requires_grad_(True), size, classes).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, weight_decay=1e-4)
     random = torch.Generator().manual_seed(derive(seed, "probe", "batches"))
@@ -234,8 +240,8 @@ def whole_probe(
     rows = torch.empty(0, dtype=torch.int64)
     for step in range(1, steps + 1):
         if not len(rows):
-            rows = torch.randperm(len(taught.labels), generator=random)
-        some, rows = taught.take(rows[:_BATCH]), rows[_BATCH:]
+            rows = torch.randperm(len(train.labels), generator=random)
+        some, rows = train.take(rows[:_BATCH]), rows[_BATCH:]
         optimizer.zero_grad()
         torch.autograd.backward(cross_entropy(model(some.images), some.labels.to(device)))
         optimizer.step()
@@ -244,5 +250,5 @@ def whole_probe(
             tell(f"  step {step} of {steps}")
     model.eval()
     with torch.no_grad():
-        parts: Sequence[Tensor] = [model(some) for some in torch.split(held.images, _BATCH)]
-    return accuracy(torch.cat(list(parts)), held.labels.to(device))
+        parts: Sequence[Tensor] = [model(some) for some in torch.split(test.images, _BATCH)]
+    return accuracy(torch.cat(list(parts)), test.labels.to(device))

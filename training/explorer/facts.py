@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from training.latent.sefa import directions, reach
-from training.pretrained.inference import Trained
+from training.latent.sefa import coordinate_std, directions
+from training.pretrained.inference import TrainedGenerator
 
 DIRECTIONS = 6
 
@@ -20,7 +20,9 @@ def title_of(dataset: str) -> str:
     return f"This {one or 'picture'} does not exist"
 
 
-def facts_of(trained: Trained, backend: str, nearest: bool, title: str = "") -> dict[str, Any]:
+def generator_info(
+    trained: TrainedGenerator, backend: str, nearest: bool, title: str = ""
+) -> dict[str, Any]:
     """Form, labels, mean w, directions. `backend` is `server` or `onnx`; `nearest`: whether it
     can look for training images."""
     space = trained.space
@@ -41,12 +43,12 @@ def facts_of(trained: Trained, backend: str, nearest: bool, title: str = "") -> 
         "z_dim": trained.generator.z_dim,
         "w_dim": space.w_dim,
         "num_ws": space.num_ws,
-        "styled": space.styled,
+        "styled": space.has_mapping,
         "labels": list(trained.labels) if trained.conditional else [],
-        "psi": 0.8 if space.styled else 1.0,
-        "mean": _short(space.mean),
+        "psi": 0.8 if space.has_mapping else 1.0,
+        "mean": _short(space.w_avg),
         "directions": [_short(vector) for vector in found.vectors],
-        "reach": reach(space, label),
+        "reach": coordinate_std(space, label),
     }
 
 

@@ -27,22 +27,28 @@ from starlette.routing import Route
 from torch import Tensor
 
 from pipeline.contract import UserError
-from training.explorer.facts import facts_of, page_files
+from training.explorer.facts import generator_info, page_files
 from training.grid import encode
-from training.latent.neighbours import Describe, Neighbours, as_images, describe_all, open_set
-from training.pretrained.inference import Trained
+from training.latent.neighbours import (
+    Describe,
+    Neighbours,
+    as_images,
+    embed_all,
+    open_training_shards,
+)
+from training.pretrained.inference import TrainedGenerator
 
-MOST = 64
+MAX_IMAGES_PER_REQUEST = 64
 """Pictures in one request."""
 NEIGHBOURS = 6
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
 @dataclass
-class Finder:
+class NearestFinder:
     """The nearest training images; the set is read at the first question."""
 
-    trained: Trained
+    trained: TrainedGenerator
     describe: Describe
     shards: str | None
     _every: Neighbours | None = None
@@ -56,7 +62,9 @@ class Finder:
         """
         with self._lock:
             if self._every is None:
-                self._every = describe_all(open_set(self.trained, self.shards), self.describe)
+                self._every = embed_all(
+                    open_training_shards(self.trained, self.shards), self.describe
+                )
         vector = self.describe(as_images(picture[None])).cpu()
         distances, places = self._every.nearest(vector, NEIGHBOURS)
         return [
@@ -70,7 +78,7 @@ class Finder:
         ]
 
 
-class Malformed(Exception):
+class BadRequest(Exception):
     """A body that is not what it ought to be."""
 
 
@@ -81,24 +89,24 @@ def parse(body: bytes, row: int, classes: int) -> tuple[Tensor, Tensor]:
         Malformed: another length, too many pictures, numbers that are none, or no such label.
     """
     count = int.from_bytes(body[:4], "little")
-    if not 1 <= count <= MOST or len(body) != 4 + 4 * count + 4 * count * row:
-        raise Malformed(f"the body is not 1 to {MOST} pictures of {row} numbers")
+    if not 1 <= count <= MAX_IMAGES_PER_REQUEST or len(body) != 4 + 4 * count + 4 * count * row:
+        raise BadRequest(f"the body is not 1 to {MAX_IMAGES_PER_REQUEST} pictures of {row} numbers")
     labels = np.frombuffer(body, "<i4", count, 4).astype(np.int64)
     values = np.frombuffer(body, "<f4", count * row, 4 + 4 * count).reshape(count, row)
     if not np.isfinite(values).all():
-        raise Malformed("not finite numbers")
+        raise BadRequest("not finite numbers")
     if not ((labels >= 0) & (labels < max(1, classes))).all():
-        raise Malformed("no such label")
+        raise BadRequest("no such label")
     return torch.from_numpy(values.copy()), torch.from_numpy(labels)
 
 
-def application(
-    trained: Trained, finder: Finder | None, hosts: list[str], title: str = ""
+def create_app(
+    trained: TrainedGenerator, finder: NearestFinder | None, hosts: list[str], title: str = ""
 ) -> Starlette:
     """The server's application. `hosts` are the names it may be called by (`*`: any), so that no
     other site's page can reach it through a name of its own."""
     space, z_dim = trained.space, trained.generator.z_dim
-    facts = json.dumps(facts_of(trained, "server", finder is not None, title))
+    facts = json.dumps(generator_info(trained, "server", finder is not None, title))
     one_at_a_time = threading.Lock()
 
     @torch.no_grad()
@@ -108,7 +116,7 @@ def application(
 
     def pictures(values: Tensor, labels: Tensor) -> Any:
         ws = values.view(len(values), space.num_ws, space.w_dim).to(space.device)
-        return space.draw(ws, labels.to(space.device))
+        return space.generate(ws, labels.to(space.device))
 
     def draw(values: Tensor, labels: Tensor) -> bytes:
         return bytes(pictures(values, labels).tobytes())
@@ -126,10 +134,10 @@ def application(
 
         async def answer(request: Request) -> Response:
             try:
-                body = await _body(request, 4 + MOST * 4 * (1 + row))
+                body = await _body(request, 4 + MAX_IMAGES_PER_REQUEST * 4 * (1 + row))
                 asked = parse(body, row, trained.classes)
                 made = await run_in_threadpool(locked if alone else work, *asked)
-            except (Malformed, ClientDisconnect) as error:
+            except (BadRequest, ClientDisconnect) as error:
                 return PlainTextResponse(str(error), 400)
             except UserError as error:
                 return PlainTextResponse(str(error), 503)
@@ -164,7 +172,7 @@ async def _body(request: Request, most: int) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise Malformed(f"more than {most} bytes")
+            raise BadRequest(f"more than {most} bytes")
         parts.append(part)
     return b"".join(parts)
 

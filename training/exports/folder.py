@@ -17,15 +17,15 @@ from pipeline.contract import (
     write_atomic,
     write_json,
 )
-from training.options.resolve import flat
-from training.pretrained.inference import WEIGHTS, Trained
+from training.options.resolve import flatten
+from training.pretrained.inference import WEIGHTS, TrainedGenerator
 from training.runs import Run
 
 _MOST_CARD = 4 << 20
 SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..*|loss\..*)")
 
 
-def write_weights(trained: Trained, folder: Path) -> None:
+def write_weights(trained: TrainedGenerator, folder: Path) -> None:
     """`model.safetensors` (float32, as the state of the PyTorch module names them)."""
     from safetensors.torch import save
 
@@ -36,16 +36,16 @@ def write_weights(trained: Trained, folder: Path) -> None:
     write_atomic(folder / WEIGHTS, save(state, {"format": "pt"}))
 
 
-def write_config(trained: Trained, folder: Path) -> None:
+def write_config(trained: TrainedGenerator, folder: Path) -> None:
     """`config.json` in the form of a run's; a data set's place on this machine stays out of it."""
     location = str(trained.dataset.get("location", ""))
     location = without_passwords(location) if is_url(location) else ""
     dataset = {**trained.dataset, "location": location}
-    values = {"config": flat(trained.config), "dataset": dataset, "seen": trained.seen}
+    values = {"config": flatten(trained.config), "dataset": dataset, "seen": trained.seen}
     write_json(Run(folder).config, values)
 
 
-def dataset_card(trained: Trained) -> str:
+def dataset_card(trained: TrainedGenerator) -> str:
     """The data set's own card, headings two levels lower, without pictures, and with links and tags
     shown as text; empty where it is not to be had."""
     location = str(trained.dataset.get("location", ""))
@@ -66,19 +66,19 @@ def dataset_card(trained: Trained) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def last_values(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def latest_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The newest value of everything that the run recorded."""
     return {name: value for row in rows for name, value in row.items() if value is not None}
 
 
 def write_card(
-    trained: Trained, folder: Path, files: dict[str, str], rows: list[dict[str, Any]]
+    trained: TrainedGenerator, folder: Path, files: dict[str, str], rows: list[dict[str, Any]]
 ) -> None:
     """`README.md`: what it is, what it was trained on and may be used for, how to load it.
 
     `files` says what lies in the folder, by name.
     """
-    shape, dataset, config = trained.shape, trained.dataset, flat(trained.config)
+    shape, dataset, config = trained.shape, trained.dataset, flatten(trained.config)
     colour = "colour" if shape.channels == 3 else "gray"
     text = [
         f"# {escape_markdown(trained.name)}", "",
@@ -105,7 +105,7 @@ def write_card(
             escape_markdown(name): f"{value:.6g}"
             if isinstance(value, float)
             else escape_markdown(str(value))
-            for name, value in sorted(last_values(rows).items())
+            for name, value in sorted(latest_metrics(rows).items())
         }
         text += ["The last that the run recorded.", "", *_table(("name", "value"), known)]
     else:
@@ -127,7 +127,7 @@ def _table(head: tuple[str, str], rows: dict[str, str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _loading(trained: Trained, folder: Path, files: dict[str, str]) -> list[str]:
+def _loading(trained: TrainedGenerator, folder: Path, files: dict[str, str]) -> list[str]:
     text: list[str] = []
     name = folder.resolve().name
     if WEIGHTS in files:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from training.exports.onnx_file import Graph
 from training.latent.numbers import latents_of
-from training.latent.space import Space
+from training.latent.space import LatentSpace
 from training.networks.layers import Dropout
-from training.pretrained.inference import Trained
+from training.pretrained.inference import TrainedGenerator
 
 
-def plain(trained: Trained) -> tuple[Space, bool]:
+def prepare_for_export(trained: TrainedGenerator) -> tuple[LatentSpace, bool]:
     """The space of a copy on the CPU in float32, and whether dropout that works when sampling was
     switched off in it (a graph has no randomness)."""
     generator = copy.deepcopy(trained.generator).cpu().float().eval()
@@ -24,33 +24,33 @@ def plain(trained: Trained) -> tuple[Space, bool]:
             layer.at_test, random = False, True
     generator.to(memory_format=torch.contiguous_format)
     space = trained.space
-    return Space(
-        generator, space.latent, space.classes, space.num_ws, space.w_dim, space.mean.cpu()
+    return LatentSpace(
+        generator, space.latent, space.classes, space.num_ws, space.w_dim, space.w_avg.cpu()
     ), random
 
 
-class Whole(nn.Module):
+class FullGenerator(nn.Module):
     """z (n, z_dim), labels int64 (n,) where they count, truncation_psi () → images (n, channels,
     height, width) in [-1, 1]."""
 
     mean: Tensor
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: LatentSpace) -> None:
         super().__init__()
         self.space, self.generator = space, space.generator
-        self.register_buffer("mean", space.mean.clone())
+        self.register_buffer("mean", space.w_avg.clone())
 
     def forward(self, z: Tensor, labels: Tensor | None, truncation_psi: Tensor) -> Tensor:
         which = _labels(z, labels)
         ws = self.space.map(z, which)
         ws = self.mean + truncation_psi * (ws - self.mean)
-        return self.space.synthesise(ws, which)
+        return self.space.synthesize(ws, which)
 
 
 class Mapping(nn.Module):
     """z (n, z_dim), labels int64 (n,) where they count → ws (n, num_ws, w_dim)."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: LatentSpace) -> None:
         super().__init__()
         self.space, self.generator = space, space.generator
 
@@ -62,12 +62,12 @@ class Synthesis(nn.Module):
     """ws (n, num_ws, w_dim), labels int64 (n,) where they count here → images (n, channels, height,
     width) in [-1, 1]."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: LatentSpace) -> None:
         super().__init__()
         self.space, self.generator = space, space.generator
 
     def forward(self, ws: Tensor, labels: Tensor | None) -> Tensor:
-        return self.space.synthesise(ws, _labels(ws, labels))
+        return self.space.synthesize(ws, _labels(ws, labels))
 
 
 def _labels(values: Tensor, labels: Tensor | None) -> Tensor:
@@ -76,20 +76,22 @@ def _labels(values: Tensor, labels: Tensor | None) -> Tensor:
     return torch.zeros(values.shape[0], dtype=torch.int64)
 
 
-def whole(trained: Trained) -> Graph:
+def full_graph(trained: TrainedGenerator) -> Graph:
     """`generator.onnx`: z, labels, truncation_psi → images."""
-    space, _ = plain(trained)
+    space, _ = prepare_for_export(trained)
     z, labels = _examples(trained)
     psi = torch.tensor(0.7)
-    return Graph(Whole(space), ("z", "labels", "truncation_psi"), (z, labels, psi), "images")
+    return Graph(
+        FullGenerator(space), ("z", "labels", "truncation_psi"), (z, labels, psi), "images"
+    )
 
 
-def halves(trained: Trained) -> dict[str, Graph]:
+def split_graphs(trained: TrainedGenerator) -> dict[str, Graph]:
     """The graphs of the page by file name: `synthesis.onnx` and, where there is a mapping,
     `mapping.onnx`. Labels go into the first half alone where there are two."""
-    space, _ = plain(trained)
+    space, _ = prepare_for_export(trained)
     z, labels = _examples(trained)
-    if not space.styled:
+    if not space.has_mapping:
         names = ("ws", "labels")
         return {"synthesis.onnx": Graph(Synthesis(space), names, (z[:, None], labels), "images")}
     ws = space.map(z, torch.zeros(2, dtype=torch.int64))
@@ -99,7 +101,7 @@ def halves(trained: Trained) -> dict[str, Graph]:
     }
 
 
-def _examples(trained: Trained) -> tuple[Tensor, Tensor | None]:
+def _examples(trained: TrainedGenerator) -> tuple[Tensor, Tensor | None]:
     z = latents_of([1, 2], trained.latent, trained.generator.z_dim)
     labels = torch.tensor([0, trained.classes - 1]) if trained.conditional else None
     return z, labels

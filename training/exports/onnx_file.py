@@ -31,7 +31,7 @@ class Graph:
     inputs: tuple[Tensor | None, ...]
     output: str
 
-    def of(self, count: int) -> tuple[Tensor | None, ...]:
+    def example_inputs(self, count: int) -> tuple[Tensor | None, ...]:
         """Inputs for `count` items: random numbers, and labels in turn."""
         random = torch.Generator().manual_seed(count)
         made: list[Tensor | None] = []
@@ -52,7 +52,7 @@ def write_onnx(graph: Graph, path: Path, tolerance: float = TOLERANCE) -> float:
         UserError: the packages are not there, or the difference is larger than `tolerance`.
     """
     data = export(graph)
-    apart = difference(graph, data)
+    apart = max_difference(graph, data)
     if not apart <= tolerance:
         raise UserError(
             f"{path}: differs from PyTorch by {apart:.2g} (at most {tolerance:g}); not written"
@@ -87,7 +87,7 @@ def export(graph: Graph) -> bytes:
     return bytes(program.model_proto.SerializeToString())
 
 
-def difference(graph: Graph, data: bytes, batches: Sequence[int] = BATCHES) -> float:
+def max_difference(graph: Graph, data: bytes, batches: Sequence[int] = BATCHES) -> float:
     """The largest difference between ONNX Runtime's result and PyTorch's, over several batches.
 
     Raises:
@@ -100,7 +100,7 @@ def difference(graph: Graph, data: bytes, batches: Sequence[int] = BATCHES) -> f
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in batches:
-        inputs = graph.of(count)
+        inputs = graph.example_inputs(count)
         with torch.no_grad():
             wanted = graph.module(*inputs).numpy()
         feed = {

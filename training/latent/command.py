@@ -15,10 +15,10 @@ from pipeline.contract import CommandParser, UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.pretrained.inference import Trained
+    from training.pretrained.inference import TrainedGenerator
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".mp4": 16_384}
+MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".mp4": 16_384}
 """The longest side in pixels of the forms that have such a limit (mp4: x264's)."""
 
 
@@ -26,15 +26,15 @@ def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file")
     argparse.ArgumentParser
 ):  # fmt: skip
     """A parser with the run and where the result goes; `out` empty: the command says itself."""
-    made = CommandParser(prog=f"python -m training.{name}", description=description)
-    made.add_argument(
+    parser = CommandParser(prog=f"python -m training.{name}", description=description)
+    parser.add_argument(
         "run", metavar="RUN",
         help="name under runs/, or a run's or exported folder; RUN@best, RUN@200 (kimg)",
     )  # fmt: skip
     if out:
-        made.add_argument("--out", type=Path, required=True, help=out)
-    made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    return made
+        parser.add_argument("--out", type=Path, required=True, help=out)
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    return parser
 
 
 def add_numbers(made: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
@@ -45,7 +45,7 @@ def add_numbers(made: argparse.ArgumentParser, option: str, default: str, what: 
     )  # fmt: skip
 
 
-def whole(option: str, least: int, most: int) -> Callable[[str], int]:
+def int_in_range(option: str, least: int, most: int) -> Callable[[str], int]:
     """The argparse type of a whole number in [least, most]; UserError for anything else."""
 
     def parse(text: str) -> int:
@@ -60,7 +60,7 @@ def whole(option: str, least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def number(option: str, least: float, most: float) -> Callable[[str], float]:
+def float_in_range(option: str, least: float, most: float) -> Callable[[str], float]:
     """The argparse type of a number in [least, most]; UserError for anything else."""
 
     def parse(text: str) -> float:
@@ -75,12 +75,12 @@ def number(option: str, least: float, most: float) -> Callable[[str], float]:
     return parse
 
 
-parse_psi = number("--truncation", -100, 100)
+parse_psi = float_in_range("--truncation", -100, 100)
 
 
 def add_seed(made: argparse.ArgumentParser, what: str) -> None:
     made.add_argument(
-        "--seed", type=whole("--seed", 0, 2**63 - 1), default=0, help=f"{what} (default 0)"
+        "--seed", type=int_in_range("--seed", 0, 2**63 - 1), default=0, help=f"{what} (default 0)"
     )
 
 
@@ -95,7 +95,7 @@ def add_psi(made: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def check_picture(path: Path) -> None:
+def check_image_path(path: Path) -> None:
     """Raises UserError where the name does not end as a picture's, or none can be written there."""
     if path.suffix.lower() not in PICTURES:
         raise UserError(f"--out {path}: the name of a picture ends in {', '.join(PICTURES)}")
@@ -119,18 +119,20 @@ def check_target(path: Path, option: str) -> None:
         raise UserError(f"{option} {path}: a folder, not a file")
 
 
-def check_sides(path: Path, trained: Trained, columns: int, rows: int, scale: int = 1) -> None:
+def check_sides(
+    path: Path, trained: TrainedGenerator, columns: int, rows: int, scale: int = 1
+) -> None:
     """Raises UserError where so many pictures in `columns` and `rows`, `scale` times as large, are
     more than a file of that ending can hold."""
     width, height = columns * trained.shape.width * scale, rows * trained.shape.height * scale
-    most = LONGEST.get(path.suffix.lower(), math.inf)
+    most = MAX_SIDE.get(path.suffix.lower(), math.inf)
     if max(width, height) > most:
         raise UserError(
             f"--out {path}: {width}×{height} pixels; {path.suffix} holds at most {most} a side"
         )
 
 
-def load(run: str, device: str) -> Trained:
+def load(run: str, device: str) -> TrainedGenerator:
     """The run's generator on the device so called."""
     from training.machine.device import choose_device
     from training.pretrained.inference import load_generator
@@ -138,7 +140,7 @@ def load(run: str, device: str) -> Trained:
     return load_generator(run, choose_device(device))
 
 
-def label_number(trained: Trained, label: str | None) -> int:
+def label_number(trained: TrainedGenerator, label: str | None) -> int:
     """The class that `--label` means.
 
     Raises:
@@ -155,7 +157,9 @@ def label_number(trained: Trained, label: str | None) -> int:
     raise UserError(f"--label {label}: one of {', '.join(trained.labels)}, or its number")
 
 
-def numbered(trained: Trained, numbers: Sequence[int], label: int) -> tuple[Tensor, Tensor]:
+def latents_and_labels(
+    trained: TrainedGenerator, numbers: Sequence[int], label: int
+) -> tuple[Tensor, Tensor]:
     """Latents (n, z_dim) and labels (n,) of pictures by number."""
     import torch
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from pipeline.contract import UserError
-from training.config import Data
-from training.data import Samples, Source, default_opener, open_source
+from training.config import DataOptions
+from training.data import SampleCache, ShardDataset, default_opener, open_shard_dataset
 from training.grid import Pixels
-from training.metrics.real import batches
-from training.pretrained.inference import Trained
+from training.metrics.real import iter_image_batches
+from training.pretrained.inference import TrainedGenerator
 
 SIDE = 32
 Describe = Callable[[Tensor], Tensor]
@@ -36,7 +36,7 @@ def small_pixels(images: Tensor) -> Tensor:
 class Neighbours:
     """Every image of a set, described by vectors (n, d)."""
 
-    source: Source
+    source: ShardDataset
     vectors: Tensor
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class Neighbours:
         source = self.source
         shape = (len(numbers), source.height, source.width, source.channels)
         pixels = np.empty(shape, dtype=np.uint8)
-        samples = Samples(source, 0, default_opener(source, Data()))
+        samples = SampleCache(source, 0, default_opener(source, DataOptions()))
         try:
             for row, number in enumerate(numbers):
                 samples.read(*_place(source, number), pixels[row])
@@ -60,7 +60,7 @@ class Neighbours:
         return pixels
 
 
-def _place(source: Source, number: int) -> tuple[int, int]:
+def _place(source: ShardDataset, number: int) -> tuple[int, int]:
     for shard, entry in enumerate(source.index.shardlist):
         if number < entry.nsamples:
             return shard, number
@@ -68,9 +68,9 @@ def _place(source: Source, number: int) -> tuple[int, int]:
     raise IndexError(number)
 
 
-def real_images(source: Source) -> Iterator[Tensor]:
+def real_images(source: ShardDataset) -> Iterator[Tensor]:
     """All images in the order of their numbers, float32 (n, channels, h, w) in [-1, 1]."""
-    for images, _ in batches(source, source.index.nsamples, Data()):
+    for images, _ in iter_image_batches(source, source.index.nsamples, DataOptions()):
         yield in_range(images)
 
 
@@ -85,7 +85,7 @@ def as_images(pixels: Pixels) -> Tensor:
 
 
 @torch.no_grad()
-def describe_all(source: Source, describe: Describe) -> Neighbours:
+def embed_all(source: ShardDataset, describe: Describe) -> Neighbours:
     """Read the whole set once and describe it.
 
     Raises:
@@ -94,7 +94,7 @@ def describe_all(source: Source, describe: Describe) -> Neighbours:
     return Neighbours(source, torch.cat([describe(images).cpu() for images in real_images(source)]))
 
 
-def open_set(trained: Trained, location: str | None = None) -> Source:
+def open_training_shards(trained: TrainedGenerator, location: str | None = None) -> ShardDataset:
     """The shards that a generator was trained on, or those at `location`, at its size.
 
     Raises:
@@ -103,13 +103,13 @@ def open_set(trained: Trained, location: str | None = None) -> Source:
     where = location or trained.dataset.get("location", "")
     if not where:
         raise UserError(f"{trained.folder}: does not say where its shards are; give --shards")
-    source = open_source(where, trained.shape.height)
+    source = open_shard_dataset(where, trained.shape.height)
     if (source.width, source.channels) != (trained.shape.width, trained.shape.channels):
         raise UserError(f"{where}: other width or channels than the generator's pictures")
     return source
 
 
-def choose_description(by: str, device: torch.device) -> Describe:
+def choose_embedding(by: str, device: torch.device) -> Describe:
     """Images (n, channels, h, w) in [-1, 1] → vectors (n, d): their `pixels`, or `features` of the
     extractor that the metrics use, of length 1 (distances are then from 0 to 2)."""
     if by == "pixels":

@@ -45,7 +45,7 @@ def walk(points: Tensor, steps: int, curve: str, closed: bool) -> Tensor:
     return torch.cat(parts if closed else [*parts, points[-1:]])
 
 
-def rows(points: Tensor, steps: int, curve: str) -> Tensor:
+def walk_rows(points: Tensor, steps: int, curve: str) -> Tensor:
     """Each way of a walk with both of its ends: ((n − 1) · steps, …)."""
     way = slerp if curve == "slerp" else lerp
     share = torch.linspace(0, 1, steps, device=points.device)

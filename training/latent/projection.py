@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from training.latent.space import Space
+from training.latent.space import LatentSpace
 from training.techniques.latents import draw_latents
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -56,7 +56,7 @@ class Projection:
     ws: Tensor
     image: Tensor
     distance: float
-    start: float
+    initial_distance: float
 
 
 def noise_inputs(generator: torch.nn.Module) -> list[Tensor]:
@@ -80,25 +80,25 @@ def noise_correlation(noise: Tensor) -> Tensor:
         level = avg_pool2d(level, 2) * 2  # the mean of four has half the deviation
 
 
-def spread_of(space: Space, label: Tensor) -> float:
+def w_std(space: LatentSpace, label: Tensor) -> float:
     """The root mean square distance of w from the mean over 10,000 latents."""
     random, z_dim = torch.Generator().manual_seed(0), space.generator.z_dim
     latents = draw_latents(space.latent, DRAWS, z_dim, random, torch.device("cpu"))
     latents = latents.to(space.device)
     with torch.no_grad():
         ws = space.map(latents, label.expand(DRAWS))[:, 0]
-    return float(((ws - space.mean) ** 2).sum(dim=1).mean() ** 0.5)
+    return float(((ws - space.w_avg) ** 2).sum(dim=1).mean() ** 0.5)
 
 
 def project(
-    space: Space,
+    space: LatentSpace,
     target: Tensor,
     distance: Distance,
     label: Tensor,
     schedule: Schedule = Schedule(),
-    each_layer: bool = False,
+    w_plus: bool = False,
     seed: int = 0,
-    told: Callable[[int, float], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> Projection:
     """The w (or, with `each_layer`, a w for every layer: w+) whose picture is nearest to `target`
     (1, channels, h, w) by `distance`.
@@ -110,13 +110,13 @@ def project(
     random = torch.Generator().manual_seed(seed)
     for noise in noises:
         noise.copy_(torch.randn(noise.shape, generator=random)).requires_grad_()
-    spread = spread_of(space, label)
-    count = space.num_ws if each_layer else 1
-    w = space.mean.repeat(1, count, 1).requires_grad_()
+    spread = w_std(space, label)
+    count = space.num_ws if w_plus else 1
+    w = space.w_avg.repeat(1, count, 1).requires_grad_()
     optimizer = torch.optim.Adam([w, *noises], lr=schedule.rate, betas=(0.9, 0.999))
     with torch.no_grad():
-        ws = space.mean.repeat(1, space.num_ws, 1)
-        image = space.synthesise(ws, label)
+        ws = space.w_avg.repeat(1, space.num_ws, 1)
+        image = space.synthesize(ws, label)
         start = float(distance(image, target))
     best = Projection(ws, image, start, start)
     for step in range(schedule.steps):
@@ -124,7 +124,7 @@ def project(
         scale = schedule.noise_at(step, spread)
         shake = torch.randn(w.shape, generator=random).to(w.device) * scale
         ws = (w + shake).expand(-1, space.num_ws, -1)
-        image = space.synthesise(ws, label)
+        image = space.synthesize(ws, label)
         apart = distance(image, target).sum()
         now = float(apart.detach())
         if now < best.distance:
@@ -136,8 +136,8 @@ def project(
         with torch.no_grad():
             for noise in noises:
                 noise.sub_(noise.mean()).mul_(noise.square().mean().rsqrt())
-        if told:
-            told(step, now)
+        if on_step:
+            on_step(step, now)
     return best
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.contract import UserError
-from training.latent.space import Space, style_weights
+from training.latent.space import LatentSpace, style_weights
 from training.techniques.latents import draw_latents
 
 
@@ -20,11 +20,11 @@ class Directions:
     """
 
     vectors: Tensor
-    strengths: Tensor
+    eigenvalues: Tensor
     layers: tuple[int, ...]
 
 
-def directions(space: Space, count: int, layers: Sequence[int] = ()) -> Directions:
+def directions(space: LatentSpace, count: int, layers: Sequence[int] = ()) -> Directions:
     """The `count` strongest directions: eigenvectors of AᵀA, A the style weights of `layers` one
     below the other (equation 4; none given: all layers).
 
@@ -56,11 +56,11 @@ def move(ws: Tensor, found: Directions, number: int, amount: float) -> Tensor:
     return moved
 
 
-def reach(space: Space, label: Tensor, count: int = 2000) -> float:
+def coordinate_std(space: LatentSpace, label: Tensor, count: int = 2000) -> float:
     """The standard deviation of a coordinate of w, over `count` latents: a natural step."""
     random = torch.Generator().manual_seed(0)
     z_dim, device = space.generator.z_dim, torch.device("cpu")
     latents = draw_latents(space.latent, count, z_dim, random, device).to(space.device)
     with torch.no_grad():
         ws = space.map(latents, label.expand(count))[:, 0]
-    return float((ws - space.mean).square().mean().sqrt())
+    return float((ws - space.w_avg).square().mean().sqrt())

@@ -34,7 +34,7 @@ class StyleGenerator(Protocol):
 
 
 @dataclass(frozen=True)
-class Space:
+class LatentSpace:
     """A generator seen through W. `latent` says how its z are drawn, `classes` counts its labels,
     `mean` (w_dim,) is what truncation goes to."""
 
@@ -43,16 +43,16 @@ class Space:
     classes: int
     num_ws: int
     w_dim: int
-    mean: Tensor
+    w_avg: Tensor
 
     @property
-    def styled(self) -> bool:
+    def has_mapping(self) -> bool:
         """Whether there is a mapping, so that layers can have a w each."""
         return isinstance(self.generator, StyleGenerator)
 
     @property
     def device(self) -> torch.device:
-        return self.mean.device
+        return self.w_avg.device
 
     def map(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Latents (n, z_dim) and labels (n,) → ws (n, num_ws, w_dim)."""
@@ -60,7 +60,7 @@ class Space:
             return self.generator.mapping(latents, labels)
         return latents[:, None]
 
-    def synthesise(self, ws: Tensor, labels: Tensor) -> Tensor:
+    def synthesize(self, ws: Tensor, labels: Tensor) -> Tensor:
         """ws (n, num_ws, w_dim) → images float32 (n, channels, height, width) in [-1, 1]; labels
         count only where there is no mapping."""
         if isinstance(self.generator, StyleGenerator):
@@ -70,37 +70,37 @@ class Space:
 
     def truncate(self, ws: Tensor, psi: float) -> Tensor:
         """mean + psi · (w − mean) (Karras et al. 2019, appendix B); 1 changes nothing."""
-        return ws if psi == 1 else self.mean + psi * (ws - self.mean)
+        return ws if psi == 1 else self.w_avg + psi * (ws - self.w_avg)
 
     @torch.no_grad()
-    def draw(self, ws: Tensor, labels: Tensor, batch: int = BATCH) -> Pixels:
+    def generate(self, ws: Tensor, labels: Tensor, batch: int = BATCH) -> Pixels:
         """Pictures uint8 (n, height, width, channels)."""
         parts = []
         for some, which in zip(torch.split(ws, batch), torch.split(labels, batch), strict=True):
-            images = self.synthesise(some, which).clamp(-1, 1)
+            images = self.synthesize(some, which).clamp(-1, 1)
             parts.append(((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
         pixels: Pixels = torch.cat(parts).numpy()
         return pixels
 
-    def at(self, generator: Generator) -> Space:
+    def at(self, generator: Generator) -> LatentSpace:
         """The same space of another copy of the generator."""
         return replace(self, generator=generator)
 
 
-def space_of(generator: Generator, latent: str, classes: int) -> Space:
+def build_latent_space(generator: Generator, latent: str, classes: int) -> LatentSpace:
     """The space of a generator in evaluation mode."""
     if isinstance(generator, StyleGenerator):
         mean = generator.w_avg.detach().float()
-        return Space(generator, latent, classes, generator.num_ws, len(mean), mean)
+        return LatentSpace(generator, latent, classes, generator.num_ws, len(mean), mean)
     device = next(generator.parameters()).device
     mean = torch.zeros(generator.z_dim, device=device)
-    return Space(generator, latent, classes, 1, generator.z_dim, mean)
+    return LatentSpace(generator, latent, classes, 1, generator.z_dim, mean)
 
 
-def style_weights(space: Space) -> list[Tensor]:
+def style_weights(space: LatentSpace) -> list[Tensor]:
     """What first meets w, a layer of ws each: the weights (out, w_dim) of the convolutions' style
     affines in order, or, with no mapping, the first layer's alone."""
-    if space.styled:
+    if space.has_mapping:
         return [
             layer.weight.detach().float()
             for name, layer in space.generator.named_modules()

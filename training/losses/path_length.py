@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from training.second_order import differentiated_twice
+from training.second_order import double_backward
 
 
 def path_lengths(
@@ -19,7 +19,7 @@ def path_lengths(
     `ws` (n, num_ws, w_dim) with their graph; the squares are summed over w and averaged over the
     layers, as in the published code.
     """
-    with differentiated_twice():
+    with double_backward():
         images = synthesis(ws)
     pixels = images.shape[2] * images.shape[3]
     noise = torch.randn(images.shape, generator=random, device=images.device) / pixels**0.5

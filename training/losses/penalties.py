@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from training.second_order import differentiated_twice
+from training.second_order import double_backward
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -24,7 +24,7 @@ def image_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor
     loss is, and made small again in float32: as small as it is, fp16 would round it to 0.
     """
     images = images.detach().requires_grad_(True)
-    with differentiated_twice():
+    with double_backward():
         logits = critic(images)
     if scale == 1.0:
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)

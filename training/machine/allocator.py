@@ -13,7 +13,7 @@ _OLD_MOST = 32 << 20
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def keep_freed() -> bool:
+def retain_freed_memory() -> bool:
     """Let the C library keep freed blocks of up to 128 MB; whether it does so now.
 
     As it comes, glibc gives large blocks back to the system, which clears each page of the next

@@ -24,21 +24,21 @@ _TIMEOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Distributed:
     """This process's number among `world`; `local` and `neighbours` count on this machine."""
 
     rank: int = 0
-    world: int = 1
-    local: int = 0
-    neighbours: int = 1
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in one message."""
-        if self.world == 1 or not tensors:
+        if self.world_size == 1 or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         distributed.all_reduce(flat)
@@ -46,33 +46,33 @@ class Ranks:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def most(self, value: int, device: torch.device) -> int:
+    def all_reduce_max(self, value: int, device: torch.device) -> int:
         """The largest value that any process gives; all get the same answer."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         told = torch.tensor([value], device=device)
         distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
         return int(told.item())
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What the first process gives, in all of them."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all have come here."""
-        if self.world > 1:
+        if self.world_size > 1:
             distributed.barrier()
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Distributed()
 
 
 @contextmanager
-def joined(backend: str) -> Iterator[Ranks]:
+def init_distributed(backend: str) -> Iterator[Distributed]:
     """The processes that torchrun started with this one; alone where it did not.
 
     `backend` is `gloo` for CPUs and `nccl` for GPUs.
@@ -82,7 +82,7 @@ def joined(backend: str) -> Iterator[Ranks]:
     """
     world = _from_environment("WORLD_SIZE", 1, 1)
     if world == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     local = _from_environment("LOCAL_RANK", 0, 0)
     neighbours = _from_environment("LOCAL_WORLD_SIZE", world, 1)
@@ -96,7 +96,7 @@ def joined(backend: str) -> Iterator[Ranks]:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"the processes cannot reach each other: {reason}") from None
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), local, neighbours)
+        yield Distributed(distributed.get_rank(), distributed.get_world_size(), local, neighbours)
     finally:
         distributed.destroy_process_group()
 

@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 
 
-class Interruption:
+class StopSignal:
     """Remembers SIGINT and SIGTERM while in the `with` block, instead of dying of them.
 
     A second one is obeyed at once, unless `patient`: torchrun passes on a signal that the
@@ -14,19 +14,19 @@ class Interruption:
     """
 
     def __init__(self, patient: bool = False) -> None:
-        self.asked, self._patient = False, patient
+        self.requested, self._patient = False, patient
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> StopSignal:
         self._before = {
             number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
         }
         return self
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked and not self._patient:  # a second one: the user means it
+        if self.requested and not self._patient:  # a second one: the user means it
             signal.signal(number, self._before[signal.Signals(number)])
             signal.raise_signal(number)
-        self.asked = True
+        self.requested = True
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

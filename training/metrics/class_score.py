@@ -11,7 +11,7 @@ import numpy as np
 from training.metrics.distances import Features
 
 
-def class_score(logits: Features, splits: int = 1) -> float:
+def inception_score(logits: Features, splits: int = 1) -> float:
     """The score of class logits (n, classes), from 1 (bad) to the number of classes; the mean over
     `splits` runs of rows (10 in the paper). It grows with the rows a split has."""
     x = logits.astype(np.float64)

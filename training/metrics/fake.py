@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.grid import draw
+from training.grid import generate_images
 from training.metrics.distances import Features
 from training.metrics.networks import BATCH, FeatureNetwork
 from training.metrics.real import Progress, no_progress
@@ -20,7 +20,7 @@ from training.techniques.latents import draw_latents
 
 
 @contextmanager
-def own_random(seed: int, device: torch.device) -> Iterator[None]:
+def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
     """Draws inside (noise, dropout at test) follow from `seed`; those outside do not notice."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -28,7 +28,7 @@ def own_random(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def drawn_inputs(
+def draw_inputs(
     latent: str, z_dim: int, labels: NDArray[np.int64], count: int, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Latents (count, z_dim) and labels (count,) for an evaluation, the same on every device.
@@ -52,12 +52,12 @@ def fake_features(
     progress: Progress = no_progress,
 ) -> Features:
     """Features (count, d) of images of the generator, which is in evaluation mode on `device`."""
-    latents, which = drawn_inputs(latent, generator.z_dim, labels, count, seed, device)
+    latents, which = draw_inputs(latent, generator.z_dim, labels, count, seed, device)
     rows = []
-    with own_random(derive(seed, "drawing"), device):
+    with isolated_rng(derive(seed, "drawing"), device):
         for start in range(0, count, BATCH):
             some = slice(start, start + BATCH)
-            pixels = torch.from_numpy(draw(generator, latents[some], which[some], BATCH))
+            pixels = torch.from_numpy(generate_images(generator, latents[some], which[some], BATCH))
             rows.append(network.features(pixels.permute(0, 3, 1, 2)))
             progress(min(start + BATCH, count), count)
     return np.concatenate(rows)

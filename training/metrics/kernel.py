@@ -14,7 +14,7 @@ def _kernel(x: Floats, y: Floats) -> Floats:
     return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
 
 
-def within(features: Features) -> float:
+def mean_kernel_within(features: Features) -> float:
     """The mean of k over all pairs of different rows of features (n, d)."""
     x = features.astype(np.float64)
     count = len(x)
@@ -23,7 +23,7 @@ def within(features: Features) -> float:
     return (whole - own) / (count * (count - 1))
 
 
-def between(a: Features, b: Features) -> float:
+def mean_kernel_between(a: Features, b: Features) -> float:
     """The mean of k over all pairs of rows of (n, d) and (m, d)."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     return sum(float(_kernel(x[rows], y).sum()) for rows in blocks(len(x))) / (len(x) * len(y))
@@ -31,7 +31,7 @@ def between(a: Features, b: Features) -> float:
 
 def kernel_distance(a: Features, b: Features) -> float:
     """MMD² of all rows of (n, d) and (m, d); may be slightly negative where they are alike."""
-    return within(a) + within(b) - 2 * between(a, b)
+    return mean_kernel_within(a) + mean_kernel_within(b) - 2 * mean_kernel_between(a, b)
 
 
 def kernel_distance_subsets(

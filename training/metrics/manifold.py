@@ -18,7 +18,7 @@ NEIGHBOUR_DENSITY = 5
 
 
 @dataclass(frozen=True)
-class Manifold:
+class Prdc:
     """`precision`: the share of fakes within a ball of a real sample. `recall`: the share of real
     samples within a ball of a fake. `density`: how many real balls hold a fake, in units of k; may
     exceed 1. `coverage`: the share of real balls that hold a fake."""
@@ -41,7 +41,7 @@ def radii(features: Features, *neighbours: int) -> list[Floats]:
     return found
 
 
-def manifold(real: Features, fake: Features) -> Manifold:
+def compute_prdc(real: Features, fake: Features) -> Prdc:
     """The four measures of features (n, d) and (m, d), both at least 6 rows."""
     near, wide = radii(real, NEIGHBOUR, NEIGHBOUR_DENSITY)
     [around_fake] = radii(fake, NEIGHBOUR)
@@ -54,7 +54,7 @@ def manifold(real: Features, fake: Features) -> Manifold:
         held = distances < wide
         balls += int(held.sum())
         covered |= held.any(0)
-    return Manifold(
+    return Prdc(
         precise / len(fake),
         float(recalled.mean()),
         balls / (NEIGHBOUR_DENSITY * len(fake)),

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.metrics.fake import drawn_inputs, own_random
+from training.metrics.fake import draw_inputs, isolated_rng
 from training.networks import Generator
 from training.seeds import derive
 
@@ -29,7 +29,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 @runtime_checkable
-class Styled(Protocol):
+class StyleGenerator(Protocol):
     """A generator in two halves: latents and labels → ws (n, num_ws, w_dim) → images."""
 
     def mapping(self, latents: Tensor, labels: Tensor) -> Tensor: ...
@@ -66,7 +66,7 @@ def _steps(
     generator: Generator, latent: str, ends: tuple[Tensor, Tensor], labels: Tensor, t: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
     """How images are made, and what from: points that are ε of the path apart."""
-    if isinstance(generator, Styled):
+    if isinstance(generator, StyleGenerator):
         a, b = (generator.mapping(end, labels) for end in ends)
         return generator.synthesis, a, lerp(a, b, EPSILON)
     between = lerp if latent == "uniform" else slerp
@@ -90,8 +90,8 @@ def path_length(
     In W for a `Styled` generator, else in Z. `distance` takes two batches of images in [-1, 1] and
     gives (n,) squared distances. Both ends of a path have the same label, drawn from `labels`.
     """
-    starts, which = drawn_inputs(latent, generator.z_dim, labels, count, seed, device)
-    ends, _ = drawn_inputs(
+    starts, which = draw_inputs(latent, generator.z_dim, labels, count, seed, device)
+    ends, _ = draw_inputs(
         latent, generator.z_dim, labels, count, derive(seed, "ends"), device
     )  # fmt: skip
     random = torch.Generator().manual_seed(derive(seed, "moments"))
@@ -103,13 +103,13 @@ def path_length(
         make, a, b = _steps(generator, latent, pair, which[some], moments[some])
         images = []
         for inputs in (a, b):  # the same noise for both
-            with own_random(derive(seed, "noise", number), device):
+            with isolated_rng(derive(seed, "noise", number), device):
                 images.append(make(inputs).float())
         found.append(distance(*images).double().cpu().numpy() / EPSILON**2)
     lengths = np.concatenate(found)
     low = np.percentile(lengths, _CUT, method="lower")
     high = np.percentile(lengths, 100 - _CUT, method="higher")
     kept = lengths[(lengths >= low) & (lengths <= high)]
-    space = "w" if isinstance(generator, Styled) else "z"
+    space = "w" if isinstance(generator, StyleGenerator) else "z"
     error = float(kept.std(ddof=1) / np.sqrt(len(kept)))
     return PathLength(space, float(kept.mean()), error, count)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.contract import Dataset, UserError, atomic_file, is_disk_full
-from training.config import Data
-from training.data import Samples, Source, default_opener
-from training.machine.ranks import ALONE, Ranks
+from pipeline.contract import DatasetPaths, UserError, atomic_file, is_disk_full
+from training.config import DataOptions
+from training.data import SampleCache, ShardDataset, default_opener
+from training.machine.ranks import SINGLE_PROCESS, Distributed
 from training.metrics.distances import Features
 from training.metrics.networks import BATCH, FeatureNetwork
 from training.streaming.shards import DamagedShard
@@ -28,7 +28,7 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Real:
+class RealFeatures:
     """Features (n, d) and labels int64 (n,) of the first n images of a set. Shards are shuffled, so
     these are a fair sample."""
 
@@ -36,22 +36,22 @@ class Real:
     labels: NDArray[np.int64]
 
 
-def cache_path(source: Source, network: FeatureNetwork, count: int) -> Path:
+def cache_path(source: ShardDataset, network: FeatureNetwork, count: int) -> Path:
     """Where the features of a set's first `count` images are: `data/NAME/features/…`, with the
     set's digest, the images' size and the network in the name."""
     size = f"{source.width}x{source.height}"
     name = f"{network.identity}-{source.index.digest[:16]}-{size}-{count}.npz"
-    return Dataset(source.index.name).data / "features" / name
+    return DatasetPaths(source.index.name).data_dir / "features" / name
 
 
 def real_features(
-    source: Source,
+    source: ShardDataset,
     network: FeatureNetwork,
     most: int,
-    table: Data | None = None,
-    ranks: Ranks = ALONE,
+    options: DataOptions | None = None,
+    ranks: Distributed = SINGLE_PROCESS,
     progress: Progress = no_progress,
-) -> Real:
+) -> RealFeatures:
     """Features of the set's first `most` images (0: of all), from the disk where they are known.
 
     `table` says how shards are fetched, and whether damaged ones may be skipped.
@@ -59,27 +59,27 @@ def real_features(
     Raises:
         UserError: a shard cannot be had.
     """
-    table = table or Data()
+    options = options or DataOptions()
     count = min(most or source.index.nsamples, source.index.nsamples)
     path = cache_path(source, network, count)
     known = _read(path)
     if known is not None:
         return known
     rows, labels = [], []
-    for images, which in batches(source, count, table, ranks):
+    for images, which in iter_image_batches(source, count, options, ranks):
         rows.append(network.features(images))
         labels.append(which)
         progress(sum(map(len, labels)), count)
     if not rows:
         raise UserError(f"{source.index.name}: no image can be read")
-    real = Real(np.concatenate(rows), np.concatenate(labels))
+    real = RealFeatures(np.concatenate(rows), np.concatenate(labels))
     if len(real.labels) == count:  # else damaged shards were skipped: next time they may be whole
         _write(path, real)
     return real
 
 
-def batches(
-    source: Source, count: int, table: Data, ranks: Ranks = ALONE
+def iter_image_batches(
+    source: ShardDataset, count: int, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """The set's first `count` images in the order of their numbers, uint8 (n, channels, h, w), and
     their labels int64 (n,). The images' memory is used again for the next.
@@ -87,7 +87,7 @@ def batches(
     Raises:
         DamagedShard: and `table` does not say that such are to be left out.
     """
-    samples = Samples(source, 0, default_opener(source, table, ranks))
+    samples = SampleCache(source, 0, default_opener(source, options, ranks))
     shape = (source.height, source.width, source.channels)
     pixels, labels = np.empty((BATCH, *shape), np.uint8), np.zeros(BATCH, np.int64)
     row = 0
@@ -96,7 +96,7 @@ def batches(
             try:
                 labels[row] = samples.read(shard, member, pixels[row])
             except DamagedShard:
-                if not table.skip_corrupt:
+                if not options.skip_corrupt:
                     raise
                 continue
             row += 1
@@ -111,7 +111,7 @@ def batches(
         samples.shards.close()
 
 
-def _places(source: Source, count: int) -> Iterator[tuple[int, int]]:
+def _places(source: ShardDataset, count: int) -> Iterator[tuple[int, int]]:
     """(shard, member) of the first `count` samples."""
     for shard, entry in enumerate(source.index.shardlist):
         for member in range(min(entry.nsamples, count)):
@@ -119,17 +119,17 @@ def _places(source: Source, count: int) -> Iterator[tuple[int, int]]:
         count -= entry.nsamples
 
 
-def _read(path: Path) -> Real | None:
+def _read(path: Path) -> RealFeatures | None:
     """What the file holds, None where there is none or it is not whole."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             features, labels = file["features"], file["labels"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-    return Real(features, labels) if len(features) == len(labels) else None
+    return RealFeatures(features, labels) if len(features) == len(labels) else None
 
 
-def _write(path: Path, real: Real) -> None:
+def _write(path: Path, real: RealFeatures) -> None:
     """Keep the features; a full disk only means that they are computed again."""
     try:
         with atomic_file(path) as file:

@@ -10,11 +10,11 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics.class_score import class_score
+from training.metrics.inception_score import inception_score
 from training.metrics.distances import Features
 from training.metrics.frechet import Gaussian, frechet_distance, gaussian
-from training.metrics.kernel import between, within
-from training.metrics.manifold import manifold
+from training.metrics.kernel import mean_kernel_between, mean_kernel_within
+from training.metrics.manifold import compute_prdc
 from training.metrics.memorisation import (
     copies,
     copy_distance,
@@ -23,9 +23,9 @@ from training.metrics.memorisation import (
 )
 from training.seeds import derive
 
-FEWEST = 50
+MIN_IMAGES = 50
 """With fewer images on a side nothing is computed."""
-MANIFOLD_MOST = 5000
+PRDC_MAX_IMAGES = 5000
 """Precision, recall, density and coverage are of at most so many images on either side."""
 COPY_THRESHOLD = 0.1
 """Below this memorisation distance MiFID punishes (Kaggle's number, for Inception's features; in
@@ -37,7 +37,7 @@ Values = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Side:
+class FeatureSet:
     """Features (n, d) of real or of generated images, and what is computed of them once.
 
     `logits` gives class scores for features, `splits` is the inception score's.
@@ -53,44 +53,46 @@ class Side:
 
     @cached_property
     def within(self) -> float:
-        return within(self.features)
+        return mean_kernel_within(self.features)
 
     @cached_property
     def copy_distance(self) -> float:
         return copy_distance(self.features)
 
-    def of(self, rows: NDArray[np.int64]) -> Side:
-        return Side(self.features[rows], self.logits, self.splits)
+    def subset(self, rows: NDArray[np.int64]) -> FeatureSet:
+        return FeatureSet(self.features[rows], self.logits, self.splits)
 
     def __len__(self) -> int:
         return len(self.features)
 
 
-def _frechet(real: Side, fake: Side) -> Values:
+def _frechet(real: FeatureSet, fake: FeatureSet) -> Values:
     return {"fd": frechet_distance(real.gaussian, fake.gaussian)}
 
 
-def _kernel(real: Side, fake: Side) -> Values:
-    return {"kid": real.within + fake.within - 2 * between(real.features, fake.features)}
+def _kernel(real: FeatureSet, fake: FeatureSet) -> Values:
+    return {
+        "kid": real.within + fake.within - 2 * mean_kernel_between(real.features, fake.features)
+    }
 
 
-def _manifold(real: Side, fake: Side) -> Values:
-    count = min(len(real), len(fake), MANIFOLD_MOST)
-    found = manifold(real.features[:count], fake.features[:count])
+def _manifold(real: FeatureSet, fake: FeatureSet) -> Values:
+    count = min(len(real), len(fake), PRDC_MAX_IMAGES)
+    found = compute_prdc(real.features[:count], fake.features[:count])
     return vars(found).copy()
 
 
-def _classes(_real: Side, fake: Side) -> Values:
-    return {"is": class_score(fake.logits(fake.features), fake.splits)}
+def _classes(_real: FeatureSet, fake: FeatureSet) -> Values:
+    return {"is": inception_score(fake.logits(fake.features), fake.splits)}
 
 
-def _memory(real: Side, fake: Side) -> Values:
+def _memory(real: FeatureSet, fake: FeatureSet) -> Values:
     distance = memorisation(real.features, fake.features)
     share, _ = copies(real.features, fake.features, real.copy_distance)
     return {"memorisation": distance, "copies": share}
 
 
-MEASURES: tuple[Callable[[Side, Side], Values], ...] = (
+METRICS: tuple[Callable[[FeatureSet, FeatureSet], Values], ...] = (
     _frechet, _kernel, _manifold, _classes, _memory,
 )  # fmt: skip
 """Each gives one or more values by name; `measure` adds MiFID, which is made of two of them."""
@@ -98,10 +100,10 @@ MEASURES: tuple[Callable[[Side, Side], Values], ...] = (
 LOWER_IS_BETTER = frozenset({"fd", "kid", "mifid", "copies", "ppl_w", "ppl_z"})
 
 
-def measure(real: Side, fake: Side) -> Values:
+def compute_metrics(real: FeatureSet, fake: FeatureSet) -> Values:
     """Every measure of `fake` against `real` by its plain name, in a fixed order."""
     values: Values = {}
-    for part in MEASURES:
+    for part in METRICS:
         values |= part(real, fake)
     values["mifid"] = memorisation_penalised(values["fd"], values["memorisation"], COPY_THRESHOLD)
     return values
@@ -123,7 +125,9 @@ class Estimate:
     baseline_n: int | None = None
 
 
-def baseline(real: Side, count: int, seed: int = 0) -> tuple[dict[str, tuple[float, float]], int]:
+def baseline(
+    real: FeatureSet, count: int, seed: int = 0
+) -> tuple[dict[str, tuple[float, float]], int]:
     """Mean and standard deviation of every measure of `count` real images against the others, over
     random splits; and the number, at most half of the real images."""
     count = min(count, len(real) // 2)
@@ -131,7 +135,7 @@ def baseline(real: Side, count: int, seed: int = 0) -> tuple[dict[str, tuple[flo
     found = []
     for _ in range(SPLITS):
         order = random.permutation(len(real))
-        found.append(measure(real.of(order[count:]), real.of(order[:count])))
+        found.append(compute_metrics(real.subset(order[count:]), real.subset(order[:count])))
     return {name: _spread([one[name] for one in found]) for name in found[0]}, count
 
 
@@ -139,7 +143,7 @@ def _spread(values: list[float]) -> tuple[float, float]:
     return fmean(values), stdev(values)
 
 
-def spreads(real: Side, fake: Side, seed: int = 0) -> Values:
+def standard_deviations(real: FeatureSet, fake: FeatureSet, seed: int = 0) -> Values:
     """The standard deviation of every measure, estimated from random halves of the fakes.
 
     The spread of a statistic over halves drawn without replacement estimates that of the whole (the
@@ -149,15 +153,15 @@ def spreads(real: Side, fake: Side, seed: int = 0) -> Values:
     """
     random = np.random.default_rng(derive(seed, "halves of the fakes"))
     found = [
-        measure(real, fake.of(random.permutation(len(fake))[: len(fake) // 2]))
+        compute_metrics(real, fake.subset(random.permutation(len(fake))[: len(fake) // 2]))
         for _ in range(HALVES)
     ]
     return {name: stdev(one[name] for one in found) for name in found[0]}
 
 
-def estimate(real: Side, fake: Side, seed: int = 0) -> dict[str, Estimate]:
+def estimate(real: FeatureSet, fake: FeatureSet, seed: int = 0) -> dict[str, Estimate]:
     """Every measure with its bias and its spread, by its plain name."""
-    values, around = measure(real, fake), spreads(real, fake, seed)
+    values, around = compute_metrics(real, fake), standard_deviations(real, fake, seed)
     biases, count = baseline(real, len(fake), seed)
     return {
         name: Estimate(value, around[name], *biases[name], count)

@@ -16,7 +16,7 @@ from pipeline.contract import printable
 _LINE_SECONDS = 15.0
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as `1:02:03`, `2:03` for less than an hour."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
@@ -38,7 +38,7 @@ def losses(row: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Advance:
+class TrainingProgress:
     """How far the run is. `rate` is images/s, `left` seconds or None while unknown; `measured` is
     what the newest evaluation said, `spent` the disk and the cost in words."""
 
@@ -51,7 +51,7 @@ class Advance:
     spent: str = ""
 
     def text(self) -> str:
-        left = "" if self.left is None else f"  {clock(self.left)} left"
+        left = "" if self.left is None else f"  {format_duration(self.left)} left"
         facts = f"  {losses(self.row)}" if self.row else ""
         facts += "".join(f"  {text}" for text in (self.measured, self.spent) if text)
         return (
@@ -60,34 +60,34 @@ class Advance:
         )
 
 
-Facts = dict[str, Any]
+EndSummary = dict[str, Any]
 
 
 class Display(Protocol):
     """`say` tells a person something, `advance` how far the run is, `end` the outcome in numbers
     and paths, which a person has been told in words."""
 
-    def say(self, text: str) -> None: ...
-    def advance(self, advance: Advance) -> None: ...
-    def end(self, facts: Facts) -> None: ...
+    def message(self, text: str) -> None: ...
+    def update(self, advance: TrainingProgress) -> None: ...
+    def finish(self, facts: EndSummary) -> None: ...
     def close(self) -> None: ...
 
 
 @dataclass
-class Lines:
+class TextDisplay:
     """Plain lines, one every few seconds."""
 
     _last: float = field(default_factory=time.monotonic)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         print(printable_lines(text), flush=True)
 
-    def advance(self, advance: Advance) -> None:
+    def update(self, advance: TrainingProgress) -> None:
         if time.monotonic() - self._last >= _LINE_SECONDS or advance.seen >= advance.total:
             self._last = time.monotonic()
             print(advance.text(), flush=True)
 
-    def end(self, facts: Facts) -> None:
+    def finish(self, facts: EndSummary) -> None:
         pass
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Lines:
 
 
 @dataclass
-class JsonLines:
+class JsonDisplay:
     """One JSON object a line. `event` is `message` (`text`), `progress` or `end`.
 
     `progress` comes every second at most, and with each new row of the history: `seen` and `total`
@@ -103,12 +103,12 @@ class JsonLines:
     """
 
     _last: float = 0.0
-    _row: Facts | None = None
+    _row: EndSummary | None = None
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self._print({"event": "message", "text": text})
 
-    def advance(self, advance: Advance) -> None:
+    def update(self, advance: TrainingProgress) -> None:
         now, new = time.monotonic(), advance.row is not self._row
         if new or now - self._last >= 1 or advance.seen >= advance.total:
             self._last, self._row = now, advance.row
@@ -120,17 +120,17 @@ class JsonLines:
                 }
             )  # fmt: skip
 
-    def end(self, facts: Facts) -> None:
+    def finish(self, facts: EndSummary) -> None:
         self._print({"event": "end", **facts})
 
     def close(self) -> None:
         pass
 
-    def _print(self, facts: Facts) -> None:
+    def _print(self, facts: EndSummary) -> None:
         print(json.dumps(facts), flush=True)
 
 
-class Bar:
+class BarDisplay:
     """A progress bar with the figures beside it."""
 
     def __init__(self, console: Console) -> None:
@@ -141,40 +141,40 @@ class Bar:
         )  # fmt: skip
         self._task: TaskID | None = None
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self._progress.console.print(printable_lines(text), markup=False, highlight=False)
 
-    def advance(self, advance: Advance) -> None:
+    def update(self, advance: TrainingProgress) -> None:
         if self._task is None:
             self._progress.start()
             self._task = self._progress.add_task("", total=advance.total)
         self._progress.update(self._task, completed=advance.seen, description=advance.text())
 
-    def end(self, facts: Facts) -> None:
+    def finish(self, facts: EndSummary) -> None:
         pass
 
     def close(self) -> None:
         self._progress.stop()
 
 
-class Silent:
+class NullDisplay:
     """Says nothing: for all processes but the first."""
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         pass
 
-    def advance(self, advance: Advance) -> None:
+    def update(self, advance: TrainingProgress) -> None:
         pass
 
-    def end(self, facts: Facts) -> None:
+    def finish(self, facts: EndSummary) -> None:
         pass
 
     def close(self) -> None:
         pass
 
 
-def display(as_json: bool = False) -> Display:
+def make_display(as_json: bool = False) -> Display:
     """The display that was asked for, else the one that fits standard output."""
     if as_json:
-        return JsonLines()
-    return Bar(Console()) if sys.stdout.isatty() else Lines()
+        return JsonDisplay()
+    return BarDisplay(Console()) if sys.stdout.isatty() else TextDisplay()

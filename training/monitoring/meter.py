@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.machine.ranks import Ranks
+from training.machine.ranks import Distributed
 
 
 class Meter:
@@ -22,11 +22,11 @@ class Meter:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def merge(self, ranks: Ranks, weight: float) -> None:
+    def merge(self, ranks: Distributed, weight: float) -> None:
         """Make the sums those of all processes: a weighted mean, `weight` is this one's part."""
-        if ranks.world > 1 and self._sums:
+        if ranks.world_size > 1 and self._sums:
             merged = torch.stack([value.float() for value in self._sums.values()]) * weight
-            ranks.add_up([merged])
+            ranks.all_reduce_sum([merged])
             self._sums = dict(zip(self._sums, merged.unbind(), strict=True))
 
     def means(self) -> dict[str, float]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from training.networks.base import (
     Discriminator,
+    DiscriminatorOutput,
     Generator,
     ImageShape,
-    Verdict,
+    deinterleave,
     interleave,
-    separate,
 )  # fmt: skip
 from training.networks.conditioning import latent_codes
 from training.networks.dcgan import dcgan_discriminator, dcgan_generator
@@ -27,8 +27,17 @@ from training.networks.resnet import resnet_discriminator, resnet_generator
 from training.networks.stylegan2 import stylegan2_discriminator, stylegan2_generator
 
 __all__ = [
-    "DISCRIMINATORS", "GENERATORS", "Discriminator", "Generator", "ImageShape", "Verdict",
-    "build_discriminator", "build_generator", "interleave", "latent_codes", "separate",
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "Discriminator",
+    "DiscriminatorOutput",
+    "Generator",
+    "ImageShape",
+    "build_discriminator",
+    "build_generator",
+    "deinterleave",
+    "interleave",
+    "latent_codes",
 ]  # fmt: skip
 
 GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {
@@ -50,20 +59,20 @@ DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
 }
 
 
-def build_generator(table: Any, shape: ImageShape) -> Generator:
+def build_generator(options: Any, shape: ImageShape) -> Generator:
     """The generator that the configuration's table describes, with fresh weights.
 
     Raises:
         UserError: the table does not fit the images.
     """
-    return GENERATORS[table.name](table, shape)
+    return GENERATORS[options.name](options, shape)
 
 
-def build_discriminator(table: Any, shape: ImageShape, codes: int = 0) -> Discriminator:
+def build_discriminator(options: Any, shape: ImageShape, codes: int = 0) -> Discriminator:
     """The discriminator that the configuration's table describes, with fresh weights; `codes`
     counts InfoGAN's codes that it is to guess.
 
     Raises:
         UserError: the table does not fit the images.
     """
-    return DISCRIMINATORS[table.name](table, shape, codes)
+    return DISCRIMINATORS[options.name](options, shape, codes)

@@ -19,7 +19,7 @@ class ImageShape:
     classes: int = 0
 
 
-class Verdict(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What a discriminator says of n images.
 
     `logits` float (n,): higher is more real; (n, k) where k patches or scales are judged, all by
@@ -32,10 +32,10 @@ class Verdict(NamedTuple):
     features: Tensor
     classes: Tensor | None = None
     codes: Tensor | None = None
-    seen: tuple[Tensor, ...] = ()
+    decoder_inputs: tuple[Tensor, ...] = ()
 
     @property
-    def score(self) -> Tensor:
+    def mean_logit(self) -> Tensor:
         """One number a sample, (n,): the mean of its logits. Its slope is what penalties bound."""
         return self.logits if self.logits.ndim == 1 else self.logits.mean(dim=1)
 
@@ -58,19 +58,19 @@ class Discriminator(nn.Module):
     """
 
     hidden: nn.Sequential
-    together: bool = False
+    joint_batch: bool = False
     """While it learns, real and fake images (alternating) are to be judged in one call: what it
     says of one kind depends on the other."""
 
-    def judges_pairs(self, count: int) -> bool:  # noqa: ARG002 (for those that group samples)
+    def accepts_interleaved(self, count: int) -> bool:  # noqa: ARG002 (for those that group samples)
         """Whether `count` real and `count` fake images, alternating, get the same answers in one
         call as in two."""
         return False
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         raise NotImplementedError
 
-    def reconstruct(self, verdict: Verdict) -> Tensor:
+    def reconstruct(self, verdict: DiscriminatorOutput) -> Tensor:
         """How far what is decoded from the verdict's maps is from the images that it is about, a
         scalar to be minimised; only for verdicts with `seen`."""
         raise NotImplementedError
@@ -81,12 +81,12 @@ def interleave(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([first, second], dim=1).flatten(0, 1)
 
 
-def separate(verdict: Verdict) -> tuple[Verdict, Verdict]:
+def deinterleave(verdict: DiscriminatorOutput) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
     """The verdicts on the first and on the second of alternating images."""
     logits, features, classes, codes, _ = verdict
 
-    def half(start: int) -> Verdict:
-        return Verdict(
+    def half(start: int) -> DiscriminatorOutput:
+        return DiscriminatorOutput(
             logits[start::2],
             features[start::2],
             None if classes is None else classes[start::2],

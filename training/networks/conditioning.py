@@ -17,37 +17,37 @@ from training.options.architectures import (
 )  # fmt: skip
 
 
-def latent_codes(latents: Tensor, table: Codes) -> Tensor:
+def latent_codes(latents: Tensor, options: Codes) -> Tensor:
     """InfoGAN's codes (n, k) in the latents (n, z_dim + k): one-hot groups, then numbers.
 
     The largest of a group's latents is its choice, so all choices are equally likely; a continuous
     code is the latent itself. Latents stay plain points: grids and paths need to know no codes.
     """
-    count = code_count(table)
+    count = code_count(options)
     rest, parts = latents[:, latents.shape[1] - count :], []
-    for size in table.categorical:
+    for size in options.categorical:
         parts.append(one_hot(rest[:, :size].argmax(dim=1), size).to(latents.dtype))
         rest = rest[:, size:]
     return torch.cat([*parts, rest], dim=1)
 
 
-class Entry(nn.Module):
+class LatentInput(nn.Module):
     """Latents (n, z_dim) and labels (n,) → the first layer's input (n, `size`).
 
     Raises:
         UserError: labels are to be used and the data set has none.
     """
 
-    def __init__(self, table: GeneratorOptions, shape: ImageShape) -> None:
+    def __init__(self, options: GeneratorOptions, shape: ImageShape) -> None:
         super().__init__()
-        self.table = table
-        self.z_dim = self.size = table.z_dim + code_count(table)
+        self.table = options
+        self.z_dim = self.size = options.z_dim + code_count(options)
         self.embed: nn.Embedding | None = None
-        if table.condition != "none":
+        if options.condition != "none":
             require_labels("generator.condition", shape)
-        if table.condition == "embedding":
-            self.embed = nn.Embedding(shape.classes, table.embedding)
-            self.size += table.embedding
+        if options.condition == "embedding":
+            self.embed = nn.Embedding(shape.classes, options.embedding)
+            self.size += options.embedding
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         if code_count(self.table):
@@ -76,19 +76,19 @@ class ConditionalBatchNorm(nn.Module):
         return changed
 
 
-class Layers(nn.ModuleList):
+class ConditionalSequential(nn.ModuleList):
     """Layers one after the other; those that want labels get them."""
 
     def forward(self, values: Tensor, labels: Tensor) -> Tensor:
         for layer in self:
-            if isinstance(layer, ConditionalBatchNorm | Labelled):
+            if isinstance(layer, ConditionalBatchNorm | ConditionalLayer):
                 values = layer(values, labels)
             else:
                 values = layer(values)
         return values
 
 
-class Labelled(nn.Module):
+class ConditionalLayer(nn.Module):
     """A layer that is called with (values, labels)."""
 
 
@@ -118,24 +118,24 @@ class LabelChannel(nn.Module):
         return torch.cat([images, channel], dim=1)
 
 
-class Sight(nn.Module):
+class DiscriminatorInput(nn.Module):
     """What a discriminator sees: images (n, `channels` before, h, w) with labels → `channels`.
 
     Raises:
         UserError: labels are to be used and the data set has none.
     """
 
-    def __init__(self, table: DiscriminatorOptions, shape: ImageShape) -> None:
+    def __init__(self, options: DiscriminatorOptions, shape: ImageShape) -> None:
         super().__init__()
         for key, wanted in (
-            ("condition", table.condition != "none"), ("classifier", table.classifier),
-            ("semi_supervised", is_semi_supervised(table)),
+            ("condition", options.condition != "none"), ("classifier", options.classifier),
+            ("semi_supervised", is_semi_supervised(options)),
         ):  # fmt: skip
             if wanted:
                 require_labels(f"discriminator.{key}", shape)
-        self.channels = shape.channels * table.packing
+        self.channels = shape.channels * options.packing
         self.label: LabelChannel | None = None
-        if table.condition == "embedding":
+        if options.condition == "embedding":
             self.label, self.channels = LabelChannel(shape), self.channels + 1
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -9,103 +9,110 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from training.networks.attention import SelfAttention
-from training.networks.base import Discriminator, Generator, ImageShape, Verdict
-from training.networks.conditioning import Entry, Layers, Sight, generator_norm
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.networks.conditioning import (
+    ConditionalSequential,
+    DiscriminatorInput,
+    LatentInput,
+    generator_norm,
+)
 from training.networks.heads import Head
 from training.networks.layers import (
     Dropout,
-    disturbances,
-    initialise,
-    normalise_spectrum,
-    output_range,
+    apply_spectral_norm,
+    init_weights,
+    noise_and_dropout,
+    to_image_range,
 )  # fmt: skip
 from training.networks.sizes import attention_at, doublings, widths
 from training.options.architectures import DcganDiscriminator, DcganGenerator
 
 
 class DcganG(Generator):
-    def __init__(self, table: DcganGenerator, shape: ImageShape) -> None:
+    def __init__(self, options: DcganGenerator, shape: ImageShape) -> None:
         super().__init__()
-        self.entry = Entry(table, shape)
-        self.z_dim, self.output = self.entry.z_dim, table.output
+        self.entry = LatentInput(options, shape)
+        self.z_dim, self.output = self.entry.z_dim, options.output
         steps = doublings(shape)
-        hidden = steps + (table.last == "conv3")  # with conv3 the last doubling is hidden too
-        *maps, deepest = widths(table, hidden)
+        hidden = steps + (options.last == "conv3")  # with conv3 the last doubling is hidden too
+        *maps, deepest = widths(options, hidden)
         heights = [shape.height >> step for step in range(steps, steps - hidden, -1)]
-        attention = attention_at(table, heights)
+        attention = attention_at(options, heights)
         start = (shape.height >> steps, shape.width >> steps)
-        bias = table.norm == "none"
+        bias = options.norm == "none"
         first = nn.ConvTranspose2d(self.entry.size, deepest, start, bias=bias)
-        layers = _block(table, shape, first, deepest)
+        layers = _block(options, shape, first, deepest)
         below = deepest
         for height, above in zip(heights[1:], reversed(maps), strict=True):
-            layers += _block(table, shape, _double(table, below, above), above)
+            layers += _block(options, shape, _double(options, below, above), above)
             below = above
             if height == attention:
                 layers.append(SelfAttention(above))
-        if table.last == "conv3":
+        if options.last == "conv3":
             layers.append(nn.Conv2d(below, shape.channels, 3, 1, 1))
         else:
-            layers.append(_double(table, below, shape.channels))
-        self.layers = Layers(layers)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+            layers.append(_double(options, below, shape.channels))
+        self.layers = ConditionalSequential(layers)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         values = self.entry(latents, labels)[:, :, None, None]
-        return output_range(self.layers(values, labels), self.output)
+        return to_image_range(self.layers(values, labels), self.output)
 
 
 def _block(
-    table: DcganGenerator, shape: ImageShape, convolution: nn.Module, maps: int
+    options: DcganGenerator, shape: ImageShape, convolution: nn.Module, maps: int
 ) -> list[nn.Module]:
-    leaky = table.activation == "leaky"
+    leaky = options.activation == "leaky"
     activation = nn.LeakyReLU(0.2, inplace=True) if leaky else nn.ReLU(inplace=True)
-    norm = generator_norm(table.norm, table.condition, maps, shape)
-    return [convolution, *norm, activation, *disturbances(table)]
+    norm = generator_norm(options.norm, options.condition, maps, shape)
+    return [convolution, *norm, activation, *noise_and_dropout(options)]
 
 
-def _double(table: DcganGenerator, below: int, above: int) -> nn.Module:
+def _double(table: DcganGenerator, in_channels: int, out_channels: int) -> nn.Module:
     bias = table.norm == "none"
     if table.upsample == "transposed":
         odd = table.kernel % 2  # an odd kernel needs a row and a column more to double exactly
         padding = (table.kernel - 1) // 2
-        return nn.ConvTranspose2d(below, above, table.kernel, 2, padding, odd, bias=bias)
+        return nn.ConvTranspose2d(
+            in_channels, out_channels, table.kernel, 2, padding, odd, bias=bias
+        )
     options = {} if table.upsample == "nearest" else {"align_corners": False}
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode=table.upsample, **options),
-        nn.Conv2d(below, above, 3, 1, 1, bias=bias),
+        nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias),
     )
 
 
 class DcganD(Discriminator):
-    def __init__(self, table: DcganDiscriminator, shape: ImageShape, codes: int) -> None:
+    def __init__(self, options: DcganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = Sight(table, shape)
+        self.sight = DiscriminatorInput(options, shape)
         steps = doublings(shape)
-        attention = attention_at(table, [shape.height >> step for step in range(1, steps + 1)])
+        attention = attention_at(options, [shape.height >> step for step in range(1, steps + 1)])
         layers: list[nn.Module] = []
         below = self.sight.channels
-        for number, above in enumerate(widths(table, steps)):
-            padding = (table.kernel - 1) // 2
-            convolution = nn.Conv2d(below, above, table.kernel, 2, padding, bias=table.bias)
-            norm = _norm(table.norm, above) if number >= table.norm_from else []
+        for number, above in enumerate(widths(options, steps)):
+            padding = (options.kernel - 1) // 2
+            convolution = nn.Conv2d(below, above, options.kernel, 2, padding, bias=options.bias)
+            norm = _norm(options.norm, above) if number >= options.norm_from else []
             layers += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
-            if table.dropout:
-                layers.append(Dropout(table.dropout))
+            if options.dropout:
+                layers.append(Dropout(options.dropout))
             if shape.height >> (number + 1) == attention:
                 layers.append(SelfAttention(above))
             below = above
         self.hidden = nn.Sequential(*layers)
         end = (shape.height >> steps, shape.width >> steps)
-        self.head = Head(table, shape, below, end, codes, table.bias)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+        self.head = Head(options, shape, below, end, codes, options.bias)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
-        verdict: Verdict = self.head(self.hidden(self.sight(images, labels)), labels)
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
+        verdict: DiscriminatorOutput = self.head(self.hidden(self.sight(images, labels)), labels)
         return verdict
 
 
@@ -117,9 +124,11 @@ def _norm(kind: str, maps: int) -> list[nn.Module]:
     return []
 
 
-def dcgan_generator(table: DcganGenerator, shape: ImageShape) -> Generator:
-    return DcganG(table, shape)
+def dcgan_generator(options: DcganGenerator, shape: ImageShape) -> Generator:
+    return DcganG(options, shape)
 
 
-def dcgan_discriminator(table: DcganDiscriminator, shape: ImageShape, codes: int) -> Discriminator:
-    return DcganD(table, shape, codes)
+def dcgan_discriminator(
+    options: DcganDiscriminator, shape: ImageShape, codes: int
+) -> Discriminator:
+    return DcganD(options, shape, codes)

@@ -12,16 +12,22 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, Generator, ImageShape, Verdict
-from training.networks.conditioning import Entry, Labelled, Layers, Sight, generator_norm
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.networks.conditioning import (
+    ConditionalLayer,
+    ConditionalSequential,
+    DiscriminatorInput,
+    LatentInput,
+    generator_norm,
+)
 from training.networks.frozen import perceptual_distance
 from training.networks.heads import Head
 from training.networks.layers import (
     Dropout,
-    disturbances,
-    initialise,
-    normalise_spectrum,
-    output_range,
+    apply_spectral_norm,
+    init_weights,
+    noise_and_dropout,
+    to_image_range,
 )  # fmt: skip
 from training.networks.sizes import doublings
 from training.options.architectures import FastganDiscriminator, FastganGenerator
@@ -82,14 +88,14 @@ class LearnedNoise(nn.Module):
         return maps + self.weight.to(maps.dtype) * noise
 
 
-class Excitation(nn.Module):
+class SkipLayerExcitation(nn.Module):
     """Large maps (n, above, H, W), each times a number in (0, 1) that small ones (n, below, h, w)
     give: σ of a 1×1 convolution of SiLU of a 4×4 one of their mean over 4×4 places (eq. 1)."""
 
-    def __init__(self, below: int, above: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.gather = nn.Conv2d(below, above, 4, bias=False)
-        self.weigh = nn.Conv2d(above, above, 1, bias=False)
+        self.gather = nn.Conv2d(in_channels, out_channels, 4, bias=False)
+        self.weigh = nn.Conv2d(out_channels, out_channels, 1, bias=False)
 
     def forward(self, small: Tensor, large: Tensor) -> Tensor:
         gathered = nn.functional.silu(self.gather(adaptive_avg_pool2d(small, 4)))
@@ -97,12 +103,12 @@ class Excitation(nn.Module):
         return large * weights
 
 
-class UpBlock(Labelled):
+class UpBlock(ConditionalLayer):
     """Double to `size`, 3×3, norm, GLU; the `long` kind adds noise and a second 3×3."""
 
     def __init__(
         self,
-        table: FastganGenerator,
+        options: FastganGenerator,
         shape: ImageShape,
         maps: tuple[int, int],
         size: tuple[int, int],
@@ -114,8 +120,8 @@ class UpBlock(Labelled):
         for given in (below, above) if long else (below,):
             layers.append(nn.Conv2d(given, above * 2, 3, 1, 1, bias=False))
             layers += [LearnedNoise(*size)] if long else []
-            layers += [*generator_norm("batch", table.condition, above * 2, shape), Glu()]
-        self.layers = Layers(layers)
+            layers += [*generator_norm("batch", options.condition, above * 2, shape), Glu()]
+        self.layers = ConditionalSequential(layers)
 
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
         doubled: Tensor = self.layers(maps, labels)
@@ -123,12 +129,12 @@ class UpBlock(Labelled):
 
 
 class FastganG(Generator):
-    def __init__(self, table: FastganGenerator, shape: ImageShape) -> None:
+    def __init__(self, options: FastganGenerator, shape: ImageShape) -> None:
         super().__init__()
-        self.entry = Entry(table, shape)
-        self.z_dim, self.output = self.entry.z_dim, table.output
+        self.entry = LatentInput(options, shape)
+        self.z_dim, self.output = self.entry.z_dim, options.output
         steps = doublings(shape)
-        maps = map_counts(_G_MAPS, table.width, steps + 1)
+        maps = map_counts(_G_MAPS, options.width, steps + 1)
         start = (shape.height >> steps, shape.width >> steps)
         self.first = nn.Sequential(
             nn.ConvTranspose2d(self.entry.size, maps[0] * 2, start, bias=False),
@@ -137,27 +143,27 @@ class FastganG(Generator):
         )
         self.blocks = nn.ModuleList(
             UpBlock(
-                table,
+                options,
                 shape,
                 (maps[step - 1], maps[step]),
                 (start[0] << step, start[1] << step),
-                bool(step % 2) and not table.lite,
+                bool(step % 2) and not options.lite,
             )
             for step in range(1, steps + 1)
         )
         self.disturbed = nn.ModuleList(
-            nn.Sequential(*disturbances(table)) for _ in range(steps)
+            nn.Sequential(*noise_and_dropout(options)) for _ in range(steps)
         )  # fmt: skip
         self.excitations = nn.ModuleDict(
             {
-                str(step): Excitation(maps[step - _BRIDGE], maps[step])
+                str(step): SkipLayerExcitation(maps[step - _BRIDGE], maps[step])
                 for step in range(_FIRST_EXCITED, min(steps, _LAST_EXCITED) + 1)
             }
         )
         self.last = nn.Conv2d(maps[-1], shape.channels, 3, 1, 1, bias=False)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         maps = [self.first(self.entry(latents, labels)[:, :, None, None])]
@@ -168,27 +174,27 @@ class FastganG(Generator):
             if str(step) in self.excitations:
                 above = self.excitations[str(step)](maps[step - _BRIDGE], above)
             maps.append(disturb(above))
-        return output_range(self.last(maps[-1]), self.output)
+        return to_image_range(self.last(maps[-1]), self.output)
 
 
 class DownBlock(nn.Module):
     """The mean of two ways to half the size: 4×4 stride 2 then 3×3, and pooling then 1×1; norm and
     leaky ReLU after each convolution."""
 
-    def __init__(self, below: int, above: int, dropout: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            nn.Conv2d(below, above, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(above),
+            nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(above, above, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(above),
+            nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
             nn.LeakyReLU(0.2, inplace=True),
         )
         self.direct = nn.Sequential(
             nn.AvgPool2d(2),
-            nn.Conv2d(below, above, 1, bias=False),
-            nn.BatchNorm2d(above),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
             nn.LeakyReLU(0.2, inplace=True),
         )
         self.dropout = Dropout(dropout) if dropout else nn.Identity()
@@ -225,23 +231,23 @@ class PatchHead(Head):
 
     def __init__(
         self,
-        table: FastganDiscriminator,
+        options: FastganDiscriminator,
         shape: ImageShape,
         maps: int,
         size: tuple[int, int],
         codes: int,
     ) -> None:
-        super().__init__(table, shape, maps, size, codes, bias=False)
+        super().__init__(options, shape, maps, size, codes, bias=False)
         inner = maps * 2
         self.judge = nn.Sequential(  # type: ignore[assignment]
-            nn.Conv2d(maps + bool(table.minibatch_stddev), inner, 1, bias=False),
+            nn.Conv2d(maps + bool(options.minibatch_stddev), inner, 1, bias=False),
             nn.BatchNorm2d(inner),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(inner, 1, min(4, *size), bias=False),
         )
 
 
-def entrance(channels: int, maps: list[int]) -> nn.Sequential:
+def stem(channels: int, maps: list[int]) -> nn.Sequential:
     """From the image to its first maps: 3×3 at full size, or 4×4 stride 2 once or twice, by the
     numbers of `maps` on the way (the first has no norm)."""
     if len(maps) == 1:
@@ -264,53 +270,55 @@ class FastganD(Discriminator):
     last maps, and a random quarter of it from the same quarter of the maps before them.
     """
 
-    def __init__(self, table: FastganDiscriminator, shape: ImageShape, codes: int) -> None:
+    def __init__(self, options: FastganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = Sight(table, shape)
+        self.sight = DiscriminatorInput(options, shape)
         steps = doublings(shape) - 1
         if steps < 1:
             raise UserError("resolution: FastGAN's discriminator needs 16 px or more")
         size = (shape.height >> steps, shape.width >> steps)
-        maps = map_counts((*_D_MAPS, 0.125), table.width, steps + 1)
+        maps = map_counts((*_D_MAPS, 0.125), options.width, steps + 1)
         strided = max(0, steps - _JUDGED_WHOLE)
         steps -= strided
-        into = entrance(self.sight.channels, maps[: steps - 1 : -1])
+        into = stem(self.sight.channels, maps[: steps - 1 : -1])
         maps = maps[steps::-1]
-        blocks = [DownBlock(maps[n], maps[n + 1], table.dropout) for n in range(steps)]
+        blocks = [DownBlock(maps[n], maps[n + 1], options.dropout) for n in range(steps)]
         self.hidden = nn.Sequential(into, *blocks)
         self.excitations = nn.ModuleDict(
-            {str(n): Excitation(maps[n - 3], maps[n]) for n in range(3, steps + 1)}
+            {str(n): SkipLayerExcitation(maps[n - 3], maps[n]) for n in range(3, steps + 1)}
         )
-        self.head = PatchHead(table, shape, maps[-1], size, codes)
-        self.reconstruction = table.reconstruction
+        self.head = PatchHead(options, shape, maps[-1], size, codes)
+        self.reconstruction = options.reconstruction
         self.decoders = nn.ModuleDict()
-        if table.reconstruction != "none":
-            channels = shape.channels * table.packing
+        if options.reconstruction != "none":
+            channels = shape.channels * options.packing
             most = (_DECODED // min(size)).bit_length() - 1
             ups = steps + strided
-            self.decoders["whole"] = Decoder(maps[-1], channels, min(ups, most), table.width)
-            self.decoders["part"] = Decoder(maps[-2], channels, min(ups - 1, most), table.width)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+            self.decoders["whole"] = Decoder(maps[-1], channels, min(ups, most), options.width)
+            self.decoders["part"] = Decoder(maps[-2], channels, min(ups - 1, most), options.width)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         maps = [self.hidden[0](self.sight(images, labels))]
         for number, block in enumerate(list(self.hidden)[1:], start=1):
             above = block(maps[-1])
             if str(number) in self.excitations:
                 above = self.excitations[str(number)](maps[number - 3], above)
             maps.append(above)
-        verdict: Verdict = self.head(maps[-1], labels)
-        return verdict._replace(seen=(images, *maps[-2:])) if self.decoders else verdict
+        verdict: DiscriminatorOutput = self.head(maps[-1], labels)
+        return verdict._replace(decoder_inputs=(images, *maps[-2:])) if self.decoders else verdict
 
-    def reconstruct(self, verdict: Verdict) -> Tensor:
+    def reconstruct(self, verdict: DiscriminatorOutput) -> Tensor:
         """The sum of both distances: of the whole and of a quarter that is drawn at random."""
-        images, before, last = verdict.seen
+        images, before, last = verdict.decoder_inputs
         row, column = torch.randint(0, 2, (2,)).tolist()
         whole = self.decoders["whole"](last)
-        part = self.decoders["part"](quarter(before, row, column))
-        return self._distance(whole, images) + self._distance(part, quarter(images, row, column))
+        part = self.decoders["part"](crop_quarter(before, row, column))
+        return self._distance(whole, images) + self._distance(
+            part, crop_quarter(images, row, column)
+        )
 
     def _distance(self, decoded: Tensor, images: Tensor) -> Tensor:
         wanted = adaptive_avg_pool2d(images.detach().float(), (decoded.shape[2], decoded.shape[3]))
@@ -319,17 +327,17 @@ class FastganD(Discriminator):
         return perceptual_distance(decoded, wanted)
 
 
-def quarter(maps: Tensor, row: int, column: int) -> Tensor:
+def crop_quarter(maps: Tensor, row: int, column: int) -> Tensor:
     """The upper (row 0) or lower, left (column 0) or right quarter of maps (n, c, h, w)."""
     height, width = maps.shape[2] // 2, maps.shape[3] // 2
     return maps[:, :, row * height :, column * width :][:, :, :height, :width]
 
 
-def fastgan_generator(table: FastganGenerator, shape: ImageShape) -> Generator:
-    return FastganG(table, shape)
+def fastgan_generator(options: FastganGenerator, shape: ImageShape) -> Generator:
+    return FastganG(options, shape)
 
 
 def fastgan_discriminator(
-    table: FastganDiscriminator, shape: ImageShape, codes: int
+    options: FastganDiscriminator, shape: ImageShape, codes: int
 ) -> Discriminator:
-    return FastganD(table, shape, codes)
+    return FastganD(options, shape, codes)

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from training.extractor import SMALLEST, Extractor, load_extractor, stage_distance
+from training.extractor import MIN_SIDE, Extractor, load_extractor, stage_distance
 
 
-def frozen_maps(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def frozen_features(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The extractor's maps at strides 4, 8, 16 and 32 of images (n, 1 or 3, h, w) in [-1, 1].
 
     Images are brought to `size` px a side (0: as they are, at least `SMALLEST` px). Gradients pass
     to the images. Computed in the surrounding autocast's precision.
     """
     values = images.float()
-    height, width = (size, size) if size else (max(SMALLEST, side) for side in images.shape[2:])
+    height, width = (size, size) if size else (max(MIN_SIDE, side) for side in images.shape[2:])
     if (height, width) != tuple(images.shape[2:]):
         smaller = height < values.shape[2] or width < values.shape[3]  # else nothing is aliased
         values = interpolate(values, size=(height, width), mode="bilinear", antialias=smaller)
@@ -38,8 +38,8 @@ def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
     """How different two batches look to the frozen network at their own size: the mean of
     `stage_distance`, a scalar. No gradient flows to `others`."""
     with torch.no_grad():
-        wanted = frozen_maps(others)
-    return stage_distance(frozen_maps(images), wanted).mean()
+        wanted = frozen_features(others)
+    return stage_distance(frozen_features(images), wanted).mean()
 
 
 def _extractor(device: torch.device) -> Extractor:
@@ -48,7 +48,7 @@ def _extractor(device: torch.device) -> Extractor:
 
 
 @cache
-def digest() -> bytes:
+def frozen_weights_digest() -> bytes:
     """sha256 of the frozen weights."""
     found = hashlib.sha256()
     for name, weight in sorted(_extractor(torch.device("cpu")).state_dict().items()):

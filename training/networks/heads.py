@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.networks.base import ImageShape, Verdict
+from training.networks.base import DiscriminatorOutput, ImageShape
 from training.networks.layers import MinibatchStddev
 from training.options.architectures import DiscriminatorOptions, is_semi_supervised
 
@@ -24,7 +24,7 @@ class Head(nn.Module):
 
     def __init__(
         self,
-        table: DiscriminatorOptions,
+        options: DiscriminatorOptions,
         shape: ImageShape,
         maps: int,
         size: tuple[int, int],
@@ -32,28 +32,28 @@ class Head(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        group = table.minibatch_stddev
+        group = options.minibatch_stddev
         self.stddev = MinibatchStddev(group) if group else nn.Identity()
-        self.joint = is_semi_supervised(table)
+        self.joint = is_semi_supervised(options)
         answers = shape.classes if self.joint else 1
         self.judge = nn.Conv2d(maps + bool(group), answers, size, bias=bias)
         self.projection = self.classifier = self.coder = None
-        if table.condition == "projection":
+        if options.condition == "projection":
             self.projection = nn.Embedding(shape.classes, maps)
             # as its authors do: PyTorch's N(0, 1) would drown the judge's own logit
             nn.init.xavier_uniform_(self.projection.weight)
-            if table.spectral:
+            if options.spectral:
                 spectral_norm(self.projection)
-        if table.classifier:
+        if options.classifier:
             self.classifier = nn.Conv2d(maps, shape.classes, size)
         if codes:
             self.coder = nn.Conv2d(maps, codes, size)
 
-    def forward(self, features: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, features: Tensor, labels: Tensor) -> DiscriminatorOutput:
         logits = self.judge(self.stddev(features)).flatten(1)
         if self.joint:
             logits = logits.float()
-            return Verdict(logits.logsumexp(dim=1), features, logits)
+            return DiscriminatorOutput(logits.logsumexp(dim=1), features, logits)
         if self.projection is not None:
             summed = features.sum(dim=(2, 3))
             product = self.projection(labels).to(summed.dtype) * summed
@@ -62,4 +62,4 @@ class Head(nn.Module):
             logits = logits[:, 0]
         classes = None if self.classifier is None else self.classifier(features).flatten(1)
         codes = None if self.coder is None else self.coder(features).flatten(1)
-        return Verdict(logits, features, classes, codes)
+        return DiscriminatorOutput(logits, features, classes, codes)

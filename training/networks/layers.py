@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from training.options.architectures import GeneratorOptions
 
 
-class JointNorm(nn.BatchNorm2d):
+class JointBatchNorm(nn.BatchNorm2d):
     """Batch norm for a discriminator that learns from real and fake images in one batch: its
     statistics are theirs together. While its weights do not learn (the generator's step), it uses
     their moving averages, so that fakes are not normalised by themselves.
@@ -72,17 +72,17 @@ class Dropout(nn.Module):
         return dropout(values, self.share, self.training or self.at_test)
 
 
-def disturbances(table: GeneratorOptions) -> list[nn.Module]:
+def noise_and_dropout(options: GeneratorOptions) -> list[nn.Module]:
     """What follows each hidden layer of a generator: noise and dropout, as the table asks."""
     layers: list[nn.Module] = []
-    if table.noise:
-        layers.append(Noise(table.noise))
-    if table.dropout:
-        layers.append(Dropout(table.dropout, table.dropout_at_test))
+    if options.noise:
+        layers.append(Noise(options.noise))
+    if options.dropout:
+        layers.append(Dropout(options.dropout, options.dropout_at_test))
     return layers
 
 
-def output_range(values: Tensor, output: str) -> Tensor:
+def to_image_range(values: Tensor, output: str) -> Tensor:
     """The last layer's values as an image in [-1, 1]; a `sigmoid`'s [0, 1] is scaled to it.
 
     `linear` leaves them as they are: the data alone teaches the range.
@@ -92,7 +92,7 @@ def output_range(values: Tensor, output: str) -> Tensor:
     return values.sigmoid() * 2 - 1 if output == "sigmoid" else values.tanh()
 
 
-def normalise_spectrum(network: nn.Module) -> None:
+def apply_spectral_norm(network: nn.Module) -> None:
     """Divide the weight of each convolution and linear layer of `network` by its largest singular
     value (Miyato 2018)."""
     kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
@@ -101,7 +101,7 @@ def normalise_spectrum(network: nn.Module) -> None:
             spectral_norm(layer)
 
 
-def initialise(network: nn.Module, scheme: str) -> None:
+def init_weights(network: nn.Module, scheme: str) -> None:
     """Give the convolutions, linear layers and norms of `network` fresh weights.
 
     `dcgan`: N(0, 0.02), norm weights N(1, 0.02), biases 0 (Radford 2016, section 4); `orthogonal`

@@ -5,87 +5,87 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, Generator, ImageShape, Verdict
-from training.networks.conditioning import Entry, Sight
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.networks.conditioning import DiscriminatorInput, LatentInput
 from training.networks.heads import Head
 from training.networks.layers import (
     Dropout,
-    disturbances,
-    initialise,
-    normalise_spectrum,
-    output_range,
+    apply_spectral_norm,
+    init_weights,
+    noise_and_dropout,
+    to_image_range,
 )  # fmt: skip
 from training.options.architectures import MlpDiscriminator, MlpGenerator
 
 
 class MlpG(Generator):
-    def __init__(self, table: MlpGenerator, shape: ImageShape) -> None:
+    def __init__(self, options: MlpGenerator, shape: ImageShape) -> None:
         super().__init__()
-        if table.condition == "norm":
+        if options.condition == "norm":
             raise UserError('generator.condition: "norm" is for convolutional generators')
-        self.entry = Entry(table, shape)
-        self.z_dim, self.output, self.shape = self.entry.z_dim, table.output, shape
+        self.entry = LatentInput(options, shape)
+        self.z_dim, self.output, self.shape = self.entry.z_dim, options.output, shape
         layers: list[nn.Module] = []
         below = self.entry.size
-        for above in table.widths:
+        for above in options.widths:
             layers.append(nn.Linear(below, above))
-            if table.norm == "batch":
+            if options.norm == "batch":
                 layers.append(nn.BatchNorm1d(above))
-            layers.append(nn.LeakyReLU(0.2) if table.activation == "leaky" else nn.ReLU())
-            layers += disturbances(table)
+            layers.append(nn.LeakyReLU(0.2) if options.activation == "leaky" else nn.ReLU())
+            layers += noise_and_dropout(options)
             below = above
         layers.append(nn.Linear(below, shape.channels * shape.height * shape.width))
         self.layers = nn.Sequential(*layers)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         shape = self.shape
         values = self.layers(self.entry(latents, labels))
         images = values.view(-1, shape.channels, shape.height, shape.width)
-        return output_range(images, self.output)
+        return to_image_range(images, self.output)
 
 
 class Maxout(nn.Module):
     """The largest of `pieces` linear functions (Goodfellow 2013): (n, below) → (n, above)."""
 
-    def __init__(self, below: int, above: int, pieces: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, pieces: int) -> None:
         super().__init__()
-        self.linear, self.pieces = nn.Linear(below, above * pieces), pieces
+        self.linear, self.pieces = nn.Linear(in_channels, out_channels * pieces), pieces
 
     def forward(self, values: Tensor) -> Tensor:
         return self.linear(values).unflatten(1, (-1, self.pieces)).amax(dim=2)  # type: ignore[no-any-return]
 
 
 class MlpD(Discriminator):
-    def __init__(self, table: MlpDiscriminator, shape: ImageShape, codes: int) -> None:
+    def __init__(self, options: MlpDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = Sight(table, shape)
+        self.sight = DiscriminatorInput(options, shape)
         layers: list[nn.Module] = [nn.Flatten()]
         below = self.sight.channels * shape.height * shape.width
-        for above in table.widths:
-            if table.activation == "maxout":
-                layers.append(Maxout(below, above, table.pieces))
+        for above in options.widths:
+            if options.activation == "maxout":
+                layers.append(Maxout(below, above, options.pieces))
             else:
                 layers += [nn.Linear(below, above), nn.LeakyReLU(0.2)]
-            if table.dropout:
-                layers.append(Dropout(table.dropout))
+            if options.dropout:
+                layers.append(Dropout(options.dropout))
             below = above
         self.hidden = nn.Sequential(*layers, nn.Unflatten(1, (below, 1, 1)))
-        self.head = Head(table, shape, below, (1, 1), codes)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+        self.head = Head(options, shape, below, (1, 1), codes)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
-        verdict: Verdict = self.head(self.hidden(self.sight(images, labels)), labels)
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
+        verdict: DiscriminatorOutput = self.head(self.hidden(self.sight(images, labels)), labels)
         return verdict
 
 
-def mlp_generator(table: MlpGenerator, shape: ImageShape) -> Generator:
-    return MlpG(table, shape)
+def mlp_generator(options: MlpGenerator, shape: ImageShape) -> Generator:
+    return MlpG(options, shape)
 
 
-def mlp_discriminator(table: MlpDiscriminator, shape: ImageShape, codes: int) -> Discriminator:
-    return MlpD(table, shape, codes)
+def mlp_discriminator(options: MlpDiscriminator, shape: ImageShape, codes: int) -> Discriminator:
+    return MlpD(options, shape, codes)

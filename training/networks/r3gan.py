@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, leaky_relu
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, Generator, ImageShape, Verdict
-from training.networks.conditioning import Entry, Sight
-from training.networks.layers import Dropout, MinibatchStddev, disturbances, output_range
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.networks.conditioning import DiscriminatorInput, LatentInput
+from training.networks.layers import Dropout, MinibatchStddev, noise_and_dropout, to_image_range
 from training.networks.sizes import doublings
-from training.options.architectures import R3ganDiscriminator, R3ganGenerator, Stages
+from training.options.architectures import R3ganDiscriminator, R3ganGenerator, R3ganStageOptions
 
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))
@@ -35,7 +35,7 @@ def scale_weight(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
         nn.init.zeros_(layer.bias)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """x + 1×1(act(grouped 3×3(act(1×1(x))))); act is a leaky ReLU behind a bias.
 
     `blocks` of the whole network set the variance of the weights: with k layers in a block fix-up
@@ -67,15 +67,15 @@ class Resample(nn.Module):
 
     taps: Tensor
 
-    def __init__(self, below: int, above: int, up: bool, kind: str) -> None:
+    def __init__(self, in_channels: int, out_channels: int, up: bool, kind: str) -> None:
         super().__init__()
         self.up, self.box = up, kind == "box"
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
         taps = torch.outer(taps, taps) / taps.sum() ** 2
         self.register_buffer("taps", taps * 4 if up else taps, persistent=False)
         self.width: nn.Module = nn.Identity()
-        if below != above:
-            convolution = nn.Conv2d(below, above, 1, bias=False)
+        if in_channels != out_channels:
+            convolution = nn.Conv2d(in_channels, out_channels, 1, bias=False)
             scale_weight(convolution)
             self.width = convolution
 
@@ -95,19 +95,19 @@ class Resample(nn.Module):
         return conv2d(maps, kernel, stride=2, padding=1, groups=channels)
 
 
-def stage_sizes(table: Stages, count: int) -> list[tuple[int, int, int]]:
+def stage_sizes(options: R3ganStageOptions, count: int) -> list[tuple[int, int, int]]:
     """(width, cardinality, blocks) of each of the `count` stages, from the image inwards.
 
     Raises:
         UserError: the table names another number of stages, or groups that do not divide a width.
     """
     lists: list[Sequence[int]] = []
-    for name, values in (("widths", table.widths), ("blocks", table.blocks)):
+    for name, values in (("widths", options.widths), ("blocks", options.blocks)):
         lists.append(_spread(name, values, count))
-    inner = [width * table.expansion for width in lists[0]]
+    inner = [width * options.expansion for width in lists[0]]
     cardinality: Sequence[int] = [max(1, channels // _GROUP) for channels in inner]
-    if table.cardinality:
-        cardinality = _spread("cardinality", table.cardinality, count)
+    if options.cardinality:
+        cardinality = _spread("cardinality", options.cardinality, count)
     for channels, groups in zip(inner, cardinality, strict=True):
         if channels % groups:
             raise UserError(
@@ -126,14 +126,14 @@ def _spread(name: str, values: Sequence[int], count: int) -> Sequence[int]:
 class R3ganG(Generator):
     """Linear from the latents, times a learned basis of 4×4 maps; then stages up to the image."""
 
-    def __init__(self, table: R3ganGenerator, shape: ImageShape) -> None:
+    def __init__(self, options: R3ganGenerator, shape: ImageShape) -> None:
         super().__init__()
-        self.entry = Entry(table, shape)
+        self.entry = LatentInput(options, shape)
         if self.entry.embed is not None:
             nn.init.normal_(self.entry.embed.weight, 0.0, shape.classes**-0.5)
-        self.z_dim, self.output = self.entry.z_dim, table.output
+        self.z_dim, self.output = self.entry.z_dim, options.output
         steps = doublings(shape)
-        stages = stage_sizes(table, steps + 1)[::-1]
+        stages = stage_sizes(options, steps + 1)[::-1]
         total = sum(blocks for _, _, blocks in stages)
         below = stages[0][0]
         self.first = nn.Linear(self.entry.size, below, bias=False)
@@ -142,10 +142,10 @@ class R3ganG(Generator):
         layers: list[nn.Module] = []
         for number, (width, cardinality, blocks) in enumerate(stages):
             if number:
-                layers.append(Resample(below, width, True, table.resample))
+                layers.append(Resample(below, width, True, options.resample))
             for _ in range(blocks):
-                layers.append(Block(width, table.expansion, cardinality, total))
-                layers += disturbances(table)
+                layers.append(ResidualBlock(width, options.expansion, cardinality, total))
+                layers += noise_and_dropout(options)
             below = width
         last = nn.Conv2d(below, shape.channels, 1, bias=False)
         scale_weight(last)
@@ -154,7 +154,7 @@ class R3ganG(Generator):
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         shares = self.first(self.entry(latents, labels))[:, :, None, None]
         maps = self.basis.to(shares.dtype) * shares
-        return output_range(self.layers(maps), self.output)
+        return to_image_range(self.layers(maps), self.output)
 
 
 class BasisHead(nn.Module):
@@ -166,18 +166,18 @@ class BasisHead(nn.Module):
 
     def __init__(
         self,
-        table: R3ganDiscriminator,
+        options: R3ganDiscriminator,
         shape: ImageShape,
         maps: int,
         size: tuple[int, int],
         codes: int,
     ) -> None:
         super().__init__()
-        group = table.minibatch_stddev
+        group = options.minibatch_stddev
         self.stddev = MinibatchStddev(group) if group else nn.Identity()
         filtered = maps + bool(group)
         self.basis = nn.Conv2d(filtered, filtered, size, groups=filtered, bias=False)
-        projected = table.condition == "projection"
+        projected = options.condition == "projection"
         self.judge = nn.Linear(filtered, maps if projected else 1, bias=False)
         scale_weight(self.basis)
         scale_weight(self.judge)
@@ -185,31 +185,31 @@ class BasisHead(nn.Module):
         if projected:
             self.projection = nn.Embedding(shape.classes, maps)
             nn.init.normal_(self.projection.weight, 0.0, (shape.classes * maps) ** -0.5)
-        if table.classifier:
+        if options.classifier:
             self.classifier = nn.Linear(filtered, shape.classes)
             scale_weight(self.classifier)
         if codes:
             self.coder = nn.Linear(filtered, codes)
             scale_weight(self.coder)
 
-    def forward(self, features: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, features: Tensor, labels: Tensor) -> DiscriminatorOutput:
         filtered = self.basis(self.stddev(features)).flatten(1)
         logits = self.judge(filtered)
         if self.projection is not None:
             logits = logits * self.projection(labels).to(logits.dtype)
         classes = None if self.classifier is None else self.classifier(filtered)
         codes = None if self.coder is None else self.coder(filtered)
-        return Verdict(logits.sum(dim=1), features, classes, codes)
+        return DiscriminatorOutput(logits.sum(dim=1), features, classes, codes)
 
 
 class R3ganD(Discriminator):
     """The generator's mirror image."""
 
-    def __init__(self, table: R3ganDiscriminator, shape: ImageShape, codes: int) -> None:
+    def __init__(self, options: R3ganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = Sight(table, shape)
+        self.sight = DiscriminatorInput(options, shape)
         steps = doublings(shape)
-        stages = stage_sizes(table, steps + 1)
+        stages = stage_sizes(options, steps + 1)
         total = sum(blocks for _, _, blocks in stages)
         below = stages[0][0]
         first = nn.Conv2d(self.sight.channels, below, 1, bias=False)
@@ -217,27 +217,29 @@ class R3ganD(Discriminator):
         layers: list[nn.Module] = [first]
         for number, (width, cardinality, blocks) in enumerate(stages):
             if number:
-                layers.append(Resample(below, width, False, table.resample))
+                layers.append(Resample(below, width, False, options.resample))
             for _ in range(blocks):
-                layers.append(Block(width, table.expansion, cardinality, total))
-                layers += [Dropout(table.dropout)] if table.dropout else []
+                layers.append(ResidualBlock(width, options.expansion, cardinality, total))
+                layers += [Dropout(options.dropout)] if options.dropout else []
             below = width
         self.hidden = nn.Sequential(*layers)
         end = (shape.height >> steps, shape.width >> steps)
-        self.alone = not (table.minibatch_stddev or table.dropout)
-        self.head = BasisHead(table, shape, below, end, codes)
+        self.alone = not (options.minibatch_stddev or options.dropout)
+        self.head = BasisHead(options, shape, below, end, codes)
 
-    def judges_pairs(self, count: int) -> bool:  # noqa: ARG002 (an answer for every count)
+    def accepts_interleaved(self, count: int) -> bool:  # noqa: ARG002 (an answer for every count)
         return self.alone
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
-        verdict: Verdict = self.head(self.hidden(self.sight(images, labels)), labels)
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
+        verdict: DiscriminatorOutput = self.head(self.hidden(self.sight(images, labels)), labels)
         return verdict
 
 
-def r3gan_generator(table: R3ganGenerator, shape: ImageShape) -> Generator:
-    return R3ganG(table, shape)
+def r3gan_generator(options: R3ganGenerator, shape: ImageShape) -> Generator:
+    return R3ganG(options, shape)
 
 
-def r3gan_discriminator(table: R3ganDiscriminator, shape: ImageShape, codes: int) -> Discriminator:
-    return R3ganD(table, shape, codes)
+def r3gan_discriminator(
+    options: R3ganDiscriminator, shape: ImageShape, codes: int
+) -> Discriminator:
+    return R3ganD(options, shape, codes)

@@ -10,30 +10,42 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from training.networks.attention import SelfAttention
-from training.networks.base import Discriminator, Generator, ImageShape, Verdict
-from training.networks.conditioning import Entry, Labelled, Layers, Sight, generator_norm
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.networks.conditioning import (
+    ConditionalLayer,
+    ConditionalSequential,
+    DiscriminatorInput,
+    LatentInput,
+    generator_norm,
+)
 from training.networks.heads import Head
 from training.networks.layers import (
     Dropout,
-    disturbances,
-    initialise,
-    normalise_spectrum,
-    output_range,
+    apply_spectral_norm,
+    init_weights,
+    noise_and_dropout,
+    to_image_range,
 )  # fmt: skip
 from training.networks.sizes import attention_at, doublings, widths
 from training.options.architectures import ResnetDiscriminator, ResnetGenerator
 
 
-class UpBlock(Labelled):
+class UpBlock(ConditionalLayer):
     """norm, relu, double, 3×3, norm, relu, 3×3; beside it double, 1×1."""
 
-    def __init__(self, table: ResnetGenerator, shape: ImageShape, below: int, above: int) -> None:
+    def __init__(
+        self, options: ResnetGenerator, shape: ImageShape, in_channels: int, out_channels: int
+    ) -> None:
         super().__init__()
-        self.before = Layers(generator_norm(table.norm, table.condition, below, shape))
-        self.between = Layers(generator_norm(table.norm, table.condition, above, shape))
-        self.first = nn.Conv2d(below, above, 3, 1, 1)
-        self.second = nn.Conv2d(above, above, 3, 1, 1)
-        self.shortcut = nn.Conv2d(below, above, 1)
+        self.before = ConditionalSequential(
+            generator_norm(options.norm, options.condition, in_channels, shape)
+        )
+        self.between = ConditionalSequential(
+            generator_norm(options.norm, options.condition, out_channels, shape)
+        )
+        self.first = nn.Conv2d(in_channels, out_channels, 3, 1, 1)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, 1, 1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
         inner = interpolate(relu(self.before(maps, labels)), scale_factor=2)
@@ -44,46 +56,52 @@ class UpBlock(Labelled):
 
 
 class ResnetG(Generator):
-    def __init__(self, table: ResnetGenerator, shape: ImageShape) -> None:
+    def __init__(self, options: ResnetGenerator, shape: ImageShape) -> None:
         super().__init__()
-        self.entry = Entry(table, shape)
-        self.z_dim, self.output = self.entry.z_dim, table.output
+        self.entry = LatentInput(options, shape)
+        self.z_dim, self.output = self.entry.z_dim, options.output
         steps = doublings(shape)
-        maps = widths(table, steps)[::-1]
+        maps = widths(options, steps)[::-1]
         heights = [shape.height >> step for step in range(steps - 1, -1, -1)]
-        attention = attention_at(table, heights)
+        attention = attention_at(options, heights)
         self.start = (maps[0], shape.height >> steps, shape.width >> steps)
         self.first = nn.Linear(self.entry.size, maps[0] * self.start[1] * self.start[2])
         layers: list[nn.Module] = []
         below = maps[0]
         for height, above in zip(heights, maps, strict=True):
-            layers += [UpBlock(table, shape, below, above), *disturbances(table)]
+            layers += [UpBlock(options, shape, below, above), *noise_and_dropout(options)]
             if height == attention:
                 layers.append(SelfAttention(above))
             below = above
-        norm = [nn.BatchNorm2d(below)] if table.norm == "batch" else []
+        norm = [nn.BatchNorm2d(below)] if options.norm == "batch" else []
         layers += [*norm, nn.ReLU(inplace=True), nn.Conv2d(below, shape.channels, 3, 1, 1)]
-        self.layers = Layers(layers)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+        self.layers = ConditionalSequential(layers)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         values = self.first(self.entry(latents, labels)).unflatten(1, self.start)
-        return output_range(self.layers(values, labels), self.output)
+        return to_image_range(self.layers(values, labels), self.output)
 
 
 class DownBlock(nn.Module):
     """norm, relu, 3×3, norm, relu, 3×3, halve; beside it 1×1, halve. `down`: whether to halve."""
 
-    def __init__(self, table: ResnetDiscriminator, below: int, above: int, down: bool) -> None:
+    def __init__(
+        self, options: ResnetDiscriminator, in_channels: int, out_channels: int, down: bool
+    ) -> None:
         super().__init__()
-        layer = table.norm == "layer"
-        self.before = nn.GroupNorm(1, below) if layer else nn.Identity()
-        self.between = nn.GroupNorm(1, above) if layer else nn.Identity()
-        self.first = nn.Conv2d(below, above, 3, 1, 1)
-        self.second = nn.Conv2d(above, above, 3, 1, 1)
-        self.shortcut = nn.Conv2d(below, above, 1) if down or below != above else nn.Identity()
+        layer = options.norm == "layer"
+        self.before = nn.GroupNorm(1, in_channels) if layer else nn.Identity()
+        self.between = nn.GroupNorm(1, out_channels) if layer else nn.Identity()
+        self.first = nn.Conv2d(in_channels, out_channels, 3, 1, 1)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, 1, 1)
+        self.shortcut = (
+            nn.Conv2d(in_channels, out_channels, 1)
+            if down or in_channels != out_channels
+            else nn.Identity()
+        )
         self.down = down
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -97,11 +115,11 @@ class DownBlock(nn.Module):
 class ImageBlock(nn.Module):
     """The first block: it sees the image, so no activation stands before its first convolution."""
 
-    def __init__(self, below: int, above: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(below, above, 3, 1, 1)
-        self.second = nn.Conv2d(above, above, 3, 1, 1)
-        self.shortcut = nn.Conv2d(below, above, 1)
+        self.first = nn.Conv2d(in_channels, out_channels, 3, 1, 1)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, 1, 1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         inner = avg_pool2d(self.second(relu(self.first(images))), 2)
@@ -109,44 +127,44 @@ class ImageBlock(nn.Module):
 
 
 class ResnetD(Discriminator):
-    def __init__(self, table: ResnetDiscriminator, shape: ImageShape, codes: int) -> None:
+    def __init__(self, options: ResnetDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = Sight(table, shape)
+        self.sight = DiscriminatorInput(options, shape)
         steps, height = 1, shape.height // 2
-        while height > table.smallest and steps < doublings(shape):
+        while height > options.smallest and steps < doublings(shape):
             steps, height = steps + 1, height // 2
         heights = [shape.height >> step for step in range(1, steps + 1)]
-        attention = attention_at(table, heights)
-        maps = widths(table, steps)
+        attention = attention_at(options, heights)
+        maps = widths(options, steps)
         layers: list[nn.Module] = []
         for number, above in enumerate(maps):
             if number == 0:
                 layers.append(ImageBlock(self.sight.channels, above))
             else:
-                layers.append(DownBlock(table, maps[number - 1], above, down=True))
+                layers.append(DownBlock(options, maps[number - 1], above, down=True))
             if heights[number] == attention:
                 layers.append(SelfAttention(above))
-            layers += [Dropout(table.dropout)] if table.dropout else []
-        for _ in range(table.plain):
-            layers.append(DownBlock(table, maps[-1], maps[-1], down=False))
-            layers += [Dropout(table.dropout)] if table.dropout else []
+            layers += [Dropout(options.dropout)] if options.dropout else []
+        for _ in range(options.plain):
+            layers.append(DownBlock(options, maps[-1], maps[-1], down=False))
+            layers += [Dropout(options.dropout)] if options.dropout else []
         self.hidden = nn.Sequential(*layers, nn.ReLU())
-        self.head = Head(table, shape, maps[-1], (1, 1), codes)
-        initialise(self, table.init)
-        if table.spectral:
-            normalise_spectrum(self)
+        self.head = Head(options, shape, maps[-1], (1, 1), codes)
+        init_weights(self, options.init)
+        if options.spectral:
+            apply_spectral_norm(self)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         summed = self.hidden(self.sight(images, labels)).sum(dim=(2, 3), keepdim=True)
-        verdict: Verdict = self.head(summed, labels)
+        verdict: DiscriminatorOutput = self.head(summed, labels)
         return verdict
 
 
-def resnet_generator(table: ResnetGenerator, shape: ImageShape) -> Generator:
-    return ResnetG(table, shape)
+def resnet_generator(options: ResnetGenerator, shape: ImageShape) -> Generator:
+    return ResnetG(options, shape)
 
 
 def resnet_discriminator(
-    table: ResnetDiscriminator, shape: ImageShape, codes: int
+    options: ResnetDiscriminator, shape: ImageShape, codes: int
 ) -> Discriminator:
-    return ResnetD(table, shape, codes)
+    return ResnetD(options, shape, codes)

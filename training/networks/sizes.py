@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.contract import UserError
 from training.networks.base import ImageShape
-from training.options.architectures import Maps
+from training.options.architectures import ConvWidthOptions
 
 
 def doublings(shape: ImageShape) -> int:
@@ -33,30 +33,30 @@ def count_doublings(height: int, width: int) -> int:
     return count if min(height, width) <= 7 else 0
 
 
-def widths(table: Maps, count: int) -> list[int]:
+def widths(options: ConvWidthOptions, count: int) -> list[int]:
     """The feature maps of the `count` hidden layers, from the image inwards.
 
     Raises:
         UserError: the table names another number of layers.
     """
-    multipliers = table.multipliers or tuple(2**layer for layer in range(count))
+    multipliers = options.multipliers or tuple(2**layer for layer in range(count))
     if len(multipliers) != count:
         raise UserError(
             f"multipliers: {len(multipliers)} layers named, this resolution has {count}"
         )
-    maps = [table.width * multiplier for multiplier in multipliers]
-    return [min(table.max_width, size) if table.max_width else size for size in maps]
+    maps = [options.width * multiplier for multiplier in multipliers]
+    return [min(options.max_width, size) if options.max_width else size for size in maps]
 
 
-def attention_at(table: Maps, heights: list[int]) -> int:
+def attention_at(options: ConvWidthOptions, heights: list[int]) -> int:
     """The height of the maps that self-attention follows (0: none).
 
     Raises:
         UserError: no hidden layer has maps of the height that the table asks for.
     """
-    if table.attention and table.attention not in heights:
+    if options.attention and options.attention not in heights:
         raise UserError(
-            f"attention: no maps are {table.attention} px high; there are "
+            f"attention: no maps are {options.attention} px high; there are "
             f"{', '.join(map(str, sorted(heights)))}"
         )
-    return table.attention
+    return options.attention

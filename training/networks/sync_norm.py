@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from training.networks.layers import JointNorm
+from training.networks.layers import JointBatchNorm
 
 
 class _Sum(torch.autograd.Function):
@@ -29,7 +29,7 @@ class _Sum(torch.autograd.Function):
         return _Sum.apply(slope.contiguous())  # type: ignore[no-any-return]
 
 
-class SyncNorm(nn.Module):
+class CrossProcessBatchNorm(nn.Module):
     """A batch norm's weights and running statistics, by the same names, used over all processes.
 
     (n, c, …) → the same; n may differ between processes. Statistics are in float32.
@@ -41,7 +41,7 @@ class SyncNorm(nn.Module):
         self.eps = norm.eps
         self.momentum = 0.1 if norm.momentum is None else norm.momentum
         self.weight, self.bias = norm.weight, norm.bias
-        self.learning = isinstance(norm, JointNorm)
+        self.learning = isinstance(norm, JointBatchNorm)
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
 
@@ -90,10 +90,10 @@ class SyncNorm(nn.Module):
         count.add_(1)
 
 
-def synchronise(network: nn.Module, rank: int, world: int) -> None:
-    """Put `SyncNorm` in the place of each batch norm in `network`; the weights stay the same."""
+def convert_batch_norm(network: nn.Module, rank: int, world: int) -> None:
+    """Put `CrossProcessBatchNorm` in the place of each batch norm in `network`; the weights stay the same."""
     for name, layer in network.named_children():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            setattr(network, name, SyncNorm(layer, rank, world))
+            setattr(network, name, CrossProcessBatchNorm(layer, rank, world))
         else:
-            synchronise(layer, rank, world)
+            convert_batch_norm(layer, rank, world)

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, le=1e100)]
 Positive = Annotated[float, Field(gt=0, le=1e100)]
 Taps = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
@@ -71,7 +71,7 @@ class DiscriminatorOptions:
 
 
 @dataclass(frozen=True, config=STRICT)
-class JointHead:
+class SemiSupervisedOptions:
     """`semi_supervised`: the discriminator names the label or "fake", one of K + 1, and learns
     from labelled and unlabelled images (Salimans 2016, section 5; Odena 2016)."""
 
@@ -79,7 +79,7 @@ class JointHead:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Maps:
+class ConvWidthOptions:
     """How wide a convolutional network's layers are.
 
     `width` is the number of feature maps next to the image (ngf, ndf); `multipliers` those of all
@@ -95,7 +95,7 @@ class Maps:
 
 
 @dataclass(frozen=True, config=STRICT)
-class DcganGenerator(Maps, GeneratorOptions):
+class DcganGenerator(ConvWidthOptions, GeneratorOptions):
     """The generator of Radford et al. 2016 and of its many descendants.
 
     `upsample` is a stride-2 transposed convolution of size `kernel`, or doubling followed by a
@@ -112,7 +112,7 @@ class DcganGenerator(Maps, GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class DcganDiscriminator(Maps, JointHead, DiscriminatorOptions):
+class DcganDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorOptions):
     """The discriminator of Radford et al. 2016 and of its many descendants.
 
     `norm_from` is the first layer that is normalised (0 is the one that sees the image). `bias`
@@ -137,7 +137,7 @@ class MlpGenerator(GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class MlpDiscriminator(JointHead, DiscriminatorOptions):
+class MlpDiscriminator(SemiSupervisedOptions, DiscriminatorOptions):
     """The fully connected discriminator of Goodfellow et al. 2014: hidden layers of `widths`
     units, each the largest of `pieces` sums (`maxout`, Goodfellow 2013) or leaky."""
 
@@ -148,7 +148,7 @@ class MlpDiscriminator(JointHead, DiscriminatorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class ResnetGenerator(Maps, GeneratorOptions):
+class ResnetGenerator(ConvWidthOptions, GeneratorOptions):
     """The residual generator of WGAN-GP (Gulrajani 2017), SNGAN (Miyato 2018) and SAGAN (Zhang
     2019): a block a doubling; the start has the maps of the deepest block."""
 
@@ -157,7 +157,7 @@ class ResnetGenerator(Maps, GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class ResnetDiscriminator(Maps, JointHead, DiscriminatorOptions):
+class ResnetDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorOptions):
     """The residual discriminator of WGAN-GP, SNGAN and SAGAN: a block a halving until the maps are
     `smallest` px high or less, then `plain` blocks of the same size, then the sum over the map.
 
@@ -170,7 +170,7 @@ class ResnetDiscriminator(Maps, JointHead, DiscriminatorOptions):
     norm: Literal["none", "layer"] = "none"
 
 
-class NoCodes:
+class UnsupportedGeneratorOptions:
     """What a generator table says that has neither InfoGAN's codes nor the older techniques."""
 
     categorical: ClassVar[tuple[int, ...]] = ()
@@ -180,7 +180,7 @@ class NoCodes:
     spectral: ClassVar[bool] = False
 
 
-class PlainJudge:
+class UnsupportedDiscriminatorOptions:
     """The same of a discriminator's table."""
 
     classifier: ClassVar[bool] = False
@@ -190,7 +190,7 @@ class PlainJudge:
 
 
 @dataclass(frozen=True, config=STRICT)
-class StyleMaps:
+class StyleGan2WidthOptions:
     """How wide and how filtered StyleGAN2's layers are (Karras 2020a, b).
 
     Maps h px high (the smaller side) have `channel_base` / h channels, at most `channel_max`.
@@ -207,7 +207,7 @@ class StyleMaps:
 
 
 @dataclass(frozen=True, config=STRICT)
-class StyleGan2Generator(StyleMaps, NoCodes):
+class StyleGan2Generator(StyleGan2WidthOptions, UnsupportedGeneratorOptions):
     """The generator of StyleGAN2 (Karras 2020a) as in StyleGAN2-ADA (Karras 2020b).
 
     `mapping_layers` layers of `w_dim` units, trained at `mapping_lr_multiplier` times the rate,
@@ -223,15 +223,15 @@ class StyleGan2Generator(StyleMaps, NoCodes):
     condition: Literal["none", "embedding"] = "none"
     mapping_layers: Layers = 8
     mapping_lr_multiplier: Positive = 0.01
-    w_avg_beta: Share = 0.995
-    style_mixing_prob: Share = 0.9
+    w_avg_beta: Fraction = 0.995
+    style_mixing_prob: Fraction = 0.9
     architecture: Literal["skip", "resnet", "orig"] = "skip"
     style: Literal["demodulation", "adain"] = "demodulation"
     noise_mode: Literal["random", "const", "none"] = "random"
 
 
 @dataclass(frozen=True, config=STRICT)
-class StyleGan2Discriminator(StyleMaps, PlainJudge):
+class StyleGan2Discriminator(StyleGan2WidthOptions, UnsupportedDiscriminatorOptions):
     """The discriminator of StyleGAN2 (Karras 2020a).
 
     `mbstd_channels` with the standard deviation over groups of `mbstd_group_size` samples come
@@ -249,7 +249,7 @@ class StyleGan2Discriminator(StyleMaps, PlainJudge):
 
 
 @dataclass(frozen=True, config=STRICT)
-class Stages:
+class R3ganStageOptions:
     """How wide and deep R3GAN's residual stages are (Huang et al. 2024), one a size of maps.
 
     `widths` of the stages' maps from the image inwards, `blocks` of each, and the `cardinality` of
@@ -272,7 +272,7 @@ class Stages:
 
 
 @dataclass(frozen=True, config=STRICT)
-class R3ganGenerator(Stages, GeneratorOptions):
+class R3ganGenerator(R3ganStageOptions, GeneratorOptions):
     """The generator of R3GAN. Its blocks begin as the identity (`init` fix-up)."""
 
     name: Literal["r3gan"] = "r3gan"
@@ -283,7 +283,7 @@ class R3ganGenerator(Stages, GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class R3ganDiscriminator(Stages, DiscriminatorOptions):
+class R3ganDiscriminator(R3ganStageOptions, DiscriminatorOptions):
     """The discriminator of R3GAN. Its blocks begin as the identity (`init` fix-up)."""
 
     name: Literal["r3gan"] = "r3gan"
@@ -351,9 +351,13 @@ class ProjectedDiscriminator:
     packing: ClassVar[int] = 1
 
 
-def _kind(table: Any) -> str | None:
+def _kind(options: Any) -> str | None:
     """The name of a table's kind."""
-    name = table.get("name", "dcgan") if isinstance(table, dict) else getattr(table, "name", None)
+    name = (
+        options.get("name", "dcgan")
+        if isinstance(options, dict)
+        else getattr(options, "name", None)
+    )
     return name if isinstance(name, str) else None
 
 
@@ -366,7 +370,7 @@ def _choice(*names: str) -> Discriminator:
     )
 
 
-GeneratorTable = Annotated[
+AnyGeneratorOptions = Annotated[
     Annotated[DcganGenerator, Tag("dcgan")]
     | Annotated[MlpGenerator, Tag("mlp")]
     | Annotated[ResnetGenerator, Tag("resnet")]
@@ -375,7 +379,7 @@ GeneratorTable = Annotated[
     | Annotated[StyleGan2Generator, Tag("stylegan2")],
     _choice("dcgan", "fastgan", "mlp", "r3gan", "resnet", "stylegan2"),
 ]
-DiscriminatorTable = Annotated[
+AnyDiscriminatorOptions = Annotated[
     Annotated[DcganDiscriminator, Tag("dcgan")]
     | Annotated[MlpDiscriminator, Tag("mlp")]
     | Annotated[ResnetDiscriminator, Tag("resnet")]
@@ -389,7 +393,7 @@ DiscriminatorTable = Annotated[
 
 def is_semi_supervised(table: object) -> bool:
     """Whether the discriminator of `table` has the head with K + 1 answers."""
-    return isinstance(table, JointHead) and table.semi_supervised
+    return isinstance(table, SemiSupervisedOptions) and table.semi_supervised
 
 
 class Codes(Protocol):
@@ -401,6 +405,6 @@ class Codes(Protocol):
     def continuous(self) -> int: ...
 
 
-def code_count(table: Codes) -> int:
+def code_count(options: Codes) -> int:
     """How many numbers the generator's InfoGAN codes take."""
-    return sum(table.categorical) + table.continuous
+    return sum(options.categorical) + options.continuous

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.contract import UserError
-from training.config import BurnIn, Config
+from training.config import BurnInOptions, Config
 from training.options.architectures import (
     DcganDiscriminator,
     FastganDiscriminator,
@@ -17,15 +17,15 @@ from training.options.architectures import (
     is_semi_supervised,
 )  # fmt: skip
 
-WITH_LABELS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
+LOSSES_WITH_TARGETS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
 """The losses whose discriminator compares its answers with labels."""
-CROSS_ENTROPY = WITH_LABELS - {"lsgan"}
+CROSS_ENTROPY = LOSSES_WITH_TARGETS - {"lsgan"}
 """Those of them that have no minimum at a label outside of 0 to 1."""
 LSGAN_G_TARGET = 1.0
 """What the generator of the lsgan loss wants its images to be answered with."""
 
 
-def refuse_meaningless(config: Config) -> None:
+def check_compatible(config: Config) -> None:
     """Refuse a configuration whose parts cannot work together.
 
     Raises:
@@ -40,7 +40,7 @@ def refuse_meaningless(config: Config) -> None:
         _labels,
         _semi_supervised,
         _packing,
-        _idle,
+        _unused_options,
         _style,
         _kinds,
     ):
@@ -56,10 +56,10 @@ def _penalised(config: Config) -> list[str]:
 def _losses(config: Config) -> Iterator[str]:
     loss, spectral = config.loss, config.discriminator.spectral
     smooth = (config.label_real, config.label_fake, config.label_flip) != (1.0, 0.0, 0.0)
-    if smooth and loss.name not in WITH_LABELS:
+    if smooth and loss.name not in LOSSES_WITH_TARGETS:
         yield (
             f"label_real, label_fake, label_flip: the {loss.name} loss has no labels; it is "
-            f"{', '.join(sorted(WITH_LABELS))} that have"
+            f"{', '.join(sorted(LOSSES_WITH_TARGETS))} that have"
         )
     if loss.name == "wgan" and not (loss.weight_clip or spectral or _penalised(config)):
         yield (
@@ -93,7 +93,7 @@ def _targets(config: Config) -> Iterator[str]:
     of lsgan up to 1).
     """
     name = config.loss.name
-    if name not in WITH_LABELS:
+    if name not in LOSSES_WITH_TARGETS:
         return
     real, fake = mean_targets(config)
     if real <= fake:
@@ -117,18 +117,18 @@ def _targets(config: Config) -> Iterator[str]:
 
 
 def _penalties(config: Config) -> Iterator[str]:
-    loss, judge = config.loss, config.discriminator
+    loss, discriminator = config.loss, config.discriminator
     if loss.gp and loss.dragan:
         yield "loss.dragan: loss.gp holds the same norm at 1 at other places; choose one"
-    mixes = isinstance(judge, DcganDiscriminator) and judge.norm == "batch"
+    mixes = isinstance(discriminator, DcganDiscriminator) and discriminator.norm == "batch"
     if loss.gp and mixes:
         yield (
             "loss.gp: bounds the slope at each sample, but batch norm makes one answer depend "
             'on all samples; set discriminator.norm to "none" or "instance"'
         )
-    if loss.gp and isinstance(judge, FastganDiscriminator | ProjectedDiscriminator):
+    if loss.gp and isinstance(discriminator, FastganDiscriminator | ProjectedDiscriminator):
         yield (
-            f"loss.gp: bounds the slope at each sample, but the batch norm of the {judge.name} "
+            f"loss.gp: bounds the slope at each sample, but the batch norm of the {discriminator.name} "
             "discriminator makes one answer depend on all samples; choose another discriminator"
         )
     if config.unroll.steps and (_penalised(config) or loss.weight_clip):
@@ -144,22 +144,22 @@ def _updates(config: Config) -> Iterator[str]:
     """What simultaneous updates, where both networks learn from one pass, leave no room for."""
     if config.updates == "alternating":
         return
-    judge, reason = config.discriminator, ""
+    discriminator, reason = config.discriminator, ""
     if config.unroll.steps:
         reason = "unroll.steps lets the generator see later discriminators"
     elif config.replay.size:
         reason = "replay.size shows the discriminator other fakes than the generator's"
     elif config.compile:
         reason = "compile leaves no pass through a network for two losses"
-    elif isinstance(judge, ProjectedDiscriminator) and judge.norm == "joint":
+    elif isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "joint":
         reason = 'discriminator.norm "joint" works in another way in each network\'s step'
     if reason:
         yield f"updates: simultaneous ones learn from one pass, but {reason}"
 
 
 def _labels(config: Config) -> Iterator[str]:
-    generator, judge = config.generator, config.discriminator
-    looks = judge.condition != "none" or judge.classifier
+    generator, discriminator = config.generator, config.discriminator
+    looks = discriminator.condition != "none" or discriminator.classifier
     if generator.condition != "none" and not looks:
         yield (
             "generator.condition: the discriminator looks at no label, so the generator would "
@@ -170,7 +170,7 @@ def _labels(config: Config) -> Iterator[str]:
             "discriminator.condition, discriminator.classifier: the generator knows no label to "
             "be judged by; set generator.condition"
         )
-    if judge.classifier and not config.loss.classifier:
+    if discriminator.classifier and not config.loss.classifier:
         yield "loss.classifier: 0 leaves discriminator.classifier untrained"
     if code_count(generator) and not config.loss.codes:
         yield "loss.codes: 0 leaves the codes of the generator without meaning"
@@ -179,8 +179,8 @@ def _labels(config: Config) -> Iterator[str]:
 
 
 def _semi_supervised(config: Config) -> Iterator[str]:
-    judge, loss = config.discriminator, config.loss
-    if not is_semi_supervised(judge):
+    discriminator, loss = config.discriminator, config.loss
+    if not is_semi_supervised(discriminator):
         if config.data.labelled:
             yield "data.labelled: only discriminator.semi_supervised learns from some labels"
         return
@@ -189,7 +189,11 @@ def _semi_supervised(config: Config) -> Iterator[str]:
             f"discriminator.semi_supervised: the {loss.name} loss takes no probabilities, and "
             '"fake" is one of K + 1; take minimax or non-saturating'
         )
-    if judge.classifier or judge.condition != "none" or code_count(config.generator):
+    if (
+        discriminator.classifier
+        or discriminator.condition != "none"
+        or code_count(config.generator)
+    ):
         yield (
             "discriminator.semi_supervised: labels are to be found, not given; leave conditions, "
             "discriminator.classifier and codes out"
@@ -199,15 +203,19 @@ def _semi_supervised(config: Config) -> Iterator[str]:
 
 
 def _packing(config: Config) -> Iterator[str]:
-    judge = config.discriminator
-    if judge.packing == 1:
+    discriminator = config.discriminator
+    if discriminator.packing == 1:
         return
-    looks = judge.condition != "none" or judge.classifier or is_semi_supervised(judge)
+    looks = (
+        discriminator.condition != "none"
+        or discriminator.classifier
+        or is_semi_supervised(discriminator)
+    )
     if looks or code_count(config.generator):
         yield "discriminator.packing: images of several labels or codes have none together"
     for name in ("batch", "micro_batch"):
-        if getattr(config, name) % judge.packing:
-            yield f"{name}: not a multiple of discriminator.packing = {judge.packing}"
+        if getattr(config, name) % discriminator.packing:
+            yield f"{name}: not a multiple of discriminator.packing = {discriminator.packing}"
 
 
 def _style(config: Config) -> Iterator[str]:
@@ -249,8 +257,8 @@ def _engine(config: Config) -> Iterator[str]:
 
 def _kinds(config: Config) -> Iterator[str]:
     """What some kinds of networks cannot do."""
-    generator, judge = config.generator, config.discriminator
-    for key, table in (("generator", generator), ("discriminator", judge)):
+    generator, discriminator = config.generator, config.discriminator
+    for key, table in (("generator", generator), ("discriminator", discriminator)):
         if isinstance(table, R3ganGenerator | R3ganDiscriminator) and table.spectral:
             yield (
                 f"{key}.spectral: the last convolution of each R3GAN block begins at zero and has "
@@ -258,9 +266,9 @@ def _kinds(config: Config) -> Iterator[str]:
             )
     if isinstance(generator, R3ganGenerator) and generator.condition == "norm":
         yield 'generator.condition: R3GAN has no norms; "embedding" is its way'
-    if isinstance(judge, ProjectedDiscriminator) and code_count(generator):
+    if isinstance(discriminator, ProjectedDiscriminator) and code_count(generator):
         yield "generator.categorical, generator.continuous: a projected discriminator guesses none"
-    if isinstance(judge, ProjectedDiscriminator) and judge.norm == "joint":
+    if isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "joint":
         if _penalised(config):
             yield (
                 'discriminator.norm: with "joint", real and fake images are judged together, and '
@@ -271,7 +279,9 @@ def _kinds(config: Config) -> Iterator[str]:
                 'compile: not with discriminator.norm "joint", which works in another way in each '
                 "network's step"
             )
-    decodes = isinstance(judge, FastganDiscriminator) and judge.reconstruction != "none"
+    decodes = (
+        isinstance(discriminator, FastganDiscriminator) and discriminator.reconstruction != "none"
+    )
     if decodes and not config.loss.reconstruction:
         yield (
             "loss.reconstruction: 0 leaves the decoders untrained; set "
@@ -283,18 +293,18 @@ def _kinds(config: Config) -> Iterator[str]:
         yield "burn_in.beta2: only Adam has a second moment to change"
 
 
-def _idle(config: Config) -> Iterator[str]:
+def _unused_options(config: Config) -> Iterator[str]:
     """Options that would do nothing."""
     if config.generator.dropout_at_test and not config.generator.dropout:
         yield "generator.dropout_at_test: there is no generator.dropout"
     if config.loss.interval > 1 and not _penalised(config):
         yield "loss.interval: there is no penalty to be applied at intervals"
-    table = config.burn_in
-    if table.kimg and table == BurnIn(table.kimg):
+    options = config.burn_in
+    if options.kimg and options == BurnInOptions(options.kimg):
         yield "burn_in.kimg: nothing is said to change in it"
-    if not table.kimg and table != BurnIn():
+    if not options.kimg and options != BurnInOptions():
         yield "burn_in: without burn_in.kimg nothing of it happens"
-    if table.penalty != 1 and not _penalised(config):
+    if options.penalty != 1 and not _penalised(config):
         yield "burn_in.penalty: there is no penalty"
     if config.freeze_d and not config.init_from:
         yield "freeze_d: without init_from the frozen layers would be random for ever"

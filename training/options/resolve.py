@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import UserError, build, read_toml
-from training.config import FREE, Config
-from training.options.compatible import refuse_meaningless
+from pipeline.contract import UserError, parse_config, read_toml
+from training.config import MAY_CHANGE_ON_RESUME, Config
+from training.options.compatible import check_compatible
 
 Table = dict[str, Any]
 PRESETS = Path(str(files("training") / "presets"))
@@ -77,7 +77,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     return merged
 
 
-def dotted(options: Mapping[str, str]) -> Table:
+def nest_dotted(options: Mapping[str, str]) -> Table:
     """Tables from dotted names: `{"data.memory_gb": "1"}` → `{"data": {"memory_gb": 1}}`.
 
     A value is read as TOML; what is not TOML is a string, and a bare list `a,b` a list of them.
@@ -110,33 +110,33 @@ def resolve(preset: str, options: Mapping[str, str]) -> Config:
     """
     path = preset_path(preset)
     tables = merge({"preset": preset}, read_preset(path))
-    build(Config, tables, str(path))
-    config = build(Config, merge(tables, dotted(options)), "command line")
-    refuse_meaningless(config)
+    parse_config(Config, tables, str(path))
+    config = parse_config(Config, merge(tables, nest_dotted(options)), "command line")
+    check_compatible(config)
     return config
 
 
-def without_missing_labels(config: Config, classes: int) -> Config:
+def drop_label_conditions(config: Config, classes: int) -> Config:
     """`config` without its conditions on labels, where it allows that and there are none."""
     if classes or config.labels == "required":
         return config
     return replace(
         config,
         generator=replace(config.generator, condition="none"),
-        discriminator=replaced(
+        discriminator=replace_known(
             config.discriminator, condition="none", classifier=False, semi_supervised=False
         ),
         data=replace(config.data, labelled=0),
     )
 
 
-def replaced(table: Any, **values: Any) -> Any:
+def replace_known(table: Any, **values: Any) -> Any:
     """`table` with those of `values` whose keys it has."""
     known = {one.name for one in fields(table)}
     return replace(table, **{key: value for key, value in values.items() if key in known})
 
 
-def flat(config: Config) -> dict[str, Any]:
+def flatten(config: Config) -> dict[str, Any]:
     """Every key of `config` by its dotted name, with JSON values."""
     return dict(_flatten("", asdict(config)))
 
@@ -149,12 +149,12 @@ def _flatten(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
             yield prefix + key, list(value) if isinstance(value, tuple) else value
 
 
-def is_free(name: str) -> bool:
+def may_change_on_resume(name: str) -> bool:
     """Whether the key `name` may change when a run is continued."""
-    return name in FREE or name.split(".")[0] in FREE
+    return name in MAY_CHANGE_ON_RESUME or name.split(".")[0] in MAY_CHANGE_ON_RESUME
 
 
-def refuse_other_result(before: Mapping[str, Any], config: Config, where: Path) -> None:
+def check_resumable(before: Mapping[str, Any], config: Config, where: Path) -> None:
     """Refuse to continue a run whose flat configuration was `before` with another result.
 
     Raises:
@@ -162,15 +162,20 @@ def refuse_other_result(before: Mapping[str, Any], config: Config, where: Path) 
     """
     if not before.get("threads"):  # it was not given, and may have changed: it can be given now
         before = {**before, "threads": config.threads}
-    for name, value in flat(config).items():
-        if not is_free(name) and name != "preset" and name in before and before[name] != value:
+    for name, value in flatten(config).items():
+        if (
+            not may_change_on_resume(name)
+            and name != "preset"
+            and name in before
+            and before[name] != value
+        ):
             raise UserError(
                 f"{where}: the run has {name} = {before[name]!r}, the command {value!r}; "
                 "give the same value, or another --run"
             )
 
 
-def unflat(values: Mapping[str, Any], where: str) -> Config:
+def unflatten(values: Mapping[str, Any], where: str) -> Config:
     """The configuration whose `flat` form is `values`.
 
     Raises:
@@ -185,4 +190,4 @@ def unflat(values: Mapping[str, Any], where: str) -> Config:
             if not isinstance(table, dict):
                 raise UserError(f"{where}: {name}: {part} is not a table")
         table[last] = value
-    return build(Config, tables, where)
+    return parse_config(Config, tables, where)

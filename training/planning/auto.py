@@ -13,20 +13,20 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training import checkpoint
-from training.config import Config, Data, Evaluate
-from training.data import Source, open_source
+from training.config import Config, DataOptions, EvaluateOptions
+from training.data import ShardDataset, open_shard_dataset
 from training.machine.device import choose_device
-from training.metrics.real import batches
+from training.metrics.real import iter_image_batches
 from training.networks.sizes import count_doublings
-from training.options.resolve import dotted, merge, resolve, unflat
+from training.options.resolve import merge, nest_dotted, resolve, unflatten
 
 NAME = "auto"
 
 
 @dataclass(frozen=True)
-class Facts:
+class AutoInputs:
     """What a choice depends on.
 
     `height` and `width` are those of the images to train on at most; `labels` how many there are
@@ -46,7 +46,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Size:
+class AutoRow:
     """A row of the table: on `device`, from `hours` on, a generator of `width` for images of up to
     `height` px, which a frozen network judges at `judged` px, `batch` images a step, learning rate
     `lr`, and how many thousand images an hour that makes."""
@@ -55,22 +55,22 @@ class Size:
     hours: float
     height: int
     width: int
-    judged: int
+    discriminator_size: int
     batch: int
     lr: float
     kimg_per_hour: float
     evidence: str
 
 
-SIZES = (
-    Size("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
-    Size("cpu", 6.0, 64, 32, 128, 16, 2e-3, 90, "40 s of one core, by the parts' times"),
-    Size("cpu", 24.0, 128, 32, 128, 16, 1e-3, 40, "not measured"),
-    Size("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),
-    Size("mps", 4.0, 128, 32, 128, 32, 5e-4, 150, "not measured"),
-    Size("cuda", 0.0, 64, 64, 128, 64, 2e-4, 2000, "not measured"),
-    Size("cuda", 1.0, 128, 64, 128, 64, 2e-4, 1000, "not measured"),
-    Size("cuda", 8.0, 256, 64, 224, 64, 2e-4, 300, "not measured"),
+AUTO_TABLE = (
+    AutoRow("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
+    AutoRow("cpu", 6.0, 64, 32, 128, 16, 2e-3, 90, "40 s of one core, by the parts' times"),
+    AutoRow("cpu", 24.0, 128, 32, 128, 16, 1e-3, 40, "not measured"),
+    AutoRow("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),
+    AutoRow("mps", 4.0, 128, 32, 128, 32, 5e-4, 150, "not measured"),
+    AutoRow("cuda", 0.0, 64, 64, 128, 64, 2e-4, 2000, "not measured"),
+    AutoRow("cuda", 1.0, 128, 64, 128, 64, 2e-4, 1000, "not measured"),
+    AutoRow("cuda", 8.0, 256, 64, 224, 64, 2e-4, 300, "not measured"),
 )
 """Of each device from the least time to the most; the last row that fits counts. Rates: at batch 16
 and width 16, FD on 2,383 photographs after 8 minutes of one core was 87 at 2e-4 (the published
@@ -91,13 +91,13 @@ LAST_RATE = 0.1
 PLAIN = 0.5
 """With fewer plain images than this share a set counts as uneven."""
 SMALL = 64
-LOOKED_AT = 256
+PLAIN_SAMPLE = 256
 """Images that `plain_share` is found from."""
 _PLAIN_SPREAD = 15.0
 """Gray levels (of 255) that a plain border's pixels may deviate (standard deviation)."""
 
 
-def plain_share(images: Tensor) -> float:
+def plain_border_fraction(images: Tensor) -> float:
     """The share of images uint8 (n, c, h, w) whose border is plain: its pixels, a sixteenth of the
     size wide, deviate from their mean by at most 15 gray levels, in the mean over the channels."""
     height, width = images.shape[2:]
@@ -113,10 +113,10 @@ class Choice:
     """Dotted `options` on `PRESET`, and three lines that say `why`."""
 
     options: Mapping[str, str]
-    why: tuple[str, str, str]
+    explanation: tuple[str, str, str]
 
 
-def choose(facts: Facts) -> Choice:
+def choose(facts: AutoInputs) -> Choice:
     """The options for `facts`.
 
     Raises:
@@ -136,7 +136,7 @@ def choose(facts: Facts) -> Choice:
         "generator.width": str(size.width),
         "generator.condition": "norm" if conditional else "none",
         "discriminator.condition": "projection" if conditional else "none",
-        "discriminator.size": str(size.judged),
+        "discriminator.size": str(size.discriminator_size),
         "augment.policy": POLICY if passes > PLAIN_PASSES else "[]",
         "g_optimizer.lr": f"{size.lr:g}",
         "d_optimizer.lr": f"{size.lr:g}",
@@ -145,18 +145,18 @@ def choose(facts: Facts) -> Choice:
         "burn_in.lr": f"{LAST_RATE:g}",
         "precision": _precision(facts),
     }
-    if kimg < Evaluate().kimg:  # none would come, and preparing for them takes a minute
+    if kimg < EvaluateOptions().kimg:  # none would come, and preparing for them takes a minute
         options["evaluate.kimg"] = "0"
     return Choice(options, _why(facts, size, kimg, options))
 
 
-def _precision(facts: Facts) -> str:
+def _precision(facts: AutoInputs) -> str:
     if facts.device == "mps":
         return "fp32"
     return "bf16" if facts.bf16 else "fp16"
 
 
-def _height(facts: Facts, most: int) -> int:
+def _height(facts: AutoInputs, most: int) -> int:
     """The largest height up to `most` that keeps the images' ratio and that networks can have."""
     for height in range(min(facts.height, most), 7, -1):
         width, rest = divmod(facts.width * height, facts.height)
@@ -168,15 +168,17 @@ def _height(facts: Facts, most: int) -> int:
     )
 
 
-def _size(facts: Facts) -> Size:
+def _size(facts: AutoInputs) -> AutoRow:
     hours = facts.hours or float("inf")
-    rows = [row for row in SIZES if row.device == facts.device and row.hours <= hours]
+    rows = [row for row in AUTO_TABLE if row.device == facts.device and row.hours <= hours]
     # a row for larger images than there are only costs time, unless its networks are wider
     fitting = [row for row in rows if row.height <= max(SMALL, facts.height)]
     return (fitting or rows)[-1]
 
 
-def _why(facts: Facts, size: Size, kimg: float, options: Mapping[str, str]) -> tuple[str, str, str]:
+def _why(
+    facts: AutoInputs, size: AutoRow, kimg: float, options: Mapping[str, str]
+) -> tuple[str, str, str]:
     height, passes = int(options["resolution"]), kimg * 1000 / facts.samples
     time = f"in {facts.hours:g} hours" if facts.hours else "in a day (no --hours were given)"
     scaled = f" of {facts.height}" if height < facts.height else ""
@@ -207,17 +209,17 @@ def _why(facts: Facts, size: Size, kimg: float, options: Mapping[str, str]) -> t
     )
 
 
-def _first_images(source: Source, table: Data) -> tuple[Tensor, bool]:
+def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, bool]:
     """Images uint8 (n, c, h, w), and whether each has a label. What is fetched for them is kept
     apart from the training's cache, which each process has for itself."""
-    count = min(LOOKED_AT, source.index.nsamples)
+    count = min(PLAIN_SAMPLE, source.index.nsamples)
     with TemporaryDirectory(prefix="shellgan-") as folder:
-        found = batches(source, count, replace(table, cache=folder))
+        found = iter_image_batches(source, count, replace(options, cache=folder))
         parts = [(images.clone(), bool((labels >= 0).all())) for images, labels in found]
     return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
 
 
-def facts(source: Source, asked: Config) -> Facts:
+def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
     """Of the set at `source`, and of the machine and the time that `asked` names.
 
     Raises:
@@ -226,9 +228,9 @@ def facts(source: Source, asked: Config) -> Facts:
     device = choose_device(asked.device).type
     bf16 = device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     images, labelled = _first_images(source, asked.data)
-    return Facts(
+    return AutoInputs(
         source.index.nsamples, source.height, source.width, source.classes if labelled else 0,
-        plain_share(images), device, bf16, asked.max_hours,
+        plain_border_fraction(images), device, bf16, asked.max_hours,
     )  # fmt: skip
 
 
@@ -246,16 +248,18 @@ def resolve_auto(
     from training.runs import find_run, read_config
 
     asked = resolve(PRESET, options)
-    source = open_source(location, asked.resolution if "resolution" in options else 0)
+    source = open_shard_dataset(location, asked.resolution if "resolution" in options else 0)
     run = find_run(run_name or f"{source.index.name}-{NAME}")
-    if run.config.exists() and checkpoint.listed(run.checkpoints):
-        before = unflat(read_config(run)["config"], str(run.config))
-        again = merge(asdict(before), dotted(options))
-        return build(Config, again, "command line"), ("auto: as chosen when the run was begun",)
-    choice = choose(facts(source, asked))
+    if run.config.exists() and checkpoint.list_checkpoints(run.checkpoints):
+        before = unflatten(read_config(run)["config"], str(run.config))
+        again = merge(asdict(before), nest_dotted(options))
+        return parse_config(Config, again, "command line"), (
+            "auto: as chosen when the run was begun",
+        )
+    choice = choose(gather_inputs(source, asked))
     config = replace(resolve(PRESET, {**choice.options, **options}), preset=NAME)
     changed = [key for key, value in choice.options.items() if options.get(key, value) != value]
-    first, second, last = choice.why
+    first, second, last = choice.explanation
     return config, (
         first,
         second,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from training.config import Config, Optimizer
-from training.data import Source
-from training.monitoring.console import clock
+from training.config import Config, OptimizerOptions
+from training.data import ShardDataset
+from training.monitoring.console import format_duration
 from training.networks import ImageShape
 from training.state import State
 from training.techniques.lazy import optimizers
@@ -18,12 +18,12 @@ from training.techniques.lazy import optimizers
 _TENSOR_BYTES, _CHECKPOINT_BYTES = 320, 4096
 """What a file takes for each tensor besides its values, and once."""
 _MANY = 1 << 40
-TIMED_STEPS = 4
+FORECAST_STEPS = 4
 """Steps that a speed is told from at least; one before them warms up."""
 _LONG_SECONDS = 30.0
 
 
-def parameters(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """The number of trained weights."""
     return sum(weight.numel() for weight in network.parameters())
 
@@ -33,7 +33,7 @@ def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
     percent; the history of the run, which grows with it, comes on top."""
     sizes = [
         tensor.numel() * tensor.element_size()
-        for network in (state.generator, state.discriminator, state.average)
+        for network in (state.generator, state.discriminator, state.g_ema)
         for tensor in network.state_dict().values()
         if isinstance(tensor, torch.Tensor)
     ]
@@ -50,11 +50,11 @@ def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
     return sum(sizes) + _TENSOR_BYTES * len(sizes) + _CHECKPOINT_BYTES
 
 
-def moments(table: Optimizer) -> int:
+def moments(options: OptimizerOptions) -> int:
     """How many numbers an optimiser keeps for each weight."""
-    if table.name == "adam":
+    if options.name == "adam":
         return 2
-    return int(table.name == "rmsprop") + int(table.beta1 > 0)
+    return int(options.name == "rmsprop") + int(options.beta1 > 0)
 
 
 def cost(seconds: float, price_per_hour: float) -> str:
@@ -88,10 +88,10 @@ class Course:
     def text(self) -> str:
         """The forecast in one line."""
         price = f", cost {self.cost:.2f}" if self.price_per_hour else ""
-        took = f"forecast: {self.seconds_per_kimg:.3g} s/kimg, {clock(self.seconds)} for"
+        took = f"forecast: {self.seconds_per_kimg:.3g} s/kimg, {format_duration(self.seconds)} for"
         if self.limit == "total_kimg":
             return f"{took} {self.left:g} kimg{price}"
-        whole = clock(self.left * self.seconds_per_kimg)
+        whole = format_duration(self.left * self.seconds_per_kimg)
         return (
             f"{took} {float(f'{self.kimg:.3g}'):g} of {self.left:g} kimg{price}; max_hours "
             f"{self.max_hours:g} ends the run (all would take {whole})"
@@ -130,12 +130,12 @@ def lazy_cycle(config: Config) -> int:
 def is_timed(config: Config, steps: int, seconds: float) -> bool:
     """Whether a speed can be told from so many steps: whole cycles of what happens at intervals,
     unless that takes too long."""
-    if steps < TIMED_STEPS:
+    if steps < FORECAST_STEPS:
         return False
     return steps % lazy_cycle(config) == 0 or seconds >= _LONG_SECONDS
 
 
-def byte_text(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes as `12 MB`, `3.4 GB`."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
@@ -157,25 +157,25 @@ class Forecast:
 
     def lines(self) -> list[str]:
         """Size and memory, in words."""
-        there = "" if self.available is None else f" of {byte_text(self.available)} available"
+        there = "" if self.available is None else f" of {format_bytes(self.available)} available"
         return [
             f"generator {self.g_parameters / 1e6:.2f} M, discriminator "
             f"{self.d_parameters / 1e6:.2f} M parameters",
-            f"memory: about {byte_text(self.memory)} for training and up to "
-            f"{byte_text(self.images)} for decoded images{there}",
+            f"memory: about {format_bytes(self.memory)} for training and up to "
+            f"{format_bytes(self.images)} for decoded images{there}",
         ]
 
-    def disk_line(self, config: Config, source: Source, until: float) -> str:
+    def disk_line(self, config: Config, source: ShardDataset, until: float) -> str:
         """The disk that a run takes until it has seen `until` thousand images, in words."""
         taken = disk_bytes(config, source, self.checkpoint, until)
-        cached = f", fetched shards up to {byte_text(self.cache)}" if self.cache else ""
+        cached = f", fetched shards up to {format_bytes(self.cache)}" if self.cache else ""
         return (
-            f"disk: checkpoints and samples up to {byte_text(taken)}{cached}; "
-            f"{byte_text(self.free)} free"
+            f"disk: checkpoints and samples up to {format_bytes(taken)}{cached}; "
+            f"{format_bytes(self.free)} free"
         )
 
 
-def disk_bytes(config: Config, source: Source, checkpoint: int, until: float) -> int:
+def disk_bytes(config: Config, source: ShardDataset, checkpoint: int, until: float) -> int:
     """The most that the checkpoints (one more while it is written, one more that was best) and
     grids of a run take that has seen `until` thousand images."""
     grids = int(min(until / config.record.sample_kimg, _MANY)) + 2

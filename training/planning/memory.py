@@ -12,13 +12,13 @@ from torch import Tensor
 
 from pipeline.contract import UserError
 from training.config import Config
-from training.data import Batch, Source
-from training.grid import draw
+from training.data import Batch, ShardDataset
+from training.grid import generate_images
 from training.machine.allocator import release_freed
-from training.machine.ranks import Ranks
+from training.machine.ranks import Distributed
 from training.metrics.networks import BATCH, load_lite0
 from training.networks import ImageShape
-from training.planning.forecast import Forecast, checkpoint_bytes, moments, parameters
+from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
 from training.planning.live import Course, LiveBytes, extended
 from training.state import State, make_optimizer, new_state
 from training.step import Step
@@ -40,7 +40,7 @@ _SPLIT = 1.2
 _QUEUED = 4
 """Batches of images that are read ahead, with the one in use."""
 _EXHAUSTED = ("out of memory", "can't allocate memory")
-REMEDY = "a smaller --batch, --micro-batch, --data.memory_gb or --resolution takes less"
+MEMORY_HINT = "a smaller --batch, --micro-batch, --data.memory_gb or --resolution takes less"
 """What helps where training does not fit."""
 
 
@@ -83,16 +83,20 @@ def state_bytes(state: State, config: Config) -> int:
     networks = (state.generator, state.discriminator)
     size = sum(
         tensor.numel() * tensor.element_size()
-        for network in (*networks, state.average)
+        for network in (*networks, state.g_ema)
         for tensor in (*network.parameters(), *network.buffers())
     )
     for network, table in zip(networks, optimizers(config), strict=True):
-        size += 4 * parameters(network) * moments(table)
+        size += 4 * count_parameters(network) * moments(table)
     return size
 
 
 def measure_run(
-    config: Config, shape: ImageShape, device: torch.device, ranks: Ranks, evaluated: bool = False
+    config: Config,
+    shape: ImageShape,
+    device: torch.device,
+    ranks: Distributed,
+    evaluated: bool = False,
 ) -> Measured:
     """Measure what a run takes that is `evaluated` or not, with networks of its own.
 
@@ -105,12 +109,12 @@ def measure_run(
     try:
         state = new_state(config, shape, device)
         found = Measured(
-            parameters(state.generator),
-            parameters(state.discriminator),
+            count_parameters(state.generator),
+            count_parameters(state.discriminator),
             state_bytes(state, config),
             _step_bytes(state, config, shape, ranks),
             _grid_bytes(state, config),
-            _evaluation_bytes(shape, device) if evaluated and ranks.first else 0,
+            _evaluation_bytes(shape, device) if evaluated and ranks.is_main else 0,
             checkpoint_bytes(state, config, shape),
         )
     except RuntimeError as error:
@@ -123,12 +127,12 @@ def measure_run(
         return found
     available = available_bytes(device)  # here, where the error no longer holds the tensors
     there = "available" if available is None else f"the {available / 1e9:.1f} GB available"
-    raise UserError(f"batch: training takes more memory than {there}; {REMEDY}")
+    raise UserError(f"batch: training takes more memory than {there}; {MEMORY_HINT}")
 
 
-def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Ranks) -> int:
+def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Distributed) -> int:
     """The most bytes alive in a step of the configuration, beside its state."""
-    share = -(-config.batch // ranks.world)
+    share = -(-config.batch // ranks.world_size)
     count = min(config.micro_batch or share, share)
     pixels = shape.height * shape.width * shape.channels
     # all pieces of a batch are floats at once; batches that are read ahead are bytes
@@ -174,12 +178,12 @@ def _grid_bytes(state: State, config: Config) -> int:
     """The most bytes alive while a grid of samples is drawn."""
     device = next(state.generator.parameters()).device
     count = min(config.record.grid, _DRAWN)
-    average = state.average.eval()
+    average = state.g_ema.eval()
 
     def course(size: int) -> Course:
         latents = fixed_latents(config.latent, size, average.z_dim, config.seed, device)
         with LiveBytes() as live:
-            draw(average, latents, torch.zeros(size, dtype=torch.int64, device=device))
+            generate_images(average, latents, torch.zeros(size, dtype=torch.int64, device=device))
         return list(live.course)
 
     few, more = _BATCHES
@@ -229,7 +233,7 @@ def _is_exhausted(error: RuntimeError) -> bool:
     )
 
 
-def refuse_too_large(found: Forecast, device: torch.device) -> None:
+def check_memory(found: Forecast, device: torch.device) -> None:
     """Refuse a run that does not fit in memory.
 
     Raises:
@@ -239,14 +243,14 @@ def refuse_too_large(found: Forecast, device: torch.device) -> None:
     if found.available is not None and need > found.available:
         raise UserError(
             f"batch: training takes about {need / 1e9:.1f} GB of memory, "
-            f"{found.available / 1e9:.1f} GB are available; {REMEDY}"
+            f"{found.available / 1e9:.1f} GB are available; {MEMORY_HINT}"
         )
 
 
-def image_bytes(config: Config, source: Source, ranks: Ranks) -> int:
+def image_bytes(config: Config, source: ShardDataset, ranks: Distributed) -> int:
     """The bytes that decoded images take in this process's memory."""
     whole = source.index.nsamples * source.height * source.width * source.channels
-    return int(min(whole, config.data.memory_gb * (1 << 30) / ranks.neighbours))
+    return int(min(whole, config.data.memory_gb * (1 << 30) / ranks.local_world_size))
 
 
 def available_bytes(device: torch.device) -> int | None:

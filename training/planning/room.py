@@ -6,7 +6,7 @@ from pipeline.contract import UserError
 from training import checkpoint
 from training.config import Config
 from training.machine.disk import free_bytes
-from training.planning.forecast import byte_text
+from training.planning.forecast import format_bytes
 from training.runs import Run
 
 
@@ -20,13 +20,13 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
         UserError: they do not fit; the line says what is needed, what is free and what helps.
     """
     folder = run.checkpoints
-    there = checkpoint.listed(folder)
+    there = checkpoint.list_checkpoints(folder)
     size = max([size, *(saved.bytes for saved in there[:1])])
     best = checkpoint.best(folder)
     keeps_best = is_evaluated(config, seen)
-    kept = {saved.data.stat().st_ino for saved in there[:1] if saved.data.exists()}
+    kept = {saved.data_path.stat().st_ino for saved in there[:1] if saved.data_path.exists()}
     if best is not None and keeps_best:
-        kept.add(best.saved.data.stat().st_ino)
+        kept.add(best.saved.data_path.stat().st_ino)
     missing = max(1, 2 + keeps_best - len(kept))
     spare = config.record.spare_mb * 1e6
     need, free = missing * size + spare, free_bytes(folder) + checkpoint.freeable_bytes(folder)
@@ -35,8 +35,8 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
     count = {1: "the next checkpoint", 2: "two checkpoints", 3: "three checkpoints"}[missing]
     less = "; --evaluate.kimg 0 needs one less" if keeps_best else ""
     raise UserError(
-        f"{folder}: {count} of {byte_text(size)} each and {byte_text(spare)} to spare need "
-        f"{byte_text(need)} of disk, {byte_text(free)} are free; free some, or give a --run on "
+        f"{folder}: {count} of {format_bytes(size)} each and {format_bytes(spare)} to spare need "
+        f"{format_bytes(need)} of disk, {format_bytes(free)} are free; free some, or give a --run on "
         f"another disk or a smaller network{less}"
     )
 

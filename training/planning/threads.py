@@ -20,7 +20,7 @@ from training import checkpoint
 from training.config import Config
 from training.runs import Run, read_config
 
-PAYS = 0.8
+MAX_TIME_RATIO = 0.8
 """Twice as many threads are taken if they need at most this share of the time."""
 MOST = 1024
 _ROUNDS, _IMAGES = 4, 4
@@ -28,7 +28,7 @@ _ROUNDS, _IMAGES = 4, 4
 
 def recorded_threads(config: Config, run: Run) -> Config:
     """`config` with the number of threads that the run was begun with, if none is given now."""
-    if config.threads or not (run.config.exists() and checkpoint.listed(run.checkpoints)):
+    if config.threads or not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
         return config
     recorded = read_config(run)["config"].get("threads", 0)
     return replace(config, threads=recorded) if isinstance(recorded, int) else config
@@ -70,7 +70,7 @@ def choose_threads(most: int, measure: Callable[[int], float]) -> int:
     best, took = 1, measure(1)
     for threads in candidates(most)[1:]:
         took_now = measure(threads)
-        if took_now <= PAYS ** math.log2(threads / best) * took:
+        if took_now <= MAX_TIME_RATIO ** math.log2(threads / best) * took:
             best, took = threads, took_now
     return best
 

@@ -8,28 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from pipeline.contract import UserError
 from training import checkpoint
 from training.checkpoint_check import check_start
 from training.networks import Discriminator
-from training.pretrained.nvlabs import read_published
-from training.runs import chosen_checkpoint, find_run
+from training.pretrained.nvlabs import read_nvlabs_pickle
+from training.runs import find_run, parse_run_spec
 from training.state import State
 
 _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Taken:
+class WeightMismatch:
     """What did not fit where weights were taken, by name: `missing` are those that the start does
     not have (in this shape), `unused` those that have no place in our networks."""
 
     missing: tuple[str, ...]
     unused: tuple[str, ...]
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """All of it as the end of a sentence; nothing where all fitted."""
         missing, unused = _counted(self.missing), _counted(self.unused)
         told = f"; it has no {missing}" if missing else ""
@@ -42,7 +41,7 @@ def _counted(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def take_weights(state: State, start: str, device: torch.device) -> Taken:
+def load_initial_weights(state: State, start: str, device: torch.device) -> WeightMismatch:
     """Give the networks of `state` the weights of `start`: a run, a checkpoint file, or a pickle
     of StyleGAN2-ADA (`.pkl`).
 
@@ -54,8 +53,10 @@ def take_weights(state: State, start: str, device: torch.device) -> Taken:
     """
     given = _read(start, device)
     missing, unused = list[str](), list[str]()
-    for name in ("generator", "discriminator", "average"):
-        network: nn.Module = getattr(state, name)
+    networks = {
+        "generator": state.generator, "discriminator": state.discriminator, "average": state.g_ema,
+    }  # fmt: skip
+    for name, network in networks.items():
         if name not in given:
             missing.append(name)
             continue
@@ -77,7 +78,7 @@ def take_weights(state: State, start: str, device: torch.device) -> Taken:
         network.load_state_dict(own | fitting)
         missing += [f"{name}.{key}" for key in own.keys() - fitting.keys()]
         unused += [f"{name}.{key}" for key in given[name].keys() - own.keys()]
-    return Taken(tuple(sorted(missing)), tuple(sorted(unused)))
+    return WeightMismatch(tuple(sorted(missing)), tuple(sorted(unused)))
 
 
 def _require_depth(start: str, name: str, own: Iterable[str], given: Iterable[str]) -> None:
@@ -99,15 +100,17 @@ def _is_mapping(key: str) -> bool:
 def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]]:
     path = Path(start)
     if path.suffix == ".pkl":
-        return read_published(path).start()
+        return read_nvlabs_pickle(path).start()
     values, reason = None, ""
     try:
         if path.suffix == ".pt":
-            saved = [one for one in checkpoint.listed(path.parent) if one.data == path]
+            saved = [
+                one for one in checkpoint.list_checkpoints(path.parent) if one.data_path == path
+            ]
             values = checkpoint.load(saved[0], device, check_start) if saved else None
         else:
-            name, which = chosen_checkpoint(start)
-            values = checkpoint.load_chosen(find_run(name).checkpoints, which, device, check_start)
+            name, which = parse_run_spec(start)
+            values = checkpoint.load_named(find_run(name).checkpoints, which, device, check_start)
     except (ValueError, UserError) as error:
         reason = f" ({error})"
     if values is None:

@@ -14,19 +14,19 @@ from pipeline.contract import UserError, describe_os_error, open_regular
 from training import checkpoint
 from training.checkpoint_check import check_fit, check_weights
 from training.config import Config
-from training.latent.space import Space, space_of
+from training.latent.space import LatentSpace, build_latent_space
 from training.networks import Generator, ImageShape, build_generator
 from training.options.architectures import StyleGan2Discriminator
-from training.options.resolve import replaced, unflat
-from training.pretrained.nvlabs import describe, read_published
-from training.runs import Run, chosen_checkpoint, find_run, read_config
+from training.options.resolve import replace_known, unflatten
+from training.pretrained.nvlabs import describe, read_nvlabs_pickle
+from training.runs import Run, find_run, parse_run_spec, read_config
 
 WEIGHTS = "model.safetensors"
 """The weights in an exported folder; its `config.json` has the form of a run's."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedGenerator:
     """`generator` is the moving average in evaluation mode; `latent` how its latents are drawn;
     `labels` the names of its classes; `dataset` and `config` what `config.json` says, `config`
     being typed; `seen` images were shown to it."""
@@ -50,15 +50,15 @@ class Trained:
         return self.classes > 0 and self.config.generator.condition != "none"
 
     @property
-    def space(self) -> Space:
-        return space_of(self.generator, self.latent, self.classes)
+    def space(self) -> LatentSpace:
+        return build_latent_space(self.generator, self.latent, self.classes)
 
     @property
     def name(self) -> str:
         return self.folder.resolve().name
 
 
-def load_generator(run_name: str, device: torch.device) -> Trained:
+def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
     """The generator of the run's newest whole checkpoint, of an exported folder, or of a pickle of
     StyleGAN2-ADA (`FILE.pkl`).
 
@@ -69,30 +69,32 @@ def load_generator(run_name: str, device: torch.device) -> Trained:
     """
     if run_name.endswith(".pkl"):
         return _published(Path(run_name), device)
-    run_name, which = chosen_checkpoint(run_name)
+    run_name, which = parse_run_spec(run_name)
     run = find_run(run_name)
     described = read_config(run)
-    config, dataset = unflat(described["config"], str(run.config)), described["dataset"]
+    config, dataset = unflatten(described["config"], str(run.config)), described["dataset"]
     labels = tuple(dataset["labels"])
     weights, seen = _weights(run, described, which)
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], len(labels))
     generator = build_fitting(config.generator, shape, weights, str(run.folder)).to(device)
-    return Trained(generator, config.latent, labels, seen, shape, config, dataset, run.folder)
+    return TrainedGenerator(
+        generator, config.latent, labels, seen, shape, config, dataset, run.folder
+    )
 
 
-def _published(path: Path, device: torch.device) -> Trained:
-    published = read_published(path)
+def _published(path: Path, device: torch.device) -> TrainedGenerator:
+    published = read_nvlabs_pickle(path)
     table, shape = describe(published)
     weights = published.start()["average"]
     generator = build_fitting(table, shape, weights, str(path)).to(device)
     labels = tuple(str(number) for number in range(shape.classes))
-    judge = StyleGan2Discriminator(condition="projection" if labels else "none")
+    discriminator = StyleGan2Discriminator(condition="projection" if labels else "none")
     dataset = {
         "name": path.stem, "location": "", "digest": "", "samples": 0, "labels": list(labels),
         "height": shape.height, "width": shape.width, "channels": shape.channels,
     }  # fmt: skip
-    config = Config(generator=table, discriminator=judge)
-    return Trained(generator, config.latent, labels, 0, shape, config, dataset, path)
+    config = Config(generator=table, discriminator=discriminator)
+    return TrainedGenerator(generator, config.latent, labels, 0, shape, config, dataset, path)
 
 
 def build_fitting(
@@ -105,7 +107,7 @@ def build_fitting(
     """
     try:
         with torch.device("meta"):  # without memory: the table may say anything
-            sketch = build_generator(replaced(table, spectral=False), shape)
+            sketch = build_generator(replace_known(table, spectral=False), shape)
         need, given = (
             sum(tensor.numel() for tensor in tensors.values())
             for tensors in (sketch.state_dict(), weights)
@@ -126,7 +128,7 @@ def _weights(
     exported = run.folder / WEIGHTS
     if exported.exists():
         return _exported(exported), int(described.get("seen", 0))
-    values = checkpoint.load_chosen(run.checkpoints, which, "cpu", check_weights)
+    values = checkpoint.load_named(run.checkpoints, which, "cpu", check_weights)
     return values["state"]["average"], values["state"]["seen"]
 
 

@@ -15,17 +15,17 @@ from torch import Tensor
 from pipeline.contract import UserError
 from training.networks import ImageShape
 from training.options.architectures import StyleGan2Generator
-from training.pretrained.pickles import Record, read_pickle
+from training.pretrained.pickles import PickledObject, read_pickle
 
 Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Published:
+class NvlabsPickle:
     """The networks of a pickle by name (`G`, `D`, `G_ema`), as records of their modules."""
 
     path: Path
-    networks: dict[str, Record]
+    networks: dict[str, PickledObject]
 
     def weights(self, name: str) -> Weights:
         """Parameters and buffers of a network by their dotted names.
@@ -47,7 +47,7 @@ class Published:
         return {ours: self.weights(theirs) for ours, theirs in chosen.items()}
 
 
-def read_published(path: Path) -> Published:
+def read_nvlabs_pickle(path: Path) -> NvlabsPickle:
     """The networks in the pickle `path`.
 
     Raises:
@@ -57,14 +57,14 @@ def read_published(path: Path) -> Published:
     networks = {
         name: found[name]
         for name in ("G", "D", "G_ema")
-        if isinstance(found, dict) and isinstance(found.get(name), Record)
+        if isinstance(found, dict) and isinstance(found.get(name), PickledObject)
     }
     if not networks.keys() & {"G", "G_ema"}:
         raise UserError(f"{path}: holds no G_ema and no G, as pickles of StyleGAN2-ADA do")
-    return Published(path, networks)
+    return NvlabsPickle(path, networks)
 
 
-def module_weights(record: Record, prefix: str = "") -> Weights:
+def module_weights(record: PickledObject, prefix: str = "") -> Weights:
     """The tensors of a module's record and of the modules in it, as `state_dict` names them."""
     found: Weights = {}
     for kind in ("_parameters", "_buffers"):
@@ -72,20 +72,20 @@ def module_weights(record: Record, prefix: str = "") -> Weights:
             if isinstance(value, Tensor):
                 found[prefix + name] = value
     for name, module in record.state.get("_modules", {}).items():
-        if isinstance(module, Record):
+        if isinstance(module, PickledObject):
             found |= module_weights(module, f"{prefix}{name}.")
     return found
 
 
-def _inner(record: Record, *names: str) -> Record:
+def _inner(record: PickledObject, *names: str) -> PickledObject:
     for name in names:
         inner = record.state["_modules"][name]
-        assert isinstance(inner, Record)
+        assert isinstance(inner, PickledObject)
         record = inner
     return record
 
 
-def describe(published: Published) -> tuple[StyleGan2Generator, ImageShape]:
+def describe(published: NvlabsPickle) -> tuple[StyleGan2Generator, ImageShape]:
     """The table and the images of the average generator, read off its weights.
 
     Raises:
@@ -100,7 +100,7 @@ def describe(published: Published) -> tuple[StyleGan2Generator, ImageShape]:
         ) from None
 
 
-def _described(record: Record, weights: Weights) -> tuple[StyleGan2Generator, ImageShape]:
+def _described(record: PickledObject, weights: Weights) -> tuple[StyleGan2Generator, ImageShape]:
     blocks = sorted(
         int(name.split(".")[1][1:]) for name in weights if name.endswith(".conv1.bias")
     )  # fmt: skip

@@ -23,14 +23,14 @@ from pipeline.contract import UserError, describe_os_error, open_regular
 
 
 @dataclass(frozen=True)
-class Record:
+class PickledObject:
     """An object of the class that was called `name`: its `__dict__`."""
 
     name: str
     state: dict[str, Any]
 
 
-class Inert:
+class IgnoredObject:
     """Stands for an object that is not needed: takes any arguments and state, does nothing."""
 
     __slots__ = ()
@@ -42,7 +42,7 @@ class Inert:
         pass
 
 
-class Maker:
+class AllowedCallable:
     """A function that a pickle may call; without attributes that it could change."""
 
     __slots__ = ("_make",)
@@ -61,9 +61,9 @@ class _Dict(dict[Any, Any]):
         pass
 
 
-def _record(meta: dict[str, Any]) -> Record:
+def _record(meta: dict[str, Any]) -> PickledObject:
     state = meta["state"]
-    return Record(str(meta["class_name"]), dict(state) if state else {})
+    return PickledObject(str(meta["class_name"]), dict(state) if state else {})
 
 
 def _storage(data: bytes) -> Any:
@@ -110,9 +110,9 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in MAKERS:
-            return Maker(MAKERS[module, name])
+            return AllowedCallable(MAKERS[module, name])
         if (module, name) in INERT:
-            return Inert
+            return IgnoredObject
         if (module, name) == ("dnnlib.util", "EasyDict"):
             return type("EasyDict", (_Dict,), {})
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.contract import ShardEntry, UserError, is_disk_full, local_path
 from training.machine.disk import DiskFull
-from training.streaming.fetch import Stopped, check_scheme, fetch
+from training.streaming.fetch import FetchCancelled, check_scheme, fetch
 from training.streaming.shards import open_local
 
 _BLOCK = 4096
@@ -27,7 +27,7 @@ _FOLDER = 4 * _BLOCK
 """What the folder itself and its lock may take."""
 
 
-def charged(size: int) -> int:
+def disk_usage(size: int) -> int:
     """The disk that a file of `size` bytes takes."""
     return -(-size // _BLOCK) * _BLOCK
 
@@ -91,7 +91,7 @@ class ShardCache:
         with self._change:
             return self._use(name, fd)
 
-    def ahead(self, number: int) -> None:
+    def prefetch(self, number: int) -> None:
         """Begin to fetch the shard, where that costs nothing that is in use or awaited."""
         name = self._name(number)
         with self._change:
@@ -112,7 +112,7 @@ class ShardCache:
             self._in_use[self._name(number)] -= 1
             self._change.notify_all()
 
-    def discard(self, number: int) -> bool:
+    def invalidate(self, number: int) -> bool:
         """Forget the bytes of the shard (already released); whether others can be fetched."""
         if self._paths[number] is not None:
             return False
@@ -138,7 +138,7 @@ class ShardCache:
 
     def _check_window(self, window: int) -> None:
         sizes = sorted(
-            (charged(entry.bytes) for entry, path in zip(self._entries, self._paths, strict=True)
+            (disk_usage(entry.bytes) for entry, path in zip(self._entries, self._paths, strict=True)
              if path is None), reverse=True,
         )  # fmt: skip
         need = sum(sizes[: window + 2])  # those being mixed, the next one, the one after it
@@ -169,9 +169,9 @@ class ShardCache:
             if path.name == ".lock":
                 continue
             size = path.stat().st_size
-            fits = sum(held.values()) + charged(size) <= self._limit
+            fits = sum(held.values()) + disk_usage(size) <= self._limit
             if fits and wanted.get(path.name) == size:
-                held[path.name] = charged(size)
+                held[path.name] = disk_usage(size)
             elif path.suffix in (".tar", ".tmp"):
                 path.unlink()
         return held
@@ -184,7 +184,7 @@ class ShardCache:
 
     def _reserve(self, name: str, number: int, urgent: bool) -> bool:
         """Make room for a shard and count it; False where there is none and it is not urgent."""
-        need = charged(self._entries[number].bytes)
+        need = disk_usage(self._entries[number].bytes)
         while sum(self._held.values()) + sum(self._coming.values()) + need > self._limit:
             idle = [held for held in self._held if self._in_use[held] <= 0]
             idle.sort(key=lambda held: held in self._awaited)
@@ -203,7 +203,7 @@ class ShardCache:
 
     def _fetch_ahead(self, name: str, number: int) -> None:
         # What goes wrong here is told when the shard is needed and fetched again.
-        with suppress(UserError, DiskFull, Stopped, OSError):
+        with suppress(UserError, DiskFull, FetchCancelled, OSError):
             os.close(self._fetch(name, number))
 
     def _fetch(self, name: str, number: int) -> int:

@@ -29,7 +29,7 @@ _SLOWEST = 1024
 _POOL = urllib3.PoolManager(maxsize=4)
 
 
-class Lost(Exception):
+class ConnectionDropped(Exception):
     """The connection broke, or the server is busy: trying again may help."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
@@ -37,7 +37,7 @@ class Lost(Exception):
         self.wait = wait
 
 
-class Stopped(Exception):
+class FetchCancelled(Exception):
     """Nobody wants the bytes any more."""
 
 
@@ -78,20 +78,20 @@ def fetch(
         try:
             for chunk in _not_too_slow(read(url, have, timeout), timeout):
                 if stop.is_set():
-                    raise Stopped(url)
+                    raise FetchCancelled(url)
                 write(chunk[: size - have])
                 have = min(size, have + len(chunk))
                 if have == size:
                     return
             reason, short = f"ended after {have} of {size} bytes", True
-        except Lost as error:
+        except ConnectionDropped as error:
             reason, wait = str(error), error.wait
         failures = 0 if have - before >= _SLOWEST else failures + 1
         if failures >= ATTEMPTS:
             kind = DamagedShard if short else UserError
             raise kind(f"{url}: {reason} (tried {ATTEMPTS} times)")
         if stop.wait(max(wait, BACKOFF * 2**failures if failures else 0.0)):
-            raise Stopped(url)
+            raise FetchCancelled(url)
 
 
 def _not_too_slow(chunks: Iterator[bytes], timeout: float) -> Iterator[bytes]:
@@ -102,7 +102,7 @@ def _not_too_slow(chunks: Iterator[bytes], timeout: float) -> Iterator[bytes]:
         now = time.monotonic()
         if now - mark >= timeout:
             if came < _SLOWEST * (now - mark):
-                raise Lost(f"{came} bytes in {now - mark:.0f} s")
+                raise ConnectionDropped(f"{came} bytes in {now - mark:.0f} s")
             mark, came = now, 0
 
 
@@ -119,14 +119,14 @@ def _http(url: str, start: int, timeout: float) -> Iterator[bytes]:
     except urllib3.exceptions.LocationValueError as error:
         raise UserError(f"{url}: {_short(error)}") from None
     except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-        raise Lost(_short(error)) from None
+        raise ConnectionDropped(_short(error)) from None
     try:
         left = _to_skip(url, answer, start)
         while chunk := answer.read1(_CHUNK):
             yield chunk[left:]
             left = max(0, left - len(chunk))
     except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-        raise Lost(_short(error)) from None
+        raise ConnectionDropped(_short(error)) from None
     finally:
         answer.close()
 
@@ -139,12 +139,12 @@ def _to_skip(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> int:
         begins = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
         if (first := _whole(begins)) is not None and first <= start:
             return start - first
-        raise Lost("answered another range")
+        raise ConnectionDropped("answered another range")
     if answer.status == 416:
         raise DamagedShard(f"{url}: has no more than {start} bytes, the index says more")
     if answer.status in (408, 425, 429) or answer.status >= 500:
         after = answer.headers.get("Retry-After", "")
-        raise Lost(f"HTTP {answer.status}", min(60.0, _whole(after) or 0))
+        raise ConnectionDropped(f"HTTP {answer.status}", min(60.0, _whole(after) or 0))
     raise UserError(f"{url}: HTTP {answer.status}")
 
 
@@ -171,4 +171,4 @@ def _store(url: str, start: int, timeout: float) -> Iterator[bytes]:  # noqa: AR
     except (ImportError, ValueError, PermissionError) as error:
         raise UserError(f"{url}: {_short(error)}") from None
     except Exception as error:  # noqa: BLE001 (the clients of stores raise errors of their own)
-        raise Lost(_short(error)) from None
+        raise ConnectionDropped(_short(error)) from None

@@ -51,7 +51,7 @@ def epoch_order(seed: int, epoch: int, sizes: Sequence[int], window: int) -> Epo
     return Epoch(shard, member, mirror, shards, np.argsort(shards), last_use)
 
 
-def shows_label(seed: int, samples: int, labelled: int) -> NDArray[np.bool_]:
+def label_mask(seed: int, samples: int, labelled: int) -> NDArray[np.bool_]:
     """Which of `samples` show their label, where only `labelled` of them are to (0: all)."""
     if not labelled:
         return np.ones(samples, dtype=np.bool_)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.contract import ShardEntry, UserError, describe_os_error, open_regular
-from training.streaming.tar import DamagedTar, Sample, samples
+from training.streaming.tar import DamagedTar, TarSample, samples
 
 _CHUNK = 1 << 20
 
@@ -23,7 +23,7 @@ class Shard:
     """An open, verified shard: an own file descriptor, so it stays readable if unlinked."""
 
     fd: int
-    samples: list[Sample]
+    samples: list[TarSample]
 
     def read(self, sample: int, ending: str, most: int) -> bytes | None:
         """The bytes of a member of the sample with that number, None where it has none.
@@ -56,7 +56,7 @@ def open_verified(
     entry: ShardEntry,
     where: str,
     trusted: bool = False,
-    known: list[Sample] | None = None,
+    known: list[TarSample] | None = None,
 ) -> Shard:
     """The shard in file `fd`, which it takes over; `known` are its samples, if they were found
     before in the same bytes.
@@ -96,19 +96,19 @@ def open_local(path: Path) -> int:
         raise UserError(describe_os_error(error)) from None
 
 
-class Opener(Protocol):
+class ShardOpener(Protocol):
     """Where the bytes of shards come from, by number."""
 
     def open(self, number: int) -> int: ...
-    def ahead(self, number: int) -> None: ...
+    def prefetch(self, number: int) -> None: ...
     def release(self, number: int) -> None: ...
-    def discard(self, number: int) -> bool: ...
+    def invalidate(self, number: int) -> bool: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
 
 
 @dataclass
-class LocalFiles:
+class LocalShards:
     """Shards that lie in the file system, opened in place."""
 
     paths: list[Path]
@@ -116,13 +116,13 @@ class LocalFiles:
     def open(self, number: int) -> int:
         return open_local(self.paths[number])
 
-    def ahead(self, number: int) -> None:
+    def prefetch(self, number: int) -> None:
         pass
 
     def release(self, number: int) -> None:
         pass
 
-    def discard(self, number: int) -> bool:  # noqa: ARG002 (the user's file is left alone)
+    def invalidate(self, number: int) -> bool:  # noqa: ARG002 (the user's file is left alone)
         return False
 
     def stop(self) -> None:
@@ -132,7 +132,7 @@ class LocalFiles:
         pass
 
 
-REMEMBERED = 200_000
+MAX_INDEXED_SAMPLES = 200_000
 """Samples of a set whose places in the shards are kept in memory (some 0.5 kB each)."""
 
 Signature = tuple[int, int, int, int]
@@ -145,7 +145,7 @@ def _signature(fd: int) -> Signature:
 
 
 @dataclass
-class OpenShards:
+class ShardPool:
     """The shards that are open now, by number. For one thread.
 
     A file that was verified once and has not changed since is not hashed again.
@@ -153,10 +153,10 @@ class OpenShards:
 
     entries: tuple[ShardEntry, ...]
     locations: list[str]
-    opener: Opener
+    opener: ShardOpener
     _open: dict[int, Shard] = field(default_factory=dict)
     _verified: dict[int, Signature] = field(default_factory=dict)
-    _samples: dict[int, list[Sample]] = field(default_factory=dict)
+    _samples: dict[int, list[TarSample]] = field(default_factory=dict)
 
     def get(self, number: int) -> Shard:
         """Shard `number`, opened and verified if it was not open. A damaged one that came from a
@@ -169,7 +169,7 @@ class OpenShards:
             try:
                 self._open[number] = self._opened(number)
             except DamagedShard as error:
-                if not self.opener.discard(number):
+                if not self.opener.invalidate(number):
                     raise
                 self._open[number] = self._again(number, error)
         return self._open[number]
@@ -178,7 +178,7 @@ class OpenShards:
         try:
             return self._opened(number)
         except DamagedShard as error:
-            self.opener.discard(number)
+            self.opener.invalidate(number)
             raise DamagedShard(f"{error} (fetched twice; the first time: {first})") from None
 
     def _opened(self, number: int) -> Shard:
@@ -192,7 +192,7 @@ class OpenShards:
             self.opener.release(number)
             raise
         self._verified[number] = signature
-        if sum(other.nsamples for other in self.entries) <= REMEMBERED:
+        if sum(other.nsamples for other in self.entries) <= MAX_INDEXED_SAMPLES:
             self._samples[number] = shard.samples
         return shard
 

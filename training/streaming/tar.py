@@ -41,7 +41,7 @@ class Extent:
 
 
 @dataclass
-class Sample:
+class TarSample:
     """The members that share a key: `members` by their ending, without the dot."""
 
     key: str
@@ -103,7 +103,7 @@ def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, E
         offset = data.offset + (data.size + BLOCK - 1) // BLOCK * BLOCK
 
 
-def samples(pread: Pread, end: int, check: bool = True, most: int | None = None) -> list[Sample]:
+def samples(pread: Pread, end: int, check: bool = True, most: int | None = None) -> list[TarSample]:
     """The samples of a WebDataset tar of `end` bytes: consecutive members with the same key.
 
     The key is the path up to the first dot of the file's name, the rest is the ending.
@@ -112,7 +112,7 @@ def samples(pread: Pread, end: int, check: bool = True, most: int | None = None)
         DamagedTar: as `members`; a sample has a member twice, or too many; or there are more
             than `most` samples.
     """
-    found: list[Sample] = []
+    found: list[TarSample] = []
     for name, extent in members(pread, end, check):
         folder, slash, file = name.rpartition("/")
         stem, _, ending = file.partition(".")
@@ -120,7 +120,7 @@ def samples(pread: Pread, end: int, check: bool = True, most: int | None = None)
         if not found or found[-1].key != key:
             if len(found) == most:
                 raise DamagedTar(f"more than {most} samples")
-            found.append(Sample(key))
+            found.append(TarSample(key))
         known, ending = found[-1].members, ending.lower()
         if ending in known:
             raise DamagedTar(f"{name!r} is there twice")

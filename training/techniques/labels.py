@@ -9,7 +9,7 @@ Setting = float | tuple[float, float]
 Target = Tensor | float
 
 
-def draw(setting: Setting, count: int, random: torch.Generator) -> Target:
+def draw_target(setting: Setting, count: int, random: torch.Generator) -> Target:
     """Labels for `count` samples: a number for all, or (n,) uniform between two numbers."""
     if not isinstance(setting, tuple):
         return setting
@@ -24,10 +24,10 @@ def draw_targets(
 
     Each label is, with probability `flip`, drawn as one of the other side.
     """
-    targets = draw(real, count, random), draw(fake, count, random)
+    targets = draw_target(real, count, random), draw_target(fake, count, random)
     if not flip:
         return targets
-    others = draw(fake, count, random), draw(real, count, random)
+    others = draw_target(fake, count, random), draw_target(real, count, random)
     flipped = []
     for target, other in zip(targets, others, strict=True):
         chosen = torch.rand(count, generator=random, device=random.device) < flip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.config import Config, Optimizer
+from training.config import Config, OptimizerOptions
 
 
 def is_due(steps: int, interval: int) -> bool:
@@ -16,20 +16,20 @@ def is_due(steps: int, interval: int) -> bool:
     return steps % interval == 0
 
 
-def corrected(table: Optimizer, interval: int) -> Optimizer:
+def lazy_adam_settings(options: OptimizerOptions, interval: int) -> OptimizerOptions:
     """λ·c, β₁ᶜ, β₂ᶜ with c = k/(k + 1)."""
     share = interval / (interval + 1)
     return replace(
-        table, lr=table.lr * share, beta1=table.beta1**share, beta2=table.beta2**share
+        options, lr=options.lr * share, beta1=options.beta1**share, beta2=options.beta2**share
     )  # fmt: skip
 
 
-def optimizers(config: Config) -> tuple[Optimizer, Optimizer]:
+def optimizers(config: Config) -> tuple[OptimizerOptions, OptimizerOptions]:
     """The tables of the generator's and of the discriminator's optimiser, corrected where a
     penalty has steps of its own."""
-    generator, judge, loss = config.g_optimizer, config.d_optimizer, config.loss
+    generator, discriminator, loss = config.g_optimizer, config.d_optimizer, config.loss
     if loss.path_length:
-        generator = corrected(generator, loss.path_interval)
+        generator = lazy_adam_settings(generator, loss.path_interval)
     if loss.own_step and (loss.r1 or loss.dragan):
-        judge = corrected(judge, loss.interval)
-    return generator, judge
+        discriminator = lazy_adam_settings(discriminator, loss.interval)
+    return generator, discriminator

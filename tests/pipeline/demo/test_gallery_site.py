@@ -14,12 +14,12 @@ from urllib.robotparser import RobotFileParser
 import pytest
 from PIL import Image
 
-from pipeline.demo.cache import FULL, encode, picture_path, write_whole
+from pipeline.demo.cache import FULL, encode, picture_path, write_file_atomic
 from pipeline.demo.gallery import Gallery, ServedGallery, main, serve
-from pipeline.demo.layout import lay_out
+from pipeline.demo.layout import build_layout
 from pipeline.demo.serving import requested_range
 from pipeline.demo.shells import DRAWING
-from pipeline.demo.site import Document, Site
+from pipeline.demo.site import Site, TextDocument
 
 COUNT, SEED = 330, 4
 
@@ -31,7 +31,7 @@ def fill(gallery: Gallery) -> None:
         for side in (96, 160, 256):
             shade = (one.index % 200, 90, side % 200)
             path = picture_path(gallery.cache, DRAWING, SEED, one.index, side, one.kind)
-            write_whole(path, encode(Image.new("RGB", (side, side), shade), one.kind))
+            write_file_atomic(path, encode(Image.new("RGB", (side, side), shade), one.kind))
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,8 @@ def test_pages_parse_and_link_to_exactly_the_truth(served: ServedGallery) -> Non
     seen: set[str] = set()
     resources: set[str] = set()
     for path in truth.pages:
-        page = site.at(path[1:])
-        assert isinstance(page, Document)
+        page = site.resource_at(path[1:])
+        assert isinstance(page, TextDocument)
         links = Links(page.text)
         assert all(not urlsplit(a["href"]).scheme or a.get("rel") for a in links.anchors)
         seen |= {requested(path, link) for link in links.of_class("specimen")}
@@ -174,8 +174,8 @@ def test_labels_and_licence_stand_on_each_page(served: ServedGallery) -> None:
     site, truth = Site(COUNT, SEED), served.gallery.truth()
     by_page = {page.species.name: page for page in site.layout.species}
     for one in truth.pictures:
-        page = site.at(by_page[one.species].path)
-        assert isinstance(page, Document)
+        page = site.resource_at(by_page[one.species].path)
+        assert isinstance(page, TextDocument)
         assert f'<h1 class="species-name">{one.species}</h1>' in page.text
         assert f'<span class="family">{one.family}</span>' in page.text
         assert f'<span class="credit">{one.credit}</span>' in page.text
@@ -187,8 +187,8 @@ def test_labels_and_licence_stand_on_each_page(served: ServedGallery) -> None:
 
 def test_pages_have_the_variety_of_the_web() -> None:
     site = Site(COUNT, SEED)
-    pages = [site.at(page.path) for page in site.layout.species]
-    text = "".join(page.text for page in pages if isinstance(page, Document))
+    pages = [site.resource_at(page.path) for page in site.layout.species]
+    text = "".join(page.text for page in pages if isinstance(page, TextDocument))
     for sign in (" 96w,", "data-src=", "<picture>", "?utm_source=", 'class="related"', " (1).jpg"):
         assert sign in text
 
@@ -267,12 +267,12 @@ def test_half_written_files_are_never_served(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(path, torn)
+        write_file_atomic(path, torn)
     assert list(tmp_path.iterdir()) == []
     # What a process leaves that was killed while it wrote.
     (tmp_path / "tmpabc.part").write_bytes(b"\xff\xd8half a picture")
     picture = gallery.truth().pictures[0]
-    with Image.open(io.BytesIO(gallery.answer(picture.path[1:]).body)) as image:
+    with Image.open(io.BytesIO(gallery.respond(picture.path[1:]).body)) as image:
         image.load()
         assert image.size == (FULL, FULL)
 
@@ -290,14 +290,14 @@ def test_draw_all_draws_what_is_missing_and_reports(tmp_path: Path) -> None:
 
 
 def test_layout_is_a_pure_function_of_count_and_seed() -> None:
-    assert lay_out(45, 1) == lay_out(45, 1)
-    assert lay_out(45, 1) != lay_out(45, 2)
+    assert build_layout(45, 1) == build_layout(45, 1)
+    assert build_layout(45, 1) != build_layout(45, 2)
     with pytest.raises(ValueError, match="at least one"):
-        lay_out(0, 1)
+        build_layout(0, 1)
 
 
 def test_smallest_site_has_every_trap() -> None:
-    truth = lay_out(1, 0).truth()
+    truth = build_layout(1, 0).truth()
     assert len(truth.pictures) == 1
     assert len({one.fault for one in truth.faults}) == 3
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.demo.leash import Leash
+from pipeline.demo.leash import ChildProcesses
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from pipeline.demo.leash import Leash
-with Leash() as leash:
+from pipeline.demo.leash import ChildProcesses
+with ChildProcesses() as leash:
     leash.start([sys.executable, "-c", sys.argv[1]])
     time.sleep(60)
 """
@@ -66,7 +66,7 @@ def test_ends_with_its_starter(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_gives_the_exit_status_and_the_output(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "out.log"
-    with Leash() as leash:
+    with ChildProcesses() as leash:
         process = leash.start([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], log)
         assert process.wait(20) == 3
     assert log.read_text() == "hello\n"
@@ -79,7 +79,7 @@ def test_a_command_that_will_not_end_is_killed(tmp_path: Path, monkeypatch) -> N
         f"Path({str(tmp_path / 'up')!r}).touch(); time.sleep(60)"
     )
     told = tmp_path / "up"
-    with Leash(grace=0.5) as leash:
+    with ChildProcesses(grace=0.5) as leash:
         process = leash.start([sys.executable, "-c", stubborn])
         assert wait_for(told.exists)
     assert process.poll() is not None

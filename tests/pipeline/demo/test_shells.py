@@ -8,10 +8,17 @@ from PIL import Image
 
 from pipeline.demo.catalogue import FAMILIES, SPECIMENS_PER_SPECIES, place, species_of
 from pipeline.demo.light import BACKGROUND
-from pipeline.demo.pigment import CELLS, RECIPES, grown
+from pipeline.demo.pigment import CELLS, RECIPES, grow_pattern
 from pipeline.demo.scallop import margin, valve
 from pipeline.demo.shells import BUILDERS, draw
-from pipeline.demo.spiral import TURN, Coil, closed_curve, growth_angles, helicospiral, swept
+from pipeline.demo.spiral import (
+    TURN,
+    Coil,
+    closed_curve,
+    growth_angles,
+    helicospiral,
+    sweep_surface,
+)
 
 SIZE = 96
 
@@ -39,7 +46,7 @@ def test_same_numbers_give_same_pixels() -> None:
 
 def test_pixels_do_not_depend_on_what_was_drawn_before() -> None:
     first = draw(5, 1, 64).tobytes()
-    grown.cache_clear()
+    grow_pattern.cache_clear()
     for other in (11, 81, 2):
         draw(5, other, 64)
     assert draw(5, 1, 64).tobytes() == first
@@ -112,7 +119,7 @@ def test_swept_shell_keeps_the_expansion_of_its_coil() -> None:
     curve, _ = closed_curve(knots, 60)
     coil = Coil(curve, 0.6, 1.5, 4.0, 0.02)
     phi = growth_angles(coil)
-    sheet = swept(coil, np.zeros((len(phi), len(curve)), dtype=np.float32), phi)
+    sheet = sweep_surface(coil, np.zeros((len(phi), len(curve)), dtype=np.float32), phi)
     outer = sheet.points[: len(phi)]
     radius = np.hypot(outer[..., 0], outer[..., 2]).max(axis=1)
     now, before = (np.interp(angle, phi, radius) for angle in (-0.5 * TURN, -1.5 * TURN))
@@ -131,7 +138,7 @@ def test_valve_grows_about_the_hinge() -> None:
 
 def test_pigment_sheets_are_bounded_and_have_a_pattern() -> None:
     for name in RECIPES:
-        field = grown(name, 12)
+        field = grow_pattern(name, 12)
         assert field.shape[1] == CELLS
         assert field.min() >= 0
         assert field.max() <= 1

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.sources import Found, Page, PageRequest, PageResult
+from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.feed import FeedSource, parse, start
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 URL = "https://shells.example/feed.xml"
 FEED = PageRequest(URL, 0, {"role": "feed"})
@@ -41,17 +41,19 @@ ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>Shells</title>
 
 
 def parsed(body: str, **values: Any) -> PageResult:
-    config = build(FeedSource, {"start": [URL], **values}, "test")
+    config = parse_config(FeedSource, {"start": [URL], **values}, "test")
     return parse(config, Page(FEED, body.encode(), URL))
 
 
 def test_rss() -> None:
     result = parsed(RSS)
     rights = "https://cc.example/by"
-    assert list(result.rows) == [
-        Found("https://shells.example/large.jpg", "Cone", ("Conidae", "rare"), rights, "A. Author"),
-        Found("https://shells.example/cowrie.jpg", "Cowrie", (), rights, "B. Author"),
-        Found("https://shells.example/whelk-full.jpg", "Whelk", (), rights),
+    assert list(result.images) == [
+        FoundImage(
+            "https://shells.example/large.jpg", "Cone", ("Conidae", "rare"), rights, "A. Author"
+        ),
+        FoundImage("https://shells.example/cowrie.jpg", "Cowrie", (), rights, "B. Author"),
+        FoundImage("https://shells.example/whelk-full.jpg", "Whelk", (), rights),
     ]
     assert list(result.follow) == [
         PageRequest("https://shells.example/feed.xml?page=2", 0, {"role": "feed"})
@@ -59,8 +61,8 @@ def test_rss() -> None:
 
 
 def test_atom() -> None:
-    assert list(parsed(ATOM).rows) == [
-        Found(
+    assert list(parsed(ATOM).images) == [
+        FoundImage(
             "https://shells.example/murex.png",
             "Murex",
             ("Muricidae",),
@@ -74,11 +76,13 @@ def test_rdf() -> None:
     text = """<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"
       xmlns="http://purl.org/rss/1.0/"><channel><title>x</title></channel>
       <item><title>Cone</title><enclosure url="c.jpg"/></item></rdf:RDF>"""
-    assert [one.url for one in parsed(text).rows] == ["https://shells.example/c.jpg"]
+    assert [one.url for one in parsed(text).images] == ["https://shells.example/c.jpg"]
 
 
 def test_entries_lead_to_pages() -> None:
-    config = build(FeedSource, {"start": [URL], "take": "pages", "follow_exclude": ["words"]}, "x")
+    config = parse_config(
+        FeedSource, {"start": [URL], "take": "pages", "follow_exclude": ["words"]}, "x"
+    )
     assert start(config) == [FEED]
     result = parse(config, Page(FEED, RSS.encode(), URL))
     assert [(one.url.rsplit("/")[-1], one.depth) for one in result.follow] == [
@@ -88,12 +92,12 @@ def test_entries_lead_to_pages() -> None:
         ("feed.xml?page=2", 0),
     ]
     page = Page(PageRequest("https://shells.example/cone", 1), b"<img src=big.jpg>")
-    assert [one.url for one in parse(config, page).rows] == ["https://shells.example/big.jpg"]
+    assert [one.url for one in parse(config, page).images] == ["https://shells.example/big.jpg"]
 
 
 @pytest.mark.parametrize("body", ["<html></html>", "oops", ""])
 def test_other_things_are_problems(body: str) -> None:
-    assert parsed(body).problem
+    assert parsed(body).error
 
 
 def test_prefixes_that_are_not_declared() -> None:
@@ -102,18 +106,18 @@ def test_prefixes_that_are_not_declared() -> None:
         "<item><enclosure url='b.jpg'/></item></channel></rss>"
     )
     result = parsed(text)
-    assert [(one.url[-5:], one.attribution) for one in result.rows] == [
+    assert [(one.url[-5:], one.attribution) for one in result.images] == [
         ("a.jpg", "me"),
         ("b.jpg", ""),
     ]
-    assert result.notes["broken_xml"] == 1
+    assert result.skipped["broken_xml"] == 1
 
 
 def test_a_feed_that_breaks_off_gives_what_came() -> None:
-    whole = [one.url for one in parsed(RSS).rows]
+    whole = [one.url for one in parsed(RSS).images]
     cut = parsed(RSS[: RSS.index("<item><title>Whelk")])
-    assert [one.url for one in cut.rows] == whole[:2]
-    assert list(cut.notes) == ["broken_xml"]
+    assert [one.url for one in cut.images] == whole[:2]
+    assert list(cut.skipped) == ["broken_xml"]
 
 
 def test_entities_that_grow_do_not() -> None:
@@ -126,7 +130,7 @@ def test_entities_that_grow_do_not() -> None:
         "<item><enclosure url='g.jpg' type='image/jpeg'/><title>&j;</title></item>"
         "<item><enclosure url='&j;' type='image/jpeg'/></item></channel></rss>"
     )
-    rows = list(parsed(bomb).rows)
+    rows = list(parsed(bomb).images)
     assert all(len(one.url) < 100 and len(one.title) < 100 for one in rows)
 
 
@@ -134,7 +138,7 @@ def test_very_many_entries_are_cut_and_read_in_a_time_that_grows_with_them() -> 
     item = "<item><enclosure url='/{}.jpg' type='image/jpeg'/></item>"
     text = f"<rss><channel>{''.join(item.format(n) for n in range(8_000))}</channel></rss>"
     begun = time.process_time()
-    assert len(list(parsed(text).rows)) == 8_000
+    assert len(list(parsed(text).images)) == 8_000
     assert time.process_time() - begun < 30
     text = f"<rss><channel>{'<item/>' * 100_003}</channel></rss>"
-    assert parsed(text).notes["too_many_entries"] == 3
+    assert parsed(text).skipped["too_many_entries"] == 3

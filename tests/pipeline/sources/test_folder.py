@@ -14,34 +14,34 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract import Dataset, read_jsonl
+from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import Page
 from pipeline.sources.folder import FolderSource, local_files, parse, start
 from pipeline.stages.crawl import CrawlResult, crawl
-from pipeline.typed import build
+from pipeline.typed import parse_config
 from pipeline.web.exchange import Response
-from pipeline.web.local_files import LocalFiles, file_url
+from pipeline.web.local_files import LocalFileReader, file_url
 
 
 def recipe_of(root: Path, **source: Any) -> Recipe:
     values = {"kind": "folder", "start": [str(root)], **source}
-    return build(Recipe, {"source": values}, "test")
+    return parse_config(Recipe, {"source": values}, "test")
 
 
-def run(dataset: Dataset, root: Path, **source: Any) -> CrawlResult:
+def run(dataset: DatasetPaths, root: Path, **source: Any) -> CrawlResult:
     with EventLog(dataset, "test") as log:
         return crawl(recipe_of(root, **source), dataset, log)
 
 
-def rows_of(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    return {row["title"]: row for row in read_jsonl(dataset.urls)}
+def rows_of(dataset: DatasetPaths) -> dict[str, dict[str, Any]]:
+    return {row["title"]: row for row in read_jsonl(dataset.url_manifest)}
 
 
-def facts_of(dataset: Dataset) -> dict[str, Any]:
-    (event,) = [row for row in read_jsonl(dataset.events) if "page" in row["event"]]
+def facts_of(dataset: DatasetPaths) -> dict[str, Any]:
+    (event,) = [row for row in read_jsonl(dataset.event_log) if "page" in row["event"]]
     facts: dict[str, Any] = event["facts"]
     return facts
 
@@ -76,7 +76,7 @@ def test_names_of_any_bytes(root: Path, tmp_path: Path) -> None:
     Path(os.fsdecode(inner)).mkdir()
     for number, name in enumerate(names):
         Path(os.fsdecode(inner + b"/" + name)).write_bytes(b"%d" % number)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     result = run(dataset, root)
     assert (result.urls, result.failed) == (len(names) + 1, 0)
     rows = [row for row in rows_of(dataset).values() if row["labels"]]
@@ -92,19 +92,19 @@ def test_links_out_of_the_folder(root: Path, tmp_path: Path) -> None:
     (outside / "a.jpg").write_bytes(b"outside")
     (root / "file.jpg").symlink_to(outside / "a.jpg")
     (root / "folder").symlink_to(outside)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     assert run(dataset, root).urls == 1
     facts = facts_of(dataset)
     assert facts["reasons"] == {"outside_link": 2}
     assert " -> " in facts["examples"]["outside_link"]
     assert str(outside) in facts["examples"]["outside_link"]
-    allowed = Dataset("allowed", tmp_path)
+    allowed = DatasetPaths("allowed", tmp_path)
     assert run(allowed, root, allow_outside_links=True).urls == 3
-    for url in (row["url"] for row in read_jsonl(allowed.urls)):
+    for url in (row["url"] for row in read_jsonl(allowed.url_manifest)):
         assert body_of(root, url, allow_outside_links=True) in (b"good", b"outside")
     url = file_url(root / "folder" / "a.jpg")
     assert body_of(root, url) == "bad_url"
-    answer = LocalFiles([root], 1000).get(url, stage="download")
+    answer = LocalFileReader([root], 1000).get(url, stage="download")
     assert isinstance(answer, Failure)
     assert "source.allow_outside_links = true" in answer.detail
     # The option opens what links lead to, not what a URL says.
@@ -123,10 +123,10 @@ def test_links_in_circles_and_to_nothing(root: Path, tmp_path: Path) -> None:
     (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
     (root / "a" / "to_b").symlink_to(root / "b")
     (root / "b" / "to_a").symlink_to(root / "a")
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     result = run(dataset, root, max_depth=1000)
     assert (result.failed, result.urls) == (0, 5)  # good; 1, 2, and each again behind a link
-    events = [row["facts"] for row in read_jsonl(dataset.events) if "page" in row["event"]]
+    events = [row["facts"] for row in read_jsonl(dataset.event_log) if "page" in row["event"]]
     assert events[0]["reasons"] == {"link_loop": 1, "broken_link": 2}
     assert body_of(root, file_url(root / "self.jpg")) == "bad_url"
 
@@ -138,7 +138,7 @@ def test_what_is_no_file_never_blocks(root: Path, tmp_path: Path) -> None:
     (root / "zero.jpg").symlink_to("/dev/zero")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "socket.jpg"))
-        dataset = Dataset("d", tmp_path)
+        dataset = DatasetPaths("d", tmp_path)
         done = threading.Event()
 
         def work() -> None:
@@ -160,8 +160,8 @@ def test_what_is_no_file_never_blocks(root: Path, tmp_path: Path) -> None:
 
 
 def build_and_crawl(folder: Path, kind: str, start: Path) -> None:
-    recipe = build(Recipe, {"source": {"kind": kind, "start": [str(start)]}}, "test")
-    dataset = Dataset(f"{kind}-start", folder)
+    recipe = parse_config(Recipe, {"source": {"kind": kind, "start": [str(start)]}}, "test")
+    dataset = DatasetPaths(f"{kind}-start", folder)
     with EventLog(dataset, "test") as log:
         crawl(recipe, dataset, log)
 
@@ -172,10 +172,10 @@ def test_names_of_members_in_no_encoding(root: Path, tmp_path: Path) -> None:
         archive.writestr("plain.jpg", b"plain")
     path = root / "names.zip"
     path.write_bytes(path.read_bytes().replace("XX\u00e9".encode(), b"X\xff\xfe\xe9"))
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     result = run(dataset, root)
     assert (result.urls, result.failed) == (3, 0)
-    read = {body_of(root, row["url"]) for row in read_jsonl(dataset.urls)}
+    read = {body_of(root, row["url"]) for row in read_jsonl(dataset.url_manifest)}
     assert read == {b"utf8", b"plain", b"good"}
 
 
@@ -191,21 +191,21 @@ def test_damaged_archives_are_one_failure_each(root: Path, tmp_path: Path, cut: 
     else:
         data[40:80] = b"\x99" * 40
         path.write_bytes(data)
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     result = run(dataset, root)
     assert "good" in rows_of(dataset)
-    kinds = {row["kind"] for row in read_jsonl(dataset.failures)}
+    kinds = {row["kind"] for row in read_jsonl(dataset.failure_log)}
     assert kinds == (set() if cut == "flip" else {"unexpected_form"})
     if cut == "flip":
         assert result.urls == 6
-        read = [body_of(root, row["url"]) for row in read_jsonl(dataset.urls)]
+        read = [body_of(root, row["url"]) for row in read_jsonl(dataset.url_manifest)]
         assert read.count("undecodable") == 1
 
 
 def test_a_file_that_vanishes_after_it_was_listed(root: Path, tmp_path: Path) -> None:
     (root / "deep").mkdir()
     (root / "deep" / "a.jpg").write_bytes(b"a")
-    dataset = Dataset("d", tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
     run(dataset, root)
     urls = {title: row["url"] for title, row in rows_of(dataset).items()}
     (root / "deep" / "a.jpg").unlink()
@@ -240,8 +240,8 @@ def test_a_folder_that_may_not_be_read() -> None:
         with as_another_user():
             first = parse(config, Page(start(config)[0]))
             results = [parse(config, Page(request)) for request in first.follow]
-            assert len(list(results[0].rows)) == 1
-        assert "Permission denied" in results[1].problem
+            assert len(list(results[0].images)) == 1
+        assert "Permission denied" in results[1].error
         (root / "shut").chmod(0o700)
 
 

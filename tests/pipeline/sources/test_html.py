@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.sources import Found, Page, PageRequest, PageResult
+from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.html import HtmlSource, parse, start
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 URL = "http://shells.example/gallery/index.html"
 
 
 def config(**values: Any) -> HtmlSource:
-    return build(HtmlSource, {"start": [URL], **values}, "test")
+    return parse_config(HtmlSource, {"start": [URL], **values}, "test")
 
 
 def parsed(html: str | bytes, headers: dict[str, str] | None = None, **values: Any) -> PageResult:
@@ -23,8 +23,8 @@ def parsed(html: str | bytes, headers: dict[str, str] | None = None, **values: A
     return parse(config(**values), page)
 
 
-def found(html: str | bytes, **values: Any) -> list[Found]:
-    return list(parsed(html, **values).rows)
+def found(html: str | bytes, **values: Any) -> list[FoundImage]:
+    return list(parsed(html, **values).images)
 
 
 def urls(html: str, **values: Any) -> list[str]:
@@ -94,8 +94,8 @@ def test_the_largest_candidate_wins(html: str, expected: str) -> None:
 )
 def test_nothing_is_taken_and_the_reason_is_told(html: str, reason: str) -> None:
     result = parsed(html)
-    assert list(result.rows) == []
-    assert set(result.notes) == {reason} or (reason == "template" and reason in result.notes)
+    assert list(result.images) == []
+    assert set(result.skipped) == {reason} or (reason == "template" and reason in result.skipped)
 
 
 def test_ordinary_names_are_no_placeholders() -> None:
@@ -136,7 +136,7 @@ def test_json_ld() -> None:
     selector = "script[type='application/ld+json']"
     assert urls(html, image=selector) == ["one.jpg", "two.jpg", "16x9.jpg", "face.jpg"]
     broken = parsed("<script type='application/ld+json'>{oops</script>", image=selector)
-    assert (list(broken.rows), dict(broken.notes)) == ([], {"bad_json_ld": 1})
+    assert (list(broken.images), dict(broken.skipped)) == ([], {"bad_json_ld": 1})
 
 
 def test_the_same_image_is_taken_once() -> None:
@@ -148,7 +148,7 @@ def test_include_and_exclude() -> None:
     html = '<img src="a/1.jpg"><img src="a/logo.png"><img src="b/2.jpg">'
     assert urls(html, exclude=["logo", "/b/"]) == ["a/1.jpg"]
     assert urls(html, include=["/b/", "logo"]) == ["a/logo.png", "b/2.jpg"]
-    assert parsed(html, include=["nothing"]).notes == {"excluded": 3}
+    assert parsed(html, include=["nothing"]).skipped == {"excluded": 3}
 
 
 def test_base_href() -> None:
@@ -156,7 +156,7 @@ def test_base_href() -> None:
         '<base href="/elsewhere/"><base href="/no/"><img src="a.jpg"><a class=f href="p.html">p</a>'
     )
     result = parsed(html, follow=["a.f"])
-    assert [one.url for one in result.rows] == ["http://shells.example/elsewhere/a.jpg"]
+    assert [one.url for one in result.images] == ["http://shells.example/elsewhere/a.jpg"]
     assert [one.url for one in result.follow] == ["http://shells.example/elsewhere/p.html"]
 
 
@@ -179,7 +179,7 @@ def test_texts_are_picked_from_item_page_url_or_given() -> None:
         license={"value": "CC0-1.0"},
         attribution={"item": ".by", "attribute": "data-name"},
     )
-    assert one == Found(
+    assert one == FoundImage(
         "http://shells.example/gallery/a.jpg",
         "Conus gloria",
         ("Cone shells", "A. Author", "gallery", "rare", "spotted"),
@@ -224,7 +224,7 @@ def test_links_are_followed_with_what_they_know() -> None:
         ),
         PageRequest("http://shells.example/gallery/index.html?page=2", 1, {"labels": ["Mollusca"]}),
     ]
-    assert (result.notes["offsite"], result.notes["template"]) == (1, 1)
+    assert (result.skipped["offsite"], result.skipped["template"]) == (1, 1)
     assert len(parsed(html, follow=["a.album"], offsite=True).follow) == 3
 
 
@@ -232,7 +232,7 @@ def test_a_link_that_gives_an_image_is_no_page() -> None:
     html = '<a href="m/a.jpg" data-big="a.jpg"><img src="t.jpg"></a><a href="p.html">p</a>'
     html += '<a href="b.jpg"><img src="u.jpg"></a>'
     result = parsed(html, follow=["a"], image="a:has(img)")
-    assert [one.url.rpartition("/")[2] for one in result.rows] == ["a.jpg", "b.jpg"]
+    assert [one.url.rpartition("/")[2] for one in result.images] == ["a.jpg", "b.jpg"]
     assert [one.url.rpartition("/")[2] for one in result.follow] == ["p.html"]
     # A page may be named as an image file is.
     assert len(parsed(html, follow=["a"], image=".none").follow) == 3
@@ -265,8 +265,8 @@ def test_charsets() -> None:
 )
 def test_what_is_not_html_is_a_problem(body: bytes, headers: dict[str, str]) -> None:
     result = parsed(body, headers=headers)
-    assert result.problem
-    assert not result.rows
+    assert result.error
+    assert not result.images
 
 
 def test_terms_of_the_page_are_reported() -> None:

@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 from pipeline.sources import Page, PageRequest, PageResult
 from pipeline.sources.html import HtmlSource, parse
 from pipeline.sources.soup import MAX_DEPTH, MAX_TAGS, make_soup
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 URL = "http://shells.example/gallery/index.html"
 BASE = URL.rpartition("/")[0] + "/"
@@ -17,12 +17,12 @@ BASE = URL.rpartition("/")[0] + "/"
 
 def parsed(html: str | bytes, content_type: str = "text/html", **values: Any) -> PageResult:
     body = html if isinstance(html, bytes) else html.encode()
-    source = build(HtmlSource, {"start": [URL], **values}, "test")
+    source = parse_config(HtmlSource, {"start": [URL], **values}, "test")
     return parse(source, Page(PageRequest(URL, 1), body, URL, {"content-type": content_type}))
 
 
 def urls(html: str, image: Any, **values: Any) -> list[str]:
-    rows = parsed(html, image=image, **values).rows
+    rows = parsed(html, image=image, **values).images
     return [one.url.removeprefix(BASE) for one in rows]
 
 
@@ -163,7 +163,7 @@ def test_an_image_is_read_from_the_attribute_a_recipe_names() -> None:
 )
 def test_a_mistake_in_image_is_one_line(image: Any, words: str) -> None:
     with pytest.raises(UserError) as error:
-        build(HtmlSource, {"start": [URL], "image": image}, "test")
+        parse_config(HtmlSource, {"start": [URL], "image": image}, "test")
     assert words in str(error.value)
 
 
@@ -178,20 +178,20 @@ def test_a_bad_url_costs_one_link() -> None:
         for url in BAD_URLS
     )
     result = parsed(bad + good, follow=["a"], image="img, a.i, p")
-    assert len(list(result.rows)) == 70
+    assert len(list(result.images)) == 70
     assert [one.url.removeprefix(BASE) for one in result.follow] == [
         f"p{n}.html" for n in range(70)
     ]
-    assert result.notes["bad_url"] >= 12
-    assert parsed('<a href="mailto:a@b.example">x</a>', follow=["a"], image="b").notes == {
+    assert result.skipped["bad_url"] >= 12
+    assert parsed('<a href="mailto:a@b.example">x</a>', follow=["a"], image="b").skipped == {
         "nothing_selected": 1
     }
 
 
 def test_a_bad_url_beside_a_good_one_is_counted() -> None:
     result = parsed('<a href="http://[bad/x.jpg"><img src="a.jpg"></a>')
-    assert [one.url for one in result.rows] == [BASE + "a.jpg"]
-    assert result.notes == {"bad_url": 1}
+    assert [one.url for one in result.images] == [BASE + "a.jpg"]
+    assert result.skipped == {"bad_url": 1}
 
 
 @pytest.mark.parametrize(
@@ -214,13 +214,13 @@ def test_a_bad_url_beside_a_good_one_is_counted() -> None:
 def test_a_page_of_4_mb_takes_bounded_time_and_gives_what_came_before(body: bytes) -> None:
     began = time.process_time()
     result = parsed(b'<img src="a.jpg">' + body, image="img, script, a, p", follow=["nav a"])
-    assert BASE + "a.jpg" in [one.url for one in result.rows]
+    assert BASE + "a.jpg" in [one.url for one in result.images]
     assert time.process_time() - began < 30
 
 
 def test_large_and_deep_pages_are_cut_and_that_is_told() -> None:
     result = parsed("<p>" * MAX_TAGS + "<img src=a.jpg>", image="img, b")
-    assert result.notes == {"cut_after_too_many_tags": 1}
+    assert result.skipped == {"cut_after_too_many_tags": 1}
     deep = make_soup(Page(PageRequest(URL), b"<i>" * 5000 + b"<b>x</b><p>y</p>", URL))
     b = deep.find("b")
     assert b is not None
@@ -237,8 +237,8 @@ def test_charsets_that_are_wrong_do_no_harm(charset: str, body: bytes) -> None:
 
 def test_lone_surrogates_can_be_written() -> None:
     html = '<img src="a&#xD83D;.jpg" alt="&#xD83D; shell">'
-    (row,) = parsed(html).rows
+    (row,) = parsed(html).images
     assert (row.url + row.title).encode()
     script = '<script>[{"src": "\\ud83d.jpg"}]</script>'
-    (row,) = parsed(script, image="script").rows
+    (row,) = parsed(script, image="script").images
     assert row.url.encode()

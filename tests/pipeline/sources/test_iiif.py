@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from pipeline.sources import Found, Page, PageRequest, PageResult
+from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.iiif import IiifSource, image_url, parse
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 ANSWERS = Path(__file__).parents[2] / "data" / "apis"
 URL = "https://museum.example/iiif/x"
 
 
 def parsed(data: Any, **values: Any) -> PageResult:
-    config = build(IiifSource, {"start": [URL], **values}, "test")
+    config = parse_config(IiifSource, {"start": [URL], **values}, "test")
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
     return parse(config, Page(PageRequest(URL, 1), body, URL))
 
@@ -25,17 +25,17 @@ def recorded(name: str) -> Any:
 
 
 def test_presentation_2_manifest() -> None:
-    rows = list(parsed(recorded("iiif2-manifest.json"), labels=["family"]).rows)
+    rows = list(parsed(recorded("iiif2-manifest.json"), labels=["family"]).images)
     rights = "https://creativecommons.org/licenses/by/4.0/"
     assert rows == [
-        Found(
+        FoundImage(
             "https://museum.example/img/1/full/full/0/default.jpg",
             "Shells, front",
             ("Conidae",),
             rights,
             "The Museum",
         ),
-        Found(
+        FoundImage(
             "https://museum.example/plain/2.jpg",
             "Shells, back",
             ("Conidae",),
@@ -46,9 +46,9 @@ def test_presentation_2_manifest() -> None:
 
 
 def test_languages() -> None:
-    french = list(parsed(recorded("iiif2-manifest.json"), language="fr").rows)
+    french = list(parsed(recorded("iiif2-manifest.json"), language="fr").images)
     assert french[0].title == "Coquilles, front"
-    german = list(parsed(recorded("iiif3-manifest.json"), language="de", labels=["Technik"]).rows)
+    german = list(parsed(recorded("iiif3-manifest.json"), language="de", labels=["Technik"]).images)
     assert (german[0].title, german[0].labels) == ("Muscheln: 12 Figuren.", ("Radierungen",))
 
 
@@ -71,7 +71,7 @@ def test_collections_lead_to_their_members() -> None:
 
 def test_books_are_passed_over() -> None:
     result = parsed(recorded("iiif2-manifest.json"), max_canvases=1)
-    assert (list(result.rows), dict(result.notes)) == ([], {"too_many_canvases": 1})
+    assert (list(result.images), dict(result.skipped)) == ([], {"too_many_canvases": 1})
 
 
 def service(version: int, level: int, **more: Any) -> dict[str, Any]:
@@ -137,4 +137,4 @@ def test_size_without_known_dimensions_and_without_service() -> None:
 
 @pytest.mark.parametrize("data", [b"<html>", {"@type": "sc:Range"}, [], {"label": "x"}])
 def test_other_things_are_problems(data: Any) -> None:
-    assert parsed(data).problem
+    assert parsed(data).error

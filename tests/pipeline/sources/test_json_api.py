@@ -8,13 +8,15 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.sources import Page, PageRequest
 from pipeline.sources.json_api import JsonSource, next_link, parse, start
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 URL = "https://api.example/shells?size=2"
 
 
 def config(**values: Any) -> JsonSource:
-    return build(JsonSource, {"start": [URL], "items": "items", "image": "item", **values}, "test")
+    return parse_config(
+        JsonSource, {"start": [URL], "items": "items", "image": "item", **values}, "test"
+    )
 
 
 def walked(
@@ -29,8 +31,8 @@ def walked(
         asked.append(request.url)
         body = json.dumps(answer(request.url)).encode()
         result = parse(source, Page(request, body, request.url, headers(request.url)))
-        assert not result.problem
-        found += [one.url.rsplit("/")[-1] for one in result.rows]
+        assert not result.error
+        found += [one.url.rsplit("/")[-1] for one in result.images]
         queue += result.follow
     return found, [url.partition("&")[2] for url in asked]
 
@@ -159,13 +161,13 @@ def test_lists_of_images_and_labels() -> None:
         ],
     }
     result = parse(source, Page(PageRequest(URL), json.dumps(body).encode(), URL))
-    rows = list(result.rows)
+    rows = list(result.images)
     assert [one.url for one in rows] == [
         "https://api.example/s_full1.jpg",
         "https://api.example/l_full1.jpg",
     ]
     assert {(one.title, one.labels) for one in rows} == {("Conus shell", ("Conus", "", "a", "b"))}
-    assert dict(result.notes) == {"excluded": 1, "no_image": 1}
+    assert dict(result.skipped) == {"excluded": 1, "no_image": 1}
 
 
 def test_follow_by_template_and_by_url() -> None:
@@ -195,7 +197,7 @@ def test_follow_by_template_and_by_url() -> None:
 )
 def test_unexpected_forms_are_problems(body: bytes, words: str) -> None:
     source = config(image="join('', item)")
-    assert words in parse(source, Page(PageRequest(URL), body, URL)).problem
+    assert words in parse(source, Page(PageRequest(URL), body, URL)).error
 
 
 @pytest.mark.parametrize(

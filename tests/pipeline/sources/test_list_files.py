@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources import BrokenFile, Found, Notes, Page, listing
+from pipeline.sources import CorruptFile, FoundImage, Notes, Page, listing
 from pipeline.sources.listing import ListSource, parse, start
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 
 def csv_file(folder: Path, lines: list[str]) -> Path:
@@ -28,7 +28,7 @@ def numbered(first: int, last: int) -> list[str]:
 def test_an_open_quote_costs_one_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, piece: int
 ) -> None:
-    monkeypatch.setattr(listing, "PIECE", max(piece, rows // 30))
+    monkeypatch.setattr(listing, "CHUNK_ROWS", max(piece, rows // 30))
     bad = 'http://a.example/bad.jpg,"open'
     lines = [*numbered(0, 5), 'http://a.example/5.jpg,"two\nlines"', bad, *numbered(6, rows)]
     found, notes = read_all(csv_file(tmp_path, lines))
@@ -38,16 +38,16 @@ def test_an_open_quote_costs_one_row(
     assert "bad.jpg" in notes.examples["bad_line"]
 
 
-def read_all(path: Path) -> tuple[list[Found], Notes]:
+def read_all(path: Path) -> tuple[list[FoundImage], Notes]:
     """All rows of a list, piece by piece."""
-    config = build(ListSource, {"kind": "list", "start": [str(path)]}, "test")
+    config = parse_config(ListSource, {"kind": "list", "start": [str(path)]}, "test")
     queue, found, notes = start(config), [], Notes()
     while queue:
         result = parse(config, Page(queue.pop(0)))
-        assert not result.problem
-        found += list(result.rows)
+        assert not result.error
+        found += list(result.images)
         queue += result.follow
-        notes.merge(result.notes)
+        notes.merge(result.skipped)
     return found, notes
 
 
@@ -92,7 +92,9 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
 def test_a_list_that_unpacks_to_more_than_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "list.txt.gz"
     path.write_bytes(gzip.compress(b"http://a.example/1.jpg\n" + b"x\n" * 2_000_000))
-    config = build(ListSource, {"kind": "list", "start": [str(path)], "max_gb": 0.001}, "test")
+    config = parse_config(
+        ListSource, {"kind": "list", "start": [str(path)], "max_gb": 0.001}, "test"
+    )
     result = parse(config, Page(start(config)[0]))
-    with pytest.raises(BrokenFile, match=r"source\.max_gb = 0\.001 GB"):
-        list(result.rows)
+    with pytest.raises(CorruptFile, match=r"source\.max_gb = 0\.001 GB"):
+        list(result.images)

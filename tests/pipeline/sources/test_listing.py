@@ -9,26 +9,26 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.errors import UserError
-from pipeline.sources import Found, Page, PageRequest, PageResult, listing
+from pipeline.sources import FoundImage, Page, PageRequest, PageResult, listing
 from pipeline.sources.listing import ListSource, parse, start
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 
 def config(path: Path | str, **values: Any) -> ListSource:
-    return build(ListSource, {"start": [str(path)], **values}, "test")
+    return parse_config(ListSource, {"start": [str(path)], **values}, "test")
 
 
-def read(path: Path, **values: Any) -> tuple[list[Found], dict[str, int], int]:
+def read(path: Path, **values: Any) -> tuple[list[FoundImage], dict[str, int], int]:
     """All images of a list, the notes, and in how many pieces it was read."""
     source = config(path, **values)
     queue, rows, notes, pieces = start(source), [], {}, 0
     while queue:
         pieces += 1
         result = parse(source, Page(queue.pop(0)))
-        assert not result.problem
-        rows += list(result.rows)
-        notes = {key: notes.get(key, 0) + n for key, n in result.notes.items()} | {
-            key: n for key, n in notes.items() if key not in result.notes
+        assert not result.error
+        rows += list(result.images)
+        notes = {key: notes.get(key, 0) + n for key, n in result.skipped.items()} | {
+            key: n for key, n in notes.items() if key not in result.skipped
         }
         queue += result.follow
     return rows, notes, pieces
@@ -45,8 +45,8 @@ def test_text(tmp_path: Path) -> None:
     )
     rows, notes, _ = read(path, license="CC0")
     assert rows == [
-        Found("http://a.example/1.jpg", license="CC0"),
-        Found("http://a.example/2%20x.jpg", license="CC0"),
+        FoundImage("http://a.example/1.jpg", license="CC0"),
+        FoundImage("http://a.example/2%20x.jpg", license="CC0"),
     ]
     assert notes == {"no_url": 1, "not_http": 1}
 
@@ -58,25 +58,25 @@ def test_text(tmp_path: Path) -> None:
         (
             "url,caption",
             '"http://a.example/1.jpg","a, ""b"""',
-            Found("http://a.example/1.jpg", 'a, "b"'),
+            FoundImage("http://a.example/1.jpg", 'a, "b"'),
         ),
         # LAION
         (
             "SAMPLE_ID,URL,TEXT,HEIGHT,WIDTH,LICENSE,NSFW,similarity",
             "1,http://a.example/1.jpg,a cone,9,9,CC-BY,UNLIKELY,0.3",
-            Found("http://a.example/1.jpg", "a cone", license="CC-BY"),
+            FoundImage("http://a.example/1.jpg", "a cone", license="CC-BY"),
         ),
         # DataComp
         (
             "uid,url,text,original_width,original_height,clip_b32_similarity_score,face_bboxes,sha256",
             "0a,http://a.example/1.jpg,a cone,9,9,0.3,[],00ff",
-            Found("http://a.example/1.jpg", "a cone"),
+            FoundImage("http://a.example/1.jpg", "a cone"),
         ),
         # Open Images
         (
             "ImageID,Subset,OriginalURL,License,Author,Title",
             "1,train,http://a.example/1.jpg,https://cc.example/by,An Author,x",
-            Found(
+            FoundImage(
                 "http://a.example/1.jpg",
                 "",
                 license="https://cc.example/by",
@@ -85,7 +85,7 @@ def test_text(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_csv_of_others(tmp_path: Path, header: str, row: str, expected: Found) -> None:
+def test_csv_of_others(tmp_path: Path, header: str, row: str, expected: FoundImage) -> None:
     rows, _, _ = read(write(tmp_path / "urls.csv", f"{header}\n{row}\n"))
     assert rows == [expected]
     tabs = write(tmp_path / "urls.tsv", f"{header}\n{row}\n".replace(",", "\t"))
@@ -98,9 +98,9 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
         tmp_path / "x.csv", "link2,name,family,genus\nhttp://a.example/1.jpg,n,Conidae,Conus\n"
     )
     rows, _, _ = read(path, url="link2", title="name", labels=["family", "missing", "genus"])
-    assert rows == [Found("http://a.example/1.jpg", "n", ("Conidae", "Conus"))]
+    assert rows == [FoundImage("http://a.example/1.jpg", "n", ("Conidae", "Conus"))]
     result = parse(config(path), Page(start(config(path))[0]))
-    assert result.problem == "no column of URLs among: link2, name, family, genus"
+    assert result.error == "no column of URLs among: link2, name, family, genus"
 
 
 def test_json_lines_like_our_own_manifest(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_json_lines_like_our_own_manifest(tmp_path: Path) -> None:
         tmp_path / "urls.jsonl", json.dumps(row) + "\nnot json\n[1]\n\n" + json.dumps({"URL": 5})
     )
     rows, notes, _ = read(path)
-    assert rows == [Found("http://a.example/1.jpg", "t", ("a", "b"), "l", "x")]
+    assert rows == [FoundImage("http://a.example/1.jpg", "t", ("a", "b"), "l", "x")]
     assert notes == {"bad_line": 2, "not_http": 1}
 
 
@@ -130,12 +130,12 @@ def test_parquet_by_row_groups(tmp_path: Path) -> None:
     assert [one.url for one in rows] == table["URL"].to_pylist()
     assert (rows[7].title, rows[7].license) == ("shell 7", "")
     broken = write(tmp_path / "b.parquet", "PAR1")
-    assert "not Parquet" in parse(config(broken), Page(start(config(broken))[0])).problem
+    assert "not Parquet" in parse(config(broken), Page(start(config(broken))[0])).error
 
 
 @pytest.mark.parametrize("kind", ["txt", "csv", "jsonl"])
 def test_text_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(listing, "PIECE", 7)
+    monkeypatch.setattr(listing, "CHUNK_ROWS", 7)
     urls = [f"http://a.example/{n}.jpg" for n in range(30)]
     lines = {
         "txt": urls,
@@ -156,13 +156,13 @@ def test_folders_of_lists_and_lists_on_the_web(tmp_path: Path) -> None:
     source = config("https://lists.example/urls.csv?v=1")
     (request,) = start(source)
     result: PageResult = parse(source, Page(request, b"url\nhttp://a.example/1.jpg\n" * 1))
-    assert [one.url for one in result.rows] == ["http://a.example/1.jpg"]
+    assert [one.url for one in result.images] == ["http://a.example/1.jpg"]
     assert list(result.follow) == []
     table = pyarrow.table({"url": ["http://a.example/2.jpg"]})
     sink = pyarrow.BufferOutputStream()
     parquet.write_table(table, sink)
     page = Page(PageRequest("https://lists.example/x.parquet"), sink.getvalue().to_pybytes())
-    assert [one.url for one in parse(source, page).rows] == ["http://a.example/2.jpg"]
+    assert [one.url for one in parse(source, page).images] == ["http://a.example/2.jpg"]
 
 
 def test_mistakes(tmp_path: Path) -> None:

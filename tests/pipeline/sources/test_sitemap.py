@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.sources import Found, Page, PageRequest, PageResult
+from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.sitemap import SitemapSource, parse, start
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 URL = "https://shells.example/sitemap.xml"
 SITEMAP = PageRequest(URL, 0, {"role": "sitemap"})
@@ -27,7 +27,7 @@ URLSET = f"""<?xml version="1.0" encoding="UTF-8"?><!-- c --><urlset {NAMESPACES
 
 
 def config(**values: Any) -> SitemapSource:
-    return build(SitemapSource, {"start": [URL], **values}, "test")
+    return parse_config(SitemapSource, {"start": [URL], **values}, "test")
 
 
 def parsed(body: str | bytes, **values: Any) -> PageResult:
@@ -49,20 +49,20 @@ def test_an_index_leads_to_sitemaps() -> None:
 def test_a_sitemap_leads_to_pages(body: str | bytes) -> None:
     result = parsed(body, follow_exclude=["about"])
     assert list(result.follow) == [PageRequest("https://shells.example/cone.html", 1)]
-    assert list(result.rows) == []
+    assert list(result.images) == []
 
 
 def test_image_entries_of_a_sitemap() -> None:
     result = parsed(URLSET, take="sitemap", exclude=["logo"])
-    assert list(result.rows) == [
-        Found(
+    assert list(result.images) == [
+        FoundImage(
             "https://shells.example/full/cone%20%281%29.jpg",
             "Cone & co",
             (),
             "https://cc.example/0",
         )
     ]
-    assert (list(result.follow), dict(result.notes)) == ([], {"excluded": 1})
+    assert (list(result.follow), dict(result.skipped)) == ([], {"excluded": 1})
 
 
 def test_the_pages_are_read_as_html() -> None:
@@ -70,7 +70,7 @@ def test_the_pages_are_read_as_html() -> None:
         PageRequest("https://shells.example/cone.html", 1), b"<img src=a.jpg><img src=b.png>"
     )
     result = parse(config(exclude=["png"]), page)
-    assert [one.url for one in result.rows] == ["https://shells.example/a.jpg"]
+    assert [one.url for one in result.images] == ["https://shells.example/a.jpg"]
 
 
 def test_plain_lists_and_robots_txt() -> None:
@@ -94,7 +94,7 @@ def test_plain_lists_and_robots_txt() -> None:
     ids=["html", "text", "empty", "broken gzip", "bomb"],
 )
 def test_other_things_are_problems(body: str | bytes) -> None:
-    assert parsed(body).problem
+    assert parsed(body).error
 
 
 def test_entities_are_not_expanded() -> None:

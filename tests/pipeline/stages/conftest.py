@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key
+from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key
 from pipeline.dataset.originals import next_part, write_plan
 from pipeline.dataset.part_writer import PartWriter
 from pipeline.events import EventLog
-from pipeline.images import facts_of, open_picture
+from pipeline.images import decode_image, measure_image
 from pipeline.recipe import Recipe
-from pipeline.typed import build
+from pipeline.typed import parse_config
 
 PROJECT = Path(__file__).parents[3]
 
@@ -70,7 +70,7 @@ class Shop:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.dataset = Dataset("shells", root)
+        self.dataset = DatasetPaths("shells", root)
 
     def served(self, count: int, start: int = 0, **facts: Any) -> list[Served]:
         return [
@@ -88,13 +88,13 @@ class Shop:
             for one in images
         ]  # fmt: skip
         if listed:
-            with JsonlAppender(self.dataset.urls) as urls:
+            with JsonlAppender(self.dataset.url_manifest) as urls:
                 urls.append(*(row.to_json() for row in rows))
         part = next_part(self.dataset)
         write_plan(self.dataset, part, [row.to_json() for row in rows])
         writer = PartWriter(self.dataset, part)
         for one, row in zip(images, rows, strict=True):
-            facts = facts_of(open_picture(one.data, max_pixels=10**8))
+            facts = measure_image(decode_image(one.data, max_pixels=10**8))
             writer.add(row, "jpg", one.data, facts.recorded(), {})
         writer.finish()
 
@@ -105,7 +105,7 @@ class Shop:
             "select": {"min_side": 8, **(select or {})},
             "shards": {"resolution": 16, "samples_per_shard": 10, **shards},
         }
-        return build(Recipe, values, "test recipe")
+        return parse_config(Recipe, values, "test recipe")
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from pipeline.contract import Dataset, UserError, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
 from pipeline.dataset import imports
-from pipeline.dataset.exports import FORMS, export
+from pipeline.dataset.exports import FORMATS, export
 from pipeline.dataset.imports import import_dataset
 from pipeline.dataset.samples import decode
 from pipeline.dataset.tars import read_samples
@@ -35,9 +35,9 @@ def made(shop: Any, log: Any) -> Any:
     return shop.dataset
 
 
-def pixels(dataset: Dataset) -> dict[str, tuple[str, bytes]]:
+def pixels(dataset: DatasetPaths) -> dict[str, tuple[str, bytes]]:
     """By key: the class name and the pixels."""
-    index, paths = load_index(dataset.manifest)
+    index, paths = load_index(dataset.manifest_dir)
     return {
         key: (
             index.labels[int(files["cls"])],
@@ -48,7 +48,7 @@ def pixels(dataset: Dataset) -> dict[str, tuple[str, bytes]]:
     }
 
 
-def test_torchvision_reads_the_image_folder(made: Dataset, log: Any, tmp_path: Path) -> None:
+def test_torchvision_reads_the_image_folder(made: DatasetPaths, log: Any, tmp_path: Path) -> None:
     result = export(made, "imagefolder", tmp_path / "out", log)
     assert result.samples == 14
     read = ImageFolder(str(tmp_path / "out"))
@@ -61,7 +61,9 @@ def test_torchvision_reads_the_image_folder(made: Dataset, log: Any, tmp_path: P
         assert np.asarray(read.loader(path)).tobytes() == values
 
 
-def test_the_zip_is_what_stylegans_loader_expects(made: Dataset, log: Any, tmp_path: Path) -> None:
+def test_the_zip_is_what_stylegans_loader_expects(
+    made: DatasetPaths, log: Any, tmp_path: Path
+) -> None:
     for name in ("one.zip", "two.zip"):
         export(made, "nvlabs", tmp_path / name, log)
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
@@ -105,7 +107,7 @@ def read_as_stylegan(path: Path) -> tuple[list[np.ndarray], np.ndarray | None]:
 
 @pytest.mark.parametrize("options", [{"class_label": 0}, {"channels": 1}, {"format": "jpg"}])
 def test_stylegans_reader_takes_the_zip(
-    made: Dataset, shop: Any, log: Any, tmp_path: Path, options: dict[str, Any]
+    made: DatasetPaths, shop: Any, log: Any, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     recipe = shop.recipe(**options)
     select(recipe, made, log)
@@ -116,11 +118,11 @@ def test_stylegans_reader_takes_the_zip(
     assert images[0].shape[0] == options.get("channels", 3)
     assert (labels is None) == ("class_label" not in options)
     if labels is not None:
-        assert labels.max() + 1 == len(load_index(made.manifest)[0].labels)
+        assert labels.max() + 1 == len(load_index(made.manifest_dir)[0].labels)
 
 
 def test_the_hub_layouts_have_their_metadata_and_card(
-    made: Dataset, log: Any, tmp_path: Path
+    made: DatasetPaths, log: Any, tmp_path: Path
 ) -> None:
     export(made, "huggingface", tmp_path / "folder", log)
     lines = list(read_jsonl(tmp_path / "folder/data/train/metadata.jsonl"))
@@ -131,7 +133,7 @@ def test_the_hub_layouts_have_their_metadata_and_card(
     tars = sorted((tmp_path / "shards/data").iterdir())
     assert [tar.name for tar in tars] == ["train-00000-of-00002.tar", "train-00001-of-00002.tar"]
     assert [tar.read_bytes() for tar in tars] == [
-        Path(path).read_bytes() for path in load_index(made.manifest)[1]
+        Path(path).read_bytes() for path in load_index(made.manifest_dir)[1]
     ]
     for folder in ("folder", "shards"):
         text = (tmp_path / folder / "README.md").read_text()
@@ -143,11 +145,11 @@ def test_the_hub_layouts_have_their_metadata_and_card(
 
 @pytest.mark.parametrize("form", ["imagefolder", "nvlabs", "huggingface", "huggingface-webdataset"])
 def test_a_round_trip_keeps_pixels_and_classes(
-    made: Dataset, shop: Any, log: Any, tmp_path: Path, form: str
+    made: DatasetPaths, shop: Any, log: Any, tmp_path: Path, form: str
 ) -> None:
     out = tmp_path / ("out.zip" if form == "nvlabs" else "out")
     export(made, form, out, log)
-    back = Dataset("back", tmp_path)
+    back = DatasetPaths("back", tmp_path)
     assert import_dataset(out, back, log).images == 14
     again = import_dataset(out, back, log)
     assert (again.images, again.known) == (0, 14)
@@ -160,15 +162,15 @@ def test_a_round_trip_keeps_pixels_and_classes(
         truth = sorted((label.replace("/", "_"), values) for label, values in truth)
     assert found == truth
     if form.startswith("huggingface"):
-        assert {line["key"] for line in read_jsonl(back.kept)} == set(pixels(made))
+        assert {line["key"] for line in read_jsonl(back.selection)} == set(pixels(made))
 
 
 def test_a_killed_import_goes_on(
-    made: Dataset, log: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: DatasetPaths, log: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(made, "imagefolder", tmp_path / "out", log)
     (tmp_path / "out/Conus/broken.png").write_bytes(b"not an image")
-    back = Dataset("back", tmp_path)
+    back = DatasetPaths("back", tmp_path)
     add, count = imports._add, iter(range(100))
 
     def killed(*args: Any) -> bool:
@@ -181,24 +183,24 @@ def test_a_killed_import_goes_on(
         import_dataset(tmp_path / "out", back, log)
     result = import_dataset(tmp_path / "out", back, log)
     assert (result.images, result.failed) == (5, 1)
-    keys = [line["key"] for line in read_jsonl(back.urls)]
+    keys = [line["key"] for line in read_jsonl(back.url_manifest)]
     assert len(keys) == len(set(keys)) == 15
     assert log.failed == {"undecodable": 1}
 
 
 def test_mistakes_are_told_and_leave_nothing(
-    made: Dataset, shop: Any, log: Any, tmp_path: Path
+    made: DatasetPaths, shop: Any, log: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=f"there are: {', '.join(FORMS)}"):
+    with pytest.raises(UserError, match=f"there are: {', '.join(FORMATS)}"):
         export(made, "lmdb", tmp_path / "out", log)
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="is there already"):
         export(made, "imagefolder", tmp_path / "there", log)
-    tar = made.shards / "shells-000001.tar"
+    tar = made.shards_dir / "shells-000001.tar"
     tar.write_bytes(tar.read_bytes()[:-1])
-    for form in FORMS:
+    for form in FORMATS:
         with pytest.raises(UserError, match="damaged"):
             export(made, form, tmp_path / "out", log)
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == []
     with pytest.raises(UserError, match="no images in it"):
-        import_dataset(tmp_path / "there", Dataset("back", tmp_path), log)
+        import_dataset(tmp_path / "there", DatasetPaths("back", tmp_path), log)

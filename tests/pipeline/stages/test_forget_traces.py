@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contract import Dataset, JsonlAppender, UserError, read_jsonl
-from pipeline.dataset.exports import FORMS, export
+from pipeline.contract import DatasetPaths, JsonlAppender, UserError, read_jsonl
+from pipeline.dataset.exports import FORMATS, export
 from pipeline.dataset.forgotten import forgotten_path
 from pipeline.demo.shells import draw
 from pipeline.events import EventLog
-from pipeline.options import Select, Shards
+from pipeline.options import SelectOptions, ShardOptions
 from pipeline.recipe import Recipe
 from pipeline.sources.folder import FolderSource
 from pipeline.stages.crawl import crawl
@@ -24,7 +24,7 @@ from pipeline.stages.shard import shard
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> tuple[Recipe, Dataset]:
+def made(tmp_path: Path) -> tuple[Recipe, DatasetPaths]:
     """A dataset of six local images, with a variant and a page of previews."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -32,10 +32,10 @@ def made(tmp_path: Path) -> tuple[Recipe, Dataset]:
         draw(1, number, 48).save(pictures / f"{number}.png")
     recipe = Recipe(
         source=FolderSource(start=(pictures,)),
-        select=Select(min_side=16, near_duplicate_bits="off"),
-        shards=Shards(resolution=16, samples_per_shard=3),
+        select=SelectOptions(min_side=16, near_duplicate_bits="off"),
+        shards=ShardOptions(resolution=16, samples_per_shard=3),
     )
-    dataset = Dataset("mine", tmp_path)
+    dataset = DatasetPaths("mine", tmp_path)
     with EventLog(dataset, "run") as log:
         for stage in (crawl, download, select, shard):
             stage(recipe, dataset, log)
@@ -57,7 +57,7 @@ def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
         assert not (dataset.manifest / "preview.html").exists()
         out = dataset.root / "out"
         out.mkdir()
-        for form in FORMS:
+        for form in FORMATS:
             assert export(dataset, form, out / form, log).samples == 5
         for name in ("urls.jsonl", "urls.csv"):
             assert export_manifest(dataset, out / name) == 5
@@ -97,17 +97,17 @@ def test_when_all_is_forgotten_no_shard_and_no_card_remain(made) -> None:
     recipe, dataset = made
     with EventLog(dataset, "run") as log:
         forget(recipe, dataset, log, keys=[row["key"] for row in read_jsonl(dataset.urls)])
-    for target in (dataset, Dataset("mine-again", dataset.root)):
-        assert list(target.shards.iterdir()) == []
-        assert not target.index.exists()
-        names = {path.name for path in target.manifest.iterdir()}
+    for target in (dataset, DatasetPaths("mine-again", dataset.root)):
+        assert list(target.shards_dir.iterdir()) == []
+        assert not target.shard_index.exists()
+        names = {path.name for path in target.manifest_dir.iterdir()}
         assert not names & {"README.md", "card.html", "contact.jpg", "mean.png", "preview.html"}
 
 
 def test_the_store_forgets_too(made) -> None:
     recipe, dataset = made
     store = dataset.root.with_name("store")
-    there = Dataset("mine", dataset.root, f"file://{store}")
+    there = DatasetPaths("mine", dataset.root, f"file://{store}")
     mirrored = store / "manifests" / "mine"
     mirrored.mkdir(parents=True)
     for name in ("preview.html", "contact.jpg", "shards.json"):

@@ -14,7 +14,7 @@ import pytest
 from static_site import served
 
 from pipeline.__main__ import main
-from pipeline.contract import Dataset, JsonlAppender, ManifestRow, image_key, load_index
+from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, load_index
 from pipeline.dataset.originals import read_original, read_records
 from pipeline.dataset.tars import read_samples
 from pipeline.stages.verify import verify
@@ -68,7 +68,7 @@ class Project:
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self._capsys = root, capsys
-        self.dataset = Dataset("shells", root)
+        self.dataset = DatasetPaths("shells", root)
         self.recipe = root / "shells.toml"
         self.recipe.write_text(RECIPE)
 
@@ -111,8 +111,8 @@ def full(project: Project, shop: Any) -> Project:
     return project
 
 
-def samples(dataset: Dataset) -> dict[str, bytes]:
-    index, paths = load_index(dataset.manifest)
+def samples(dataset: DatasetPaths) -> dict[str, bytes]:
+    index, paths = load_index(dataset.manifest_dir)
     return {key: files[index.format] for one in paths for key, files in read_samples(Path(one))}
 
 
@@ -126,7 +126,7 @@ def test_download(project: Project, shop: Any, tmp_path: Path) -> None:
         rows = [
             ManifestRow(image_key(f"{base}/{one.name}"), f"{base}/{one.name}") for one in images
         ]
-        with JsonlAppender(project.dataset.urls) as manifest:
+        with JsonlAppender(project.dataset.url_manifest) as manifest:
             manifest.append(*(row.to_json() for row in rows))
         project.fails_and_completes("download")
     records = list(read_records(project.dataset))
@@ -138,13 +138,13 @@ def test_download(project: Project, shop: Any, tmp_path: Path) -> None:
 def test_select(project: Project, shop: Any) -> None:
     shop.add(shop.served(COUNT))
     project.fails_and_completes("select", leaving=(0, 4_096, 20_000))
-    assert len(project.dataset.kept.read_bytes().splitlines()) == COUNT
+    assert len(project.dataset.selection.read_bytes().splitlines()) == COUNT
 
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_shard(project: Project, shop: Any, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, and in others."""
-    monkeypatch.setattr("pipeline.stages.shard.cores", lambda: cores)
+    monkeypatch.setattr("pipeline.stages.shard.cpu_count", lambda: cores)
     shop.add(shop.served(COUNT))
     assert project.run("select")[0] == 0
     project.fails_and_completes("shard", leaving=LEAVING[1::2] if cores > 1 else LEAVING)
@@ -153,7 +153,7 @@ def test_shard(project: Project, shop: Any, cores: int, monkeypatch: pytest.Monk
 
 def test_verify_repair(full: Project, shop: Any, log: Any) -> None:
     before = samples(full.dataset)
-    path = sorted(full.dataset.shards.glob("*.tar"))[0]
+    path = sorted(full.dataset.shards_dir.glob("*.tar"))[0]
     path.write_bytes(path.read_bytes()[:-1])
     full.fails_and_completes("verify", "--repair", leaving=(0, 4_096, 20_000))
     assert samples(full.dataset) == before
@@ -188,10 +188,10 @@ def test_import(project: Project, shop: Any, tmp_path: Path) -> None:
 
 
 def test_preview(full: Project) -> None:
-    before = full.dataset.kept.read_bytes()
+    before = full.dataset.selection.read_bytes()
     full.fails_and_completes("select", "--preview")
-    assert full.dataset.kept.read_bytes() == before
-    assert (full.dataset.manifest / "preview.html").stat().st_size > 100_000
+    assert full.dataset.selection.read_bytes() == before
+    assert (full.dataset.manifest_dir / "preview.html").stat().st_size > 100_000
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
@@ -202,9 +202,9 @@ def test_the_manifest_written_and_read(
     full.fails_and_completes("export-manifest", str(file), leaving=(0, 2_000, 4_096))
     copy = tmp_path / file.name
     shutil.copyfile(file, copy)
-    full.dataset.urls.unlink()
+    full.dataset.url_manifest.unlink()
     full.fails_and_completes("import-manifest", str(copy), leaving=(0, 4_096))
-    assert len(full.dataset.urls.read_bytes().splitlines()) == COUNT
+    assert len(full.dataset.url_manifest.read_bytes().splitlines()) == COUNT
 
 
 LIMITED = """

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.contract import Dataset, UserError, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
 from pipeline.dataset import features, samples, shard_make
 from pipeline.dataset.exports import export
 from pipeline.dataset.originals import PartFiles, read_original, read_records
@@ -26,7 +26,7 @@ from pipeline.stages import select as select_stage
 from pipeline.stages.forget import forget
 from pipeline.stages.preview import preview
 from pipeline.stages.select import select
-from pipeline.stages.shard import options_path, shard
+from pipeline.stages.shard import recipe_snapshot_path, shard
 from pipeline.stages.verify import check_shard, verify
 from pipeline.workers import process_pool
 
@@ -42,13 +42,13 @@ resolution = 16
 """
 
 
-def in_shards(dataset: Dataset) -> set[str]:
-    _, paths = load_index(dataset.manifest)
+def in_shards(dataset: DatasetPaths) -> set[str]:
+    _, paths = load_index(dataset.manifest_dir)
     return {key for path in paths for key, _ in read_samples(Path(path))}
 
 
-def failed(dataset: Dataset) -> dict[str, str]:
-    return {line["key"]: line["kind"] for line in read_jsonl(dataset.failures)}
+def failed(dataset: DatasetPaths) -> dict[str, str]:
+    return {line["key"]: line["kind"] for line in read_jsonl(dataset.failure_log)}
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_a_bug_of_ours_over_one_image_gives_no_sample_of_that_image(
             raise MemoryError
         return real(sample, *rest)
 
-    real = shard_make.members
+    real = shard_make.sample_members
     monkeypatch.setattr(shard_make, "make_samples", make)
-    monkeypatch.setattr(shard_make, "members", members)
+    monkeypatch.setattr(shard_make, "sample_members", members)
     result = shard(shop.recipe(), shop.dataset, log, workers=1)
     assert (result.samples, result.failed) == (1, 2)
     assert failed(shop.dataset) == {odd: "internal", unwritable: "too_many_pixels"}
@@ -132,7 +132,7 @@ def test_shards_whose_originals_are_all_damaged(shop: Any, log: Any, three: Any)
     tar.write_bytes(bytes(tar.stat().st_size))
     result = shard(recipe, shop.dataset, log, workers=1)
     assert (result.samples, result.failed, result.shards) == (3, 3, 6)
-    assert verify(recipe, shop.dataset, log, workers=1).sound
+    assert verify(recipe, shop.dataset, log, workers=1).is_valid
     tar = PartFiles(shop.dataset, "shells-000001").tar
     tar.write_bytes(bytes(tar.stat().st_size))
     recipe = shop.recipe(samples_per_shard=1, resolution=32)
@@ -177,14 +177,14 @@ def test_a_worker_that_is_ended_from_outside_is_one_line() -> None:
 def test_select_passes_over_what_it_cannot_judge(
     shop: Any, log: Any, three: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = select_stage.judge
+    judge = select_stage.first_rejection
 
     def odd(image: Any, recipe: Any) -> Any:
         if image.key == three[1].key:
             raise LookupError("a bug")
         return judge(image, recipe)
 
-    monkeypatch.setattr(select_stage, "judge", odd)
+    monkeypatch.setattr(select_stage, "first_rejection", odd)
     result = select(shop.recipe(), shop.dataset, log)
     assert (result.kept, result.rejected) == (2, {"internal": 1})
     assert failed(shop.dataset) == {three[1].key: "internal"}
@@ -225,8 +225,8 @@ def test_features_of_an_image_that_stops_the_extractor_are_left_out(
 # preview
 
 
-def lists(dataset: Dataset) -> list[bytes]:
-    return [path.read_bytes() for path in (dataset.kept, dataset.rejected)]
+def lists(dataset: DatasetPaths) -> list[bytes]:
+    return [path.read_bytes() for path in (dataset.selection, dataset.rejections)]
 
 
 def test_a_preview_leaves_the_selection_as_it_is(shop: Any, log: Any, three: Any) -> None:
@@ -309,7 +309,7 @@ def test_a_journal_with_junk_in_it(
     part.journal.write_bytes(b"".join([*lines[:place], junk, *lines[place:]]))
     with pytest.raises(UserError, match=rf"shells-000000\.jsonl:{place + 1}: .*"):
         select(shop.recipe(), shop.dataset, log)
-    part.record.unlink()
+    part.summary.unlink()
     writer = PartWriter(shop.dataset, part.part)
     assert writer.done == {one.key for one in three}
     writer.finish()
@@ -321,7 +321,7 @@ def test_a_journal_with_junk_in_it(
 
 def test_a_tar_that_is_junk_is_fetched_again(shop: Any, three: Any) -> None:
     part = PartFiles(shop.dataset, "shells-000000")
-    part.record.unlink()
+    part.summary.unlink()
     part.tar.write_bytes(b"junk" * 1000)
     writer = PartWriter(shop.dataset, part.part)
     assert not writer.done
@@ -338,14 +338,14 @@ def test_damaged_metadata_is_one_line_or_made_again(
     sidecar = next(shop.dataset.shards.glob("*.json"))
     before = sidecar.read_bytes()
     sidecar.write_bytes(junk)
-    options_path(shop.dataset).write_bytes(junk)
+    recipe_snapshot_path(shop.dataset).write_bytes(junk)
     assert shard(recipe, shop.dataset, log, workers=1).made == 1
     assert sidecar.read_bytes() == before
-    options_path(shop.dataset).write_bytes(junk)
+    recipe_snapshot_path(shop.dataset).write_bytes(junk)
     if junk not in (b"{}",):
         with pytest.raises(UserError, match=r"recipe\.json: "):
             forget(recipe, shop.dataset, log, keys=[three[0].key], workers=1)
-    PartFiles(shop.dataset, "shells-000000").record.write_bytes(junk)
+    PartFiles(shop.dataset, "shells-000000").summary.write_bytes(junk)
     shard(recipe, shop.dataset, log, workers=1)
     with pytest.raises(UserError, match=r"shells-000000\.json: damaged; remove it"):
         forget(recipe, shop.dataset, log, keys=[three[0].key], workers=1)
@@ -438,10 +438,10 @@ def test_a_pipe_in_the_place_of_a_shard(shop: Any, log: Any, made: Any) -> None:
     result = verify(made, shop.dataset, log, workers=1)
     assert result.damaged == {path.stem: "not a file"}
     path.unlink()
-    assert verify(made, shop.dataset, log, repair=True, workers=1).sound
+    assert verify(made, shop.dataset, log, repair=True, workers=1).is_valid
 
 
 def test_the_record_of_a_part_says_what_its_journal_says(shop: Any, three: Any) -> None:
     part = PartFiles(shop.dataset, "shells-000000")
-    values = json.loads(part.record.read_bytes())
+    values = json.loads(part.summary.read_bytes())
     assert values["nsamples"] == len(list(read_records(shop.dataset)))

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract import Dataset, UserError, read_jsonl
+from pipeline.contract import DatasetPaths, UserError, read_jsonl
 from pipeline.dataset.import_archives import _Zip
 from pipeline.dataset.imports import ImportResult, import_dataset
 from pipeline.dataset.originals import read_original, read_records
@@ -35,14 +35,14 @@ def take(shop: Any, log: Any) -> Import:
     return lambda path: import_dataset(path, shop.dataset, log, recipe=shop.recipe())
 
 
-def arrived(dataset: Dataset) -> set[bytes]:
+def arrived(dataset: DatasetPaths) -> set[bytes]:
     return {read_original(dataset, record) for record in read_records(dataset)}
 
 
-def failures(dataset: Dataset) -> dict[str, str]:
+def failures(dataset: DatasetPaths) -> dict[str, str]:
     return {
         line["url"].rpartition("#")[2].rpartition("/")[2]: f"{line['kind']}: {line['detail']}"
-        for line in read_jsonl(dataset.failures)
+        for line in read_jsonl(dataset.failure_log)
     }
 
 

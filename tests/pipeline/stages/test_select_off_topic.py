@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from pipeline.contract import UserError, read_jsonl
 from pipeline.dataset import features
-from pipeline.dataset.features import features_path, read_features, record_features, strangeness
+from pipeline.dataset.features import features_path, outlier_scores, read_features, record_features
 from pipeline.dataset.originals import PartFiles, planned_parts
 from pipeline.stages.forget import forget
 from pipeline.stages.preview import preview
@@ -133,7 +133,7 @@ def test_strangeness_is_the_distance_to_the_centre_in_robust_deviations(
     shop.add(images)
     record_features(shop.dataset, "toy", log)
     keys = np.array([int(one.key, 16) for one in images] + [5], np.uint64)
-    found = strangeness(shop.dataset, "toy", keys)
+    found = outlier_scores(shop.dataset, "toy", keys)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     centre = np.median(unit, axis=0)
     distance = 1 - unit @ centre / np.linalg.norm(centre)

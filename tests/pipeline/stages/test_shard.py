@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.contract import Dataset, UserError, load_index
+from pipeline.contract import DatasetPaths, UserError, load_index
 from pipeline.dataset.originals import PartFiles, planned_parts
 from pipeline.images import open_image
 from pipeline.stages.select import select
@@ -51,10 +51,10 @@ def psnr(pixels: np.ndarray, truth: Image.Image) -> float:
     return float(10 * np.log10(255**2 / error))
 
 
-def samples(dataset: Dataset) -> dict[str, dict[str, bytes]]:
+def samples(dataset: DatasetPaths) -> dict[str, dict[str, bytes]]:
     """All samples by key, each its members by ending."""
     found: dict[str, dict[str, bytes]] = {}
-    for path in load_index(dataset.manifest)[1]:
+    for path in load_index(dataset.manifest_dir)[1]:
         with tarfile.open(path) as tar:
             for member in tar:
                 key, _, ending = member.name.partition(".")
@@ -218,7 +218,7 @@ def test_originals_can_be_dropped_once_sharded(shop: Any, build: Any) -> None:
     assert build(keep_originals=False).samples == 12
     parts = [PartFiles(shop.dataset, part) for part in planned_parts(shop.dataset)]
     assert [part.tar.exists() for part in parts] == [False]
-    assert [part.journal.exists() and part.record.exists() for part in parts] == [True]
+    assert [part.journal.exists() and part.summary.exists() for part in parts] == [True]
     assert build(keep_originals=False).reused == 2
     index = shop.dataset.index.read_bytes()
     with pytest.raises(UserError, match=r"shells-000000\.tar"):
@@ -267,14 +267,14 @@ def test_an_original_that_is_put_right_makes_its_shard_again(
     part.tar.write_bytes(good.replace(images[4].data, bytes(len(images[4].data))))
     assert build(samples_per_shard=3).samples == 8
     recipe = shop.recipe(None, samples_per_shard=3)
-    assert verify(recipe, shop.dataset, log, workers=1).sound
+    assert verify(recipe, shop.dataset, log, workers=1).is_valid
     assert build(samples_per_shard=3).made == 0
     part.tar.write_bytes(good)
-    assert not verify(recipe, shop.dataset, log, workers=1).sound
+    assert not verify(recipe, shop.dataset, log, workers=1).is_valid
     assert (result := build(samples_per_shard=3)).made == 1
     assert (result.samples, result.failed) == (9, 0)
     assert tree(shop.dataset.shards) == sound
-    assert verify(recipe, shop.dataset, log, workers=1).sound
+    assert verify(recipe, shop.dataset, log, workers=1).is_valid
 
 
 def test_a_variant_is_made_from_the_same_originals(shop: Any, build: Any, log: Any) -> None:
@@ -286,7 +286,7 @@ def test_a_variant_is_made_from_the_same_originals(shop: Any, build: Any, log: A
     assert (small.resolution, large.resolution) == ((16, 16), (32, 32))
     assert large.name == "shells-32"
     assert paths == [str(shop.root / "data/shells-32/shards/shells-32-000000.tar")]
-    assert set(samples(Dataset("shells-32", shop.root))) == set(samples(shop.dataset))
+    assert set(samples(DatasetPaths("shells-32", shop.root))) == set(samples(shop.dataset))
 
 
 def test_without_a_kept_list_it_says_what_to_do(shop: Any, log: Any) -> None:
@@ -301,14 +301,14 @@ def test_without_a_kept_list_it_says_what_to_do(shop: Any, log: Any) -> None:
 SHARD = """
 import sys
 from pathlib import Path
-from pipeline.contract import Dataset
+from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.stages.shard import shard
 from pipeline.typed import build
 import json
 recipe = build(Recipe, json.loads(sys.argv[2]), "recipe")
-dataset = Dataset("shells", Path(sys.argv[1]))
+dataset = DatasetPaths("shells", Path(sys.argv[1]))
 if __name__ == "__main__":
     with EventLog(dataset, "test") as log:
         shard(recipe, dataset, log, workers=2)

@@ -56,7 +56,7 @@ def test_only_the_shard_that_held_it_changes(shop: Any, log: Any, keep_originals
     index = load_index(shop.dataset.manifest)[0]
     assert index.nsamples == counts.nsamples - 1
     assert index.labels == ("Bursa", "Conus")
-    assert verify(recipe, shop.dataset, log, workers=1).sound
+    assert verify(recipe, shop.dataset, log, workers=1).is_valid
     reasons = {line["key"]: line["reason"] for line in read_jsonl(shop.dataset.rejected)}
     assert reasons == {gone.key: "forgotten"}
 
@@ -86,7 +86,7 @@ def test_the_bytes_of_the_original_are_erased_and_the_rest_stays(shop: Any, log:
     assert all(image.data in data for image in images if image is not images[2])
     with tarfile.open(part.tar) as tar:
         assert len(tar.getnames()) == 12
-    assert json.loads(part.record.read_bytes())["bytes"] == len(data)
+    assert json.loads(part.summary.read_bytes())["bytes"] == len(data)
     again = forget(recipe, shop.dataset, log, urls=[images[2].url], workers=1)
     assert (again.images, again.erased, again.shards) == (0, 0, {"shells": 0})
 

@@ -55,7 +55,7 @@ def rewrite(
 def test_sound_shards_are_sound(shop: Any, log: Any, made: Any) -> None:
     for workers in (1, 2):
         result = verify(made, shop.dataset, log, workers=workers)
-        assert result.sound
+        assert result.is_valid
         assert (result.shards, result.samples, result.damaged) == (3, 12, {})
 
 
@@ -85,11 +85,11 @@ def test_damaged_files_are_named_and_repaired_alone(
     damage, message = DAMAGE[name]
     damage(shop.dataset.shards / "shells-000001.tar")
     result = verify(made, shop.dataset, log, workers=1)
-    assert not result.sound
+    assert not result.is_valid
     assert list(result.damaged) == ["shells-000001"]
     assert message in result.damaged["shells-000001"]
     repaired = verify(made, shop.dataset, log, repair=True, workers=1)
-    assert repaired.sound
+    assert repaired.is_valid
     assert repaired.repaired == ("shells-000001",)
     assert tree(shop.root / "data" / "shells" / "shards") == before
     for path, time in times.items():
@@ -115,7 +115,7 @@ def test_wrong_members_are_found_behind_a_right_checksum(
     rewrite(shop, 2, change)
     result = verify(made, shop.dataset, log, workers=1)
     assert message in result.damaged["shells-000002"]
-    assert verify(made, shop.dataset, log, repair=True, workers=1).sound
+    assert verify(made, shop.dataset, log, repair=True, workers=1).is_valid
     assert tree(shop.dataset.shards) == before
 
 
@@ -142,7 +142,7 @@ def test_a_missing_index_is_made_again(shop: Any, log: Any, made: Any) -> None:
     shop.dataset.index.unlink()
     with pytest.raises(UserError, match="no shard index"):
         verify(made, shop.dataset, log, workers=1)
-    assert verify(made, shop.dataset, log, repair=True, workers=1).sound
+    assert verify(made, shop.dataset, log, repair=True, workers=1).is_valid
     assert shop.dataset.index.read_bytes() == before
 
 
@@ -153,10 +153,10 @@ def test_gray_in_webp_is_sound_and_can_be_forgotten(shop: Any, log: Any) -> None
     recipe = shop.recipe(channels=1, format="webp")
     select(recipe, shop.dataset, log)
     shard(recipe, shop.dataset, log, workers=1)
-    assert verify(recipe, shop.dataset, log, workers=1).sound
+    assert verify(recipe, shop.dataset, log, workers=1).is_valid
     forget(recipe, shop.dataset, log, keys=[images[0].key], workers=1)
     result = verify(recipe, shop.dataset, log, workers=1)
-    assert (result.sound, result.samples) == (True, 4)
+    assert (result.is_valid, result.samples) == (True, 4)
 
 
 def test_an_index_of_other_options_is_not_current(shop: Any, log: Any, made: Any) -> None:

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError, build
-from training.augmentation.adaptive import Controller, adjusted
+from pipeline.contract import UserError, parse_config
+from training.augmentation.adaptive import AdaController, adjust_p
 from training.augmentation.transforms import POLICIES, transform, transforms_of
-from training.config import Augment, Config
+from training.config import AugmentOptions, Config
 from training.data import Batch
 from training.losses import LOSSES
-from training.machine.ranks import ALONE, Ranks
+from training.machine.ranks import SINGLE_PROCESS, Distributed
 from training.networks import ImageShape
-from training.options.resolve import dotted
+from training.options.resolve import nest_dotted
 from training.state import new_state
 from training.step import Step
 
@@ -85,18 +85,18 @@ def test_low_precision_is_float_arithmetic_rounded_once(kind: torch.dtype) -> No
 
 
 def test_p_goes_a_fixed_step_towards_the_target() -> None:
-    table = Augment(ada="bgc", ada_kimg=10, ada_target=0.6)
-    assert adjusted(0.5, 0.7, table, 64) == pytest.approx(0.5064)
-    assert adjusted(0.5, 0.5, table, 64) == pytest.approx(0.4936)
-    assert adjusted(0.5, 0.6, table, 64) == 0.5
-    assert adjusted(0.001, 0.0, table, 64) == 0
-    assert adjusted(0.999, 1.0, table, 64) == 1
+    table = AugmentOptions(ada="bgc", ada_kimg=10, ada_target=0.6)
+    assert adjust_p(0.5, 0.7, table, 64) == pytest.approx(0.5064)
+    assert adjust_p(0.5, 0.5, table, 64) == pytest.approx(0.4936)
+    assert adjust_p(0.5, 0.6, table, 64) == 0.5
+    assert adjust_p(0.001, 0.0, table, 64) == 0
+    assert adjust_p(0.999, 1.0, table, 64) == 1
 
 
 def test_controller_averages_over_the_interval() -> None:
     """Against the recurrence, written out."""
-    table, scalars = Augment(ada="bgc", ada_kimg=1, ada_interval=3), dict[str, Tensor]()
-    controller = Controller(table, 10, ALONE)
+    table, scalars = AugmentOptions(ada="bgc", ada_kimg=1, ada_interval=3), dict[str, Tensor]()
+    controller = AdaController(table, 10, SINGLE_PROCESS)
     told = torch.rand(30, generator=rng()) * 1.2
     p, shown = 0.0, []
     for number, value in enumerate(told):
@@ -111,13 +111,13 @@ def test_controller_averages_over_the_interval() -> None:
 
 def test_a_fixed_p_stays() -> None:
     scalars = dict[str, Tensor]()
-    controller = Controller(Augment(ada="bgc", p=0.2, ada_interval=1), 10, ALONE)
+    controller = AdaController(AugmentOptions(ada="bgc", p=0.2, ada_interval=1), 10, SINGLE_PROCESS)
     assert float(controller.observe(scalars, torch.tensor(1.0), 1.0)["augment_p"]) == pytest.approx(0.2)  # fmt: skip # noqa: E501
     assert controller.p(scalars) == 0.2
     assert not scalars
 
 
-class TwoRanks(Ranks):
+class TwoRanks(Distributed):
     """The second of two processes, in one: what the other one would add is `other`."""
 
     other: float = 0.0
@@ -128,19 +128,19 @@ class TwoRanks(Ranks):
 
 
 def test_processes_decide_together() -> None:
-    table = Augment(ada="bgc", ada_kimg=1, ada_interval=1, ada_target=0.5)
+    table = AugmentOptions(ada="bgc", ada_kimg=1, ada_interval=1, ada_target=0.5)
     for other, expected in ((1.0, 0.01), (0.0, 0.0)):
         ranks = TwoRanks(1, 2)
         object.__setattr__(ranks, "other", other * 0.5)
         scalars = {"augment_p": torch.tensor(0.0)}
-        Controller(table, 10, ranks).observe(scalars, torch.tensor(0.4), 0.5)
+        AdaController(table, 10, ranks).observe(scalars, torch.tensor(0.4), 0.5)
         assert float(scalars["augment_p"]) == pytest.approx(expected)
 
 
 def test_processes_keep_the_sum_of_all_for_their_one_checkpoint() -> None:
     ranks, scalars = TwoRanks(1, 2), dict[str, Tensor]()
     object.__setattr__(ranks, "other", 0.3)
-    controller = Controller(Augment(ada="bgc", ada_interval=4), 10, ranks)
+    controller = AdaController(AugmentOptions(ada="bgc", ada_interval=4), 10, ranks)
     for _ in range(2):
         controller.observe(scalars, torch.tensor(0.4), 0.5)
     assert float(scalars["augment_signs"]) == pytest.approx(2 * (0.4 * 0.5 + 0.3))
@@ -161,7 +161,7 @@ def test_overfitting_is_seen_where_the_loss_has_its_boundary() -> None:
 
 def config_of(augment: dict[str, Any], **options: Any) -> Config:
     tables = {"generator": {"width": 4, "z_dim": 8}, "discriminator": {"width": 4}}
-    return build(Config, {"batch": 8, "augment": augment, **tables, **options}, "test")
+    return parse_config(Config, {"batch": 8, "augment": augment, **tables, **options}, "test")
 
 
 def trained(config: Config, steps: int) -> tuple[Any, list[dict[str, Tensor]]]:
@@ -212,7 +212,9 @@ def test_real_and_fake_have_draws_of_their_own_and_steps_others() -> None:
 
 @pytest.mark.parametrize("given", ["bgc", "xflip", "blit,hue", '["bg", "noise"]'])
 def test_command_line_names_transforms(given: str) -> None:
-    config = build(Config, dotted({"augment.ada": given, "augment.p": "0.2"}), "command line")
+    config = parse_config(
+        Config, nest_dotted({"augment.ada": given, "augment.p": "0.2"}), "command line"
+    )
     assert transforms_of(config.augment.ada)
     assert config.augment.p == 0.2
 

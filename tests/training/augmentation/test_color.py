@@ -13,15 +13,15 @@ from torch import Tensor
 
 from training.augmentation.color import draw_colors, hue_rotation, recolor
 from training.augmentation.corruption import add_noise, cut_out, draw_cutouts, draw_noise
-from training.augmentation.draws import Draws
+from training.augmentation.draws import TransformSampler
 from training.augmentation.filtering import draw_gains, filter_bands
 from training.augmentation.wavelets import band_filters
 
 MANY = 20000
 
 
-def draws(p: float = 1.0, count: int = MANY) -> Draws:
-    return Draws(count, p, torch.Generator().manual_seed(7))
+def draws(p: float = 1.0, count: int = MANY) -> TransformSampler:
+    return TransformSampler(count, p, torch.Generator().manual_seed(7))
 
 
 def noise(channels: int = 3, count: int = 4, size: int = 16) -> Tensor:

@@ -11,15 +11,15 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import Draws
-from training.augmentation.geometry import Maps, draw_maps, identity, rotation, scaling
+from training.augmentation.draws import TransformSampler
+from training.augmentation.geometry import AffineMaps, draw_maps, identity, rotation, scaling
 from training.augmentation.warp import _Sample, _Scatter, warp
 
 MANY = 20000
 
 
-def maps_of(*chosen: str, p: float = 1.0, count: int = MANY, size: int = 64) -> Maps:
-    draws = Draws(count, p, torch.Generator().manual_seed(5))
+def maps_of(*chosen: str, p: float = 1.0, count: int = MANY, size: int = 64) -> AffineMaps:
+    draws = TransformSampler(count, p, torch.Generator().manual_seed(5))
     return draw_maps(draws, frozenset(chosen), size, size)
 
 
@@ -27,8 +27,8 @@ def noise(count: int = 2, height: int = 16, width: int = 16, channels: int = 3) 
     return torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(2))
 
 
-def one_map(linear: list[list[float]], offset: tuple[float, float], count: int = 2) -> Maps:
-    return Maps(
+def one_map(linear: list[list[float]], offset: tuple[float, float], count: int = 2) -> AffineMaps:
+    return AffineMaps(
         torch.tensor(linear, dtype=torch.float64).expand(count, 2, 2),
         torch.tensor(offset, dtype=torch.float64).expand(count, 2),
     )
@@ -98,7 +98,7 @@ def test_transforms_compose_in_the_papers_order() -> None:
     """Against homogeneous matrices, with each transform's own draws taken from a copy."""
     chosen = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")
     maps = maps_of(*chosen, count=50)
-    draws = Draws(50, 1.0, torch.Generator().manual_seed(5))
+    draws = TransformSampler(50, 1.0, torch.Generator().manual_seed(5))
     expected = np.tile(np.eye(3), (50, 1, 1))
 
     def apply(linear: np.ndarray, offset: np.ndarray | float = 0.0) -> None:
@@ -138,7 +138,7 @@ def test_transforms_compose_in_the_papers_order() -> None:
 
 def test_images_that_stay_are_the_same_bits() -> None:
     images = noise(3)
-    maps = Maps(torch.eye(2, dtype=torch.float64).repeat(3, 1, 1), torch.zeros(3, 2).double())
+    maps = AffineMaps(torch.eye(2, dtype=torch.float64).repeat(3, 1, 1), torch.zeros(3, 2).double())
     assert warp(images, maps) is images
     maps.offset[1, 0] = 0.4
     moved = warp(images, maps)
@@ -215,7 +215,7 @@ def test_any_map_of_a_band_limited_image_is_exact(height: int, width: int, chann
     ]
     image = torch.from_numpy(waves.moved(np.eye(2), np.zeros(2))).float()
     images = image.expand(len(cases), channels, height, width).contiguous()
-    maps = Maps(
+    maps = AffineMaps(
         torch.tensor([linear for linear, _ in cases], dtype=torch.float64),
         torch.tensor([offset for _, offset in cases], dtype=torch.float64),
     )
@@ -237,7 +237,9 @@ def test_a_busy_image_is_moved_as_splines_move_it() -> None:
     expected = scipy.ndimage.affine_transform(
         image, rows, centre - rows @ centre + np.array([1.3, 0.4]), order=5, mode="mirror"
     )
-    maps = Maps(torch.from_numpy(linear)[None], torch.tensor([[0.4, 1.3]], dtype=torch.float64))
+    maps = AffineMaps(
+        torch.from_numpy(linear)[None], torch.tensor([[0.4, 1.3]], dtype=torch.float64)
+    )
     found = warp(torch.from_numpy(image).float()[None, None], maps)[0, 0].numpy()
     assert np.abs(found - expected).max() < 0.08
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.015
@@ -254,7 +256,7 @@ def test_axes_and_grid_agree() -> None:
 # Gradients
 
 
-def mixed_maps() -> Maps:
+def mixed_maps() -> AffineMaps:
     """One of each way to go: stays, blit, straight, quarter, any angle."""
     linear = identity(5).linear.clone()
     offset = torch.zeros(5, 2, dtype=torch.float64)
@@ -262,10 +264,10 @@ def mixed_maps() -> Maps:
     linear[2] = scaling(torch.tensor([0.8]), torch.tensor([1.1]))[0]
     linear[3] = torch.tensor([[0, -1.2], [1, 0]])
     linear[4] = rotation(torch.tensor([0.6]), torch.tensor([0.8]))[0]
-    return Maps(linear, offset)
+    return AffineMaps(linear, offset)
 
 
-def matrix_of(maps: Maps, size: int) -> Tensor:
+def matrix_of(maps: AffineMaps, size: int) -> Tensor:
     """The maps of one-channel images as matrices (5, pixels, pixels)."""
     basis = torch.eye(size * size).view(-1, 1, 1, size, size).expand(-1, 5, 1, size, size)
     columns = [warp(images.contiguous(), maps).flatten(1) for images in basis]

@@ -15,7 +15,7 @@ from pipeline.contract import UserError
 from training import checkpoint
 from training.evaluate import main as evaluate
 from training.pretrained.inference import load_generator
-from training.runs import chosen_checkpoint
+from training.runs import parse_run_spec
 from training.sample import main as sample
 
 METRIC = "fd_efficientnet_lite0"
@@ -73,7 +73,7 @@ def test_a_lost_evaluation_is_repeated_exactly(judged: Any, in_process: Any, rea
     shards, run, _ = judged
     lost = run.parent / "lost"
     assert in_process(lost, shards, *JUDGED, "--total-kimg", "0.2") == 0
-    for saved in checkpoint.listed(lost / "checkpoints"):
+    for saved in checkpoint.list_checkpoints(lost / "checkpoints"):
         if saved.seen >= 192:  # as if killed before they were written
             checkpoint.remove(saved)
     assert in_process(lost, shards, *JUDGED) == 0
@@ -95,7 +95,7 @@ def test_a_kill_between_saving_and_keeping_the_best_is_mended(
     assert in_process(between, shards, *JUDGED, "--total-kimg", "0.192") == 0
     first = checkpoint.best(between / "checkpoints")
     assert first is not None
-    first.saved.record.unlink()
+    first.saved.metadata_path.unlink()
     kept: list[int] = []
     keep = checkpoint.keep_best
 
@@ -121,7 +121,7 @@ def test_the_best_is_kept_and_can_be_chosen(
     kept = checkpoint.best(run / "checkpoints")
     assert kept is not None
     assert kept.value == min(row[METRIC] for row in facts(rows))
-    assert kept.measure == f"{METRIC} of 50 samples against 100"
+    assert kept.criterion == f"{METRIC} of 50 samples against 100"
     newest, best = (load_generator(name, torch.device("cpu")) for name in ("judged", "judged@best"))
     assert (newest.seen, best.seen) == (400, kept.saved.seen)
     assert sample(["judged@best", "--n", "4", "--out", str(tmp_path / "best.png")]) == 0
@@ -195,7 +195,7 @@ def test_too_few_images_are_told(
 def test_names_choose_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "odd@best").mkdir(parents=True)
-    assert chosen_checkpoint("shells@best") == ("shells", "best")
-    assert chosen_checkpoint("shells") == ("shells", "newest")
-    assert chosen_checkpoint("odd@best") == ("odd@best", "newest")
-    assert chosen_checkpoint(f"a@b{os.sep}run") == (f"a@b{os.sep}run", "newest")
+    assert parse_run_spec("shells@best") == ("shells", "best")
+    assert parse_run_spec("shells") == ("shells", "newest")
+    assert parse_run_spec("odd@best") == ("odd@best", "newest")
+    assert parse_run_spec(f"a@b{os.sep}run") == (f"a@b{os.sep}run", "newest")

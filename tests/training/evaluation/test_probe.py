@@ -13,7 +13,7 @@ import torch
 
 from training import probe
 from training.evaluation import transfer
-from training.evaluation.transfer import Labelled
+from training.evaluation.transfer import LabelledImages
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
 
@@ -26,12 +26,12 @@ def judge(seed: int = 0) -> Any:
     return build_discriminator(resolve("shells64", options).discriminator, SHAPE)
 
 
-def shades(count: int) -> Labelled:
+def shades(count: int) -> LabelledImages:
     """Noise, brighter where the label is 1."""
     random = torch.Generator().manual_seed(count)
     labels = torch.arange(count) % 2
     noise = torch.randint(0, 180, (count, 3, 32, 32), generator=random)
-    return Labelled((noise + 60 * labels[:, None, None, None]).to(torch.uint8), labels)
+    return LabelledImages((noise + 60 * labels[:, None, None, None]).to(torch.uint8), labels)
 
 
 def test_logistic_regression_is_at_its_minimum() -> None:
@@ -52,23 +52,23 @@ def test_linear_probe_learns_what_features_show_and_nothing_from_noise() -> None
     network, taught, held = judge(), shades(80), shades(40)
     assert transfer.linear_probe(network, taught, held, 2) > 0.9
     random = torch.Generator().manual_seed(0)
-    mixed = Labelled(taught.images, torch.randint(0, 2, (80,), generator=random))
-    wrong = Labelled(held.images, torch.randint(0, 2, (40,), generator=random))
+    mixed = LabelledImages(taught.images, torch.randint(0, 2, (80,), generator=random))
+    wrong = LabelledImages(held.images, torch.randint(0, 2, (40,), generator=random))
     assert 0.2 < transfer.linear_probe(network, mixed, wrong, 2) < 0.8
 
 
 def test_whole_probe_learns_and_leaves_the_network_as_it_was() -> None:
     network, taught, held = judge(), shades(64), shades(40)
     before = [weight.clone() for weight in network.state_dict().values()]
-    assert transfer.whole_probe(network, taught, held, 2, 60, 0) > 0.9
+    assert transfer.finetune_probe(network, taught, held, 2, 60, 0) > 0.9
     assert all(map(torch.equal, before, network.state_dict().values()))
 
 
 def test_split_keeps_every_sample_once() -> None:
-    taught, held = transfer.split(Labelled(torch.arange(50), torch.arange(50)), 0.2, 3)
+    taught, held = transfer.split(LabelledImages(torch.arange(50), torch.arange(50)), 0.2, 3)
     assert len(held.labels) == 10
     assert sorted([*taught.labels.tolist(), *held.labels.tolist()]) == list(range(50))
-    again, _ = transfer.split(Labelled(torch.arange(50), torch.arange(50)), 0.2, 3)
+    again, _ = transfer.split(LabelledImages(torch.arange(50), torch.arange(50)), 0.2, 3)
     assert torch.equal(taught.labels, again.labels)
 
 

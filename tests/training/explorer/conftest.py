@@ -20,7 +20,7 @@ from training import checkpoint
 from training.config import Config
 from training.networks import ImageShape, build_generator
 from training.options.architectures import DcganGenerator, StyleGan2Generator
-from training.options.resolve import flat
+from training.options.resolve import flatten
 
 LABELS = ("cone", "whelk")
 TABLES: dict[str, Any] = {
@@ -53,7 +53,7 @@ def make_run(folder: Path, kind: str, location: str = "", channels: int = 3) -> 
             ws = generator.eval().mapping(latents, torch.zeros(500, dtype=torch.int64))
             generator.w_avg.copy_(ws[:, 0].mean(dim=0))
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"config": flat(config), "dataset": dataset}))
+    (folder / "config.json").write_text(json.dumps({"config": flatten(config), "dataset": dataset}))
     state = {"average": generator.state_dict(), "seen": 12_000}
     checkpoint.save(folder / "checkpoints", 12_000, {"state": state}, 1)
     return folder

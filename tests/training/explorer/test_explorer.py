@@ -22,7 +22,7 @@ from PIL import Image
 
 from training.explore import main
 from training.explorer.facts import title_of
-from training.latent.command import numbered
+from training.latent.command import latents_and_labels
 from training.pretrained.inference import load_generator
 
 
@@ -62,9 +62,9 @@ def body(values: np.ndarray, labels: list[int]) -> bytes:
 
 def torch_pictures(run: Path, numbers: list[int], label: int, psi: float) -> np.ndarray:
     trained = load_generator(str(run), torch.device("cpu"))
-    latents, labels = numbered(trained, numbers, label)
+    latents, labels = latents_and_labels(trained, numbers, label)
     space = trained.space
-    return space.draw(space.truncate(space.map(latents, labels), psi), labels)
+    return space.generate(space.truncate(space.map(latents, labels), psi), labels)
 
 
 @pytest.mark.parametrize("kind", ["stylegan2"])
@@ -75,7 +75,7 @@ def test_the_server_draws_what_pytorch_draws(
     shards = small_shards(size=16)
     run = run_of(kind, str(shards.manifest))
     trained = load_generator(str(run), torch.device("cpu"))
-    latents, _ = numbered(trained, [5, 6], 0)
+    latents, _ = latents_and_labels(trained, [5, 6], 0)
     with exploring(run, environment) as (url, process):
         facts = json.loads(ask(url + "facts.json")[1])
         assert facts["title"] == "This shell does not exist"

@@ -14,7 +14,7 @@ import torch
 
 from training import export, sample
 from training.exports import onnx_file
-from training.latent.command import numbered
+from training.latent.command import latents_and_labels
 from training.pretrained.inference import load_generator
 
 
@@ -30,10 +30,10 @@ def test_onnx_is_the_generator(kind: str, run_of: Callable[..., Path], tmp_path:
         if hasattr(layer, "at_test"):
             layer.at_test = False  # a graph has no dropout when sampling
     for count, psi in ((1, 1.0), (5, 0.5)):
-        latents, labels = numbered(trained, list(range(count)), 1)
+        latents, labels = latents_and_labels(trained, list(range(count)), 1)
         space = trained.space
         ws = space.truncate(space.map(latents, labels), psi)
-        wanted = space.synthesise(ws, labels).numpy()
+        wanted = space.synthesize(ws, labels).numpy()
         assert wanted.std() > 0.05
         feed = {
             "z": latents.numpy(),

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline.contract import Dataset, JsonlAppender, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, read_jsonl
 from pipeline.dataset.card_page import card_page
 from pipeline.demo.shells import draw
 from pipeline.events import EventLog
-from pipeline.options import Select, Shards
+from pipeline.options import SelectOptions, ShardOptions
 from pipeline.recipe import Recipe
 from pipeline.sources.folder import FolderSource
 from pipeline.stages.crawl import crawl
@@ -35,7 +35,7 @@ OVERFLOWS = "document.documentElement.scrollWidth > innerWidth"
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
+def dataset(tmp_path: Path) -> DatasetPaths:
     """A dataset whose title, labels, licences and attributions are hostile, with all its pages."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -44,15 +44,15 @@ def dataset(tmp_path: Path) -> Dataset:
     recipe = Recipe(
         source=FolderSource(start=(pictures,)),
         title=HOSTILE,
-        select=Select(min_side=16, near_duplicate_bits="off"),
-        shards=Shards(resolution=32),
+        select=SelectOptions(min_side=16, near_duplicate_bits="off"),
+        shards=ShardOptions(resolution=32),
     )
-    made = Dataset("mine", tmp_path)
+    made = DatasetPaths("mine", tmp_path)
     with EventLog(made, "run") as log:
         crawl(recipe, made, log)
-        rows = list(read_jsonl(made.urls))
-        made.urls.unlink()
-        with JsonlAppender(made.urls) as file:
+        rows = list(read_jsonl(made.url_manifest))
+        made.url_manifest.unlink()
+        with JsonlAppender(made.url_manifest) as file:
             hostile = dict.fromkeys(("license", "attribution", "title"), HOSTILE)
             file.append(*({**row, **hostile, "labels": [HOSTILE]} for row in rows))
         for stage in (download, select, shard):
@@ -74,9 +74,9 @@ def look(browser: Any, page: Path, seen: str) -> None:
     assert browser.complaints() == []
 
 
-def test_hostile_text_in_the_pages_of_a_dataset(dataset: Dataset, browser: Any) -> None:
+def test_hostile_text_in_the_pages_of_a_dataset(dataset: DatasetPaths, browser: Any) -> None:
     for name in ("card.html", "preview.html"):
-        page = dataset.manifest / name
+        page = dataset.manifest_dir / name
         look(browser, page, "<script>window.ran = 1" if name == "card.html" else "mine")
         loose = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).length"
         assert browser.js("document.images.length") > 0
@@ -85,17 +85,17 @@ def test_hostile_text_in_the_pages_of_a_dataset(dataset: Dataset, browser: Any) 
 
 
 def test_hostile_text_in_the_report_of_a_run(
-    dataset: Dataset, browser: Any, run_of: Callable[..., Path]
+    dataset: DatasetPaths, browser: Any, run_of: Callable[..., Path]
 ) -> None:
-    folder = run_of("dcgan", str(dataset.manifest))
+    folder = run_of("dcgan", str(dataset.manifest_dir))
     described = json.loads((folder / "config.json").read_bytes())
     described["dataset"]["labels"] = [HOSTILE]
     (folder / "config.json").write_text(json.dumps(described))
     # As written by a version that did not escape, or by someone else.
-    Image.new("RGB", (4, 4)).save(dataset.manifest / "contact.jpg")
-    page = card_page("# Shells\n\n![samples](contact.jpg)\n", dataset.manifest)
+    Image.new("RGB", (4, 4)).save(dataset.manifest_dir / "contact.jpg")
+    page = card_page("# Shells\n\n![samples](contact.jpg)\n", dataset.manifest_dir)
     live = f"<p onclick=x>{HOSTILE}</p></main></div>{HOSTILE}<table><tr><td>open"
-    (dataset.manifest / "card.html").write_text(page.replace("</main>", f"{live}</main>"))
+    (dataset.manifest_dir / "card.html").write_text(page.replace("</main>", f"{live}</main>"))
     rows: list[Row] = [
         {"seen": seen, "loss_d": 1.0, "loss_g": 1.0, "images_per_second": 1.0, HOSTILE: 0.5}
         for seen in (1000, 2000)

@@ -16,7 +16,7 @@ from pipeline.contract import UserError
 from training.explorer.facts import page_files
 from training.export import main
 from training.exports import runtime
-from training.latent.command import numbered
+from training.latent.command import latents_and_labels
 from training.pretrained.inference import load_generator
 
 
@@ -66,10 +66,10 @@ def test_the_browser_draws_what_pytorch_draws(
         "const images = await explorer.draw(ws, labels); "
         "return [ws.map((one) => Array.from(one)), images.map((i) => Array.from(i.data))]; })()"
     )
-    latents, labels = numbered(trained, numbers, label)
+    latents, labels = latents_and_labels(trained, numbers, label)
     ws = space.map(latents, labels)
     torch.testing.assert_close(torch.tensor(drawn[0]), ws.flatten(1), atol=1e-4, rtol=1e-4)
-    pictures = torch.from_numpy(space.draw(ws, labels).astype("int64"))
+    pictures = torch.from_numpy(space.generate(ws, labels).astype("int64"))
     seen = torch.tensor(drawn[1]).view(3, 16, 16, 4)[..., :3]
     assert pictures.float().std() > 10
     assert (seen - pictures).abs().max() <= 1

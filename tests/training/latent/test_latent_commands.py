@@ -84,12 +84,12 @@ def test_films(trained: Path, tmp_path: Path) -> None:
 def test_a_training_image_is_nearest_to_itself(by: str, small_shards: Callable[..., Any]) -> None:
     import torch
 
-    from training.data import open_source
-    from training.latent.neighbours import as_images, choose_description, describe_all
+    from training.data import open_shard_dataset
+    from training.latent.neighbours import as_images, choose_embedding, embed_all
 
-    source = open_source(small_shards(sizes=(9, 7)).manifest, 0)
-    describe = choose_description(by, torch.device("cpu"))
-    every = describe_all(source, describe)
+    source = open_shard_dataset(small_shards(sizes=(9, 7)).manifest, 0)
+    describe = choose_embedding(by, torch.device("cpu"))
+    every = embed_all(source, describe)
     assert len(every.vectors) == 16
     pictures = every.pictures([0, 9, 15])
     assert [int(p[0, 0, 0]) * 256 + int(p[0, 1, 0]) for p in pictures] == [

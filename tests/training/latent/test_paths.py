@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from training.latent.paths import lerp, rows, slerp, walk
+from training.latent.paths import lerp, slerp, walk, walk_rows
 
 
 def test_slerp_turns_at_an_even_pace() -> None:
@@ -39,6 +39,6 @@ def test_walks_begin_end_and_close() -> None:
         assert len(closed) == 15
         torch.testing.assert_close(opened[::5], points)
         torch.testing.assert_close(closed[::5], points)
-        sheet = rows(points, 5, curve).unflatten(0, (2, 5))
+        sheet = walk_rows(points, 5, curve).unflatten(0, (2, 5))
         torch.testing.assert_close(sheet[:, 0], points[:2])
         torch.testing.assert_close(sheet[:, -1], points[1:])

@@ -14,16 +14,16 @@ from training.latent.projection import (
     noise_inputs,
     pixel_distance,
     project,
-    spread_of,
+    w_std,
 )
-from training.latent.space import Space, space_of
+from training.latent.space import LatentSpace, build_latent_space
 from training.networks import ImageShape, build_generator
 from training.options.architectures import DcganGenerator, StyleGan2Generator
 
 SHAPE = ImageShape(16, 16, 3)
 
 
-def made(kind: str) -> Space:
+def made(kind: str) -> LatentSpace:
     torch.manual_seed(0)
     table: Any = DcganGenerator(width=8, z_dim=8)
     if kind == "stylegan2":
@@ -31,7 +31,7 @@ def made(kind: str) -> Space:
             channel_base=256, channel_max=16, w_dim=12, z_dim=8, mapping_layers=2
         )
     generator = build_generator(table, SHAPE).eval().requires_grad_(False)
-    return space_of(generator, "gaussian", 0)
+    return build_latent_space(generator, "gaussian", 0)
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "stylegan2"])
@@ -39,14 +39,14 @@ def made(kind: str) -> Space:
 def test_a_generated_picture_is_found_again(kind: str, each_layer: bool) -> None:
     space, label = made(kind), torch.zeros(1, dtype=torch.int64)
     latents = torch.randn(1, 8, generator=torch.Generator().manual_seed(5))
-    target = space.synthesise(space.map(latents, label), label)
+    target = space.synthesize(space.map(latents, label), label)
     weights = {name: value.clone() for name, value in space.generator.state_dict().items()}
     told: list[int] = []
     found = project(
         space, target, pixel_distance, label, Schedule(200), each_layer,
-        told=lambda step, _: told.append(step),
+        on_step=lambda step, _: told.append(step),
     )  # fmt: skip
-    assert found.distance < 0.1 * found.start
+    assert found.distance < 0.1 * found.initial_distance
     assert found.ws.shape == (1, space.num_ws, space.w_dim)
     assert float(pixel_distance(found.image, target)) == pytest.approx(found.distance)
     alike = (found.ws[0] == found.ws[0, 0]).all()
@@ -61,10 +61,10 @@ def test_the_perceptual_distance_leads_there_too() -> None:
 
     space, label = made("dcgan"), torch.zeros(1, dtype=torch.int64)
     latents = torch.randn(1, 8, generator=torch.Generator().manual_seed(5))
-    target = space.synthesise(space.map(latents, label), label)
+    target = space.synthesize(space.map(latents, label), label)
     distance = choose_distance("features", space.device)
     found = project(space, target, distance, label, Schedule(25, rate=0.3))
-    assert found.distance < 0.6 * found.start
+    assert found.distance < 0.6 * found.initial_distance
 
 
 def test_the_schedule_is_the_published_one() -> None:
@@ -99,4 +99,4 @@ def test_noise_inputs_and_spread() -> None:
     space, label = made("stylegan2"), torch.zeros(1, dtype=torch.int64)
     assert len(noise_inputs(space.generator)) == space.num_ws - 1
     assert noise_inputs(made("dcgan").generator) == []
-    assert spread_of(made("dcgan"), label) == pytest.approx(math.sqrt(8), rel=0.02)
+    assert w_std(made("dcgan"), label) == pytest.approx(math.sqrt(8), rel=0.02)

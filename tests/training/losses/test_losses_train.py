@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.contract import build
+from pipeline.contract import parse_config
 from training.config import Config
 from training.data import Batch
 from training.losses import LOSSES
@@ -38,7 +38,7 @@ def distance(state: State, mean: Tensor) -> float:
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_trains(name: str) -> None:
     """After 150 steps a quarter to a half of the distance was left."""
-    config = build(
+    config = parse_config(
         Config,
         {
             "batch": 16, "g_optimizer": {"lr": 2e-3}, "d_optimizer": {"lr": 2e-3},

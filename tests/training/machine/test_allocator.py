@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from training.machine.allocator import keep_freed
+from training.machine.allocator import retain_freed_memory
 
 def cleared():
     "Pages that the system had to give for a block of 64 MB."
@@ -19,7 +19,7 @@ def cleared():
     bytearray(1 << 26)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-kept = sys.argv[1] == "keep" and keep_freed()
+kept = sys.argv[1] == "keep" and retain_freed_memory()
 for _ in range(20):
     cleared()
 print(int(kept), sum(cleared() for _ in range(10)))

@@ -36,7 +36,7 @@ def state(number: int, kilobytes: int) -> dict[str, Any]:
 
 
 def seen(folder: Path) -> list[int]:
-    return [saved.seen for saved in checkpoint.listed(folder)]
+    return [saved.seen for saved in checkpoint.list_checkpoints(folder)]
 
 
 def test_old_checkpoints_go_before_the_newest_is_refused(small_disk: Path) -> None:
@@ -52,7 +52,7 @@ def test_old_checkpoints_go_before_the_newest_is_refused(small_disk: Path) -> No
     values, damaged = checkpoint.load_newest(folder)
     assert values is not None
     assert (values["seen"], damaged) == (6, [])
-    assert not checkpoint.room_for_another(folder, 500_000, 50_000)
+    assert not checkpoint.has_room_for(folder, 500_000, 50_000)
     assert free_bytes(folder / "not" / "there" / "yet") < 1 << 20
 
 

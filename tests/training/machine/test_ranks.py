@@ -50,7 +50,7 @@ def test_micro_batches_add_up_to_the_batch(options: dict[str, str]) -> None:
     pieces, told = stepped(
         resolve("dcgan64", PLAIN | options | {"batch": "12", "micro_batch": "5"})
     )
-    for name in ("generator", "discriminator", "average"):
+    for name in ("generator", "discriminator", "g_ema"):
         expected = getattr(whole, name).state_dict()
         for key, value in getattr(pieces, name).state_dict().items():
             torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=2e-5)

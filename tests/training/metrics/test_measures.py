@@ -15,11 +15,11 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
-from training.metrics.class_score import class_score
+from training.metrics.inception_score import inception_score
 from training.metrics.distances import blocks
 from training.metrics.frechet import frechet_distance, gaussian
 from training.metrics.kernel import kernel_distance, kernel_distance_subsets
-from training.metrics.manifold import manifold
+from training.metrics.manifold import compute_prdc
 from training.metrics.memorisation import (
     copies,
     copy_distance,
@@ -97,7 +97,7 @@ def test_kernel_distance_has_no_bias() -> None:
 
 def test_precision_and_recall_are_torch_fidelitys() -> None:
     real, fake = clouds(220, 180, 12, seed=5)
-    found = manifold(real, fake)
+    found = compute_prdc(real, fake)
     precision, recall = calculate_precision_recall_full(
         torch.from_numpy(fake), torch.from_numpy(real)
     )
@@ -113,32 +113,32 @@ def test_density_and_coverage_word_by_word() -> None:
     inside = [
         [np.linalg.norm(y - x) < r for x, r in zip(real, radius, strict=True)] for y in fake
     ]  # fmt: skip
-    found = manifold(real, fake)
+    found = compute_prdc(real, fake)
     assert found.density == pytest.approx(np.sum(inside) / (5 * len(fake)))
     assert found.coverage == pytest.approx(np.mean(np.any(inside, axis=0)))
 
 
 def test_manifold_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = clouds(70, 50, 6)
-    whole = manifold(real, fake)
+    whole = compute_prdc(real, fake)
     monkeypatch.setattr("training.metrics.distances._BLOCK", 16)
     assert [rows.stop - rows.start for rows in blocks(50)] == [16, 16, 16, 2]
-    assert manifold(real, fake) == whole
+    assert compute_prdc(real, fake) == whole
 
 
 def test_class_score_is_torch_fidelitys() -> None:
     logits = np.random.default_rng(0).normal(size=(203, 30)) * 3
     for splits in (1, 10):
         theirs = isc_features_to_metric(torch.from_numpy(logits), splits=splits, shuffle=False)
-        assert class_score(logits, splits) == pytest.approx(
+        assert inception_score(logits, splits) == pytest.approx(
             theirs["inception_score_mean"], rel=1e-9
         )
 
 
 def test_class_score_at_its_ends() -> None:
     sure = np.eye(10)[np.arange(200) % 10] * 100
-    assert class_score(sure) == pytest.approx(10)
-    assert class_score(sure[:1].repeat(50, 0)) == pytest.approx(1)
+    assert inception_score(sure) == pytest.approx(10)
+    assert inception_score(sure[:1].repeat(50, 0)) == pytest.approx(1)
 
 
 def test_memorisation_word_by_word() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.extractor import load_extractor
-from training.metrics.path_length import Styled, path_length, slerp
+from training.metrics.path_length import StyleGenerator, path_length, slerp
 from training.networks import Generator
 
 LABELS = np.array([0, 1])
@@ -48,8 +48,8 @@ def test_in_w_it_is_the_squared_length_of_the_way() -> None:
     assert found.space == "w"
     assert found.value == pytest.approx(36 * 24, rel=0.05)
     assert 0 < found.sd < 36
-    assert isinstance(Halves(1.0), Styled)
-    assert not isinstance(Linear(1.0), Styled)
+    assert isinstance(Halves(1.0), StyleGenerator)
+    assert not isinstance(Linear(1.0), StyleGenerator)
 
 
 def test_in_z_it_is_the_squared_angle_on_the_sphere() -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import Data
-from training.data import open_source
-from training.metrics.fake import drawn_inputs, fake_features, own_random
+from training.config import DataOptions
+from training.data import open_shard_dataset
+from training.metrics.fake import draw_inputs, fake_features, isolated_rng
 from training.metrics.real import cache_path, real_features
 from training.networks import Generator
 from training.streaming.shards import DamagedShard
@@ -48,7 +48,7 @@ def shards(
 def test_the_first_images_with_their_labels(shards: Any) -> None:
     network = Corner()
     seen: list[tuple[int, int]] = []
-    source = open_source(shards.manifest, 0)
+    source = open_shard_dataset(shards.manifest, 0)
     found = real_features(source, network, 50, progress=lambda *at: seen.append(at))
     assert found.features[:, 1].tolist() == list(range(50))  # 40 of the first shard, then 10
     assert found.labels.tolist() == [number % 3 for number in range(50)]
@@ -58,7 +58,7 @@ def test_the_first_images_with_their_labels(shards: Any) -> None:
 
 def test_they_are_read_once(shards: Any) -> None:
     network = Corner()
-    source = open_source(shards.manifest, 0)
+    source = open_shard_dataset(shards.manifest, 0)
     first = real_features(source, network, 50)
     path = cache_path(source, network, 50)
     assert path.parent == Path.cwd() / "data" / "small" / "features"
@@ -75,7 +75,7 @@ def test_they_are_read_once(shards: Any) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a zip", b"anything"])
 def test_a_damaged_file_is_made_again(shards: Any, damage: bytes) -> None:
-    source, network = open_source(shards.manifest, 0), Corner()
+    source, network = open_shard_dataset(shards.manifest, 0), Corner()
     first = real_features(source, network, 50)
     cache_path(source, network, 50).write_bytes(damage)
     np.testing.assert_array_equal(real_features(source, network, 50).features, first.features)
@@ -86,10 +86,10 @@ def test_a_damaged_shard_is_skipped_with_leave_and_not_remembered(shards: Any) -
     content = bytearray(shards.path(1).read_bytes())
     content[700] ^= 1
     shards.path(1).write_bytes(content)
-    source, network = open_source(shards.manifest, 0), Corner()
+    source, network = open_shard_dataset(shards.manifest, 0), Corner()
     with pytest.raises(DamagedShard, match=r"small-000001\.tar"):
         real_features(source, network, 80)
-    found = real_features(source, network, 80, Data(skip_corrupt=True))
+    found = real_features(source, network, 80, DataOptions(skip_corrupt=True))
     assert found.features[:, 1].tolist() == [*range(40), *range(73, 80)]
     assert not cache_path(source, network, 80).exists()
 
@@ -123,12 +123,12 @@ def test_fakes_have_labels_as_often_and_leave_no_trace_in_random_numbers() -> No
 
 def test_latents_are_those_of_training() -> None:
     cpu = torch.device("cpu")
-    latents, which = drawn_inputs("sphere", 16, np.array([2]), 5, 0, cpu)
+    latents, which = draw_inputs("sphere", 16, np.array([2]), 5, 0, cpu)
     torch.testing.assert_close(latents.norm(dim=1), torch.full((5,), 4.0))
     assert which.tolist() == [2] * 5
-    with own_random(1, cpu):
+    with isolated_rng(1, cpu):
         one = torch.rand(1)
-    with own_random(1, cpu):
+    with isolated_rng(1, cpu):
         assert torch.equal(torch.rand(1), one)
     uniform = draw_latents("uniform", 9, 3, torch.Generator().manual_seed(0), cpu)
     assert uniform.abs().max() <= 1

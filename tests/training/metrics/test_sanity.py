@@ -12,7 +12,14 @@ from PIL import Image, ImageFilter
 
 from pipeline.demo.shells import draw
 from training.extractor import embed, load_extractor
-from training.metrics.suite import Estimate, Side, baseline, estimate, full_name, measure
+from training.metrics.suite import (
+    Estimate,
+    FeatureSet,
+    baseline,
+    compute_metrics,
+    estimate,
+    full_name,
+)
 
 SIDE = 48
 REAL, FAKE = 110, 60
@@ -26,8 +33,8 @@ def logits(features: Any) -> Any:
     return load_extractor().logits(torch.from_numpy(features)).numpy()
 
 
-def side(features: Any) -> Side:
-    return Side(features, logits)
+def side(features: Any) -> FeatureSet:
+    return FeatureSet(features, logits)
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +50,13 @@ def features(shells: list[Pixels]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def real(features: Any) -> Side:
+def real(features: Any) -> FeatureSet:
     return side(features[:REAL])
 
 
 @pytest.fixture(scope="module")
-def held_out(features: Any, real: Side) -> dict[str, float]:
-    return measure(real, side(features[REAL:]))
+def held_out(features: Any, real: FeatureSet) -> dict[str, float]:
+    return compute_metrics(real, side(features[REAL:]))
 
 
 def blurred(sigma: float) -> Damage:
@@ -80,11 +87,11 @@ def compressed(quality: int) -> Damage:
     ids=["blur", "noise", "jpeg"],
 )
 def test_damage_counts_and_more_counts_more(
-    shells: list[Pixels], real: Side, held_out: dict[str, float], less: Damage, more: Damage
+    shells: list[Pixels], real: FeatureSet, held_out: dict[str, float], less: Damage, more: Damage
 ) -> None:
     chosen = np.random.default_rng(0).permutation(len(shells))[REAL:]
     whole, slight, strong = held_out, *(
-        measure(real, side(embed([damage(shells[number]) for number in chosen])))
+        compute_metrics(real, side(embed([damage(shells[number]) for number in chosen])))
         for damage in (less, more)
     )  # fmt: skip
     for name in ("fd", "kid", "memorisation"):
@@ -94,14 +101,14 @@ def test_damage_counts_and_more_counts_more(
         assert whole[name] > strong[name] + 0.2, name
 
 
-def test_collapse_counts(features: Any, real: Side, held_out: dict[str, float]) -> None:
+def test_collapse_counts(features: Any, real: FeatureSet, held_out: dict[str, float]) -> None:
     fakes = features[REAL:]
     found = [held_out]
     for share in (0.4, 0.9):
         collapsed = fakes.copy()
         count = int(share * len(fakes))
         collapsed[:count] = fakes[np.arange(count) % 3]
-        found.append(measure(real, side(collapsed)))
+        found.append(compute_metrics(real, side(collapsed)))
     whole, slight, strong = found
     assert whole["fd"] < slight["fd"] < strong["fd"]
     assert whole["recall"] >= slight["recall"] > strong["recall"]
@@ -110,9 +117,9 @@ def test_collapse_counts(features: Any, real: Side, held_out: dict[str, float]) 
 
 
 def test_copies_look_better_than_they_are_and_are_found(
-    features: Any, real: Side, held_out: dict[str, float]
+    features: Any, real: FeatureSet, held_out: dict[str, float]
 ) -> None:
-    copied = measure(real, side(features[:FAKE]))
+    copied = compute_metrics(real, side(features[:FAKE]))
     assert copied["fd"] < held_out["fd"]  # what a memorisation measure is there for
     assert copied["copies"] == 1
     assert copied["memorisation"] < 1e-6
@@ -120,7 +127,9 @@ def test_copies_look_better_than_they_are_and_are_found(
     assert held_out["copies"] < 0.15
 
 
-def test_the_baseline_is_what_held_out_images_get(real: Side, held_out: dict[str, float]) -> None:
+def test_the_baseline_is_what_held_out_images_get(
+    real: FeatureSet, held_out: dict[str, float]
+) -> None:
     found, count = baseline(real, FAKE)
     assert count == REAL // 2  # of 110 only 55 can be held out
     for name in ("fd", "precision", "coverage", "memorisation"):
@@ -131,7 +140,7 @@ def test_the_baseline_is_what_held_out_images_get(real: Side, held_out: dict[str
 
 
 def test_an_estimate_says_value_spread_and_bias(
-    features: Any, real: Side, held_out: dict[str, float]
+    features: Any, real: FeatureSet, held_out: dict[str, float]
 ) -> None:
     found = estimate(real, side(features[REAL:]))
     assert list(found) == [
@@ -149,13 +158,13 @@ def test_an_estimate_says_value_spread_and_bias(
 def test_the_spread_is_that_of_fresh_samples() -> None:
     random = np.random.default_rng(0)
     mix = random.normal(size=(8, 8))
-    real = Side(random.normal(size=(400, 8)) @ mix, lambda x: x)
+    real = FeatureSet(random.normal(size=(400, 8)) @ mix, lambda x: x)
     fresh = [
-        measure(real, Side(random.normal(0.3, 1, (200, 8)) @ mix, lambda x: x))["fd"]
+        compute_metrics(real, FeatureSet(random.normal(0.3, 1, (200, 8)) @ mix, lambda x: x))["fd"]
         for _ in range(40)
     ]
     told = [
-        estimate(real, Side(random.normal(0.3, 1, (200, 8)) @ mix, lambda x: x))["fd"].sd
+        estimate(real, FeatureSet(random.normal(0.3, 1, (200, 8)) @ mix, lambda x: x))["fd"].sd
         for _ in range(6)
     ]
     assert np.std(fresh) / 1.6 < np.mean(told) < np.std(fresh) * 1.6

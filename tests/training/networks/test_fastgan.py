@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.data import Batch
 from training.losses import squared_gradient
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.networks.fastgan import Excitation, Glu, LearnedNoise, quarter
+from training.networks.fastgan import Glu, LearnedNoise, SkipLayerExcitation, crop_quarter
 from training.options.architectures import FastganDiscriminator, FastganGenerator
 from training.state import new_state
 from training.step import Step
@@ -28,7 +28,7 @@ def make(g: dict[str, Any] | None = None, d: dict[str, Any] | None = None) -> tu
         "generator": {"name": "fastgan", "width": 4, "z_dim": 8, **(g or {})},
         "discriminator": {"name": "fastgan", "width": 8, "reconstruction": "l1", **(d or {})},
     }
-    config = build(Config, tables, "test")
+    config = parse_config(Config, tables, "test")
     return (
         build_generator(config.generator, SHAPE),
         build_discriminator(config.discriminator, SHAPE),
@@ -43,7 +43,7 @@ def test_glu_is_the_formula() -> None:
 
 def test_excitation_is_the_formula() -> None:
     """y = x_high · σ(W₂ · swish(W₁ * pool(x_low))): Liu et al. 2021, eq. 1."""
-    layer = Excitation(3, 5)
+    layer = SkipLayerExcitation(3, 5)
     small, large = torch.randn(2, 3, 8, 8), torch.randn(2, 5, 16, 16)
     pooled = small.reshape(2, 3, 4, 2, 4, 2).mean(dim=(3, 5))
     gathered = torch.einsum("ncij,ocij->no", pooled, layer.gather.weight)
@@ -113,8 +113,8 @@ def test_no_larger_than_published() -> None:
 
 def test_quarters() -> None:
     maps = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert quarter(maps, 0, 1).flatten().tolist() == [2, 3, 6, 7]
-    assert quarter(maps, 1, 0).flatten().tolist() == [8, 9, 12, 13]
+    assert crop_quarter(maps, 0, 1).flatten().tolist() == [2, 3, 6, 7]
+    assert crop_quarter(maps, 1, 0).flatten().tolist() == [8, 9, 12, 13]
 
 
 def test_what_is_decoded_is_compared_with_what_was_seen() -> None:
@@ -140,7 +140,7 @@ def test_what_is_decoded_is_compared_with_what_was_seen() -> None:
 @pytest.mark.parametrize("distance", ["l1", "perceptual"])
 def test_only_real_images_are_decoded(distance: str) -> None:
     """In a step the decoders are asked once, about what the discriminator saw of real images."""
-    config = build(
+    config = parse_config(
         Config,
         {
             "batch": 4,

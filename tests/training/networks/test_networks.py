@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import squared_gradient
 from training.networks import (
     DISCRIMINATORS,
     GENERATORS,
+    DiscriminatorOutput,
     ImageShape,
-    Verdict,
     build_discriminator,
     build_generator,
     latent_codes,
@@ -39,7 +39,7 @@ def one_thread() -> None:
 
 def tables(g: dict[str, Any], d: dict[str, Any]) -> tuple[Any, Any]:
     """A generator's and a discriminator's table, small unless said otherwise."""
-    config = build(
+    config = parse_config(
         Config,
         {
             "generator": {"z_dim": 6, **SMALL[g.get("name", "dcgan")], **g},
@@ -68,7 +68,7 @@ def test_forward_and_backward(
     labels = torch.arange(4) % 3
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         images = generator(torch.randn(4, generator.z_dim), labels)
-        verdict: Verdict = judge(images, labels)
+        verdict: DiscriminatorOutput = judge(images, labels)
     assert images.shape == (4, shape.channels, shape.height, shape.width)
     assert images.abs().max() <= 1
     assert verdict.logits.shape == (4,)
@@ -175,11 +175,11 @@ def test_mistakes_name_the_key() -> None:
     with pytest.raises(UserError, match=r"^test: generator.width: unknown key"):
         tables({"name": "mlp", "width": 3}, {})
     with pytest.raises(UserError, match=r"^test: discriminator: not a table whose name is one of"):
-        build(Config, {"discriminator": {"name": "best"}}, "test")
+        parse_config(Config, {"discriminator": {"name": "best"}}, "test")
     with pytest.raises(UserError, match=r"^test: generator: not a table"):
-        build(Config, {"generator": "dcgan"}, "test")
+        parse_config(Config, {"generator": "dcgan"}, "test")
     with pytest.raises(UserError, match=r"^test: label_real"):
-        build(Config, {"label_real": [0.7, 1.2, 3]}, "test")
+        parse_config(Config, {"label_real": [0.7, 1.2, 3]}, "test")
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.data import Batch
 from training.extractor import load_extractor
 from training.networks import ImageShape, build_discriminator
-from training.networks.frozen import frozen_maps, perceptual_distance
-from training.networks.layers import JointNorm
-from training.options.compatible import refuse_meaningless
+from training.networks.frozen import frozen_features, perceptual_distance
+from training.networks.layers import JointBatchNorm
+from training.options.compatible import check_compatible
 from training.state import State, new_state
 from training.step import Step
 
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def config(**more: Any) -> Config:
-    return build(
+    return parse_config(
         Config,
         {
             "batch": 4,
@@ -99,7 +99,7 @@ def test_patches_of_the_published_size() -> None:
 def test_mixing_is_the_published_order() -> None:
     """1×1 at each scale; from the smallest up: add, double (corners aligned), 1×1."""
     judge = make(size=128)
-    maps = frozen_maps(torch.randn(2, 3, 64, 64), 128)
+    maps = frozen_features(torch.randn(2, 3, 64, 64), 128)
     mix = judge.mixing
     mixed = [conv2d(m, c.weight, c.bias) for m, c in zip(maps, mix.channels, strict=True)]
     expected: list[Tensor] = []
@@ -119,11 +119,11 @@ def test_images_come_to_the_network_as_its_own_code_brings_them() -> None:
     images = torch.rand(2, 3, 50, 40) * 2 - 1
     extractor = load_extractor(CPU)
     expected = extractor.stages(extractor.prepare(images))
-    for one, other in zip(frozen_maps(images, 224), expected, strict=True):
+    for one, other in zip(frozen_features(images, 224), expected, strict=True):
         assert torch.allclose(one, other, atol=1e-3)
     gray = images[:, :1]
     expected = extractor.stages(extractor.prepare(gray))
-    assert torch.allclose(frozen_maps(gray, 224)[3], expected[3], atol=1e-3)
+    assert torch.allclose(frozen_features(gray, 224)[3], expected[3], atol=1e-3)
 
 
 def test_the_distance_at_the_network_s_size_is_the_extractor_s() -> None:
@@ -140,7 +140,7 @@ def test_a_label_is_a_product() -> None:
     verdict = judge(images, labels)
     assert not torch.allclose(*verdict.logits)
     one = judge.judges[3]
-    maps = judge.mixing(frozen_maps(images, 64))[3]
+    maps = judge.mixing(frozen_features(images, 64))[3]
     judged = one.judge(one.layers(maps))[:, :, 0, 0]
     wanted = torch.nn.functional.leaky_relu(
         one.embed[0].weight[labels] @ one.embed[1].weight.T + one.embed[1].bias, 0.2
@@ -185,7 +185,7 @@ def test_a_judge_of_pixels_adds_a_logit_that_sees_colours() -> None:
 
 def test_joint_norm_is_batch_norm_of_both_and_then_remembers() -> None:
     """Against PyTorch's own batch norm, learning and in evaluation mode."""
-    joint, plain = JointNorm(3), torch.nn.BatchNorm2d(3)
+    joint, plain = JointBatchNorm(3), torch.nn.BatchNorm2d(3)
     both = torch.randn(8, 3, 4, 4) * 2 + 1
     assert torch.equal(joint(both), plain(both))
     fakes = torch.randn(4, 3, 4, 4)
@@ -209,7 +209,7 @@ def test_joint_judges_learn_from_both_kinds_in_one_call() -> None:
     train(state, made, 2)
     assert calls == [(8, True), (4, False)] * 2
     with pytest.raises(UserError, match=r"discriminator\.norm: .*penalty r1"):
-        refuse_meaningless(replace(made, loss=replace(made.loss, r1=1.0)))
+        check_compatible(replace(made, loss=replace(made.loss, r1=1.0)))
 
 
 def test_other_frozen_weights_are_refused() -> None:

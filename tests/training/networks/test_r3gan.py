@@ -12,11 +12,11 @@ import torch
 from scipy.signal import upfirdn
 from torch import Tensor
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import squared_gradient
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.networks.r3gan import Block, Resample
+from training.networks.r3gan import Resample, ResidualBlock
 from training.options.architectures import R3ganDiscriminator, R3ganGenerator
 
 SHAPE = ImageShape(32, 32, 3, 5)
@@ -27,7 +27,7 @@ def networks(shape: ImageShape = SHAPE, **more: Any) -> tuple[Any, Any]:
     torch.manual_seed(0)
     tables: dict[str, Any] = {"name": "r3gan", "widths": [16, 32, 32, 48], **more}
     both = {"generator": tables, "discriminator": tables}
-    config = build(Config, both, "test")
+    config = parse_config(Config, both, "test")
     return (
         build_generator(config.generator, shape),
         build_discriminator(config.discriminator, shape),
@@ -62,7 +62,7 @@ def test_published_sizes(size: int, widths: list[int]) -> None:
 def test_a_block_is_the_formula() -> None:
     """x + W₃·act(Σ over the group of W₂ * act(W₁x + b₁) + b₂), group by group."""
     torch.manual_seed(1)
-    block = Block(8, 2, 4, 6).double()
+    block = ResidualBlock(8, 2, 4, 6).double()
     for weight in block.parameters():
         torch.nn.init.normal_(weight)
     maps = torch.randn(2, 8, 5, 6, dtype=torch.float64)
@@ -88,7 +88,7 @@ def test_a_block_is_the_formula() -> None:
 
 
 def test_blocks_begin_as_nothing_with_the_variance_of_fix_up() -> None:
-    block = Block(64, 2, 8, 10)
+    block = ResidualBlock(64, 2, 8, 10)
     maps = torch.randn(2, 64, 4, 4)
     assert torch.equal(block(maps), maps)
     gain = math.sqrt(2 / 1.04) * 10 ** (-1 / 4)
@@ -143,7 +143,7 @@ def test_a_label_is_projected_without_a_logit_of_its_own() -> None:
 
 def projected() -> Any:
     tables: dict[str, Any] = {"name": "r3gan", "widths": [16, 32, 32, 48]}
-    config = build(
+    config = parse_config(
         Config,
         {
             "generator": {**tables, "condition": "embedding"},

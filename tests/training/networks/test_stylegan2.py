@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, leaky_relu
 from pipeline.contract import UserError
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.layers import MinibatchStddev
-from training.networks.stylegan2 import StyleGan2, StyleGan2Judge
+from training.networks.stylegan2 import StyleGan2D, StyleGan2G
 from training.networks.stylegan2.adain import adain
 from training.networks.stylegan2.convolution import down_convolution, up_convolution
 from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
@@ -42,16 +42,16 @@ def table(**options: Any) -> StyleGan2Generator:
     return StyleGan2Generator(**{**small, **options})
 
 
-def made(shape: ImageShape, **options: Any) -> StyleGan2:
+def made(shape: ImageShape, **options: Any) -> StyleGan2G:
     generator = build_generator(table(**options), shape)
-    assert isinstance(generator, StyleGan2)
+    assert isinstance(generator, StyleGan2G)
     return generator
 
 
-def judge(shape: ImageShape, **options: Any) -> StyleGan2Judge:
+def judge(shape: ImageShape, **options: Any) -> StyleGan2D:
     small = {"channel_base": 64, "channel_max": 8, **options}
     network = build_discriminator(StyleGan2Discriminator(**small), shape)
-    assert isinstance(network, StyleGan2Judge)
+    assert isinstance(network, StyleGan2D)
     return network
 
 
@@ -213,8 +213,8 @@ def test_real_and_fake_in_one_call_get_the_answers_of_two() -> None:
     network = judge(ImageShape(16, 16, 3))
     real, fake = torch.randn(8, 3, 16, 16), torch.randn(8, 3, 16, 16) * 2
     labels = torch.zeros(16, dtype=torch.int64)
-    assert network.judges_pairs(8)
-    assert not network.judges_pairs(6)
+    assert network.accepts_interleaved(8)
+    assert not network.accepts_interleaved(6)
     both = network(torch.stack([real, fake], dim=1).flatten(0, 1), labels).logits
     torch.testing.assert_close(both[0::2], network(real, labels[:8]).logits)
     torch.testing.assert_close(both[1::2], network(fake, labels[:8]).logits)

@@ -36,13 +36,13 @@ with joined("gloo") as ranks:
     norm = nn.Sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     images = torch.randn(7, 3, 4, 4) * 3 + 5
     if ranks.world > 1:
-        synchronise(norm, ranks.rank, ranks.world)
-    here = images[rank_slice(7, ranks.rank, ranks.world)].requires_grad_(True)
+        synchronise(norm, ranks.rank, ranks.world_size)
+    here = images[rank_slice(7, ranks.rank, ranks.world_size)].requires_grad_(True)
     values = norm(here)
     (slope,) = torch.autograd.grad((values ** 3).sum(), here, create_graph=True)
     torch.autograd.backward(slope.square().sum() + values.sigmoid().sum())
     gradients = [weight.grad for weight in norm.parameters()]
-    ranks.add_up(gradients)
+    ranks.all_reduce_sum(gradients)
     found = {"values": values, "slope": slope, "gradients": gradients, "norm": norm.state_dict()}
     norm.eval()
     found["eval"] = norm(here)
@@ -57,12 +57,12 @@ with joined("gloo") as ranks:
     for number in range(3):
         random = torch.Generator().manual_seed(number)
         images = torch.randint(256, (7, 3, 16, 16), generator=random, dtype=torch.uint8)
-        images = images[rank_slice(7, ranks.rank, ranks.world)]
+        images = images[rank_slice(7, ranks.rank, ranks.world_size)]
         facts = step([Batch(images, torch.zeros(len(images), dtype=torch.int64))])
     found["grad_d"], found["grad_g"] = facts["grad_d"], facts["grad_g"]
     found["generator"] = state.generator.state_dict()
-    found["average"] = state.average.state_dict()
-    torch.save(found, f"{out}-{ranks.rank}-of-{ranks.world}.pt")
+    found["average"] = state.g_ema.state_dict()
+    torch.save(found, f"{out}-{ranks.rank}-of-{ranks.world_size}.pt")
 """
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from training import sample
 from training.networks import ImageShape, build_discriminator
-from training.options.resolve import flat, resolve, without_missing_labels
+from training.options.resolve import drop_label_conditions, flatten, resolve
 
 CONDITIONS = (
     "--generator.condition", "norm", "--discriminator.condition", "projection",
@@ -54,8 +54,8 @@ def test_required_labels_that_are_missing_are_a_mistake(
 
 def test_only_the_conditions_are_left_out() -> None:
     config = resolve("shells64", {"discriminator.classifier": "true"})
-    assert without_missing_labels(config, 10) is config
-    before, after = flat(config), flat(without_missing_labels(config, 0))
+    assert drop_label_conditions(config, 10) is config
+    before, after = flatten(config), flatten(drop_label_conditions(config, 0))
     assert {key for key in before if before[key] != after[key]} == {
         "generator.condition", "discriminator.condition", "discriminator.classifier",
     }  # fmt: skip

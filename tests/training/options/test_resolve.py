@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from training.config import FREE, Config
+from training.config import MAY_CHANGE_ON_RESUME, Config
 from training.fit import main, parse
 from training.options.architectures import FastganGenerator
 from training.options.resolve import (
-    flat,
-    is_free,
+    check_resumable,
+    flatten,
+    may_change_on_resume,
     preset_names,
-    refuse_other_result,
     resolve,
-    unflat,
+    unflatten,
 )
 
 
@@ -132,17 +132,17 @@ def test_options_may_be_written_with_equals_signs_and_lists() -> None:
 def test_every_preset_resolves_and_survives_its_flat_form(name: str) -> None:
     config = resolve(name, {})
     assert config.about.source
-    assert unflat(flat(config), "here") == config
+    assert unflatten(flatten(config), "here") == config
 
 
 def test_free_keys_exist_and_the_others_may_not_change(tmp_path: Path) -> None:
-    names = set(flat(Config())) | set(asdict(Config()))
-    assert names >= FREE
-    before = flat(resolve("dcgan64", {}))
+    names = set(flatten(Config())) | set(asdict(Config()))
+    assert names >= MAY_CHANGE_ON_RESUME
+    before = flatten(resolve("dcgan64", {}))
     where = tmp_path / "config.json"
     more = {"total_kimg": "20000", "record.keep": "9", "max_hours": "1", "data.cache_gb": "1"}
-    refuse_other_result(before, resolve("dcgan64", more), where)
+    check_resumable(before, resolve("dcgan64", more), where)
     for name, value in {"g_optimizer.lr": "0.1", "seed": "1", "data.window": "9"}.items():
-        assert not is_free(name)
+        assert not may_change_on_resume(name)
         with pytest.raises(UserError, match=f"config.json: the run has {name} = "):
-            refuse_other_result(before, resolve("dcgan64", {name: value}), where)
+            check_resumable(before, resolve("dcgan64", {name: value}), where)

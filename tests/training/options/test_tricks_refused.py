@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import LOSSES
-from training.options.compatible import CROSS_ENTROPY, WITH_LABELS, refuse_meaningless
+from training.options.compatible import CROSS_ENTROPY, LOSSES_WITH_TARGETS, check_compatible
 from training.options.resolve import resolve
 
 LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
@@ -36,7 +36,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"label_fake": [0.0, 0.3], "loss": {"name": "rsgan"}}, "label_fake"),
     ({"label_flip": 0.1, "loss": {"name": "ralsgan"}}, "label_flip"),
     *(({"loss": {"name": name}} | labels, "label_real, label_fake, label_flip: the mean")
-      for name in sorted(WITH_LABELS) for labels in SWAPPED),
+      for name in sorted(LOSSES_WITH_TARGETS) for labels in SWAPPED),
     ({"loss": {"name": "lsgan"}, "label_real": 2.0, "label_fake": 0.5}, "label_real, label_fake"),
     *(({"loss": {"name": name}} | labels, "label_real, label_fake: the")
       for name in sorted(CROSS_ENTROPY) for labels in OUTSIDE),
@@ -96,10 +96,10 @@ ALLOWED: list[dict[str, Any]] = [
     *({"loss": {"name": name, "gp": 10}, "discriminator": PLAIN_D} for name in LOSSES),
     *({"loss": {"name": name, "r1": 1, "r2": 1, "interval": 4}} for name in LOSSES),
     *({"loss": {"name": name, "feature_matching": 1, "r1": 1}} for name in LOSSES),
-    *({"loss": {"name": name}, "label_real": 0.9} for name in sorted(WITH_LABELS)),
+    *({"loss": {"name": name}, "label_real": 0.9} for name in sorted(LOSSES_WITH_TARGETS)),
     *(
         {"loss": {"name": name}} | labels
-        for name in sorted(WITH_LABELS)
+        for name in sorted(LOSSES_WITH_TARGETS)
         for labels in (
             {"label_real": [0.7, 1.2], "label_fake": [0.0, 0.3], "label_flip": 0.05},
             {"label_real": [0.3, 0.9], "label_fake": 0.5},
@@ -119,7 +119,7 @@ ALLOWED: list[dict[str, Any]] = [
 @pytest.mark.parametrize(("options", "said"), REFUSED, ids=[said for _, said in REFUSED])
 def test_meaningless_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as caught:
-        refuse_meaningless(build(Config, options, "test"))
+        check_compatible(parse_config(Config, options, "test"))
     line = str(caught.value)
     assert said in line
     assert "\n" not in line
@@ -128,11 +128,11 @@ def test_meaningless_is_refused(options: dict[str, Any], said: str) -> None:
 
 @pytest.mark.parametrize("options", ALLOWED, ids=str)
 def test_meaningful_is_allowed(options: dict[str, Any]) -> None:
-    refuse_meaningless(build(Config, options, "test"))
+    check_compatible(parse_config(Config, options, "test"))
 
 
 def test_the_rules_know_which_losses_have_labels() -> None:
-    assert {name for name, loss in LOSSES.items() if loss.targets} == WITH_LABELS
+    assert {name for name, loss in LOSSES.items() if loss.targets} == LOSSES_WITH_TARGETS
 
 
 def test_a_command_line_is_checked() -> None:

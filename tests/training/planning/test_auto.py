@@ -10,13 +10,20 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
-from training.data import open_source
+from training.data import open_shard_dataset
 from training.fit import parse
 from training.networks.base import ImageShape
 from training.networks.sizes import doublings
 from training.options.resolve import resolve
-from training.planning.auto import PRESET, SIZES, Facts, choose, plain_share, resolve_auto
-from training.planning.auto import facts as look
+from training.planning.auto import (
+    AUTO_TABLE,
+    PRESET,
+    AutoInputs,
+    choose,
+    plain_border_fraction,
+    resolve_auto,
+)
+from training.planning.auto import gather_inputs as look
 
 TINY = {
     "generator.width": "4", "discriminator.width": "8", "discriminator.pixel_width": "4",
@@ -24,10 +31,10 @@ TINY = {
 }  # fmt: skip
 
 
-def facts(**values: Any) -> Facts:
+def facts(**values: Any) -> AutoInputs:
     known = {"samples": 2000, "height": 256, "labels": 0, "plain": 0.4, "device": "cpu"}
     size = {"width": values.get("height", 256), "bf16": True}
-    return Facts(**{**known, **size, "hours": 0.75, **values})
+    return AutoInputs(**{**known, **size, "hours": 0.75, **values})
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -42,8 +49,8 @@ def test_every_choice_is_a_configuration_that_says_why(
     assert config.resolution <= height
     assert config.batch <= samples
     assert config.precision == ("fp32" if device == "mps" else "bf16")
-    assert len(choice.why) == 3
-    assert all(line.startswith("auto: ") and "\n" not in line for line in choice.why)
+    assert len(choice.explanation) == 3
+    assert all(line.startswith("auto: ") and "\n" not in line for line in choice.explanation)
 
 
 def test_more_time_makes_larger_networks() -> None:
@@ -66,7 +73,7 @@ def test_images_that_are_seen_often_are_augmented() -> None:
     few, many = (choose(facts(samples=samples)) for samples in (500, 500_000))
     assert "color" in few.options["augment.policy"]
     assert many.options["augment.policy"] == "[]"
-    assert "500 images" in few.why[1]
+    assert "500 images" in few.explanation[1]
 
 
 def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
@@ -76,8 +83,8 @@ def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
     assert short.options["generator.condition"] == one.options["generator.condition"] == "none"
     assert long.options["generator.condition"] == "norm"
     assert long.options["discriminator.condition"] == "projection"
-    assert "too short for its 5 labels" in short.why[1]
-    assert "by its 5 labels" in long.why[1]
+    assert "too short for its 5 labels" in short.explanation[1]
+    assert "by its 5 labels" in long.explanation[1]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
 
 
 def test_uneven_backgrounds_are_named() -> None:
-    even, uneven = (choose(facts(plain=plain, hours=8.0)).why[1] for plain in (0.9, 0.1))
+    even, uneven = (choose(facts(plain=plain, hours=8.0)).explanation[1] for plain in (0.9, 0.1))
     assert "90% with a plain border (of drawings, compare --preset shells64), are seen" in even
     assert "10% with a plain border (the rest take longer" in uneven
 
@@ -125,12 +132,12 @@ def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
     varied = torch.randint(0, 256, (3, 3, 32, 32), generator=random, dtype=torch.uint8)
     plain = torch.randint(180, 200, (5, 3, 32, 32), generator=random, dtype=torch.uint8)
     plain[:, :, 4:-4, 4:-4] = varied[0, :, 4:-4, 4:-4]  # what is in the middle counts for nothing
-    assert plain_share(torch.cat([varied, plain])) == 5 / 8
+    assert plain_border_fraction(torch.cat([varied, plain])) == 5 / 8
 
 
 def test_rows_are_in_order_and_say_what_they_rest_on() -> None:
     for device in ("cpu", "cuda", "mps"):
-        rows = [row for row in SIZES if row.device == device]
+        rows = [row for row in AUTO_TABLE if row.device == device]
         assert rows[0].hours == 0
         assert [row.hours for row in rows] == sorted(row.hours for row in rows)
         assert all(row.evidence for row in rows)
@@ -162,13 +169,13 @@ def test_labels_that_some_images_lack_are_no_conditions(
 ) -> None:
     shards = small_shards(labels=("cone", "whelk"), labelled=labelled)
     asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
-    assert look(open_source(str(shards.manifest), 0), asked).labels == expected
+    assert look(open_shard_dataset(str(shards.manifest), 0), asked).labels == expected
 
 
 def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
     """Other hours would be another choice; the run goes on as it was begun."""
     from training import session
-    from training.checkpoint import listed
+    from training.checkpoint import list_checkpoints
 
     shards, run = small_shards(), str(tmp_path / "run")
     options = {**TINY, "threads": "1", "total_kimg": "0.05", "max_hours": "0.5"}
@@ -183,7 +190,7 @@ def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
     assert (again.ema, again.augment) == (config.ema, config.augment)
     assert (again.total_kimg, again.max_hours) == (0.1, 3)
     assert session.train(again, str(shards.manifest), run, _now()) == 0
-    assert listed(tmp_path / "run" / "checkpoints")[0].seen == 104
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[0].seen == 104
 
 
 def _now() -> float:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
-from training.data import Batch, open_source
+from training.data import Batch, open_shard_dataset
 from training.loop import image_shape
-from training.machine.ranks import ALONE
+from training.machine.ranks import SINGLE_PROCESS
 from training.networks import ImageShape
 from training.options.resolve import resolve
 from training.planning.forecast import is_timed, lazy_cycle
@@ -135,9 +135,9 @@ def test_the_first_lines_of_a_run_respect_max_hours(
 
 
 def test_a_speed_is_told_from_whole_cycles_of_lazy_penalties() -> None:
-    plain = build(Config, {}, "test")
-    lazy = build(Config, {"loss": {"r1": 1, "interval": 8}}, "test")
-    style = build(Config, {"loss": {"r1": 1, "interval": 6, "path_length": 2}}, "test")
+    plain = parse_config(Config, {}, "test")
+    lazy = parse_config(Config, {"loss": {"r1": 1, "interval": 8}}, "test")
+    style = parse_config(Config, {"loss": {"r1": 1, "interval": 6, "path_length": 2}}, "test")
     assert [lazy_cycle(config) for config in (plain, lazy, style)] == [1, 8, 12]
     assert [is_timed(plain, steps, 1.0) for steps in (3, 4, 5)] == [False, True, True]
     assert [is_timed(lazy, steps, 1.0) for steps in (4, 7, 8, 9)] == [False, False, True, False]
@@ -158,12 +158,12 @@ def test_a_run_that_does_not_fit_in_memory_says_so_first(
 def test_memory_of_a_step_follows_the_piece_not_the_batch(
     small_shards: Callable[..., Any],
 ) -> None:
-    shape = image_shape(open_source(small_shards().manifest, 0))
+    shape = image_shape(open_shard_dataset(small_shards().manifest, 0))
     pixels = 16 * 16 * 3
 
     def need(**options: str) -> int:
         config: Config = resolve("dcgan64", {"resolution": "16", "precision": "fp32"} | options)
-        return measure_run(config, shape, torch.device("cpu"), ALONE).step
+        return measure_run(config, shape, torch.device("cpu"), SINGLE_PROCESS).step
 
     fixed = need(batch="1")
     thousand, two = need(batch="1000") - fixed, need(batch="2000") - fixed
@@ -201,8 +201,11 @@ def test_no_more_images_are_tried_than_go_through_at_once(
 
     monkeypatch.setattr("training.planning.memory.Step", Counted)
     tables = {"generator": {"width": 4}, "discriminator": {"width": 4}}
-    config = build(Config, tables | options, "test")
-    assert measure_run(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE).step > 10_000
+    config = parse_config(Config, tables | options, "test")
+    assert (
+        measure_run(config, ImageShape(16, 16, 3), torch.device("cpu"), SINGLE_PROCESS).step
+        > 10_000
+    )
     assert tried == expected
 
 
@@ -232,8 +235,8 @@ def test_the_state_and_a_large_batch_are_told_from_small_ones(name: str) -> None
         "batch": 24, "generator": {"width": 8}, "discriminator": {"width": 8},
         "loss": {"r1": 1, "interval": 4}, "d_optimizer": {"name": name, "lr": 1e-6},
     }  # fmt: skip
-    config, shape = build(Config, tables, "test"), ImageShape(32, 32, 3)
-    found = measure_run(config, shape, torch.device("cpu"), ALONE)
+    config, shape = parse_config(Config, tables, "test"), ImageShape(32, 32, 3)
+    found = measure_run(config, shape, torch.device("cpu"), SINGLE_PROCESS)
     state = new_state(config, shape, torch.device("cpu"))
     batch = Batch(torch.zeros(24, 3, 32, 32, dtype=torch.uint8), torch.zeros(24, dtype=torch.int64))
     with LiveBytes() as live:
@@ -242,7 +245,7 @@ def test_the_state_and_a_large_batch_are_told_from_small_ones(name: str) -> None
     made = sum(value.numel() * 4 for value in moments)
     weights = sum(
         tensor.numel() * tensor.element_size()
-        for network in (state.generator, state.discriminator, state.average)
+        for network in (state.generator, state.discriminator, state.g_ema)
         for tensor in network.state_dict().values()
     )
     assert found.state == weights + made
@@ -286,9 +289,9 @@ def test_what_was_measured_with_on_a_gpu_is_there_for_training(
 
 def test_where_memory_ends_while_it_is_measured_the_run_is_refused() -> None:
     table = {"name": "mlp", "widths": [1 << 40]}  # the allocator refuses it at once
-    config = build(Config, {"generator": {"width": 4}, "discriminator": table}, "test")
+    config = parse_config(Config, {"generator": {"width": 4}, "discriminator": table}, "test")
     with pytest.raises(UserError, match=r"^batch: .* more memory than the [\d.]+ GB .*--micro-b"):
-        measure_run(config, ImageShape(16, 16, 3), torch.device("cpu"), ALONE)
+        measure_run(config, ImageShape(16, 16, 3), torch.device("cpu"), SINGLE_PROCESS)
 
 
 def test_a_full_gpu_is_told_as_what_does_not_fit(

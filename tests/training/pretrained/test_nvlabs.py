@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
-from training.pretrained.finetune import Taken, take_weights
+from training.pretrained.finetune import WeightMismatch, load_initial_weights
 from training.pretrained.inference import load_generator
-from training.pretrained.nvlabs import describe, module_weights, read_published
+from training.pretrained.nvlabs import describe, module_weights, read_nvlabs_pickle
 from training.state import new_state
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def described(classes: int = 0) -> dict[str, Any]:
 @pytest.mark.parametrize(("protocol", "classes"), [(3, 0), (4, 5)])
 def test_weights_come_in_one_to_one(tmp_path: Path, protocol: int, classes: int) -> None:
     wanted = described(classes)
-    published = read_published(write(tmp_path / "net.pkl", wanted, protocol))
+    published = read_nvlabs_pickle(write(tmp_path / "net.pkl", wanted, protocol))
     for name, expected in wanted.items():
         found = published.weights(name)
         assert {key: list(value.shape) for key, value in found.items()} == {
@@ -77,7 +77,7 @@ def test_weights_come_in_one_to_one(tmp_path: Path, protocol: int, classes: int)
 def test_a_training_begins_with_them(tmp_path: Path) -> None:
     path = write(tmp_path / "net.pkl", described())
     networks = {"name": "stylegan2", **SMALL}
-    config = build(
+    config = parse_config(
         Config,
         {
             "generator": {**networks, "z_dim": 20, "w_dim": 24, "mapping_layers": 3},
@@ -86,8 +86,8 @@ def test_a_training_begins_with_them(tmp_path: Path) -> None:
         "test",
     )  # fmt: skip
     state = new_state(config, SHAPE, CPU)
-    assert take_weights(state, str(path), CPU) == Taken((), ())
-    given = read_published(path).weights("D")
+    assert load_initial_weights(state, str(path), CPU) == WeightMismatch((), ())
+    given = read_nvlabs_pickle(path).weights("D")
     assert all(
         torch.equal(value, given[key]) for key, value in state.discriminator.state_dict().items()
     )
@@ -96,36 +96,36 @@ def test_a_training_begins_with_them(tmp_path: Path) -> None:
 def test_a_training_may_begin_without_the_discriminator(tmp_path: Path) -> None:
     path = write(tmp_path / "net.pkl", {"G_ema": described()["G_ema"]})
     table = {"name": "stylegan2", **SMALL}
-    config = build(
+    config = parse_config(
         Config,
         {"generator": {**table, "z_dim": 20, "w_dim": 24, "mapping_layers": 3}}, "test",
     )  # fmt: skip
     state = new_state(config, SHAPE, CPU)
-    assert take_weights(state, str(path), CPU) == Taken(("discriminator",), ())
+    assert load_initial_weights(state, str(path), CPU) == WeightMismatch(("discriminator",), ())
 
 
 @pytest.mark.parametrize("layers", [2, 8])
 def test_a_mapping_of_another_depth_is_refused(tmp_path: Path, layers: int) -> None:
     path = write(tmp_path / "net.pkl", described())
     table = {"name": "stylegan2", **SMALL, "z_dim": 20, "w_dim": 24, "mapping_layers": layers}
-    state = new_state(build(Config, {"generator": table}, "test"), SHAPE, CPU)
+    state = new_state(parse_config(Config, {"generator": table}, "test"), SHAPE, CPU)
     with pytest.raises(UserError, match=r"^init_from: .*net\.pkl .*--generator\.mapping_layers 3 "):
-        take_weights(state, str(path), CPU)
+        load_initial_weights(state, str(path), CPU)
 
 
 def test_what_has_no_place_is_told_and_counted(tmp_path: Path) -> None:
     """Weights of 16 px for a training at 8 px."""
     path = write(tmp_path / "net.pkl", {"G_ema": described()["G_ema"]})
     table = {"name": "stylegan2", **SMALL, "z_dim": 20, "w_dim": 24, "mapping_layers": 3}
-    state = new_state(build(Config, {"generator": table}, "test"), ImageShape(8, 8, 3), CPU)
-    taken = take_weights(state, str(path), CPU)
-    given = read_published(path).weights("G_ema")
+    state = new_state(parse_config(Config, {"generator": table}, "test"), ImageShape(8, 8, 3), CPU)
+    taken = load_initial_weights(state, str(path), CPU)
+    given = read_nvlabs_pickle(path).weights("G_ema")
     larger = [key for key in given if key.startswith("synthesis.b16.")]
     assert len(larger) > 4
     assert set(taken.unused) == {
         f"{name}.{key}" for name in ("generator", "average") for key in larger
     }
-    assert taken.words() == (
+    assert taken.summary() == (
         "; it has no discriminator; there is no place for its "
         f"{', '.join(taken.unused[:4])} and {2 * len(larger) - 4} more"
     )
@@ -158,7 +158,7 @@ def test_a_hostile_pickle_is_refused_by_name(
     path = tmp_path / "net.pkl"
     path.write_bytes(pickle.dumps({"G_ema": Hostile(*call)}, protocol=3))
     with pytest.raises(UserError) as caught:
-        read_published(path)
+        read_nvlabs_pickle(path)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "hit").exists()
@@ -171,7 +171,7 @@ def test_hostile_bytes_inside_of_a_storage_are_refused(tmp_path: Path) -> None:
         pickle.dumps({"G_ema": Hostile(torch.storage._load_from_bytes, inner)}, protocol=3)
     )
     with pytest.raises(UserError, match="refused"):
-        read_published(path)
+        read_nvlabs_pickle(path)
     assert not (tmp_path / "hit").exists()
 
 
@@ -182,7 +182,7 @@ def test_something_else_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "net.pkl"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        read_published(path)
+        read_nvlabs_pickle(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
@@ -191,17 +191,17 @@ def test_a_cut_pickle_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "net.pkl", {"G_ema": described()["G_ema"]})
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(UserError, match=r"net\.pkl"):
-        read_published(path)
+        read_nvlabs_pickle(path)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
-        read_published(tmp_path / "none.pkl")
+        read_nvlabs_pickle(tmp_path / "none.pkl")
 
 
 def test_another_generator_is_told_apart(tmp_path: Path) -> None:
     path = write(tmp_path / "net.pkl", {"G_ema": {"layers.0.weight": [[3, 3], "parameter"]}})
-    published = read_published(path)
+    published = read_nvlabs_pickle(path)
     assert module_weights(published.networks["G_ema"]).keys() == {"layers.0.weight"}
     with pytest.raises(UserError, match="not built like"):
         describe(published)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training import checkpoint
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape, build_discriminator
-from training.pretrained.finetune import Taken, freeze, take_weights
+from training.pretrained.finetune import WeightMismatch, freeze, load_initial_weights
 from training.state import new_state
 from training.step import Step
 
@@ -70,7 +70,7 @@ def test_other_networks_and_missing_runs_are_refused(
 @pytest.mark.parametrize("name", ["dcgan", "mlp", "resnet"])
 def test_frozen_layers_are_those_next_to_the_image(name: str) -> None:
     small = {"widths": [8, 8]} if name == "mlp" else {"width": 4}
-    table = build(Config, {"discriminator": {"name": name, **small}}, "test").discriminator
+    table = parse_config(Config, {"discriminator": {"name": name, **small}}, "test").discriminator
     judge = build_discriminator(table, ImageShape(32, 32, 3))
     names = [key for key, _ in judge.named_parameters()]
     frozen = []
@@ -93,17 +93,17 @@ def test_the_given_average_is_kept_from_the_first_step_on(tmp_path: Path) -> Non
         "init_from": str(tmp_path / "0000000040.pt"), "g_optimizer": {"lr": 1e-9},
         "ema": {"half_life_kimg": 0.08, "ramp_up": 0.05}, "burn_in": {"kimg": 1.0, "ema": True},
     }  # fmt: skip
-    config, cpu = build(Config, tables, "test"), torch.device("cpu")
+    config, cpu = parse_config(Config, tables, "test"), torch.device("cpu")
     first = new_state(config, ImageShape(16, 16, 3), cpu)
     with torch.no_grad():
         for weight in first.generator.parameters():
             weight.add_(1.0)  # the average is another network
     checkpoint.save(tmp_path, 40, {"state": first.tensors()}, keep=1)
     state = new_state(replace(config, seed=1), ImageShape(16, 16, 3), cpu)
-    assert take_weights(state, config.init_from, cpu) == Taken((), ())
+    assert load_initial_weights(state, config.init_from, cpu) == WeightMismatch((), ())
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     Step(config, state, cpu)([Batch(images, torch.zeros(8, dtype=torch.int64))])
     moved = 1 - 0.5 ** (8 / 80)  # by the half-life alone, towards weights that are 1 away
-    given = dict(first.average.named_parameters())
-    for name, value in state.average.named_parameters():
+    given = dict(first.g_ema.named_parameters())
+    for name, value in state.g_ema.named_parameters():
         torch.testing.assert_close(value - given[name], torch.full_like(value, moved))

@@ -17,19 +17,19 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from training.config import Config, Data
-from training.data import Loader, open_source
+from training.config import Config, DataOptions
+from training.data import Loader, open_shard_dataset
 from training.streaming.cache import ShardCache
 from training.streaming.shards import DamagedShard
 
 
 def options(folder: Path, **data: Any) -> Config:
     data = {"cache": str(folder / "cache"), "memory_gb": 0.0, "timeout": 5.0} | data
-    return Config(batch=10, data=Data(**data))
+    return Config(batch=10, data=DataOptions(**data))
 
 
 def take(location: str, config: Config, count: int) -> list[Any]:
-    with Loader(open_source(location, 0), config) as loader:
+    with Loader(open_shard_dataset(location, 0), config) as loader:
         return [batch.images for batch in itertools.islice(loader, count)]
 
 
@@ -146,7 +146,7 @@ def test_too_small_a_bound_and_a_cache_in_use_are_refused(tmp_path: Path, web: A
     _, _, location = web
     with pytest.raises(UserError, match=r"data.cache_gb: 0.0003 GB are too little"):
         take(location, options(tmp_path, cache_gb=0.0003), 1)
-    source = open_source(location, 0)
+    source = open_shard_dataset(location, 0)
     with (
         Loader(source, options(tmp_path)),
         pytest.raises(UserError, match="another process streams"),
@@ -157,11 +157,11 @@ def test_too_small_a_bound_and_a_cache_in_use_are_refused(tmp_path: Path, web: A
 STREAM = """
 import itertools, os, sys
 from pathlib import Path
-from training.config import Config, Data
-from training.data import Loader, open_source
+from training.config import Config, DataOptions
+from training.data import Loader, open_shard_dataset
 location, cache, gigabytes, count = sys.argv[1:]
-table = Data(cache=cache, cache_gb=float(gigabytes), memory_gb=0.0, window=2)
-with Loader(open_source(location, 0), Config(batch=10, data=table)) as loader:
+table = DataOptions(cache=cache, cache_gb=float(gigabytes), memory_gb=0.0, window=2)
+with Loader(open_shard_dataset(location, 0), Config(batch=10, data=table)) as loader:
     for number in range(int(count)):
         next(loader)
         print(number, flush=True)
@@ -237,10 +237,10 @@ def test_a_kill_leaves_no_half_file(tmp_path: Path, web: Any) -> None:
 
 def test_the_next_shard_is_fetched_while_this_one_is_read(tmp_path: Path, web: Any) -> None:
     _, server, location = web
-    source = open_source(location, 0)
+    source = open_shard_dataset(location, 0)
     entries = source.index.shardlist
     cache = ShardCache(tmp_path / "c", entries, source.locations, 2_000_000, 2, 5.0)
-    cache.ahead(1)
+    cache.prefetch(1)
     deadline = time.monotonic() + 10
     while not list((tmp_path / "c").glob("*.tar")) and time.monotonic() < deadline:
         time.sleep(0.005)

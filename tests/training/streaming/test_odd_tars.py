@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
-from training.config import Config, Data
-from training.data import Loader, open_source
+from training.config import Config, DataOptions
+from training.data import Loader, open_shard_dataset
 from training.streaming.shards import DamagedShard
 from training.streaming.tar import BLOCK, DamagedTar, members, samples
 
@@ -184,8 +184,8 @@ def with_sample(shards: Any, odd: dict[str, bytes]) -> Any:
 
 
 def take(shards: Any, count: int, **data: Any) -> tuple[list[Any], list[str]]:
-    config = Config(batch=10, data=Data(window=1, **data))
-    with Loader(open_source(shards.manifest, 0), config) as loader:
+    config = Config(batch=10, data=DataOptions(window=1, **data))
+    with Loader(open_shard_dataset(shards.manifest, 0), config) as loader:
         batches = [next(loader) for _ in range(count)]
         warned = [loader.warnings.get() for _ in range(loader.warnings.qsize())]
     return batches, warned
@@ -231,4 +231,4 @@ def test_a_fifo_in_the_place_of_an_index_is_never_waited_for(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "shards.json")
     for location in (tmp_path, tmp_path.as_uri(), tmp_path / "shards.json"):
         with pytest.raises(UserError, match=r"shards\.json: no shard index there \(.*not a regul"):
-            open_source(location, 0)
+            open_shard_dataset(location, 0)

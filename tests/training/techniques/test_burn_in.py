@@ -7,21 +7,21 @@ import math
 import pytest
 import torch
 
-from pipeline.contract import build
+from pipeline.contract import parse_config
 from training import ema
-from training.config import BurnIn, Config
+from training.config import BurnInOptions, Config
 from training.data import Batch
 from training.networks import ImageShape
 from training.state import State, new_state
 from training.step import Step
-from training.techniques.schedule import burnt_in
+from training.techniques.schedule import burn_in_value
 
 CPU = torch.device("cpu")
 TABLE = {"kimg": 0.032, "lr": 0.25, "penalty": 0.1, "beta2": 0.99, "ema": True}
 
 
 def test_half_a_cosine_and_then_the_end() -> None:
-    table = BurnIn(kimg=20000)
+    table = BurnInOptions(kimg=20000)
     for share, expected in (
         (0, 2.0),
         (1 / 3, 1.55),
@@ -30,12 +30,14 @@ def test_half_a_cosine_and_then_the_end() -> None:
         (1, 0.2),
         (3, 0.2),
     ):
-        assert burnt_in(table, 2.0, 0.2, round(2e7 * share)) == pytest.approx(expected, rel=1e-6)
-    assert burnt_in(BurnIn(), 2.0, 0.2, 10**6) == 2.0
+        assert burn_in_value(table, 2.0, 0.2, round(2e7 * share)) == pytest.approx(
+            expected, rel=1e-6
+        )
+    assert burn_in_value(BurnInOptions(), 2.0, 0.2, 10**6) == 2.0
 
 
 def started(burn_in: dict[str, object], seen: int = 0) -> tuple[State, Step]:
-    config = build(
+    config = parse_config(
         Config,
         {
             "batch": 8,

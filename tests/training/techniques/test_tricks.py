@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pipeline.contract import UserError, build
+from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.data import Batch
-from training.machine.ranks import Ranks
-from training.networks import ImageShape, Verdict, build_generator
+from training.machine.ranks import Distributed
+from training.networks import DiscriminatorOutput, ImageShape, build_generator
 from training.networks.layers import Dropout, MinibatchStddev, Noise
 from training.state import State, new_state
 from training.step import Step
@@ -49,7 +49,7 @@ class World:
             "generator": {"width": 4, "z_dim": 8, **options.get("generator", {})},
             "discriminator": {"width": 4, **options.get("discriminator", {})},
         }
-        self.config = build(Config, {"batch": 8, **options, **tables}, "test")
+        self.config = parse_config(Config, {"batch": 8, **options, **tables}, "test")
         self.state: State = new_state(self.config, SHAPE, CPU)
         self.step_once = Step(self.config, self.state, CPU)
         self.saw: list[Tensor] = []
@@ -67,7 +67,9 @@ class World:
         found: list[tuple[Any, Any]] = []
         inner = self.step_once.objective.discriminator
 
-        def spy(real: Verdict, fake: Verdict, targets: Any, *rest: Any) -> Any:
+        def spy(
+            real: DiscriminatorOutput, fake: DiscriminatorOutput, targets: Any, *rest: Any
+        ) -> Any:
             found.append(targets)
             return inner(real, fake, targets, *rest)
 
@@ -173,7 +175,7 @@ def test_where_the_generator_is_random(
     name: str, options: dict[str, Any], trains: bool, samples: bool
 ) -> None:
     table = {"name": name, "z_dim": 8, **SMALL[name], **options}
-    network = build_generator(build(Config, {"generator": table}, "test").generator, SHAPE)
+    network = build_generator(parse_config(Config, {"generator": table}, "test").generator, SHAPE)
     latents, labels = torch.randn(4, 8, generator=rng()), torch.zeros(4, dtype=torch.int64)
     for train, random in ((True, trains), (False, samples)):
         network.train(train)
@@ -238,9 +240,9 @@ def test_several_processes_refuse_what_they_cannot_share() -> None:
         ({"batch": 8, "discriminator": {"packing": 8}}, "discriminator.packing"),
     ):
         world = World({})
-        config = build(Config, options, "test")
+        config = parse_config(Config, options, "test")
         with pytest.raises(UserError, match=said):
-            Step(config, world.state, CPU, Ranks(rank=0, world=2))
+            Step(config, world.state, CPU, Distributed(rank=0, world_size=2))
 
 
 # Optimisers
@@ -414,7 +416,7 @@ def test_feature_matching_alone_draws_the_means_together() -> None:
 def test_the_average_of_a_spectral_generator_keeps_its_norm() -> None:
     world = World({"generator": {"spectral": True}, "g_optimizer": {"lr": 0.01}})
     world.step(40)
-    average = world.state.average
+    average = world.state.g_ema
     names = [name for name, _ in average.named_buffers() if name.endswith(("._u", "._v"))]
     assert names
     lengths = [buffer.norm().item() for name, buffer in average.named_buffers() if name in names]

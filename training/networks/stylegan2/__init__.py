@@ -6,18 +6,18 @@ Modules and weights have the names of the published code, so that its weights fi
 from __future__ import annotations
 
 from training.networks.base import Discriminator, Generator, ImageShape
-from training.networks.stylegan2.discriminator import StyleGan2Judge
-from training.networks.stylegan2.synthesis import StyleGan2
+from training.networks.stylegan2.discriminator import StyleGan2D
+from training.networks.stylegan2.synthesis import StyleGan2G
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
 
-__all__ = ["StyleGan2", "StyleGan2Judge", "stylegan2_discriminator", "stylegan2_generator"]
+__all__ = ["StyleGan2D", "StyleGan2G", "stylegan2_discriminator", "stylegan2_generator"]
 
 
-def stylegan2_generator(table: StyleGan2Generator, shape: ImageShape) -> Generator:
-    return StyleGan2(table, shape)
+def stylegan2_generator(options: StyleGan2Generator, shape: ImageShape) -> Generator:
+    return StyleGan2G(options, shape)
 
 
 def stylegan2_discriminator(
-    table: StyleGan2Discriminator, shape: ImageShape, _codes: int
+    options: StyleGan2Discriminator, shape: ImageShape, _codes: int
 ) -> Discriminator:
-    return StyleGan2Judge(table, shape)
+    return StyleGan2D(options, shape)

@@ -36,22 +36,22 @@ class AdainLayer(nn.Module):
     noise_const: Tensor
 
     def __init__(
-        self, table: StyleGan2Generator, inside: int, outside: int, size: tuple[int, int],
+        self, options: StyleGan2Generator, in_channels: int, out_channels: int, size: tuple[int, int],
         up: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.up, self.noise_mode, self.clamp = up, table.noise_mode, table.conv_clamp
-        self.economical = table.resample == "economical"
-        self.affine = FullyConnectedLayer(table.w_dim, 2 * outside)
+        self.up, self.noise_mode, self.clamp = up, options.noise_mode, options.conv_clamp
+        self.economical = options.resample == "economical"
+        self.affine = FullyConnectedLayer(options.w_dim, 2 * out_channels)
         self.weight: nn.Parameter | None = None
-        if inside:
-            self.weight = nn.Parameter(torch.randn(outside, inside, 3, 3))
-            self.weight_gain = 1 / math.sqrt(inside * 9)
-        self.bias = nn.Parameter(torch.zeros(outside))
-        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        if in_channels:
+            self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+            self.weight_gain = 1 / math.sqrt(in_channels * 9)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("resample_filter", setup_filter(options.resample_filter))
         if self.noise_mode != "none":
             self.register_buffer("noise_const", torch.randn(size))
-            self.noise_strength = nn.Parameter(torch.zeros(outside))
+            self.noise_strength = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, images: Tensor, w: Tensor, noise: str, gain: float = 1.0) -> Tensor:
         """`noise`: `random`, `const` or `none`."""

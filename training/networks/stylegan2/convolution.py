@@ -10,7 +10,7 @@ from torch.nn.functional import conv_transpose2d, interpolate
 
 from training.networks.stylegan2.equalized import GAIN, rectify
 from training.networks.stylegan2.resampling import setup_filter, sums, upfirdn2d
-from training.options.architectures import StyleMaps
+from training.options.architectures import StyleGan2WidthOptions
 from training.second_order import convolve
 
 
@@ -63,18 +63,18 @@ class Conv2dLayer(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, table: StyleMaps, inside: int, outside: int, kernel: int, resize: int = 1,
+        self, options: StyleGan2WidthOptions, in_channels: int, out_channels: int, kernel: int, resize: int = 1,
         bias: bool = True, active: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.economical, self.clamp = table.resample == "economical", table.conv_clamp
+        self.economical, self.clamp = options.resample == "economical", options.conv_clamp
         self.resize, self.active = resize, active
-        self.weight_gain = 1 / math.sqrt(inside * kernel**2)
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel**2)
         if self.economical and resize == -2:
             self.weight_gain /= 4
-        self.weight = nn.Parameter(torch.randn(outside, inside, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(outside)) if bias else None
-        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_buffer("resample_filter", setup_filter(options.resample_filter))
 
     def forward(self, images: Tensor, gain: float = 1.0) -> Tensor:
         # a leaky ReLU passes a factor on, so all gains are brought into weight and bias

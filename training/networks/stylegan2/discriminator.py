@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, ImageShape, Verdict
+from training.networks.base import Discriminator, DiscriminatorOutput, ImageShape
 from training.networks.conditioning import require_labels
 from training.networks.layers import MinibatchStddev
 from training.networks.stylegan2.convolution import Conv2dLayer
@@ -25,21 +25,23 @@ class DiscriminatorBlock(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, table: StyleGan2Discriminator, size: tuple[int, int], channels: int, first: bool
+        self, options: StyleGan2Discriminator, size: tuple[int, int], channels: int, first: bool
     ) -> None:
         super().__init__()
-        self.table = table
-        inside = channels_at(table, size)
-        outside = channels_at(table, (size[0] // 2, size[1] // 2))
-        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        self.table = options
+        inside = channels_at(options, size)
+        outside = channels_at(options, (size[0] // 2, size[1] // 2))
+        self.register_buffer("resample_filter", setup_filter(options.resample_filter))
         self.fromrgb: nn.Module | None = None
-        if first or table.architecture == "skip":
-            self.fromrgb = Conv2dLayer(table, channels, inside, 1)
-        self.conv0 = Conv2dLayer(table, inside, inside, 3)
-        self.conv1 = Conv2dLayer(table, inside, outside, 3, resize=-2)
+        if first or options.architecture == "skip":
+            self.fromrgb = Conv2dLayer(options, channels, inside, 1)
+        self.conv0 = Conv2dLayer(options, inside, inside, 3)
+        self.conv1 = Conv2dLayer(options, inside, outside, 3, resize=-2)
         self.skip: nn.Module | None = None
-        if table.architecture == "resnet":
-            self.skip = Conv2dLayer(table, inside, outside, 1, resize=-2, bias=False, active=False)
+        if options.architecture == "resnet":
+            self.skip = Conv2dLayer(
+                options, inside, outside, 1, resize=-2, bias=False, active=False
+            )
 
     def forward(self, maps: Tensor | None, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.fromrgb is not None:
@@ -67,22 +69,26 @@ class DiscriminatorEpilogue(nn.Module):
     """
 
     def __init__(
-        self, table: StyleGan2Discriminator, size: tuple[int, int], channels: int, outside: int
+        self,
+        options: StyleGan2Discriminator,
+        size: tuple[int, int],
+        channels: int,
+        out_channels: int,
     ) -> None:
         super().__init__()
-        width, more = channels_at(table, size), table.mbstd_channels
+        width, more = channels_at(options, size), options.mbstd_channels
         if more and width % more:
             raise UserError(
                 f"discriminator.mbstd_channels: {more} does not divide the {width} channels of the "
                 "last convolution's maps"
             )
         self.fromrgb: nn.Module | None = None
-        if table.architecture == "skip":
-            self.fromrgb = Conv2dLayer(table, channels, width, 1)
-        self.mbstd = MinibatchStddev(table.mbstd_group_size, more) if more else nn.Identity()
-        self.conv = Conv2dLayer(table, width + more, width, 3)
+        if options.architecture == "skip":
+            self.fromrgb = Conv2dLayer(options, channels, width, 1)
+        self.mbstd = MinibatchStddev(options.mbstd_group_size, more) if more else nn.Identity()
+        self.conv = Conv2dLayer(options, width + more, width, 3)
         self.fc = FullyConnectedLayer(width * size[0] * size[1], width, active=True)
-        self.out = FullyConnectedLayer(width, outside)
+        self.out = FullyConnectedLayer(width, out_channels)
 
     def forward(self, maps: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.fromrgb is not None:
@@ -92,31 +98,31 @@ class DiscriminatorEpilogue(nn.Module):
         return features, self.out(features)
 
 
-class StyleGan2Judge(Discriminator):
+class StyleGan2D(Discriminator):
     """The discriminator; with labels its answer is the projection of the mapped label on the last
     layer (Miyato & Koyama 2018; Karras 2020b, appendix C)."""
 
-    def __init__(self, table: StyleGan2Discriminator, shape: ImageShape) -> None:
+    def __init__(self, options: StyleGan2Discriminator, shape: ImageShape) -> None:
         super().__init__()
         downwards = sizes(shape)[::-1]
-        width = channels_at(table, downwards[-1])
+        width = channels_at(options, downwards[-1])
         self.mapping: MappingNetwork | None = None
-        if table.condition != "none":
+        if options.condition != "none":
             require_labels("discriminator.condition", shape)
             self.mapping = MappingNetwork(
-                0, shape.classes, width, table.mapping_layers, table.mapping_lr_multiplier
+                0, shape.classes, width, options.mapping_layers, options.mapping_lr_multiplier
             )
         self.names: list[str] = []
         for number, size in enumerate(downwards):
             self.names.append(f"b{min(size)}")
             block: nn.Module
             if number < len(downwards) - 1:
-                block = DiscriminatorBlock(table, size, shape.channels, number == 0)
+                block = DiscriminatorBlock(options, size, shape.channels, number == 0)
             else:
                 outside = width if self.mapping is not None else 1
-                block = DiscriminatorEpilogue(table, size, shape.channels, outside)
+                block = DiscriminatorEpilogue(options, size, shape.channels, outside)
             setattr(self, self.names[-1], block)
-        self.group = table.mbstd_group_size if table.mbstd_channels else 1
+        self.group = options.mbstd_group_size if options.mbstd_channels else 1
         self.scale = 1 / math.sqrt(width)
 
     @property
@@ -124,12 +130,12 @@ class StyleGan2Judge(Discriminator):
         """The blocks from the image to the features."""
         return nn.Sequential(*(getattr(self, name) for name in self.names))
 
-    def judges_pairs(self, count: int) -> bool:
+    def accepts_interleaved(self, count: int) -> bool:
         """Sample i is in the group i mod (n / group): alternating ones share no group with the
         others."""
         return count % self.group == 0
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         maps: Tensor | None = None
         image: Tensor | None = images
         for name in self.names[:-1]:
@@ -138,4 +144,4 @@ class StyleGan2Judge(Discriminator):
         if self.mapping is not None:
             mapped = self.mapping(None, labels)
             answers = (answers.to(mapped.dtype) * mapped).sum(dim=1, keepdim=True) * self.scale
-        return Verdict(answers.flatten(), features)
+        return DiscriminatorOutput(answers.flatten(), features)

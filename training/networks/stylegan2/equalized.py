@@ -34,13 +34,13 @@ class FullyConnectedLayer(nn.Module):
     """
 
     def __init__(
-        self, inside: int, outside: int, active: bool = False, lr_multiplier: float = 1.0,
+        self, in_channels: int, out_channels: int, active: bool = False, lr_multiplier: float = 1.0,
         bias: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outside, inside) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((outside,), float(bias)))
-        self.weight_gain, self.bias_gain = lr_multiplier / math.sqrt(inside), lr_multiplier
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_channels,), float(bias)))
+        self.weight_gain, self.bias_gain = lr_multiplier / math.sqrt(in_channels), lr_multiplier
         self.active = active
 
     def forward(self, values: Tensor) -> Tensor:

@@ -73,16 +73,16 @@ class SynthesisLayer(nn.Module):
     noise_const: Tensor
 
     def __init__(
-        self, table: StyleGan2Generator, inside: int, outside: int, size: tuple[int, int],
+        self, options: StyleGan2Generator, in_channels: int, out_channels: int, size: tuple[int, int],
         up: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.up, self.noise_mode, self.clamp = up, table.noise_mode, table.conv_clamp
-        self.economical = table.resample == "economical"
-        self.affine = FullyConnectedLayer(table.w_dim, inside, bias=1)
-        self.weight = nn.Parameter(torch.randn(outside, inside, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(outside))
-        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        self.up, self.noise_mode, self.clamp = up, options.noise_mode, options.conv_clamp
+        self.economical = options.resample == "economical"
+        self.affine = FullyConnectedLayer(options.w_dim, in_channels, bias=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("resample_filter", setup_filter(options.resample_filter))
         if self.noise_mode != "none":
             self.register_buffer("noise_const", torch.randn(size))
             self.noise_strength = nn.Parameter(torch.zeros(()))
@@ -123,13 +123,13 @@ class SynthesisLayer(nn.Module):
 class ToRGBLayer(nn.Module):
     """A modulated 1×1 convolution to the image's channels, without demodulation."""
 
-    def __init__(self, table: StyleGan2Generator, inside: int, channels: int) -> None:
+    def __init__(self, options: StyleGan2Generator, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.clamp = table.conv_clamp
-        self.affine = FullyConnectedLayer(table.w_dim, inside, bias=1)
-        self.weight = nn.Parameter(torch.randn(channels, inside, 1, 1))
+        self.clamp = options.conv_clamp
+        self.affine = FullyConnectedLayer(options.w_dim, in_channels, bias=1)
+        self.weight = nn.Parameter(torch.randn(channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.weight_gain = 1 / math.sqrt(inside)
+        self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, images: Tensor, w: Tensor) -> Tensor:
         with full_precision(w):

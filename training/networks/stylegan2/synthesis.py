@@ -16,7 +16,7 @@ from training.networks.stylegan2.convolution import Conv2dLayer
 from training.networks.stylegan2.mapping import StyleMapping
 from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
 from training.networks.stylegan2.resampling import setup_filter, upsample2d
-from training.options.architectures import StyleGan2Generator, StyleMaps
+from training.options.architectures import StyleGan2Generator, StyleGan2WidthOptions
 
 HALF = math.sqrt(0.5)
 """Keeps the variance of a sum of two."""
@@ -32,9 +32,9 @@ def sizes(shape: ImageShape) -> list[tuple[int, int]]:
     return [(shape.height >> n, shape.width >> n) for n in range(count, -1, -1)]
 
 
-def channels_at(table: StyleMaps, size: tuple[int, int]) -> int:
+def channels_at(options: StyleGan2WidthOptions, size: tuple[int, int]) -> int:
     """The feature maps of a block whose maps have that height and width."""
-    return max(1, min(table.channel_base // min(size), table.channel_max))
+    return max(1, min(options.channel_base // min(size), options.channel_max))
 
 
 class SynthesisBlock(nn.Module):
@@ -46,31 +46,33 @@ class SynthesisBlock(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, table: StyleGan2Generator, inside: int, size: tuple[int, int], channels: int,
+        self, options: StyleGan2Generator, in_channels: int, size: tuple[int, int], channels: int,
         last: bool,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.table, outside = table, channels_at(table, size)
-        layer = AdainLayer if table.style == "adain" else SynthesisLayer
-        self.register_buffer("resample_filter", setup_filter(table.resample_filter))
+        self.table, outside = options, channels_at(options, size)
+        layer = AdainLayer if options.style == "adain" else SynthesisLayer
+        self.register_buffer("resample_filter", setup_filter(options.resample_filter))
         self.conv0: nn.Module | None = None
         self.const: nn.Parameter | None = None
-        if inside:
-            self.conv0 = layer(table, inside, outside, size, up=True)
+        if in_channels:
+            self.conv0 = layer(options, in_channels, outside, size, up=True)
         else:
             self.const = nn.Parameter(torch.randn(outside, *size))
-            if table.style == "adain":
-                self.conv0 = AdainLayer(table, 0, outside, size)
-        self.conv1 = layer(table, outside, outside, size)
+            if options.style == "adain":
+                self.conv0 = AdainLayer(options, 0, outside, size)
+        self.conv1 = layer(options, outside, outside, size)
         self.torgb: nn.Module | None = None
-        if last or table.architecture == "skip":
-            if table.style == "adain":
-                self.torgb = Conv2dLayer(table, outside, channels, 1, active=False)
+        if last or options.architecture == "skip":
+            if options.style == "adain":
+                self.torgb = Conv2dLayer(options, outside, channels, 1, active=False)
             else:
-                self.torgb = ToRGBLayer(table, outside, channels)
+                self.torgb = ToRGBLayer(options, outside, channels)
         self.skip: nn.Module | None = None
-        if inside and table.architecture == "resnet":
-            self.skip = Conv2dLayer(table, inside, outside, 1, resize=2, bias=False, active=False)
+        if in_channels and options.architecture == "resnet":
+            self.skip = Conv2dLayer(
+                options, in_channels, outside, 1, resize=2, bias=False, active=False
+            )
         self.num_conv = 1 + (self.conv0 is not None)
 
     def forward(
@@ -110,17 +112,17 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """Styles float (n, num_ws, w_dim) → images float32 (n, channels, height, width)."""
 
-    def __init__(self, table: StyleGan2Generator, shape: ImageShape) -> None:
+    def __init__(self, options: StyleGan2Generator, shape: ImageShape) -> None:
         super().__init__()
-        self.noise_mode = table.noise_mode
+        self.noise_mode = options.noise_mode
         self.sizes, inside = sizes(shape), 0
         for number, size in enumerate(self.sizes):
             last = number == len(self.sizes) - 1
-            block = SynthesisBlock(table, inside, size, shape.channels, last)
+            block = SynthesisBlock(options, inside, size, shape.channels, last)
             setattr(self, self.name(size), block)
-            inside = channels_at(table, size)
+            inside = channels_at(options, size)
         blocks = self.blocks()
-        styled_image = table.style != "adain"
+        styled_image = options.style != "adain"
         self.num_ws = sum(block.num_conv for block in blocks) + styled_image
 
     @staticmethod
@@ -147,7 +149,7 @@ class SynthesisNetwork(nn.Module):
         return image
 
 
-class StyleGan2(Generator):
+class StyleGan2G(Generator):
     """The generator: `mapping`, then `synthesis`.
 
     While training, `forward` follows the mean w and mixes styles: with probability
@@ -155,20 +157,20 @@ class StyleGan2(Generator):
     section 3.1). In evaluation it draws with constant noise, truncated by `truncation_psi`.
     """
 
-    def __init__(self, table: StyleGan2Generator, shape: ImageShape) -> None:
+    def __init__(self, options: StyleGan2Generator, shape: ImageShape) -> None:
         super().__init__()
         classes = 0
-        if table.condition != "none":
+        if options.condition != "none":
             require_labels("generator.condition", shape)
             classes = shape.classes
         self.z_dim, self.w_dim, self.style_mixing_prob = (
-            table.z_dim, table.w_dim, table.style_mixing_prob
+            options.z_dim, options.w_dim, options.style_mixing_prob
         )  # fmt: skip
-        self.synthesis = SynthesisNetwork(table, shape)
+        self.synthesis = SynthesisNetwork(options, shape)
         self.num_ws = self.synthesis.num_ws
         self.mapping = StyleMapping(
-            table.z_dim, classes, table.w_dim, table.mapping_layers, table.mapping_lr_multiplier,
-            self.num_ws, table.w_avg_beta,
+            options.z_dim, classes, options.w_dim, options.mapping_layers, options.mapping_lr_multiplier,
+            self.num_ws, options.w_avg_beta,
         )  # fmt: skip
 
     @property
