@@ -37,12 +37,12 @@ from PIL import Image
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.events import EventLog
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
+from pipeline.imaging.center_crop import center_square
 from pipeline.options import OriginalsOptions
-from pipeline.pictures.resize import center_square
+from pipeline.originals.download import decoding_threads, download
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.download import decoding_threads, download
 
 CASES = (("http", 256), ("http", 64), ("https", 256))
 CONCURRENCY = 16

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "pipeline"))
 from faulty_site import ATTEMPTS, ROWS, FaultySite
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
-from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
+from pipeline.originals.download import download
+from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.download import download
 
 POLITENESS = Politeness(
     rate=500, concurrency=4, allow_private=True, attempts=ATTEMPTS, backoff=0.05, max_backoff=0.1,

@@ -121,7 +121,7 @@ Batches = Iterator[torch.Tensor]
 def ours(folder: Path, memory_gb: float) -> Batches:
     from training.config import Config, DataOptions
     from training.data import Loader, open_shard_dataset
-    from training.pieces import ToFloat
+    from training.micro_batches import ToFloat
 
     to_float = ToFloat(torch.device("cpu"), channels_last=True)
     config = Config(batch=BATCH, data=DataOptions(memory_gb=memory_gb, mirror=True))

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import DatasetPaths
+from pipeline.crawl.stage import crawl
 from pipeline.events import EventLog, Progress
 from pipeline.recipe import Recipe
-from pipeline.sources.listing import ListSource
-from pipeline.stages.crawl import crawl
+from pipeline.sources.url_list import ListSource
 
 PARTS = 10
 

@@ -36,7 +36,7 @@ from training.config import DataOptions
 from training.data import ShardDataset, open_shard_dataset
 from training.grid import generate_images, make_grid, save_image
 from training.metrics.fake import draw_inputs
-from training.metrics.networks import load_lite0
+from training.metrics.feature_networks import load_lite0
 from training.metrics.real import RealFeatures, iter_image_batches, real_features
 from training.metrics.suite import FeatureSet, estimate
 from training.options.resolve import resolve

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, image_key
-from pipeline.dataset.originals import PART_SIZE, PartFiles, part_name
 from pipeline.events import EventLog
+from pipeline.originals.parts import PART_SIZE, PartFiles, part_name
 from pipeline.recipe import Recipe
-from pipeline.stages.select import select
-from pipeline.typed import parse_config
+from pipeline.select.stage import select
 
 
 def main() -> None:

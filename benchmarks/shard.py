@@ -31,16 +31,16 @@ from photographs import write_photographs
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key
-from pipeline.dataset.kept import SelectedImage, read_selection
-from pipeline.dataset.originals import read_original, write_plan
-from pipeline.dataset.part_writer import PartWriter
-from pipeline.dataset.samples import make_samples
-from pipeline.dataset.shard_make import build_shard
-from pipeline.dataset.shard_plan import plan_shards
-from pipeline.images import decode_image, measure_image
+from pipeline.imaging.crops import center_box
+from pipeline.imaging.images import decode_image, measure_image
+from pipeline.imaging.pixels import divisor_for, scale_for
 from pipeline.options import ShardOptions
-from pipeline.pictures.crops import center_box
-from pipeline.pictures.pixels import divisor_for, scale_for
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import read_original, write_plan
+from pipeline.select.selection import SelectedImage, read_selection
+from pipeline.shards.builder import build_shard
+from pipeline.shards.plan import plan_shards
+from pipeline.shards.samples import make_samples
 from pipeline.workers import process_pool
 
 PEER = """

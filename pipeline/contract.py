@@ -20,13 +20,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.credentials import (
-    basic_authorization,
-    fsspec_arguments,
-    split_user,
-    with_user_of,
-)
-from pipeline.durable import (
+from pipeline.atomic_io import (
     JsonlAppender,
     atomic_file,
     read_jsonl,
@@ -35,12 +29,18 @@ from pipeline.durable import (
     write_atomic,
     write_json,
 )
+from pipeline.config_io import STRICT, parse_config, read_toml
+from pipeline.credentials import (
+    basic_authorization,
+    fsspec_arguments,
+    split_user,
+    with_user_of,
+)
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import CommandParser, exit_status
 from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
 from pipeline.outside_text import plain_value, printable, safe_text, without_passwords
 from pipeline.reading import is_url, local_path, open_regular, read_bytes
-from pipeline.typed import STRICT, parse_config, read_toml
 
 __all__ = [
     "NAME",
@@ -286,8 +286,9 @@ class OriginalRecord:
     file's pixels. `phash` is a 64-bit perceptual hash in hex, `detail_hash` one of 256 bits (empty
     in records of before there was one). `sharpness` is the variance of the Laplacian of the gray
     image at 256 px short side, values 0 to 255; `contrast` the standard deviation of its gray
-    values. On disk these three are called `detail`, `blur` and `spread`. `opt_out` lists the opt-out signals that were seen and that the
-    recipe overrides, empty if none was seen; it is None in older records.
+    values. On disk these three are called `detail`, `blur` and `spread`. `opt_out` lists
+    the opt-out signals that were seen and that the recipe overrides, empty if none was seen; it is
+    None in older records.
     """
 
     key: str

@@ -30,7 +30,7 @@ class UserError(Exception):
 class Failure:
     """One page or image that could not be had.
 
-    `kind` is a short word from a closed list (`FAILURE_KINDS` in pipeline.http); `retryable` is
+    `kind` is a short word from a closed list (`FAILURE_KINDS` in pipeline.fetcher); `retryable` is
     the verdict on whether trying again later can help; `attempts` counts the requests made. `url`
     and `detail` hold no password of a URL.
     """

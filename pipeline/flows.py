@@ -29,18 +29,18 @@ from prefect.artifacts import (
 
 from pipeline.console import Console, describe_count, describe_event
 from pipeline.contract import DatasetPaths
+from pipeline.distributed_stages import distributed_download, distributed_sharding
 from pipeline.events import FIRST_FAILURE, Event, EventLog
 from pipeline.events import Progress as Report
 from pipeline.job import Job, Stage, run_stage
 from pipeline.markup import disarm_markdown
 from pipeline.names import BUILD_SHARDS, RETRY_FAILURES
+from pipeline.originals.download import download as download_stage
 from pipeline.outside_text import printable
 from pipeline.recipe import Recipe
+from pipeline.retry import retry_failures as retry_stage
 from pipeline.runners import RunnerName, RunnerOptions, resolve_runner, run_logger
-from pipeline.shared_work import distributed_download, distributed_sharding
-from pipeline.stages.download import download as download_stage
-from pipeline.stages.retry import retry_failures as retry_stage
-from pipeline.stages.shard import shard as shard_stage
+from pipeline.shards.stage import shard as shard_stage
 from pipeline.status import read_status
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
@@ -209,8 +209,10 @@ def _run_subflows(
         shared: dict[str, Any] = {"refresh": refresh} if subflow is manifest else {}
         if runner_options and subflow in (download, shard):
             shared |= {
-                "runner": runner_options.runner, "workers": runner_options.workers, "runner_address": runner_options.address
-            }  # fmt: skip
+                "runner": runner_options.runner,
+                "workers": runner_options.workers,
+                "runner_address": runner_options.address,
+            }
         facts = subflow(recipe, overrides, root, **shared)
         words = ", ".join(f"{key}={value}" for key, value in facts.items())
         run_logger().info("%s done: %s", subflow.name, words)

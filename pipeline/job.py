@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import DatasetPaths, now_utc
-from pipeline.dataset.mirror import pull, push
+from pipeline.crawl.stage import crawl
 from pipeline.errors import UserError
 from pipeline.events import EventListener, EventLog, ProgressListener
+from pipeline.originals.download import download
 from pipeline.recipe import Recipe, load_recipe, recipe_path
-from pipeline.stages.crawl import crawl
-from pipeline.stages.download import download
-from pipeline.stages.forget import variants
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
+from pipeline.remote.mirror import pull, push
+from pipeline.select.stage import select
+from pipeline.shards.forget import variants
+from pipeline.shards.stage import shard
 
 Stage = Callable[[Recipe, DatasetPaths, EventLog], Any]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT, parse_config, read_toml
 from pipeline.errors import UserError
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
 from pipeline.names import RECIPES_DIR, recipe_names
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
 from pipeline.sources import Source
-from pipeline.typed import STRICT, parse_config, read_toml
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
 

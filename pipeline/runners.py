@@ -139,9 +139,13 @@ def run_tasks(
 
 
 def _run_round(
-    runner_options: RunnerOptions, runner: TaskRunner[Any], name: str, waiting: deque[Callable[[], T]],
-    lost: list[Callable[[], T]], meanwhile: Callable[[], None],
-) -> Iterator[T]:  # fmt: skip
+    runner_options: RunnerOptions,
+    runner: TaskRunner[Any],
+    name: str,
+    waiting: deque[Callable[[], T]],
+    lost: list[Callable[[], T]],
+    meanwhile: Callable[[], None],
+) -> Iterator[T]:
     """Submit what waits until it is done or until workers are lost; `lost` takes their calls."""
     named = _run_call.with_options(name=name, task_run_name=name)
     losing = _lost_worker(runner_options)

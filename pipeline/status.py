@@ -14,8 +14,8 @@ from typing import Any
 
 from pipeline.console import format_bytes, format_duration
 from pipeline.contract import DatasetPaths, UserError, load_index
-from pipeline.dataset.originals import PartFiles, is_complete, planned_parts
 from pipeline.events import Progress, last_failures
+from pipeline.originals.parts import PartFiles, is_complete, planned_parts
 from pipeline.outside_text import printable
 from pipeline.web.opt_out.signals import count_signals
 
@@ -237,7 +237,8 @@ def format_status(status: Status) -> str:
         ("pages", ", ".join(f"{n:,} {state}" for state, n in sorted(status.pages.items()))
          or "none yet"),
         ("URLs", f"{status.urls:,}"),
-        ("images", f"{status.images:,} of {status.attempted:,} tried, {format_bytes(status.bytes)}"),
+        ("images",
+         f"{status.images:,} of {status.attempted:,} tried, {format_bytes(status.bytes)}"),
     ]  # fmt: skip
     if status.rate and status.seconds_left:
         left = format_duration(status.seconds_left)

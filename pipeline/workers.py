@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from pipeline.errors import UserError
-from pipeline.pictures.limits import DecodeBudget, decode_budget, set_decode_budget
+from pipeline.imaging.limits import DecodeBudget, decode_budget, set_decode_budget
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The workers are as many as the processors, so each computes in one thread; numpy reads these when

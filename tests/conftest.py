@@ -17,7 +17,7 @@ import pytest
 import requests
 from hypothesis import HealthCheck, settings
 
-from pipeline.demo.leash import ChildProcesses
+from pipeline.demo.child_processes import ChildProcesses
 
 PROJECT = Path(__file__).parents[1]
 

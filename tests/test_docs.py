@@ -37,7 +37,7 @@ def test_every_command_of_the_project_is_there() -> None:
         for path in (root / package).rglob("*.py")
         if '__name__ == "__main__"' in path.read_text()
     }
-    inner = {"training.catalogue", "pipeline.demo.gallery", "pipeline.demo.leash"}
+    inner = {"training.catalogue", "pipeline.demo.gallery", "pipeline.demo.child_processes"}
     assert with_main - inner <= set(generator().COMMANDS)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index, local_path
 from training.config import Config, DataOptions
-from training.machine.ranks import SINGLE_PROCESS, Distributed
+from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.streaming.cache import ShardCache
 from training.streaming.decode import FORMATS, Pixels, decode_into
 from training.streaming.order import Epoch, epoch_order, label_mask, rank_slice

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contract import exit_status, write_json
-from training.latent.command import (
+from training.latent.cli import (
     add_label,
     add_numbers,
     add_psi,
@@ -22,7 +22,7 @@ from training.latent.command import (
     load,
     parser,
 )
-from training.latent.numbers import parse_numbers
+from training.latent.image_numbers import parse_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,8 +65,8 @@ def write_directions(args: argparse.Namespace) -> None:
     import torch
 
     from training.grid import save_image
+    from training.latent.grids import direction_grid
     from training.latent.sefa import coordinate_std, directions
-    from training.latent.sheets import direction_grid
 
     trained = load(args.run, args.device)
     space = trained.space

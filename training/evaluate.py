@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.latent.command import add_seed, check_target, int_in_range
+from training.latent.cli import add_seed, check_target, int_in_range
 
 FEWEST = 50
 MOST = 10_000_000

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, exit_status
-from training.latent.command import int_in_range, load, parser
+from training.latent.cli import int_in_range, load, parser
 
 if TYPE_CHECKING:
     from training.explorer.server import NearestFinder

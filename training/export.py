@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.contract import UserError, exit_status, write_atomic
-from training.latent.command import check_target, float_in_range, load, parser
+from training.latent.cli import check_target, float_in_range, load, parser
 
 if TYPE_CHECKING:
     from training.pretrained.inference import TrainedGenerator
@@ -101,7 +101,7 @@ def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float) -> dict[str
 
 
 def _page(trained: TrainedGenerator, folder: Path, args: argparse.Namespace) -> dict[str, str]:
-    from training.explorer.facts import generator_info, page_files
+    from training.explorer.generator_info import generator_info, page_files
     from training.exports.graphs import split_graphs
     from training.exports.onnx_file import write_onnx
     from training.exports.runtime import VERSION, runtime_files

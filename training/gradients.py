@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from training.config import OptimizerOptions
-from training.machine.ranks import SINGLE_PROCESS, Distributed
+from training.machine.distributed import SINGLE_PROCESS, Distributed
 
 MIN_LOSS_SCALE = 2.0**-10
 """A loss scale below this: it is not the scale that makes gradients infinite."""

@@ -20,11 +20,11 @@ from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.data import Batch, Loader, ShardDataset
-from training.evaluation.judge import Evaluator, prepare_or_warn
+from training.evaluation.evaluator import Evaluator, prepare_or_warn
 from training.grid import generate_images, make_grid, save_image
 from training.latent.space import build_latent_space
 from training.machine.disk import DiskFull, free_bytes
-from training.machine.ranks import SINGLE_PROCESS, Distributed
+from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.machine.signals import StopSignal
 from training.monitoring.console import Display, TrainingProgress
 from training.monitoring.history import History, Row
@@ -36,7 +36,7 @@ from training.planning.forecast import Forecast, cost, format_bytes, is_timed, p
 from training.planning.tuning import Change, LiveThreads
 from training.pretrained.finetune import load_initial_weights
 from training.report import ReportExtras, write_report
-from training.reporting.pictures import FigureMaker
+from training.reporting.figures import FigureMaker
 from training.runs import Run
 from training.state import State, new_state
 from training.step import Step

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.contract import UserError, exit_status
-from training.latent.command import (
+from training.latent.cli import (
     add_label,
     add_numbers,
     add_psi,
@@ -20,7 +20,7 @@ from training.latent.command import (
     load,
     parser,
 )
-from training.latent.numbers import parse_numbers
+from training.latent.image_numbers import parse_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def write_mixtures(args: argparse.Namespace) -> None:
     columns = parse_numbers(args.columns, "--columns", 64)
 
     from training.grid import save_image
-    from training.latent.sheets import style_mixing_grid
+    from training.latent.grids import style_mixing_grid
 
     trained = load(args.run, args.device)
     check_sides(args.out, trained, len(columns) + 1, len(rows) + 1)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.contract import exit_status
-from training.latent.command import (
+from training.latent.cli import (
     add_label,
     add_numbers,
     add_psi,
@@ -19,7 +19,7 @@ from training.latent.command import (
     load,
     parser,
 )
-from training.latent.numbers import parse_numbers
+from training.latent.image_numbers import parse_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

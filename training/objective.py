@@ -8,7 +8,7 @@ from training.config import Config
 from training.losses import LOSSES, class_loss, code_loss, feature_matching, labelled_loss
 from training.networks import DiscriminatorOutput
 from training.options.architectures import is_semi_supervised
-from training.techniques.labels import Target
+from training.techniques.targets import Target
 
 Stats = dict[str, Tensor]
 """Scalars by name."""

@@ -24,7 +24,7 @@ from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
 from training.machine.disk import free_bytes
-from training.machine.ranks import Distributed, init_distributed
+from training.machine.distributed import Distributed, init_distributed
 from training.metrics.suite import MIN_IMAGES
 from training.monitoring.console import Display, NullDisplay, make_display
 from training.options.resolve import drop_label_conditions

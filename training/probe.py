@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.latent.command import add_seed, float_in_range, int_in_range
+from training.latent.cli import add_seed, float_in_range, int_in_range
 
 MOST = 1_000_000_000
 ROWS = {
@@ -73,7 +73,7 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from training.data import open_shard_dataset
-    from training.evaluation import transfer
+    from training.evaluation import probing as transfer
     from training.machine.device import choose_device
     from training.runs import find_run, read_config
 

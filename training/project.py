@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, exit_status, open_regular, write_atomic
-from training.latent.command import (
+from training.latent.cli import (
     add_label,
     add_seed,
     check_image_path,

@@ -20,7 +20,7 @@ from pipeline.contract import STILL_PAGE, read_bytes, write_atomic
 from training.grid import Pixels
 from training.monitoring.history import Row
 from training.reporting.card_page import card_html
-from training.reporting.pictures import ReportFigures
+from training.reporting.figures import ReportFigures
 from training.runs import Run, read_config
 
 FRAMES = 24

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.contract import exit_status
-from training.latent.command import (
+from training.latent.cli import (
     add_label,
     add_seed,
     check_image_path,
@@ -20,7 +20,7 @@ from training.latent.command import (
     parse_psi,
     parser,
 )
-from training.latent.numbers import parse_numbers
+from training.latent.image_numbers import parse_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def write_samples(args: argparse.Namespace) -> None:
     import torch
 
     from training.grid import make_grid, save_image, square_columns
-    from training.latent.sheets import truncation_grid
+    from training.latent.grids import truncation_grid
     from training.techniques.latents import fixed_latents
 
     trained = load(args.run, args.device)

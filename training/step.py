@@ -12,23 +12,23 @@ from pipeline.contract import UserError
 from training import ema
 from training.config import Config
 from training.data import Batch
+from training.discriminator_pass import DiscriminatorPass
 from training.gradients import apply_gradients, step_was_skipped
-from training.judging import DiscriminatorPass
 from training.losses import clip_weights, path_lengths, path_penalty
-from training.machine.ranks import SINGLE_PROCESS, Distributed
+from training.machine.distributed import SINGLE_PROCESS, Distributed
+from training.micro_batches import MicroBatch, MicroBatcher, accumulate_stats, batch_std
 from training.networks import DiscriminatorOutput, latent_codes
 from training.networks.stylegan2 import StyleGan2G
 from training.networks.sync_norm import convert_batch_norm
 from training.objective import Objective, Stats
-from training.pieces import MicroBatch, MicroBatcher, accumulate_stats, batch_std
 from training.pretrained.finetune import freeze
 from training.seeds import derive
 from training.state import State
-from training.techniques.labels import draw_targets
 from training.techniques.lazy import is_due, optimizers
 from training.techniques.packing import pack
 from training.techniques.replay import replay
 from training.techniques.schedule import burn_in_value, set_learning_rate
+from training.techniques.targets import draw_targets
 from training.techniques.unroll import Weights, unroll
 
 

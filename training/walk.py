@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, exit_status
-from training.latent.command import (
+from training.latent.cli import (
     PICTURES,
     add_label,
     add_numbers,
@@ -21,7 +21,7 @@ from training.latent.command import (
     load,
     parser,
 )
-from training.latent.numbers import parse_numbers
+from training.latent.image_numbers import parse_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,8 +81,8 @@ def write_walk(args: argparse.Namespace) -> None:
     steps = args.steps if args.steps is not None else 24 if film else 8
 
     from training.grid import make_grid, save_image
-    from training.latent.paths import walk, walk_rows
-    from training.latent.sheets import walk_pictures
+    from training.latent.grids import walk_pictures
+    from training.latent.interpolation import walk, walk_rows
     from training.latent.video import require_codec, write_video
 
     require_codec(args.out)

@@ -11,14 +11,14 @@ from typing import Any
 
 from pipeline.commands.common import Commands, add_command, command, job_from_args, open_job, say
 from pipeline.commands.stages import add_variant
-from pipeline.dataset.exports import FORMATS as EXPORT_FORMS
-from pipeline.dataset.exports import export
-from pipeline.dataset.imports import FORMATS as IMPORT_FORMS
-from pipeline.dataset.imports import import_dataset
+from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
-from pipeline.stages.forget import forget
-from pipeline.stages.manifest import export_manifest, import_manifest
-from pipeline.stages.verify import verify
+from pipeline.importers.stage import FORMATS as IMPORT_FORMS
+from pipeline.importers.stage import import_dataset
+from pipeline.shards.exports import FORMATS as EXPORT_FORMS
+from pipeline.shards.exports import export
+from pipeline.shards.forget import forget
+from pipeline.shards.verify import verify
 
 
 def add(commands: Commands) -> None:
@@ -102,7 +102,8 @@ def _import(args: argparse.Namespace) -> int:
     _print(args, asdict(result))
     if result.failed:
         say(
-            f"{result.failed:,} files could not be imported; the reasons are in {dataset.failure_log}"
+            f"{result.failed:,} files could not be imported; "
+            f"the reasons are in {dataset.failure_log}"
         )
     return 1 if result.failed else 0
 

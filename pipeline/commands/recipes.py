@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.commands.common import Commands, add_simple_command, say
+from pipeline.crawl.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.outside_text import printable
-from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.web.politeness import Politeness
 from pipeline.web.waits import Wait
 

@@ -21,8 +21,8 @@ from pipeline.commands.common import (
 from pipeline.contract import DatasetPaths
 from pipeline.job import STAGES, run_stage
 from pipeline.recipe import recipe_path
-from pipeline.stages.preview import preview
-from pipeline.stages.retry import RetryResult, retry_failures
+from pipeline.retry import RetryResult, retry_failures
+from pipeline.select.preview import preview
 from pipeline.status import format_status, read_status
 
 STAGE_HELP = {

@@ -24,7 +24,7 @@ import requests
 
 from pipeline.console import Console, format_duration
 from pipeline.contract import DatasetPaths
-from pipeline.demo.leash import ChildProcesses
+from pipeline.demo.child_processes import ChildProcesses
 from pipeline.errors import UserError
 from pipeline.events import EventTail
 from pipeline.exit import CommandParser, exit_status

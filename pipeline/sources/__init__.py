@@ -21,8 +21,8 @@ from pipeline.sources.interface import (
     PageResult,
 )
 from pipeline.sources.json_api import JSON, JsonSource
-from pipeline.sources.listing import LIST, ListSource
 from pipeline.sources.sitemap import SITEMAP, SitemapSource
+from pipeline.sources.url_list import LIST, ListSource
 
 __all__ = [
     "SOURCES",

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import Tag
 
-from pipeline.sources.picks import attribute
 from pipeline.sources.srcset import parse_srcset
+from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
 FULL_SIZE_ATTRIBUTES = (

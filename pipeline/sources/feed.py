@@ -10,6 +10,7 @@ from typing import Literal
 from bs4 import BeautifulSoup
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.sources import html
 from pipeline.sources.candidates import (
     FULL,
@@ -29,10 +30,9 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
-from pipeline.sources.picks import clean
+from pipeline.sources.text_selectors import clean
 from pipeline.sources.url_rules import is_allowed
 from pipeline.sources.xml import Element, children, entries_of, name_of, read_xml, text_of
-from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.errors import UserError
 from pipeline.sources.interface import (
     Adapter,
@@ -20,9 +21,8 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
-from pipeline.sources.picks import Pattern, clean
+from pipeline.sources.text_selectors import Pattern, clean
 from pipeline.sources.url_rules import is_allowed
-from pipeline.typed import STRICT
 from pipeline.web.local_files import LocalFileReader, argument_path, file_path, file_url
 from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
 

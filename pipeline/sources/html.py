@@ -12,6 +12,7 @@ from bs4 import BeautifulSoup, Tag
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.sources.candidates import (
     FULL_SIZE_ATTRIBUTES,
     Candidate,
@@ -31,7 +32,9 @@ from pipeline.sources.interface import (
     PageResult,
 )
 from pipeline.sources.page_terms import page_terms
-from pipeline.sources.picks import (
+from pipeline.sources.script_images import attribute_images, script_images
+from pipeline.sources.soup import make_soup, page_base
+from pipeline.sources.text_selectors import (
     Css,
     ImagePick,
     ImagePickTable,
@@ -41,10 +44,7 @@ from pipeline.sources.picks import (
     attribute,
     clean,
 )
-from pipeline.sources.script_images import attribute_images, script_images
-from pipeline.sources.soup import make_soup, page_base
 from pipeline.sources.url_rules import check_start, is_allowed
-from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
 _OTHER_SCHEME = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)

@@ -19,9 +19,9 @@ from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES, looks_like_image, 
 from pipeline.sources.gallery_groups import same_list
 from pipeline.sources.html import HtmlSource, parse_soup
 from pipeline.sources.page_view import FRAME_TAGS, LinkUnit, PageView, is_frame
-from pipeline.sources.picks import ImagePickTable, attribute
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey, Visit
+from pipeline.sources.text_selectors import ImagePickTable, attribute
 from pipeline.sources.url_rules import is_allowed
 
 _USUAL = ("jpg", "jpeg", "png", "webp", "gif")

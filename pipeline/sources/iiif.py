@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.outside_text import parse_json
 from pipeline.sources.interface import (
     LARGE_PAGE,
@@ -20,9 +21,8 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
-from pipeline.sources.picks import Pattern, clean, clean_html
+from pipeline.sources.text_selectors import Pattern, clean, clean_html
 from pipeline.sources.url_rules import check_start, is_allowed
-from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
 _MAX_SIDE = 10**7

@@ -14,10 +14,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.contract import ManifestRow, UserError, image_key
 from pipeline.outside_text import safe_text
 from pipeline.sources.page_terms import PageTerms
-from pipeline.typed import STRICT
 from pipeline.web.failures import internal_failure
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ import jmespath
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.outside_text import parse_json, plain_value
 from pipeline.sources.interface import (
     LARGE_PAGE,
@@ -25,7 +26,7 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
-from pipeline.sources.picks import MAX_LABELS, Pattern, clean_html
+from pipeline.sources.text_selectors import MAX_LABELS, Pattern, clean_html
 from pipeline.sources.url_rules import (
     Rewrite,
     check_start,
@@ -34,7 +35,6 @@ from pipeline.sources.url_rules import (
     rewrite_url,
     with_query,
 )
-from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+\s*(?:=\s*(?:"[^"]*"|[^",;\s]*))?)*)')

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bs4 import Tag
 
-from pipeline.sources.picks import attribute
+from pipeline.sources.text_selectors import attribute
 
 _MOST = 500
 _LONGEST = 2000

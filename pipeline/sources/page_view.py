@@ -27,10 +27,10 @@ from pipeline.sources.candidates import (
     url_path,
 )
 from pipeline.sources.interface import Page
-from pipeline.sources.picks import attribute
 from pipeline.sources.script_images import attribute_images, script_images
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.soup import make_soup, page_base
+from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
 MAX_TAGS = 20_000

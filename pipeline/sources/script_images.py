@@ -21,7 +21,7 @@ from pipeline.sources.candidates import (
     rejection_reason,
 )
 from pipeline.sources.literals import Call, read_json, read_literals
-from pipeline.sources.picks import attribute
+from pipeline.sources.text_selectors import attribute
 
 _MAX_DEPTH = 64
 _RENDITIONS = re.compile(r"article|posting|recipe|event|product(group|model)$", re.IGNORECASE)

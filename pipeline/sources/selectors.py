@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from bs4 import BeautifulSoup, Tag
 
-from pipeline.sources.picks import attribute
+from pipeline.sources.text_selectors import attribute
 
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_-]*")
 _LAYOUT = re.compile(

@@ -8,9 +8,10 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.sources import html
 from pipeline.sources.interface import Adapter, FoundImage, Notes, Page, PageRequest, PageResult
-from pipeline.sources.picks import clean
+from pipeline.sources.text_selectors import clean
 from pipeline.sources.url_rules import is_allowed
 from pipeline.sources.xml import (
     MAX_UNPACKED,
@@ -21,7 +22,6 @@ from pipeline.sources.xml import (
     read_xml,
     text_of,
 )
-from pipeline.typed import STRICT
 from pipeline.web.urls import canonical_url
 
 

@@ -8,7 +8,7 @@ import re
 from bs4 import BeautifulSoup, Tag
 
 from pipeline.sources.interface import Page
-from pipeline.sources.picks import attribute
+from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
 MAX_TAGS = 200_000

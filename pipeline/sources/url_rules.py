@@ -8,9 +8,9 @@ from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
 from pydantic.dataclasses import dataclass
 
+from pipeline.config_io import STRICT
 from pipeline.outside_text import safe_text
-from pipeline.sources.picks import Pattern
-from pipeline.typed import STRICT
+from pipeline.sources.text_selectors import Pattern
 from pipeline.web.urls import canonical_url
 
 

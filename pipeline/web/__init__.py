@@ -1,1 +1,1 @@
-"""Polite HTTP, below `pipeline.http`: gates, robots, retries, transports, and what goes wrong."""
+"""Polite HTTP: responses, retries, robots.txt, opt-out signals, rate limits, two transports."""

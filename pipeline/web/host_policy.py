@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 
 import tenacity
 
-from pipeline.web.exchange import (
-    RawResponse,
-    RequestFailure,
-    UrlPolicy,
-    retry_policy,
-    stated_reservation,
-)
 from pipeline.web.failures import describe_internal
 from pipeline.web.opt_out.robots_lines import RobotsLines
 from pipeline.web.opt_out.rsl import RslDocument, header_licenses, read_rsl
 from pipeline.web.opt_out.signals import Signal
 from pipeline.web.opt_out.tdmrep import PATH, Reservation, TdmRep, read_tdmrep
 from pipeline.web.politeness import Politeness
+from pipeline.web.responses import (
+    RawResponse,
+    RequestFailure,
+    UrlPolicy,
+    retry_policy,
+    stated_reservation,
+)
 from pipeline.web.urls import request_url
 
 TRIALS = 10

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from pipeline.web.exchange import NO_POLICY, RawResponse, UrlPolicy
 from pipeline.web.host_policy import HostPolicy
 from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines
 from pipeline.web.opt_out.signals import Signal
 from pipeline.web.politeness import HostLimiter, Politeness
+from pipeline.web.responses import NO_POLICY, RawResponse, UrlPolicy
 from pipeline.web.robots import Robots
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from pipeline.errors import Failure, UserError
 from pipeline.reading import open_regular
-from pipeline.web.exchange import Response
 from pipeline.web.failures import failure, internal_failure
+from pipeline.web.responses import Response
 from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
 
 SCHEME = "file:"

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.typed import STRICT
+from pipeline.config_io import STRICT
 from pipeline.web.opt_out.signals import Signal, check_overrides
 
 CONTACT_VARIABLE: Final = "SHELLGAN_CONTACT"

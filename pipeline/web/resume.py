@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_tz
 
-from pipeline.web.exchange import NO_HEADERS, RawResponse, RequestFailure
+from pipeline.web.responses import NO_HEADERS, RawResponse, RequestFailure
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _STRONG_ETAG = re.compile('"[\x21\x23-\x7e\x80-\xff]{0,1000}"')

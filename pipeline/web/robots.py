@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from protego import Protego
 
-from pipeline.web.exchange import MAX_POLICY, RawResponse, RequestFailure
 from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines, read_robots_lines
 from pipeline.web.politeness import MAX_DELAY
+from pipeline.web.responses import MAX_POLICY, RawResponse, RequestFailure
 
 _AGENT_LINE = re.compile(r"(?im)^([ \t]*user[ -]?agent(?:[ \t]*:|[ \t])[ \t]*)([^\n#]*)")
 _SOMEBODY_ELSE = "\N{WHITE SHOGI PIECE}"

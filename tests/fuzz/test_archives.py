@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, UserError, read_jsonl
-from pipeline.dataset.imports import ImportResult, import_dataset
-from pipeline.dataset.kept import SelectedImage
-from pipeline.dataset.manifest_lookup import manifest_rows
-from pipeline.dataset.originals import read_original, read_records
+from pipeline.crawl.manifest_lookup import manifest_rows
 from pipeline.events import EventLog
+from pipeline.importers.stage import ImportResult, import_dataset
+from pipeline.originals.parts import read_original, read_records
+from pipeline.select.selection import SelectedImage
 from pipeline.web.failures import FAILURE_KINDS
 
 

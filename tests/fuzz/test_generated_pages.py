@@ -17,14 +17,14 @@ from jinja2 import Environment
 from markdown_it import MarkdownIt
 
 from pipeline.contract import ShardEntry, ShardIndex
-from pipeline.dataset.card import card_text
-from pipeline.dataset.card_page import card_page
-from pipeline.dataset.facts import DatasetStats
-from pipeline.dataset.shard_make import BuiltShard
 from pipeline.markup import disarm_markdown, escape_markdown, policy_element
 from pipeline.recipe import Recipe
+from pipeline.select.preview import _PAGE, Section, Thumbnail
+from pipeline.shards.builder import BuiltShard
+from pipeline.shards.card import card_text
+from pipeline.shards.card_page import card_page
+from pipeline.shards.stats import DatasetStats
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.preview import _PAGE, Section, Thumbnail
 from training.exports import folder as exports
 from training.reporting.card_page import card_html, harmless
 
@@ -58,9 +58,17 @@ def card_of(title: str, texts: list[str]) -> str:
                        labels=tuple(dict.fromkeys(texts)))  # fmt: skip
     counts = Counter(texts)
     facts = DatasetStats(
-        kept=1, rejections=counts, licenses=counts, attributions=counts, labels=counts, hosts=counts,
-        opt_outs=counts, overrides=Counter((one, one) for one in texts), first=title, last=title,
-    )  # fmt: skip
+        kept=1,
+        rejections=counts,
+        licenses=counts,
+        attributions=counts,
+        labels=counts,
+        hosts=counts,
+        opt_outs=counts,
+        overrides=Counter((one, one) for one in texts),
+        first=title,
+        last=title,
+    )
     recipe = replace(Recipe(source=HtmlSource(start=("http://x.example/",))), title=title)
     return card_text(recipe, index, [made_shard()], facts, "now")
 

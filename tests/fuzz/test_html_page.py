@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config_io import parse_config
 from pipeline.recipe import Recipe
 from pipeline.sources import Page, PageRequest
 from pipeline.sources.html import HtmlSource, parse
 from pipeline.sources.literals import read_literals
 from pipeline.sources.proposal import propose
-from pipeline.typed import parse_config
 
 URL = "http://shells.example/g/index.html"
 SOURCE = parse_config(HtmlSource, {

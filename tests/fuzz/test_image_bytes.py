@@ -23,21 +23,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, image_key
-from pipeline.dataset.kept import SelectedImage
-from pipeline.dataset.originals import read_original, read_records, write_plan
-from pipeline.dataset.part_writer import PartWriter
-from pipeline.dataset.samples import make_samples
 from pipeline.errors import Failure
-from pipeline.images import EXTENSIONS
+from pipeline.imaging.headers import _load_plugin
+from pipeline.imaging.images import EXTENSIONS
+from pipeline.imaging.limits import ImageError, decode_budget
 from pipeline.options import OriginalsOptions, ShardOptions
-from pipeline.pictures.headers import _load_plugin
-from pipeline.pictures.limits import ImageError, decode_budget
+from pipeline.originals.inspect_image import StoredImage, inspect_image
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import read_original, read_records, write_plan
 from pipeline.recipe import Recipe
+from pipeline.select.selection import SelectedImage
+from pipeline.shards.samples import make_samples
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.examine import StoredImage, inspect_image
-from pipeline.web.bodies import check_body
-from pipeline.web.exchange import RawResponse, Response
+from pipeline.web.body_checks import check_body
 from pipeline.web.failures import FAILURE_KINDS
+from pipeline.web.responses import RawResponse, Response
 
 SOURCE = HtmlSource(start=("http://127.0.0.1/",))
 RECIPES = (

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from pipeline.atomic_io import JsonlAppender
 from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, image_key
-from pipeline.dataset.kept import SelectedImage, read_selection
-from pipeline.dataset.manifest_lookup import ManifestLookup, manifest_rows
-from pipeline.dataset.originals import PartFiles, write_plan
-from pipeline.durable import JsonlAppender
+from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
+from pipeline.crawl.manifest_lookup import ManifestLookup, manifest_rows
 from pipeline.errors import UserError
+from pipeline.originals.parts import PartFiles, write_plan
 from pipeline.outside_text import parse_json, safe_text
+from pipeline.select.selection import SelectedImage, read_selection
 from pipeline.sources.list_files import plain_records
-from pipeline.stages.manifest import export_manifest, import_manifest
 
 FEWER = settings(max_examples=max(10, settings.default.max_examples // 5))
 """For tests that open databases and write files."""

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opt_out_examples import VOCABULARY, image_with, packet, rsl
 
-from pipeline.web.exchange import RawResponse, RequestFailure, check_response
 from pipeline.web.host_policy import HostPolicy, linked_licenses
 from pipeline.web.opt_out.directives import header_signals, meta_signals
 from pipeline.web.opt_out.page_metas import read_metas
@@ -20,6 +19,7 @@ from pipeline.web.opt_out.signals import SIGNALS, Signal, describe, signal_names
 from pipeline.web.opt_out.tdmrep import PATH, read_tdmrep
 from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness
+from pipeline.web.responses import RawResponse, RequestFailure, check_response
 from pipeline.web.robots import parse_robots
 
 AGENT = "ShellGAN/0.1"

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key
-from pipeline.dataset.originals import (
+from pipeline.imaging.images import decode_image, measure_image
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import (
     DamagedOriginal,
     PartFiles,
     read_journal,
@@ -27,8 +29,6 @@ from pipeline.dataset.originals import (
     read_summary,
     write_plan,
 )
-from pipeline.dataset.part_writer import PartWriter
-from pipeline.images import decode_image, measure_image
 
 COUNT = 4
 PART = "fuzz-000000"

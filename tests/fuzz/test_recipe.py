@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources import SOURCES
-from pipeline.typed import parse_config
 
 text = st.text(st.characters(exclude_categories=()), max_size=30)
 strings = text | st.sampled_from([

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Failure
-from pipeline.http import Fetcher
-from pipeline.web.bulk import BulkFetcher
+from pipeline.fetcher import Fetcher
+from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.codings import CodingError, Decoder
-from pipeline.web.exchange import RawResponse, RequestFailure, Response
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.headers import parse_head, refused_head, retry_after, sendable
 from pipeline.web.politeness import MAX_DELAY
+from pipeline.web.responses import RawResponse, RequestFailure, Response
 from pipeline.web.resume import join_ranges, resume_headers
 
 LINES = st.sampled_from((

@@ -7,8 +7,8 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.web.exchange import MAX_POLICY, RawResponse
 from pipeline.web.politeness import MAX_DELAY
+from pipeline.web.responses import MAX_POLICY, RawResponse
 from pipeline.web.robots import parse_robots, robots_text
 from pipeline.web.urls import request_url
 

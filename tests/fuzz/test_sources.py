@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config_io import parse_config
 from pipeline.contract import ManifestRow
 from pipeline.sources import SOURCES, CorruptFile, FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.interface import Notes
-from pipeline.typed import parse_config
 
 GOOD = "http://good.example/good.jpg"
 START = "http://a.example/x"

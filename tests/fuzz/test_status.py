@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contract import DatasetPaths, image_key
-from pipeline.dataset.originals import PartFiles
+from pipeline.originals.parts import PartFiles
 from pipeline.status import format_status, read_status
 
 VALUES = st.recursive(
@@ -31,8 +31,18 @@ FILE = st.lists(OBJECTS | st.binary(max_size=30) | st.just(b"\n"), max_size=4).m
 def files(dataset: DatasetPaths) -> list[Path]:
     part = PartFiles(dataset, "mine-000000")
     other = PartFiles(dataset, "mine-000001")
-    return [dataset.url_manifest, dataset.selection, dataset.rejections, dataset.shard_index, dataset.crawl_state,
-            dataset.failure_log, part.plan, part.summary, other.plan, other.journal]  # fmt: skip
+    return [
+        dataset.url_manifest,
+        dataset.selection,
+        dataset.rejections,
+        dataset.shard_index,
+        dataset.crawl_state,
+        dataset.failure_log,
+        part.plan,
+        part.summary,
+        other.plan,
+        other.journal,
+    ]
 
 
 @given(st.lists(st.none() | FILE, min_size=10, max_size=10))

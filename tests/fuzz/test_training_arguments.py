@@ -27,8 +27,8 @@ from training import (
     sample,
     walk,
 )
-from training.latent.numbers import parse_numbers
-from training.machine.ranks import init_distributed
+from training.latent.image_numbers import parse_numbers
+from training.machine.distributed import init_distributed
 
 MAINS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
     "sample": (sample.main, ["--n", "--seed", "--numbers", "--truncation", "--label", "--out"]),

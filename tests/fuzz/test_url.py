@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.web.addresses import host_key, is_public
-from pipeline.web.exchange import RawResponse, RequestFailure, redirect_target
+from pipeline.web.responses import RawResponse, RequestFailure, redirect_target
 from pipeline.web.urls import canonical_url, request_url
 
 PARTS = st.sampled_from((

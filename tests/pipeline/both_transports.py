@@ -7,9 +7,9 @@ import time
 from faulty_site import ATTEMPTS, FaultySite, serve
 
 from pipeline.errors import Failure
-from pipeline.http import Fetcher, Politeness
-from pipeline.web.bulk import BulkFetcher
-from pipeline.web.exchange import Response
+from pipeline.fetcher import Fetcher, Politeness
+from pipeline.web.bulk_fetcher import BulkFetcher
+from pipeline.web.responses import Response
 
 QUICK = {
     "rate": 500.0, "concurrency": 4, "allow_private": True, "attempts": ATTEMPTS, "backoff": 0.05,

@@ -11,14 +11,14 @@ import pytest
 from static_site import served
 
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.check_recipe import COLUMNS, check_recipe, propose_recipe
+from pipeline.crawl.stage import crawl
 from pipeline.errors import UserError
 from pipeline.events import EventLog
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources import Page, PageRequest
 from pipeline.sources.proposal import propose
-from pipeline.stages.check_recipe import COLUMNS, check_recipe, propose_recipe
-from pipeline.stages.crawl import crawl
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"

@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, image_key, read_jsonl
+from pipeline.crawl import image_index as crawl_images
+from pipeline.crawl.stage import MIN_THREADS, CrawlResult, crawl, retry_pages
 from pipeline.errors import UserError
 from pipeline.events import EventLog, unresolved_failures
 from pipeline.recipe import Recipe
-from pipeline.stages import crawl_images
-from pipeline.stages.crawl import MIN_THREADS, CrawlResult, crawl, retry_pages
 from pipeline.status import read_status
-from pipeline.typed import parse_config
 from pipeline.web.failures import failure
 
 POLICY_FILES = ("/robots.txt", "/.well-known/tdmrep.json")
@@ -184,10 +184,10 @@ from pathlib import Path
 from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog, outstanding
 from pipeline.recipe import Recipe
-from pipeline.stages.crawl_images import ImageIndex
-from pipeline.stages.crawl import crawl
+from pipeline.crawl.image_index import ImageIndex
+from pipeline.crawl.stage import crawl
 from pipeline.status import survey
-from pipeline.typed import build
+from pipeline.config_io import build
 from pipeline.web.failures import failure
 
 recipe, root, die_at = build(Recipe, json.loads(sys.argv[1]), "argv"), sys.argv[2], int(sys.argv[3])

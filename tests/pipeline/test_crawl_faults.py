@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl import stage as crawl_stage
+from pipeline.crawl.stage import CrawlResult, crawl, retry_pages
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import PageResult, html, json_api
-from pipeline.stages import crawl as crawl_stage
-from pipeline.stages.crawl import CrawlResult, crawl, retry_pages
-from pipeline.typed import parse_config
 
 Answer = Callable[[str], str | bytes | None]
 

@@ -7,10 +7,10 @@ import pytest
 from static_site import QuietHandler, served
 
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.stage import CrawlResult, crawl
 from pipeline.demo.gallery import Gallery, serve
 from pipeline.events import EventLog
 from pipeline.recipe import load_recipe, recipe_path
-from pipeline.stages.crawl import CrawlResult, crawl
 from pipeline.web.urls import canonical_url
 
 SITES = Path(__file__).parent / "sites"

@@ -11,12 +11,12 @@ import pytest
 from pyarrow import parquet
 from static_site import QuietHandler, served
 
+from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.stage import CrawlResult, crawl
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
-from pipeline.sources import listing
-from pipeline.stages.crawl import CrawlResult, crawl
-from pipeline.typed import parse_config
+from pipeline.sources import url_list as listing
 
 POLITE = {"rate": 1000, "allow_private": True, "obey_robots": False, "attempts": 1}
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, image_key, read_jsonl
+from pipeline.crawl.stage import CrawlResult, crawl
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
+from pipeline.originals.download import download
 from pipeline.recipe import Recipe
-from pipeline.sources import listing
-from pipeline.stages.crawl import CrawlResult, crawl
-from pipeline.stages.download import download
-from pipeline.typed import parse_config
-from pipeline.web.exchange import Response
+from pipeline.sources import url_list as listing
 from pipeline.web.local_files import LocalFileReader, file_url
+from pipeline.web.responses import Response
 
 
 def run(dataset: DatasetPaths, refresh: bool = False, **source: Any) -> CrawlResult:

@@ -12,17 +12,17 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFilter
 from scipy import ndimage
 
+from pipeline.config_io import parse_config
 from pipeline.contract import ManifestRow, OriginalRecord, UserError
-from pipeline.dataset import framing
-from pipeline.dataset.kept import SelectedImage
-from pipeline.dataset.samples import make_samples
-from pipeline.images import open_image
+from pipeline.imaging.components import label_regions, largest_region
+from pipeline.imaging.crops import Box, center_box, center_boxes, expand_box, pad_box
+from pipeline.imaging.images import open_image
+from pipeline.imaging.objects import find_object
+from pipeline.imaging.pixels import LazyImage, render, resize, resize_linear
 from pipeline.options import ShardOptions
-from pipeline.pictures.components import label_regions, largest_region
-from pipeline.pictures.crops import Box, center_box, center_boxes, expand_box, pad_box
-from pipeline.pictures.objects import find_object
-from pipeline.pictures.pixels import LazyImage, render, resize, resize_linear
-from pipeline.typed import parse_config
+from pipeline.select.selection import SelectedImage
+from pipeline.shards import crop_modes as framing
+from pipeline.shards.samples import make_samples
 
 
 def kept(data: bytes, **row: Any) -> SelectedImage:
@@ -237,7 +237,7 @@ def test_a_small_original_is_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> N
         return psnr(made, np.asarray(truth))
 
     assert fidelity() > 50
-    monkeypatch.setattr("pipeline.pictures.pixels.DECODE_WHOLE_BELOW", 0)
+    monkeypatch.setattr("pipeline.imaging.pixels.DECODE_WHOLE_BELOW", 0)
     assert fidelity() < 45
 
 
@@ -245,7 +245,7 @@ def test_a_small_original_is_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_exif_orientation_is_turned_upright(
     orientation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.pictures.pixels.DECODE_WHOLE_BELOW", 0)
+    monkeypatch.setattr("pipeline.imaging.pixels.DECODE_WHOLE_BELOW", 0)
     image = clutter((451, 307)).filter(ImageFilter.GaussianBlur(2))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -277,7 +277,7 @@ def profile(name: str) -> bytes:
 def test_whatever_the_file_the_sample_is_that_of_the_opened_image(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.pictures.pixels.DECODE_WHOLE_BELOW", 0)
+    monkeypatch.setattr("pipeline.imaging.pixels.DECODE_WHOLE_BELOW", 0)
     image = clutter((400, 300)).filter(ImageFilter.GaussianBlur(2))
     if kind == "PNG with alpha":
         image.putalpha(Image.linear_gradient("L").resize(image.size))

@@ -20,7 +20,14 @@ from faulty_site import FaultySite, Row, picture, serve
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
-from pipeline.dataset.originals import (
+from pipeline.events import EventLog, Progress
+from pipeline.fetcher import Politeness
+from pipeline.options import OriginalsOptions
+from pipeline.originals import download as stage
+from pipeline.originals import inspect_image as examine
+from pipeline.originals.download import DownloadResult, download, download_part, plan_parts
+from pipeline.originals.part_writer import tar_member
+from pipeline.originals.parts import (
     PartFiles,
     is_complete,
     planned_parts,
@@ -28,16 +35,9 @@ from pipeline.dataset.originals import (
     read_records,
     write_plan,
 )
-from pipeline.dataset.part_writer import tar_member
-from pipeline.events import EventLog, Progress
-from pipeline.http import Politeness
-from pipeline.options import OriginalsOptions
 from pipeline.recipe import Recipe
+from pipeline.retry import retry_failures
 from pipeline.sources.html import HtmlSource
-from pipeline.stages import download as stage
-from pipeline.stages import examine
-from pipeline.stages.download import DownloadResult, download, download_part, plan_parts
-from pipeline.stages.retry import retry_failures
 
 POLITENESS = Politeness(rate=1000, concurrency=4, allow_private=True, attempts=2, backoff=0.02)
 SOURCE = HtmlSource(start=("http://127.0.0.1/",))
@@ -201,10 +201,10 @@ import signal, sys
 from pathlib import Path
 from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.download import download
+from pipeline.originals.download import download
 def stop(*_):
     raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, stop)
@@ -301,7 +301,7 @@ def test_a_host_that_rests_for_a_day_gives_up_later_rows_too(dataset, monkeypatc
 
 
 def test_idle_hosts_are_forgotten(monkeypatch, faulty_site):
-    from pipeline.web import bulk
+    from pipeline.web import bulk_fetcher as bulk
 
     monkeypatch.setattr(bulk, "_HOSTS", 10)
     with bulk.BulkFetcher[str](POLITENESS, "x") as fetcher:

@@ -12,12 +12,12 @@ import pytest
 from faulty_site import ATTEMPTS, ROWS, FaultySite, Row
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
-from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
+from pipeline.originals.download import download
+from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.download import download
 from pipeline.web.failures import FAILURE_KINDS
 
 POLITENESS = Politeness(

@@ -30,7 +30,7 @@ from faulty_site import (
 )
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
-from pipeline.dataset.originals import (
+from pipeline.originals.parts import (
     PartFiles,
     planned_parts,
     read_journal,
@@ -48,10 +48,10 @@ import os, sys
 from pathlib import Path
 from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.download import download
+from pipeline.originals.download import download
 recipe = Recipe(source=HtmlSource(start=("http://127.0.0.1/",)), politeness=Politeness(
     rate=400, concurrency={CONCURRENCY}, allow_private=True, attempts={ATTEMPTS}, backoff=0.02,
     max_backoff=0.05, max_bytes=1 << 20, max_pixels=10_000_000, rest_after=99))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract import DatasetPaths, UserError, image_key, read_jsonl
-from pipeline.dataset.originals import PART_SIZE, PartFiles, planned_parts
-from pipeline.dataset.plans import INDEX, assign_parts
+from pipeline.originals.part_planning import INDEX, assign_parts
+from pipeline.originals.parts import PART_SIZE, PartFiles, planned_parts
 
 
 @pytest.fixture
@@ -106,8 +106,9 @@ def test_a_row_without_a_url_is_named(dataset):
 def test_memory_does_not_grow_with_the_manifest(tmp_path):
     """Peak memory of planning ten times as many rows, in processes of their own."""
     code = (
-        "import sys; from pathlib import Path; from pipeline.contract import Dataset;"
-        "from pipeline.dataset.plans import plan; plan(Dataset('big', Path(sys.argv[1])));"
+        "import sys; from pathlib import Path; from pipeline.contract import DatasetPaths;"
+        "from pipeline.originals.part_planning import assign_parts;"
+        "assign_parts(DatasetPaths('big', Path(sys.argv[1])));"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
     )
     peaks = []

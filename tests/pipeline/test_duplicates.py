@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.dataset.duplicates import (
+from pipeline.select.duplicates import (
     DuplicateThresholds,
     PerceptualHashes,
     detail_distance,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.durable import (
+from pipeline.atomic_io import (
     JsonlAppender,
     atomic_file,
     read_jsonl,
@@ -43,7 +43,7 @@ def test_kill_leaves_the_old_file_and_a_sweepable_rest(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomic(path, "old")
     code = (
-        "import sys, time; from pathlib import Path; from pipeline.durable import atomic_file\n"
+        "import sys, time; from pathlib import Path; from pipeline.atomic_io import atomic_file\n"
         "with atomic_file(Path(sys.argv[1])) as f:\n"
         "    f.write(b'new'); f.flush(); print('writing', flush=True); time.sleep(60)\n"
     )
@@ -90,7 +90,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None
 _APPEND = """
 import sys
 from pathlib import Path
-from pipeline.durable import JsonlAppender
+from pipeline.atomic_io import JsonlAppender
 with JsonlAppender(Path(sys.argv[1])) as log:
     for number in range(200):
         log.append({"writer": int(sys.argv[2]), "number": number, "padding": "x" * 5000})
@@ -113,7 +113,7 @@ def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
 def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     code = (
-        "import sys; from pathlib import Path; from pipeline.durable import JsonlAppender\n"
+        "import sys; from pathlib import Path; from pipeline.atomic_io import JsonlAppender\n"
         "log = JsonlAppender(Path(sys.argv[1]))\n"
         "for n in range(10**9):\n"
         "    log.append({'n': n}); print(n, flush=True)\n"

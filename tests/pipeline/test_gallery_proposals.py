@@ -11,11 +11,11 @@ import pytest
 from static_site import served
 
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.check_recipe import propose_recipe
+from pipeline.crawl.stage import crawl
 from pipeline.events import EventLog
-from pipeline.http import Politeness
+from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.stages.check_recipe import propose_recipe
-from pipeline.stages.crawl import crawl
 from pipeline.web.urls import canonical_url
 
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"

@@ -19,11 +19,13 @@ from both_transports import get, get_either_way, get_in_bulk, kind, polite, with
 from faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
 
 from pipeline.errors import Failure
-from pipeline.http import Fetcher, Politeness
-from pipeline.web import addresses, transfers, transport
-from pipeline.web.bulk import BulkFetcher
-from pipeline.web.exchange import Response
+from pipeline.fetcher import Fetcher, Politeness
+from pipeline.web import addresses
+from pipeline.web import curl_transport as transfers
+from pipeline.web import requests_transport as transport
+from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.failures import FAILURE_KINDS
+from pipeline.web.responses import Response
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from both_transports import get, get_either_way, get_in_bulk, kind, polite, with
 from faulty_site import GOOD, FaultySite, Row, first, redirect, serve
 
 from pipeline.errors import Failure
-from pipeline.http import Fetcher
-from pipeline.web.bulk import BulkFetcher
-from pipeline.web.transfers import CurlTransport
+from pipeline.fetcher import Fetcher
+from pipeline.web.bulk_fetcher import BulkFetcher
+from pipeline.web.curl_transport import CurlTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(GOOD)
 
@@ -543,7 +543,8 @@ def test_ipv6_literals_work_with_their_robots_txt_and_redirects(six_site):
      "169.254.169.254"],
 )  # fmt: skip
 def test_spellings_of_private_addresses_are_refused_also_behind_a_redirect(host, monkeypatch):
-    from pipeline.web import transfers, transport
+    from pipeline.web import curl_transport as transfers
+    from pipeline.web import requests_transport as transport
     from pipeline.web.addresses import is_public
 
     with FaultySite() as site:
@@ -564,7 +565,7 @@ def test_spellings_of_private_addresses_are_refused_also_behind_a_redirect(host,
 
 
 def test_a_name_with_a_public_and_a_private_address_is_refused(monkeypatch):
-    from pipeline.web import transport
+    from pipeline.web import requests_transport as transport
 
     monkeypatch.setattr(transport, "resolve", lambda *_: ["93.184.216.34", "10.0.0.1"])
     assert kind(get("http://mixed.example/x", allow_private=False, attempts=1)) == "private_address"
@@ -658,14 +659,14 @@ def test_a_robots_txt_that_the_parser_breaks_on_is_no_permission(monkeypatch):
 
 
 def test_a_bug_ends_its_own_url_alone(faulty_site, monkeypatch):
-    from pipeline.web import exchange
+    from pipeline.web import responses as exchange
 
     def broken(answer):
         if answer.url.endswith("/moved"):
             raise ZeroDivisionError("a bug")
         return exchange.redirect_target(answer)
 
-    for module in ("pipeline.http", "pipeline.web.bulk"):
+    for module in ("pipeline.fetcher", "pipeline.web.bulk_fetcher"):
         monkeypatch.setattr(f"{module}.redirect_target", broken)
     bad, good = faulty_site.url("/moved"), faulty_site.url("/good.jpg")
     with Fetcher(polite()) as fetcher:

@@ -12,19 +12,19 @@ from email.utils import format_datetime
 import pytest
 from pydantic import ValidationError
 
-from pipeline.web.bulk import delay_before_retry
-from pipeline.web.exchange import (
+from pipeline.web.bulk_fetcher import delay_before_retry
+from pipeline.web.failures import FAILURE_KINDS, kind_of_status
+from pipeline.web.headers import retry_after
+from pipeline.web.politeness import HostLimiter, Politeness
+from pipeline.web.responses import (
     RawResponse,
     RequestFailure,
     check_response,
     decompress,
     retry_policy,
 )
-from pipeline.web.failures import FAILURE_KINDS, kind_of_status
-from pipeline.web.headers import retry_after
-from pipeline.web.pace import TransferTimeouts
-from pipeline.web.politeness import HostLimiter, Politeness
 from pipeline.web.resume import append_range, join_ranges, resume_headers
+from pipeline.web.timeouts import TransferTimeouts
 
 
 def finish(

@@ -21,19 +21,19 @@ from PIL import Image
 from static_site import served
 
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, read_jsonl
-from pipeline.dataset.originals import read_original, read_records
 from pipeline.events import EventLog
-from pipeline.http import Politeness
-from pipeline.image_formats import image_format, other_format
-from pipeline.images import decode_image
+from pipeline.fetcher import Politeness
+from pipeline.imaging import headers
+from pipeline.imaging.center_crop import center_square
+from pipeline.imaging.formats import image_format, other_format
+from pipeline.imaging.images import decode_image
+from pipeline.imaging.limits import DecodeBudget, ImageError
 from pipeline.options import OriginalsOptions
-from pipeline.pictures import headers
-from pipeline.pictures.limits import DecodeBudget, ImageError
-from pipeline.pictures.resize import center_square
+from pipeline.originals import download as download_stage
+from pipeline.originals.download import download
+from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.stages import download as download_stage
-from pipeline.stages.download import download
 
 ROOT = Path(__file__).parents[2]
 POLITENESS = Politeness(rate=500, concurrency=8, allow_private=True, attempts=1)
@@ -131,9 +131,9 @@ MEASURE = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pipeline.images import decoded, facts_of
-from pipeline.pictures.limits import ImageLimits, limit_decoding
-from pipeline.pictures.resize import center_square
+from pipeline.imaging.images import decoded, facts_of
+from pipeline.imaging.limits import ImageLimits, limit_decoding
+from pipeline.imaging.center_crop import center_square
 
 def rss(name):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -14,7 +14,8 @@ from faulty_site import animation, encoded, picture, png_header
 from PIL import Image, ImageCms
 from scipy import ndimage
 
-from pipeline.images import (
+from pipeline.imaging.center_crop import OVERSAMPLE, center_square, encode_jpeg
+from pipeline.imaging.images import (
     ImageError,
     decode_image,
     detail_hash,
@@ -22,7 +23,6 @@ from pipeline.images import (
     open_image,
     perceptual_hash,
 )
-from pipeline.pictures.resize import OVERSAMPLE, center_square, encode_jpeg
 
 LIMIT = 10_000_000
 

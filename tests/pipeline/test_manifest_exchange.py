@@ -9,8 +9,8 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.contract import DatasetPaths, ManifestRow, image_key, read_jsonl
+from pipeline.crawl.manifest_exchange import ManifestImportResult, export_manifest, import_manifest
 from pipeline.errors import UserError
-from pipeline.stages.manifest import ManifestImportResult, export_manifest, import_manifest
 
 
 def filled(root: Path, count: int = 5) -> DatasetPaths:

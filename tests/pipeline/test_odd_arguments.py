@@ -169,9 +169,16 @@ def test_status_names_what_is_damaged(tmp_path: Path, garbage: bytes) -> None:
     dataset = DatasetPaths("mine", tmp_path)
     part = dataset.originals_dir / "mine-000000"
     paths = [
-        dataset.url_manifest, dataset.selection, dataset.rejections, dataset.shard_index, dataset.crawl_state,
-        dataset.failure_log, Path(f"{part}.plan.jsonl"), Path(f"{part}.json"), Path(f"{part}.jsonl"),
-    ]  # fmt: skip
+        dataset.url_manifest,
+        dataset.selection,
+        dataset.rejections,
+        dataset.shard_index,
+        dataset.crawl_state,
+        dataset.failure_log,
+        Path(f"{part}.plan.jsonl"),
+        Path(f"{part}.json"),
+        Path(f"{part}.jsonl"),
+    ]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(garbage)

@@ -9,7 +9,6 @@ from opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
-from pipeline.web.exchange import RawResponse, RequestFailure, check_response
 from pipeline.web.opt_out.directives import header_signals, meta_signals
 from pipeline.web.opt_out.patterns import matches, normalize, target_path
 from pipeline.web.opt_out.preferences import signal_disallows, usage_disallows
@@ -19,6 +18,7 @@ from pipeline.web.opt_out.signals import SIGNALS, Signal, count_signals, describ
 from pipeline.web.opt_out.tdmrep import header_reservation, read_tdmrep
 from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness
+from pipeline.web.responses import RawResponse, RequestFailure, check_response
 
 AGENT = "ShellGAN/0.1"
 SITE = "https://a.example"

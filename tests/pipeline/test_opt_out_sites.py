@@ -14,23 +14,23 @@ from faulty_site import Behaviour, FaultySite, Row, picture, redirect, serve, st
 from opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
-from pipeline.dataset.originals import PartFiles, planned_parts, read_records
+from pipeline.crawl.check_recipe import check_recipe
+from pipeline.crawl.stage import crawl
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.http import Fetcher, Politeness
+from pipeline.fetcher import Fetcher, Politeness
+from pipeline.originals.download import download
+from pipeline.originals.parts import PartFiles, planned_parts, read_records
 from pipeline.recipe import Recipe
+from pipeline.select.stage import select
+from pipeline.shards.stage import shard
 from pipeline.sources.folder import FolderSource
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.check_recipe import check_recipe
-from pipeline.stages.crawl import crawl
-from pipeline.stages.download import download
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
 from pipeline.status import format_status as describe_status
 from pipeline.status import read_status
-from pipeline.web.bulk import BulkFetcher
-from pipeline.web.exchange import Response
+from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.host_policy import TRIALS
+from pipeline.web.responses import Response
 
 Outcome = Response | Failure
 Fetch = Callable[[list[str], Politeness], dict[str, Outcome]]

@@ -15,8 +15,9 @@ from pipeline.contract import (
     read_jsonl,
     write_json,
 )
-from pipeline.dataset.mirror import pull, push
-from pipeline.dataset.originals import (
+from pipeline.originals.part_planning import assign_parts
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import (
     PartFiles,
     delete_tar,
     editable_tar,
@@ -26,10 +27,9 @@ from pipeline.dataset.originals import (
     read_records,
     write_plan,
 )
-from pipeline.dataset.part_writer import PartWriter
-from pipeline.dataset.plans import assign_parts
-from pipeline.dataset.settle import SyncResult, sync_originals
-from pipeline.dataset.store import Store
+from pipeline.remote.mirror import pull, push
+from pipeline.remote.originals_sync import SyncResult, sync_originals
+from pipeline.remote.store import Store
 
 FACTS = {"format": "JPEG", "mode": "RGB", "width": 9, "height": 9, "phash": "0" * 16,
          "sharpness": 1.0, "contrast": 1.0}  # fmt: skip

@@ -18,11 +18,11 @@ import pytest
 from pipeline.contract import DatasetPaths, image_key, load_index, read_jsonl
 from pipeline.demo.shells import draw
 from pipeline.events import unresolved_failures
-from pipeline.http import Fetcher, Politeness
+from pipeline.fetcher import Fetcher, Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources.html import HtmlSource
-from pipeline.web.bulk import BulkFetcher
-from pipeline.web.exchange import Response
+from pipeline.web.bulk_fetcher import BulkFetcher
+from pipeline.web.responses import Response
 
 USER, PASSWORD = "keeper", "s3cr3t-Zq9%21"
 PLAIN = "s3cr3t-Zq9!"

@@ -11,7 +11,11 @@ import pytest
 from faulty_site import FaultySite, Row, first, page, picture, serve, status
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
-from pipeline.dataset.originals import (
+from pipeline.crawl.stage import crawl
+from pipeline.events import EventLog, unresolved_failures
+from pipeline.fetcher import Politeness
+from pipeline.originals.download import download, download_parts
+from pipeline.originals.parts import (
     PartFiles,
     next_part,
     planned_parts,
@@ -19,13 +23,9 @@ from pipeline.dataset.originals import (
     read_records,
     write_plan,
 )
-from pipeline.events import EventLog, unresolved_failures
-from pipeline.http import Politeness
 from pipeline.recipe import Recipe
+from pipeline.retry import RetryResult, filter_failures, retry_failures
 from pipeline.sources.html import HtmlSource
-from pipeline.stages.crawl import crawl
-from pipeline.stages.download import download, download_parts
-from pipeline.stages.retry import RetryResult, filter_failures, retry_failures
 from pipeline.web.failures import failure
 
 POLITENESS = Politeness(

@@ -19,17 +19,17 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
-from pipeline.dataset.originals import (
+from pipeline.demo.gallery import Gallery, ServedGallery, serve
+from pipeline.errors import UserError
+from pipeline.job import Job, run_stage
+from pipeline.originals.part_lock import PartLock, PartLocked
+from pipeline.originals.parts import (
     PartFiles,
     is_complete,
     planned_parts,
     read_journal,
     write_plan,
 )
-from pipeline.dataset.part_lock import PartLock, PartLocked
-from pipeline.demo.gallery import Gallery, ServedGallery, serve
-from pipeline.errors import UserError
-from pipeline.job import Job, run_stage
 from pipeline.runners import ADDRESS_VARIABLE, resolve_runner, split_evenly
 from pipeline.web.politeness import HostLimiter, Politeness, share
 
@@ -316,7 +316,7 @@ def test_a_part_is_held_by_one_process_until_that_is_gone(tmp_path: Path) -> Non
     path = tmp_path / "shells-000000.lock"
     script = (
         "import sys, time; from pathlib import Path; "
-        "from pipeline.dataset.part_lock import PartLock; "
+        "from pipeline.originals.part_lock import PartLock; "
         "held = PartLock(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)

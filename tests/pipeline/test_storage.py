@@ -17,9 +17,9 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
-from pipeline.dataset.originals import read_original, read_originals, read_records
-from pipeline.dataset.store import Store, StoreError
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
+from pipeline.originals.parts import read_original, read_originals, read_records
+from pipeline.remote.store import Store, StoreError
 
 COUNT = 24
 KEYS = {

@@ -14,9 +14,9 @@ import pytest
 from both_transports import polite
 from faulty_site import GOOD, FaultySite, page, serve
 
-from pipeline.http import Fetcher
+from pipeline.fetcher import Fetcher
 from pipeline.web import waits
-from pipeline.web.bulk import BulkFetcher
+from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.politeness import MAX_DELAY, HostLimiter, Politeness
 from pipeline.web.waits import Wait, WaitTeller, describe_seconds
 

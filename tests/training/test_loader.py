@@ -14,7 +14,7 @@ import torch
 from pipeline.errors import UserError
 from training.config import Config, DataOptions
 from training.data import Batch, Loader, open_shard_dataset
-from training.machine.ranks import Distributed
+from training.machine.distributed import Distributed
 from training.streaming.shards import DamagedShard
 
 PIXELS = 16 * 16 * 3

@@ -15,8 +15,8 @@ from training.catalogue import document, gflop_per_image, image_shape, network_c
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.options.compatible import check_compatible
 from training.options.resolve import flatten, nest_dotted, preset_names, resolve, unflatten
+from training.options.validation import check_compatible
 from training.state import new_state
 from training.step import Step
 

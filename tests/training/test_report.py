@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.dataset.card_page import card_page
+from pipeline.shards.card_page import card_page
 from training.data import open_shard_dataset
 from training.latent.neighbours import Neighbours
 from training.pretrained.inference import load_generator
@@ -25,7 +25,7 @@ from training.report import (
     latest_quality_metrics,
     write_report,
 )
-from training.reporting.pictures import STEPS, WAYS, RealNeighbours, ReportFigures, interpolation
+from training.reporting.figures import STEPS, WAYS, RealNeighbours, ReportFigures, interpolation
 from training.runs import Run
 
 

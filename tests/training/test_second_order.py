@@ -11,8 +11,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import conv2d, leaky_relu
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from training.double_backward import convolve, double_backward
 from training.losses import squared_gradient
-from training.second_order import convolve, double_backward
 
 
 def drawn(*shape: int) -> Tensor:

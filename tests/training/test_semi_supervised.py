@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from pipeline.contract import UserError
 from training import probe
 from training.data import Batch, Loader, open_shard_dataset
-from training.evaluation import transfer
+from training.evaluation import probing as transfer
 from training.losses.auxiliary import labelled_loss
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve

@@ -16,7 +16,7 @@ from training.data import Batch
 from training.losses import path_lengths, path_penalty, squared_gradient
 from training.networks import ImageShape
 from training.networks.stylegan2 import StyleGan2G
-from training.options.compatible import check_compatible
+from training.options.validation import check_compatible
 from training.state import new_state
 from training.step import Step
 from training.techniques.lazy import lazy_adam_settings, optimizers

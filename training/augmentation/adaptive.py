@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.config import AugmentOptions
-from training.machine.ranks import Distributed
+from training.machine.distributed import Distributed
 
 
 def adjust_p(p: float, overfitting: float, options: AugmentOptions, images: int) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Set
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import TransformSampler
+from training.augmentation.transform_sampler import TransformSampler
 
 BRIGHTNESS = 0.2
 """Standard deviation of the brightness added."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import TransformSampler, apply_to_rows
+from training.augmentation.transform_sampler import TransformSampler, apply_to_rows
 
 NOISE = 0.1
 """Standard deviation of the normal whose absolute value is the noise's standard deviation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import TransformSampler, apply_to_rows
+from training.augmentation.transform_sampler import TransformSampler, apply_to_rows
 from training.augmentation.wavelets import BANDS, along_axes, band_matrices, expected_power
 
 OCTAVES = 1.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import TransformSampler
+from training.augmentation.transform_sampler import TransformSampler
 
 SHIFT = 0.125
 """Largest integer translation, and the standard deviation of the fractional one, in sizes."""

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from training.augmentation.color import draw_colors, recolor
 from training.augmentation.corruption import add_noise, cut_out, draw_cutouts, draw_noise
-from training.augmentation.draws import TransformSampler
 from training.augmentation.filtering import draw_gains, filter_bands
 from training.augmentation.geometry import draw_maps
+from training.augmentation.transform_sampler import TransformSampler
 from training.augmentation.warp import warp
 
 BLIT = ("xflip", "rotate90", "xint")

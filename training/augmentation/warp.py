@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import apply_to_rows
 from training.augmentation.geometry import AffineMaps
+from training.augmentation.transform_sampler import apply_to_rows
 from training.augmentation.wavelets import (
     BEFORE,
     along_axes,

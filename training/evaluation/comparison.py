@@ -18,7 +18,7 @@ from pipeline.contract import UserError, write_json
 from training.data import ShardDataset
 from training.latent.neighbours import open_training_shards
 from training.metrics.fake import fake_features
-from training.metrics.networks import FeatureNetwork, load_inception, load_lite0
+from training.metrics.feature_networks import FeatureNetwork, load_inception, load_lite0
 from training.metrics.path_length import path_length
 from training.metrics.real import Progress, RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, Estimate, FeatureSet, estimate, full_name
@@ -105,9 +105,14 @@ def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions
 
 
 def _evaluate(
-    name: str, trained: TrainedGenerator, source: ShardDataset, real: RealFeatures, side: FeatureSet, network: FeatureNetwork,
+    name: str,
+    trained: TrainedGenerator,
+    source: ShardDataset,
+    real: RealFeatures,
+    side: FeatureSet,
+    network: FeatureNetwork,
     plan: ComparisonOptions,
-) -> EvaluationResult:  # fmt: skip
+) -> EvaluationResult:
     if source.classes < trained.classes:
         raise UserError(f"{source.index.name}: has fewer labels than {name} was trained with")
     labels = real.labels if trained.classes else real.labels * 0

@@ -27,7 +27,7 @@ from starlette.routing import Route
 from torch import Tensor
 
 from pipeline.contract import UserError
-from training.explorer.facts import generator_info, page_files
+from training.explorer.generator_info import generator_info, page_files
 from training.grid import encode
 from training.latent.neighbours import (
     Describe,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.exports.onnx_file import Graph
-from training.latent.numbers import latents_of
+from training.latent.image_numbers import latents_of
 from training.latent.space import LatentSpace
 from training.networks.layers import Dropout
 from training.pretrained.inference import TrainedGenerator

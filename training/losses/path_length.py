@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from training.second_order import double_backward
+from training.double_backward import double_backward
 
 
 def path_lengths(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from training.second_order import double_backward
+from training.double_backward import double_backward
 
 Critic = Callable[[Tensor], Tensor]
 

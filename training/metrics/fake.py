@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.grid import generate_images
 from training.metrics.distances import Features
-from training.metrics.networks import BATCH, FeatureNetwork
+from training.metrics.feature_networks import BATCH, FeatureNetwork
 from training.metrics.real import Progress, no_progress
 from training.networks import Generator
 from training.seeds import derive

@@ -10,17 +10,17 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics.inception_score import inception_score
 from training.metrics.distances import Features
 from training.metrics.frechet import Gaussian, frechet_distance, gaussian
+from training.metrics.inception_score import inception_score
 from training.metrics.kernel import mean_kernel_between, mean_kernel_within
-from training.metrics.manifold import compute_prdc
 from training.metrics.memorisation import (
     copies,
     copy_distance,
     memorisation,
     memorisation_penalised,
 )
+from training.metrics.prdc import compute_prdc
 from training.seeds import derive
 
 MIN_IMAGES = 50

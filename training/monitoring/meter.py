@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.machine.ranks import Distributed
+from training.machine.distributed import Distributed
 
 
 class Meter:

@@ -91,7 +91,8 @@ class CrossProcessBatchNorm(nn.Module):
 
 
 def convert_batch_norm(network: nn.Module, rank: int, world: int) -> None:
-    """Put `CrossProcessBatchNorm` in the place of each batch norm in `network`; the weights stay the same."""
+    """Put `CrossProcessBatchNorm` in the place of each batch norm in `network`; the weights
+    stay the same."""
     for name, layer in network.named_children():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             setattr(network, name, CrossProcessBatchNorm(layer, rank, world))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.contract import UserError, parse_config, read_toml
 from training.config import MAY_CHANGE_ON_RESUME, Config
-from training.options.compatible import check_compatible
+from training.options.validation import check_compatible
 
 Table = dict[str, Any]
 PRESETS = Path(str(files("training") / "presets"))

@@ -15,8 +15,8 @@ from training.config import Config
 from training.data import Batch, ShardDataset
 from training.grid import generate_images
 from training.machine.allocator import release_freed
-from training.machine.ranks import Distributed
-from training.metrics.networks import BATCH, load_lite0
+from training.machine.distributed import Distributed
+from training.metrics.feature_networks import BATCH, load_lite0
 from training.networks import ImageShape
 from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
 from training.planning.live import Course, LiveBytes, extended

@@ -36,8 +36,8 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
     less = "; --evaluate.kimg 0 needs one less" if keeps_best else ""
     raise UserError(
         f"{folder}: {count} of {format_bytes(size)} each and {format_bytes(spare)} to spare need "
-        f"{format_bytes(need)} of disk, {format_bytes(free)} are free; free some, or give a --run on "
-        f"another disk or a smaller network{less}"
+        f"{format_bytes(need)} of disk, {format_bytes(free)} are free; free some, or give a "
+        f"--run on another disk or a smaller network{less}"
     )
 
 

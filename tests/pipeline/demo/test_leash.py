@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.demo.leash import ChildProcesses
+from pipeline.demo.child_processes import ChildProcesses
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from pipeline.demo.leash import ChildProcesses
+from pipeline.demo.child_processes import ChildProcesses
 with ChildProcesses() as leash:
     leash.start([sys.executable, "-c", sys.argv[1]])
     time.sleep(60)

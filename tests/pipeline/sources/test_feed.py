@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.feed import FeedSource, parse, start
-from pipeline.typed import parse_config
 
 URL = "https://shells.example/feed.xml"
 FEED = PageRequest(URL, 0, {"role": "feed"})

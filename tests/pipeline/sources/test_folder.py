@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.stage import CrawlResult, crawl
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import Page
 from pipeline.sources.folder import FolderSource, local_files, parse, start
-from pipeline.stages.crawl import CrawlResult, crawl
-from pipeline.typed import parse_config
-from pipeline.web.exchange import Response
 from pipeline.web.local_files import LocalFileReader, file_url
+from pipeline.web.responses import Response
 
 
 def recipe_of(root: Path, **source: Any) -> Recipe:

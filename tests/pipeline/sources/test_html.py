@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.html import HtmlSource, parse, start
-from pipeline.typed import parse_config
 
 URL = "http://shells.example/gallery/index.html"
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.sources import Page, PageRequest, PageResult
 from pipeline.sources.html import HtmlSource, parse
 from pipeline.sources.soup import MAX_DEPTH, MAX_TAGS, make_soup
-from pipeline.typed import parse_config
 
 URL = "http://shells.example/gallery/index.html"
 BASE = URL.rpartition("/")[0] + "/"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.iiif import IiifSource, image_url, parse
-from pipeline.typed import parse_config
 
 ANSWERS = Path(__file__).parents[2] / "data" / "apis"
 URL = "https://museum.example/iiif/x"

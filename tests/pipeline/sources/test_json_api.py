@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.sources import Page, PageRequest
 from pipeline.sources.json_api import JsonSource, next_link, parse, start
-from pipeline.typed import parse_config
 
 URL = "https://api.example/shells?size=2"
 

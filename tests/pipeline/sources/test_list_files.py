@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources import CorruptFile, FoundImage, Notes, Page, listing
-from pipeline.sources.listing import ListSource, parse, start
-from pipeline.typed import parse_config
+from pipeline.config_io import parse_config
+from pipeline.sources import CorruptFile, FoundImage, Notes, Page
+from pipeline.sources import url_list as listing
+from pipeline.sources.url_list import ListSource, parse, start
 
 
 def csv_file(folder: Path, lines: list[str]) -> Path:

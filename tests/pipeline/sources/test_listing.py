@@ -8,10 +8,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from pipeline.config_io import parse_config
 from pipeline.errors import UserError
-from pipeline.sources import FoundImage, Page, PageRequest, PageResult, listing
-from pipeline.sources.listing import ListSource, parse, start
-from pipeline.typed import parse_config
+from pipeline.sources import FoundImage, Page, PageRequest, PageResult
+from pipeline.sources import url_list as listing
+from pipeline.sources.url_list import ListSource, parse, start
 
 
 def config(path: Path | str, **values: Any) -> ListSource:

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.config_io import parse_config
 from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources.sitemap import SitemapSource, parse, start
-from pipeline.typed import parse_config
 
 URL = "https://shells.example/sitemap.xml"
 SITEMAP = PageRequest(URL, 0, {"role": "sitemap"})

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key
-from pipeline.dataset.originals import next_part, write_plan
-from pipeline.dataset.part_writer import PartWriter
 from pipeline.events import EventLog
-from pipeline.images import decode_image, measure_image
+from pipeline.imaging.images import decode_image, measure_image
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import next_part, write_plan
 from pipeline.recipe import Recipe
-from pipeline.typed import parse_config
 
 PROJECT = Path(__file__).parents[3]
 

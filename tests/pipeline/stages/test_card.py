@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import load_index
-from pipeline.dataset.card_page import card_page
-from pipeline.dataset.samples import decode
-from pipeline.dataset.tars import read_samples
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
+from pipeline.select.stage import select
+from pipeline.shards.card_page import card_page
+from pipeline.shards.samples import decode
+from pipeline.shards.stage import shard
+from pipeline.tars import read_samples
 
 
 def rows(card: str, title: str) -> dict[str, list[str]]:

@@ -15,13 +15,13 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
-from pipeline.dataset import imports
-from pipeline.dataset.exports import FORMATS, export
-from pipeline.dataset.imports import import_dataset
-from pipeline.dataset.samples import decode
-from pipeline.dataset.tars import read_samples
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
+from pipeline.importers import stage as imports
+from pipeline.importers.stage import import_dataset
+from pipeline.select.stage import select
+from pipeline.shards.exports import FORMATS, export
+from pipeline.shards.samples import decode
+from pipeline.shards.stage import shard
+from pipeline.tars import read_samples
 
 
 @pytest.fixture

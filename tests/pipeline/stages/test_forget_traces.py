@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, read_jsonl
-from pipeline.dataset.exports import FORMATS, export
-from pipeline.dataset.forgotten import forgotten_path
+from pipeline.crawl.manifest_exchange import export_manifest
+from pipeline.crawl.stage import crawl
 from pipeline.demo.shells import draw
 from pipeline.events import EventLog
+from pipeline.forgotten import forgotten_path
 from pipeline.options import SelectOptions, ShardOptions
+from pipeline.originals.download import download
 from pipeline.recipe import Recipe
+from pipeline.select.preview import preview
+from pipeline.select.stage import select
+from pipeline.shards.exports import FORMATS, export
+from pipeline.shards.forget import forget
+from pipeline.shards.stage import shard
 from pipeline.sources.folder import FolderSource
-from pipeline.stages.crawl import crawl
-from pipeline.stages.download import download
-from pipeline.stages.forget import forget
-from pipeline.stages.manifest import export_manifest
-from pipeline.stages.preview import preview
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from static_site import served
 
 from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, load_index
-from pipeline.dataset.originals import read_original, read_records
-from pipeline.dataset.tars import read_samples
-from pipeline.stages.verify import verify
+from pipeline.originals.parts import read_original, read_records
+from pipeline.shards.verify import verify
+from pipeline.tars import read_samples
 
 RECIPE = """
 [source]
@@ -144,7 +144,7 @@ def test_select(project: Project, shop: Any) -> None:
 @pytest.mark.parametrize("cores", [1, 2])
 def test_shard(project: Project, shop: Any, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, and in others."""
-    monkeypatch.setattr("pipeline.stages.shard.cpu_count", lambda: cores)
+    monkeypatch.setattr("pipeline.shards.stage.cpu_count", lambda: cores)
     shop.add(shop.served(COUNT))
     assert project.run("select")[0] == 0
     project.fails_and_completes("shard", leaving=LEAVING[1::2] if cores > 1 else LEAVING)

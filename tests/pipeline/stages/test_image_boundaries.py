@@ -15,19 +15,21 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
-from pipeline.dataset import features, samples, shard_make
-from pipeline.dataset.exports import export
-from pipeline.dataset.originals import PartFiles, read_original, read_records
-from pipeline.dataset.part_writer import PartWriter
-from pipeline.dataset.tars import read_samples
 from pipeline.errors import describe_os_error, is_disk_full
-from pipeline.stages import preview as preview_stage
-from pipeline.stages import select as select_stage
-from pipeline.stages.forget import forget
-from pipeline.stages.preview import preview
-from pipeline.stages.select import select
-from pipeline.stages.shard import recipe_snapshot_path, shard
-from pipeline.stages.verify import check_shard, verify
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import PartFiles, read_original, read_records
+from pipeline.select import features
+from pipeline.select import preview as preview_stage
+from pipeline.select import stage as select_stage
+from pipeline.select.preview import preview
+from pipeline.select.stage import select
+from pipeline.shards import builder as shard_make
+from pipeline.shards import samples
+from pipeline.shards.exports import export
+from pipeline.shards.forget import forget
+from pipeline.shards.stage import recipe_snapshot_path, shard
+from pipeline.shards.verify import check_shard, verify
+from pipeline.tars import read_samples
 from pipeline.workers import process_pool
 
 RECIPE = """
@@ -387,7 +389,7 @@ def remake(path: Path, change: Callable[[str, bytes], bytes]) -> Any:
     import hashlib
 
     from pipeline.contract import ShardEntry
-    from pipeline.dataset.tars import TarWriter
+    from pipeline.tars import TarWriter
 
     index, _ = load_index(path.parents[3] / "manifests" / path.parent.parent.name)
     found = [(f"{key}.{ending}", data) for key, files in read_samples(path)

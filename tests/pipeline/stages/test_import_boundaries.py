@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from pipeline.contract import DatasetPaths, UserError, read_jsonl
-from pipeline.dataset.import_archives import _Zip
-from pipeline.dataset.imports import ImportResult, import_dataset
-from pipeline.dataset.originals import read_original, read_records
+from pipeline.importers.archives import _Zip
+from pipeline.importers.stage import ImportResult, import_dataset
+from pipeline.originals.parts import read_original, read_records
 
 Import = Callable[[Path], ImportResult]
 

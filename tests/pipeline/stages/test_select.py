@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from pipeline.contract import read_jsonl
-from pipeline.stages.select import REASONS, select
+from pipeline.select.stage import REASONS, select
 
 
 def reasons(shop: Any) -> dict[str, str]:

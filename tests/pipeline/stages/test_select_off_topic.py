@@ -11,12 +11,12 @@ from bs4 import BeautifulSoup
 from PIL import Image, ImageDraw, ImageOps
 
 from pipeline.contract import UserError, read_jsonl
-from pipeline.dataset import features
-from pipeline.dataset.features import features_path, outlier_scores, read_features, record_features
-from pipeline.dataset.originals import PartFiles, planned_parts
-from pipeline.stages.forget import forget
-from pipeline.stages.preview import preview
-from pipeline.stages.select import select
+from pipeline.originals.parts import PartFiles, planned_parts
+from pipeline.select import features
+from pipeline.select.features import features_path, outlier_scores, read_features, record_features
+from pipeline.select.preview import preview
+from pipeline.select.stage import select
+from pipeline.shards.forget import forget
 
 NAME = "efficientnet_lite0"
 GARMENTS = Path(__file__).parents[2] / "data" / "galleries" / "lazygal"

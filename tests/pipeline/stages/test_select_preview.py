@@ -9,7 +9,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from pipeline.stages.preview import preview
+from pipeline.select.preview import preview
 
 
 def captions(page: BeautifulSoup, reason: str) -> list[list[str]]:

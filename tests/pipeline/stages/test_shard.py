@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, UserError, load_index
-from pipeline.dataset.originals import PartFiles, planned_parts
-from pipeline.images import open_image
-from pipeline.stages.select import select
-from pipeline.stages.shard import ShardResult, shard
-from pipeline.stages.verify import verify
+from pipeline.imaging.images import open_image
+from pipeline.originals.parts import PartFiles, planned_parts
+from pipeline.select.stage import select
+from pipeline.shards.stage import ShardResult, shard
+from pipeline.shards.verify import verify
 
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -304,8 +304,8 @@ from pathlib import Path
 from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
-from pipeline.stages.shard import shard
-from pipeline.typed import build
+from pipeline.shards.stage import shard
+from pipeline.config_io import build
 import json
 recipe = build(Recipe, json.loads(sys.argv[2]), "recipe")
 dataset = DatasetPaths("shells", Path(sys.argv[1]))

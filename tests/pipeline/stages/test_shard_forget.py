@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from pipeline.contract import UserError, load_index, read_jsonl
-from pipeline.dataset.originals import PartFiles, planned_parts
-from pipeline.stages.forget import forget
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
-from pipeline.stages.verify import verify
+from pipeline.originals.parts import PartFiles, planned_parts
+from pipeline.select.stage import select
+from pipeline.shards.forget import forget
+from pipeline.shards.stage import shard
+from pipeline.shards.verify import verify
 
 
 def keys_of(tar: str) -> set[str]:
@@ -123,7 +123,7 @@ def test_a_killed_forget_is_finished_by_the_next(shop: Any, log: Any, monkeypatc
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.stages.forget.shard", killed)
+    monkeypatch.setattr("pipeline.shards.forget.shard", killed)
     with pytest.raises(KeyboardInterrupt):
         forget(recipe, shop.dataset, log, keys=[images[0].key], workers=1)
     monkeypatch.undo()

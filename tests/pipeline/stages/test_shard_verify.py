@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pipeline.contract import UserError
-from pipeline.stages.forget import forget
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
-from pipeline.stages.verify import verify
+from pipeline.select.stage import select
+from pipeline.shards.forget import forget
+from pipeline.shards.stage import shard
+from pipeline.shards.verify import verify
 
 
 @pytest.fixture

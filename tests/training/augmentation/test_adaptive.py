@@ -14,7 +14,7 @@ from training.augmentation.transforms import POLICIES, transform, transforms_of
 from training.config import AugmentOptions, Config
 from training.data import Batch
 from training.losses import LOSSES
-from training.machine.ranks import SINGLE_PROCESS, Distributed
+from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.networks import ImageShape
 from training.options.resolve import nest_dotted
 from training.state import new_state

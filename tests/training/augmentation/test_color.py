@@ -13,8 +13,8 @@ from torch import Tensor
 
 from training.augmentation.color import draw_colors, hue_rotation, recolor
 from training.augmentation.corruption import add_noise, cut_out, draw_cutouts, draw_noise
-from training.augmentation.draws import TransformSampler
 from training.augmentation.filtering import draw_gains, filter_bands
+from training.augmentation.transform_sampler import TransformSampler
 from training.augmentation.wavelets import band_filters
 
 MANY = 20000

@@ -11,8 +11,8 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from training.augmentation.draws import TransformSampler
 from training.augmentation.geometry import AffineMaps, draw_maps, identity, rotation, scaling
+from training.augmentation.transform_sampler import TransformSampler
 from training.augmentation.warp import _Sample, _Scatter, warp
 
 MANY = 20000

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from training import probe
-from training.evaluation import transfer
-from training.evaluation.transfer import LabelledImages
+from training.evaluation import probing as transfer
+from training.evaluation.probing import LabelledImages
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
 

@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 
 from training.explore import main
-from training.explorer.facts import title_of
-from training.latent.command import latents_and_labels
+from training.explorer.generator_info import title_of
+from training.latent.cli import latents_and_labels
 from training.pretrained.inference import load_generator
 
 

@@ -14,7 +14,7 @@ import torch
 
 from training import export, sample
 from training.exports import onnx_file
-from training.latent.command import latents_and_labels
+from training.latent.cli import latents_and_labels
 from training.pretrained.inference import load_generator
 
 

@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, JsonlAppender, read_jsonl
-from pipeline.dataset.card_page import card_page
+from pipeline.crawl.stage import crawl
 from pipeline.demo.shells import draw
 from pipeline.events import EventLog
 from pipeline.options import SelectOptions, ShardOptions
+from pipeline.originals.download import download
 from pipeline.recipe import Recipe
+from pipeline.select.preview import preview
+from pipeline.select.stage import select
+from pipeline.shards.card_page import card_page
+from pipeline.shards.stage import shard
 from pipeline.sources.folder import FolderSource
-from pipeline.stages.crawl import crawl
-from pipeline.stages.download import download
-from pipeline.stages.preview import preview
-from pipeline.stages.select import select
-from pipeline.stages.shard import shard
 from training.monitoring.history import Row
 from training.report import write_report
 from training.runs import Run

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
-from training.explorer.facts import page_files
+from training.explorer.generator_info import page_files
 from training.export import main
 from training.exports import runtime
-from training.latent.command import latents_and_labels
+from training.latent.cli import latents_and_labels
 from training.pretrained.inference import load_generator
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from pipeline.contract import UserError
-from training.latent.numbers import LIMIT, latents_of, parse_numbers
+from training.latent.image_numbers import LIMIT, latents_of, parse_numbers
 
 
 @pytest.mark.parametrize("z_dim", [64, 101])

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from training.latent.paths import walk
+from training.latent.grids import mix, style_mixing_grid, truncation_grid, walk_pictures
+from training.latent.interpolation import walk
 from training.latent.sefa import coordinate_std, directions, move
-from training.latent.sheets import mix, style_mixing_grid, truncation_grid, walk_pictures
 from training.latent.space import LatentSpace, build_latent_space, style_weights
 from training.networks import GENERATORS, ImageShape, build_generator
 from training.options.architectures import (

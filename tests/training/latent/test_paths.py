@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from training.latent.paths import lerp, slerp, walk, walk_rows
+from training.latent.interpolation import lerp, slerp, walk, walk_rows
 
 
 def test_slerp_turns_at_an_even_pace() -> None:

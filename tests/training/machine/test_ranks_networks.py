@@ -20,7 +20,7 @@ from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
 from training.streaming.order import rank_slice
-from training.machine.ranks import joined
+from training.machine.distributed import joined
 from training.state import new_state
 from training.step import Step
 

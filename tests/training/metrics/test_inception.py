@@ -11,7 +11,7 @@ import torch
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
 from pipeline.contract import UserError
-from training.metrics.networks import load_inception
+from training.metrics.feature_networks import load_inception
 from training.metrics.suite import full_name
 
 

@@ -15,17 +15,17 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
-from training.metrics.inception_score import inception_score
 from training.metrics.distances import blocks
 from training.metrics.frechet import frechet_distance, gaussian
+from training.metrics.inception_score import inception_score
 from training.metrics.kernel import kernel_distance, kernel_distance_subsets
-from training.metrics.manifold import compute_prdc
 from training.metrics.memorisation import (
     copies,
     copy_distance,
     memorisation,
     memorisation_penalised,
 )
+from training.metrics.prdc import compute_prdc
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

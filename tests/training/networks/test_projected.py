@@ -17,7 +17,7 @@ from training.extractor import load_extractor
 from training.networks import ImageShape, build_discriminator
 from training.networks.frozen import frozen_features, perceptual_distance
 from training.networks.layers import JointBatchNorm
-from training.options.compatible import check_compatible
+from training.options.validation import check_compatible
 from training.state import State, new_state
 from training.step import Step
 

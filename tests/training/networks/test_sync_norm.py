@@ -24,7 +24,7 @@ from training.data import Batch
 from training.networks import ImageShape
 from training.networks.sync_norm import synchronise
 from training.streaming.order import rank_slice
-from training.machine.ranks import joined
+from training.machine.distributed import joined
 from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step

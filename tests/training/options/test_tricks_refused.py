@@ -9,8 +9,8 @@ import pytest
 from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import LOSSES
-from training.options.compatible import CROSS_ENTROPY, LOSSES_WITH_TARGETS, check_compatible
 from training.options.resolve import resolve
+from training.options.validation import CROSS_ENTROPY, LOSSES_WITH_TARGETS, check_compatible
 
 LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
 PLAIN_D = {"norm": "none"}

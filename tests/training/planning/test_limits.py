@@ -18,7 +18,7 @@ from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.data import Batch, open_shard_dataset
 from training.loop import image_shape
-from training.machine.ranks import SINGLE_PROCESS
+from training.machine.distributed import SINGLE_PROCESS
 from training.networks import ImageShape
 from training.options.resolve import resolve
 from training.planning.forecast import is_timed, lazy_cycle

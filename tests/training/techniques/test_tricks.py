@@ -13,16 +13,16 @@ from torch.func import functional_call
 from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.data import Batch
-from training.machine.ranks import Distributed
+from training.machine.distributed import Distributed
 from training.networks import DiscriminatorOutput, ImageShape, build_generator
 from training.networks.layers import Dropout, MinibatchStddev, Noise
 from training.state import State, new_state
 from training.step import Step
-from training.techniques.labels import draw_targets
 from training.techniques.latents import draw_latents
 from training.techniques.noise import add_noise, noise_scale
 from training.techniques.packing import pack, unpack
 from training.techniques.replay import replay
+from training.techniques.targets import draw_targets
 from training.techniques.unroll import unroll
 
 SHAPE = ImageShape(16, 16, 3, 4)

@@ -36,9 +36,13 @@ class AdainLayer(nn.Module):
     noise_const: Tensor
 
     def __init__(
-        self, options: StyleGan2Generator, in_channels: int, out_channels: int, size: tuple[int, int],
+        self,
+        options: StyleGan2Generator,
+        in_channels: int,
+        out_channels: int,
+        size: tuple[int, int],
         up: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.up, self.noise_mode, self.clamp = up, options.noise_mode, options.conv_clamp
         self.economical = options.resample == "economical"

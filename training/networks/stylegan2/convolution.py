@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, interpolate
 
+from training.double_backward import convolve
 from training.networks.stylegan2.equalized import GAIN, rectify
 from training.networks.stylegan2.resampling import setup_filter, sums, upfirdn2d
 from training.options.architectures import StyleGan2WidthOptions
-from training.second_order import convolve
 
 
 def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: bool) -> Tensor:
@@ -63,9 +63,15 @@ class Conv2dLayer(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, options: StyleGan2WidthOptions, in_channels: int, out_channels: int, kernel: int, resize: int = 1,
-        bias: bool = True, active: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        options: StyleGan2WidthOptions,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        resize: int = 1,
+        bias: bool = True,
+        active: bool = True,
+    ) -> None:
         super().__init__()
         self.economical, self.clamp = options.resample == "economical", options.conv_clamp
         self.resize, self.active = resize, active

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from training.double_backward import convolve
 from training.networks.stylegan2.convolution import up_convolution
 from training.networks.stylegan2.equalized import (
     GAIN,
@@ -18,7 +19,6 @@ from training.networks.stylegan2.equalized import (
 )  # fmt: skip
 from training.networks.stylegan2.resampling import setup_filter
 from training.options.architectures import StyleGan2Generator
-from training.second_order import convolve
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
@@ -73,9 +73,13 @@ class SynthesisLayer(nn.Module):
     noise_const: Tensor
 
     def __init__(
-        self, options: StyleGan2Generator, in_channels: int, out_channels: int, size: tuple[int, int],
+        self,
+        options: StyleGan2Generator,
+        in_channels: int,
+        out_channels: int,
+        size: tuple[int, int],
         up: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.up, self.noise_mode, self.clamp = up, options.noise_mode, options.conv_clamp
         self.economical = options.resample == "economical"

@@ -169,9 +169,14 @@ class StyleGan2G(Generator):
         self.synthesis = SynthesisNetwork(options, shape)
         self.num_ws = self.synthesis.num_ws
         self.mapping = StyleMapping(
-            options.z_dim, classes, options.w_dim, options.mapping_layers, options.mapping_lr_multiplier,
-            self.num_ws, options.w_avg_beta,
-        )  # fmt: skip
+            options.z_dim,
+            classes,
+            options.w_dim,
+            options.mapping_layers,
+            options.mapping_lr_multiplier,
+            self.num_ws,
+            options.w_avg_beta,
+        )
 
     @property
     def w_avg(self) -> Tensor:

@@ -1,0 +1,1 @@
+"""Crawl: pages to the URL manifest."""

@@ -1,0 +1,163 @@
+"""Trying a recipe on one page, and proposing one for a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pipeline.crawl.page_signals import page_signals
+from pipeline.errors import Failure, UserError
+from pipeline.fetcher import Fetcher, Politeness
+from pipeline.recipe import load_recipe
+from pipeline.sources import SOURCES, CorruptFile, FoundImage, Page, PageRequest
+from pipeline.sources.folder import FolderSource
+from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_proposal import describe_page
+from pipeline.sources.page_view import PageView
+from pipeline.sources.proposal import propose
+from pipeline.sources.xml import read_xml
+from pipeline.web.failures import internal_failure
+from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
+from pipeline.web.opt_out.signals import describe
+from pipeline.web.urls import canonical_url
+from pipeline.web.waits import OnWait
+
+STAGE = "check"
+_OVERRIDE = "politeness.opt_out_overrides can override it, with a reason"
+COLUMNS = ("url", "title", "labels", "license", "attribution")
+
+
+@dataclass(frozen=True)
+class PageCheck:
+    """What a recipe takes from one page.
+
+    `images` in their order, the URLs of pages to `follow`, and `notes`: what was passed over,
+    counted by reason. `problem` says why nothing could be read, empty where it could. `seen`
+    says what there is on an HTML page without images for the recipe.
+    """
+
+    url: str
+    images: tuple[FoundImage, ...] = ()
+    follow: tuple[str, ...] = ()
+    skipped: dict[str, int] = field(default_factory=dict)
+    error: str = ""
+    seen: str = ""
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The images as rows of text, in the order of `COLUMNS`."""
+        return [
+            (one.url, one.title, ", ".join(one.labels), one.license, one.attribution)
+            for one in self.images
+        ]
+
+
+def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageCheck:
+    """Fetch the page at `url` as the recipe says, and what the recipe takes from it.
+
+    Args:
+        on_wait: told of long waits.
+
+    Raises:
+        UserError: a mistake in the recipe, or `url` is not an http(s) URL.
+    """
+    recipe = load_recipe(path)
+    source, address = recipe.source, _address(url)
+    if isinstance(source, FolderSource):
+        raise UserError(f"{path}: a folder has no pages to check; crawl it")
+    adapter = SOURCES[source.kind]
+    if isinstance(source, HtmlSource):  # the page's host is one to stay on
+        source = replace(source, start=(*source.start, address))
+    is_html = isinstance(source, HtmlSource) and source.kind == "html"
+    whole_list = PageRequest(address, 0, {"role": source.kind})
+    most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
+    with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
+        answer = fetcher.get(address, stage=STAGE, max_bytes=most)
+        if isinstance(answer, Failure):
+            return PageCheck(address, error=_said(answer))
+        context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}
+        request = PageRequest(address, 0, context)
+        page = Page(request, answer.body, answer.url, answer.headers)
+        try:
+            result = adapter.parse(source, page)
+            rows = tuple(result.images)
+        except UserError:
+            raise
+        except CorruptFile as error:
+            return PageCheck(address, error=str(error))
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            return PageCheck(address, error=_said(internal_failure(STAGE, address, error)))
+        signals = page_signals(fetcher, answer, result.terms)
+    if (refusing := recipe.politeness.refusing(signals)) and rows:
+        return PageCheck(address, error=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
+    return PageCheck(
+        address,
+        rows,
+        tuple(one.url for one in result.follow),
+        dict(result.skipped),
+        result.error,
+        "" if rows or result.error or not is_html else describe_page(PageView(page)),
+    )
+
+
+def propose_recipe(
+    url: str, politeness: Politeness | None = None, on_wait: OnWait | None = None
+) -> str:
+    """The text of a recipe for the site at `url`, from a look at that page and a few behind it.
+
+    Args:
+        on_wait: told of long waits.
+
+    Raises:
+        UserError: `url` is not an http(s) URL, or the page could not be had or read.
+    """
+    address = _address(url)
+    rules = _with_credentials(politeness or Politeness(), url)
+    with Fetcher(rules, on_wait) as fetcher:
+
+        def get(one: str) -> Page | None:
+            answer = fetcher.get(one, stage=STAGE)
+            if isinstance(answer, Failure):
+                return None
+            return Page(PageRequest(one), answer.body, answer.url, answer.headers)
+
+        first = fetcher.get(address, stage=STAGE)
+        if isinstance(first, Failure):
+            raise UserError(f"{address}: {_said(first)}")
+        page = Page(PageRequest(address), first.body, first.url, first.headers)
+        try:
+            proposal = propose(page, get)
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            failed = internal_failure(STAGE, address, error)
+            raise UserError(f"{address}: {_said(failed)}") from None
+        return replace(proposal, start=address, private=rules.allow_private).to_toml()
+
+
+def _with_credentials(politeness: Politeness, url: str) -> Politeness:
+    """The rules with the user and password of `url`, for its host."""
+    found: HostHeaders = {}
+    take_credentials(url, found)
+    return with_host_headers(politeness, found, ())
+
+
+def _address(url: str) -> str:
+    address = canonical_url(url)
+    if address is None:
+        raise UserError(f"{url}: not an http(s) URL")
+    return address
+
+
+def _said(failed: Failure) -> str:
+    status = f", status {failed.status}" if failed.status else ""
+    hint = f" ({_OVERRIDE})" if failed.kind == "opt_out" else ""
+    return f"{failed.kind}{status}{': ' if failed.detail else ''}{failed.detail}{hint}"
+
+
+def _is_list_page(kind: str, body: bytes) -> bool:
+    """Whether a page is the sitemap or feed itself and not one that it leads to."""
+    if kind not in ("sitemap", "feed"):
+        return False
+    if b"<html" in body[:1000].lower():
+        return False
+    return kind == "sitemap" or read_xml(body)[0] is not None

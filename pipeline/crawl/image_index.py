@@ -1,0 +1,355 @@
+"""The images a crawl knows, and the manifest that lists them.
+
+The table `images` says of each row of the manifest on which pages it was found; it is what keeps a
+key from being written twice, and tells when an image has vanished. The journal remembers how far it
+knows the manifest, and catches up when it is opened: the manifest is the truth.
+
+Keys are hashes, so each new one belongs on a random page of that table, and writing it there would
+cost a page of the disk. New rows are therefore first appended to `recent` (their keys are held in
+memory, of bounded number) and merged many at a time, in the order of their keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.atomic_io import atomic_file
+from pipeline.contract import JsonlAppender, ManifestRow
+from pipeline.crawl.manifest_lookup import manifest_row
+from pipeline.errors import UserError
+
+BATCH = 5000
+"""Rows that are held in memory and written together."""
+
+RECENT = 250_000
+"""New rows that are merged together; what is held of them in memory takes some 16 MB."""
+
+EXTERNAL, NO_PAGE = 0, -1
+"""Pages of images that are not of this crawl, and of those that are on no page any more."""
+
+_TAIL = 4096
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS images (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS images_page ON images (page);
+CREATE TABLE IF NOT EXISTS recent (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS revised (
+    key INTEGER NOT NULL, page TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+"""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CatchUpResult:
+    """What opening the journal found in the manifest: `rows` it did not know, `lost` rows that
+    had been there, and so `again` pages to fetch again."""
+
+    rows: int = 0
+    lost: int = 0
+    again: int = 0
+
+
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of a block's changes, or none."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk has rolled back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+def _number(key: str) -> int:
+    """A manifest key as SQLite's signed 64-bit integer."""
+    number = int(key, 16)
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def _row_checksum(row: ManifestRow) -> int:
+    """A checksum of what a page says about an image, to notice when it says something else."""
+    said: list[object] = [row.title, row.labels, row.license, row.attribution]
+    text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
+    return zlib.crc32(text.encode()) + 1
+
+
+class ImageIndex:
+    """The manifest's rows and where they were found. Inside transactions of the caller's."""
+
+    def __init__(self, db: sqlite3.Connection, manifest: Path) -> None:
+        self._db = db
+        self._manifest = manifest
+        self._has_old = False
+        self._recent: set[int] = set()
+        db.executescript(SCHEMA)
+        self.merge()
+        self._rows = JsonlAppender(manifest)
+
+    def merge(self) -> None:
+        """Put the recent rows in their places."""
+        with transaction(self._db):
+            self._db.execute("INSERT OR IGNORE INTO images SELECT * FROM recent ORDER BY key, page")
+            self._db.execute("DELETE FROM recent")
+        self._recent.clear()
+
+    def close(self) -> None:
+        self._rows.sync()
+        self._rows.close()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        row = self._db.execute(query, values).fetchone()
+        return None if row is None else row[0]
+
+    def get(self, name: str) -> Any:
+        """A fact kept under `name`, None where there is none."""
+        return self._one("SELECT value FROM meta WHERE name = ?", name)
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a fact under `name`."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def count(self) -> int:
+        """Rows of the manifest."""
+        return int(self.get("rows") or 0)
+
+    def gained(self) -> int:
+        """How often an image was found that no page of this crawl had shown before; it only grows,
+        so that two looks at it tell whether the pages between brought something new."""
+        return int(self.get("gained") or 0)
+
+    def vanished(self) -> int:
+        """Rows of the manifest whose image is on no page any more."""
+        return int(self._one("SELECT count(*) FROM images WHERE page = ?", NO_PAGE))
+
+    # what a page holds
+
+    def add(
+        self, page: int, rows: Iterable[ManifestRow], max_images: int | None = None
+    ) -> tuple[int, bool]:
+        """Append the rows that are new; how many, and whether `max_images` cut the rest off."""
+        fresh: dict[int, ManifestRow] = {}
+        seen: dict[int, int] = {}
+        known, full, found_again = self.count(), False, 0
+        for row in rows:
+            key, facts = _number(row.key), _row_checksum(row)
+            before = self._page_of(key)
+            if key not in fresh and before is None:
+                if max_images is not None and known + len(fresh) >= max_images:
+                    full = True
+                    break
+                fresh[key] = row
+            elif key not in seen:
+                self._note_revision(key, page, facts, row)
+                found_again += before is not None and before <= EXTERNAL
+            seen.setdefault(key, facts)
+        if fresh or found_again:
+            self.put("gained", self.gained() + len(fresh) + found_again)
+        if fresh:
+            self._rows.append(*(row.to_json() for row in fresh.values()))
+            self._remember(known + len(fresh))
+            self._db.executemany(
+                "INSERT INTO recent VALUES (?, ?, ?)", ((key, page, seen[key]) for key in fresh)
+            )
+            self._recent.update(fresh)
+        self._link(page, {key: facts for key, facts in seen.items() if key not in fresh})
+        return len(fresh), full
+
+    def merge_if_many(self) -> None:
+        """Merge once enough rows are recent. Outside of a transaction."""
+        if len(self._recent) >= RECENT:
+            self.merge()
+
+    def _page_of(self, key: int) -> int | None:
+        """A page on which the image was found, rather one of this crawl; None if it is new."""
+        if key in self._recent:
+            return 1
+        page: int | None = self._one("SELECT max(page) FROM images WHERE key = ?", key)
+        return page
+
+    def _note_revision(self, key: int, page: int, facts: int, row: ManifestRow) -> None:
+        before = self._one("SELECT facts FROM images WHERE key = ? AND page = ?", key, page)
+        if before is not None and before != facts:
+            text = json.dumps(row.to_json(), ensure_ascii=False)
+            self._db.execute("REPLACE INTO revised VALUES (?, ?, ?)", (key, row.page, text))
+
+    def _link(self, page: int, seen: dict[int, int]) -> None:
+        self._db.executemany(
+            "INSERT INTO images VALUES (?, ?, ?) "
+            "ON CONFLICT (key, page) DO UPDATE SET facts = excluded.facts",
+            ((key, page, facts) for key, facts in seen.items()),
+        )
+        keys = [(key,) for key in seen]
+        if self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", NO_PAGE):
+            self._db.executemany(f"DELETE FROM images WHERE key = ? AND page = {NO_PAGE:d}", keys)
+        if self._has_old:
+            self._db.executemany("DELETE FROM old WHERE key = ?", keys)
+
+    def begin_page_update(self, page: int) -> None:
+        """Set aside which images the page had; what `add` does not find again is there no more."""
+        self._has_old = bool(self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", page))
+        if self._has_old:
+            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS old (key INTEGER PRIMARY KEY)")
+            self._db.execute("DELETE FROM old")
+            self._db.execute("INSERT INTO old SELECT key FROM images WHERE page = ?", (page,))
+
+    def end_page_update(self, page: int) -> None:
+        """Take the page from the images it has no more; those on no other page have vanished."""
+        if not self._has_old:
+            return
+        self._db.execute(
+            "DELETE FROM images WHERE page = ? AND key IN (SELECT key FROM old)", (page,)
+        )
+        self._db.execute(
+            "INSERT INTO images SELECT key, ?, 0 FROM old "
+            "WHERE NOT EXISTS (SELECT 1 FROM images WHERE images.key = old.key)",
+            (NO_PAGE,),
+        )
+        self._db.execute("DELETE FROM old")
+        self._has_old = False
+
+    # the manifest
+
+    def rewrite_changed_rows(self) -> int:
+        """Write the rows anew of which their page says something else now; how many those were.
+
+        They keep their places and the time they were found.
+        """
+        if not self._one("SELECT 1 FROM revised LIMIT 1"):
+            return 0
+        count = 0
+        self._rows.close()
+        with self._manifest.open("rb") as lines, atomic_file(self._manifest) as file:
+            for line in lines:
+                key, page, _ = self._identify(line)
+                text = self._one("SELECT row FROM revised WHERE key = ? AND page = ?", key, page)
+                if text is not None:
+                    old: dict[str, Any] = json.loads(line)
+                    revised = {**old, **json.loads(text), "found": old.get("found", "")}
+                    line = json.dumps(revised, ensure_ascii=False).encode() + b"\n"
+                    count += 1
+                file.write(line)
+        self._rows = JsonlAppender(self._manifest)
+        with transaction(self._db):
+            self._remember(self.count())
+            self._db.execute("DELETE FROM revised")
+        return count
+
+    def _remember(self, rows: int, offset: int | None = None) -> None:
+        stat = self._manifest.stat()
+        end = stat.st_size if offset is None else offset
+        self.put("rows", rows)
+        self.put("offset", end)
+        self.put("mtime", stat.st_mtime_ns)
+        self.put("tail", _tail_digest(self._manifest, end))
+
+    def catch_up(self) -> CatchUpResult:
+        """Learn what is in the manifest and not in the journal: the end that a killed crawl wrote
+        last or that was imported; or all of it, when it is not the file that was left."""
+        offset, stat = int(self.get("offset") or 0), self._manifest.stat()
+        same = (
+            stat.st_size >= offset
+            and (stat.st_size > offset or offset == 0 or stat.st_mtime_ns == self.get("mtime"))
+            and (offset == 0 or _tail_digest(self._manifest, offset) == self.get("tail"))
+        )
+        if same:
+            return CatchUpResult(rows=self._ingest(offset) if stat.st_size > offset else 0)
+        return self._reread()
+
+    def _ingest(self, offset: int) -> int:
+        """Take the rows from `offset` on as known; how many were not."""
+        added = 0
+        with self._manifest.open("rb") as file:
+            file.seek(offset)
+            for lines in batches(file):
+                offset += sum(map(len, lines))
+                with transaction(self._db):
+                    new = self._learn(lines)
+                    self._remember(self.count() + new, offset)
+                self.merge_if_many()
+                added += new
+        self.merge()  # so that each is known by its page
+        return added
+
+    def _learn(self, lines: Iterable[bytes]) -> int:
+        added = 0
+        for key, page, facts in (self._identify(line) for line in lines if line.strip()):
+            if self._page_of(key) is None:
+                self._db.execute(
+                    "INSERT INTO recent VALUES "
+                    f"(?, ifnull((SELECT id FROM pages WHERE url = ?), {EXTERNAL}), ?)",
+                    (key, page, facts),
+                )
+                self._recent.add(key)
+                added += 1
+        return added
+
+    def _identify(self, line: bytes) -> tuple[int, str, int]:
+        try:
+            row = manifest_row(json.loads(line))
+            return _number(row.key), row.page, _row_checksum(row)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{self._manifest}:{self._line_number(line)}: not a manifest row ({error}); "
+                "correct or delete this line"
+            ) from None
+
+    def _line_number(self, line: bytes) -> int:
+        with self._manifest.open("rb") as lines:
+            return next((number for number, one in enumerate(lines, start=1) if one == line), 0)
+
+    def _reread(self) -> CatchUpResult:
+        """Believe the manifest anew; pages whose rows it has lost are to be fetched again."""
+        added = 0
+        self._db.execute("CREATE TEMP TABLE present (key INTEGER PRIMARY KEY)")
+        with self._manifest.open("rb") as file:
+            for lines in batches(file):
+                with transaction(self._db):
+                    added += self._learn(lines)
+                    keys = ((self._identify(line)[0],) for line in lines if line.strip())
+                    self._db.executemany("INSERT OR IGNORE INTO present VALUES (?)", keys)
+                self.merge_if_many()
+            end = file.tell()
+        self.merge()
+        # Only now is the manifest remembered: a kill before this does all of it again.
+        absent = "FROM images WHERE key NOT IN (SELECT key FROM present)"
+        with transaction(self._db):
+            lost = self._one(f"SELECT count(DISTINCT key) {absent}")
+            again = self._db.execute(
+                "UPDATE pages SET state = 'new', etag = NULL, last_modified = NULL, digest = NULL "
+                f"WHERE id IN (SELECT page {absent}) AND state = 'done'"
+            ).rowcount
+            self._db.execute(f"DELETE {absent}")
+            self._remember(self._one("SELECT count(*) FROM present"), end)
+        self._db.execute("DROP TABLE present")
+        return CatchUpResult(added, lost, again)
+
+
+def _tail_digest(path: Path, end: int) -> str:
+    """A digest of the last bytes of a file before `end`, to know it again by."""
+    with path.open("rb") as file:
+        file.seek(max(0, end - _TAIL))
+        return hashlib.sha256(file.read(min(end, _TAIL))).hexdigest()

@@ -1,0 +1,130 @@
+"""One page of a crawl: fetched or copied to the disk, and read. No page ends the crawl."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.contract import image_key
+from pipeline.crawl.page_signals import page_signals
+from pipeline.crawl.state import CrawlPage
+from pipeline.errors import Failure, UserError
+from pipeline.fetcher import Fetcher, FileTarget
+from pipeline.recipe import Recipe
+from pipeline.sources import SOURCES, Page, PageResult
+from pipeline.web.failures import failure, internal_failure
+from pipeline.web.opt_out.signals import Signal, describe
+
+STAGE = "crawl"
+
+
+@dataclass(frozen=True)
+class FetchedPage:
+    """A fetched page; `result` is None where it has not changed."""
+
+    result: PageResult | None
+    etag: str | None = None
+    last_modified: str | None = None
+    digest: str | None = None
+
+
+class PageReader:
+    """Fetches and reads the pages of a recipe. Safe to use from several threads.
+
+    Args:
+        copies: the folder for copies of files that may be larger than memory.
+    """
+
+    def __init__(self, recipe: Recipe, copies: Path) -> None:
+        self._source = recipe.source
+        self._politeness = recipe.politeness
+        self._adapter = SOURCES[recipe.source.kind]
+        self._copies = copies
+
+    def visit(self, fetcher: Fetcher, page: CrawlPage) -> FetchedPage | Failure:
+        """The boundary of one page: whatever it is, the crawl goes on."""
+        try:
+            return self._fetch(fetcher, page)
+        except (UserError, OSError):  # the user's mistake, or a disk that does not write
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            return internal_failure(STAGE, page.request.url, error)
+
+    def _fetch(self, fetcher: Fetcher, page: CrawlPage) -> FetchedPage | Failure:
+        if self._adapter.max_copy_bytes is not None:
+            return self._copy(fetcher, page, self._adapter.max_copy_bytes(self._source))
+        most = max(self._politeness.max_page_bytes, self._adapter.page_bytes(page.request))
+        answer = fetcher.get(
+            page.request.url, stage=STAGE, headers=_validators(page), max_bytes=most
+        )
+        if isinstance(answer, Failure):
+            return answer
+        digest = hashlib.sha256(answer.body).hexdigest()
+        if answer.status == 304 or (page.digest == digest and page.fetched):
+            return FetchedPage(None)
+        read = Page(page.request, answer.body, answer.url, answer.headers)
+        result = self.parse(read)
+        if not isinstance(result, Failure):
+            signals = page_signals(fetcher, answer, result.terms)
+            result = self._with_signals(page.request.url, result, signals)
+        if isinstance(result, Failure):
+            return result
+        return FetchedPage(
+            result, answer.headers.get("etag"), answer.headers.get("last-modified"), digest
+        )
+
+    def _copy(self, fetcher: Fetcher, page: CrawlPage, most: int) -> FetchedPage | Failure:
+        """Have a page's file on the disk, whence it is read at its turn."""
+        url = page.request.url
+        path = self.copy_path(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.tmp")
+        headers = _validators(page) if path.exists() else {}
+        answer = fetcher.get(url, stage=STAGE, headers=headers, copy=FileTarget(aside, most))
+        if isinstance(answer, Failure):
+            aside.unlink(missing_ok=True)
+            return answer
+        if answer.status == 304:
+            return FetchedPage(None)
+        aside.replace(path)
+        return FetchedPage(
+            PageResult(), answer.headers.get("etag"), answer.headers.get("last-modified")
+        )
+
+    def copy_path(self, url: str) -> Path:
+        return self._copies / image_key(url.partition("#")[0])
+
+    def parse(self, page: Page) -> PageResult | Failure:
+        """What the page holds. Whatever a page makes the parser do, the crawl goes on."""
+        url = page.request.url
+        try:
+            result = self._adapter.parse(self._source, page)
+        except UserError:
+            raise
+        except RecursionError:
+            return failure(STAGE, url, "unexpected_form", detail="nested too deeply")
+        except Exception as error:  # noqa: BLE001 - the boundary of one page
+            return internal_failure(STAGE, url, error)
+        if result.error:
+            return failure(STAGE, url, "unexpected_form", detail=result.error)
+        return result
+
+    def _with_signals(
+        self, url: str, result: PageResult, signals: Sequence[Signal]
+    ) -> PageResult | Failure:
+        """The result with the overridden opt-out signals of the page in its rows; a failure if it
+        has images and a signal that counts. Pages without images only lead to others."""
+        if not signals or not result.images:
+            return result
+        if refusing := self._politeness.refusing(signals):
+            return failure(STAGE, url, "opt_out", detail=describe(refusing))
+        said = tuple(dict.fromkeys(str(signal) for signal in signals))
+        return replace(result, images=[replace(row, page_opt_out=said) for row in result.images])
+
+
+def _validators(page: CrawlPage) -> dict[str, str]:
+    """The headers that ask for a page only if it has changed."""
+    headers = {"If-None-Match": page.etag, "If-Modified-Since": page.last_modified}
+    return {name: value for name, value in headers.items() if value}

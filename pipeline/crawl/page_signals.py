@@ -1,0 +1,20 @@
+"""The opt-out signals of a page: those of its request, its meta elements and its RSL licences."""
+
+from __future__ import annotations
+
+from pipeline.fetcher import Fetcher, Response
+from pipeline.sources.page_terms import PageTerms
+from pipeline.web.opt_out.directives import meta_signals
+from pipeline.web.opt_out.rsl import page_licenses, read_rsl
+from pipeline.web.opt_out.signals import Signal
+
+
+def page_signals(fetcher: Fetcher, answer: Response, terms: PageTerms) -> list[Signal]:
+    """All signals of a fetched page. Licences that it links to are fetched, once for each host."""
+    signals = [*answer.signals, *meta_signals(terms.metas, fetcher.politeness.user_agent)]
+    signals += fetcher.license_signals(answer.url, page_licenses(terms.links, answer.url))
+    for text in terms.licenses:
+        document = read_rsl(text.encode("utf-8", "replace"))
+        if document is not None:
+            signals += document.signals(answer.url, "")
+    return list(dict.fromkeys(signals))

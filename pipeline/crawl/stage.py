@@ -1,0 +1,396 @@
+"""Crawl: visit a site's pages, write the URL manifest.
+
+Pages are fetched by a few threads and finished one after the other in the order they were found,
+so that the manifest has the same rows in the same order however often the crawl was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter
+
+from pipeline.contract import DatasetPaths, now_utc
+from pipeline.crawl.page import STAGE, FetchedPage, PageReader
+from pipeline.crawl.state import CrawlPage, CrawlState, is_chunk, open_journal
+from pipeline.crawl.summary import CrawlAccount
+from pipeline.errors import Failure, UserError
+from pipeline.events import EventLog, unresolved_failures
+from pipeline.fetcher import Fetcher
+from pipeline.recipe import Recipe
+from pipeline.sources import SOURCES, CorruptFile, FoundImage, Notes, Page, PageRequest, PageResult
+from pipeline.sources.interface import MOST
+from pipeline.web.failures import failure, internal_failure
+from pipeline.web.host_headers import dropped_credentials
+from pipeline.web.local_files import SCHEME, file_path
+from pipeline.web.urls import dropped_users
+from pipeline.web.waits import log_waits
+
+MIN_THREADS = 4
+"""So that one slow host does not hold up the others; each host has its own limit besides."""
+
+_LOOKAHEAD = 64
+
+_LIMITS = ("max_pages", "max_images")
+_ADDED = frozenset(("max_unproductive_pages", "allow_outside_links"))
+"""Settings that earlier versions did not have: at their defaults they change nothing."""
+
+_CHAIN = "chain"
+"""The context of a next page: how many images there were before the page that leads to it, and how
+many pages of the list in a row brought none."""
+
+_TOLD = frozenset((
+    "template", "bad_entry", "bad_line", "bad_url", "bad_next", "broken_xml", "too_many_entries",
+))  # fmt: skip
+_GONE = frozenset(("not_found", "gone"))
+
+
+@dataclass(frozen=True)
+class CrawlResult:
+    """Where the crawl stands: `pages` had, `urls` in the manifest, `new` of them by this run,
+    `failed` pages, and `vanished` images that are on none of the pages any more."""
+
+    pages: int
+    urls: int
+    new: int
+    failed: int
+    vanished: int
+
+
+def crawl(
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, *, refresh: bool = False
+) -> CrawlResult:
+    """Visit the pages that are still to visit and add their images to the manifest.
+
+    A finished crawl does nothing unless `refresh`: then every page is asked for again (unchanged
+    ones answer 304), new images are added and vanished ones marked in the journal. Where the
+    recipe's source has changed, all pages are read again.
+    """
+    with open_journal(dataset) as journal:
+        crawling = _Crawl(recipe, dataset, log, journal)
+        crawling.begin(refresh)
+        result = crawling.run()
+        crawling.explain(result)
+        return result
+
+
+def retry_pages(
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, urls: Iterable[str]
+) -> set[str]:
+    """Fetch failed pages again, and what they lead to; those of `urls` that are now had."""
+    asked = set(urls)
+    with open_journal(dataset) as journal:
+        journal.requeue(sorted(asked))
+        _Crawl(recipe, dataset, log, journal).run()
+        pages = {url: journal.page(url) for url in asked}
+        return {url for url, page in pages.items() if page and page.state == "done"}
+
+
+class _Crawl:
+    def __init__(
+        self, recipe: Recipe, dataset: DatasetPaths, log: EventLog, journal: CrawlState
+    ) -> None:
+        self._recipe = recipe
+        self._source = recipe.source
+        self._adapter = SOURCES[recipe.source.kind]
+        self._dataset = dataset
+        self._log = log
+        self._reader = PageReader(recipe, dataset.data_dir / "lists")
+        self._account = CrawlAccount(recipe.source)
+        self.journal = journal
+        self._new = 0
+        self._full = False
+        self._show_after = 0.0
+
+    def begin(self, refresh: bool) -> None:
+        """Queue the pages of this run."""
+        dropped_users.clear()
+        caught_up = self.journal.caught_up
+        if any(asdict(caught_up).values()):
+            self._log.emit(STAGE, "manifest read", **asdict(caught_up))
+        digest, images = self._digest(), self.journal.images
+        before = images.get("source")
+        if before is not None and before != digest:
+            self._log.emit(STAGE, "recipe changed", again="all pages")
+            self.journal.requeue_all(unconditionally=True)
+        elif refresh and not images.get("refreshing"):  # one that was killed goes on
+            self.journal.requeue_all(unconditionally=False)
+            images.put("refreshing", 1)
+        start = self._adapter.start(self._source)
+        self.journal.add_pages(start)
+        # Without its first page a crawl is nothing, so that one needs no retrying from the log.
+        self.journal.requeue(one.url for one in start)
+        images.put("source", digest)
+
+    def _digest(self) -> str:
+        """Identifies the source's settings, but for the limits: raising one only goes on."""
+        values = TypeAdapter(type(self._source)).dump_python(self._source, mode="json")
+        usual = type(self._source).__dataclass_fields__
+        kept = {
+            key: value
+            for key, value in values.items()
+            if key not in _LIMITS and (key not in _ADDED or value != usual[key].default)
+        }
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    def run(self) -> CrawlResult:
+        """Fetch and finish pages until none is left or a limit is reached."""
+        threads = max(MIN_THREADS, self._recipe.politeness.concurrency)
+        with Fetcher(self._recipe.politeness, log_waits(self._log, STAGE)) as fetcher:
+            pool = ThreadPoolExecutor(threads, thread_name_prefix="crawl")
+            try:
+                self._work(fetcher, pool, threads)
+            finally:
+                fetcher.stop()  # if this was interrupted, a thread may wait for a day
+                pool.shutdown(cancel_futures=True)
+        self.journal.images.merge()
+        self.journal.images.put("refreshing", 0)
+        if dropped := dropped_credentials(self._recipe.politeness):
+            remedy = "give those of a host in the recipe, as politeness.host_headers"
+            self._log.emit(STAGE, "passwords in links not used", links=dropped, remedy=remedy)
+        self._report_progress(final=True)
+        self._resolve_failures()
+        revised = self.journal.images.rewrite_changed_rows()
+        if revised:
+            self._log.emit(STAGE, "rows revised", rows=revised)
+        counts = self.journal.page_counts(self._source.max_pages)
+        return CrawlResult(
+            pages=counts.get("done", 0),
+            urls=self.journal.images.count(),
+            new=self._new,
+            failed=counts.get("failed", 0),
+            vanished=self.journal.images.vanished(),
+        )
+
+    def _resolve_failures(self) -> None:
+        """Resolve the failures in the log of pages that have been read since, or are gone.
+
+        The log is compared with the journal, so a run that was killed before is made up for.
+        """
+        for (stage, url), row in unresolved_failures(self._dataset).items():
+            page = self.journal.page(url) if stage == STAGE else None
+            if page is not None and page.state in ("done", "gone"):
+                self._log.log_resolved(row)
+
+    def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:
+        in_flight: dict[Future[FetchedPage | Failure], CrawlPage] = {}
+        while True:
+            self._finish_heads()
+            while not self._full and len(in_flight) < threads:
+                page = self._next_page(in_flight.values())
+                if page is None:
+                    break
+                in_flight[pool.submit(self._reader.visit, fetcher, page)] = page
+                self._account.visited += 1
+            if not in_flight:
+                return
+            for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                self._record_outcome(in_flight.pop(future), future.result())
+            for file in fetcher.take_unread():
+                self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
+
+    def _next_page(self, flying: Collection[CrawlPage]) -> CrawlPage | None:
+        """The first page whose host is not busy, so that a slow one does not hold all threads."""
+        busy = Counter(_host(page.request.url) for page in flying)
+        taken = {page.id for page in flying}
+        for page in self.journal.waiting(_LOOKAHEAD + len(taken), self._source.max_pages):
+            host = _host(page.request.url)
+            if page.id not in taken and busy[host] < self._recipe.politeness.concurrency:
+                return page
+        return None
+
+    # back in the main thread
+
+    def _record_outcome(self, page: CrawlPage, outcome: FetchedPage | Failure) -> None:
+        if isinstance(outcome, FetchedPage):
+            held = None if outcome.result is None else _to_text(outcome.result)
+            self.journal.store_result(
+                page.id, held, outcome.etag, outcome.last_modified, outcome.digest
+            )
+        elif page.fetched and outcome.kind in _GONE:
+            self._log.emit(STAGE, "page vanished", url=page.request.url, kind=outcome.kind)
+            self.journal.mark_gone(page.id)
+        else:
+            self._fail(page, outcome)
+
+    def _fail(self, page: CrawlPage, failed: Failure) -> None:
+        self._log.log_failure(failed)
+        self._account.fail(failed)
+        self.journal.fail(page.id)
+
+    def _finish_heads(self) -> None:
+        """Write the results of the pages whose turn it is."""
+        while not self._full:
+            page = self.journal.first_unfinished(self._source.max_pages)
+            if page is None:
+                return
+            try:
+                if not self._finish_head(page):
+                    return
+            except (UserError, OSError, sqlite3.Error):
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary of one page
+                self._fail(page, internal_failure(STAGE, page.request.url, error))
+            self._report_progress()
+
+    def _finish_head(self, page: CrawlPage) -> bool:
+        """Write the result of the page whose turn it is; whether there is one."""
+        if page.request.url.startswith(SCHEME):
+            self._account.visited += 1
+            self._finish_file(page, file_path(page.request.url)[0])
+        elif self._adapter.max_copy_bytes and is_chunk(page.request.url):
+            self._finish_piece(page)
+        elif page.state == "held" and page.result is None:
+            self._finish(page, None)
+        elif page.state == "held" and self._adapter.max_copy_bytes:
+            path = self._reader.copy_path(page.request.url)
+            self._finish_parsed(page, Page(page.request, path=path))
+        elif page.state == "held":
+            self._finish(page, _from_text(page.result or ""))
+        else:
+            return False
+        return True
+
+    def _finish_file(self, page: CrawlPage, path: Path) -> None:
+        stamp = _stamp(path)
+        if stamp is None and page.fetched and page.request.url.startswith(SCHEME):
+            self._log.emit(STAGE, "page vanished", url=page.request.url, kind="not_found")
+            self.journal.mark_gone(page.id)
+        elif stamp and stamp == page.digest and page.fetched:
+            self._finish(page, None)
+        elif self._finish_parsed(page, Page(page.request, path=path)):
+            self.journal.set_file_stamp(page.id, stamp)
+
+    def _finish_piece(self, page: CrawlPage) -> None:
+        """Read a piece of a copied file; where the copy is gone, have it made again before."""
+        path = self._reader.copy_path(page.request.url)
+        if path.exists():
+            self._finish_file(page, path)
+        else:
+            self.journal.requeue_file(page.request.url)
+
+    def _finish_parsed(self, page: CrawlPage, read: Page) -> bool:
+        """Read a file and write what is in it; whether it was good to its end."""
+        result = self._reader.parse(read)
+        if not isinstance(result, Failure):
+            try:
+                self._finish(page, result)
+                return True
+            except CorruptFile as error:
+                result = failure(STAGE, page.request.url, "unexpected_form", detail=str(error))
+        self._fail(page, result)
+        return False
+
+    def _finish(self, page: CrawlPage, result: PageResult | None) -> None:
+        now = now_utc()
+        if result is None:
+            self.journal.finish_unchanged(page.id, now)
+            return
+        follow = list(self._to_follow(page, result.follow))
+        rows = (found.row(page.request.url, now) for found in result.images)
+        new, self._full = self.journal.finish(page.id, rows, follow, now, self._source.max_images)
+        self._new += new
+        self._account.add(page.request.url, result.skipped)
+        self._log_skipped(page, result, follow)
+        bug = getattr(result.skipped, "bug", "")
+        if bug:  # some of its entries were not read: another run may read them
+            failed = failure(STAGE, page.request.url, "internal")
+            self._fail(page, replace(failed, detail=bug))
+
+    def _to_follow(self, page: CrawlPage, requests: Sequence[PageRequest]) -> Iterator[PageRequest]:
+        """The pages to go to: not too deep, and not on a list that brings nothing new."""
+        depth, gained = page.request.depth, self.journal.images.gained()
+        before = page.request.context.get(_CHAIN, {"gained": -1, "idle": 0})
+        idle = 0 if gained > before["gained"] else before["idle"] + 1
+        for one in requests:
+            if one.depth > self._source.max_depth:
+                self._account.dropped.add("too_deep", one.url)
+            elif not one.url.isascii():
+                self._account.dropped.add("bad_url", one.url)
+            elif one.depth > depth or one.url.startswith(SCHEME) or is_chunk(one.url):
+                yield one
+            elif idle >= self._source.max_unproductive_pages:
+                self._account.dropped.add("unproductive", one.url)
+            else:
+                chain = {_CHAIN: {"gained": gained, "idle": idle}}
+                yield replace(one, context={**one.context, **chain})
+
+    def _log_skipped(self, page: CrawlPage, result: PageResult, follow: list[PageRequest]) -> None:
+        """A page that gave nothing, hid something behind scripts, or had entries that could not be
+        read, is told with the reason."""
+        nothing = not result.images and not follow and not is_chunk(page.request.url)
+        local = page.request.url.startswith(SCHEME) and result.skipped
+        if nothing or local or not _TOLD.isdisjoint(result.skipped):
+            examples = getattr(result.skipped, "examples", {})
+            images = len(result.images) if isinstance(result.images, tuple | list) else None
+            self._log.emit(
+                STAGE, "page passed over" if nothing else "page in part passed over",
+                url=page.request.url, images=images, reasons=dict(result.skipped),
+                **({"examples": dict(examples)} if examples else {}),
+            )  # fmt: skip
+
+    def explain(self, result: CrawlResult) -> None:
+        """Say what was not followed, why nothing was found, or why nothing was asked for."""
+        counts = self.journal.page_counts(MOST)
+        waiting = counts.get("new", 0) + counts.get("held", 0)
+        for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):
+            self._log.emit(STAGE, event, **facts)
+
+    def _report_progress(self, final: bool = False) -> None:
+        now = time.monotonic()
+        if not final and now < self._show_after:
+            return
+        counts = self.journal.page_counts(self._source.max_pages)
+        done = sum(counts.get(state, 0) for state in ("done", "failed", "gone"))
+        self._log.progress(STAGE, done, sum(counts.values()), "pages")
+        # Counting a long queue takes its time: 2 % of the crawl's at most.
+        self._show_after = now + max(0.1, 50 * (time.monotonic() - now))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:  # the fetcher says what is wrong with it
+        return ""
+
+
+def _stamp(path: Path) -> str | None:
+    """What changes when a file, or the list of names in a folder, does."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _to_text(result: PageResult) -> str:
+    return json.dumps(
+        {
+            "rows": [found.to_json() for found in result.images],
+            "follow": [asdict(replace(one, context=dict(one.context))) for one in result.follow],
+            "notes": dict(result.skipped),
+            "examples": getattr(result.skipped, "examples", {}),
+            "bug": getattr(result.skipped, "bug", ""),
+        }
+    )
+
+
+def _from_text(text: str) -> PageResult:
+    values = json.loads(text)
+    notes = Notes(values["notes"])
+    notes.examples = values.get("examples", {})
+    notes.bug = values.get("bug", "")
+    return PageResult(
+        images=[FoundImage.from_json(row) for row in values["rows"]],
+        follow=[PageRequest(**one) for one in values["follow"]],
+        skipped=notes,
+    )

@@ -1,0 +1,285 @@
+"""The crawl's journal, `data/NAME/crawl.sqlite`: the pages to visit and the images known.
+
+It holds all state of a crawl, so that memory does not grow with it and a kill costs at most the
+pages in flight. Pages are written to the manifest whole and in the order of their numbers.
+
+A page is `new` (to fetch), `held` (fetched; its result waits for its turn to be written), `done`,
+`failed`, or `gone` (it was there once).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.contract import DatasetPaths, ManifestRow
+from pipeline.crawl.image_index import EXTERNAL, ImageIndex, batches, transaction
+from pipeline.databases import sqlite_errors
+from pipeline.sources import PageRequest
+
+_VERSION = 2
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS pages (
+    id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL,
+    context TEXT NOT NULL, state TEXT NOT NULL, etag TEXT, last_modified TEXT, digest TEXT,
+    fetched TEXT, result TEXT
+);
+CREATE INDEX IF NOT EXISTS pages_state ON pages (state, id);
+"""
+
+
+@dataclass(frozen=True)
+class CrawlPage:
+    """A page of the journal. `fetched` is when it was last had, None if it never was."""
+
+    id: int
+    request: PageRequest
+    state: str
+    etag: str | None
+    last_modified: str | None
+    digest: str | None
+    fetched: str | None
+    result: str | None
+
+
+def is_chunk(url: str) -> bool:
+    """Whether a URL means a piece of a file: a page's has no fragment."""
+    return "#" in url
+
+
+@contextmanager
+def open_journal(dataset: DatasetPaths) -> Iterator[CrawlState]:
+    """The crawl journal of a dataset. Whatever SQLite says while it is open becomes one line.
+
+    Raises:
+        OSError: the disk is full.
+        UserError: the file cannot be used, or a line of the manifest is no row.
+    """
+    with sqlite_errors(dataset.crawl_state, _IF_DAMAGED):
+        journal = CrawlState(dataset.crawl_state, dataset.url_manifest)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+_IF_DAMAGED = (
+    "remove it and run the same command again: the pages are visited again, the URL manifest and "
+    "what was downloaded are kept"
+)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
+            "PRAGMA temp_store = FILE; PRAGMA journal_size_limit = 16000000;"
+        )
+        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            # Of another version, or new: begin again. The manifest still says what is known.
+            for table in ("meta", "pages", "images", "recent", "revised"):
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.executescript(_SCHEMA)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+class CrawlState:
+    """The state of one crawl, opened by `open_journal`. For one thread; the dataset's lock is
+    held."""
+
+    def __init__(self, path: Path, manifest: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = _opened(path)
+        try:
+            self.images = ImageIndex(self._db, manifest)
+        except BaseException:
+            self._db.close()
+            raise
+        try:
+            self.caught_up = self.images.catch_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.images.close()
+        self._db.close()
+
+    def page_counts(self, max_pages: int) -> dict[str, int]:
+        """Pages by state, among the first `max_pages`."""
+        rows = self._db.execute(
+            "SELECT state, count(*) FROM pages WHERE id <= ? GROUP BY state", (max_pages,)
+        )
+        return dict(rows.fetchall())
+
+    # the queue
+
+    def add_pages(self, requests: Iterable[PageRequest]) -> None:
+        """Put pages not yet known at the end of the queue. Pieces of a file that has changed begin
+        somewhere else now: their context is the new one."""
+        self._db.executemany(
+            "INSERT INTO pages (url, depth, context, state) VALUES (?, ?, ?, 'new') "
+            "ON CONFLICT (url) DO UPDATE SET context = excluded.context "
+            "WHERE (url LIKE 'file:%' OR url LIKE '%#%') AND context != excluded.context",
+            ((one.url, one.depth, json.dumps(dict(one.context))) for one in requests),
+        )
+
+    def waiting(self, count: int, max_pages: int) -> list[CrawlPage]:
+        """The first pages to fetch, at most `count`."""
+        return self._pages(
+            "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' AND url NOT LIKE '%#%' "
+            "ORDER BY id",
+            (max_pages,),
+            count,
+        )
+
+    def first_unfinished(self, max_pages: int) -> CrawlPage | None:
+        """The first page that is not finished; the only one whose result may be written."""
+        found = [
+            self._db.execute(
+                "SELECT min(id) FROM pages WHERE state = ? AND id <= ?", (state, max_pages)
+            ).fetchone()[0]
+            for state in ("new", "held")
+        ]
+        first = min((one for one in found if one is not None), default=None)
+        return None if first is None else self._page("id = ?", (first,))
+
+    def page(self, url: str) -> CrawlPage | None:
+        """The page with this URL."""
+        return self._page("url = ?", (url,))
+
+    def _page(self, where: str, values: Sequence[Any]) -> CrawlPage | None:
+        return next(iter(self._pages(where, values, 1)), None)
+
+    def _pages(self, where: str, values: Sequence[Any], limit: int) -> list[CrawlPage]:
+        rows = self._db.execute(
+            "SELECT id, url, depth, context, state, etag, last_modified, digest, fetched, result "
+            f"FROM pages WHERE {where} LIMIT {limit:d}",
+            values,
+        )
+        try:
+            return [
+                CrawlPage(row[0], PageRequest(row[1], row[2], json.loads(row[3])), *row[4:])
+                for row in rows
+            ]
+        except ValueError:
+            raise sqlite3.DatabaseError("the context of a page is not JSON") from None
+
+    def requeue(self, urls: Iterable[str]) -> None:
+        """Put failed pages back to be fetched."""
+        self._db.executemany(
+            "UPDATE pages SET state = 'new' WHERE url = ? AND state = 'failed'",
+            ((url,) for url in urls),
+        )
+
+    def requeue_file(self, piece: str) -> None:
+        """Put the file of a piece back to be fetched."""
+        self._db.execute(
+            "UPDATE pages SET state = 'new', result = NULL WHERE url = ?",
+            (piece.partition("#")[0],),
+        )
+
+    def requeue_all(self, *, unconditionally: bool) -> None:
+        """Put every page back to be fetched, asking only for changes unless told otherwise."""
+        validators = ", etag = NULL, last_modified = NULL, digest = NULL" if unconditionally else ""
+        self._db.execute(f"UPDATE pages SET state = 'new', result = NULL{validators}")
+
+    # what came of a page
+
+    def store_result(
+        self,
+        page: int,
+        result: str | None,
+        etag: str | None = None,
+        last_modified: str | None = None,
+        digest: str | None = None,
+    ) -> None:
+        """A page was fetched: keep its result until its turn. None means it has not changed."""
+        if result is None:
+            self._db.execute("UPDATE pages SET state = 'held', result = NULL WHERE id = ?", (page,))
+            return
+        self._db.execute(
+            "UPDATE pages SET state = 'held', result = ?, etag = ?, last_modified = ?, digest = ? "
+            "WHERE id = ?",
+            (result, etag, last_modified, digest, page),
+        )
+
+    def set_file_stamp(self, page: int, digest: str | None) -> None:
+        """Remember what a file looked like when it was read."""
+        self._db.execute("UPDATE pages SET digest = ? WHERE id = ?", (digest, page))
+
+    def fail(self, page: int) -> None:
+        """A page could not be had, or not be read; what was found on it before stays. Next time it
+        is asked for whole: what a validator names may be what could not be read."""
+        self._db.execute(
+            "UPDATE pages SET state = 'failed', result = NULL, etag = NULL, last_modified = NULL, "
+            "digest = NULL WHERE id = ?",
+            (page,),
+        )
+
+    def mark_gone(self, page: int) -> None:
+        """A page that was there is gone, and so is its place as one where its images are."""
+        with transaction(self._db):
+            self.images.begin_page_update(page)
+            self.images.end_page_update(page)
+            self._db.execute(
+                "UPDATE pages SET state = 'gone', result = NULL, etag = NULL, "
+                "last_modified = NULL, digest = NULL WHERE id = ?",
+                (page,),
+            )
+
+    def finish_unchanged(self, page: int, now: str) -> None:
+        """A page is as it was."""
+        self._db.execute("UPDATE pages SET state = 'done', fetched = ? WHERE id = ?", (now, page))
+
+    def finish(
+        self,
+        page: int,
+        rows: Iterable[ManifestRow],
+        follow: Sequence[PageRequest],
+        now: str,
+        max_images: int | None = None,
+    ) -> tuple[int, bool]:
+        """Write a page's new images to the manifest, queue its further pages, call it done.
+
+        Returns how many rows were new, and whether the limit of images came first (then the page
+        is not done).
+        """
+        added, first = 0, True
+        for batch in batches(rows):
+            with transaction(self._db):
+                if first:
+                    self.images.begin_page_update(page)
+                count, full = self.images.add(page, batch, max_images)
+            self.images.merge_if_many()
+            first = False
+            added += count
+            if full:
+                return added, True
+        with transaction(self._db):
+            if first:
+                self.images.begin_page_update(page)
+            self.images.end_page_update(page)
+            self.add_pages(follow)
+            self._db.execute(
+                "UPDATE pages SET state = 'done', result = NULL, fetched = ? WHERE id = ?",
+                (now, page),
+            )
+        return added, False
+
+    def add_external(self, rows: list[ManifestRow]) -> int:
+        """Add rows that no page of this crawl gave, unless they are known; how many were new."""
+        with transaction(self._db):
+            added = self.images.add(EXTERNAL, rows)[0]
+        self.images.merge_if_many()
+        return added

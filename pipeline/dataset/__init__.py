@@ -1,1 +1,0 @@
-"""The files of a data set: manifest, originals, kept list, shards, card, and other layouts."""

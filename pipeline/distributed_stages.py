@@ -1,0 +1,197 @@
+"""The download and shard stages done by a crew: what each task does, and the progress of all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pipeline.console import describe_event
+from pipeline.contract import DatasetPaths
+from pipeline.events import Event, EventLog
+from pipeline.imaging.limits import decode_budget, limit_decoding
+from pipeline.options import ShardOptions
+from pipeline.originals.download import STAGE, PartDownloader, PartResult, download_parts
+from pipeline.originals.part_lock import PartLocked
+from pipeline.originals.parts import PartFiles, is_complete, journal_line, read_summary
+from pipeline.recipe import Recipe
+from pipeline.runners import RunnerOptions, run_logger, run_tasks, split_evenly
+from pipeline.shards.builder import BuiltShard, build_shard
+from pipeline.shards.plan import ShardingPlan, ShardPlan
+from pipeline.shards.stage import ShardBuilder
+from pipeline.web.politeness import share
+
+PARTS_PER_TASK = 5
+"""5,000 URLs: a task run costs some 65 ms of CPU, so a task is ten seconds of work or more."""
+
+IMAGES_PER_TASK = 4000
+_LOCK_TIMEOUT = 600
+_HELD_PAUSE = 0.5
+
+
+def distributed_download(runner_options: RunnerOptions) -> PartDownloader:
+    """Has the crew complete the parts; for `stages.download.download`.
+
+    No more tasks run at once than a host may be asked at once, and each keeps to its share of the
+    recipe's politeness.
+    """
+    return partial(_run_parts, runner_options)
+
+
+def _run_parts(
+    runner_options: RunnerOptions,
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    parts: list[str],
+    log: EventLog,
+) -> list[PartResult]:
+    limit_decoding(recipe.originals.decode_megabytes)
+    at_once = max(1, min(runner_options.workers, recipe.politeness.concurrency, len(parts)))
+    mine = replace(recipe, politeness=share(recipe.politeness, at_once))
+    calls = [
+        partial(_download_batch, mine, dataset, batch, log.run)
+        for batch in split_evenly(parts, at_once, PARTS_PER_TASK)
+    ]
+    watch = _JournalProgress(dataset, parts, log)
+    for _ in run_tasks(
+        replace(runner_options, workers=at_once), "download parts", calls, watch.look
+    ):
+        pass
+    watch.look()
+    return [_result(dataset, part, watch.fetched[part]) for part in parts]
+
+
+def _download_batch(recipe: Recipe, dataset: DatasetPaths, parts: list[str], run: str) -> None:
+    """In a worker: complete those of the parts that are not.
+
+    A part that another process holds is waited for: a cluster can take a worker for lost that
+    is not, and a killed flow can leave workers that end their tasks.
+
+    Raises:
+        PartLocked: a part was not let go of within `_LOCK_TIMEOUT`.
+    """
+    deadline = time.monotonic() + _LOCK_TIMEOUT
+    with EventLog(dataset, run, [_say]) as log:
+        while left := [part for part in parts if not is_complete(dataset, part)]:
+            try:
+                download_parts(recipe, dataset, left, log)
+            except PartLocked:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_HELD_PAUSE)
+
+
+def _say(event: Event) -> None:
+    run_logger().info("%s", describe_event(event))
+
+
+def _result(dataset: DatasetPaths, part: str, fetched: int) -> PartResult:
+    record = read_summary(PartFiles(dataset, part))
+    return PartResult(part, record["nsamples"], fetched, record["image_bytes"], record["failed"])
+
+
+class _JournalProgress:
+    """Tells how far the parts are, from the lines that the workers add to their journals.
+
+    `fetched` counts the good images by part since the watch began.
+    """
+
+    def __init__(self, dataset: DatasetPaths, parts: list[str], log: EventLog) -> None:
+        self._dataset, self._log = dataset, log
+        self._open = dict.fromkeys(parts, 0)
+        self._done = self._bytes = 0
+        self.fetched: dict[str, int] = dict.fromkeys(parts, 0)
+        self._total = sum(_count_lines(PartFiles(dataset, part)) for part in parts)
+        self._read_all()
+        self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
+
+    def look(self) -> None:
+        """Read what is new and tell."""
+        for part, row in self._read_all():
+            if row["ok"]:
+                self.fetched[part] += 1
+            else:
+                status = row.get("status")
+                detail = f"status {status}" if status else ""
+                self._log.count_failure(STAGE, row["kind"], row.get("url", ""), detail)
+        self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
+
+    def _read_all(self) -> list[tuple[str, dict[str, Any]]]:
+        """The journals' new lines, by part; they are counted."""
+        new = []
+        for part in list(self._open):
+            ended = is_complete(self._dataset, part)
+            for row in self._read(part):
+                self._done += 1
+                self._bytes += row.get("bytes", 0)
+                new.append((part, row))
+            if ended:
+                del self._open[part]
+        return new
+
+    def _read(self, part: str) -> Iterator[dict[str, Any]]:
+        path = PartFiles(self._dataset, part).journal
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(self._open[part])
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            self._open[part] += len(whole) + 1
+            for line in whole.splitlines():
+                # A worker that takes a part over may have written the journal again meanwhile.
+                with contextlib.suppress(ValueError, AttributeError, RecursionError):
+                    yield journal_line(part, json.loads(line))
+
+
+def _count_lines(files: PartFiles) -> int:
+    with files.plan.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def distributed_sharding(runner_options: RunnerOptions) -> ShardBuilder:
+    """Has the crew make the shards; for `stages.shard.shard`."""
+    return partial(_run_shards, runner_options)
+
+
+def _run_shards(
+    runner_options: RunnerOptions,
+    options: ShardOptions,
+    source: DatasetPaths,
+    target: DatasetPaths,
+    plan: ShardingPlan,
+    missing: Sequence[ShardPlan],
+) -> Iterator[tuple[ShardPlan, BuiltShard]]:
+    a_task = max(1, IMAGES_PER_TASK // options.samples_per_shard)
+    calls = [
+        partial(
+            _make_batch,
+            options,
+            source,
+            target,
+            plan.classes,
+            batch,
+            decode_budget().total >> 20,
+            runner_options.workers,
+        )
+        for batch in split_evenly(missing, runner_options.workers, a_task)
+    ]
+    for made in run_tasks(runner_options, "make shards", calls, lambda: None):
+        yield from made
+
+
+def _make_batch(
+    options: ShardOptions, source: DatasetPaths, target: DatasetPaths, classes: tuple[str, ...],
+    batch: list[ShardPlan], megabytes: int, workers: int,
+) -> list[tuple[ShardPlan, BuiltShard]]:  # fmt: skip
+    """In a worker: make the shards, or find them made."""
+    limit_decoding(megabytes, workers)
+    made = []
+    for one in batch:
+        made.append((one, build_shard(options, source, target, classes, one)))
+        run_logger().info("shard %s: %d samples", one.name, made[-1][1].nsamples)
+    return made

@@ -1,0 +1,99 @@
+"""The centre square of an image, at the size that is kept, from the cheapest decode that does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+
+from pipeline.imaging.crops import center_box
+from pipeline.imaging.images import decoded
+from pipeline.imaging.jpeg_header import read_jpeg_header
+from pipeline.imaging.limits import ImageLimits
+from pipeline.imaging.pixels import Mode, Pixels, decode_jpeg, divisor_for, hold_for_jpeg, resize
+
+OVERSAMPLE = 1.25
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 where that is larger than what is kept by this factor.
+
+Less than samples of kept originals get (`pixels.OVERSAMPLE`): while downloading, speed counts.
+"""
+
+
+@dataclass(frozen=True)
+class CenterSquare:
+    """The centre square of an image as (side, side, 1 or 3) uint8, and what the file was."""
+
+    pixels: Pixels
+    format: str
+    mode: str
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+
+def center_square(
+    data: bytes, side: int, max_pixels: int, limits: ImageLimits | None = None
+) -> CenterSquare:
+    """Decode an image and make `side` × `side` pixels of its centre, antialiased (Lanczos).
+
+    Args:
+        limits: in the place of `max_pixels`.
+
+    Raises:
+        ImageError: no image, too many pixels, animated, broken.
+    """
+    limits = limits or ImageLimits(max_pixels)
+    header = read_jpeg_header(data)
+    if header is not None and header.plain and header.orientation == 1:
+        square = _plain_jpeg(data, side, limits)
+        if square is not None:
+            return square
+    with decoded(data, limits, lambda short: decode_side(short, side)) as picture:
+        image = picture.image
+        pixels = np.asarray(image)
+        pixels = pixels[:, :, None] if image.mode == "L" else pixels
+        full = picture.width, picture.height
+        square_pixels = _resized(pixels, full, side)
+        return CenterSquare(square_pixels, picture.format, picture.mode, *full, picture.notes)
+
+
+def decode_side(short_side: int, side: int) -> int:
+    """The short side at which to decode an image of `short_side` to make `side` of it."""
+    return math.floor(short_side / divisor_for(OVERSAMPLE * side / short_side))
+
+
+def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> CenterSquare | None:
+    """By libjpeg-turbo alone; None where it finds fault with the file (Pillow judges then)."""
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        limits.check(width, height)
+        mode: Mode = "L" if space == "Gray" else "RGB"
+        scale = OVERSAMPLE * side / min(width, height)
+        with hold_for_jpeg(data, (width, height), scale):
+            pixels = decode_jpeg(data, mode, (width, height), scale, strict=True)
+            return CenterSquare(
+                _resized(pixels, (width, height), side), "JPEG", mode, width, height
+            )
+    except ValueError:
+        return None
+
+
+def _resized(pixels: Pixels, full: tuple[int, int], side: int) -> Pixels:
+    """The centre square of a decoded image whose full size is `full` (width, height).
+
+    The square is laid in the full image: a reduced one is rounded up, so its middle is not
+    quite the middle.
+    """
+    scale = 1.0 / round(full[0] / pixels.shape[1])
+    return resize(pixels, center_box(*full, 1.0).scaled(scale), (side, side))
+
+
+def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+    """(height, width, 3) pixels as a JPEG without colour subsampling, (…, 1) as a gray one."""
+    gray = pixels.shape[2] == 1
+    data: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality, "GRAY" if gray else "RGB", "Gray" if gray else "444"
+    )
+    return data

@@ -1,0 +1,185 @@
+"""An image file opened and judged by its header: format, size, frames, and what decoding costs."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import struct
+import warnings
+from collections.abc import Callable
+
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.imaging.formats import image_format, other_format
+from pipeline.imaging.jxl_header import read_jxl_header
+from pipeline.imaging.limits import ImageError, ImageLimits
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO")
+"""What is decoded (MPO comes with JPEG); further formats by the packages of `_PLUGINS`."""
+
+_PLUGINS = {"HEIC": ("pillow_heif", "HEIF", "heic"), "JXL": ("pillow_jxl", "JXL", "jxl")}
+"""By format: the package that decodes it, Pillow's name for the format, the extra that has it."""
+
+_STILL = ("MPO", "TIFF", "HEIF", "ICO")
+"""Formats of several images, of which the first (TIFF), the main (HEIF) or the largest (ICO) is
+taken: pages, a preview, a second eye, other sizes."""
+
+MAX_SCANS = 200
+"""A progressive JPEG has some ten scans; thousands of empty ones take minutes to decode."""
+
+_PIXEL_BYTES = 16
+"""Of memory that any pixel needs: as decoded, turned upright, in sRGB, and copied for numpy. The
+most that was measured (16 megapixels, all modes) is 13."""
+
+_DECODER_BYTES = {"WEBP": 20, "AVIF": 20, "HEIF": 20, "JXL": 20, "JPEG2000": 28}
+"""Of memory that a pixel needs while it is decoded, by format, where that is more (measured: 19,
+13, 14, 14, and 13 with 8 bits a channel, so at most twice that with 16)."""
+
+_ICO_HEAD, _ICO_ENTRY = 6, 16
+_MAX_ICON = 1024
+"""The longest side of a bitmap in an icon file (256 by the format; larger ones are PNGs)."""
+
+
+def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> Image.Image:
+    """Open a file and check its header, without decoding it.
+
+    Args:
+        hold: called with the bytes of memory that opening takes, if opening decodes.
+
+    Raises:
+        ImageError: no image, one of a format that is not read here, too large, or animated.
+        Exception: whatever Pillow raises.
+    """
+    name = image_format(data)
+    formats: list[str] | tuple[str, ...] = FORMATS
+    if name in _PLUGINS:
+        formats = [_plugin(name)]
+    elif name is None:
+        other = other_format(data)
+        if other is not None:
+            raise ImageError("wrong_type", other)
+    elif name == "ICO":
+        data = _largest_icon(data)
+    if name == "JXL":
+        header = read_jxl_header(data)  # opening it decodes it
+        limits.check(*header.size)
+        if header.animated:
+            raise ImageError("animated", "a JPEG XL animation")
+        hold(header.size[0] * header.size[1] * _DECODER_BYTES["JXL"])
+    elif name == "ICO" and image_format(data) == "ICO":
+        limits.check(*_bitmap_size(data))  # opening it decodes it
+    elif name == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
+        raise ImageError("undecodable", f"a JPEG of more than {MAX_SCANS} scans")
+    try:
+        file = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError:
+        if _declares_nothing(data):
+            raise ImageError("zero_size", "the header says so") from None
+        what = f"a broken {name}" if name else "no image format that is read here"
+        raise ImageError("undecodable", what) from None
+    limits.check(*file.size)
+    if file.format not in _STILL and getattr(file, "is_animated", False):
+        # Frames of a GIF are counted by decoding them.
+        frames = "several" if file.format == "GIF" else getattr(file, "n_frames", "several")
+        raise ImageError("animated", f"{frames} frames")
+    return file
+
+
+def decode_bytes(file: Image.Image, full: tuple[int, int], data: bytes) -> int:
+    """How much memory it takes at most to decode `file` and to make an upright sRGB image of it.
+
+    Args:
+        file: as opened, and perhaps set to be decoded smaller.
+        full: its full (width, height).
+    """
+    if file.format == "JXL":
+        return 0  # held since before it was opened
+    pixels = file.width * file.height
+    needed = pixels * _DECODER_BYTES.get(file.format or "", _PIXEL_BYTES)
+    if file.format in ("JPEG", "MPO"):
+        return max(needed, pixels * 4 + jpeg_coefficient_bytes(data, full))
+    return needed
+
+
+def jpeg_coefficient_bytes(data: bytes, full: tuple[int, int]) -> int:
+    """The memory for the coefficients of a JPEG of several scans, which are held all at once."""
+    several = data.count(b"\xff\xda") > 1
+    return full[0] * full[1] * 8 if several else 0
+
+
+def page_note(file: Image.Image) -> str | None:
+    """What to note of a file with further pages, of which the first is taken."""
+    ifd = getattr(file, "tag_v2", None)
+    return "page 1 of several" if getattr(ifd, "next", None) else None
+
+
+@functools.cache
+def _load_plugin(package: str) -> bool:
+    """Load a package that decodes a format; False if it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = importlib.import_module(package)
+    except ImportError:
+        return False
+    register = getattr(module, "register_heif_opener", None)
+    if register is not None:
+        register()
+    return True
+
+
+def _plugin(name: str) -> str:
+    """Pillow's name for a format that an optional package decodes."""
+    package, known_as, extra = _PLUGINS[name]
+    if not _load_plugin(package):
+        raise ImageError(
+            "wrong_type", f"{name}; to read it: pip install 'shellgan[{extra}]', then retry "
+            "--kind wrong_type --everything",
+        )  # fmt: skip
+    return known_as
+
+
+def _declares_nothing(data: bytes) -> bool:
+    """Whether a PNG, GIF or BMP has no width or no height by its header."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+        sides = struct.unpack_from(">II", data.ljust(24, b"\1"), 16)
+    elif data[:4] == b"GIF8":
+        sides = struct.unpack_from("<HH", data.ljust(10, b"\1"), 6)
+    elif data[:2] == b"BM":
+        sides = struct.unpack_from("<II", data.ljust(26, b"\1"), 18)
+    else:
+        return False
+    return 0 in sides
+
+
+def _largest_icon(data: bytes) -> bytes:
+    """An icon file with its largest image alone; the PNG itself if that is one."""
+    (count,) = struct.unpack_from("<H", data, 4)
+    entries = [
+        data[start : start + _ICO_ENTRY]
+        for start in range(_ICO_HEAD, _ICO_HEAD + count * _ICO_ENTRY, _ICO_ENTRY)
+    ]
+    entries = [entry for entry in entries if len(entry) == _ICO_ENTRY]
+    if not entries:
+        raise ImageError("undecodable", "an icon file without an image")
+    entry = max(entries, key=lambda one: ((one[0] or 256) * (one[1] or 256), one[6]))
+    size, offset = struct.unpack_from("<II", entry, 8)
+    image = data[offset : offset + size]
+    if len(image) < size:
+        raise ImageError("undecodable", "an icon file that is cut off")
+    if image[:4] == b"\x89PNG":
+        return image
+    alone = entry[:8] + struct.pack("<II", len(image), _ICO_HEAD + _ICO_ENTRY)
+    return b"\0\0\1\0\1\0" + alone + image
+
+
+def _bitmap_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of the bitmap in a file that `_largest_icon` made; its mask is below it."""
+    head, width, height = struct.unpack_from("<Iii", data, _ICO_HEAD + _ICO_ENTRY)
+    if head < 40:
+        raise ImageError("undecodable", "an icon of an old form")
+    size = abs(width), abs(height) // 2
+    if max(size) > _MAX_ICON:
+        raise ImageError("too_many_pixels", f"{size[0]} × {size[1]} is over {_MAX_ICON} of an icon")
+    return size

@@ -1,0 +1,252 @@
+"""Decoding, colour and orientation, and the facts recorded of an image.
+
+Everything comes out as 8-bit RGB or gray (L) in sRGB, upright, without alpha. The size is checked
+before decoding, and so is the memory that decoding takes.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from pipeline.imaging.color import to_srgb
+from pipeline.imaging.formats import image_format
+from pipeline.imaging.headers import decode_bytes, open_file, page_note
+from pipeline.imaging.limits import ImageError, ImageLimits, decode_budget
+
+EXTENSIONS = {
+    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif",
+    "BMP": "bmp", "AVIF": "avif", "JPEG2000": "jp2", "PPM": "ppm", "ICO": "ico", "HEIF": "heic",
+    "JXL": "jxl",
+}  # fmt: skip
+
+MEASURE_SIDE = 256
+"""Blur and spread are measured at this short side, in pixels (smaller images as they are)."""
+
+# The limit is checked here, before decoding and with a verdict; Pillow's own only warns.
+Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of every oddity in strangers' files; what matters of them is in the notes.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class ImageProperties:
+    """What is recorded of an image; see `OriginalRecord`. `notes` says what was odd."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    phash: str
+    sharpness: float
+    contrast: float
+    detail_hash: str
+    notes: tuple[str, ...] = ()
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields that an `OriginalRecord` has."""
+        return {name: value for name, value in vars(self).items() if name != "notes"}
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A decoded image (RGB or L, upright) and what the file was: `width` and `height` are the
+    full size after orientation, whatever size was decoded."""
+
+    image: Image.Image
+    format: str
+    mode: str
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What makes an image upright, by its Exif orientation."""
+
+DraftTo = int | Callable[[int], int] | None
+"""A short side in pixels that is enough, the same as a function of the full short side, or None
+for the full size."""
+
+
+def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Image.Image:
+    """The image in `data` as upright sRGB, mode RGB or L.
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: more than this, by the header, is refused before decoding.
+        draft_to: a JPEG may be decoded smaller, at a short side of this many pixels or more.
+
+    Raises:
+        ImageError: no image, too many pixels, animated, broken.
+    """
+    return decode_image(data, max_pixels=max_pixels, draft_to=draft_to).image
+
+
+def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> DecodedImage:
+    """As `open_image`, with what the file was."""
+    with decoded(data, ImageLimits(max_pixels), draft_to) as picture:
+        return picture
+
+
+@contextmanager
+def decoded(
+    data: bytes, limits: ImageLimits, draft_to: DraftTo = None, more: int = 0
+) -> Iterator[DecodedImage]:
+    """The image in `data`, as of `decode_image`, while the block runs: so long it holds its share
+    of the memory for decoding (`decode_budget`), for which it may have to wait. Blocks must not be
+    nested: two that each wait for what the other holds would wait for ever.
+
+    Args:
+        more: bytes of memory that the block itself needs for the image.
+
+    Raises:
+        ImageError: no image, over the limits or the budget, animated, broken.
+    """
+    with ExitStack() as stack:
+        yield _decode(data, limits, draft_to, more, stack)
+
+
+def _decode(
+    data: bytes, limits: ImageLimits, draft_to: DraftTo, more: int, stack: ExitStack
+) -> DecodedImage:
+    """Decode an image; `stack` takes hold of the memory for it."""
+    if not data:
+        raise ImageError("empty", "no bytes")
+    notes: list[str] = []
+
+    def hold(needed: int) -> None:
+        stack.enter_context(decode_budget().hold(needed + more))
+
+    try:
+        with open_file(data, limits, hold) as file:
+            name, mode, size = file.format or "", file.mode, file.size
+            if image_format(data) == "ICO":
+                name = "ICO"  # also if the image in it is a PNG
+            if draft_to is not None and name in ("JPEG", "MPO"):
+                _draft(file, draft_to)
+            if (needed := decode_bytes(file, size, data)) > 0:
+                hold(needed)
+            note, asked = page_note(file), file.size
+            file.load()
+            if file.size != asked:
+                raise ImageError("undecodable", f"{file.size} pixels, {asked} by its header")
+            image = _upright(file, notes)
+            if image.size != file.size:
+                size = (size[1], size[0])
+            if image is not file:
+                file.close()  # gives its pixels back
+            profile = file.info.get("icc_profile")
+            image = to_srgb(image, profile if isinstance(profile, bytes) else None, notes)
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("too_many_pixels", "out of memory") from None
+    except BaseException as error:  # Pillow's plugins raise what they like
+        # What a decoder written in Rust raises when it panics is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ImageError("undecodable", f"{type(error).__name__}: {error}") from error
+    return DecodedImage(image, name, mode, size[0], size[1], (*notes, *([note] if note else ())))
+
+
+def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 where that leaves the short side long enough."""
+    width, height = file.size
+    short_side = draft_to if isinstance(draft_to, int) else draft_to(min(width, height))
+    scale = max(1, min(width, height) // short_side)
+    file.draft(None, (width // scale, height // scale))
+
+
+def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
+    try:
+        turn = _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # noqa: BLE001 a broken EXIF block must not cost the image
+        notes.append(f"EXIF ignored: {error}")
+        return file
+    return file if turn is None else file.transpose(turn)
+
+
+def measure_image(picture: DecodedImage) -> ImageProperties:
+    """The facts recorded of a decoded image."""
+    gray = picture.image.convert("L")
+    short = min(gray.size)
+    if short > MEASURE_SIDE:
+        scale = MEASURE_SIDE / short
+        size = (max(1, round(gray.width * scale)), max(1, round(gray.height * scale)))
+        gray = gray.resize(size, Image.Resampling.BOX)
+    values = np.asarray(gray)
+    return ImageProperties(
+        format=picture.format,
+        mode=picture.mode,
+        width=picture.width,
+        height=picture.height,
+        phash=perceptual_hash(gray),
+        sharpness=round(_laplacian_variance(values), 3),
+        contrast=round(_deviation(gray.histogram()), 3),
+        detail_hash=detail_hash(gray),
+        notes=picture.notes,
+    )
+
+
+def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
+    """The variance of the 4-neighbour Laplacian over the inner pixels (Pech-Pacheco et al.,
+    2000): small where an image is out of focus."""
+    if min(gray.shape) < 3:
+        return 0.0
+    wide = gray.astype(np.int16)
+    laplacian = wide[:-2, 1:-1] + wide[2:, 1:-1]
+    laplacian += wide[1:-1, :-2]
+    laplacian += wide[1:-1, 2:]
+    laplacian -= 4 * wide[1:-1, 1:-1]
+    exact = laplacian.ravel().astype(np.float64)
+    # not a dot product: BLAS would start threads for it, and many images are examined at a time
+    squares = float(np.einsum("i,i->", exact, exact))
+    return squares / exact.size - (float(exact.sum()) / exact.size) ** 2
+
+
+def _deviation(histogram: list[int]) -> float:
+    """The standard deviation of gray values by how often each occurs."""
+    counts, level = np.array(histogram, np.float64), np.arange(256.0)
+    mean = (counts @ level) / counts.sum()
+    return float(np.sqrt(counts @ (level - mean) ** 2 / counts.sum()))
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """64 bits in hex: which of the 8 × 8 lowest DCT coefficients of the 32 × 32 gray image are
+    above their median (pHash; Zauner, 2010)."""
+    return _hash(image, 8)
+
+
+def detail_hash(image: Image.Image) -> str:
+    """256 bits in hex: as `perceptual_hash`, of the 16 × 16 lowest coefficients of the 64 × 64
+    gray image. What differs in detail alone, such as two of a kind in one pose, differs here."""
+    return _hash(image, 16)
+
+
+def _hash(image: Image.Image, side: int) -> str:
+    small = image.convert("L").resize((4 * side, 4 * side), Image.Resampling.LANCZOS)
+    rows = _dct_rows(side)
+    low = rows @ np.asarray(small, dtype=np.float64) @ rows.T
+    ranked, half = np.sort(low, axis=None), low.size // 2
+    bits = np.packbits((low > (ranked[half - 1] + ranked[half]) / 2).ravel())
+    return bits.tobytes().hex()
+
+
+@functools.lru_cache(maxsize=2)
+def _dct_rows(count: int) -> NDArray[np.float64]:
+    """The `count` lowest rows of the DCT-II matrix of length 4 × `count`, unnormalised."""
+    k, n = np.arange(count)[:, None], np.arange(4 * count)[None, :]
+    return np.asarray(2.0 * np.cos(np.pi * k * (2 * n + 1) / (8.0 * count)))

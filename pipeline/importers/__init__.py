@@ -1,0 +1,1 @@
+"""Import: images and labels from formats of other tools."""

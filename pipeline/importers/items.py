@@ -1,0 +1,111 @@
+"""What readers of foreign datasets give: images, and failures of what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.contract import ManifestRow, image_key, now_utc
+from pipeline.errors import Failure
+from pipeline.imaging.images import EXTENSIONS
+from pipeline.imaging.limits import ImageError
+from pipeline.web.failures import failure
+
+STAGE = "import"
+IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in EXTENSIONS.values()) | {
+    ".jpeg", ".tiff", ".heif", ".hif", ".pbm", ".pgm", ".pnm", ".j2k", ".jpx",
+}  # fmt: skip
+_MAX_TEXT = 10_000
+
+
+@dataclass(frozen=True)
+class ImportedImage:
+    """An image of the foreign dataset: where it is, what is known of it, and how to read it.
+
+    `read` takes the most bytes that an image may have.
+
+    Raises (`read`):
+        ImageError: its bytes cannot be had, such as too many of them.
+        OSError: they cannot be read.
+    """
+
+    url: str
+    read: Callable[[int], bytes]
+    labels: tuple[str, ...] = ()
+    title: str = ""
+    license: str = ""
+    attribution: str = ""
+
+    @property
+    def row(self) -> ManifestRow:
+        return ManifestRow(
+            image_key(self.url), self.url, "", self.title, self.labels, self.license,
+            self.attribution, now_utc(),
+        )  # fmt: skip
+
+
+Items = Iterator[ImportedImage | Failure]
+
+
+def make_item(
+    place: str, read: Callable[[int], bytes], labels: tuple[str, ...], title: str,
+    facts: dict[str, Any],
+) -> ImportedImage:  # fmt: skip
+    """An image under the URL that its metadata names, else under its place on this machine."""
+    return ImportedImage(
+        as_text(facts.get("url") or place), read, labels, as_text(facts.get("title") or title),
+        as_text(facts.get("license") or ""), as_text(facts.get("attribution") or ""),
+    )  # fmt: skip
+
+
+def as_text(value: object) -> str:
+    """A value of foreign metadata as text that can be written."""
+    text = value if isinstance(value, str) else repr(value)
+    return text[:_MAX_TEXT].encode(errors="replace").decode()
+
+
+def as_labels(value: object) -> tuple[str, ...]:
+    """Labels of foreign metadata: a list, one, or none."""
+    if value is None or value in ("", [], ()):
+        return ()
+    if isinstance(value, list | tuple):
+        return tuple(as_text(one) for one in value)
+    return (as_text(value),)
+
+
+def broken_metadata(url: str, detail: str) -> Failure:
+    """The failure of one row of metadata, or of one image's."""
+    return failure(STAGE, url, "unexpected_form", detail=detail)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file that may be looked at (not a FIFO, say)."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: too_large.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return read_most(file, most)
+
+
+def read_most(file: IO[bytes], most: int) -> bytes:
+    """What is left of a file.
+
+    Raises:
+        ImageError: too_large.
+    """
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise ImageError("too_large", f"more than {most} bytes")
+    return data

@@ -1,0 +1,1 @@
+"""Download: the URL manifest to originals, in parts."""

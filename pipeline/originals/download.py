@@ -1,0 +1,304 @@
+"""The download stage: the images of the manifest into parts, politely, losing nothing.
+
+One thread moves the requests (they cost little), a few decode, and this one writes. An image is
+done when its journal line is written; a kill costs what was in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from pipeline.atomic_io import remove_temp_files
+from pipeline.contract import DatasetPaths, ManifestRow
+from pipeline.errors import Failure
+from pipeline.events import EventLog
+from pipeline.imaging.images import EXTENSIONS
+from pipeline.imaging.limits import limit_decoding
+from pipeline.originals.inspect_image import StoredImage, inspect_image
+from pipeline.originals.part_planning import assign_parts
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import PART_SIZE, PartFiles
+from pipeline.recipe import Recipe
+from pipeline.sources.folder import local_files
+from pipeline.web.body_checks import check_body
+from pipeline.web.bulk_fetcher import BulkFetcher
+from pipeline.web.failures import caught_failure, internal_failure
+from pipeline.web.responses import Response
+from pipeline.web.waits import log_waits
+
+STAGE = "download"
+_OPEN_PARTS = 16
+_QUEUED = 2 * PART_SIZE
+_MIN_IN_FLIGHT = 32
+"""With fewer requests under way, further parts are opened: their hosts may be ready."""
+
+_BACKLOG_BYTES = 16 << 20
+_TELL_EVERY = 0.2
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What a part holds now, and how many images of it this run fetched."""
+
+    part: str
+    nsamples: int
+    fetched: int
+    bytes: int
+    failed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DownloadResult:
+    """What this run did: parts completed, the images in them, failures and bytes; of the images
+    `fetched` are new."""
+
+    parts: int
+    images: int
+    failed: int
+    bytes: int
+    fetched: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class _InspectedResponse:
+    """An answer looked at: its facts, the failure it turned out to be, or an error that ends the
+    command, such as a full disk."""
+
+    writer: PartWriter
+    row: ManifestRow
+    response: Response
+    outcome: StoredImage | Failure | BaseException
+
+
+def plan_parts(recipe: Recipe, dataset: DatasetPaths) -> list[str]:
+    """Assign the manifest rows that are in no part yet to parts; the parts not complete yet.
+
+    Raises:
+        UserError: a manifest row has no URL.
+    """
+    del recipe  # every recipe's rows are planned alike
+    return assign_parts(dataset)
+
+
+PartDownloader = Callable[[Recipe, DatasetPaths, list[str], EventLog], list[PartResult]]
+"""Completes planned parts: `download_parts`, or what has others do it."""
+
+
+def download(
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, run: PartDownloader | None = None
+) -> DownloadResult:
+    """Fetch every image of the manifest that is in no complete part.
+
+    Args:
+        run: completes the parts; in this process when None.
+    """
+    dataset.originals_dir.mkdir(parents=True, exist_ok=True)
+    remove_temp_files(dataset.originals_dir)
+    results = (run or download_parts)(recipe, dataset, plan_parts(recipe, dataset), log)
+    return DownloadResult(
+        parts=len(results),
+        images=sum(result.nsamples for result in results),
+        failed=sum(sum(result.failed.values()) for result in results),
+        bytes=sum(result.bytes for result in results),
+        fetched=sum(result.fetched for result in results),
+    )
+
+
+def download_part(recipe: Recipe, dataset: DatasetPaths, part: str, log: EventLog) -> PartResult:
+    """Fetch the images of one planned part, or what is left of it."""
+    return download_parts(recipe, dataset, [part], log)[0]
+
+
+def download_parts(
+    recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
+) -> list[PartResult]:
+    """Fetch planned parts together: while one waits for a slow host, the next ones go on."""
+    run = _Run(recipe, dataset, parts, log)
+    try:
+        return run.run()
+    finally:
+        run.close()
+
+
+def decoding_threads() -> int:
+    """Two a core: while one waits for the interpreter another decodes."""
+    return 2 * (os.cpu_count() or 1)
+
+
+class _Run:
+    """Parts under way: rows go to the fetcher, answers to the decoders, images to the writers."""
+
+    def __init__(
+        self, recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
+    ) -> None:
+        self._recipe = recipe
+        self._dataset = dataset
+        self._log = log
+        limit_decoding(recipe.originals.decode_megabytes, recipe.politeness.num_processes)
+        self._fetcher: BulkFetcher[tuple[PartWriter, ManifestRow]] = BulkFetcher(
+            recipe.politeness,
+            STAGE,
+            check=check_body,
+            local=local_files(recipe.source, recipe.politeness.max_bytes),
+            on_wait=log_waits(log, STAGE),
+        )
+        self._pool = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
+        # Ending a part can take long (a disk, a store), and the requests under way do not wait.
+        self._ending = ThreadPoolExecutor(1, thread_name_prefix="part")
+        self._ended: dict[PartWriter, Future[None]] = {}
+        self._examined: queue.SimpleQueue[_InspectedResponse] = queue.SimpleQueue()
+        self._waiting = iter(parts)
+        self._rows: Iterator[ManifestRow] = iter(())
+        self._feeding: PartWriter | None = None
+        self._left: dict[PartWriter, int] = {}
+        self._fetched: Counter[str] = Counter()
+        self._results: dict[str, PartResult] = {}
+        self._parts = parts
+        self._backlog = 0
+        self._total = len(parts) * PART_SIZE
+        self._done = 0
+        self._bytes = 0
+        self._told = 0.0
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ending.shutdown(wait=True, cancel_futures=True)
+        self._fetcher.close()
+        for writer in (*self._left, *self._ended):
+            writer.close()
+
+    def run(self) -> list[PartResult]:
+        while True:
+            self._feed()
+            if not self._left and not self._ended and self._feeding is None:
+                break
+            room = self._backlog + self._fetcher.received < _BACKLOG_BYTES
+            for (writer, row), outcome in self._fetcher.poll(0.5, may_start=room):
+                self._take(writer, row, outcome)
+            for file in self._fetcher.take_unread():
+                self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
+            while not self._examined.empty():
+                self._store(self._examined.get())
+            self._take_ended()
+            self._tell()
+        self._tell(final=True)
+        return [self._results[part] for part in self._parts]
+
+    def _feed(self) -> None:
+        """Hand rows to the fetcher, opening part after part, while it has room."""
+        limit = _QUEUED
+        if self._fetcher.in_flight < _MIN_IN_FLIGHT:
+            limit = max(limit, self._fetcher.pending + PART_SIZE)
+        while self._fetcher.pending < limit:
+            row = next(self._rows, None)
+            if row is not None:
+                assert self._feeding is not None
+                self._fetcher.add((self._feeding, row), row.url)
+                continue
+            self._feeding = None
+            if len(self._left) + len(self._ended) >= _OPEN_PARTS:
+                return
+            part = next(self._waiting, None)
+            if part is None:
+                return
+            self._open(part)
+
+    def _open(self, part: str) -> None:
+        writer = PartWriter(self._dataset, part)
+        planned = list(PartFiles(self._dataset, part).rows())
+        rows = [row for row in planned if row.key not in writer.done]
+        self._total += len(planned) - PART_SIZE
+        self._done += len(planned) - len(rows)
+        self._bytes += writer.bytes
+        self._left[writer] = len(rows)
+        self._rows = iter(rows)
+        self._feeding = writer
+        if not rows:
+            self._complete(writer)
+
+    def _take(self, writer: PartWriter, row: ManifestRow, outcome: Response | Failure) -> None:
+        if isinstance(outcome, Failure):
+            self._fail(writer, row, outcome)
+            return
+        self._backlog += len(outcome.body)
+        self._pool.submit(self._examine, writer, row, outcome)
+
+    def _examine(self, writer: PartWriter, row: ManifestRow, response: Response) -> None:
+        """On a decoding thread: the boundary of one image."""
+        outcome: StoredImage | Failure | BaseException
+        try:
+            try:
+                outcome = inspect_image(row, response, self._recipe, STAGE)
+            except Exception as error:  # noqa: BLE001 the boundary of one image
+                outcome = caught_failure(STAGE, row.url, error, row.key)
+        except BaseException as error:  # noqa: BLE001 raised again on the main thread
+            outcome = error
+        self._examined.put(_InspectedResponse(writer, row, response, outcome))
+        self._fetcher.wake()
+
+    def _store(self, examined: _InspectedResponse) -> None:
+        writer, row, response = examined.writer, examined.row, examined.response
+        self._backlog -= len(response.body)
+        if isinstance(examined.outcome, Failure):
+            self._fail(writer, row, examined.outcome)
+            return
+        if isinstance(examined.outcome, BaseException):
+            raise examined.outcome
+        kept = examined.outcome
+        try:
+            ending = EXTENSIONS[kept.facts.format]
+            writer.add(row, ending, kept.data, kept.facts.recorded(), kept.sidecar)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 the boundary of one image
+            self._fail(writer, row, internal_failure(STAGE, row.url, error, row.key))
+            return
+        self._bytes += len(response.body)
+        self._fetched[writer.part] += 1
+        self._is_finished(writer)
+
+    def _fail(self, writer: PartWriter, row: ManifestRow, failed: Failure) -> None:
+        failed = replace(failed, url=row.url, key=row.key)
+        # The log comes first: a kill between the two logs the failure twice, never not at all.
+        self._log.log_failure(failed)
+        writer.add_failure(row.key, failed)
+        self._is_finished(writer)
+
+    def _is_finished(self, writer: PartWriter) -> None:
+        self._done += 1
+        self._left[writer] -= 1
+        if self._left[writer] == 0:
+            self._complete(writer)
+
+    def _complete(self, writer: PartWriter) -> None:
+        del self._left[writer]
+        self._ended[writer] = future = self._ending.submit(writer.finish)
+        future.add_done_callback(lambda _: self._fetcher.wake())
+
+    def _take_ended(self) -> None:
+        """Count the parts that are complete now; what could not be ended is raised here."""
+        for writer in [one for one, future in self._ended.items() if future.done()]:
+            self._ended[writer].result()
+            del self._ended[writer]
+            self._results[writer.part] = PartResult(
+                writer.part,
+                writer.nsamples,
+                self._fetched[writer.part],
+                writer.bytes,
+                dict(writer.failed),
+            )
+            self._log.emit(
+                STAGE, "part", part=writer.part, images=writer.nsamples, failed=dict(writer.failed)
+            )
+
+    def _tell(self, final: bool = False) -> None:
+        now = time.monotonic()
+        if final or now - self._told >= _TELL_EVERY:
+            self._told = now
+            self._log.progress(STAGE, self._done, self._total, "images", self._bytes)

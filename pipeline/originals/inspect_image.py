@@ -1,0 +1,115 @@
+"""An answer looked at as an image: what is kept of it, its facts, its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from pipeline.contract import ManifestRow
+from pipeline.errors import Failure
+from pipeline.imaging.center_crop import CenterSquare, center_square, encode_jpeg
+from pipeline.imaging.images import DecodedImage, ImageProperties, decoded, measure_image
+from pipeline.imaging.limits import ImageError, ImageLimits
+from pipeline.imaging.pixels import Pixels
+from pipeline.outside_text import without_passwords
+from pipeline.recipe import Recipe
+from pipeline.web.failures import failure
+from pipeline.web.opt_out.signals import Signal, describe
+from pipeline.web.opt_out.xmp import data_mining_signals
+from pipeline.web.responses import Response
+
+KEPT_HEADERS = (
+    "content-type", "etag", "last-modified", "content-disposition", "link", "x-robots-tag",
+    "tdm-reservation", "tdm-policy", "content-usage", "content-signal", "cache-control",
+)  # fmt: skip
+"""The headers that go into an image's JSON: what it is, which version, and on what terms."""
+
+DECODE_SIDE = 256
+"""The facts are measured on an image decoded at this short side or more."""
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A good image: what is kept of it, with its facts and what its JSON says."""
+
+    data: bytes
+    facts: ImageProperties
+    sidecar: dict[str, Any]
+
+
+def inspect_image(
+    row: ManifestRow, response: Response, recipe: Recipe, stage: str
+) -> StoredImage | Failure:
+    """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
+    data, limits = response.body, image_limits(recipe)
+    side = recipe.originals.side
+    signals = _all_signals(row, response)
+    if refusing := recipe.politeness.refusing(signals):
+        return failure(
+            stage, row.url, "opt_out", key=row.key, status=response.status,
+            attempts=response.attempts, detail=describe(refusing),
+        )  # fmt: skip
+    reason = recipe.politeness.override_reason
+    opt_out = {"opt_out": [signal.to_json(reason(signal.name)) for signal in signals]}
+    try:
+        if side is None:
+            with decoded(data, limits, DECODE_SIDE) as picture:
+                return StoredImage(
+                    data, measure_image(picture), sidecar(response, picture) | opt_out
+                )
+        square = center_square(data, side, limits.max_pixels, limits)
+        kept = encode_stored_image(square.pixels, square.notes)
+        encoded = encode_jpeg(square.pixels, recipe.originals.quality)
+        return StoredImage(encoded, measure_image(kept), sidecar(response, square) | opt_out)
+    except ImageError as error:
+        return failure(
+            stage, row.url, error.kind, key=row.key, status=response.status,
+            attempts=response.attempts, detail=error.detail,
+        )  # fmt: skip
+
+
+def _all_signals(row: ManifestRow, response: Response) -> list[Signal]:
+    """The opt-out signals of an image: of its request, of its file, and of the page it is on."""
+    signals = [*response.signals, *data_mining_signals(response.body)]
+    for text in row.page_opt_out:
+        name, _, where = text.partition(": ")
+        signals.append(Signal(name, f"page, {where}"))
+    return list(dict.fromkeys(signals))
+
+
+def image_limits(recipe: Recipe) -> ImageLimits:
+    """The largest image that a recipe has decoded."""
+    originals = recipe.originals
+    return ImageLimits(recipe.politeness.max_pixels, originals.max_side, originals.max_aspect)
+
+
+def encode_stored_image(pixels: Pixels, notes: tuple[str, ...]) -> DecodedImage:
+    """(height, width, 1 or 3) pixels as the picture that is kept of them, a JPEG."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return DecodedImage(image, "JPEG", image.mode, *image.size, notes)
+
+
+def sidecar(response: Response, picture: DecodedImage | CenterSquare) -> dict[str, Any]:
+    """What an image's JSON says beside its manifest row: where its bytes came from, and what was
+    served."""
+    headers = {
+        name: without_passwords(response.headers[name])
+        for name in KEPT_HEADERS
+        if name in response.headers
+    }
+    return {
+        "final_url": response.url,
+        "status": response.status,
+        "headers": headers,
+        "served": {
+            "bytes": len(response.body),
+            "sha256": hashlib.sha256(response.body).hexdigest(),
+            "format": picture.format,
+            "width": picture.width,
+            "height": picture.height,
+        },
+        "notes": list(picture.notes),
+    }

@@ -1,0 +1,195 @@
+"""Writing one part: each image into its tar and a line into its journal, its record last.
+
+An image counts once its line is there; what the tar holds beyond that is cut off by the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from typing import IO, Any
+
+from pipeline.atomic_io import json_text
+from pipeline.contract import (
+    DatasetPaths,
+    JsonlAppender,
+    ManifestRow,
+    OriginalRecord,
+    now_utc,
+    write_atomic,
+)
+from pipeline.errors import Failure
+from pipeline.originals.part_lock import PartLock
+from pipeline.originals.parts import PartFiles, journal_line
+from pipeline.remote.part_store import upload_part
+from pipeline.tars import tar_header
+
+_BLOCK = 512
+_END = bytes(2 * _BLOCK)
+
+
+def tar_member(name: str, data: bytes) -> bytes:
+    """One member of a tar, header and padding with it; the same bytes for the same member."""
+    return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % _BLOCK)))
+
+
+def _read_lines(files: PartFiles) -> tuple[list[dict[str, Any]], bool]:
+    """The lines of a journal, and whether all are whole. One that is not counts as not written:
+    what it told of is fetched again."""
+    rows: list[dict[str, Any]] = []
+    whole = True
+    if files.journal.exists():
+        for line in files.journal.read_bytes().split(b"\n")[
+            :-1
+        ]:  # a line without its end is cut off
+            try:
+                rows.append(journal_line(files.part, json.loads(line)))
+            except (ValueError, AttributeError, RecursionError):
+                whole = False
+    return rows, whole
+
+
+class PartWriter:
+    """Writes one part, going on from where a killed run left it.
+
+    `done` holds the keys that the journal has, good or failed. The part is held until `close`.
+
+    Raises:
+        PartLocked: another process works on the part.
+    """
+
+    def __init__(self, dataset: DatasetPaths, part: str) -> None:
+        self.part = part
+        self.files = PartFiles(dataset, part)
+        self.nsamples = 0
+        self.bytes = 0
+        self.failed: Counter[str] = Counter()
+        self.done: set[str] = set()
+        self._hash = hashlib.sha256()
+        self._end = 0
+        self._lock = PartLock(self.files.lock)
+        try:
+            self._recover()
+            self._tar = self.files.tar.open("r+b", buffering=0)
+            self._tar.truncate(self._end)
+            self._tar.seek(self._end)
+            self._journal = JsonlAppender(self.files.journal)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _recover(self) -> None:
+        """Find what the journal vouches for, check it against the tar, forget the rest."""
+        rows, sound = _read_lines(self.files)
+        kept = []
+        lines = len(rows) + (not sound)
+        sound = True
+        self.files.tar.touch()
+        with self.files.tar.open("rb") as tar:
+            for row in rows:
+                if row["key"] in self.done:
+                    continue
+                if row["ok"]:
+                    # Only a power cut can leave a journal that knows more than the tar.
+                    sound = sound and self._matches_tar(tar, row)
+                    if not sound:
+                        continue
+                    self.nsamples += 1
+                    self.bytes += row["bytes"]
+                else:
+                    self.failed[row["kind"]] += 1
+                self.done.add(row["key"])
+                kept.append(row)
+        if len(kept) < lines:
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+            write_atomic(self.files.journal, text.encode(errors="replace"))
+
+    def _matches_tar(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
+        if row["offset"] != self._end + _BLOCK:
+            return False
+        tar.seek(self._end)
+        block = tar.read(row["end"] - self._end)
+        data = block[_BLOCK : _BLOCK + row["bytes"]]
+        if len(block) != row["end"] - self._end:
+            return False
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            return False
+        self._hash.update(block)
+        self._end = row["end"]
+        return True
+
+    def add(self, row: ManifestRow, name: str, data: bytes, facts: dict[str, Any],
+            sidecar: dict[str, Any]) -> OriginalRecord:  # fmt: skip
+        """Add an image under its key with the ending `name`, and its JSON beside it.
+
+        Raises:
+            OSError: it cannot be written; the part can only be closed then.
+            Exception: anything else is wrong with this image alone, and nothing was written.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        record = OriginalRecord(
+            key=row.key, part=self.part, member=f"{row.key}.{name}", offset=self._end + _BLOCK,
+            bytes=len(data), sha256=sha256, opt_out=sidecar.get("opt_out"), **facts,
+        )  # fmt: skip
+        beside = {**row.to_json(), **sidecar, "bytes": len(data), "sha256": sha256}
+        text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode(errors="replace")
+        block = tar_member(record.member, data) + tar_member(f"{row.key}.json", text)
+        line = {"ok": True, "ts": now_utc(), **record.to_json(), "end": self._end + len(block)}
+        json.dumps(line)  # what cannot be written is found out before anything is
+        self._write(block)
+        self._journal.append(line)
+        self.done.add(row.key)
+        self.nsamples += 1
+        self.bytes += len(data)
+        return record
+
+    def add_failure(self, key: str, failure: Failure) -> None:
+        """Note that an image could not be had."""
+        self._journal.append(
+            {"ok": False, "ts": now_utc(), "key": key, "url": failure.url, "kind": failure.kind,
+             "status": failure.status, "attempts": failure.attempts}
+        )  # fmt: skip
+        self.done.add(key)
+        self.failed[failure.kind] += 1
+
+    def _write(self, block: bytes) -> None:
+        view = memoryview(block)
+        while view:
+            view = view[self._tar.write(view) or 0 :]
+        self._hash.update(block)
+        self._end += len(block)
+
+    def finish(self) -> None:
+        """End the tar, make everything durable, and write the record that says so.
+
+        With a store, all of it is there before the record is here, and then the tar is there alone.
+
+        Raises:
+            StoreError: the store does not answer; the next run goes on.
+        """
+        self._write(_END)
+        os.fsync(self._tar.fileno())
+        self._journal.sync()
+        record = json_text(
+            {
+                "part": self.part, "nsamples": self.nsamples, "bytes": self._end,
+                "sha256": self._hash.hexdigest(), "image_bytes": self.bytes,
+                "failed": dict(self.failed), "finished": now_utc(),
+            }
+        ).encode()  # fmt: skip
+        stored = self.files.dataset.store
+        if stored:
+            files = self.files.without_summary()
+            upload_part(self.files.dataset, files, self.files.summary, record)
+        write_atomic(self.files.summary, record)
+        if stored:
+            self.files.tar.unlink()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; the part goes on from here another time."""
+        self._tar.close()
+        self._journal.close()
+        self._lock.release()

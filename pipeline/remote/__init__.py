@@ -1,0 +1,1 @@
+"""Object storage that mirrors a dataset."""

@@ -1,0 +1,237 @@
+"""A dataset's manifests, logs, crawl journal and shards in a store, under the paths they have here.
+
+Files are written here and copied after a stage; a file appears there whole or not at all, and the
+shard index last. What this machine knows of the store is in `data/NAME/store.json`, and can be
+lost. One machine works on a dataset at a time. Where one was stopped before it had copied its work
+and another went on, lists that only grow are joined, and everything else, which can be made again,
+is the store's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.contract import DatasetPaths, load_index, without_passwords, write_json
+from pipeline.errors import UserError
+from pipeline.remote.originals_sync import sync_originals
+from pipeline.remote.part_store import store_of, store_path
+
+KNOWN = "store.json"
+FEATURES = ".npz"
+APPEND_ONLY = frozenset({"urls.jsonl", "forgotten.jsonl", "failures.jsonl", "events.jsonl"})
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class PullResult:
+    """What came from the store, and parts that went there because a killed run had left them."""
+
+    files: int = 0
+    parts: int = 0
+    sent: int = 0
+
+
+def pull(dataset: DatasetPaths) -> PullResult:
+    """Take from the store what another machine put there.
+
+    Shards and their index stay there: here they are made, or streamed.
+
+    Raises:
+        UserError: the store is the project's own folder.
+        StoreError: the store does not answer.
+    """
+    if Path(urlsplit(dataset.store).path).resolve() == dataset.root.resolve():
+        raise UserError(f"storage.url: {dataset.store} is the project's own folder")
+    settled = sync_originals(dataset)
+    known = _SyncState(dataset)
+    taken = 0
+    for folder in _folders(dataset):
+        there = store_of(dataset).list(store_path(dataset, folder))
+        for name, token in sorted(there.items()):
+            path = folder / name
+            if _is_mirrored(dataset, path):
+                taken += _receive_file(dataset, path, token, known)
+    known.write()
+    return PullResult(taken, settled.received, settled.sent)
+
+
+def _folders(dataset: DatasetPaths) -> tuple[Path, ...]:
+    return dataset.manifest_dir, dataset.failure_log.parent, dataset.data_dir, dataset.originals_dir
+
+
+def _is_mirrored(dataset: DatasetPaths, path: Path) -> bool:
+    """Whether a file is copied after each stage: parts are when they are finished, the index when
+    its shards are."""
+    if path.parent == dataset.originals_dir:
+        return path.suffix == FEATURES
+    if path.parent == dataset.data_dir:
+        return path == dataset.crawl_state
+    return path != dataset.shard_index
+
+
+def _receive_file(dataset: DatasetPaths, path: Path, token: str, known: _SyncState) -> bool:
+    """Take one file if it is another than this machine knows; whether it was taken."""
+    if path.exists() and known.token(path) == token:
+        return False
+    aside = path.with_name(f".{path.name}.store.tmp")
+    store_of(dataset).download(store_path(dataset, path), aside)
+    grows = path.name in APPEND_ONLY and path.exists() and known.is_changed(path)
+    more = _join(aside, path) if grows else False
+    if path == dataset.crawl_state:
+        for ending in ("-wal", "-shm"):  # of the one that goes now
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+    aside.replace(path)
+    if more:
+        known.note_token(path, token)
+    else:
+        known.note(path, token)
+    return True
+
+
+def _join(theirs: Path, ours: Path) -> bool:
+    """Append to a list the lines of ours that it has not; whether there were any.
+
+    Takes some 100 bytes of memory a line.
+    """
+    with theirs.open("rb") as file:
+        there = {_identity(line) for line in file}
+    with ours.open("rb") as file, theirs.open("ab") as joined:
+        before = joined.tell()
+        for line in file:
+            if line.endswith(b"\n") and _identity(line) not in there:
+                joined.write(line)
+        return joined.tell() > before
+
+
+def _identity(line: bytes) -> bytes:
+    """What tells a line from others: its key where the list has no key twice, else all of it."""
+    row = json.loads(line)
+    log = "run" in row
+    return hashlib.sha256(line if log else row["key"].encode()).digest()[:8]
+
+
+def push(dataset: DatasetPaths, variants: Iterable[DatasetPaths] = ()) -> int:
+    """Copy what has changed into the store; the number of files.
+
+    Shards and their index go there once the index is here: until then the store keeps the set
+    that it has. While shards are exchanged there is no index.
+
+    Raises:
+        StoreError: the store does not answer; the next run goes on.
+    """
+    _checkpoint(dataset.crawl_state)
+    known = _SyncState(dataset)
+    files = [path for path in _small_files(dataset) if known.is_changed(path)]
+    sent = _upload(dataset, files, known)
+    for target in (dataset, *variants):
+        if target != dataset:
+            files = [path for path in _visible(target.manifest_dir) if path != target.shard_index]
+            sent += _upload(dataset, [path for path in files if known.is_changed(path)], known)
+        sent += _publish_shards(dataset, target, known)
+    return sent
+
+
+def _small_files(dataset: DatasetPaths) -> Iterator[Path]:
+    for folder in _folders(dataset):
+        yield from (path for path in _visible(folder) if _is_mirrored(dataset, path))
+
+
+def _visible(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+
+
+def _publish_shards(dataset: DatasetPaths, target: DatasetPaths, known: _SyncState) -> int:
+    if not target.shard_index.exists():
+        return 0
+    store = store_of(dataset)
+    wanted = [
+        target.shards_dir / Path(one.url).name
+        for one in load_index(target.shard_index)[0].shardlist
+    ]
+    shards = [path for one in wanted for path in (one, one.with_suffix(".json")) if path.exists()]
+    changed = [path for path in shards if known.is_changed(path)]
+    if not changed and not known.is_changed(target.shard_index):
+        return 0
+    if changed:
+        store.remove(store_path(dataset, target.shard_index))
+    sent = _upload(dataset, changed, known) + _upload(dataset, [target.shard_index], known)
+    names = {path.name for path in shards}
+    for name in store.list(store_path(dataset, target.shards_dir)):
+        if name not in names:
+            store.remove(store_path(dataset, target.shards_dir / name))
+    return sent
+
+
+def _upload(dataset: DatasetPaths, paths: list[Path], known: _SyncState) -> int:
+    if not paths:
+        return 0
+    store = store_of(dataset)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        stamps = [_stamp(path) for path in paths]
+        for _ in pool.map(lambda path: store.upload(path, store_path(dataset, path)), paths):
+            pass
+    tokens = {folder: store.list(store_path(dataset, folder))
+              for folder in {path.parent for path in paths}}  # fmt: skip
+    for path, stamp in zip(paths, stamps, strict=True):
+        known.note(path, tokens[path.parent].get(path.name, ""), stamp)
+    known.write()
+    return len(paths)
+
+
+def _checkpoint(journal: Path) -> None:
+    """Have all of a database in its one file."""
+    if journal.exists():
+        with closing(sqlite3.connect(journal)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _stamp(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+class _SyncState:
+    """What each file was here, and there, when they were last the same."""
+
+    def __init__(self, dataset: DatasetPaths) -> None:
+        self._root = dataset.root
+        self._path = dataset.data_dir / KNOWN
+        try:
+            values = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            values = {}
+        self._files: dict[str, Any] = values.get(without_passwords(dataset.store), {})
+        self._store = without_passwords(dataset.store)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def token(self, path: Path) -> str | None:
+        """The store's token of a file when it was last the one that is here."""
+        return dict(self._files.get(self._name(path), {})).get("there")
+
+    def is_changed(self, path: Path) -> bool:
+        """Whether a file that is here is another than the store was last known to have."""
+        return bool(self._files.get(self._name(path), {}).get("here") != _stamp(path))
+
+    def note(self, path: Path, token: str, stamp: list[int] | None = None) -> None:
+        """A file is the same here and there."""
+        self._files[self._name(path)] = {"here": stamp or _stamp(path), "there": token}
+
+    def note_token(self, path: Path, token: str) -> None:
+        """A file that is in the store is known, and is to be replaced by the one that is here."""
+        self._files[self._name(path)] = {"here": None, "there": token}
+
+    def write(self) -> None:
+        write_json(self._path, {self._store: self._files})

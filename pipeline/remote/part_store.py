@@ -1,0 +1,47 @@
+"""Parts whose tars are in a store.
+
+In the store a part has the same files as in the folder, its record last, so a part without one is
+not there. On this machine its plan, journal and record stay, which is all that planning, selecting
+and retrying read; its tar goes once the store has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.contract import DatasetPaths
+from pipeline.remote.store import Store, open_store
+
+
+def store_path(dataset: DatasetPaths, path: Path) -> str:
+    """Where in the store a file of the dataset is: as under the project's folder."""
+    return path.relative_to(dataset.root).as_posix()
+
+
+def store_of(dataset: DatasetPaths) -> Store:
+    """The store of a dataset that has one."""
+    return open_store(dataset.store)
+
+
+def upload_part(dataset: DatasetPaths, files: Sequence[Path], record: Path, facts: bytes) -> None:
+    """Put the files of a finished part into the store, then the record with `facts`."""
+    store = store_of(dataset)
+    for path in files:
+        store.upload(path, store_path(dataset, path))
+    store.write(store_path(dataset, record), facts)
+
+
+def read_range(dataset: DatasetPaths, tar: Path, start: int, end: int) -> bytes:
+    """Bytes of a tar that is in the store.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    return store_of(dataset).read(store_path(dataset, tar), start, end)
+
+
+def stored_tars(dataset: DatasetPaths) -> set[str]:
+    """The names of the tars that the store has."""
+    names = store_of(dataset).list(store_path(dataset, dataset.originals_dir))
+    return {name for name in names if name.endswith(".tar")}

@@ -1,0 +1,179 @@
+"""A folder of files behind a URL: S3 and its like, or whatever else fsspec reaches."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.atomic_io import atomic_file
+from pipeline.credentials import fsspec_arguments
+from pipeline.errors import UserError
+
+_BLOCK, _CHUNK = 8 << 20, 1 << 20
+
+READ_ONLY = frozenset({"http", "https", "data"})
+
+_WITH_FOLDERS = frozenset(
+    {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"}
+)
+"""Here a folder must be there before a file, and a file is there before it is whole."""
+
+_UPLOAD_OPTIONS = {
+    scheme: {"chunksize": 16 << 20, "max_concurrency": 2} for scheme in ("s3", "s3a")
+}
+"""How a large file is uploaded; s3fs would else hold up to 500 MB of it in memory."""
+
+_TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated",
+           "mtime", "created")  # fmt: skip
+_PACKAGES = {"s3": "shellgan[s3]", "s3a": "shellgan[s3]"}
+
+
+class StoreError(UserError):
+    """A store does not answer, or refuses; the line names the URL. Running again goes on."""
+
+
+class Store:
+    """Files by their paths under `url`. Safe to use from several threads.
+
+    Credentials and endpoints are fsspec's and the provider's own business (for S3 the environment's
+    AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on).
+
+    Raises:
+        UserError: the URL is none that can be written, or its package is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        scheme = urlsplit(url).scheme
+        if len(scheme) < 2 or scheme in READ_ONLY or "::" in url:
+            raise UserError(f"{url}: give a URL that can be written, such as s3://bucket/folder")
+        self._has_folders = scheme in _WITH_FOLDERS
+        self._how = _UPLOAD_OPTIONS.get(scheme, {})
+        import fsspec
+
+        url, options = fsspec_arguments(self.url)
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url, **options)
+        except ImportError as error:
+            package = _PACKAGES.get(scheme)
+            hint = f"; pip install '{package}'" if package else ""
+            raise UserError(f"{url}: {error}{hint}") from None
+        except ValueError as error:
+            raise UserError(f"{url}: {error}") from None
+
+    def list(self, folder: str) -> dict[str, str]:
+        """The files in `folder` by name, each with a token that changes when the file does."""
+        path = self._path(folder)
+        try:
+            with self._wrap_errors(folder):
+                self._files.invalidate_cache()
+                found = self._files.ls(path, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            PurePosixPath(one["name"]).name: f"{_token(one)} {one['size']}"
+            for one in found
+            if one["type"] == "file" and not one["name"].endswith(".tmp")
+        }
+
+    def size(self, name: str) -> int | None:
+        """The size of a file in bytes; None where there is none."""
+        try:
+            with self._wrap_errors(name):
+                self._files.invalidate_cache()
+                return int(self._files.info(self._path(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The bytes of a file, or those from `start` to before `end`.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with self._wrap_errors(name):
+            data: bytes = self._files.cat_file(self._path(name), start=start, end=end)
+            return data
+
+    def download(self, name: str, path: Path) -> None:
+        """Make `path` a copy of a file; it appears whole or not at all.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with (
+            atomic_file(path) as file,
+            self._wrap_errors(name),
+            self._files.open(self._path(name), "rb", block_size=_BLOCK) as there,
+        ):
+            shutil.copyfileobj(there, file, _CHUNK)
+
+    def upload(self, path: Path, name: str) -> None:
+        """Make a file of the one at `path`; it appears whole or not at all."""
+        size = path.stat().st_size
+        self._put(name, lambda target: self._files.put_file(str(path), target, **self._how))
+        there = self.size(name)
+        if there != size:
+            raise StoreError(f"{self.url}/{name}: {there} bytes are there of {size}")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make a file of `data`; it appears whole or not at all."""
+        self._put(name, lambda target: self._files.pipe_file(target, data))
+
+    def remove(self, name: str) -> None:
+        """Remove a file; it need not be there."""
+        try:
+            with self._wrap_errors(name):
+                self._files.rm_file(self._path(name))
+        except FileNotFoundError:
+            pass
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def _put(self, name: str, put: Callable[[str], object]) -> None:
+        target = self._path(name)
+        try:
+            with self._wrap_errors(name):
+                if not self._has_folders:
+                    put(target)
+                    return
+                folder, _, last = target.rpartition("/")
+                self._files.makedirs(folder, exist_ok=True)
+                aside = f"{folder}/.{last}.{os.getpid()}.tmp"
+                put(aside)
+                self._files.mv(aside, target)
+        except FileNotFoundError as error:  # such as a bucket that does not exist
+            raise StoreError(f"{self.url}/{name}: {error}") from None
+
+    @contextmanager
+    def _wrap_errors(self, name: str) -> Iterator[None]:
+        """Whatever a provider's client raises is one line with the URL."""
+        try:
+            yield
+        except (FileNotFoundError, UserError):
+            raise
+        except Exception as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise StoreError(f"{self.url}/{name}: {words}") from error
+
+
+def _token(facts: dict[str, Any]) -> str:
+    """What a store says of a file that is another once the file is."""
+    return next((str(facts[name]) for name in _TOKENS if facts.get(name)), "")
+
+
+@functools.lru_cache(maxsize=8)
+def open_store(url: str) -> Store:
+    """The store behind `url`, one a process.
+
+    Raises:
+        UserError: as `Store`.
+    """
+    return Store(url)

@@ -1,0 +1,1 @@
+"""Select: the originals that pass all limits."""

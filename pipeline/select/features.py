@@ -1,0 +1,233 @@
+"""What a network sees in each original, recorded once, and how far that is from the rest.
+
+A part's features are in a file beside it, `PART.EXTRACTOR.npz`: `keys` (n,) and `features` (n, d)
+of half precision. The extractor is an entry point, so this package needs no neural network.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.contract import DatasetPaths, OriginalRecord, UserError, atomic_file
+from pipeline.events import EventLog
+from pipeline.forgotten import read_forgotten
+from pipeline.imaging.images import decoded
+from pipeline.imaging.limits import ImageError, ImageLimits
+from pipeline.imaging.pixels import Pixels
+from pipeline.originals.parts import (
+    DamagedOriginal,
+    is_complete,
+    parts_without_tar,
+    planned_parts,
+    read_originals,
+    read_part,
+)
+from pipeline.web.failures import caught_failure
+
+EXTRACTOR_GROUP = "shellgan.features"
+"""The entry point group of feature extractors."""
+Extractor = Callable[[Sequence[Pixels]], NDArray[np.float32]]
+"""(height, width, 3) uint8 images of any sizes → (n, d) features."""
+Keys = NDArray[np.uint64]
+Features = NDArray[np.float32]
+
+_SIDE = 224
+_BATCH = 32
+_MOST_PIXELS = 1 << 22
+"""Larger images are reduced before they are batched: the extractor sees far fewer pixels."""
+_MAX_CENTER_IMAGES = 20_000
+"""The centre is that of so many images at most, evenly taken: memory does not grow with more."""
+
+
+def load_extractor(name: str) -> Extractor:
+    """The feature extractor that an installed package offers under this name.
+
+    Raises:
+        UserError: there is none, or what it needs is not installed.
+    """
+    offered = {entry.name: entry for entry in entry_points(group=EXTRACTOR_GROUP)}
+    if name not in offered:
+        there = ", ".join(sorted(offered)) or "none"
+        raise UserError(
+            f"select.features: {name!r} is no entry point of {EXTRACTOR_GROUP}; there are: {there}"
+        )
+    try:
+        extractor: Extractor = offered[name].load()
+    except ImportError as error:
+        raise UserError(f"select.features: {name!r} cannot be loaded ({error})") from None
+    return extractor
+
+
+def features_path(dataset: DatasetPaths, part: str, name: str) -> Path:
+    return dataset.originals_dir / f"{part}.{name}.npz"
+
+
+def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
+    """Record the features of the complete parts that have none yet.
+
+    A kill costs the part in hand. Originals that are gone, damaged or forgotten have no features.
+
+    Raises:
+        UserError: there is no such extractor.
+    """
+    gone = parts_without_tar(dataset)
+    missing = [
+        part
+        for part in planned_parts(dataset)
+        if is_complete(dataset, part)
+        and part not in gone
+        and not features_path(dataset, part, name).exists()
+    ]
+    if not missing:
+        return
+    extractor = load_extractor(name)
+    forgotten = read_forgotten(dataset).keys
+    parts = {
+        part: [one for one in read_part(dataset, part) if one.key not in forgotten]
+        for part in missing
+    }
+    total, done = sum(map(len, parts.values())), 0
+    for part, records in parts.items():
+        keys: list[int] = []
+        rows: list[Features] = []
+        pictures = _pictures(dataset, records, log)
+        while batch := list(islice(pictures, _BATCH)):
+            done += len(batch)
+            good = [(int(key, 16), pixels) for key, pixels in batch if pixels is not None]
+            if good:
+                found = _extract(extractor, good, log)
+                keys += found
+                rows += found.values()
+            log.progress("features", done, total, "images")
+        _write(features_path(dataset, part, name), keys, rows)
+
+
+def _extract(
+    extractor: Extractor, images: Sequence[tuple[int, Pixels]], log: EventLog
+) -> dict[int, Features]:
+    """The features (1, d) of images by key; of one by one if the extractor fails over them."""
+    try:
+        rows = extractor([pixels for _, pixels in images])
+        return {key: row[None] for (key, _), row in zip(images, rows, strict=True)}
+    except Exception as error:  # noqa: BLE001 the boundary of one image
+        if len(images) > 1:
+            alone = [_extract(extractor, [image], log) for image in images]
+            return {key: row for one in alone for key, row in one.items()}
+        key = f"{images[0][0]:016x}"
+        log.log_failure(caught_failure("select", key, error, key))
+        return {}
+
+
+def _pictures(
+    dataset: DatasetPaths, records: Sequence[OriginalRecord], log: EventLog
+) -> Iterator[tuple[str, Pixels | None]]:
+    for record, data in zip(records, read_originals(dataset, records), strict=True):
+        if isinstance(data, DamagedOriginal):
+            yield record.key, None
+            continue
+        try:
+            limits = ImageLimits.of_size(record.width, record.height)
+            with decoded(data, limits, _SIDE) as picture:
+                image = picture.image
+                shrink = math.ceil(math.sqrt(image.width * image.height / _MOST_PIXELS))
+                small = image.reduce(shrink) if shrink > 1 else image
+                pixels = np.asarray(small.convert("RGB"))
+        except ImageError:
+            yield record.key, None
+        except Exception as error:  # noqa: BLE001 the boundary of one image
+            log.log_failure(
+                caught_failure("select", f"{record.part}/{record.member}", error, record.key)
+            )
+            yield record.key, None
+        else:
+            yield record.key, pixels
+
+
+def _write(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:
+    features = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+    with atomic_file(path) as file:
+        np.savez(file, keys=np.array(keys, np.uint64), features=features.astype(np.float16))
+
+
+def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
+    """The keys and features in a part's file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as saved:
+            keys, features = saved["keys"], saved["features"]
+        good = keys.dtype == np.uint64 and features.ndim == 2 and keys.shape == features.shape[:1]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, TypeError):
+        good = False
+    if not good:
+        raise UserError(f"{path}: damaged; remove it: select records the features again")
+    return keys, features
+
+
+def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
+    """The recorded features, part by part, each row scaled to length 1."""
+    for part in planned_parts(dataset):
+        path = features_path(dataset, part, name)
+        if path.exists():
+            keys, saved = _load(path)
+            features = saved.astype(np.float32)
+            if len(keys):
+                norms = np.linalg.norm(features, axis=1, keepdims=True)
+                yield keys, features / np.maximum(norms, 1e-12)
+
+
+def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> None:
+    """Take the features of images out of a part's files."""
+    gone = np.array([int(key, 16) for key in keys], np.uint64)
+    for path in dataset.originals_dir.glob(f"{part}.*.npz"):
+        try:
+            keys, features = _load(path)
+        except UserError:  # damaged, and derived from the originals
+            path.unlink()
+            continue
+        stay = ~np.isin(keys, gone)
+        left, features = keys[stay], features[stay]
+        if not stay.all():
+            _write(path, left.tolist(), [features.astype(np.float32)])
+
+
+def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.float32]:
+    """How far each image is from what the data set mostly shows; NaN where no features are
+    recorded.
+
+    The cosine distance to the centre (the median of each feature), in robust standard deviations
+    from the median distance (1.4826 times the median absolute deviation), so that some strange
+    images change neither. Negative for the most typical.
+
+    Args:
+        keys: the images to judge, (n,); they alone define the centre.
+    """
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    every = max(1, len(keys) // _MAX_CENTER_IMAGES)
+    some = [
+        features[np.isin(part, ranked[::every])] for part, features in read_features(dataset, name)
+    ]
+    found = np.full(len(keys), np.nan, np.float32)
+    if not sum(map(len, some)):
+        return found
+    centre = np.median(np.concatenate(some), axis=0)
+    centre /= np.linalg.norm(centre) or 1.0
+    for part, features in read_features(dataset, name):
+        place = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
+        known = ranked[place] == part
+        found[order[place[known]]] = 1 - features[known] @ centre
+    middle = np.nanmedian(found)
+    deviation = 1.4826 * np.nanmedian(np.abs(found - middle))
+    return np.asarray((found - middle) / max(float(deviation), 1e-6), np.float32)

@@ -1,0 +1,1 @@
+"""Shard: selected originals to training samples in WebDataset tars."""

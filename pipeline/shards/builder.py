@@ -1,0 +1,379 @@
+"""Making one shard: read the originals, make the samples, write the tar, then its sidecar."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.contract import DatasetPaths, UserError, atomic_file, parse_config, write_json
+from pipeline.errors import Failure
+from pipeline.imaging.limits import ImageError
+from pipeline.imaging.pixels import Pixels, as_image
+from pipeline.options import ShardOptions
+from pipeline.originals.parts import (
+    DamagedOriginal,
+    parts_without_tar,
+    read_original,
+    read_originals,
+)
+from pipeline.select.selection import SelectedImage
+from pipeline.shards.plan import (
+    ShardPlan,
+    class_name,
+    image_digest,
+    options_digest,
+    shard_digest,
+)
+from pipeline.shards.samples import PROVENANCE_FLAGS, Sample, decode, make_samples, sample_members
+from pipeline.tars import TarWriter, read_samples
+from pipeline.web.failures import caught_failure, failure
+
+_MEAN_SIDE = 64
+STAGE = "shard"
+_DAMAGED = "damaged"
+_STATS = frozenset({"mean", "mean_square", "mean_image", "measured", *PROVENANCE_FLAGS})
+_STATS_EVERY = 4
+_VALUES_WAITING = 1 << 20
+"""Samples are encoded together once they have this many values: 85 at 64 pixels, 5 at 256."""
+
+
+@dataclass(frozen=True)
+class BuiltShard:
+    """What a shard's sidecar says of it.
+
+    `digest` is its plan's; `options` identifies what turned originals into samples; `images` are
+    the keys of the originals and short digests of what was recorded of them, in order; `skipped`
+    names those that gave no sample (key, URL and why); `stats` sums what the card tells.
+    """
+
+    name: str
+    digest: str
+    options: str
+    nsamples: int
+    bytes: int
+    sha256: str
+    images: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    stats: dict[str, Any] = field(default_factory=dict)
+
+
+def find_built_shard(dataset: DatasetPaths, plan: ShardPlan) -> BuiltShard | None:
+    """The shard that is there, if it is the planned one and its tar has the right size."""
+    made = _read_sidecar(plan.sidecar(dataset))
+    try:
+        size = plan.tar(dataset).stat().st_size
+    except OSError:
+        return None
+    same = made is not None and made.digest == plan.digest and made.bytes == size
+    return made if same else None
+
+
+def is_repairable(
+    options: ShardOptions,
+    source: DatasetPaths,
+    classes: tuple[str, ...],
+    plan: ShardPlan,
+    made: BuiltShard,
+) -> bool:
+    """Whether an original that was damaged when the shard was made has been put right since, and
+    all that the shard is made of is there.
+
+    Raises:
+        UserError: the kept list is not the planned one any more.
+    """
+    damaged = {one["key"] for one in made.skipped if one["why"].startswith(_DAMAGED)}
+    if not damaged:
+        return False
+    images = planned_images(options, source, classes, plan).images
+    if not any(_is_sound(source, image) for image in images if image.key in damaged):
+        return False
+    return parts_without_tar(source).isdisjoint(image.record.part for image in images)
+
+
+def _is_sound(source: DatasetPaths, image: SelectedImage) -> bool:
+    try:
+        _check_bytes(read_original(source, image.record), image)
+    except (UserError, ImageError):
+        return False
+    return True
+
+
+def _read_sidecar(path: Path) -> BuiltShard | None:
+    try:
+        made = parse_config(BuiltShard, json.loads(path.read_bytes()), str(path))
+        return made if made.stats.keys() >= _STATS else None
+    except (OSError, ValueError, RecursionError, UserError):
+        return None
+
+
+def build_shard(
+    options: ShardOptions,
+    source: DatasetPaths,
+    target: DatasetPaths,
+    classes: tuple[str, ...],
+    plan: ShardPlan,
+) -> BuiltShard:
+    """Make one planned shard, or find it made. The tar appears whole or not at all.
+
+    Where the tar that is there holds all that is planned and more (an image was forgotten since),
+    its members are copied and no original is needed; the bytes are the same either way.
+
+    Args:
+        source: the dataset whose kept list and originals are used.
+        target: the dataset whose shard it is; often the same.
+        classes: the plan's.
+
+    Raises:
+        UserError: the kept list is not the planned one any more, or originals are gone.
+    """
+    made = find_built_shard(target, plan)
+    if made:
+        return made
+    planned = planned_images(options, source, classes, plan)
+    skipped: list[dict[str, str]] = []
+    tally = PixelStats(options.size, options.channels)
+    old = reusable_shard(target, plan, planned)
+    with atomic_file(plan.tar(target)) as file:
+        tar = TarWriter(file)
+        if old is None:
+            _make(options, source, planned, tar, tally, skipped)
+        else:
+            skipped += [one for one in old.skipped if one["key"] in planned.digests]
+            _copy(plan.tar(target), options, planned, tar, tally)
+        tar.close()
+        plan.sidecar(target).unlink(missing_ok=True)  # it speaks of the tar that goes now
+    made = BuiltShard(
+        name=plan.name,
+        digest=plan.digest,
+        options=planned.options,
+        nsamples=tally.samples,
+        bytes=tar.nbytes,
+        sha256=tar.sha256,
+        images=[f"{key} {digest}" for key, digest in planned.digests.items()],
+        skipped=skipped,
+        stats=tally.to_json(),
+    )
+    write_json(plan.sidecar(target), asdict(made))
+    return made
+
+
+def _make(
+    options: ShardOptions,
+    source: DatasetPaths,
+    planned: PlannedImages,
+    tar: TarWriter,
+    tally: PixelStats,
+    skipped: list[dict[str, str]],
+) -> None:
+    """Make the samples of the planned images, from the originals.
+
+    Encoded a few at a time: the encoder's code and tables then stay in the processor's cache,
+    which the decoder's pixels push out.
+    """
+    waiting: list[tuple[Sample, SelectedImage, int | None]] = []
+    values = 0
+    originals = read_originals(source, (image.record for image in planned.images))
+    for image, number, data in zip(planned.images, planned.classes, originals, strict=True):
+        samples = _samples_or_failure(data, image, options)
+        if isinstance(samples, Failure):
+            skipped.append(_skip(samples, image))
+            continue
+        waiting += ((sample, image, number) for sample in samples)
+        values += sum(sample.pixels.size for sample in samples)
+        if values > _VALUES_WAITING:
+            skipped += _write(options, waiting, tar, tally)
+            waiting, values = [], 0
+    skipped += _write(options, waiting, tar, tally)
+
+
+def _samples_or_failure(
+    data: bytes | DamagedOriginal, image: SelectedImage, options: ShardOptions
+) -> list[Sample] | Failure:
+    """The boundary of one image: its samples, or why it gives none."""
+    url, key = image.row.url, image.key
+    try:
+        if isinstance(data, DamagedOriginal):
+            return failure(STAGE, url, _DAMAGED, key=key, detail=str(data))
+        _check_bytes(data, image)
+        return make_samples(data, image, options)
+    except ImageError as error:
+        return failure(STAGE, url, error.kind, key=key, detail=error.detail)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 the boundary of one image
+        return caught_failure(STAGE, url, error, key)
+
+
+def _skip(failed: Failure, image: SelectedImage) -> dict[str, str]:
+    """What a sidecar says of an image that gave no sample."""
+    return {"key": image.key, "url": image.row.url, "why": f"{failed.kind}: {failed.detail}"}
+
+
+def _check_bytes(data: bytes, image: SelectedImage) -> None:
+    """Raise where an original is not the one that was recorded.
+
+    Raises:
+        ImageError: `damaged`, and where its bytes are.
+    """
+    if hashlib.sha256(data).hexdigest() != image.record.sha256:
+        detail = f"{image.record.part}.tar: {image.record.member}: not the recorded sha256"
+        raise ImageError(_DAMAGED, detail)
+
+
+def _write(
+    options: ShardOptions,
+    samples: Iterable[tuple[Sample, SelectedImage, int | None]],
+    tar: TarWriter,
+    tally: PixelStats,
+) -> list[dict[str, str]]:
+    """Write samples; returns what is to be skipped, since it cannot be encoded."""
+    skipped = []
+    for sample, image, number in samples:
+        try:
+            files = sample_members(sample, image, number, options)
+        except Exception as error:  # noqa: BLE001 the boundary of one image
+            skipped.append(_skip(caught_failure(STAGE, image.row.url, error, image.key), image))
+            continue
+        for name, data in files.items():
+            tar.add(name, data)
+        tally.add(sample.notes, lambda sample=sample: sample.pixels)  # type: ignore[misc]
+    return skipped
+
+
+def _copy(
+    old: Path, options: ShardOptions, planned: PlannedImages, tar: TarWriter, tally: PixelStats
+) -> None:
+    """Write those samples of a shard whose images are planned."""
+    for key, files in read_samples(old):
+        if key.partition("_")[0] in planned.digests:
+            for ending, data in files.items():
+                tar.add(f"{key}.{ending}", data)
+            notes = tuple(
+                name for name, holds in json.loads(files["json"])["notes"].items() if holds
+            )
+            tally.add(notes, lambda data=files[options.format]: decode(data, options.channels))  # type: ignore[misc]
+
+
+def reusable_shard(
+    target: DatasetPaths, plan: ShardPlan, planned: PlannedImages
+) -> BuiltShard | None:
+    """The shard that is there, if it is sound and holds all that is planned, made alike."""
+    made = _read_sidecar(plan.sidecar(target))
+    if made is None or made.options != planned.options:
+        return None
+    there = dict(image.partition(" ")[::2] for image in made.images)
+    if any(there.get(key) != digest for key, digest in planned.digests.items()):
+        return None
+    try:
+        with plan.tar(target).open("rb") as file:
+            sound = hashlib.file_digest(file, "sha256").hexdigest() == made.sha256
+    except OSError:
+        return None
+    return made if sound else None
+
+
+@dataclass(frozen=True)
+class PlannedImages:
+    """The images of a shard in order, their class numbers, and short digests by key; `options`
+    identifies the options and the classes."""
+
+    images: list[SelectedImage]
+    classes: list[int | None]
+    digests: dict[str, str]
+    options: str
+
+
+def planned_images(
+    options: ShardOptions, source: DatasetPaths, classes: tuple[str, ...], plan: ShardPlan
+) -> PlannedImages:
+    """Read the images of a planned shard.
+
+    Raises:
+        UserError: the kept list is not the planned one any more.
+    """
+    lines = []
+    with source.selection.open("rb") as file:
+        for offset in plan.offsets:
+            file.seek(offset)
+            lines.append(file.readline())
+    with_options = options_digest(options, classes)
+    try:
+        found = [json.loads(line) for line in lines]
+        digests = [*map(image_digest, found)]
+        digest = shard_digest(with_options, digests)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        digest = ""
+    if digest != plan.digest:
+        raise UserError(f"{source.selection}: changed since {plan.name} was planned; plan again")
+    numbers = {name: number for number, name in enumerate(classes)}
+    position = options.class_label
+    try:
+        images = [SelectedImage.from_json(line) for line in found]
+    except ValueError as error:
+        raise UserError(
+            f"{source.selection}: not an image of a kept list ({error}); run select again"
+        ) from None
+    return PlannedImages(
+        images,
+        [
+            None if position is None else numbers[class_name(line, position, source.selection)]
+            for line in found
+        ],
+        {line["key"]: one.hex()[:16] for line, one in zip(found, digests, strict=True)},
+        with_options.hex(),
+    )
+
+
+class PixelStats:
+    """Sums over a fair part of a shard's samples (one in `_STATS_EVERY`), for the card."""
+
+    def __init__(self, size: tuple[int, int], channels: int) -> None:
+        self.samples = 0
+        self.notes: Counter[str] = Counter()
+        self._measured = 0
+        self._sum = np.zeros((*size, channels), np.uint32)
+        self._values = np.zeros((channels, 256), np.int64)
+
+    def add(self, notes: tuple[str, ...], pixels: Callable[[], Pixels]) -> None:
+        """Count a sample; its pixels are asked for only if it is measured."""
+        self.samples += 1
+        self.notes.update(notes)
+        if self.samples % _STATS_EVERY != 1:
+            return
+        self._measured += 1
+        values = pixels()
+        self._sum += values
+        histogram = np.array(as_image(values).histogram(), np.int64)
+        self._values += histogram.reshape(values.shape[2], 256)
+
+    def to_json(self) -> dict[str, Any]:
+        """`mean` and `mean_square` by channel, the mean image (a PNG, base64), how many samples
+        these are of; how many are larger than what they are made of (`enlarged`), were cropped to
+        the center for want of an object (`fell_back`), got a new ground (`plain`)."""
+        level = np.arange(256)
+        pixels = max(1, int(self._values[0].sum()))
+        return {
+            "mean": [round(float(one), 4) for one in self._values @ level / pixels],
+            "mean_square": [round(float(one), 4) for one in self._values @ level**2 / pixels],
+            "mean_image": base64.b64encode(_small_png(self._sum / max(1, self._measured))).decode(),
+            "measured": self._measured,
+            **{note: self.notes[note] for note in PROVENANCE_FLAGS},
+        }
+
+
+def _small_png(mean: NDArray[np.float64]) -> bytes:
+    image = as_image(np.rint(mean).astype(np.uint8))
+    image.thumbnail((_MEAN_SIDE, _MEAN_SIDE))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,213 @@
+"""The dataset card, `manifests/NAME/README.md`, with a contact sheet and the mean image."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import math
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.contract import DatasetPaths, ShardIndex, now_utc, write_atomic
+from pipeline.imaging.contact_sheet import contact_sheet
+from pipeline.imaging.limits import ImageError
+from pipeline.imaging.pixels import as_image
+from pipeline.markup import code_span, escape_markdown
+from pipeline.recipe import Recipe
+from pipeline.shards.builder import BuiltShard
+from pipeline.shards.card_page import card_page
+from pipeline.shards.samples import decode
+from pipeline.shards.stats import DatasetStats
+from pipeline.tars import read_samples
+
+CONTACT_IMAGES = 64
+_COLUMNS = 8
+_SIDE = 128
+_MOST_ROWS = 30
+
+
+def write_card(
+    recipe: Recipe,
+    target: DatasetPaths,
+    index: ShardIndex,
+    shards: Sequence[BuiltShard],
+    facts: DatasetStats,
+) -> None:
+    """Write README.md, card.html, contact.jpg and mean.png into the dataset's manifest folder."""
+    images: list[Image.Image] = []
+    for shard in shards:
+        if len(images) < CONTACT_IMAGES:
+            tar = target.shards_dir / f"{shard.name}.tar"
+            images += islice(_samples_of(tar, index), CONTACT_IMAGES - len(images))
+    if images:
+        sheet = contact_sheet(images, _COLUMNS, _SIDE)
+        write_atomic(target.manifest_dir / "contact.jpg", sheet)
+        write_atomic(target.manifest_dir / "mean.png", mean_image(shards))
+    text = card_text(recipe, index, shards, facts, now_utc())
+    write_atomic(target.card, text)
+    write_atomic(target.card_page, card_page(text, target.manifest_dir))
+
+
+def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
+    """The images of a shard, in order (a fair sample, since shards are shuffled), up to damage,
+    which verify reports."""
+    with contextlib.suppress(tarfile.TarError, KeyError, ImageError):
+        for _, files in read_samples(tar):
+            yield as_image(decode(files[index.format], index.channels, index.resolution))
+
+
+def card_text(
+    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], facts: DatasetStats, made: str
+) -> str:
+    """The card as Markdown."""
+    return "\n".join(_lines(recipe, index, shards, facts, made)) + "\n"
+
+
+def _lines(
+    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], facts: DatasetStats, made: str
+) -> Iterator[str]:
+    height, width = index.resolution
+    yield from (
+        f"# {escape_markdown(recipe.title or index.name)}",
+        "",
+        "![samples](contact.jpg)",
+        "",
+    )
+    yield from _table(
+        ("", ""),
+        [
+            ("Dataset", _Code(index.name)),
+            ("Samples", f"{index.nsamples:,} in {len(shards)} shards"),
+            ("Size", f"{width} × {height} pixels, {'gray' if index.channels == 1 else 'colour'}"),
+            ("Format", f"{index.format}, {sum(s.bytes for s in shards) / 1e6:,.1f} MB"),
+            ("Crop", recipe.shards.crop),
+            ("Source", _source(recipe)),
+            ("Hosts", ", ".join(f"{host} ({n:,})" for host, n in facts.hosts.most_common(5))),
+            ("Found", f"{facts.first} to {facts.last}" if facts.first else "not recorded"),
+            ("Made", made),
+            ("Digest", _Code(index.digest)),
+        ],
+    )
+    yield from ("", "## Kept and rejected", "")
+    rows = [("kept", facts.kept), *facts.rejections.most_common()]
+    yield from _table(("reason", "images"), [(name, f"{n:,}") for name, n in rows])
+    yield from _opt_outs(facts)
+    yield from _counted("Licences", "licence", facts.licenses, "not stated")
+    if index.labels or facts.labels:
+        yield from _counted("Labels", "label", facts.labels, "none")
+    yield from ("", "## Originals", "")
+    sides = [
+        (f"{side} to {2 * side - 1}", f"{facts.short_sides[side]:,}")
+        for side in sorted(facts.short_sides)
+    ]
+    yield from _table(("short side, pixels", "images"), sides)
+    yield from ("", "## Colour", "", "![mean image](mean.png)", "")
+    yield from _colour(shards)
+    yield from _notes(recipe, shards)
+    yield from _counted("Attributions", "attribution", facts.attributions, "not stated")
+
+
+def _opt_outs(facts: DatasetStats) -> Iterator[str]:
+    """A section on the opt-out signals that were seen, if any."""
+    rows = [(name, f"{n:,}", "refused", "") for name, n in sorted(facts.opt_outs.items())]
+    kept = sorted(facts.overrides.items())
+    rows += [(name, f"{n:,}", "kept, overridden", reason) for (name, reason), n in kept]
+    if rows:
+        yield from ("", "## Opt-out signals", "")
+        yield from _table(("signal", "images and pages", "outcome", "reason"), rows)
+
+
+def _source(recipe: Recipe) -> str:
+    start = getattr(recipe.source, "start", ())
+    more = f" and {len(start) - 3} more" if len(start) > 3 else ""
+    return f"{recipe.source.kind}: " + ", ".join(map(str, start[:3])) + more
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(_cell(text) for text in row)} |"
+
+
+class _Code(str):
+    """A cell of a table that is shown as code."""
+
+
+def _cell(text: str) -> str:
+    return code_span(text) if isinstance(text, _Code) else escape_markdown(text)
+
+
+def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterator[str]:
+    """A section with the most frequent values, and how many more there are."""
+    yield from ("", f"## {title}", "")
+    rows = [(name or empty, f"{n:,}") for name, n in counts.most_common(_MOST_ROWS)]
+    yield from _table((head, "images"), rows)
+    if len(counts) > _MOST_ROWS:
+        rest = sum(counts.values()) - sum(n for _, n in counts.most_common(_MOST_ROWS))
+        yield from ("", f"and {len(counts) - _MOST_ROWS:,} more ({rest:,} images)")
+
+
+def _colour(shards: Sequence[BuiltShard]) -> Iterator[str]:
+    mean, std = colour_statistics(shards)
+    names = ("gray",) if len(mean) == 1 else ("red", "green", "blue")
+    rows = [(n, f"{m:.1f}", f"{s:.1f}") for n, m, s in zip(names, mean, std, strict=True)]
+    measured = sum(shard.stats["measured"] for shard in shards)
+    yield from (f"Measured on {measured:,} samples, values 0 to 255.", "")
+    yield from _table(("channel", "mean", "standard deviation"), rows)
+
+
+def _notes(recipe: Recipe, shards: Sequence[BuiltShard]) -> Iterator[str]:
+    total = {name: sum(shard.stats[name] for shard in shards)
+             for name in ("enlarged", "fell_back", "plain")}  # fmt: skip
+    samples = sum(shard.nsamples for shard in shards)
+    skipped = sum(len(shard.skipped) for shard in shards)
+    options = recipe.shards
+    notes = []
+    if options.crop in ("object", "box", "hook"):
+        notes.append(
+            f"In {total['fell_back']:,} of {samples:,} samples crop {options.crop!r} found "
+            "nothing, and the center was taken."
+        )
+    if options.background:
+        notes.append(
+            f"{total['plain']:,} of {samples:,} samples have a plain ground that was replaced "
+            f"by {options.background}."
+        )
+    if total["enlarged"]:
+        notes.append(f"{total['enlarged']:,} samples are larger than what they are made of.")
+    if skipped:
+        notes.append(f"{skipped:,} images gave no sample; the failure log names them.")
+    for note in notes:
+        yield from ("", note)
+
+
+def colour_statistics(shards: Sequence[BuiltShard]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over the pixels of the measured samples."""
+    weights = np.array([shard.stats["measured"] for shard in shards], float)
+    means = np.array([shard.stats["mean"] for shard in shards])
+    squares = np.array([shard.stats["mean_square"] for shard in shards])
+    mean = np.average(means, axis=0, weights=weights)
+    variance = np.average(squares, axis=0, weights=weights) - mean**2
+    return list(mean), [math.sqrt(max(0.0, one)) for one in variance]
+
+
+def mean_image(shards: Sequence[BuiltShard]) -> bytes:
+    """The mean of the measured samples as a PNG."""
+    images = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(shard.stats["mean_image"]))), float)
+        for shard in shards
+        if shard.nsamples
+    ]
+    weights = [shard.stats["measured"] for shard in shards if shard.nsamples]
+    mean = np.rint(np.average(images, axis=0, weights=weights)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(mean).save(file, "PNG")
+    return file.getvalue()

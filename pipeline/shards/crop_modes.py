@@ -1,0 +1,151 @@
+"""Which boxes an image is cropped to, by crop mode; `MODES` is the registry.
+
+A mode looks at the pixels only if it has to, and only at as many as it needs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from PIL import Image
+
+from pipeline.contract import UserError
+from pipeline.imaging.crops import Box, center_box, center_boxes, expand_box, pad_box
+from pipeline.imaging.objects import DETECT_SIDE, BackgroundModel, find_object
+from pipeline.imaging.pixels import LazyImage, as_image, scale_for
+from pipeline.options import ShardOptions
+from pipeline.select.selection import SelectedImage
+
+HOOK_GROUP = "shellgan.crops"
+"""The entry point group of crop hooks."""
+Hook = Callable[[Image.Image], Iterable[tuple[float, float, float, float]]]
+"""An upright image (RGB or L, any scale) → boxes (left, top, right, bottom), sides from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class CropResult:
+    """The boxes of an image's samples; `ground` where an object on a plain one was looked for.
+
+    `fell_back` says that the mode found nothing and the center was taken.
+    """
+
+    boxes: list[Box]
+    background: BackgroundModel | None = None
+    used_fallback: bool = False
+
+
+Mode = Callable[[LazyImage, SelectedImage, ShardOptions], CropResult]
+
+
+def find_crops(original: LazyImage, image: SelectedImage, options: ShardOptions) -> CropResult:
+    """The boxes of an image's samples.
+
+    Raises:
+        ImageError: the image had to be looked at and cannot be decoded.
+        UserError: the hook is not installed.
+    """
+    framing = MODES[options.crop](original, image, options)
+    if options.background and framing.background is None and options.crop != "object":
+        return CropResult(framing.boxes, _ground(original, options), framing.used_fallback)
+    return framing
+
+
+def _aspect(options: ShardOptions) -> float:
+    height, width = options.size
+    return width / height
+
+
+def _center(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
+    return CropResult(center_boxes(*original.size, _aspect(options), options.crops))
+
+
+def _pad(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
+    return CropResult([pad_box(*original.size, _aspect(options))])
+
+
+def _none(original: LazyImage, _image: SelectedImage, _options: ShardOptions) -> CropResult:
+    width, height = original.size
+    return CropResult([Box(0, 0, width, height)])
+
+
+def _object(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
+    ground = _ground(original, options)
+    if ground is None:
+        return _fallback(original, options)
+    found = ground.box(*original.size)
+    return CropResult([expand_box(found, options.margin, _aspect(options), *original.size)], ground)
+
+
+def _box(original: LazyImage, image: SelectedImage, options: ShardOptions) -> CropResult:
+    return _framed(original, options, [Box(*sides) for sides in image.row.boxes])
+
+
+def _hook(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
+    width, height = original.size
+    pixels = original.pixels(_look_scale(original, options))
+    boxes = [
+        Box(left * width, top * height, right * width, bottom * height)
+        for left, top, right, bottom in load_hook(options.hook)(as_image(pixels))
+    ]
+    return _framed(original, options, boxes)
+
+
+MODES: dict[str, Mode] = {
+    "center": _center,
+    "pad": _pad,
+    "object": _object,
+    "box": _box,
+    "hook": _hook,
+    "none": _none,
+}
+
+
+def _framed(original: LazyImage, options: ShardOptions, boxes: list[Box]) -> CropResult:
+    """The largest boxes, each framed; the center where there is none in the image."""
+    inside = [box.within(*original.size) for box in boxes]
+    inside = [box for box in inside if box.width >= 1 and box.height >= 1]
+    inside.sort(key=lambda box: (-box.width * box.height, box.left, box.top))
+    if not inside:
+        return _fallback(original, options)
+    aspect = _aspect(options)
+    return CropResult(
+        [expand_box(box, options.margin, aspect, *original.size) for box in inside[: options.crops]]
+    )
+
+
+def _fallback(original: LazyImage, options: ShardOptions) -> CropResult:
+    return CropResult([center_box(*original.size, _aspect(options))], used_fallback=True)
+
+
+def _ground(original: LazyImage, options: ShardOptions) -> BackgroundModel | None:
+    return find_object(original.pixels(_look_scale(original, options)))
+
+
+def _look_scale(original: LazyImage, options: ShardOptions) -> float:
+    """The scale to look at an image: enough to find things, and to crop it whole afterwards."""
+    height, width = options.size
+    whole = Box(0, 0, *original.size)
+    return max(2 * DETECT_SIDE / min(original.size), scale_for(whole, width, height))
+
+
+@functools.lru_cache(maxsize=8)
+def load_hook(name: str) -> Hook:
+    """The crop hook that an installed package offers under this name.
+
+    Raises:
+        UserError: there is none; the message lists those there are.
+    """
+    offered = {entry.name: entry for entry in entry_points(group=HOOK_GROUP)}
+    if name not in offered:
+        there = ", ".join(sorted(offered)) or "none"
+        raise UserError(
+            f"shards.hook: {name!r} is no entry point of {HOOK_GROUP}; there are: {there}"
+        )
+    try:
+        hook: Hook = offered[name].load()
+    except ImportError as error:
+        raise UserError(f"shards.hook: {name!r} cannot be loaded ({error})") from None
+    return hook

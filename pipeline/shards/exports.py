@@ -1,0 +1,291 @@
+"""Datasets as other tools take them; `FORMS` is the registry.
+
+Everything is read from the shards of an index and checked against their sha256 on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index
+from pipeline.events import EventLog
+from pipeline.forgotten import read_forgotten
+from pipeline.imaging.limits import ImageError
+from pipeline.imaging.pixels import as_image
+from pipeline.markup import disarm_markdown
+from pipeline.shards.samples import decode
+from pipeline.shards.stats import collect_stats
+from pipeline.tars import read_samples
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_CARD_FILES = ("contact.jpg", "mean.png")
+_LICENSES = {
+    "cc0": "cc0-1.0", "publicdomain": "cc0-1.0", "cc-by-sa-4.0": "cc-by-sa-4.0",
+    "cc-by-4.0": "cc-by-4.0", "cc-by-nc-4.0": "cc-by-nc-4.0", "cc-by-sa-3.0": "cc-by-sa-3.0",
+    "cc-by-3.0": "cc-by-3.0", "cc-by-2.0": "cc-by-2.0", "cc-by-nc-sa-4.0": "cc-by-nc-sa-4.0",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Where the export is and how many samples it has."""
+
+    path: str
+    samples: int
+
+
+def forgotten_keys(dataset: DatasetPaths, index: ShardIndex) -> frozenset[str]:
+    """The keys of the forgotten images of a dataset, and of the one it is a variant of."""
+    keys = read_forgotten(dataset).keys
+    source = index.recipe.get("source", dataset.name)
+    if isinstance(source, str) and source != dataset.name:
+        keys |= read_forgotten(DatasetPaths(source, dataset.root)).keys
+    return keys
+
+
+@dataclass(frozen=True)
+class _Sample:
+    key: str
+    image: bytes
+    metadata: dict[str, object]
+    number: int | None
+
+
+def export(dataset: DatasetPaths, form: str, out: Path, log: EventLog) -> ExportResult:
+    """Write the dataset to `out` (a folder, or a file for `nvlabs`) in one of the `FORMS`.
+
+    It appears under its name only when it is whole.
+
+    Raises:
+        UserError: an unknown form, `out` is there already, no index, or a damaged shard.
+    """
+    if form not in FORMATS:
+        raise UserError(f"export: no form {form!r}; there are: {', '.join(FORMATS)}")
+    if out.exists():
+        raise UserError(f"{out}: is there already")
+    index, locations = load_index(dataset.manifest_dir)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.tmp")
+    _remove(unfinished)
+    try:
+        written = FORMATS[form](dataset, index, [Path(one) for one in locations], unfinished, log)
+        unfinished.replace(out)
+    except BaseException:
+        _remove(unfinished)
+        raise
+    return ExportResult(str(out), written)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _samples(
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], log: EventLog
+) -> Iterator[_Sample]:
+    """The samples of all shards, but for images that are to be forgotten and not yet are."""
+    done = 0
+    forgotten = forgotten_keys(dataset, index)
+    for path, entry in zip(paths, index.shardlist, strict=True):
+        _check(path, entry.sha256)
+        for key, files in _read(path):
+            if _image_of(key) in forgotten:
+                continue
+            yield _sample(path, key, files, index)
+        done += entry.nsamples
+        log.progress("export", done, index.nsamples, "images")
+
+
+def _read(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a shard whose sha256 is right.
+
+    Raises:
+        UserError: it is no whole tar all the same.
+    """
+    try:
+        yield from read_samples(path)
+    except tarfile.TarError as error:
+        raise UserError(f"{path}: no whole tar ({error}); run verify --repair") from None
+
+
+def _sample(path: Path, key: str, files: dict[str, bytes], index: ShardIndex) -> _Sample:
+    try:
+        number = int(files["cls"]) if index.labels else None
+        facts = json.loads(files["json"])
+        image = files[index.format]
+        good = number is None or 0 <= number < len(index.labels)
+    except (ValueError, KeyError, RecursionError):
+        good = False
+    if not good or not isinstance(facts, dict):
+        raise UserError(f"{path}: {key}: not a sample as the index says; run verify --repair")
+    return _Sample(key, image, facts, number)
+
+
+def _check(path: Path, sha256: str) -> None:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    if found != sha256:
+        raise UserError(f"{path}: damaged (its sha256 is not the index's); run verify --repair")
+
+
+def _image_of(key: str) -> str:
+    """The key of the image that a sample is made of: KEY, or KEY_0 if there are several."""
+    return key.partition("_")[0]
+
+
+def _folder_name(label: str) -> str:
+    """A label as one folder's name."""
+    return label.replace("/", "_").replace("\0", "_").strip(". ") or "_"
+
+
+def _image_folder(
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+) -> int:
+    """A folder a class (`images` where there are none), as torchvision's ImageFolder takes it."""
+    count = 0
+    for sample in _samples(dataset, index, paths, log):
+        label = "images" if sample.number is None else index.labels[sample.number]
+        folder = out / _folder_name(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{sample.key}.{index.format}").write_bytes(sample.image)
+        count += 1
+    return count
+
+
+def _nvlabs(
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+) -> int:
+    """An uncompressed zip of PNGs with `dataset.json`, as StyleGAN's and EDM's loaders take it."""
+    labels: list[list[object]] = []
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for count, sample in enumerate(_samples(dataset, index, paths, log)):
+            name = f"{count // 1000:05d}/img{count:08d}.png"
+            try:
+                image = _as_png(sample.image, index)
+            except ImageError as error:
+                raise UserError(f"{sample.key}: {error}; run verify --repair") from None
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), image)
+            labels.append([name, sample.number])
+        known = labels if index.labels else None
+        facts = {"labels": known, "label_names": list(index.labels)}
+        archive.writestr(zipfile.ZipInfo("dataset.json", _ZIP_TIME), json.dumps(facts))
+    return len(labels)
+
+
+def _as_png(data: bytes, index: ShardIndex) -> bytes:
+    if index.format == "png":
+        return data
+    file = io.BytesIO()
+    as_image(decode(data, index.channels, index.resolution)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _huggingface(
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+) -> int:
+    """Hugging Face `datasets`, imagefolder: files, metadata.jsonl and a dataset card."""
+    folder = out / "data" / "train"
+    folder.mkdir(parents=True)
+    count = 0
+    with (folder / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
+        for sample in _samples(dataset, index, paths, log):
+            name = f"{sample.key}.{index.format}"
+            (folder / name).write_bytes(sample.image)
+            facts = {name: sample.metadata.get(name) for name in ("url", "license", "attribution")}
+            label = {} if sample.number is None else {"label": index.labels[sample.number]}
+            line = {"file_name": name, **label, **facts}
+            metadata.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    _write_card(dataset, index, out, "data/train/**", count)
+    return count
+
+
+def _huggingface_shards(
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
+) -> int:
+    """Hugging Face `datasets`, webdataset: the shards as they are and a dataset card."""
+    (out / "data").mkdir(parents=True)
+    done = 0
+    forgotten = forgotten_keys(dataset, index)
+    for number, (path, entry) in enumerate(zip(paths, index.shardlist, strict=True)):
+        _check(path, entry.sha256)
+        if forgotten and any(_image_of(key) in forgotten for key, _ in _read(path)):
+            raise UserError(f"{path}: holds images that are to be forgotten; run forget again")
+        shutil.copyfile(path, out / "data" / f"train-{number:05d}-of-{len(paths):05d}.tar")
+        done += entry.nsamples
+        log.progress("export", done, index.nsamples, "images")
+    _write_card(dataset, index, out, "data/*.tar", done)
+    return done
+
+
+def _write_card(
+    dataset: DatasetPaths, index: ShardIndex, out: Path, files: str, count: int
+) -> None:
+    sizes = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6))
+    size = next((name for name, most in sizes if count < most), "1M<n<10M")
+    head = [
+        "---",
+        f"pretty_name: {json.dumps(index.recipe.get('title') or index.name)}",
+        f"license: {_license(dataset)}",
+        "task_categories:",
+        "- unconditional-image-generation",
+        "size_categories:",
+        f"- {size}",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        f"    path: {json.dumps(files)}",
+        "---",
+        "",
+    ]
+    text = _card_text(dataset) or f"# {index.name}\n"
+    (out / "README.md").write_text("\n".join(head) + text, encoding="utf-8")
+    for name in _CARD_FILES:
+        if (dataset.manifest_dir / name).exists():
+            shutil.copyfile(dataset.manifest_dir / name, out / name)
+
+
+def _card_text(dataset: DatasetPaths) -> str:
+    """The dataset's card, "" if there is none; only its own pictures are pictures in it."""
+    try:
+        text = disarm_markdown(dataset.card.read_bytes().decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return ""
+    return re.sub(r"\\!\\\[([a-z ]+)\\\]\((contact\.jpg|mean\.png)\)", r"![\1](\2)", text)
+
+
+def _license(dataset: DatasetPaths) -> str:
+    """The hub's word for the licence where all images have the same one that it knows."""
+    named = list(collect_stats(dataset).licenses) if dataset.selection.exists() else []
+    if len(named) != 1:
+        return "other"
+    word = named[0].casefold().replace(" ", "-").replace("_", "-").strip("-")
+    known = [value for name, value in _LICENSES.items() if word.removesuffix("-1.0") == name]
+    return known[0] if known else "other"
+
+
+Form = Callable[[DatasetPaths, ShardIndex, list[Path], Path, EventLog], int]
+
+FORMATS: dict[str, Form] = {
+    "imagefolder": _image_folder,
+    "nvlabs": _nvlabs,
+    "huggingface": _huggingface,
+    "huggingface-webdataset": _huggingface_shards,
+}
+"""By name: what writes a dataset in that form, and returns how many samples it wrote."""

@@ -1,0 +1,255 @@
+"""Forget: take images out of a dataset for good, for requests to take them down.
+
+What was asked is recorded first (`forgotten.jsonl`, keys alone), so select leaves the images out
+however often they are found again, and their bytes go from the originals, the shards of the dataset
+and of its variants, and the contact sheet. Only shards that held them are written again; where the
+originals are gone, from the shard itself. The addresses stay in the URL manifest, so that nothing
+fetches the images again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config_io import parse_config
+from pipeline.contract import (
+    NAME,
+    DatasetPaths,
+    JsonlAppender,
+    ManifestRow,
+    OriginalRecord,
+    UserError,
+    image_key,
+    now_utc,
+    read_jsonl,
+    write_json,
+)
+from pipeline.crawl.manifest_lookup import manifest_rows
+from pipeline.events import EventLog
+from pipeline.forgotten import forgotten_path, read_forgotten
+from pipeline.options import SelectOptions, ShardOptions
+from pipeline.originals.parts import (
+    PartFiles,
+    editable_tar,
+    is_complete,
+    planned_parts,
+    read_journal,
+    read_records,
+    read_summary,
+)
+from pipeline.recipe import Recipe
+from pipeline.remote.part_store import store_of, store_path
+from pipeline.select.features import forget_features
+from pipeline.select.stage import select
+from pipeline.shards.stage import recipe_snapshot_path, shard
+from pipeline.web.urls import canonical_url, host_or_none
+
+
+@dataclass(frozen=True)
+class ForgetResult:
+    """How many images are newly forgotten, how many originals were erased, and how many shards of
+    each dataset were written again. `pending` are in parts that are still being downloaded: they
+    are in no shard, and a second run erases them once the parts are complete."""
+
+    images: int
+    erased: int
+    shards: dict[str, int]
+    pending: int = 0
+
+
+@dataclass(frozen=True)
+class ForgetFilter:
+    """Which images to forget: any that fits one of these. A host stands for its subdomains too;
+    a licence fits where its words are in the image's (no case)."""
+
+    keys: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
+    licenses: tuple[str, ...] = ()
+
+    def matches(self, row: ManifestRow) -> bool:
+        host = (host_or_none(row.url) or "").casefold()
+        words = row.license.casefold()
+        return (
+            row.key in self.keys
+            or any(host == one or host.endswith(f".{one}") for one in self.hosts)
+            or any(one.casefold() in words for one in self.licenses)
+        )
+
+
+def forget(
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    log: EventLog,
+    *,
+    urls: Iterable[str] = (),
+    hosts: Iterable[str] = (),
+    licenses: Iterable[str] = (),
+    keys: Iterable[str] = (),
+    workers: int | None = None,
+) -> ForgetResult:
+    """Forget images by URL, host, licence or key. Killed at any moment, run it again.
+
+    What is made again is made by the options it was made by, not by a changed recipe's.
+
+    Raises:
+        UserError: nothing was asked for, or nothing in the manifest fits.
+    """
+    wanted = ForgetFilter(
+        frozenset([*keys, *(image_key(canonical_url(url) or url) for url in urls)]),
+        frozenset(host.casefold() for host in hosts),
+        tuple(licenses),
+    )
+    if not (wanted.keys or wanted.hosts or any(wanted.licenses)):
+        raise UserError("forget: name a URL, a host, a licence or a key")
+    found = _listed(dataset, wanted)
+    if not found:
+        raise UserError(f"{dataset.url_manifest}: lists no such image")
+    new = _record(dataset, found)
+    erased = _erase(dataset, found)
+    _remove(dataset, [dataset.manifest_dir / "preview.html"])
+    remade = _make_again(recipe, dataset, log, workers) if dataset.selection.exists() else {}
+    return ForgetResult(new, erased, remade, _pending(dataset, found))
+
+
+def _listed(dataset: DatasetPaths, wanted: ForgetFilter) -> set[str]:
+    return {row.key for row in manifest_rows(dataset) if wanted.matches(row)}
+
+
+def _record(dataset: DatasetPaths, found: set[str]) -> int:
+    """Write down the images that are not yet forgotten; returns how many."""
+    known = read_forgotten(dataset).keys
+    held = {line["key"]: line["labels"] for line in read_jsonl(dataset.selection)
+            if line["key"] in found}  # fmt: skip
+    lines: list[dict[str, Any]] = [
+        {"ts": now_utc(), "key": key, "held": key in held, "labels": held.get(key, [])}
+        for key in sorted(found - known)
+    ]
+    with JsonlAppender(forgotten_path(dataset)) as file:
+        if lines:
+            file.append(*lines)
+        file.sync()
+    return len(lines)
+
+
+def _erase(dataset: DatasetPaths, found: set[str]) -> int:
+    """Put zeros in place of the bytes in the originals; returns how many images had any."""
+    by_part: dict[str, list[OriginalRecord]] = {}
+    for record in read_records(dataset):
+        if record.key in found:
+            by_part.setdefault(record.part, []).append(record)
+    erased = 0
+    for part, records in sorted(by_part.items()):
+        forget_features(dataset, part, (record.key for record in records))
+        with editable_tar(dataset, part) as files:
+            if files is not None:
+                erased += _erase_in(files, records)
+    return erased
+
+
+def _pending(dataset: DatasetPaths, found: set[str]) -> int:
+    """How many of the images lie in parts that are not complete."""
+    parts = (part for part in planned_parts(dataset) if not is_complete(dataset, part))
+    return sum(row["ok"] and row["key"] in found
+               for part in parts for row in read_journal(dataset, part))  # fmt: skip
+
+
+def _erase_in(files: PartFiles, records: Sequence[OriginalRecord]) -> int:
+    erased = 0
+    with files.tar.open("r+b") as tar:
+        size = os.fstat(tar.fileno()).st_size
+        for record in records:
+            tar.seek(min(record.offset, size))
+            data = tar.read(min(record.bytes, size))
+            if any(data):
+                erased += 1
+                tar.seek(record.offset)
+                tar.write(bytes(len(data)))
+        tar.flush()
+        os.fsync(tar.fileno())
+        tar.seek(0)
+        digest = hashlib.file_digest(tar, "sha256").hexdigest()
+    facts = read_summary(files)
+    if facts["sha256"] != digest:
+        write_json(files.summary, {**facts, "sha256": digest})
+    return erased
+
+
+def _make_again(
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, workers: int | None
+) -> dict[str, int]:
+    """Select again, and shard the dataset and its variants; the shards made, by dataset."""
+    made: dict[str, int] = {}
+    kept = select(recipe_used_for(dataset, recipe), dataset, log).kept
+    for target in (dataset, *variants(dataset)):
+        if not kept:
+            made[target.name] = _remove_shards(dataset, target)
+        elif recipe_snapshot_path(target).exists():
+            variant = None if target == dataset else target.name.removeprefix(f"{dataset.name}-")
+            options = recipe_used_for(target, recipe)
+            made[target.name] = shard(options, dataset, log, workers, variant).made
+    return made
+
+
+def _remove_shards(dataset: DatasetPaths, target: DatasetPaths) -> int:
+    """Remove the shards of a dataset of which nothing is left, and its card; returns 0."""
+    shards = sorted(target.shards_dir.glob(f"{target.name}-*"))
+    pictures = [target.manifest_dir / name for name in ("contact.jpg", "mean.png")]
+    _remove(dataset, [target.shard_index, *shards, target.card, target.card_page, *pictures])
+    return 0
+
+
+def _remove(dataset: DatasetPaths, paths: Iterable[Path]) -> None:
+    """Remove files here and in the store; they need not exist."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+        if dataset.store:
+            store_of(dataset).remove(store_path(dataset, path))
+
+
+def variants(dataset: DatasetPaths) -> list[DatasetPaths]:
+    """The other datasets whose shards are made from this one's originals."""
+    found = []
+    for folder in sorted((dataset.root / "manifests").glob(f"{dataset.name}-*")):
+        if not NAME.fullmatch(folder.name):
+            continue
+        target = DatasetPaths(folder.name, dataset.root)
+        if _made_by(target).get("source") == dataset.name:
+            found.append(target)
+    return found
+
+
+def _made_by(target: DatasetPaths) -> dict[str, Any]:
+    """What the shards of a dataset were made by; empty if that is not recorded.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = recipe_snapshot_path(target)
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: damaged; remove it and run shard, which writes it again")
+    return values
+
+
+def recipe_used_for(target: DatasetPaths, recipe: Recipe) -> Recipe:
+    """The recipe with the options by which the shards of `target` were last made, if any were."""
+    made_by, path = _made_by(target), recipe_snapshot_path(target)
+    if not made_by:
+        return recipe
+    return replace(
+        recipe,
+        title=str(made_by.get("title", "")),
+        select=parse_config(SelectOptions, made_by.get("select"), f"{path}: select"),
+        shards=parse_config(ShardOptions, made_by.get("shards"), f"{path}: shards"),
+    )

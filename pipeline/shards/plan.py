@@ -1,0 +1,193 @@
+"""Which images go into which shard, and whether the shard that is there is still the right one.
+
+The order is a global shuffle, by sha256 of the seed and the key, so every shard is a fair sample.
+A shard's digest covers the options and all that goes into it; its sidecar `NAME-000000.json`,
+written after the tar, says with which digest the tar was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.contract import DatasetPaths, UserError
+from pipeline.forgotten import Forgotten, read_forgotten
+from pipeline.options import ShardOptions
+
+SAMPLE_VERSION = 3
+"""Raise it when the same options make other samples; all shards are then made again."""
+
+_NOT_IN_IMAGE_DIGEST = ("part", "member", "offset", "phash", "blur", "spread", "detail")
+"""Of a kept image, what its samples do not depend on."""
+
+_NOT_IN_OPTIONS_DIGEST = ("samples_per_shard", "seed", "keep_originals")
+"""Of the options, what the samples do not depend on (which shard they are in does)."""
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard to be: its images by where their lines begin in the kept list, in order."""
+
+    number: int
+    name: str
+    digest: str
+    offsets: tuple[int, ...]
+
+    def tar(self, dataset: DatasetPaths) -> Path:
+        return dataset.shards_dir / f"{self.name}.tar"
+
+    def sidecar(self, dataset: DatasetPaths) -> Path:
+        return dataset.shards_dir / f"{self.name}.json"
+
+
+@dataclass(frozen=True)
+class ShardingPlan:
+    """All shards to be. `classes` are the class names in the order of their numbers."""
+
+    shards: tuple[ShardPlan, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        return sum(len(shard.offsets) for shard in self.shards)
+
+    @property
+    def digest(self) -> str:
+        """Identifies the samples of all shards together."""
+        return _sha256([self.classes, *(shard.digest for shard in self.shards)]).hex()
+
+
+def plan_shards(options: ShardOptions, source: DatasetPaths, name: str) -> ShardingPlan:
+    """Shuffle the kept list of `source` and cut it into the shards of dataset `name`.
+
+    A pure function of the kept list, what was forgotten and the options.
+
+    Raises:
+        UserError: there is no kept list, or an image in it has no label to be its class.
+    """
+    if not source.selection.exists():
+        raise UserError(f"{source.selection}: no kept list; run select first")
+    forgotten = read_forgotten(source)
+    kept = _read(source.selection, options, forgotten)
+    with_options = options_digest(options, kept.classes)
+    order = _shuffled(kept, forgotten, options.seed)
+    size = options.samples_per_shard
+    shards = []
+    for number, start in enumerate(range(0, len(order), size)):
+        images = order[start : start + size]
+        images = images[images >= 0]
+        if len(images):
+            shards.append(
+                ShardPlan(
+                    number,
+                    f"{name}-{number:06d}",
+                    shard_digest(with_options, [kept.digest(i) for i in images]),
+                    tuple(kept.offsets[i] for i in images),
+                )
+            )
+    return ShardingPlan(tuple(shards), kept.classes)
+
+
+def options_digest(options: ShardOptions, classes: tuple[str, ...]) -> bytes:
+    """Identifies what turns an original into samples."""
+    values = {field: getattr(options, field) for field in options.__dataclass_fields__
+              if field not in _NOT_IN_OPTIONS_DIGEST}  # fmt: skip
+    return _sha256([SAMPLE_VERSION, values, classes])
+
+
+def image_digest(line: dict[str, Any]) -> bytes:
+    """Identifies all of a kept image that its samples depend on (32 bytes)."""
+    return _sha256({name: line[name] for name in sorted(line) if name not in _NOT_IN_IMAGE_DIGEST})
+
+
+def shard_digest(with_options: bytes, images: list[bytes]) -> str:
+    """Identifies a shard by its options and the digests of its images, in order."""
+    return hashlib.sha256(with_options + b"".join(images)).hexdigest()
+
+
+def shuffle_key(seed: int, key: str) -> int:
+    """The place of an image in the global shuffle (64 bits)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8])
+
+
+def _sha256(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="replace")).digest()
+
+
+@dataclass(frozen=True)
+class _ShuffleIndex:
+    """What shuffling needs of the kept list, in flat memory, in the order of the list."""
+
+    keys: array[int]
+    offsets: array[int]
+    digests: bytearray
+    classes: tuple[str, ...]
+
+    def digest(self, index: int) -> bytes:
+        return bytes(self.digests[32 * index : 32 * index + 32])
+
+
+def _read(path: Path, options: ShardOptions, forgotten: Forgotten) -> _ShuffleIndex:
+    keys, offsets, digests = array("Q"), array("Q"), bytearray()
+    position = options.class_label
+    names: set[str] = set()
+    if position is not None:
+        names = {
+            labels[position]
+            for labels in forgotten.labels_by_key.values()
+            if len(labels) > position
+        }
+    for offset, line in _lines(path):
+        keys.append(int(line["key"], 16))
+        offsets.append(offset)
+        digests += image_digest(line)
+        if position is not None:
+            names.add(class_name(line, position, path))
+    return _ShuffleIndex(keys, offsets, digests, tuple(sorted(names)))
+
+
+def class_name(line: dict[str, Any], position: int, path: Path) -> str:
+    """The label of a kept image that is its class.
+
+    Raises:
+        UserError: it has no label at that position (the kept list is from other options).
+    """
+    if len(line["labels"]) <= position:
+        raise UserError(f"{path}: {line['key']} has no label {position}; run select again")
+    return str(line["labels"][position])
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Where each line of the kept list begins, and what it says."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                image = json.loads(line)
+                int(image["key"], 16)
+                list(image["labels"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise UserError(
+                    f"{path}:{number}: not an image of a kept list ({error}); run select again"
+                ) from None
+            yield offset, image
+            offset += len(line)
+
+
+def _shuffled(kept: _ShuffleIndex, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
+    """The images by number in the list, in global order; -1 is the place of a forgotten one."""
+    holes = np.array([int(key, 16) for key in sorted(forgotten.labels_by_key)], np.uint64)
+    keys = np.concatenate([np.array(kept.keys, np.uint64), holes])
+    ranks = np.fromiter((shuffle_key(seed, f"{key:016x}") for key in keys), np.uint64, len(keys))
+    numbers = np.arange(len(keys))
+    numbers[len(kept.keys) :] = -1
+    return numbers[np.lexsort((keys, ranks))]

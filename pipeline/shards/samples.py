@@ -1,0 +1,153 @@
+"""One original becomes its training samples: cropped, resized, encoded, with their provenance.
+
+A pure function of the bytes, the recorded facts and the options.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.imaging.center_crop import encode_jpeg
+from pipeline.imaging.crops import Box
+from pipeline.imaging.limits import ImageError
+from pipeline.imaging.objects import replace_background
+from pipeline.imaging.pixels import LazyImage, Mode, Pixels, as_image, render
+from pipeline.options import ShardOptions
+from pipeline.select.selection import SelectedImage
+from pipeline.shards.crop_modes import find_crops
+
+FORMATS = ("PNG", "WEBP", "JPEG")
+"""What samples are stored as."""
+DEFAULT_JPEG_QUALITY = 95
+PNG_LEVEL = 6
+
+PROVENANCE_FLAGS = ("enlarged", "fell_back", "plain")
+"""What a sample's provenance says of its making: the box has fewer pixels than the sample; the crop
+mode found nothing and took the center; the ground was replaced."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training sample: its key in the shard, (height, width, channels) pixels, crop box.
+
+    `notes` are those of `NOTES` that hold.
+    """
+
+    key: str
+    pixels: Pixels
+    box: Box
+    notes: tuple[str, ...] = ()
+
+
+def make_samples(data: bytes, image: SelectedImage, options: ShardOptions) -> list[Sample]:
+    """The samples of one image: one, or as many as `options.crops` under KEY_0, KEY_1, ….
+
+    Raises:
+        ImageError: the bytes cannot be decoded.
+        UserError: the crop hook is not installed.
+    """
+    size = image.record.width, image.record.height
+    mode: Mode = "L" if options.channels == 1 else "RGB"
+    with closing(LazyImage(data, size, mode, options.linear_light)) as original:
+        return _samples_of(original, image, options)
+
+
+def _samples_of(original: LazyImage, image: SelectedImage, options: ShardOptions) -> list[Sample]:
+    framing = find_crops(original, image, options)
+    samples = []
+    for number, box in enumerate(framing.boxes):
+        key = image.key if options.crops == 1 else f"{image.key}_{number}"
+        pixels = render(original, box, options.size)
+        notes = ["fell_back"] if framing.used_fallback else []
+        if options.background and framing.background is not None:
+            colour = background_colour(options)
+            pixels = replace_background(pixels, framing.background, box, original.size, colour)
+            notes.append("plain")
+        if box.height < options.size[0] or box.width < options.size[1]:
+            notes.append("enlarged")
+        samples.append(Sample(key, pixels, box, tuple(notes)))
+    return samples
+
+
+def background_colour(options: ShardOptions) -> tuple[int, ...]:
+    """The new ground's colour, a value a channel (gray by ITU-R BT.601)."""
+    red, green, blue = bytes.fromhex(options.background[1:])
+    if options.channels == 3:
+        return red, green, blue
+    return (round(0.299 * red + 0.587 * green + 0.114 * blue),)
+
+
+def encode(pixels: Pixels, options: ShardOptions) -> bytes:
+    """The pixels, (height, width, channels) uint8, as a file of the format asked for."""
+    quality = options.quality
+    if options.format == "jpg":
+        return encode_jpeg(pixels, quality or DEFAULT_JPEG_QUALITY)
+    image = as_image(pixels)
+    file = io.BytesIO()
+    if options.format == "png":
+        image.save(file, "PNG", compress_level=PNG_LEVEL)
+    elif quality is None:
+        image.save(file, "WEBP", lossless=True, method=0, quality=0)
+    else:
+        image.save(file, "WEBP", quality=quality, method=4)
+    return file.getvalue()
+
+
+def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> Pixels:
+    """The pixels, (height, width, channels) uint8, of a stored sample (WebP stores gray as
+    colour).
+
+    Args:
+        size: its (height, width), checked before decoding.
+
+    Raises:
+        ImageError: it has another size or cannot be decoded.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if size is not None and image.size != (size[1], size[0]):
+                found = f"{image.width} × {image.height} pixels"
+                raise ImageError("damaged", f"{found}, not {size[1]} × {size[0]}")
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise ImageError("undecodable", str(error)) from None
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def provenance(sample: Sample, image: SelectedImage) -> dict[str, Any]:
+    """Where a sample is from: the shard's KEY.json."""
+    record = image.record
+    facts = image.row.to_json()
+    opt_out = {} if record.opt_out is None else {"opt_out": record.opt_out}
+    return {
+        **facts,
+        **opt_out,
+        "crop": sample.box.to_json(),
+        "notes": {note: note in sample.notes for note in PROVENANCE_FLAGS},
+        "original": {
+            "sha256": record.sha256, "bytes": record.bytes, "format": record.format,
+            "mode": record.mode, "width": record.width, "height": record.height,
+        },
+    }  # fmt: skip
+
+
+def sample_members(
+    sample: Sample, image: SelectedImage, number: int | None, options: ShardOptions
+) -> dict[str, bytes]:
+    """The members of a sample in a shard, by name: the image, its provenance, its class."""
+    text = json.dumps(provenance(sample, image), ensure_ascii=False, sort_keys=True)
+    files = {
+        f"{sample.key}.{options.format}": encode(sample.pixels, options),
+        f"{sample.key}.json": text.encode(errors="replace"),
+    }
+    if number is not None:
+        files[f"{sample.key}.cls"] = str(number).encode()
+    return files

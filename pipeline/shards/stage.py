@@ -1,0 +1,311 @@
+"""Shard: the kept images become training shards.
+
+Each shard stands alone: its plan says what goes in, its sidecar says when it is made. So a killed
+run goes on with the shards that are missing, and a run with nothing to do writes nothing. The
+index comes last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic_io import remove_temp_files
+from pipeline.contract import (
+    DatasetPaths,
+    ShardEntry,
+    ShardIndex,
+    UserError,
+    index_to_json,
+    load_index,
+    write_json,
+)
+from pipeline.errors import Failure
+from pipeline.events import EventLog, unresolved_failures
+from pipeline.imaging.limits import limit_decoding
+from pipeline.options import ShardOptions
+from pipeline.originals.parts import PartFiles, delete_tar, parts_without_tar, planned_parts
+from pipeline.recipe import Recipe
+from pipeline.select.selection import read_rejected, read_selection
+from pipeline.shards.builder import (
+    STAGE,
+    BuiltShard,
+    build_shard,
+    find_built_shard,
+    is_repairable,
+    planned_images,
+    reusable_shard,
+)
+from pipeline.shards.card import write_card
+from pipeline.shards.crop_modes import load_hook
+from pipeline.shards.plan import ShardingPlan, ShardPlan, plan_shards
+from pipeline.shards.stats import collect_stats
+from pipeline.web.opt_out.signals import count_signals
+from pipeline.workers import cpu_count, process_pool
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """How many samples and shards there are, how many shards this run made and how many it found
+    made, how many images gave no sample (`failed`), and the bytes of all shards."""
+
+    samples: int
+    shards: int
+    made: int
+    reused: int
+    failed: int
+    bytes: int
+
+
+ShardBuilder = Callable[
+    [ShardOptions, DatasetPaths, DatasetPaths, ShardingPlan, Sequence[ShardPlan]],
+    Iterable[tuple[ShardPlan, BuiltShard]],
+]
+"""Makes planned shards: of the options, the source, the target and the plan those that are missing.
+Each comes with what was made of it, as soon as it is, in any order."""
+
+
+def shard(
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    log: EventLog,
+    workers: int | None = None,
+    variant: str | None = None,
+    make: ShardBuilder | None = None,
+) -> ShardResult:
+    """Make the shards that are missing or differ, then the card and the index.
+
+    Args:
+        workers: processes; all cores when None.
+        variant: makes a second set from the same kept list, the dataset `NAME-VARIANT`, such as
+            another resolution; nothing is downloaded again.
+        make: makes the shards; a pool of `workers` processes when None.
+
+    Raises:
+        UserError: no kept list, nothing kept, originals that are needed are gone, or there is no
+            such crop hook.
+    """
+    limit_decoding(recipe.originals.decode_megabytes)
+    if recipe.shards.hook:
+        load_hook(recipe.shards.hook)
+    target = shard_target(dataset, variant)
+    plan = plan_shards(recipe.shards, dataset, target.name)
+    if not plan.shards:
+        raise UserError(f"{dataset.selection}: nothing was kept, so there is nothing to shard")
+    if target.shards_dir.is_dir():
+        remove_temp_files(target.shards_dir)
+    missing = [one for one in plan.shards if find_built_shard(target, one) is None]
+    mended = repairable_shards(recipe, dataset, target, plan)
+    for one in mended:
+        one.sidecar(target).unlink()  # then nothing takes the shard for made, or copies from it
+    missing += mended
+    _write_options(recipe, dataset, target)
+    if missing:
+        _check_originals(recipe.shards, dataset, target, plan, missing)
+        # While shards change the old index would be wrong; without one the set is not ready.
+        target.shard_index.unlink(missing_ok=True)
+    done = plan.images - sum(len(one.offsets) for one in missing)
+    log.progress("shard", done, plan.images, "images")
+    make = make or partial(_make, workers or cpu_count())
+    for one, made in make(recipe.shards, dataset, target, plan, missing):
+        done += len(one.offsets)
+        log.progress("shard", done, plan.images, "images")
+        for failure in _failures(made):
+            log.log_failure(failure)
+    return finish_shards(recipe, dataset, plan, made=len(missing), variant=variant)
+
+
+def repairable_shards(
+    recipe: Recipe, dataset: DatasetPaths, target: DatasetPaths, plan: ShardingPlan
+) -> list[ShardPlan]:
+    """The shards that lack images whose originals were damaged and have been put right since."""
+    return [
+        one
+        for one in plan.shards
+        if (made := find_built_shard(target, one))
+        and is_repairable(recipe.shards, dataset, plan.classes, one, made)
+    ]
+
+
+def recipe_snapshot_path(target: DatasetPaths) -> Path:
+    """What the shards of a dataset are made by, `manifests/NAME/recipe.json`, written first."""
+    return target.manifest_dir / "recipe.json"
+
+
+def _options(recipe: Recipe, source: DatasetPaths) -> dict[str, Any]:
+    return {
+        "title": recipe.title,
+        "source": source.name,
+        "select": asdict(recipe.select),
+        "shards": asdict(recipe.shards),
+    }
+
+
+def _write_options(recipe: Recipe, source: DatasetPaths, target: DatasetPaths) -> None:
+    options, path = _options(recipe, source), recipe_snapshot_path(target)
+    try:
+        written = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        written = None
+    if written != _plain(options):
+        write_json(path, options)
+
+
+def _check_originals(
+    options: ShardOptions,
+    dataset: DatasetPaths,
+    target: DatasetPaths,
+    plan: ShardingPlan,
+    missing: Sequence[ShardPlan],
+) -> None:
+    """Nothing that is there may be given up for shards that cannot be made."""
+    gone = parts_without_tar(dataset)
+    if not gone:
+        return
+    for one in missing:
+        planned = planned_images(options, dataset, plan.classes, one)
+        needed = sorted({image.record.part for image in planned.images} & gone)
+        if needed and reusable_shard(target, one, planned) is None:
+            raise UserError(
+                f"{PartFiles(dataset, needed[0]).tar}: {one.name} is to be made of originals that "
+                "are gone (keep_originals = false drops them); no shard was changed"
+            )
+
+
+def shard_target(dataset: DatasetPaths, variant: str | None) -> DatasetPaths:
+    """The dataset whose shards are made: `NAME`, or `NAME-VARIANT`."""
+    return dataset if variant is None else DatasetPaths(f"{dataset.name}-{variant}", dataset.root)
+
+
+def _make(
+    workers: int,
+    options: ShardOptions,
+    source: DatasetPaths,
+    target: DatasetPaths,
+    plan: ShardingPlan,
+    missing: Sequence[ShardPlan],
+) -> Iterator[tuple[ShardPlan, BuiltShard]]:
+    workers = min(workers, len(missing))
+    if workers <= 1:
+        for one in missing:
+            yield one, build_shard(options, source, target, plan.classes, one)
+        return
+    with process_pool(workers) as pool:
+        futures = {
+            pool.submit(build_shard, options, source, target, plan.classes, one): one
+            for one in missing
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _failures(made: BuiltShard) -> Iterator[Failure]:
+    for one in made.skipped:
+        kind, _, detail = one["why"].partition(": ")
+        yield Failure(STAGE, one["url"], kind, retryable=False, key=one["key"], detail=detail)
+
+
+def finish_shards(
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    plan: ShardingPlan,
+    made: int = 0,
+    variant: str | None = None,
+) -> ShardResult:
+    """Once every planned shard is made: the card, the index, then remove what is no longer in it.
+
+    Raises:
+        UserError: a planned shard is missing.
+    """
+    target = shard_target(dataset, variant)
+    shards = []
+    for one in plan.shards:
+        found = find_built_shard(target, one)
+        if found is None:
+            raise UserError(f"{one.tar(target)}: not made yet")
+        shards.append(found)
+    if not any(one.nsamples for one in shards):
+        raise UserError(
+            f"{dataset.selection}: no image of it gave a sample; "
+            f"the reasons are in {dataset.failure_log}"
+        )
+    facts = collect_stats(dataset)
+    facts.opt_outs.update(count_signals(unresolved_failures(dataset).values()))
+    index = _index(recipe, dataset, target, plan, shards, facts.counts)
+    if not _is_written(target, index):
+        write_card(recipe, target, index, shards, facts)
+        write_json(target.shard_index, index_to_json(index))
+    _remove_others(target, {one.name for one in plan.shards})
+    if not recipe.shards.keep_originals:
+        _drop_originals(dataset)
+    return ShardResult(
+        samples=index.nsamples,
+        shards=len(shards),
+        made=made,
+        reused=len(shards) - made,
+        failed=sum(len(one.skipped) for one in shards),
+        bytes=sum(one.bytes for one in shards),
+    )
+
+
+def _index(
+    recipe: Recipe, source: DatasetPaths, target: DatasetPaths, plan: ShardingPlan,
+    shards: Sequence[BuiltShard], counts: dict[str, int],
+) -> ShardIndex:  # fmt: skip
+    options = recipe.shards
+    folder = Path(os.path.relpath(target.shards_dir, target.manifest_dir)).as_posix()
+    return ShardIndex(
+        name=target.name,
+        shardlist=tuple(
+            ShardEntry(f"{folder}/{one.name}.tar", one.nsamples, one.bytes, one.sha256)
+            for one in shards
+        ),
+        resolution=options.size,
+        channels=options.channels,
+        format=options.format,
+        digest=plan.digest,
+        labels=plan.classes,
+        counts={**counts, "samples": sum(one.nsamples for one in shards)},
+        recipe=_options(recipe, source),
+    )
+
+
+def _is_written(target: DatasetPaths, index: ShardIndex) -> bool:
+    try:
+        written, _ = load_index(target.shard_index)
+    except UserError:
+        return False
+    # Through JSON tuples become lists in the free-form part.
+    same: bool = _plain(index_to_json(written)) == _plain(index_to_json(index))
+    return same
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _remove_others(target: DatasetPaths, names: set[str]) -> None:
+    """Remove shards, and their sidecars, that the index does not hold any more."""
+    ours = re.compile(re.escape(target.name) + r"-\d{6,}")
+    for path in sorted(target.shards_dir.iterdir()):
+        shard_file = path.suffix in (".tar", ".json") and ours.fullmatch(path.stem)
+        if shard_file and path.stem not in names:
+            path.unlink()
+
+
+def _drop_originals(dataset: DatasetPaths) -> None:
+    """Remove the tars of the parts that select has judged; journals and records stay, so nothing
+    is downloaded again."""
+    judged = {image.record.part for image in read_selection(dataset.selection)}
+    judged |= {line["part"] for line in read_rejected(dataset.rejections)}
+    for part in sorted(judged & set(planned_parts(dataset))):
+        delete_tar(dataset, part)

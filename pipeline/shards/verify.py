@@ -1,0 +1,189 @@
+"""Verify: is every shard what the index says, member by member; and make the damaged ones again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.contract import DatasetPaths, ShardEntry, ShardIndex, UserError, load_index
+from pipeline.events import EventLog
+from pipeline.imaging.limits import limit_decoding
+from pipeline.recipe import Recipe
+from pipeline.shards.plan import plan_shards
+from pipeline.shards.samples import FORMATS
+from pipeline.shards.stage import repairable_shards, shard, shard_target
+from pipeline.tars import read_samples
+from pipeline.workers import cpu_count, process_pool
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """How many shards and samples are sound; what is wrong, by shard (or by file); whether the
+    index is of the kept list, options and originals of now (`current`); which shards were made
+    again."""
+
+    shards: int
+    samples: int
+    damaged: dict[str, str]
+    current: bool
+    repaired: tuple[str, ...] = ()
+
+    @property
+    def is_valid(self) -> bool:
+        return not self.damaged and self.current
+
+
+def verify(
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    log: EventLog,
+    repair: bool = False,
+    workers: int | None = None,
+    variant: str | None = None,
+) -> VerifyResult:
+    """Check every shard of the index: size, sha256, each sample's members, image, provenance and
+    class, the counts, and that no key is there twice.
+
+    Args:
+        repair: remove what is damaged and make it again from the originals; the others are not
+            touched. Also brings an index up to date that is not `current`.
+
+    Raises:
+        UserError: there is no index and nothing to make one from, or a repair lacks originals.
+    """
+    limit_decoding(recipe.originals.decode_megabytes)
+    target = shard_target(dataset, variant)
+    try:
+        index, locations = load_index(target.shard_index)
+    except UserError:
+        if not repair:
+            raise
+        result = VerifyResult(0, 0, {target.shard_index.name: "missing or not an index"}, False)
+    else:
+        result = _check_all(index, [Path(one) for one in locations], log, workers or cpu_count())
+        result = replace(result, current=_is_current(recipe, dataset, target, index))
+    if not repair or result.is_valid:
+        return result
+    for name in result.damaged:
+        for ending in ("tar", "json"):
+            (target.shards_dir / f"{name}.{ending}").unlink(missing_ok=True)
+    shard(recipe, dataset, log, workers, variant)
+    after = verify(recipe, dataset, log, workers=workers, variant=variant)
+    return replace(after, repaired=tuple(sorted(set(result.damaged) - set(after.damaged))))
+
+
+def _is_current(
+    recipe: Recipe, dataset: DatasetPaths, target: DatasetPaths, index: ShardIndex
+) -> bool:
+    try:
+        plan = plan_shards(recipe.shards, dataset, target.name)
+    except UserError:
+        return False
+    return plan.digest == index.digest and not repairable_shards(recipe, dataset, target, plan)
+
+
+def _check_all(
+    index: ShardIndex, paths: Sequence[Path], log: EventLog, workers: int
+) -> VerifyResult:
+    damaged: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    done = samples = 0
+    for place, (wrong, keys) in _checked(index, paths, workers):
+        name = paths[place].stem
+        twice = next((key for key in keys if key in seen), None)
+        if wrong is None and twice is not None:
+            wrong = f"{twice} is also in {seen[twice]}"
+        seen.update(dict.fromkeys(keys, name))
+        if wrong is None:
+            samples += index.shardlist[place].nsamples
+        else:
+            damaged[name] = wrong
+        done += index.shardlist[place].nsamples
+        log.progress("verify", done, index.nsamples, "images")
+    return VerifyResult(len(paths) - len(damaged), samples, dict(sorted(damaged.items())), True)
+
+
+def _checked(
+    index: ShardIndex, paths: Sequence[Path], workers: int
+) -> Iterator[tuple[int, tuple[str | None, list[str]]]]:
+    """The place in the index, and the verdict, of each shard; in any order."""
+    facts = replace(index, shardlist=(), counts={}, recipe={})
+    calls = list(enumerate(zip(paths, index.shardlist, strict=True)))
+    if min(workers, len(calls)) <= 1:
+        for place, (path, entry) in calls:
+            yield place, check_shard(path, entry, facts)
+        return
+    with process_pool(min(workers, len(calls))) as pool:
+        futures = {
+            pool.submit(check_shard, path, entry, facts): place for place, (path, entry) in calls
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str | None, list[str]]:
+    """What is wrong with a shard, or None, and the keys in it."""
+    try:
+        if not path.is_file():
+            return "not a file" if path.exists() else "No such file or directory", []
+        with path.open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            if size != entry.bytes:
+                return f"{size} bytes, the index says {entry.bytes}", []
+            file.seek(0)
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                return "its sha256 is not the index's", []
+        keys: list[str] = []
+        for key, files in read_samples(path):
+            wrong = _check_sample(files, index)
+            if wrong:
+                return f"{key}: {wrong}", keys
+            keys.append(key)
+    except OSError as error:
+        return error.strerror or str(error), []
+    except tarfile.TarError as error:
+        return f"no whole tar ({error})", []
+    except Exception as error:  # noqa: BLE001 the boundary of one shard
+        return "internal: " + "".join(traceback.format_exception(error, limit=-6))[-2000:], []
+    if len(keys) != entry.nsamples:
+        return f"{len(keys)} samples, the index says {entry.nsamples}", keys
+    return None, keys
+
+
+def _is_gray(image: Image.Image) -> bool:
+    return bool((np.ptp(np.asarray(image), axis=2) <= 4).all())  # rounding, where it is lossy
+
+
+def _check_sample(files: dict[str, bytes], index: ShardIndex) -> str | None:
+    wanted = {index.format, "json", *(("cls",) if index.labels else ())}
+    if set(files) != wanted:
+        return f"members {sorted(files)}, not {sorted(wanted)}"
+    number = None
+    try:
+        json.loads(files["json"])
+        if index.labels:
+            number = int(files["cls"])
+        with Image.open(io.BytesIO(files[index.format]), formats=FORMATS) as image:
+            if (image.height, image.width) != index.resolution:
+                return f"{image.width} × {image.height} pixels, not those of the index"
+            image.load()
+            size, channels = (image.height, image.width), len(image.getbands())
+            if index.format == "webp" and channels == 3 and _is_gray(image):
+                channels = index.channels  # WebP stores gray as colour
+    except (OSError, ValueError, SyntaxError, RecursionError) as error:
+        return f"not readable ({error})"
+    if (size, channels) != (index.resolution, index.channels):
+        return f"{size} with {channels} channels, not {index.resolution} with {index.channels}"
+    if number is not None and not 0 <= number < len(index.labels):
+        return f"class {number} of {len(index.labels)}"
+    return None

@@ -1,0 +1,158 @@
+"""Picks: how a recipe says where a title, a label, a licence is to be read on an HTML page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import soupsieve
+from bs4 import Tag
+from pydantic import AfterValidator, BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from pipeline.config_io import STRICT
+from pipeline.outside_text import safe_text
+
+MAX_TEXT = 1000
+MAX_LABELS = 1000
+"""Labels that are taken of one image."""
+
+_MAX_READ = 100_000
+_SPACES = re.compile(r"\s+")
+_TAG = re.compile(r"<[^<>]+>")
+
+
+def _check_css(selector: str) -> str:
+    try:
+        soupsieve.compile(selector)
+    except (soupsieve.SelectorSyntaxError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a CSS selector: {str(error).partition(chr(10))[0]}") from None
+    return selector
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+Css = Annotated[str, AfterValidator(_check_css)]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextSelectorOptions:
+    """Where to read one text. Exactly one of `item`, `page`, `of` and `value` says where.
+
+    `item` and `page` are CSS selectors: the item of an image itself or what is in it, and what is
+    in the whole page; `of` takes
+    the page's or the image's own URL; `value` is the text itself. `attribute` reads an attribute
+    instead of the text, `match` the first group (or the whole) of a regular expression, and
+    `all` every match instead of the first.
+    """
+
+    item: Css | None = None
+    page: Css | None = None
+    of: Literal["page_url", "image_url"] | None = None
+    value: str | None = None
+    attribute: str = ""
+    match: Pattern | None = None
+    all: bool = False
+
+    def __post_init__(self) -> None:
+        given = [self.item, self.page, self.of, self.value]
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("give exactly one of item, page, of, value")
+
+
+def _from_text(value: Any) -> Any:
+    return {"item": value} if isinstance(value, str) else value
+
+
+TextSelector = Annotated[TextSelectorOptions, BeforeValidator(_from_text)]
+"""A `TextSelectorOptions`; a plain string stands for a CSS selector in the item."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ImagePickTable:
+    """Where the images of a page are: elements, by CSS selector.
+
+    With `attribute` the URL is read from that attribute of the element alone, else from all that
+    the element offers. `match` takes the first group (or the whole) of a regular expression of the
+    attribute's value.
+    """
+
+    select: Css = "img"
+    attribute: str = ""
+    match: Pattern | None = None
+
+    def __post_init__(self) -> None:
+        if self.match is not None and not self.attribute:
+            raise ValueError("match: give the attribute to match in")
+
+
+def _select_from_text(value: Any) -> Any:
+    return {"select": value} if isinstance(value, str) else value
+
+
+ImagePick = Annotated[ImagePickTable, BeforeValidator(_select_from_text)]
+"""An `ImagePickTable`; a plain string stands for a CSS selector."""
+
+
+class TextReader:
+    """Reads picks on one page; what is picked from the whole page is looked for once."""
+
+    def __init__(self, page: Tag, url: str) -> None:
+        self.page = page
+        self.url = url
+        self._page_texts: dict[TextSelectorOptions, list[str]] = {}
+
+    def read(self, what: TextSelectorOptions | None, item: Tag, image_url: str = "") -> list[str]:
+        """The texts that `what` picks for `item`: at most one unless `what.all`, none where
+        nothing fits."""
+        if what is None:
+            return []
+        texts = [clean(text) for text in self._texts(what, item, image_url)]
+        if what.match is not None:
+            matches = [re.search(what.match, text) for text in texts]
+            texts = [clean((m[1] if m.re.groups else m[0]) or "") for m in matches if m]
+        texts = [text for text in texts if text]
+        return texts if what.all else texts[:1]
+
+    def _texts(self, what: TextSelectorOptions, item: Tag, image_url: str) -> list[str]:
+        if what.value is not None:
+            return [what.value]
+        if what.of is not None:
+            return [self.url if what.of == "page_url" else image_url]
+        if what.item is not None:
+            own = [item] if soupsieve.match(what.item, item) else []
+            return _texts_of([*own, *item.select(what.item)], what.attribute)
+        if what not in self._page_texts:
+            found = _texts_of(self.page.select(what.page or ""), what.attribute)
+            self._page_texts[what] = found
+        return self._page_texts[what]
+
+
+def _texts_of(tags: Iterable[Tag], name: str) -> list[str]:
+    return [attribute(tag, name) if name else tag.get_text(" ") for tag in tags]
+
+
+def attribute(tag: Tag, name: str) -> str:
+    """The value of an attribute as text, empty where there is none."""
+    value = tag.get(name)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def clean(text: str) -> str:
+    """`text` with runs of white space as one space, safe to write, cut to 1000 characters."""
+    return safe_text(_SPACES.sub(" ", text[:_MAX_READ]).strip()[:MAX_TEXT])
+
+
+def clean_html(text: str) -> str:
+    """`text` without its HTML tags, cleaned."""
+    return clean(_TAG.sub(" ", text[:_MAX_READ]))

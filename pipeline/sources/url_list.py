@@ -1,0 +1,341 @@
+"""Lists of image URLs: text, CSV, JSON Lines, Parquet, in the columns that others write.
+
+Lists may be larger than memory. One at an http address is copied to the disk first. Text is read in
+pieces of `PIECE` lines and Parquet by its row groups, so a kill costs one piece; a gzipped one is
+read in one go.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+from urllib.parse import urlsplit
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.config_io import STRICT
+from pipeline.errors import UserError
+from pipeline.outside_text import plain_value
+from pipeline.reading import open_regular
+from pipeline.sources.interface import (
+    Adapter,
+    CorruptFile,
+    CrawlLimits,
+    FoundImage,
+    Notes,
+    Page,
+    PageRequest,
+    PageResult,
+)
+from pipeline.sources.list_files import (
+    BROKEN,
+    FORMATS,
+    GZIP,
+    Lines,
+    arrow,
+    csv_records,
+    json_records,
+    plain_records,
+    without_gz,
+)
+from pipeline.sources.text_selectors import MAX_LABELS, Pattern, clean
+from pipeline.sources.url_rules import is_allowed
+from pipeline.web.local_files import argument_path, file_path, file_url
+from pipeline.web.urls import canonical_url
+
+CHUNK_ROWS = 10_000
+"""Records of a text file, or rows of a Parquet file, that are read at a time."""
+
+COLUMNS = {
+    "url": ("url", "URL", "image_url", "Image URL", "OriginalURL", "identifier", "link"),
+    "title": ("title", "caption", "TEXT", "text", "TITLE", "alt", "ALT_TEXT"),
+    "license": ("license", "LICENSE", "License", "rights"),
+    "attribution": ("attribution", "rightsHolder", "author", "Author", "creator"),
+    "labels": ("labels", "label", "class"),
+}
+"""The columns tried for each of a row's members: our own manifest's, then img2dataset's, LAION's
+(URL, TEXT, LICENSE), DataComp's (url, text) and Open Images'."""
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ListSource(CrawlLimits):
+    """Files of image URLs, on the disk (also folders of them) or at an http(s) address.
+
+    The format follows from the name's ending (before `.gz`) unless given; a text may be gzipped. A
+    list of more than `max_gb` GB is not copied. Columns are found by their usual names
+    unless given; several `labels` columns make several labels, a list in a column all of its own.
+    Constant `license` and `attribution` hold where the file has none. Paths are relative to the
+    folder the command runs in.
+    """
+
+    kind: Literal["list"] = "list"
+    start: tuple[str, ...] = Field(min_length=1)
+    format: Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None = None
+    max_gb: float = Field(default=64.0, gt=0)
+    url: str | None = None
+    title: str | None = None
+    labels: tuple[str, ...] | None = None
+    license_column: str | None = None
+    attribution_column: str | None = None
+    license: str = ""
+    attribution: str = ""
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
+
+
+def start(config: ListSource) -> list[PageRequest]:
+    """The files.
+
+    Raises:
+        UserError: one is not there, or its format is unknown.
+    """
+    found = []
+    for text in config.start:
+        url = canonical_url(text)
+        if url:
+            found.append(PageRequest(url))
+            continue
+        path = argument_path(text, "no such list")
+        if path.is_dir():
+            paths = sorted(one for one in path.iterdir() if _is_list(one))
+        elif path.is_file():
+            paths = [path]
+        else:  # a FIFO or a device may have no end, and has no middle to go on from
+            raise UserError(f"{path}: not a regular file; write the list to a file first")
+        found += [PageRequest(file_url(one.resolve())) for one in paths]
+    for request in found:
+        _format(config, request.url)
+    return found
+
+
+def _is_list(path: Path) -> bool:
+    return without_gz(path.name).suffix in FORMATS and path.is_file()
+
+
+def _format(config: ListSource, url: str) -> str:
+    name = urlsplit(url).path
+    kind = config.format or FORMATS.get(without_gz(name).suffix.lower())
+    if kind is None:
+        raise UserError(f"{name}: say its format (txt, csv, tsv, jsonl, parquet)")
+    return kind
+
+
+def parse(config: ListSource, page: Page) -> PageResult:
+    """The images of one piece of a list, and the piece after it."""
+    url = page.request.url
+    kind = _format(config, url)
+    path = page.path or (file_path(url)[0] if url.startswith("file:") else None)
+    try:
+        if kind == "parquet":
+            return _parquet(config, page, path or io.BytesIO(page.body))
+        with _opened(path, page) as file:
+            zipped = file.read(2) == GZIP
+            if not zipped:
+                return _text(config, page, kind, file, CHUNK_ROWS if path else None)
+        return _gzipped(config, page, kind, path)
+    except BROKEN as error:
+        return PageResult(error=f"{type(error).__name__}: {error}")
+
+
+def _opened(path: Path | None, page: Page) -> IO[bytes]:
+    return os.fdopen(open_regular(path), "rb") if path else io.BytesIO(page.body)
+
+
+def _unbroken(
+    rows: Iterable[FoundImage], errors: tuple[type[Exception], ...]
+) -> Iterator[FoundImage]:
+    try:
+        yield from rows
+    except errors as error:
+        raise CorruptFile(f"{type(error).__name__}: {error}") from error
+
+
+# text
+
+
+def _text(
+    config: ListSource, page: Page, kind: str, file: IO[bytes], size: int | None
+) -> PageResult:
+    context = page.request.context
+    notes = Notes()
+    lines = Lines(file, int(context.get("offset", 0)), notes)
+    records, header = _records(kind, lines, context.get("header"), notes)
+    if header is not None and not _columns(config, header)["url"]:
+        return PageResult(error=_no_urls(header))
+    taken = 0
+
+    def counted() -> Iterator[Mapping[str, Any]]:
+        nonlocal taken
+        for record in islice(records, size):  # each may be large, and is let go at once
+            taken += 1
+            yield record
+
+    rows = list(_rows(config, counted(), notes))
+    if taken < (size or 0):
+        return PageResult(rows, skipped=notes)
+    follow = [_piece(page.request, offset=lines.offset, header=header)] if size else []
+    return PageResult(rows, follow, notes)
+
+
+def _records(
+    kind: str, lines: Lines, header: list[str] | None, notes: Notes
+) -> tuple[Iterator[Mapping[str, Any]], list[str] | None]:
+    """The records of a text, and the names of its columns where a line says them."""
+    if kind == "txt":
+        return ({"url": line.strip()} for line in lines), None
+    if kind == "jsonl":
+        return json_records(lines, notes), None
+    rows = csv_records(lines, "\t" if kind == "tsv" else ",", notes)
+    names = next(rows, []) if header is None else header
+    return (dict(zip(names, row, strict=False)) for row in rows), names
+
+
+def _no_urls(names: Iterable[str]) -> str:
+    said = ", ".join(names)[:200]
+    return f"no column of URLs among: {said}" if said else "no column of URLs: no line names any"
+
+
+def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:
+    """All of a gzipped text: there is no way into its middle."""
+    opened = _opened(path, page)
+    file = gzip.GzipFile(fileobj=opened)
+    notes = Notes()
+    lines = Lines(cast(IO[bytes], file), 0, notes, config.max_gb * 1e9)
+    try:
+        records, header = _records(kind, lines, None, notes)
+    except BaseException:
+        opened.close()
+        raise
+    if header is not None and not _columns(config, header)["url"]:
+        opened.close()
+        return PageResult(error=_no_urls(header))
+
+    def rows() -> Iterator[FoundImage]:
+        with opened, file:
+            yield from _rows(config, records, notes)
+
+    return PageResult(_unbroken(rows(), BROKEN), skipped=notes)
+
+
+def _piece(request: PageRequest, **context: Any) -> PageRequest:
+    """The next piece of a file: the same URL with what sets it apart as its fragment."""
+    number = int(request.context.get("piece", 0)) + 1
+    url = f"{request.url.partition('#')[0]}#{number}"
+    return replace(request, url=url, context={"piece": number, **context})
+
+
+# Parquet
+
+
+def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResult:
+    pyarrow, parquet = arrow()
+    broken = (pyarrow.ArrowException, *BROKEN, ValueError)
+    try:
+        if isinstance(file, Path):
+            os.close(open_regular(file))
+        opened = parquet.ParquetFile(file, pre_buffer=False)
+        names = opened.schema_arrow.names
+    except broken as error:
+        return PageResult(error=f"not Parquet ({error})")
+    chosen = _columns(config, names)
+    if not chosen["url"]:
+        opened.close()
+        return PageResult(error=_no_urls(names))
+    group = int(page.request.context.get("group", 0))
+    columns = sorted({name for several in chosen.values() for name in several})
+    last = group + 1 >= opened.num_row_groups
+    notes = Notes()
+
+    def records() -> Iterator[Mapping[str, Any]]:
+        with opened:
+            if group < opened.num_row_groups:
+                for batch in opened.iter_batches(CHUNK_ROWS, row_groups=[group], columns=columns):
+                    yield from plain_records(batch)
+
+    follow = [] if last else [_piece(page.request, group=group + 1)]
+    rows = _unbroken(_rows(config, records(), notes), broken)
+    return PageResult(rows, follow, notes)
+
+
+# rows
+
+
+def _columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
+    """Which of a file's columns hold what."""
+    there = list(names)
+    given = {
+        "url": config.url, "title": config.title, "license": config.license_column,
+        "attribution": config.attribution_column,
+    }  # fmt: skip
+    chosen = {}
+    for member, usual in COLUMNS.items():
+        name = given.get(member)
+        wanted = [name] if name else [one for one in usual if one in there][:1]
+        chosen[member] = [one for one in wanted if one in there]
+    if config.labels is not None:
+        chosen["labels"] = [one for one in config.labels if one in there]
+    return chosen
+
+
+def _rows(
+    config: ListSource, records: Iterable[Mapping[str, Any]], notes: Notes
+) -> Iterator[FoundImage]:
+    columns: dict[str, list[str]] = {}
+    names: object = None
+
+    def read(record: Mapping[str, Any]) -> Iterable[FoundImage]:
+        nonlocal columns, names
+        if record.keys() != names:
+            columns, names = _columns(config, record), record.keys()
+        found = _row(config, notes, record, columns)
+        return () if found is None else (found,)
+
+    return notes.each(records, read)
+
+
+def _row(
+    config: ListSource, notes: Notes, record: Mapping[str, Any], columns: dict[str, list[str]]
+) -> FoundImage | None:
+    text = _value(record, columns["url"], notes)
+    url = canonical_url(text) if text else None
+    if url is None:
+        notes.add("not_http" if text else "no_url", text or None)
+    elif not is_allowed(url, config.include, config.exclude):
+        notes.add("excluded", url)
+    else:
+        return FoundImage(
+            url,
+            _value(record, columns["title"], notes),
+            tuple(_labels(record, columns["labels"], notes)),
+            _value(record, columns["license"], notes) or config.license,
+            _value(record, columns["attribution"], notes) or config.attribution,
+        )
+    return None
+
+
+def _value(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> str:
+    return _as_text(record.get(names[0]), names[0], notes) if names else ""
+
+
+def _as_text(value: object, name: str, notes: Notes) -> str:
+    text = plain_value(value)
+    if text is None:
+        notes.add("not_text", f"{name}: {str(value)[:100]}")
+    return clean(text or "")
+
+
+def _labels(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> Iterator[str]:
+    for name in names:
+        value = record.get(name)
+        for one in value[:MAX_LABELS] if isinstance(value, list | tuple) else [value]:
+            yield _as_text(one, name, notes)
+
+
+LIST = Adapter(ListSource, start, parse, max_copy_bytes=lambda config: int(config.max_gb * 1e9))

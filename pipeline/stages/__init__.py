@@ -1,1 +1,0 @@
-"""The stages as plain functions: crawl, download, select, shard."""

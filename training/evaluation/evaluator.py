@@ -1,0 +1,137 @@
+"""Evaluations while training: the moving average against real images, every so many images.
+
+They draw no random number that training would draw, so a run is the same with and without them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.contract import UserError
+from training.config import Config
+from training.data import ShardDataset
+from training.extractor import EXTRACTOR
+from training.machine.distributed import Distributed
+from training.metrics.fake import fake_features
+from training.metrics.feature_networks import Lite0, load_lite0
+from training.metrics.real import RealFeatures, real_features
+from training.metrics.suite import MIN_IMAGES, FeatureSet, baseline, compute_metrics, full_name
+from training.networks import Generator
+
+
+class EvaluationCancelled(Exception):
+    """The user asked to stop while real images were being read."""
+
+
+@dataclass(frozen=True)
+class _RealReference:
+    network: Lite0
+    real: RealFeatures
+    side: FeatureSet
+    usual: dict[str, float]
+
+
+class Evaluator:
+    """Measures a run's generator; see `prepare` and `judge`.
+
+    `metric` is the name of the measure that chooses the best checkpoint; lower is better.
+    """
+
+    def __init__(
+        self, config: Config, source: ShardDataset, device: torch.device, ranks: Distributed
+    ) -> None:
+        self.config, self.source, self.device, self.ranks = config, source, device, ranks
+        self._network = EXTRACTOR
+        self.metric = full_name(config.evaluate.metric, self._network)
+        self._ready: _RealReference | None = None
+
+    def is_due(self, before: int, after: int) -> bool:
+        """Whether the run is to be evaluated after the step from `before` to `after` images."""
+        every = self.config.evaluate.kimg * 1000
+        return bool(every) and int(after / every) > int(before / every)
+
+    def prepare(self, seen: int, total: int, say: Callable[[str], None], asked: Any) -> None:
+        """Read the real images, where an evaluation lies ahead.
+
+        Raises:
+            Stopped: `asked()` became true meanwhile.
+            UserError: a shard cannot be had.
+        """
+        options = self.config.evaluate
+        if not self.is_due(seen, total):
+            return
+        count = min(options.real or self.source.index.nsamples, self.source.index.nsamples)
+        if count < 2 * MIN_IMAGES:
+            say(f"warning: {count} images are too few for evaluations while training")
+            return
+        start = time.monotonic()
+
+        def progress(_done: int, _count: int) -> None:
+            if asked():
+                raise EvaluationCancelled
+
+        network = load_lite0(self.device)
+        real = real_features(self.source, network, count, self.config.data, self.ranks, progress)
+        side = FeatureSet(real.features, network.logits, network.splits)
+        usual, held = baseline(side, options.samples, self.config.seed)
+        self._ready = _RealReference(
+            network, real, side, {name: mean for name, (mean, _) in usual.items()}
+        )
+        say(
+            f"evaluations every {options.kimg:g} kimg: {options.samples} samples against "
+            f"{len(side)} real images; {held} real images against the others: "
+            f"{self._words(self._ready.usual)} ({time.monotonic() - start:.0f} s)"
+        )
+
+    def evaluate(self, average: Generator) -> dict[str, float]:
+        """Every measure of the generator, in evaluation mode, by its full name; none where real
+        images are too few."""
+        if self._ready is None:
+            return {}
+        ready, count = self._ready, self.config.evaluate.samples
+        features = fake_features(
+            average, self.config.latent, ready.real.labels, ready.network, count, self.device,
+            self.config.seed,
+        )  # fmt: skip
+        fakes = FeatureSet(features, ready.network.logits, ready.network.splits)
+        found = compute_metrics(ready.side, fakes)
+        return {full_name(name, self._network): round(value, 8) for name, value in found.items()}
+
+    @property
+    def criterion(self) -> str:
+        """What the best checkpoint is best by; only values of the same measure compare."""
+        count = len(self._ready.side) if self._ready else 0
+        return f"{self.metric} of {self.config.evaluate.samples} samples against {count}"
+
+    def format_summary(self, facts: dict[str, float]) -> str:
+        """The facts that a person looks at first."""
+        plain = {name.removesuffix(f"_{self._network}"): value for name, value in facts.items()}
+        return self._words(plain)
+
+    def _words(self, found: dict[str, float]) -> str:
+        return (
+            f"{full_name('fd', self._network)} {found['fd']:.1f}, kid {found['kid']:.4f}, "
+            f"precision {found['precision']:.2f}, recall {found['recall']:.2f}, "
+            f"copies {found['copies']:.1%}"
+        )
+
+    def format_latest(self, rows: Sequence[dict[str, Any]]) -> str:
+        """The newest value of the metric among a run's rows, for the console."""
+        row = next((row for row in reversed(rows) if self.metric in row), None)
+        short = self.config.evaluate.metric.upper()
+        return f"{short} {row[self.metric]:.4g}" if row else ""
+
+
+def prepare_or_warn(prepare: Callable[[], None], say: Callable[[str], None]) -> None:
+    """Prepare; being asked to stop, or data that cannot be read now, is the loop's to handle."""
+    try:
+        prepare()
+    except EvaluationCancelled:
+        return
+    except UserError as error:
+        say(f"warning: no evaluations while training: {error}")

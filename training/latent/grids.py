@@ -1,0 +1,88 @@
+"""Sheets of pictures: truncation, interpolation, mixing, directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.grid import Pixels, make_grid
+from training.latent.interpolation import slerp
+from training.latent.sefa import Directions, move
+from training.latent.space import LatentSpace
+
+
+def truncation_grid(
+    space: LatentSpace, ws: Tensor, labels: Tensor, psis: Sequence[float]
+) -> Pixels:
+    """A row for each psi, a column for each picture."""
+    every = torch.cat([space.truncate(ws, psi) for psi in psis])
+    return make_grid(space.generate(every, labels.repeat(len(psis))), len(ws))
+
+
+Path = Callable[[Tensor], Tensor]
+"""From points (n, …) to the points of a way through them (m, …)."""
+
+
+def walk_pictures(
+    space: LatentSpace, latents: Tensor, labels: Tensor, path: Path, where: str, psi: float = 1.0
+) -> Pixels:
+    """The pictures along the `path` through latents (n, z_dim), in z or in w; (m, h, w, c).
+
+    All have the first label: labels have no points between them.
+    """
+    label = labels[:1]
+    if where == "z":
+        way = path(latents)
+        ws = space.map(way, label.expand(len(way)))
+    else:
+        ws = path(space.map(latents, label.expand(len(latents))))
+    return space.generate(space.truncate(ws, psi), label.expand(len(ws)))
+
+
+def mix(space: LatentSpace, coarse: Tensor, fine: Tensor, layer: int, share: float = 0.5) -> Tensor:
+    """ws (n, num_ws, w_dim) with the first `layer` layers of `coarse`, the others of `fine`
+    (style mixing, Karras et al. 2019, section 3.1).
+
+    A generator without a mapping has no layers to part: there it is the point at `share` of the
+    way from one to the other.
+    """
+    if not space.has_mapping:
+        if share in (0.0, 1.0):
+            return fine if share else coarse
+        return slerp(coarse, fine, torch.tensor([share], device=coarse.device))[0]
+    return torch.cat([coarse[:, :layer], fine[:, layer:]], dim=1)
+
+
+def style_mixing_grid(
+    space: LatentSpace, rows: Tensor, columns: Tensor, label: Tensor, layer: int, share: float = 0.5
+) -> Pixels:
+    """A table of mixtures: the sources `rows` (coarse) stand at the left, `columns` (fine) on top;
+    the corner is empty. `label` (1,) is that of all."""
+    pairs = [
+        mix(space, row[None], column[None], layer, share) for row in rows for column in columns
+    ]
+    every = torch.cat([columns, *(
+        torch.cat([row[None], *pairs[number * len(columns) : (number + 1) * len(columns)]])
+        for number, row in enumerate(rows)
+    )])  # fmt: skip
+    pictures = space.generate(every, label.expand(len(every)))
+    corner = np.zeros((1, *pictures.shape[1:]), dtype=np.uint8)
+    return make_grid(np.concatenate([corner, pictures]), len(columns) + 1)
+
+
+def direction_grid(
+    space: LatentSpace, ws: Tensor, label: Tensor, found: Directions, amounts: Sequence[float]
+) -> Pixels:
+    """A row for each picture and direction, a column for each amount."""
+    every = torch.cat(
+        [
+            move(one[None], found, number, amount)
+            for number in range(len(found.vectors))
+            for one in ws
+            for amount in amounts
+        ]
+    )
+    return make_grid(space.generate(every, label.expand(len(every))), len(amounts))

@@ -1,0 +1,113 @@
+"""The report's pictures beside the grids: ways between samples, and their nearest real images."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from pipeline.contract import local_path
+from training.data import ShardDataset
+from training.grid import Pixels, make_grid
+from training.latent.grids import walk_pictures
+from training.latent.interpolation import walk_rows
+from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
+from training.latent.space import LatentSpace
+
+WAYS, STEPS = 4, 8
+SAMPLES, NEAREST = 6, 5
+EVERY_SECONDS = 300.0
+READING_SECONDS = 5.0
+"""Reading real images ends after so long: a report must not hold up a training."""
+
+
+def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor) -> Pixels:
+    """Rows of pictures on the ways between pairs of the first latents (n, z_dim): in w where there
+    is a mapping, else along the great circle in z. A row has its first picture's label."""
+    where, curve = ("w", "lerp") if space.has_mapping else ("z", "slerp")
+    path = partial(walk_rows, steps=STEPS, curve=curve)
+    pairs = range(0, min(2 * WAYS, len(latents) - 1), 2)
+    pictures = [
+        walk_pictures(space, latents[one : one + 2], labels[one : one + 2], path, where)
+        for one in pairs
+    ]
+    return make_grid(np.concatenate(pictures), STEPS)
+
+
+class RealNeighbours:
+    """Finds the nearest real images of samples, by pixels at 32 px, among the first images of a
+    set: as many as can be read in `READING_SECONDS`. `count` says how many that were."""
+
+    def __init__(self, source: ShardDataset) -> None:
+        self._source = source
+        self._found: Neighbours | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the shards are files here: for a picture none are fetched."""
+        return all(local_path(location) is not None for location in self._source.locations)
+
+    @property
+    def count(self) -> int:
+        return len(self._read().vectors)
+
+    def _read(self) -> Neighbours:
+        if self._found is None:
+            parts, end = [], time.monotonic() + READING_SECONDS
+            for images in real_images(self._source):
+                parts.append(small_pixels(images))
+                if time.monotonic() > end:
+                    break
+            self._found = Neighbours(self._source, torch.cat(parts))
+        return self._found
+
+    def sheet(self, pixels: Pixels) -> Pixels:
+        """A row for each of the first samples uint8 (n, h, w, c): it, then its nearest."""
+        some = pixels[:SAMPLES]
+        nearest_pool = self._read()
+        _, places = nearest_pool.nearest(small_pixels(as_images(some)), NEAREST)
+        found = [
+            np.concatenate([picture[None], nearest_pool.pictures(row)])
+            for picture, row in zip(some, places.tolist(), strict=True)
+        ]
+        return make_grid(np.concatenate(found), len(found[0]))
+
+
+@dataclass(frozen=True)
+class ReportFigures:
+    """Pictures uint8 (height, width, channels); `nearest` is None where no shards are here, else
+    its neighbours are of the first `known` images of the set."""
+
+    interpolations: Pixels
+    nearest: Pixels | None = None
+    known: int = 0
+
+
+class FigureMaker:
+    """Draws the pictures again when they are old, but not at every report."""
+
+    def __init__(self, source: ShardDataset) -> None:
+        self._real = RealNeighbours(source)
+        self._made: ReportFigures | None = None
+        self._at = 0.0
+
+    def pictures(
+        self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor, fresh: bool
+    ) -> ReportFigures:
+        """The pictures of a generator's first latents (n, z_dim); `fresh` ones if asked for."""
+        if self._made is None or fresh or time.monotonic() - self._at > EVERY_SECONDS:
+            self._made = self._draw(space, latents, labels)
+            self._at = time.monotonic()
+        return self._made
+
+    def _draw(
+        self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor
+    ) -> ReportFigures:
+        ways = interpolation(space, latents, labels)
+        if not self._real.available:
+            return ReportFigures(ways)
+        samples = space.generate(space.map(latents[:SAMPLES], labels[:SAMPLES]), labels[:SAMPLES])
+        return ReportFigures(ways, self._real.sheet(samples), self._real.count)
