@@ -16,7 +16,8 @@ class SelectOptions:
     """What to keep, by recorded facts. A limit left out does not apply.
 
     `min_side` is in pixels, `max_aspect` long side over short side; `min_sharpness`
-    and `min_contrast` are limits of the properties of that name (`contract.OriginalRecord`). Of images whose
+    and `min_contrast` are limits of the properties of that name (`contract.OriginalRecord`).
+    Of images whose
     perceptual hashes differ in `near_duplicate_bits` of 64 bits or fewer, and whose detail hashes
     in `near_duplicate_detail` of 256 or fewer, the largest stays; "off" looks for exact duplicates
     alone. (Copies that were encoded, resized or brightened again differ in 0 to 4 and 0 to 20 bits;

@@ -129,7 +129,8 @@ def _penalties(config: Config) -> Iterator[str]:
     if loss.gp and isinstance(discriminator, FastganDiscriminator | ProjectedDiscriminator):
         yield (
             f"loss.gp: bounds the slope at each sample, but the batch norm of the "
-            f"{discriminator.name} discriminator makes one answer depend on all samples; choose another discriminator"
+            f"{discriminator.name} discriminator makes one answer depend on all samples; "
+            "choose another discriminator"
         )
     if config.unroll.steps and (_penalised(config) or loss.weight_clip):
         yield (
