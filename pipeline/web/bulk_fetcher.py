@@ -153,7 +153,7 @@ class BulkFetcher(Generic[T]):
     def _waits(self, now: float) -> Iterator[tuple[float, Wait]]:
         """What is waited for, with the seconds that it lasts already where that counts."""
         for elapsed, job, reason in self._curl.waits(now):
-            yield elapsed, Wait(host_key(job.at), reason.partition("(")[0], reason)
+            yield elapsed, Wait(host_key(job.current_url), reason.partition("(")[0], reason)
         for when, _, host in self._ready:
             if host.queue:
                 reason = host.limiter.waits_for(now)

@@ -81,7 +81,7 @@ def test_a_second_run_fetches_what_is_new_and_nothing_else(dataset, faulty_site)
 def test_a_part_can_be_worked_on_from_its_plan_alone(dataset, faulty_site):
     urls = put(dataset, faulty_site, 4)
     (part,) = plan_parts(RECIPE, dataset)
-    dataset.urls.unlink()
+    dataset.url_manifest.unlink()
     with EventLog(dataset, "test") as log:
         result = download_part(RECIPE, dataset, part, log)
     assert (result.nsamples, result.fetched, result.failed) == (4, 4, {})
@@ -125,7 +125,7 @@ def test_progress_and_events_are_told(dataset, faulty_site):
     run(dataset, on_progress=[reports.append])
     assert (reports[-1].done, reports[-1].total, reports[-1].unit) == (6, 6, "images")
     assert reports[-1].bytes == sum(len(picture(5000 + n)) for n in range(6))
-    (event,) = [row for row in read_jsonl(dataset.events) if row["event"] == "part"]
+    (event,) = [row for row in read_jsonl(dataset.event_log) if row["event"] == "part"]
     assert event["facts"] == {"part": "shells-000000", "images": 6, "failed": {}}
 
 
@@ -243,7 +243,7 @@ def test_a_mistake_in_our_own_code_is_logged_and_costs_nothing(dataset, faulty_s
 
     monkeypatch.setattr(examine, "measure_image", broken)
     run(dataset)
-    lines = list(read_jsonl(dataset.failures))
+    lines = list(read_jsonl(dataset.failure_log))
     assert [line["kind"] for line in lines] == ["internal"] * 5
     assert all("ZeroDivisionError: a bug" in line["detail"] for line in lines)
     monkeypatch.setattr(examine, "measure_image", facts_of)
@@ -268,7 +268,7 @@ def test_parts_go_on_beside_a_slow_one(dataset, faulty_site):
     slow = faulty_site.url("/slow.jpg", host="slow.localhost")
     for part, chunk in (("shells-000000", [slow, *urls[:4]]), ("shells-000001", urls[4:])):
         write_plan(dataset, part, [{"key": image_key(url), "url": url} for url in chunk])
-    dataset.urls.unlink()
+    dataset.url_manifest.unlink()
 
     def watch(event) -> None:
         if event.event == "part":
@@ -289,11 +289,11 @@ def test_a_host_that_rests_for_a_day_gives_up_later_rows_too(dataset, monkeypatc
         rows = {f"/{n}.jpg": Row(f"/{n}.jpg", site.rows["/much-later"].behave) for n in range(30)}
         site.rows |= rows
         urls = [site.url(path) for path in rows]
-        with JsonlAppender(dataset.urls) as manifest:
+        with JsonlAppender(dataset.url_manifest) as manifest:
             manifest.append(*({"key": image_key(url), "url": url} for url in urls))
         run(dataset)
         asked = len(site.asked())
-    kinds = Counter(line["kind"] for line in read_jsonl(dataset.failures))
+    kinds = Counter(line["kind"] for line in read_jsonl(dataset.failure_log))
     assert kinds.keys() == {"rate_limited", "host_resting"}
     assert kinds.total() == 30
     assert asked <= POLITENESS.concurrency

@@ -64,7 +64,7 @@ def test_exactly_the_good_images_arrive_byte_for_byte(done):
 
 def test_every_failure_is_in_the_log_once_with_its_kind_and_verdict(done):
     _, dataset, by_url = done
-    lines = list(read_jsonl(dataset.failures))
+    lines = list(read_jsonl(dataset.failure_log))
     assert {line["url"]: line["kind"] for line in lines} == {
         url: row.kind for url, row in by_url.items() if row.kind is not None
     }
@@ -105,7 +105,7 @@ def test_a_broken_body_is_gone_on_with_from_where_it_broke(done):
 
 def test_the_tar_is_a_webdataset_with_provenance(done):
     _, dataset, by_url = done
-    with tarfile.open(dataset.originals / "faults-000000.tar") as tar:
+    with tarfile.open(dataset.originals_dir / "faults-000000.tar") as tar:
         names = tar.getnames()
         assert all(member.mtime == 0 for member in tar.getmembers())
         key = image_key(next(url for url, row in by_url.items() if row.path == "/moved"))
@@ -114,7 +114,7 @@ def test_the_tar_is_a_webdataset_with_provenance(done):
     assert facts["final_url"].endswith("/good.jpg")
     assert facts["headers"]["content-type"] == "image/jpeg"
     assert facts["served"]["sha256"] == facts["sha256"]
-    record = json.loads((dataset.originals / "faults-000000.json").read_text())
+    record = json.loads((dataset.originals_dir / "faults-000000.json").read_text())
     assert record["nsamples"] == sum(row.kind is None for row in by_url.values())
     assert sum(record["failed"].values()) == sum(row.kind is not None for row in by_url.values())
 

@@ -74,7 +74,7 @@ def test_an_edited_or_missing_key_is_that_of_the_url(dataset):
 def test_the_index_of_keys_is_derived_and_can_be_lost(dataset, harm):
     write(dataset, rows(1, 2, 3))
     assign_parts(dataset)
-    index = dataset.originals / INDEX
+    index = dataset.originals_dir / INDEX
     before = index.read_bytes()
     write(dataset, rows(1, 2, 3, 4))
     assign_parts(dataset)

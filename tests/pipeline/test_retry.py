@@ -85,7 +85,7 @@ def test_what_can_be_mended_is_added_and_the_log_says_so(dataset, faulty_site):
     assert read_original(dataset, mended) == data
     sidecar = json.loads(_member(dataset, mended.part, f"{mended.key}.json"))
     assert sidecar["title"] == "/a.jpg"  # the manifest row went along
-    last = list(read_jsonl(dataset.failures))[-1]
+    last = list(read_jsonl(dataset.failure_log))[-1]
     assert (last["kind"], last["url"], last["detail"]) == (
         "mended",
         urls["/a.jpg"],

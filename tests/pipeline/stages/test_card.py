@@ -67,7 +67,7 @@ def test_it_says_how_often_no_object_was_found_and_what_was_enlarged(card: str) 
 def test_the_colours_are_those_of_the_samples(shop: Any, card: str) -> None:
     pixels = [
         decode(files["webp"], 3)
-        for path in load_index(shop.dataset.manifest)[1]
+        for path in load_index(shop.dataset.manifest_dir)[1]
         for number, (_, files) in enumerate(read_samples(Path(path)))
         if number % 4 == 0
     ]
@@ -76,14 +76,14 @@ def test_the_colours_are_those_of_the_samples(shop: Any, card: str) -> None:
         mean, deviation = map(float, rows(card, "Colour")[name])
         assert mean == pytest.approx(values[:, place].mean(), abs=0.06)
         assert deviation == pytest.approx(values[:, place].std(), abs=0.06)
-    with Image.open(shop.dataset.manifest / "mean.png") as image:
+    with Image.open(shop.dataset.manifest_dir / "mean.png") as image:
         assert image.size == (64, 64)
         assert np.asarray(image).mean() == pytest.approx(values.mean(), abs=1)
 
 
 def test_the_contact_sheet_shows_the_first_samples(shop: Any, card: str) -> None:
-    first = next(read_samples(Path(load_index(shop.dataset.manifest)[1][0])))[1]["webp"]
-    with Image.open(io.BytesIO((shop.dataset.manifest / "contact.jpg").read_bytes())) as sheet:
+    first = next(read_samples(Path(load_index(shop.dataset.manifest_dir)[1][0])))[1]["webp"]
+    with Image.open(io.BytesIO((shop.dataset.manifest_dir / "contact.jpg").read_bytes())) as sheet:
         assert sheet.size == (8 * 102 - 2, 4 * 102 - 2)
         corner = np.asarray(sheet.crop((0, 0, 100, 100)), float)
     assert np.abs(corner - decode(first, 3)).mean() < 8

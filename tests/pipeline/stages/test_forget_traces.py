@@ -51,10 +51,10 @@ def contents(folder: Path) -> bytes:
 
 def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
     recipe, dataset = made
-    gone = next(read_jsonl(dataset.kept))
+    gone = next(read_jsonl(dataset.selection))
     with EventLog(dataset, "run") as log:
         forget(recipe, dataset, log, keys=[gone["key"]])
-        assert not (dataset.manifest / "preview.html").exists()
+        assert not (dataset.manifest_dir / "preview.html").exists()
         out = dataset.root / "out"
         out.mkdir()
         for form in FORMATS:
@@ -62,7 +62,7 @@ def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
         for name in ("urls.jsonl", "urls.csv"):
             assert export_manifest(dataset, out / name) == 5
         preview(recipe, dataset, log)
-    shown = [dataset.manifest, dataset.root / "manifests" / "mine-again"]
+    shown = [dataset.manifest_dir, dataset.root / "manifests" / "mine-again"]
     pages = b"".join(
         path.read_bytes()
         for folder in shown
@@ -71,16 +71,16 @@ def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
     )
     for name in ("key", "url"):
         assert gone[name].encode() not in contents(out)
-        assert gone[name].encode() not in contents(dataset.shards)
+        assert gone[name].encode() not in contents(dataset.shards_dir)
         assert gone[name].encode() not in pages
-    kept = next(read_jsonl(dataset.kept))
+    kept = next(read_jsonl(dataset.selection))
     assert kept["key"].encode() in contents(out)
 
 
 def test_an_export_before_the_shards_are_made_again_leaves_the_forgotten_out(made) -> None:
     """As after a kill between the request and the new shards."""
     recipe, dataset = made
-    gone = next(read_jsonl(dataset.kept))["key"]
+    gone = next(read_jsonl(dataset.selection))["key"]
     with JsonlAppender(forgotten_path(dataset)) as file:
         file.append({"ts": "", "key": gone, "held": True, "labels": []})
     with EventLog(dataset, "run") as log:
@@ -96,7 +96,7 @@ def test_an_export_before_the_shards_are_made_again_leaves_the_forgotten_out(mad
 def test_when_all_is_forgotten_no_shard_and_no_card_remain(made) -> None:
     recipe, dataset = made
     with EventLog(dataset, "run") as log:
-        forget(recipe, dataset, log, keys=[row["key"] for row in read_jsonl(dataset.urls)])
+        forget(recipe, dataset, log, keys=[row["key"] for row in read_jsonl(dataset.url_manifest)])
     for target in (dataset, DatasetPaths("mine-again", dataset.root)):
         assert list(target.shards_dir.iterdir()) == []
         assert not target.shard_index.exists()
@@ -112,10 +112,10 @@ def test_the_store_forgets_too(made) -> None:
     mirrored.mkdir(parents=True)
     for name in ("preview.html", "contact.jpg", "shards.json"):
         (mirrored / name).write_bytes(b"old")
-    for part in dataset.originals.glob("mine-*"):
+    for part in dataset.originals_dir.glob("mine-*"):
         target = store / "data" / "mine" / "originals" / part.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(part.read_bytes())
     with EventLog(dataset, "run") as log:
-        forget(recipe, there, log, keys=[row["key"] for row in read_jsonl(dataset.urls)])
+        forget(recipe, there, log, keys=[row["key"] for row in read_jsonl(dataset.url_manifest)])
     assert list(mirrored.iterdir()) == []

@@ -148,13 +148,13 @@ def test_an_export_of_a_shard_that_is_not_as_its_index_says(
     recipe = shop.recipe()
     select(recipe, shop.dataset, log)
     shard(recipe, shop.dataset, log, workers=1)
-    path = next(shop.dataset.shards.glob("*.tar"))
+    path = next(shop.dataset.shards_dir.glob("*.tar"))
     for ending, data in ((".json", b"{"), (".json", b"[]"), (".webp", b"junk")):
         whole = path.read_bytes()
         entry, _ = remake(path, lambda name, old: data if name.endswith(ending) else old)  # noqa: B023
-        index = json.loads(shop.dataset.index.read_bytes())
+        index = json.loads(shop.dataset.shard_index.read_bytes())
         index["shardlist"][0] |= {"sha256": entry.sha256, "bytes": entry.bytes}
-        shop.dataset.index.write_text(json.dumps(index))
+        shop.dataset.shard_index.write_text(json.dumps(index))
         with pytest.raises(UserError, match=r"run verify --repair"):
             export(shop.dataset, "nvlabs", tmp_path / "out.zip", log)
         path.write_bytes(whole)
@@ -217,7 +217,7 @@ def test_features_of_an_image_that_stops_the_extractor_are_left_out(
     (keys, _), = features.read_features(shop.dataset, recipe.select.features)  # fmt: skip
     assert {f"{key:016x}" for key in keys} == {one.key for one in images[2:]}
     assert failed(shop.dataset) == {images[1].key: "internal"}
-    path = next(shop.dataset.originals.glob("*.npz"))
+    path = next(shop.dataset.originals_dir.glob("*.npz"))
     for junk in (b"", b"PK\3\4junk", path.read_bytes()[:200]):
         path.write_bytes(junk)
         with pytest.raises(UserError, match=r"\.npz: damaged; remove it"):
@@ -234,13 +234,13 @@ def lists(dataset: DatasetPaths) -> list[bytes]:
 def test_a_preview_leaves_the_selection_as_it_is(shop: Any, log: Any, three: Any) -> None:
     path = preview(shop.recipe({"min_side": 100}), shop.dataset, log)
     assert "0 images would be kept" in path.read_text()
-    assert not shop.dataset.kept.exists()
+    assert not shop.dataset.selection.exists()
     select(shop.recipe(), shop.dataset, log)
     before = lists(shop.dataset)
     preview(shop.recipe({"min_side": 100, "near_duplicate_bits": "off"}), shop.dataset, log)
     assert lists(shop.dataset) == before
-    assert not list(shop.dataset.data.glob(".preview-*"))
-    assert [one.name for one in shop.dataset.manifest.iterdir()] != []
+    assert not list(shop.dataset.data_dir.glob(".preview-*"))
+    assert [one.name for one in shop.dataset.manifest_dir.iterdir()] != []
 
 
 def test_the_command_leaves_the_selection_too(shop: Any, three: Any) -> None:
@@ -251,7 +251,7 @@ def test_the_command_leaves_the_selection_too(shop: Any, three: Any) -> None:
     before = lists(shop.dataset)
     assert main(["select", *words, "--preview", "--set", "select.min_side=100"]) == 0
     assert lists(shop.dataset) == before
-    assert "0 images would be kept" in (shop.dataset.manifest / "preview.html").read_text()
+    assert "0 images would be kept" in (shop.dataset.manifest_dir / "preview.html").read_text()
 
 
 def test_a_picture_that_cannot_be_made_leaves_the_page(
@@ -337,7 +337,7 @@ def test_damaged_metadata_is_one_line_or_made_again(
     recipe = shop.recipe()
     select(recipe, shop.dataset, log)
     shard(recipe, shop.dataset, log, workers=1)
-    sidecar = next(shop.dataset.shards.glob("*.json"))
+    sidecar = next(shop.dataset.shards_dir.glob("*.json"))
     before = sidecar.read_bytes()
     sidecar.write_bytes(junk)
     recipe_snapshot_path(shop.dataset).write_bytes(junk)
@@ -353,7 +353,7 @@ def test_damaged_metadata_is_one_line_or_made_again(
         forget(recipe, shop.dataset, log, keys=[three[0].key], workers=1)
 
 
-@pytest.mark.parametrize("name", ["kept", "rejected"])
+@pytest.mark.parametrize("name", ["selection", "rejections"])
 @pytest.mark.parametrize("junk", [b"{}\n", b"5\n", b"{\n", b'{"key": "x", "labels": 5}\n'])
 def test_lists_with_junk_in_them_are_one_line(
     shop: Any, log: Any, three: Any, name: str, junk: bytes
@@ -361,12 +361,12 @@ def test_lists_with_junk_in_them_are_one_line(
     select(shop.recipe(), shop.dataset, log)
     path = getattr(shop.dataset, name)
     path.write_bytes(path.read_bytes() + junk)
-    with pytest.raises(UserError, match=rf"{name}\.jsonl:\d+: "):
+    with pytest.raises(UserError, match=rf"{path.name}:\d+: "):
         shard(shop.recipe(), shop.dataset, log, workers=1)
 
 
 def test_a_damaged_list_of_forgotten_images_is_one_line(shop: Any, log: Any, three: Any) -> None:
-    (shop.dataset.manifest / "forgotten.jsonl").write_text('{"key": 5}\n')
+    (shop.dataset.manifest_dir / "forgotten.jsonl").write_text('{"key": 5}\n')
     with pytest.raises(UserError, match=r"forgotten\.jsonl:1: key"):
         select(shop.recipe(), shop.dataset, log)
 
@@ -414,7 +414,7 @@ def remake(path: Path, change: Callable[[str, bytes], bytes]) -> Any:
 def test_verify_finds_members_of_every_odd_kind(
     shop: Any, made: Any, ending: str, data: bytes
 ) -> None:
-    path = next(shop.dataset.shards.glob("*.tar"))
+    path = next(shop.dataset.shards_dir.glob("*.tar"))
     entry, index = remake(path, lambda name, old: data if name.endswith(ending) else old)
     wrong, keys = check_shard(path, entry, index)
     assert wrong is not None
@@ -425,7 +425,7 @@ def test_verify_finds_members_of_every_odd_kind(
 
 def test_verify_decodes_no_image_of_another_size(shop: Any, made: Any) -> None:
     vast = shop.encoded(shop.picture(1).resize((3000, 3000)), "WEBP")
-    path = next(shop.dataset.shards.glob("*.tar"))
+    path = next(shop.dataset.shards_dir.glob("*.tar"))
     entry, index = remake(path, lambda name, old: vast if name.endswith("webp") else old)
     wrong, _ = check_shard(path, entry, index)
     assert wrong is not None
@@ -434,7 +434,7 @@ def test_verify_decodes_no_image_of_another_size(shop: Any, made: Any) -> None:
 
 @pytest.mark.timeout(20)
 def test_a_pipe_in_the_place_of_a_shard(shop: Any, log: Any, made: Any) -> None:
-    path = next(shop.dataset.shards.glob("*.tar"))
+    path = next(shop.dataset.shards_dir.glob("*.tar"))
     path.unlink()
     os.mkfifo(path)
     result = verify(made, shop.dataset, log, workers=1)

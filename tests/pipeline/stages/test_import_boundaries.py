@@ -84,7 +84,7 @@ def test_a_small_zip_does_not_unpack_to_gigabytes(
         "too_large: the zip unpacks to more than 100 times its size"
         in failures(shop.dataset).values()
     )
-    on_disk = sum(file.stat().st_size for file in shop.dataset.originals.iterdir())
+    on_disk = sum(file.stat().st_size for file in shop.dataset.originals_dir.iterdir())
     assert on_disk < 900 << 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 << 10
     with pytest.raises(OSError):  # it is not written into the folder either
@@ -168,7 +168,7 @@ def test_odd_labels_cost_themselves(
     facts = {"labels": entries, "label_names": ["a", "b"]}
     zip_of(tmp_path / "x.zip", good | {"dataset.json": json.dumps(facts).encode()})
     assert take(tmp_path / "x.zip") == ImportResult(3, 0, 2)
-    labels = {row["title"]: row["labels"] for row in read_jsonl(shop.dataset.urls)}
+    labels = {row["title"]: row["labels"] for row in read_jsonl(shop.dataset.url_manifest)}
     assert labels == {"0000.jpg": ["b"], "0001.jpg": ["-1"], "0002.jpg": ["[0, 1]"]}
 
 
@@ -230,7 +230,7 @@ def test_a_tar_with_links_devices_and_odd_metadata(
         **dict.fromkeys(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "unexpected_form"),
         "g.jpg": "undecodable",
     }
-    rows = {row["title"]: row["labels"] for row in read_jsonl(shop.dataset.urls)}
+    rows = {row["title"]: row["labels"] for row in read_jsonl(shop.dataset.url_manifest)}
     assert rows["5"] == ["one"]
     assert rows["e"] == ["-7"]
 

@@ -13,11 +13,11 @@ from pipeline.select.stage import REASONS, select
 
 
 def reasons(shop: Any) -> dict[str, str]:
-    return {line["key"]: line["reason"] for line in read_jsonl(shop.dataset.rejected)}
+    return {line["key"]: line["reason"] for line in read_jsonl(shop.dataset.rejections)}
 
 
 def kept(shop: Any) -> list[str]:
-    return [line["key"] for line in read_jsonl(shop.dataset.kept)]
+    return [line["key"] for line in read_jsonl(shop.dataset.selection)]
 
 
 def test_each_fact_rejects_with_its_reason(shop: Any, log: Any) -> None:
@@ -67,7 +67,7 @@ def test_of_duplicates_the_larger_copy_stays(shop: Any, log: Any) -> None:
     assert result.rejected == {"duplicate": 1, "near_duplicate": 1}
     stays = min(images[1].key, images[2].key)
     assert set(kept(shop)) == {stays, *(one.key for one in images[3:])}
-    for line in read_jsonl(shop.dataset.rejected):
+    for line in read_jsonl(shop.dataset.rejections):
         assert line["detail"].startswith(stays)
     # Without near duplicates only the equal bytes go.
     again = select(shop.recipe({"near_duplicate_bits": "off"}), shop.dataset, log)
@@ -90,7 +90,7 @@ def test_two_of_a_kind_in_one_pose_both_stay(shop: Any, log: Any) -> None:
     assert alone.rejected == {"near_duplicate": 3}
     both = select(shop.recipe({"near_duplicate_bits": 16}), shop.dataset, log)
     assert both.rejected == {"near_duplicate": 1}
-    (line,) = read_jsonl(shop.dataset.rejected)
+    (line,) = read_jsonl(shop.dataset.rejections)
     assert {line["key"], line["detail"][:16]} == {images[2].key, images[3].key}
     assert line["detail"].endswith("of the detail)")
 
@@ -98,13 +98,13 @@ def test_two_of_a_kind_in_one_pose_both_stay(shop: Any, log: Any) -> None:
 def test_records_without_the_second_hash_are_kept_and_told(shop: Any, log: Any) -> None:
     image = shop.picture(1, (240, 180))
     shop.add([shop.Served(shop.encoded(image, quality=q), f"{q}") for q in (60, 90)])
-    journal = next(shop.dataset.originals.glob("*[0-9].jsonl"))
+    journal = next(shop.dataset.originals_dir.glob("*[0-9].jsonl"))
     rows = list(read_jsonl(journal))
     for row in rows:
         assert len(row.pop("detail")) == 64
     journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert select(shop.recipe(), shop.dataset, log).kept == 2
-    (event,) = [e for e in read_jsonl(shop.dataset.events) if e["event"] == "without_detail"]
+    (event,) = [e for e in read_jsonl(shop.dataset.event_log) if e["event"] == "without_detail"]
     assert event["facts"] == {"images": 2}
 
 
@@ -126,7 +126,7 @@ def test_the_same_facts_give_the_same_bytes_and_nothing_else_changes(
     select(shop.recipe(), shop.dataset, log)
     assert tree(shop.root) == before
     assert len(kept(shop)) == 12
-    assert sorted(path.name for path in shop.dataset.manifest.iterdir()) == [
+    assert sorted(path.name for path in shop.dataset.manifest_dir.iterdir()) == [
         "kept.jsonl", "rejected.jsonl", "urls.jsonl",
     ]  # fmt: skip
 
@@ -140,6 +140,6 @@ def test_an_image_without_the_label_that_is_its_class_is_rejected(shop: Any, log
 @pytest.mark.parametrize("torn", [b'{"key": "00', b""])
 def test_a_torn_manifest_line_is_no_error(shop: Any, log: Any, torn: bytes) -> None:
     shop.add(shop.served(2))
-    with shop.dataset.urls.open("ab") as file:
+    with shop.dataset.url_manifest.open("ab") as file:
         file.write(torn)
     assert select(shop.recipe(), shop.dataset, log).kept == 2

@@ -68,7 +68,7 @@ def test_what_is_strange_to_the_network_is_rejected_and_shown(
     shop: Any, log: Any, mixed: dict[str, str]
 ) -> None:
     result = select(shop.recipe({"off_topic": 2.5}), shop.dataset, log)
-    lines = {line["key"]: line for line in read_jsonl(shop.dataset.rejected)}
+    lines = {line["key"]: line for line in read_jsonl(shop.dataset.rejections)}
     strange = {key for key, line in lines.items() if line["reason"] == "off_topic"}
     assert strange == set(mixed.values())
     assert result.rejected["off_topic"] == 2

@@ -32,7 +32,7 @@ def test_the_images_next_to_each_limit_are_shown(shop: Any, log: Any) -> None:
     shop.add([*images.values(), copy, near, bare])
     recipe = shop.recipe({"min_side": 55, "near_duplicate_bits": 6, "licenses": ["cc0"]})
     path = preview(recipe, shop.dataset, log, most=2)
-    assert path == shop.dataset.manifest / "preview.html"
+    assert path == shop.dataset.manifest_dir / "preview.html"
     page = BeautifulSoup(path.read_text(), "lxml")
     rejected, passing = captions(page, "small")
     assert rejected == [images[50].key, images[40].key]
@@ -52,7 +52,7 @@ def test_the_images_next_to_each_limit_are_shown(shop: Any, log: Any) -> None:
 def test_without_originals_it_still_says_which(shop: Any, log: Any) -> None:
     images = shop.served(3)
     shop.add(images)
-    next(shop.dataset.originals.glob("*.tar")).unlink()
+    next(shop.dataset.originals_dir.glob("*.tar")).unlink()
     page = BeautifulSoup(preview(shop.recipe(), shop.dataset, log).read_text(), "lxml")
     assert set(captions(page, "blurred")[1]) == {image.key for image in images}
     assert not page.select("img")

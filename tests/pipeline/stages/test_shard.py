@@ -69,7 +69,7 @@ def test_the_shards_hold_every_kept_image_once(shop: Any, build: Any) -> None:
     shop.add(images)
     result = build(samples_per_shard=10)
     assert (result.samples, result.shards, result.made, result.failed) == (25, 3, 3, 0)
-    index, paths = load_index(shop.dataset.manifest)
+    index, paths = load_index(shop.dataset.manifest_dir)
     assert [entry.nsamples for entry in index.shardlist] == [10, 10, 5]
     assert [Path(path).name for path in paths] == [f"shells-{n:06d}.tar" for n in range(3)]
     for entry, path in zip(index.shardlist, paths, strict=True):
@@ -126,7 +126,7 @@ def test_class_numbers_follow_the_sorted_labels(shop: Any, build: Any) -> None:
     for images in groups.values():
         shop.add(images)
     build(class_label=1)
-    assert load_index(shop.dataset.manifest)[0].labels == ("Bursa", "Conus")
+    assert load_index(shop.dataset.manifest_dir)[0].labels == ("Bursa", "Conus")
     found = samples(shop.dataset)
     for number, name in enumerate(("Bursa", "Conus")):
         assert {found[image.key]["cls"] for image in groups[name]} == {str(number).encode()}
@@ -149,7 +149,7 @@ def test_wids_and_webdataset_read_them(shop: Any, build: Any, tmp_path: Path) ->
     build(samples_per_shard=5, class_label=0, format="png")
     # Both leave files open, so they read in a process of their own.
     said = subprocess.run(
-        [sys.executable, "-c", READERS, str(shop.dataset.index)],
+        [sys.executable, "-c", READERS, str(shop.dataset.shard_index)],
         env={**os.environ, "WIDS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path.cwd())},
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
@@ -171,14 +171,14 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_parts(
     recipe = other.recipe(samples_per_shard=4)
     select(recipe, other.dataset, log)
     shard(recipe, other.dataset, log, workers=2)
-    assert tree(other.dataset.shards) == tree(shop.dataset.shards)
-    assert other.dataset.index.read_bytes() == shop.dataset.index.read_bytes()
+    assert tree(other.dataset.shards_dir) == tree(shop.dataset.shards_dir)
+    assert other.dataset.shard_index.read_bytes() == shop.dataset.shard_index.read_bytes()
 
 
 def test_running_again_writes_nothing(shop: Any, build: Any) -> None:
     shop.add(shop.served(12))
     build()
-    folders = (shop.dataset.data, shop.dataset.manifest)
+    folders = (shop.dataset.data_dir, shop.dataset.manifest_dir)
     before = [times(folder) for folder in folders]
     again = build()
     assert (again.made, again.reused) == (0, 2)
@@ -193,7 +193,7 @@ def test_what_differs_is_made_again_and_the_rest_removed(shop: Any, build: Any) 
     shop.add(shop.served(30))
     build(samples_per_shard=5)
     assert build(samples_per_shard=15).made == 2
-    assert sorted(path.name for path in shop.dataset.shards.iterdir()) == [
+    assert sorted(path.name for path in shop.dataset.shards_dir.iterdir()) == [
         "shells-000000.json", "shells-000000.tar", "shells-000001.json", "shells-000001.tar",
     ]  # fmt: skip
     assert build(samples_per_shard=15, seed=1).made == 2
@@ -206,11 +206,11 @@ def test_what_differs_is_made_again_and_the_rest_removed(shop: Any, build: Any) 
 def test_a_damaged_tar_of_another_size_is_made_again(shop: Any, build: Any, tree: Tree) -> None:
     shop.add(shop.served(12))
     build(samples_per_shard=4)
-    before = tree(shop.dataset.shards)
-    tar = shop.dataset.shards / "shells-000001.tar"
+    before = tree(shop.dataset.shards_dir)
+    tar = shop.dataset.shards_dir / "shells-000001.tar"
     tar.write_bytes(tar.read_bytes()[:-700])
     assert build(samples_per_shard=4).made == 1
-    assert tree(shop.dataset.shards) == before
+    assert tree(shop.dataset.shards_dir) == before
 
 
 def test_originals_can_be_dropped_once_sharded(shop: Any, build: Any) -> None:
@@ -220,11 +220,11 @@ def test_originals_can_be_dropped_once_sharded(shop: Any, build: Any) -> None:
     assert [part.tar.exists() for part in parts] == [False]
     assert [part.journal.exists() and part.summary.exists() for part in parts] == [True]
     assert build(keep_originals=False).reused == 2
-    index = shop.dataset.index.read_bytes()
+    index = shop.dataset.shard_index.read_bytes()
     with pytest.raises(UserError, match=r"shells-000000\.tar"):
         build(keep_originals=False, resolution=32)
     assert build(keep_originals=False).samples == 12
-    assert shop.dataset.index.read_bytes() == index
+    assert shop.dataset.shard_index.read_bytes() == index
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_an_original_that_is_not_the_recorded_one_is_left_out_and_named(
     assert (result.samples, result.failed) == (5, 1)
     assert images[2].key not in samples(shop.dataset)
     assert log.failed == {kind: 1}
-    failure = json.loads(shop.dataset.failures.read_text())
+    failure = json.loads(shop.dataset.failure_log.read_text())
     assert (failure["stage"], failure["key"]) == ("shard", images[2].key)
     assert part.part in failure["detail"] or kind == "undecodable"
     assert build().made == 0
@@ -259,10 +259,10 @@ def test_an_original_that_is_put_right_makes_its_shard_again(
     images = shop.served(9)
     shop.add(images)
     build(samples_per_shard=3)
-    sound = tree(shop.dataset.shards)
+    sound = tree(shop.dataset.shards_dir)
     part = PartFiles(shop.dataset, planned_parts(shop.dataset)[0])
     good = part.tar.read_bytes()
-    for file in shop.dataset.shards.iterdir():
+    for file in shop.dataset.shards_dir.iterdir():
         file.unlink()
     part.tar.write_bytes(good.replace(images[4].data, bytes(len(images[4].data))))
     assert build(samples_per_shard=3).samples == 8
@@ -273,7 +273,7 @@ def test_an_original_that_is_put_right_makes_its_shard_again(
     assert not verify(recipe, shop.dataset, log, workers=1).is_valid
     assert (result := build(samples_per_shard=3)).made == 1
     assert (result.samples, result.failed) == (9, 0)
-    assert tree(shop.dataset.shards) == sound
+    assert tree(shop.dataset.shards_dir) == sound
     assert verify(recipe, shop.dataset, log, workers=1).is_valid
 
 
@@ -281,7 +281,7 @@ def test_a_variant_is_made_from_the_same_originals(shop: Any, build: Any, log: A
     shop.add(shop.served(8))
     build()
     shard(shop.recipe(resolution=32), shop.dataset, log, workers=1, variant="32")
-    small, _ = load_index(shop.dataset.manifest)
+    small, _ = load_index(shop.dataset.manifest_dir)
     large, paths = load_index(shop.root / "manifests" / "shells-32")
     assert (small.resolution, large.resolution) == ((16, 16), (32, 32))
     assert large.name == "shells-32"
@@ -305,9 +305,9 @@ from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.shards.stage import shard
-from pipeline.config_io import build
+from pipeline.config_io import parse_config
 import json
-recipe = build(Recipe, json.loads(sys.argv[2]), "recipe")
+recipe = parse_config(Recipe, json.loads(sys.argv[2]), "recipe")
 dataset = DatasetPaths("shells", Path(sys.argv[1]))
 if __name__ == "__main__":
     with EventLog(dataset, "test") as log:
@@ -354,14 +354,14 @@ def test_a_kill_costs_only_the_shards_in_hand_and_leaves_no_worker(
     }
     command = [sys.executable, str(script), str(shop.root), json.dumps(values)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
-    made = shop.dataset.shards
+    made = shop.dataset.shards_dir
     wait_for(lambda: len(list(made.glob("*.json"))) >= 2, "two shards")
     workers = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(workers) >= 2
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "no workers left")
-    assert not shop.dataset.index.exists()
+    assert not shop.dataset.shard_index.exists()
     good = {path.with_suffix(".tar"): path.with_suffix(".tar").stat().st_mtime_ns
             for path in made.glob("*.json")}  # fmt: skip
     assert 2 <= len(good) < 10
@@ -373,7 +373,7 @@ def test_a_kill_costs_only_the_shards_in_hand_and_leaves_no_worker(
     other.add(shop.served(60))
     select(recipe, other.dataset, log)
     shard(recipe, other.dataset, log, workers=1)
-    assert tree(other.dataset.shards) == interrupted
+    assert tree(other.dataset.shards_dir) == interrupted
 
 
 def test_a_turned_jpeg_is_made_upright(shop: Any, build: Any) -> None:

@@ -44,20 +44,20 @@ def test_only_the_shard_that_held_it_changes(shop: Any, log: Any, keep_originals
     )
     build(shop, log, recipe)
     gone = images[-1]  # the only one of its class, which keeps its number
-    tars = load_index(shop.dataset.manifest)[1]
+    tars = load_index(shop.dataset.manifest_dir)[1]
     with_it = [Path(path).stem for path in tars if gone.key in keys_of(path)]
-    before, counts = times(shop.dataset.shards), load_index(shop.dataset.manifest)[0]
+    before, counts = times(shop.dataset.shards_dir), load_index(shop.dataset.manifest_dir)[0]
     result = forget(recipe, shop.dataset, log, urls=[gone.url], workers=1)
     assert (result.images, result.shards) == (1, {"shells": 1})
-    after = times(shop.dataset.shards)
+    after = times(shop.dataset.shards_dir)
     changed = {name for name in before if after.get(name) != before[name]}
     assert changed == {f"{with_it[0]}.tar", f"{with_it[0]}.json"}
-    assert keys(shop.dataset.manifest) == {image.key for image in images[:-1]}
-    index = load_index(shop.dataset.manifest)[0]
+    assert keys(shop.dataset.manifest_dir) == {image.key for image in images[:-1]}
+    index = load_index(shop.dataset.manifest_dir)[0]
     assert index.nsamples == counts.nsamples - 1
     assert index.labels == ("Bursa", "Conus")
     assert verify(recipe, shop.dataset, log, workers=1).is_valid
-    reasons = {line["key"]: line["reason"] for line in read_jsonl(shop.dataset.rejected)}
+    reasons = {line["key"]: line["reason"] for line in read_jsonl(shop.dataset.rejections)}
     assert reasons == {gone.key: "forgotten"}
 
 
@@ -67,11 +67,11 @@ def test_copying_gives_the_bytes_that_making_gives(shop: Any, log: Any, tree: An
     recipe = shop.recipe(samples_per_shard=4, format="png")
     build(shop, log, recipe)
     forget(recipe, shop.dataset, log, keys=[images[3].key], workers=1)
-    copied = tree(shop.dataset.shards)
-    for path in shop.dataset.shards.iterdir():
+    copied = tree(shop.dataset.shards_dir)
+    for path in shop.dataset.shards_dir.iterdir():
         path.unlink()
     shard(recipe, shop.dataset, log, workers=1)
-    assert tree(shop.dataset.shards) == copied
+    assert tree(shop.dataset.shards_dir) == copied
 
 
 def test_the_bytes_of_the_original_are_erased_and_the_rest_stays(shop: Any, log: Any) -> None:
@@ -105,13 +105,13 @@ def test_by_host_and_licence_and_in_every_variant(shop: Any, log: Any) -> None:
     assert result.images == 5
     assert set(result.shards) == {"shells", "shells-32"}
     left = {image.key for image in images[:4]}
-    assert keys(shop.dataset.manifest) == left
+    assert keys(shop.dataset.manifest_dir) == left
     assert keys(shop.root / "manifests" / "shells-32") == left
     assert load_index(shop.root / "manifests" / "shells-32")[0].resolution == (32, 32)
     # Found again later, it is left out again.
     shop.add(images[4:5], listed=False)
     build(shop, log, recipe)
-    assert keys(shop.dataset.manifest) == left
+    assert keys(shop.dataset.manifest_dir) == left
 
 
 def test_a_killed_forget_is_finished_by_the_next(shop: Any, log: Any, monkeypatch: Any) -> None:
@@ -128,7 +128,7 @@ def test_a_killed_forget_is_finished_by_the_next(shop: Any, log: Any, monkeypatc
         forget(recipe, shop.dataset, log, keys=[images[0].key], workers=1)
     monkeypatch.undo()
     forget(recipe, shop.dataset, log, keys=[images[0].key], workers=1)
-    assert keys(shop.dataset.manifest) == {image.key for image in images[1:]}
+    assert keys(shop.dataset.manifest_dir) == {image.key for image in images[1:]}
 
 
 def test_what_is_not_there_is_a_mistake(shop: Any, log: Any) -> None:

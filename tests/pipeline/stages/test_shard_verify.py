@@ -33,7 +33,7 @@ def rewrite(
     shop: Any, number: int, change: Callable[[str, bytes], tuple[str, bytes] | None]
 ) -> None:
     """Change members of a shard, and make size and sha256 in index and sidecar agree."""
-    tar = shop.dataset.shards / f"shells-{number:06d}.tar"
+    tar = shop.dataset.shards_dir / f"shells-{number:06d}.tar"
     file = io.BytesIO()
     with tarfile.open(tar) as old, tarfile.open(fileobj=file, mode="w") as new:
         for member in old:
@@ -45,9 +45,9 @@ def rewrite(
     data = file.getvalue()
     tar.write_bytes(data)
     facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    index = json.loads(shop.dataset.index.read_bytes())
+    index = json.loads(shop.dataset.shard_index.read_bytes())
     index["shardlist"][number].update(facts)
-    shop.dataset.index.write_text(json.dumps(index))
+    shop.dataset.shard_index.write_text(json.dumps(index))
     sidecar = tar.with_suffix(".json")
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), **facts}))
 
@@ -81,9 +81,9 @@ def test_damaged_files_are_named_and_repaired_alone(
     shop: Any, log: Any, made: Any, tree: Any, name: str
 ) -> None:
     before = tree(shop.root / "data" / "shells" / "shards")
-    times = {path: path.stat().st_mtime_ns for path in shop.dataset.shards.iterdir()}
+    times = {path: path.stat().st_mtime_ns for path in shop.dataset.shards_dir.iterdir()}
     damage, message = DAMAGE[name]
-    damage(shop.dataset.shards / "shells-000001.tar")
+    damage(shop.dataset.shards_dir / "shells-000001.tar")
     result = verify(made, shop.dataset, log, workers=1)
     assert not result.is_valid
     assert list(result.damaged) == ["shells-000001"]
@@ -110,27 +110,27 @@ CHANGES: dict[str, tuple[Callable[[str, bytes], tuple[str, bytes] | None], str]]
 def test_wrong_members_are_found_behind_a_right_checksum(
     shop: Any, log: Any, made: Any, tree: Any, name: str
 ) -> None:
-    before = tree(shop.dataset.shards)
+    before = tree(shop.dataset.shards_dir)
     change, message = CHANGES[name]
     rewrite(shop, 2, change)
     result = verify(made, shop.dataset, log, workers=1)
     assert message in result.damaged["shells-000002"]
     assert verify(made, shop.dataset, log, repair=True, workers=1).is_valid
-    assert tree(shop.dataset.shards) == before
+    assert tree(shop.dataset.shards_dir) == before
 
 
 def test_a_missing_sample_and_one_that_is_there_twice_are_found(
     shop: Any, log: Any, made: Any
 ) -> None:
-    with tarfile.open(shop.dataset.shards / "shells-000000.tar") as tar:
+    with tarfile.open(shop.dataset.shards_dir / "shells-000000.tar") as tar:
         first = tar.getnames()[0].partition(".")[0]
     rewrite(shop, 0, lambda n, d: None if n.startswith(first) else (n, d))
     found = verify(made, shop.dataset, log, workers=1).damaged
     assert found == {"shells-000000": "3 samples, the index says 4"}
-    with tarfile.open(shop.dataset.shards / "shells-000001.tar") as tar:
+    with tarfile.open(shop.dataset.shards_dir / "shells-000001.tar") as tar:
         other = tar.getnames()[0].partition(".")[0]
     rewrite(shop, 2, lambda n, d: (n, d))
-    with tarfile.open(shop.dataset.shards / "shells-000002.tar") as tar:
+    with tarfile.open(shop.dataset.shards_dir / "shells-000002.tar") as tar:
         last = tar.getnames()[-1].partition(".")[0]
     rewrite(shop, 2, lambda n, d: (n.replace(last, other), d))
     found = verify(made, shop.dataset, log, workers=1).damaged
@@ -138,12 +138,12 @@ def test_a_missing_sample_and_one_that_is_there_twice_are_found(
 
 
 def test_a_missing_index_is_made_again(shop: Any, log: Any, made: Any) -> None:
-    before = shop.dataset.index.read_bytes()
-    shop.dataset.index.unlink()
+    before = shop.dataset.shard_index.read_bytes()
+    shop.dataset.shard_index.unlink()
     with pytest.raises(UserError, match="no shard index"):
         verify(made, shop.dataset, log, workers=1)
     assert verify(made, shop.dataset, log, repair=True, workers=1).is_valid
-    assert shop.dataset.index.read_bytes() == before
+    assert shop.dataset.shard_index.read_bytes() == before
 
 
 def test_gray_in_webp_is_sound_and_can_be_forgotten(shop: Any, log: Any) -> None:

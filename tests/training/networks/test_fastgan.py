@@ -209,7 +209,7 @@ def test_penalty_is_of_the_mean_patch() -> None:
     judge.eval()
     images = torch.randn(2, 3, 64, 64)
     labels = torch.zeros(2, dtype=torch.int64)
-    found = squared_gradient(lambda x: judge(x, labels).score, images)
+    found = squared_gradient(lambda x: judge(x, labels).mean_logit, images)
     leaf = images.clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(judge(leaf, labels).logits.sum() / 25, leaf)
     assert found.item() == pytest.approx(slope.square().sum().item() / 4, rel=1e-4)

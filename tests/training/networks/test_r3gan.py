@@ -165,7 +165,7 @@ def test_penalties_reach_every_weight(resample: str, bf16: bool) -> None:
 
     def critic(images: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            score: Tensor = judge(images, NONE).score
+            score: Tensor = judge(images, NONE).mean_logit
         return score
 
     squared_gradient(critic, torch.randn(4, 3, 32, 32)).backward()
