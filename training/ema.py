@@ -8,7 +8,7 @@ from torch import nn
 _COPIED = ("._u", "._v", ".w_avg", ".noise_const", ".resample_filter")
 
 
-def decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float:
+def ema_decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float:
     """The share of the average that is kept in a step that showed `batch` images.
 
     0.5^(batch / half-life); the half-life is at most `ramp_up` · `seen` where a ramp is asked for,
@@ -21,8 +21,8 @@ def decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float
 
 
 @torch.no_grad()
-def update(average: nn.Module, network: nn.Module, decay_: float) -> None:
-    """average ← keep · average + (1 − keep) · network, running statistics too.
+def update(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average ← decay · average + (1 − decay) · network, running statistics too.
 
     Counters, the mean w of a style generator (an average already), and the singular vectors of
     spectral normalisation (which must keep their length), are copied.
@@ -35,4 +35,4 @@ def update(average: nn.Module, network: nn.Module, decay_: float) -> None:
             new.append(source)
         else:
             target.copy_(source)
-    torch._foreach_lerp_(old, new, 1 - decay_)
+    torch._foreach_lerp_(old, new, 1 - decay)

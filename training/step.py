@@ -96,10 +96,10 @@ class Step:
         config, seen = self.config, self.state.seen
         half_life = config.ema.half_life_kimg
         if config.init_from:
-            return ema.decay(half_life, 0.0, seen, images)
+            return ema.ema_decay(half_life, 0.0, seen, images)
         if config.burn_in.ema:
             half_life *= burn_in_value(config.burn_in, 0.0, 1.0, seen)
-        return ema.decay(half_life, config.ema.ramp_up, seen, images)
+        return ema.ema_decay(half_life, config.ema.ramp_up, seen, images)
 
     def _seed(self) -> None:
         """Latents are drawn alike in all processes (each takes its part); the rest differs."""

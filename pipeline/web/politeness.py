@@ -116,7 +116,7 @@ class PolitenessShare(Politeness):
     workers: int = Field(default=1, ge=1)
 
     @property
-    def sharers(self) -> int:
+    def num_processes(self) -> int:
         return self.workers
 
 

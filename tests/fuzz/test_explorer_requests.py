@@ -128,6 +128,6 @@ def test_a_fault_of_the_generator_is_one_answer(
         raise RuntimeError("no such operation")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "split_evenly", fail)
+        patch.setattr(torch, "split", fail)
         assert status(send(port, post(b"/draw", struct.pack("<Ii8f", 1, 1, *[0.5] * 8)))) == 500
     assert alive(port)

@@ -108,7 +108,7 @@ def page(body: bytes, kind: str = "text/html", url: str = URL) -> Page:
 
 
 def check(result: Any) -> list[str]:
-    rows = list(result.rows)
+    rows = list(result.images)
     for row in rows:
         json.dumps(row.to_json(), ensure_ascii=False).encode()
         assert row.url.isascii()

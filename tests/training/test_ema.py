@@ -12,15 +12,15 @@ from training import ema
 
 
 def test_decay_halves_after_the_half_life() -> None:
-    keep = ema.decay(half_life_kimg=2.0, ramp_up=0, seen=10**9, batch=50)
+    keep = ema.ema_decay(half_life_kimg=2.0, ramp_up=0, seen=10**9, batch=50)
     assert keep ** (2000 / 50) == pytest.approx(0.5)
 
 
 def test_ramp_bounds_the_half_life_by_what_was_seen() -> None:
     # Karras 2020b: half-life = min(half-life, seen · ramp)
-    assert ema.decay(10.0, 0.05, seen=1000, batch=50) == pytest.approx(0.5)
-    assert ema.decay(10.0, 0.05, seen=10**7, batch=50) == ema.decay(10.0, 0, 10**7, 50)
-    assert ema.decay(10.0, 0.05, seen=0, batch=50) == 0
+    assert ema.ema_decay(10.0, 0.05, seen=1000, batch=50) == pytest.approx(0.5)
+    assert ema.ema_decay(10.0, 0.05, seen=10**7, batch=50) == ema.ema_decay(10.0, 0, 10**7, 50)
+    assert ema.ema_decay(10.0, 0.05, seen=0, batch=50) == 0
 
 
 def test_updates_equal_the_weighted_sum_of_all_earlier_weights() -> None:

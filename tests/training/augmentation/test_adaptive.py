@@ -122,7 +122,7 @@ class TwoRanks(Distributed):
 
     other: float = 0.0
 
-    def add_up(self, tensors: Any) -> None:
+    def all_reduce_sum(self, tensors: Any) -> None:
         for tensor in tensors:
             tensor += self.other
 

@@ -83,13 +83,13 @@ def test_penalties_weigh_less() -> None:
 
 def test_the_average_s_half_life_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[float] = []
-    decay = ema.decay
+    decay = ema.ema_decay
 
     def spy(half_life: float, *rest: float) -> float:
         found.append(half_life)
         return decay(half_life, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ema, "decay", spy)
+    monkeypatch.setattr(ema, "ema_decay", spy)
     _, step = started(TABLE)
     for _ in range(5):
         shown(step)
