@@ -182,15 +182,15 @@ CHILD = """
 import json, os, sys
 from pathlib import Path
 from pipeline.contract import DatasetPaths
-from pipeline.events import EventLog, outstanding
+from pipeline.events import EventLog, unresolved_failures
 from pipeline.recipe import Recipe
 from pipeline.crawl.image_index import ImageIndex
 from pipeline.crawl.stage import crawl
-from pipeline.status import survey
-from pipeline.config_io import build
+from pipeline.status import read_status
+from pipeline.config_io import parse_config
 from pipeline.web.failures import failure
 
-recipe, root, die_at = build(Recipe, json.loads(sys.argv[1]), "argv"), sys.argv[2], int(sys.argv[3])
+recipe, root, die_at = parse_config(Recipe, json.loads(sys.argv[1]), "argv"), sys.argv[2], int(sys.argv[3])
 remember, calls = ImageIndex._remember, 0
 
 def die(self, *args):

@@ -131,7 +131,7 @@ MEASURE = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pipeline.imaging.images import decoded, facts_of
+from pipeline.imaging.images import decoded, measure_image
 from pipeline.imaging.limits import ImageLimits, limit_decoding
 from pipeline.imaging.center_crop import center_square
 
@@ -146,7 +146,7 @@ def work(number):
     if number % 2:
         return center_square(data, 64, 10**8).width
     with decoded(data, limits, 256) as picture:
-        return facts_of(picture).width
+        return measure_image(picture).width
 before = rss("VmRSS")
 with ThreadPoolExecutor(8) as pool:
     assert set(pool.map(work, range(12))) == {3500}

@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[3]
 WORK = """
 import sys
 import torch
-from pipeline.contract import build
+from pipeline.contract import parse_config
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
 from training.streaming.order import rank_slice
-from training.machine.distributed import joined
+from training.machine.distributed import init_distributed
 from training.state import new_state
 from training.step import Step
 
@@ -38,22 +38,22 @@ KINDS = {
 }
 torch.set_num_threads(1)
 found = {}
-with joined("gloo") as ranks:
+with init_distributed("gloo") as ranks:
     for kind, tables in KINDS.items():
-        config = build(Config, tables | {"batch": 4}, "test")
+        config = parse_config(Config, tables | {"batch": 4}, "test")
         state = new_state(config, ImageShape(32, 32, 3), torch.device("cpu"))
         step = Step(config, state, torch.device("cpu"), ranks)
         for number in range(2):
             random = torch.Generator().manual_seed(number)
             images = torch.randint(0, 256, (4, 3, 32, 32), generator=random, dtype=torch.uint8)
-            part = rank_slice(4, ranks.rank, ranks.world)
+            part = rank_slice(4, ranks.rank, ranks.world_size)
             step([Batch(images[part], torch.zeros(part.stop - part.start, dtype=torch.int64))])
         found[kind] = {
             f"{name}.{key}": weight.detach()
             for name in ("generator", "discriminator")
             for key, weight in getattr(state, name).named_parameters()
         }
-    torch.save(found, f"{sys.argv[1]}/{ranks.world}-{ranks.rank}.pt")
+    torch.save(found, f"{sys.argv[1]}/{ranks.world_size}-{ranks.rank}.pt")
 """
 
 

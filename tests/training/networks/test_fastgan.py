@@ -122,13 +122,13 @@ def test_what_is_decoded_is_compared_with_what_was_seen() -> None:
     _, judge = make()
     images = torch.randn(4, 3, 64, 64).clamp(-1, 1)
     verdict = judge.eval()(images, torch.zeros(4, dtype=torch.int64))
-    assert verdict.seen[1].shape == (4, 32, 16, 16)
-    assert verdict.seen[2].shape == (4, 64, 8, 8)
+    assert verdict.decoder_inputs[1].shape == (4, 32, 16, 16)
+    assert verdict.decoder_inputs[2].shape == (4, 64, 8, 8)
     expected = set()
-    whole = (judge.decoders["whole"](verdict.seen[2]) - images).abs().mean()
+    whole = (judge.decoders["whole"](verdict.decoder_inputs[2]) - images).abs().mean()
     for row in range(2):
         for column in range(2):
-            maps = verdict.seen[1][:, :, row * 8 :][:, :, :8, column * 8 :][:, :, :, :8]
+            maps = verdict.decoder_inputs[1][:, :, row * 8 :][:, :, :8, column * 8 :][:, :, :, :8]
             seen = images[:, :, row * 32 :][:, :, :32, column * 32 :][:, :, :, :32]
             part = (judge.decoders["part"](maps) - seen).abs().mean()
             expected.add(round((whole + part).item(), 5))
@@ -156,7 +156,7 @@ def test_only_real_images_are_decoded(distance: str) -> None:
     inner = judge.reconstruct
 
     def spy(verdict: Any) -> Tensor:
-        seen.append(verdict.seen[0])
+        seen.append(verdict.decoder_inputs[0])
         found: Tensor = inner(verdict)
         return found
 

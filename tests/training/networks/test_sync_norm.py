@@ -22,21 +22,21 @@ import torch
 from torch import nn
 from training.data import Batch
 from training.networks import ImageShape
-from training.networks.sync_norm import synchronise
+from training.networks.sync_norm import convert_batch_norm
 from training.streaming.order import rank_slice
-from training.machine.distributed import joined
+from training.machine.distributed import init_distributed
 from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
 
 torch.set_num_threads(1)
 out = sys.argv[1]
-with joined("gloo") as ranks:
+with init_distributed("gloo") as ranks:
     torch.manual_seed(0)
     norm = nn.Sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     images = torch.randn(7, 3, 4, 4) * 3 + 5
-    if ranks.world > 1:
-        synchronise(norm, ranks.rank, ranks.world_size)
+    if ranks.world_size > 1:
+        convert_batch_norm(norm, ranks.rank, ranks.world_size)
     here = images[rank_slice(7, ranks.rank, ranks.world_size)].requires_grad_(True)
     values = norm(here)
     (slope,) = torch.autograd.grad((values ** 3).sum(), here, create_graph=True)

@@ -458,7 +458,7 @@ def test_a_continued_run_is_the_uninterrupted_one(options: dict[str, Any], tmp_p
     again = second.step(2)
     assert told.keys() == again.keys()
     assert all(torch.equal(told[name], again[name]) for name in told)
-    for name in ("generator", "discriminator", "average"):
+    for name in ("generator", "discriminator", "g_ema"):
         one, other = (getattr(w.state, name).state_dict() for w in (whole, second))
         assert all(torch.equal(one[key], other[key]) for key in one), name
     for key, value in whole.state.scalars.items():
