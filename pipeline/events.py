@@ -18,14 +18,18 @@ from typing import Any
 from pipeline.contract import DatasetPaths, JsonlAppender, now_utc, read_jsonl
 from pipeline.errors import Failure
 from pipeline.outside_text import without_passwords
+from pipeline.web.failures import OLD_KINDS
 
 FIRST_FAILURE = "first failure"
 """The event that tells the listeners of a failure whose kind this run has not had before; its facts
 are `kind`, `url` and `detail`."""
 
 
-RESOLVED = "mended"
-"""The kind of the line that takes an earlier failure back."""
+RESOLVED = "resolved"
+"""The kind of the line that cancels an earlier failure."""
+
+_RESOLVED_KINDS = (RESOLVED, "mended")
+"""`mended` is what older versions wrote."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class EventLog:
                 listener(Event(now_utc(), self.run, stage, FIRST_FAILURE, facts))
 
     def log_resolved(self, row: dict[str, Any]) -> None:
-        """Record that an earlier failure was mended: its line `row` with `kind` "mended"."""
+        """Record that an earlier failure was resolved: its line `row` with `kind` "resolved"."""
         said = {"ts": now_utc(), "kind": RESOLVED, "detail": f"was {row['kind']}", "run": self.run}
         with self._lock:
             self._failures.append({**row, **said})
@@ -146,10 +150,10 @@ def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[
         if not {"stage", "url", "kind"} <= row.keys():
             continue
         where = (str(row["stage"]), str(row["url"]))
-        if row["kind"] == RESOLVED:
+        if row["kind"] in _RESOLVED_KINDS:
             last.pop(where, None)
         else:
-            last[where] = row
+            last[where] = {**row, "kind": OLD_KINDS.get(str(row["kind"]), row["kind"])}
     return last
 
 

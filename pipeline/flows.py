@@ -294,7 +294,7 @@ def retry_failures(
             everything=everything,
             run=distributed_download(crew) if crew else None,
         )
-        log.emit("retry", "done", tried=result.tried, mended=result.resolved)
+        log.emit("retry", "done", tried=result.tried, resolved=result.resolved)
     if result.resolved:
         build_shards(recipe, _public(overrides), root, runner, workers, runner_address)
     _show_results(job.dataset)

@@ -1,7 +1,7 @@
-"""Trying again what the failure log holds.
+"""Retry the failures in the failure log.
 
-The log alone says what is outstanding: the last line of a (stage, url) that is not `mended`. What
-is mended goes into a new part, and the log says so.
+A failure is unresolved if it is the last line of its (stage, url) and not `resolved`. Images that
+are downloaded now go into a new part, and the log gets a line of the kind `resolved`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pipeline.originals.download import STAGE, PartDownloader, download_parts, p
 from pipeline.originals.part_planning import rows_for_keys
 from pipeline.originals.parts import PART_SIZE, next_part, planned_parts, read_journal, write_plan
 from pipeline.recipe import Recipe
-from pipeline.web.failures import FAILURE_KINDS
+from pipeline.web.failures import FAILURE_KINDS, OLD_KINDS
 
 
 @dataclass(frozen=True)
 class RetryResult:
-    """Failures tried again, and what became of them. `passed_over` counts by reason the outstanding
-    failures that were not tried."""
+    """The outcome of a retry. `passed_over` counts the unresolved failures that were not retried,
+    by reason."""
 
     tried: int
     resolved: int
@@ -44,15 +44,15 @@ def filter_failures(
     everything: bool = False,
     now: datetime | None = None,
 ) -> list[dict[str, Any]]:
-    """The failures to try again.
+    """Return the failures to retry.
 
     Args:
         rows: lines of the failure log.
-        kinds: only these kinds, whether retryable or not; all retryable ones if empty.
+        kinds: only these kinds, retryable or not; if empty, all retryable kinds.
         hosts: only these hosts, with or without the port.
-        older_than: only failures of more than this many hours ago.
-        everything: also what is not retryable by its kind.
-        now: the time to reckon from.
+        older_than: only failures older than this, in hours.
+        everything: also failures whose kind is not retryable.
+        now: the current time, for `older_than`.
     """
     wanted_kinds, wanted_hosts = set(kinds), {host.lower() for host in hosts}
     limit = None
@@ -100,14 +100,15 @@ def retry_failures(
     everything: bool = False,
     run: PartDownloader | None = None,
 ) -> RetryResult:
-    """Try again what is outstanding and chosen (see `chosen`): pages and images.
+    """Retry the unresolved failures that `filter_failures` returns: pages, then images.
 
     Args:
-        run: completes the parts; in this process when None.
+        run: downloads the parts; None: in this process.
 
     Raises:
-        UserError: a kind that is none.
+        UserError: an unknown kind.
     """
+    kinds = tuple(OLD_KINDS.get(kind, kind) for kind in kinds)
     _check_kinds(kinds)
     every = list(unresolved_failures(dataset).values())
     rows = filter_failures(
@@ -119,26 +120,26 @@ def retry_failures(
     )
     pages = [row for row in rows if row["stage"] == "crawl"]
     images = [row for row in rows if row["stage"] == STAGE]
-    mended = _retry_pages(recipe, dataset, log, pages)
+    resolved = _retry_pages(recipe, dataset, log, pages)
     if pages or images:
-        # What mended pages led to, and what an earlier run left open.
+        # Images of the pages that could be read now, and parts that an earlier run left open.
         _complete(recipe, dataset, plan_parts(recipe, dataset), log, run)
-    mended += _retry_images(recipe, dataset, log, images, run)
+    resolved += _retry_images(recipe, dataset, log, images, run)
     tried = len(pages) + len(images)
     passed_over = _passed_over(every, [*pages, *images])
-    return RetryResult(tried, mended, tried - mended, passed_over)
+    return RetryResult(tried, resolved, tried - resolved, passed_over)
 
 
 def _passed_over(every: list[dict[str, Any]], tried: list[dict[str, Any]]) -> dict[str, int]:
-    """Why the other failures were not tried: by the kind of those that are not worth it, by the
-    stage of those that a retry has no part in; the rest did not fit the command's options."""
+    """Count why the other failures were not retried: by kind if the kind is not retryable, by stage
+    if `retry` does not handle the stage; the rest did not match the options."""
     done = {(row["stage"], row["url"]) for row in tried}
     reasons: Counter[str] = Counter()
     for row in every:
         if (row["stage"], row["url"]) in done:
             continue
         if row["stage"] not in ("crawl", STAGE):
-            reasons[f"of stage {row['stage']}"] += 1
+            reasons[f"stage {row['stage']}"] += 1
         elif not row["retryable"]:
             reasons[row["kind"]] += 1
         else:
@@ -149,7 +150,8 @@ def _passed_over(every: list[dict[str, Any]], tried: list[dict[str, Any]]) -> di
 def _check_kinds(kinds: Iterable[str]) -> None:
     for kind in kinds:
         if kind not in FAILURE_KINDS:
-            raise UserError(f"kind {kind!r}: there are: {', '.join(sorted(FAILURE_KINDS))}")
+            known = ", ".join(sorted(FAILURE_KINDS))
+            raise UserError(f"unknown failure kind {kind!r}; choose from {known}")
 
 
 def _retry_pages(

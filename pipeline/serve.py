@@ -1,9 +1,9 @@
 """`python -m pipeline.serve`: register the deployments and serve them until interrupted.
 
-One `scrape-NAME` for each recipe in pipeline/sites/, `build-shards` and `retry-failures`; the
-flow has its deployment's name, so `prefect deployment run scrape-shells/scrape-shells` is the
-canonical form and the bare name works in this folder (see prefect_plugin.py). `--runner`,
-`--workers` and `--runner-address` are what runs use that do not say otherwise by `--param`.
+There is one deployment `scrape-NAME` per recipe in pipeline/sites/, `build-shards` and
+`retry-failures`. Flow and deployment have the same name: the full name of a deployment is
+`scrape-shells/scrape-shells`, and the short name works in this folder (see prefect_plugin.py).
+`--runner`, `--workers` and `--runner-address` are the defaults of the parameters of the runs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from pipeline.runners import ADDRESS_VARIABLE, RunnerName, resolve_runner
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve every deployment; returns the exit status."""
+    """Serve all deployments and return the exit status."""
     args = _parse(argv)
     url = PREFECT_API_URL.value()
     if not url:
-        return _refuse("no Prefect server is set: run this in the folder of prefect.toml")
+        return _refuse("PREFECT_API_URL is not set: run this in the folder of prefect.toml")
     try:
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except httpx.HTTPError as error:
-        return _refuse(f"{url}: no Prefect server answers ({error}); start one: make serve")
+        return _refuse(f"{url}: the Prefect server does not respond ({error}); run: make serve")
     try:
         resolve_runner(args.runner, args.workers, args.runner_address)
     except UserError as error:
@@ -58,14 +58,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--runner",
         choices=get_args(RunnerName),
         default="local",
-        help="who downloads and shards (default: each run's own process)",
+        help="task runner for download and shard (default: local, in the process of the run)",
     )
-    parser.add_argument("--workers", type=int, help="tasks at once (default: all cores)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="number of parallel tasks (default: all cores)"
+    )
     parser.add_argument(
         "--runner-address",
         metavar="URL",
-        help=f"of the Dask scheduler or Ray cluster (default: {ADDRESS_VARIABLE}, else a cluster "
-        "on this machine)",
+        help=f"address of the Dask scheduler or Ray cluster (default: {ADDRESS_VARIABLE}; if that "
+        "is not set, a cluster is started on this machine)",
     )
     return parser.parse_args(argv)
 

@@ -19,6 +19,9 @@ from pipeline.originals.parts import PartFiles, is_complete, planned_parts
 from pipeline.outside_text import printable
 from pipeline.web.opt_out.signals import count_signals
 
+_PAGE_STATES = {"new": "queued", "held": "fetched"}
+"""How the states of the database are printed; the others are printed as they are."""
+
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged record raises."""
 
@@ -234,11 +237,11 @@ def format_status(status: Status) -> str:
     """The status in one screen."""
     lines = [
         ("dataset", status.name),
-        ("pages", ", ".join(f"{n:,} {state}" for state, n in sorted(status.pages.items()))
-         or "none yet"),
+        ("pages", ", ".join(f"{n:,} {_PAGE_STATES.get(state, state)}"
+                            for state, n in sorted(status.pages.items())) or "none yet"),
         ("URLs", f"{status.urls:,}"),
         ("images",
-         f"{status.images:,} of {status.attempted:,} tried, {format_bytes(status.bytes)}"),
+         f"{status.images:,} of {status.attempted:,} attempted, {format_bytes(status.bytes)}"),
     ]  # fmt: skip
     if status.rate and status.seconds_left:
         left = format_duration(status.seconds_left)
@@ -263,7 +266,7 @@ def format_status(status: Status) -> str:
 def _describe_failed(status: Status) -> str:
     if not status.failed:
         return "none"
-    known = f"{status.retryable:,} worth a retry" if status.retryable else "none worth a retry"
+    known = f"{status.retryable:,} retryable" if status.retryable else "none retryable"
     return f"{_by_name(status.failed)}; {known}"
 
 

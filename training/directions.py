@@ -1,4 +1,4 @@
-"""`python -m training.directions RUN --out FILE`: what the strongest directions change."""
+"""`python -m training.directions RUN --out FILE`: the effect of the strongest directions."""
 
 from __future__ import annotations
 
@@ -29,32 +29,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     made = parser(
         "directions",
-        "A sheet of the directions that change pictures most, found from the weights (SeFa): a row "
-        "for each direction and picture, from minus to plus.",
+        "Write a grid of the latent directions that change images most, found from the weights "
+        "(SeFa): one row per direction and image, from negative to positive.",
     )
-    add_numbers(made, "--numbers", "1", "the pictures to change")
+    add_numbers(made, "--numbers", "1", "the images to change")
     made.add_argument(
-        "--k", type=int_in_range("--k", 1, 4096), default=6, help="how many directions (default 6)"
-    )
-    made.add_argument("--layers", help="of which layers, as 0-3 (default: all)")
+        "--k", type=int_in_range("--k", 1, 4096), default=6, metavar="N",
+        help="number of directions (default: 6)",
+    )  # fmt: skip
+    made.add_argument("--layers", help="layers whose weights are used, as 0-3 (default: all)")
     made.add_argument(
-        "--amount", type=float_in_range("--amount", 1e-6, 1e6),
-        help="the farthest to go (default: 3 times the spread of a latent's coordinate)",
+        "--amount", type=float_in_range("--amount", 1e-6, 1e6), metavar="X",
+        help="largest shift (default: 3 standard deviations of a latent coordinate)",
     )  # fmt: skip
     made.add_argument(
-        "--steps", type=int_in_range("--steps", 2, 4096), default=7, help="columns (default 7)"
-    )
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the directions too")
+        "--steps", type=int_in_range("--steps", 2, 4096), default=7, metavar="N",
+        help="number of columns (default: 7)",
+    )  # fmt: skip
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write the directions as JSON")
     add_label(made)
     add_psi(made)
     return exit_status(lambda: write_directions(made.parse_args(arguments)), "interrupted")
 
 
 def write_directions(args: argparse.Namespace) -> None:
-    """Write the sheet and print its name.
+    """Write the grid and print the file name.
 
     Raises:
-        UserError: no such run, or an option that makes no sense.
+        UserError: the run does not exist, or an option is invalid.
     """
     check_image_path(args.out)
     numbers = parse_numbers(args.numbers, "--numbers", 64)

@@ -1,4 +1,4 @@
-"""`python -m training.evaluate RUN [RUN …]`: how good runs are, in one table and one picture."""
+"""`python -m training.evaluate RUN [RUN …]`: compute the metrics of runs and compare them."""
 
 from __future__ import annotations
 
@@ -8,69 +8,69 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.latent.cli import add_seed, check_target, int_in_range
+from training.latent.cli import add_device, add_seed, check_target, int_in_range
 
 FEWEST = 50
 MOST = 10_000_000
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command's options.
+    """Parse the command line.
 
     Raises:
-        UserError: a number out of range, or a file name that is none of a picture.
+        UserError: an option is out of range, or the chart's extension is not .svg.
     """
     made = CommandParser(
         prog="python -m training.evaluate",
         description="Compare runs with real images: Fréchet and kernel distance, precision, "
-        "recall, density, coverage, inception score, memorisation. Each number with its standard "
-        "deviation, and beside it what real images score at the same number.",
-        epilog="docs/metrics.md says what the numbers mean and which do not compare.",
+        "recall, density, coverage, inception score, memorisation. Each metric is printed with its "
+        "standard deviation and with the baseline that real images score.",
+        epilog="docs/metrics.md explains the metrics and which values can be compared.",
     )
     made.add_argument(
         "runs", nargs="+", metavar="RUN",
-        help="name under runs/, or a folder; RUN@best and RUN@200 (kimg) choose a checkpoint",
+        help="name under runs/, or a folder; RUN@best or RUN@200 (kimg) selects a checkpoint",
     )  # fmt: skip
-    made.add_argument("--shards", help="the real images (default: what each run was trained on)")
+    made.add_argument("--shards", help="the real images (default: the shards of each run)")
     made.add_argument(
-        "--samples", type=int_in_range("--samples", FEWEST, MOST), default=1000,
-        help="images of each run (default 1000)",
+        "--samples", type=int_in_range("--samples", FEWEST, MOST), default=1000, metavar="N",
+        help="generated images per run (default: 1000)",
     )  # fmt: skip
     made.add_argument(
-        "--real", type=int_in_range("--real", 0, MOST), default=5000,
-        help="at most so many real images (default 5000; 0: all)",
+        "--real", type=int_in_range("--real", 0, MOST), default=5000, metavar="N",
+        help="maximum number of real images; 0: all (default: 5000)",
     )  # fmt: skip
     made.add_argument(
         "--inception", type=Path, metavar="FILE",
-        help="weights of the FID Inception-v3 (torch-fidelity's file): FID and KID as published",
+        help="weights file of torch-fidelity's Inception-v3, for FID and KID as published",
     )  # fmt: skip
     made.add_argument(
         "--ppl", type=int_in_range("--ppl", 0, MOST), default=0, metavar="N",
-        help="also the path length, of N paths",
+        help="also compute the perceptual path length from N paths",
     )  # fmt: skip
-    add_seed(made, "of the latents")
-    made.add_argument("--out", type=Path, metavar="FILE.svg", help="also draw the comparison")
-    made.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    add_seed(made, "the latents")
+    made.add_argument("--out", type=Path, metavar="FILE.svg", help="also write a chart")
+    made.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    add_device(made)
     args = made.parse_args(arguments)
     if args.real and args.real < 2 * FEWEST:
-        raise UserError(f"--real: at least {2 * FEWEST}")
+        raise UserError(f"--real {args.real}: must be 0 or at least {2 * FEWEST}")
     if args.ppl and args.ppl < 2:
-        raise UserError("--ppl: at least 2")
+        raise UserError(f"--ppl {args.ppl}: must be 0 or at least 2")
     if args.out and args.out.suffix.lower() != ".svg":
-        raise UserError(f"--out {args.out}: the picture's name ends in .svg")
+        raise UserError(f"--out {args.out}: the extension must be .svg")
     if args.out:
         check_target(args.out, "--out")
     return args
 
 
 def evaluate(arguments: Sequence[str] | None) -> None:
-    """Evaluate the runs, print the table, and draw it where asked.
+    """Evaluate the runs, print the table, and write the chart if requested.
 
     Raises:
-        UserError: no such run, checkpoint or shards, or an option that makes no sense.
+        UserError: a run, checkpoint or shard does not exist, or an option is invalid.
     """
-    known = parse(arguments)
+    args = parse(arguments)
 
     import json
 
@@ -78,19 +78,19 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     from training.evaluation.table import as_json, print_table
     from training.machine.device import choose_device
 
-    device = choose_device(known.device)
-    plan = ComparisonOptions(
-        known.shards, known.samples, known.real, known.inception, known.ppl, known.seed, device
+    device = choose_device(args.device)
+    options = ComparisonOptions(
+        args.shards, args.samples, args.real, args.inception, args.ppl, args.seed, device
     )
-    results = compare(known.runs, plan)
-    print_table(results)  # before anything is written: a full disk must not cost the numbers
+    results = compare(args.runs, options)
+    print_table(results)  # before any write, so that a full disk does not lose the results
     write_results(results)
-    if known.out:
+    if args.out:
         from training.evaluation.chart import write_chart
 
-        write_chart(known.out, results)
-        print(known.out)
-    if known.json:
+        write_chart(args.out, results)
+        print(args.out)
+    if args.json:
         print(json.dumps(as_json(results), allow_nan=False))
 
 

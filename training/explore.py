@@ -1,4 +1,4 @@
-"""`python -m training.explore RUN`: a page with endless pictures of a trained generator."""
+"""`python -m training.explore RUN`: a web page that explores a trained generator."""
 
 from __future__ import annotations
 
@@ -26,25 +26,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status: 0 after Ctrl-C, too."""
     made = parser(
         "explore",
-        "Serve a page: an endless gallery, truncation, walks, mixing, the strongest directions, "
-        "the nearest training images. Ctrl-C ends it.",
+        "Serve the explorer page: an endless gallery, truncation, latent walks, style mixing, "
+        "latent directions, the nearest training images. Stop it with Ctrl-C.",
         out="",
     )
     made.add_argument(
         "--host", default="127.0.0.1",
-        help="where to listen (default 127.0.0.1: this machine alone; 0.0.0.0: all who reach it)",
+        help="address to listen on (default: 127.0.0.1, this machine only; 0.0.0.0: all networks)",
     )  # fmt: skip
     made.add_argument(
         "--port", type=int_in_range("--port", 0, 65535), default=PORT,
-        help=f"default {PORT}, or a free one where it is taken",
+        help=f"port to listen on (default: {PORT}, or a free port if it is in use)",
     )  # fmt: skip
     made.add_argument(
         "--nearest", choices=["pixels", "features", "off"], default="pixels",
-        help="how training images are compared (features take minutes at the first question)",
+        help="how to compare training images (default: pixels; features: the first search takes "
+        "minutes)",
     )  # fmt: skip
-    made.add_argument("--shards", help="where the training images are (default: the run's shards)")
-    made.add_argument("--title", default="", help="of the page (default: from the data set's name)")
-    made.add_argument("--no-browser", action="store_true", help="open no window")
+    made.add_argument("--shards", help="training images to search (default: the run's shards)")
+    made.add_argument(
+        "--title", default="", help="title of the page (default: derived from the dataset's name)"
+    )
+    made.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     return exit_status(lambda: serve(made.parse_args(arguments)), "stopped", 0)
 
 
@@ -52,7 +55,7 @@ def serve(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Raises:
-        UserError: no such run, or the address cannot be had.
+        UserError: the run does not exist, or the address is not available.
     """
     import torch
     import uvicorn
@@ -60,7 +63,7 @@ def serve(args: argparse.Namespace) -> None:
     from training.explorer.server import create_app
 
     trained = load(args.run, args.device)
-    # up to twice as fast on a CPU; it changes the last bits alone
+    # up to twice as fast on a CPU; changes only the last bits of the values
     trained.generator.to(memory_format=torch.channels_last)
     finder = _finder(trained, args)
     listener = _listen(args.host, args.port)
@@ -72,15 +75,15 @@ def serve(args: argparse.Namespace) -> None:
         create_app(trained, finder, hosts, args.title), log_level="error", access_log=False,
         timeout_graceful_shutdown=1, lifespan="off",
     )  # fmt: skip
-    print(f"{trained.name}: {url}   (Ctrl-C ends it)", flush=True)
+    print(f"{trained.name}: {url}   (stop with Ctrl-C)", flush=True)
     if not args.no_browser and _has_windows():
         webbrowser.open(url)
-    with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+    with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         uvicorn.Server(config).run(sockets=[listener])
 
 
 def _finder(trained: TrainedGenerator, args: argparse.Namespace) -> NearestFinder | None:
-    """What looks for training images; None, with a word why, where they are not to be had."""
+    """Return the search for training images; None, with a message, if they are not available."""
     from training.explorer.server import NearestFinder
     from training.latent.neighbours import choose_embedding, open_training_shards
 
@@ -91,25 +94,25 @@ def _finder(trained: TrainedGenerator, args: argparse.Namespace) -> NearestFinde
     except UserError as error:
         if args.shards:
             raise
-        print(f"no nearest training images: {error}", file=sys.stderr)
+        print(f"nearest training images are not available: {error}", file=sys.stderr)
         return None
     return NearestFinder(trained, choose_embedding(args.nearest, trained.space.device), args.shards)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; where the usual port is taken, another.
+    """Return a listening socket; if the default port is in use, on a free port.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: the address is not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for wanted in (port, 0) if port == PORT else (port,):
-        # with the protocol named, asyncio sends small answers at once: 44 ms less each
+        # with an explicit protocol asyncio sets TCP_NODELAY, which saves 44 ms per small response
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, wanted))
-        except (OSError, UnicodeError, TypeError) as error:  # no host is called so
+        except (OSError, UnicodeError, TypeError) as error:  # the last two: invalid host names
             listener.close()
             reason = getattr(error, "strerror", None) or str(error)
             continue
@@ -119,7 +122,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _has_windows() -> bool:
-    """Whether a browser would open as a window, and not in this terminal."""
+    """Return True if a browser would open in a window, not in this terminal."""
     if sys.platform.startswith("linux"):
         return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return True

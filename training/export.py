@@ -1,5 +1,4 @@
-"""`python -m training.export RUN --format safetensors|onnx|page --out DIR`: a generator to give
-away."""
+"""`python -m training.export RUN --format safetensors|onnx|page --out DIR`: export a generator."""
 
 from __future__ import annotations
 
@@ -23,53 +22,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     made = parser(
         "export",
-        "Write a generator in forms that others can use, with a model card that carries the "
-        "data's licences on.",
+        "Export a generator for other programs, with a model card that includes the dataset's "
+        "licences.",
         out="",
     )
     made.add_argument(
         "--format", default="safetensors,onnx", metavar="FORMAT[,FORMAT]",
         help="safetensors: weights and configuration, which training.sample and the other commands "
-        "take in a run's place; onnx: checked against PyTorch; page: a static explorer that draws "
-        "in the browser, for any web host (default safetensors,onnx)",
+        "accept instead of a run; onnx: an ONNX model, checked against PyTorch; page: a static "
+        "explorer page that generates images in the browser (default: safetensors,onnx)",
     )  # fmt: skip
     made.add_argument("--static", action="store_true", help="the same as --format page")
-    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     made.add_argument(
-        "--tolerance", type=float_in_range("--tolerance", 1e-9, 2), default=1e-3,
-        help="an ONNX file whose images differ more from PyTorch's (range 2) is refused "
-        "(default 0.001)",
+        "--tolerance", type=float_in_range("--tolerance", 1e-9, 2), default=1e-3, metavar="X",
+        help="fail if an ONNX image differs from PyTorch's by more than this; pixels range from "
+        "-1 to 1 (default: 0.001)",
     )  # fmt: skip
-    made.add_argument("--title", default="", help="of the page (default: from the data set's name)")
+    made.add_argument(
+        "--title", default="", help="title of the page (default: derived from the dataset's name)"
+    )
     made.add_argument(
         "--runtime", type=Path, metavar="FILE",
-        help="the npm package onnxruntime-web as a .tgz (default: npm downloads it)",
+        help="the npm package onnxruntime-web as a .tgz file (default: downloaded with npm)",
     )  # fmt: skip
     return exit_status(lambda: export(made.parse_args(arguments)), "interrupted")
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the forms that are asked for, and print what was written.
+    """Write the requested formats and print the files written.
 
     Raises:
-        UserError: no such run, no such form, a missing package, or ONNX differs from PyTorch.
+        UserError: the run or the format does not exist, a package is missing, or the ONNX model
+            differs from PyTorch.
     """
-    forms = ["page"] if args.static else [part.strip() for part in args.format.split(",")]
-    for form in forms:
-        if form not in FORMATS:
-            raise UserError(f"--format {form}: one of {', '.join(FORMATS)}")
+    formats = ["page"] if args.static else [part.strip() for part in args.format.split(",")]
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"--format {name}: unknown format; choose from {', '.join(FORMATS)}")
     folder: Path = args.out
     check_target(folder / "README.md", "--out")
     trained = load(args.run, "cpu")
     if folder.resolve() == trained.folder.resolve() or (folder / "checkpoints").exists():
-        raise UserError(f"--out {folder}: a run lives there; give another folder")
+        raise UserError(f"--out {folder}: contains a run; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
-    if "safetensors" in forms:
+    if "safetensors" in formats:
         files |= _weights(trained, folder)
-    if "onnx" in forms:
+    if "onnx" in formats:
         files |= _onnx(trained, folder, args.tolerance)
-    if "page" in forms:
+    if "page" in formats:
         files |= _page(trained, folder, args)
 
     from training.exports.folder import write_card
@@ -84,8 +86,8 @@ def _weights(trained: TrainedGenerator, folder: Path) -> dict[str, str]:
 
     write_weights(trained, folder)
     write_config(trained, folder)
-    _said(folder / WEIGHTS)
-    return {WEIGHTS: "the weights", "config.json": "the configuration and facts of the data set"}
+    _print_file(folder / WEIGHTS)
+    return {WEIGHTS: "the weights", "config.json": "the configuration and dataset properties"}
 
 
 def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float) -> dict[str, str]:
@@ -94,7 +96,7 @@ def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float) -> dict[str
 
     _warn(trained)
     apart = write_onnx(full_graph(trained), folder / "generator.onnx", tolerance)
-    _said(folder / "generator.onnx", f"differs from PyTorch by at most {apart:.2g}")
+    _print_file(folder / "generator.onnx", f"differs from PyTorch by at most {apart:.2g}")
     inputs = "z, labels, truncation_psi" if trained.conditional else "z, truncation_psi"
     what = f"{inputs} → images in [-1, 1]; differs from PyTorch by at most {apart:.2g}"
     return {"generator.onnx": what}
@@ -110,15 +112,15 @@ def _page(trained: TrainedGenerator, folder: Path, args: argparse.Namespace) -> 
     _warn(trained)
     for name, graph in split_graphs(trained).items():
         apart = write_onnx(graph, folder / name, args.tolerance)
-        _said(folder / name, f"differs from PyTorch by at most {apart:.2g}")
-    facts = generator_info(trained, "onnx", False, args.title)
-    written = {"facts.json": json.dumps(facts).encode(), **runtime, **page_files("onnx")}
+        _print_file(folder / name, f"differs from PyTorch by at most {apart:.2g}")
+    info = generator_info(trained, "onnx", False, args.title)
+    written = {"generator.json": json.dumps(info).encode(), **runtime, **page_files("onnx")}
     for name, data in sorted(written.items(), key=lambda item: item[0] == "index.html"):
         write_atomic(folder / name, data)
-    _said(folder / "index.html", "the page: put the folder on any web host")
+    _print_file(folder / "index.html", "the page: copy the folder to any web host")
     return {
         "index.html": "the explorer; it needs a web server (`python -m http.server`), no internet",
-        "synthesis.onnx": "what draws in it",
+        "synthesis.onnx": "the synthesis network that the page runs",
         "ort.js": f"ONNX Runtime {VERSION} for the browser (MIT licence, Microsoft)",
     }
 
@@ -128,12 +130,12 @@ def _warn(trained: TrainedGenerator) -> None:
 
     if prepare_for_export(trained)[1]:
         print(
-            "dropout when sampling (generator.dropout_at_test) is switched off in ONNX",
+            "dropout at test time (generator.dropout_at_test) is switched off in ONNX",
             file=sys.stderr,
         )
 
 
-def _said(path: Path, more: str = "") -> None:
+def _print_file(path: Path, more: str = "") -> None:
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB{'  ' + more if more else ''}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""`python -m training.fit --shards manifests/NAME`: train, or go on training, from shards."""
+"""`python -m training.fit --shards manifests/NAME`: train a GAN from shards, or resume a run."""
 
 from __future__ import annotations
 
@@ -10,76 +10,98 @@ from collections.abc import Sequence
 from pipeline.contract import CommandParser, UserError, exit_status
 from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
 
-TOP_LEVEL_KEYS = ("total-kimg", "batch", "seed", "device", "resolution", "max-hours", "precision",
-         "price-per-hour", "micro-batch")  # fmt: skip
-"""Options without a table that have a name of their own in the help."""
+TOP_LEVEL_KEYS = {
+    "total-kimg": ("KIMG", "length of the run in thousands of real images"),
+    "batch": ("N", "images per step, over all processes"),
+    "seed": ("N", "random seed of the run"),
+    "device": ("DEVICE", "auto, cpu, cuda or mps"),
+    "resolution": ("N", "image side in pixels (default: that of the preset or the shards)"),
+    "max-hours": ("HOURS", "stop and save after this time"),
+    "precision": ("PRECISION", "fp32, bf16 or fp16"),
+    "price-per-hour": ("PRICE", "price of the machine, to report the cost"),
+    "micro-batch": ("N", "images that pass the networks at once, to save memory"),
+}
+"""Keys of the configuration that appear in the help: metavar and help text."""
 
 AUTO = "auto"
-"""The preset that is chosen; see `training.planning.auto`."""
+"""The preset that is computed; see `training.planning.auto`."""
 
-ALIASES = {"eval-kimg": "evaluate.kimg", "eval-samples": "evaluate.samples"}
-"""Keys within tables that have a short name too."""
+SHORT_NAMES = {
+    "eval-kimg": ("evaluate.kimg", "KIMG", "evaluate every so many thousand images; 0: never"),
+    "eval-samples": ("evaluate.samples", "N", "generated images per evaluation"),
+}
+"""Short names of keys in sections: the key, metavar and help text."""
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """The command's own options, and the configuration's by dotted name.
+    """Parse the command line into the command's options and overrides by dotted key.
 
     Raises:
-        UserError: an option without its value, or a word that is no option.
+        UserError: an option without a value, or an argument that is not an option.
     """
     parser = CommandParser(
         prog="python -m training.fit",
-        description="Train a GAN from shards. The same command run again continues the run.",
+        description="Train a GAN from shards. Run the same command again to resume the run.",
         epilog="Every key of the configuration can be set by its dotted name, as in "
-        "--data.memory_gb 4 or --generator.width 32; runs/RUN/config.json shows them all. "
+        "--data.memory_gb 4 or --generator.width 32; runs/RUN/config.json lists them all. "
+        "Defaults of the options above come from the preset. "
         "Several processes: torchrun --nproc-per-node N -m training.fit -- --shards … --run RUN "
-        "(the lone -- ends torchrun's own options: Python 3.11 takes --run for a short form of "
-        "its --run-path; --name means the same).",
+        "(the -- ends torchrun's own options; without it, Python 3.11 reads --run as an "
+        "abbreviation of torchrun's --run-path; --name is the same as --run).",
         allow_abbrev=False,
     )
     parser.add_argument("--shards", required=True, help="manifest folder, shard index, or URL")
     parser.add_argument(
         "--preset", default=DEFAULT_PRESET,
-        help=f"auto (chosen for the images, the device and --hours), {', '.join(preset_names())}, "
-        "or a .toml file",
+        help=f"auto (depends on the images, the device and --hours), {', '.join(preset_names())}, "
+        f"or a .toml file (default: {DEFAULT_PRESET})",
     )  # fmt: skip
     parser.add_argument(
         "--run", "--name", metavar="RUN",
         help="name under runs/, or a folder (default: DATASET-PRESET)",
     )  # fmt: skip
-    for name in (*TOP_LEVEL_KEYS, *ALIASES):
-        parser.add_argument(f"--{name}", metavar="X")
-    parser.add_argument("--hours", metavar="X", dest="max_hours", help="the same as --max-hours")
+    keys = {name: name.replace("-", "_") for name in TOP_LEVEL_KEYS}
+    for name, (metavar, text) in TOP_LEVEL_KEYS.items():
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    for name, (key, metavar, text) in SHORT_NAMES.items():
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+        keys[name] = key
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what the run would take, and do nothing"
+        "--hours", metavar="HOURS", dest="max_hours", help="the same as --max-hours"
     )
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line: messages, progress, the end"
-    )
+        "--dry-run", action="store_true",
+        help="print the estimated time, memory, disk and cost, then exit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true",
+        help="print JSON Lines: messages, progress and a final summary",
+    )  # fmt: skip
     own = arguments[1:] if arguments[:1] == ["--"] else arguments
-    known, rest = parser.parse_known_args(own)
-    options = {
-        ALIASES.get(name, name.replace("-", "_")): value
-        for name in (*TOP_LEVEL_KEYS, *ALIASES)
-        if (value := getattr(known, name.replace("-", "_"))) is not None
+    args, rest = parser.parse_known_args(own)
+    overrides = {
+        key: value
+        for name, key in keys.items()
+        if (value := getattr(args, name.replace("-", "_"))) is not None
     }
-    return known, options | _dotted(rest)
+    return args, overrides | _dotted(rest)
 
 
-def _dotted(words: Sequence[str]) -> dict[str, str]:
-    options: dict[str, str] = {}
-    rest = list(words)
+def _dotted(arguments: Sequence[str]) -> dict[str, str]:
+    """Parse `--key value` and `--key=value` pairs."""
+    overrides: dict[str, str] = {}
+    rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            raise UserError(f"{word}: not an option")
-        name, equals, value = word[2:].partition("=")
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            raise UserError(f"{argument}: not an option")
+        name, equals, value = argument[2:].partition("=")
         if not equals:
             if not rest:
                 raise UserError(f"--{name}: a value is missing")
             value = rest.pop(0)
-        options[name.replace("-", "_")] = value
-    return options
+        overrides[name.replace("-", "_")] = value
+    return overrides
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,24 +111,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fit(arguments: Sequence[str], started: float) -> int:
-    """Train as the arguments say; the exit status. `started` is when the command began.
+    """Train with the given arguments and return the exit status.
+
+    Args:
+        arguments: the command line.
+        started: `time.monotonic()` when the command began.
 
     Raises:
-        UserError: an option, the shards, the run or the device does not fit.
+        UserError: an option, the shards, the run or the device cannot be used.
     """
-    known, options = parse(arguments)
-    auto = known.preset == AUTO
-    config = None if auto else resolve(known.preset, options)
-    why: Sequence[str] = ()
-    from training import session  # torch takes seconds: mistakes are told before it
+    args, overrides = parse(arguments)
+    auto = args.preset == AUTO
+    config = None if auto else resolve(args.preset, overrides)
+    explanation: Sequence[str] = ()
+    from training import session  # imports torch, which takes seconds: mistakes are reported before
 
     if config is None:
         from training.planning.auto import resolve_auto
 
-        config, why = resolve_auto(known.shards, known.run, options)
-    if known.dry_run:
-        return session.dry_run(config, known.shards, known.run, started, known.json, why)
-    return session.train(config, known.shards, known.run, started, known.json, why)
+        config, explanation = resolve_auto(args.shards, args.run, overrides)
+    run = session.dry_run if args.dry_run else session.train
+    return run(config, args.shards, args.run, started, args.json, explanation)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m training.mix RUN --out FILE`: a table of mixtures of pictures."""
+"""`python -m training.mix RUN --out FILE`: a grid of style mixtures."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     made = parser(
         "mix",
-        "A table of mixtures: coarse layers of the row's picture, fine ones of the column's "
-        "(without a mapping: the point between the two).",
+        "Write a style mixing grid: the coarse layers of each row's image with the fine layers of "
+        "each column's (for generators without a mapping: interpolated latents).",
     )
-    add_numbers(made, "--rows", "1-4", "pictures at the left, of which the form is taken")
-    add_numbers(made, "--columns", "5-9", "pictures on top, of which the finish is taken")
+    add_numbers(made, "--rows", "1-4", "the images on the left, which give the coarse layers")
+    add_numbers(made, "--columns", "5-9", "the images on top, which give the fine layers")
     made.add_argument(
-        "--layer", type=int_in_range("--layer", 0, 1000),
-        help="the first that is the column's (default: half of them)",
+        "--layer", type=int_in_range("--layer", 0, 1000), metavar="N",
+        help="first layer that takes the column's w (default: half of the layers)",
     )  # fmt: skip
     made.add_argument(
-        "--share", type=float_in_range("--share", 0, 1), default=0.5,
-        help="without a mapping: how much of the column's (default 0.5)",
+        "--share", type=float_in_range("--share", 0, 1), default=0.5, metavar="X",
+        help="without a mapping: weight of the column's latent, 0 to 1 (default: 0.5)",
     )  # fmt: skip
     add_label(made)
     add_psi(made)
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_mixtures(args: argparse.Namespace) -> None:
-    """Write the table and print its name.
+    """Write the grid and print the file name.
 
     Raises:
-        UserError: no such run, or an option that makes no sense.
+        UserError: the run does not exist, or an option is invalid.
     """
     check_image_path(args.out)
     rows = parse_numbers(args.rows, "--rows", 64)
@@ -65,7 +65,7 @@ def write_mixtures(args: argparse.Namespace) -> None:
         raise UserError(f"--layer: the generator of {trained.name} has no mapping; use --share")
     layer = space.num_ws // 2 if args.layer is None else args.layer
     if not 0 <= layer <= space.num_ws:
-        raise UserError(f"--layer: 0 to {space.num_ws}")
+        raise UserError(f"--layer {layer}: must be from 0 to {space.num_ws}")
     label = label_number(trained, args.label)
     row, column = (
         space.truncate(space.map(*latents_and_labels(trained, numbers, label)), args.truncation)

@@ -1,4 +1,4 @@
-"""`python -m training.nearest RUN --out FILE`: the training images nearest to samples."""
+"""`python -m training.nearest RUN --out FILE`: the training images nearest to generated ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pipeline.contract import exit_status
 from training.latent.cli import (
+    add_alias,
     add_label,
     add_numbers,
     add_psi,
@@ -26,27 +27,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     made = parser(
         "nearest",
-        "A sheet with a row for each sample: the sample, then the training images nearest to it.",
+        "Write a grid with one row per sample: the sample, then the nearest training images.",
     )
     add_numbers(made, "--numbers", "1-6", "the samples")
     made.add_argument(
-        "--k", type=int_in_range("--k", 1, 4096), default=6, help="neighbours of each (default 6)"
-    )
-    made.add_argument("--shards", help="where to look (default: the run's shards)")
-    made.add_argument(
-        "--by", choices=["features", "pixels"], default="features",
-        help="distance of a network's features, or of pixels at 32 px",
+        "--k", type=int_in_range("--k", 1, 4096), default=6, metavar="N",
+        help="neighbours per sample (default: 6)",
     )  # fmt: skip
+    made.add_argument("--shards", help="training images to search (default: the run's shards)")
+    distances = ["features", "pixels"]
+    made.add_argument(
+        "--distance", choices=distances, default="features",
+        help="compare features of a network, or pixels at 32 px (default: features)",
+    )  # fmt: skip
+    add_alias(made, "--by", "--distance", choices=distances)
     add_label(made)
     add_psi(made)
     return exit_status(lambda: write_nearest(made.parse_args(arguments)), "interrupted")
 
 
 def write_nearest(args: argparse.Namespace) -> None:
-    """Write the sheet, print the distances and its name.
+    """Write the grid; print the distances and the file name.
 
     Raises:
-        UserError: no such run or shards, or an option that makes no sense.
+        UserError: the run or the shards do not exist, or an option is invalid.
     """
     check_image_path(args.out)
     numbers = parse_numbers(args.numbers, "--numbers", 64)
@@ -64,7 +68,7 @@ def write_nearest(args: argparse.Namespace) -> None:
     trained = load(args.run, args.device)
     check_sides(args.out, trained, args.k + 1, len(numbers))
     space = trained.space
-    describe = choose_embedding(args.by, space.device)
+    describe = choose_embedding(args.distance, space.device)
     latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
     pictures = space.generate(space.truncate(space.map(latents, labels), args.truncation), labels)
     every = embed_all(open_training_shards(trained, args.shards), describe)

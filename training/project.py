@@ -1,4 +1,4 @@
-"""`python -m training.project RUN IMAGE --out FILE`: an image found again in the latent space."""
+"""`python -m training.project RUN IMAGE --out FILE`: project an image into the latent space."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, exit_status, open_regular, write_atomic
 from training.latent.cli import (
+    add_alias,
     add_label,
     add_seed,
     check_image_path,
@@ -22,7 +23,7 @@ from training.latent.cli import (
 )
 
 READ = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's words for the kinds of images that are read; others run programs, or fetch files."""
+"""The formats that are read, as Pillow names them. Some others run programs or fetch files."""
 MOST_PIXELS = 100_000_000
 
 if TYPE_CHECKING:
@@ -35,33 +36,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     made = parser(
         "project",
-        "Find the latent whose picture is nearest to an image; write the two side by side.",
-    )
-    made.add_argument("image", metavar="IMAGE", type=Path, help="cropped to a centred square")
-    made.add_argument(
-        "--steps",
-        type=int_in_range("--steps", 1, 1_000_000),
-        default=1000,
-        help="of Adam (default 1000)",
+        "Find the latent whose image is nearest to IMAGE; write both side by side.",
     )
     made.add_argument(
-        "--each-layer", action="store_true", help="a w for every layer (w+): nearer, less natural"
+        "image", metavar="IMAGE", type=Path, help="an image file; its central crop is projected"
     )
+    made.add_argument(
+        "--steps", type=int_in_range("--steps", 1, 1_000_000), default=1000, metavar="N",
+        help="optimisation steps (default: 1000)",
+    )  # fmt: skip
+    made.add_argument(
+        "--w-plus", action="store_true",
+        help="optimise one w per layer (W+): closer to the image, less natural",
+    )  # fmt: skip
+    add_alias(made, "--each-layer", "--w-plus", action="store_true")
     made.add_argument(
         "--distance", choices=["features", "pixels"], default="features",
-        help="what is to be small: distance of a network's features, or of pixels at several sizes",
+        help="minimise the distance of a network's features, or of pixels at several sizes "
+        "(default: features)",
     )  # fmt: skip
-    made.add_argument("--ws", type=Path, metavar="FILE", help="write the ws found (.safetensors)")
-    add_seed(made, "of the fading noise")
+    made.add_argument(
+        "--ws", type=Path, metavar="FILE", help="also write the latents found (.safetensors)"
+    )
+    add_seed(made, "the noise that is added to w")
     add_label(made)
     return exit_status(lambda: write_projection(made.parse_args(arguments)), "interrupted")
 
 
 def write_projection(args: argparse.Namespace) -> None:
-    """Project, write the image and what was found side by side, and print the distances.
+    """Project the image, write both images side by side and print the distances.
 
     Raises:
-        UserError: no such run, no such image, or an option that makes no sense.
+        UserError: the run or the image does not exist, or an option is invalid.
     """
     check_image_path(args.out)
     if args.ws:
@@ -74,14 +80,14 @@ def write_projection(args: argparse.Namespace) -> None:
 
     trained = load(args.run, args.device)
     space = trained.space
-    if args.each_layer and not space.has_mapping:
-        raise UserError(f"--each-layer: the generator of {trained.name} has no mapping")
+    if args.w_plus and not space.has_mapping:
+        raise UserError(f"--w-plus: the generator of {trained.name} has no mapping")
     label = torch.tensor([label_number(trained, args.label)], device=space.device)
     target = read_target(args.image, trained)
     distance = choose_distance(args.distance, space.device)
     found = project(
-        space, target, distance, label, Schedule(args.steps), args.each_layer, args.seed,
-        on_step=_tell(args.steps),
+        space, target, distance, label, Schedule(args.steps), args.w_plus, args.seed,
+        on_step=_progress_printer(args.steps),
     )  # fmt: skip
     both = torch.cat([target, found.image.clamp(-1, 1)])
     pictures = ((both + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -90,21 +96,21 @@ def write_projection(args: argparse.Namespace) -> None:
         from safetensors.torch import save
 
         write_atomic(args.ws, save({"ws": found.ws.contiguous().cpu()}))
-    print(f"distance {found.distance:.4g}, the mean picture's {found.initial_distance:.4g}")
+    print(f"distance {found.distance:.4g}; of the mean image {found.initial_distance:.4g}")
     print(args.out)
 
 
 def read_target(path: Path, trained: TrainedGenerator) -> torch.Tensor:
-    """The image as the generator's are: (1, channels, height, width) in [-1, 1], its middle.
+    """Read an image and crop it to the generator's shape: (1, channels, height, width), [-1, 1].
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read as an image.
     """
     import numpy as np
     import torch
     from PIL import Image, ImageOps
 
-    Image.MAX_IMAGE_PIXELS = None  # checked below; Pillow would only warn of some
+    Image.MAX_IMAGE_PIXELS = None  # checked below; Pillow would only warn about some images
     shape = trained.shape
     try:
         with os.fdopen(open_regular(path), "rb") as file, Image.open(file, formats=READ) as opened:
@@ -114,21 +120,21 @@ def read_target(path: Path, trained: TrainedGenerator) -> torch.Tensor:
             image = upright.convert("RGB" if shape.channels == 3 else "L")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{path}: not an image that can be read ({reason})") from None
-    except Exception as error:  # noqa: BLE001 (Pillow's plugins raise what they like)
-        raise UserError(f"{path}: not an image that can be read ({error})") from None
+        raise UserError(f"{path}: cannot be read as an image ({reason})") from None
+    except Exception as error:  # noqa: BLE001 (Pillow's plugins raise any exception)
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
     fitted = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted).reshape(shape.height, shape.width, shape.channels)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     return values.to(trained.space.device)
 
 
-def _tell(steps: int) -> Callable[[int, float], None]:
-    def told(step: int, distance: float) -> None:
+def _progress_printer(steps: int) -> Callable[[int, float], None]:
+    def print_progress(step: int, distance: float) -> None:
         if (step + 1) % max(1, steps // 10) == 0:
             print(f"step {step + 1} of {steps}, distance {distance:.4g}", flush=True)
 
-    return told
+    return print_progress
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The commands of `python -m pipeline`, by what they work on."""
+"""The commands of `python -m pipeline`."""

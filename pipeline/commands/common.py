@@ -1,4 +1,4 @@
-"""What the commands share: their options, the job they name, and the work on an open data set."""
+"""Functions shared by the commands: common options, the job, messages."""
 
 from __future__ import annotations
 
@@ -23,57 +23,61 @@ from pipeline.web.failures import FAILURE_KINDS
 
 Command = Callable[[argparse.Namespace], int]
 Commands = Any
-"""What `argparse` gives for sub-commands; its type has no public name."""
+"""The return type of `add_subparsers`, which has no public name."""
 
 
 def add_simple_command(
     commands: Commands, name: str, what: str, run: Command
 ) -> argparse.ArgumentParser:
-    """Add a command without options of its own."""
+    """Add a command without the common options."""
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
     command.set_defaults(run=run)
     return command
 
 
 def add_command(commands: Commands, name: str, what: str, run: Command) -> argparse.ArgumentParser:
-    """Add a command that works on the data set of a recipe."""
+    """Add a command for the dataset of a recipe, with the common options."""
     command = add_simple_command(commands, name, what, run)
-    command.add_argument("recipe", help="a recipe's name (pipeline/sites) or a TOML file")
+    command.add_argument("recipe", help="name of a recipe in pipeline/sites, or a TOML file")
     command.add_argument(
         "--set",
         metavar="KEY=VALUE",
         action="append",
         default=[],
         type=_setting,
-        help="override a key of the recipe, such as shards.resolution=128",
+        help="override a key of the recipe, for example shards.resolution=128",
     )
     command.add_argument(
-        "--root", type=Path, default=Path.cwd(), help="the project's folder (default: this one)"
+        "--root",
+        type=Path,
+        metavar="DIR",
+        default=Path.cwd(),
+        help="project folder (default: the current folder)",
     )
-    command.add_argument("--quiet", action="store_true", help="show only what went wrong")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     return command
 
 
 def job_from_args(args: argparse.Namespace, *, reads: bool = False) -> Job:
-    """The job that the options name.
+    """Return the job for the parsed options.
 
     Args:
-        reads: the command writes nothing, so the project's folder must exist.
+        reads: the command only reads, so the project folder must exist.
 
     Raises:
-        UserError: the project's folder does not exist, or is no folder.
+        UserError: the project folder does not exist, or is not a folder.
     """
     root = args.root.absolute()
     if not root.is_dir() and (reads or root.exists()):
-        reason = "not a folder" if root.exists() else "no such folder; create it"
+        reason = "not a folder" if root.exists() else "folder does not exist; create it"
         raise UserError(f"--root {args.root}: {reason}")
     return Job(args.recipe, dict(args.set), root)
 
 
 @contextmanager
 def open_job(args: argparse.Namespace) -> Iterator[tuple[Recipe, DatasetPaths, EventLog]]:
-    """The recipe, the data set and its log, shown on the console, while nobody else has it."""
+    """Open the job under its lock, and show its events and progress on the console."""
     with (
         Console(args.quiet) as console,
         job_from_args(args).open([console.on_event], [console.on_progress]) as job,
@@ -82,36 +86,36 @@ def open_job(args: argparse.Namespace) -> Iterator[tuple[Recipe, DatasetPaths, E
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line for a person, to standard error if no other file is given."""
+    """Print one line without control characters and passwords (default: to standard error)."""
     print(printable(without_passwords(text)), file=file or sys.stderr)
 
 
 def explain_failures(args: argparse.Namespace, dataset: DatasetPaths, failed: Counter[str]) -> None:
-    """Say why the exit status is 1: how many failed, where the reasons are, what to do."""
+    """Print why the exit status is 1: the number of failures, the log, and what to do."""
     total = sum(failed.values())
     retryable = sum(count for kind, count in failed.items() if FAILURE_KINDS.get(kind))
     if not total:
         return
     if retryable:
-        todo = f"to try {retryable:,} of them again, run: {command(args, 'retry')}"
+        todo = f"to retry {retryable:,} of them, run: {command(args, 'retry')}"
     else:
-        todo = "none is worth trying again (retry --everything does it all the same)"
+        todo = "none is retryable (use retry --everything to retry them anyway)"
     say(f"{total:,} failed; the reasons are in {dataset.failure_log}; {todo}")
     if failed["internal"]:
-        say(f"{failed['internal']:,} of them by errors of this program (kind internal)")
+        say(f"{failed['internal']:,} of them are errors of this program (kind internal)")
 
 
 def command(args: argparse.Namespace, name: str) -> str:
-    """The command line of another command on the same dataset."""
+    """Return the command line of another command for the same dataset."""
     return f"python -m pipeline {name} {shlex.quote(args.recipe)}"
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """`shards.resolution=128` as key and value; the value is JSON, or else the text itself."""
+    """Parse `KEY=VALUE`; the value is JSON if it parses as such, else text."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         shown = printable(without_passwords(text), 100)
-        raise argparse.ArgumentTypeError(f"{shown!r}: write KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{shown!r}: expected KEY=VALUE")
     try:
         return key, json.loads(value)
     except (ValueError, RecursionError):

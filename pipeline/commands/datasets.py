@@ -1,10 +1,11 @@
-"""Verify, forget, export and import a data set and its manifest."""
+"""The commands that verify, export and import datasets and remove images from them."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from pipeline.commands.common import Commands, add_command, command, job_from_ar
 from pipeline.commands.stages import add_variant
 from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
-from pipeline.importers.stage import FORMATS as IMPORT_FORMS
+from pipeline.importers.stage import FORMATS as IMPORT_FORMATS
 from pipeline.importers.stage import import_dataset
-from pipeline.shards.exports import FORMATS as EXPORT_FORMS
+from pipeline.shards.exports import FORMATS as EXPORT_FORMATS
 from pipeline.shards.exports import export
 from pipeline.shards.forget import forget
 from pipeline.shards.verify import verify
@@ -25,32 +26,48 @@ def add(commands: Commands) -> None:
     """Add these commands to the parser."""
     check = add_command(commands, "verify", "check every shard, member and count", _verify)
     check.add_argument(
-        "--repair", action="store_true", help="make what is damaged again from the originals"
+        "--repair", action="store_true", help="rebuild damaged shards from the originals"
     )
     add_variant(check)
     gone = add_command(
-        commands, "forget", "remove images, and rebuild the shards that held them", _forget
+        commands, "forget", "remove images and rebuild the shards that contain them", _forget
     )
     for option, what in (
-        ("--url", "the image at this address"),
-        ("--host", "all images of this host"),
-        ("--license", "all images whose licence has these words"),
-        ("--key", "the image with this key"),
+        ("--url", "remove the image at this URL"),
+        ("--host", "remove all images from this host"),
+        ("--license", "remove all images whose licence contains this text"),
+        ("--key", "remove the image with this key"),
     ):
         gone.add_argument(option, action="append", default=[], help=what)
-    gone.add_argument("--keys-from", type=Path, help="a text file with a key a line")
-    out = add_command(commands, "export", "write the samples in another tool's layout", _export)
+    gone.add_argument(
+        "--keys-from", type=Path, metavar="FILE", help="a text file with one key per line"
+    )
+    out = add_command(commands, "export", "write the samples in another tool's format", _export)
     out.add_argument("out", type=Path, help="a new folder, or a zip file for nvlabs")
-    out.add_argument("--form", choices=EXPORT_FORMS, default="imagefolder")
-    into = add_command(commands, "import", "take images from another tool's layout", _import)
-    into.add_argument("path", type=Path, help="a folder, a zip, or an index of shards")
-    into.add_argument("--form", choices=IMPORT_FORMS, default="", help="found out if left out")
+    _add_format(out, EXPORT_FORMATS, "imagefolder", "default: imagefolder")
+    into = add_command(commands, "import", "add images in another tool's format", _import)
+    into.add_argument("path", type=Path, help="a folder, a zip file, or a shard index")
+    _add_format(into, IMPORT_FORMATS, "", "default: detected from the files")
     for name, what, run in (
         ("export-manifest", "write the URL manifest for another downloader", _export_manifest),
         ("import-manifest", "add the rows of another downloader's manifest", _import_manifest),
     ):
         moved = add_command(commands, name, what, run)
         moved.add_argument("file", type=Path, help="a .parquet, .csv or .jsonl file")
+
+
+def _add_format(
+    command: argparse.ArgumentParser, formats: Sequence[str], default: str, text: str
+) -> None:
+    """Add `--format`, and its old name `--form`."""
+    command.add_argument("--format", choices=formats, default=default, help=text)
+    command.add_argument(
+        "--form",
+        dest="format",
+        choices=formats,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -61,8 +78,8 @@ def _verify(args: argparse.Namespace) -> int:
         say(f"{name}: {why}")
     if not result.current:
         say(
-            f"{dataset.shard_index}: not of the kept list, options and originals of now; --repair "
-            "or shard makes it so"
+            f"{dataset.shard_index}: out of date: the selection, the options or the originals have "
+            "changed; run `shard` or `verify --repair`"
         )
     _print(args, asdict(result))
     return 0 if result.is_valid else 1
@@ -75,7 +92,7 @@ def _forget(args: argparse.Namespace) -> int:
             keys += args.keys_from.read_text().split()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or error
-            raise UserError(f"{args.keys_from}: no list of keys ({why})") from None
+            raise UserError(f"{args.keys_from}: cannot be read as a list of keys ({why})") from None
     with open_job(args) as (recipe, dataset, log):
         result = forget(
             recipe, dataset, log, urls=args.url, hosts=args.host, licenses=args.license, keys=keys
@@ -83,21 +100,21 @@ def _forget(args: argparse.Namespace) -> int:
         log.emit("forget", "done", **asdict(result))
     _print(args, asdict(result))
     if result.pending:
-        todo = f"run {command(args, 'download')}, then forget again"
-        say(f"{result.pending:,} are in parts that are not complete yet; {todo}")
+        todo = f"run {command(args, 'download')}, then `forget` again"
+        say(f"{result.pending:,} images are in parts that are not complete yet; {todo}")
     return 1 if result.pending else 0
 
 
 def _export(args: argparse.Namespace) -> int:
     with open_job(args) as (_recipe, dataset, log):
-        result = export(dataset, args.form, args.out, log)
+        result = export(dataset, args.format, args.out, log)
         log.emit("export", "done", **asdict(result))
     return 0
 
 
 def _import(args: argparse.Namespace) -> int:
     with open_job(args) as (recipe, dataset, log):
-        result = import_dataset(args.path, dataset, log, args.form, recipe)
+        result = import_dataset(args.path, dataset, log, args.format, recipe)
         log.emit("import", "done", **asdict(result))
     _print(args, asdict(result))
     if result.failed:
@@ -121,7 +138,7 @@ def _import_manifest(args: argparse.Namespace) -> int:
     for reason, count in added.skipped.items():
         example = added.examples.get(reason)
         first = f", first {example}" if example else ""
-        say(f"not taken: {reason} {count:,}{first}", sys.stdout)
+        say(f"skipped: {reason} {count:,}{first}", sys.stdout)
     return 0
 
 

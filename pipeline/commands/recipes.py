@@ -1,4 +1,4 @@
-"""Try a recipe on a page; propose one."""
+"""The commands `check-recipe` and `new-recipe`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from pipeline.web.politeness import Politeness
 from pipeline.web.waits import Wait
 
 _MOST_CHARACTERS = 1000
-"""A longer value is cut in the table."""
+"""Longer values are truncated in the table."""
 
 
 def add(commands: Commands) -> None:
     """Add these commands to the parser."""
-    what = "show what a recipe takes from one page"
+    what = "show what a recipe extracts from one page"
     check = add_simple_command(commands, "check-recipe", what, _check)
     check.add_argument("file", type=Path, help="the recipe, a TOML file")
     check.add_argument("--url", required=True, help="a page of the site")
-    new = add_simple_command(commands, "new-recipe", "look at a page and propose a recipe", _new)
+    new = add_simple_command(commands, "new-recipe", "propose a recipe for a page's site", _new)
     new.add_argument("url", help="the page to start from")
     new.add_argument(
-        "--allow-private", action="store_true", help="the site is on this machine or network"
+        "--allow-private",
+        action="store_true",
+        help="allow a site on this machine or in the private network",
     )
 
 
@@ -49,7 +51,7 @@ def _check(args: argparse.Namespace) -> int:
     for page in found.follow:
         say(f"follows {page}", sys.stdout)
     for note, count in found.skipped.items():
-        say(f"passed over: {note} ({count})", sys.stdout)
+        say(f"skipped: {note} ({count})", sys.stdout)
     return 0 if found.rows() or found.follow else 1
 
 

@@ -1,4 +1,4 @@
-"""Run stages, retry failures, tell where a data set stands."""
+"""The commands that run stages, retry failures and show the status of a dataset."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from pipeline.select.preview import preview
 from pipeline.status import format_status, read_status
 
 STAGE_HELP = {
-    "run": "all stages: crawl, download, select, shard",
-    "crawl": "fetch the pages, write the URL manifest",
-    "download": "fetch the images of the manifest",
-    "select": "judge the images by their recorded facts",
+    "run": "run all stages: crawl, download, select, shard",
+    "crawl": "fetch pages and write the URL manifest",
+    "download": "download the images in the manifest",
+    "select": "filter images by the properties recorded at download",
     "shard": "crop, resize and write the training shards",
 }
 
@@ -46,34 +46,37 @@ def add(commands: Commands) -> None:
         )
         if name in ("run", "crawl"):
             stage.add_argument(
-                "--refresh", action="store_true", help="visit every page again for what is new"
+                "--refresh", action="store_true", help="visit every page again to find new images"
             )
         if name == "select":
             stage.add_argument(
                 "--preview",
                 action="store_true",
-                help="only write a page of the images at the limits, to set them by looking",
+                help="only write a page that shows the images next to each limit",
             )
         if name == "shard":
             add_variant(stage)
-    retry = add_command(commands, "retry", "try again what the failure log holds", _retry)
+    retry = add_command(commands, "retry", "retry failed pages and images", _retry)
     retry.add_argument("--kind", action="append", default=[], help="only failures of this kind")
     retry.add_argument("--host", action="append", default=[], help="only failures of this host")
     retry.add_argument(
         "--older-than", type=float, metavar="HOURS", help="only failures older than this"
     )
     retry.add_argument(
-        "--everything", action="store_true", help="also what is not worth retrying by its kind"
+        "--everything",
+        action="store_true",
+        help="also retry failures whose kind is not retryable",
     )
-    add_command(commands, "status", "where the data set stands, in one screen", _status)
+    add_command(commands, "status", "show progress and counts for a dataset", _status)
 
 
 def add_variant(command: argparse.ArgumentParser) -> None:
-    """Let a command work on a second set from the same originals."""
+    """Add `--variant`: another set of shards from the same originals."""
     command.add_argument(
         "--variant",
-        metavar="WORD",
-        help="a second set from the same images, the data set NAME-WORD (with --set shards.…)",
+        metavar="SUFFIX",
+        help="another set of shards from the same images: dataset NAME-SUFFIX (use with "
+        "--set shards.…)",
     )
 
 
@@ -100,13 +103,13 @@ def _run(args: argparse.Namespace) -> int:
 def _explain_next(
     args: argparse.Namespace, dataset: DatasetPaths, facts: dict[str, dict[str, Any]], before: str
 ) -> None:
-    """Say which stages the shards still wait for; `before` is the digest of the old selection."""
+    """Print which stages to run next; `before` is the digest of the old selection."""
     fetched, selected = facts.get("download", {}).get("fetched"), facts.get("select")
     if "shard" in facts or args.preview:
         return
     if selected is None and fetched:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
-        say(f"{fetched:,} new images; they are not in the shards yet; run: {todo}")
+        say(f"{fetched:,} new images are not in the shards yet; run: {todo}")
     elif (
         selected
         and selected["kept"]
@@ -116,7 +119,7 @@ def _explain_next(
 
 
 def _digest(dataset: DatasetPaths) -> str:
-    """Identifies the kept list; empty if there is none."""
+    """The digest of the selection; empty if there is none."""
     try:
         with dataset.selection.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -135,7 +138,7 @@ def _retry(args: argparse.Namespace) -> int:
             older_than=args.older_than,
             everything=args.everything,
         )
-        log.emit("retry", "done", tried=result.tried, mended=result.resolved)
+        log.emit("retry", "done", tried=result.tried, resolved=result.resolved)
     if args.json:
         print(json.dumps(asdict(result)))
     _explain_retry(args, result, dataset)
@@ -144,19 +147,19 @@ def _retry(args: argparse.Namespace) -> int:
 
 
 def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: DatasetPaths) -> None:
-    """Say why nothing was tried, and what to do with what was recovered."""
+    """Print why nothing was retried, and how to use the resolved failures."""
     if result.resolved:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
-        say(f"{result.resolved:,} recovered; they are not in the shards yet; run: {todo}")
+        say(f"{result.resolved:,} resolved; they are not in the shards yet; run: {todo}")
     if result.tried:
         return
     if not result.passed_over:
-        say(f"retry tried nothing: {dataset.failure_log} has no outstanding failure")
+        say(f"nothing to retry: {dataset.failure_log} has no unresolved failure")
         return
     reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(result.passed_over.items()))
     say(
-        f"retry tried nothing: no outstanding failure is worth it or fits the options ({reasons}); "
-        "--kind KIND and --everything try also what is not worth it by its kind"
+        f"nothing to retry: no unresolved failure is retryable and matches the options "
+        f"({reasons}); use --kind KIND or --everything to retry kinds that are not retryable"
     )
 
 
@@ -164,7 +167,7 @@ def _status(args: argparse.Namespace) -> int:
     dataset = job_from_args(args, reads=True).dataset
     folders = (dataset.manifest_dir, dataset.data_dir, dataset.failure_log.parent)
     if not any(folder.exists() for folder in folders):
-        recipe_path(args.recipe)  # so that a name without recipe and dataset is a mistake
+        recipe_path(args.recipe)  # raises if there is no such recipe either
     status = read_status(dataset)
     print(json.dumps(status.to_json()) if args.json else format_status(status))
     return 0

@@ -104,11 +104,11 @@ class PageReader:
         except UserError:
             raise
         except RecursionError:
-            return failure(STAGE, url, "unexpected_form", detail="nested too deeply")
+            return failure(STAGE, url, "parse_error", detail="nested too deeply")
         except Exception as error:  # noqa: BLE001 - the boundary of one page
             return internal_failure(STAGE, url, error)
         if result.error:
-            return failure(STAGE, url, "unexpected_form", detail=result.error)
+            return failure(STAGE, url, "parse_error", detail=result.error)
         return result
 
     def _with_signals(

@@ -286,7 +286,7 @@ class _Crawl:
                 self._finish(page, result)
                 return True
             except CorruptFile as error:
-                result = failure(STAGE, page.request.url, "unexpected_form", detail=str(error))
+                result = failure(STAGE, page.request.url, "parse_error", detail=str(error))
         self._fail(page, result)
         return False
 
@@ -333,7 +333,7 @@ class _Crawl:
             examples = getattr(result.skipped, "examples", {})
             images = len(result.images) if isinstance(result.images, tuple | list) else None
             self._log.emit(
-                STAGE, "page passed over" if nothing else "page in part passed over",
+                STAGE, "page skipped" if nothing else "page partly skipped",
                 url=page.request.url, images=images, reasons=dict(result.skipped),
                 **({"examples": dict(examples)} if examples else {}),
             )  # fmt: skip

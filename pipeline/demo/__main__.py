@@ -1,9 +1,9 @@
-"""`make demo`: the main job, from a gallery's address to generated shells, on the embedded gallery.
+"""`make demo`: scrape the embedded gallery, train a GAN on it and generate new shells.
 
-Everything goes the way a real site would go: the gallery is served on loopback, a local Prefect
-server and our deployments run beside it, `prefect deployment run scrape-shells` makes the shards,
-`training.fit` trains on them, `training.sample` draws new shells. What is done is not redone; a
-second run trains on. No process is left behind (see leash.py).
+The demo runs the same steps as a real site: it serves the gallery on loopback, starts a local
+Prefect server and the deployments, builds the shards with `prefect deployment run scrape-shells`,
+trains with `training.fit` and generates images with `training.sample`. A second run skips finished
+work and continues training. All processes end with the command (see child_processes.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RECIPE = "shells"
 GALLERY_PORT = 8971
 """The port in pipeline/sites/shells.toml."""
 MANY_KIMG = 10_000
-"""More than the time allows, so that each further run trains on."""
+"""More than the time allows, so that every further run continues training."""
 LOGS = Path("logs/demo")
 RUN = Path("runs/demo")
 
@@ -42,14 +42,27 @@ RUN = Path("runs/demo")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     parser = CommandParser(prog="python -m pipeline.demo", description=__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="shells in the gallery")
-    parser.add_argument("--minutes", type=float, default=5.0, help="time to train")
-    parser.add_argument("--preset", default="shells64", help="training preset")
-    parser.add_argument("--port", type=int, default=GALLERY_PORT, help="port of the gallery")
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        default=2000,
+        help="images in the gallery (default: 2000)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", default=5.0, help="training time (default: 5)"
+    )
+    parser.add_argument("--preset", default="shells64", help="training preset (default: shells64)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=GALLERY_PORT,
+        help=f"port of the gallery (default: {GALLERY_PORT})",
+    )
     parser.add_argument(
         "--serve",
         action="store_true",
-        help="serve the gallery, Prefect's server and the deployments until Ctrl-C, no more",
+        help="only serve the gallery, the Prefect server and the deployments until Ctrl-C",
     )
     args = parser.parse_args(argv)
     return exit_status(lambda: _serve(args) if args.serve else _demo(args))
@@ -59,46 +72,46 @@ def _demo(args: argparse.Namespace) -> int:
     began = time.monotonic()
     total = args.minutes + 4
     _say(f"The whole demo takes about {total:.0f} minutes on two cores the first time.")
-    with ChildProcesses() as leash:
+    with ChildProcesses() as children:
         env = _prefect_env(Path(".prefect/demo").resolve(), _free_port())
-        server = _start_server(leash, env)
-        _title(1, "Draw the gallery's shells, while Prefect's server starts")
+        server = _start_server(children, env)
+        _title(1, "Draw the images of the gallery while the Prefect server starts")
         _run([*_gallery(args), "--draw-only"])
-        _start_gallery(leash, args)
+        _start_gallery(children, args)
         _wait_for_server(server, env)
-        _title(2, f"Scrape the gallery; watch it at {_ui(env)}")
-        _start_deployments(leash, env)
+        _title(2, f"Scrape the gallery; Prefect's UI is at {_ui(env)}")
+        _start_deployments(children, env)
         _scrape(env, args.port)
     _title(3, f"Train a GAN on the shards for {args.minutes:g} minutes")
     fit = ["-m", "training.fit", "--shards", f"manifests/{RECIPE}", "--preset", args.preset]
-    # an evaluation takes a minute of the few there are
+    # an evaluation takes about a minute, which is too long here
     limits = ["--max-hours", str(args.minutes / 60), "--total-kimg", str(MANY_KIMG)]
     limits += ["--eval-kimg", "0"]
     _run([sys.executable, *fit, "--run", str(RUN), *limits])
-    _title(4, "Draw new shells")
+    _title(4, "Generate new shells")
     grid = RUN / "shells.png"
     _run([sys.executable, "-m", "training.sample", str(RUN), "--n", "64", "--out", str(grid)])
     _say(f"\nDone in {format_duration(time.monotonic() - began)}.")
-    _say(f"  shells that no sea has seen   {grid}")
-    _say(f"  the training report           {RUN / 'report.html'}")
-    _say(f"  the dataset's card            manifests/{RECIPE}/README.md")
-    _say("Run `make demo` again to train on; nothing that is done is redone.")
+    _say(f"  generated shells    {grid}")
+    _say(f"  training report     {RUN / 'report.html'}")
+    _say(f"  dataset card        manifests/{RECIPE}/README.md")
+    _say("Run `make demo` again to continue training; finished work is skipped.")
     return 0
 
 
 def _serve(args: argparse.Namespace) -> int:
     """The gallery, the server of prefect.toml and the deployments, until interrupted."""
-    with ChildProcesses() as leash:
+    with ChildProcesses() as children:
         env = _prefect_env(Path(".prefect").resolve(), 4200)
-        server = _start_server(leash, env)
+        server = _start_server(children, env)
         _run([*_gallery(args), "--draw-only"])
-        _start_gallery(leash, args)
+        _start_gallery(children, args)
         _wait_for_server(server, env)
-        deployments = _start_deployments(leash, env)
+        deployments = _start_deployments(children, env)
         _say(f"Gallery at http://127.0.0.1:{args.port}/, Prefect at {_ui(env)}.")
-        _say("Now, in another terminal: .venv/bin/prefect deployment run scrape-shells")
+        _say("In another terminal, run: .venv/bin/prefect deployment run scrape-shells")
         deployments.wait()
-        raise UserError(f"the deployments ended by themselves; see {LOGS / 'serve.log'}")
+        raise UserError(f"the deployments stopped unexpectedly; see {LOGS / 'serve.log'}")
 
 
 def _gallery(args: argparse.Namespace) -> list[str]:
@@ -107,7 +120,7 @@ def _gallery(args: argparse.Namespace) -> list[str]:
 
 
 def _prefect_env(home: Path, port: int) -> dict[str, str]:
-    """The environment of a local Prefect server of our own."""
+    """Return the environment for a separate local Prefect server."""
     home.mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
@@ -116,7 +129,7 @@ def _prefect_env(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
         "DO_NOT_TRACK": "1",
-        # The tools of this environment, when it is not activated.
+        # find the tools of this environment even if it is not activated
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
 
@@ -134,13 +147,13 @@ def _free_port() -> int:
 def _start_server(children: ChildProcesses, env: dict[str, str]) -> subprocess.Popen[bytes]:
     prefect = shutil.which("prefect", path=env["PATH"])
     if prefect is None:
-        raise UserError("prefect: no such command; run: make install")
+        raise UserError("prefect: command not found; run: make install")
     return children.start([prefect, "server", "start"], LOGS / "prefect-server.log", env)
 
 
 def _wait_for_server(server: subprocess.Popen[bytes], env: dict[str, str]) -> None:
     _wait(
-        "Prefect's server",
+        "the Prefect server",
         LOGS / "prefect-server.log",
         server,
         lambda: requests.get(f"{env['PREFECT_API_URL']}/health", timeout=5).ok,
@@ -167,16 +180,16 @@ def _wait(
     ready: Callable[[], bool],
     seconds: float = 180,
 ) -> None:
-    """Wait until `ready`, and say so when it takes long.
+    """Wait until `ready` returns True, and print a message every 5 seconds.
 
     Raises:
-        UserError: the process ended, or is not ready in time; names its log.
+        UserError: the process ended, or is not ready within `seconds`; names its log.
     """
     began = said = time.monotonic()
     while time.monotonic() - began < seconds:
         if process.poll() is not None:
-            last = (log.read_text(errors="replace").strip().splitlines() or ["no word"])[-1]
-            raise UserError(f"{what} ended with status {process.returncode}: {last} (see {log})")
+            last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+            raise UserError(f"{what} exited with status {process.returncode}: {last} (see {log})")
         with contextlib.suppress(requests.RequestException):
             if ready():
                 return
@@ -185,14 +198,14 @@ def _wait(
             waited = format_duration(said - began)
             _say(f"waiting for {what}, {waited} so far, up to {seconds:.0f} s …")
         time.sleep(0.25)
-    raise UserError(f"{what} did not answer within {seconds:.0f} s; see {log}")
+    raise UserError(f"{what} did not respond within {seconds:.0f} s; see {log}")
 
 
 def _scrape(env: dict[str, str], port: int) -> None:
-    """Run the deployment as a user would, and show how far the files on disk are.
+    """Run the deployment as a user would, and show the progress recorded in the files.
 
     Raises:
-        UserError: the flow did not succeed.
+        UserError: the flow failed.
     """
     command = ["prefect", "deployment", "run", f"scrape-{RECIPE}", "--watch"]
     if port != GALLERY_PORT:
@@ -201,8 +214,8 @@ def _scrape(env: dict[str, str], port: int) -> None:
     dataset = DatasetPaths(RECIPE)
     events = EventTail(dataset)
     _say("starting the run of the deployment …")
-    with ChildProcesses() as leash, Console() as console:
-        process = leash.start(command, LOGS / "prefect-run.log", env)
+    with ChildProcesses() as children, Console() as console:
+        process = children.start(command, LOGS / "prefect-run.log", env)
         ended = False
         while not ended:
             ended = process.poll() is not None
@@ -212,21 +225,22 @@ def _scrape(env: dict[str, str], port: int) -> None:
                 console.on_progress(report)
             time.sleep(0.5)
     if process.returncode != 0:
-        raise UserError(f"scrape-{RECIPE} did not succeed; see {LOGS / 'serve.log'}")
+        raise UserError(f"scrape-{RECIPE} failed; see {LOGS / 'serve.log'}")
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run one step, its output in this terminal, and wait for it.
+    """Run one step with its output in this terminal, and wait for it.
 
     Raises:
-        UserError: it did not end well. KeyboardInterrupt where it was interrupted.
+        UserError: the step failed.
+        KeyboardInterrupt: the step was interrupted.
     """
-    with ChildProcesses(grace=60) as leash:  # time for the trainer to save its state
-        status = leash.start(command).wait()
+    with ChildProcesses(grace=60) as children:  # time for the trainer to save its state
+        status = children.start(command).wait()
     if status == 130:
         raise KeyboardInterrupt
     if status != 0:
-        raise UserError(f"{' '.join(command[1:])} ended with status {status}")
+        raise UserError(f"{' '.join(command[1:])} exited with status {status}")
 
 
 def _title(number: int, what: str) -> None:

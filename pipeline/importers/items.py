@@ -77,7 +77,7 @@ def as_labels(value: object) -> tuple[str, ...]:
 
 def broken_metadata(url: str, detail: str) -> Failure:
     """The failure of one row of metadata, or of one image's."""
-    return failure(STAGE, url, "unexpected_form", detail=detail)
+    return failure(STAGE, url, "parse_error", detail=detail)
 
 
 def is_file(path: Path) -> bool:

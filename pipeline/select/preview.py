@@ -44,9 +44,9 @@ from pipeline.select.selection import read_rejected, read_selection
 from pipeline.select.stage import (
     DUPLICATE,
     NEAR_DUPLICATE,
+    NO_CLASS_LABEL,
     OFF_TOPIC,
     RULES,
-    UNCLASSED,
     Lists,
     aspect_of,
     duplicate_thresholds,
@@ -201,7 +201,7 @@ def _measured(
 def histogram(
     values: Sequence[float], limit: float, measure: NumericLimit
 ) -> tuple[list[tuple[float, float, bool]], str]:
-    """Bars (left, height, passes), each from 0 to 1, on a scale of logarithms, and what it is."""
+    """Bars (left, height, passes) from 0 to 1 on a log scale, and the text of the axis."""
     if not values:
         return [], ""
     logs = np.log1p(np.asarray(values))
@@ -283,7 +283,7 @@ def _near(
         [
             pictures.show(records[key], f"{how}: {which}")
             for how, one, other in pairs
-            for key, which in ((one, "this one"), (other, "and this"))
+            for key, which in ((one, "this one"), (other, "duplicate of"))
             if key in records
         ]
         for pairs in (rejected, kept)
@@ -308,7 +308,9 @@ def _others(
     """The reasons without a scale: some images of each, with the detail."""
     shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
     reasons = [
-        one for one in (*RULES, UNCLASSED, DUPLICATE) if one in counts and one not in shown_above
+        one
+        for one in (*RULES, NO_CLASS_LABEL, DUPLICATE)
+        if one in counts and one not in shown_above
     ]
     picked: dict[str, dict[str, str]] = {reason: {} for reason in reasons}
     for line in read_rejected(lists.rejected):
@@ -383,9 +385,9 @@ to a limit: first those it rejects, then those it lets pass. The limits are in t
 {% for left, height, passes in section.bars %}
 <rect class="{{ 'in' if passes else 'out' }}" x="{{ left }}" y="{{ 1 - height }}"
  width="{{ 0.9 / section.bars | length }}" height="{{ height }}"/>{% endfor %}
-</svg><p>{{ section.scale }}, on a scale of logarithms</p>{% endif %}
+</svg><p>{{ section.scale }}, log scale</p>{% endif %}
 <div class="sides{{ '' if section.rejected and section.kept else ' one' }}">
-{% for title, side in (("rejected", section.rejected), ("let pass", section.kept)) %}
+{% for title, side in (("rejected", section.rejected), ("passed", section.kept)) %}
 <div><h3>{{ title }}</h3><div class="images">
 {% for image in side %}<figure>
 {% if image.picture %}<img src="{{ image.picture }}" alt="">{% endif %}

@@ -106,12 +106,22 @@ RULES: dict[str, Callable[[SelectedImage, SelectOptions], str | None]] = {
 }
 """By reason, in the order they are asked: what is wrong with an image, or None."""
 
-FORGOTTEN, UNLISTED, UNCLASSED, REPEATED = "forgotten", "unlisted", "unclassed", "repeated"
+FORGOTTEN, NOT_IN_MANIFEST = "forgotten", "not_in_manifest"
+NO_CLASS_LABEL, DUPLICATE_KEY = "no_class_label", "duplicate_key"
 OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE = "off_topic", "duplicate", "near_duplicate"
 INTERNAL = "internal"
-REASONS = (FORGOTTEN, UNLISTED, REPEATED, *RULES, UNCLASSED, OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE,
-           INTERNAL)  # fmt: skip
-"""Every reason there is. An image is rejected for the first that holds."""
+REASONS = (
+    FORGOTTEN,
+    NOT_IN_MANIFEST,
+    DUPLICATE_KEY,
+    *RULES,
+    NO_CLASS_LABEL,
+    OFF_TOPIC,
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    INTERNAL,
+)
+"""All reasons. An image is rejected for the first one that applies."""
 
 
 def aspect_of(record: OriginalRecord) -> float:
@@ -127,7 +137,7 @@ def first_rejection(image: SelectedImage, recipe: Recipe) -> tuple[str, str] | N
             return reason, detail
     position = recipe.shards.class_label
     if position is not None and len(image.row.labels) <= position:
-        return UNCLASSED, f"no label number {position} in {list(image.row.labels)}"
+        return NO_CLASS_LABEL, f"no label number {position} in {list(image.row.labels)}"
     return None
 
 
@@ -207,7 +217,7 @@ def _judged(
         if record.key in forgotten:
             yield image, (FORGOTTEN, "as asked")
         elif row is None:
-            yield image, (UNLISTED, "not in the manifest")
+            yield image, (NOT_IN_MANIFEST, "not in the manifest")
         else:
             try:
                 verdict = first_rejection(image, recipe)
@@ -321,7 +331,7 @@ class _DedupResult:
 
     def of(self, index: int, facts: _DedupIndex) -> tuple[str, str] | None:
         if self.repeated[index]:
-            return REPEATED, "the key came before"
+            return DUPLICATE_KEY, "the key came before"
         if not np.isnan(self.strange[index]):
             return OFF_TOPIC, f"{self.strange[index]:.2f} deviations from the rest"
         if self.same[index] >= 0:

@@ -54,12 +54,15 @@ FAILURE_KINDS: dict[str, bool] = {
     "too_many_pixels": False,
     "animated": False,
     # pages
-    "unexpected_form": False,
+    "parse_error": False,
     # an error of this program while it handled one page or image; its detail is the traceback
     "internal": True,
 }
-"""Every kind of failure and whether it is worth trying again. `mended` in a log is no failure: it
-takes an earlier one back."""
+"""Every kind of failure, and whether a retry can help. `resolved` in a log is not a failure: it
+cancels an earlier one."""
+
+OLD_KINDS = {"unexpected_form": "parse_error"}
+"""Kinds that older versions wrote, and what they are called now."""
 
 
 def failure(

@@ -77,7 +77,7 @@ FLOATS = st.one_of(
 
 
 @given(
-    st.sampled_from([b"/map", b"/draw", b"/nearest", b"/facts.json", b"/", b"/../config.json"]),
+    st.sampled_from([b"/map", b"/draw", b"/nearest", b"/generator.json", b"/", b"/../config.json"]),
     COUNTS, st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4), st.lists(FLOATS, max_size=40),
 )  # fmt: skip
 @example(b"/draw", 1, [1], [3e38] * 8)

@@ -440,8 +440,8 @@ def test_bad_pages_are_failures_and_the_crawl_goes_on(site: Site, tmp_path: Path
     assert failures_of(dataset) == {
         f"{site.url}/album0.html": "not_found",
         f"{site.url}/album1.html": "unavailable",
-        f"{site.url}/album2.html": "unexpected_form",
-        f"{site.url}/album4.html": "unexpected_form",
+        f"{site.url}/album2.html": "parse_error",
+        f"{site.url}/album4.html": "parse_error",
     }
     assert result.failed == 4
     assert result.pages == 51 - 2 * 4  # nothing leads to their slides
@@ -529,7 +529,7 @@ def test_a_run_killed_before_it_resolved_a_failure_is_made_up_for(
     assert site.hits == before
     assert [stage for stage, _ in unresolved_failures(dataset)] == ["download"]
     run(site, dataset)
-    assert [row["kind"] for row in read_jsonl(dataset.failure_log)].count("mended") == 1
+    assert [row["kind"] for row in read_jsonl(dataset.failure_log)].count("resolved") == 1
 
 
 def test_limits_stop_and_a_higher_limit_goes_on(site: Site, tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def test_lines_of_a_list_that_could_not_be_read_are_told(tmp_path: Path) -> None
     dataset = DatasetPaths("d", tmp_path)
     with serving({"/a.jsonl": text}.get) as site:
         assert run(dataset, kind="list", start=[f"{site.url}/a.jsonl"]).urls == 2
-    (facts,) = facts_of(dataset, "page in part passed over")
+    (facts,) = facts_of(dataset, "page partly skipped")
     assert facts["reasons"] == {"bad_line": 2}
     assert facts["examples"] == {"bad_line": "{broken\n"}
 

@@ -113,7 +113,7 @@ def test_what_was_good_of_a_broken_list_stays_and_the_break_is_a_failure(
     result = run(tmp_path, f"{site}/a.csv.gz")
     assert result.failed == 1
     assert 5000 <= result.urls < 30_000
-    assert failures(tmp_path) == [("a.csv.gz", "unexpected_form")]
+    assert failures(tmp_path) == [("a.csv.gz", "parse_error")]
     path.write_bytes(whole)
     os.utime(path, (stamp, stamp))  # in the same second: Last-Modified says that nothing changed
     assert run(tmp_path, f"{site}/a.csv.gz").urls == 30_000

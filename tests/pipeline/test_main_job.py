@@ -228,7 +228,7 @@ def test_retry_mends_what_came_back(gallery: ServedGallery, tmp_path: Path) -> N
     result = run(gallery, tmp_path, "retry", "--kind", "too_large")
     assert result.returncode == 0, result.stderr
     assert "too_large" not in read_status(dataset).failed
-    assert sum(row["kind"] == "mended" for row in read_jsonl(dataset.failure_log)) == too_large
+    assert sum(row["kind"] == "resolved" for row in read_jsonl(dataset.failure_log)) == too_large
     assert read_status(dataset).images == COUNT
     assert run(gallery, tmp_path, "select").returncode == 0
     assert read_status(dataset).kept == COUNT

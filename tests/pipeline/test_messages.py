@@ -55,24 +55,24 @@ def test_the_first_failure_of_each_kind_is_shown_and_status_1_explained(project:
     assert lines[-1].startswith(f"4 failed; the reasons are in {log}; to try ")
     assert lines[-1].endswith("run: python -m pipeline retry mine.toml")
     quiet = run(project, "status", "mine.toml")
-    assert "images    1 of 5 tried" in quiet.stdout
+    assert "images    1 of 5 attempted" in quiet.stdout
 
 
 def test_retry_says_what_it_recovered_and_why_it_tried_nothing(project: Path) -> None:
     before = run(project, "retry", "mine.toml")
-    assert "retry tried nothing: " in before.stderr
-    assert "has no outstanding failure" in before.stderr
+    assert "nothing to retry: " in before.stderr
+    assert "has no unresolved failure" in before.stderr
     assert run(project, "download", "mine.toml").returncode == 1
     other = run(project, "retry", "mine.toml", "--host", "elsewhere.example")
     assert other.returncode == 0
-    assert "retry tried nothing: no outstanding failure is worth it or fits the options" in (
+    assert "nothing to retry: no unresolved failure is retryable and matches the options" in (
         other.stderr
     )
     assert "not_found 2" in other.stderr
     assert "--everything" in other.stderr
     done = run(project, "retry", "mine.toml")
     assert (
-        "1 recovered; they are not in the shards yet; run: python -m pipeline select mine.toml"
+        "1 resolved; they are not in the shards yet; run: python -m pipeline select mine.toml"
         in (done.stderr)
     )
     assert run(project, "select", "mine.toml").returncode == 0

@@ -155,7 +155,7 @@ def test_a_password_is_used_for_every_stage_and_nowhere_to_be_found(
         ("status", "locked.toml"),
         ("status", "locked.toml", "--json"),
         ("retry", "locked.toml"),
-        ("export", "locked.toml", "out", "--form", "huggingface"),
+        ("export", "locked.toml", "out", "--format", "huggingface"),
         ("export-manifest", "locked.toml", "urls.csv"),
         ("forget", "locked.toml", "--url", f"http://{USER}:{PASSWORD}@{site.host}/1.png"),
         ("crawl", "locked.toml", "--set", f"source.start=http://{USER}:{PASSWORD}@{site.host}/"),

@@ -87,7 +87,7 @@ def test_what_can_be_mended_is_added_and_the_log_says_so(dataset, faulty_site):
     assert sidecar["title"] == "/a.jpg"  # the manifest row went along
     last = list(read_jsonl(dataset.failure_log))[-1]
     assert (last["kind"], last["url"], last["detail"]) == (
-        "mended",
+        "resolved",
         urls["/a.jpg"],
         "was unavailable",
     )
@@ -170,7 +170,7 @@ def test_pages_are_mended_and_their_images_fetched(dataset, faulty_site):
 
 
 def test_a_kind_that_is_none_is_the_users_mistake(dataset):
-    with pytest.raises(UserError, match="kind 'sunspots': there are: animated"):
+    with pytest.raises(UserError, match="unknown failure kind 'sunspots'; choose from animated"):
         retry(dataset, kinds=("sunspots",))
 
 

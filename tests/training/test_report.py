@@ -102,7 +102,7 @@ def test_the_report_shows_ways_neighbours_cost_and_the_card(trained: Path, tmp_p
     assert "<b>no</b>" not in page  # the card's text is no markup
     assert all(one.startswith("data:") for one in re.findall(r'src="([^"]*)"', page))
     write_report(Run(trained), [], ReportExtras(0.0, ReportFigures(pixels[..., :1], None)))
-    assert "Nearest real images" not in (trained / "report.html").read_text()
+    assert "Nearest training images" not in (trained / "report.html").read_text()
 
 
 def test_thin_and_curves() -> None:

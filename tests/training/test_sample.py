@@ -43,7 +43,7 @@ def test_sample_draws_what_the_run_drew(
     ("arguments", "said"),
     [
         (["nowhere"], "runs/nowhere/config.json: no run there"),
-        (["tiny", "--n", "0"], "--n 0: a whole number from 1"),
+        (["tiny", "--n", "0"], "--n 0: must be an integer from 1"),
         (["empty"], "runs/empty/checkpoints: no whole checkpoint"),
         (["torn"], "runs/torn/config.json: not"),
         (["list"], "runs/list/config.json: not a run's configuration"),

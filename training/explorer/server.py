@@ -152,7 +152,7 @@ def create_app(
     routes = [
         Route("/map", answering(map_, z_dim, binary), methods=["POST"]),
         Route("/draw", answering(draw, row, binary), methods=["POST"]),
-        Route("/facts.json", _fixed(facts.encode(), "application/json")),
+        Route("/generator.json", _fixed(facts.encode(), "application/json")),
     ]
     if finder is not None:
         answer = answering(nearest, row, "application/json", alone=False)

@@ -1,4 +1,4 @@
-"""What the commands that draw have in common: their options, and what they check."""
+"""Options and checks shared by the commands that generate images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.contract import CommandParser, UserError
 
@@ -18,35 +18,53 @@ if TYPE_CHECKING:
     from training.pretrained.inference import TrainedGenerator
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+VIDEO_FORMATS = (".gif", ".webp", ".mp4")
 MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".mp4": 16_384}
-"""The longest side in pixels of the forms that have such a limit (mp4: x264's)."""
+"""The longest side in pixels that a format allows (mp4: the limit of x264)."""
 
 
 def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file") -> (
     argparse.ArgumentParser
 ):  # fmt: skip
-    """A parser with the run and where the result goes; `out` empty: the command says itself."""
+    """Return a parser with RUN, `--out` (unless `out` is empty) and `--device`."""
     parser = CommandParser(prog=f"python -m training.{name}", description=description)
     parser.add_argument(
         "run", metavar="RUN",
-        help="name under runs/, or a run's or exported folder; RUN@best, RUN@200 (kimg)",
+        help="name under runs/, a run folder or an exported folder; RUN@best or RUN@200 (kimg) "
+        "selects a checkpoint",
     )  # fmt: skip
     if out:
-        parser.add_argument("--out", type=Path, required=True, help=out)
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+        parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
+    add_device(parser)
     return parser
 
 
+def add_device(made: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    made.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
+        help="device to run on (default: auto)",
+    )  # fmt: skip
+
+
+def add_alias(made: argparse.ArgumentParser, alias: str, option: str, **settings: Any) -> None:
+    """Accept `alias`, the former name of `option`; it does not appear in the help."""
+    target = option.removeprefix("--").replace("-", "_")
+    made.add_argument(
+        alias, dest=target, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **settings
+    )
+
+
 def add_numbers(made: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
-    """An option that names pictures by number."""
+    """Add an option that takes image numbers."""
     made.add_argument(
         option, default=default, metavar="NUMBERS",
-        help=f"{what}, by number as in the explorer: 3,8,20-24 (default {default})",
+        help=f"image numbers of {what}, for example 3,8,20-24 (default: {default})",
     )  # fmt: skip
 
 
 def int_in_range(option: str, least: int, most: int) -> Callable[[str], int]:
-    """The argparse type of a whole number in [least, most]; UserError for anything else."""
+    """Return an argparse type: an integer in [least, most]; UserError for anything else."""
 
     def parse(text: str) -> int:
         try:
@@ -54,22 +72,22 @@ def int_in_range(option: str, least: int, most: int) -> Callable[[str], int]:
         except ValueError:
             value = least - 1
         if not least <= value <= most:
-            raise UserError(f"{option} {text}: a whole number from {least} to {most}")
+            raise UserError(f"{option} {text}: must be an integer from {least} to {most}")
         return value
 
     return parse
 
 
 def float_in_range(option: str, least: float, most: float) -> Callable[[str], float]:
-    """The argparse type of a number in [least, most]; UserError for anything else."""
+    """Return an argparse type: a number in [least, most]; UserError for anything else."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not least <= value <= most:  # where nan never is
-            raise UserError(f"{option} {text}: a number from {least:g} to {most:g}")
+        if not least <= value <= most:  # also rejects nan
+            raise UserError(f"{option} {text}: must be a number from {least:g} to {most:g}")
         return value
 
     return parse
@@ -79,33 +97,37 @@ parse_psi = float_in_range("--truncation", -100, 100)
 
 
 def add_seed(made: argparse.ArgumentParser, what: str) -> None:
+    """Add `--seed`, the random seed of `what`."""
     made.add_argument(
-        "--seed", type=int_in_range("--seed", 0, 2**63 - 1), default=0, help=f"{what} (default 0)"
-    )
+        "--seed", type=int_in_range("--seed", 0, 2**63 - 1), default=0, metavar="N",
+        help=f"random seed of {what} (default: 0)",
+    )  # fmt: skip
 
 
 def add_label(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--label", help="name or number of the class (default: the first)")
+    """Add `--label`."""
+    made.add_argument("--label", help="class to generate, by name or number (default: the first)")
 
 
 def add_psi(made: argparse.ArgumentParser) -> None:
+    """Add `--truncation`."""
     made.add_argument(
         "--truncation", type=parse_psi, default=1.0, metavar="PSI",
-        help="1 all variety … 0 the mean picture (default 1)",
+        help="truncation psi: 1 = full variety, 0 = the mean image (default: 1)",
     )  # fmt: skip
 
 
 def check_image_path(path: Path) -> None:
-    """Raises UserError where the name does not end as a picture's, or none can be written there."""
+    """Raise UserError if the extension is not an image's, or the file cannot be written."""
     if path.suffix.lower() not in PICTURES:
-        raise UserError(f"--out {path}: the name of a picture ends in {', '.join(PICTURES)}")
+        raise UserError(f"--out {path}: the extension must be one of {', '.join(PICTURES)}")
     check_target(path, "--out")
 
 
 def check_target(path: Path, option: str) -> None:
-    """Raises UserError where no file can be written: asked before the work, which would be lost.
+    """Raise UserError if the file cannot be written. Call it before long work.
 
-    Nothing stays of the attempt; missing folders are made when the file is written.
+    Leaves no file behind; missing folders are created later, when the file is written.
     """
     folder = path.parent
     while not os.path.lexists(folder) and folder != folder.parent:
@@ -116,24 +138,24 @@ def check_target(path: Path, option: str) -> None:
     except OSError as error:
         raise UserError(f"{option} {path}: cannot be written ({error.strerror})") from None
     if blocked:
-        raise UserError(f"{option} {path}: a folder, not a file")
+        raise UserError(f"{option} {path}: is a folder, not a file")
 
 
 def check_sides(
     path: Path, trained: TrainedGenerator, columns: int, rows: int, scale: int = 1
 ) -> None:
-    """Raises UserError where so many pictures in `columns` and `rows`, `scale` times as large, are
-    more than a file of that ending can hold."""
+    """Raise UserError if a grid of `columns` × `rows` images, enlarged `scale` times, exceeds the
+    size limit of the file's format."""
     width, height = columns * trained.shape.width * scale, rows * trained.shape.height * scale
     most = MAX_SIDE.get(path.suffix.lower(), math.inf)
     if max(width, height) > most:
         raise UserError(
-            f"--out {path}: {width}×{height} pixels; {path.suffix} holds at most {most} a side"
+            f"--out {path}: {width}×{height} pixels; {path.suffix} allows at most {most} per side"
         )
 
 
 def load(run: str, device: str) -> TrainedGenerator:
-    """The run's generator on the device so called."""
+    """Load the generator of a run onto the named device."""
     from training.machine.device import choose_device
     from training.pretrained.inference import load_generator
 
@@ -141,7 +163,7 @@ def load(run: str, device: str) -> TrainedGenerator:
 
 
 def label_number(trained: TrainedGenerator, label: str | None) -> int:
-    """The class that `--label` means.
+    """Return the class number for `--label`; 0 without one.
 
     Raises:
         UserError: the generator has no such class.
@@ -149,18 +171,20 @@ def label_number(trained: TrainedGenerator, label: str | None) -> int:
     if label is None:
         return 0
     if not trained.conditional:
-        raise UserError(f"--label {label}: the generator of {trained.name} knows no labels")
+        raise UserError(f"--label {label}: the generator of {trained.name} has no labels")
     if label in trained.labels:
         return trained.labels.index(label)
     if label.isdecimal() and int(label) < trained.classes:
         return int(label)
-    raise UserError(f"--label {label}: one of {', '.join(trained.labels)}, or its number")
+    raise UserError(
+        f"--label {label}: unknown class; choose from {', '.join(trained.labels)}, or a number"
+    )
 
 
 def latents_and_labels(
     trained: TrainedGenerator, numbers: Sequence[int], label: int
 ) -> tuple[Tensor, Tensor]:
-    """Latents (n, z_dim) and labels (n,) of pictures by number."""
+    """Return the latents (n, z_dim) of the image numbers, and labels (n,), all `label`."""
     import torch
 
     from training.latent.image_numbers import latents_of

@@ -1,4 +1,4 @@
-"""Moving pictures: GIF and animated WebP by Pillow, mp4 by PyAV (extra `video`)."""
+"""Video files: GIF and animated WebP with Pillow, mp4 with PyAV (extra `video`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from PIL import Image
 
 from pipeline.contract import UserError, write_atomic
 from training.grid import Pixels
-
-KINDS = (".gif", ".webp", ".mp4")
+from training.latent.cli import VIDEO_FORMATS
 
 
 def require_codec(path: Path) -> None:
-    """Raises UserError where what writes a film of that ending is not installed."""
+    """Raise UserError if the package for the file's format is not installed."""
     if path.suffix.lower() == ".mp4":
         try:
             import av  # noqa: F401
@@ -24,10 +23,10 @@ def require_codec(path: Path) -> None:
 
 
 def write_video(path: Path, frames: Pixels, fps: int) -> None:
-    """Write frames uint8 (n, height, width, channels), endlessly repeated where the form can.
+    """Write frames uint8 (n, height, width, channels); GIF and WebP repeat forever.
 
     Raises:
-        UserError: the name's ending is none of `KINDS`, or mp4 is asked for without PyAV.
+        UserError: the extension is not in `VIDEO_FORMATS`, or PyAV is missing for mp4.
     """
     require_codec(path)
     ending = path.suffix.lower()
@@ -36,7 +35,7 @@ def write_video(path: Path, frames: Pixels, fps: int) -> None:
     elif ending in (".gif", ".webp"):
         write_atomic(path, _animated(frames, fps, ending[1:].upper()))
     else:
-        raise UserError(f"{path}: a walk is a {', '.join(KINDS)} or a strip as .png")
+        raise UserError(f"{path}: the extension must be one of {', '.join(VIDEO_FORMATS)}")
 
 
 def _images(frames: Pixels) -> list[Image.Image]:

@@ -195,7 +195,7 @@ def test_damaged_archives_are_one_failure_each(root: Path, tmp_path: Path, cut: 
     result = run(dataset, root)
     assert "good" in rows_of(dataset)
     kinds = {row["kind"] for row in read_jsonl(dataset.failure_log)}
-    assert kinds == (set() if cut == "flip" else {"unexpected_form"})
+    assert kinds == (set() if cut == "flip" else {"parse_error"})
     if cut == "flip":
         assert result.urls == 6
         read = [body_of(root, row["url"]) for row in read_jsonl(dataset.url_manifest)]

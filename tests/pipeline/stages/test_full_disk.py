@@ -171,7 +171,7 @@ def test_forget(full: Project, shop: Any, log: Any) -> None:
 )  # fmt: skip
 def test_export(full: Project, form: str) -> None:
     out = full.root / ("out.zip" if form == "nvlabs" else "out")
-    full.fails_and_completes("export", str(out), "--form", form, leaving=(0, 4_096, 12_000))
+    full.fails_and_completes("export", str(out), "--format", form, leaving=(0, 4_096, 12_000))
     assert out.exists()
     assert not list(full.root.glob(".out*"))
 

@@ -227,7 +227,7 @@ def test_a_tar_with_links_devices_and_odd_metadata(
     kinds = {name: text.partition(":")[0] for name, text in failures(shop.dataset).items()}
     assert kinds == {
         **dict.fromkeys(["link.jpg", "hard.jpg", "null.jpg", "fifo.jpg"], "wrong_type"),
-        **dict.fromkeys(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "unexpected_form"),
+        **dict.fromkeys(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "parse_error"),
         "g.jpg": "undecodable",
     }
     rows = {row["title"]: row["labels"] for row in read_jsonl(shop.dataset.url_manifest)}
@@ -338,9 +338,7 @@ def test_rows_of_metadata_that_are_junk(
         image["0000.jpg"], image["0001.jpg"], also["0000.jpg"], also["0002.jpg"]
     }  # fmt: skip
     assert result == ImportResult(4, 0, 6)
-    assert {text.partition(":")[0] for text in failures(shop.dataset).values()} == {
-        "unexpected_form"
-    }
+    assert {text.partition(":")[0] for text in failures(shop.dataset).values()} == {"parse_error"}
 
 
 def test_a_pipe_is_no_dataset(tmp_path: Path, take: Import) -> None:

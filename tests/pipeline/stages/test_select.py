@@ -48,7 +48,7 @@ def test_each_fact_rejects_with_its_reason(shop: Any, log: Any) -> None:
     found = reasons(shop)
     assert {name: found[one.key] for name, one in bad.items()} == {name: name for name in bad}
     assert result.kept == 1
-    assert result.rejected == {**dict.fromkeys(bad, 1), "unlisted": 1}
+    assert result.rejected == {**dict.fromkeys(bad, 1), "not_in_manifest": 1}
     assert set(result.rejected) <= set(REASONS)
 
 
@@ -134,7 +134,7 @@ def test_the_same_facts_give_the_same_bytes_and_nothing_else_changes(
 def test_an_image_without_the_label_that_is_its_class_is_rejected(shop: Any, log: Any) -> None:
     shop.add([*shop.served(2, labels=("shell", "Conus")), *shop.served(1, 5, labels=("shell",))])
     result = select(shop.recipe(class_label=1), shop.dataset, log)
-    assert (result.kept, result.rejected) == (2, {"unclassed": 1})
+    assert (result.kept, result.rejected) == (2, {"no_class_label": 1})
 
 
 @pytest.mark.parametrize("torn", [b'{"key": "00', b""])

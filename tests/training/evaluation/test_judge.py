@@ -164,7 +164,7 @@ def in_runs(judged: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("arguments", "line"),
     [
         (["none"], "runs/none/config.json: no run there"),
-        (["judged", "--samples", "10"], "--samples 10: a whole number from 50"),
+        (["judged", "--samples", "10"], "--samples 10: must be an integer from 50"),
         (["judged", "--out", "a.png"], "ends in .svg"),
         (["none", "--out", "/proc/a.svg"], "--out /proc/a.svg: cannot be written"),
         (["none", "--seed", str(2**70)], f"--seed {2**70}: a whole number"),

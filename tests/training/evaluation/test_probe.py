@@ -81,7 +81,7 @@ def test_command_compares_a_run_with_fresh_weights(
     run, shards = tmp_path / "runs" / "tiny", small_shards(labels=("cone", "whelk"))
     assert in_process(run, shards, "--total-kimg", "0.016") == 0
     capsys.readouterr()
-    assert probe.main(["tiny", "--labels", "40", "--steps", "2", "--json"]) == 0
+    assert probe.main(["tiny", "--num-labels", "40", "--steps", "2", "--json"]) == 0
     *table, line = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert (found["taught"], found["held_out"], found["saw_labels"]) == (40, 20, False)
@@ -95,9 +95,9 @@ def test_command_compares_a_run_with_fresh_weights(
     ("labels", "options", "said"),
     [
         ((), [], "small: the shards have no labels"),
-        (("cone", "whelk"), ["--n", "3"], "--n 3: a whole number from 10"),
-        (("cone", "whelk"), ["--held-out", "1"], "--held-out 1: a number from 0.001"),
-        (("cone", "whelk"), ["--labels", "2"], "--labels: at least 5"),
+        (("cone", "whelk"), ["--n", "3"], "--n 3: must be an integer from 10"),
+        (("cone", "whelk"), ["--held-out", "1"], "--held-out 1: must be a number from 0.001"),
+        (("cone", "whelk"), ["--num-labels", "2"], "--num-labels: at least 5"),
     ],
 )
 def test_what_cannot_be_probed_is_one_line(

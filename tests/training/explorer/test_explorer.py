@@ -77,7 +77,7 @@ def test_the_server_draws_what_pytorch_draws(
     trained = load_generator(str(run), torch.device("cpu"))
     latents, _ = latents_and_labels(trained, [5, 6], 0)
     with exploring(run, environment) as (url, process):
-        facts = json.loads(ask(url + "facts.json")[1])
+        facts = json.loads(ask(url + "generator.json")[1])
         assert facts["title"] == "This shell does not exist"
         assert facts["nearest"]
         ws = np.frombuffer(ask(url + "map", body(latents.numpy(), [0, 0]))[1], "<f4")
@@ -240,4 +240,4 @@ def test_mistakes_are_one_line(
 def test_titles() -> None:
     assert title_of("shells") == "This shell does not exist"
     assert title_of("sea-shells") == "This sea shell does not exist"
-    assert title_of("glass") == title_of("fish") == "This picture does not exist"
+    assert title_of("glass") == title_of("fish") == "This image does not exist"

@@ -125,7 +125,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     run, out = str(run_of("dcgan")), str(tmp_path / "out")
     for arguments, said in (
-        ([run, "--format", "tflite", "--out", out], "--format tflite: one of"),
+        ([run, "--format", "tflite", "--out", out], "--format tflite: unknown format"),
         ([run, "--out", run], "a run lives there"),
         ([run, "--out", out, "--tolerance", "0"], "--tolerance 0: a number"),
         ([run, "--out", out, "--tolerance", "nan"], "--tolerance nan: a number"),

@@ -75,7 +75,7 @@ def test_films(trained: Path, tmp_path: Path) -> None:
     assert walk.main(["tiny", *arguments]) == 0
     with Image.open(out) as film:
         assert (film.n_frames, film.size) == (12, (32, 32))
-    assert walk.main(["tiny", *arguments, "--open"]) == 0
+    assert walk.main(["tiny", *arguments, "--no-loop"]) == 0
     with Image.open(out) as film:
         assert film.n_frames == 9
 
@@ -105,7 +105,9 @@ def test_a_training_image_is_nearest_to_itself(by: str, small_shards: Callable[.
 def test_nearest_and_project(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sheet = drawn("nearest", tmp_path / "n.png", "--numbers", "1,2", "--k", "3", "--by", "pixels")
+    sheet = drawn(
+        "nearest", tmp_path / "n.png", "--numbers", "1,2", "--k", "3", "--distance", "pixels"
+    )
     assert sheet.shape == (32, 64, 3)
     said = capsys.readouterr().out.splitlines()
     near = [float(part) for part in said[0].removeprefix("1: ").split(",")]
@@ -118,7 +120,7 @@ def test_nearest_and_project(
     assert both.shape == (16, 32, 3)
     assert (both[:, :16] == np.asarray(Image.open(image))).all()
     last = capsys.readouterr().out.splitlines()[-2]
-    distance, start = (float(word.strip(",")) for word in last.split() if word[0].isdigit())
+    distance, start = (float(word.strip(";")) for word in last.split() if word[0].isdigit())
     assert 0 < distance < start
     from safetensors.torch import load_file
 
@@ -132,7 +134,7 @@ def test_nearest_and_project(
         ("sample", ["tiny", "--out", "x.png", "--truncation", "much"], "--truncation much"),
         ("sample", ["tiny", "--out", "x.png", "--label", "snail"], "cone, whelk"),
         ("walk", ["tiny", "--out", "x.txt"], "--out x.txt"),
-        ("walk", ["tiny", "--out", "x.png", "--through", "w"], "has no mapping"),
+        ("walk", ["tiny", "--out", "x.png", "--space", "w"], "has no mapping"),
         ("walk", ["tiny", "--out", "x.png", "--numbers", "3"], "at least two"),
         ("walk", ["nowhere", "--out", "x.png"], "no run there"),
         ("mix", ["tiny", "--out", "x.png", "--layer", "2"], "has no mapping"),
@@ -140,20 +142,20 @@ def test_nearest_and_project(
         ("directions", ["tiny", "--out", "x.png", "--layers", "3"], "layers 0 to 0"),
         ("directions", ["tiny", "--out", "x.png", "--layers", ""], "--layers :"),
         ("nearest", ["tiny", "--out", "x.png", "--shards", "no"], "no shard index"),
-        ("project", ["tiny", "no.png", "--out", "x.png"], "no.png: not an image"),
-        ("project", ["tiny", "bomb.png", "--out", "x.png"], "bomb.png: not an image"),
-        ("project", ["tiny", "no.png", "--out", "x.png", "--each-layer"], "has no mapping"),
+        ("project", ["tiny", "no.png", "--out", "x.png"], "no.png: cannot be read as an image"),
+        ("project", ["tiny", "bomb.png", "--out", "x.png"], "bomb.png: cannot be read as an image"),
+        ("project", ["tiny", "no.png", "--out", "x.png", "--w-plus"], "has no mapping"),
         ("sample", ["tiny", "--out", "x.webp", "--n", "1024", "--truncation", "0,1"], "16384×32"),
         ("sample", ["tiny", "--out", "x.jpg", "--n", "4094", "--truncation", "0,1"], "65504×32"),
         ("walk", ["tiny", "--out", "x.jpg", "--steps", "2047", "--scale", "2"], "65504×96"),
         ("nearest", ["tiny", "--out", "x.webp", "--k", "1023"], "16384×96"),
         ("directions", ["tiny", "--out", "x.webp", "--steps", "1024"], "16384×96"),
         # before anything is loaded: this run is not there
-        ("sample", ["none", "--out", "folder.png"], "--out folder.png: a folder"),
+        ("sample", ["none", "--out", "folder.png"], "--out folder.png: is a folder"),
         ("sample", ["none", "--out", "file/a/b.png"], "--out file/a/b.png: cannot be written"),
         ("walk", ["none", "--out", "/proc/a.gif"], "--out /proc/a.gif: cannot be written"),
         ("mix", ["none", "--out", f"{'x' * 255}.png"], "cannot be written"),
-        ("project", ["none", "no", "--out", "x.png", "--ws", "folder.png"], "--ws folder.png: a f"),
+        ("project", ["none", "no", "--out", "x.png", "--ws", "folder.png"], "--ws folder.png: is a f"),
         ("directions", ["none", "--out", "x.png", "--json", "file/a"], "--json file/a: cannot"),
     ],
 )

@@ -62,7 +62,7 @@ TOOLS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
     "mp4": (walk.main, ["whole", "--out", "out.mp4", "--steps", "3", "--device", "cpu"]),
     "mix": (mix.main, ["whole", "--out", "out.png", "--device", "cpu"]),
     "directions": (directions.main, ["whole", "--out", "out.png", "--json", "out.json"]),
-    "nearest": (nearest.main, ["whole", "--out", "out.png", "--by", "pixels"]),
+    "nearest": (nearest.main, ["whole", "--out", "out.png", "--distance", "pixels"]),
     "project": (
         project.main,
         ["whole", "in.png", "--out", "out.png", "--ws", "out.safetensors", "--steps", "2",

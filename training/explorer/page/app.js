@@ -1,4 +1,4 @@
-// The page: the chosen picture and what is done to it, the gallery, the address that keeps both.
+// The page: the selected image and its controls, the gallery, and the URL that stores the state.
 
 import { Explorer, show } from "./explorer.js";
 import { Gallery } from "./gallery.js";
@@ -8,18 +8,18 @@ const at = (id) => document.getElementById(id);
 const LIMIT = 4294967296, WAY_MS = 2600;
 const anyNumber = () => Math.floor(Math.random() * LIMIT);
 
-const facts = await (await fetch("facts.json")).json();
+const facts = await (await fetch("generator.json")).json();
 const { connect } = await import(facts.backend === "onnx" ? "./onnx.js" : "./server.js");
 
 const state = { number: 1, label: -1, psi: 1, other: -1, share: 0, amounts: facts.directions.map(() => 0) };
 let explorer, gallery, drawing = false, again = false, walking = null, finished = Promise.resolve(), lastWs;
 
 function failed(error) {
-  at("trouble").textContent = error.message === "Failed to fetch" ? "The server does not answer any more." : error.message;
+  at("trouble").textContent = error.message === "Failed to fetch" ? "The server does not respond." : error.message;
   at("trouble").hidden = false;
 }
 
-/** Draw the chosen picture; while one is being drawn, only the newest wish is kept. */
+/** Draw the selected image; requests that arrive while one is drawn are merged into one. */
 async function draw() {
   again = true;
   if (drawing) return;
@@ -44,7 +44,7 @@ async function draw() {
   }
 }
 
-/** Where the walk is now: from picture to picture, at an even pace whatever a frame costs. */
+/** The current point of the walk; its speed does not depend on the time per frame. */
 async function step() {
   const label = explorer.labelOf(state.number, state.label);
   const along = (performance.now() - walking.since) / WAY_MS;
@@ -78,14 +78,14 @@ function stopWalk() {
   at("walk").textContent = "Walk";
 }
 
-/** The fields, the caption and the address say what is shown. */
+/** Update the fields, the caption and the URL. */
 function tell() {
   at("number").value = state.number;
   at("psi").value = state.psi;
   at("psi-value").textContent = state.psi.toFixed(2);
   const name = facts.labels[explorer.labelOf(state.number, state.label)];
   at("caption").textContent = `No. ${state.number}${name ? `, ${name}` : ""}`;
-  at("picture").setAttribute("aria-label", `generated picture ${state.number}`);
+  at("picture").setAttribute("aria-label", `generated image ${state.number}`);
   if (facts.labels.length) at("label").value = state.label;
   if (facts.styled) {
     const layers = Math.round(facts.num_ws * state.share);
@@ -129,7 +129,7 @@ async function chooseOther(number) {
 
 async function nearest() {
   at("near").disabled = true;
-  at("near").textContent = "Looking …";
+  at("near").textContent = "Searching…";
   try {
     await finished;
     const found = await explorer.backend.nearest(lastWs.ws, lastWs.label);
@@ -147,7 +147,7 @@ async function nearest() {
     failed(error);
   }
   at("near").disabled = false;
-  at("near").textContent = "Nearest real";
+  at("near").textContent = "Nearest training images";
 }
 
 function save() {
@@ -167,8 +167,8 @@ function furnish() {
   for (const id of ["picture", "other"]) at(id).style.aspectRatio = `${facts.width} / ${facts.height}`;
   at("near").hidden = !facts.nearest;
   at("labels").hidden = !facts.labels.length;
-  at("label").append(new Option("all in turn", -1), ...facts.labels.map((name, i) => new Option(name, i)));
-  at("share-name").textContent = facts.styled ? "Fine layers from it" : "Share of it";
+  at("label").append(new Option("cycle through all", -1), ...facts.labels.map((name, i) => new Option(name, i)));
+  at("share-name").textContent = facts.styled ? "Fine layers from it" : "Mix weight";
   facts.directions.forEach((_, i) => {
     const label = document.createElement("label");
     label.className = "slider";
@@ -219,7 +219,7 @@ try {
   });
   tell();
   await draw();
-  window.explorer = explorer; // for tests, and for the curious
+  window.explorer = explorer; // for tests and debugging
   window.addEventListener("hashchange", () => { readAddress(); tell(); draw(); gallery.refresh(); });
 } catch (error) {
   at("about").textContent = facts.about;
