@@ -18,7 +18,6 @@ from typing import Any
 from pipeline.contract import DatasetPaths, JsonlAppender, now_utc, read_jsonl
 from pipeline.errors import Failure
 from pipeline.outside_text import without_passwords
-from pipeline.web.failures import OLD_KINDS
 
 FIRST_FAILURE = "first failure"
 """The event that tells the listeners of a failure whose kind this run has not had before; its facts
@@ -30,6 +29,9 @@ RESOLVED = "resolved"
 
 _RESOLVED_KINDS = (RESOLVED, "mended")
 """`mended` is what older versions wrote."""
+
+RENAMED_KINDS = {"unexpected_form": "parse_error"}
+"""Kinds of failure that older versions wrote, and what they are called now."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[
         if row["kind"] in _RESOLVED_KINDS:
             last.pop(where, None)
         else:
-            last[where] = {**row, "kind": OLD_KINDS.get(str(row["kind"]), row["kind"])}
+            last[where] = {**row, "kind": RENAMED_KINDS.get(str(row["kind"]), row["kind"])}
     return last
 
 

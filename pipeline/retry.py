@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 from pipeline.contract import DatasetPaths, ManifestRow, image_key
 from pipeline.crawl.stage import retry_pages
 from pipeline.errors import UserError
-from pipeline.events import EventLog, unresolved_failures
+from pipeline.events import RENAMED_KINDS, EventLog, unresolved_failures
 from pipeline.originals.download import STAGE, PartDownloader, download_parts, plan_parts
 from pipeline.originals.part_planning import rows_for_keys
 from pipeline.originals.parts import PART_SIZE, next_part, planned_parts, read_journal, write_plan
 from pipeline.recipe import Recipe
-from pipeline.web.failures import FAILURE_KINDS, OLD_KINDS
+from pipeline.web.failures import FAILURE_KINDS
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def retry_failures(
     Raises:
         UserError: an unknown kind.
     """
-    kinds = tuple(OLD_KINDS.get(kind, kind) for kind in kinds)
+    kinds = tuple(RENAMED_KINDS.get(kind, kind) for kind in kinds)
     _check_kinds(kinds)
     every = list(unresolved_failures(dataset).values())
     rows = filter_failures(

@@ -1,14 +1,19 @@
-"""The generated pages are up to date, and pages point at what is there."""
+"""The generated pages are up to date, links lead to files, and all keys of a recipe are listed."""
 
 from __future__ import annotations
 
 import importlib.util
 import platform
 import re
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
+from pipeline.sources import SOURCES, CrawlLimits
+from pipeline.web.politeness import Politeness
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -41,8 +46,16 @@ def test_every_command_of_the_project_is_there() -> None:
     assert with_main - inner <= set(generator().COMMANDS)
 
 
-@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), DOCS.parent / "README.md"]))
+@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), *DOCS.parent.glob("*.md")]))
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_key_of_a_recipe_is_documented() -> None:
+    sections = (CrawlLimits, Politeness, StorageOptions, OriginalsOptions, SelectOptions, ShardOptions)
+    options = [*sections, *(adapter.config for adapter in SOURCES.values())]
+    page = (DOCS / "recipes.md").read_text()
+    keys = {field.name for section in options for field in fields(section)} - {"kind"}
+    assert {key for key in keys if f"| `{key}` |" not in page} == set()

@@ -61,8 +61,6 @@ FAILURE_KINDS: dict[str, bool] = {
 """Every kind of failure, and whether a retry can help. `resolved` in a log is not a failure: it
 cancels an earlier one."""
 
-OLD_KINDS = {"unexpected_form": "parse_error"}
-"""Kinds that older versions wrote, and what they are called now."""
 
 
 def failure(

@@ -14,7 +14,7 @@ from typing import Any
 Row = dict[str, Any]
 
 RECENT = 5
-"""Rows that must all show a sign: one row may be chance."""
+"""Number of rows that must all show a sign; a single row may be chance."""
 _WON = 0.97
 _VANISHED = 0.01
 _COLLAPSED = 0.3
@@ -22,14 +22,14 @@ _COLLAPSED = 0.3
 
 @dataclass(frozen=True)
 class Alarm:
-    """`kind` is a short name, `text` a sentence or two for a person."""
+    """An alarm: `kind` is a short name, `text` the message with suggestions."""
 
     kind: str
     text: str
 
 
 def discriminator_wins(recent: Sequence[Row], _earlier: Sequence[Row]) -> Alarm | None:
-    """D tells real from fake without fail, and the generator's samples never fool it."""
+    """D separates real from fake images without error."""
     if not all({"d_real", "d_fake_before"} <= row.keys() for row in recent):
         return None
     real, fake = fmean(r["d_real"] for r in recent), fmean(r["d_fake_before"] for r in recent)
@@ -37,16 +37,15 @@ def discriminator_wins(recent: Sequence[Row], _earlier: Sequence[Row]) -> Alarm 
         return None
     return Alarm(
         "discriminator",
-        f"the discriminator wins (D(x) {real:.2f}, D(G(z)) {fake:.2f}): the generator has little "
-        "to learn from. Smooth its labels (--label_real 0.9), give it a lower learning rate "
-        "(--d_optimizer.lr), penalise its gradient (--loss.r1 1), or augment what it sees "
+        f"the discriminator is too strong (D(x) {real:.2f}, D(G(z)) {fake:.2f}), so the generator "
+        "gets little gradient; try label smoothing (--label_real 0.9), a lower learning rate "
+        "(--d_optimizer.lr), a gradient penalty (--loss.r1 1), or augmentation "
         "(--augment.policy color,translation)",
     )
 
 
 def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
-    """The generator's gradient is a hundredth of what it was at its better times (90th
-    percentile)."""
+    """The generator's gradient norm is a hundredth of its 90th percentile so far."""
     before = [row["grad_g"] for row in earlier if "grad_g" in row]
     now = [row["grad_g"] for row in recent if "grad_g" in row]
     if len(before) < RECENT or len(now) < RECENT:
@@ -57,15 +56,15 @@ def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm |
         return None
     return Alarm(
         "gradient",
-        f"the generator's gradient has vanished (norm {fmean(now):.2g}, before {usual:.2g}). A "
-        "loss that does not saturate helps (--loss.name non-saturating, hinge or rasgan), so does "
-        "a weaker discriminator (--d_optimizer.lr lower, --loss.r1 1)",
+        f"the generator's gradient has vanished (norm {fmean(now):.2g}, before {usual:.2g}); try a "
+        "loss that does not saturate (--loss.name non-saturating, hinge or rasgan) or a weaker "
+        "discriminator (lower --d_optimizer.lr, --loss.r1 1)",
     )
 
 
 def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
-    """Samples differ from each other much less than real images do, and once differed enough: a
-    generator that has only begun makes samples that are alike, too."""
+    """Samples vary much less than real images and varied enough before. (Samples of a generator
+    that has just started vary little, too.)"""
     shares = [
         row["spread_fake"] / row["spread_real"]
         for row in (*earlier, *recent)
@@ -78,10 +77,10 @@ def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None
         return None
     return Alarm(
         "collapse",
-        f"samples become alike: they differ from each other {now:.0%} as much as real images do, "
-        f"it was {best:.0%}. That is mode collapse; minibatch standard deviation "
+        f"mode collapse: the variation among samples has dropped to {now:.0%} of that among real "
+        f"images (best so far: {best:.0%}); try minibatch standard deviation "
         "(--discriminator.minibatch_stddev 4), a gradient penalty (--loss.gp 10 or --loss.r1 1), "
-        "a lower --g_optimizer.lr or a larger --batch help; so does an earlier checkpoint",
+        "a lower --g_optimizer.lr, a larger --batch, or an earlier checkpoint",
     )
 
 
@@ -89,7 +88,7 @@ MONITORS = (discriminator_wins, vanishing_gradient, mode_collapse)
 
 
 def alarms(rows: Sequence[Row]) -> list[Alarm]:
-    """What the newest rows show."""
+    """Return the alarms that the newest rows raise."""
     if len(rows) < RECENT:
         return []
     found = (monitor(rows[-RECENT:], rows[:-RECENT]) for monitor in MONITORS)

@@ -234,7 +234,7 @@ def test_mistakes_are_one_line(
             assert main([*arguments, "--no-browser"]) == 2
             err = capsys.readouterr().err.splitlines()
             assert said in err[-1]
-            assert all("no nearest" in line for line in err[:-1])
+            assert all("nearest training images are not" in line for line in err[:-1])
 
 
 def test_titles() -> None:

@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(
     run, out = str(run_of("dcgan")), str(tmp_path / "out")
     for arguments, said in (
         ([run, "--format", "tflite", "--out", out], "--format tflite: unknown format"),
-        ([run, "--out", run], "a run lives there"),
+        ([run, "--out", run], "contains a run"),
         ([run, "--out", out, "--tolerance", "0"], "--tolerance 0: a number"),
         ([run, "--out", out, "--tolerance", "nan"], "--tolerance nan: a number"),
         (["nowhere", "--out", f"{run}/config.json"], "config.json/README.md: cannot be written"),
