@@ -12,7 +12,9 @@ from types import ModuleType
 import pytest
 
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
+from pipeline.select.stage import REASONS
 from pipeline.sources import SOURCES, CrawlLimits
+from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.politeness import Politeness
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -54,8 +56,20 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_every_key_of_a_recipe_is_documented() -> None:
-    sections = (CrawlLimits, Politeness, StorageOptions, OriginalsOptions, SelectOptions, ShardOptions)
+    sections = (
+        CrawlLimits,
+        Politeness,
+        StorageOptions,
+        OriginalsOptions,
+        SelectOptions,
+        ShardOptions,
+    )
     options = [*sections, *(adapter.config for adapter in SOURCES.values())]
     page = (DOCS / "recipes.md").read_text()
     keys = {field.name for section in options for field in fields(section)} - {"kind"}
     assert {key for key in keys if f"| `{key}` |" not in page} == set()
+
+
+def test_every_failure_kind_and_rejection_reason_is_documented() -> None:
+    page = (DOCS / "formats.md").read_text()
+    assert {name for name in (*FAILURE_KINDS, *REASONS) if f"`{name}`" not in page} == set()

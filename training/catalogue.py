@@ -1,7 +1,4 @@
-"""`python -m training.catalogue`: the table of presets, as `docs/presets.md` shows it.
-
-Run it again after a preset changed: `python -m training.catalogue > docs/presets.md`.
-"""
+"""`python -m training.catalogue`: print `docs/presets.md`, the tables of presets."""
 
 from __future__ import annotations
 
@@ -20,24 +17,86 @@ from training.options.resolve import preset_names, replace_known, resolve
 
 HEAD = """# Presets
 
-`python -m training.fit --shards manifests/NAME --preset PRESET`; every key can be changed on the
-command line, as in `--generator.width 32`. Presets named in *italics* need labelled shards.
+## Choosing a preset
 
-Work is the arithmetic of training on one image in GFLOP (10⁹ additions and multiplications),
-counted from the networks' layers: a generator's forward pass three times, a discriminator's eight
-times, a gradient penalty's five times more, a path length's six times the generator's. Total is
-that times the preset's images. A machine that keeps up 1 TFLOP/s takes 0.28 hours for a PFLOP. What
-to expect is what the source reports, unless it says otherwise.
+```sh
+python -m training.fit --shards manifests/NAME --preset PRESET
+python -m training.fit --shards manifests/NAME --preset PRESET --generator.width 32   # change a key
+python -m training.fit --shards manifests/NAME --preset auto --hours 2   # chosen for your data
+```
 
-| preset | source | resolution | what it is | parameters G / D (M) | work an image (GFLOP) | images (thousand) | total (PFLOP) | what to expect |
-|---|---|---|---|---|---|---|---|---|
-"""  # noqa: E501 (a table's row is one line)
+Presets are named after their source. Presets in *italics* need labelled shards. `--dry-run` prints
+the time and memory that a preset needs on your machine.
+
+## How cost is counted
+
+"GFLOP per image" is the cost of training on one image (10⁹ additions and multiplications), counted
+from the layers of both networks: three forward passes of the generator and eight of the
+discriminator, five more of the discriminator for a gradient penalty, six of the generator for path
+length. "Total" is this cost times the number of images of the preset ("kimg": thousands). A machine
+that sustains 1 TFLOP/s needs 0.28 hours per PFLOP.
+
+"Expected result" is what the source reports, unless it says otherwise.
+
+## First results on a CPU
+
+`shells64` gives a first result within minutes. `projected64` and `r3gan-64-small` are small enough to
+train in an hour, `fastgan64` is narrow as well. `dcgan64-ada` is for a few hundred images.
+"""
+TAIL = """
+## Writing a preset
+
+A preset is a TOML file with the keys of the configuration; pass its path to `--preset`, or put it into
+`training/presets/`. A preset that differs from another one in a few keys sets `extends = "NAME"` and
+lists only those keys:
+
+```toml
+extends = "dcgan64"
+total_kimg = 500
+
+[about]
+source = "where it comes from"
+summary = "what it is"
+expect = "the expected result"
+
+[generator]
+width = 64
+```
+
+This page is generated: run `make docs` after you change a preset.
+"""
+COLUMNS = (
+    "preset", "source", "resolution", "summary", "parameters G / D (M)", "GFLOP per image", "kimg",
+    "total (PFLOP)", "expected result",
+)  # fmt: skip
 _CLASSES = 10
+
+
+def section(config: Config) -> str:
+    """Return the heading under which a preset is listed."""
+    generator, discriminator = config.generator.name, config.discriminator.name
+    if generator == "stylegan2":
+        return "StyleGAN2"
+    if generator == "r3gan" or (config.loss.name == "rsgan" and config.loss.r2):
+        return "R3GAN"
+    if generator == "fastgan" or discriminator == "projected":
+        return "FastGAN and Projected GAN"
+    if code_count(config.generator) or (
+        config.generator.condition != "none" and config.labels == "required"
+    ):
+        return "Conditional models"
+    return "DCGAN and classic losses"
+
+
+SECTIONS = (
+    "DCGAN and classic losses", "Conditional models", "FastGAN and Projected GAN", "StyleGAN2",
+    "R3GAN",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Of a preset's networks: parameters, and GFLOP of a forward pass of one image."""
+    """Parameters of a preset's networks, and GFLOP of a forward pass of one image."""
 
     g_parameters: int
     d_parameters: int
@@ -46,65 +105,66 @@ class NetworkCost:
 
 
 def image_shape(config: Config) -> ImageShape:
-    """The images a preset is meant for: gray at 28 px, else colour; ten labels."""
+    """Return the image shape of a preset: gray at 28 px, else colour; ten classes."""
     channels = 1 if config.resolution == 28 else 3
     return ImageShape(config.resolution or 64, config.resolution or 64, channels, _CLASSES)
 
 
 def network_cost(config: Config) -> NetworkCost:
-    """Counted on networks without memory: nothing is computed."""
-    # spectral normalisation adds no parameters and next to no work, but takes seconds to build
-    tables = (
+    """Count parameters and operations on the meta device, without computing anything."""
+    # spectral normalisation adds no parameters and hardly any operations, but takes seconds to build
+    options = (
         replace_known(config.generator, spectral=False),
         replace_known(config.discriminator, spectral=False),
     )
     with torch.device("meta"):
         shape = image_shape(config)
-        generator = build_generator(tables[0], shape)
-        discriminator = build_discriminator(tables[1], shape, code_count(config.generator))
+        generator = build_generator(options[0], shape)
+        discriminator = build_discriminator(options[1], shape, code_count(config.generator))
         count = config.discriminator.packing * 2
         labels = torch.zeros(count, dtype=torch.int64)
         latents = torch.zeros(count, generator.z_dim)
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
-        works = _work(generator, latents, labels), _work(discriminator, packed, labels[:2])
+        flop = (
+            _count_flop(generator, latents, labels),
+            _count_flop(discriminator, packed, labels[:2]),
+        )
     parameters = [
         sum(w.numel() for w in network.parameters()) for network in (generator, discriminator)
     ]
-    return NetworkCost(parameters[0], parameters[1], works[0] / count / 1e9, works[1] / count / 1e9)
+    return NetworkCost(parameters[0], parameters[1], flop[0] / count / 1e9, flop[1] / count / 1e9)
 
 
-def _work(network: nn.Module, *given: Tensor) -> int:
-    network.requires_grad_(False)  # else the counter would follow gradients
+def _count_flop(network: nn.Module, *inputs: Tensor) -> int:
+    network.requires_grad_(False)  # otherwise the counter would include gradients
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(*given)
+        network(*inputs)
     return int(counter.get_total_flops())
 
 
 def gflop_per_image(config: Config, size: NetworkCost) -> float:
-    """GFLOP of training on one real image.
+    """Return the GFLOP of training on one real image.
 
-    The discriminator's phase: fakes are drawn, D goes forward and backward (twice the work) on
-    real and fake; of `n_critic` such phases one is followed by the generator's: backward through
-    G, forward (unless both networks learn from one pass) and backward (to the images alone)
-    through D.
+    An update of D generates images and runs D forward and backward (twice the cost) on real and
+    generated images. One in `n_critic` of them is followed by an update of G: backward through G,
+    forward (unless both networks learn from one pass) and backward (only to the images) through D.
     """
-    loss, phases = config.loss, config.n_critic
-    work = size.g_gflop + 6 * size.d_gflop
+    loss, d_updates = config.loss, config.n_critic
+    gflop = size.g_gflop + 6 * size.d_gflop
     penalties = sum(bool(weight) for weight in (loss.gp, loss.dragan, loss.r1, loss.r2))
-    work += 5 * size.d_gflop * penalties / loss.interval
-    if loss.path_length:  # forward, backward to w, and both differentiated: six times
-        work += 6 * size.g_gflop / (loss.path_interval * loss.path_batch_shrink)
-    # a step of unrolling is D's phase again, differentiated twice
-    work += 12 * size.d_gflop * config.unroll.steps / phases
-    judged = 2 if config.updates == "alternating" else 1
-    return work + (2 * size.g_gflop + judged * size.d_gflop) / phases
+    gflop += 5 * size.d_gflop * penalties / loss.interval
+    if loss.path_length:  # forward, backward to w, and a double backward pass: six times
+        gflop += 6 * size.g_gflop / (loss.path_interval * loss.path_batch_shrink)
+    # an unrolled step is another update of D with a double backward pass
+    gflop += 12 * size.d_gflop * config.unroll.steps / d_updates
+    d_passes = 2 if config.updates == "alternating" else 1
+    return gflop + (2 * size.g_gflop + d_passes * size.d_gflop) / d_updates
 
 
-def row(name: str) -> str:
-    """The preset's line of the table."""
-    config = resolve(name, {})
+def row(name: str, config: Config) -> str:
+    """Return the table row of a preset."""
     size = network_cost(config)
-    work = gflop_per_image(config, size)
+    gflop = gflop_per_image(config, size)
     labelled = config.generator.condition != "none" and config.labels == "required"
     cells = [
         f"*{name}*" if labelled else name,
@@ -112,17 +172,23 @@ def row(name: str) -> str:
         f"{config.resolution} px" if config.resolution else "any",
         config.about.summary or "–",
         f"{size.g_parameters / 1e6:.2f} / {size.d_parameters / 1e6:.2f}",
-        f"{work:.3g}",
+        f"{gflop:.3g}",
         f"{config.total_kimg:g}",
-        f"{work * config.total_kimg / 1e3:.2g}",
+        f"{gflop * config.total_kimg / 1e3:.2g}",
         config.about.expect or "–",
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def document() -> str:
-    """The whole of `docs/presets.md`."""
-    return HEAD + "".join(row(name) for name in preset_names())
+    """Return the text of `docs/presets.md`."""
+    presets = {name: resolve(name, {}) for name in preset_names()}
+    parts = [HEAD]
+    for heading in SECTIONS:
+        names = [name for name, config in presets.items() if section(config) == heading]
+        parts.append(f"\n## {heading}\n\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n")
+        parts += [row(name, presets[name]) for name in names]
+    return "".join([*parts, TAIL])
 
 
 if __name__ == "__main__":

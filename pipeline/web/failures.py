@@ -62,7 +62,6 @@ FAILURE_KINDS: dict[str, bool] = {
 cancels an earlier one."""
 
 
-
 def failure(
     stage: str,
     url: str,

@@ -26,7 +26,13 @@ def test_the_report_is_readable_on_a_desk_and_on_a_phone(
         assert browser.js(LOOSE_PICTURES) == 0
         grounds.append(browser.js(GROUND))
         titles = browser.js("[...document.querySelectorAll('#charts h2')].map(h => h.innerText)")
-        for title in ("Losses", "Discriminator outputs", "Gradient norms", "Gradient penalties", "Standard dev"):
+        for title in (
+            "Losses",
+            "Discriminator outputs",
+            "Gradient norms",
+            "Gradient penalties",
+            "Standard dev",
+        ):
             assert any(found.startswith(title) for found in titles), (title, titles)
         for kimg, place in (("0 kimg", "min"), ("0.24 kimg", "max")):
             browser.js(
