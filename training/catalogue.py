@@ -40,15 +40,15 @@ that sustains 1 TFLOP/s needs 0.28 hours per PFLOP.
 
 ## First results on a CPU
 
-`shells64` gives a first result within minutes. `projected64` and `r3gan-64-small` are small enough to
-train in an hour, `fastgan64` is narrow as well. `dcgan64-ada` is for a few hundred images.
+`shells64` gives a first result within minutes. `projected64` and `r3gan-64-small` are small enough
+to train in an hour, `fastgan64` is narrow as well. `dcgan64-ada` is for a few hundred images.
 """
 TAIL = """
 ## Writing a preset
 
-A preset is a TOML file with the keys of the configuration; pass its path to `--preset`, or put it into
-`training/presets/`. A preset that differs from another one in a few keys sets `extends = "NAME"` and
-lists only those keys:
+A preset is a TOML file with the keys of the configuration; pass its path to `--preset`, or put it
+into `training/presets/`. A preset that differs from another one in a few keys sets
+`extends = "NAME"` and lists only those keys:
 
 ```toml
 extends = "dcgan64"
@@ -112,7 +112,7 @@ def image_shape(config: Config) -> ImageShape:
 
 def network_cost(config: Config) -> NetworkCost:
     """Count parameters and operations on the meta device, without computing anything."""
-    # spectral normalisation adds no parameters and hardly any operations, but takes seconds to build
+    # spectral normalisation adds no parameters and few operations, but takes seconds to build
     options = (
         replace_known(config.generator, spectral=False),
         replace_known(config.discriminator, spectral=False),
@@ -125,14 +125,12 @@ def network_cost(config: Config) -> NetworkCost:
         labels = torch.zeros(count, dtype=torch.int64)
         latents = torch.zeros(count, generator.z_dim)
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
-        flop = (
-            _count_flop(generator, latents, labels),
-            _count_flop(discriminator, packed, labels[:2]),
-        )
+        g_flop = _count_flop(generator, latents, labels)
+        d_flop = _count_flop(discriminator, packed, labels[:2])
     parameters = [
         sum(w.numel() for w in network.parameters()) for network in (generator, discriminator)
     ]
-    return NetworkCost(parameters[0], parameters[1], flop[0] / count / 1e9, flop[1] / count / 1e9)
+    return NetworkCost(parameters[0], parameters[1], g_flop / count / 1e9, d_flop / count / 1e9)
 
 
 def _count_flop(network: nn.Module, *inputs: Tensor) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_format(
-    command: argparse.ArgumentParser, formats: Sequence[str], default: str, text: str
+    command: argparse.ArgumentParser, formats: Collection[str], default: str, text: str
 ) -> None:
     """Add `--format`, and its old name `--form`."""
     command.add_argument("--format", choices=formats, default=default, help=text)

@@ -1,1 +1,1 @@
-"""From an image file to a training sample: decoding, cropping, resizing, rendering."""
+"""Image files and samples: decoding, cropping, resizing, rendering."""

@@ -1,4 +1,4 @@
-"""The centre square of an image, at the size that is kept, from the cheapest decode that does."""
+"""The central square of an image at a given size, with the cheapest sufficient decode."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from pipeline.imaging.limits import ImageLimits
 from pipeline.imaging.pixels import Mode, Pixels, decode_jpeg, divisor_for, hold_for_jpeg, resize
 
 OVERSAMPLE = 1.25
-"""A JPEG is decoded at 1/2, 1/4 or 1/8 where that is larger than what is kept by this factor.
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the result is larger than the target by this
+factor.
 
-Less than samples of kept originals get (`pixels.OVERSAMPLE`): while downloading, speed counts.
+It is lower than for samples (`pixels.OVERSAMPLE`), because speed matters while downloading.
 """
 
 
 @dataclass(frozen=True)
 class CenterSquare:
-    """The centre square of an image as (side, side, 1 or 3) uint8, and what the file was."""
+    """The central square of an image as (side, side, 1 or 3) uint8, and the properties of the
+    file."""
 
     pixels: Pixels
     format: str
@@ -36,13 +38,13 @@ class CenterSquare:
 def center_square(
     data: bytes, side: int, max_pixels: int, limits: ImageLimits | None = None
 ) -> CenterSquare:
-    """Decode an image and make `side` × `side` pixels of its centre, antialiased (Lanczos).
+    """Decode an image and resize its central square to `side` × `side` pixels (Lanczos).
 
     Args:
-        limits: in the place of `max_pixels`.
+        limits: limits on the size; replaces `max_pixels`.
 
     Raises:
-        ImageError: no image, too many pixels, animated, broken.
+        ImageError: not an image, too many pixels, animated, damaged.
     """
     limits = limits or ImageLimits(max_pixels)
     header = read_jpeg_header(data)
@@ -60,12 +62,12 @@ def center_square(
 
 
 def decode_side(short_side: int, side: int) -> int:
-    """The short side at which to decode an image of `short_side` to make `side` of it."""
+    """Return the short side at which to decode an image of `short_side` for a target of `side`."""
     return math.floor(short_side / divisor_for(OVERSAMPLE * side / short_side))
 
 
 def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> CenterSquare | None:
-    """By libjpeg-turbo alone; None where it finds fault with the file (Pillow judges then)."""
+    """Decode with libjpeg-turbo; None if it reports an error (Pillow then decides)."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         limits.check(width, height)
@@ -81,17 +83,18 @@ def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> CenterSquare | N
 
 
 def _resized(pixels: Pixels, full: tuple[int, int], side: int) -> Pixels:
-    """The centre square of a decoded image whose full size is `full` (width, height).
+    """Return the central square of a decoded image whose full size is `full` (width, height).
 
-    The square is laid in the full image: a reduced one is rounded up, so its middle is not
-    quite the middle.
+    The square is computed in the full image: the size of a reduced image is rounded up, so its
+    centre is slightly off.
     """
     scale = 1.0 / round(full[0] / pixels.shape[1])
     return resize(pixels, center_box(*full, 1.0).scaled(scale), (side, side))
 
 
 def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
-    """(height, width, 3) pixels as a JPEG without colour subsampling, (…, 1) as a gray one."""
+    """Encode (height, width, 3) pixels as a JPEG without chroma subsampling, (…, 1) as a gray
+    JPEG."""
     gray = pixels.shape[2] == 1
     data: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(pixels), quality, "GRAY" if gray else "RGB", "Gray" if gray else "444"

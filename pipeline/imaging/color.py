@@ -1,4 +1,4 @@
-"""Pixels of every mode and colour space as 8-bit sRGB: RGB, or L for gray."""
+"""Conversion of all modes and colour spaces to 8-bit sRGB: RGB, or L for gray."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 _BAND = 1 << 20
-"""Images are converted in bands of so many pixels, or of one row."""
+"""Images are converted in bands of this many pixels, or of one row."""
 
 _MAX_PROFILE = 4 << 20
-"""In bytes. Larger profiles are no profiles; those that were used are remembered."""
+"""In bytes. Larger profiles are ignored; profiles that were used are cached."""
 
 _LOCK = threading.Lock()
-"""Profiles are opened one at a time; applying one may go on in many threads."""
+"""Profiles are opened one at a time; they can be applied in several threads."""
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """8-bit sRGB, RGB or L, from any mode; alpha is laid over white.
+    """Convert any mode to 8-bit sRGB, RGB or L; transparent pixels are blended with white.
 
-    Converted in bands, so that a large image needs no memory but for itself and the result.
+    The image is converted in bands, so that a large image needs memory only for itself and the
+    result.
 
     Args:
         image: the decoded image.
-        profile: the file's ICC profile; a broken one is ignored, with a line in `notes`.
-        notes: gets what was odd.
+        profile: the ICC profile of the file; a damaged one is ignored with a line in `notes`.
+        notes: receives messages about oddities.
     """
     if profile and len(profile) > _MAX_PROFILE:
         notes.append(f"colour profile ignored: {len(profile)} bytes")
@@ -57,7 +58,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
 def _convert(
     image: Image.Image, profile: bytes | None, notes: list[str], levels: tuple[float, float]
 ) -> Image.Image:
-    """As `to_srgb`, all at once; `levels` are the values that become black and white."""
+    """Like `to_srgb`, without bands; `levels` are the values that become black and white."""
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
@@ -82,7 +83,7 @@ def _convert(
 
 
 def _palette_mode(image: Image.Image) -> str:
-    """L where a palette holds grays alone."""
+    """Return L if a palette contains only grays."""
     palette = np.asarray(image.convert("RGB").resize((1, 1)) if image.palette is None else
                          _palette(image))  # fmt: skip
     gray = bool((palette == palette[..., :1]).all())
@@ -99,8 +100,8 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _levels(image: Image.Image) -> tuple[float, float]:
-    """The values of 16-bit, 32-bit and floating gray that become black and white: integers are
-    taken as 16-bit where they fit; other ranges by their own maximum."""
+    """Return the values of 16-bit, 32-bit and float gray that become black and white: integers are
+    treated as 16-bit if they fit; other ranges are scaled by their own maximum."""
     low, high, rows = 0.0, 0.0, max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(image.height, top + rows))
@@ -116,7 +117,7 @@ def _finite(image: Image.Image) -> NDArray[np.float64]:
 
 
 def _deep_gray(image: Image.Image, levels: tuple[float, float]) -> Image.Image:
-    """16-bit, 32-bit and floating gray as 8 bits: scaled, not clipped."""
+    """Convert 16-bit, 32-bit and float gray to 8 bits by scaling, without clipping."""
     low, full = levels
     scaled = np.rint((_finite(image) - low) * (255.0 / (full - low)))
     return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
@@ -134,10 +135,10 @@ def _lab_transform() -> ImageCms.ImageCmsTransform:
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from `profile` to sRGB; None where it is sRGB already.
+    """Return the transform from `profile` to sRGB; None if the profile is sRGB.
 
     Raises:
-        ImageCms.PyCMSError: the profile is broken, or is for other pixels than `mode`.
+        ImageCms.PyCMSError: the profile is damaged, or does not fit the mode.
     """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):

@@ -1,4 +1,4 @@
-"""Connected regions of a small mask, found run by run."""
+"""Connected regions of a small mask, computed from runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Mask = NDArray[np.bool_]
 
 
 def label_regions(mask: Mask) -> NDArray[np.int32]:
-    """Number the 4-connected regions of a (height, width) mask from 1; 0 is outside the mask.
+    """Label the 4-connected regions of a (height, width) mask from 1; 0 is outside the mask.
 
     Two passes over the runs of each row (Rosenfeld and Pfaltz, 1966, on runs).
     """
@@ -34,7 +34,7 @@ def label_regions(mask: Mask) -> NDArray[np.int32]:
 
 
 def _runs(mask: Mask) -> list[list[tuple[int, int]]]:
-    """For each row where its runs begin and end."""
+    """Return the starts and ends of the runs of each row."""
     height, width = mask.shape
     padded = np.zeros((height, width + 2), np.int8)
     padded[:, 1:-1] = mask
@@ -54,7 +54,7 @@ def _root(parents: list[int], number: int) -> int:
 
 
 def _join(parents: list[int], touching: list[int]) -> int:
-    """The number of a run that touches these; a new one where it touches none."""
+    """Return the label of the runs that touch this one; a new label if none does."""
     if not touching:
         parents.append(len(parents))
         return len(parents) - 1
@@ -66,7 +66,8 @@ def _join(parents: list[int], touching: list[int]) -> int:
 
 
 def largest_region(mask: Mask) -> Mask:
-    """The largest 4-connected region, its holes filled; nothing where the mask is empty."""
+    """Return the largest 4-connected region with its holes filled; an empty mask if the mask is
+    empty."""
     labels = label_regions(mask)
     if not labels.any():
         return np.zeros_like(mask)

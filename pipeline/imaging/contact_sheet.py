@@ -1,4 +1,4 @@
-"""A picture of many samples, and the mean of all."""
+"""Contact sheets: a grid of samples, and their mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _BACKGROUND = "white"
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, most_side: int) -> bytes:
-    """The images in rows, each shrunk to `most_side` pixels at most, as a JPEG."""
+    """Arrange images in rows, each reduced to at most `most_side` pixels, and encode them as a
+    JPEG."""
     scale = min(1.0, most_side / max(max(image.size) for image in images))
     width = max(1, round(max(image.width for image in images) * scale))
     height = max(1, round(max(image.height for image in images) * scale))

@@ -1,6 +1,6 @@
-"""Which part of an image becomes a sample: boxes in pixels of the upright image.
+"""Crop boxes, in pixels of the upright image.
 
-Pure geometry. A box may reach beyond the image; what is outside is filled (see `pixels.render`).
+Pure geometry. A box may extend beyond the image; `pixels.render` fills the outside.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Box:
-    """A region in pixels, left and top inclusive, right and bottom exclusive; not rounded."""
+    """A rectangle in pixels; left and top inclusive, right and bottom exclusive; not rounded."""
 
     left: float
     top: float
@@ -26,7 +26,7 @@ class Box:
         return self.bottom - self.top
 
     def within(self, width: float, height: float) -> Box:
-        """The part of it that is in an image of this size."""
+        """Return the part of the box inside an image of this size."""
         return Box(
             max(0.0, self.left), max(0.0, self.top),
             min(float(width), self.right), min(float(height), self.bottom),
@@ -40,7 +40,7 @@ class Box:
 
 
 def center_box(width: int, height: int, aspect: float) -> Box:
-    """The largest box with this aspect (width over height), in the middle."""
+    """Return the largest centred box with this aspect (width / height)."""
     box_width = min(float(width), height * aspect)
     box_height = min(float(height), width / aspect)
     left, top = (width - box_width) / 2, (height - box_height) / 2
@@ -48,7 +48,7 @@ def center_box(width: int, height: int, aspect: float) -> Box:
 
 
 def pad_box(width: int, height: int, aspect: float) -> Box:
-    """The smallest box with this aspect that holds the whole image, which is in its middle."""
+    """Return the smallest box with this aspect that contains the whole image in its centre."""
     box_width = max(float(width), height * aspect)
     box_height = max(float(height), width / aspect)
     left, top = (width - box_width) / 2, (height - box_height) / 2
@@ -56,9 +56,9 @@ def pad_box(width: int, height: int, aspect: float) -> Box:
 
 
 def center_boxes(width: int, height: int, aspect: float, most: int) -> list[Box]:
-    """Windows along the longer side, evenly spread, that overlap by half at most.
+    """Return evenly spaced windows along the longer side that overlap by at most half.
 
-    An image that is hardly longer than a window gives one, the middle.
+    An image that is hardly longer than a window gives one window, in the middle.
     """
     first = center_box(width, height, aspect)
     slack = max(width - first.width, height - first.height)
@@ -73,10 +73,10 @@ def center_boxes(width: int, height: int, aspect: float, most: int) -> list[Box]
 
 
 def expand_box(found: Box, margin: float, aspect: float, width: int, height: int) -> Box:
-    """The smallest box with this aspect around `found` and its margin.
+    """Return the smallest box with this aspect around `found` and its margin.
 
-    The margin is a share of the longer side of `found`. Where the frame is no larger than the
-    image it is moved into it, else it reaches beyond on both sides.
+    The margin is a fraction of the longer side of `found`. If the box fits into the image, it is
+    moved into it; otherwise it extends beyond both sides.
     """
     around = margin * max(found.width, found.height)
     wide, high = found.width + 2 * around, found.height + 2 * around

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: image formats, and other files served in their place."""
+"""Detection of file types by their first bytes: image formats, and other files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BRANDS: tuple[tuple[frozenset[bytes], str], ...] = (
     (frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}), "HEIC"),
     (frozenset({b"mif1", b"msf1", b"mif2"}), "HEIC"),
 )
-"""By the brands of an ISO base media file (ISO/IEC 23008-12), in the order they decide."""
+"""Formats by the brands of an ISO base media file (ISO/IEC 23008-12), in order of precedence."""
 
 _OTHER: tuple[tuple[bytes, str], ...] = (
     (b"8BPS", "Photoshop (PSD)"),
@@ -80,8 +80,8 @@ _REDUCED, _SUB_IFDS, _DNG = 254, 330, 50706
 
 
 def image_format(data: bytes) -> str | None:
-    """The image format that the first bytes announce, of those that can be read, some by an
-    optional package; or None."""
+    """Return the image format for the first bytes if it can be read, perhaps with an optional
+    package; otherwise None."""
     for magic, name in _READ:
         if data.startswith(magic):
             return name
@@ -94,7 +94,7 @@ def image_format(data: bytes) -> str | None:
 
 
 def other_format(data: bytes) -> str | None:
-    """The name of a file that is none of the image formats read here, or None."""
+    """Return the name of a known file type that is not a supported image format, or None."""
     raw = _raw_photograph(data) if data[:4] in _TIFF else None
     if raw:
         return raw
@@ -115,8 +115,8 @@ def other_format(data: bytes) -> str | None:
 
 
 def _is_old_tga(data: bytes) -> bool:
-    """Whether the first bytes are those of a Truevision image of true colour or gray, which has no
-    signature: no palette, a known type, a depth."""
+    """Return True if the first bytes look like a Truevision (TGA) image, which has no signature: no
+    palette, a known type, a valid depth."""
     plain = data[1:2] == b"\0" and not any(data[3:8])
     return plain and data[2:3] in (b"\2", b"\3", b"\x0a", b"\x0b") and data[16:17] in (
         b"\x08", b"\x10", b"\x18", b"\x20"
@@ -124,7 +124,7 @@ def _is_old_tga(data: bytes) -> bool:
 
 
 def _brands(data: bytes) -> frozenset[bytes]:
-    """The major and compatible brands of an ISO base media file; empty if it is none."""
+    """Return the major and compatible brands of an ISO base media file; empty if it is not one."""
     if data[4:8] != b"ftyp":
         return frozenset()
     end = min(int.from_bytes(data[:4]), len(data), 4096)
@@ -132,7 +132,7 @@ def _brands(data: bytes) -> frozenset[bytes]:
 
 
 def _raw_photograph(data: bytes) -> str | None:
-    """The name of a camera's raw file in the form of a TIFF, whose first page is a preview."""
+    """Return the name of a camera raw format based on TIFF, whose first page is a preview."""
     if data[8:10] == b"CR":
         return "camera raw (CR2)"
     tags = _first_tags(data)
@@ -144,7 +144,7 @@ def _raw_photograph(data: bytes) -> str | None:
 
 
 def _first_tags(data: bytes) -> dict[int, int]:
-    """The tags of a TIFF's first page (not of a BigTIFF's), each with its first 32 bits."""
+    """Return the tags of the first page of a TIFF (not BigTIFF), each with its first 32 bits."""
     order = "<" if data[:2] == b"II" else ">"
     found: dict[int, int] = {}
     try:

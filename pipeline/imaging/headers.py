@@ -1,4 +1,4 @@
-"""An image file opened and judged by its header: format, size, frames, and what decoding costs."""
+"""Checks on the header of an image file: format, size, frames and the memory for decoding."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from pipeline.imaging.jxl_header import read_jxl_header
 from pipeline.imaging.limits import ImageError, ImageLimits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO")
-"""What is decoded (MPO comes with JPEG); further formats by the packages of `_PLUGINS`."""
+"""Formats that are decoded (MPO is part of JPEG); `_PLUGINS` adds further ones."""
 
 _PLUGINS = {"HEIC": ("pillow_heif", "HEIF", "heic"), "JXL": ("pillow_jxl", "JXL", "jxl")}
-"""By format: the package that decodes it, Pillow's name for the format, the extra that has it."""
+"""By format: the package that decodes it, Pillow's name of the format, and the extra that installs
+it."""
 
 _STILL = ("MPO", "TIFF", "HEIF", "ICO")
-"""Formats of several images, of which the first (TIFF), the main (HEIF) or the largest (ICO) is
-taken: pages, a preview, a second eye, other sizes."""
+"""Formats with several images, of which the first (TIFF), the main (HEIF) or the largest (ICO) is
+used; the others are pages, previews, a second view, other sizes."""
 
 MAX_SCANS = 200
-"""A progressive JPEG has some ten scans; thousands of empty ones take minutes to decode."""
+"""A progressive JPEG has about ten scans; thousands of empty ones take minutes to decode."""
 
 _PIXEL_BYTES = 16
-"""Of memory that any pixel needs: as decoded, turned upright, in sRGB, and copied for numpy. The
-most that was measured (16 megapixels, all modes) is 13."""
+"""Bytes of memory per pixel for every image: decoded, rotated, converted to sRGB, and copied to
+numpy. The measured maximum (16 megapixels, all modes) is 13."""
 
 _DECODER_BYTES = {"WEBP": 20, "AVIF": 20, "HEIF": 20, "JXL": 20, "JPEG2000": 28}
-"""Of memory that a pixel needs while it is decoded, by format, where that is more (measured: 19,
-13, 14, 14, and 13 with 8 bits a channel, so at most twice that with 16)."""
+"""Bytes of memory per pixel while decoding, for formats that need more (measured: 19, 13, 14, 14,
+and 13 with 8 bits per channel, so at most twice that with 16)."""
 
 _ICO_HEAD, _ICO_ENTRY = 6, 16
 _MAX_ICON = 1024
@@ -42,13 +43,13 @@ _MAX_ICON = 1024
 
 
 def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> Image.Image:
-    """Open a file and check its header, without decoding it.
+    """Open a file and check its header without decoding it.
 
     Args:
-        hold: called with the bytes of memory that opening takes, if opening decodes.
+        hold: called with the number of bytes that opening needs, if opening decodes the image.
 
     Raises:
-        ImageError: no image, one of a format that is not read here, too large, or animated.
+        ImageError: not an image, an unsupported format, too large, or animated.
         Exception: whatever Pillow raises.
     """
     name = image_format(data)
@@ -80,21 +81,21 @@ def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> 
         raise ImageError("undecodable", what) from None
     limits.check(*file.size)
     if file.format not in _STILL and getattr(file, "is_animated", False):
-        # Frames of a GIF are counted by decoding them.
+        # The frames of a GIF are counted by decoding them.
         frames = "several" if file.format == "GIF" else getattr(file, "n_frames", "several")
         raise ImageError("animated", f"{frames} frames")
     return file
 
 
 def decode_bytes(file: Image.Image, full: tuple[int, int], data: bytes) -> int:
-    """How much memory it takes at most to decode `file` and to make an upright sRGB image of it.
+    """Return an upper bound of the memory to decode `file` and convert it to an upright sRGB image.
 
     Args:
-        file: as opened, and perhaps set to be decoded smaller.
+        file: the opened image, perhaps set to be decoded at a smaller size.
         full: its full (width, height).
     """
     if file.format == "JXL":
-        return 0  # held since before it was opened
+        return 0  # reserved before it was opened
     pixels = file.width * file.height
     needed = pixels * _DECODER_BYTES.get(file.format or "", _PIXEL_BYTES)
     if file.format in ("JPEG", "MPO"):
@@ -103,20 +104,21 @@ def decode_bytes(file: Image.Image, full: tuple[int, int], data: bytes) -> int:
 
 
 def jpeg_coefficient_bytes(data: bytes, full: tuple[int, int]) -> int:
-    """The memory for the coefficients of a JPEG of several scans, which are held all at once."""
+    """Return the memory for the coefficients of a JPEG with several scans, which are kept in
+    memory."""
     several = data.count(b"\xff\xda") > 1
     return full[0] * full[1] * 8 if several else 0
 
 
 def page_note(file: Image.Image) -> str | None:
-    """What to note of a file with further pages, of which the first is taken."""
+    """Return the note for a file with further pages, of which the first is used."""
     ifd = getattr(file, "tag_v2", None)
     return "page 1 of several" if getattr(ifd, "next", None) else None
 
 
 @functools.cache
 def _load_plugin(package: str) -> bool:
-    """Load a package that decodes a format; False if it is not installed."""
+    """Load the package that decodes a format; False if it is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -130,7 +132,7 @@ def _load_plugin(package: str) -> bool:
 
 
 def _plugin(name: str) -> str:
-    """Pillow's name for a format that an optional package decodes."""
+    """Return Pillow's name of a format that an optional package decodes."""
     package, known_as, extra = _PLUGINS[name]
     if not _load_plugin(package):
         raise ImageError(
@@ -141,7 +143,7 @@ def _plugin(name: str) -> str:
 
 
 def _declares_nothing(data: bytes) -> bool:
-    """Whether a PNG, GIF or BMP has no width or no height by its header."""
+    """Return True if the header of a PNG, GIF or BMP gives a width or height of zero."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
         sides = struct.unpack_from(">II", data.ljust(24, b"\1"), 16)
     elif data[:4] == b"GIF8":
@@ -154,7 +156,7 @@ def _declares_nothing(data: bytes) -> bool:
 
 
 def _largest_icon(data: bytes) -> bytes:
-    """An icon file with its largest image alone; the PNG itself if that is one."""
+    """Return an icon file with only its largest image, or the PNG itself if that is one."""
     (count,) = struct.unpack_from("<H", data, 4)
     entries = [
         data[start : start + _ICO_ENTRY]
@@ -175,7 +177,8 @@ def _largest_icon(data: bytes) -> bytes:
 
 
 def _bitmap_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of the bitmap in a file that `_largest_icon` made; its mask is below it."""
+    """Return (width, height) of the bitmap in a file made by `_largest_icon`; its mask is below
+    it."""
     head, width, height = struct.unpack_from("<Iii", data, _ICO_HEAD + _ICO_ENTRY)
     if head < 40:
         raise ImageError("undecodable", "an icon of an old form")

@@ -1,7 +1,7 @@
-"""Decoding, colour and orientation, and the facts recorded of an image.
+"""Decoding of images, and the image properties recorded at download.
 
-Everything comes out as 8-bit RGB or gray (L) in sRGB, upright, without alpha. The size is checked
-before decoding, and so is the memory that decoding takes.
+The result is always 8-bit RGB or gray (L) in sRGB, upright, without alpha. The size and the memory
+for decoding are checked before an image is decoded.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ EXTENSIONS = {
 }  # fmt: skip
 
 MEASURE_SIDE = 256
-"""Blur and spread are measured at this short side, in pixels (smaller images as they are)."""
+"""The short side, in pixels, at which sharpness and contrast are measured (smaller images at their
+own size)."""
 
-# The limit is checked here, before decoding and with a verdict; Pillow's own only warns.
+# This module checks the limit before decoding, and returns an error; Pillow would only warn.
 Image.MAX_IMAGE_PIXELS = None
-# Pillow warns of every oddity in strangers' files; what matters of them is in the notes.
+# Pillow warns about oddities in files; what matters is in the notes.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True)
 class ImageProperties:
-    """What is recorded of an image; see `OriginalRecord`. `notes` says what was odd."""
+    """The recorded properties of an image; see `OriginalRecord`. `notes` lists oddities."""
 
     format: str
     mode: str
@@ -52,14 +53,14 @@ class ImageProperties:
     notes: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any]:
-        """The fields that an `OriginalRecord` has."""
+        """Return the fields of an `OriginalRecord`."""
         return {name: value for name, value in vars(self).items() if name != "notes"}
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded image (RGB or L, upright) and what the file was: `width` and `height` are the
-    full size after orientation, whatever size was decoded."""
+    """A decoded image (RGB or L, upright) and properties of the file. `width` and `height` are the
+    full upright size, whatever size was decoded."""
 
     image: Image.Image
     format: str
@@ -74,29 +75,30 @@ _TURNS = {
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-"""What makes an image upright, by its Exif orientation."""
+"""The transposition that makes an image upright, by Exif orientation."""
 
 DraftTo = int | Callable[[int], int] | None
-"""A short side in pixels that is enough, the same as a function of the full short side, or None
-for the full size."""
+"""A sufficient short side in pixels, the same as a function of the full short side, or None for the
+full size."""
 
 
 def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Image.Image:
-    """The image in `data` as upright sRGB, mode RGB or L.
+    """Decode `data` to an upright sRGB image of mode RGB or L.
 
     Args:
         data: the bytes of the file.
-        max_pixels: more than this, by the header, is refused before decoding.
-        draft_to: a JPEG may be decoded smaller, at a short side of this many pixels or more.
+        max_pixels: images with more pixels, by the header, are refused before decoding.
+        draft_to: a JPEG may be decoded at a reduced size, with a short side of at least this many
+            pixels.
 
     Raises:
-        ImageError: no image, too many pixels, animated, broken.
+        ImageError: not an image, too many pixels, animated, damaged.
     """
     return decode_image(data, max_pixels=max_pixels, draft_to=draft_to).image
 
 
 def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> DecodedImage:
-    """As `open_image`, with what the file was."""
+    """Like `open_image`, and return the properties of the file."""
     with decoded(data, ImageLimits(max_pixels), draft_to) as picture:
         return picture
 
@@ -105,15 +107,15 @@ def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> D
 def decoded(
     data: bytes, limits: ImageLimits, draft_to: DraftTo = None, more: int = 0
 ) -> Iterator[DecodedImage]:
-    """The image in `data`, as of `decode_image`, while the block runs: so long it holds its share
-    of the memory for decoding (`decode_budget`), for which it may have to wait. Blocks must not be
-    nested: two that each wait for what the other holds would wait for ever.
+    """Decode like `decode_image`, and hold the memory for decoding (`decode_budget`) while the
+    block runs; this may have to wait. Do not nest blocks: two that wait for each other would
+    deadlock.
 
     Args:
         more: bytes of memory that the block itself needs for the image.
 
     Raises:
-        ImageError: no image, over the limits or the budget, animated, broken.
+        ImageError: not an image, over the limits or the budget, animated, damaged.
     """
     with ExitStack() as stack:
         yield _decode(data, limits, draft_to, more, stack)
@@ -122,7 +124,7 @@ def decoded(
 def _decode(
     data: bytes, limits: ImageLimits, draft_to: DraftTo, more: int, stack: ExitStack
 ) -> DecodedImage:
-    """Decode an image; `stack` takes hold of the memory for it."""
+    """Decode an image; `stack` acquires the memory for it."""
     if not data:
         raise ImageError("empty", "no bytes")
     notes: list[str] = []
@@ -147,15 +149,15 @@ def _decode(
             if image.size != file.size:
                 size = (size[1], size[0])
             if image is not file:
-                file.close()  # gives its pixels back
+                file.close()  # releases its pixels
             profile = file.info.get("icc_profile")
             image = to_srgb(image, profile if isinstance(profile, bytes) else None, notes)
     except ImageError:
         raise
     except MemoryError:
         raise ImageError("too_many_pixels", "out of memory") from None
-    except BaseException as error:  # Pillow's plugins raise what they like
-        # What a decoder written in Rust raises when it panics is no Exception.
+    except BaseException as error:  # Pillow's plugins raise any exception
+        # A panic in a decoder written in Rust is raised as a BaseException.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ImageError("undecodable", f"{type(error).__name__}: {error}") from error
@@ -163,7 +165,7 @@ def _decode(
 
 
 def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
-    """Let libjpeg decode at 1/2, 1/4 or 1/8 where that leaves the short side long enough."""
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 if the short side stays long enough."""
     width, height = file.size
     short_side = draft_to if isinstance(draft_to, int) else draft_to(min(width, height))
     scale = max(1, min(width, height) // short_side)
@@ -180,7 +182,7 @@ def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def measure_image(picture: DecodedImage) -> ImageProperties:
-    """The facts recorded of a decoded image."""
+    """Measure the properties of a decoded image."""
     gray = picture.image.convert("L")
     short = min(gray.size)
     if short > MEASURE_SIDE:
@@ -202,8 +204,8 @@ def measure_image(picture: DecodedImage) -> ImageProperties:
 
 
 def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
-    """The variance of the 4-neighbour Laplacian over the inner pixels (Pech-Pacheco et al.,
-    2000): small where an image is out of focus."""
+    """Return the variance of the 4-neighbour Laplacian over the inner pixels (Pech-Pacheco et al.,
+    2000): low if an image is out of focus."""
     if min(gray.shape) < 3:
         return 0.0
     wide = gray.astype(np.int16)
@@ -212,27 +214,28 @@ def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
     laplacian += wide[1:-1, 2:]
     laplacian -= 4 * wide[1:-1, 1:-1]
     exact = laplacian.ravel().astype(np.float64)
-    # not a dot product: BLAS would start threads for it, and many images are examined at a time
+    # no dot product: BLAS would start threads for it, and many images are measured in parallel
     squares = float(np.einsum("i,i->", exact, exact))
     return squares / exact.size - (float(exact.sum()) / exact.size) ** 2
 
 
 def _deviation(histogram: list[int]) -> float:
-    """The standard deviation of gray values by how often each occurs."""
+    """Return the standard deviation of gray values, given their histogram."""
     counts, level = np.array(histogram, np.float64), np.arange(256.0)
     mean = (counts @ level) / counts.sum()
     return float(np.sqrt(counts @ (level - mean) ** 2 / counts.sum()))
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """64 bits in hex: which of the 8 × 8 lowest DCT coefficients of the 32 × 32 gray image are
-    above their median (pHash; Zauner, 2010)."""
+    """Return 64 bits in hex: which of the 8 × 8 lowest DCT coefficients of the 32 × 32 gray image
+    are above their median (pHash; Zauner, 2010)."""
     return _hash(image, 8)
 
 
 def detail_hash(image: Image.Image) -> str:
-    """256 bits in hex: as `perceptual_hash`, of the 16 × 16 lowest coefficients of the 64 × 64
-    gray image. What differs in detail alone, such as two of a kind in one pose, differs here."""
+    """Return 256 bits in hex: like `perceptual_hash`, of the 16 × 16 lowest coefficients of the 64
+    × 64 gray image. It distinguishes images that differ only in detail, such as two similar objects
+    in one pose."""
     return _hash(image, 16)
 
 
@@ -247,6 +250,6 @@ def _hash(image: Image.Image, side: int) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _dct_rows(count: int) -> NDArray[np.float64]:
-    """The `count` lowest rows of the DCT-II matrix of length 4 × `count`, unnormalised."""
+    """Return the `count` lowest rows of the DCT-II matrix of length 4 × `count`, not normalised."""
     k, n = np.arange(count)[:, None], np.arange(4 * count)[None, :]
     return np.asarray(2.0 * np.cos(np.pi * k * (2 * n + 1) / (8.0 * count)))

@@ -1,4 +1,4 @@
-"""What a JPEG's header says of how its pixels are to be read, without decoding."""
+"""How to decode a JPEG, read from its header."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 @dataclass(frozen=True)
 class JpegHeader:
-    """`orientation` is Exif's, or else XMP's, 1 to 8; `plain` whether the decoded pixels are gray
-    or RGB values of 8 bits in sRGB, so that nothing is left to convert."""
+    """`orientation` is that of Exif, or else of XMP, 1 to 8. `plain`: the decoded pixels are 8-bit
+    gray or RGB values in sRGB, so no conversion is needed."""
 
     orientation: int
     plain: bool
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
-    """The header of a JPEG; None where the file is no JPEG or its header is broken."""
+    """Read the header of a JPEG; None if the file is not a JPEG or its header is damaged."""
     if data[:2] != b"\xff\xd8":
         return None
     orientation: int | None = None
@@ -35,7 +35,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
     plain, place = True, 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
-        if marker == 0xFF:  # fill
+        if marker == 0xFF:  # fill bytes
             place += 1
             continue
         (length,) = struct.unpack_from(">H", data, place + 2)
@@ -58,7 +58,8 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
 
 
 def exif_orientation(tiff: bytes) -> int | None:
-    """The orientation, 1 to 8, of an Exif block; None where it says nothing or is broken."""
+    """Return the orientation, 1 to 8, in an Exif block; None if it is missing or the block is
+    damaged."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return None

@@ -1,4 +1,4 @@
-"""The size of a JPEG XL image, read from its header: the plugin that decodes it does so on opening.
+"""The size of a JPEG XL image, read from its header, because the plugin decodes images on opening.
 
 ISO/IEC 18181-1 (codestream) and 18181-2 (container).
 """
@@ -12,17 +12,17 @@ _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 @dataclass(frozen=True)
 class JxlHeader:
-    """(width, height) as stored, and whether the image is an animation."""
+    """(width, height) as stored, and whether the image is animated."""
 
     size: tuple[int, int]
     animated: bool
 
 
 def read_jxl_header(data: bytes) -> JxlHeader:
-    """The header of a JPEG XL file.
+    """Read the header of a JPEG XL file.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has no valid header.
     """
     stream = data if data[:2] == b"\xff\x0a" else _codestream(data)
     if stream[:2] != b"\xff\x0a":
@@ -34,12 +34,13 @@ def read_jxl_header(data: bytes) -> JxlHeader:
         bits.take(3)  # orientation
         if bits.take(1):
             _size(bits)  # the intrinsic size
-        animated = not bits.take(1) and bool(bits.take(1))  # with a preview it is not looked for
+        # files with a preview are not examined further
+        animated = not bits.take(1) and bool(bits.take(1))
     return JxlHeader(size, animated)
 
 
 def _codestream(data: bytes) -> bytes:
-    """The beginning of the codestream in a container."""
+    """Return the start of the codestream in a container."""
     place = 0
     while place + 8 <= len(data):
         length, kind, head = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8], 8
@@ -56,7 +57,7 @@ def _codestream(data: bytes) -> bytes:
 
 
 class _Bits:
-    """Bits from the lowest of each byte on."""
+    """Read bits, lowest first."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "little")

@@ -1,5 +1,5 @@
-"""What an image may cost: limits on its size, checked before decoding, and one budget of memory for
-all images that are decoded at the same time."""
+"""Limits on the size of images, checked before decoding, and one memory budget for all images that
+are decoded at the same time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 MAX_SIDE = 65_535
-"""In pixels: as long as a side of a JPEG can be."""
+"""In pixels: the maximum side of a JPEG."""
 MAX_ASPECT = 1000.0
 DECODE_MEGABYTES = 2048
 _M_MMAP_THRESHOLD = -3
-"""Of `mallopt` (glibc's malloc.h)."""
+"""Constants of `mallopt` (glibc's malloc.h)."""
 
 
 class ImageError(Exception):
-    """Bytes that give no usable image: `kind` is one of `FAILURE_KINDS`."""
+    """Bytes that are not a usable image; `kind` is one of `FAILURE_KINDS`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(kind, detail)
@@ -35,8 +35,8 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """The largest image that is decoded: `max_pixels` in all, `max_side` along its longer side,
-    `max_aspect` long side over short side."""
+    """Limits on the images to decode: `max_pixels` in total, `max_side` for the longer side,
+    `max_aspect` for long side / short side."""
 
     max_pixels: int
     max_side: int = MAX_SIDE
@@ -44,7 +44,8 @@ class ImageLimits:
 
     @classmethod
     def of_size(cls, width: int, height: int) -> ImageLimits:
-        """No larger than an image of this size, for a file whose size is recorded."""
+        """Return limits that allow at most an image of this size, for a file whose size is
+        recorded."""
         return cls(width * height, max(width, height), math.inf)
 
     def check(self, width: int, height: int) -> None:
@@ -66,13 +67,13 @@ class ImageLimits:
 
 class DecodeBudget:
     """The memory for all images that are decoded at the same time, by the threads of this process
-    and, with `context`, by the processes that it is handed to.
+    and, with `context`, by the processes that receive it.
 
     Args:
         total: bytes.
-        context: makes a budget that processes of this context share.
-        sharers: how many processes that share nothing have such a budget; each keeps to its part,
-            but for a single image that takes more.
+        context: create a budget that processes of this multiprocessing context share.
+        sharers: number of processes with separate budgets; each uses its part of `total`, except
+            for a single image that needs more.
     """
 
     def __init__(self, total: int, context: BaseContext | None = None, sharers: int = 1) -> None:
@@ -87,7 +88,7 @@ class DecodeBudget:
         """Hold `needed` bytes while the block runs; wait until they are free.
 
         Raises:
-            ImageError: too_many_pixels, since the whole budget is less.
+            ImageError: too_many_pixels, if the whole budget is smaller.
         """
         if needed > self.total:
             raise ImageError(
@@ -112,28 +113,28 @@ _budget = DecodeBudget(DECODE_MEGABYTES << 20)
 
 
 def decode_budget() -> DecodeBudget:
-    """The budget of this process."""
+    """Return the budget of this process."""
     return _budget
 
 
 def set_decode_budget(budget: DecodeBudget) -> None:
-    """Replace the budget of this process. Not while images are decoded."""
+    """Replace the budget of this process. Do not call it while images are decoded."""
     global _budget
     _return_large_blocks()
     _budget = budget
 
 
 def limit_decoding(megabytes: int, sharers: int = 1) -> None:
-    """Give this process a budget of so many MB, or the part of one of so many processes; unless it
-    shares one with others already."""
+    """Set the budget of this process in MB, divided by the number of processes, unless it already
+    shares a budget with other processes."""
     if not _budget.is_shared:
         set_decode_budget(DecodeBudget(megabytes << 20, sharers=sharers))
 
 
 def _return_large_blocks() -> None:
-    """Make the C library give the memory of decoded images back as soon as it is freed.
+    """Make the C library return the memory of decoded images to the system as soon as it is freed.
 
-    By default it keeps blocks of up to 32 MB for each thread: three times the budget was measured.
+    By default it keeps blocks of up to 32 MB per thread: up to three times the budget was measured.
     """
-    with contextlib.suppress(AttributeError, OSError):  # another library than glibc
+    with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 << 20)

@@ -1,7 +1,9 @@
-"""The one object on a plain or slowly varying ground: where it is, and another ground for it.
+"""Detection of one object on a plain or slowly varying background, and replacement of that
+background.
 
-The ground's colour is modelled from the image's border, as a quadratic in x and y fitted without
-its outliers. What differs from the model is the object; the largest region of it counts.
+The background colour is modelled from the border of the image: a quadratic polynomial in x and y,
+fitted without outliers. Pixels that differ from the model belong to the object; only the largest
+region counts.
 """
 
 from __future__ import annotations
@@ -18,28 +20,28 @@ from pipeline.imaging.pixels import Pixels, resize
 Field = NDArray[np.float64]
 
 DETECT_SIDE = 128
-"""Objects are looked for at this short side, in pixels."""
+"""The short side, in pixels, at which objects are detected."""
 
 _BORDER = 0.04
 _FITS = 3
 _PLAIN_NOISE = 10.0
-"""The border of a plain ground strays from its model by no more than this (values 0 to 255)."""
+"""The border of a plain background differs from its model by at most this (values 0 to 255)."""
 _PLAIN_SHARE = 0.5
-"""At least this share of the border must be ground."""
+"""Minimum fraction of the border that must be background."""
 _LEAST_STEP = 14.0
-"""What differs by less than this is ground, however even the ground is."""
+"""Pixels that differ by less than this are background, however uniform it is."""
 _NOISES = 5.0
 _LEAST_AREA, _MOST_AREA = 0.01, 0.95
 _MOST_OF_IT = 0.6
-"""At least this share of all that differs from the ground must be the one object."""
+"""Minimum fraction of all foreground pixels that must belong to the object."""
 
 
 @dataclass(frozen=True)
 class BackgroundModel:
-    """The modelled ground of an image and what lies on it.
+    """The model of an image's background, and the object on it.
 
-    `coefficients` are of `_basis`, (6, channels); a pixel that differs by more than `step` is not
-    ground. `mask` is the object at detection size, without holes.
+    `coefficients` (6, channels) belong to `_basis`; a pixel that differs from the model by more
+    than `step` is foreground. `mask` is the object at detection size, without holes.
     """
 
     coefficients: Field
@@ -47,14 +49,15 @@ class BackgroundModel:
     mask: Mask
 
     def box(self, width: int, height: int) -> Box:
-        """The object's bounding box in an image of this size."""
+        """Return the bounding box of the object in an image of this size."""
         rows, columns = (np.flatnonzero(self.mask.any(axis)) for axis in (1, 0))
         x, y = width / self.mask.shape[1], height / self.mask.shape[0]
         return Box(columns[0] * x, rows[0] * y, (columns[-1] + 1) * x, (rows[-1] + 1) * y)
 
 
 def find_object(pixels: Pixels) -> BackgroundModel | None:
-    """The object on a plain ground; None where the ground is not plain or nothing stands out.
+    """Find the object on a plain background; None if the background is not plain or there is no
+    object.
 
     Args:
         pixels: the image, (height, width, channels), at any scale.
@@ -78,14 +81,15 @@ def find_object(pixels: Pixels) -> BackgroundModel | None:
 
 
 def _fit_ground(pixels: Field) -> tuple[Field, float] | None:
-    """The ground's coefficients and its noise, from the border; None where it is not plain."""
+    """Return the coefficients and noise of the background, fitted to the border; None if it is not
+    plain."""
     height, width, _ = pixels.shape
     depth = max(2, round(min(height, width) * _BORDER))
     border = np.ones((height, width), bool)
     border[depth:-depth, depth:-depth] = False
     basis, values = _basis(height, width)[border], pixels[border]
     inside = np.ones(len(values), bool)
-    # Begin at the median, so that an object that touches the border does not pull the fit.
+    # Start at the median, so that an object at the border does not bias the fit.
     strays = np.abs(values - np.median(values, axis=0)).max(axis=1)
     for _ in range(_FITS):
         noise = float(np.median(strays[inside])) * 1.4826
@@ -93,7 +97,7 @@ def _fit_ground(pixels: Field) -> tuple[Field, float] | None:
         if inside.mean() < _PLAIN_SHARE:
             return None
         fitted = basis[inside]
-        # The normal equations: six well-scaled unknowns; a little weight keeps them solvable.
+        # The normal equations of six well-scaled unknowns; a small weight keeps them solvable.
         square = fitted.T @ fitted + 1e-6 * np.eye(fitted.shape[1])
         coefficients = np.linalg.solve(square, fitted.T @ values[inside])
         strays = np.abs(values - basis @ coefficients).max(axis=1)
@@ -104,14 +108,14 @@ def _fit_ground(pixels: Field) -> tuple[Field, float] | None:
 
 
 def _basis(height: int, width: int) -> Field:
-    """`_basis_at` the middles of an image's pixels."""
+    """Return `_basis_at` the centres of an image's pixels."""
     return _basis_at(
         (np.arange(width) + 0.5) / width * 2 - 1, (np.arange(height) + 0.5) / height * 2 - 1
     )
 
 
 def _basis_at(x: Field, y: Field) -> Field:
-    """(height, width, 6): 1, x, y, x², xy, y² on the grid of x and y, each from -1 to 1."""
+    """Return (height, width, 6): 1, x, y, x², xy, y² on the grid of x and y, each from -1 to 1."""
     rows, columns = np.meshgrid(y, x, indexing="ij")
     return np.stack(
         [np.ones_like(columns), columns, rows, columns**2, columns * rows, rows**2], axis=-1
@@ -119,19 +123,20 @@ def _basis_at(x: Field, y: Field) -> Field:
 
 
 def _difference(pixels: Field, coefficients: Field) -> Field:
-    """How far each pixel is from the modelled ground: the largest channel's difference."""
+    """Return the distance of each pixel to the background model: the largest difference of a
+    channel."""
     height, width, _ = pixels.shape
     model = _basis(height, width) @ coefficients
     return np.asarray(np.abs(pixels - model).max(axis=2))
 
 
 def _opened(mask: Mask) -> Mask:
-    """Without specks and hairs: eroded, then grown again."""
+    """Remove specks and thin lines: erode, then dilate."""
     return _grown(~_grown(~mask))
 
 
 def _grown(mask: Mask) -> Mask:
-    """The mask and its 4 neighbours."""
+    """Dilate a mask by its 4 neighbours."""
     grown = mask.copy()
     grown[1:] |= mask[:-1]
     grown[:-1] |= mask[1:]
@@ -147,17 +152,17 @@ def replace_background(
     full: tuple[int, int],
     colour: tuple[int, ...],
 ) -> Pixels:
-    """A sample with one colour for its ground.
+    """Replace the background of a sample by one colour.
 
-    The edge is soft: where a pixel is between ground and object its share of the ground is taken
-    out and the new colour put in.
+    The edge is soft: at a pixel between background and object, only the background's share is
+    replaced.
 
     Args:
         pixels: the sample, (height, width, channels).
-        ground: what `find_object` found in the whole image.
-        box: the sample's place in the whole image.
+        ground: the result of `find_object` for the whole image.
+        box: the sample's box in the whole image.
         full: (width, height) of the whole image.
-        colour: the new colour, a value a channel.
+        colour: the new colour, one value per channel.
     """
     height, width, _ = pixels.shape
     x = (box.left + (np.arange(width) + 0.5) / width * box.width) / full[0]
@@ -176,7 +181,7 @@ def replace_background(
 
 
 def _places(share: Field, count: int) -> NDArray[np.int64]:
-    """Which of `count` cells each share of the side is in; -1 outside."""
+    """Return the index of the cell (of `count`) for each fraction of the side; -1 outside."""
     cells = np.floor(share * count).astype(np.int64)
     return np.where((share >= 0) & (share < 1), cells, -1)
 

@@ -1,11 +1,12 @@
-"""Pixels of an original, decoded no larger than a sample needs, and samples rendered from them.
+"""Pixels of an original, decoded no larger than needed, and rendering of samples.
 
-A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the cost (the eighths between
-have no vector code and gain nothing). What is decoded is `OVERSAMPLE` times the sample or
-more, so that samples are within 47 dB (median; 40 dB at least) of those from a full decode. PSNR in
-dB, of the benchmark's photographs (120 of 600 to 1600 pixels a side) and, of those that were
-decoded smaller, of the hardest there are: real ones that are sharp to the pixel (120 of 256 pixels,
-made 14 to 125 pixels wide, though so small ones are decoded whole, see `WHOLE`):
+A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size at a fraction of the cost (the eighths in
+between have no vector code and gain nothing). Images are decoded at `OVERSAMPLE` times the sample's
+size or more, so that samples have a PSNR of 47 dB (median; minimum 40 dB) against a full decode.
+The table shows the PSNR in dB for the benchmark's photographs (120 of 600 to 1600 pixels per side)
+and, for reduced decodes, for the hardest images: photographs that are sharp at pixel level (120 of
+256 pixels, reduced to 14 to 125 pixels, although such small images are decoded whole, see
+`DECODE_WHOLE_BELOW`):
 
     oversampling                    1.25    1.5     1.75    2       2.5
     benchmark, 256 px: median, min  51, 47  53, 48  54, 51  55, 52  -
@@ -45,20 +46,20 @@ T = TypeVar("T", np.uint8, np.uint16)
 
 OVERSAMPLE = 1.75
 DECODE_WHOLE_BELOW = 1 << 18
-"""Images of so many pixels or fewer are decoded whole: they were mostly made small by others, so
-they are sharp to the pixel, and a smaller decode would save a millisecond."""
+"""Images with at most this many pixels are decoded whole: most were reduced by others and are sharp
+at pixel level, and a reduced decode would save only a millisecond."""
 _DIVISORS = (8, 4, 2, 1)
 _LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
 
 
 class LazyImage:
-    """The pixels of one image, upright and in sRGB, at whatever scale is asked for.
+    """The pixels of one image, upright and in sRGB, decoded on demand at the scale needed.
 
     Args:
         data: the file.
         size: (width, height) in pixels, upright.
         mode: "L" for gray, "RGB" for colour.
-        linear_light: resize light, and so decode whole.
+        linear_light: resize in linear light, which requires a full decode.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class LazyImage:
         self._memory = ExitStack()
 
     def close(self) -> None:
-        """Give up the pixels and the memory held for them (`limits.DecodeBudget`)."""
+        """Release the pixels and the memory held for them (`limits.DecodeBudget`)."""
         self._decoded = None
         self._memory.close()
 
     def pixels(self, scale: float) -> Pixels:
-        """The whole image, upright, at `scale` of its size or more (1 at most).
+        """Return the whole image, upright, at `scale` (at most 1) of its size or more.
 
         Raises:
             ImageError: the file cannot be decoded.
@@ -87,10 +88,10 @@ class LazyImage:
         return apply_orientation(decoded.pixels, decoded.orientation)
 
     def region(self, box: Box, size: tuple[int, int], scale: float) -> Pixels:
-        """The part `box`, inside the image, resized (Lanczos) to `size` (height, width).
+        """Return the region `box`, inside the image, resized (Lanczos) to `size` (height, width).
 
         Args:
-            scale: how large the image must be decoded at least.
+            scale: minimum scale at which the image must be decoded.
 
         Raises:
             ImageError: the file cannot be decoded.
@@ -98,8 +99,8 @@ class LazyImage:
         decoded = self._at_least(scale)
         if decoded.orientation > 4:
             size = (size[1], size[0])
-        # The box is turned, not the image, since libjpeg may have added a part of a pixel at its
-        # right and lower edge.
+        # Transform the box instead of the image, because libjpeg may have added a fraction of a
+        # pixel at its right and lower edges.
         part = to_stored_box(box, self.size, decoded.orientation).scaled(decoded.scale)
         how = resize_linear if self._linear_light else resize
         return apply_orientation(how(decoded.pixels, part, size), decoded.orientation)
@@ -108,23 +109,23 @@ class LazyImage:
         whole = self._linear_light or self.size[0] * self.size[1] <= DECODE_WHOLE_BELOW
         scale = 1.0 if whole else min(1.0, scale)
         if self._decoded is None or self._decoded.scale < scale:
-            self.close()  # nothing is held while more is waited for
+            self.close()  # hold nothing while waiting for more
             self._decoded = self._fast(scale) or self._safe(scale)
         return self._decoded
 
     @property
     def _light_bytes(self) -> int:
-        """The memory for the light of all pixels."""
+        """Return the memory for the linear-light values of all pixels."""
         return 12 * self.size[0] * self.size[1] if self._linear_light else 0
 
     def _fast(self, scale: float) -> _Decoded | None:
-        """By libjpeg-turbo alone; None where that does not do."""
+        """Decode with libjpeg-turbo; None if that is not possible."""
         if self._header is None or not self._header.plain:
             return None
         orientation = self._header.orientation
         stored = self.size if orientation <= 4 else self.size[::-1]
         try:
-            # Another size than the recorded one: Pillow says what it is.
+            # The size differs from the recorded one: let Pillow report the error.
             if simplejpeg.decode_jpeg_header(self._data)[1::-1] != stored:
                 return None
             self._memory.enter_context(hold_for_jpeg(self._data, stored, scale, self._light_bytes))
@@ -135,7 +136,7 @@ class LazyImage:
         return _Decoded.of(pixels, stored, orientation)
 
     def _safe(self, scale: float) -> _Decoded:
-        # A turned image is not decoded smaller, see `region`.
+        # A rotated image is not decoded at a reduced size, see `region`.
         turned = self._header is not None and self._header.orientation != 1
         short = None if turned else min(self.size) // divisor_for(scale)
         limits = ImageLimits.of_size(*self.size)
@@ -149,7 +150,7 @@ class LazyImage:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """An image as stored, before it is turned upright, at `scale` of its size."""
+    """Return an image as stored, before rotation, at `scale` of its size."""
 
     pixels: Pixels
     scale: float
@@ -157,7 +158,7 @@ class _Decoded:
 
     @classmethod
     def of(cls, pixels: Pixels, full: tuple[int, int], orientation: int) -> _Decoded:
-        """Find the scale; libjpeg rounds the size up."""
+        """Find the scale; libjpeg rounds sizes up."""
         height, width, _ = pixels.shape
         for divisor in _DIVISORS[::-1]:
             if (width, height) == (-(-full[0] // divisor), -(-full[1] // divisor)):
@@ -168,14 +169,14 @@ class _Decoded:
 def decode_jpeg(
     data: bytes, mode: Mode, size: tuple[int, int], scale: float, strict: bool
 ) -> Pixels:
-    """A plain JPEG as stored, at the smallest fraction of its size that is `scale` or more.
+    """Decode a plain JPEG as stored, at the smallest fraction of its size that is `scale` or more.
 
     Args:
         size: its full (width, height).
-        strict: whether damage that can be read over is an error.
+        strict: treat recoverable damage as an error.
 
     Raises:
-        ValueError: libjpeg finds fault with the file.
+        ValueError: libjpeg reports an error.
     """
     divisor = divisor_for(scale)
     pixels: Pixels = simplejpeg.decode_jpeg(
@@ -192,10 +193,10 @@ def decode_jpeg(
 def hold_for_jpeg(
     data: bytes, size: tuple[int, int], scale: float, more: int = 0
 ) -> Iterator[None]:
-    """Hold the memory that `decode_jpeg` needs, and what is made of its result, and `more` bytes.
+    """Hold the memory for `decode_jpeg`, for the conversion of its result, and `more` bytes.
 
     Raises:
-        ImageError: it is over the budget.
+        ImageError: it exceeds the budget.
         ValueError: the file has too many scans.
     """
     if data.count(b"\xff\xda") > MAX_SCANS:
@@ -206,12 +207,12 @@ def hold_for_jpeg(
 
 
 def divisor_for(scale: float) -> int:
-    """By how much an image may be decoded smaller and still be `scale` of its size or more."""
+    """Return the largest reduction at which an image still has `scale` of its size or more."""
     return next(divisor for divisor in _DIVISORS if divisor * scale <= 1 or divisor == 1)
 
 
 def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
-    """Stored pixels as they are to be seen, by Exif orientation."""
+    """Rotate and mirror stored pixels by Exif orientation."""
     if orientation > 4:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -222,7 +223,7 @@ def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def to_stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
-    """Where a box of the upright image, whose (width, height) is `size`, is in the stored one."""
+    """Convert a box of the upright image, whose (width, height) is `size`, to the stored image."""
     width, height = size
     if orientation in (2, 3, 6, 7):
         box = Box(width - box.right, box.top, width - box.left, box.bottom)
@@ -234,17 +235,17 @@ def to_stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
 
 
 def scale_for(box: Box, width: int, height: int) -> float:
-    """The fraction of its size at which an image must be decoded to make a sample of `box`."""
+    """Return the fraction of its size at which an image must be decoded to render `box`."""
     return OVERSAMPLE * max(width / box.width, height / box.height)
 
 
 def resize(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
-    """The part `box` of an image, antialiased (Lanczos 3) to `size` (height, width)."""
+    """Resize the region `box` of an image (Lanczos 3, antialiased) to `size` (height, width)."""
     return _convolve(pixels, box, size, PixelType.U8 if pixels.shape[2] == 1 else PixelType.U8x3)
 
 
 def resize_linear(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
-    """As `resize`, but it is light that is averaged, not sRGB values (IEC 61966-2-1)."""
+    """Like `resize`, but average in linear light instead of sRGB values (IEC 61966-2-1)."""
     to_light, to_srgb = _light_tables()
     light = to_light[pixels]
     made = _convolve(light, box, size, PixelType.U16 if light.shape[2] == 1 else PixelType.U16x3)
@@ -253,7 +254,7 @@ def resize_linear(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
 
 @functools.lru_cache(maxsize=1)
 def _light_tables() -> tuple[NDArray[np.uint16], Pixels]:
-    """From an sRGB value to light in 65535ths, and back."""
+    """Lookup tables from sRGB values to linear light in 65535ths, and back."""
     srgb = np.arange(256) / 255
     light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     every = np.arange(65536) / 65535
@@ -268,7 +269,7 @@ def _convolve(pixels: NDArray[T], box: Box, size: tuple[int, int], kind: PixelTy
     reach_y = math.ceil(3 * max(1.0, part.height / size[0])) + 1
     left, top = max(0, int(part.left) - reach_x), max(0, int(part.top) - reach_y)
     right, bottom = math.ceil(part.right) + reach_x, math.ceil(part.bottom) + reach_y
-    cut = pixels[top:bottom, left:right]  # what the filter sees; the resizer takes a copy
+    cut = pixels[top:bottom, left:right]  # the filter's input; the resizer copies it
     source = ImageData(cut.shape[1], cut.shape[0], kind, cut.tobytes())
     result = ImageData(size[1], size[0], kind)
     options = ResizeOptions(_LANCZOS)
@@ -278,7 +279,7 @@ def _convolve(pixels: NDArray[T], box: Box, size: tuple[int, int], kind: PixelTy
 
 
 class _Local(threading.local):
-    """One resizer a thread: it keeps buffers."""
+    """One resizer per thread, because it keeps buffers."""
 
     def __init__(self) -> None:
         self.resizer = RustResizer()
@@ -288,9 +289,10 @@ _local = _Local()
 
 
 def render(original: LazyImage, box: Box, size: tuple[int, int]) -> Pixels:
-    """The part `box` of an image as (height, width, channels) uint8, antialiased (Lanczos).
+    """Render the region `box` of an image as (height, width, channels) uint8 (Lanczos,
+    antialiased).
 
-    What lies outside the image is filled with the colour of the image's border (the median).
+    Pixels outside the image get the colour of its border (the median).
 
     Args:
         size: (height, width) of the result.
@@ -312,18 +314,19 @@ def render(original: LazyImage, box: Box, size: tuple[int, int]) -> Pixels:
 
 
 def as_image(pixels: Pixels) -> Image.Image:
-    """(height, width, 1 or 3) uint8 as an image of mode L or RGB."""
+    """Convert (height, width, 1 or 3) uint8 to an image of mode L or RGB."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def border_color(pixels: Pixels) -> Pixels:
-    """The median colour of an image's border, (channels,)."""
+    """Return the median colour of an image's border, (channels,)."""
     colour: Pixels = np.median(border(pixels), axis=0).astype(np.uint8)
     return colour
 
 
 def border(pixels: Pixels) -> Pixels:
-    """The pixels along the four sides, a 50th of the short side deep, as (n, channels)."""
+    """Return the pixels along the four sides, to a depth of 1/50 of the short side, as (n,
+    channels)."""
     depth = max(1, min(pixels.shape[:2]) // 50)
     sides = (
         pixels[:depth], pixels[-depth:],

@@ -1,1 +1,1 @@
-"""Import: images and labels from formats of other tools."""
+"""Import of images and labels in formats of other tools."""

@@ -1,4 +1,5 @@
-"""Images in archives: the zip of StyleGAN and EDM, and WebDataset tars. Nothing is extracted."""
+"""Images in archives: the zip of StyleGAN and EDM, and WebDataset tars. Nothing is extracted to
+disk."""
 
 from __future__ import annotations
 
@@ -33,14 +34,15 @@ _MAX_METADATA = 64 << 20
 _MAX_SAMPLE_TEXT = 1 << 20
 _MAX_RATIO = 100
 _FREE_BYTES = 256 << 20
-"""All images of a zip may unpack to this and `_MAX_RATIO` times its size: images hardly shrink."""
+"""All images of a zip may unpack to this, or to `_MAX_RATIO` times its size: images hardly
+compress."""
 
 _SAMPLE_IMAGES = tuple(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
 
 
 def nvlabs(path: Path) -> Items:
-    """A zip or folder of images with `dataset.json`; its labels are numbers, or names where it
-    holds `label_names`."""
+    """Read a zip or folder of images with `dataset.json`; its labels are numbers, or names if it
+    has `label_names`."""
     if path.is_dir():
         names = [one.relative_to(path).as_posix() for one in sorted(path.rglob("*"))
                  if is_file(one)]  # fmt: skip
@@ -48,7 +50,7 @@ def nvlabs(path: Path) -> Items:
             path, names, lambda name, most: read_file(path / name, most), file_url(path) + "/"
         )
         return
-    archive = _Zip(path)  # closed with its last reader: items are read later
+    archive = _Zip(path)  # closed with its last reader, because items are read later
     yield from _nvlabs_items(path, sorted(archive.members), archive.read, "")
 
 
@@ -75,10 +77,10 @@ def _nvlabs_items(
 
 
 def _dataset_json(path: Path, read: Callable[[str, int], bytes]) -> dict[str, Any]:
-    """The labels of all images.
+    """Return the labels of all images.
 
     Raises:
-        UserError: they cannot be read: without them every image would lose its label.
+        UserError: they cannot be read; without them all images would lose their labels.
     """
     where = f"{path}: dataset.json"
     try:
@@ -92,7 +94,7 @@ def _dataset_json(path: Path, read: Callable[[str, int], bytes]) -> dict[str, An
 
 
 def _label(number: object, names: Iterable[Any]) -> tuple[str, ...]:
-    """The label that a class number means."""
+    """Return the label of a class number."""
     known = list(names)
     if isinstance(number, int) and 0 <= number < len(known):
         return (as_text(known[number]),)
@@ -100,11 +102,11 @@ def _label(number: object, names: Iterable[Any]) -> tuple[str, ...]:
 
 
 class _Zip:
-    """Reads members of a zip one at a time, never more than an image may have, nor all more than
-    a zip of images unpacks to.
+    """Read members of a zip one at a time, with limits on each image and on the total unpacked
+    size.
 
     Raises:
-        UserError: it is no zip.
+        UserError: not a zip file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,14 +116,14 @@ class _Zip:
             self._archive = open_zip(path)
         except (*BROKEN_ARCHIVE, OSError) as error:
             raise UserError(f"{path}: not a zip that can be read ({error})") from None
-        # Of members of one name the last counts, as wherever a zip is unpacked.
+        # Of members with the same name, the last counts, as in every unzip program.
         self.members = {info.filename: info for info in self._archive.infolist()}
 
     def read(self, name: str, most: int) -> bytes:
-        """The bytes of a member.
+        """Return the bytes of a member.
 
         Raises:
-            ImageError: it is damaged, too large, encrypted or no file.
+            ImageError: it is damaged, too large, encrypted or not a file.
         """
         info = self.members[name]
         if info.flag_bits & 1:
@@ -143,13 +145,13 @@ class _Zip:
 
 
 def find_tars(path: Path) -> list[Path]:
-    """The tars in a folder, or in its `data` folder, as Hugging Face has them."""
+    """Return the tars in a folder, or in its `data` folder, as in Hugging Face datasets."""
     found = sorted(filter(is_file, path.glob("*.tar")))
     return found or sorted(filter(is_file, path.glob("data/*.tar")))
 
 
 def shards(path: Path) -> Items:
-    """WebDataset tars, with an index or without."""
+    """Read WebDataset tars, with or without an index."""
     labels: tuple[str, ...] = ()
     if path.suffix == ".tar":
         tars = [path]
@@ -190,7 +192,7 @@ def _samples(tar: Path, labels: tuple[str, ...]) -> Items:
 
 
 def _text(file: IO[bytes], files: dict[str, TarEntry], ending: str) -> bytes:
-    """A small member of a sample; empty if it has none."""
+    """Return a small member of a sample; empty if it does not exist."""
     entry = files.get(ending)
     if entry is None:
         return b""

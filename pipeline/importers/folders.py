@@ -1,4 +1,4 @@
-"""Images in folders, with the metadata that Hugging Face `datasets` takes."""
+"""Images in folders, with the metadata format of Hugging Face `datasets`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from pipeline.web.failures import failure
 from pipeline.web.local_files import file_url
 
 _Row = tuple[int, dict[str, Any] | str]
-"""The number of a line, and its values or what is wrong with it."""
+"""A line number, and its values or an error message."""
 
 
 def image_folder(path: Path) -> Items:
-    """Images in folders, whose names are their labels; metadata.jsonl or metadata.csv beside
-    them, as Hugging Face `datasets` takes it, wins: what it does not list is left out."""
+    """Read images in folders whose names are the labels. A metadata.jsonl or metadata.csv beside
+    them (Hugging Face `datasets`) takes precedence: images that it does not list are skipped."""
     if not path.is_dir():
         raise UserError(f"{path}: not a folder")
     metadata: dict[Path, dict[str, Any]] = {}
@@ -46,7 +46,7 @@ def image_folder(path: Path) -> Items:
             continue
         facts = metadata.get(file)
         if has_metadata and facts is None:
-            continue  # a picture on the dataset's card, say
+            continue  # for example an image of the dataset card
         if not is_file(file):
             yield failure(STAGE, file_url(file), "wrong_type", detail="not a file")
             continue
@@ -58,7 +58,7 @@ def image_folder(path: Path) -> Items:
 
 
 def _read_metadata(file: Path, found: dict[Path, dict[str, Any]]) -> Iterator[Failure]:
-    """Add what a metadata file says, by image; gives the failures of its rows."""
+    """Add the values of a metadata file, by image; yield the failures of its rows."""
     for number, row in _READERS[file.suffix](file):
         if isinstance(row, str):
             yield broken_metadata(f"{file_url(file)}#{number}", f"line {number}: {row}")

@@ -1,4 +1,4 @@
-"""What readers of foreign datasets give: images, and failures of what is none."""
+"""The items that readers of other formats return: images and failures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MAX_TEXT = 10_000
 
 @dataclass(frozen=True)
 class ImportedImage:
-    """An image of the foreign dataset: where it is, what is known of it, and how to read it.
+    """An image of another tool's dataset: its place, its metadata, and a function that reads it.
 
-    `read` takes the most bytes that an image may have.
+    `read` takes the maximum size in bytes.
 
     Raises (`read`):
-        ImageError: its bytes cannot be had, such as too many of them.
-        OSError: they cannot be read.
+        ImageError: its bytes cannot be used, for example because there are too many.
+        OSError: it cannot be read.
     """
 
     url: str
@@ -53,7 +53,7 @@ def make_item(
     place: str, read: Callable[[int], bytes], labels: tuple[str, ...], title: str,
     facts: dict[str, Any],
 ) -> ImportedImage:  # fmt: skip
-    """An image under the URL that its metadata names, else under its place on this machine."""
+    """Return an image with the URL in its metadata, or else with its path on this machine."""
     return ImportedImage(
         as_text(facts.get("url") or place), read, labels, as_text(facts.get("title") or title),
         as_text(facts.get("license") or ""), as_text(facts.get("attribution") or ""),
@@ -61,13 +61,13 @@ def make_item(
 
 
 def as_text(value: object) -> str:
-    """A value of foreign metadata as text that can be written."""
+    """Convert a metadata value to text that can be stored."""
     text = value if isinstance(value, str) else repr(value)
     return text[:_MAX_TEXT].encode(errors="replace").decode()
 
 
 def as_labels(value: object) -> tuple[str, ...]:
-    """Labels of foreign metadata: a list, one, or none."""
+    """Convert a metadata value to labels: a list, one, or none."""
     if value is None or value in ("", [], ()):
         return ()
     if isinstance(value, list | tuple):
@@ -76,12 +76,12 @@ def as_labels(value: object) -> tuple[str, ...]:
 
 
 def broken_metadata(url: str, detail: str) -> Failure:
-    """The failure of one row of metadata, or of one image's."""
+    """Return the failure of one metadata row or one image."""
     return failure(STAGE, url, "parse_error", detail=detail)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file that may be looked at (not a FIFO, say)."""
+    """Return True if the path is a readable regular file (not a FIFO, for example)."""
     try:
         return path.is_file()
     except OSError:
@@ -89,7 +89,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """The bytes of a file.
+    """Read a file.
 
     Raises:
         ImageError: too_large.
@@ -100,7 +100,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def read_most(file: IO[bytes], most: int) -> bytes:
-    """What is left of a file.
+    """Read the rest of a file.
 
     Raises:
         ImageError: too_large.

@@ -1,7 +1,7 @@
-"""Datasets made by other tools, as originals of ours; `FORMS` is the registry.
+"""Import of datasets made by other tools; `FORMATS` is the registry.
 
-Import stands in for crawl and download: it writes manifest rows and complete parts of originals,
-from which select and shard go on. What is imported already is not read again.
+Import replaces crawl and download: it writes manifest rows and complete parts, from which select
+and shard continue. Images that were imported before are skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.web.politeness import Politeness
 
 @dataclass(frozen=True)
 class ImportResult:
-    """How many images were imported, were there already, and could not be decoded."""
+    """The number of images imported, already present, and failed."""
 
     images: int
     known: int
@@ -47,15 +47,15 @@ class ImportResult:
 def import_dataset(
     path: Path, dataset: DatasetPaths, log: EventLog, form: str = "", recipe: Recipe | None = None
 ) -> ImportResult:
-    """Import the images at `path`. Killed at any moment, run it again.
+    """Import the images at `path`. If the import is interrupted, run it again.
 
     Args:
-        path: a folder, a zip, or an index of shards.
-        form: one of `FORMS`; found out where it is empty.
-        recipe: whose limits on images apply; the default ones if None.
+        path: a folder, a zip file, or a shard index.
+        form: one of `FORMATS`; detected if empty.
+        recipe: the recipe whose image limits apply; None: the defaults.
 
     Raises:
-        UserError: there is nothing, or it has no such form.
+        UserError: the path does not exist, or has another format.
     """
     if not (path.is_dir() or path.is_file()):
         there = path.exists()
@@ -91,7 +91,7 @@ def import_dataset(
 
 
 def _unknown(items: Items, known: set[str], filler: _Filler) -> Iterator[ImportedImage]:
-    """The images that are not in the dataset yet; failures are logged."""
+    """Yield the images that are not in the dataset yet; log failures."""
     for item in items:
         if isinstance(item, Failure):
             filler.fail(item)
@@ -105,7 +105,7 @@ def _unknown(items: Items, known: set[str], filler: _Filler) -> Iterator[Importe
 
 
 class _Filler:
-    """Fills parts with images and counts what comes of them."""
+    """Fill parts with images, and count the outcomes."""
 
     def __init__(
         self, dataset: DatasetPaths, log: EventLog, limits: ImageLimits, max_bytes: int
@@ -134,7 +134,7 @@ class _Filler:
 
 
 def _add(writer: PartWriter, item: ImportedImage, filler: _Filler) -> Failure | None:
-    """The boundary of one image: add it to its part, or say what is wrong with it."""
+    """Add one image to its part, or return its failure. Errors of one image end here."""
     row = item.row
     try:
         data = item.read(filler.max_bytes)
@@ -149,7 +149,7 @@ def _add(writer: PartWriter, item: ImportedImage, filler: _Filler) -> Failure | 
         return caught_failure(STAGE, row.url, error, row.key)
     try:
         writer.add(row, EXTENSIONS[facts.format], data, facts.recorded(), {"imported": True})
-    except OSError:  # of this machine, not of the image
+    except OSError:  # an error of this machine, not of the image
         raise
     except Exception as error:  # noqa: BLE001 the boundary of one image
         return internal_failure(STAGE, row.url, error, row.key)
@@ -157,7 +157,7 @@ def _add(writer: PartWriter, item: ImportedImage, filler: _Filler) -> Failure | 
 
 
 def detect_format(path: Path) -> str:
-    """The form of what is at `path`."""
+    """Detect the format of a dataset."""
     if path.suffix in (".json", ".tar") or is_file(path / "shards.json"):
         return "shards"
     if path.is_dir() and find_tars(path):
@@ -172,4 +172,4 @@ FORMATS: dict[str, Callable[[Path], Items]] = {
     "nvlabs": nvlabs,
     "shards": shards,
 }
-"""By name: what reads a dataset in that form, always in the same order."""
+"""Readers by format; each yields images in a fixed order."""

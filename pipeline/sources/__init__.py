@@ -1,4 +1,5 @@
-"""One adapter a kind of source; `SOURCES` is the registry, `Source` the union of their settings."""
+"""One adapter per kind of source. `SOURCES` is the registry, `Source` the union of their
+options."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ Source = Annotated[
     HtmlSource | JsonSource | IiifSource | SitemapSource | FeedSource | ListSource | FolderSource,
     Field(discriminator="kind"),
 ]
-"""The `[source]` table of a recipe; its `kind` says which adapter it is for."""
+"""The options of `[source]` in a recipe; `kind` selects the adapter."""
 
 SOURCES: dict[str, Adapter[Any]] = {
     "html": HTML,

@@ -1,9 +1,10 @@
-"""Image candidates: the URLs an element of a page offers for one image, and the largest of them.
+"""Image candidates: the URLs that an element of a page offers for one image, and the choice of the
+largest.
 
-Order of trust: an attribute that names the full size (`data-big` and its like), then one that a
-lightbox reads (`data-src` of a link or of an element around a thumbnail), then a link to an image
-file or a JSON-LD `contentUrl`, then what the page shows (`srcset`, `picture`, lazy attributes,
-`src`, backgrounds, `og:image`), there by width in pixels.
+Order of precedence: an attribute that names the full size (`data-big` and others); one that a
+lightbox reads (`data-src` of a link or of an element around a thumbnail); a link to an image file
+or a JSON-LD `contentUrl`; what the page displays (`srcset`, `picture`, lazy attributes, `src`,
+backgrounds, `og:image`), by width in pixels.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ FULL_SIZE_ATTRIBUTES = (
     "data-zoom-src", "data-zoom-image", "data-download-url", "data-pswp-src", "data-mfp-src",
     "data-ngsrc", "data-magnify-src", "data-super",
 )  # fmt: skip
-"""Attributes that hold the URL of the full size."""
+"""Attributes that contain the URL of the full-size image."""
 
 _POINTING_ATTRIBUTES = ("data-src", "data-image", "data-href", "data-featherlight")
-"""The same on a link or on an element around a thumbnail; on an img `data-src` is lazy loading."""
+"""The same on a link or on an element around a thumbnail; on an img, `data-src` is lazy loading."""
 
 LAZY_ATTRIBUTES = (
     "data-src", "data-lazy-src", "data-lazy", "data-original", "data-echo", "data-lazyload",
@@ -48,7 +49,7 @@ BACKGROUND_ATTRIBUTES = (
 )  # fmt: skip
 
 MAX_SRCSET = 100_000
-"""Characters of a `srcset` that are read."""
+"""Maximum length of a `srcset` in characters; the rest is ignored."""
 
 FULL, POINTED, LINKED, SHOWN, PREVIEW = 4, 3, 2, 1, 0
 
@@ -69,12 +70,12 @@ _DECLARATION = re.compile(
 )
 _CSS_URL = re.compile(r"url\(\s*(?:\"([^\"]*)\"|'([^']*)'|([^)\"']*))", re.IGNORECASE)
 _FORMATS = {"image/jpeg": 3, "image/png": 3, "": 2, "image/webp": 1}
-"""Between files of one width: what every decoder reads before what newer ones read."""
+"""Preference among files of one width: widely supported formats first."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A URL as written, how far it is trusted to be the full size, and its width where known."""
+    """A URL as written, its rank as a full-size image, and its width if known."""
 
     url: str
     trust: int
@@ -83,7 +84,8 @@ class Candidate:
 
 
 def url_path(url: str) -> str:
-    """The path of a URL as written, with escapes resolved; of a bad URL all before its query."""
+    """Return the path of a URL as written, unescaped; for an invalid URL, everything before its
+    query."""
     try:
         return unquote(urlsplit(url.strip()).path)
     except ValueError:
@@ -91,13 +93,14 @@ def url_path(url: str) -> str:
 
 
 def looks_like_image(url: str) -> bool:
-    """Whether the path of `url` ends like an image file (and is not a wiki's page about one)."""
+    """Return True if the path of `url` has an image extension (and is not a wiki page about an
+    image)."""
     path = url_path(url)
     return bool(_IMAGE_PATH.search(path)) and not _WIKI_PAGE.search(path)
 
 
 def rejection_reason(url: str) -> str:
-    """Why a URL as written cannot be an image to take; empty when it can."""
+    """Return why a URL as written cannot be used as an image; empty if it can."""
     if not url:
         return "empty"
     if url[:5].lower() == "data:":
@@ -116,8 +119,8 @@ def rejection_reason(url: str) -> str:
 def largest_candidate(
     candidates: Sequence[Candidate], base: str, notes: dict[str, int]
 ) -> str | None:
-    """The canonical URL of the largest usable candidate; the reasons against others go to `notes`
-    when none is usable. A bad URL is counted also where another one is usable."""
+    """Return the canonical URL of the largest usable candidate. If none is usable, the reasons are
+    added to `notes`; invalid URLs are always counted."""
     usable, reasons = [], []
     for order, candidate in enumerate(candidates):
         text = candidate.url.strip()
@@ -135,11 +138,11 @@ def largest_candidate(
 
 
 def candidates(tag: Tag, full_size: Sequence[str]) -> list[Candidate]:
-    """Everything that the element `tag`, what is inside it and a link around it offer.
+    """Return all candidates of the element `tag`, of the elements in it, and of a link around it.
 
     Args:
-        tag: the element a recipe chose: img, picture, a, meta, or anything that holds them.
-        full_size: names of attributes that hold the URL of the full size.
+        tag: the element a recipe selected: img, picture, a, meta, or an element that contains them.
+        full_size: names of attributes that contain the URL of the full-size image.
     """
     scope = [tag, *tag.find_all(True)]
     if tag.name in ("img", "picture", "source"):
@@ -161,8 +164,8 @@ def candidates(tag: Tag, full_size: Sequence[str]) -> list[Candidate]:
 
 
 def attribute_candidates(tag: Tag, name: str, match: str | None = None) -> list[Candidate]:
-    """What the attribute `name` of `tag` offers: the URLs of a `srcset` or of a style, or its own;
-    with `match`, the part of it that the regular expression finds."""
+    """Return the candidates of the attribute `name` of `tag`: the URLs of a `srcset` or style, or
+    its value; with `match`, the part that the regular expression finds."""
     text = attribute(tag, name).strip()
     if match is not None:
         found = re.search(match, text)
@@ -175,7 +178,7 @@ def attribute_candidates(tag: Tag, name: str, match: str | None = None) -> list[
 
 
 def closest(tag: Tag, names: tuple[str, ...]) -> Tag | None:
-    """`tag` or the first element around it with one of the `names`."""
+    """Return `tag` or the closest element around it with one of the `names`."""
     around: Tag | None = tag
     while around is not None and around.name not in names:
         around = around.parent
@@ -183,7 +186,7 @@ def closest(tag: Tag, names: tuple[str, ...]) -> Tag | None:
 
 
 def _items_base(tag: Tag) -> str:
-    """What nanogallery2 puts before the URLs of the items in its element."""
+    """Return the prefix of nanogallery2 for the URLs of the items in its element."""
     around: Tag | None = tag
     while around is not None:
         settings = around.attrs.get("data-nanogallery2")
@@ -228,8 +231,8 @@ def _of_element(element: Tag, chosen: bool) -> Iterator[Candidate]:
 
 
 def _may_be_image(url: str, chosen: bool) -> bool:
-    """Whether a link leads to an image: by the end of its path, or, if a recipe chose the link,
-    unless it is plainly a page."""
+    """Return True if a link leads to an image: by its extension, or, if a recipe selected the link,
+    unless it is clearly a page."""
     if looks_like_image(url):
         return True
     path = url_path(url)
@@ -237,7 +240,7 @@ def _may_be_image(url: str, chosen: bool) -> bool:
 
 
 def _holds_thumbnail(element: Tag) -> bool:
-    """Whether an img is inside `element`, which is in no link to an image by itself."""
+    """Return True if `element` contains an img and is not inside a link to an image."""
     link = closest(element, ("a",))
     linked = link is not None and looks_like_image(attribute(link, "href"))
     return not linked and element.find("img") is not None
@@ -266,7 +269,7 @@ def _of_img(img: Tag) -> Iterator[Candidate]:
     attrs = img.attrs
     lazy = [attribute(img, name) for name in LAZY_ATTRIBUTES if attrs.get(name)]
     sets = [attribute(img, name) for name in LAZY_SETS if attrs.get(name)]
-    # Beside a lazy attribute or a fallback for readers without scripts, src is a placeholder.
+    # Beside a lazy attribute or a noscript fallback, src is a placeholder.
     fallback = None if lazy or sets else _fallback(img)
     if fallback is not None:
         yield from _of_img(fallback)
@@ -280,7 +283,7 @@ def _of_img(img: Tag) -> Iterator[Candidate]:
 
 
 def _fallback(img: Tag) -> Tag | None:
-    """The only img in a noscript element right after `img` or before it."""
+    """Return the only img in a noscript element directly after or before `img`."""
     if closest(img, ("noscript",)) is not None:
         return None
     for beside in (img.next_sibling, img.previous_sibling):
@@ -309,7 +312,7 @@ def _pixels(tag: Tag, *names: str) -> float:
 
 
 def _og_width(meta: Tag) -> float:
-    """The `og:image:width` that belongs to an `og:image`: the next one in the document."""
+    """Return the `og:image:width` of an `og:image`: the next one in the document."""
     follower = meta.find_next("meta", property=re.compile(r"^og:image(:width)?$"))
     if not isinstance(follower, Tag) or attribute(follower, "property") != "og:image:width":
         return 0.0

@@ -1,4 +1,4 @@
-"""Feeds: RSS and Atom, with Media RSS and enclosures, page by page (RFC 5005)."""
+"""RSS and Atom feeds, with Media RSS and enclosures, page by page (RFC 5005)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from pipeline.web.urls import canonical_url
 class FeedSource(html.HtmlSource):
     """RSS or Atom feeds.
 
-    `take` says where the images are: in the `feed` (each entry's largest: media:content and
-    enclosures before images in its text), with the entry's title, categories, licence and credit;
-    or on the `pages` of the entries, which are read as an html source reads them (all of its keys
-    hold). Feeds of several pages are followed by their rel=next links.
+    `take` states where the images are: in the `feed` (the largest image of each entry:
+    media:content and enclosures before images in its text), with the entry's title, categories,
+    licence and credit; or on the `pages` of the entries, which are read like those of an html
+    source (with all of its keys). Feeds with several pages are followed by their rel=next links.
     """
 
     kind: Literal["feed"] = "feed"  # type: ignore[assignment]
@@ -51,14 +51,14 @@ class FeedSource(html.HtmlSource):
 
 
 def start(config: FeedSource) -> list[PageRequest]:
-    """The feeds."""
+    """Return the requests for the feeds."""
     return [
         PageRequest(url, 0, {"role": "feed"}) for url in map(canonical_url, config.start) if url
     ]
 
 
 def parse(config: FeedSource, page: Page) -> PageResult:
-    """What a feed, or the page of an entry, holds."""
+    """Parse a feed, or the page of an entry."""
     if page.request.context.get("role") != "feed":
         return html.parse(config, page)
     root, problem = read_xml(page.body)
@@ -88,7 +88,7 @@ def parse(config: FeedSource, page: Page) -> PageResult:
 def _found(
     config: FeedSource, page: Page, license: str, notes: Notes, entry: Element
 ) -> Iterator[FoundImage]:
-    """The images of one entry."""
+    """Return the images of one entry."""
     for url in _images(config, page, entry, notes):
         yield _describe(entry, license, url)
 
@@ -111,7 +111,7 @@ def _link(entry: Element) -> str:
 def _entry_page(
     config: FeedSource, page: Page, notes: Notes, entry: Element
 ) -> Iterator[PageRequest]:
-    """The page that one entry is about."""
+    """Return the page of one entry."""
     text = _link(entry)
     url = canonical_url(text, page.url) if text else None
     if url and is_allowed(url, config.follow_include, config.follow_exclude):
@@ -121,8 +121,8 @@ def _entry_page(
 
 
 def _images(config: FeedSource, page: Page, entry: Element, notes: Notes) -> list[str]:
-    """The URLs of an entry's images: one for each media:group or media:content, or else one for
-    each enclosure, or else one for each image in its text."""
+    """Return the URLs of an entry's images: one per media:group or media:content, or else one per
+    enclosure, or else one per image in its text."""
     found = []
     for offers in _media(entry) or _enclosures(entry) or _in_text(config, entry):
         url = largest_candidate(offers, page.url, notes)
@@ -182,7 +182,7 @@ def _license(scope: Element) -> str:
 
 
 def _describe(entry: Element, license: str, url: str) -> FoundImage:
-    """The image at `url`; `license` is that of the whole feed."""
+    """Return the image at `url`; `license` is the licence of the whole feed."""
     labels = [
         clean(one.get("term") or "".join(one.itertext())) for one in children(entry, "category")
     ]

@@ -1,4 +1,4 @@
-"""Images that are already on this machine, in folders and in zip archives."""
+"""Local images in folders and zip archives."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class FolderSource(CrawlLimits):
-    """Folders or zip archives of images; an image's labels are the sub-folders it lies in.
+    """Folders or zip archives of images; the sub-folders of an image are its labels.
 
-    Archives in a folder are opened like folders. Hidden files are left out, and so are symbolic
+    Archives in a folder are opened like folders. Hidden files are skipped, and so are symbolic
     links that lead out of the folders of `start`, unless `allow_outside_links`. Patterns are
-    searched for in file: URLs. Paths are relative to the folder the command runs in.
+    applied to file: URLs. Paths are relative to the current folder.
     """
 
     kind: Literal["folder"] = "folder"
@@ -50,17 +50,18 @@ class FolderSource(CrawlLimits):
 
 
 def local_files(source: CrawlLimits, max_bytes: int) -> LocalFileReader | None:
-    """What reads the images of a folder source; None for any other, whose file: URLs stay shut."""
+    """Return the reader for the images of a folder source; None for other sources, which may not
+    read file: URLs."""
     if not isinstance(source, FolderSource):
         return None
     return LocalFileReader(source.start, max_bytes, source.allow_outside_links)
 
 
 def start(config: FolderSource) -> list[PageRequest]:
-    """The folders and archives themselves.
+    """Return requests for the folders and archives.
 
     Raises:
-        UserError: one of them is not there.
+        UserError: one of them does not exist.
     """
     paths = [argument_path(path, "no such folder or archive") for path in config.start]
     for path in paths:
@@ -70,7 +71,7 @@ def start(config: FolderSource) -> list[PageRequest]:
 
 
 def parse(config: FolderSource, page: Page) -> PageResult:
-    """The images in one folder or archive, and its sub-folders and archives."""
+    """Return the images in one folder or archive, and its sub-folders and archives."""
     path, _ = file_path(page.request.url)
     labels = tuple(page.request.context.get("labels", ()))
     try:
@@ -114,14 +115,15 @@ def _folder(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle
+    except OSError:  # a cycle of links
         return False
 
 
 def _why_not(
     config: FolderSource, folder: Path, entry: os.DirEntry[str], is_folder: bool
 ) -> tuple[str, str]:
-    """The reason why an entry is not taken, and what to say of it; empty if it is."""
+    """Return the reason why an entry is skipped, and its description; empty if it is not
+    skipped."""
     path = folder / entry.name
     if entry.is_symlink():
         try:

@@ -1,4 +1,4 @@
-"""What elements and addresses of a gallery have in common: groups, sizes of one image, lists."""
+"""Groups of elements and URLs of a gallery: links of one kind, sizes of one image, lists."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ SIZE_SUFFIX = re.compile(
 
 
 def folder_of(url: str) -> str:
-    """The folder that a page is in: `/a/b/` of `/a/b/` and of `/a/b/x.html`."""
+    """Return the folder of a page: `/a/b/` for `/a/b/` and for `/a/b/x.html`."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}/"
 
 
 def image_stem(url: str) -> str:
-    """An image's file name without its ending and without what names a size."""
+    """Return the file name of an image without its extension and without a part that names a
+    size."""
     name = url_path(url).rpartition("/")[2].rpartition(".")[0].lower()
     name = re.sub(r"^(thumb(nail)?s?|tn|small|preview|mini)[-_.]+", "", name)
     return SIZE_SUFFIX.sub("", name)
 
 
 def group_key(link: LinkUnit) -> str:
-    """What links of one group share: thumbnails and words are apart."""
+    """Return the group key of a link; thumbnails and text links are in different groups."""
     return f"{link.key} {'image' if link.thumbnail else 'text'}"
 
 
 def listing_keys(view: PageView) -> set[str]:
-    """The selectors of lists of thumbnails that lead to pages, two or more."""
+    """Return the selectors of lists of two or more thumbnails that lead to pages."""
     targets: dict[str, set[str]] = {}
     for link in view.links:
         if link.thumbnail:
@@ -42,7 +43,7 @@ def listing_keys(view: PageView) -> set[str]:
 
 
 def without_renditions(units: list[ImageUnit]) -> list[ImageUnit]:
-    """One link for each image: of groups that name the same images, that of the originals."""
+    """Return one link per image: if groups point to the same images, that of the originals."""
     groups: dict[str, dict[str, ImageUnit]] = {}
     for unit in units:
         groups.setdefault(unit.key, {})[image_stem(unit.url)] = unit
@@ -69,8 +70,8 @@ def _originality(group: dict[str, ImageUnit]) -> tuple[bool, bool, float]:
 
 
 def same_list(url: str, other: str) -> bool:
-    """Whether `other` may be a further page of the list that `url` is a page of: the addresses
-    differ in a page's number or in their query alone."""
+    """Return True if `other` may be another page of the list that `url` belongs to: the URLs differ
+    only in a page number or in the query."""
     one, two = urlsplit(url), urlsplit(other)
     if one.netloc != two.netloc:
         return False

@@ -1,4 +1,4 @@
-"""HTML galleries: pages and images chosen by CSS selectors."""
+"""HTML galleries: pages and images selected by CSS selectors."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ _OTHER_SCHEME = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Follow:
-    """Links to follow, and what their place on this page says about the images behind them.
+    """Links to follow, and how to read texts beside them for the images behind them.
 
-    `item` is the element the picks look in: the closest one around the link that fits; the link
-    itself when it is left out.
+    `item` is the element in which text selectors look: the closest matching element around the
+    link; the link itself without `item`.
     """
 
     select: Css
@@ -68,15 +68,17 @@ class Follow:
 class HtmlSource(CrawlLimits):
     """A gallery of HTML pages.
 
-    Every page is treated alike: `follow` and `next` give further pages (`next` is the next page of
-    the same list, so it is no step deeper), `image` the images; a link that gives an image is not
-    followed. `image` selects an element an image, inside each `item` where that is given, else in
-    the whole page: an img, picture, a, meta or script (JSON-LD, or data in JavaScript), or any
-    element around one; the largest of all it offers is taken. As a table with `select` and
-    `attribute` it takes what the attribute says. With `one_per_page` all elements compete.
-    `title`, `labels`, `license` and `attribution` are read in the item (the image's element when
-    there is no `item`) or in the page. Patterns are searched for in canonical URLs: `include` and
-    `exclude` in images', `follow_include` and `follow_exclude` in pages'. Pages on other hosts than
+    All pages are treated in the same way. `follow` and `next` select further pages (`next` is the
+    next page of the same list, so it is not a step deeper), `image` selects the images; a link that
+    gives an image is not followed. `image` selects one element per image, inside each `item` if
+    that is set, otherwise in the whole page: an img, picture, a, meta or script (JSON-LD, or data
+    in JavaScript), or any element around one; the largest image it offers is used. As a table with
+    `select` and `attribute`, it reads that attribute. With `one_per_page`, only the largest image
+    of the page is used.
+
+    `title`, `labels`, `license` and `attribution` are read in the item (the image's element without
+    `item`) or in the page. Patterns are applied to canonical URLs: `include` and `exclude` to those
+    of images, `follow_include` and `follow_exclude` to those of pages. Pages on other hosts than
     those of `start` are followed only with `offsite`.
     """
 
@@ -103,12 +105,12 @@ class HtmlSource(CrawlLimits):
 
 
 def start(config: HtmlSource) -> list[PageRequest]:
-    """The start pages."""
+    """Return the requests for the start pages."""
     return [PageRequest(url) for url in map(canonical_url, config.start) if url]
 
 
 def parse(config: HtmlSource, page: Page) -> PageResult:
-    """The images of an HTML page and the pages it leads to."""
+    """Parse an HTML page: its images and the pages it links to."""
     problem = not_html(page)
     if problem:
         return PageResult(error=problem)
@@ -119,7 +121,7 @@ def parse(config: HtmlSource, page: Page) -> PageResult:
 def parse_soup(
     config: HtmlSource, soup: BeautifulSoup, page: Page, notes: dict[str, int]
 ) -> PageResult:
-    """The same from the parsed `page`; adds to `notes`."""
+    """The same for the parsed `page`; adds to `notes`."""
     base = page_base(soup, page.url)
     rows = _images(config, soup, page, base, notes)
     return PageResult(
@@ -131,7 +133,7 @@ def parse_soup(
 
 
 def not_html(page: Page) -> str:
-    """Why an answer is no HTML page; empty if it may be one."""
+    """Return why a response is not an HTML page; empty if it may be one."""
     kind = page.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not re.search(r"html|xml|text/plain", kind):
         return f"{kind} where a page was expected"
@@ -162,7 +164,7 @@ def _images(
 def _offers(
     config: HtmlSource, soup: BeautifulSoup, notes: dict[str, int]
 ) -> Iterator[tuple[Tag, list[Candidate]]]:
-    """Each image's item and candidates."""
+    """Yield the item and candidates of each image."""
     one: list[Candidate] = []
     for item, tag in _image_tags(config, soup):
         groups = _groups(config, tag, notes)
@@ -175,7 +177,7 @@ def _offers(
 
 
 def _groups(config: HtmlSource, tag: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
-    """The images that one element holds, each as its candidates."""
+    """Yield the candidates of each image in one element."""
     if config.image.attribute:
         return [attribute_candidates(tag, config.image.attribute, config.image.match)]
     if tag.name == "script":
@@ -200,7 +202,8 @@ def _describe(
     url: str,
     license: str,
 ) -> FoundImage:
-    """The image at `url` with all that is known of it; `license` is what the page links to."""
+    """Return the image at `url` with its metadata; `license` is the licence that the page links
+    to."""
 
     def text(what: TextSelector | None) -> str:
         return " ".join(reader.read(what, item, url))
@@ -221,7 +224,7 @@ def _describe(
 
 
 def _own_title(item: Tag) -> str:
-    """The caption of the figure the item is or is in, else the image's alternative text."""
+    """Return the caption of the figure around the item, or else the image's alternative text."""
     figure = closest(item, ("figure",))
     caption = figure.find("figcaption") if figure is not None else None
     if caption is not None:
@@ -233,7 +236,7 @@ def _own_title(item: Tag) -> str:
 
 
 def _license_link(scope: Tag) -> str:
-    """What the first `rel=license` links to."""
+    """Return the target of the first `rel=license` link."""
     link = scope.select_one("a[rel~=license][href], link[rel~=license][href]")
     return clean(attribute(link, "href")) if link is not None else ""
 
@@ -246,7 +249,8 @@ def _links(
     notes: dict[str, int],
     images: set[str],
 ) -> list[PageRequest]:
-    """The pages a page leads to; a link to an image file that gave one of its `images` is none."""
+    """Return the pages that a page links to; links to image files that gave one of its `images` are
+    excluded."""
     found: dict[str, PageRequest] = {}
     reader = TextReader(soup, request.url)
     hosts = {urlsplit(one.url).netloc for one in start(config)}
@@ -275,7 +279,7 @@ def _links(
 
 
 def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
-    """Where a link leads; None, counted in `notes`, for what is no URL."""
+    """Return the target of a link; None, counted in `notes`, if it is not a URL."""
     link = tag if tag.get("href") or tag.get("src") else tag.select_one("[href]")
     if link is None:
         return None
@@ -291,7 +295,8 @@ def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
 
 
 def _carried(rule: Follow, tag: Tag, reader: TextReader, request: PageRequest) -> dict[str, object]:
-    """What the pages behind a link inherit: labels and title known so far, and the link's own."""
+    """Return what the pages behind a link inherit: labels and title so far, and those of the
+    link."""
     item = (soupsieve.closest(rule.item, tag) if rule.item else None) or tag
     labels = list(request.context.get("labels", ()))
     for what in rule.labels:

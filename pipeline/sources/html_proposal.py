@@ -1,7 +1,7 @@
-"""A recipe for an HTML gallery from what a survey of it saw.
+"""Proposes a recipe for an HTML gallery from a survey of the site.
 
-Selectors are tried on the pages that were looked at, from the plainest on: the first that takes
-what it should from each of them, and nothing else, is proposed.
+Selectors are tried on the surveyed pages, simplest first. The first one that selects the right
+elements on all pages, and no others, is proposed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)
 
 @dataclass
 class HtmlFindings:
-    """The keys of the recipe, and remarks."""
+    """The keys of the recipe, and comments."""
 
     follow: list[str] = field(default_factory=list)
     next: str = ""
@@ -41,7 +41,7 @@ class HtmlFindings:
 
 
 def find_recipe(survey: SiteSurvey) -> HtmlFindings:
-    """The recipe that takes what the survey says the gallery's images are."""
+    """Return the recipe that extracts the images of the gallery found by the survey."""
     found = HtmlFindings()
     wanted = [visit for visit in survey.visits if visit.wanted]
     if not wanted:
@@ -73,7 +73,7 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
 
 
 def _image_selector(survey: SiteSurvey) -> tuple[str, list[str]]:
-    """The best selector, and patterns of what it takes too much."""
+    """Return the best selector, and patterns that exclude what it selects in excess."""
     if survey.kind.startswith("script"):
         return survey.kind, []
     best, best_score, best_extra = "", (-1.0, 0), set[str]()
@@ -93,7 +93,7 @@ def _image_selector(survey: SiteSurvey) -> tuple[str, list[str]]:
 
 
 def _taken(visit: Visit, selector: str) -> set[str]:
-    """The images that a selector takes from a page that was looked at."""
+    """Return the images that a selector selects on a surveyed page."""
     config = HtmlSource(start=(visit.view.url,), image=ImagePickTable(selector))
     result = parse_soup(config, visit.view.soup, visit.view.page, {})
     return {one.url for one in result.images}
@@ -138,7 +138,8 @@ def _image_selectors(survey: SiteSurvey) -> Iterator[str]:
 
 
 def _link_selector(links: list[Tag]) -> str:
-    """The selector of links to files with the endings of these links; empty if one has none."""
+    """Return a selector of links to files with the extensions of these links; empty if a link has
+    none."""
     endings: dict[str, None] = dict.fromkeys(_USUAL)
     query = False
     for link in links:
@@ -154,7 +155,7 @@ def _link_selector(links: list[Tag]) -> str:
 
 
 def _classes_in_all(survey: SiteSurvey) -> Iterator[str]:
-    """Names with a class that all elements of the images have."""
+    """Return tag names with a class that all elements of the images have."""
     common: set[str] | None = None
     for visit in survey.visits:
         for unit in visit.units:
@@ -165,7 +166,8 @@ def _classes_in_all(survey: SiteSurvey) -> Iterator[str]:
 
 
 def _common_places(survey: SiteSurvey) -> Iterator[str]:
-    """Selectors of elements around the images that are on all pages with images, closest first."""
+    """Return selectors of elements around the images that exist on all pages with images, closest
+    first."""
     common: list[str] | None = None
     for visit in survey.visits:
         selectors = Selectors(visit.view.soup) if visit.units else None
@@ -177,7 +179,8 @@ def _common_places(survey: SiteSurvey) -> Iterator[str]:
 
 
 def _frames(survey: SiteSurvey) -> list[str]:
-    """Selectors of headers, lists of related pages and the like that are told by their names."""
+    """Return selectors of headers, lists of related pages and the like, recognised by their
+    names."""
     found: dict[str, None] = {}
     for visit in survey.visits:
         selectors = Selectors(visit.view.soup)
@@ -196,7 +199,7 @@ def _frames(survey: SiteSurvey) -> list[str]:
 
 
 def _turns(survey: SiteSurvey, visit: Visit) -> list[LinkUnit]:
-    """The links of a page that lead to further pages of its list."""
+    """Return the links of a page to further pages of its list."""
     chain = visit is survey.start and len(visit.wanted) == 1 and not survey.follow
     units = [
         link
@@ -232,7 +235,7 @@ def _next_selector(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> str:
 
 
 def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
-    """Selectors of links by what the addresses of numbered pages have in common."""
+    """Return selectors of links by the common part of the URLs of numbered pages."""
     for links in turns.values():
         for link in links:
             href = attribute(link.element, "href")
@@ -245,7 +248,7 @@ def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
 
 
 def _is_next(survey: SiteSurvey, key: str, selector: str) -> bool:
-    """Whether the selector of next pages takes all links of a group."""
+    """Return True if the selector of next pages covers all links of a group."""
     if not selector:
         return False
     for visit in survey.visits:
@@ -261,7 +264,7 @@ def _all_seen(survey: SiteSurvey) -> set[str]:
 
 
 def _follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUnit]]) -> str:
-    """The selector of a group, narrowed if it also takes links that lead elsewhere."""
+    """Return the selector of a group, narrowed if it also selects links that lead elsewhere."""
     allowed = _allowed(survey, turns)
     links = [link for visit in survey.visits for link in visit.view.links if link.key == key]
     with_image = all(link.thumbnail for link in links)
@@ -290,7 +293,7 @@ def _follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUni
 
 
 def _allowed(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> dict[str, set[str]]:
-    """For each page the addresses that may be followed from it."""
+    """Return, for each page, the URLs that may be followed from it."""
     known = {visit.view.url for visit in survey.visits}
     known |= {visit.view.page.request.url for visit in survey.visits}
     return {
@@ -313,14 +316,15 @@ def _all_followed(survey: SiteSurvey) -> set[str]:
 
 
 def _targets(visit: Visit, selector: str) -> set[str]:
-    """The pages that a selector of links leads to, from a page that was looked at."""
+    """Return the pages that a selector of links leads to, from a surveyed page."""
     config = HtmlSource(start=(visit.view.url,), image=ImagePickTable("x"), follow=(selector,))
     result = parse_soup(config, visit.view.soup, visit.view.page, {})
     return {one.url for one in result.follow} - visit.wanted
 
 
 def _scope(survey: SiteSurvey) -> str:
-    """A pattern for the folder that holds all pages of the gallery; empty if that is the site."""
+    """Return a pattern for the folder that contains all pages of the gallery; empty if that is the
+    site."""
     pages = [visit.view.url for visit in survey.visits]
     pages += _all_followed(survey)
     parts = [urlsplit(url).path.split("/")[1:-1] for url in pages]
@@ -332,14 +336,15 @@ def _scope(survey: SiteSurvey) -> str:
     if not common:
         return ""
     first = urlsplit(pages[0])
-    # A folder's own address may come without its last slash.
+    # The URL of a folder may lack its last slash.
     return f"^{re.escape(f'{first.scheme}://{first.netloc}/' + '/'.join(common))}(/|$)"
 
 
 def _elsewhere(
     survey: SiteSurvey, selectors: list[str], turns: dict[str, list[LinkUnit]]
 ) -> list[str]:
-    """A pattern of lists (tags, archives, …), if the selectors lead to some from the gallery."""
+    """Return a pattern of lists (tags, archives, …) if the selectors lead out of the gallery to
+    such lists."""
     allowed = _allowed(survey, turns)
     others = {
         url
@@ -356,7 +361,7 @@ def _elsewhere(
 
 
 def describe_page(view: PageView) -> str:
-    """What there is on a page, counted, and whether scripts draw it."""
+    """Return the counts of elements on a page, and whether scripts build it."""
     seen = ", ".join(f"{count} {what}" for what, count in view.counts.items())
     return ", ".join(filter(None, [seen or "no link and no image", _drawn_by_scripts([view])]))
 

@@ -34,9 +34,9 @@ _API = re.compile(r"(?:ImageService|image/|image-api/)(\d)", re.IGNORECASE)
 class IiifSource(CrawlLimits):
     """IIIF manifests, and collections of them at any depth; versions 2 and 3 may be mixed.
 
-    `max_side` is the longest side to ask the image service for, in pixels; the whole image when
-    left out. Manifests of more than `max_canvases` canvases (books) are passed over. `labels` are
-    names of metadata entries, in any of their languages. Patterns are searched for in image URLs.
+    `max_side` is the longest side to request from the image service, in pixels; by default the
+    whole image. Manifests with more than `max_canvases` canvases (books) are skipped. `labels` are
+    names of metadata entries, in any of their languages. Patterns are applied to image URLs.
     """
 
     kind: Literal["iiif"] = "iiif"
@@ -53,12 +53,12 @@ class IiifSource(CrawlLimits):
 
 
 def start(config: IiifSource) -> list[PageRequest]:
-    """The first manifests and collections."""
+    """Return the requests for the first manifests and collections."""
     return [PageRequest(url) for url in map(canonical_url, config.start) if url]
 
 
 def parse(config: IiifSource, page: Page) -> PageResult:
-    """The images of a manifest, or the members of a collection."""
+    """Parse a manifest (images) or a collection (members)."""
     try:
         data = parse_json(page.body)
         kind = _kind(data)
@@ -94,7 +94,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _nodes(value: Any) -> list[dict[str, Any]]:
-    """The objects in a list, or the one object; what else is there is none of IIIF's."""
+    """Return the objects in a list, or the one object; other values are ignored."""
     return [one for one in _list(value) if isinstance(one, dict)]
 
 
@@ -149,7 +149,7 @@ def _manifest(config: IiifSource, page: Page, data: dict[str, Any]) -> PageResul
 
 
 def _resources(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The images painted on a canvas; of a choice the first."""
+    """Return the images painted on a canvas; of a choice, the first."""
     for annotation_page in _nodes(canvas.get("items")):
         for annotation in _nodes(annotation_page.get("items")):
             if annotation.get("motivation", "painting") == "painting":
@@ -196,17 +196,17 @@ def _describe(
 
 
 class _Text:
-    """Reads the texts of both versions: strings, {"@value"}, lists, and language maps."""
+    """Read the texts of both versions: strings, {"@value"}, lists, and language maps."""
 
     def __init__(self, language: str) -> None:
         self._language = language
 
     def __call__(self, value: Any) -> str:
-        """The text in the wanted language, or else in the first."""
+        """Return the text in the configured language, or else in the first one."""
         return "; ".join(self._pick(value))
 
     def all(self, value: Any) -> list[str]:
-        """The texts in all languages."""
+        """Return the texts in all languages."""
         if isinstance(value, dict) and "@value" not in value:
             return [text for one in value.values() for text in self.all(one)]
         return [text for one in _list(value) for text in self._one(one)]
@@ -236,11 +236,11 @@ class _Text:
 
 
 def image_url(resource: dict[str, Any], max_side: int | None) -> str | None:
-    """The URL of an image resource, through its image service where it has one.
+    """Return the URL of an image resource, through its image service if it has one.
 
     Args:
         resource: the body (Presentation 3) or resource (2) of a painting annotation.
-        max_side: the longest side wanted, in pixels; None for the whole image.
+        max_side: the longest side in pixels; None: the whole image.
     """
     service = next((one for one in _nodes(resource.get("service")) if _is_image_service(one)), None)
     base = _id(service).rstrip("/")
@@ -288,7 +288,7 @@ def _size(
     if _level(service) == 0:
         if not sizes:
             return whole
-        # Only the sizes listed exist: the smallest that is large enough, or else the largest.
+        # Only the listed sizes exist: use the smallest that is large enough, or else the largest.
         enough = [one for one in sizes if max(one) >= max_side]
         wide, high = min(enough) if enough else max(sizes)
         return f"{wide},{high}" if version >= 3 else f"{wide},"
@@ -304,7 +304,7 @@ def _side(service: dict[str, Any], resource: dict[str, Any], name: str) -> int:
 
 
 def _number(node: dict[str, Any], name: str) -> int:
-    """A size in pixels; 0 for what is none."""
+    """Return a size in pixels; 0 if the value is not one."""
     value = node.get(name)
     return int(value) if isinstance(value, int | float) and 0 < value <= _MAX_SIDE else 0
 

@@ -1,7 +1,7 @@
-"""What every adapter takes and gives: pages in, images and further pages out.
+"""The interface of adapters: pages in, images and further pages out.
 
-An adapter is two pure functions of its typed configuration: where to start, and what one page
-holds. It neither fetches nor remembers; the crawl stage does. So a recorded answer tests it.
+An adapter is two pure functions of its options: where to start, and how to parse one page. Fetching
+and state are the task of the crawl stage, so an adapter can be tested with recorded responses.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ R = TypeVar("R")
 
 
 MOST = 1 << 53
-"""The highest limit; SQLite counts up to some 2**63."""
+"""The highest limit; SQLite integers go up to 2**63."""
 
 _EXAMPLE = 200
 
 
 class Notes(dict[str, int]):
-    """What was not taken from a page, counted by reason.
+    """What was skipped on a page, counted by reason.
 
-    `examples` holds the first example of a reason where there is one. `bug` is the traceback of the
-    first entry on which the adapter itself failed, empty if there is none.
+    `examples` has the first example per reason, if there is one. `bug` is the traceback of the
+    first entry on which the adapter itself failed, or empty.
     """
 
     def __init__(self, counts: Mapping[str, int] | None = None) -> None:
@@ -43,7 +43,7 @@ class Notes(dict[str, int]):
         self.bug = ""
 
     def add(self, reason: str, example: object = None, count: int = 1) -> None:
-        """Count one more that was not taken for this reason."""
+        """Count one more skipped entry for this reason."""
         self[reason] = self.get(reason, 0) + count
         if example is not None and reason not in self.examples:
             self.examples[reason] = safe_text(str(example)[:_EXAMPLE])
@@ -60,11 +60,11 @@ class Notes(dict[str, int]):
         read: Callable[[T], Iterable[R]],
         expected: tuple[type[Exception], ...] = (RecursionError,),
     ) -> Iterator[R]:
-        """What `read` gives for each of `entries`. The boundary of one entry: one that it cannot
-        read is counted, and the others arrive.
+        """Yield the results of `read` for all `entries`. An entry that cannot be read is counted
+        and does not affect the others.
 
         Args:
-            expected: exceptions that mean a bad entry and no error of the adapter.
+            expected: exceptions that mean a bad entry, not a bug of the adapter.
         """
         for entry in entries:
             try:
@@ -80,12 +80,12 @@ class Notes(dict[str, int]):
 
 @typed_dataclass(frozen=True, config=STRICT, kw_only=True)
 class CrawlLimits:
-    """Where a crawl ends at the latest; part of every source's configuration.
+    """Limits of a crawl; part of the options of every source.
 
-    `max_depth` counts steps of following from a start page (the next page of the same list is no
-    step). Pages and images beyond the limits are not taken. A list whose next
-    `max_unproductive_pages` pages bring no new image, themselves or by the pages they lead to, is
-    followed no further: it may go on for ever (a calendar, a cursor that never ends).
+    `max_depth` counts links from a start page (the next page of the same list does not count).
+    Pages and images beyond the limits are ignored. A list is not followed further after
+    `max_unproductive_pages` pages that bring no new image, neither themselves nor through the pages
+    they link to: it may be endless (a calendar, a cursor).
     """
 
     max_pages: int = Field(default=100_000, ge=1, le=MOST)
@@ -96,9 +96,9 @@ class CrawlLimits:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """A page to fetch: a canonical URL, or a file: URL that is read from the disk instead.
+    """A page to fetch: a canonical URL, or a file: URL that is read from the disk.
 
-    `context` is what earlier pages know about this one (a label, a position); JSON values only.
+    `context` is what earlier pages know about this page (a label, a position), as JSON values.
     """
 
     url: str
@@ -110,8 +110,8 @@ class PageRequest:
 class Page:
     """A fetched page. `location` is its URL after redirects; header names are in lower case.
 
-    `body` is empty for a file: URL, which the adapter reads by itself, and where the page was
-    copied to the file `path`.
+    `body` is empty for a file: URL, which the adapter reads itself, and for a page that was copied
+    to the file `path`.
     """
 
     request: PageRequest
@@ -137,7 +137,7 @@ class FoundImage:
     page_opt_out: tuple[str, ...] = ()
 
     def row(self, page: str, found: str) -> ManifestRow:
-        """The manifest row of this image, found on `page` at the time `found`."""
+        """Return the manifest row of this image, found on `page` at the time `found`."""
         key = image_key(self.url)
         return ManifestRow(
             key, self.url, page, self.title, self.labels, self.license, self.attribution, found,
@@ -154,17 +154,17 @@ class FoundImage:
 
 
 class CorruptFile(Exception):
-    """A file breaks off, or goes on as something else, after rows that were good."""
+    """A file ends early or changes its format after valid rows."""
 
 
 @dataclass(frozen=True)
 class PageResult:
-    """What a page holds: images in their order, pages to go to, and what was passed over.
+    """The content of a page: images in order, pages to follow, and what was skipped.
 
-    `notes` counts by reason what was not taken. `problem` says in a line why the page is not of
-    the form the recipe expects; then there is nothing else in the result. `terms` is what the page
-    itself says about the use of its images. `rows` of a file may be an iterator over more
-    than fits into memory; it raises `CorruptFile` where the file ends in the middle.
+    `skipped` counts skipped entries by reason. `error` says why the page does not have the format
+    that the recipe expects; all other fields are then empty. `terms` is what the page says about
+    the use of its images. `images` of a file may be an iterator over more than fits into memory; it
+    raises `CorruptFile` if the file ends early.
     """
 
     images: Iterable[FoundImage] = ()
@@ -177,18 +177,18 @@ class PageResult:
 Config = TypeVar("Config", bound=CrawlLimits)
 
 LARGE_PAGE = 32 << 20
-"""Bytes: what a page of data, such as JSON or a feed, may be; to read it takes less memory than to
-read as much HTML."""
+"""Maximum size in bytes of a page of data, such as JSON or a feed; parsing it takes less memory
+than parsing HTML of the same size."""
 
 
 @dataclass(frozen=True)
 class Adapter(Generic[Config]):
     """A kind of source.
 
-    `start` gives the first pages of a configuration, `parse` what one page holds. `parse` raises
-    nothing for a page it cannot read: it returns a `problem`. Where there is `copies`, pages may be
-    larger than memory: they are copied to the disk, up to so many bytes, and read from there.
-    `page_bytes` is how large a page may be at least, whatever the politeness allows pages of HTML.
+    `start` returns the first requests, `parse` the content of one page. `parse` does not raise for
+    a page it cannot read: it returns an `error`. If `max_copy_bytes` is set, pages may be larger
+    than memory: they are copied to the disk, up to this size, and read from there. `page_bytes` is
+    the maximum size of a page, if it is larger than the limit in the politeness options.
     """
 
     config: type[Config]

@@ -1,4 +1,4 @@
-"""Paged JSON APIs: images and further pages chosen by JMESPath expressions."""
+"""Paged JSON APIs: images and further pages selected by JMESPath expressions."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ Expression = Annotated[str, AfterValidator(_check_path)]
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Paging:
-    """How the next page is asked for.
+    """How to request the next page.
 
-    - `link`: by the answer's Link header (rel=next).
-    - `url`: `value` is the next page's URL.
-    - `cursor`: `value` is put into the query as `parameter`.
-    - `parameters`: `value` is an object, put into the query as it is.
+    - `link`: follow the response's Link header (rel=next).
+    - `url`: `value` is the URL of the next page.
+    - `cursor`: `value` becomes the query parameter `parameter`.
+    - `parameters`: `value` is an object of query parameters.
     - `page`: `parameter` grows by 1 from `first`.
     - `offset`: `parameter` grows by `step` from `first`.
 
-    Pages end where there is no `value`; for `page` and `offset` where a page has no items or the
-    same as the one before, where `last` is true, at `total` items (`step` a page), or where the
-    parameter would exceed `until`.
+    Paging ends if there is no `value`. For `page` and `offset` it ends if a page has no items or
+    the same as the page before, if `last` is true, at `total` items (`step` per page), or before
+    the parameter exceeds `until`.
     """
 
     by: Literal["link", "url", "cursor", "parameters", "page", "offset"]
@@ -91,9 +91,9 @@ class Paging:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class JsonFollow:
-    """Further pages: for each of `values`, `url` with {} replaced by the value (escaped), or the
-    value itself where `url` is left out. `label` is read from the value: the first group of the
-    pattern, or all it matches; the pages behind inherit it."""
+    """Further pages: for each of `values`, `url` with {} replaced by the (escaped) value, or the
+    value itself without `url`. `label` is a pattern for a label in the value: its first group, or
+    the whole match; the pages behind inherit it."""
 
     values: Expression
     url: str = ""
@@ -104,11 +104,11 @@ class JsonFollow:
 class JsonSource(CrawlLimits):
     """A JSON API.
 
-    `items` gives the list of records of a page, `media` the list of a record's images (the record
-    itself when left out). `image` and the metadata are expressions on an object of three members:
-    `page` (the whole answer), `item` and `media`; an expression that gives a list takes all its
-    images or labels, and the first of its texts. `rewrite` changes image URLs, such as a
-    thumbnail's into the original's. HTML tags in texts are dropped.
+    `items` selects the records of a page, `media` the images of a record (by default the record
+    itself). `image` and the metadata are expressions on an object with three members: `page` (the
+    whole response), `item` and `media`. If an expression gives a list, all of its images or labels
+    are used, and the first of its texts. `rewrite` changes image URLs, for example a thumbnail's
+    into the original's. HTML tags in texts are removed.
     """
 
     kind: Literal["json"] = "json"
@@ -131,12 +131,12 @@ class JsonSource(CrawlLimits):
 
 
 def start(config: JsonSource) -> list[PageRequest]:
-    """The first pages."""
+    """Return the requests for the first pages."""
     return [PageRequest(url) for url in map(canonical_url, config.start) if url]
 
 
 def parse(config: JsonSource, page: Page) -> PageResult:
-    """The images of one answer, and the pages after and below it."""
+    """Parse a response: its images, the next page, and the pages below it."""
     try:
         data = parse_json(page.body)
     except ValueError as error:
@@ -148,7 +148,7 @@ def parse(config: JsonSource, page: Page) -> PageResult:
 
 
 _BAD_DATA = (jmespath.exceptions.JMESPathError, ValueError, RecursionError)
-"""What an expression raises on values that it does not expect."""
+"""Exceptions of an expression on unexpected values."""
 
 
 def _not_of_the_form(reason: object) -> str:
@@ -183,7 +183,7 @@ def _records(config: JsonSource, data: Any) -> list[Any] | None:
 def _images(
     config: JsonSource, page: Page, data: Any, notes: Notes, item: Any
 ) -> Iterator[FoundImage]:
-    """The images of one record."""
+    """Return the images of one record."""
     media = item if config.media is None else jmespath.search(config.media, item)
     for one in media if isinstance(media, list) and config.media is not None else [media]:
         if one is None and config.media is not None:
@@ -220,7 +220,7 @@ def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -
 
 
 def _texts(expression: str, scope: Any) -> list[str]:
-    """What an expression gives, as texts; lists in their order, nothing for null and objects."""
+    """Return the value of an expression as texts; lists in order, nothing for null and objects."""
     value = jmespath.search(expression, scope)
     values = value if isinstance(value, list) else [value]
     return [
@@ -300,7 +300,7 @@ def _next_by_number(
 
 
 def next_link(header: str) -> str | None:
-    """The target of rel=next in a Link header (RFC 8288)."""
+    """Return the target of rel=next in a Link header (RFC 8288)."""
     for match in _LINK.finditer(header[:_MAX_HEADER]):
         relation = re.search(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]*))', match[2], re.IGNORECASE)
         if relation and "next" in (relation[1] or relation[2] or "").lower().split():

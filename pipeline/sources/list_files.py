@@ -1,6 +1,6 @@
-"""Files of records from outside: JSON Lines, CSV and Parquet, read record by record.
+"""Files of records: JSON Lines, CSV and Parquet, read record by record.
 
-A line or a value that cannot be read is counted or left out, and the others arrive.
+A line or value that cannot be read is counted or skipped, and does not affect the others.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pipeline.sources.interface import CorruptFile, Notes
 
 GZIP = b"\x1f\x8b"
 MAX_LINE = 16 << 20
-"""Bytes of a line of text."""
+"""Maximum length of a text line in bytes."""
 
 BATCH = 10_000
 """Rows of a Parquet file that are read at a time."""
 
 BROKEN = (OSError, EOFError, zlib.error)
-"""What a file raises that breaks off or cannot be read."""
+"""Exceptions of a file that ends early or cannot be read."""
 
 FORMATS = {
     ".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -37,20 +37,21 @@ FORMATS = {
 
 
 def list_format(path: Path) -> str | None:
-    """The format that a list's name says."""
+    """Return the format by the extension of a list's name."""
     return FORMATS.get(without_gz(path.name).suffix.lower())
 
 
 def without_gz(name: str) -> Path:
-    """The name without the ending of a gzipped file."""
+    """Return the name without the extension of a gzipped file."""
     path = Path(name)
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
 class Lines:
-    """The lines of a file as text. `offset` is where the line after the last one given begins.
+    """Yield the lines of a text file. `offset` is the start of the line after the last one yielded.
 
-    A line of more than `MAX_LINE` bytes is counted as bad and skipped without being held in memory.
+    A line longer than `MAX_LINE` bytes is counted as bad and skipped without reading it into
+    memory.
     """
 
     def __init__(self, file: IO[bytes], offset: int, notes: Notes, most: float = math.inf) -> None:
@@ -88,13 +89,13 @@ class Lines:
         return line
 
     def give_again(self, lines: Sequence[tuple[str, int]], offset: int) -> None:
-        """Give these lines again, each with the offset after it; the first begins at `offset`."""
+        """Yield these lines again, each with the offset after it; the first starts at `offset`."""
         self._again.extendleft(reversed(lines))
         self.offset = offset
 
 
 class _Given:
-    """Hands lines to a CSV reader and remembers those of the record under way."""
+    """Passes lines to a CSV reader and keeps those of the current record."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -115,8 +116,8 @@ class _Given:
 
 
 def csv_records(lines: Lines, delimiter: str, notes: Notes) -> Iterator[list[str]]:
-    """The records of a CSV. A record that cannot be read, as one whose quote is never closed,
-    costs its first line: the reader goes on with the next."""
+    """Yield the records of a CSV file. If a record cannot be read, for example because a quote is
+    never closed, only its first line is skipped: the reader continues with the next line."""
     given = _Given(lines)
     reader = csv.reader(given, delimiter=delimiter)
     while True:
@@ -164,10 +165,10 @@ def json_records(lines: Iterable[str], notes: Notes) -> Iterator[Mapping[str, An
 
 
 def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
-    """All records of a JSON Lines or Parquet file; a line that is none is counted.
+    """Yield all records of a JSON Lines or Parquet file; invalid lines are counted.
 
     Raises:
-        CorruptFile: the file breaks off, or is not of its format.
+        CorruptFile: the file ends early, or does not have its format.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         if list_format(path) == "parquet":
@@ -189,7 +190,7 @@ def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
 
 
 def arrow() -> tuple[Any, Any]:
-    """The modules pyarrow and pyarrow.parquet.
+    """Return the modules pyarrow and pyarrow.parquet.
 
     Raises:
         UserError: they are not installed.
@@ -203,8 +204,8 @@ def arrow() -> tuple[Any, Any]:
 
 
 def plain_records(batch: Any) -> Iterator[dict[str, Any]]:
-    """The rows of an Arrow batch; a value that Python cannot have (text that is not UTF-8, a date
-    beyond the year 9999) is None, or its bytes."""
+    """Return the rows of an Arrow batch; a value that Python cannot represent (text that is not
+    UTF-8, a date after the year 9999) is None, or its bytes."""
     columns = [_plain_column(column) for column in batch.columns]
     for values in zip(*columns, strict=True):
         yield dict(zip(batch.schema.names, values, strict=True))

@@ -1,7 +1,7 @@
-"""Objects and arrays written in a script: JSON, and JavaScript literals in inline scripts.
+"""Objects and arrays in scripts: JSON, and JavaScript literals in inline scripts.
 
-The reader is tolerant and linear in the size of its text: what is no literal is skipped, and what
-is not closed ends with the text.
+The parser is tolerant and linear in the size of the text: what is not a literal is skipped, and
+unclosed literals end with the text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 MAX_DEPTH = 64
-"""Literals nested deeper are left out."""
+"""Literals nested deeper are ignored."""
 
 _TOKEN = re.compile(
     r"""(?P<string>"(?:[^"\\\n]++|\\.)*+"?|'(?:[^'\\\n]++|\\.)*+'?|`(?:[^`\\]++|\\.)*+`?)"""
@@ -24,7 +24,7 @@ _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
 
 
 def read_json(text: str) -> Any:
-    """The JSON value `text` holds; None if it is no JSON or nested too deep."""
+    """Return the JSON value in `text`; None if it is not JSON or nested too deeply."""
     try:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
@@ -32,10 +32,10 @@ def read_json(text: str) -> Any:
 
 
 def read_literals(text: str) -> list[Any]:
-    """Every object (dict) and array (list) that `text` holds and that is in no other one.
+    """Return all outermost objects (dict) and arrays (list) in `text`.
 
-    Values are strings, numbers (as text), dicts and lists; the arguments of a call are a `Call`.
-    A block of code is read as if it was an object: what it holds is found all the same.
+    Values are strings, numbers (as text), dicts and lists; the arguments of a call are a `Call`. A
+    block of code is parsed like an object, so that literals in it are found.
     """
     root: list[Any] = []
     stack: list[_Frame] = [_Frame(root)]
@@ -69,11 +69,11 @@ def read_literals(text: str) -> list[Any]:
 
 
 class Call(list[Any]):
-    """What stands between the parentheses of a call."""
+    """The arguments of a call."""
 
 
 class _Frame:
-    """An object or array that is being read: the value last seen, and the key it belongs to."""
+    """An object or array that is being parsed: the last value, and the key it belongs to."""
 
     def __init__(self, node: dict[str, Any] | list[Any]) -> None:
         self.node = node
@@ -81,18 +81,18 @@ class _Frame:
         self.value: Any = None
 
     def see(self, value: Any) -> None:
-        """A value begins. One before it that is no word is complete, also without a comma."""
+        """Start a value. A value before it that is not a word is complete, even without a comma."""
         if isinstance(self.value, dict | list):
             self.commit()
         self.value = value
 
     def name_value(self) -> None:
-        """Take the value last seen as the key of the next one."""
+        """Use the last value as the key of the next one."""
         if isinstance(self.value, str):
             self.key, self.value = self.value, None
 
     def commit(self) -> None:
-        """Put the value last seen into the object or array."""
+        """Add the last value to the object or array."""
         if self.value is not None:
             if isinstance(self.node, list):
                 self.node.append(self.value)

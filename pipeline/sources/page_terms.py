@@ -1,4 +1,4 @@
-"""What a page says about the use of its images: meta elements, licence links, RSL in the page."""
+"""Terms of use in a page: meta elements, licence links, RSL in the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PageTerms:
 
 
 def page_terms(soup: Tag) -> PageTerms:
-    """The terms of a parsed page."""
+    """Return the terms of a parsed page."""
     metas = [
         (attribute(meta, "name").strip().lower(), attribute(meta, "content")[:_LONGEST])
         for meta in soup.select("meta[name][content]", limit=_MOST)

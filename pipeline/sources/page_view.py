@@ -1,7 +1,7 @@
-"""What a page shows to somebody who wants to write a recipe for it: images and links, by kind.
+"""A page as the author of a recipe sees it: images and links, by kind.
 
-A page's frame (header, footer, navigation, lists of related pages) is told from its content by
-its elements and by the usual class names. Elements that share a selector are of one group.
+The frame of a page (header, footer, navigation, lists of related pages) is recognised by its
+elements and by common class names. Elements with the same selector form a group.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
 MAX_TAGS = 20_000
-"""Tags of a page that are looked at."""
+"""Maximum number of tags that are examined per page."""
 
 FRAME_TAGS = ("header", "footer", "nav", "aside")
 _FRAME_NAME = re.compile(
@@ -82,8 +82,8 @@ _NUMBER_TEXT = re.compile(r"\W*(page |seite |p\.? ?)?\d{1,4}\W*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ImageUnit:
-    """An element of the content that stands for one image: its URL, the selector it shares with
-    its like, and its width in pixels where known."""
+    """An element of the content that stands for one image: its URL, the selector of its group, and
+    its width in pixels if known."""
 
     element: Tag
     url: str
@@ -103,9 +103,9 @@ class LinkUnit:
 
 @dataclass
 class PageView:
-    """A page's images by kind (`full`: named or linked in full size; `shown`: in no link to an
-    image), its links to pages, and those that may be its next pages; `counts` is for the user.
-    `by_name`: whether frames are also told by their class names."""
+    """The images of a page by kind (`full`: named or linked in full size; `shown`: not in a link to
+    an image), its links to pages, and links that may lead to its next pages; `counts` is for the
+    user. `by_name`: frames are also recognised by their class names."""
 
     page: Page
     by_name: bool = True
@@ -130,7 +130,7 @@ class PageView:
         self._look()
 
     def in_frame(self, tag: Tag) -> bool:
-        """Whether `tag` is in the header, the footer, the navigation or the like."""
+        """Return True if `tag` is in the header, footer, navigation or the like."""
         if tag.name in ("html", "body", "main", "[document]"):
             return False
         known = self._frames.get(id(tag))
@@ -240,7 +240,7 @@ class PageView:
 
 
 def _interesting(elements: list[Tag]) -> Iterator[Tag]:
-    """Links, images and what else names an image, outer ones first."""
+    """Return links, images and other elements that name an image, outer ones first."""
     for tag in elements:
         attrs = tag.attrs
         wanted = (
@@ -262,7 +262,7 @@ def _interesting(elements: list[Tag]) -> Iterator[Tag]:
 
 
 def is_frame(tag: Tag, by_name: bool = True) -> bool:
-    """Whether an element is a header, footer, navigation or the like by its own account."""
+    """Return True if an element itself is a header, footer, navigation or the like."""
     if tag.name in FRAME_TAGS or attribute(tag, "role") in _FRAME_ROLES:
         return True
     if not by_name:
@@ -272,13 +272,13 @@ def is_frame(tag: Tag, by_name: bool = True) -> bool:
 
 
 def is_ornament(url: str, classes: str = "") -> bool:
-    """Whether an image is a logo, an icon or the like by its file's name."""
+    """Return True if the file name of an image says that it is a logo, an icon or the like."""
     name = url_path(url).rpartition("/")[2]
     return bool(_ORNAMENT.search(name) or any(map(_ORNAMENT.search, classes.split())))
 
 
 def is_turn(link: Tag) -> bool:
-    """Whether a link says that it leads to the next page, or to one by its number."""
+    """Return True if a link is labelled as leading to the next page, or to a page number."""
     rel = attribute(link, "rel").lower().split()
     if "next" in rel:
         return True
@@ -300,7 +300,7 @@ def _is_tiny(image: Tag | None) -> bool:
 
 
 def _is_above(target: str, url: str) -> bool:
-    """Whether `target` is a folder around the one that `url` is in, or its index page."""
+    """Return True if `target` is a folder around that of `url`, or its index page."""
     here = urlsplit(url).path.rpartition("/")[0] + "/"
     parts = urlsplit(target)
     folder, _, name = parts.path.rpartition("/")

@@ -1,7 +1,7 @@
-"""Looks at a page and proposes how to read the site: the start of a recipe.
+"""Proposes a recipe for the site of a page.
 
-Which links of a page lead on and which elements are images is guessed from what repeats, and by
-looking at a few pages behind it (`site_survey`, `html_proposal`).
+Which links to follow and which elements are images is guessed from repeated elements, and by
+visiting a few pages behind the page (`site_survey`, `html_proposal`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pipeline.web.urls import canonical_url
 
 @dataclass
 class Proposal:
-    """What the recipe should say, and remarks for its author. `private`: the site is on this
-    machine or network."""
+    """The keys of a recipe, and comments for its author. `private`: the site is on this machine or
+    in the private network."""
 
     start: str
     kind: str = "html"
@@ -40,7 +40,7 @@ class Proposal:
     private: bool = False
 
     def to_toml(self) -> str:
-        """The recipe."""
+        """Return the text of the recipe."""
         lines = [f"# {line}" for line in self.comments]
         lines += [f"title = {json.dumps(urlsplit(self.start).netloc)}", "", "[source]"]
         values = {
@@ -59,10 +59,10 @@ class Proposal:
 
 
 def propose(page: Page, get: GetPage) -> Proposal:
-    """A proposal for the site of `page`; `get` fetches a further page, None where it cannot.
+    """Return a proposal for the site of `page`; `get` fetches a further page, or returns None.
 
     Raises:
-        UserError: the answer is neither HTML nor JSON nor XML.
+        UserError: the response is neither HTML nor JSON nor XML.
     """
     proposal = Proposal(page.url)
     if _is_json(page.body):
@@ -136,7 +136,7 @@ def _propose_json(proposal: Proposal, body: bytes) -> None:
 
 
 def _image_paths(node: Any, items: str, path: str) -> Iterator[tuple[str, str]]:
-    """(path of the list, path inside its records) of every URL of an image."""
+    """Return (path of the list, path inside its records) of each image URL."""
     if isinstance(node, dict):
         for name, value in node.items():
             key = name if re.fullmatch(r"[A-Za-z_]\w*", name) else json.dumps(name)

@@ -1,7 +1,7 @@
-"""The images that scripts and data attributes of a page name: JSON-LD, JSON, JavaScript literals.
+"""Images in the scripts and data attributes of a page: JSON-LD, JSON, JavaScript literals.
 
-An object with URLs of image files is one image, offered in the sizes that its keys tell (`thumb`,
-`src`, `original` …). Several plain URLs in an array are several images.
+An object with URLs of image files is one image, with sizes named by its keys (`thumb`, `src`,
+`original` …). Several plain URLs in an array are several images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.sources.text_selectors import attribute
 
 _MAX_DEPTH = 64
 _RENDITIONS = re.compile(r"article|posting|recipe|event|product(group|model)$", re.IGNORECASE)
-"""Types whose plain list of images is one image in several formats, as search engines ask."""
+"""Types whose plain list of images is one image in several formats, as search engines require."""
 
 _ORNAMENT_KEYS = frozenset(("logo", "publisher", "thumbnail", "thumbnailUrl", "thumbnailURL"))
 _SMALL_KEY = re.compile(
@@ -41,8 +41,8 @@ _SIZES_KEY = re.compile(r"^(sources?|sizes|srcset|renditions|variants|resolution
 
 
 def script_images(script: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
-    """The images that a script names, each as its candidates. `notes` counts JSON-LD that cannot
-    be read."""
+    """Return the images in a script, each as its candidates. `notes` counts JSON-LD that cannot be
+    parsed."""
     text = script.get_text()
     kind = attribute(script, "type").lower()
     if "ld+json" not in kind:
@@ -57,7 +57,7 @@ def script_images(script: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
 
 
 def attribute_images(tag: Tag) -> list[list[Candidate]]:
-    """The images that JSON in an attribute of `tag` names, each as its candidates."""
+    """Return the images in a JSON attribute of `tag`, each as its candidates."""
     found: list[list[Candidate]] = []
     for name, value in tag.attrs.items():
         text = value.strip() if isinstance(value, str) else ""
@@ -71,7 +71,7 @@ def attribute_images(tag: Tag) -> list[list[Candidate]]:
 
 
 def _keys(node: Any) -> Iterator[str]:
-    """The keys of an object, or of those in an array."""
+    """Return the keys of an object, or of the objects in an array."""
     for one in _as_list(node):
         if isinstance(one, dict):
             yield from one
@@ -132,18 +132,18 @@ def _data_images(data: list[Any]) -> list[list[Candidate]]:
 
 
 class _DataWalk:
-    """Collects the images of nested objects and arrays into `found`."""
+    """Collect the images of nested objects and arrays into `found`."""
 
     def __init__(self) -> None:
         self.found: list[list[Candidate]] = []
 
     def take(self, offers: list[Candidate]) -> None:
-        """One image, if more of it is known than a preview."""
+        """Return one image if more than a preview of it is known."""
         if any(one.trust > PREVIEW for one in offers):
             self.found.append(offers)
 
     def offers(self, node: Any, keys: tuple[str, ...], base: str, depth: int) -> list[Candidate]:
-        """The candidates that `node`, found under `keys`, offers for the object around it."""
+        """Return the candidates in `node`, found under `keys`, for the object around it."""
         if depth > _MAX_DEPTH:
             return []
         if isinstance(node, list):
@@ -183,7 +183,7 @@ class _DataWalk:
 
 
 def _is_size(key: str) -> bool:
-    """Whether what stands under `key` belongs to the same image as its neighbours."""
+    """Return True if the value of `key` belongs to the same image as its siblings."""
     if re.search(r"(images|photos|pictures|items|slides|files|media)$", key, re.IGNORECASE):
         return False
     return any(
@@ -194,7 +194,7 @@ def _is_size(key: str) -> bool:
 def _from_text(
     text: str, keys: tuple[str, ...], base: str, width: float, listed: bool = False
 ) -> list[Candidate]:
-    """The candidate that a string is, if it is the URL of an image file."""
+    """Return the candidate for a string that is the URL of an image file."""
     if not looks_like_image(text) or rejection_reason(text) or "<" in text:
         return []
     if base and "//" not in text[:8] and not text.startswith("/"):

@@ -1,4 +1,4 @@
-"""Short CSS selectors that elements of a page share with their like."""
+"""Short CSS selectors for groups of elements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAYOUT = re.compile(
     r"|six|nine|twelve|left|right|center|float|d-flex|flex|lazy|lazyload|active|first|last|odd|even"
     r"|rounded|shadow|img-fluid|img-responsive|border|col-.*|[mp][trblxy]?-.*)"
 )
-"""Classes that say how an element is laid out: the last to tell it by."""
+"""Classes that describe layout, which are poor selectors."""
 
 _TOP = ("html", "body", "[document]")
 
@@ -30,14 +30,14 @@ class Selectors:
         )
 
     def for_tag(self, tag: Tag) -> str:
-        """The tag's name with its most shared class, and those of the closest element around it
-        that has a class or an id."""
+        """Return the tag's name with its most frequent class, and those of the closest element
+        around it that has a class or id."""
         own = self.own(tag)
         outer = next(self.around(tag), "")
         return f"{outer} {own}" if outer else own
 
     def own(self, tag: Tag) -> str:
-        """The tag's name with its most shared class."""
+        """Return the tag's name with its most frequent class."""
         classes = _classes(tag)
         if not classes:
             return tag.name
@@ -47,7 +47,7 @@ class Selectors:
         return f"{tag.name}.{best}"
 
     def around(self, tag: Tag) -> Iterator[str]:
-        """Selectors of the elements around a tag, from the closest on, that have a class or id."""
+        """Return selectors of the elements around a tag that have a class or id, closest first."""
         for parent in tag.parents:
             if parent.name in _TOP:
                 return
@@ -61,7 +61,8 @@ class Selectors:
 
 
 def _has_like(tag: Tag) -> bool:
-    """Whether a neighbour of the same name has an id too: then ids tell items, not places."""
+    """Return True if a sibling of the same name has an id too: ids then identify items, not
+    places."""
     return any(
         one.get("id")
         for beside in (tag.find_next_sibling(tag.name), tag.find_previous_sibling(tag.name))

@@ -1,8 +1,8 @@
-"""Looks at a few pages of a site, from its start page on, and tells what belongs to the gallery.
+"""Visits a few pages of a site, from its start page, and decides what belongs to the gallery.
 
-Of every group of links (those that share a selector) a few are followed. A page is part of the
-gallery if it has images of the kind that the gallery keeps, or leads to one that has. A thumbnail
-that leads to a page is not an image of the gallery; what is larger is on that page.
+A few links of each group (links with the same selector) are followed. A page is part of the gallery
+if it has images of the gallery's kind, or links to a page that has. A thumbnail that links to a
+page is not an image of the gallery; the larger image is on that page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.sources.interface import Page
 from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView
 
 MAX_PAGES = 16
-"""Pages looked at."""
+"""Maximum number of pages to visit."""
 MAX_DEPTH = 5
 _PER_GROUP = 3
 _PER_PAGE = 2
@@ -35,7 +35,7 @@ GetPage = Callable[[str], Page | None]
 
 @dataclass
 class Visit:
-    """A page that was looked at, and from where."""
+    """A visited page, and the page that links to it."""
 
     view: PageView
     depth: int
@@ -47,17 +47,17 @@ class Visit:
 
     @property
     def productive(self) -> bool:
-        """Whether this page or one looked at behind it has images of the gallery."""
+        """Return True if this page, or a page visited behind it, has images of the gallery."""
         return bool(self.wanted) or any(one.productive for one in self.children)
 
     def images_below(self) -> set[str]:
-        """The images of this page and of those behind it."""
+        """Return the images of this page and of the pages behind it."""
         return self.wanted.union(*(one.images_below() for one in self.children))
 
 
 class SiteSurvey:
-    """What was seen: `visits` in their order, the kind of images (`kind`), the selectors of links
-    that lead on through the gallery (`follow`), and links to next pages (`turns`)."""
+    """The result: `visits` in order, the kind of images (`kind`), the selectors of links through
+    the gallery (`follow`), and links to next pages (`turns`)."""
 
     def __init__(self, start: Page, get: GetPage, by_name: bool = True) -> None:
         self._get = get
@@ -82,7 +82,7 @@ class SiteSurvey:
     def start(self) -> Visit:
         return self.visits[0]
 
-    # looking around
+    # visiting
 
     def _look_around(self, first: Visit) -> None:
         queue = [first]
@@ -116,7 +116,7 @@ class SiteSurvey:
         return child
 
     def _samples(self, visit: Visit) -> Iterator[LinkUnit]:
-        """A few links of each group that have not been followed yet: thumbnails first."""
+        """Return a few links of each group that have not been followed yet, thumbnails first."""
         groups: dict[str, list[LinkUnit]] = {}
         behind = {link.url for link in visit.view.links if link.thumbnail}
         for link in visit.view.links:
@@ -139,17 +139,17 @@ class SiteSurvey:
                     yield link
 
     def _take_image_groups(self) -> None:
-        """Take the links of groups that led to an image, by its type, as links to images."""
+        """Treat the links of groups that led to an image, by its type, as links to images."""
         for visit in self.visits:
             view = visit.view
             found = [link for link in view.links if link.key in self._image_groups]
             view.full += [ImageUnit(link.element, link.url, link.key) for link in found]
             view.links = [link for link in view.links if link not in found]
 
-    # judging
+    # deciding
 
     def _choose_kind(self) -> str:
-        """Which kind of images the gallery's are."""
+        """Return the kind of the gallery's images."""
         full = [visit for visit in self.visits if visit.view.full]
         shown_only = [
             visit for visit in self.visits if not visit.view.full and self.main_shown(visit)
@@ -183,8 +183,8 @@ class SiteSurvey:
         return found
 
     def main_shown(self, visit: Visit) -> list[ImageUnit]:
-        """The images that a page is about, of those that lead to no image: the largest group of
-        several, or the one that is largest."""
+        """Return the main images of a page, of those that do not link to an image: the largest
+        group of several, or the single largest image."""
         previews = self._previews()
         often = self._on_many_pages()
         units = [
@@ -205,7 +205,8 @@ class SiteSurvey:
         return [max(named or units, key=lambda unit: unit.width)]
 
     def _shown_units(self, visit: Visit) -> list[ImageUnit]:
-        """The images of a page that is in no list of thumbnails: also those in a link to a page."""
+        """Return the images of a page that are in no list of thumbnails, including those in a link
+        to a page."""
         lists = listing_keys(visit.view) | self._all_listing_keys()
         inside: dict[int, LinkUnit] = {
             id(one): link for link in visit.view.links for one in link.element.find_all(True)
@@ -218,8 +219,8 @@ class SiteSurvey:
         return found
 
     def _is_preview(self, visit: Visit, link: LinkUnit) -> bool:
-        """Whether the page behind a thumbnail, further from the start, has the same image, or a
-        thumbnail of it."""
+        """Return True if the page behind a thumbnail, further from the start, has the same image or
+        a thumbnail of it."""
         stem = image_stem(link.thumbnail)
         for other in self.visits:
             view = other.view
@@ -234,14 +235,14 @@ class SiteSurvey:
         return {key for visit in self.visits for key in listing_keys(visit.view)}
 
     def _previews(self) -> set[str]:
-        """Thumbnails: images in lists of links to pages."""
+        """Return thumbnails: images in lists of links to pages."""
         keys = self._all_listing_keys()
         return {
             link.thumbnail for visit in self.visits for link in visit.view.links if link.key in keys
         }
 
     def _on_many_pages(self) -> set[str]:
-        """Images that are on several pages of one group: decoration."""
+        """Return images that occur on several pages of one group: decoration."""
         counts = Counter(
             (visit.through, url)
             for visit in self.visits
@@ -272,8 +273,8 @@ class SiteSurvey:
         visit.wanted = {unit.url for unit in visit.units}
 
     def _choose_follow(self) -> list[str]:
-        """The groups of links that lead to images of the gallery that are not on the page itself
-        and, from a page with images of its own, stay in its folder."""
+        """Return the groups of links that lead to images of the gallery that are not on the page
+        itself and, from a page with images of its own, stay in its folder."""
         if self.kind == "thumbnail":
             return []
         found: dict[str, None] = {}
@@ -303,8 +304,8 @@ class SiteSurvey:
         return found
 
     def _look_for_larger(self) -> list[str]:
-        """Follow the links that lead from a page with one image to a larger version of it; patterns
-        of the smaller versions."""
+        """Follow links from a page with one image to a larger version of it; return patterns of the
+        smaller versions."""
         slides = [visit for visit in self.visits if len(visit.units) == 1]
         for visit in slides[1:3]:
             here = visit.view.url.rpartition(".")[0] or visit.view.url
@@ -320,7 +321,7 @@ class SiteSurvey:
         return []
 
     def _forget_others(self) -> None:
-        """Leave out the pages that no followed group leads to."""
+        """Remove the pages that no followed group leads to."""
         kept = [self.start]
         for visit in self.visits[1:]:
             if visit.through in self.follow and visit.parent in kept and visit.productive:
@@ -330,7 +331,7 @@ class SiteSurvey:
 
 
 def survey_site(start: Page, get: GetPage) -> SiteSurvey:
-    """Survey a site; a second time without regard to class names if they hide all images."""
+    """Survey a site; if class names hide all images, survey it again without regard to them."""
     pages: dict[str, Page | None] = {}
 
     def get_once(url: str) -> Page | None:
@@ -346,8 +347,8 @@ def survey_site(start: Page, get: GetPage) -> SiteSurvey:
 
 
 def _smaller_pattern(small: Visit, large: Visit, survey: SiteSurvey) -> str:
-    """What the names of the smaller versions end with; empty if the other image is no larger
-    version of the same."""
+    """Return the suffix in the names of the smaller versions; empty if the other image is not a
+    larger version of the same image."""
     units = survey.main_shown(large)
     (unit,) = small.units
     if len(units) != 1 or units[0].width <= unit.width:

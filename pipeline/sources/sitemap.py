@@ -1,4 +1,4 @@
-"""Sitemaps: indexes of sitemaps, lists of pages, and the images named in them."""
+"""Sitemaps: indexes of sitemaps, lists of pages, and the images in them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from pipeline.web.urls import canonical_url
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class SitemapSource(html.HtmlSource):
-    """Sitemaps (also gzipped, plain text, or a robots.txt that names them) and the pages behind.
+    """Sitemaps (also gzipped, plain text, or named by robots.txt) and the pages behind them.
 
-    `take` says where the images are: on the `pages`, which are read as an html source reads them
-    (all of its keys hold), or in the `sitemap` itself (its image entries).
+    `take` states where the images are: on the `pages`, which are read like those of an html source
+    (with all of its keys), or in the `sitemap` itself (its image entries).
     """
 
     kind: Literal["sitemap"] = "sitemap"  # type: ignore[assignment]
@@ -38,14 +38,14 @@ class SitemapSource(html.HtmlSource):
 
 
 def start(config: SitemapSource) -> list[PageRequest]:
-    """The first sitemaps."""
+    """Return the requests for the first sitemaps."""
     return [
         PageRequest(url, 0, {"role": "sitemap"}) for url in map(canonical_url, config.start) if url
     ]
 
 
 def parse(config: SitemapSource, page: Page) -> PageResult:
-    """What a sitemap, or a page found through one, holds."""
+    """Parse a sitemap, or a page found through one."""
     if page.request.context.get("role") != "sitemap":
         return html.parse(config, page)
     text = page.body.lstrip()[:1]
@@ -71,8 +71,8 @@ def parse(config: SitemapSource, page: Page) -> PageResult:
 def _sitemaps(
     config: SitemapSource, page: Page, urls: list[str], notes: Notes
 ) -> list[PageRequest]:
-    """The sitemaps that an index names. One at the start is no step deeper, a chain of indexes
-    is."""
+    """Return the sitemaps in an index. An index at the start is not a step deeper, a chain of
+    indexes is."""
     is_start = page.request.url in {canonical_url(url) for url in config.start}
     depth = page.request.depth + (0 if is_start else 1)
     found = dict.fromkeys(_canonical(page, urls, notes))
@@ -127,7 +127,7 @@ def _urlset(config: SitemapSource, page: Page, root: Element, notes: Notes) -> P
 def _images(
     config: SitemapSource, page: Page, notes: Notes, entry: Element
 ) -> Iterator[FoundImage]:
-    """The image entries of one page's entry."""
+    """Return the image entries of one page's entry."""
     for image in children(entry, "image", "sitemap-image"):
         text = text_of(image, "loc")
         url = canonical_url(text, page.url)

@@ -1,4 +1,4 @@
-"""A page as a tree of elements, of bounded size and depth."""
+"""Parsing of a page into a tree of limited size and depth."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
 MAX_TAGS = 200_000
-"""Tags of a page that are read: it bounds the time and memory of one page."""
+"""Maximum number of tags: it limits the time and memory per page."""
 MAX_DEPTH = 200
-"""Elements nested deeper are read as if they were next to each other."""
+"""Elements nested deeper become siblings."""
 
 _PROLOG = re.compile(rb"^\s*(?:\xef\xbb\xbf)?<\?xml[^>]*\?>")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
 
 class _Soup(BeautifulSoup):
-    """A tree that is not deeper than `MAX_DEPTH`: selectors look at all elements around one."""
+    """A tree of at most `MAX_DEPTH`, because selectors visit all elements around one."""
 
     _too_deep = 0
 
@@ -47,8 +47,8 @@ class _Soup(BeautifulSoup):
 def make_soup(
     page: Page, notes: dict[str, int] | None = None, max_tags: int = MAX_TAGS
 ) -> BeautifulSoup:
-    """The parsed page, in the charset of its header where it names one that exists. A page of more
-    tags than `max_tags` is read up to there, and `notes` says so."""
+    """Parse a page, in the charset of its header if that is known. A page with more than `max_tags`
+    tags is read up to there, with an entry in `notes`."""
     body = _PROLOG.sub(b"", page.body)
     if body.count(b"<") > max_tags:
         body = body[: _position(body, max_tags)]
@@ -58,13 +58,13 @@ def make_soup(
 
 
 def page_base(soup: BeautifulSoup, url: str) -> str:
-    """What relative URLs of the page are relative to: the first `<base href>`, or its URL."""
+    """Return the base of relative URLs of the page: the first `<base href>`, or its URL."""
     tag = soup.select_one("base[href]")
     return (canonical_url(attribute(tag, "href"), url) if tag else None) or url
 
 
 def _position(body: bytes, number: int) -> int:
-    """Where the tag with this number begins."""
+    """Return where the tag with this number starts."""
     found = -1
     for _ in range(number + 1):
         found = body.index(b"<", found + 1)

@@ -1,6 +1,7 @@
-"""The `srcset` attribute, parsed as HTML says (section 4.8.4.3.10, "parsing a srcset attribute").
+"""The `srcset` attribute, parsed as HTML specifies (section 4.8.4.3.10, "parsing a srcset
+attribute").
 
-Splitting at commas is wrong: URLs may hold commas, and a candidate need not have a descriptor.
+Splitting at commas would be wrong: URLs may contain commas, and a candidate may lack a descriptor.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class SrcsetCandidate:
 
 
 def parse_srcset(text: str) -> list[SrcsetCandidate]:
-    """The valid candidates of a `srcset`, in order; those with a bad descriptor are left out."""
+    """Return the valid candidates of a `srcset`, in order."""
     found: list[SrcsetCandidate] = []
     position, end = 0, len(text)
     while True:
@@ -45,7 +46,7 @@ def parse_srcset(text: str) -> list[SrcsetCandidate]:
 
 
 def _descriptors(text: str, position: int) -> tuple[list[str], int]:
-    """The descriptors from `position` up to the comma outside parentheses that ends them."""
+    """Return the descriptors from `position` to the comma outside parentheses that ends them."""
     inside, start = False, position
     while position < len(text) and not (text[position] == "," and not inside):
         if text[position] in "()":

@@ -1,4 +1,4 @@
-"""Picks: how a recipe says where a title, a label, a licence is to be read on an HTML page."""
+"""Text selectors: where a recipe reads a title, label or licence on an HTML page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.outside_text import safe_text
 
 MAX_TEXT = 1000
 MAX_LABELS = 1000
-"""Labels that are taken of one image."""
+"""Maximum number of labels per image."""
 
 _MAX_READ = 100_000
 _SPACES = re.compile(r"\s+")
@@ -45,13 +45,12 @@ Pattern = Annotated[str, AfterValidator(_check_pattern)]
 
 @dataclass(frozen=True, config=STRICT)
 class TextSelectorOptions:
-    """Where to read one text. Exactly one of `item`, `page`, `of` and `value` says where.
+    """Where to read one text: exactly one of `item`, `page`, `of` and `value`.
 
-    `item` and `page` are CSS selectors: the item of an image itself or what is in it, and what is
-    in the whole page; `of` takes
-    the page's or the image's own URL; `value` is the text itself. `attribute` reads an attribute
-    instead of the text, `match` the first group (or the whole) of a regular expression, and
-    `all` every match instead of the first.
+    `item` and `page` are CSS selectors: within the item of an image (or the item itself), or within
+    the whole page. `of` uses the URL of the page or the image. `value` is the text itself.
+    `attribute` reads an attribute instead of the text, `match` takes the first group (or the whole
+    match) of a regular expression, and `all` takes every match instead of the first.
     """
 
     item: Css | None = None
@@ -78,10 +77,10 @@ TextSelector = Annotated[TextSelectorOptions, BeforeValidator(_from_text)]
 
 @dataclass(frozen=True, config=STRICT)
 class ImagePickTable:
-    """Where the images of a page are: elements, by CSS selector.
+    """The elements with the images of a page, by CSS selector.
 
-    With `attribute` the URL is read from that attribute of the element alone, else from all that
-    the element offers. `match` takes the first group (or the whole) of a regular expression of the
+    With `attribute`, the URL is read only from that attribute, otherwise from all candidates of the
+    element. `match` takes the first group (or the whole match) of a regular expression in the
     attribute's value.
     """
 
@@ -103,7 +102,7 @@ ImagePick = Annotated[ImagePickTable, BeforeValidator(_select_from_text)]
 
 
 class TextReader:
-    """Reads picks on one page; what is picked from the whole page is looked for once."""
+    """Reads text selectors on one page; those of the whole page are evaluated once."""
 
     def __init__(self, page: Tag, url: str) -> None:
         self.page = page
@@ -111,8 +110,8 @@ class TextReader:
         self._page_texts: dict[TextSelectorOptions, list[str]] = {}
 
     def read(self, what: TextSelectorOptions | None, item: Tag, image_url: str = "") -> list[str]:
-        """The texts that `what` picks for `item`: at most one unless `what.all`, none where
-        nothing fits."""
+        """Return the texts that `what` selects for `item`: at most one unless `what.all`; none
+        without a match."""
         if what is None:
             return []
         texts = [clean(text) for text in self._texts(what, item, image_url)]
@@ -141,7 +140,7 @@ def _texts_of(tags: Iterable[Tag], name: str) -> list[str]:
 
 
 def attribute(tag: Tag, name: str) -> str:
-    """The value of an attribute as text, empty where there is none."""
+    """Return the value of an attribute as text; empty if it does not exist."""
     value = tag.get(name)
     if value is None:
         return ""
@@ -149,10 +148,11 @@ def attribute(tag: Tag, name: str) -> str:
 
 
 def clean(text: str) -> str:
-    """`text` with runs of white space as one space, safe to write, cut to 1000 characters."""
+    """Return `text` with single spaces, without control characters, truncated to 1000
+    characters."""
     return safe_text(_SPACES.sub(" ", text[:_MAX_READ]).strip()[:MAX_TEXT])
 
 
 def clean_html(text: str) -> str:
-    """`text` without its HTML tags, cleaned."""
+    """Return `text` without its HTML tags, cleaned."""
     return clean(_TAG.sub(" ", text[:_MAX_READ]))

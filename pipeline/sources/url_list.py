@@ -1,8 +1,8 @@
-"""Lists of image URLs: text, CSV, JSON Lines, Parquet, in the columns that others write.
+"""Lists of image URLs: text, CSV, JSON Lines, Parquet, with the columns of other tools.
 
-Lists may be larger than memory. One at an http address is copied to the disk first. Text is read in
-pieces of `PIECE` lines and Parquet by its row groups, so a kill costs one piece; a gzipped one is
-read in one go.
+Lists may be larger than memory. A list at an http address is first copied to the disk. Text is read
+in chunks of `CHUNK_ROWS` lines and Parquet by row groups, so an interruption costs one chunk;
+gzipped text is read in one pass.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ COLUMNS = {
     "attribution": ("attribution", "rightsHolder", "author", "Author", "creator"),
     "labels": ("labels", "label", "class"),
 }
-"""The columns tried for each of a row's members: our own manifest's, then img2dataset's, LAION's
-(URL, TEXT, LICENSE), DataComp's (url, text) and Open Images'."""
+"""The columns tried for each field of a row: those of this project's manifest, then img2dataset's,
+LAION's (URL, TEXT, LICENSE), DataComp's (url, text) and Open Images'."""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class ListSource(CrawlLimits):
-    """Files of image URLs, on the disk (also folders of them) or at an http(s) address.
+    """Files of image URLs, local (also folders of them) or at an http(s) address.
 
-    The format follows from the name's ending (before `.gz`) unless given; a text may be gzipped. A
-    list of more than `max_gb` GB is not copied. Columns are found by their usual names
-    unless given; several `labels` columns make several labels, a list in a column all of its own.
-    Constant `license` and `attribution` hold where the file has none. Paths are relative to the
-    folder the command runs in.
+    The format follows from the extension (before `.gz`) unless given; text may be gzipped. A list
+    of more than `max_gb` GB is not copied. Columns are found by their usual names unless given;
+    several `labels` columns give several labels, and so does a list in one column. Constant
+    `license` and `attribution` apply if the file has none. Paths are relative to the current
+    folder.
     """
 
     kind: Literal["list"] = "list"
@@ -91,10 +91,10 @@ class ListSource(CrawlLimits):
 
 
 def start(config: ListSource) -> list[PageRequest]:
-    """The files.
+    """Return requests for the files.
 
     Raises:
-        UserError: one is not there, or its format is unknown.
+        UserError: a file does not exist, or its format is unknown.
     """
     found = []
     for text in config.start:
@@ -107,7 +107,7 @@ def start(config: ListSource) -> list[PageRequest]:
             paths = sorted(one for one in path.iterdir() if _is_list(one))
         elif path.is_file():
             paths = [path]
-        else:  # a FIFO or a device may have no end, and has no middle to go on from
+        else:  # a FIFO or device may be endless, and reading cannot resume in its middle
             raise UserError(f"{path}: not a regular file; write the list to a file first")
         found += [PageRequest(file_url(one.resolve())) for one in paths]
     for request in found:
@@ -128,7 +128,7 @@ def _format(config: ListSource, url: str) -> str:
 
 
 def parse(config: ListSource, page: Page) -> PageResult:
-    """The images of one piece of a list, and the piece after it."""
+    """Return the images of one chunk of a list, and the request for the next chunk."""
     url = page.request.url
     kind = _format(config, url)
     path = page.path or (file_path(url)[0] if url.startswith("file:") else None)
@@ -173,7 +173,7 @@ def _text(
 
     def counted() -> Iterator[Mapping[str, Any]]:
         nonlocal taken
-        for record in islice(records, size):  # each may be large, and is let go at once
+        for record in islice(records, size):  # each may be large, and is released at once
             taken += 1
             yield record
 
@@ -187,7 +187,7 @@ def _text(
 def _records(
     kind: str, lines: Lines, header: list[str] | None, notes: Notes
 ) -> tuple[Iterator[Mapping[str, Any]], list[str] | None]:
-    """The records of a text, and the names of its columns where a line says them."""
+    """Yield the records of a text, and the column names if a header line gives them."""
     if kind == "txt":
         return ({"url": line.strip()} for line in lines), None
     if kind == "jsonl":
@@ -203,7 +203,7 @@ def _no_urls(names: Iterable[str]) -> str:
 
 
 def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:
-    """All of a gzipped text: there is no way into its middle."""
+    """Read a whole gzipped text: it cannot be read from its middle."""
     opened = _opened(path, page)
     file = gzip.GzipFile(fileobj=opened)
     notes = Notes()
@@ -225,7 +225,8 @@ def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> Pa
 
 
 def _piece(request: PageRequest, **context: Any) -> PageRequest:
-    """The next piece of a file: the same URL with what sets it apart as its fragment."""
+    """Return the request for the next chunk of a file: the same URL with the position as its
+    fragment."""
     number = int(request.context.get("piece", 0)) + 1
     url = f"{request.url.partition('#')[0]}#{number}"
     return replace(request, url=url, context={"piece": number, **context})
@@ -268,7 +269,7 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
 
 
 def _columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
-    """Which of a file's columns hold what."""
+    """Return which column of a file contains which field."""
     there = list(names)
     given = {
         "url": config.url, "title": config.title, "license": config.license_column,

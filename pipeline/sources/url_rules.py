@@ -1,4 +1,4 @@
-"""Rules on URLs that several adapters share: admit by pattern, rewrite by pattern, query parts."""
+"""Rules on URLs shared by several adapters: allow by pattern, rewrite by pattern, query parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.web.urls import canonical_url
 
 
 def check_start(urls: Sequence[str]) -> None:
-    """Refuse start addresses that are no http(s) URLs.
+    """Raise unless all start addresses are http(s) URLs.
 
     Raises:
         ValueError: one of `urls` is not; names it.
@@ -27,7 +27,7 @@ def check_start(urls: Sequence[str]) -> None:
 
 @dataclass(frozen=True, config=STRICT)
 class Rewrite:
-    """Where `match` is found in a URL, put `by`, in which \\1 … are the groups of the match."""
+    """Replace the match of `match` in a URL by `by`, in which \\1 … are the groups of the match."""
 
     match: Pattern
     by: str
@@ -40,21 +40,22 @@ class Rewrite:
 
 
 def is_allowed(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
-    """Whether one of `include` is found in `url`, or there are none, and none of `exclude` is."""
+    """Return True if one of `include` matches `url`, or there are none, and none of `exclude`
+    matches."""
     if any(re.search(one, url) for one in exclude):
         return False
     return not include or any(re.search(one, url) for one in include)
 
 
 def rewrite_url(url: str, rules: Sequence[Rewrite]) -> str:
-    """`url` after all rules, in their order."""
+    """Return `url` after all rules, applied in order."""
     for rule in rules:
         url = re.sub(rule.match, rule.by, url)
     return url
 
 
 def query_value(url: str, name: str) -> str | None:
-    """The value of a query parameter, None where there is none."""
+    """Return the value of a query parameter; None if it does not exist."""
     for part in urlsplit(url).query.split("&"):
         key, _, value = part.partition("=")
         if unquote_plus(key) == name:
@@ -63,8 +64,8 @@ def query_value(url: str, name: str) -> str | None:
 
 
 def with_query(url: str, values: Mapping[str, object]) -> str:
-    """`url` with the given query parameters set, the others as they were; canonical. A parameter
-    whose value is None is left out."""
+    """Return the canonical `url` with the given query parameters set. A parameter with the value
+    None is removed."""
     texts = {
         safe_text(name): safe_text(str(value))
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""XML from strangers: no network, no entities, no expansion, a bound on what is unpacked."""
+"""Parsing of untrusted XML: no network, no entities, limited unpacked size."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MAX_UNPACKED = 64 << 20
 """Bytes; the sitemap protocol allows 50 MB."""
 
 MAX_ENTRIES = 100_000
-"""Entries that are read of one document; the sitemap protocol allows 50,000."""
+"""Maximum number of entries per document; the sitemap protocol allows 50,000."""
 
 Element = Any
-"""An lxml element; lxml has no types."""
+"""An lxml element; lxml has no type annotations."""
 
 
 def read_xml(body: bytes) -> tuple[Element | None, str]:
-    """The root element of an XML document, gzipped or not, and what is wrong with the document.
+    """Return the root element of an XML document, gzipped or not, and the error in it.
 
-    A document that breaks off, or goes on as something else, gives what could be read of it.
+    A document that ends early, or changes its format, gives the part that could be parsed.
     """
     said = ""
     if body[:2] == b"\x1f\x8b":
@@ -48,7 +48,7 @@ def read_xml(body: bytes) -> tuple[Element | None, str]:
 
 
 def entries_of(elements: Iterable[Element], notes: Notes) -> list[Element]:
-    """The first `MAX_ENTRIES` of some elements; how many there are more is counted."""
+    """Return the first `MAX_ENTRIES` of some elements; count the others."""
     iterator = iter(elements)
     taken = list(islice(iterator, MAX_ENTRIES))
     more = sum(1 for _ in iterator)
@@ -58,16 +58,16 @@ def entries_of(elements: Iterable[Element], notes: Notes) -> list[Element]:
 
 
 _USUAL = {"media": "mrss", "image": "sitemap-image"}
-"""What documents mean by prefixes that they do not declare."""
+"""Common prefixes that documents use without declaring them."""
 
 
 def name_of(element: Element) -> str:
-    """The local name of an element, without its namespace; empty for comments."""
+    """Return the local name of an element, without its namespace; empty for comments."""
     return _name(element)[1]
 
 
 def namespace_of(element: Element) -> str:
-    """The namespace of an element."""
+    """Return the namespace of an element."""
     return _name(element)[0]
 
 
@@ -82,14 +82,14 @@ def _name(element: Element) -> tuple[str, str]:
 
 
 def children(element: Element, name: str, namespace: str | None = None) -> Iterator[Element]:
-    """The children of that local name, and in a namespace that holds `namespace`."""
+    """Return the children with this local name, in a namespace that contains `namespace`."""
     for child in element:
         if name_of(child) == name and (namespace is None or namespace in namespace_of(child)):
             yield child
 
 
 def text_of(element: Element, name: str, namespace: str | None = None) -> str:
-    """The text of the first such child, empty where there is none."""
+    """Return the text of the first such child; empty if it does not exist."""
     for child in children(element, name, namespace):
         return "".join(child.itertext("*")).strip()
     return ""
