@@ -190,7 +190,8 @@ from pipeline.status import read_status
 from pipeline.config_io import parse_config
 from pipeline.web.failures import failure
 
-recipe, root, die_at = parse_config(Recipe, json.loads(sys.argv[1]), "argv"), sys.argv[2], int(sys.argv[3])
+recipe = parse_config(Recipe, json.loads(sys.argv[1]), "argv")
+root, die_at = sys.argv[2], int(sys.argv[3])
 remember, calls = ImageIndex._remember, 0
 
 def die(self, *args):
