@@ -40,7 +40,7 @@ RUN = Path("runs/demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; returns the exit status."""
+    """Run the demo and return the exit status."""
     parser = CommandParser(prog="python -m pipeline.demo", description=__doc__)
     parser.add_argument(
         "--images",
@@ -100,7 +100,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    """The gallery, the server of prefect.toml and the deployments, until interrupted."""
+    """Run the gallery, the Prefect server of prefect.toml and the deployments until interrupted."""
     with ChildProcesses() as children:
         env = _prefect_env(Path(".prefect").resolve(), 4200)
         server = _start_server(children, env)

@@ -1,4 +1,4 @@
-"""Keeps drawn pictures in a folder, and draws what is missing on all cores."""
+"""The cache of drawn images: draws missing ones on all cores."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def picture_path(folder: Path, drawing: int, seed: int, index: int, side: int, kind: str) -> Path:
-    """Return where a picture is kept; ``drawing`` is the number of the way of drawing."""
+    """Return the path of an image in the cache; ``drawing`` is the version of the drawing code."""
     return folder / f"shell-d{drawing}-s{seed}-i{index:06d}-{side}px.{kind}"
 
 
 def write_file_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file so that it is there whole or not at all, whatever kills the process."""
+    """Write a file atomically, so that it is complete or does not exist."""
     with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:
             write(file)
@@ -40,16 +40,16 @@ def write_file_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 
 def encode(image: Image.Image, kind: str) -> Callable[[IO[bytes]], None]:
-    """Return a writer of an image as JPEG (quality 95, full colour resolution) or PNG."""
+    """Return a function that writes an image as JPEG (quality 95, no chroma subsampling) or PNG."""
     if kind == "png":
         return lambda file: image.save(file, "PNG")
     return lambda file: image.save(file, "JPEG", quality=95, subsampling=0)
 
 
 def draw_into(folder: Path, seed: int, index: int, kind: str) -> None:
-    """Draw a specimen and write its three sizes, the full one last.
+    """Draw a specimen and write its three sizes, the full size last.
 
-    The full size is what tells that a specimen is there, so it may not come first.
+    The full size marks a specimen as complete, so it must be written last.
     """
     from pipeline.demo.shells import DRAWING, draw
 
@@ -62,11 +62,11 @@ def draw_into(folder: Path, seed: int, index: int, kind: str) -> None:
 
 
 _leaving: Event | None = None
-"""In a worker: set when no further picture is to be begun."""
+"""In a worker: set when no further image should be started."""
 
 
 def draw_batch(folder: Path, seed: int, batch: list[tuple[int, str]]) -> int:
-    """Draw a batch of (index, "jpg" or "png") in a worker; returns how many were drawn."""
+    """Draw a batch of (index, "jpg" or "png") in a worker; return how many were drawn."""
     for done, (index, kind) in enumerate(batch):
         if _leaving is not None and _leaving.is_set():
             return done
@@ -75,7 +75,7 @@ def draw_batch(folder: Path, seed: int, batch: list[tuple[int, str]]) -> int:
 
 
 def prepare_worker(parent: int, leaving: Event) -> None:
-    """Prepare a worker: interrupts are the parent's affair, and it does not outlive it."""
+    """Initialise a worker: it ignores interrupts, and exits with its parent."""
     global _leaving
     _leaving = leaving
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -92,7 +92,7 @@ def prepare_worker(parent: int, leaving: Event) -> None:
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Hold back stop signals, so that worker processes start with them held as well."""
+    """Block stop signals, so that worker processes start with them blocked as well."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
@@ -103,9 +103,10 @@ def blocked_signals() -> Iterator[None]:
 def draw_missing(
     folder: Path, seed: int, wanted: list[tuple[int, str]], progress: Callable[[int, int], None]
 ) -> None:
-    """Draw all of the wanted (index, kind) on all cores; calls progress(done, of how many).
+    """Draw all of the wanted (index, kind) on all cores; calls progress(done, total).
 
-    ``wanted`` should list a species' specimens together: workers keep its pigment patterns.
+    ``wanted`` should list the specimens of a species together, because workers cache its pigment
+    patterns.
     """
     total, done = len(wanted), 0
     progress(done, total)

@@ -1,4 +1,4 @@
-"""The collection: which family, species and licence every numbered specimen has."""
+"""The collection: the family, species and licence of every numbered specimen."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ RESERVED = Licence("All rights reserved", "", False)
 
 @dataclass(frozen=True)
 class Species:
-    """A made-up species and what its page says about it."""
+    """An invented species and the text of its page."""
 
     family: Family
     number: int
@@ -91,14 +91,14 @@ class Species:
 
     @property
     def slug(self) -> str:
-        """The name in lower case with hyphens, as used in addresses."""
+        """The name in lower case with hyphens, as used in URLs."""
         return self.name.lower().replace(" ", "-")
 
 
 def place(index: int) -> tuple[int, int]:
     """Return (family number, species number within the family) of a specimen index >= 0.
 
-    Families take turns, so that any run of ten specimens shows them all.
+    Families alternate, so that ten consecutive specimens show all of them.
     """
     return index % len(FAMILIES), index // len(FAMILIES) // SPECIMENS_PER_SPECIES
 
@@ -126,5 +126,5 @@ def species_of(seed: int, family_number: int, number: int) -> Species:
 
 
 def species_key(seed: int, family: Family, number: int) -> int:
-    """Return the key, below 2**63, from which a species' form and pattern are drawn."""
+    """Return the key, below 2**63, from which the shape and pattern of a species are drawn."""
     return derived_key("species form", seed, family.name, number) >> 1

@@ -1,8 +1,8 @@
 """Background processes that end with the process that started them, however it ends.
 
 Each command runs below a small supervisor (`python -m pipeline.demo.child_processes GRACE COMMAND
-…`) that holds the reading end of a pipe. When the starter closes it, is interrupted or killed,
-the pipe ends, and the keeper ends the command's whole process group.
+…`) that holds the reading end of a pipe. When the starter closes the pipe or dies, the supervisor
+ends the whole process group of the command.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from types import TracebackType
 
 
 class ChildProcesses:
-    """Starts commands in the background; leaving the block ends them all, the last one first.
+    """Start commands in the background; on exit of the block, end them in reverse order.
 
     Args:
-        grace: seconds from asking a command to end until it is killed.
+        grace: seconds between SIGTERM and SIGKILL.
     """
 
     def __init__(self, grace: float = 10.0) -> None:
@@ -36,9 +36,9 @@ class ChildProcesses:
         log: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start `command` in a process group of its own; its output goes to `log`, if given.
+        """Start `command` in its own process group; its output goes to `log`, if given.
 
-        The process returned is the keeper; its exit status is the command's.
+        The returned process is the supervisor; its exit status is that of the command.
         """
         keeper = [sys.executable, "-m", "pipeline.demo.child_processes", str(self._grace), *command]
         with contextlib.ExitStack() as stack:
@@ -52,7 +52,7 @@ class ChildProcesses:
                 stdout=out,
                 stderr=out,
                 env=None if env is None else dict(env),
-                start_new_session=True,  # Ctrl-C in the terminal is the starter's to handle
+                start_new_session=True,  # Ctrl-C in the terminal is handled by the starter
             )
         self._keepers.append(process)
         return process
@@ -74,14 +74,14 @@ class ChildProcesses:
 
 
 def supervise(command: Sequence[str], grace: float) -> int:
-    """Run `command` until it ends or standard input does; returns its exit status."""
+    """Run `command` until it ends or standard input closes; return its exit status."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     while child.poll() is None:
         readable, _, _ = select.select([sys.stdin], [], [], 0.2)
         if readable and not os.read(sys.stdin.fileno(), 1):
             _end_group(child, grace)
             break
-    # What the command itself left behind goes too.
+    # Processes that the command itself left behind are ended, too.
     _signal_group(child.pid, signal.SIGKILL)
     return child.wait()
 
@@ -95,7 +95,7 @@ def _end_group(child: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group; False where it has no processes left."""
+    """Send a signal to a process group; False if it has no processes left."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -105,6 +105,6 @@ def _signal_group(group: int, number: int) -> bool:
 
 if __name__ == "__main__":
     for name in (signal.SIGINT, signal.SIGTERM):
-        # The pipe alone says when to end. Not SIG_IGN: the command would inherit that.
+        # Only the pipe decides when to end. Not SIG_IGN: the command would inherit it.
         signal.signal(name, lambda _number, _frame: None)
     sys.exit(supervise(sys.argv[2:], float(sys.argv[1])))

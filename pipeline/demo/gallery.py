@@ -32,13 +32,13 @@ from pipeline.exit import CommandParser
 
 DEFAULT_CACHE = Path("data/demo-gallery")
 OPENED = 1_709_280_000.0
-"""When the site's pages last changed, as Unix time: the same on every run."""
+"""Last modification of the site's pages, as Unix time: the same in every run."""
 LINE_SECONDS = 3.0
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
 
 
 class Gallery:
-    """The site of ``count`` specimens of collection ``seed``, with its pictures in ``cache``."""
+    """The site of ``count`` specimens of collection ``seed``, with its images in ``cache``."""
 
     def __init__(self, count: int, seed: int, cache: Path = DEFAULT_CACHE) -> None:
         self.count, self.seed, self.cache = count, seed, cache
@@ -47,17 +47,17 @@ class Gallery:
         self._guard = threading.Lock()
 
     def truth(self) -> Truth:
-        """Return everything there is to know about the site."""
+        """Return the layout of the site."""
         return self._site.layout.truth()
 
     def specimens(self) -> list[Specimen]:
-        """Return all specimens, also those in reserve, species by species."""
+        """Return all specimens, including reserves, species by species."""
         layout = self._site.layout
         shown = [one for page in layout.species for one in page.specimens]
         return [*shown, *layout.reserve]
 
     def draw_all(self, progress: Callable[[int, int], None]) -> None:
-        """Draw every picture not in the cache yet; calls progress(done, of how many)."""
+        """Draw every image that is not in the cache; calls progress(done, total)."""
         self.cache.mkdir(parents=True, exist_ok=True)
         wanted = [
             (one.index, one.kind)
@@ -67,7 +67,7 @@ class Gallery:
         draw_missing(self.cache, self.seed, wanted, progress)
 
     def respond(self, path: str) -> StaticResponse:
-        """Return the server's answer for an unescaped path without a leading slash."""
+        """Return the response for an unescaped path without a leading slash."""
         if path in ORNAMENTS:
             return self._ornament(path)
         found = self._site.resource_at(path)
@@ -85,7 +85,7 @@ class Gallery:
         return picture_path(self.cache, DRAWING, self.seed, index, side, kind)
 
     def _picture(self, picture: SpecimenImage) -> bytes:
-        """Return a picture's bytes, drawn now if it is not in the cache."""
+        """Return the bytes of an image, drawn now if it is not in the cache."""
         path = self._path(picture.index, picture.side, picture.kind)
         with self._guard:
             lock = self._locks.setdefault(picture.index, threading.Lock())
@@ -96,7 +96,7 @@ class Gallery:
             return path.read_bytes()
 
     def _ornament(self, path: str) -> StaticResponse:
-        """Return the logo or an icon; the logo is the site's first specimen, small."""
+        """Return the logo or an icon; the logo is the site's first specimen, reduced."""
         first = self._site.layout.species[0].specimens[0]
         small = self._picture(SpecimenImage(first.index, SIZES["thumb"], first.kind))
         out = io.BytesIO()
@@ -107,7 +107,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class ServedGallery:
-    """A gallery being served: the address of its root, and the requests so far."""
+    """A running gallery: the URL of its root, and the requests so far."""
 
     gallery: Gallery
     url: str
@@ -115,9 +115,9 @@ class ServedGallery:
 
 
 def bind_server(gallery: Gallery, port: int) -> LoopbackServer:
-    """Return a server that owns its port (0: any free one) but does not listen yet.
+    """Return a server that is bound to its port (0: any free port) but does not listen yet.
 
-    Raises OSError if the port is taken.
+    Raises OSError if the port is in use.
     """
     server = LoopbackServer(port, gallery.respond)
     try:
@@ -130,7 +130,7 @@ def bind_server(gallery: Gallery, port: int) -> LoopbackServer:
 
 @contextmanager
 def run_in_background(server: LoopbackServer) -> Iterator[str]:
-    """Serve in the background for as long as the context lasts; gives the site's address."""
+    """Serve in the background while the context lasts; yields the site's URL."""
     server.server_activate()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -144,20 +144,20 @@ def run_in_background(server: LoopbackServer) -> Iterator[str]:
 
 @contextmanager
 def serve(gallery: Gallery, port: int = 0) -> Iterator[ServedGallery]:
-    """Serve a gallery on 127.0.0.1 (port 0: any free one) for as long as the context lasts."""
+    """Serve a gallery on 127.0.0.1 (port 0: any free port) while the context lasts."""
     server = bind_server(gallery, port)
     with run_in_background(server) as url:
         yield ServedGallery(gallery, url, server.requests)
 
 
 class LineProgress:
-    """Says every few seconds what is being drawn, how far it is and how long it will take."""
+    """Prints every few seconds what is being drawn, the progress and the time left."""
 
     def __init__(self) -> None:
         self._started = self._said = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note that ``done`` of ``total`` are drawn."""
+        """Record that ``done`` of ``total`` are drawn."""
         now = time.monotonic()
         if total and (now - self._said >= LINE_SECONDS or done == total):
             self._said = now
@@ -166,7 +166,7 @@ class LineProgress:
 
 
 def draw_with_progress(gallery: Gallery) -> None:
-    """Draw what is missing, with a bar on a terminal and lines anywhere else."""
+    """Draw missing images, with a progress bar on a terminal and lines otherwise."""
     console = Console()
     if not console.is_terminal:
         gallery.draw_all(LineProgress())
@@ -183,14 +183,14 @@ def draw_with_progress(gallery: Gallery) -> None:
 
 
 def stop(number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave in good order: 0 when told to terminate, 130 when interrupted."""
+    """Exit with 0 when terminated, 130 when interrupted."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise SystemExit(130 if number == signal.SIGINT else 0)
 
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the command line's values."""
+    """Parse the command line."""
     parser = CommandParser(
         prog="python -m pipeline.demo.gallery",
         description="Draw a gallery of sea shells and serve it on 127.0.0.1.",
@@ -209,7 +209,7 @@ def parse_args(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command and return its exit status."""
     options = parse_args(arguments)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)
@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
         draw_with_progress(gallery)
         return 0
     try:
-        # Bound before drawing, so that a taken port is known at once.
+        # Bind before drawing, so that a port in use is reported at once.
         server = bind_server(gallery, options.port)
         draw_with_progress(gallery)
         with run_in_background(server) as url:

@@ -1,4 +1,4 @@
-"""Lays the site out as plain data: pages, pictures, traps, and the truth about all of them."""
+"""Builds the layout of the site as plain data: pages, images, traps, and the expected results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Specimen:
 
     @property
     def kind(self) -> str:
-        """The picture's format, "jpg" or "png"."""
+        """The format of the image, "jpg" or "png"."""
         return self.file.rsplit(".", 1)[1]
 
     def path(self, kind: str) -> str:
@@ -45,11 +45,11 @@ class Specimen:
 
 @dataclass(frozen=True)
 class SpeciesPage:
-    """A species' page: how it marks up its pictures, and which traps it holds.
+    """A species' page: how it marks up its images, and which traps it contains.
 
-    ``also`` are specimens of other pages shown here too; ``lost`` and ``disguised`` are
-    paths of full-size pictures that are missing or are a page instead; ``tagged`` links
-    carry tracking parameters.
+    ``also`` are specimens of other pages that are shown here too; ``lost`` and ``disguised`` are
+    paths of full-size images that are missing or are a page instead; ``tagged`` links have tracking
+    parameters.
     """
 
     species: Species
@@ -69,7 +69,7 @@ class SpeciesPage:
 
 @dataclass(frozen=True)
 class TruePicture:
-    """A good full-size picture: the path to request, and the labels its page gives it."""
+    """A valid full-size image: the path to request, and its labels on the page."""
 
     path: str
     index: int
@@ -81,7 +81,7 @@ class TruePicture:
 
 @dataclass(frozen=True)
 class TrueFault:
-    """A broken link: the path to request, what is wrong, and the answer it gets."""
+    """A broken link: the path to request, what is wrong, and the response."""
 
     path: str
     fault: Fault
@@ -91,10 +91,10 @@ class TrueFault:
 
 @dataclass(frozen=True)
 class Truth:
-    """Everything there is to know about a site; all paths are as a client requests them.
+    """The layout of a site; all paths are as a client requests them.
 
-    ``pictures`` are exactly the good full-size ones; ``disallowed`` may not be fetched
-    according to robots.txt though pages link to them; ``ornaments`` are logo and icons.
+    ``pictures`` are exactly the valid full-size images; ``disallowed`` are linked but disallowed by
+    robots.txt; ``ornaments`` are logo and icons.
     """
 
     pictures: tuple[TruePicture, ...]
@@ -106,7 +106,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole site for ``count`` specimens of collection ``seed``, in page order."""
+    """A complete site for ``count`` specimens of collection ``seed``, in page order."""
 
     count: int
     seed: int
@@ -124,7 +124,7 @@ class Layout:
         return self.species[(page - 1) * SPECIES_PER_PAGE : page * SPECIES_PER_PAGE]
 
     def truth(self) -> Truth:
-        """Return what a perfect visitor would know about the site."""
+        """Return the results of a perfect crawl of the site."""
         pictures = tuple(
             TruePicture(
                 address(specimen.path("full")),
@@ -168,12 +168,12 @@ def index_path(number: int) -> str:
 
 
 def disguise(path: str) -> str:
-    """Return the media type under which a page posing as a picture is served."""
+    """Return the media type under which a page disguised as an image is served."""
     return "image/jpeg" if path.endswith("-plate.jpg") else "text/html"
 
 
 def file_name(species: Species, ordinal: int, spaced: bool) -> str:
-    """Return the file name of a species' specimen, counted from 1."""
+    """Return the file name of a specimen of a species, counted from 1."""
     kind = "png" if species.number % 5 == 3 else "jpg"
     if spaced:
         return f"{species.name} ({ordinal}).{kind}"
@@ -181,7 +181,7 @@ def file_name(species: Species, ordinal: int, spaced: bool) -> str:
 
 
 def build_layout(count: int, seed: int) -> Layout:
-    """Lay out the site for ``count`` (>= 1) specimens of collection ``seed``."""
+    """Build the layout of a site for ``count`` (>= 1) specimens of collection ``seed``."""
     if count < 1:
         raise ValueError(f"a gallery holds at least one specimen, not {count}")
     members: dict[tuple[int, int], list[int]] = {}
@@ -223,7 +223,7 @@ def _page(
     shelves: list[tuple[Specimen, ...]],
     reserve: tuple[Specimen, ...],
 ) -> SpeciesPage:
-    """Return page ``order``; the first pages hold one trap of each sort on any site."""
+    """Return page ``order``; on every site, the first pages contain one trap of each kind."""
     species = kinds[order]
     rng = generator("page", seed, order)
     also: tuple[Specimen, ...] = ()

@@ -1,4 +1,4 @@
-"""Lights and composes the fragments of a shell into a photograph-like picture."""
+"""Lights the fragments of a shell and composes them into a photograph-like image."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ SHOULDER = 0.8
 
 @dataclass(frozen=True)
 class Material:
-    """What covers n surface samples: sRGB colour (n, 3) in [0, 1], gloss and openness (n,).
+    """The material of n surface samples: sRGB colour (n, 3), gloss and openness (n,), all in [0,
+    1].
 
-    ``gloss`` in [0, 1] scales the highlight; ``openness`` in [0, 1] is the share of
-    surrounding light that reaches the sample from inside a tube or groove.
+    ``gloss`` scales the highlight; ``openness`` is the fraction of ambient light that reaches the
+    sample inside a tube or groove.
     """
 
     colour: Floats
@@ -38,8 +39,8 @@ class Material:
 class Surface:
     """A parametric surface: points (rows, columns, 3), x right, y up, z to the viewer.
 
-    ``keep`` (rows - 1, columns - 1) drops quads known to be hidden; ``paint`` takes n
-    fractional rows and columns and returns their coat.
+    ``keep`` (rows - 1, columns - 1) drops quads known to be hidden; ``paint`` takes n fractional
+    rows and columns and returns their material.
     """
 
     points: Floats
@@ -49,10 +50,10 @@ class Surface:
 
 @dataclass(frozen=True)
 class Frame:
-    """How a shell lies in its picture, in shares of the picture's side.
+    """The position of a shell in its image, as fractions of the image's side.
 
-    The longer side of its bounding box takes ``fill``; its centre lies ``right`` and ``up``
-    of the picture's.
+    The longer side of its bounding box takes ``fill``; its centre is offset by ``right`` and ``up``
+    from the image's.
     """
 
     fill: float = 0.8
@@ -104,8 +105,8 @@ def box_blur(values: Floats, radius: int) -> Floats:
 def crevices(depth: Floats) -> Floats:
     """Return in [0, 1] how open each pixel of a depth map (h, w) in pixels lies.
 
-    A pixel deeper than the mean of its surroundings lies in a crevice; three sizes of
-    surroundings stand in for the hemisphere integral of ambient occlusion.
+    A pixel deeper than the mean of its surroundings lies in a crevice; three sizes of surroundings
+    approximate the hemisphere integral of ambient occlusion.
     """
     side = depth.shape[0]
     openness = np.ones_like(depth)
@@ -134,7 +135,7 @@ def cast_shadow(depth: Floats) -> Floats:
 def shade(normal: Floats, coat: Material, openness: Floats, lit: Floats) -> Floats:
     """Return linear light (n, 3) of n samples with unit normals (n, 3)."""
     closed = (1 - openness * coat.openness)[:, None]
-    # Light that enters a crevice bounces, and takes on the shell's colour as it does.
+    # Light that enters a crevice bounces and takes on the shell's colour.
     open_to = 1 - closed * (1 - 0.5 * coat.colour)
     key = np.clip((normal @ KEY + 0.15) / 1.15, 0.0, None) * (0.35 + 0.65 * lit)
     fill = np.clip((normal @ FILL + 0.3) / 1.3, 0.0, None)
@@ -147,7 +148,7 @@ def shade(normal: Floats, coat: Material, openness: Floats, lit: Floats) -> Floa
     sheen = sheen + coat.gloss * 0.10 * edge
     linear = coat.colour * coat.colour
     shaded = linear * (direct + diffuse) + sheen[:, None] * open_to
-    # Highlights roll off instead of clipping.
+    # Highlights are compressed instead of clipped.
     excess = np.maximum(shaded - SHOULDER, 0) / (1 - SHOULDER)
     rolled: Floats = np.minimum(shaded, SHOULDER) + (1 - SHOULDER) * (1 - np.exp(-excess))
     return rolled

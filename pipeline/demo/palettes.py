@@ -12,7 +12,7 @@ Rgb = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Palette:
-    """sRGB colours in [0, 1]: ground, two pigments, and the inside of the aperture."""
+    """sRGB colours in [0, 1]: base, two pigments, and the inside of the aperture."""
 
     ground: Rgb
     mark: Rgb
@@ -27,7 +27,7 @@ def rgb(code: str) -> Rgb:
 
 
 TABLE: dict[str, tuple[str, ...]] = {
-    # ground, mark, second pigment, throat
+    # base, mark, second pigment, throat
     "turret": (
         "ecdcc0 8a5a34 c79a66 e9d3b8",
         "d9b98c 7a4526 a8703f e3c6a0",
@@ -100,7 +100,7 @@ TABLE: dict[str, tuple[str, ...]] = {
 
 
 def shift_hsl(value: Rgb, hue: float, saturation: float, lightness: float) -> Rgb:
-    """Shift a colour's hue (turns), and scale its saturation and lightness."""
+    """Shift a colour's hue (in turns), and scale its saturation and lightness."""
     h, light, s = colorsys.rgb_to_hls(*value)
     return colorsys.hls_to_rgb(
         (h + hue) % 1.0, min(1.0, light * lightness), min(1.0, s * saturation)
@@ -108,7 +108,7 @@ def shift_hsl(value: Rgb, hue: float, saturation: float, lightness: float) -> Rg
 
 
 def palette(family: str, species: np.random.Generator, specimen: np.random.Generator) -> Palette:
-    """Return the palette of one specimen: its species' choice, shifted a little."""
+    """Return the palette of one specimen: that of its species, slightly shifted."""
     table = TABLE[family]
     colours = [rgb(code) for code in table[int(species.integers(len(table)))].split()]
     hue = float(species.normal(0, 0.012)) + float(specimen.normal(0, 0.004))

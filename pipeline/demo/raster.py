@@ -1,8 +1,8 @@
-"""Turns parametric surfaces into pixels with a depth buffer.
+"""Rasterises parametric surfaces with a depth buffer.
 
-Each quad of a surface is diced into samples less than a pixel apart (the micropolygons of
-Cook, Carpenter and Catmull, "The Reyes image rendering architecture", 1987); the nearest
-sample of every pixel wins, and only winners are shaded afterwards.
+Each quad of a surface is diced into samples less than a pixel apart (the micropolygons of Cook,
+Carpenter and Catmull, "The Reyes image rendering architecture", 1987); only the nearest sample of
+every pixel is shaded.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def dice_counts(lengths: Floats) -> Ints:
 def rasterise(points: Floats, keep: Bools, side: int) -> Fragments:
     """Return the visible fragments of one surface.
 
-    ``points`` is (rows, columns, 3) in pixels, x right, y UP, z towards the viewer;
-    ``keep`` is (rows - 1, columns - 1) and leaves out quads that are known to be hidden.
+    ``points`` is (rows, columns, 3) in pixels, x right, y UP, z towards the viewer; ``keep`` is
+    (rows - 1, columns - 1) and excludes quads that are known to be hidden.
     """
     chosen = facing_quads(points, keep)
     corners = quad_corners(points, chosen)
@@ -92,7 +92,7 @@ def rasterise(points: Floats, keep: Bools, side: int) -> Fragments:
 
 
 def nearest(x: Floats, y: Floats, z: Floats, row: Floats, column: Floats, side: int) -> Fragments:
-    """Keep the sample nearest to the viewer in each pixel; samples outside the frame go."""
+    """Keep the sample nearest to the viewer in each pixel; drop samples outside the frame."""
     left, up = x.astype(np.int32), y.astype(np.int32)
     inside = (x >= 0) & (left < side) & (y >= 0) & (up < side)
     pixel = ((side - 1 - up) * side + left).astype(np.intp)

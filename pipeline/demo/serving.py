@@ -17,12 +17,12 @@ _POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-inline'"
 )
-"""The Content-Security-Policy of every answer."""
+"""The Content-Security-Policy of every response."""
 
 
 @dataclass(frozen=True)
 class StaticResponse:
-    """What a path holds: status, media type, body, and when it last changed (Unix time)."""
+    """The content of a path: status, media type, body, and modification time (Unix time)."""
 
     status: HTTPStatus
     media_type: str
@@ -36,7 +36,7 @@ class StaticResponse:
 
 
 def requested_range(header: str, length: int) -> tuple[int, int] | None:
-    """Return (first, last) byte of a single-range header; None if it asks for no such thing.
+    """Return (first, last) byte of a single-range header; None if it is not one.
 
     Raises ValueError if the range lies outside of the ``length`` bytes (RFC 9110, 14.1.2).
     """
@@ -59,7 +59,7 @@ def requested_range(header: str, length: int) -> tuple[int, int] | None:
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """A threading server on 127.0.0.1 that answers from a function of the unescaped path.
+    """A threading server on 127.0.0.1 whose responses are a function of the unescaped path.
 
     ``requests`` lists the targets (path and query as sent) of all requests so far.
     """
@@ -73,7 +73,7 @@ class LoopbackServer(ThreadingHTTPServer):
         self.requests: list[str] = []
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A visitor who hangs up in the middle is no error of ours."""
+        """Ignore clients that close the connection early."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "ShellCabinet/1"
     timeout = IDLE_SECONDS
-    # Headers and body leave as separate writes; without this they wait for each other.
+    # Headers and body are sent in separate writes; without this the second would wait for the
+    # first.
     disable_nagle_algorithm = True
     server: LoopbackServer
 
@@ -95,10 +96,10 @@ class Handler(BaseHTTPRequestHandler):
         self._reply(with_body=False)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: requests are recorded on the server."""
+        """Log nothing: requests are recorded on the server."""
 
     def _fresh(self, answer: StaticResponse) -> bool:
-        """Return whether the visitor's copy is current; its tag counts before its date."""
+        """Return whether the client's copy is current; its ETag takes precedence over its date."""
         tags = self.headers.get("If-None-Match")
         if tags is not None:
             known = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
@@ -112,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
             return False
 
     def _part(self, answer: StaticResponse) -> tuple[int, int] | None:
-        """Return the range asked for, unless it is of another version of the body."""
+        """Return the requested range, unless it is of another version of the body."""
         header = self.headers.get("Range")
         condition = self.headers.get("If-Range")
         if header is None or self.command != "GET":

@@ -16,12 +16,12 @@ from pipeline.demo.scallop import scallop
 from pipeline.demo.spiral import rotate_points
 
 DRAWING = 1
-"""Number of the way of drawing; a picture kept from another one is out of date."""
+"""Version of the drawing code; images drawn by another version are out of date."""
 
 TILT = np.array([8.0, 5.0, 4.0])
-"""Largest turn in degrees from the pose of the family: yaw, pitch, roll."""
+"""Largest rotation in degrees from the pose of the family: yaw, pitch, roll."""
 OFF_CENTRE = 0.02
-"""Largest distance of a shell's middle from the picture's, as a share of the side."""
+"""Largest distance of a shell's centre from the image's, as a fraction of the side."""
 
 Build = Callable[[np.random.Generator, np.random.Generator, int], list[Surface]]
 
@@ -40,7 +40,7 @@ BUILDERS: dict[str, Build] = {
 
 
 def tilt_shell(surfaces: list[Surface], hand: np.random.Generator) -> list[Surface]:
-    """Turn a shell a little, as no hand lays two of them down alike."""
+    """Rotate a shell slightly, at random."""
     yaw, pitch, roll = (float(turn) for turn in hand.uniform(-1, 1, 3) * TILT)
     return [
         Surface(rotate_points(surface.points, yaw, pitch, roll), surface.keep, surface.paint)
@@ -52,7 +52,7 @@ def draw(seed: int, index: int, size: int) -> Image.Image:
     """Draw specimen ``index`` (>= 0) of collection ``seed`` as a size x size RGB image.
 
     The shell fills about four fifths of the frame (its side in pixels) on a plain off-white
-    ground; the same three numbers always give the same pixels.
+    background; the same three numbers always give the same pixels.
     """
     family_number, number = place(index)
     family = FAMILIES[family_number]

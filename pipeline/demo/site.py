@@ -27,7 +27,7 @@ ROBOTS = "User-agent: *\nDisallow: /reserve/\n"
 
 @dataclass(frozen=True)
 class TextDocument:
-    """A page or other text: its media type and its body."""
+    """A text resource: its media type and its body."""
 
     media_type: str
     text: str
@@ -35,7 +35,7 @@ class TextDocument:
 
 @dataclass(frozen=True)
 class SpecimenImage:
-    """A picture of a specimen: index in the collection, side in pixels, "jpg" or "png"."""
+    """An image of a specimen: index in the collection, side in pixels, "jpg" or "png"."""
 
     index: int
     side: int
@@ -50,7 +50,7 @@ def tag(page: SpeciesPage, ordinal: int) -> str:
 
 
 class Site:
-    """The site of ``count`` specimens of collection ``seed``: what each path holds."""
+    """The site of ``count`` specimens of collection ``seed``: the content of each path."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.layout: Layout = build_layout(count, seed)
@@ -79,7 +79,7 @@ class Site:
 
     @cached_property
     def _pictures(self) -> dict[str, SpecimenImage]:
-        """All pictures by unescaped path."""
+        """All images by unescaped path."""
         found: dict[str, SpecimenImage] = {}
         shelves = [page.specimens for page in self.layout.species]
         for specimens in (*shelves, self.layout.reserve):
@@ -95,11 +95,11 @@ class Site:
 
     @cached_property
     def _disguised(self) -> frozenset[str]:
-        """Paths of the pages that pose as pictures."""
+        """Paths of the pages that are disguised as images."""
         return frozenset(path for page in self.layout.species for path in page.disguised)
 
     def resource_at(self, path: str) -> TextDocument | SpecimenImage | None:
-        """Return what lies at an unescaped path without a leading slash, None if nothing."""
+        """Return the resource at an unescaped path without a leading slash, or None."""
         if path in self._pictures:
             return self._pictures[path]
         if path in self._species:
@@ -116,7 +116,7 @@ class Site:
         return self._index(path)
 
     def _index(self, path: str) -> TextDocument | None:
-        """Return an index page, None if there is none at the path."""
+        """Return an index page, or None."""
         last = self.layout.index_pages
         number = 1 if path in ("", "index.html") else 0
         if path.startswith("page/") and path.endswith(".html"):

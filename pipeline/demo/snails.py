@@ -1,4 +1,4 @@
-"""Coiled families: how each builds its generating curve, sculpture and coat."""
+"""Coiled families: their generating curves, sculpture and materials."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def spired_curve(
 
 
 def blend(first: Floats, second: Floats, share: Floats) -> Floats:
-    """Blend colours (n, 3) or (3,) by a share (n,)."""
+    """Blend colours (n, 3) or (3,) by a fraction (n,)."""
     blended: Floats = first + (second - first) * share[:, None]
     return blended
 

@@ -114,10 +114,10 @@ class Coil:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The surface of a coil, with what a painter needs to know about its rows.
+    """The surface of a coil, with the row properties that a painter needs.
 
-    ``points`` (rows, n, 3); ``keep`` (rows - 1, n - 1); ``phi`` (rows,) in radians;
-    ``inner`` (rows,) is 0 on the outside, rises over the lip and is 1 within the tube.
+    ``points`` (rows, n, 3); ``keep`` (rows - 1, n - 1); ``phi`` (rows,) in radians; ``inner``
+    (rows,) is 0 on the outside, rises over the lip and is 1 within the tube.
     """
 
     points: Floats

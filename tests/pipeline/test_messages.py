@@ -52,7 +52,7 @@ def test_the_first_failure_of_each_kind_is_shown_and_status_1_explained(project:
     assert all("http://127.0.0.1" in line for line in shown)
     assert "\x1b" not in result.stderr
     log = project / "logs" / "mine" / "failures.jsonl"
-    assert lines[-1].startswith(f"4 failed; the reasons are in {log}; to try ")
+    assert lines[-1].startswith(f"4 failed; the reasons are in {log}; to retry ")
     assert lines[-1].endswith("run: python -m pipeline retry mine.toml")
     quiet = run(project, "status", "mine.toml")
     assert "images    1 of 5 attempted" in quiet.stdout

@@ -1,4 +1,4 @@
-"""What is done to real and fake images alike before the discriminator sees them."""
+"""Augmentation of real and fake images before the discriminator sees them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AdaController", "Augmentation"]
 
 
 class Augmentation:
-    """DiffAugment's or adaptive augmentation's transforms, as a configuration's table says.
+    """The transforms of DiffAugment or adaptive augmentation, as configured.
 
     Parameters of adaptive augmentation come from a CPU generator of this object; see `seed`.
     """
@@ -24,11 +24,11 @@ class Augmentation:
         self._parameters = torch.Generator()
 
     def seed(self, seed: int) -> None:
-        """What is drawn from now on follows from `seed`."""
+        """Seed the generator of all further parameters."""
         self._parameters.manual_seed(seed)
 
     def __call__(self, images: Tensor, p: float, random: torch.Generator) -> Tensor:
-        """`images` float (n, c, h, w) in [-1, 1] augmented, with `random` of their device;
-        adaptive augmentation's transforms each with probability `p`. Gradients pass."""
+        """Augment `images` float (n, c, h, w) in [-1, 1], with `random` of their device; in
+        adaptive augmentation, each transform with probability `p`. Differentiable."""
         images = diffaugment.augment(images, self._policy, random)
         return transform(images, self._chosen, p, random, self._parameters)

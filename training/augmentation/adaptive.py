@@ -1,6 +1,7 @@
-"""How often transforms happen: p follows how far the discriminator overfits (Karras et al. 2020a).
+"""Adaptive augmentation probability: p follows the overfitting of the discriminator (Karras et al.
+2020a).
 
-r_t, the mean sign of its answers on real images, is near 1 when it knows them by heart.
+r_t, the mean sign of its logits on real images, is near 1 if it has memorised them.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from training.machine.distributed import Distributed
 
 
 def adjust_p(p: float, overfitting: float, options: AugmentOptions, images: int) -> float:
-    """p after `images` more in which r_t was `overfitting`: a step of fixed size towards the
-    target, within [0, 1]; from 0 to 1 takes `ada_kimg` thousand images."""
+    """Return p after `images` more with r_t = `overfitting`: a step of fixed size towards the
+    target, within [0, 1]; `ada_kimg` thousand images from 0 to 1."""
     away = overfitting - options.ada_target
     step = images / (options.ada_kimg * 1000)
     return min(1.0, max(0.0, p + step * ((away > 0) - (away < 0))))
 
 
 class AdaController:
-    """p of a configuration, kept in the state's `scalars`, so that it travels in checkpoints.
+    """The probability p, kept in the state's `scalars`, so that it is part of checkpoints.
 
-    The scalars are `augment_p`, and since p was last adjusted `augment_signs`, a sum of r_t, and
+    The scalars are `augment_p` and, since p was last adjusted, `augment_signs` (a sum of r_t) and
     `augment_steps`.
     """
 
@@ -31,7 +32,7 @@ class AdaController:
         self._table, self._batch, self._ranks = options, batch, ranks
 
     def p(self, scalars: dict[str, Tensor]) -> float:
-        """The probability now."""
+        """The current probability."""
         if not isinstance(self._table.p, str):
             return self._table.p
         return float(scalars["augment_p"]) if "augment_p" in scalars else 0.0
@@ -39,8 +40,9 @@ class AdaController:
     def observe(
         self, scalars: dict[str, Tensor], overfitting: Tensor, weight: float
     ) -> dict[str, Tensor]:
-        """Take in the r_t of one batch (this process's part, with its `weight` in the whole), and
-        adjust p every `ada_interval` batches. What a row shows of it: p as it was."""
+        """Add the r_t of one batch (this process's part, with its `weight` in the whole), and
+        adjust p every `ada_interval` batches. Returns the stats of the step, with p before the
+        adjustment."""
         table = self._table
         if not table.ada:
             return {}
@@ -51,7 +53,7 @@ class AdaController:
         signs = overfitting.float() * weight
         self._ranks.all_reduce_sum(
             [signs]
-        )  # in each step: a checkpoint holds the sum of all processes
+        )  # in each step, because a checkpoint contains the sum over all processes
         if "augment_signs" in scalars:
             signs = signs + scalars["augment_signs"]
         steps = int(scalars["augment_steps"]) + 1 if "augment_steps" in scalars else 1

@@ -1,4 +1,4 @@
-"""Colours moved by affine maps: brightness, contrast, luma flip, hue and saturation in one.
+"""Colour changes by affine maps: brightness, contrast, luma flip, hue and saturation in one.
 
 Transforms are composed in the order of Karras et al. 2020a, Appendix B; colours are in [-1, 1], and
 luma is the direction (1, 1, 1).
@@ -15,7 +15,7 @@ from torch import Tensor
 from training.augmentation.transform_sampler import TransformSampler
 
 BRIGHTNESS = 0.2
-"""Standard deviation of the brightness added."""
+"""Standard deviation of the brightness offset."""
 CONTRAST_OCTAVES = 0.5
 """Standard deviation of log2 of the contrast."""
 SATURATION_OCTAVES = 1.0
@@ -24,12 +24,13 @@ _LUMA = torch.full((3, 3), 1 / 3, dtype=torch.float64)
 """The projection on the gray axis."""
 _CHROMA = torch.eye(3, dtype=torch.float64) - _LUMA
 _QUARTER = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) / math.sqrt(3)
-"""A quarter turn about the gray axis, of what is across it: red towards green."""
+"""A quarter turn about the gray axis, in the plane across it: red towards green."""
 
 
 def draw_colors(draws: TransformSampler, chosen: Set[str]) -> tuple[Tensor, Tensor]:
-    """Maps color → matrix · color + offset, of the `chosen` among brightness, contrast, lumaflip,
-    hue, saturation: float64 (n, 3, 3) and (n,); the offset is the same for all channels."""
+    """Draw maps color → matrix · color + offset for the `chosen` among brightness, contrast,
+    lumaflip, hue, saturation: float64 (n, 3, 3) and (n,); the offset is the same for all
+    channels."""
     count = draws.count
     matrix = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
     offset = torch.zeros(count, dtype=torch.float64)
@@ -63,9 +64,9 @@ def _stretch(factor: Tensor, luma: bool) -> Tensor:
 
 
 def recolor(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-    """Float32 images (n, 3, h, w) or gray (n, 1, h, w) after the maps of `draw_colors`.
+    """Apply the maps of `draw_colors` to float32 images (n, 3, h, w) or gray (n, 1, h, w).
 
-    A gray image is one whose three channels are equal.
+    A gray image is treated as one with three equal channels.
     """
     if images.shape[1] == 1:
         matrix = matrix.sum(dim=2, keepdim=True).mean(dim=1, keepdim=True)

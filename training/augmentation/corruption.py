@@ -1,4 +1,4 @@
-"""What is laid over images: noise and blank rectangles (Karras et al. 2020a, Appendix B)."""
+"""Corruptions: noise and blank rectangles (Karras et al. 2020a, Appendix B)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from torch import Tensor
 from training.augmentation.transform_sampler import TransformSampler, apply_to_rows
 
 NOISE = 0.1
-"""Standard deviation of the normal whose absolute value is the noise's standard deviation."""
+"""Standard deviation of the normal distribution whose absolute value is the noise's standard
+deviation."""
 CUTOUT = 0.5
-"""Height and width of the blank rectangle, in sizes."""
+"""Height and width of the blank rectangle, as fractions of the image size."""
 
 
 def draw_noise(draws: TransformSampler) -> Tensor:
-    """The standard deviation of the noise on each image, float64 (n,)."""
+    """Draw the standard deviation of the noise on each image, float64 (n,)."""
     return draws.where(draws.normal().abs() * NOISE, 0)
 
 
 def add_noise(images: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
-    """Float32 `images` (n, c, h, w) with noise drawn from `random`, of their own device."""
+    """Add noise drawn from `random`, of the images' device, to float32 `images` (n, c, h, w)."""
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
         noise = torch.empty(some.shape, device=some.device).normal_(generator=random)
@@ -29,13 +30,15 @@ def add_noise(images: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
 
 
 def draw_cutouts(draws: TransformSampler) -> tuple[Tensor, Tensor]:
-    """Which images lose a rectangle, bool (n,), and its centre in sizes (n, 2), x and y."""
+    """Draw which images get a rectangle, bool (n,), and its centre (n, 2), x and y as fractions
+    of the size."""
     happens = draws.where(torch.ones(draws.count, dtype=torch.float64), 0) != 0
     return happens, draws.uniform(2)
 
 
 def cut_out(images: Tensor, happens: Tensor, centre: Tensor) -> Tensor:
-    """Float32 `images` (n, c, h, w), mid-gray (0) in the rectangles; they may reach outside."""
+    """Set the rectangles of float32 `images` (n, c, h, w) to mid-gray (0); they may extend
+    outside."""
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
         inside = []

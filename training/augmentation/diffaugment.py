@@ -1,6 +1,6 @@
-"""DiffAugment (Zhao et al. 2020): the same random change to real and fake, gradients pass.
+"""DiffAugment (Zhao et al. 2020): the same random changes to real and fake images, differentiable.
 
-Images are float (n, c, h, w) in [-1, 1]. Draws come from the generator that is handed in.
+Images are float (n, c, h, w) in [-1, 1]. Random numbers come from the given generator.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def translation(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def cutout(images: Tensor, random: torch.Generator) -> Tensor:
-    """Blank a square of half the size at a random place (partly outside is possible)."""
+    """Blank a square of half the size at a random position (possibly partly outside)."""
     count, _, height, width = images.shape
     keep = torch.ones(count, height, width, dtype=torch.bool, device=images.device)
     marks = []
@@ -71,7 +71,7 @@ TRANSFORMS: dict[str, Transform] = {"color": color, "translation": translation, 
 
 
 def augment(images: Tensor, policy: Sequence[str], random: torch.Generator) -> Tensor:
-    """`images` after the transforms of `policy`, in its order."""
+    """Apply the transforms of `policy` to `images`, in order."""
     for name in policy:
         images = TRANSFORMS[name](images, random)
     return images

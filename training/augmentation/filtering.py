@@ -1,4 +1,4 @@
-"""Frequency bands made stronger and weaker (Karras et al. 2020a, Appendix B)."""
+"""Random amplification of frequency bands (Karras et al. 2020a, Appendix B)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ OCTAVES = 1.0
 
 
 def draw_gains(draws: TransformSampler) -> Tensor:
-    """The gain of each band, float64 (n, 4): each band is drawn by itself, and after each the power
-    that natural images would have is what it was."""
+    """Draw the gain of each band, float64 (n, 4). Bands are drawn independently; after each, the
+    expected power of natural images is restored."""
     power = expected_power()
     gains = torch.ones(draws.count, BANDS, dtype=torch.float64)
     for band in range(BANDS):
@@ -25,7 +25,7 @@ def draw_gains(draws: TransformSampler) -> Tensor:
 
 
 def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
-    """Float32 `images` (n, c, h, w) with their bands amplified by `gains` (n, 4), on each axis."""
+    """Amplify the bands of float32 `images` (n, c, h, w) by `gains` (n, 4), on each axis."""
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
         chosen = gains[rows].float().to(some.device)

@@ -1,4 +1,4 @@
-"""Where each pixel of an augmented image comes from: blits and affine maps as drawn numbers.
+"""Geometric transforms: the source position of each pixel, as random affine maps.
 
 A map takes a position in the result to one in the source, both in pixels from the image's centre:
 x_source = L·x_result + t. Transforms are composed in the order of Karras et al. 2020a, Appendix B.
@@ -16,7 +16,8 @@ from torch import Tensor
 from training.augmentation.transform_sampler import TransformSampler
 
 SHIFT = 0.125
-"""Largest integer translation, and the standard deviation of the fractional one, in sizes."""
+"""Largest integer translation, and the standard deviation of the fractional one, as fractions of
+the size."""
 SCALE_OCTAVES = 0.2
 """Standard deviation of log2 of a scale."""
 _COSINE, _SINE = torch.tensor([[1.0, 0, -1, 0], [0, 1, 0, -1]], dtype=torch.float64)
@@ -26,14 +27,14 @@ _COSINE, _SINE = torch.tensor([[1.0, 0, -1, 0], [0, 1, 0, -1]], dtype=torch.floa
 class AffineMaps:
     """Affine maps, float64 on the CPU: `linear` (n, 2, 2) in the order x, y, and `offset` (n, 2).
 
-    Numbers that no rotation has mixed stay exactly 0, 1 or −1.
+    Values that no rotation has mixed stay exactly 0, 1 or −1.
     """
 
     linear: Tensor
     offset: Tensor
 
     def compose(self, linear: Tensor, offset: Tensor | None = None) -> AffineMaps:
-        """This map applied to another map's result (the other comes nearer to the result)."""
+        """Compose with another map, which is applied first, on the side of the result."""
         moved = self.offset
         if offset is not None:
             moved = moved + (self.linear @ offset[:, :, None])[:, :, 0]
@@ -41,7 +42,7 @@ class AffineMaps:
 
 
 def identity(count: int) -> AffineMaps:
-    """Maps that change nothing."""
+    """Identity maps."""
     linear = torch.eye(2, dtype=torch.float64).expand(count, 2, 2)
     return AffineMaps(linear, torch.zeros(count, 2, dtype=torch.float64))
 
@@ -57,7 +58,7 @@ def scaling(x: Tensor, y: Tensor) -> Tensor:
 
 
 def draw_maps(draws: TransformSampler, chosen: Set[str], width: int, height: int) -> AffineMaps:
-    """A map for each image, of the `chosen` among xflip, rotate90, xint, scale, rotate, aniso,
+    """Draw one map per image, of the `chosen` among xflip, rotate90, xint, scale, rotate, aniso,
     xfrac."""
     maps, size = _draw_blits(draws, chosen, width, height), torch.tensor([width, height])
     if "scale" in chosen:
@@ -94,8 +95,8 @@ def _draw_blits(draws: TransformSampler, chosen: Set[str], width: int, height: i
 
 
 def _draw_rotation(draws: TransformSampler) -> Tensor:
-    """One of the two rotations, before and after the anisotropic scale: with such a probability
-    that one or the other happens with p."""
+    """Draw one of the two rotations, before and after the anisotropic scale, with a probability
+    such that at least one of them is applied with p."""
     p = 1 - math.sqrt(1 - min(draws.p, 1.0))
     angle = draws.where((draws.uniform() * 2 - 1) * math.pi, 0, p)
     return rotation(angle.cos(), angle.sin())

@@ -1,4 +1,4 @@
-"""Which images of a batch a transform happens to, and how strongly."""
+"""Random choice of the images of a batch that a transform is applied to, and of its strength."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TransformSampler:
-    """Random parameters for `count` images, float64 on the CPU; each transform happens to each
-    image with probability `p`, independently. `random` is a CPU generator: the same draws on every
-    device, and none to wait for."""
+    """Random parameters for `count` images, float64 on the CPU; each transform is applied to
+    each image with probability `p`, independently. `random` is a CPU generator: the numbers are
+    the same on every device, and no step waits for them."""
 
     count: int
     p: float
@@ -28,12 +28,12 @@ class TransformSampler:
         return torch.randn((self.count, *shape), generator=self.random, dtype=torch.float64)
 
     def choice(self, among: int) -> Tensor:
-        """Whole numbers in [0, among), int64 (count,)."""
+        """Random integers in [0, among), int64 (count,)."""
         return torch.randint(among, (self.count,), generator=self.random)
 
     def where(self, value: Tensor, neutral: float, p: float | None = None) -> Tensor:
-        """`value` (count, …) for the images that it happens to (with probability `p` instead of
-        this object's, if given), `neutral` for the others."""
+        """Return `value` (count, …) for the images that are chosen (with probability `p` instead
+        of this object's, if given), `neutral` for the others."""
         happens = self.uniform(*(1,) * (value.ndim - 1)) < (self.p if p is None else p)
         return value.where(happens, torch.full_like(value, neutral))
 
@@ -41,8 +41,8 @@ class TransformSampler:
 def apply_to_rows(
     images: Tensor, rows: Tensor, transform: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """`images` with those of `rows` (bool, on the CPU) replaced by what `transform` makes of them
-    and of their numbers (int64, on the CPU). The others are passed on bit for bit."""
+    """Apply `transform` to the images with `rows` (bool, on the CPU), passing these images and
+    their numbers (int64, on the CPU). Other images are returned bit for bit."""
     numbers = rows.nonzero().flatten()
     if not len(numbers):
         return images

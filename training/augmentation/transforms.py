@@ -1,5 +1,5 @@
-"""The transforms of adaptive augmentation by name, in the order and with the strengths of Karras et
-al. 2020a, Appendix B; each happens to an image with probability p."""
+"""The transforms of adaptive augmentation by name, in the order and with the strengths of Karras
+et al. 2020a, Appendix B; each is applied to an image with probability p."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "bgcfn": (*BLIT, *GEOM, *COLOR, "filter", "noise"),
     "bgcfnc": (*BLIT, *GEOM, *COLOR, "filter", "noise", "cutout"),
 }
-"""The paper's sets of transforms by the names of its code."""
+"""The sets of transforms of the paper, by the names in its code."""
 
 
 def transforms_of(ada: str | tuple[str, ...]) -> frozenset[str]:
-    """The single transforms that names of policies and of transforms stand for."""
+    """Return the single transforms for a list of names of policies and transforms."""
     names = (ada,) if isinstance(ada, str) else ada
     return frozenset(single for name in names for single in POLICIES.get(name, (name,)))
 
@@ -42,10 +42,11 @@ def transform(
     random: torch.Generator,
     parameters: torch.Generator,
 ) -> Tensor:
-    """`images` float (n, c, h, w) in [-1, 1], gray or colour, after the `chosen` transforms, each
-    with probability `p`, in the paper's order; arithmetic in float32, the result as `images`.
+    """Apply the `chosen` transforms to `images` float (n, c, h, w) in [-1, 1], gray or colour, each
+    with probability `p`, in the order of the paper; computed in float32, the result has the type of
+    `images`.
 
-    `random`, of the images' device, draws noise; `parameters`, of the CPU, all else.
+    `random`, of the images' device, draws noise; `parameters`, on the CPU, everything else.
     """
     if p <= 0 or not chosen:
         return images

@@ -1,10 +1,10 @@
-"""Images moved by affine maps, band-limited, differentiable any number of times.
+"""Affine warping of images, band-limited and differentiable any number of times.
 
-As Karras et al. 2020a (Appendix B) do it: twice the resolution by an orthogonal wavelet (SYM6),
-bilinear sampling, back by the same wavelet; beyond the border the image goes on by reflection.
-Three things are done otherwise, all nearer to the exact result: positions are counted from the
-wavelet's centre of mass, coordinates are reflected instead of padding the image, and a map without
-a free rotation is a matrix for each axis, which copies where it takes pixels to pixels.
+As in Karras et al. 2020a (Appendix B): upsampling by an orthogonal wavelet (SYM6), bilinear
+sampling, downsampling by the same wavelet; the image is continued by reflection beyond its border.
+Three differences make the result more exact: positions are measured from the wavelet's centre of
+mass, coordinates are reflected instead of padding the image, and maps without free rotation are one
+matrix per axis, which copies pixels if they map to pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from training.augmentation.wavelets import (
 
 
 def warp(images: Tensor, maps: AffineMaps) -> Tensor:
-    """`images` float32 (n, c, h, w) moved by `maps`; those that stay in place are the same bits."""
+    """Warp `images` float32 (n, c, h, w) by `maps`; images with the identity are returned bit
+    for bit."""
     linear, offset = maps.linear, maps.offset
     stays = (linear == torch.eye(2, dtype=linear.dtype)).all(dim=(1, 2)) & (offset == 0).all(dim=1)
     turned = linear[:, 0, 0] == 0
@@ -55,8 +56,8 @@ def warp(images: Tensor, maps: AffineMaps) -> Tensor:
 
 
 def _axis(scale: Tensor, offset: Tensor, count: int, size: int, device: torch.device) -> Tensor:
-    """Matrices (n, count, size) that take a line of `size` pixels to one of `count`, where pixel i
-    of the result shows position scale·i + offset (both from the middle) of the source."""
+    """Return matrices (n, count, size) from a line of `size` pixels to one of `count`, in which
+    pixel i of the result shows position scale·i + offset (both from the middle) of the source."""
     offset = offset + (size - 1) / 2 - scale * (count - 1) / 2
     copies = ((scale.abs() == 1) & (offset == offset.round())).to(device)
     scale, offset = (part.float().to(device)[:, None] for part in (scale, offset))
@@ -76,7 +77,7 @@ def _axis(scale: Tensor, offset: Tensor, count: int, size: int, device: torch.de
 
 
 def _sample(images: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
-    """`images` (n, c, h, w) moved by any maps."""
+    """Warp `images` (n, c, h, w) by any maps."""
     height, width, device = *images.shape[2:], images.device
     rise_y, rise_x = finer(height).to(device), finer(width).to(device)
     fall_y, fall_x = coarser(height).to(device), coarser(width).to(device)
@@ -87,8 +88,8 @@ def _sample(images: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
 
 
 def _grid(linear: Tensor, offset: Tensor, height: int, width: int) -> Tensor:
-    """Where fine pixels come from, in [-1, 1] between the outermost pixels' centres:
-    (n, fine height, fine width, 2)."""
+    """Return the source positions of fine pixels, in [-1, 1] between the centres of the
+    outermost pixels: (n, fine height, fine width, 2)."""
     x, y = (
         from_fine(torch.arange(fine_count(size), device=linear.device) - float(BEFORE))
         - (size - 1) / 2
@@ -104,10 +105,10 @@ def _grid(linear: Tensor, offset: Tensor, height: int, width: int) -> Tensor:
 
 
 class _Sample(torch.autograd.Function):
-    """Bilinear sampling of images at a grid that needs no gradient.
+    """Bilinear sampling of images at a grid without a gradient.
 
-    It is linear in the image, so its gradient is a scattering and the gradient of that is sampling
-    again; PyTorch's own has no second derivative.
+    It is linear in the image, so its gradient is a scattering, and the gradient of that is sampling
+    again; PyTorch's function has no second derivative.
     """
 
     @staticmethod

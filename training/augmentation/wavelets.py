@@ -1,8 +1,8 @@
-"""The two wavelets of adaptive augmentation, and what is made of them: resampling and bands.
+"""The two wavelets of adaptive augmentation, used for resampling and frequency bands.
 
-Filters act on one axis at a time and are written as matrices: a band matrix has the border's
-reflection in it, is differentiable as often as one likes, and costs less than a convolution with so
-few channels.
+Filters act on one axis at a time and are written as matrices. A band matrix includes the reflection
+at the border, is differentiable any number of times, and costs less than a convolution with so few
+channels.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ SYM6 = (
     0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
     -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
-"""The same with six."""
+"""The same with six vanishing moments."""
 CENTRE = sum(place * tap for place, tap in enumerate(SYM6)) / sum(SYM6)
-"""Where the mass of SYM6 sits among its taps (5.10, its middle is 5.5): how far it delays slow
-changes. Positions are counted from here, or else a half turn would move the image by 0.4 px."""
+"""The centre of mass of SYM6 among its taps (5.10; the middle is 5.5): the delay of slow
+changes. Positions are measured from here; otherwise a half turn would move the image by 0.4 px."""
 BEFORE, AFTER = 5, len(SYM6) - 6
-"""Fine pixels before and after a pixel's first one that SYM6 reaches."""
+"""Number of fine pixels before and after a pixel's first one that SYM6 covers."""
 _EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 BANDS = len(_EXPECTED_POWER)
 
 
 def reflect(place: Tensor, size: int) -> Tensor:
-    """`place` brought into [0, size - 1] by reflection about the outermost pixels' centres."""
+    """Reflect `place` into [0, size - 1] about the centres of the outermost pixels."""
     if size == 1:
         return torch.zeros_like(place)
     period = 2 * (size - 1)
@@ -40,10 +40,11 @@ def reflect(place: Tensor, size: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def finer(size: int) -> Tensor:
-    """Twice as many pixels by SYM6: (2·size, size), float32; the image goes on by reflection.
+    """Return the upsampling matrix of SYM6: (2·size, size), float32; the image is continued by
+    reflection.
 
-    Fine pixel u takes tap u − 2·i + BEFORE of pixel i. Together with `coarser` the identity
-    (the wavelet is orthogonal).
+    Fine pixel u takes tap u − 2·i + BEFORE of pixel i. Together with `coarser` the identity (the
+    wavelet is orthogonal).
     """
     taps = torch.tensor(SYM6, dtype=torch.float64) * 2**0.5
     matrix = torch.zeros(2 * size, size, dtype=torch.float64)
@@ -58,8 +59,8 @@ def finer(size: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def coarser(size: int) -> Tensor:
-    """Half as many pixels by SYM6: (size, BEFORE + 2·size − 1 + AFTER), float32, from fine pixels
-    that begin BEFORE ahead of the first one."""
+    """Return the downsampling matrix of SYM6: (size, BEFORE + 2·size − 1 + AFTER), float32, for
+    fine pixels that start BEFORE ahead of the first one."""
     taps = torch.tensor(SYM6, dtype=torch.float64) / 2**0.5
     matrix = torch.zeros(size, fine_count(size), dtype=torch.float64)
     for row in range(size):
@@ -68,23 +69,23 @@ def coarser(size: int) -> Tensor:
 
 
 def fine_count(size: int) -> int:
-    """How many fine pixels `coarser` needs for `size` pixels."""
+    """Return how many fine pixels `coarser` needs for `size` pixels."""
     return 2 * (size - 1) + len(SYM6)
 
 
 def to_fine(place: Tensor) -> Tensor:
-    """The fine coordinate of a position in pixels."""
+    """Convert a position in pixels to a fine coordinate."""
     return 2 * place + (CENTRE - BEFORE)
 
 
 def from_fine(place: Tensor) -> Tensor:
-    """The position in pixels of a fine coordinate."""
+    """Convert a fine coordinate to a position in pixels."""
     return (place - (CENTRE - BEFORE)) / 2
 
 
 def band_filters() -> Tensor:
-    """Four filters (4, taps) that add up to the identity: the frequency bands [0, π/8], [π/8, π/4],
-    [π/4, π/2] and [π/2, π] (Karras 2020a, Appendix B), float64.
+    """Return four filters (4, taps) that add up to the identity: the frequency bands [0, π/8],
+    [π/8, π/4], [π/4, π/2] and [π/2, π] (Karras 2020a, Appendix B), float64.
 
     From the two-channel bank of SYM2: H(z)H(z⁻¹)/2 + H(−z)H(−z⁻¹)/2 = 1.
     """
@@ -111,7 +112,7 @@ def band_matrices(size: int) -> Tensor:
 
 
 def along_axes(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """y · image · xᵀ for each channel; images (n, c, h, w), y (n, h', h), x (n, w', w)."""
+    """y · image · xᵀ per channel; images (n, c, h, w), y (n, h', h), x (n, w', w)."""
     count, channels, height, width = images.shape
     rows = torch.bmm(y, images.transpose(1, 2).reshape(count, height, channels * width))
     lines = rows.view(count, -1, width)
@@ -119,7 +120,7 @@ def along_axes(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 
 def expected_power() -> Tensor:
-    """The share of each band in the power of natural images (1/f), float64 (4,)."""
+    """Return the fraction of each band in the power of natural images (1/f), float64 (4,)."""
     return torch.tensor(_EXPECTED_POWER, dtype=torch.float64)
 
 
@@ -129,7 +130,7 @@ def _convolve(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _spread(taps: Tensor) -> Tensor:
-    """Zeros between the taps: the filter at half the frequency."""
+    """Insert zeros between the taps: the filter at half the frequency."""
     wide = taps.new_zeros(2 * len(taps) - 1)
     wide[::2] = taps
     return wide

@@ -1,1 +1,1 @@
-"""The page on which a generator is explored: served beside PyTorch, or static with ONNX."""
+"""The explorer page of a generator: served with PyTorch, or static with ONNX."""

@@ -1,7 +1,7 @@
-"""The explorer's server: the page, and the generator behind four addresses.
+"""The server of the explorer: the page, and four URLs for the generator.
 
-Bodies are little-endian numbers: count uint32, `count` labels int32, values float32. One picture
-after another is drawn: PyTorch uses all of its threads for one.
+Bodies are little-endian: count uint32, `count` labels int32, values float32. Requests are processed
+one after the other, because PyTorch uses all of its threads for one.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from training.latent.neighbours import (
 from training.pretrained.inference import TrainedGenerator
 
 MAX_IMAGES_PER_REQUEST = 64
-"""Pictures in one request."""
+"""Maximum number of images per request."""
 NEIGHBOURS = 6
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
 @dataclass
 class NearestFinder:
-    """The nearest training images; the set is read at the first question."""
+    """Searches the nearest training images; the dataset is read at the first search."""
 
     trained: TrainedGenerator
     describe: Describe
@@ -55,7 +55,7 @@ class NearestFinder:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find(self, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> list[dict[str, Any]]:
-        """The images nearest to a picture (height, width, channels), as PNG data URLs.
+        """Return the images nearest to an image (height, width, channels), as PNG data URLs.
 
         Raises:
             UserError: the shards cannot be read.
@@ -79,14 +79,14 @@ class NearestFinder:
 
 
 class BadRequest(Exception):
-    """A body that is not what it ought to be."""
+    """An invalid request body."""
 
 
 def parse(body: bytes, row: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Values float32 (n, `row`) and labels int64 (n,) of a body.
+    """Parse values float32 (n, `row`) and labels int64 (n,) of a body.
 
     Raises:
-        Malformed: another length, too many pictures, numbers that are none, or no such label.
+        BadRequest: wrong length, too many images, values that are not finite, or an unknown label.
     """
     count = int.from_bytes(body[:4], "little")
     if not 1 <= count <= MAX_IMAGES_PER_REQUEST or len(body) != 4 + 4 * count + 4 * count * row:
@@ -103,8 +103,8 @@ def parse(body: bytes, row: int, classes: int) -> tuple[Tensor, Tensor]:
 def create_app(
     trained: TrainedGenerator, finder: NearestFinder | None, hosts: list[str], title: str = ""
 ) -> Starlette:
-    """The server's application. `hosts` are the names it may be called by (`*`: any), so that no
-    other site's page can reach it through a name of its own."""
+    """Create the server's application. `hosts` are the accepted host names (`*`: any), so that
+    pages of other sites cannot reach it through their own names."""
     space, z_dim = trained.space, trained.generator.z_dim
     facts = json.dumps(generator_info(trained, "server", finder is not None, title))
     one_at_a_time = threading.Lock()
@@ -167,7 +167,7 @@ def create_app(
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The body, read no further than `most` bytes."""
+    """Read the body, up to `most` bytes."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -179,7 +179,7 @@ async def _body(request: Request, most: int) -> bytes:
 
 @functools.cache
 def _policy() -> str:
-    """The Content-Security-Policy that the page states itself."""
+    """Return the Content-Security-Policy stated in the page."""
     page = page_files("server")["index.html"].decode()
     return page.partition('Content-Security-Policy" content="')[2].partition('"')[0]
 

@@ -1,1 +1,1 @@
-"""Forms in which a generator leaves the project."""
+"""Export formats of a generator."""

@@ -1,4 +1,4 @@
-"""A folder with all that others need of a generator: safetensors, configuration, model card."""
+"""The exported folder: safetensors, configuration, model card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..
 
 
 def write_weights(trained: TrainedGenerator, folder: Path) -> None:
-    """`model.safetensors` (float32, as the state of the PyTorch module names them)."""
+    """Write `model.safetensors` (float32, with the names of the PyTorch module's state)."""
     from safetensors.torch import save
 
     state = {
@@ -37,7 +37,7 @@ def write_weights(trained: TrainedGenerator, folder: Path) -> None:
 
 
 def write_config(trained: TrainedGenerator, folder: Path) -> None:
-    """`config.json` in the form of a run's; a data set's place on this machine stays out of it."""
+    """Write `config.json` in the format of a run's, without the local path of the dataset."""
     location = str(trained.dataset.get("location", ""))
     location = without_passwords(location) if is_url(location) else ""
     dataset = {**trained.dataset, "location": location}
@@ -46,8 +46,8 @@ def write_config(trained: TrainedGenerator, folder: Path) -> None:
 
 
 def dataset_card(trained: TrainedGenerator) -> str:
-    """The data set's own card, headings two levels lower, without pictures, and with links and tags
-    shown as text; empty where it is not to be had."""
+    """Return the dataset card with headings two levels lower, without images, and with links and
+    tags as text; empty if it is not available."""
     location = str(trained.dataset.get("location", ""))
     if not location:
         return ""
@@ -67,16 +67,16 @@ def dataset_card(trained: TrainedGenerator) -> str:
 
 
 def latest_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The newest value of everything that the run recorded."""
+    """Return the newest value of every metric of the run."""
     return {name: value for row in rows for name, value in row.items() if value is not None}
 
 
 def write_card(
     trained: TrainedGenerator, folder: Path, files: dict[str, str], rows: list[dict[str, Any]]
 ) -> None:
-    """`README.md`: what it is, what it was trained on and may be used for, how to load it.
+    """Write `README.md`: what the model is, its training data and licences, how to load it.
 
-    `files` says what lies in the folder, by name.
+    `files` describes the files in the folder, by name.
     """
     shape, dataset, config = trained.shape, trained.dataset, flatten(trained.config)
     colour = "colour" if shape.channels == 3 else "gray"

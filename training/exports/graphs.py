@@ -1,4 +1,4 @@
-"""The generator as functions of tensors alone, for export: whole, or in its two halves."""
+"""The generator as functions of tensors, for export: complete, or in two parts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from training.pretrained.inference import TrainedGenerator
 
 
 def prepare_for_export(trained: TrainedGenerator) -> tuple[LatentSpace, bool]:
-    """The space of a copy on the CPU in float32, and whether dropout that works when sampling was
-    switched off in it (a graph has no randomness)."""
+    """Return the latent space of a copy on the CPU in float32, and whether dropout at test time
+    was switched off in it (a graph has no randomness)."""
     generator = copy.deepcopy(trained.generator).cpu().float().eval()
     random = False
     for layer in generator.modules():
@@ -30,7 +30,7 @@ def prepare_for_export(trained: TrainedGenerator) -> tuple[LatentSpace, bool]:
 
 
 class FullGenerator(nn.Module):
-    """z (n, z_dim), labels int64 (n,) where they count, truncation_psi () → images (n, channels,
+    """z (n, z_dim), labels int64 (n,) if conditional, truncation_psi () → images (n, channels,
     height, width) in [-1, 1]."""
 
     mean: Tensor
@@ -48,7 +48,7 @@ class FullGenerator(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z (n, z_dim), labels int64 (n,) where they count → ws (n, num_ws, w_dim)."""
+    """z (n, z_dim), labels int64 (n,) if conditional → ws (n, num_ws, w_dim)."""
 
     def __init__(self, space: LatentSpace) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Mapping(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """ws (n, num_ws, w_dim), labels int64 (n,) where they count here → images (n, channels, height,
+    """ws (n, num_ws, w_dim), labels int64 (n,) if used here → images (n, channels, height,
     width) in [-1, 1]."""
 
     def __init__(self, space: LatentSpace) -> None:
@@ -87,8 +87,8 @@ def full_graph(trained: TrainedGenerator) -> Graph:
 
 
 def split_graphs(trained: TrainedGenerator) -> dict[str, Graph]:
-    """The graphs of the page by file name: `synthesis.onnx` and, where there is a mapping,
-    `mapping.onnx`. Labels go into the first half alone where there are two."""
+    """Return the graphs of the page by file name: `synthesis.onnx` and, if there is a mapping,
+    `mapping.onnx`. With both, labels are inputs of the mapping only."""
     space, _ = prepare_for_export(trained)
     z, labels = _examples(trained)
     if not space.has_mapping:

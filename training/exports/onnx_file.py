@@ -1,4 +1,5 @@
-"""ONNX by `torch.onnx.export`, checked against PyTorch before it is written (extra `export`)."""
+"""ONNX models by `torch.onnx.export`, checked against PyTorch before they are written (extra
+`export`)."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from torch import Tensor, nn
 from pipeline.contract import UserError, write_atomic
 
 TOLERANCE = 1e-3
-"""The largest difference of a value in [-1, 1]: an eighth of a step of an 8-bit picture."""
+"""The largest difference of a value in [-1, 1]: an eighth of a step of an 8-bit image."""
 BATCHES = (1, 3)
 
 
 @dataclass(frozen=True)
 class Graph:
     """A module to export. `inputs` (None: not an input) are examples for two items, whose first
-    dimension may change where it is 2; `names` are theirs, `output` the result's."""
+    dimension is dynamic if it is 2; `names` are their names, `output` that of the result."""
 
     module: nn.Module
     names: tuple[str, ...]
@@ -32,7 +33,7 @@ class Graph:
     output: str
 
     def example_inputs(self, count: int) -> tuple[Tensor | None, ...]:
-        """Inputs for `count` items: random numbers, and labels in turn."""
+        """Return inputs for `count` items: random numbers, and cycling labels."""
         random = torch.Generator().manual_seed(count)
         made: list[Tensor | None] = []
         for example in self.inputs:
@@ -46,10 +47,10 @@ class Graph:
 
 
 def write_onnx(graph: Graph, path: Path, tolerance: float = TOLERANCE) -> float:
-    """Export, compare with PyTorch and write; the largest difference.
+    """Export, compare with PyTorch and write; return the largest difference.
 
     Raises:
-        UserError: the packages are not there, or the difference is larger than `tolerance`.
+        UserError: packages are missing, or the difference exceeds `tolerance`.
     """
     data = export(graph)
     apart = max_difference(graph, data)
@@ -62,10 +63,10 @@ def write_onnx(graph: Graph, path: Path, tolerance: float = TOLERANCE) -> float:
 
 
 def export(graph: Graph) -> bytes:
-    """The module as an ONNX model whose batch may have any size.
+    """Return the module as an ONNX model with a dynamic batch size.
 
     Raises:
-        UserError: the packages are not there.
+        UserError: packages are missing.
     """
     try:
         import onnx  # noqa: F401
@@ -88,10 +89,11 @@ def export(graph: Graph) -> bytes:
 
 
 def max_difference(graph: Graph, data: bytes, batches: Sequence[int] = BATCHES) -> float:
-    """The largest difference between ONNX Runtime's result and PyTorch's, over several batches.
+    """Return the largest difference between ONNX Runtime's and PyTorch's results, over several
+    batches.
 
     Raises:
-        UserError: ONNX Runtime is not there.
+        UserError: ONNX Runtime is not installed.
     """
     try:
         import onnxruntime
@@ -115,7 +117,7 @@ def max_difference(graph: Graph, data: bytes, batches: Sequence[int] = BATCHES) 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what the exporter says of itself."""
+    """Suppress the exporter's own output."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

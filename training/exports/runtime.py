@@ -1,4 +1,4 @@
-"""ONNX Runtime for the browser: the npm package `onnxruntime-web`, its sha512 pinned here."""
+"""ONNX Runtime for the browser: the npm package `onnxruntime-web`, with a pinned sha512."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ FILES = {
     "package/dist/ort.wasm.bundle.min.mjs": "ort.js",
     "package/dist/ort-wasm-simd-threaded.wasm": "ort.wasm",
 }
-"""What of it the page needs, and its name there: endings that every web host serves rightly."""
+"""The files of the package that the page needs, and their names there, with extensions that
+every web host serves correctly."""
 _PATIENCE = 300
 
 
 def runtime_files(archive: Path | None) -> dict[str, bytes]:
-    """The files of the runtime by their names on the page, from the package in `archive` or, where
-    none is given, from npm.
+    """Return the files of the runtime by their names on the page, from the package in `archive`, or
+    downloaded with npm.
 
     Raises:
-        UserError: no npm, or the package is not the one that was tested.
+        UserError: npm is missing, or the package is not the tested one.
     """
     if archive is not None:
         return unpack(archive)
@@ -39,7 +40,7 @@ def runtime_files(archive: Path | None) -> dict[str, bytes]:
 
 
 def _fetch(folder: Path) -> Path:
-    """Have npm download the package into `folder`; it checks what it gets, too."""
+    """Download the package into `folder` with npm, which verifies it, too."""
     places = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
     npm = shutil.which("npm", path=places)
     if npm is None:
@@ -63,10 +64,10 @@ def _fetch(folder: Path) -> Path:
 
 
 def unpack(archive: Path) -> dict[str, bytes]:
-    """The files of the page from the package.
+    """Return the files of the page from the package.
 
     Raises:
-        UserError: it is not there, or not the one that was tested.
+        UserError: the file does not exist, or is not the tested package.
     """
     try:
         data = read_bytes(archive)

@@ -1,1 +1,1 @@
-"""Tools on the latents of a trained generator; `space` says what they know of one."""
+"""Tools for the latents of a trained generator; `space` is their common interface."""

@@ -1,4 +1,4 @@
-"""Sheets of pictures: truncation, interpolation, mixing, directions."""
+"""Grids of images: truncation, interpolation, style mixing, directions."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from training.latent.space import LatentSpace
 def truncation_grid(
     space: LatentSpace, ws: Tensor, labels: Tensor, psis: Sequence[float]
 ) -> Pixels:
-    """A row for each psi, a column for each picture."""
+    """One row per psi, one column per image."""
     every = torch.cat([space.truncate(ws, psi) for psi in psis])
     return make_grid(space.generate(every, labels.repeat(len(psis))), len(ws))
 
 
 Path = Callable[[Tensor], Tensor]
-"""From points (n, …) to the points of a way through them (m, …)."""
+"""From points (n, …) to the points of a path through them (m, …)."""
 
 
 def walk_pictures(
     space: LatentSpace, latents: Tensor, labels: Tensor, path: Path, where: str, psi: float = 1.0
 ) -> Pixels:
-    """The pictures along the `path` through latents (n, z_dim), in z or in w; (m, h, w, c).
+    """Generate the images along the `path` through latents (n, z_dim), in z or in w; (m, h, w, c).
 
-    All have the first label: labels have no points between them.
+    All have the first label: labels cannot be interpolated.
     """
     label = labels[:1]
     if where == "z":
@@ -43,11 +43,10 @@ def walk_pictures(
 
 
 def mix(space: LatentSpace, coarse: Tensor, fine: Tensor, layer: int, share: float = 0.5) -> Tensor:
-    """ws (n, num_ws, w_dim) with the first `layer` layers of `coarse`, the others of `fine`
-    (style mixing, Karras et al. 2019, section 3.1).
+    """Style mixing (Karras et al. 2019, section 3.1): ws (n, num_ws, w_dim) with the first `layer`
+    layers of `coarse` and the others of `fine`.
 
-    A generator without a mapping has no layers to part: there it is the point at `share` of the
-    way from one to the other.
+    A generator without a mapping has no layers to mix: the result is the interpolation at `share`.
     """
     if not space.has_mapping:
         if share in (0.0, 1.0):
@@ -59,8 +58,8 @@ def mix(space: LatentSpace, coarse: Tensor, fine: Tensor, layer: int, share: flo
 def style_mixing_grid(
     space: LatentSpace, rows: Tensor, columns: Tensor, label: Tensor, layer: int, share: float = 0.5
 ) -> Pixels:
-    """A table of mixtures: the sources `rows` (coarse) stand at the left, `columns` (fine) on top;
-    the corner is empty. `label` (1,) is that of all."""
+    """A grid of mixtures: the sources `rows` (coarse) on the left, `columns` (fine) on top; the
+    corner is empty. `label` (1,) applies to all."""
     pairs = [
         mix(space, row[None], column[None], layer, share) for row in rows for column in columns
     ]
@@ -76,7 +75,7 @@ def style_mixing_grid(
 def direction_grid(
     space: LatentSpace, ws: Tensor, label: Tensor, found: Directions, amounts: Sequence[float]
 ) -> Pixels:
-    """A row for each picture and direction, a column for each amount."""
+    """One row per image and direction, one column per amount."""
     every = torch.cat(
         [
             move(one[None], found, number, amount)

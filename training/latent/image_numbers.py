@@ -1,7 +1,7 @@
-"""Latents by number: every whole number from 0 to 2^32 − 1 is one picture of a generator.
+"""Image numbers: every integer from 0 to 2^32 − 1 is one image of a generator.
 
-The random numbers are a hash of (number, place), so that a few lines of JavaScript draw the same:
-the explorer's pages, the exported ones and the commands mean the same picture by a number.
+The random numbers are a hash of (number, index), so that a few lines of JavaScript can compute the
+same: the explorer, exported pages and the commands show the same image for a number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LIMIT = 1 << 32
 
 
 def _mix(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """A bijection of 32-bit numbers in which every bit depends on every other (the finaliser of
+    """A bijection of 32-bit integers in which every bit depends on every other (the finaliser of
     MurmurHash3)."""
     with np.errstate(over="ignore"):
         values = values ^ (values >> np.uint32(16))
@@ -28,7 +28,7 @@ def _mix(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _uniform(numbers: NDArray[np.uint32], count: int) -> NDArray[np.float64]:
-    """(n, count) numbers in (0, 1)."""
+    """(n, count) random numbers in (0, 1)."""
     with np.errstate(over="ignore"):
         places = _mix(np.arange(count, dtype=np.uint32) + np.uint32(0x9E3779B9))
         mixed = _mix(_mix(numbers + np.uint32(0x7F4A7C15))[:, None] ^ places)
@@ -36,9 +36,9 @@ def _uniform(numbers: NDArray[np.uint32], count: int) -> NDArray[np.float64]:
 
 
 def latents_of(numbers: list[int], kind: str, z_dim: int) -> Tensor:
-    """Latents float32 (n, z_dim) of the numbers; `kind` as in `training.techniques.latents`.
+    """Return latents float32 (n, z_dim) of the numbers; `kind` as in `training.techniques.latents`.
 
-    Normal ones are Box and Muller's (1958): places 2k and 2k + 1 are one pair.
+    Normal values are computed by Box and Muller (1958): indices 2k and 2k + 1 are one pair.
     """
     which = np.array(numbers, dtype=np.int64).astype(np.uint32)
     if kind == "uniform":
@@ -54,10 +54,10 @@ def latents_of(numbers: list[int], kind: str, z_dim: int) -> Tensor:
 
 
 def parse_numbers(text: str, option: str, at_most: int = 4096) -> list[int]:
-    """The numbers that `3,8,20-24` means.
+    """Parse image numbers such as `3,8,20-24`.
 
     Raises:
-        UserError: it means none, or more than `at_most`.
+        UserError: the text is invalid, or contains more than `at_most` numbers.
     """
     numbers: list[int] = []
     for part in text.split(","):

@@ -1,4 +1,4 @@
-"""Ways between points of a latent space."""
+"""Interpolation between points of a latent space."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 def lerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
-    """The straight way: points (steps, …) from `start` (0) to `end` (1)."""
+    """Linear interpolation: points (steps, …) from `start` (0) to `end` (1)."""
     along = share.view(-1, *[1] * start.dim())
     return start + along * (end - start)
 
 
 def slerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
-    """The way along the great circle (Shoemake 1985), over the last dimension: points (steps, …).
+    """Spherical interpolation (Shoemake 1985) over the last dimension: points (steps, …).
 
-    Lengths go from one to the other in a straight line, so normal latents stay as long as they
-    ought to be. Where the ends are parallel or opposite it is the straight way.
+    Lengths are interpolated linearly, so normal latents keep a typical length. If the ends are
+    parallel or opposite, the interpolation is linear.
     """
     lengths = [point.norm(dim=-1, keepdim=True).clamp(min=1e-12) for point in (start, end)]
     units = start / lengths[0], end / lengths[1]
@@ -33,10 +33,10 @@ def slerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
 
 
 def walk(points: Tensor, steps: int, curve: str, closed: bool) -> Tensor:
-    """From point to point (n, …), `steps` pictures each way.
+    """Interpolate from point to point (n, …), with `steps` images per pair.
 
-    `curve` is `lerp` or `slerp`. A closed walk comes back to where it began and repeats no picture,
-    so it loops; an open one ends with the last point. (m, …).
+    `curve` is `lerp` or `slerp`. A closed walk returns to its start and repeats no image, so it
+    loops; an open one ends with the last point. (m, …).
     """
     way = slerp if curve == "slerp" else lerp
     share = torch.arange(steps, device=points.device) / steps
@@ -46,7 +46,7 @@ def walk(points: Tensor, steps: int, curve: str, closed: bool) -> Tensor:
 
 
 def walk_rows(points: Tensor, steps: int, curve: str) -> Tensor:
-    """Each way of a walk with both of its ends: ((n − 1) · steps, …)."""
+    """Each pair of a walk with both of its ends: ((n − 1) · steps, …)."""
     way = slerp if curve == "slerp" else lerp
     share = torch.linspace(0, 1, steps, device=points.device)
     return torch.cat([way(*pair, share) for pair in pairwise(points)])

@@ -1,4 +1,4 @@
-"""The training images nearest to a picture: is it new, or a copy?"""
+"""The training images nearest to an image: is it new, or a copy?"""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Describe = Callable[[Tensor], Tensor]
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Images (n, channels, h, w) in [-1, 1] as vectors: averaged down to at most 32 px a side, with
-    length so that distances are root mean squares in units of the range."""
+    """Images (n, channels, h, w) in [-1, 1] as vectors: reduced to at most 32 px per side and
+    scaled so that distances are root mean squares in units of the range."""
     height = min(SIDE, images.shape[2])
     width = max(1, round(images.shape[3] * height / images.shape[2]))
     small = interpolate(images, (height, width), mode="area") / 2
@@ -34,20 +34,20 @@ def small_pixels(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Every image of a set, described by vectors (n, d)."""
+    """All images of a dataset, embedded as vectors (n, d)."""
 
     source: ShardDataset
     vectors: Tensor
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Distances and numbers (n, count) of the nearest images to each of `vectors`."""
-        exact = "donot_use_mm_for_euclid_dist"  # the quick way says 0.02 for equal ones
+        """Return distances and indices (n, count) of the nearest images to each of `vectors`."""
+        exact = "donot_use_mm_for_euclid_dist"  # the fast method returns 0.02 for equal ones
         apart = torch.cdist(vectors, self.vectors, compute_mode=exact)
         found = apart.topk(min(count, len(self.vectors)), dim=1, largest=False)
         return found.values, found.indices
 
     def pictures(self, numbers: list[int]) -> Pixels:
-        """The images with those numbers, uint8 (n, height, width, channels)."""
+        """Return the images with these indices, uint8 (n, height, width, channels)."""
         source = self.source
         shape = (len(numbers), source.height, source.width, source.channels)
         pixels = np.empty(shape, dtype=np.uint8)
@@ -69,7 +69,7 @@ def _place(source: ShardDataset, number: int) -> tuple[int, int]:
 
 
 def real_images(source: ShardDataset) -> Iterator[Tensor]:
-    """All images in the order of their numbers, float32 (n, channels, h, w) in [-1, 1]."""
+    """Yield all images in order, float32 (n, channels, h, w) in [-1, 1]."""
     for images, _ in iter_image_batches(source, source.index.nsamples, DataOptions()):
         yield in_range(images)
 
@@ -86,19 +86,19 @@ def as_images(pixels: Pixels) -> Tensor:
 
 @torch.no_grad()
 def embed_all(source: ShardDataset, describe: Describe) -> Neighbours:
-    """Read the whole set once and describe it.
+    """Read the whole dataset once and embed it.
 
     Raises:
-        UserError: a shard cannot be had.
+        UserError: a shard cannot be read.
     """
     return Neighbours(source, torch.cat([describe(images).cpu() for images in real_images(source)]))
 
 
 def open_training_shards(trained: TrainedGenerator, location: str | None = None) -> ShardDataset:
-    """The shards that a generator was trained on, or those at `location`, at its size.
+    """Open the shards that a generator was trained on, or those at `location`, at its size.
 
     Raises:
-        UserError: they are not there, or of another form.
+        UserError: they do not exist, or have another shape.
     """
     where = location or trained.dataset.get("location", "")
     if not where:
@@ -110,8 +110,9 @@ def open_training_shards(trained: TrainedGenerator, location: str | None = None)
 
 
 def choose_embedding(by: str, device: torch.device) -> Describe:
-    """Images (n, channels, h, w) in [-1, 1] → vectors (n, d): their `pixels`, or `features` of the
-    extractor that the metrics use, of length 1 (distances are then from 0 to 2)."""
+    """Return the embedding of images (n, channels, h, w) in [-1, 1] as vectors (n, d): their
+    `pixels`, or `features` of the metrics' extractor, of length 1 (distances are then from 0 to
+    2)."""
     if by == "pixels":
         return small_pixels
     from training.extractor import load_extractor

@@ -1,7 +1,7 @@
-"""Finding a real image again in a generator's latent space (Karras et al. 2020a, section 5).
+"""Projection of a real image into a generator's latent space (Karras et al. 2020a, section 5).
 
-Adam on w, from the mean, with noise that fades and the published rise and fall of the rate; the
-noise inputs of the layers are learned beside it and kept from carrying the picture.
+Adam on w, from the mean, with decaying noise and the published learning rate schedule. The noise
+inputs of the layers are optimised too and regularised, so that they carry no image content.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """The published numbers: the rate rises over the first 5 % of the steps and falls by a cosine
-    over the last quarter; noise of `noise` times the spread of w fades over the first three
-    quarters; `regularise` weighs the noise inputs' correlation with themselves."""
+    """The published values: the learning rate rises over the first 5 % of the steps and falls by
+    a cosine over the last quarter; noise of `noise` times the standard deviation of w decays
+    over the first three quarters; `regularise` is the weight of the noise inputs'
+    autocorrelation."""
 
     steps: int = 1000
     rate: float = 0.1
@@ -50,8 +51,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Projection:
-    """`ws` (1, num_ws, w_dim) of the nearest picture met, `image` (1, channels, h, w) it, its
-    `distance` to the target, and `start`, the distance of the mean w's picture."""
+    """`ws` (1, num_ws, w_dim) of the nearest image found, that `image` (1, channels, h, w), its
+    `distance` to the target, and `initial_distance`, that of the mean image."""
 
     ws: Tensor
     image: Tensor
@@ -60,7 +61,7 @@ class Projection:
 
 
 def noise_inputs(generator: torch.nn.Module) -> list[Tensor]:
-    """The layers' constant noise (h, w), where a generator has such."""
+    """The constant noise (h, w) of the layers, if the generator has any."""
     return [
         buffer
         for name, buffer in generator.named_buffers()
@@ -69,15 +70,15 @@ def noise_inputs(generator: torch.nn.Module) -> list[Tensor]:
 
 
 def noise_correlation(noise: Tensor) -> Tensor:
-    """How far noise (h, w) is from white, over scales: the squared correlation with its neighbours
-    (Karras et al. 2020a, equation 16)."""
+    """How far noise (h, w) is from white noise, over scales: the squared correlation with its
+    neighbours (Karras et al. 2020a, equation 16)."""
     total = noise.new_zeros(())
     level = noise.reshape(1, 1, *noise.shape[-2:])
     while True:
         total = total + sum((level * level.roll(1, dims=side)).mean() ** 2 for side in (2, 3))
         if min(level.shape[2:]) <= 8:
             return total
-        level = avg_pool2d(level, 2) * 2  # the mean of four has half the deviation
+        level = avg_pool2d(level, 2) * 2  # the mean of four values has half the deviation
 
 
 def w_std(space: LatentSpace, label: Tensor) -> float:
@@ -100,10 +101,10 @@ def project(
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Projection:
-    """The w (or, with `each_layer`, a w for every layer: w+) whose picture is nearest to `target`
-    (1, channels, h, w) by `distance`.
+    """Find the w (or, with `w_plus`, one w per layer: W+) whose image is nearest to `target` (1,
+    channels, h, w) by `distance`.
 
-    `told` hears (step, distance) at every step.
+    `on_step` is called with (step, distance) at every step.
     """
     space = space.at(copy.deepcopy(space.generator))  # its noise changes
     noises = noise_inputs(space.generator)
@@ -142,7 +143,7 @@ def project(
 
 
 def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
-    """The mean square of the differences (n,), averaged over sizes: whole, halved, … to 8 px."""
+    """Return the mean squared differences (n,), averaged over sizes: full, halved, … to 8 px."""
     apart, parts = images - others, []
     while True:
         parts.append(apart.square().flatten(1).mean(dim=1))
@@ -152,7 +153,8 @@ def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
 
 
 def choose_distance(by: str, device: torch.device) -> Distance:
-    """`pixels`, or the perceptual distance over the `features` of the metrics' extractor."""
+    """Return the distance `pixels`, or the perceptual distance on the `features` of the metrics'
+    extractor."""
     if by == "pixels":
         return pixel_distance
     from training.extractor import load_extractor

@@ -1,4 +1,4 @@
-"""Directions that change pictures most, found without training (Shen & Zhou 2021, SeFa)."""
+"""Directions that change images most, found without training (SeFa, Shen & Zhou 2021)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from training.techniques.latents import draw_latents
 
 @dataclass(frozen=True)
 class Directions:
-    """`vectors` (k, w_dim) of length 1, the strongest first; `strengths` (k,) are the squared
-    lengths ‖A·n‖² of what they change in the first layers; `layers` of ws that they are meant for.
-    """
+    """`vectors` (k, w_dim) of length 1, strongest first; `eigenvalues` (k,) are the squared
+    lengths ‖A·n‖² of their effect in the first layers; `layers` are the ws they apply to."""
 
     vectors: Tensor
     eigenvalues: Tensor
@@ -25,10 +24,10 @@ class Directions:
 
 
 def directions(space: LatentSpace, count: int, layers: Sequence[int] = ()) -> Directions:
-    """The `count` strongest directions: eigenvectors of AᵀA, A the style weights of `layers` one
-    below the other (equation 4; none given: all layers).
+    """Return the `count` strongest directions: eigenvectors of AᵀA, A being the stacked style
+    weights of `layers` (equation 4; empty: all layers).
 
-    The sign of a direction is arbitrary; here its largest number is positive.
+    The sign of a direction is arbitrary; here its largest component is positive.
 
     Raises:
         UserError: there is no such layer.
@@ -38,7 +37,7 @@ def directions(space: LatentSpace, count: int, layers: Sequence[int] = ()) -> Di
         raise UserError(f"layers: the generator has layers 0 to {len(weights) - 1}")
     chosen = tuple(layers) or tuple(range(len(weights)))
     stacked = torch.cat([weights[layer] for layer in chosen]).double().cpu()
-    values, vectors = torch.linalg.eigh(stacked.T @ stacked)  # ascending
+    values, vectors = torch.linalg.eigh(stacked.T @ stacked)  # ascending order
     count = min(count, len(values))
     strongest = vectors.flip(1)[:, :count].T
     largest = strongest.abs().argmax(dim=1, keepdim=True)
@@ -49,7 +48,7 @@ def directions(space: LatentSpace, count: int, layers: Sequence[int] = ()) -> Di
 
 
 def move(ws: Tensor, found: Directions, number: int, amount: float) -> Tensor:
-    """ws (n, num_ws, w_dim) moved by `amount` along a direction, in its layers alone."""
+    """Move ws (n, num_ws, w_dim) by `amount` along a direction, only in its layers."""
     moved = ws.clone()
     which = list(found.layers) if found.layers else slice(None)
     moved[:, which] += amount * found.vectors[number]
@@ -57,7 +56,8 @@ def move(ws: Tensor, found: Directions, number: int, amount: float) -> Tensor:
 
 
 def coordinate_std(space: LatentSpace, label: Tensor, count: int = 2000) -> float:
-    """The standard deviation of a coordinate of w, over `count` latents: a natural step."""
+    """Return the standard deviation of a coordinate of w over `count` latents: a natural step
+    size."""
     random = torch.Generator().manual_seed(0)
     z_dim, device = space.generator.z_dim, torch.device("cpu")
     latents = draw_latents(space.latent, count, z_dim, random, device).to(space.device)

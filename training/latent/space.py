@@ -1,7 +1,7 @@
-"""What the tools on latents know of a generator: the space W that its pictures are steered in.
+"""The latent space of a generator, as the latent tools see it: its images are controlled in W.
 
-A style generator maps z to one w a layer (Karras et al. 2019). Where there is no mapping, z itself
-plays the part of w, with one layer: so every tool works on every generator.
+A style generator maps z to one w per layer (Karras et al. 2019). Without a mapping, z itself takes
+the role of w, with one layer, so every tool works with every generator.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH = 64
 
 @runtime_checkable
 class StyleGenerator(Protocol):
-    """A generator in two halves.
+    """A generator in two parts.
 
     `mapping`: latents (n, z_dim) and labels int64 (n,) → ws (n, num_ws, w_dim). `synthesis`: ws →
     images in [-1, 1]. `w_avg` (w_dim,) is the running mean of w.
@@ -35,8 +35,8 @@ class StyleGenerator(Protocol):
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """A generator seen through W. `latent` says how its z are drawn, `classes` counts its labels,
-    `mean` (w_dim,) is what truncation goes to."""
+    """A generator with its latent space W. `latent` is the distribution of z, `classes` the
+    number of classes, `w_avg` (w_dim,) the target of truncation."""
 
     generator: Generator
     latent: str
@@ -47,7 +47,7 @@ class LatentSpace:
 
     @property
     def has_mapping(self) -> bool:
-        """Whether there is a mapping, so that layers can have a w each."""
+        """Whether the generator has a mapping, so that each layer can have its own w."""
         return isinstance(self.generator, StyleGenerator)
 
     @property
@@ -55,14 +55,14 @@ class LatentSpace:
         return self.w_avg.device
 
     def map(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Latents (n, z_dim) and labels (n,) → ws (n, num_ws, w_dim)."""
+        """Map latents (n, z_dim) and labels (n,) → ws (n, num_ws, w_dim)."""
         if isinstance(self.generator, StyleGenerator):
             return self.generator.mapping(latents, labels)
         return latents[:, None]
 
     def synthesize(self, ws: Tensor, labels: Tensor) -> Tensor:
         """ws (n, num_ws, w_dim) → images float32 (n, channels, height, width) in [-1, 1]; labels
-        count only where there is no mapping."""
+        have an effect only without a mapping."""
         if isinstance(self.generator, StyleGenerator):
             return self.generator.synthesis(ws).float()
         images: Tensor = self.generator(ws[:, 0], labels).float()
@@ -74,7 +74,7 @@ class LatentSpace:
 
     @torch.no_grad()
     def generate(self, ws: Tensor, labels: Tensor, batch: int = BATCH) -> Pixels:
-        """Pictures uint8 (n, height, width, channels)."""
+        """Generate images uint8 (n, height, width, channels)."""
         parts = []
         for some, which in zip(torch.split(ws, batch), torch.split(labels, batch), strict=True):
             images = self.synthesize(some, which).clamp(-1, 1)
@@ -83,12 +83,12 @@ class LatentSpace:
         return pixels
 
     def at(self, generator: Generator) -> LatentSpace:
-        """The same space of another copy of the generator."""
+        """The same space for another copy of the generator."""
         return replace(self, generator=generator)
 
 
 def build_latent_space(generator: Generator, latent: str, classes: int) -> LatentSpace:
-    """The space of a generator in evaluation mode."""
+    """Build the latent space of a generator in evaluation mode."""
     if isinstance(generator, StyleGenerator):
         mean = generator.w_avg.detach().float()
         return LatentSpace(generator, latent, classes, generator.num_ws, len(mean), mean)
@@ -98,8 +98,9 @@ def build_latent_space(generator: Generator, latent: str, classes: int) -> Laten
 
 
 def style_weights(space: LatentSpace) -> list[Tensor]:
-    """What first meets w, a layer of ws each: the weights (out, w_dim) of the convolutions' style
-    affines in order, or, with no mapping, the first layer's alone."""
+    """Return the first weights that are applied to w, one entry per layer of ws: the weights
+    (out, w_dim) of the convolutions' style affines in order, or, without a mapping, those of the
+    first layer."""
     if space.has_mapping:
         return [
             layer.weight.detach().float()
@@ -112,4 +113,4 @@ def style_weights(space: LatentSpace) -> list[Tensor]:
     if isinstance(first, nn.ConvTranspose2d):  # its weight is (in, out, height, width)
         weight = weight.transpose(0, 1)
     inputs = weight.movedim(1, -1).reshape(-1, weight.shape[1])
-    return [inputs[:, : space.w_dim]]  # what is left are embedded labels
+    return [inputs[:, : space.w_dim]]  # the rest are embedded labels

@@ -57,7 +57,7 @@ def _mp4(frames: Pixels, fps: int) -> bytes:
 
     colour = np.repeat(frames, 3, axis=3) if frames.shape[3] == 1 else frames
     odd = [(0, 0), (0, colour.shape[1] % 2), (0, colour.shape[2] % 2), (0, 0)]
-    colour = np.pad(colour, odd, mode="edge")  # half-resolution colour wants even sides
+    colour = np.pad(colour, odd, mode="edge")  # chroma subsampling needs even sides
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})

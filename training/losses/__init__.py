@@ -1,5 +1,5 @@
-"""Adversarial losses, gradient penalties and auxiliary losses, by the names that a configuration
-uses."""
+"""Adversarial losses, gradient penalties and auxiliary losses by their names in the
+configuration."""
 
 from training.losses.adversarial import LOSSES, AdversarialLoss
 from training.losses.auxiliary import class_loss, code_loss, feature_matching, labelled_loss

@@ -1,9 +1,9 @@
-"""Adversarial losses: small pure functions of logits, to be minimised.
+"""Adversarial losses: pure functions of logits, to be minimised.
 
-Logits are the discriminator's raw outputs, float (n,): σ(logit) is the probability of being real
-in the losses of the logistic kind, a score in the others. Each function is the mean over the
-batch. `real_target` and `fake_target` are the labels of the seeds' tricks (1 and 0 by default);
-they are numbers or tensors (n,).
+Logits are the discriminator's raw outputs, float (n,): in logistic losses σ(logit) is the
+probability of being real, in the others the logit is a score. Each function returns the mean over
+the batch. `real_target` and `fake_target` (1 and 0 by default) are the targets of label smoothing;
+numbers or tensors (n,).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ GLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """A pair of losses.
+    """The two losses of a GAN.
 
     `d(real, fake, real_target, fake_target)` and `g(real, fake)` take logits. `needs_real`: the
     generator's loss depends on the real logits. `logistic`: σ(logit) is a probability. `targets`:
-    the discriminator's loss has labels that can be smoothed. `boundary` is the logit halfway
-    between real and fake; None: only differences of logits mean something.
+    the discriminator's loss has targets that can be smoothed. `boundary` is the logit halfway
+    between real and fake; None: only differences of logits have a meaning.
     """
 
     d: DLoss
@@ -38,8 +38,8 @@ class AdversarialLoss:
     boundary: float | None = 0.0
 
     def overfitting(self, real: Tensor, fake: Tensor) -> Tensor:
-        """r_t of adaptive augmentation: the mean sign of the answers on real images, 1 where they
-        are all known as such (Karras 2020a, eq. 1); without a boundary, on pairs with fakes."""
+        """r_t of adaptive augmentation: the mean sign of the logits of real images, 1 if all are
+        recognised (Karras 2020a, eq. 1); without a boundary, of differences to fake images."""
         return (real - (fake if self.boundary is None else self.boundary)).sign().mean()
 
 
@@ -49,7 +49,7 @@ def cross_entropy(logits: Tensor, target: Target) -> Tensor:
 
 
 def logistic_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
-    """−log D(x) − log(1 − D(G(z))) (Goodfellow 2014, eq. 1), with labels."""
+    """−log D(x) − log(1 − D(G(z))) (Goodfellow 2014, eq. 1), with targets."""
     return cross_entropy(real, real_target) + cross_entropy(fake, fake_target)
 
 
@@ -64,7 +64,7 @@ def non_saturating_g(_real: Tensor, fake: Tensor) -> Tensor:
 
 
 def lsgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
-    """½(D(x) − 1)² + ½D(G(z))² (Mao 2017, eq. 9), with labels."""
+    """½(D(x) − 1)² + ½D(G(z))² (Mao 2017, eq. 9), with targets."""
     return ((real - real_target).square().mean() + (fake - fake_target).square().mean()) / 2
 
 
@@ -81,14 +81,14 @@ def hinge_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Targ
 def random_hinge_d(
     real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target
 ) -> Tensor:
-    """max(0, m − D(x)) + max(0, m + D(G(z))) with a margin m for each logit, uniform between 0.8
-    and 1 (Liu 2021). Drawn from PyTorch's own random numbers."""
+    """max(0, m − D(x)) + max(0, m + D(G(z))) with a margin m per logit, uniform in [0.8, 1] (Liu
+    2021). Drawn from PyTorch's global random state."""
     margins = [torch.rand_like(logits) * 0.2 + 0.8 for logits in (real, fake)]
     return relu(margins[0] - real).mean() + relu(margins[1] + fake).mean()
 
 
 def score_g(_real: Tensor, fake: Tensor) -> Tensor:
-    """−D(G(z)): the generator's side of the hinge and Wasserstein losses."""
+    """−D(G(z)): the generator's part of the hinge and Wasserstein losses."""
     return -fake.mean()
 
 
@@ -108,17 +108,17 @@ def rsgan_g(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Each logit less the mean of the other side: the "average" in relativistic average."""
+    """Each logit minus the mean of the other kind: the "average" in relativistic average."""
     return real - fake.mean(dim=0), fake - real.mean(dim=0)
 
 
 def rasgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
-    """Cross-entropy of the relative logits (Jolicoeur-Martineau 2019, eq. 9), with labels."""
+    """Cross-entropy of the relative logits (Jolicoeur-Martineau 2019, eq. 9), with targets."""
     return logistic_d(*_relative(real, fake), real_target, fake_target)
 
 
 def rasgan_g(real: Tensor, fake: Tensor) -> Tensor:
-    """The same with the labels exchanged (eq. 10)."""
+    """The same with the targets exchanged (eq. 10)."""
     relative_real, relative_fake = _relative(real, fake)
     return softplus(-relative_fake).mean() + softplus(relative_real).mean()
 

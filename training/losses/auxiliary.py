@@ -1,4 +1,4 @@
-"""Losses beside the adversarial one: what else a discriminator's outputs are good for."""
+"""Auxiliary losses on other outputs of the discriminator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
     """‖E f(x) − E f(G(z))‖² (Salimans 2016, eq. 3), divided by the number of features.
 
-    `real` and `fake` are the discriminator's hidden layer, (n, …). The division makes the weight
-    of the loss independent of the network's size. No gradient flows to `real`.
+    `real` and `fake` are the discriminator's last hidden layer, (n, …). The division makes the
+    weight of the loss independent of the network's size. No gradient flows to `real`.
     """
     return mse_loss(fake.float().mean(dim=0), real.detach().float().mean(dim=0))
 
@@ -24,8 +24,8 @@ def class_loss(guesses: Tensor, labels: Tensor) -> Tensor:
 
 
 def labelled_loss(guesses: Tensor, labels: Tensor) -> Tensor:
-    """−E log P(label | image, it is real) over the images that have a label (Salimans 2016, section
-    5: L_supervised); `labels` int64 (n,), -1 where there is none. 0 where no image has one."""
+    """−E log P(label | image, it is real) over the images that have a label (Salimans 2016,
+    section 5: L_supervised); `labels` int64 (n,), -1 without a label. 0 if no image has one."""
     total = cross_entropy(guesses.float(), labels, ignore_index=-1, reduction="sum")
     return total / (labels >= 0).sum().clamp_min(1)
 

@@ -1,5 +1,5 @@
-"""Path length regularisation (Karras 2020a, section 3.2): a step in w is to change the image by a
-fixed amount, whatever w and whatever the direction."""
+"""Path length regularisation (Karras 2020a, section 3.2): a step in w should change the image by
+a fixed amount, for every w and direction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.double_backward import double_backward
 def path_lengths(
     synthesis: Callable[[Tensor], Tensor], ws: Tensor, random: torch.Generator
 ) -> Tensor:
-    """‖Jᵀy‖ with y ~ N(0, 1)/√(pixels), a number for each sample (n,), differentiable.
+    """‖Jᵀy‖ with y ~ N(0, 1)/√(pixels) per sample, (n,), differentiable.
 
     `ws` (n, num_ws, w_dim) with their graph; the squares are summed over w and averaged over the
     layers, as in the published code.
@@ -28,6 +28,7 @@ def path_lengths(
 
 
 def path_penalty(lengths: Tensor, mean: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """E(‖Jᵀy‖ − a)² and the new running mean a (eq. 4), which moves by `decay` to `lengths`."""
+    """E(‖Jᵀy‖ − a)² and the new running mean a (eq. 4), which is updated towards `lengths` by
+    `decay`."""
     mean = mean.lerp(lengths.mean(), decay)
     return (lengths - mean).square().mean(), mean.detach()

@@ -1,8 +1,8 @@
 """Penalties on the discriminator's gradient with respect to the image.
 
-`critic` maps images (n, c, h, w) in [-1, 1] to logits (n,). Each penalty is a scalar, without its
-weight, through which gradients flow to the discriminator's weights. `scale` is that of fp16's
-losses, see `image_gradient`.
+`critic` maps images (n, c, h, w) in [-1, 1] to logits (n,). Each penalty is a scalar without its
+weight, differentiable with respect to the discriminator's weights. `scale` is the loss scale of
+fp16, see `image_gradient`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Critic = Callable[[Tensor], Tensor]
 def image_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor:
     """∇ₓ Σ critic(x), of the shape of `images`, differentiable.
 
-    With fp16 inside of `critic` the gradient is computed `scale` times as large, per image as the
-    loss is, and made small again in float32: as small as it is, fp16 would round it to 0.
+    With fp16 in `critic`, the gradient is computed `scale` times as large, per image like the loss,
+    and divided again in float32: otherwise fp16 would round it to 0.
     """
     images = images.detach().requires_grad_(True)
     with double_backward():
@@ -68,7 +68,7 @@ def dragan(
 
 @torch.no_grad()
 def clip_weights(network: nn.Module, bound: float) -> None:
-    """Bring every trained weight of `network` into [-bound, bound] (Arjovsky 2017, algorithm 1)."""
+    """Clip every trained weight of `network` to [-bound, bound] (Arjovsky 2017, algorithm 1)."""
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
     torch._foreach_clamp_min_(weights, -bound)
     torch._foreach_clamp_max_(weights, bound)

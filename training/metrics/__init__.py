@@ -1,5 +1,6 @@
-"""How good generated images are, as numbers.
+"""Metrics of the quality of generated images.
 
-The measures are pure functions of feature arrays, one file each. `suite` computes all of them with
-their bias and spread; `networks` turns images into features; `real` and `fake` bring the images.
+The metrics are pure functions of feature arrays, one file each. `suite` computes all of them with
+baseline and standard deviation; `feature_networks` turns images into features; `real` and `fake`
+provide the images.
 """

@@ -15,7 +15,7 @@ _BLOCK = 1024
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Slices of at most 1024 rows that cover `count` rows."""
+    """Yield slices of at most 1024 rows that cover `count` rows."""
     for start in range(0, count, _BLOCK):
         yield slice(start, min(start + _BLOCK, count))
 
@@ -28,14 +28,15 @@ def squared_distances(a: Features, b: Features) -> Floats:
 
 
 def unit_rows(features: Features) -> Floats:
-    """The rows scaled to length 1; rows of zeros stay."""
+    """Scale the rows to length 1; rows of zeros are unchanged."""
     x = features.astype(np.float64)
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return np.asarray(x / np.where(length > 0, length, 1.0))
 
 
 def nearest_cosine(a: Features, b: Features, apart: bool = False) -> tuple[Floats, NDArray[Any]]:
-    """For each row of `a` the cosine distance 1 − |cos| of the nearest row of `b`, and its number.
+    """Return, for each row of `a`, the cosine distance 1 − |cos| to the nearest row of `b`, and its
+    index.
 
     `apart`: `b` is `a` itself, and a row is not its own neighbour.
     """

@@ -1,4 +1,4 @@
-"""Features of a generator's images, drawn the same at every evaluation."""
+"""Features of a generator's images, the same in every evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from training.techniques.latents import draw_latents
 
 @contextmanager
 def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Draws inside (noise, dropout at test) follow from `seed`; those outside do not notice."""
+    """Make random numbers in the block (noise, dropout at test time) follow from `seed`, without
+    effect on the global state."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -31,9 +32,9 @@ def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
 def draw_inputs(
     latent: str, z_dim: int, labels: NDArray[np.int64], count: int, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Latents (count, z_dim) and labels (count,) for an evaluation, the same on every device.
+    """Draw latents (count, z_dim) and labels (count,) for an evaluation, the same on every device.
 
-    Labels are drawn from `labels`, those of the real images, so they are as frequent as there.
+    Labels are drawn from `labels`, those of the real images, so they have the same frequencies.
     """
     random = torch.Generator().manual_seed(derive(seed, "evaluation"))
     latents = draw_latents(latent, count, z_dim, random, torch.device("cpu"))
@@ -51,7 +52,8 @@ def fake_features(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Features:
-    """Features (count, d) of images of the generator, which is in evaluation mode on `device`."""
+    """Return features (count, d) of images of the generator, which is in evaluation mode on
+    `device`."""
     latents, which = draw_inputs(latent, generator.z_dim, labels, count, seed, device)
     rows = []
     with isolated_rng(derive(seed, "drawing"), device):

@@ -1,4 +1,4 @@
-"""The networks whose features are compared, behind one face."""
+"""The feature networks, with a common interface."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BATCH = 32
 
 
 class FeatureNetwork(Protocol):
-    """`name` is part of the measures' names; `identity` tells features apart on disk; `splits` are
-    the inception score's."""
+    """`name` is part of the metrics' names; `identity` identifies cached features; `splits` is
+    used by the inception score."""
 
     @property
     def name(self) -> str: ...
@@ -34,7 +34,7 @@ class FeatureNetwork(Protocol):
         ...
 
     def logits(self, features: Features) -> Features:
-        """Class scores (n, classes) from features."""
+        """Return class scores (n, classes) for features."""
         ...
 
 
@@ -79,7 +79,7 @@ class Inception:
 
     @torch.inference_mode()
     def logits(self, features: Features) -> Features:
-        # without the bias, as in Salimans' and torch-fidelity's scores
+        # without the bias, as in the scores of Salimans and torch-fidelity
         weight = self.network.fc.weight.detach().cpu().numpy()
         return np.asarray(features @ weight.T)
 
@@ -94,7 +94,7 @@ def load_lite0(device: torch.device) -> Lite0:
 
 
 _MOST = 1 << 30
-"""Bytes of a file of weights."""
+"""Maximum size of a weights file in bytes."""
 
 
 def load_inception(path: Path, device: torch.device) -> Inception:
@@ -110,7 +110,7 @@ def load_inception(path: Path, device: torch.device) -> Inception:
         raise UserError("--inception needs pip install 'shellgan[inception]'") from None
     try:
         data = read_bytes(path, _MOST)
-        torch.load(path, weights_only=True, map_location="cpu")  # no code in it
+        torch.load(path, weights_only=True, map_location="cpu")  # executes no code
         network = FeatureExtractorInceptionV3("inception", ["2048"], str(path))
     except OSError as error:
         raise UserError(describe_os_error(error)) from None

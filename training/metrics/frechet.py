@@ -15,14 +15,14 @@ from training.metrics.distances import Features, Floats
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean (d,) and a factor (d, r) of the unbiased covariance, r = min(n, d)."""
+    """Return the mean (d,) and a factor (d, r) of the unbiased covariance, r = min(n, d)."""
 
     mean: Floats
     factor: Floats
 
 
 def gaussian(features: Features) -> Gaussian:
-    """The Gaussian of features (n, d), n at least 2."""
+    """Fit a Gaussian to features (n, d), n at least 2."""
     x = features.astype(np.float64)
     mean = x.mean(0)
     centred = (x - mean) / np.sqrt(len(x) - 1)
@@ -32,7 +32,7 @@ def gaussian(features: Features) -> Gaussian:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """The squared Fréchet distance, 0 or more."""
+    """Return the squared Fréchet distance, 0 or more."""
     cross = np.linalg.svd(a.factor.T @ b.factor, compute_uv=False).sum()
     traces = np.square(a.factor).sum() + np.square(b.factor).sum()
     return float(max(0.0, np.square(a.mean - b.mean).sum() + traces - 2 * cross))

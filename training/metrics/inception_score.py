@@ -1,7 +1,7 @@
-"""The inception score (Salimans et al. 2016): are classes distinct in each image, varied in all?
+"""The inception score (Salimans et al. 2016): distinct classes per image, varied classes overall.
 
-exp E[KL(p(y|x) ‖ p(y))] over the classes of an ImageNet network. It never sees the real images, and
-says little of a set whose objects are not among the classes.
+exp E[KL(p(y|x) ‖ p(y))] over the classes of an ImageNet network. It does not use real images, and
+is of little use for datasets whose objects are not among the classes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from training.metrics.distances import Features
 
 
 def inception_score(logits: Features, splits: int = 1) -> float:
-    """The score of class logits (n, classes), from 1 (bad) to the number of classes; the mean over
-    `splits` runs of rows (10 in the paper). It grows with the rows a split has."""
+    """Return the score of class logits (n, classes), from 1 (worst) to the number of classes;
+    the mean over `splits` sets of rows (10 in the paper). It grows with the number of rows per
+    split."""
     x = logits.astype(np.float64)
     x = x - x.max(1, keepdims=True)
     log_p = x - np.log(np.exp(x).sum(1, keepdims=True))

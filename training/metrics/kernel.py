@@ -15,7 +15,7 @@ def _kernel(x: Floats, y: Floats) -> Floats:
 
 
 def mean_kernel_within(features: Features) -> float:
-    """The mean of k over all pairs of different rows of features (n, d)."""
+    """Return the mean of k over all pairs of different rows of features (n, d)."""
     x = features.astype(np.float64)
     count = len(x)
     whole = sum(float(_kernel(x[rows], x).sum()) for rows in blocks(count))
@@ -24,24 +24,25 @@ def mean_kernel_within(features: Features) -> float:
 
 
 def mean_kernel_between(a: Features, b: Features) -> float:
-    """The mean of k over all pairs of rows of (n, d) and (m, d)."""
+    """Return the mean of k over all pairs of rows of (n, d) and (m, d)."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     return sum(float(_kernel(x[rows], y).sum()) for rows in blocks(len(x))) / (len(x) * len(y))
 
 
 def kernel_distance(a: Features, b: Features) -> float:
-    """MMD² of all rows of (n, d) and (m, d); may be slightly negative where they are alike."""
+    """Return MMD² of all rows of (n, d) and (m, d); may be slightly negative for equal
+    distributions."""
     return mean_kernel_within(a) + mean_kernel_within(b) - 2 * mean_kernel_between(a, b)
 
 
 def kernel_distance_subsets(
     a: Features, b: Features, subsets: int = 100, size: int = 1000, seed: int = 2020
 ) -> tuple[float, float]:
-    """Mean and standard deviation of MMD² over random subsets, as usually published.
+    """Return mean and standard deviation of MMD² over random subsets, as usually published.
 
-    The defaults and the way of drawing are torch-fidelity's, so are the numbers.
+    Defaults and sampling are those of torch-fidelity, so the values are the same.
     """
-    random = np.random.RandomState(seed)  # the generator that published numbers are drawn by
+    random = np.random.RandomState(seed)  # the random generator of published values
     values = []
     for _ in range(subsets):
         some = a[random.choice(len(a), size, replace=False)]

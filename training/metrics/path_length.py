@@ -1,8 +1,8 @@
 """Perceptual path length: how smoothly images change with the latent (Karras et al. 2019, 4.1).
 
-E[d(G(z(t)), G(z(t + ε))) / ε²], ε = 10⁻⁴. In W (eq. 3) between linear mixtures, at the path's ends
-(t = 0) as since StyleGAN2; in Z (eq. 2) on the great circle at a random t. The published numbers
-are of LPIPS-VGG; with another distance d the numbers are others, so its name is in theirs.
+E[d(G(z(t)), G(z(t + ε))) / ε²], ε = 10⁻⁴. In W (eq. 3) on linear interpolations, at the path's ends
+(t = 0) as since StyleGAN2; in Z (eq. 2) on the great circle at a random t. Published values use
+LPIPS-VGG; with another distance d the values differ, so the name contains that of the network.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from training.seeds import derive
 EPSILON = 1e-4
 _BATCH = 16
 _CUT = 1.0
-"""Per cent of the shortest and of the longest paths that are left out, as published."""
+"""Percentage of the shortest and of the longest paths that are excluded, as published."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 @runtime_checkable
 class StyleGenerator(Protocol):
-    """A generator in two halves: latents and labels → ws (n, num_ws, w_dim) → images."""
+    """A generator in two parts: latents and labels → ws (n, num_ws, w_dim) → images."""
 
     def mapping(self, latents: Tensor, labels: Tensor) -> Tensor: ...
     def synthesis(self, ws: Tensor) -> Tensor: ...
@@ -47,13 +47,13 @@ class PathLength:
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
-    """The straight way from `a` to `b`."""
+    """Linear interpolation from `a` to `b`."""
     return a + (b - a) * t
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """The great circle from the direction of `a` to that of `b` (n, d), t (n, 1), in float64; the
-    length goes from one's to the other's in a straight line."""
+    """Spherical interpolation of the directions of `a` and `b` (n, d), t (n, 1), in float64; the
+    lengths are interpolated linearly."""
     lengths = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
     a, b = a / lengths[0], b / lengths[1]
     angle = (a * b).sum(1, keepdim=True).clamp(-1, 1).arccos()
@@ -65,7 +65,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 def _steps(
     generator: Generator, latent: str, ends: tuple[Tensor, Tensor], labels: Tensor, t: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
-    """How images are made, and what from: points that are ε of the path apart."""
+    """Generates images at points that are ε apart on a path."""
     if isinstance(generator, StyleGenerator):
         a, b = (generator.mapping(end, labels) for end in ends)
         return generator.synthesis, a, lerp(a, b, EPSILON)
@@ -85,10 +85,11 @@ def path_length(
     device: torch.device,
     seed: int = 0,
 ) -> PathLength:
-    """The path length of a generator in evaluation mode on `device`.
+    """Compute the path length of a generator in evaluation mode on `device`.
 
-    In W for a `Styled` generator, else in Z. `distance` takes two batches of images in [-1, 1] and
-    gives (n,) squared distances. Both ends of a path have the same label, drawn from `labels`.
+    In W for a style generator, otherwise in Z. `distance` takes two batches of images in [-1, 1]
+    and returns (n,) squared distances. Both ends of a path have the same label, drawn from
+    `labels`.
     """
     starts, which = draw_inputs(latent, generator.z_dim, labels, count, seed, device)
     ends, _ = draw_inputs(

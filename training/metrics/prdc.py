@@ -1,8 +1,8 @@
-"""Fidelity and variety by nearest neighbours, told apart.
+"""Precision, recall, density and coverage: fidelity and variety by nearest neighbours.
 
 Precision and recall after Kynkäänniemi et al. 2019 (eq. 1 and 2, k = 3), density and coverage after
-Naeem et al. 2020 (eq. 3 and 5, k = 5). A sample's ball reaches to its k-th nearest neighbour in its
-own set. All of them change with the number of samples; compare at equal numbers only.
+Naeem et al. 2020 (eq. 3 and 5, k = 5). The neighbourhood of a sample extends to its k-th nearest
+neighbour in its own set. All values depend on the number of samples; compare only equal numbers.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ NEIGHBOUR_DENSITY = 5
 
 @dataclass(frozen=True)
 class Prdc:
-    """`precision`: the share of fakes within a ball of a real sample. `recall`: the share of real
-    samples within a ball of a fake. `density`: how many real balls hold a fake, in units of k; may
-    exceed 1. `coverage`: the share of real balls that hold a fake."""
+    """`precision`: fraction of fakes in a neighbourhood of a real sample. `recall`: fraction of
+    real samples in a neighbourhood of a fake. `density`: number of real neighbourhoods that
+    contain a fake, divided by k; may exceed 1. `coverage`: fraction of real neighbourhoods that
+    contain a fake."""
 
     precision: float
     recall: float
@@ -30,7 +31,7 @@ class Prdc:
 
 
 def radii(features: Features, *neighbours: int) -> list[Floats]:
-    """Squared distances (n,) to the k-th nearest other row, for each k of `neighbours`."""
+    """Return squared distances (n,) to the k-th nearest other row, for each k of `neighbours`."""
     found = [np.empty(len(features)) for _ in neighbours]
     for rows in blocks(len(features)):
         distances = squared_distances(features[rows], features)
@@ -42,7 +43,7 @@ def radii(features: Features, *neighbours: int) -> list[Floats]:
 
 
 def compute_prdc(real: Features, fake: Features) -> Prdc:
-    """The four measures of features (n, d) and (m, d), both at least 6 rows."""
+    """Compute the four metrics for features (n, d) and (m, d), both with at least 6 rows."""
     near, wide = radii(real, NEIGHBOUR, NEIGHBOUR_DENSITY)
     [around_fake] = radii(fake, NEIGHBOUR)
     precise = balls = 0

@@ -1,4 +1,4 @@
-"""Features of a data set's images, kept on disk: computing them takes most of an evaluation."""
+"""Features of a dataset's images, cached on disk: computing them takes most of an evaluation."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ Progress = Callable[[int, int], None]
 
 
 def no_progress(_done: int, _total: int) -> None:
-    """For those who do not look."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
 class RealFeatures:
-    """Features (n, d) and labels int64 (n,) of the first n images of a set. Shards are shuffled, so
-    these are a fair sample."""
+    """Features (n, d) and labels int64 (n,) of the first n images of a dataset. Shards are
+    shuffled, so these are a fair sample."""
 
     features: Features
     labels: NDArray[np.int64]
 
 
 def cache_path(source: ShardDataset, network: FeatureNetwork, count: int) -> Path:
-    """Where the features of a set's first `count` images are: `data/NAME/features/…`, with the
-    set's digest, the images' size and the network in the name."""
+    """Return the file of the features of a dataset's first `count` images:
+    `data/NAME/features/…`, with the dataset's digest, the image size and the network in its
+    name."""
     size = f"{source.width}x{source.height}"
     name = f"{network.identity}-{source.index.digest[:16]}-{size}-{count}.npz"
     return DatasetPaths(source.index.name).data_dir / "features" / name
@@ -52,12 +53,12 @@ def real_features(
     ranks: Distributed = SINGLE_PROCESS,
     progress: Progress = no_progress,
 ) -> RealFeatures:
-    """Features of the set's first `most` images (0: of all), from the disk where they are known.
+    """Return features of the dataset's first `most` images (0: all), from the cache if possible.
 
-    `table` says how shards are fetched, and whether damaged ones may be skipped.
+    `options` state how shards are fetched, and whether damaged ones may be skipped.
 
     Raises:
-        UserError: a shard cannot be had.
+        UserError: a shard cannot be fetched.
     """
     options = options or DataOptions()
     count = min(most or source.index.nsamples, source.index.nsamples)
@@ -73,7 +74,8 @@ def real_features(
     if not rows:
         raise UserError(f"{source.index.name}: no image can be read")
     real = RealFeatures(np.concatenate(rows), np.concatenate(labels))
-    if len(real.labels) == count:  # else damaged shards were skipped: next time they may be whole
+    # otherwise damaged shards were skipped, and may be complete next time
+    if len(real.labels) == count:
         _write(path, real)
     return real
 
@@ -81,11 +83,11 @@ def real_features(
 def iter_image_batches(
     source: ShardDataset, count: int, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """The set's first `count` images in the order of their numbers, uint8 (n, channels, h, w), and
-    their labels int64 (n,). The images' memory is used again for the next.
+    """Yield the dataset's first `count` images in order, uint8 (n, channels, h, w), and their
+    labels int64 (n,). The memory of the images is reused for the next batch.
 
     Raises:
-        DamagedShard: and `table` does not say that such are to be left out.
+        DamagedShard: unless `options` allow to skip damaged shards.
     """
     samples = SampleCache(source, 0, default_opener(source, options, ranks))
     shape = (source.height, source.width, source.channels)
@@ -112,7 +114,7 @@ def iter_image_batches(
 
 
 def _places(source: ShardDataset, count: int) -> Iterator[tuple[int, int]]:
-    """(shard, member) of the first `count` samples."""
+    """Return (shard, member) of the first `count` samples."""
     for shard, entry in enumerate(source.index.shardlist):
         for member in range(min(entry.nsamples, count)):
             yield shard, member
@@ -120,7 +122,7 @@ def _places(source: ShardDataset, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _read(path: Path) -> RealFeatures | None:
-    """What the file holds, None where there is none or it is not whole."""
+    """Read cached features; None if the file does not exist or is damaged."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             features, labels = file["features"], file["labels"]
@@ -130,7 +132,7 @@ def _read(path: Path) -> RealFeatures | None:
 
 
 def _write(path: Path, real: RealFeatures) -> None:
-    """Keep the features; a full disk only means that they are computed again."""
+    """Write features to the cache; if the disk is full, they are computed again next time."""
     try:
         with atomic_file(path) as file:
             np.savez(file, features=real.features, labels=real.labels)

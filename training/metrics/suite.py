@@ -1,4 +1,4 @@
-"""All measures of a set of fakes against real images, each with its bias and its spread."""
+"""All metrics of fake against real images, each with its baseline and standard deviation."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from training.metrics.prdc import compute_prdc
 from training.seeds import derive
 
 MIN_IMAGES = 50
-"""With fewer images on a side nothing is computed."""
+"""Minimum number of images on each side."""
 PRDC_MAX_IMAGES = 5000
-"""Precision, recall, density and coverage are of at most so many images on either side."""
+"""Precision, recall, density and coverage use at most this many images on each side."""
 COPY_THRESHOLD = 0.1
-"""Below this memorisation distance MiFID punishes (Kaggle's number, for Inception's features; in
-those of EfficientNet-Lite0 held-out photographs keep 0.25)."""
+"""MiFID penalises memorisation distances below this (Kaggle's value, for Inception's features;
+with EfficientNet-Lite0, held-out photographs have 0.25)."""
 HALVES, SPLITS = 8, 5
 
 Logits = Callable[[Features], Features]
@@ -38,9 +38,9 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features (n, d) of real or of generated images, and what is computed of them once.
+    """Features (n, d) of real or generated images, and values computed from them once.
 
-    `logits` gives class scores for features, `splits` is the inception score's.
+    `logits` gives class scores for features, `splits` is used by the inception score.
     """
 
     features: Features
@@ -95,13 +95,14 @@ def _memory(real: FeatureSet, fake: FeatureSet) -> Values:
 METRICS: tuple[Callable[[FeatureSet, FeatureSet], Values], ...] = (
     _frechet, _kernel, _manifold, _classes, _memory,
 )  # fmt: skip
-"""Each gives one or more values by name; `measure` adds MiFID, which is made of two of them."""
+"""Each returns one or more values by name; `compute_metrics` adds MiFID, which combines two of
+them."""
 
 LOWER_IS_BETTER = frozenset({"fd", "kid", "mifid", "copies", "ppl_w", "ppl_z"})
 
 
 def compute_metrics(real: FeatureSet, fake: FeatureSet) -> Values:
-    """Every measure of `fake` against `real` by its plain name, in a fixed order."""
+    """Compute all metrics of `fake` against `real` by their plain names, in a fixed order."""
     values: Values = {}
     for part in METRICS:
         values |= part(real, fake)
@@ -111,11 +112,11 @@ def compute_metrics(real: FeatureSet, fake: FeatureSet) -> Values:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure's `value`, and its standard deviation over draws of fakes (`sd`).
+    """The `value` of a metric, and its standard deviation over draws of fakes (`sd`).
 
-    `baseline` is what real images score against other real images: the measure's bias. It is of
-    `baseline_n` real images; where that is the number of fakes, a perfect generator would score
-    like it. `None` where there is none.
+    `baseline` is the score of real images against other real images: the bias of the metric. It
+    uses `baseline_n` real images; if that is the number of fakes, a perfect generator would score
+    the same. `None` if not available.
     """
 
     value: float
@@ -128,8 +129,8 @@ class Estimate:
 def baseline(
     real: FeatureSet, count: int, seed: int = 0
 ) -> tuple[dict[str, tuple[float, float]], int]:
-    """Mean and standard deviation of every measure of `count` real images against the others, over
-    random splits; and the number, at most half of the real images."""
+    """Return mean and standard deviation of every metric of `count` real images against the
+    others, over random splits; and the number used, at most half of the real images."""
     count = min(count, len(real) // 2)
     random = np.random.default_rng(derive(seed, "splits of the real images"))
     found = []
@@ -144,11 +145,11 @@ def _spread(values: list[float]) -> tuple[float, float]:
 
 
 def standard_deviations(real: FeatureSet, fake: FeatureSet, seed: int = 0) -> Values:
-    """The standard deviation of every measure, estimated from random halves of the fakes.
+    """Estimate the standard deviation of every metric from random halves of the fakes.
 
     The spread of a statistic over halves drawn without replacement estimates that of the whole (the
-    delete-d jackknife with d = n/2, Shao & Wu 1989). A bootstrap would put each fake there several
-    times, and all these measures take that for collapse. It errs upwards, most of all with few
+    delete-d jackknife with d = n/2, Shao & Wu 1989). A bootstrap would contain fakes several times,
+    which all these metrics take for mode collapse. The estimate is too high, especially with few
     fakes that are close to the real images.
     """
     random = np.random.default_rng(derive(seed, "halves of the fakes"))
@@ -160,7 +161,7 @@ def standard_deviations(real: FeatureSet, fake: FeatureSet, seed: int = 0) -> Va
 
 
 def estimate(real: FeatureSet, fake: FeatureSet, seed: int = 0) -> dict[str, Estimate]:
-    """Every measure with its bias and its spread, by its plain name."""
+    """Compute all metrics with baseline and standard deviation, by their plain names."""
     values, around = compute_metrics(real, fake), standard_deviations(real, fake, seed)
     biases, count = baseline(real, len(fake), seed)
     return {
@@ -170,9 +171,9 @@ def estimate(real: FeatureSet, fake: FeatureSet, seed: int = 0) -> dict[str, Est
 
 
 def full_name(measure: str, network: str) -> str:
-    """The honest name of a measure: which network's features it is of.
+    """Return the name of a metric with the name of the feature network.
 
-    With the standard Inception the names are those of the literature: fid, kid, is, mifid.
+    With the standard Inception, the names are those of the literature: fid, kid, is, mifid.
     """
     if network == "inception":
         return {"fd": "fid", "kid": "kid", "is": "is", "mifid": "mifid"}.get(

@@ -1,7 +1,7 @@
-"""Generators and discriminators by the names that a configuration uses.
+"""Registry of generators and discriminators by their names in the configuration.
 
-To add one: a file here with its builders, its typed table in
-`training.options.architectures`, a line below.
+To add one: a file here with its builders, its options class in `training.options.architectures`,
+and a line below.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
 
 
 def build_generator(options: Any, shape: ImageShape) -> Generator:
-    """The generator that the configuration's table describes, with fresh weights.
+    """Build the generator described by the options, with new weights.
 
     Raises:
-        UserError: the table does not fit the images.
+        UserError: the options do not fit the images.
     """
     return GENERATORS[options.name](options, shape)
 
 
 def build_discriminator(options: Any, shape: ImageShape, codes: int = 0) -> Discriminator:
-    """The discriminator that the configuration's table describes, with fresh weights; `codes`
-    counts InfoGAN's codes that it is to guess.
+    """Build the discriminator described by the options, with new weights; `codes` is the number of
+    InfoGAN codes that it predicts.
 
     Raises:
-        UserError: the table does not fit the images.
+        UserError: the options do not fit the images.
     """
     return DISCRIMINATORS[options.name](options, shape, codes)

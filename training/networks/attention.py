@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 
 
 class SelfAttention(nn.Module):
-    """x + γ·o(x), with γ learned from 0: every place looks at every other.
+    """x + γ·o(x) with γ learned from 0: every position attends to all others.
 
     Queries and keys have an eighth, values half of the channels; keys and values are max-pooled
     2×2, as in the authors' code. (n, c, h, w) → the same.

@@ -1,4 +1,4 @@
-"""What every network offers the trainer."""
+"""The interfaces of networks that the trainer uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ImageShape:
-    """The images a network makes or judges: size in pixels, 1 or 3 channels, label count."""
+    """The shape of the images that a network generates or classifies: size in pixels, 1 or 3
+    channels, number of classes."""
 
     height: int
     width: int
@@ -20,12 +21,12 @@ class ImageShape:
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What a discriminator says of n images.
+    """The output of a discriminator for n images.
 
-    `logits` float (n,): higher is more real; (n, k) where k patches or scales are judged, all by
-    the same loss. `features` (n, …): its last hidden layer. `classes` logits (n, classes) of the
-    label and `codes` (n, k) guesses of InfoGAN's codes, where it has such an output. `seen` is what
-    `Discriminator.reconstruct` needs: the images first.
+    `logits` float (n,): higher is more real; (n, k) for k patches or scales, which all get the same
+    loss. `features` (n, …): its last hidden layer. `classes`: logits (n, classes) of the label, and
+    `codes`: predictions (n, k) of InfoGAN's codes, if it has such an output. `decoder_inputs` is
+    what `Discriminator.reconstruct` needs, starting with the images.
     """
 
     logits: Tensor
@@ -36,13 +37,13 @@ class DiscriminatorOutput(NamedTuple):
 
     @property
     def mean_logit(self) -> Tensor:
-        """One number a sample, (n,): the mean of its logits. Its slope is what penalties bound."""
+        """The mean logit of each sample, (n,). Penalties limit its gradient."""
         return self.logits if self.logits.ndim == 1 else self.logits.mean(dim=1)
 
 
 class Generator(nn.Module):
     """Latents float (n, z_dim) and labels int64 (n,) → images (n, channels, height, width) in
-    [-1, 1]. `z_dim` counts InfoGAN's codes too."""
+    [-1, 1]. `z_dim` includes InfoGAN's codes."""
 
     z_dim: int
 
@@ -51,38 +52,38 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images in [-1, 1] and labels int64 (n,) → a `Verdict`.
+    """Images in [-1, 1] and labels int64 (n,) → a `DiscriminatorOutput`.
 
-    Images are (n, channels, height, width); with packing p (n, p·channels, height, width).
-    `hidden` are its layers from the image to the features.
+    Images are (n, channels, height, width); with packing p (n, p·channels, height, width). `hidden`
+    are its layers from the image to the features.
     """
 
     hidden: nn.Sequential
     joint_batch: bool = False
-    """While it learns, real and fake images (alternating) are to be judged in one call: what it
-    says of one kind depends on the other."""
+    """While it is trained, real and fake images (interleaved) must pass in one call, because the
+    output for one kind depends on the other."""
 
     def accepts_interleaved(self, count: int) -> bool:  # noqa: ARG002 (for those that group samples)
-        """Whether `count` real and `count` fake images, alternating, get the same answers in one
-        call as in two."""
+        """Return True if `count` real and `count` fake images, interleaved, give the same
+        outputs in one call as in two."""
         return False
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         raise NotImplementedError
 
     def reconstruct(self, verdict: DiscriminatorOutput) -> Tensor:
-        """How far what is decoded from the verdict's maps is from the images that it is about, a
-        scalar to be minimised; only for verdicts with `seen`."""
+        """Return the distance between the images and their reconstructions from the maps of an
+        output, a scalar to minimise; only for outputs with `decoder_inputs`."""
         raise NotImplementedError
 
 
 def interleave(first: Tensor, second: Tensor) -> Tensor:
-    """Rows of both, alternating: (n, …) and (n, …) → (2n, …)."""
+    """Interleave rows: (n, …) and (n, …) → (2n, …)."""
     return torch.stack([first, second], dim=1).flatten(0, 1)
 
 
 def deinterleave(verdict: DiscriminatorOutput) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
-    """The verdicts on the first and on the second of alternating images."""
+    """Split the output for interleaved images into the first and the second of each pair."""
     logits, features, classes, codes, _ = verdict
 
     def half(start: int) -> DiscriminatorOutput:

@@ -18,10 +18,12 @@ from training.options.architectures import (
 
 
 def latent_codes(latents: Tensor, options: Codes) -> Tensor:
-    """InfoGAN's codes (n, k) in the latents (n, z_dim + k): one-hot groups, then numbers.
+    """Decode InfoGAN's codes (n, k) from the latents (n, z_dim + k): one-hot groups, then
+    continuous codes.
 
-    The largest of a group's latents is its choice, so all choices are equally likely; a continuous
-    code is the latent itself. Latents stay plain points: grids and paths need to know no codes.
+    The largest latent of a group is its category, so all categories are equally likely; a
+    continuous code is the latent itself. Latents stay plain points: grids and walks do not need to
+    know about codes.
     """
     count = code_count(options)
     rest, parts = latents[:, latents.shape[1] - count :], []
@@ -35,7 +37,7 @@ class LatentInput(nn.Module):
     """Latents (n, z_dim) and labels (n,) → the first layer's input (n, `size`).
 
     Raises:
-        UserError: labels are to be used and the data set has none.
+        UserError: labels are required and the dataset has none.
     """
 
     def __init__(self, options: GeneratorOptions, shape: ImageShape) -> None:
@@ -59,7 +61,7 @@ class LatentInput(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalisation whose gains and offsets are learned for each label (Dumoulin 2017)."""
+    """Batch normalisation with learned gains and offsets per label (Dumoulin 2017)."""
 
     def __init__(self, maps: int, classes: int) -> None:
         super().__init__()
@@ -77,7 +79,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class ConditionalSequential(nn.ModuleList):
-    """Layers one after the other; those that want labels get them."""
+    """A sequence of layers; conditional layers also get the labels."""
 
     def forward(self, values: Tensor, labels: Tensor) -> Tensor:
         for layer in self:
@@ -93,10 +95,11 @@ class ConditionalLayer(nn.Module):
 
 
 def generator_norm(kind: str, condition: str, maps: int, shape: ImageShape) -> list[nn.Module]:
-    """A generator's normalisation, with gains for each label where it is conditioned so.
+    """Return the normalisation of a generator, with gains per label if it is conditioned in this
+    way.
 
     Raises:
-        UserError: labels are to change the norm and there is none.
+        UserError: the norm depends on labels and there is no norm.
     """
     if condition == "norm":
         if kind != "batch":
@@ -106,7 +109,7 @@ def generator_norm(kind: str, condition: str, maps: int, shape: ImageShape) -> l
 
 
 class LabelChannel(nn.Module):
-    """Appends one channel, learned for each label (Mirza & Osindero 2014), to the images."""
+    """Append one channel, learned per label (Mirza & Osindero 2014), to the images."""
 
     def __init__(self, shape: ImageShape) -> None:
         super().__init__()
@@ -119,10 +122,10 @@ class LabelChannel(nn.Module):
 
 
 class DiscriminatorInput(nn.Module):
-    """What a discriminator sees: images (n, `channels` before, h, w) with labels → `channels`.
+    """The input of a discriminator: images (n, `channels` before, h, w) and labels → `channels`.
 
     Raises:
-        UserError: labels are to be used and the data set has none.
+        UserError: labels are required and the dataset has none.
     """
 
     def __init__(self, options: DiscriminatorOptions, shape: ImageShape) -> None:
@@ -143,8 +146,6 @@ class DiscriminatorInput(nn.Module):
 
 
 def require_labels(key: str, shape: ImageShape) -> None:
-    """Raises:
-    UserError: the data set has no labels; `key` asked for them.
-    """
+    """Raise UserError if the dataset has no labels; `key` is the option that requires them."""
     if not shape.classes:
         raise UserError(f"{key}: the shards have no labels to condition on")

@@ -1,7 +1,7 @@
 """DCGAN (Radford, Metz, Chintala 2016) for any size s·2^k: 28, 32, 64, 128, 256 px …
 
-The smallest map is what remains when the height is halved as often as it stays at 4 or more: 4 for
-the powers of two, 7 for 28. Non-square images keep their ratio in it.
+The smallest map results from halving the height as often as it stays at 4 or more: 4 for powers of
+two, 7 for 28. Maps of non-square images keep their aspect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class DcganG(Generator):
         self.entry = LatentInput(options, shape)
         self.z_dim, self.output = self.entry.z_dim, options.output
         steps = doublings(shape)
-        hidden = steps + (options.last == "conv3")  # with conv3 the last doubling is hidden too
+        # with conv3 the last doubling is a hidden layer, too
+        hidden = steps + (options.last == "conv3")
         *maps, deepest = widths(options, hidden)
         heights = [shape.height >> step for step in range(steps, steps - hidden, -1)]
         attention = attention_at(options, heights)
@@ -74,7 +75,7 @@ def _block(
 def _double(table: DcganGenerator, in_channels: int, out_channels: int) -> nn.Module:
     bias = table.norm == "none"
     if table.upsample == "transposed":
-        odd = table.kernel % 2  # an odd kernel needs a row and a column more to double exactly
+        odd = table.kernel % 2  # an odd kernel needs one more row and column to double exactly
         padding = (table.kernel - 1) // 2
         return nn.ConvTranspose2d(
             in_channels, out_channels, table.kernel, 2, padding, odd, bias=bias

@@ -1,8 +1,8 @@
 """FastGAN (Liu et al. 2021), for hundreds of images: any size s·2^k up to 1024 px.
 
-The generator is excited across layers: channels of large maps are weighed by what maps a sixteenth
-as large hold (skip-layer excitation, eq. 1). The discriminator judges patches and decodes images
-from its own maps, so that these keep what the images hold (section 3.2).
+In the generator, channels of large maps are weighted by maps a sixteenth as large (skip-layer
+excitation, eq. 1). The discriminator classifies patches and reconstructs images from its own maps,
+so that these preserve the content of the images (section 3.2).
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from training.networks.sizes import doublings
 from training.options.architectures import FastganDiscriminator, FastganGenerator
 
 _G_MAPS = (16, 8, 4, 2, 2, 1, 0.5, 0.25, 0.125)
-"""Maps of the generator after so many doublings, in units of its width (4 px to 1024 px)."""
+"""Channels of the generator after each doubling, in units of its width (4 px to 1024 px)."""
 _D_MAPS = (8, 4, 2, 1, 0.5, 0.25, 0.125)
-"""Maps of the discriminator at 8 px, 16 px … 512 px, in units of its width."""
+"""Channels of the discriminator at 8 px, 16 px … 512 px, in units of its width."""
 _BRIDGE = 4
-"""Doublings that an excitation of the generator skips; those of the discriminator skip three."""
+"""Number of doublings that an excitation of the generator skips; in the discriminator, three."""
 _FIRST_EXCITED = 4
 _LAST_EXCITED = 7
 _DECODED = 128
-"""Pixels that a decoded image has at most."""
+"""Maximum side of a reconstructed image in pixels."""
 _JUDGED_WHOLE = 5
-"""Halvings with excitations: larger images come in by strided convolutions."""
+"""Number of halvings with excitations; larger images are first reduced by strided convolutions."""
 
 
 def map_counts(multipliers: tuple[float, ...], width: int, count: int) -> list[int]:
-    """The first `count` multipliers as numbers of maps.
+    """Return the first `count` multipliers as numbers of channels.
 
     Raises:
-        UserError: the image is larger than the network was made for.
+        UserError: the image is larger than the network supports.
     """
     if count > len(multipliers):
         raise UserError("resolution: FastGAN's networks go up to 1024 px")
@@ -58,20 +58,20 @@ def map_counts(multipliers: tuple[float, ...], width: int, count: int) -> list[i
 
 
 class Glu(nn.Module):
-    """The first half of the channels, each weighed by σ of its partner in the second half (Dauphin
-    2017). (n, 2c, h, w) → (n, c, h, w)."""
+    """GLU: the first half of the channels, weighted by σ of the second half (Dauphin 2017). (n,
+    2c, h, w) → (n, c, h, w)."""
 
     def forward(self, maps: Tensor) -> Tensor:
         values, gates = maps.chunk(2, dim=1)
-        # on a part of other maps the sigmoid takes four times as long as on maps of its own
+        # the sigmoid of a slice of a tensor takes four times as long as that of a contiguous tensor
         return values * gates.clone(memory_format=torch.preserve_format).sigmoid()
 
 
 class LearnedNoise(nn.Module):
-    """Adds the same Gaussian noise to all maps, with a learned weight that begins at 0.
+    """Add the same Gaussian noise to all channels, with a learned weight that starts at 0.
 
-    It is drawn for each image while training, and fixed when sampling, so that an image follows
-    from its latents.
+    It is drawn per image while training and fixed when sampling, so that an image depends only on
+    its latent.
     """
 
     fixed: Tensor
@@ -89,8 +89,9 @@ class LearnedNoise(nn.Module):
 
 
 class SkipLayerExcitation(nn.Module):
-    """Large maps (n, above, H, W), each times a number in (0, 1) that small ones (n, below, h, w)
-    give: σ of a 1×1 convolution of SiLU of a 4×4 one of their mean over 4×4 places (eq. 1)."""
+    """Large maps (n, out_channels, H, W) times a weight in (0, 1) from small ones (n,
+    in_channels, h, w): σ of a 1×1 convolution of SiLU of a 4×4 convolution of their 4×4 averages
+    (eq. 1)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class SkipLayerExcitation(nn.Module):
 
 
 class UpBlock(ConditionalLayer):
-    """Double to `size`, 3×3, norm, GLU; the `long` kind adds noise and a second 3×3."""
+    """Doubling to `size`, 3×3, norm, GLU; the `long` kind adds noise and a second 3×3."""
 
     def __init__(
         self,
@@ -178,8 +179,8 @@ class FastganG(Generator):
 
 
 class DownBlock(nn.Module):
-    """The mean of two ways to half the size: 4×4 stride 2 then 3×3, and pooling then 1×1; norm and
-    leaky ReLU after each convolution."""
+    """The mean of two paths to half the size: 4×4 stride 2 then 3×3, and pooling then 1×1; norm
+    and leaky ReLU after each convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
@@ -205,7 +206,7 @@ class DownBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Maps of about 8×8 places → images in [-1, 1], twice as large `doublings` times."""
+    """Maps of about 8×8 positions → images in [-1, 1], doubled `doublings` times."""
 
     def __init__(self, maps: int, channels: int, count: int, width: int) -> None:
         super().__init__()
@@ -226,8 +227,8 @@ class Decoder(nn.Module):
 
 
 class PatchHead(Head):
-    """As `Head`, but the logit of each patch of 4×4 places: 1×1 to twice the maps, norm, leaky
-    ReLU, 4×4."""
+    """Like `Head`, with one logit per patch of 4×4 positions: 1×1 to twice the channels, norm,
+    leaky ReLU, 4×4."""
 
     def __init__(
         self,
@@ -248,8 +249,8 @@ class PatchHead(Head):
 
 
 def stem(channels: int, maps: list[int]) -> nn.Sequential:
-    """From the image to its first maps: 3×3 at full size, or 4×4 stride 2 once or twice, by the
-    numbers of `maps` on the way (the first has no norm)."""
+    """From the image to its first maps: 3×3 at full size, or 4×4 stride 2 once or twice, with
+    the numbers of channels in `maps` (the first has no norm)."""
     if len(maps) == 1:
         return nn.Sequential(
             nn.Conv2d(channels, maps[0], 3, 1, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)
@@ -264,10 +265,10 @@ def stem(channels: int, maps: list[int]) -> nn.Sequential:
 
 
 class FastganD(Discriminator):
-    """From the image down to maps of about 8×8 places.
+    """From the image down to maps of about 8×8 positions.
 
-    Maps are excited by those eight times as large. What is decoded is the whole image from the
-    last maps, and a random quarter of it from the same quarter of the maps before them.
+    Maps are excited by those eight times as large. The whole image is reconstructed from the last
+    maps, and a random quarter of it from the same quarter of the maps before them.
     """
 
     def __init__(self, options: FastganDiscriminator, shape: ImageShape, codes: int) -> None:
@@ -311,7 +312,7 @@ class FastganD(Discriminator):
         return verdict._replace(decoder_inputs=(images, *maps[-2:])) if self.decoders else verdict
 
     def reconstruct(self, verdict: DiscriminatorOutput) -> Tensor:
-        """The sum of both distances: of the whole and of a quarter that is drawn at random."""
+        """Return the sum of both distances: of the whole image, and of a random quarter."""
         images, before, last = verdict.decoder_inputs
         row, column = torch.randint(0, 2, (2,)).tolist()
         whole = self.decoders["whole"](last)
@@ -328,7 +329,7 @@ class FastganD(Discriminator):
 
 
 def crop_quarter(maps: Tensor, row: int, column: int) -> Tensor:
-    """The upper (row 0) or lower, left (column 0) or right quarter of maps (n, c, h, w)."""
+    """Return the upper (row 0) or lower, left (column 0) or right quarter of maps (n, c, h, w)."""
     height, width = maps.shape[2] // 2, maps.shape[3] // 2
     return maps[:, :, row * height :, column * width :][:, :, :height, :width]
 

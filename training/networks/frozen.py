@@ -1,7 +1,7 @@
-"""A frozen network's maps as parts of networks that train: its weights are no part of theirs.
+"""Frozen networks as parts of networks that are trained.
 
-They are in no optimiser, no checkpoint and no count of parameters. A checkpoint holds their digest
-(`digest`), so that a run goes on with the weights it began with or not at all.
+Their weights are in no optimiser, no checkpoint and no parameter count. A checkpoint stores their
+digest (`frozen_weights_digest`), so that a run resumes only with the weights it started with.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from training.extractor import MIN_SIDE, Extractor, load_extractor, stage_distan
 
 
 def frozen_features(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The extractor's maps at strides 4, 8, 16 and 32 of images (n, 1 or 3, h, w) in [-1, 1].
+    """The extractor's maps at strides 4, 8, 16 and 32 for images (n, 1 or 3, h, w) in [-1, 1].
 
-    Images are brought to `size` px a side (0: as they are, at least `SMALLEST` px). Gradients pass
-    to the images. Computed in the surrounding autocast's precision.
+    Images are resized to `size` px per side (0: not resized, at least `MIN_SIDE` px). Gradients
+    flow to the images. Computed in the precision of the surrounding autocast.
     """
     values = images.float()
     height, width = (size, size) if size else (max(MIN_SIDE, side) for side in images.shape[2:])
     if (height, width) != tuple(images.shape[2:]):
-        smaller = height < values.shape[2] or width < values.shape[3]  # else nothing is aliased
+        smaller = height < values.shape[2] or width < values.shape[3]  # to avoid aliasing
         values = interpolate(values, size=(height, width), mode="bilinear", antialias=smaller)
     if values.shape[1] == 1:
         values = values.expand(-1, 3, -1, -1)
-    # one input unit of the network is 128 gray levels, 0 is 127
+    # one input unit of the network is 128 gray levels, and 0 is level 127
     inputs = (values * (127.5 / 128) + 0.5 / 128).contiguous(memory_format=torch.channels_last)
     return _extractor(images.device).stages(inputs)
 
 
 def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
-    """How different two batches look to the frozen network at their own size: the mean of
+    """Return the distance of two batches in the frozen network at their own size: the mean of
     `stage_distance`, a scalar. No gradient flows to `others`."""
     with torch.no_grad():
         wanted = frozen_features(others)
@@ -43,13 +43,13 @@ def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
 
 
 def _extractor(device: torch.device) -> Extractor:
-    with torch.device("cpu"):  # the surroundings may build on a device without memory
+    with torch.device("cpu"):  # the surrounding code may build on the meta device
         return load_extractor(device)
 
 
 @cache
 def frozen_weights_digest() -> bytes:
-    """sha256 of the frozen weights."""
+    """Return the sha256 of the frozen weights."""
     found = hashlib.sha256()
     for name, weight in sorted(_extractor(torch.device("cpu")).state_dict().items()):
         found.update(name.encode())

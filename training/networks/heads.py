@@ -1,4 +1,4 @@
-"""The last layers of a discriminator: from its features to what it says of them."""
+"""The last layers of a discriminator: from its features to its output."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from training.options.architectures import DiscriminatorOptions, is_semi_supervi
 
 
 class Head(nn.Module):
-    """Features (n, maps, *size) → a `Verdict`: each output is linear in all of them.
+    """Features (n, maps, *size) → a `DiscriminatorOutput`; each output is linear in all features.
 
-    Beside the logit, as the table asks: the projection of the label (Miyato & Koyama 2018, eq. 3)
-    on the features' sum over the map, which is added to the logit; logits of the label (AC-GAN);
-    guesses of `codes` InfoGAN codes.
+    Besides the logit, depending on the options: the projection of the label (Miyato & Koyama 2018,
+    eq. 3) on the sum of the features over the map, which is added to the logit; logits of the label
+    (AC-GAN); predictions of `codes` InfoGAN codes.
 
-    A semi-supervised head has a logit l_k for each label and one for "fake" that is always 0, for
-    only differences count (Salimans 2016, section 5): P(k) = exp(l_k) / (1 + Σ exp(l)), and the
+    A semi-supervised head has a logit l_k per label and one for "fake" that is always 0, because
+    only differences matter (Salimans 2016, section 5): P(k) = exp(l_k) / (1 + Σ exp(l)), and the
     logit of "real" is log Σ exp(l).
     """
 
@@ -40,7 +40,8 @@ class Head(nn.Module):
         self.projection = self.classifier = self.coder = None
         if options.condition == "projection":
             self.projection = nn.Embedding(shape.classes, maps)
-            # as its authors do: PyTorch's N(0, 1) would drown the judge's own logit
+            # as in the authors' code: PyTorch's N(0, 1) would dominate the discriminator's own
+            # logit
             nn.init.xavier_uniform_(self.projection.weight)
             if options.spectral:
                 spectral_norm(self.projection)

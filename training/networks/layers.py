@@ -1,4 +1,4 @@
-"""Layers and initial weights that several networks share."""
+"""Layers and weight initialisation shared by several networks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from training.options.architectures import GeneratorOptions
 
 
 class JointBatchNorm(nn.BatchNorm2d):
-    """Batch norm for a discriminator that learns from real and fake images in one batch: its
-    statistics are theirs together. While its weights do not learn (the generator's step), it uses
-    their moving averages, so that fakes are not normalised by themselves.
+    """Batch norm for a discriminator that is trained on real and fake images in one batch, with
+    joint statistics. While its weights are not trained (in G's step), it uses their moving
+    averages, so that fake images are not normalised by themselves.
 
-    Over fakes alone, batch norm takes out what they have in common: pale fakes look like real ones.
+    Batch norm over fake images alone removes what they have in common: pale fakes look like real
+    images.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -27,11 +28,11 @@ class JointBatchNorm(nn.BatchNorm2d):
 
 
 class MinibatchStddev(nn.Module):
-    """Appends maps with the mean standard deviation over groups of samples (Karras 2018, section
-    3): sample i is in the group i mod (n / `group`), as published. Where `group` does not divide n,
-    the next smaller number that does is taken.
+    """Append maps with the mean standard deviation over groups of samples (Karras 2018, section 3):
+    sample i is in group i mod (n / `group`), as published. If `group` does not divide n, the next
+    smaller number that does is used.
 
-    (n, c, h, w) → (n, c + `channels`, h, w); each added map is about its share of the c.
+    (n, c, h, w) → (n, c + `channels`, h, w); each added map covers its share of the c channels.
     """
 
     def __init__(self, group: int, channels: int = 1) -> None:
@@ -51,7 +52,7 @@ class MinibatchStddev(nn.Module):
 
 
 class Noise(nn.Module):
-    """Adds Gaussian noise of standard deviation `scale` while training (Zhao 2017)."""
+    """Add Gaussian noise of standard deviation `scale` while training (Zhao 2017)."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Noise(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout that also works when sampling, where `at_test` (Isola 2017, section 3.1)."""
+    """Dropout that is also active when sampling if `at_test` is set (Isola 2017, section 3.1)."""
 
     def __init__(self, share: float, at_test: bool = False) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class Dropout(nn.Module):
 
 
 def noise_and_dropout(options: GeneratorOptions) -> list[nn.Module]:
-    """What follows each hidden layer of a generator: noise and dropout, as the table asks."""
+    """Return the layers after each hidden layer of a generator: noise and dropout, if set."""
     layers: list[nn.Module] = []
     if options.noise:
         layers.append(Noise(options.noise))
@@ -83,9 +84,10 @@ def noise_and_dropout(options: GeneratorOptions) -> list[nn.Module]:
 
 
 def to_image_range(values: Tensor, output: str) -> Tensor:
-    """The last layer's values as an image in [-1, 1]; a `sigmoid`'s [0, 1] is scaled to it.
+    """Return the last layer's values as an image in [-1, 1]; the [0, 1] of `sigmoid` is scaled to
+    it.
 
-    `linear` leaves them as they are: the data alone teaches the range.
+    `linear` returns them unchanged: the range is learned from the data.
     """
     if output == "linear":
         return values
@@ -102,7 +104,7 @@ def apply_spectral_norm(network: nn.Module) -> None:
 
 
 def init_weights(network: nn.Module, scheme: str) -> None:
-    """Give the convolutions, linear layers and norms of `network` fresh weights.
+    """Initialise the convolutions, linear layers and norms of `network`.
 
     `dcgan`: N(0, 0.02), norm weights N(1, 0.02), biases 0 (Radford 2016, section 4); `orthogonal`
     and `xavier` (uniform) for convolutions and linear layers; `default`: PyTorch's own.
@@ -127,7 +129,7 @@ def init_weights(network: nn.Module, scheme: str) -> None:
 
 
 def _bare_weight(layer: nn.Module) -> Tensor:
-    """The weight itself, also where spectral normalisation stands before it."""
+    """Return the weight itself, also under spectral normalisation."""
     if nn.utils.parametrize.is_parametrized(layer, "weight"):
         original = layer.parametrizations.weight.original  # type: ignore[union-attr]
         assert isinstance(original, Tensor)

@@ -48,7 +48,7 @@ class MlpG(Generator):
 
 
 class Maxout(nn.Module):
-    """The largest of `pieces` linear functions (Goodfellow 2013): (n, below) → (n, above)."""
+    """Maxout: the largest of `pieces` linear functions (Goodfellow 2013), (n, in) → (n, out)."""
 
     def __init__(self, in_channels: int, out_channels: int, pieces: int) -> None:
         super().__init__()

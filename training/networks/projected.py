@@ -1,8 +1,8 @@
-"""Projected discriminators (Sauer et al. 2021): judges of a frozen network's maps.
+"""Projected discriminators (Sauer et al. 2021): discriminators on features of a frozen network.
 
 The maps of four scales are mixed by fixed random convolutions, across channels (CCM, section 3.2)
-and from small scales up to large ones (CSM), so that no discriminator can look at a few channels
-alone; each scale has a discriminator of its own, which judges patches.
+and from small to large scales (CSM), so that a discriminator cannot focus on a few channels. Each
+scale has its own discriminator, which classifies patches.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from training.networks.layers import JointBatchNorm, apply_spectral_norm
 from training.options.architectures import DcganDiscriminator, ProjectedDiscriminator
 
 _MIXED = (1, 2, 4, 8)
-"""Channels after mixing across channels at strides 4, 8, 16 and 32, in units of the width."""
+"""Channels after cross-channel mixing at strides 4, 8, 16 and 32, in units of the width."""
 _JUDGED = ((1, 1, 2, 4, 8), (1, 2, 4, 8), (2, 4, 8), (4, 8))
 """Channels of each scale's discriminator, from its input (at strides 2, 4, 8, 16) to stride 32."""
 _GROUP = 4
-"""Images whose spread the judge of pixels sees."""
+"""Images per group of the pixel discriminator's minibatch standard deviation."""
 _LABEL, _PRODUCT = 128, 64
-"""Numbers in a label's embedding, and in its product with what is judged."""
+"""Dimension of a label's embedding, and of its product with the features."""
 
 
 class FixedChannelMixing(nn.Module):
@@ -52,7 +52,7 @@ class FixedChannelMixing(nn.Module):
 
 
 class CrossScaleMixing(nn.Module):
-    """Four scales of frozen maps → four of random mixtures, each twice as large."""
+    """Four scales of frozen maps → four random mixtures, each twice as large."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class CrossScaleMixing(nn.Module):
         found: list[Tensor] = []
         for number in (3, 2, 1, 0):
             values = mixed[number] + found[-1] if found else mixed[number]
-            # mixing and enlarging commute: this order takes a quarter of the work
+            # mixing and upsampling commute: this order takes a quarter of the operations
             values = self.scales[number](values)
             height, width = mixed[number - 1].shape[2:] if number else _twice(mixed[0])
             found.append(
@@ -82,8 +82,8 @@ def _twice(maps: Tensor) -> tuple[int, int]:
 def down_block(
     options: ProjectedDiscriminator, in_channels: int, out_channels: int
 ) -> list[nn.Module]:
-    """Half the size: 4×4 stride 2, norm, leaky ReLU; or depthwise 3×3, 1×1, norm, leaky ReLU and
-    pooling."""
+    """Halve the size: 4×4 stride 2, norm, leaky ReLU; or depthwise 3×3, 1×1, norm, leaky ReLU
+    and pooling."""
     norm = JointBatchNorm(out_channels) if options.norm == "joint" else nn.BatchNorm2d(out_channels)
     act = nn.LeakyReLU(0.2, inplace=True)
     if not options.separable:
@@ -98,11 +98,11 @@ def down_block(
 
 
 class ScaleDiscriminator(nn.Module):
-    """One scale's discriminator: halves its maps until they are as large as the others' (stride
-    32), then judges patches of 4×4 places, or of all where there are fewer.
+    """The discriminator of one scale: halves its maps to stride 32, then classifies patches of 4×4
+    positions, or of all positions if there are fewer.
 
-    With labels the logit is the product of what is judged and of the label's embedding (Miyato &
-    Koyama 2018), divided by the root of its length. → logits (n, patches) and maps.
+    With labels, the logit is the product of the features and the label's embedding (Miyato & Koyama
+    2018), divided by the square root of its dimension. → logits (n, patches) and maps.
     """
 
     def __init__(
@@ -131,8 +131,8 @@ class ScaleDiscriminator(nn.Module):
 
 
 class ProjectedD(Discriminator):
-    """Logits (n, k) of all patches of all scales, and of the judge of pixels where there is one;
-    its features are each scale's mean last map."""
+    """Logits (n, k) of all patches of all scales, and of the pixel discriminator if there is
+    one; the features are the mean last map of each scale."""
 
     frozen_digest: Tensor
 
@@ -148,14 +148,14 @@ class ProjectedD(Discriminator):
             )
         self.mixing = CrossScaleMixing(options.width)
         classes = shape.classes if options.condition == "projection" else 0
-        # what is left at stride 32 after three halvings of an odd number of places may be one less
+        # after three halvings of an odd size, the map at stride 32 may be one position smaller
         patch = max(1, min(4, smallest // 32))
         self.judges = nn.ModuleList(
             ScaleDiscriminator(options, [options.width * share for share in shares], patch, classes)
             for shares in _JUDGED
         )
         self.pixels = _pixel_discriminator(options, shape) if options.pixel_width else None
-        self.hidden = nn.Sequential()  # nothing that trains stands between the image and the maps
+        self.hidden = nn.Sequential()  # there are no trained layers between the image and the maps
         stored = torch.frombuffer(bytearray(frozen_weights_digest()), dtype=torch.uint8)
         self.register_buffer("frozen_digest", stored)
         if options.spectral:
@@ -164,10 +164,10 @@ class ProjectedD(Discriminator):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """As `nn.Module` does.
+        """As in `nn.Module`.
 
         Raises:
-            UserError: the discriminator was trained on other frozen weights than those installed.
+            UserError: the discriminator was trained with other frozen weights than those installed.
         """
         stored = state_dict.get("frozen_digest")
         if stored is not None and bytes(stored.cpu().tolist()) != frozen_weights_digest():
@@ -201,9 +201,7 @@ def _pixel_discriminator(options: ProjectedDiscriminator, shape: ImageShape) -> 
 def projected_discriminator(
     options: ProjectedDiscriminator, shape: ImageShape, codes: int
 ) -> Discriminator:
-    """Raises:
-    UserError: codes are to be guessed.
-    """
+    """Raise UserError if InfoGAN codes are configured."""
     if codes:
         raise UserError("generator.categorical: a projected discriminator guesses no codes")
     return ProjectedD(options, shape)

@@ -1,9 +1,9 @@
-"""R3GAN's networks (Huang et al. 2024, section 4): residual stages without normalisation.
+"""The networks of R3GAN (Huang et al. 2024, section 4): residual stages without normalisation.
 
-A block is 1×1, grouped 3×3, 1×1 with an inverted bottleneck; it begins as the identity (fix-up,
-Zhang et al. 2019) and its other weights have the variance of He et al. 2015, so nothing needs to be
-normalised. Stages change size by interpolation and width by a 1×1 convolution. The generator
-begins with a learned basis of small maps, the discriminator ends with one.
+A block is 1×1, grouped 3×3, 1×1 with an inverted bottleneck. It starts as the identity (fix-up,
+Zhang et al. 2019) and its other weights have the variance of He et al. 2015, so no normalisation is
+needed. Stages change the size by interpolation and the width by a 1×1 convolution. The generator
+starts with a learned basis of small maps, the discriminator ends with one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from training.options.architectures import R3ganDiscriminator, R3ganGenerator, R
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))
 _GROUP = 16
-"""Channels of a group of the 3×3 convolution in every published size."""
+"""Channels per group of the 3×3 convolution in all published sizes."""
 
 
 def scale_weight(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
@@ -36,10 +36,10 @@ def scale_weight(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """x + 1×1(act(grouped 3×3(act(1×1(x))))); act is a leaky ReLU behind a bias.
+    """x + 1×1(act(grouped 3×3(act(1×1(x))))); act is a leaky ReLU after a bias.
 
-    `blocks` of the whole network set the variance of the weights: with k layers in a block fix-up
-    scales all but the last by blocks^(−1 / (2k − 2)), the last begins at zero.
+    `blocks`, the number of blocks in the network, sets the variance of the weights: with k layers
+    per block, fix-up scales all but the last by blocks^(−1 / (2k − 2)); the last starts at zero.
     """
 
     def __init__(self, maps: int, expansion: int, cardinality: int, blocks: int) -> None:
@@ -59,10 +59,10 @@ class ResidualBlock(nn.Module):
 
 
 class Resample(nn.Module):
-    """Twice (`up`) or half the size, with the width changed where the maps are small.
+    """Double (`up`) or halve the size, and change the width on the smaller maps.
 
-    `filter` weighs places by (1, 3, 3, 1) along each side, zeros around (bilinear interpolation);
-    `box` repeats or averages 2×2 places.
+    `filter` weights positions by (1, 3, 3, 1) along each side, with zero padding (bilinear
+    interpolation); `box` repeats or averages 2×2 positions.
     """
 
     taps: Tensor
@@ -96,10 +96,10 @@ class Resample(nn.Module):
 
 
 def stage_sizes(options: R3ganStageOptions, count: int) -> list[tuple[int, int, int]]:
-    """(width, cardinality, blocks) of each of the `count` stages, from the image inwards.
+    """Return (width, cardinality, blocks) of each of the `count` stages, from the image inwards.
 
     Raises:
-        UserError: the table names another number of stages, or groups that do not divide a width.
+        UserError: the options give another number of stages, or groups that do not divide a width.
     """
     lists: list[Sequence[int]] = []
     for name, values in (("widths", options.widths), ("blocks", options.blocks)):
@@ -124,7 +124,8 @@ def _spread(name: str, values: Sequence[int], count: int) -> Sequence[int]:
 
 
 class R3ganG(Generator):
-    """Linear from the latents, times a learned basis of 4×4 maps; then stages up to the image."""
+    """A linear function of the latents times a learned basis of 4×4 maps; then stages up to the
+    image."""
 
     def __init__(self, options: R3ganGenerator, shape: ImageShape) -> None:
         super().__init__()
@@ -158,9 +159,10 @@ class R3ganG(Generator):
 
 
 class BasisHead(nn.Module):
-    """Features (n, maps, *size) → a `Verdict` through one filter a map, as large as the map.
+    """Features (n, maps, *size) → a `DiscriminatorOutput` through one filter per map, as large as
+    the map.
 
-    With `projection` the filtered maps are brought to as many numbers as the label's embedding has,
+    With `projection`, the filtered maps are projected to the dimension of the label's embedding,
     and the logit is their product (Huang et al. 2024): there is no logit without a label.
     """
 
@@ -203,7 +205,7 @@ class BasisHead(nn.Module):
 
 
 class R3ganD(Discriminator):
-    """The generator's mirror image."""
+    """The mirror image of the generator."""
 
     def __init__(self, options: R3ganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()

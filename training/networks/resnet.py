@@ -31,7 +31,7 @@ from training.options.architectures import ResnetDiscriminator, ResnetGenerator
 
 
 class UpBlock(ConditionalLayer):
-    """norm, relu, double, 3×3, norm, relu, 3×3; beside it double, 1×1."""
+    """norm, relu, double, 3×3, norm, relu, 3×3; shortcut double, 1×1."""
 
     def __init__(
         self, options: ResnetGenerator, shape: ImageShape, in_channels: int, out_channels: int
@@ -50,7 +50,7 @@ class UpBlock(ConditionalLayer):
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
         inner = interpolate(relu(self.before(maps, labels)), scale_factor=2)
         inner = self.second(relu(self.between(self.first(inner), labels)))
-        # a 1×1 convolution and doubling commute: this order takes a quarter of the work
+        # a 1×1 convolution and upsampling commute: this order takes a quarter of the operations
         doubled: Tensor = inner + interpolate(self.shortcut(maps), scale_factor=2)
         return doubled
 
@@ -86,7 +86,7 @@ class ResnetG(Generator):
 
 
 class DownBlock(nn.Module):
-    """norm, relu, 3×3, norm, relu, 3×3, halve; beside it 1×1, halve. `down`: whether to halve."""
+    """norm, relu, 3×3, norm, relu, 3×3, halve; shortcut 1×1, halve. `down`: whether to halve."""
 
     def __init__(
         self, options: ResnetDiscriminator, in_channels: int, out_channels: int, down: bool
@@ -113,7 +113,8 @@ class DownBlock(nn.Module):
 
 
 class ImageBlock(nn.Module):
-    """The first block: it sees the image, so no activation stands before its first convolution."""
+    """The first block: its input is the image, so there is no activation before its first
+    convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

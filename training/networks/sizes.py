@@ -1,4 +1,4 @@
-"""How many layers a resolution has, and how wide they are."""
+"""The number of layers for a resolution, and their widths."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from training.options.architectures import ConvWidthOptions
 
 
 def doublings(shape: ImageShape) -> int:
-    """How often the smallest map (4 to 7 px high) is doubled to give the image.
+    """Return how often the smallest map (4 to 7 px high) is doubled to give the image.
 
-    28 px is 7 px doubled twice, the powers of two are 4 px doubled; a non-square image keeps its
-    ratio.
+    28 px is 7 px doubled twice, powers of two are 4 px doubled; maps of a non-square image keep its
+    aspect.
 
     Raises:
-        UserError: the size does not allow it.
+        UserError: the size is not supported.
     """
     count = count_doublings(shape.height, shape.width)
     if not count:
@@ -26,7 +26,7 @@ def doublings(shape: ImageShape) -> int:
 
 
 def count_doublings(height: int, width: int) -> int:
-    """As `doublings`; 0 where the size does not allow any."""
+    """Like `doublings`; 0 if the size is not supported."""
     count = 0
     while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= 4:
         height, width, count = height // 2, width // 2, count + 1
@@ -34,10 +34,10 @@ def count_doublings(height: int, width: int) -> int:
 
 
 def widths(options: ConvWidthOptions, count: int) -> list[int]:
-    """The feature maps of the `count` hidden layers, from the image inwards.
+    """Return the channels of the `count` hidden layers, from the image inwards.
 
     Raises:
-        UserError: the table names another number of layers.
+        UserError: the options give another number of layers.
     """
     multipliers = options.multipliers or tuple(2**layer for layer in range(count))
     if len(multipliers) != count:
@@ -49,10 +49,10 @@ def widths(options: ConvWidthOptions, count: int) -> list[int]:
 
 
 def attention_at(options: ConvWidthOptions, heights: list[int]) -> int:
-    """The height of the maps that self-attention follows (0: none).
+    """Return the height of the maps followed by self-attention (0: none).
 
     Raises:
-        UserError: no hidden layer has maps of the height that the table asks for.
+        UserError: no hidden layer has maps of the configured height.
     """
     if options.attention and options.attention not in heights:
         raise UserError(

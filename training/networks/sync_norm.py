@@ -1,7 +1,7 @@
 """Batch norm over the batch of all processes.
 
-PyTorch's own SyncBatchNorm is for GPUs alone and not differentiable twice, which gradient penalties
-need. This one is made of differentiable operations around one message a layer.
+PyTorch's SyncBatchNorm works only on GPUs and has no double backward pass, which gradient penalties
+need. This one consists of differentiable operations around one all-reduce per layer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from training.networks.layers import JointBatchNorm
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes. Each process's loss depends on it, so the gradient is
-    the sum of theirs."""
+    """The sum of a tensor over all processes. The loss of each process depends on it, so its
+    gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
@@ -30,7 +30,7 @@ class _Sum(torch.autograd.Function):
 
 
 class CrossProcessBatchNorm(nn.Module):
-    """A batch norm's weights and running statistics, by the same names, used over all processes.
+    """The weights and running statistics of a batch norm, by the same names, over all processes.
 
     (n, c, …) → the same; n may differ between processes. Statistics are in float32.
     """
@@ -62,8 +62,8 @@ class CrossProcessBatchNorm(nn.Module):
         return mean, variance
 
     def _moments(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (c,) over all processes, from each one's (Chan 1979): stable, and one
-        message."""
+        """Return mean and variance (c,) over all processes from those of each (Chan 1979):
+        stable, with one all-reduce."""
         over = [0, *range(2, values.ndim)]
         own = values.float()
         mean = own.mean(dim=over)
@@ -91,8 +91,8 @@ class CrossProcessBatchNorm(nn.Module):
 
 
 def convert_batch_norm(network: nn.Module, rank: int, world: int) -> None:
-    """Put `CrossProcessBatchNorm` in the place of each batch norm in `network`; the weights
-    stay the same."""
+    """Replace each batch norm in `network` by `CrossProcessBatchNorm`; the weights stay the
+    same."""
     for name, layer in network.named_children():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             setattr(network, name, CrossProcessBatchNorm(layer, rank, world))

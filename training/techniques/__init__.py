@@ -1,1 +1,1 @@
-"""Techniques that help a GAN to train; `docs/tricks.md` lists these and the rest."""
+"""Training techniques; `docs/tricks.md` lists all of them."""

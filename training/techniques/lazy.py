@@ -1,7 +1,7 @@
-"""Lazy regularisation (Karras 2020a, appendix B): penalties every so many steps.
+"""Lazy regularisation (Karras 2020a, appendix B): penalties every few steps.
 
-A penalty that takes an optimiser step of its own makes k + 1 steps of k: the rate and the decays
-of Adam are corrected for it.
+A penalty with its own optimiser step makes k + 1 steps out of k; the learning rate and the decays
+of Adam are corrected for this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from training.config import Config, OptimizerOptions
 
 
 def is_due(steps: int, interval: int) -> bool:
-    """Whether what happens every `interval` steps happens after `steps` of them."""
+    """Return True if an action with this `interval` is due after `steps` steps."""
     return steps % interval == 0
 
 
@@ -25,8 +25,7 @@ def lazy_adam_settings(options: OptimizerOptions, interval: int) -> OptimizerOpt
 
 
 def optimizers(config: Config) -> tuple[OptimizerOptions, OptimizerOptions]:
-    """The tables of the generator's and of the discriminator's optimiser, corrected where a
-    penalty has steps of its own."""
+    """Return the options of both optimisers, corrected if a penalty has steps of its own."""
     generator, discriminator, loss = config.g_optimizer, config.d_optimizer, config.loss
     if loss.path_length:
         generator = lazy_adam_settings(generator, loss.path_interval)

@@ -1,4 +1,4 @@
-"""Packing: several images judged as one sample (PacGAN, Lin et al. 2018)."""
+"""Packing: several images form one sample (PacGAN, Lin et al. 2018)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pack(images: Tensor, size: int) -> Tensor:
-    """(n·size, c, h, w) → (n, size·c, h, w): neighbours on top of each other."""
+    """(n·size, c, h, w) → (n, size·c, h, w): stack neighbouring images along the channels."""
     return _regroup(images, len(images) // size, images.shape[1] * size) if size > 1 else images
 
 

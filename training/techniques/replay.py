@@ -1,4 +1,4 @@
-"""Experience replay: the discriminator meets fakes of the past again (Shrivastava 2017)."""
+"""Experience replay: the discriminator also sees earlier fake images (Shrivastava 2017)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ def replay(
     labels: Tensor,
     random: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """`fake` (n, c, h, w) and `labels` (n,) with a `share` of them exchanged for older ones.
+    """Replace a `share` of `fake` (n, c, h, w) and `labels` (n,) by earlier ones.
 
-    `memory` keeps `size` fakes as float16 between calls: what it holds after a call is all that
-    the next one needs. It is first filled; from then on a random `share` of each batch changes
-    places with random ones of it.
+    `memory` keeps `size` fakes as float16 between calls and contains all state of the replay. It is
+    filled first; from then on, a random `share` of each batch is swapped with random entries.
     """
     if IMAGES not in memory:
         device = fake.device

@@ -1,4 +1,4 @@
-"""Values that change as a run goes on: functions of images seen alone."""
+"""Schedules: pure functions of the number of images seen."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ NO_BURN_IN = BurnInOptions()
 
 
 def burn_in_value(options: BurnInOptions, start: float, end: float, seen: int) -> float:
-    """From `start` to `end` along half a cosine in the burn-in's `kimg`; `end` from then on.
-    Without a burn-in it stays at `start`."""
+    """Return a value from `start` to `end` along half a cosine over the burn-in's `kimg`, then
+    `end`. Without a burn-in, `start`."""
     if not options.kimg:
         return start
     share = min(1.0, seen / (options.kimg * 1000))
@@ -26,8 +26,8 @@ def set_learning_rate(
     seen: int,
     burn_in: BurnInOptions = NO_BURN_IN,
 ) -> None:
-    """The rate after `seen` images: it falls linearly to 0 at `decay_kimg` thousand, or as the
-    burn-in says, which may change Adam's second moment too."""
+    """Set the learning rate for `seen` images: it decays linearly to 0 at `decay_kimg` thousand,
+    or follows the burn-in, which may also change Adam's beta2."""
     if not (options.decay_kimg or burn_in.kimg):
         return
     rate = options.lr * burn_in_value(burn_in, 1.0, burn_in.lr, seen)

@@ -1,4 +1,4 @@
-"""The discriminator's labels: smoothed, soft and noisy, flipped."""
+"""Targets of the discriminator: smoothed, soft and noisy, flipped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Target = Tensor | float
 
 
 def draw_target(setting: Setting, count: int, random: torch.Generator) -> Target:
-    """Labels for `count` samples: a number for all, or (n,) uniform between two numbers."""
+    """Return targets for `count` samples: a number for all, or (n,) uniform between two numbers."""
     if not isinstance(setting, tuple):
         return setting
     low, high = setting
@@ -20,9 +20,9 @@ def draw_target(setting: Setting, count: int, random: torch.Generator) -> Target
 def draw_targets(
     real: Setting, fake: Setting, flip: float, count: int, random: torch.Generator
 ) -> tuple[Target, Target]:
-    """Labels of `count` real and of `count` fake samples.
+    """Return the targets of `count` real and `count` fake samples.
 
-    Each label is, with probability `flip`, drawn as one of the other side.
+    Each target is, with probability `flip`, drawn like one of the other kind.
     """
     targets = draw_target(real, count, random), draw_target(fake, count, random)
     if not flip:

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
-"""A network's parameters and buffers by name, for `torch.func.functional_call`."""
+"""Return a network's parameters and buffers by name, for `torch.func.functional_call`."""
 
 
 def unroll(
     network: nn.Module, loss: Callable[[Weights], Tensor], steps: int, rate: float
 ) -> Weights:
-    """The weights of `network` after `steps` of gradient descent on `loss` (eq. 7 to 9).
+    """Return the weights of `network` after `steps` of gradient descent on `loss` (eq. 7 to 9).
 
-    They are functions of whatever `loss` depends on: gradients flow through the steps. The network
-    itself, its running statistics too, stays as it is.
+    They are differentiable functions of the inputs of `loss`. The network itself and its running
+    statistics do not change.
     """
     names = [name for name, _ in network.named_parameters()]
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}

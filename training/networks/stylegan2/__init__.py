@@ -1,6 +1,6 @@
 """StyleGAN2 (Karras et al. 2020a) with the details of StyleGAN2-ADA (2020b).
 
-Modules and weights have the names of the published code, so that its weights fit.
+Modules and weights have the names of the published code, so that its weights can be loaded.
 """
 
 from __future__ import annotations

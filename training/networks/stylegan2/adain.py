@@ -1,4 +1,4 @@
-"""Style by adaptive instance normalisation, as before StyleGAN2 (Karras 2019, eq. 1)."""
+"""Styles by adaptive instance normalisation, as before StyleGAN2 (Karras 2019, eq. 1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.options.architectures import StyleGan2Generator
 
 
 def adain(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """scale·(x − mean)/deviation + offset for each map: images (n, c, h, w), the rest (n, c)."""
+    """scale·(x − mean)/deviation + offset per channel: images (n, c, h, w), the others (n, c)."""
     values = images.to(scale.dtype)
     centred = values - values.mean(dim=(2, 3), keepdim=True)
     normal = centred * (centred.square().mean(dim=(2, 3), keepdim=True) + 1e-8).rsqrt()
@@ -29,8 +29,8 @@ def adain(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 
 
 class AdainLayer(nn.Module):
-    """A 3×3 convolution (none where `inside` is 0), noise of a learned strength a map, bias, leaky
-    ReLU, then AdaIN: (n, `inside`, h, w) → (n, `outside`, …)."""
+    """A 3×3 convolution (none if `in_channels` is 0), noise of a learned strength per channel,
+    bias, leaky ReLU, then AdaIN: (n, `in_channels`, h, w) → (n, `out_channels`, …)."""
 
     resample_filter: Tensor
     noise_const: Tensor

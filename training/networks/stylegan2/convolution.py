@@ -1,4 +1,4 @@
-"""Convolutions with equalised learning rate that change the size or keep it."""
+"""Convolutions with equalised learning rate, with or without resampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.options.architectures import StyleGan2WidthOptions
 
 
 def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: bool) -> Tensor:
-    """Convolution with `weight` (out, in, k, k) on twice the size: (n, in, h, w) → (n, out, 2h,
+    """Convolution with `weight` (out, in, k, k) at twice the size: (n, in, h, w) → (n, out, 2h,
     2w).
 
     Published: zeros between pixels, the convolution, the low-pass filter. Economical: the
@@ -40,8 +40,8 @@ def down_convolution(
     """Convolution with `weight` (out, in, k, k) to half the size: (n, in, h, w) → (n, out, h/2,
     w/2).
 
-    Published: the low-pass filter, then the convolution at every other pixel. Economical: sums
-    of 2×2, then the convolution; a quarter of the weight makes them means.
+    Published: the low-pass filter, then a strided convolution. Economical: sums of 2×2, then the
+    convolution; a quarter of the weight turns them into means.
     """
     kernel = weight.shape[2]
     if economical:
@@ -55,9 +55,9 @@ def down_convolution(
 
 
 class Conv2dLayer(nn.Module):
-    """Images (n, `inside`, h, w) → (n, `outside`, h·2, …), (…, h/2, …) or (…, h, …).
+    """Images (n, `in_channels`, h, w) → (n, `out_channels`, h·2, …), (…, h/2, …) or (…, h, …).
 
-    `resize` 2 doubles, −2 halves, 1 keeps. With `active`: √2·leaky ReLU.
+    `resize` 2 doubles, −2 halves, 1 keeps the size. With `active`: √2·leaky ReLU.
     """
 
     resample_filter: Tensor
@@ -83,7 +83,7 @@ class Conv2dLayer(nn.Module):
         self.register_buffer("resample_filter", setup_filter(options.resample_filter))
 
     def forward(self, images: Tensor, gain: float = 1.0) -> Tensor:
-        # a leaky ReLU passes a factor on, so all gains are brought into weight and bias
+        # a leaky ReLU commutes with positive factors, so all gains are moved into weight and bias
         factor = gain * GAIN if self.active else gain
         weight = self.weight * (self.weight_gain * factor)
         bias = None if self.bias is None else self.bias * factor

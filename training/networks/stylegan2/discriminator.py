@@ -19,8 +19,8 @@ from training.options.architectures import StyleGan2Discriminator
 
 
 class DiscriminatorBlock(nn.Module):
-    """Maps of one size to half of it; the first one, and every one of a `skip` network, sees the
-    image."""
+    """Halves the maps; the first block, and every block of a `skip` network, has the image as
+    input."""
 
     resample_filter: Tensor
 
@@ -62,7 +62,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """The smallest maps (n, c, h, w) to features (n, c) and `outside` numbers.
+    """The smallest maps (n, c, h, w) to features (n, c) and `out_channels` numbers.
 
     Raises:
         UserError: `mbstd_channels` does not divide c.
@@ -99,8 +99,8 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class StyleGan2D(Discriminator):
-    """The discriminator; with labels its answer is the projection of the mapped label on the last
-    layer (Miyato & Koyama 2018; Karras 2020b, appendix C)."""
+    """The discriminator; with labels, its logit is the projection of the mapped label on the
+    last layer (Miyato & Koyama 2018; Karras 2020b, appendix C)."""
 
     def __init__(self, options: StyleGan2Discriminator, shape: ImageShape) -> None:
         super().__init__()
@@ -131,8 +131,8 @@ class StyleGan2D(Discriminator):
         return nn.Sequential(*(getattr(self, name) for name in self.names))
 
     def accepts_interleaved(self, count: int) -> bool:
-        """Sample i is in the group i mod (n / group): alternating ones share no group with the
-        others."""
+        """Sample i is in group i mod (n / group): interleaved real and fake images share no
+        group."""
         return count % self.group == 0
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:

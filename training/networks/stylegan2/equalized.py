@@ -12,25 +12,25 @@ from torch.nn.functional import leaky_relu, linear
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
-"""Keeps the variance behind a leaky ReLU."""
+"""Keeps the variance after a leaky ReLU."""
 
 
 def full_precision(values: Tensor) -> AbstractContextManager[object]:
-    """No autocast where `values` are (on the meta device there is none)."""
+    """Disable autocast on the device of `values` (the meta device has none)."""
     kind = values.device.type
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def rectify(values: Tensor, clamp: float = 0.0) -> Tensor:
-    """Leaky ReLU, in the memory of `values`, within ± `clamp` (0: no bound)."""
+    """Leaky ReLU in place, limited to ± `clamp` (0: no limit)."""
     values = leaky_relu(values, SLOPE, inplace=True)
     return values.clamp(-clamp, clamp) if clamp else values
 
 
 class FullyConnectedLayer(nn.Module):
-    """Values (n, `inside`) → (n, `outside`), then √2·leaky ReLU where `active`.
+    """Values (n, `in_channels`) → (n, `out_channels`), then √2·leaky ReLU if `active`.
 
-    `lr_multiplier` makes the layer learn so many times faster than the optimiser's rate says.
+    `lr_multiplier` multiplies the effective learning rate of the layer.
     """
 
     def __init__(
@@ -45,6 +45,6 @@ class FullyConnectedLayer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         factor = GAIN if self.active else 1.0
-        values = values * (self.weight_gain * factor)  # fewer numbers than the weights are
+        values = values * (self.weight_gain * factor)  # smaller than the weights
         values = linear(values, self.weight, self.bias * (self.bias_gain * factor))
         return rectify(values) if self.active else values

@@ -10,7 +10,7 @@ from training.networks.stylegan2.equalized import FullyConnectedLayer, full_prec
 
 
 def normalize_2nd_moment(values: Tensor) -> Tensor:
-    """Rows (n, k) scaled to a mean square of 1."""
+    """Scale rows (n, k) to a mean square of 1."""
     return values * (values.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
@@ -52,9 +52,9 @@ class MappingNetwork(nn.Module):
 
 
 class StyleMapping(MappingNetwork):
-    """The generator's mapping network: (n, z_dim) → (n, num_ws, w_dim), a w for each layer.
+    """The generator's mapping network: (n, z_dim) → (n, num_ws, w_dim), one w per layer.
 
-    `w_avg` (w_dim,) is the running mean of w, followed while training.
+    `w_avg` (w_dim,) is the running mean of w, updated while training.
     """
 
     w_avg: Tensor
@@ -71,7 +71,7 @@ class StyleMapping(MappingNetwork):
         self, latents: Tensor | None, labels: Tensor, truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
     ) -> Tensor:  # fmt: skip
-        """`truncation_psi` draws w towards `w_avg` (Karras 2019, appendix B), in the first
+        """`truncation_psi` moves w towards `w_avg` (Karras 2019, appendix B) in the first
         `truncation_cutoff` layers (None: in all)."""
         values = super().forward(latents, labels)
         if self.training:
@@ -85,7 +85,7 @@ class StyleMapping(MappingNetwork):
         return ws
 
     def mix(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """The ws of the second latents in style mixing: `w_avg` does not follow them."""
+        """Return the ws of the second latents in style mixing; they do not update `w_avg`."""
         return self.broadcast(super().forward(latents, labels))
 
     def broadcast(self, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Style by weight modulation and demodulation (Karras 2020a, section 2.2)."""
+"""Styles by weight modulation and demodulation (Karras 2020a, section 2.2)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from training.options.architectures import StyleGan2Generator
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """1/√Σ(style·weight)² (n, out) for `weight` (out, in, k, k) and `styles` (n, in) (eq. 3)."""
-    energy = (weight * weight).sum(dim=(2, 3))  # `square` has a slower derivative
+    energy = (weight * weight).sum(dim=(2, 3))  # the derivative of `square` is slower
     return (styles.square() @ energy.t() + 1e-8).rsqrt()
 
 
 class _Affine(torch.autograd.Function):
     """scales · images + offsets: (n, c, h, w), (n, c, 1, 1), (c, 1, 1).
 
-    The derivative of PyTorch's `addcmul` makes a copy of the images first.
+    The derivative of PyTorch's `addcmul` would first copy the images.
     """
 
     @staticmethod
@@ -46,9 +46,9 @@ class _Affine(torch.autograd.Function):
 
 
 class _Mixture(torch.autograd.Function):
-    """A matrix for each sample (n, out, in) by pixels (n, p, in): (n, out, p).
+    """One matrix per sample (n, out, in) times pixels (n, p, in): (n, out, p).
 
-    All derivatives by the pixels have their layout, as those of PyTorch's `bmm` do not.
+    All derivatives with respect to the pixels keep their layout; those of PyTorch's `bmm` do not.
     """
 
     @staticmethod
@@ -65,7 +65,7 @@ class _Mixture(torch.autograd.Function):
 class SynthesisLayer(nn.Module):
     """A modulated 3×3 convolution with noise, bias and √2·leaky ReLU; `up` doubles the size.
 
-    Instead of a weight for each sample, the images are scaled by the style, convolved with the one
+    Instead of one weight per sample, the images are scaled by the style, convolved with the shared
     weight, and scaled by the demodulation: the same sum in another order.
     """
 
@@ -95,7 +95,7 @@ class SynthesisLayer(nn.Module):
         """`noise`: `random`, `const` or `none`."""
         with full_precision(w):
             styles = self.affine(w.to(self.affine.weight.dtype))
-            # a leaky ReLU passes a factor on, so all gains are brought in before it
+            # a leaky ReLU commutes with positive factors, so all gains are applied before it
             factor = GAIN * gain
             scales = demodulation(self.weight, styles) * factor
         images = images * styles[:, :, None, None].to(images.dtype)
@@ -105,7 +105,8 @@ class SynthesisLayer(nn.Module):
             images = convolve(images, self.weight, padding=1)
         scales, bias = scales.to(images.dtype), (self.bias * factor).to(images.dtype)
         images = _Affine.apply(images, scales[:, :, None, None], bias[:, None, None])
-        if self.up and self.economical:  # after what it commutes with: that has fewer pixels
+        # after the operation it commutes with, which has fewer pixels
+        if self.up and self.economical:
             images = interpolate(images, scale_factor=2, mode="bilinear")
         added = self.noise(images, noise, factor)
         if added is not None:
@@ -113,7 +114,8 @@ class SynthesisLayer(nn.Module):
         return rectify(images, self.clamp * gain)
 
     def noise(self, images: Tensor, noise: str, factor: float) -> Tensor | None:
-        """What is added to all channels alike, `factor` times: (n, 1, h, w) or (h, w)."""
+        """Return the noise that is added to all channels, times `factor`: (n, 1, h, w) or (h,
+        w)."""
         if noise == "none" or self.noise_mode == "none":
             return None
         if noise == "const":
@@ -139,7 +141,7 @@ class ToRGBLayer(nn.Module):
         with full_precision(w):
             styles = self.affine(w.to(self.affine.weight.dtype)) * self.weight_gain
             matrices = styles[:, None] * self.weight[:, :, 0, 0]
-        pixels = images.permute(0, 2, 3, 1).flatten(1, 2)  # channels_last in memory
+        pixels = images.permute(0, 2, 3, 1).flatten(1, 2)  # channels_last memory format
         mixed: Tensor = _Mixture.apply(matrices.to(images.dtype), pixels)
         count, _, height, width = images.shape
         images = mixed.view(count, -1, height, width) + self.bias[:, None, None].to(images.dtype)

@@ -1,4 +1,4 @@
-"""Low-pass filtering around changes of size (Karras 2020a, appendix B; Zhang 2019)."""
+"""Low-pass filtering for resampling (Karras 2020a, appendix B; Zhang 2019)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 from training.networks.stylegan2.equalized import full_precision
 
 Padding = tuple[int, int, int, int]
-"""Rows and columns of zeros: left, right, top, bottom; negative ones crop."""
+"""Rows and columns of zeros: left, right, top, bottom; negative values crop."""
 
 
 def setup_filter(taps: Sequence[float]) -> Tensor:
-    """The separable filter of `taps` as float32 (k, k), its sum 1."""
+    """Return the separable filter of `taps` as float32 (k, k), normalised to sum 1."""
     row = torch.tensor(taps, dtype=torch.float32)
     both = torch.outer(row, row)
     return both / both.sum()
@@ -26,7 +26,7 @@ def upfirdn2d(
     images: Tensor, taps: Tensor, up: int = 1, down: int = 1, padding: Padding = (0, 0, 0, 0),
     gain: float = 1.0,
 ) -> Tensor:  # fmt: skip
-    """Zeros between pixels, zeros around, convolution with `taps` (k, k), every `down`-th pixel.
+    """Insert zeros between pixels, pad, convolve with `taps` (k, k), take every `down`-th pixel.
 
     Images (n, c, h, w); the result is (h·up + top + bottom − k) // down + 1 high. Equal to
     `scipy.signal.upfirdn` along both axes, times `gain`.
@@ -36,8 +36,8 @@ def upfirdn2d(
 
 
 class _Filter(torch.autograd.Function):
-    """Linear, so its derivative is its adjoint: another filtering, and that one's derivative again
-    (a grouped convolution's own backward pass takes ten times as long)."""
+    """Filtering is linear, so its derivative is its adjoint: another filtering, which is
+    differentiable again (the backward pass of a grouped convolution takes ten times as long)."""
 
     @staticmethod
     def forward(
@@ -66,11 +66,11 @@ def _filtered(
 ) -> Tensor:
     count, channels, height, width = images.shape
     if up > 1:
-        rows = images.permute(0, 2, 3, 1)  # channels_last in memory, where images are
+        rows = images.permute(0, 2, 3, 1)  # channels_last memory format, if the images have it
         spread = rows.new_zeros(count, height, up, width, up, channels)
         spread[:, :, 0, :, 0] = rows
         images = spread.view(count, height * up, width * up, channels).permute(0, 3, 1, 2)
-    weight = (taps * gain).flip((0, 1)).to(images.dtype)  # convolution, not correlation
+    weight = (taps * gain).flip((0, 1)).to(images.dtype)  # convolution, not cross-correlation
     kernel = weight.expand(channels, 1, *taps.shape)
     left, right, top, bottom = padding
     if left == right and top == bottom and min(left, top) >= 0:
@@ -80,7 +80,7 @@ def _filtered(
 
 
 class _Sum(torch.autograd.Function):
-    """Sums of 2×2. The backward pass repeats, which is faster than that of `avg_pool2d`."""
+    """Sums of 2×2. The backward pass repeats values, which is faster than that of `avg_pool2d`."""
 
     @staticmethod
     def forward(_ctx: Any, images: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Repeat(torch.autograd.Function):
-    """Each pixel as 2×2."""
+    """Repeat each pixel as 2×2."""
 
     @staticmethod
     def forward(_ctx: Any, images: Tensor) -> Tensor:
@@ -124,10 +124,10 @@ def _around(taps: Tensor, before: int, after: int) -> Padding:
 
 
 def upsample2d(images: Tensor, taps: Tensor) -> Tensor:
-    """Twice the size, low-passed, brightness kept."""
+    """Double the size with a low-pass filter; brightness is preserved."""
     return upfirdn2d(images, taps, up=2, padding=_around(taps, 1, -2), gain=4)
 
 
 def downsample2d(images: Tensor, taps: Tensor) -> Tensor:
-    """Half the size, low-passed."""
+    """Halve the size with a low-pass filter."""
     return upfirdn2d(images, taps, down=2, padding=_around(taps, -1, -2))

@@ -1,4 +1,4 @@
-"""From w to the image, and the whole generator (Karras 2020a, section 2 and figure 7)."""
+"""The synthesis network, and the complete generator (Karras 2020a, section 2 and figure 7)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HALF = math.sqrt(0.5)
 
 
 def sizes(shape: ImageShape) -> list[tuple[int, int]]:
-    """Heights and widths of the blocks, from the smallest to the image's.
+    """Return heights and widths of the blocks, from the smallest to the image's.
 
     Raises:
         UserError: the size is not 4 to 7 px doubled.
@@ -33,12 +33,13 @@ def sizes(shape: ImageShape) -> list[tuple[int, int]]:
 
 
 def channels_at(options: StyleGan2WidthOptions, size: tuple[int, int]) -> int:
-    """The feature maps of a block whose maps have that height and width."""
+    """Return the channels of a block with maps of this height and width."""
     return max(1, min(options.channel_base // min(size), options.channel_max))
 
 
 class SynthesisBlock(nn.Module):
-    """All layers of one size: the first begins at a learned constant, the others double.
+    """All layers of one size: the first block starts at a learned constant, the others double the
+    size.
 
     With AdaIN (StyleGAN) the constant has a style too.
     """
@@ -78,7 +79,7 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, maps: Tensor | None, image: Tensor | None, ws: list[Tensor], noise: str
     ) -> tuple[Tensor, Tensor | None]:
-        """`ws` are those of this block's layers, the last that of the image's layer."""
+        """`ws` are those of the layers of this block; the last is for the image layer."""
         shortcut = None if self.skip is None or maps is None else self.skip(maps, gain=HALF)
         gain = 1.0 if shortcut is None else HALF
         if maps is None:
@@ -103,7 +104,7 @@ class SynthesisBlock(nn.Module):
         return maps, image
 
     def larger(self, image: Tensor) -> Tensor:
-        """The image so far at this block's size."""
+        """The sum of the image so far, at the size of this block."""
         if self.table.resample == "economical":
             return interpolate(image, scale_factor=2, mode="bilinear")
         return upsample2d(image, self.resample_filter)
@@ -127,11 +128,11 @@ class SynthesisNetwork(nn.Module):
 
     @staticmethod
     def name(size: tuple[int, int]) -> str:
-        """The block's name: its smaller side."""
+        """Return the block's name: its smaller side."""
         return f"b{min(size)}"
 
     def blocks(self) -> list[SynthesisBlock]:
-        """From the smallest to the image's."""
+        """From the smallest block to that of the image."""
         return [getattr(self, self.name(size)) for size in self.sizes]
 
     def forward(self, ws: Tensor, noise: str | None = None) -> Tensor:
@@ -152,9 +153,9 @@ class SynthesisNetwork(nn.Module):
 class StyleGan2G(Generator):
     """The generator: `mapping`, then `synthesis`.
 
-    While training, `forward` follows the mean w and mixes styles: with probability
-    `style_mixing_prob` the layers from a random one on get the w of other latents (Karras 2019,
-    section 3.1). In evaluation it draws with constant noise, truncated by `truncation_psi`.
+    While training, `forward` updates the mean w and mixes styles: with probability
+    `style_mixing_prob`, the layers from a random one on get the w of other latents (Karras 2019,
+    section 3.1). In evaluation it uses constant noise and `truncation_psi`.
     """
 
     def __init__(self, options: StyleGan2Generator, shape: ImageShape) -> None:
@@ -194,14 +195,15 @@ class StyleGan2G(Generator):
         return images
 
     def styles(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Training's ws (n, num_ws, w_dim): with style mixing, drawn from PyTorch's own state.
+        """Return the ws (n, num_ws, w_dim) for training: with style mixing, drawn from PyTorch's
+        global random state.
 
-        As in the published code the mixing is drawn once for a whole batch.
+        As in the published code, one mixing is drawn per batch.
         """
         ws: Tensor = self.mapping(latents, labels)
         if self.style_mixing_prob == 0 or not self.training:
             return ws
-        # all draws are made on the CPU: no step waits for a GPU
+        # all random numbers are drawn on the CPU, so no step waits for a GPU
         start = (
             int(torch.randint(1, self.num_ws, (), device="cpu")) if self.num_ws > 1 else self.num_ws
         )
