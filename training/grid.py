@@ -1,4 +1,4 @@
-"""Pictures of many samples."""
+"""Grids of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ Pixels = NDArray[np.uint8]
 def generate_images(
     generator: Generator, latents: Tensor, labels: Tensor, batch: int = 64
 ) -> Pixels:
-    """Images of the latents as uint8 (n, height, width, channels), networks in float32."""
+    """Generate the images of latents as uint8 (n, height, width, channels), with networks in
+    float32."""
     parts = []
     for some, which in zip(torch.split(latents, batch), torch.split(labels, batch), strict=True):
         images = generator(some, which).float().clamp(-1, 1)
@@ -32,12 +33,12 @@ def generate_images(
 
 
 def square_columns(count: int) -> int:
-    """The columns of a near-square sheet of `count` images."""
+    """Return the number of columns of a near-square grid of `count` images."""
     return math.ceil(math.sqrt(count))
 
 
 def make_grid(images: Pixels, columns: int = 0) -> Pixels:
-    """The images in rows as one (height, width, channels) picture; near-square by default."""
+    """Arrange images in rows as one (height, width, channels) image; near-square by default."""
     count, height, width, channels = images.shape
     columns = columns or square_columns(count)
     rows = math.ceil(count / columns)
@@ -48,7 +49,7 @@ def make_grid(images: Pixels, columns: int = 0) -> Pixels:
 
 
 def encode(picture: Pixels, form: str = "PNG", **options: int) -> bytes:
-    """The picture as the bytes of an image file."""
+    """Encode an image as a file."""
     buffer = io.BytesIO()
     image = Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
     image.save(buffer, form, **options)
@@ -56,6 +57,6 @@ def encode(picture: Pixels, form: str = "PNG", **options: int) -> bytes:
 
 
 def save_image(path: Path, picture: Pixels) -> None:
-    """Write `picture` in the form that the name's ending says, atomically."""
+    """Write an image in the format of the extension, atomically."""
     form = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower(), "PNG")
     write_atomic(path, encode(picture, form))

@@ -1,7 +1,7 @@
-"""All that is settled and checked before a run begins, alike with and without `--dry-run`.
+"""Preparation of a run: all settings and checks, the same with and without `--dry-run`.
 
-Whatever refuses a run is found here, before the first step and before the run's configuration is
-written, so both commands accept and refuse the same runs with the same line and exit status.
+Every reason to refuse a run is found here, before the first step and before the run's configuration
+is written, so both commands accept and refuse the same runs with the same line and exit status.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from training.state import State, new_state
 
 @dataclass
 class Prepared:
-    """A run that may begin.
+    """A run that may start.
 
-    `values` is what its newest checkpoint holds (None: it begins), `seen` the images of it;
-    `forecast` is None where all images have been seen already. `most_threads` is how many CPU
-    threads there are to choose from while it trains; 0: their number stays.
+    `values` is the content of its newest checkpoint (None: a new run), `seen` its number of images;
+    `forecast` is None if all images have been seen. `most_threads` is the number of CPU threads to
+    choose from during the run; 0: the number is fixed.
     """
 
     config: Config
@@ -74,12 +74,12 @@ class Prepared:
 
     @property
     def left(self) -> float:
-        """Thousand images that are still to train."""
+        """Thousand images still to train."""
         return max(0.0, self.config.total_kimg - self.seen / 1000)
 
 
 def default_run_name(config: Config, source: ShardDataset) -> str:
-    """The name of a run that was given none: the same command finds it again."""
+    """Return the default name of a run: the same command finds it again."""
     return f"{source.index.name}-{Path(config.preset).stem}"
 
 
@@ -92,13 +92,13 @@ def prepare(
     as_json: bool = False,
     why: Sequence[str] = (),
 ) -> Prepared:
-    """Settle and check everything; with `write` lock the run and write its configuration too.
+    """Set up and check everything; with `write`, also lock the run and write its configuration.
 
-    What must be undone when the command ends is left to `stack`. `why` are sentences on how the
-    configuration was chosen, told first.
+    Actions to undo at the end of the command are registered in `stack`. `explanation` contains
+    sentences on how the configuration was chosen, printed first.
 
     Raises:
-        UserError: the device, the shards, the run, the memory or the disk do not fit.
+        UserError: the device, the shards, the run, the memory or the disk cannot be used.
     """
     device = choose_device(config.device)
     ranks = stack.enter_context(init_distributed("nccl" if device.type == "cuda" else "gloo"))
@@ -135,7 +135,7 @@ def prepare(
         most = there if automatic and not config.compile else 0
     found = None
     if seen < int(config.total_kimg * 1000):
-        del state  # what measures takes its place for a while
+        del state  # the measurement takes its place for a while
         found = forecast(config, source, run, device, ranks, values)
         check_memory(found, device)
         state = new_state(config, shape, device)
@@ -162,10 +162,10 @@ def _set_up(config: Config, device: torch.device, ranks: Distributed) -> torch.d
 
 
 def _in_first(ranks: Distributed, run: Run, action: Callable[[], object]) -> None:
-    """Do something in the first process; what refuses the run there refuses it in all.
+    """Run an action in the main process; if it refuses the run, all processes raise.
 
     Raises:
-        UserError: as the action, or the folder of the run cannot be written to.
+        UserError: as in the action, or the folder of the run cannot be written to.
     """
     problem = ""
     if ranks.is_main:
@@ -181,15 +181,15 @@ def _in_first(ranks: Distributed, run: Run, action: Callable[[], object]) -> Non
 
 
 def describe_write_error(error: OSError, run: Run) -> str:
-    """Why the folder of the run cannot be written to, in one line."""
+    """Return why the folder of the run cannot be written to, in one line."""
     return f"{run.folder}: the disk is full" if is_disk_full(error) else describe_os_error(error)
 
 
 def _newest(
     run: Run, ranks: Distributed, state: State, shown: Display, write: bool
 ) -> dict[str, Any] | None:
-    """The values that the run can go on from, on the CPU, in all processes; with `write` newer
-    ones that cannot be used are set aside.
+    """Return the values to resume from, on the CPU, in all processes; with `write`, set newer
+    unusable ones aside.
 
     Raises:
         UserError: there are checkpoints, but none can be used.
@@ -216,7 +216,7 @@ def forecast(
     config: Config, source: ShardDataset, run: Run, device: torch.device, ranks: Distributed,
     values: dict[str, Any] | None,
 ) -> Forecast:  # fmt: skip
-    """What the run takes, which goes on from `values`; see `Forecast`."""
+    """Return the `Forecast` of the run that starts with `values`."""
     seen = values["state"]["seen"] if values else 0
     evaluated = is_evaluated(config, seen) and source.index.nsamples >= 2 * MIN_IMAGES
     measured = measure_run(config, image_shape(source), device, ranks, evaluated)

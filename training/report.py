@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page about a run, rewritten as it trains."""
+"""`report.html`: one self-contained page about a run, rewritten during training."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from training.reporting.figures import ReportFigures
 from training.runs import Run, read_config
 
 FRAMES = 24
-"""At most so many grids in the evolution; the first and the newest are always there."""
+"""Maximum number of grids; the first and the newest are always included."""
 POINTS = 600
-"""At most so many points a curve."""
+"""Maximum number of points per curve."""
 QUALITY = ("fd_", "fid", "kid")
-"""How the names of measures of quality begin."""
+"""Prefixes of the names of quality metrics."""
 _WIDE = 768
 _MOST_PIXELS = 100_000_000
 SEEN = re.compile(r"[0-9]{1,15}")
-"""The names of grids: images seen."""
+"""File names of grids: images seen."""
 
 
 def evenly_spaced(count: int, at_most: int) -> list[int]:
-    """`at_most` indices of `count`, evenly spread, first and last among them."""
+    """Return `at_most` evenly spaced indices of `count`, including the first and the last."""
     if count <= at_most:
         return list(range(count))
     return [round(number * (count - 1) / (at_most - 1)) for number in range(at_most)]
 
 
 def embed(path: Path) -> str:
-    """The picture file as a data URL, empty where it cannot be read."""
+    """Return the image file as a data URL; empty if it cannot be read."""
     try:
         data = io.BytesIO(read_bytes(path))
         with Image.open(data, formats=["PNG"]) as image:
@@ -54,7 +54,7 @@ def embed(path: Path) -> str:
 
 
 def data_url(picture: Image.Image, width: int = _WIDE, quality: int = 88) -> str:
-    """The picture as a data URL, scaled to at most `width` px."""
+    """Return the image as a data URL, reduced to at most `width` px."""
     if picture.width > width:
         height = round(picture.height * width / picture.width)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
@@ -64,8 +64,8 @@ def data_url(picture: Image.Image, width: int = _WIDE, quality: int = 88) -> str
 
 
 def curves(rows: list[Row]) -> dict[str, Any]:
-    """The rows as columns, thinned, but for those with a measure of quality, which are rare; a
-    value that a row lacks is None."""
+    """Return the rows as columns, thinned, except rows with a quality metric, which are rare;
+    missing values are None."""
     measured = {number for number, row in enumerate(rows) if latest_quality_metrics([row])}
     picked = [rows[number] for number in sorted({*evenly_spaced(len(rows), POINTS), *measured})]
     names = dict.fromkeys(name for row in picked for name in row)
@@ -74,15 +74,14 @@ def curves(rows: list[Row]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ReportExtras:
-    """What a report shows besides: the `seconds` that the run took so far, and pictures."""
+    """Optional parts of a report: the `seconds` of the run so far, and figures."""
 
     seconds: float = 0.0
     pictures: ReportFigures | None = None
 
 
 def write_report(run: Run, rows: list[Row], extras: ReportExtras = ReportExtras()) -> None:
-    """Write the run's report from its samples, its rows, its configuration and the data set's
-    card."""
+    """Write the run's report from its samples, rows, configuration and the dataset card."""
     grids = sorted(path for path in run.samples.glob("*.png") if SEEN.fullmatch(path.stem))
     chosen = [grids[number] for number in evenly_spaced(len(grids), FRAMES)]
     frames = [
@@ -121,7 +120,7 @@ def _shown(pixels: Pixels | None) -> str:
 
 
 def latest_quality_metrics(rows: list[Row]) -> dict[str, float]:
-    """The newest value of each measure of quality: Fréchet and kernel distances."""
+    """Return the newest value of each quality metric: Fréchet and kernel distances."""
     found: dict[str, float] = {}
     for row in rows:
         found |= {name: row[name] for name in row if name.startswith(QUALITY)}
@@ -129,7 +128,8 @@ def latest_quality_metrics(rows: list[Row]) -> dict[str, float]:
 
 
 def _policy(template: str) -> str:
-    """The page's Content-Security-Policy: its own script and pictures, and nothing from outside."""
+    """Return the page's Content-Security-Policy: its own script and images, and nothing
+    external."""
     script = template.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"{STILL_PAGE}; script-src 'sha256-{digest}'"

@@ -1,4 +1,4 @@
-"""A run's folder: where its files are, its lock, its resolved configuration."""
+"""A run's folder: its files, its lock, its resolved configuration."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Run:
 
 @typed_dataclass(frozen=True, config=STRICT)
 class DatasetInfo:
-    """The facts of a data set that a run keeps (`dataset` in its `config.json`); `location` is
-    where the shards are, empty where nobody knows."""
+    """The properties of a dataset stored with a run (`dataset` in its `config.json`); `location`
+    is where the shards are, empty if unknown."""
 
     channels: Literal[1, 3]
     digest: str
@@ -72,8 +72,8 @@ class DatasetInfo:
 
 @typed_dataclass(frozen=True, config=STRICT)
 class RunConfigFile:
-    """A run's `config.json`: every key by dotted name, the set it was trained on and, in an
-    exported folder, how many images it has `seen`."""
+    """A run's `config.json`: every key by dotted name, the dataset and, in an exported folder,
+    the number of images `seen`."""
 
     config: dict[str, Any]
     dataset: DatasetInfo
@@ -81,10 +81,10 @@ class RunConfigFile:
 
 
 def find_run(name: str) -> Run:
-    """The run of that name under `runs/`, or in that folder where `name` is a path.
+    """Return the run of that name under `runs/`, or in that folder if `name` is a path.
 
     Raises:
-        UserError: a name without characters, or with such that print nothing.
+        UserError: an empty name, or one with non-printable characters.
     """
     if not name.strip() or any(unicodedata.category(one) == "Cc" for one in name):
         raise UserError(f"{name!r}: not the name of a run")
@@ -92,8 +92,7 @@ def find_run(name: str) -> Run:
 
 
 def parse_run_spec(name: str) -> tuple[str, str]:
-    """A run's name and which of its checkpoints is meant: `RUN@best`, `RUN@200` (kimg), or the
-    `newest` where nothing is said."""
+    """Parse a run and a checkpoint: `RUN@best`, `RUN@200` (kimg), or the `newest`."""
     run, at, which = name.rpartition("@")
     if not at or os.sep in which or find_run(name).folder.exists():
         return name, "newest"
@@ -102,7 +101,7 @@ def parse_run_spec(name: str) -> tuple[str, str]:
 
 @contextmanager
 def lock_run(run: Run) -> Iterator[None]:
-    """Hold the run for this process; the lock ends with it, also by a kill.
+    """Hold the run's lock for this process; it is released when the process ends, even by a kill.
 
     Raises:
         UserError: another process holds it.
@@ -114,7 +113,7 @@ def lock_run(run: Run) -> Iterator[None]:
 
 
 def run_config_json(config: Config, source: ShardDataset, location: str) -> dict[str, Any]:
-    """What `config.json` holds: every key by dotted name, and the set it was trained on."""
+    """Return the content of `config.json`: every key by dotted name, and the dataset."""
     index = source.index
     dataset = {
         "location": without_passwords(location), "name": index.name, "digest": index.digest,
@@ -125,10 +124,10 @@ def run_config_json(config: Config, source: ShardDataset, location: str) -> dict
 
 
 def refuse_unwritable(run: Run) -> None:
-    """Refuse a run whose folder cannot be made or written to.
+    """Raise if the run's folder cannot be created or written to.
 
     Raises:
-        OSError: why not.
+        OSError: the reason.
     """
     there = next(path for path in (run.folder, *run.folder.absolute().parents) if path.exists())
     if not there.is_dir():
@@ -138,10 +137,10 @@ def refuse_unwritable(run: Run) -> None:
 
 
 def refuse_locked(run: Run) -> None:
-    """Refuse a run that another process trains, without touching its folder.
+    """Raise if another process trains the run, without changing its folder.
 
     Raises:
-        UserError: one does.
+        UserError: another process trains it.
     """
     try:
         file = (run.folder / ".lock").open()
@@ -159,12 +158,12 @@ def _lock(file: IO[str], run: Run, kind: int) -> None:
 
 
 def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: str) -> None:
-    """Refuse to continue a run that has results with another configuration or data set.
+    """Raise if a run that has results would be resumed with another configuration or dataset.
 
     Raises:
-        UserError: the run was begun with another result-defining value or another data set.
+        UserError: a value that affects the result, or the dataset, differs.
     """
-    # before the first checkpoint there is nothing to continue: a mistake can be put right
+    # before the first checkpoint there is nothing to resume, so values may be corrected
     if not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
         return
     before, now = read_config(run), run_config_json(config, source, location)
@@ -179,17 +178,17 @@ def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: s
 def write_run_config(
     run: Run, config: Config, source: ShardDataset, location: str
 ) -> dict[str, Any]:
-    """Write the run's configuration, which `refuse_other_run` has let pass."""
+    """Write the run's configuration, after `refuse_other_run` has accepted it."""
     described = run_config_json(config, source, location)
     write_json(run.config, described)
     return described
 
 
 def read_config(run: Run) -> dict[str, Any]:
-    """What the run's `config.json` holds, in the form of `Described`.
+    """Read a run's `config.json` as a `RunConfigFile`.
 
     Raises:
-        UserError: there is none, or it is not one; the message names the key.
+        UserError: it does not exist or is invalid; the message names the key.
     """
     try:
         values = json.loads(read_bytes(run.config))

@@ -1,1 +1,2 @@
-"""How good runs are: beside real images, while training, as classifiers."""
+"""Evaluation: comparison with real images, evaluation during training, probing of
+discriminators."""

@@ -1,4 +1,4 @@
-"""The comparison of runs as one self-contained SVG picture, light and dark."""
+"""The comparison of runs as one self-contained SVG chart, for light and dark themes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ text { font: 12px system-ui, sans-serif; fill: #222 } .soft { fill: #667 }
 
 
 def write_chart(path: Path, results: Sequence[EvaluationResult]) -> None:
-    """Write the picture: bars with standard deviations for every measure, a dashed line where real
-    images are, and curves of the evaluations while training."""
+    """Write the chart: bars with standard deviations per metric, a dashed line for the baseline,
+    and curves of the evaluations during training."""
     write_atomic(path, chart(results))
 
 
 def chart(results: Sequence[EvaluationResult]) -> str:
-    """The picture's text."""
+    """Return the SVG text."""
     parts, top = [], 20
     for number, result in enumerate(results):
         parts.append(f'<rect x="16" y="{top - 9}" width="10" height="10" fill="{_color(number)}"/>')
@@ -57,7 +57,7 @@ def _color(number: int) -> str:
 
 
 def _bars(name: str, results: Sequence[EvaluationResult], top: int) -> tuple[list[str], int]:
-    """Bars of one measure from `top` down; where they end."""
+    """Draw the bars of one metric from `top`; return where they end."""
     found = [(number, result.estimates.get(name)) for number, result in enumerate(results)]
     ends = [
         max(value.value + value.sd, value.baseline or 0)
@@ -87,7 +87,7 @@ def _bars(name: str, results: Sequence[EvaluationResult], top: int) -> tuple[lis
 
 
 def _curves(name: str, results: Sequence[EvaluationResult], top: int) -> tuple[list[str], int]:
-    """The measure over images seen, while the runs trained."""
+    """Draw the metric over images seen during training."""
     points = [point for result in results for point in result.history.get(name, [])]
     last = max(1, *(seen for seen, _ in points))
     most = max(1e-12, *(value for _, value in points))

@@ -1,4 +1,4 @@
-"""Runs against real images: every measure of each, with its bias and spread."""
+"""Comparison of runs with real images: all metrics with baseline and standard deviation."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from training.runs import Run, find_run, parse_run_spec
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What is to be done: where the real images are (None: each run's own), how many samples and at
-    most how many real images, the Inception's weights, how many paths for the path length."""
+    """Options of a comparison: location of the real images (None: those of each run), number of
+    samples and maximum number of real images, weights of Inception, number of paths for the path
+    length."""
 
     shards: str | None
     samples: int
@@ -43,8 +44,8 @@ class ComparisonOptions:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A run's estimates by their full names. `history` are (images seen, value) of its own
-    evaluations while it trained, by the same names."""
+    """The estimates of a run by their full names. `history` contains (images seen, value) of its
+    evaluations during training, by the same names."""
 
     run: str
     seen: int
@@ -58,7 +59,7 @@ class EvaluationResult:
 
     @property
     def comparison_key(self) -> tuple[Any, ...]:
-        """Results where this differs are not to be compared."""
+        """Results with different keys must not be compared."""
         return self.digest, self.size, self.real
 
 
@@ -66,7 +67,7 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
     """Evaluate each of `runs`.
 
     Raises:
-        UserError: no such run, checkpoint or shards, or too few real images.
+        UserError: a run, checkpoint or shard does not exist, or there are too few real images.
     """
     network: FeatureNetwork
     if plan.inception:
@@ -152,7 +153,7 @@ def _history(run: Run, names: list[str]) -> dict[str, list[tuple[int, float]]]:
 
 
 def result_to_json(result: EvaluationResult) -> dict[str, Any]:
-    """A result as JSON values."""
+    """Return a result as JSON values."""
     return {
         "run": result.run, "seen": result.seen, "dataset": result.dataset,
         "digest": result.digest, "size": list(result.size), "samples": result.samples,
@@ -163,7 +164,8 @@ def result_to_json(result: EvaluationResult) -> dict[str, Any]:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Progress]:
-    """A bar on a terminal, a line elsewhere; on standard error, for the table is the output."""
+    """A progress bar on a terminal, lines otherwise; on standard error, because the table is the
+    output."""
     if not sys.stderr.isatty():
         said = False
 

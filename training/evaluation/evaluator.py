@@ -1,6 +1,6 @@
-"""Evaluations while training: the moving average against real images, every so many images.
+"""Evaluations during training: the averaged generator against real images, at intervals.
 
-They draw no random number that training would draw, so a run is the same with and without them.
+They use separate random numbers, so a run is the same with and without them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class _RealReference:
 
 
 class Evaluator:
-    """Measures a run's generator; see `prepare` and `judge`.
+    """Evaluates a run's generator; see `prepare` and `evaluate`.
 
-    `metric` is the name of the measure that chooses the best checkpoint; lower is better.
+    `metric` is the name of the metric that selects the best checkpoint; lower is better.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Evaluator:
         self._ready: _RealReference | None = None
 
     def is_due(self, before: int, after: int) -> bool:
-        """Whether the run is to be evaluated after the step from `before` to `after` images."""
+        """Return True if an evaluation is due after the step from `before` to `after` images."""
         every = self.config.evaluate.kimg * 1000
         return bool(every) and int(after / every) > int(before / every)
 
     def prepare(self, seen: int, total: int, say: Callable[[str], None], asked: Any) -> None:
-        """Read the real images, where an evaluation lies ahead.
+        """Read the real images, if an evaluation is due.
 
         Raises:
-            Stopped: `asked()` became true meanwhile.
-            UserError: a shard cannot be had.
+            EvaluationCancelled: `asked()` returned True meanwhile.
+            UserError: a shard cannot be read.
         """
         options = self.config.evaluate
         if not self.is_due(seen, total):
@@ -89,8 +89,8 @@ class Evaluator:
         )
 
     def evaluate(self, average: Generator) -> dict[str, float]:
-        """Every measure of the generator, in evaluation mode, by its full name; none where real
-        images are too few."""
+        """Return all metrics of the generator, in evaluation mode, by their full names; empty if
+        there are too few real images."""
         if self._ready is None:
             return {}
         ready, count = self._ready, self.config.evaluate.samples
@@ -104,12 +104,12 @@ class Evaluator:
 
     @property
     def criterion(self) -> str:
-        """What the best checkpoint is best by; only values of the same measure compare."""
+        """The criterion of the best checkpoint; only values of the same criterion are compared."""
         count = len(self._ready.side) if self._ready else 0
         return f"{self.metric} of {self.config.evaluate.samples} samples against {count}"
 
     def format_summary(self, facts: dict[str, float]) -> str:
-        """The facts that a person looks at first."""
+        """Return the most important metrics as text."""
         plain = {name.removesuffix(f"_{self._network}"): value for name, value in facts.items()}
         return self._words(plain)
 
@@ -121,14 +121,14 @@ class Evaluator:
         )
 
     def format_latest(self, rows: Sequence[dict[str, Any]]) -> str:
-        """The newest value of the metric among a run's rows, for the console."""
+        """Return the newest value of the metric in a run's rows, for the console."""
         row = next((row for row in reversed(rows) if self.metric in row), None)
         short = self.config.evaluate.metric.upper()
         return f"{short} {row[self.metric]:.4g}" if row else ""
 
 
 def prepare_or_warn(prepare: Callable[[], None], say: Callable[[str], None]) -> None:
-    """Prepare; being asked to stop, or data that cannot be read now, is the loop's to handle."""
+    """Prepare; the training loop handles cancellation and unreadable data."""
     try:
         prepare()
     except EvaluationCancelled:

@@ -1,7 +1,7 @@
-"""What a discriminator has learned about the data, measured on labels it is then taught.
+"""Tests what a discriminator has learned, by training classifiers on its features.
 
-Its last features with a linear classifier (as in Radford et al. 2016, section 5), and the whole
-network trained on, each beside the same network with fresh weights.
+A linear classifier on its last features (as in Radford et al. 2016, section 5), and fine-tuning of
+the full network, each compared with the same network with random weights.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class ProbedDiscriminator:
-    """A discriminator with trained weights and its twin with fresh ones; `saw_labels`: whether
-    it was trained with labels, `names_labels`: whether it has a semi-supervised head, which was."""
+    """A discriminator with trained weights, and the same network with random weights;
+    `trained_with_labels`, and `has_label_head`: it has a trained semi-supervised head."""
 
     trained: Discriminator
     fresh: Discriminator
@@ -57,10 +57,11 @@ class ProbedDiscriminator:
 def load_discriminators(
     run_name: str, device: torch.device, seed: int
 ) -> tuple[ProbedDiscriminator, Config]:
-    """The discriminator of the run's newest whole checkpoint, and the run's configuration.
+    """Load the discriminator of the run's newest complete checkpoint, and the run's configuration.
 
     Raises:
-        UserError: no such run or checkpoint, or a discriminator that takes labels or packs in.
+        UserError: the run or checkpoint does not exist, or the discriminator uses labels or
+            packing.
     """
     run = find_run(run_name)
     described = read_config(run)
@@ -89,8 +90,8 @@ def load_discriminators(
 
 
 def read_all(source: ShardDataset, config: Config, at_most: int) -> tuple[LabelledImages, Tensor]:
-    """The labelled ones among the first `at_most` samples in the order of epoch 0, each once, and
-    which of them showed their label to the run (bool (n,)).
+    """Return the labelled ones among the first `at_most` samples in the order of epoch 0, and which
+    of them showed their label to the run (bool (n,)).
 
     Raises:
         UserError: the shards have no labels.
@@ -112,7 +113,7 @@ def read_all(source: ShardDataset, config: Config, at_most: int) -> tuple[Labell
 
 
 def _shown(source: ShardDataset, config: Config) -> Tensor:
-    """Which samples showed their label to the run, in the order of epoch 0."""
+    """Return which samples showed their label to the run, in the order of epoch 0."""
     sizes = [entry.nsamples for entry in source.index.shardlist]
     order = epoch_order(config.seed, 0, sizes, config.data.window)
     starts = np.cumsum([0, *sizes])
@@ -123,7 +124,7 @@ def _shown(source: ShardDataset, config: Config) -> Tensor:
 def split(
     samples: LabelledImages, share: float, seed: int
 ) -> tuple[LabelledImages, LabelledImages]:
-    """The samples without and with a held-out `share`, drawn by `seed`."""
+    """Split the samples by `seed` into those without and those in a held-out `share`."""
     order = np.random.Generator(np.random.PCG64(derive(seed, "probe", "split")))
     rows = torch.from_numpy(order.permutation(len(samples.labels)))
     held = max(1, round(share * len(rows)))
@@ -131,7 +132,7 @@ def split(
 
 
 def features(network: Discriminator, images: Tensor) -> Tensor:
-    """float32 (n, k): the last features, maps pooled (max) to at most 4 × 4 places."""
+    """Return float32 (n, k): the last features, max-pooled to at most 4 × 4 positions."""
     device = next(network.parameters()).device
     pixels = images.to(device).float() / 127.5 - 1
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
@@ -143,13 +144,14 @@ def features(network: Discriminator, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def all_features(network: Discriminator, images: Tensor) -> Tensor:
-    """`features` in evaluation mode, a batch at a time."""
+    """Return `features` in evaluation mode, batch by batch."""
     network.eval()
     return torch.cat([features(network, some) for some in torch.split(images, _BATCH)])
 
 
 def fit_linear(inputs: Tensor, labels: Tensor, classes: int, decay: float) -> nn.Linear:
-    """Multinomial logistic regression with an L2 penalty of `decay`/2 on the weights, from 0."""
+    """Fit a multinomial logistic regression with an L2 penalty of `decay`/2 on the weights, from
+    0."""
     layer = nn.Linear(inputs.shape[1], classes).to(inputs.device)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -166,16 +168,16 @@ def fit_linear(inputs: Tensor, labels: Tensor, classes: int, decay: float) -> nn
 
 
 def accuracy(answers: Tensor, labels: Tensor) -> float:
-    """The share of rows whose largest answer is the label's."""
+    """Return the fraction of rows whose largest logit is the label's."""
     return float((answers.argmax(dim=1) == labels).float().mean())
 
 
 def linear_probe(
     network: Discriminator, train: LabelledImages, test: LabelledImages, classes: int
 ) -> float:
-    """Held-out accuracy of a linear classifier on the network's features, which stay as they are.
+    """Return the held-out accuracy of a linear classifier on the network's fixed features.
 
-    Features are standardised; the penalty is chosen on a fifth of `taught`.
+    Features are standardised; the penalty is chosen on a fifth of the training set.
     """
     inputs, others = all_features(network, train.images), all_features(network, test.images)
     mean, spread = inputs.mean(dim=0), inputs.std(dim=0) + 1e-5
@@ -194,7 +196,7 @@ def linear_probe(
 
 @torch.no_grad()
 def head_accuracy(network: Discriminator, test: LabelledImages) -> float:
-    """How often a semi-supervised discriminator's own answer is the label, held to be real."""
+    """Return the accuracy of a semi-supervised discriminator's own label head."""
     network.eval()
     device = next(network.parameters()).device
     answers = []
@@ -207,7 +209,7 @@ def head_accuracy(network: Discriminator, test: LabelledImages) -> float:
 
 
 class Classifier(nn.Module):
-    """A discriminator's body with a linear head of its own."""
+    """The body of a discriminator with a new linear head."""
 
     def __init__(self, body: Discriminator, size: int, classes: int) -> None:
         super().__init__()
@@ -227,8 +229,8 @@ def finetune_probe(
     seed: int,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> float:
-    """Held-out accuracy after `steps` of Adam on all layers (batches of up to 64; the rate falls
-    from 2e-4 to 0)."""
+    """Return the held-out accuracy after `steps` of Adam on all layers (batches of up to 64; the
+    learning rate decays from 2e-4 to 0)."""
     device = next(network.parameters()).device
     torch.manual_seed(derive(seed, "probe", "head"))
     size = all_features(network, train.images[:1]).shape[1]

@@ -17,7 +17,7 @@ _WIDE = 100
 
 
 def print_table(results: Sequence[EvaluationResult], console: Console | None = None) -> None:
-    """Print a row a measure and a column a run, with what real images score, and warnings."""
+    """Print one row per metric and one column per run, with baselines and warnings."""
     console = console or Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=max(_WIDE, 40 + 26 * len(results)))
@@ -39,12 +39,12 @@ def print_table(results: Sequence[EvaluationResult], console: Console | None = N
 
 
 def _outside(text: str) -> str:
-    """Text that a table shows as it is."""
+    """Escape text for a table."""
     return escape(printable(text))
 
 
 def caveats(results: Sequence[EvaluationResult]) -> list[str]:
-    """What the numbers are of, and where they do not compare."""
+    """Return what the values were computed from, and which of them cannot be compared."""
     lines = [
         f"{result.run}: {result.samples} samples against {result.real} images of "
         f"{result.dataset} at {result.size[0]}×{result.size[1]} px"
@@ -81,5 +81,5 @@ def _number(value: float) -> str:
 
 
 def as_json(results: Sequence[EvaluationResult]) -> dict[str, Any]:
-    """The results as one JSON object."""
+    """Return the results as one JSON object."""
     return {"runs": [result_to_json(result) for result in results]}

@@ -1,1 +1,1 @@
-"""What a run computes on: devices, processes, memory, disk, signals."""
+"""The machine of a run: devices, processes, memory, disk, signals."""

@@ -1,4 +1,4 @@
-"""Keeping memory that was freed, for the next step to use again."""
+"""Reuse of freed memory by the next step."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 import platform
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""glibc's numbers of its parameters (`man mallopt`)."""
+"""Parameter numbers of glibc (`man mallopt`)."""
 _KEPT = 128 << 20
 _OLD_MOST = 32 << 20
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def retain_freed_memory() -> bool:
-    """Let the C library keep freed blocks of up to 128 MB; whether it does so now.
+    """Let the C library keep freed blocks of up to 128 MB; return whether it does so now.
 
-    As it comes, glibc gives large blocks back to the system, which clears each page of the next
-    one: on the CPU a tenth of a narrow network's step, a fifth of a wide one's at 256 px. If it
-    kept larger blocks too, the wide one would take a fifth more memory. Other C libraries, and
-    what the environment says of this, are left alone.
+    By default, glibc returns large blocks to the system, which clears each page of the next one: on
+    the CPU this takes a tenth of a narrow network's step, a fifth of a wide one's at 256 px. If it
+    kept larger blocks too, the wide one would need a fifth more memory. Other C libraries, and
+    settings in the environment, are left alone.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
         return False
@@ -29,6 +29,6 @@ def retain_freed_memory() -> bool:
 
 
 def release_freed() -> None:
-    """Give freed memory back to the system now, where the C library can."""
+    """Return freed memory to the system now, if the C library can."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

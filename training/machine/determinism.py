@@ -1,4 +1,4 @@
-"""Only operations that give the same bits each time."""
+"""Deterministic operations."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import torch
 
 @contextmanager
 def determinism(asked: bool, device: torch.device) -> Iterator[None]:
-    """Where `asked`, operations that could give other bits the next time are replaced, or raise a
-    RuntimeError that names them. Where not, CUDA may choose the fastest convolution by trying.
-    """
+    """If `asked`, operations that could give other bits the next time are replaced, or raise a
+    RuntimeError that names them. If not, CUDA may benchmark convolutions and use the fastest."""
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
     if asked:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
         torch.use_deterministic_algorithms(True)
     cudnn.benchmark = device.type == "cuda" and not asked
     try:

@@ -1,4 +1,4 @@
-"""Choosing and preparing the device."""
+"""Selection and preparation of the device."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pipeline.contract import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is CUDA, else MPS, else the CPU.
+    """Return the device `name`; `auto` is CUDA, else MPS, else the CPU.
 
     Raises:
-        UserError: this machine or this build of PyTorch has no such device.
+        UserError: the machine or the PyTorch build has no such device.
     """
     have = {
         "cuda": torch.cuda.is_available(),

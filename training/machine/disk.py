@@ -1,4 +1,4 @@
-"""Room on the disk: how much there is, and what a full one looks like."""
+"""Disk space: how much is free, and how a full disk is recognised."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pipeline.contract import UserError
 
 
 class DiskFull(UserError):
-    """There is no room for what is to be written; what was written before is whole."""
+    """There is no space for a file; files written before are complete."""
 
 
 def free_bytes(folder: Path) -> int:
-    """The bytes that this user may still write to the disk of `folder`."""
+    """Return the bytes that this user may still write to the disk of `folder`."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free

@@ -1,8 +1,8 @@
-"""Several processes as one trainer (torchrun): who is who, and the few things they tell each other.
+"""Distributed training (torchrun): ranks, and the few collective operations.
 
-Gradients are summed here and not by DistributedDataParallel: its wrapper does not work with
-`torch.autograd.grad` (its own documentation), which every gradient penalty needs. Summing once
-after the backward passes of a step moves the same bytes.
+Gradients are summed here and not by DistributedDataParallel, which does not work with
+`torch.autograd.grad` (see its documentation), as needed for gradient penalties. One all-reduce
+after the backward passes of a step transfers the same bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from torch import Tensor, distributed
 from pipeline.contract import UserError
 
 _TIMEOUT = timedelta(minutes=10)
-"""Longest wait for another process: one that has died must not hold the others for ever."""
+"""Timeout for other processes: one that has died must not block the others for ever."""
 
 
 @dataclass(frozen=True)
 class Distributed:
-    """This process's number among `world`; `local` and `neighbours` count on this machine."""
+    """The rank of this process among `world_size`; `local_rank` and `local_world_size` count on
+    this machine."""
 
     rank: int = 0
     world_size: int = 1
@@ -47,7 +48,7 @@ class Distributed:
             tensor.copy_(part.view_as(tensor))
 
     def all_reduce_max(self, value: int, device: torch.device) -> int:
-        """The largest value that any process gives; all get the same answer."""
+        """Return the largest value over all processes."""
         if self.world_size == 1:
             return value
         told = torch.tensor([value], device=device)
@@ -55,7 +56,7 @@ class Distributed:
         return int(told.item())
 
     def broadcast(self, value: Any) -> Any:
-        """What the first process gives, in all of them."""
+        """Return the value of the main process in all processes."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -63,7 +64,7 @@ class Distributed:
         return box[0]
 
     def barrier(self) -> None:
-        """Until all have come here."""
+        """Wait until all processes have reached this call."""
         if self.world_size > 1:
             distributed.barrier()
 
@@ -73,12 +74,12 @@ SINGLE_PROCESS = Distributed()
 
 @contextmanager
 def init_distributed(backend: str) -> Iterator[Distributed]:
-    """The processes that torchrun started with this one; alone where it did not.
+    """Join the processes started by torchrun; a single process without torchrun.
 
     `backend` is `gloo` for CPUs and `nccl` for GPUs.
 
     Raises:
-        UserError: the variables that torchrun sets make no sense, or the others do not answer.
+        UserError: torchrun's environment variables are invalid, or the others do not respond.
     """
     world = _from_environment("WORLD_SIZE", 1, 1)
     if world == 1:
@@ -102,10 +103,10 @@ def init_distributed(backend: str) -> Iterator[Distributed]:
 
 
 def _from_environment(name: str, default: int, least: int) -> int:
-    """The whole number that torchrun put into a variable of the environment.
+    """Return the integer in an environment variable of torchrun.
 
     Raises:
-        UserError: it is none, or below `least`.
+        UserError: it is not an integer, or below `least`.
     """
     text = os.environ.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) >= least):

@@ -1,4 +1,4 @@
-"""Being asked to stop."""
+"""Handling of stop signals."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from types import FrameType
 
 
 class StopSignal:
-    """Remembers SIGINT and SIGTERM while in the `with` block, instead of dying of them.
+    """Records SIGINT and SIGTERM in the `with` block, instead of ending the process.
 
-    A second one is obeyed at once, unless `patient`: torchrun passes on a signal that the
-    processes of a terminal have had already.
+    A second signal takes effect at once, unless `patient`: torchrun forwards a signal that the
+    processes of a terminal have already received.
     """
 
     def __init__(self, patient: bool = False) -> None:
@@ -23,7 +23,7 @@ class StopSignal:
         return self
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested and not self._patient:  # a second one: the user means it
+        if self.requested and not self._patient:  # a second signal is meant seriously
             signal.signal(number, self._before[signal.Signals(number)])
             signal.raise_signal(number)
         self.requested = True

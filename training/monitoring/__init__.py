@@ -1,1 +1,1 @@
-"""What a run tells of itself as it goes: rows, means, signs of trouble, a bar."""
+"""Monitoring of a run: history, means, alarms, console output."""

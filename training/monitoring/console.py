@@ -1,4 +1,4 @@
-"""What is seen of a run at work: a bar on a terminal, quiet lines elsewhere, JSON for machines."""
+"""Console output of a run: a progress bar on a terminal, lines otherwise, JSON for programs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _LINE_SECONDS = 15.0
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as `1:02:03`, `2:03` for less than an hour."""
+    """Format seconds as `1:02:03`, or `2:03` below an hour."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def printable_lines(text: str) -> str:
-    """The lines of `text`, each without control characters."""
+    """Return the lines of `text` without control characters."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def losses(row: dict[str, Any]) -> str:
-    """The losses of a row, short."""
+    """Format the losses of a row."""
     words = {"D": "loss_d", "G": "loss_g"}
     parts = [f"{word} {row[name]:.3f}" for word, name in words.items() if name in row]
     if "d_real" in row and "d_fake_before" in row:
@@ -39,8 +39,8 @@ def losses(row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far the run is. `rate` is images/s, `left` seconds or None while unknown; `measured` is
-    what the newest evaluation said, `spent` the disk and the cost in words."""
+    """The progress of a run. `rate` is in images/s, `left` in seconds or None while unknown;
+    `measured` is the newest evaluation, `spent` disk and cost, as text."""
 
     seen: int
     total: int
@@ -64,8 +64,8 @@ EndSummary = dict[str, Any]
 
 
 class Display(Protocol):
-    """`say` tells a person something, `advance` how far the run is, `end` the outcome in numbers
-    and paths, which a person has been told in words."""
+    """`message` prints a message, `update` the progress, `finish` the final summary in numbers
+    and paths, which people have already seen as text."""
 
     def message(self, text: str) -> None: ...
     def update(self, advance: TrainingProgress) -> None: ...
@@ -96,10 +96,10 @@ class TextDisplay:
 
 @dataclass
 class JsonDisplay:
-    """One JSON object a line. `event` is `message` (`text`), `progress` or `end`.
+    """JSON Lines. `event` is `message` (`text`), `progress` or `end`.
 
-    `progress` comes every second at most, and with each new row of the history: `seen` and `total`
-    in images, `images_per_second`, `seconds_left` (null while unknown), `row`.
+    `progress` is printed at most every second, and with each new row of the history: `seen` and
+    `total` in images, `images_per_second`, `seconds_left` (null while unknown), `row`.
     """
 
     _last: float = 0.0
@@ -131,7 +131,7 @@ class JsonDisplay:
 
 
 class BarDisplay:
-    """A progress bar with the figures beside it."""
+    """A progress bar with metrics beside it."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -158,7 +158,7 @@ class BarDisplay:
 
 
 class NullDisplay:
-    """Says nothing: for all processes but the first."""
+    """Prints nothing: for all processes but the main process."""
 
     def message(self, text: str) -> None:
         pass
@@ -174,7 +174,7 @@ class NullDisplay:
 
 
 def make_display(as_json: bool = False) -> Display:
-    """The display that was asked for, else the one that fits standard output."""
+    """Return the requested display, or the one that suits standard output."""
     if as_json:
         return JsonDisplay()
     return BarDisplay(Console()) if sys.stdout.isatty() else TextDisplay()

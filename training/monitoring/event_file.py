@@ -1,5 +1,5 @@
-"""Scalars for TensorBoard, written at once: its own writer has a thread for that, which prints a
-traceback where the disk is full and tells of it only at the next scalar."""
+"""Scalars for TensorBoard, written synchronously: TensorBoard's own writer uses a thread, which
+prints a traceback if the disk is full and reports it only at the next scalar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventFile:
-    """A new file of events in `folder`; TensorBoard forgets those of other files from `purge` on.
+    """Open a new event file in `folder`; TensorBoard ignores those of other files from `purge` on.
 
     Raises (each method): OSError.
     """

@@ -1,7 +1,7 @@
-"""What a run records as it goes: `metrics.jsonl` and TensorBoard's events.
+"""The history of a run: `metrics.jsonl` and TensorBoard's events.
 
-The history travels in the checkpoint too: a continued run starts from exactly the rows that its
-checkpoint had seen, so no row is there twice and none comes from steps that were lost.
+The history is part of the checkpoint: a resumed run starts with exactly the rows of its checkpoint,
+so no row is duplicated and none comes from lost steps.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class History:
     """The rows of a run, in memory, in `metrics.jsonl` and as TensorBoard events.
 
     Args:
-        folder: the run's; None keeps the rows in memory only.
-        text: the JSONL text a checkpoint carried; it replaces what the file holds.
+        folder: the run's; None keeps the rows only in memory.
+        text: the JSONL text of a checkpoint; it replaces the content of the file.
     """
 
     def __init__(self, folder: Path | None, text: str = "") -> None:
@@ -32,7 +32,7 @@ class History:
         self.reset(text)
 
     def reset(self, text: str) -> None:
-        """Become the rows of `text`; later ones, which a run set back has lost, are dropped."""
+        """Replace the rows by those of `text`; later rows, lost in a rollback, are dropped."""
         self.close()
         self.rows = [json.loads(line) for line in text.splitlines()]
         if self._folder is None:
@@ -43,7 +43,7 @@ class History:
         self._board = EventFile(self._folder / "tensorboard", seen + 1)
 
     def add(self, row: Row) -> None:
-        """Record a row; `seen` is its position, numbers become TensorBoard scalars."""
+        """Append a row; `seen` is its position, numbers become TensorBoard scalars."""
         self.rows.append(row)
         if self._file is None or self._board is None:
             return
@@ -56,7 +56,7 @@ class History:
         self._board.add(numbers, row["seen"])
 
     def text(self) -> str:
-        """All rows as JSONL."""
+        """Return all rows as JSONL."""
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class History:
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a run's `metrics.jsonl`, none where there is none.
+    """Return the rows of a run's `metrics.jsonl`; empty if the file does not exist.
 
     Raises:
         UserError: a line is not a row.

@@ -1,4 +1,4 @@
-"""Means of what the steps tell, kept on the device until a row is written."""
+"""Means of the stats of steps, kept on the device until a row is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.machine.distributed import Distributed
 
 
 class Meter:
-    """Sums of facts by name and how often each was told (a penalty is not, in every step)."""
+    """Sums of stats by name, and their counts (a penalty is not computed in every step)."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -23,14 +23,14 @@ class Meter:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def merge(self, ranks: Distributed, weight: float) -> None:
-        """Make the sums those of all processes: a weighted mean, `weight` is this one's part."""
+        """Sum over all processes: a weighted mean, `weight` is the part of this process."""
         if ranks.world_size > 1 and self._sums:
             merged = torch.stack([value.float() for value in self._sums.values()]) * weight
             ranks.all_reduce_sum([merged])
             self._sums = dict(zip(self._sums, merged.unbind(), strict=True))
 
     def means(self) -> dict[str, float]:
-        """The mean of each fact since the last call. Waits for the device."""
+        """Return the mean of each value since the last call. Waits for the device."""
         if not self._sums:
             return {}
         sums = torch.stack([value.float() for value in self._sums.values()]).tolist()
@@ -42,6 +42,6 @@ class Meter:
         return {"sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load(self, values: dict[str, Any], device: torch.device) -> None:
-        """Become what `state` told, with the sums on `device`, where the next facts will be."""
+        """Restore `state`, with the sums on `device`, where the next stats will be."""
         self._sums = {name: value.to(device) for name, value in values["sums"].items()}
         self._counts = dict(values["counts"])

@@ -1,7 +1,7 @@
-"""Signs in a run's rows that training goes wrong, told in words with what helps.
+"""Alarms: signs in a run's rows that training goes wrong, with suggestions.
 
-Pure functions of the rows. The remedies are those that practitioners give (Chintala's GAN hacks,
-the tutorials' lists) by the names that they have here.
+Pure functions of the rows. The suggestions are those of practitioners (Chintala's GAN hacks,
+tutorials), with the option names of this project.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm |
     now = [row["grad_g"] for row in recent if "grad_g" in row]
     if len(before) < RECENT or len(now) < RECENT:
         return None
-    # not the median: a gradient that fades slowly would take it along
+    # not the median: a slowly vanishing gradient would shift it
     usual = sorted(before)[int(0.9 * (len(before) - 1))]
     if max(now) >= _VANISHED * usual:
         return None

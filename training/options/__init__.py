@@ -1,1 +1,1 @@
-"""What may be chosen, what cannot be combined, and whose word counts."""
+"""Options, their conflicts, and the order of precedence."""

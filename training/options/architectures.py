@@ -1,6 +1,6 @@
-"""The networks' tables: for each kind of generator and discriminator its options.
+"""Options of the networks: one class per kind of generator and discriminator.
 
-`training.config` unites them. Nothing here imports torch.
+`training.config` combines them. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Init = Literal["dcgan", "default", "orthogonal", "xavier"]
 
 @dataclass(frozen=True, config=STRICT)
 class GeneratorOptions:
-    """What every generator has.
+    """Options of every generator.
 
-    `z_dim` latents are plain noise. InfoGAN's codes (Chen 2016) come on top of them: for each
-    number in `categorical` a choice among that many, and `continuous` numbers.
-    `condition` is how labels enter: as an `embedding` of that many numbers beside the latents, or
-    as the gains and offsets of each `norm` (Dumoulin 2017).
-    `noise` is the standard deviation of Gaussian noise after each hidden layer while training,
-    `dropout` the share of zeros there (Isola 2017 keeps it when sampling: `dropout_at_test`).
+    `z_dim` latents are noise. InfoGAN's codes (Chen 2016) are added: for each number in
+    `categorical` a code with that many categories, and `continuous` continuous codes. `condition`:
+    labels enter as an `embedding` of that dimension beside the latents, or as gains and offsets of
+    each `norm` (Dumoulin 2017). `noise` is the standard deviation of Gaussian noise after each
+    hidden layer while training, `dropout` the fraction of zeros there (`dropout_at_test` keeps it
+    when sampling, Isola 2017).
     """
 
     z_dim: Count = 100
@@ -51,14 +51,14 @@ class GeneratorOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class DiscriminatorOptions:
-    """What every discriminator has.
+    """Options of every discriminator.
 
-    `condition` is how labels enter: as a further channel that is learned for each label
-    (`embedding`, Mirza & Osindero 2014), or as a `projection` on the last features (Miyato &
-    Koyama 2018). `classifier` adds AC-GAN's guess of the label (Odena 2017). `packing` judges that
-    many images together (Lin 2018). `minibatch_stddev` appends a channel with the standard
-    deviation over groups of that many samples before the last layer (Karras 2018; 0: none).
-    `spectral` normalises every weight (Miyato 2018). `dropout` follows each hidden layer.
+    `condition`: labels enter as an additional channel learned per label (`embedding`, Mirza &
+    Osindero 2014), or as a `projection` on the last features (Miyato & Koyama 2018). `classifier`
+    adds AC-GAN's prediction of the label (Odena 2017). `packing` classifies that many images
+    together (Lin 2018). `minibatch_stddev` appends a channel with the standard deviation over
+    groups of that many samples before the last layer (Karras 2018; 0: none). `spectral` normalises
+    every weight (Miyato 2018). `dropout` follows each hidden layer.
     """
 
     condition: Literal["none", "embedding", "projection"] = "none"
@@ -72,19 +72,19 @@ class DiscriminatorOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class SemiSupervisedOptions:
-    """`semi_supervised`: the discriminator names the label or "fake", one of K + 1, and learns
-    from labelled and unlabelled images (Salimans 2016, section 5; Odena 2016)."""
+    """`semi_supervised`: the discriminator predicts the label or "fake", K + 1 classes, and
+    learns from labelled and unlabelled images (Salimans 2016, section 5; Odena 2016)."""
 
     semi_supervised: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
 class ConvWidthOptions:
-    """How wide a convolutional network's layers are.
+    """Widths of a convolutional network.
 
-    `width` is the number of feature maps next to the image (ngf, ndf); `multipliers` those of all
+    `width` is the number of channels next to the image (ngf, ndf); `multipliers` are those of all
     hidden layers from the image inwards, in units of `width` (empty: 1, 2, 4, 8, …); `max_width`
-    caps them (0: no cap). `attention` puts a self-attention layer behind the maps of that height
+    limits them (0: no limit). `attention` adds a self-attention layer after the maps of that height
     (Zhang 2019; 0: none).
     """
 
@@ -96,10 +96,10 @@ class ConvWidthOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class DcganGenerator(ConvWidthOptions, GeneratorOptions):
-    """The generator of Radford et al. 2016 and of its many descendants.
+    """The generator of Radford et al. 2016 and its successors.
 
-    `upsample` is a stride-2 transposed convolution of size `kernel`, or doubling followed by a
-    3×3 convolution. `last`: how the image comes out: by the last doubling (`up`), or by a 3×3
+    `upsample` is a stride-2 transposed convolution of size `kernel`, or doubling followed by a 3×3
+    convolution. `last`: the image is the output of the last doubling (`up`), or of a 3×3
     convolution at full size (`conv3`).
     """
 
@@ -113,10 +113,10 @@ class DcganGenerator(ConvWidthOptions, GeneratorOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class DcganDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorOptions):
-    """The discriminator of Radford et al. 2016 and of its many descendants.
+    """The discriminator of Radford et al. 2016 and its successors.
 
-    `norm_from` is the first layer that is normalised (0 is the one that sees the image). `bias`
-    gives its convolutions biases. `kernel` is the size of its stride-2 convolutions.
+    `norm_from` is the first normalised layer (0 is the one next to the image). `bias` adds biases
+    to its convolutions. `kernel` is the size of its stride-2 convolutions.
     """
 
     name: Literal["dcgan"] = "dcgan"
@@ -139,7 +139,7 @@ class MlpGenerator(GeneratorOptions):
 @dataclass(frozen=True, config=STRICT)
 class MlpDiscriminator(SemiSupervisedOptions, DiscriminatorOptions):
     """The fully connected discriminator of Goodfellow et al. 2014: hidden layers of `widths`
-    units, each the largest of `pieces` sums (`maxout`, Goodfellow 2013) or leaky."""
+    units, with maxout over `pieces` (Goodfellow 2013) or leaky ReLU."""
 
     name: Literal["mlp"] = "mlp"
     widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (240, 240)
@@ -150,7 +150,7 @@ class MlpDiscriminator(SemiSupervisedOptions, DiscriminatorOptions):
 @dataclass(frozen=True, config=STRICT)
 class ResnetGenerator(ConvWidthOptions, GeneratorOptions):
     """The residual generator of WGAN-GP (Gulrajani 2017), SNGAN (Miyato 2018) and SAGAN (Zhang
-    2019): a block a doubling; the start has the maps of the deepest block."""
+    2019): one block per doubling; the first layer has the channels of the deepest block."""
 
     name: Literal["resnet"] = "resnet"
     norm: Literal["batch", "none"] = "batch"
@@ -158,10 +158,10 @@ class ResnetGenerator(ConvWidthOptions, GeneratorOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class ResnetDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorOptions):
-    """The residual discriminator of WGAN-GP, SNGAN and SAGAN: a block a halving until the maps are
-    `smallest` px high or less, then `plain` blocks of the same size, then the sum over the map.
+    """The residual discriminator of WGAN-GP, SNGAN and SAGAN: one block per halving until the maps
+    are at most `smallest` px high, then `plain` blocks of the same size, then the sum over the map.
 
-    `norm` `layer` is WGAN-GP's (the only one that fits a gradient penalty).
+    `norm` `layer` is that of WGAN-GP (the only one compatible with a gradient penalty).
     """
 
     name: Literal["resnet"] = "resnet"
@@ -171,7 +171,7 @@ class ResnetDiscriminator(ConvWidthOptions, SemiSupervisedOptions, Discriminator
 
 
 class UnsupportedGeneratorOptions:
-    """What a generator table says that has neither InfoGAN's codes nor the older techniques."""
+    """Options of a generator without InfoGAN's codes and the older techniques."""
 
     categorical: ClassVar[tuple[int, ...]] = ()
     continuous: ClassVar[int] = 0
@@ -181,7 +181,7 @@ class UnsupportedGeneratorOptions:
 
 
 class UnsupportedDiscriminatorOptions:
-    """The same of a discriminator's table."""
+    """The same for a discriminator."""
 
     classifier: ClassVar[bool] = False
     packing: ClassVar[int] = 1
@@ -191,12 +191,12 @@ class UnsupportedDiscriminatorOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class StyleGan2WidthOptions:
-    """How wide and how filtered StyleGAN2's layers are (Karras 2020a, b).
+    """Widths and filters of StyleGAN2's layers (Karras 2020a, b).
 
     Maps h px high (the smaller side) have `channel_base` / h channels, at most `channel_max`.
-    `resample`: the published low-pass `filter` around each change of size, with the taps
-    `resample_filter`, or `economical`: bilinear after a convolution, and means of 2×2 before it.
-    `conv_clamp` bounds activations (256 in the published half-precision networks; 0: no bound).
+    `resample`: the published low-pass `filter` around each resampling, with the taps
+    `resample_filter`, or `economical`: bilinear after a convolution, and 2×2 means before it.
+    `conv_clamp` limits activations (256 in the published half-precision networks; 0: no limit).
     """
 
     channel_base: Count = 32768
@@ -210,11 +210,11 @@ class StyleGan2WidthOptions:
 class StyleGan2Generator(StyleGan2WidthOptions, UnsupportedGeneratorOptions):
     """The generator of StyleGAN2 (Karras 2020a) as in StyleGAN2-ADA (Karras 2020b).
 
-    `mapping_layers` layers of `w_dim` units, trained at `mapping_lr_multiplier` times the rate,
-    turn latents into w; labels come in by a learned `embedding`. `w_avg_beta` is the decay of the
-    mean w, `style_mixing_prob` the share of samples that get a second w from a random layer on.
-    `style` acts by weight `demodulation`, or by `adain` (StyleGAN, Karras 2019).
-    `noise_mode`: `random` while training and fixed when sampling, always fixed (`const`), `none`.
+    `mapping_layers` layers of `w_dim` units, trained at `mapping_lr_multiplier` times the learning
+    rate, map latents to w; labels enter by a learned `embedding`. `w_avg_beta` is the decay of the
+    mean w, `style_mixing_prob` the fraction of samples with a second w from a random layer on.
+    `style` is weight `demodulation`, or `adain` (StyleGAN, Karras 2019). `noise_mode`: `random`
+    while training and fixed when sampling, always fixed (`const`), or `none`.
     """
 
     name: Literal["stylegan2"] = "stylegan2"
@@ -234,8 +234,8 @@ class StyleGan2Generator(StyleGan2WidthOptions, UnsupportedGeneratorOptions):
 class StyleGan2Discriminator(StyleGan2WidthOptions, UnsupportedDiscriminatorOptions):
     """The discriminator of StyleGAN2 (Karras 2020a).
 
-    `mbstd_channels` with the standard deviation over groups of `mbstd_group_size` samples come
-    before its last convolution (0 channels: none; the number divides the width of these
+    `mbstd_channels` with the standard deviation over groups of `mbstd_group_size` samples are
+    appended before its last convolution (0 channels: none; the number divides the channels of these
     maps). Labels go through `mapping_layers` layers to a `projection` on the last features.
     """
 
@@ -250,12 +250,12 @@ class StyleGan2Discriminator(StyleGan2WidthOptions, UnsupportedDiscriminatorOpti
 
 @dataclass(frozen=True, config=STRICT)
 class R3ganStageOptions:
-    """How wide and deep R3GAN's residual stages are (Huang et al. 2024), one a size of maps.
+    """Widths and depths of R3GAN's residual stages (Huang et al. 2024), one per map size.
 
     `widths` of the stages' maps from the image inwards, `blocks` of each, and the `cardinality` of
-    their grouped convolutions (empty: groups of 16 channels, as in every published size); one
-    number stands for all stages. A block has `expansion` times as many channels inside.
-    `resample`: by the published `filter` (1, 3, 3, 1), or by pairs (`box`), which is cheaper.
+    their grouped convolutions (empty: groups of 16 channels, as in all published sizes); one number
+    applies to all stages. A block has `expansion` times as many channels inside. `resample`: by the
+    published `filter` (1, 3, 3, 1), or by 2×2 boxes (`box`), which is cheaper.
     """
 
     widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (
@@ -273,7 +273,7 @@ class R3ganStageOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class R3ganGenerator(R3ganStageOptions, GeneratorOptions):
-    """The generator of R3GAN. Its blocks begin as the identity (`init` fix-up)."""
+    """The generator of R3GAN. Its blocks start as the identity (`init` fix-up)."""
 
     name: Literal["r3gan"] = "r3gan"
     z_dim: Count = 64
@@ -284,7 +284,7 @@ class R3ganGenerator(R3ganStageOptions, GeneratorOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class R3ganDiscriminator(R3ganStageOptions, DiscriminatorOptions):
-    """The discriminator of R3GAN. Its blocks begin as the identity (`init` fix-up)."""
+    """The discriminator of R3GAN. Its blocks start as the identity (`init` fix-up)."""
 
     name: Literal["r3gan"] = "r3gan"
     init: Literal["fixup"] = "fixup"  # type: ignore[assignment]
@@ -292,12 +292,12 @@ class R3ganDiscriminator(R3ganStageOptions, DiscriminatorOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class FastganGenerator(GeneratorOptions):
-    """The generator of FastGAN (Liu et al. 2021): gated blocks with learned noise, and large maps
-    excited by small ones.
+    """The generator of FastGAN (Liu et al. 2021): gated blocks with learned noise, and skip-layer
+    excitation.
 
-    `width` is the number of feature maps at 128 px (ngf); those at 4 px are 16 times as many, at
-    1024 px an eighth. `lite` leaves the second convolution of every other block out, with its noise
-    (Sauer et al. 2021).
+    `width` is the number of channels at 128 px (ngf); at 4 px there are 16 times as many, at 1024
+    px an eighth. `lite` omits the second convolution of every other block, with its noise (Sauer et
+    al. 2021).
     """
 
     name: Literal["fastgan"] = "fastgan"
@@ -310,12 +310,12 @@ class FastganGenerator(GeneratorOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class FastganDiscriminator(DiscriminatorOptions):
-    """The discriminator of FastGAN (Liu et al. 2021): it judges patches, and learns features by
-    decoding real images from them.
+    """The discriminator of FastGAN (Liu et al. 2021): it classifies patches, and learns features by
+    reconstructing real images from them.
 
-    `width` is the number of feature maps at 64 px (ndf); those at 4 px are 16 times as many.
-    `reconstruction` is how a decoded image is compared with what was seen: as features of a frozen
-    network see it (`perceptual`), by the mean absolute difference (`l1`), or not at all.
+    `width` is the number of channels at 64 px (ndf); at 4 px there are 16 times as many.
+    `reconstruction` is the distance between an image and its reconstruction: of features of a
+    frozen network (`perceptual`), the mean absolute difference (`l1`), or none.
     """
 
     name: Literal["fastgan"] = "fastgan"
@@ -326,17 +326,17 @@ class FastganDiscriminator(DiscriminatorOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class ProjectedDiscriminator:
-    """Discriminators on the features of a frozen network (Sauer et al. 2021).
+    """Discriminators on features of a frozen network (Sauer et al. 2021).
 
-    Images are brought to `size` px a side (0: as they are) for the network. Its maps of four scales
-    are mixed across channels and scales by fixed random weights, to `width` channels at the largest
-    scale; each scale has a discriminator of its own. `separable` convolutions are cheaper.
-    Labels come in by a `projection`.
+    Images are resized to `size` px per side (0: not resized) for the network. Its maps of four
+    scales are mixed across channels and scales by fixed random weights, to `width` channels at the
+    largest scale; each scale has its own discriminator. `separable` convolutions are cheaper.
+    Labels enter by a `projection`.
 
-    Batch norm over real and over fake images apart (the published `batch`) takes out what all of a
-    batch have in common, so that pale colours on all fakes are hardly seen; `joint` normalises both
-    together. `pixel_width` adds a judge of the image itself, a DCGAN's discriminator of that width
-    without norm (0: none).
+    Separate batch norm over real and fake images (the published `batch`) removes what all images of
+    a batch have in common, so that pale colours on all fakes are hardly noticed; `joint` normalises
+    both together. `pixel_width` adds a discriminator on the image itself, a DCGAN discriminator of
+    that width without norm (0: none).
     """
 
     name: Literal["projected"] = "projected"
@@ -352,7 +352,7 @@ class ProjectedDiscriminator:
 
 
 def _kind(options: Any) -> str | None:
-    """The name of a table's kind."""
+    """The name of the kind of a section."""
     name = (
         options.get("name", "dcgan")
         if isinstance(options, dict)
@@ -362,7 +362,7 @@ def _kind(options: Any) -> str | None:
 
 
 def _choice(*names: str) -> Discriminator:
-    """Chooses the kind by the table's `name`."""
+    """Selects the kind by the `name` of the section."""
     return Discriminator(
         _kind,
         custom_error_type="kind",
@@ -392,12 +392,12 @@ AnyDiscriminatorOptions = Annotated[
 
 
 def is_semi_supervised(table: object) -> bool:
-    """Whether the discriminator of `table` has the head with K + 1 answers."""
+    """Return True if the discriminator has the head with K + 1 classes."""
     return isinstance(table, SemiSupervisedOptions) and table.semi_supervised
 
 
 class Codes(Protocol):
-    """A table that says which of InfoGAN's codes a generator has."""
+    """Options with InfoGAN's codes."""
 
     @property
     def categorical(self) -> tuple[int, ...]: ...
@@ -406,5 +406,5 @@ class Codes(Protocol):
 
 
 def code_count(options: Codes) -> int:
-    """How many numbers the generator's InfoGAN codes take."""
+    """Return the number of latents used by InfoGAN's codes."""
     return sum(options.categorical) + options.continuous

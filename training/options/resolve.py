@@ -1,4 +1,5 @@
-"""The layers of a configuration: defaults < preset < command line, and continuing a run with it."""
+"""The layers of a configuration: defaults < preset < command line; and the rules for resuming a
+run."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ DEFAULT_PRESET = "dcgan64"
 
 
 def preset_names() -> list[str]:
-    """The names of the presets that come with the trainer, sorted."""
+    """Return the names of the included presets, sorted."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def preset_path(name: str, folder: Path | None = None) -> Path:
-    """The file of preset `name`: a preset of this package, or a path that ends in .toml, relative
+    """Return the file of preset `name`: an included preset, or a path that ends in .toml, relative
     to `folder` (default: the current one).
 
     Raises:
@@ -37,10 +38,10 @@ def preset_path(name: str, folder: Path | None = None) -> Path:
 
 
 def read_preset(path: Path, children: tuple[Path, ...] = ()) -> Table:
-    """The tables of a preset, on top of those of the preset that its key `extends` names.
+    """Return the sections of a preset, on top of those of the preset named by its key `extends`.
 
     Raises:
-        UserError: a file is missing or is not TOML, or presets extend each other in a circle.
+        UserError: a file is missing or is not TOML, or presets extend each other in a cycle.
     """
     if path.resolve() in children:
         raise UserError(f"{children[0]}: extends: a circle of presets; remove one `extends`")
@@ -55,14 +56,14 @@ def read_preset(path: Path, children: tuple[Path, ...] = ()) -> Table:
     except UserError as error:
         raise UserError(f"{path}: extends: {error}") from None
     inherited = read_preset(below, (*children, path.resolve()))
-    inherited.pop("about", None)  # what the parent says of itself
+    inherited.pop("about", None)  # the parent's description of itself
     return merge(inherited, own)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
-    """`base` with the keys of `over` laid on it, table by table.
+    """Merge the keys of `over` into `base`, section by section.
 
-    A table of another `name` is another kind: what `base` said about the old one is dropped.
+    A section with another `name` is another kind: the keys of `base` for the old kind are dropped.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -78,9 +79,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
 
 
 def nest_dotted(options: Mapping[str, str]) -> Table:
-    """Tables from dotted names: `{"data.memory_gb": "1"}` → `{"data": {"memory_gb": 1}}`.
+    """Convert dotted names to sections: `{"data.memory_gb": "1"}` → `{"data": {"memory_gb": 1}}`.
 
-    A value is read as TOML; what is not TOML is a string, and a bare list `a,b` a list of them.
+    A value is parsed as TOML; otherwise it is a string, and `a,b` a list of strings.
     """
     tables: Table = {}
     for name, text in options.items():
@@ -99,14 +100,14 @@ def _value(text: str) -> Any:
         values = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text.split(",") if "," in text else text
-    return values["value"] if values.keys() == {"value"} else text  # else it had lines of its own
+    return values["value"] if values.keys() == {"value"} else text  # otherwise it could add lines
 
 
 def resolve(preset: str, options: Mapping[str, str]) -> Config:
-    """The configuration of `preset` with the command line's dotted `options` on it.
+    """Return the configuration of `preset` with the `overrides` of the command line, by dotted key.
 
     Raises:
-        UserError: an unknown preset or key, or a value out of range; the line names it.
+        UserError: an unknown preset or key, or a value out of range; the message names it.
     """
     path = preset_path(preset)
     tables = merge({"preset": preset}, read_preset(path))
@@ -117,7 +118,8 @@ def resolve(preset: str, options: Mapping[str, str]) -> Config:
 
 
 def drop_label_conditions(config: Config, classes: int) -> Config:
-    """`config` without its conditions on labels, where it allows that and there are none."""
+    """Return `config` without its conditions on labels, if it allows that and there are no
+    labels."""
     if classes or config.labels == "required":
         return config
     return replace(
@@ -131,13 +133,13 @@ def drop_label_conditions(config: Config, classes: int) -> Config:
 
 
 def replace_known(table: Any, **values: Any) -> Any:
-    """`table` with those of `values` whose keys it has."""
+    """Return the options with those of `values` whose keys they have."""
     known = {one.name for one in fields(table)}
     return replace(table, **{key: value for key, value in values.items() if key in known})
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Every key of `config` by its dotted name, with JSON values."""
+    """Return every key of `config` by its dotted name, with JSON values."""
     return dict(_flatten("", asdict(config)))
 
 
@@ -150,17 +152,17 @@ def _flatten(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
 
 
 def may_change_on_resume(name: str) -> bool:
-    """Whether the key `name` may change when a run is continued."""
+    """Return True if the key `name` may change when a run is resumed."""
     return name in MAY_CHANGE_ON_RESUME or name.split(".")[0] in MAY_CHANGE_ON_RESUME
 
 
 def check_resumable(before: Mapping[str, Any], config: Config, where: Path) -> None:
-    """Refuse to continue a run whose flat configuration was `before` with another result.
+    """Raise if a run with the flat configuration `before` cannot be resumed with another one.
 
     Raises:
-        UserError: a key that defines the result differs; the line names it and both values.
+        UserError: a key that affects the result differs; the message names it and both values.
     """
-    if not before.get("threads"):  # it was not given, and may have changed: it can be given now
+    if not before.get("threads"):  # it was not given and may have changed, so it can be given now
         before = {**before, "threads": config.threads}
     for name, value in flatten(config).items():
         if (
@@ -176,10 +178,10 @@ def check_resumable(before: Mapping[str, Any], config: Config, where: Path) -> N
 
 
 def unflatten(values: Mapping[str, Any], where: str) -> Config:
-    """The configuration whose `flat` form is `values`.
+    """Return the configuration for a flat dictionary `values`.
 
     Raises:
-        UserError: a key is unknown or a value does not fit; `where` is named.
+        UserError: a key is unknown or a value invalid; the message names `where`.
     """
     tables: Table = {}
     for name, value in values.items():

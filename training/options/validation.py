@@ -1,4 +1,4 @@
-"""What cannot be combined, with the reason: pure rules over a configuration, without torch."""
+"""Option conflicts: pure rules over a configuration, without torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from training.options.architectures import (
 )  # fmt: skip
 
 LOSSES_WITH_TARGETS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
-"""The losses whose discriminator compares its answers with labels."""
+"""The losses whose discriminator has targets."""
 CROSS_ENTROPY = LOSSES_WITH_TARGETS - {"lsgan"}
-"""Those of them that have no minimum at a label outside of 0 to 1."""
+"""Those of them that have no minimum if a target is outside 0 to 1."""
 LSGAN_G_TARGET = 1.0
-"""What the generator of the lsgan loss wants its images to be answered with."""
+"""The target of the lsgan loss for the generator's images."""
 
 
 def check_compatible(config: Config) -> None:
-    """Refuse a configuration whose parts cannot work together.
+    """Raise if parts of a configuration cannot work together.
 
     Raises:
         UserError: one line with the keys and the reason.
@@ -49,7 +49,7 @@ def check_compatible(config: Config) -> None:
 
 
 def _penalised(config: Config) -> list[str]:
-    """The gradient penalties that are on."""
+    """Return the gradient penalties that are on."""
     return [name for name in ("gp", "dragan", "r1", "r2") if getattr(config.loss, name)]
 
 
@@ -75,7 +75,7 @@ def _losses(config: Config) -> Iterator[str]:
 
 
 def mean_targets(config: Config) -> tuple[float, float]:
-    """The mean label of real and of fake images, after flips."""
+    """Return the mean targets of real and of fake images, after flips."""
     real, fake = (
         sum(label) / 2 if isinstance(label, tuple) else label
         for label in (config.label_real, config.label_fake)
@@ -85,12 +85,11 @@ def mean_targets(config: Config) -> tuple[float, float]:
 
 
 def _targets(config: Config) -> Iterator[str]:
-    """Labels from which the generator would learn the wrong direction, or nothing.
+    """Check for targets that would train the generator in the wrong direction, or not at all.
 
-    The gradients of these losses are linear in the labels, so their means decide: the
-    discriminator's answers rise on real images and fall on fake ones only if the mean label of
-    real images is the higher one, and every generator makes the answers on its images rise (that
-    of lsgan up to 1).
+    The gradients of these losses are linear in the targets, so only their means matter: the logits
+    of real images rise and those of fake images fall only if the mean target of real images is the
+    higher one, and every generator raises the logits of its images (that of lsgan up to 1).
     """
     name = config.loss.name
     if name not in LOSSES_WITH_TARGETS:
@@ -142,7 +141,8 @@ def _penalties(config: Config) -> Iterator[str]:
 
 
 def _updates(config: Config) -> Iterator[str]:
-    """What simultaneous updates, where both networks learn from one pass, leave no room for."""
+    """Check options that are impossible with simultaneous updates, where both networks learn
+    from one pass."""
     if config.updates == "alternating":
         return
     discriminator, reason = config.discriminator, ""
@@ -220,7 +220,7 @@ def _packing(config: Config) -> Iterator[str]:
 
 
 def _style(config: Config) -> Iterator[str]:
-    """What belongs to style generators, and penalties with steps of their own."""
+    """Check options of style generators, and penalties with steps of their own."""
     loss, styled = config.loss, isinstance(config.generator, StyleGan2Generator)
     if loss.path_length and not styled:
         yield 'loss.path_length: the paths are those of w; set generator.name to "stylegan2"'
@@ -257,7 +257,7 @@ def _engine(config: Config) -> Iterator[str]:
 
 
 def _kinds(config: Config) -> Iterator[str]:
-    """What some kinds of networks cannot do."""
+    """Check options that some kinds of networks do not support."""
     generator, discriminator = config.generator, config.discriminator
     for key, table in (("generator", generator), ("discriminator", discriminator)):
         if isinstance(table, R3ganGenerator | R3ganDiscriminator) and table.spectral:
@@ -295,7 +295,7 @@ def _kinds(config: Config) -> Iterator[str]:
 
 
 def _unused_options(config: Config) -> Iterator[str]:
-    """Options that would do nothing."""
+    """Check for options without effect."""
     if config.generator.dropout_at_test and not config.generator.dropout:
         yield "generator.dropout_at_test: there is no generator.dropout"
     if config.loss.interval > 1 and not _penalised(config):

@@ -1,1 +1,1 @@
-"""What is settled before a run begins: preset, memory, threads, time and cost."""
+"""Everything that is determined before a run starts: preset, memory, threads, time and cost."""

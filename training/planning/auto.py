@@ -1,7 +1,7 @@
-"""`--preset auto`: from the data, the machine and the time to a preset and options on it.
+"""`--preset auto`: from the data, the machine and the time to a preset with overrides.
 
-`choose` is pure; the decisions are rows of `SIZES` and a few numbers below it, each with what it
-rests on, so that another measurement changes a row and nothing else.
+`choose` is pure. The decisions are the rows of `AUTO_TABLE` and a few constants below it, each with
+its evidence, so that a new measurement changes a row and nothing else.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NAME = "auto"
 
 @dataclass(frozen=True)
 class AutoInputs:
-    """What a choice depends on.
+    """The inputs of a choice.
 
-    `height` and `width` are those of the images to train on at most; `labels` how many there are
-    (0: none, or some images have none); `plain` the share of images with a plain border, from 0 to
-    1 (`plain_share`); `device` cpu, cuda or mps, which calculates in bfloat16 itself (`bf16`) or
-    not; `hours` that may be used (0: no limit).
+    `height` and `width` are the maximum size of the images to train on; `labels` their number (0:
+    none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
+    (`plain_border_fraction`); `device` cpu, cuda or mps, with native bfloat16 (`bf16`) or not;
+    `hours` the time limit (0: none).
     """
 
     samples: int
@@ -47,9 +47,9 @@ class AutoInputs:
 
 @dataclass(frozen=True)
 class AutoRow:
-    """A row of the table: on `device`, from `hours` on, a generator of `width` for images of up to
-    `height` px, which a frozen network judges at `judged` px, `batch` images a step, learning rate
-    `lr`, and how many thousand images an hour that makes."""
+    """A row of the table: on `device`, from `hours` on, a generator of `width` for images of up
+    to `height` px, whose frozen feature network sees `discriminator_size` px, with `batch`
+    images per step and learning rate `lr`; and its speed in kimg per hour."""
 
     device: str
     hours: float
@@ -72,34 +72,35 @@ AUTO_TABLE = (
     AutoRow("cuda", 1.0, 128, 64, 128, 64, 2e-4, 1000, "not measured"),
     AutoRow("cuda", 8.0, 256, 64, 224, 64, 2e-4, 300, "not measured"),
 )
-"""Of each device from the least time to the most; the last row that fits counts. Rates: at batch 16
-and width 16, FD on 2,383 photographs after 8 minutes of one core was 87 at 2e-4 (the published
-rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
+"""For each device, from the shortest to the longest time; the last matching row counts. Learning
+rates: at batch 16 and width 16, FD on 2,383 photographs after 8 minutes on one core was 87 at
+2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
 PRESET = "projected64"
-"""The networks, the loss and the optimisers, which the rows scale."""
+"""The networks, loss and optimisers, which the rows scale."""
 PLAIN_PASSES = 4.0
-"""How often the discriminator may see each image until augmentation is worth its cost: on 2,383
-photographs, seen 7 times each, all three transforms gave a better FD than two or none."""
+"""The discriminator may see each image this often before augmentation is worth its cost: on
+2,383 photographs seen 7 times each, all three transforms gave a better FD than two or none."""
 POLICY = '["color", "translation", "cutout"]'
 LABEL_KIMG = 100.0
-"""Thousand images of each label that are worth a condition: with 5 labels at 16 thousand images in
-all FD was 78 with conditions and 71 without."""
+"""Thousand images per label that make a condition worthwhile: with 5 labels and 16 kimg in
+total, FD was 78 with conditions and 71 without."""
 AVERAGE_SHARE = 0.02
-"""The share of the images that is the half-life of the generator's average, from 1 to 20 kimg."""
+"""Half-life of the generator's average as a fraction of the images, from 1 to 20 kimg."""
 LAST_RATE = 0.1
-"""What is left of the learning rates at the end of the time, along half a cosine."""
+"""Learning rate factor at the end of the time, along half a cosine."""
 PLAIN = 0.5
-"""With fewer plain images than this share a set counts as uneven."""
+"""Below this fraction of plain images, backgrounds are reported as uneven."""
 SMALL = 64
 PLAIN_SAMPLE = 256
-"""Images that `plain_share` is found from."""
+"""Number of images that `plain_border_fraction` examines."""
 _PLAIN_SPREAD = 15.0
-"""Gray levels (of 255) that a plain border's pixels may deviate (standard deviation)."""
+"""Maximum standard deviation of a plain border's pixels, in gray levels (of 255)."""
 
 
 def plain_border_fraction(images: Tensor) -> float:
-    """The share of images uint8 (n, c, h, w) whose border is plain: its pixels, a sixteenth of the
-    size wide, deviate from their mean by at most 15 gray levels, in the mean over the channels."""
+    """Return the fraction of images uint8 (n, c, h, w) with a plain border: its pixels, to a
+    depth of 1/16 of the size, deviate from their mean by at most 15 gray levels, averaged over
+    the channels."""
     height, width = images.shape[2:]
     rows, columns = max(1, height // 16), max(1, width // 16)
     inside = torch.zeros(height, width, dtype=torch.bool)
@@ -110,17 +111,17 @@ def plain_border_fraction(images: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Choice:
-    """Dotted `options` on `PRESET`, and three lines that say `why`."""
+    """Overrides for `PRESET` by dotted key, and an `explanation` in three lines."""
 
     options: Mapping[str, str]
     explanation: tuple[str, str, str]
 
 
 def choose(facts: AutoInputs) -> Choice:
-    """The options for `facts`.
+    """Choose the overrides for `facts`.
 
     Raises:
-        UserError: the images are too few to learn anything from, or of a size that no network has.
+        UserError: there are too few images, or no network supports their size.
     """
     if facts.samples < 16:
         raise UserError(f"--preset auto: {facts.samples} images; at least 16 are needed")
@@ -131,7 +132,7 @@ def choose(facts: AutoInputs) -> Choice:
     options = {
         "resolution": str(_height(facts, max(SMALL, size.height))),
         "batch": str(min(size.batch, facts.samples)),
-        # with --hours the time ends the run: a faster machine goes on
+        # with --hours the time ends the run: a faster machine continues at the last rates
         "total_kimg": f"{kimg * (10 if facts.hours else 1):g}",
         "generator.width": str(size.width),
         "generator.condition": "norm" if conditional else "none",
@@ -145,7 +146,8 @@ def choose(facts: AutoInputs) -> Choice:
         "burn_in.lr": f"{LAST_RATE:g}",
         "precision": _precision(facts),
     }
-    if kimg < EvaluateOptions().kimg:  # none would come, and preparing for them takes a minute
+    # the run would end before the first one, and preparing evaluations takes a minute
+    if kimg < EvaluateOptions().kimg:
         options["evaluate.kimg"] = "0"
     return Choice(options, _why(facts, size, kimg, options))
 
@@ -157,7 +159,8 @@ def _precision(facts: AutoInputs) -> str:
 
 
 def _height(facts: AutoInputs, most: int) -> int:
-    """The largest height up to `most` that keeps the images' ratio and that networks can have."""
+    """Return the largest height up to `most` that keeps the images' aspect and that networks
+    support."""
     for height in range(min(facts.height, most), 7, -1):
         width, rest = divmod(facts.width * height, facts.height)
         if not rest and count_doublings(height, width):
@@ -171,7 +174,7 @@ def _height(facts: AutoInputs, most: int) -> int:
 def _size(facts: AutoInputs) -> AutoRow:
     hours = facts.hours or float("inf")
     rows = [row for row in AUTO_TABLE if row.device == facts.device and row.hours <= hours]
-    # a row for larger images than there are only costs time, unless its networks are wider
+    # rows for larger images than these only cost time, unless their networks are wider
     fitting = [row for row in rows if row.height <= max(SMALL, facts.height)]
     return (fitting or rows)[-1]
 
@@ -210,8 +213,8 @@ def _why(
 
 
 def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, bool]:
-    """Images uint8 (n, c, h, w), and whether each has a label. What is fetched for them is kept
-    apart from the training's cache, which each process has for itself."""
+    """Read images uint8 (n, c, h, w), and whether each has a label. Fetched shards are cached
+    separately from the training's cache, which each process has for itself."""
     count = min(PLAIN_SAMPLE, source.index.nsamples)
     with TemporaryDirectory(prefix="shellgan-") as folder:
         found = iter_image_batches(source, count, replace(options, cache=folder))
@@ -220,10 +223,10 @@ def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, b
 
 
 def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
-    """Of the set at `source`, and of the machine and the time that `asked` names.
+    """Gather the inputs for the dataset at `source`, the machine and the time in `asked`.
 
     Raises:
-        UserError: the images cannot be had, or there is no such device.
+        UserError: the images cannot be read, or the device does not exist.
     """
     device = choose_device(asked.device).type
     bf16 = device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
@@ -237,13 +240,13 @@ def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
 def resolve_auto(
     location: str, run_name: str | None, options: Mapping[str, str]
 ) -> tuple[Config, tuple[str, ...]]:
-    """The configuration for the shards at `location`, with the command line's `options` on it, and
-    lines that say why.
+    """Return the configuration for the shards at `location`, with the overrides of the command
+    line, and its explanation.
 
-    A run that has results keeps what was chosen for it when it was begun.
+    A run that has results keeps the choice it was started with.
 
     Raises:
-        UserError: as `resolve`; no such shards; or another value than the run was begun with.
+        UserError: as in `resolve`; the shards do not exist; or a value differs from the run's.
     """
     from training.runs import find_run, read_config
 

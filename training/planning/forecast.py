@@ -1,4 +1,4 @@
-"""What a run will take, said before it begins and once its first steps are timed."""
+"""Forecasts of time, memory, disk and cost, before a run starts and after its first steps."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from training.state import State
 from training.techniques.lazy import optimizers
 
 _TENSOR_BYTES, _CHECKPOINT_BYTES = 320, 4096
-"""What a file takes for each tensor besides its values, and once."""
+"""Bytes in a file per tensor besides its values, and per file."""
 _MANY = 1 << 40
 FORECAST_STEPS = 4
-"""Steps that a speed is told from at least; one before them warms up."""
+"""Minimum number of steps for a speed measurement; one step before them warms up."""
 _LONG_SECONDS = 30.0
 
 
 def count_parameters(network: nn.Module) -> int:
-    """The number of trained weights."""
+    """Return the number of trained weights."""
     return sum(weight.numel() for weight in network.parameters())
 
 
 def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
-    """How large a checkpoint of `state` is once its optimisers have taken a step: within a few
-    percent; the history of the run, which grows with it, comes on top."""
+    """Estimate the size of a checkpoint of `state` after its optimisers have taken a step, to
+    within a few percent, without the history of the run, which grows."""
     sizes = [
         tensor.numel() * tensor.element_size()
         for network in (state.generator, state.discriminator, state.g_ema)
@@ -43,7 +43,7 @@ def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
         weights = [4 * weight.numel() for weight in network.parameters()]
         sizes += [size for size in weights for _ in range(moments(table))]
         if table.name == "adam":
-            sizes += [4] * len(weights)  # how many steps each has taken
+            sizes += [4] * len(weights)  # the step counters
     if config.replay.size:
         pixels = shape.channels * shape.height * shape.width
         sizes.append(config.replay.size * (2 * pixels + 8))
@@ -51,23 +51,23 @@ def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
 
 
 def moments(options: OptimizerOptions) -> int:
-    """How many numbers an optimiser keeps for each weight."""
+    """Return how many values an optimiser stores per weight."""
     if options.name == "adam":
         return 2
     return int(options.name == "rmsprop") + int(options.beta1 > 0)
 
 
 def cost(seconds: float, price_per_hour: float) -> str:
-    """What so many seconds cost, in the currency of the price."""
+    """Return the cost of a time, in the currency of the price."""
     return f"{seconds / 3600 * price_per_hour:.2f}"
 
 
 @dataclass(frozen=True)
 class Course:
-    """How far a run gets and what ends it.
+    """How far a run gets, and what ends it.
 
-    `kimg` thousand images of the `left` ones until `total_kimg`, in `seconds`, at most
-    `price_per_hour` each hour. `limit` names the option that ends it: total_kimg or max_hours.
+    `kimg` thousand images of the `left` ones until `total_kimg`, in `seconds`, at `price_per_hour`.
+    `limit` names the option that ends the run: total_kimg or max_hours.
     """
 
     seconds_per_kimg: float
@@ -86,7 +86,7 @@ class Course:
         return self.seconds / 3600 * self.price_per_hour
 
     def text(self) -> str:
-        """The forecast in one line."""
+        """Return the forecast in one line."""
         price = f", cost {self.cost:.2f}" if self.price_per_hour else ""
         took = f"forecast: {self.seconds_per_kimg:.3g} s/kimg, {format_duration(self.seconds)} for"
         if self.limit == "total_kimg":
@@ -101,14 +101,14 @@ class Course:
 def plan_course(
     seconds_per_kimg: float, left: float, max_hours: float, used: float, price_per_hour: float
 ) -> Course:
-    """The course of a run that has `left` thousand images to train.
+    """Forecast a run that has `left` thousand images to train.
 
     Args:
         seconds_per_kimg: as measured.
         left: thousand images until `total_kimg`, 0 or more.
         max_hours: the limit of the command; 0: none.
-        used: seconds of them that are over before the first step.
-        price_per_hour: of the machine.
+        used: seconds that have passed before the first step.
+        price_per_hour: price of the machine.
     """
     whole = left * seconds_per_kimg
     limit = max_hours * 3600 or math.inf
@@ -120,7 +120,7 @@ def plan_course(
 
 
 def lazy_cycle(config: Config) -> int:
-    """After how many steps all that happens at intervals has happened once."""
+    """Return the number of steps after which every periodic action has happened once."""
     loss, cycle = config.loss, 1
     if loss.gp or loss.dragan or loss.r1 or loss.r2:
         cycle = loss.interval
@@ -128,23 +128,23 @@ def lazy_cycle(config: Config) -> int:
 
 
 def is_timed(config: Config, steps: int, seconds: float) -> bool:
-    """Whether a speed can be told from so many steps: whole cycles of what happens at intervals,
-    unless that takes too long."""
+    """Return True if this many steps suffice to measure a speed: whole cycles of periodic
+    actions, unless that takes too long."""
     if steps < FORECAST_STEPS:
         return False
     return steps % lazy_cycle(config) == 0 or seconds >= _LONG_SECONDS
 
 
 def format_bytes(size: float) -> str:
-    """Bytes as `12 MB`, `3.4 GB`."""
+    """Format bytes as `12 MB`, `3.4 GB`."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run takes. `memory` is bytes on the training device, `images` those of the decoded
-    samples in main memory, `available` what there is on the device (None: unknown); `checkpoint`
-    the bytes of one, `cache` the bound for fetched shards, `free` the disk."""
+    """The forecast of a run. `memory` is in bytes on the training device, `images` the decoded
+    samples in main memory, `available` the memory of the device (None: unknown); `checkpoint` is
+    the size of one, `cache` the limit for fetched shards, `free` the free disk space."""
 
     g_parameters: int
     d_parameters: int
@@ -156,7 +156,7 @@ class Forecast:
     free: int
 
     def lines(self) -> list[str]:
-        """Size and memory, in words."""
+        """Format parameter counts and memory."""
         there = "" if self.available is None else f" of {format_bytes(self.available)} available"
         return [
             f"generator {self.g_parameters / 1e6:.2f} M, discriminator "
@@ -166,7 +166,7 @@ class Forecast:
         ]
 
     def disk_line(self, config: Config, source: ShardDataset, until: float) -> str:
-        """The disk that a run takes until it has seen `until` thousand images, in words."""
+        """Format the disk space that a run needs until it has seen `until` thousand images."""
         taken = disk_bytes(config, source, self.checkpoint, until)
         cached = f", fetched shards up to {format_bytes(self.cache)}" if self.cache else ""
         return (
@@ -176,8 +176,8 @@ class Forecast:
 
 
 def disk_bytes(config: Config, source: ShardDataset, checkpoint: int, until: float) -> int:
-    """The most that the checkpoints (one more while it is written, one more that was best) and
-    grids of a run take that has seen `until` thousand images."""
+    """Return the maximum size of a run's checkpoints (plus one that is being written, plus the
+    best one) and grids after `until` thousand images."""
     grids = int(min(until / config.record.sample_kimg, _MANY)) + 2
     grid = config.record.grid * source.height * source.width * source.channels
     best = 0 < config.evaluate.kimg <= until

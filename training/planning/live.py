@@ -1,4 +1,4 @@
-"""How many bytes of tensors are alive while something is computed, operator by operator."""
+"""Measurement of live tensor memory, operator by operator."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 Course = list[int]
-"""Bytes alive after each operator."""
+"""Live bytes after each operator."""
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the tensors that operators make in the `with` block, backward passes included, until
-    they are freed; storages count once. `course` is what was alive after each operator.
+    """Tracks the tensors that operators allocate in the `with` block, including backward passes,
+    until they are freed; storages count once. `course` contains the live bytes after each operator.
 
-    What kernels allocate for themselves is not seen, nor what was there before.
+    Internal buffers of kernels and earlier tensors are not included.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known[key] = weakref.ref(storage, freed), len(self.course)
 
     def without(self, tensors: Iterable[Tensor]) -> Course:
-        """The course without these tensors, which are alive still."""
+        """Return the course without these tensors, which are still alive."""
         changes = [0] * (len(self.course) + 1)
         for tensor in tensors:
             storage = tensor.untyped_storage()
@@ -65,10 +65,10 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def extended(few: Course, more: Course, sizes: tuple[int, int], count: int) -> float:
-    """The most bytes alive with `count` images, from the courses with `sizes` images.
+    """Return the maximum of live bytes with `count` images, from the courses with `sizes` images.
 
-    The bytes after each operator are a straight line in the number of images. Where the courses do
-    not have the same operators, their largest values stand for the whole.
+    The bytes after each operator are linear in the number of images. If the courses do not have the
+    same operators, their maxima are used.
     """
     if len(few) != len(more):
         few, more = [max(few, default=0)], [max(more, default=0)]

@@ -1,4 +1,4 @@
-"""How much memory a run takes, measured on small batches before it begins."""
+"""The memory that a run needs, measured on small batches before it starts."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ from training.techniques.latents import fixed_latents
 from training.techniques.lazy import optimizers
 
 _PROGRAM = 800 << 20
-"""About what the interpreter and PyTorch take on the CPU, if the system does not say it."""
+"""Approximate memory of the interpreter and PyTorch on the CPU, if the system does not report
+it."""
 _BATCHES = (4, 8)
 _DRAWN = 64
-"""Images that are drawn at once for a grid at most."""
+"""Maximum number of images that are generated at once for a grid."""
 _RECORDS = 100 << 20
-"""About what reading ahead, the history, the report and the libraries' end take, measured."""
+"""Approximate memory of prefetching, history, report and libraries, measured."""
 _REORDERED = 1.6
-"""How many times the bytes of tensors a float32 network takes on the CPU, measured: kernels bring
-images into another order and keep copies of them."""
+"""Memory of a float32 network on the CPU in multiples of its tensors' bytes, measured: kernels
+reorder images and keep copies."""
 _SPLIT = 1.2
-"""How many times the bytes of tensors a GPU's allocator takes."""
+"""Memory that a GPU's allocator reserves, in multiples of the tensors' bytes."""
 _QUEUED = 4
-"""Batches of images that are read ahead, with the one in use."""
+"""Prefetched batches, including the current one."""
 _EXHAUSTED = ("out of memory", "can't allocate memory")
 MEMORY_HINT = "a smaller --batch, --micro-batch, --data.memory_gb or --resolution takes less"
-"""What helps where training does not fit."""
+"""Suggestions if training does not fit into memory."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run with a configuration is made of: numbers of weights, and bytes.
+    """The memory of a run: numbers of weights, and bytes.
 
-    `state` is weights, moving average and moments; the others come on top of it: `step` what a
-    step needs, gradients included, `grid` what drawing a grid does, `evaluation` what an
-    evaluation does (0: none lies ahead); `checkpoint` is the size of one.
+    `state` contains weights, moving average and moments. The others come on top of it: `step` for a
+    training step, including gradients, `grid` for generating a grid, `evaluation` for an evaluation
+    (0: none is due); `checkpoint` is the size of one.
     """
 
     g_parameters: int
@@ -63,23 +64,23 @@ class Measured:
 
     @property
     def on_cpu(self) -> int:
-        """The bytes that training takes of main memory, the program's own not counted.
+        """Return the main memory that training needs, in bytes, without the program itself.
 
-        The allocator keeps what was freed, and blocks of one kind of work seldom fit another. So
+        The allocator keeps freed memory, and blocks of one kind of work rarely fit another. So
         steps, grids and the buffer of a checkpoint add up; the blocks of an evaluation are larger
-        than those of steps and are reused by these.
+        than those of steps and are reused by them.
         """
         work = max(self.step, self.evaluation)
         return _RECORDS + self.state + self.grid + work + self.checkpoint
 
     @property
     def on_gpu(self) -> int:
-        """The bytes that training takes of a GPU's memory."""
+        """Return the GPU memory that training needs, in bytes."""
         return int(self.state + _SPLIT * max(self.step, self.grid, self.evaluation))
 
 
 def state_bytes(state: State, config: Config) -> int:
-    """The bytes of weights, buffers, moving average and the optimisers' moments."""
+    """Return the bytes of weights, buffers, moving average and the optimisers' moments."""
     networks = (state.generator, state.discriminator)
     size = sum(
         tensor.numel() * tensor.element_size()
@@ -98,13 +99,13 @@ def measure_run(
     ranks: Distributed,
     evaluated: bool = False,
 ) -> Measured:
-    """Measure what a run takes that is `evaluated` or not, with networks of its own.
+    """Measure the memory of a run, with or without evaluations, with separate networks.
 
-    Steps are measured on as many images as go through at once; where these are more than eight, on
-    two small batches, and extended in proportion. What was allocated is given back.
+    Steps are measured on as many images as pass the networks at once; if these are more than eight,
+    on two small batches, and extrapolated. Everything allocated is freed.
 
     Raises:
-        UserError: the device has not even the memory for that.
+        UserError: the device does not have enough memory even for the measurement.
     """
     try:
         state = new_state(config, shape, device)
@@ -125,17 +126,17 @@ def measure_run(
         gc.collect()
         release_freed()
         return found
-    available = available_bytes(device)  # here, where the error no longer holds the tensors
+    available = available_bytes(device)  # here the error no longer holds the tensors
     there = "available" if available is None else f"the {available / 1e9:.1f} GB available"
     raise UserError(f"batch: training takes more memory than {there}; {MEMORY_HINT}")
 
 
 def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Distributed) -> int:
-    """The most bytes alive in a step of the configuration, beside its state."""
+    """Return the maximum of live bytes in a training step, without the state."""
     share = -(-config.batch // ranks.world_size)
     count = min(config.micro_batch or share, share)
     pixels = shape.height * shape.width * shape.channels
-    # all pieces of a batch are floats at once; batches that are read ahead are bytes
+    # all micro-batches of a batch are floats at once; prefetched batches are bytes
     extra = 4 * pixels * (share - count) + _QUEUED * pixels * share
     few, more = (size * config.discriminator.packing for size in _BATCHES)
     if count <= more:
@@ -149,7 +150,8 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
     device = next(state.generator.parameters()).device
     images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
-    # each course begins alike, with penalties at intervals due, so that it has the same operators
+    # each course starts in the same way, with periodic penalties due, so that it has the same
+    # operators
     state.steps, state.scalars = 0, {}
     g_table, d_table = optimizers(config)
     state.g_optimizer = make_optimizer(g_table, state.generator, device)
@@ -164,7 +166,7 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
 
 
 def optimizer_tensors(state: State) -> list[Tensor]:
-    """The moments that the optimisers keep by now."""
+    """Return the moments that the optimisers store so far."""
     return [
         value
         for optimizer in (state.g_optimizer, state.d_optimizer)
@@ -175,7 +177,7 @@ def optimizer_tensors(state: State) -> list[Tensor]:
 
 
 def _grid_bytes(state: State, config: Config) -> int:
-    """The most bytes alive while a grid of samples is drawn."""
+    """Return the maximum of live bytes while a grid of samples is generated."""
     device = next(state.generator.parameters()).device
     count = min(config.record.grid, _DRAWN)
     average = state.g_ema.eval()
@@ -193,8 +195,8 @@ def _grid_bytes(state: State, config: Config) -> int:
 
 
 def _evaluation_bytes(shape: ImageShape, device: torch.device) -> int:
-    """The most bytes alive while features of images are computed; 0 if that cannot be done here,
-    which the run says itself."""
+    """Return the maximum of live bytes while image features are computed; 0 if that is not
+    possible here, which the run reports itself."""
     try:
         network = load_lite0(device)
     except UserError:
@@ -211,14 +213,15 @@ def _evaluation_bytes(shape: ImageShape, device: torch.device) -> int:
 
 
 def program_bytes(held: int) -> int:
-    """What this process takes of main memory besides `held` bytes of tensors: the interpreter,
-    libraries and what kernels keep."""
+    """Return the main memory of this process besides `held` bytes of tensors: interpreter,
+    libraries and buffers of kernels."""
     resident = _status("VmRSS")
     return _PROGRAM if resident is None else max(0, resident - held)
 
 
 def _status(key: str) -> int | None:
-    """A size of this process by Linux's name for it; None where the system does not say."""
+    """Return a memory size of this process by its name in Linux; None if the system does not
+    report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -227,17 +230,18 @@ def _status(key: str) -> int | None:
 
 
 def _is_exhausted(error: RuntimeError) -> bool:
-    """Whether it says that memory is used up; CPU and MPS have no error of their own for it."""
+    """Return True if the error means that memory is exhausted; CPU and MPS have no error class
+    for it."""
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in str(error) for words in _EXHAUSTED
     )
 
 
 def check_memory(found: Forecast, device: torch.device) -> None:
-    """Refuse a run that does not fit in memory.
+    """Raise if a run does not fit into memory.
 
     Raises:
-        UserError: it does not; the line says what helps.
+        UserError: it does not; the message contains suggestions.
     """
     need = found.memory + (found.images if device.type == "cpu" else 0)
     if found.available is not None and need > found.available:
@@ -248,14 +252,14 @@ def check_memory(found: Forecast, device: torch.device) -> None:
 
 
 def image_bytes(config: Config, source: ShardDataset, ranks: Distributed) -> int:
-    """The bytes that decoded images take in this process's memory."""
+    """Return the bytes of decoded images in this process's memory."""
     whole = source.index.nsamples * source.height * source.width * source.channels
     return int(min(whole, config.data.memory_gb * (1 << 30) / ranks.local_world_size))
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """The memory that training may take of the device, None where the system does not say: what is
-    free and what this process takes already (on a GPU what PyTorch keeps there)."""
+    """Return the memory of the device that training may use, None if unknown: free memory plus
+    what this process already uses (on a GPU, what PyTorch has reserved)."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     if device.type == "mps":
@@ -273,7 +277,7 @@ def _meminfo() -> int | None:
 
 
 def _group() -> int | None:
-    """What the container's limit leaves."""
+    """Return what remains of the container's memory limit."""
     folder = Path("/sys/fs/cgroup")
     try:
         most = (folder / "memory.max").read_text().strip()

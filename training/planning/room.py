@@ -1,4 +1,4 @@
-"""Whether the disk has room for a run: it begins only if its checkpoints fit."""
+"""Check of disk space before a run starts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from training.runs import Run
 
 
 def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
-    """Refuse a run whose next two checkpoints of about `size` bytes do not fit on the disk.
+    """Raise if the next two checkpoints of a run, of about `size` bytes each, do not fit on the
+    disk.
 
-    A new checkpoint is written beside the newest one, and beside the best one if evaluations lie
-    ahead. What is there of these counts, and so does what older ones would free.
+    A new checkpoint is written beside the newest one, and beside the best one if evaluations are
+    due. Existing checkpoints count, and so does the space that older ones would free.
 
     Raises:
-        UserError: they do not fit; the line says what is needed, what is free and what helps.
+        UserError: they do not fit; the message states needed and free space and contains
+            suggestions.
     """
     folder = run.checkpoints
     there = checkpoint.list_checkpoints(folder)
@@ -42,6 +44,6 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
 
 
 def is_evaluated(config: Config, seen: int) -> bool:
-    """Whether an evaluation lies ahead of a run that has seen so many images."""
+    """Return True if an evaluation is still due for a run that has seen this many images."""
     every = config.evaluate.kimg * 1000
     return bool(every) and int(config.total_kimg * 1000 / every) > int(seen / every)

@@ -1,9 +1,9 @@
-"""How many CPU threads to compute with: as many as pay on this machine now.
+"""The number of CPU threads: as many as are worthwhile on this machine at the moment.
 
-On a machine whose cores are busy with other work, two threads that wait for each other after
-every operator can be slower than one. So a run that is given no number measures, before its first
-step and while it trains (`planning.tuning`). A result depends, in its last bits, on the number of
-threads, so its rows and checkpoints say which it was.
+If the cores are busy with other programs, two threads that wait for each other after every operator
+can be slower than one. So without an explicit number, a run measures before its first step and
+while it trains (`planning.tuning`). The last bits of a result depend on the number of threads, so
+rows and checkpoints contain it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from training.config import Config
 from training.runs import Run, read_config
 
 MAX_TIME_RATIO = 0.8
-"""Twice as many threads are taken if they need at most this share of the time."""
+"""The number of threads is doubled if this reduces the time to at most this fraction."""
 MOST = 1024
 _ROUNDS, _IMAGES = 4, 4
 
 
 def recorded_threads(config: Config, run: Run) -> Config:
-    """`config` with the number of threads that the run was begun with, if none is given now."""
+    """Return `config` with the number of threads that the run was started with, unless one is
+    given now."""
     if config.threads or not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
         return config
     recorded = read_config(run)["config"].get("threads", 0)
@@ -35,12 +36,12 @@ def recorded_threads(config: Config, run: Run) -> Config:
 
 
 def set_threads(config: Config, before: object) -> tuple[bool, int]:
-    """Set PyTorch's number of threads: as given, else as `before`, when the run's checkpoint was
-    written, else as measured.
+    """Set PyTorch's number of threads: the given one, else that of the checkpoint (`before`), else
+    a measured one.
 
     Returns:
-        Whether the number was not given, so that it may change while the run trains, and how many
-        threads there are to choose from.
+        Whether the number was not given, so that it may change during the run, and how many threads
+            are available.
     """
     most = torch.get_num_threads()
     if config.threads:
@@ -52,18 +53,18 @@ def set_threads(config: Config, before: object) -> tuple[bool, int]:
 
 
 def candidates(most: int) -> list[int]:
-    """The numbers of threads to choose from: 1, then by doubling, all, and one less than all, for
-    a machine with one other busy program."""
+    """Return the numbers of threads to choose from: powers of two, all, and all but one, for a
+    machine with one other busy program."""
     doubled = {2**power for power in range(most.bit_length())}
     return sorted({1, *doubled, max(1, most - 1), most})
 
 
 def choose_threads(most: int, measure: Callable[[int], float]) -> int:
-    """The number of threads, of `candidates(most)`, that pays.
+    """Return the number of threads, of `candidates(most)`, that is worthwhile.
 
     Args:
-        most: no more than this.
-        measure: seconds that a fixed piece of work takes on so many threads.
+        most: maximum number.
+        measure: returns the seconds that a fixed workload takes on this many threads.
     """
     if most <= 1:
         return 1
@@ -76,7 +77,7 @@ def choose_threads(most: int, measure: Callable[[int], float]) -> int:
 
 
 def seconds(threads: int) -> float:
-    """The median time of a small training step's convolutions on so many threads."""
+    """Return the median time of the convolutions of a small training step on this many threads."""
     before, random = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(threads)
     try:
@@ -91,7 +92,7 @@ def seconds(threads: int) -> float:
                 loss = layers(images).float().square().mean()
             torch.autograd.backward(loss)
             times.append(time.perf_counter() - began)
-        return statistics.median(times[1:])  # the first one also plans
+        return statistics.median(times[1:])  # the first one also initialises
     finally:
         torch.set_num_threads(before)
         torch.set_rng_state(random)

@@ -1,12 +1,12 @@
-"""When to choose the number of CPU threads again: the machine became busy, or quiet.
+"""Decides when to choose the number of CPU threads again, because the machine became busy or idle.
 
-The threads of an operator wait for each other. If one of them shares its core with another
-program, all wait for it, and two threads can be slower than one. `ThreadTuner` decides from the
-times of steps, without a clock and without threads of its own; `LiveThreads` acts on it.
+The threads of an operator wait for each other. If one of them shares its core with another program,
+all wait for it, and two threads can be slower than one. `ThreadTuner` decides from step times,
+without a clock or threads of its own; `LiveThreads` applies its decisions.
 
-Whether more threads pay is measured on a small piece of work (`planning.threads.seconds`), not on
-the run's own steps. So the bits of a run change only where the number really changes, and nowhere
-on a quiet machine.
+Whether more threads are worthwhile is measured on a small workload (`planning.threads.seconds`),
+not on the run's own steps. So the bits of a run change only if the number changes, and never on an
+idle machine.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from training.planning.threads import candidates, choose_threads, seconds
 from training.techniques.lazy import is_due
 
 SLOW = 1.35
-"""Steps that take so many times as long as usual are worth a measurement."""
+"""A measurement is worthwhile if steps take this many times as long as usual."""
 SHARE = 0.02
-"""The share of the time that measuring may take."""
+"""Maximum fraction of the time spent on measurements."""
 WARM, FEWEST, WINDOW = 2, 3, 1.0
-"""Steps that are not counted after a change; the fewest that tell something, and how many seconds
-of steps do."""
+"""Steps ignored after a change; minimum number of steps for a decision, and their minimum
+duration in seconds."""
 FIRST_WAIT, LONGEST_FEWER, LONGEST_WAIT, LONGEST_BLOCK = 5.0, 30.0, 300.0, 600.0
-"""Seconds between two measurements: at first; at most with fewer threads than there are; at most
-with all; at most after a change that did not pay."""
+"""Seconds between two measurements: initially; maximum with fewer threads than available;
+maximum with all; maximum after a change that did not help."""
 STABLE = 300.0
-"""A change so many seconds after the one before does not make the next measurement wait longer."""
+"""If two changes are this many seconds apart, the next measurement is not delayed further."""
 _REFERENCE = 5, 16
-"""Of how many steps in a row of a kind, at least and at most, the least median is the usual one."""
+"""The usual time is the lowest median of this many consecutive steps of a kind (minimum,
+maximum)."""
 
 
 class Advice(Enum):
-    """What a step's time leads to: nothing; measure and call `choose`; call `undo`."""
+    """The result of a step's time: nothing; measure and call `choose`; call `undo`."""
 
     KEEP = 0
     MEASURE = 1
@@ -49,15 +50,15 @@ class Advice(Enum):
 
 
 class ThreadTuner:
-    """Says when to measure, and from what was measured how many threads to take.
+    """Decides when to measure, and how many threads to use given the measurements.
 
     Args:
-        threads: how many the run computes with now.
-        most: how many there are.
+        threads: current number of threads.
+        most: number of available threads.
         now: the time in seconds, as in all calls.
 
-    Steps are compared with steps of their kind (whether a penalty was due in them), so what
-    happens at intervals does not count as a busy machine; pauses between steps are not counted.
+    Steps are compared with steps of their kind (whether a penalty was due), so periodic actions do
+    not look like a busy machine; pauses between steps are ignored.
     """
 
     def __init__(self, threads: int, most: int, now: float) -> None:
@@ -68,7 +69,7 @@ class ThreadTuner:
         self._start()
 
     def _start(self) -> None:
-        """Forget the times of steps with another number of threads."""
+        """Forget the step times of another number of threads."""
         self._recent: dict[int, deque[float]] = {}
         self._usual: dict[int, float] = {}
         self._old: dict[int, float] = {}
@@ -76,7 +77,7 @@ class ThreadTuner:
         self._seconds, self._skip = 0.0, WARM
 
     def observe(self, kind: int, took: float, now: float) -> Advice:
-        """Take note of a step of that kind, which took so many seconds."""
+        """Record a step of this kind and its duration in seconds."""
         if self._skip:
             self._skip -= 1
             return Advice.KEEP
@@ -106,7 +107,7 @@ class ThreadTuner:
             self._usual[kind] = min(self._usual.get(kind, median), median)
 
     def slowdown(self) -> float:
-        """How many times as long as usual the newest steps took; 1 while that is not known."""
+        """Return how many times as long as usual the newest steps took; 1 while unknown."""
         return self._compared(self._usual)
 
     def _compared(self, usual: Mapping[int, float]) -> float:
@@ -114,12 +115,12 @@ class ThreadTuner:
         return statistics.median(ratios) if ratios else 1.0
 
     def choose(self, times: Mapping[int, float], cost: float, now: float) -> int:
-        """The number of threads to take from now on.
+        """Return the number of threads to use from now on.
 
         Args:
-            times: seconds that a piece of work took on each number of `candidates(most)`.
-            cost: seconds that measuring took.
-            now: when it was over.
+            times: seconds that a workload took for each number of `candidates(most)`.
+            cost: seconds that the measurement took.
+            now: the time when it was finished.
         """
         chosen, self._is_confirmed = choose_threads(self.most, times.__getitem__), True
         if chosen == self.threads:
@@ -138,7 +139,7 @@ class ThreadTuner:
         return self.threads
 
     def undo(self, now: float) -> int:
-        """The number of threads from before the last change, which made the steps slower."""
+        """Return the number of threads before the last change, which made steps slower."""
         self._change(self._before, now)
         self._block = min(2 * self._block, LONGEST_BLOCK)
         self._next = now + self._block
@@ -151,7 +152,7 @@ class ThreadTuner:
 
 @dataclass(frozen=True)
 class Change:
-    """Another number of threads, and why, in words."""
+    """A new number of threads, and the reason in words."""
 
     before: int
     threads: int
@@ -161,7 +162,7 @@ class Change:
 class LiveThreads:
     """Watches the steps of a run on the CPU whose number of threads was not given.
 
-    `most` is how many threads there are to choose from; `clock` and `measure` are for tests.
+    `most` is the number of available threads; `clock` and `measure` are for tests.
     """
 
     def __init__(
@@ -177,16 +178,16 @@ class LiveThreads:
         self._tuner = ThreadTuner(torch.get_num_threads(), most, clock())
 
     def kind(self, steps: int) -> int:
-        """What happens in the step after so many others."""
+        """Return what happens in the step after `steps` others."""
         loss = self._loss
         penalty = self._penalised and is_due(steps, loss.interval)
         path = bool(loss.path_length) and is_due(steps, loss.path_interval)
         return int(penalty) + 2 * int(path)
 
     def after_step(self, steps: int, took: float) -> Change | None:
-        """The change that the step after `steps` others, which took so many seconds, leads to.
+        """Return the change after a step that took this many seconds, or None.
 
-        PyTorch's number of threads is left to the caller: `Change.threads` is to be set.
+        The caller has to set PyTorch's number of threads to `Change.threads`.
         """
         tuner, before = self._tuner, self._tuner.threads
         advice = tuner.observe(self.kind(steps), took, self._clock())

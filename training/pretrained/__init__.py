@@ -1,1 +1,1 @@
-"""Networks that are trained already: ours, exported ones, published ones."""
+"""Trained networks: runs, exported folders, published weights."""

@@ -1,4 +1,4 @@
-"""Starting from a trained run's weights, and keeping some of them as they are."""
+"""Starting from the weights of a trained run, and freezing some of them."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class WeightMismatch:
-    """What did not fit where weights were taken, by name: `missing` are those that the start does
-    not have (in this shape), `unused` those that have no place in our networks."""
+    """Weights that did not match, by name: `missing` ones do not exist in the source (in this
+    shape), `unused` ones have no counterpart in the networks."""
 
     missing: tuple[str, ...]
     unused: tuple[str, ...]
 
     def summary(self) -> str:
-        """All of it as the end of a sentence; nothing where all fitted."""
+        """Return all of it as the end of a sentence; empty if everything matched."""
         missing, unused = _counted(self.missing), _counted(self.unused)
         told = f"; it has no {missing}" if missing else ""
         return told + (f"; there is no place for its {unused}" if unused else "")
 
 
 def _counted(names: tuple[str, ...]) -> str:
-    """The first of the names, and how many more there are."""
+    """Return the first of the names, and the number of others."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def load_initial_weights(state: State, start: str, device: torch.device) -> WeightMismatch:
-    """Give the networks of `state` the weights of `start`: a run, a checkpoint file, or a pickle
-    of StyleGAN2-ADA (`.pkl`).
+    """Load the weights of `start` into the networks of `state`: a run, a checkpoint file, or a
+    pickle of StyleGAN2-ADA (`.pkl`).
 
-    A weight whose name and shape are not in `start` keeps its fresh values, as where there are
-    other labels. Optimisers and position stay those of a beginning.
+    A weight whose name and shape are not in `start` keeps its initial values, for example if the
+    labels differ. Optimisers and position are those of a new run.
 
     Raises:
-        UserError: there is no such checkpoint, or it is of other networks.
+        UserError: there is no such checkpoint, or it belongs to other networks.
     """
     given = _read(start, device)
     missing, unused = list[str](), list[str]()
@@ -82,8 +82,8 @@ def load_initial_weights(state: State, start: str, device: torch.device) -> Weig
 
 
 def _require_depth(start: str, name: str, own: Iterable[str], given: Iterable[str]) -> None:
-    """Refuse a style generator's mapping network of another depth: its layers work together, and
-    fewer or more of them give other styles."""
+    """Raise unless a style generator's mapping network has the same depth: its layers work
+    together, and another depth gives other styles."""
     have, found = (sum(map(_is_mapping, keys)) for keys in (own, given))
     table = "discriminator" if name == "discriminator" else "generator"
     if have and found and have != found:
@@ -120,11 +120,11 @@ def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]
 
 
 def freeze(judge: Discriminator, count: int) -> None:
-    """Stop training the `count` layers of the discriminator that are next to the image, with their
-    norms (FreezeD, Mo et al. 2020). A residual block is a layer.
+    """Stop training the `count` layers of the discriminator next to the image, with their norms
+    (FreezeD, Mo et al. 2020). A residual block is one layer.
 
     Raises:
-        UserError: it has not so many.
+        UserError: it has fewer layers.
     """
     passed = 0
     for part in judge.hidden:

@@ -1,4 +1,4 @@
-"""A trained generator, of a run or of an exported folder, for everything that only draws."""
+"""A trained generator of a run or an exported folder, for sampling."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from training.pretrained.nvlabs import describe, read_nvlabs_pickle
 from training.runs import Run, find_run, parse_run_spec, read_config
 
 WEIGHTS = "model.safetensors"
-"""The weights in an exported folder; its `config.json` has the form of a run's."""
+"""The weights in an exported folder; its `config.json` has the format of a run's."""
 
 
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """`generator` is the moving average in evaluation mode; `latent` how its latents are drawn;
-    `labels` the names of its classes; `dataset` and `config` what `config.json` says, `config`
-    being typed; `seen` images were shown to it."""
+    """`generator` is the averaged generator in evaluation mode; `latent` the distribution of its
+    latents; `labels` the names of its classes; `dataset` and `config` the contents of
+    `config.json`, `config` being typed; `seen` the number of images it was trained on."""
 
     generator: Generator
     latent: str
@@ -46,7 +46,7 @@ class TrainedGenerator:
 
     @property
     def conditional(self) -> bool:
-        """Whether labels change the pictures."""
+        """Whether labels have an effect on the images."""
         return self.classes > 0 and self.config.generator.condition != "none"
 
     @property
@@ -59,13 +59,13 @@ class TrainedGenerator:
 
 
 def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
-    """The generator of the run's newest whole checkpoint, of an exported folder, or of a pickle of
-    StyleGAN2-ADA (`FILE.pkl`).
+    """Load the generator of the run's newest complete checkpoint, of an exported folder, or of a
+    pickle of StyleGAN2-ADA (`FILE.pkl`).
 
     `RUN@best` is the run's best checkpoint by its evaluations, `RUN@200` that at 200 kimg.
 
     Raises:
-        UserError: there is no such run or no checkpoint.
+        UserError: there is no such run or checkpoint.
     """
     if run_name.endswith(".pkl"):
         return _published(Path(run_name), device)
@@ -100,13 +100,13 @@ def _published(path: Path, device: torch.device) -> TrainedGenerator:
 def build_fitting(
     table: Any, shape: ImageShape, weights: Mapping[str, torch.Tensor], where: str
 ) -> Generator:
-    """The generator of the table with the weights, in evaluation mode on the CPU.
+    """Build the generator of the options with the weights, in evaluation mode on the CPU.
 
     Raises:
-        UserError: the table is not of a generator with such weights; `where` is named.
+        UserError: the weights do not fit the options; the message names `where`.
     """
     try:
-        with torch.device("meta"):  # without memory: the table may say anything
+        with torch.device("meta"):  # on the meta device, because the options come from outside
             sketch = build_generator(replace_known(table, spectral=False), shape)
         need, given = (
             sum(tensor.numel() for tensor in tensors.values())

@@ -1,6 +1,6 @@
 """The published weights of StyleGAN2-ADA (PyTorch pickles with `G`, `D`, `G_ema`).
 
-Our modules have the published names, so weights go from one to the other by name. Tested with
+The modules of this project have the published names, so weights are matched by name. Tested with
 pickles of the same structure, not with the published files.
 """
 
@@ -22,16 +22,17 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class NvlabsPickle:
-    """The networks of a pickle by name (`G`, `D`, `G_ema`), as records of their modules."""
+    """The networks of a pickle by name (`G`, `D`, `G_ema`), as `PickledObject`s of their
+    modules."""
 
     path: Path
     networks: dict[str, PickledObject]
 
     def weights(self, name: str) -> Weights:
-        """Parameters and buffers of a network by their dotted names.
+        """Return the parameters and buffers of a network by their dotted names.
 
         Raises:
-            UserError: it is no network.
+            UserError: it is not a network.
         """
         try:
             return module_weights(self.networks[name])
@@ -39,7 +40,8 @@ class NvlabsPickle:
             raise UserError(f"{self.path}: {name} is not a network") from None
 
     def start(self) -> dict[str, Weights]:
-        """What a training begins with: `generator`, `average`, `discriminator`, where there are."""
+        """Return the initial weights for training: `generator`, `average`, `discriminator`, if
+        present."""
         average = "G_ema" if "G_ema" in self.networks else "G"
         chosen = {"generator": "G" if "G" in self.networks else average, "average": average}
         if "D" in self.networks:
@@ -48,10 +50,10 @@ class NvlabsPickle:
 
 
 def read_nvlabs_pickle(path: Path) -> NvlabsPickle:
-    """The networks in the pickle `path`.
+    """Read the networks in the pickle `path`.
 
     Raises:
-        UserError: it is refused (see `read_pickle`), or it holds no generator.
+        UserError: it is refused (see `read_pickle`), or contains no generator.
     """
     found = read_pickle(path)
     networks = {
@@ -65,7 +67,7 @@ def read_nvlabs_pickle(path: Path) -> NvlabsPickle:
 
 
 def module_weights(record: PickledObject, prefix: str = "") -> Weights:
-    """The tensors of a module's record and of the modules in it, as `state_dict` names them."""
+    """Return the tensors of a pickled module and its submodules, named as in `state_dict`."""
     found: Weights = {}
     for kind in ("_parameters", "_buffers"):
         for name, value in record.state.get(kind, {}).items():
@@ -86,10 +88,10 @@ def _inner(record: PickledObject, *names: str) -> PickledObject:
 
 
 def describe(published: NvlabsPickle) -> tuple[StyleGan2Generator, ImageShape]:
-    """The table and the images of the average generator, read off its weights.
+    """Return the options and the image shape of the averaged generator, derived from its weights.
 
     Raises:
-        UserError: it is not built like the generator of StyleGAN2-ADA.
+        UserError: it does not have the structure of StyleGAN2-ADA's generator.
     """
     name = "G_ema" if "G_ema" in published.networks else "G"
     try:

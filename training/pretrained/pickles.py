@@ -1,8 +1,8 @@
-"""Reading tensors out of a pickle without running its code.
+"""Reads tensors from a pickle without running its code.
 
-A pickle is a program; here it may call nothing but what builds tensors and plain containers. Every
-other name in it ends the reading. Objects of NVlabs' `persistence` (which carry their own source)
-become records of their state; the source is never looked at.
+A pickle is a program. Here it may only call functions that build tensors and plain containers;
+every other name in it is an error. Objects of NVlabs' `persistence` (which contain their own
+source) become `PickledObject`s with their state; the source is ignored.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pipeline.contract import UserError, describe_os_error, open_regular
 
 @dataclass(frozen=True)
 class PickledObject:
-    """An object of the class that was called `name`: its `__dict__`."""
+    """An object of the class `name`: its `__dict__`."""
 
     name: str
     state: dict[str, Any]
 
 
 class IgnoredObject:
-    """Stands for an object that is not needed: takes any arguments and state, does nothing."""
+    """A placeholder for an object that is not needed: accepts any arguments and state."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ class IgnoredObject:
 
 
 class AllowedCallable:
-    """A function that a pickle may call; without attributes that it could change."""
+    """A function that a pickle may call, without attributes that it could change."""
 
     __slots__ = ("_make",)
 
@@ -75,7 +75,7 @@ def _tensor(
 ) -> Any:
     if math.prod(size) * storage.dtype.itemsize > storage._untyped_storage.nbytes():
         raise pickle.UnpicklingError("a tensor is larger than what is stored of it")
-    # copied: a storage may be shared, and is larger than the tensor at times
+    # copied, because a storage may be shared, and may be larger than the tensor
     rebuilt = torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())  # type: ignore[no-untyped-call]
     return rebuilt.clone()
 
@@ -93,7 +93,7 @@ MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("builtins", "set"): lambda values=(): set(values),
     ("collections", "OrderedDict"): lambda pairs=(): dict(pairs),
 }
-"""What a pickle may call, and what is called in its place."""
+"""The names that a pickle may call, and their replacements."""
 
 INERT = {
     ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "device"),
@@ -102,11 +102,12 @@ INERT = {
         for core in ("core", "_core") for name in ("scalar", "_reconstruct")
     ),
 }  # fmt: skip
-"""What stands among the facts about training, and is not needed."""
+"""Names among the training options in the pickle, which are not needed."""
 
 
 class _Unpickler(pickle._Unpickler):
-    """The one in Python: what a pickle says of itself makes the one in C take any memory."""
+    """The unpickler in Python: the C version allocates any amount of memory that the pickle asks
+    for."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in MAKERS:
@@ -124,11 +125,11 @@ class _Unpickler(pickle._Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """What the pickle in `path` holds: containers, tensors on the CPU, `Record`s.
+    """Return the content of the pickle in `path`: containers, tensors on the CPU, `PickledObject`s.
 
     Raises:
-        UserError: there is no such file, it is not a whole pickle, or it names what it must not
-            call; the line says what.
+        UserError: the file does not exist, is not a complete pickle, or names something that is not
+            allowed; the message says what.
     """
     try:
         with os.fdopen(open_regular(path), "rb") as file:

@@ -1,4 +1,4 @@
-"""The data set's card, for the report of a run trained on it."""
+"""The dataset card for the report of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TAGS = {
     "h1", "h2", "h3", "h4", "p", "em", "strong", "code", "pre", "ul", "ol", "li", "blockquote",
     "table", "thead", "tbody", "tr", "th", "td", "br", "hr", "img",
 }  # fmt: skip
-"""Elements that a card can have. Only images keep attributes."""
+"""Elements that a card may contain. Only images keep attributes."""
 _WITHOUT_CONTENT = {"script", "style", "template", "noscript", "title", "iframe", "svg", "math"}
 """Elements that are dropped together with their content."""
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/=]+")
@@ -22,8 +22,8 @@ _MOST = 64 << 20
 
 
 def card_html(location: str) -> str:
-    """The body of `card.html` beside the index that `location` means, its pictures in it. Empty
-    if there is no card on this machine."""
+    """Return the body of `card.html` beside the index at `location`, with its images embedded.
+    Empty if there is no local card."""
     try:
         index = locate_index(location)
         if is_url(index):
@@ -36,7 +36,7 @@ def card_html(location: str) -> str:
 
 def harmless(markup: str) -> str:
     """Sanitize HTML from outside: plain elements without attributes, embedded images, and text.
-    Nothing in the result is run or fetched, and every element is closed."""
+    Nothing in the result is executed or fetched, and every element is closed."""
     clean = nh3.clean(
         safe_text(markup),
         tags=_TAGS,

@@ -1,4 +1,4 @@
-"""The report's pictures beside the grids: ways between samples, and their nearest real images."""
+"""Figures of the report beside the sample grids: interpolations, and nearest training images."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WAYS, STEPS = 4, 8
 SAMPLES, NEAREST = 6, 5
 EVERY_SECONDS = 300.0
 READING_SECONDS = 5.0
-"""Reading real images ends after so long: a report must not hold up a training."""
+"""Reading real images stops after this time, so that a report does not delay the training."""
 
 
 def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor) -> Pixels:
-    """Rows of pictures on the ways between pairs of the first latents (n, z_dim): in w where there
-    is a mapping, else along the great circle in z. A row has its first picture's label."""
+    """Rows of interpolations between pairs of the first latents (n, z_dim): in w if there is a
+    mapping, otherwise spherical in z. A row has the label of its first image."""
     where, curve = ("w", "lerp") if space.has_mapping else ("z", "slerp")
     path = partial(walk_rows, steps=STEPS, curve=curve)
     pairs = range(0, min(2 * WAYS, len(latents) - 1), 2)
@@ -39,7 +39,7 @@ def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tenso
 
 class RealNeighbours:
     """Finds the nearest real images of samples, by pixels at 32 px, among the first images of a
-    set: as many as can be read in `READING_SECONDS`. `count` says how many that were."""
+    dataset: as many as can be read in `READING_SECONDS`. `count` is their number."""
 
     def __init__(self, source: ShardDataset) -> None:
         self._source = source
@@ -47,7 +47,7 @@ class RealNeighbours:
 
     @property
     def available(self) -> bool:
-        """Whether the shards are files here: for a picture none are fetched."""
+        """Return True if the shards are local files: none are fetched for a figure."""
         return all(local_path(location) is not None for location in self._source.locations)
 
     @property
@@ -65,7 +65,8 @@ class RealNeighbours:
         return self._found
 
     def sheet(self, pixels: Pixels) -> Pixels:
-        """A row for each of the first samples uint8 (n, h, w, c): it, then its nearest."""
+        """One row for each of the first samples uint8 (n, h, w, c): the sample, then its nearest
+        images."""
         some = pixels[:SAMPLES]
         nearest_pool = self._read()
         _, places = nearest_pool.nearest(small_pixels(as_images(some)), NEAREST)
@@ -78,8 +79,8 @@ class RealNeighbours:
 
 @dataclass(frozen=True)
 class ReportFigures:
-    """Pictures uint8 (height, width, channels); `nearest` is None where no shards are here, else
-    its neighbours are of the first `known` images of the set."""
+    """Images uint8 (height, width, channels); `nearest` is None without local shards; otherwise
+    neighbours are among the first `known` images of the dataset."""
 
     interpolations: Pixels
     nearest: Pixels | None = None
@@ -87,7 +88,7 @@ class ReportFigures:
 
 
 class FigureMaker:
-    """Draws the pictures again when they are old, but not at every report."""
+    """Makes the figures again when they are old, but not for every report."""
 
     def __init__(self, source: ShardDataset) -> None:
         self._real = RealNeighbours(source)
@@ -97,7 +98,7 @@ class FigureMaker:
     def pictures(
         self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor, fresh: bool
     ) -> ReportFigures:
-        """The pictures of a generator's first latents (n, z_dim); `fresh` ones if asked for."""
+        """Return the figures of a generator's first latents (n, z_dim); new ones if `fresh`."""
         if self._made is None or fresh or time.monotonic() - self._at > EVERY_SECONDS:
             self._made = self._draw(space, latents, labels)
             self._at = time.monotonic()

@@ -127,8 +127,8 @@ def test_mistakes_are_one_line(
     for arguments, said in (
         ([run, "--format", "tflite", "--out", out], "--format tflite: unknown format"),
         ([run, "--out", run], "contains a run"),
-        ([run, "--out", out, "--tolerance", "0"], "--tolerance 0: a number"),
-        ([run, "--out", out, "--tolerance", "nan"], "--tolerance nan: a number"),
+        ([run, "--out", out, "--tolerance", "0"], "--tolerance 0: must be a number"),
+        ([run, "--out", out, "--tolerance", "nan"], "--tolerance nan: must be a number"),
         (["nowhere", "--out", f"{run}/config.json"], "config.json/README.md: cannot be written"),
         (["nowhere", "--out", out], "no run there"),
     ):
