@@ -431,6 +431,10 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
     where = locate_index(location)
     try:
         values = json.loads(read_bytes(where))
+    except FileNotFoundError:
+        raise UserError(
+            f"{where}: no shard index there; `python -m pipeline shard` writes it"
+        ) from None
     except OSError as error:
         raise UserError(f"{where}: no shard index there ({error})") from None
     except (ValueError, RecursionError) as error:

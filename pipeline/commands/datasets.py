@@ -139,7 +139,7 @@ def _import_manifest(args: argparse.Namespace) -> int:
         example = added.examples.get(reason)
         first = f", first {example}" if example else ""
         say(f"skipped: {reason} {count:,}{first}", sys.stdout)
-    return 0
+    return 1 if added.skipped.keys() - {"known"} else 0
 
 
 def _print(args: argparse.Namespace, facts: dict[str, Any]) -> None:

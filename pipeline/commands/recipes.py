@@ -56,7 +56,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _new(args: argparse.Namespace) -> int:
-    proposal = propose_recipe(args.url, Politeness(allow_private=args.allow_private), _print_wait)
+    rules = Politeness(allow_private=args.allow_private)
+    proposal = propose_recipe(args.url, rules, _print_wait, lambda page: say(f"reading {page}"))
     for line in proposal.splitlines():
         say(line, sys.stdout)  # its escapes are TOML's
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -100,12 +101,16 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
 
 
 def propose_recipe(
-    url: str, politeness: Politeness | None = None, on_wait: OnWait | None = None
+    url: str,
+    politeness: Politeness | None = None,
+    on_wait: OnWait | None = None,
+    on_page: Callable[[str], None] = lambda _: None,
 ) -> str:
     """The text of a recipe for the site at `url`, from a look at that page and a few behind it.
 
     Args:
-        on_wait: told of long waits.
+        on_wait: called during long waits.
+        on_page: called with the URL of each further page before it is requested.
 
     Raises:
         UserError: `url` is not an http(s) URL, or the page could not be had or read.
@@ -115,6 +120,7 @@ def propose_recipe(
     with Fetcher(rules, on_wait) as fetcher:
 
         def get(one: str) -> Page | None:
+            on_page(one)
             answer = fetcher.get(one, stage=STAGE)
             if isinstance(answer, Failure):
                 return None

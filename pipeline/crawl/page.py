@@ -13,7 +13,7 @@ from pipeline.crawl.state import CrawlPage
 from pipeline.errors import Failure, UserError
 from pipeline.fetcher import Fetcher, FileTarget
 from pipeline.recipe import Recipe
-from pipeline.sources import SOURCES, Page, PageResult
+from pipeline.sources import SOURCES, CorruptFile, Page, PageResult
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.opt_out.signals import Signal, describe
 
@@ -103,6 +103,8 @@ class PageReader:
             result = self._adapter.parse(self._source, page)
         except UserError:
             raise
+        except CorruptFile as error:
+            return failure(STAGE, url, "parse_error", detail=str(error))
         except RecursionError:
             return failure(STAGE, url, "parse_error", detail="nested too deeply")
         except Exception as error:  # noqa: BLE001 - the boundary of one page

@@ -5,6 +5,7 @@ A line or value that cannot be read is counted or skipped, and does not affect t
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import math
@@ -47,6 +48,16 @@ def without_gz(name: str) -> Path:
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
+def check_encoding(head: bytes) -> None:
+    """Refuse text that is not UTF-8 by the byte order mark at its start.
+
+    Raises:
+        CorruptFile: `head` begins with the mark of UTF-16 or UTF-32.
+    """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise CorruptFile("UTF-16 or UTF-32 text; save it as UTF-8")
+
+
 class Lines:
     """Yield the lines of a text file. `offset` is the start of the line after the last one yielded.
 
@@ -72,6 +83,8 @@ class Lines:
             return text
         while line := self._next_line():
             first = self._read == len(line)
+            if first:
+                check_encoding(line)
             text = line.decode("utf-8-sig" if first else "utf-8", "replace")
             if len(line) < MAX_LINE or line.endswith(b"\n"):
                 self.offset = self._read

@@ -102,6 +102,7 @@ def test_a_recipe_is_checked_and_proposed_and_its_manifest_exchanged(tmp_path: P
         assert "images on" in check.stdout
         proposed = run(tmp_path, "new-recipe", f"{url}/index.html", "--allow-private")
         assert proposed.returncode == 0, proposed.stderr
+        assert f"reading {url}/" in proposed.stderr
         (tmp_path / "new.toml").write_text(proposed.stdout)
         allow = ("--set", "politeness.allow_private=true", "--set", "politeness.rate=100")
         crawled = run(tmp_path, "crawl", "new.toml", *allow)
@@ -115,4 +116,8 @@ def test_a_recipe_is_checked_and_proposed_and_its_manifest_exchanged(tmp_path: P
     (tmp_path / "other.toml").write_text(proposed.stdout)
     came = run(tmp_path, "import-manifest", "other.toml", "urls.csv")
     assert came.stdout.startswith(f"{len(urls)} of {len(urls)} rows are new")
+    assert came.returncode == 0
     assert [row["url"] for row in read_jsonl(DatasetPaths("other", tmp_path).url_manifest)] == urls
+    (tmp_path / "some.csv").write_text("url\nnonsense\n")
+    came = run(tmp_path, "import-manifest", "other.toml", "some.csv")
+    assert (came.returncode, "skipped: not_http 1" in came.stdout) == (1, True)

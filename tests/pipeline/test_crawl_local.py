@@ -19,6 +19,7 @@ from pipeline.events import EventLog
 from pipeline.originals.download import download
 from pipeline.recipe import Recipe
 from pipeline.sources import url_list as listing
+from pipeline.sources.url_list import ListSource
 from pipeline.web.local_files import LocalFileReader, file_url
 from pipeline.web.responses import Response
 
@@ -139,6 +140,18 @@ def test_downloaded_from_a_folder_and_its_archive(tmp_path: Path) -> None:
 
 def write_list(path: Path, names: list[str]) -> None:
     path.write_text("".join(f"http://a.example/{name}.jpg\n" for name in names))
+
+
+def test_a_list_in_utf16_is_one_failure(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text("url\nhttp://a.example/1.jpg\n", encoding="utf-16")
+    dataset = DatasetPaths("listed", tmp_path)
+    with EventLog(dataset, "run") as log:
+        crawl(Recipe(source=ListSource(start=(str(path),))), dataset, log)
+    (failed,) = read_jsonl(dataset.failure_log)
+    assert (failed["kind"], failed["detail"]) == (
+        "parse_error", "UTF-16 or UTF-32 text; save it as UTF-8",
+    )  # fmt: skip
 
 
 def names_of(dataset: DatasetPaths) -> list[str]:

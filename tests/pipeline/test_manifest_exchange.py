@@ -82,6 +82,10 @@ def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"no")
     with pytest.raises(UserError, match="not Parquet"):
         import_manifest(dataset, tmp_path / "bad.parquet")
+    for encoding in ("utf-16", "utf-32"):
+        (tmp_path / "wide.csv").write_text("url\nhttp://x/1.jpg\n", encoding=encoding)
+        with pytest.raises(UserError, match="save it as UTF-8"):
+            import_manifest(dataset, tmp_path / "wide.csv")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="no column of URLs among: a, b"):
         import_manifest(dataset, tmp_path / "bad.csv")
