@@ -229,8 +229,9 @@ def load(
         values = _unpacked(data, device)
         if check:
             check(values)
-    except ValueError as error:
-        raise ValueError(f"{saved.data_path}: {printable(str(error), 300)}") from None
+    except Exception as error:  # noqa: BLE001 - the boundary of one checkpoint
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{saved.data_path}: {kind}{printable(str(error), 300)}") from None
     return values
 
 

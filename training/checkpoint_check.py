@@ -100,7 +100,7 @@ def check_resumable(values: Mapping[str, Any], fresh: State) -> None:
     for name in ("g_optimizer", "d_optimizer"):
         _check_optimizer(state.get(name), getattr(fresh, name), f"state.{name}")
     for name in ("g_scaler", "d_scaler"):
-        given = state.get(name) or {}
+        given = state.get(name, {})
         if not isinstance(given, Mapping) or (given and given.keys() != own[name].keys()):
             raise Unusable(f"state.{name} is not of a scaler")
         _check_numbers(given.values(), f"state.{name}")
@@ -127,7 +127,8 @@ def _check_optimizer(given: object, own: torch.optim.Optimizer, what: str) -> No
     if not isinstance(found, list) or len(found) != len(groups) or not isinstance(held, Mapping):
         raise Unusable(f"{what} is not of an optimiser")
     for group, wanted in zip(found, groups, strict=True):
-        if not isinstance(group, Mapping) or group.get("params") != wanted["params"]:
+        numbers = group.get("params") if isinstance(group, Mapping) else None
+        if not _is_list_of_int(numbers) or numbers != wanted["params"]:
             raise Unusable(f"{what} is of other weights")
         for key in group.keys() & wanted.keys() - {"params"}:
             if not _is_alike(group[key], wanted[key]):
@@ -158,6 +159,10 @@ def _kept_by(own: torch.optim.Optimizer) -> dict[str, bool]:
     twin.step()
     kept = {name: value for name, value in twin.state[weight].items() if isinstance(value, Tensor)}
     return {name: value.shape == weight.shape for name, value in kept.items()}
+
+
+def _is_list_of_int(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) is int for one in value)
 
 
 def _is_alike(given: object, wanted: object) -> bool:

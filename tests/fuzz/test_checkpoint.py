@@ -152,6 +152,9 @@ def test_the_good_one_is_good() -> None:
 
 @pytest.mark.timeout(600)
 @given(EDITS)
+@example([(("state", "g_optimizer", "param_groups", 0, "params", 0), torch.zeros(3))])
+@example([(("state", "g_optimizer", "param_groups", 0, "params"), torch.zeros(3))])
+@example([(("state", "g_scaler"), torch.zeros(3))])
 def test_another_structure_is_passed_over_or_loads(
     edits: list[tuple[tuple[Any, ...], Any]],
 ) -> None:
