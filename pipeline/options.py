@@ -122,9 +122,9 @@ class ShardOptions:
 
     def __post_init__(self) -> None:
         if (self.crop == "hook") != bool(self.hook):
-            raise ValueError('hook: give the entry point\'s name, and only with crop = "hook"')
+            raise ValueError('hook: must be set with crop = "hook", and only then')
         if self.crops > 1 and self.crop not in ("center", "box", "hook"):
-            raise ValueError(f"crops: crop = {self.crop!r} gives one sample an image")
+            raise ValueError(f"crops: crop = {self.crop!r} gives one sample per image")
 
     @property
     def size(self) -> tuple[int, int]:

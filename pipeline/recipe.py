@@ -71,5 +71,7 @@ def recipe_path(name: str) -> Path:
     """
     path = Path(name) if name.endswith(".toml") else RECIPES_DIR / f"{name}.toml"
     if not path.is_file():
-        raise UserError(f"{path}: no such recipe; there are: {', '.join(recipe_names())}")
+        raise UserError(
+            f"{path}: recipe not found; choose a file or one of {', '.join(recipe_names())}"
+        )
     return path

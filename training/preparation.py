@@ -141,7 +141,7 @@ def prepare(
         state = new_state(config, shape, device)
         if values is None and config.init_from:
             taken = load_initial_weights(state, config.init_from, device)
-            shown.message(f"weights taken from {config.init_from}{taken.summary()}")
+            shown.message(f"initial weights loaded from {config.init_from}{taken.summary()}")
         _in_first(ranks, run, lambda: refuse_full_disk(run, config, found.checkpoint, seen))
     if write:
         _in_first(ranks, run, lambda: write_run_config(run, config, source, location))
@@ -206,8 +206,8 @@ def _newest(
         shown.message(f"warning: {sentence}; falling back to the one before")
     if values is None and ranks.broadcast(bool(damaged)):
         raise UserError(
-            f"{run.checkpoints}: no checkpoint can be used; to begin again, remove the folder or "
-            "give another --run"
+            f"{run.checkpoints}: no checkpoint can be used; to start again, remove the folder or "
+            "use a new --run"
         )
     return values
 

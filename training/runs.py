@@ -87,7 +87,7 @@ def find_run(name: str) -> Run:
         UserError: an empty name, or one with non-printable characters.
     """
     if not name.strip() or any(unicodedata.category(one) == "Cc" for one in name):
-        raise UserError(f"{name!r}: not the name of a run")
+        raise UserError(f"{name!r}: not a valid name for a run")
     return Run(Path(name) if os.sep in name or name in (".", "..") else Path("runs") / name)
 
 
@@ -154,7 +154,7 @@ def _lock(file: IO[str], run: Run, kind: int) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"{run.folder}: another process trains this run") from None
+        raise UserError(f"{run.folder}: another process is training this run") from None
 
 
 def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: str) -> None:
@@ -170,8 +170,9 @@ def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: s
     check_resumable(before["config"], config, run.config)
     if before["dataset"]["digest"] != now["dataset"]["digest"]:
         raise UserError(
-            f"{run.config}: the run was begun on the data set {before['dataset']['name']!r} "
-            f"({before['dataset']['digest'][:12]}), the shards are others; give another --run"
+            f"{run.config}: this run was trained on dataset {before['dataset']['name']!r} (digest "
+            f"{before['dataset']['digest'][:12]}), but --shards has another digest; use the same "
+            "shards or a new --run"
         )
 
 

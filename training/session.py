@@ -48,8 +48,8 @@ def train(
 def _already_done(run: Prepared) -> int:
     total = int(run.config.total_kimg * 1000)
     run.shown.message(
-        f"{run.run.folder}: already done, {run.seen / 1000:g} of {total / 1000:g} kimg; "
-        "a larger --total-kimg trains on"
+        f"{run.run.folder}: already finished, {run.seen / 1000:g} of {total / 1000:g} kimg; "
+        "set a larger --total-kimg to continue"
     )
     return 0
 
@@ -73,7 +73,7 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
         if not run.config.max_hours:  # else the disk's line comes with the first speed
             shown.message(found.disk_line(run.config, run.source, run.config.total_kimg))
         if run.seen:
-            shown.message(f"continuing at {run.seen / 1000:g} kimg")
+            shown.message(f"resuming at {run.seen / 1000:g} kimg")
         outcome = loop.run()
     finally:
         shown.close()
@@ -105,9 +105,7 @@ def _print_summary(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> No
     shown.message(f"{words[outcome.reason]} ({loop.state.seen / 1000:g} kimg)")
     skipped = sum(int(loop.state.scalars.get(f"skipped_{name}", 0)) for name in "gd")
     if skipped:
-        shown.message(
-            f"{skipped} steps of a network were left out: their fp16 gradients overflowed"
-        )
+        shown.message(f"{skipped} steps of a network were skipped: their fp16 gradients overflowed")
     shown.message(_format_time_and_cost(loop))
     newest = max(run.samples.glob("*.png"), default=None)
     if newest:
@@ -129,7 +127,7 @@ def _format_time_and_cost(loop: Loop) -> str:
     whole = loop.seconds_before + now
     text = f"took {format_duration(now)}" + (f", cost {cost(now, price)}" if price else "")
     if loop.seconds_before:
-        text += f"; in all {format_duration(whole)}" + (
+        text += f"; in total {format_duration(whole)}" + (
             f", cost {cost(whole, price)}" if price else ""
         )
     return text

@@ -195,10 +195,12 @@ def parse_args(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m pipeline.demo.gallery",
         description="Draw a gallery of sea shells and serve it on 127.0.0.1.",
     )
-    parser.add_argument("--port", type=int, default=8971, help="port to listen on (0: any)")
+    parser.add_argument(
+        "--port", type=int, default=8971, help="port to listen on (0: any free port)"
+    )
     parser.add_argument("--count", type=int, default=2000, help="number of shells")
-    parser.add_argument("--seed", type=int, default=0, help="number of the collection")
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for pictures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the collection")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for the images")
     parser.add_argument("--draw-only", action="store_true", help="draw, but do not serve")
     options = parser.parse_args(arguments)
     if options.count < 1:

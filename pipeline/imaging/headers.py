@@ -77,7 +77,7 @@ def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> 
     except UnidentifiedImageError:
         if _declares_nothing(data):
             raise ImageError("zero_size", "the header says so") from None
-        what = f"a broken {name}" if name else "no image format that is read here"
+        what = f"a damaged {name}" if name else "not a supported image format"
         raise ImageError("undecodable", what) from None
     limits.check(*file.size)
     if file.format not in _STILL and getattr(file, "is_animated", False):
@@ -136,7 +136,7 @@ def _plugin(name: str) -> str:
     package, known_as, extra = _PLUGINS[name]
     if not _load_plugin(package):
         raise ImageError(
-            "wrong_type", f"{name}; to read it: pip install 'shellgan[{extra}]', then retry "
+            "wrong_type", f"{name}; to read it, run pip install 'shellgan[{extra}]', then retry "
             "--kind wrong_type --everything",
         )  # fmt: skip
     return known_as
@@ -169,7 +169,7 @@ def _largest_icon(data: bytes) -> bytes:
     size, offset = struct.unpack_from("<II", entry, 8)
     image = data[offset : offset + size]
     if len(image) < size:
-        raise ImageError("undecodable", "an icon file that is cut off")
+        raise ImageError("undecodable", "an icon file that ends early")
     if image[:4] == b"\x89PNG":
         return image
     alone = entry[:8] + struct.pack("<II", len(image), _ICO_HEAD + _ICO_ENTRY)
@@ -181,7 +181,7 @@ def _bitmap_size(data: bytes) -> tuple[int, int]:
     it."""
     head, width, height = struct.unpack_from("<Iii", data, _ICO_HEAD + _ICO_ENTRY)
     if head < 40:
-        raise ImageError("undecodable", "an icon of an old form")
+        raise ImageError("undecodable", "an icon in an old format")
     size = abs(width), abs(height) // 2
     if max(size) > _MAX_ICON:
         raise ImageError("too_many_pixels", f"{size[0]} × {size[1]} is over {_MAX_ICON} of an icon")

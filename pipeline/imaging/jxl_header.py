@@ -65,7 +65,7 @@ class _Bits:
 
     def take(self, count: int) -> int:
         if count > self._left:
-            raise ValueError("the JPEG XL header is cut off")
+            raise ValueError("the JPEG XL header ends early")
         value = self._value & ((1 << count) - 1)
         self._value >>= count
         self._left -= count

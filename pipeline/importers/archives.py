@@ -115,7 +115,7 @@ class _Zip:
         try:
             self._archive = open_zip(path)
         except (*BROKEN_ARCHIVE, OSError) as error:
-            raise UserError(f"{path}: not a zip that can be read ({error})") from None
+            raise UserError(f"{path}: cannot be read as a zip file ({error})") from None
         # Of members with the same name, the last counts, as in every unzip program.
         self.members = {info.filename: info for info in self._archive.infolist()}
 
@@ -162,12 +162,14 @@ def shards(path: Path) -> Items:
         tars = find_tars(path)
     for tar in tars:
         if not is_file(tar):
-            yield failure(STAGE, file_url(tar), "not_found", detail="no such shard")
+            yield failure(STAGE, file_url(tar), "not_found", detail="shard does not exist")
             continue
         try:
             yield from _samples(tar, labels)
         except (tarfile.TarError, OSError) as error:
-            yield failure(STAGE, file_url(tar), "damaged", detail=f"no whole tar ({error})")
+            yield failure(
+                STAGE, file_url(tar), "damaged", detail=f"not a complete tar file ({error})"
+            )
 
 
 def _samples(tar: Path, labels: tuple[str, ...]) -> Items:

@@ -60,11 +60,11 @@ def import_dataset(
     if not (path.is_dir() or path.is_file()):
         there = path.exists()
         raise UserError(
-            f"{path}: " + ("not a file or folder" if there else "no such file or folder")
+            f"{path}: " + ("not a file or folder" if there else "file or folder does not exist")
         )
     form = form or detect_format(path)
     if form not in FORMATS:
-        raise UserError(f"import: no form {form!r}; there are: {', '.join(FORMATS)}")
+        raise UserError(f"import: unknown format {form!r}; choose from {', '.join(FORMATS)}")
     politeness = recipe.politeness if recipe else Politeness()
     originals = recipe.originals if recipe else OriginalsOptions()
     limit_decoding(originals.decode_megabytes)

@@ -65,7 +65,7 @@ def parse(config: FeedSource, page: Page) -> PageResult:
     if root is None:
         return PageResult(error=problem)
     if name_of(root) not in ("rss", "RDF", "feed"):
-        return PageResult(error=f"<{name_of(root)}> where a feed was expected")
+        return PageResult(error=f"<{name_of(root)}> instead of a feed")
     notes = Notes()
     if problem:
         notes.add("broken_xml", problem)

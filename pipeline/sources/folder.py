@@ -63,7 +63,7 @@ def start(config: FolderSource) -> list[PageRequest]:
     Raises:
         UserError: one of them does not exist.
     """
-    paths = [argument_path(path, "no such folder or archive") for path in config.start]
+    paths = [argument_path(path, "folder or archive does not exist") for path in config.start]
     for path in paths:
         if not path.is_dir() and not path.is_file():
             raise UserError(f"{path}: neither a folder nor a zip archive")

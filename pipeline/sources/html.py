@@ -136,9 +136,9 @@ def not_html(page: Page) -> str:
     """Return why a response is not an HTML page; empty if it may be one."""
     kind = page.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not re.search(r"html|xml|text/plain", kind):
-        return f"{kind} where a page was expected"
+        return f"{kind} instead of a page"
     if b"<" not in page.body:
-        return "no HTML in the answer" if page.body else "an empty answer"
+        return "no HTML in the response" if page.body else "an empty response"
     return ""
 
 

@@ -64,7 +64,7 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
     total = set[str]().union(*(visit.wanted for visit in wanted))
     total = {url for url in total if is_allowed(url, (), tuple(exclude))}
     pages = f"{len(survey.visits)} page{'s' if len(survey.visits) > 1 else ''}"
-    found.remarks.append(f"{len(total)} images on {pages} looked at; the first:")
+    found.remarks.append(f"{len(total)} images on {pages} visited; the first:")
     found.remarks.append(min(total))
     return found
 
@@ -368,10 +368,10 @@ def describe_page(view: PageView) -> str:
 
 def _drawn_by_scripts(views: list[PageView]) -> str:
     if any(view.unfilled for view in views):
-        return "it holds unfilled templates, so scripts draw it; look for the API they ask"
+        return "it contains unfilled templates, so scripts build it; look for the API that they use"
     scripts = sum(view.counts["scripts"] for view in views)
     if scripts and not any(view.counts["images"] for view in views):
-        return "it has scripts and no images, so scripts draw it; look for the API they ask"
+        return "it has scripts and no images, so scripts build it; look for the API that they use"
     return ""
 
 
@@ -382,7 +382,7 @@ def _why_nothing(survey: SiteSurvey) -> Iterable[str]:
         counts.update(visit.view.counts)
     pages = f"{len(visits)} page{'s' if len(visits) > 1 else ''}"
     seen = ", ".join(f"{count} {what}" for what, count in counts.items()) or "no link and no image"
-    yield f"no image found on {survey.start.view.url} and behind it; looked at {pages}: {seen}"
+    yield f"no image found on {survey.start.view.url} and behind it; visited {pages}: {seen}"
     if survey.unreachable:
         yield f"could not read {len(survey.unreachable)} pages, the first: {survey.unreachable[0]}"
     drawn = _drawn_by_scripts([visit.view for visit in visits])

@@ -69,7 +69,7 @@ def parse(config: IiifSource, page: Page) -> PageResult:
     except ValueError as error:
         return PageResult(error=f"not JSON ({error})")
     except RecursionError:
-        return PageResult(error="not a IIIF answer: nested too deeply")
+        return PageResult(error="not a IIIF response: nested too deeply")
     return PageResult(error=f"neither a IIIF manifest nor a collection: {kind or 'no type'}")
 
 

@@ -152,7 +152,7 @@ _BAD_DATA = (jmespath.exceptions.JMESPathError, ValueError, RecursionError)
 
 
 def _not_of_the_form(reason: object) -> str:
-    return f"not of the form the recipe's expressions expect: {reason}"
+    return f"the recipe's expressions do not match the response: {reason}"
 
 
 def _parse(config: JsonSource, page: Page, data: Any) -> PageResult:

@@ -52,7 +52,7 @@ class Proposal:
             for name, value in values.items()
             if value not in ("", [])
         ]
-        lines += ["", "[politeness]", "rate = 1", 'contact = ""  # an address or URL of yours']
+        lines += ["", "[politeness]", "rate = 1", 'contact = ""  # your e-mail address or URL']
         if self.private:
             lines += ["allow_private = true  # the site is on this machine or network"]
         return "\n".join(lines) + "\n"
@@ -70,7 +70,7 @@ def propose(page: Page, get: GetPage) -> Proposal:
     elif _is_xml(page):
         _propose_xml(proposal, page)
     elif problem := not_html(page):
-        raise UserError(f"{page.url}: {problem}; give the URL of a page, a feed or an API")
+        raise UserError(f"{page.url}: {problem}; use the URL of a page, a feed or an API")
     else:
         found = find_recipe(survey_site(page, get))
         proposal.follow, proposal.next, proposal.image = found.follow, found.next, found.image
@@ -104,7 +104,7 @@ def _propose_xml(proposal: Proposal, page: Page) -> None:
         named = any(name_of(one) == "image" for one in root.iter() if isinstance(one.tag, str))
         proposal.extra["take"] = "sitemap" if named else "pages"
         if not named:
-            proposal.comments.append("say with image, item, include … what to take from the pages")
+            proposal.comments.append("set image, item, include … to select the images on the pages")
 
 
 def _propose_json(proposal: Proposal, body: bytes) -> None:
@@ -126,13 +126,13 @@ def _propose_json(proposal: Proposal, body: bytes) -> None:
         proposal.comments.append("no URLs of images in it")
         return
     (items, image), count = counts.most_common(1)[0]
-    proposal.comments.append(f"{count} images in {items or 'the answer'}")
+    proposal.comments.append(f"{count} images in {items or 'the response'}")
     proposal.extra["items"] = items or "@"
     proposal.image = f"item.{image}" if image else "item"
     if isinstance(data, dict) and isinstance(data.get("next"), str):
         proposal.comments.append('next page: next = { by = "url", value = "next" }')
     else:
-        proposal.comments.append("say how the next page is asked for: [source.next]")
+        proposal.comments.append("set [source.next]: how to request the next page")
 
 
 def _image_paths(node: Any, items: str, path: str) -> Iterator[tuple[str, str]]:

@@ -65,7 +65,7 @@ def parse(config: SitemapSource, page: Page) -> PageResult:
         )
     if name_of(root) == "urlset":
         return _urlset(config, page, root, notes)
-    return PageResult(error=f"<{name_of(root)}> where a sitemap was expected")
+    return PageResult(error=f"<{name_of(root)}> instead of a sitemap")
 
 
 def _sitemaps(

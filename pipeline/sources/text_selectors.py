@@ -64,7 +64,7 @@ class TextSelectorOptions:
     def __post_init__(self) -> None:
         given = [self.item, self.page, self.of, self.value]
         if sum(one is not None for one in given) != 1:
-            raise ValueError("give exactly one of item, page, of, value")
+            raise ValueError("set exactly one of item, page, of, value")
 
 
 def _from_text(value: Any) -> Any:
@@ -90,7 +90,7 @@ class ImagePickTable:
 
     def __post_init__(self) -> None:
         if self.match is not None and not self.attribute:
-            raise ValueError("match: give the attribute to match in")
+            raise ValueError("match: needs an attribute")
 
 
 def _select_from_text(value: Any) -> Any:

@@ -102,7 +102,7 @@ def start(config: ListSource) -> list[PageRequest]:
         if url:
             found.append(PageRequest(url))
             continue
-        path = argument_path(text, "no such list")
+        path = argument_path(text, "list does not exist")
         if path.is_dir():
             paths = sorted(one for one in path.iterdir() if _is_list(one))
         elif path.is_file():
@@ -123,7 +123,9 @@ def _format(config: ListSource, url: str) -> str:
     name = urlsplit(url).path
     kind = config.format or FORMATS.get(without_gz(name).suffix.lower())
     if kind is None:
-        raise UserError(f"{name}: say its format (txt, csv, tsv, jsonl, parquet)")
+        raise UserError(
+            f"{name}: unknown format; set source.format to txt, csv, tsv, jsonl or parquet"
+        )
     return kind
 
 
@@ -199,7 +201,9 @@ def _records(
 
 def _no_urls(names: Iterable[str]) -> str:
     said = ", ".join(names)[:200]
-    return f"no column of URLs among: {said}" if said else "no column of URLs: no line names any"
+    return (
+        f"no column of URLs among: {said}" if said else "no column of URLs: there is no header line"
+    )
 
 
 def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:

@@ -32,10 +32,10 @@ def read_xml(body: bytes) -> tuple[Element | None, str]:
         try:
             body = unpacker.decompress(body, MAX_UNPACKED)
         except zlib.error as error:
-            return None, f"broken gzip ({error})"
+            return None, f"damaged gzip ({error})"
         if unpacker.unconsumed_tail:
             return None, f"more than {MAX_UNPACKED >> 20} MiB when unpacked"
-        said = "" if unpacker.eof else "the gzip file breaks off"
+        said = "" if unpacker.eof else "the gzip file ends early"
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
     try:
         root = etree.fromstring(body.lstrip(), parser)

@@ -142,8 +142,8 @@ def test_a_proposal_is_made_from_odd_json(body: bytes, words: str, tmp_path: Pat
     [
         (b"\x89PNG...<", "image/png", "image/png where a page was expected"),
         (b"url,title\n", "text/csv", "text/csv where a page was expected"),
-        (b"words", "text/plain", "no HTML in the answer"),
-        (b"", "", "an empty answer"),
+        (b"words", "text/plain", "no HTML in the response"),
+        (b"", "", "an empty response"),
     ],
 )
 def test_what_is_no_page_gets_no_proposal(body: bytes, kind: str, words: str) -> None:
@@ -164,7 +164,7 @@ def test_an_error_of_ours_in_a_proposal_is_one_line(
 
 
 def test_a_page_drawn_by_scripts_is_said_to_be_one() -> None:
-    assert "scripts draw it" in proposed('<ul><li v-for="s"><img src="{{ s.url }}"></li></ul>')
+    assert "scripts build it" in proposed('<ul><li v-for="s"><img src="{{ s.url }}"></li></ul>')
 
 
 def test_a_proposal_that_finds_nothing_says_what_it_looked_at() -> None:
@@ -184,7 +184,7 @@ def test_a_proposal_that_finds_nothing_says_what_it_looked_at() -> None:
     assert "no link and no image" in proposed("<p>words</p>")
     drawn = proposed("<div id=app></div><script src=a.js></script>")
     assert "1 scripts" in drawn
-    assert "scripts draw it" in drawn
+    assert "scripts build it" in drawn
 
 
 def test_a_page_of_many_megabytes_is_proposed_from_its_first_tags() -> None:

@@ -87,7 +87,7 @@ def test_a_single_archive(images: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"PK no")
     bad = run(DatasetPaths("bad", tmp_path), kind="folder", start=[str(tmp_path / "bad.zip")])
     assert (bad.urls, bad.failed) == (0, 1)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="folder or archive does not exist"):
         run(DatasetPaths("none", tmp_path), kind="folder", start=[str(tmp_path / "none")])
 
 

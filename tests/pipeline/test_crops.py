@@ -316,9 +316,9 @@ def test_linear_light_averages_light() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": "hook"}, "hook: give"),
-        ({"hook": "x"}, "hook: give"),
-        ({"crop": "pad", "crops": 2}, "one sample an image"),
+        ({"crop": "hook"}, "hook: must be set"),
+        ({"hook": "x"}, "hook: must be set"),
+        ({"crop": "pad", "crops": 2}, "one sample per image"),
         ({"background": "white"}, "background"),
         ({"resolution": [4, 64]}, "resolution"),
     ],

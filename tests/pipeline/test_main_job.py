@@ -190,7 +190,7 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text('[source]\nkind = "html"\nstart = ["http://127.0.0.1:9/"]\nfolow = "a"\n')
     for arguments, words in {
-        ("crawl", "nosuch"): "nosuch.toml: no such recipe; there are: ",
+        ("crawl", "nosuch"): "nosuch.toml: recipe not found; choose a file or one of ",
         ("crawl", str(recipe)): "mine.toml: source.folow: unknown key",
         ("crawl", "shells", "--set", "shards.resolutoin=1"): "shards.resolutoin: unknown key",
         ("shard", "shells"): "kept",

@@ -77,7 +77,7 @@ def test_mistakes(tmp_path: Path) -> None:
         export_manifest(dataset, tmp_path / "out.xlsx")
     with pytest.raises(UserError, match="no such manifest"):
         export_manifest(DatasetPaths("none", tmp_path), tmp_path / "out.csv")
-    with pytest.raises(UserError, match="no such list"):
+    with pytest.raises(UserError, match="list does not exist"):
         import_manifest(dataset, tmp_path / "none.csv")
     (tmp_path / "bad.parquet").write_bytes(b"no")
     with pytest.raises(UserError, match="not Parquet"):

@@ -160,5 +160,5 @@ def test_without_a_server_it_is_said_in_one_line(tmp_path: Path) -> None:
         text=True,
     )
     assert result.returncode == 2
-    assert result.stderr.startswith(f"error: {url}: no Prefect server answers")
+    assert result.stderr.startswith(f"error: {url}: the Prefect server does not respond")
     assert len(result.stderr.splitlines()) == 1

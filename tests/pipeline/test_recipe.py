@@ -124,7 +124,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(UserError, match=r"folder\.toml: "):
         load_recipe(tmp_path / "folder.toml")
-    with pytest.raises(UserError, match=r"folder\.toml: no such recipe"):
+    with pytest.raises(UserError, match=r"folder\.toml: recipe not found"):
         recipe_path(str(tmp_path / "folder.toml"))
 
 

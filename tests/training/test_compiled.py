@@ -53,5 +53,5 @@ def test_a_compiled_run_is_the_plain_one_and_goes_on_bit_for_bit(
 
 
 def test_waiting_for_other_processes_inside_of_a_network_is_refused() -> None:
-    with pytest.raises(UserError, match="compile: compiled networks"):
+    with pytest.raises(UserError, match="compile: not supported"):
         resolve("dcgan64", {"compile": "true", "sync_batch_norm": "true"})

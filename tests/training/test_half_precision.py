@@ -119,7 +119,7 @@ def test_a_run_says_how_many_and_goes_on_with_the_scale(
     assert in_process(runs / "half", shards, *half, "--total-kimg", "0.16") == 0
     said = capsys.readouterr().out
     assert "NaN" not in said  # what was left out is no divergence
-    assert "steps of a network were left out: their fp16 gradients overflowed" in said
+    assert "steps of a network were skipped: their fp16 gradients overflowed" in said
     values, _ = checkpoint.load_newest(runs / "half" / "checkpoints")
     assert values is not None
     assert values["state"]["d_scaler"]["scale"] < 2.0**27
@@ -134,5 +134,5 @@ def test_a_run_says_how_many_and_goes_on_with_the_scale(
 
 def test_unrolled_steps_are_refused() -> None:
     options = {"unroll.steps": "2", "unroll.lr": "0.1", "precision": "fp16"}
-    with pytest.raises(UserError, match="precision: the unrolled steps"):
+    with pytest.raises(UserError, match="precision: gradients of unrolled steps"):
         resolve("dcgan64", options)

@@ -51,8 +51,8 @@ def gpu_gone(_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 LABELS = ("--generator.condition", "norm", "--discriminator.condition", "projection")
 REFUSED: dict[str, tuple[Setup, tuple[str, ...], str]] = {
-    "memory": (little_memory, (), "batch: training takes"),
-    "a batch that no memory holds": (nothing, ("--batch", "30000000"), "batch: training takes"),
+    "memory": (little_memory, (), "batch: training needs"),
+    "a batch that no memory holds": (nothing, ("--batch", "30000000"), "batch: training needs"),
     "disk": (full_disk, (), "two checkpoints of"),
     "options": (nothing, ("--loss.name", "hinge", "--label_real", "0.9"), "label_real"),
     "swapped labels": (nothing, ("--loss.name", "lsgan", "--label_real", "0", "--label_fake", "1"),
@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[Setup, tuple[str, ...], str]] = {
     "a value out of range": (nothing, ("--max-hours", "-1"), "max_hours"),
     "an infinite limit": (nothing, ("--total-kimg", "inf"), "total_kimg"),
     "a file in its place": (a_file_there, (), "Not a directory"),
-    "another process": (locked, (), "another process trains this run"),
+    "another process": (locked, (), "another process is training this run"),
     "no such weights": (nothing, ("--init-from", "nowhere"), "nowhere"),
     "frozen layers": (nothing, ("--init-from", "nowhere", "--freeze_d", "99"), "freeze_d"),
 }  # fmt: skip
@@ -154,7 +154,7 @@ def test_what_a_run_was_begun_with_decides_in_both(
     others = shards_in(tmp_path / "others", sizes=(20, 13))
     status, said = both(run, others)
     assert status == 2
-    assert "another --run" in said
+    assert "a new --run" in said
     assert both(run, shards, "--total-kimg", "0.08") == (0, "")  # already done
     (run / "config.json").write_text("{")
     assert both(run, shards)[0] == 2
@@ -194,7 +194,7 @@ def test_the_best_checkpoint_needs_a_place_of_its_own(
     status, said = both(run, shards, *options)
     assert status == 2
     assert "three checkpoints of" in said
-    assert "--evaluate.kimg 0 needs one less" in said
+    assert "with --evaluate.kimg 0 one less is needed" in said
     assert both(run, shards, "--record.spare_mb", "0", "--evaluate.kimg", "0") == (0, "")
 
 

@@ -166,7 +166,7 @@ def test_another_configuration_is_refused_with_the_key(
     before = (run / "config.json").read_text()
     assert in_process(run, shards, *change) == 2
     said = capsys.readouterr().err
-    assert f"runs/whole/config.json: the run has {key}" in said
+    assert f"runs/whole/config.json: {key} is " in said
     assert said.count("\n") == 1
     assert (run / "config.json").read_text() == before
 
@@ -180,7 +180,7 @@ def test_other_shards_and_a_run_in_use_are_refused(
     _, shards, run, _ = whole
     others = shards_in(tmp_path / "others", sizes=(20, 20))
     assert in_process(run, others) == 2
-    assert "begun on the data set" in capsys.readouterr().err
+    assert "trained on dataset" in capsys.readouterr().err
     with lock_run(Run(run)):
         assert in_process(run, shards) == 2
-    assert "another process trains this run" in capsys.readouterr().err
+    assert "another process is training this run" in capsys.readouterr().err

@@ -132,19 +132,19 @@ def test_probe_reports_the_head_on_images_whose_labels_it_never_saw(
     found = json.loads(line)
     assert (found["taught"], found["held_out"], found["saw_labels"]) == (30, 35, False)
     assert 0 <= found["own_head"] <= 1
-    assert any("the run's own semi-supervised head" in row for row in table)
+    assert any("the run's semi-supervised head" in row for row in table)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"loss.name": "hinge"}, "the hinge loss takes no probabilities"),
-        ({"discriminator.classifier": "true"}, "labels are to be found, not given"),
-        ({"discriminator.packing": "2"}, "images of several labels"),
-        ({"loss.classifier": "0"}, "leaves the labels untaught"),
+        ({"discriminator.classifier": "true"}, "cannot be combined"),
+        ({"discriminator.packing": "2"}, "cannot be combined with labels"),
+        ({"loss.classifier": "0"}, "the labels would not be learned"),
         (
             {"discriminator.semi_supervised": "false", "data.labelled": "3"},
-            "data.labelled: only discriminator.semi_supervised",
+            "data.labelled: has an effect only with discriminator.semi_supervised",
         ),
     ],
 )

@@ -36,7 +36,7 @@ def chart(results: Sequence[EvaluationResult]) -> str:
         parts.append(f'<text x="32" y="{top}">{escape(words)}</text>')
         top += _ROW
     parts.append(f'<path class="real" d="M16 {top - 4}H26"/>')
-    parts.append(f'<text x="32" y="{top}">real images, at the same number</text>')
+    parts.append(f'<text x="32" y="{top}">baseline: real images</text>')
     top += _ROW
     for name in dict.fromkeys(name for result in results for name in result.estimates):
         drawn, top = _bars(name, results, top + 14)
@@ -94,7 +94,7 @@ def _curves(name: str, results: Sequence[EvaluationResult], top: int) -> tuple[l
     wide, high = _WIDTH - _LEFT - _RIGHT, 130
     parts = [
         f'<text x="16" y="{top}">{escape(name)}</text>',
-        f'<text class="soft" x="16" y="{top + 16}">while training</text>',
+        f'<text class="soft" x="16" y="{top + 16}">during training</text>',
         f'<path class="line" fill="none" d="M{_LEFT} {top}V{top + high}H{_LEFT + wide}"/>',
         f'<text class="soft" x="{_LEFT - 46}" y="{top + 6}">{most:.4g}</text>',
         f'<text class="soft" x="{_LEFT + wide - 50}" y="{top + high + 16}">{last / 1000:g} kimg'

@@ -98,7 +98,7 @@ def write_results(results: Sequence[EvaluationResult]) -> None:
 def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
     if source.index.nsamples < 2 * MIN_IMAGES:
         raise UserError(
-            f"{source.index.name}: {source.index.nsamples} real images are too few; at least "
+            f"{source.index.name}: only {source.index.nsamples} real images; at least "
             f"{2 * MIN_IMAGES}"
         )
     with _progress(f"real images of {source.index.name}") as progress:
@@ -115,7 +115,7 @@ def _evaluate(
     plan: ComparisonOptions,
 ) -> EvaluationResult:
     if source.classes < trained.classes:
-        raise UserError(f"{source.index.name}: has fewer labels than {name} was trained with")
+        raise UserError(f"{source.index.name}: has fewer labels than the run {name}")
     labels = real.labels if trained.classes else real.labels * 0
     generator, device = trained.generator, plan.device
     with _progress(f"samples of {name}") as progress:

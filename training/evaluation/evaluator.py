@@ -67,7 +67,7 @@ class Evaluator:
             return
         count = min(options.real or self.source.index.nsamples, self.source.index.nsamples)
         if count < 2 * MIN_IMAGES:
-            say(f"warning: {count} images are too few for evaluations while training")
+            say(f"warning: {count} images are too few for evaluations during training")
             return
         start = time.monotonic()
 
@@ -134,4 +134,4 @@ def prepare_or_warn(prepare: Callable[[], None], say: Callable[[str], None]) -> 
     except EvaluationCancelled:
         return
     except UserError as error:
-        say(f"warning: no evaluations while training: {error}")
+        say(f"warning: no evaluations during training: {error}")

@@ -69,8 +69,8 @@ def load_discriminators(
     options = config.discriminator
     if options.condition == "embedding" or options.packing > 1:
         raise UserError(
-            f"{run.config}: the discriminator is shown labels or packed images; its features are "
-            "not those of one image alone"
+            f"{run.config}: the discriminator uses labels or packed images, so its features do not "
+            "depend on one image alone"
         )
     values = checkpoint.load_named(run.checkpoints, "newest", device, check_judge)
     classes = len(dataset["labels"])
@@ -97,7 +97,7 @@ def read_all(source: ShardDataset, config: Config, at_most: int) -> tuple[Labell
         UserError: the shards have no labels.
     """
     if not source.classes:
-        raise UserError(f"{source.index.name}: the shards have no labels to learn")
+        raise UserError(f"{source.index.name}: the shards have no labels")
     count = min(source.index.nsamples, at_most)
     plain = replace(config, batch=_BATCH, data=replace(config.data, mirror=False, labelled=0))
     images, labels = [], []

@@ -51,16 +51,19 @@ def caveats(results: Sequence[EvaluationResult]) -> list[str]:
         for result in results
     ]
     if len({result.comparison_key for result in results}) > 1:
-        lines.append("warning: other real images or another size: these columns do not compare")
+        lines.append("warning: real images or sizes differ: these columns cannot be compared")
     held = {found.baseline_n for result in results for found in result.estimates.values()}
     fewer = [count for count in held if count is not None and count < results[0].samples]
     if fewer:
         lines.append(
-            f"warning: there are too few real images to hold out as many as there are samples; "
-            f"their column is of {min(fewer)}, so its bias is larger than that of the runs"
+            f"warning: there are too few real images to hold out as many as there are samples; the "
+            f"baseline uses {min(fewer)}, so its bias is larger than that of the runs"
         )
     if results[0].samples < 1000:
-        lines.append("warning: below 1000 samples trust the kernel distance before the Fréchet's")
+        lines.append(
+            "warning: with fewer than 1000 samples, rely on the kernel distance rather than on the "
+            "Fréchet distance"
+        )
     return lines
 
 

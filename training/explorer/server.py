@@ -90,11 +90,13 @@ def parse(body: bytes, row: int, classes: int) -> tuple[Tensor, Tensor]:
     """
     count = int.from_bytes(body[:4], "little")
     if not 1 <= count <= MAX_IMAGES_PER_REQUEST or len(body) != 4 + 4 * count + 4 * count * row:
-        raise BadRequest(f"the body is not 1 to {MAX_IMAGES_PER_REQUEST} pictures of {row} numbers")
+        raise BadRequest(
+            f"the body must contain 1 to {MAX_IMAGES_PER_REQUEST} images of {row} values"
+        )
     labels = np.frombuffer(body, "<i4", count, 4).astype(np.int64)
     values = np.frombuffer(body, "<f4", count * row, 4 + 4 * count).reshape(count, row)
     if not np.isfinite(values).all():
-        raise BadRequest("not finite numbers")
+        raise BadRequest("values are not finite")
     if not ((labels >= 0) & (labels < max(1, classes))).all():
         raise BadRequest("no such label")
     return torch.from_numpy(values.copy()), torch.from_numpy(labels)
@@ -143,7 +145,7 @@ def create_app(
                 return PlainTextResponse(str(error), 503)
             except Exception as error:  # noqa: BLE001 (the server must outlive any request)
                 traceback.print_exception(error)
-                return PlainTextResponse("this failed; the terminal says why", 500)
+                return PlainTextResponse("internal error; see the terminal", 500)
             return Response(made, media_type=kind)
 
         return answer

@@ -83,7 +83,7 @@ def write_card(
     text = [
         f"# {escape_markdown(trained.name)}", "",
         f"A generator of {shape.width} × {shape.height} px {colour} images, trained with ShellGAN "
-        f"on the data set {code_span(str(dataset['name']))}.", "",
+        f"on the dataset {code_span(str(dataset['name']))}.", "",
         *_table(("", ""), {
             "Architecture": escape_markdown(str(config["generator.name"])),
             "Preset": escape_markdown(str(config["preset"])),
@@ -96,8 +96,8 @@ def write_card(
         "", "## How to load it", "", *_loading(trained, folder, files),
         "## Training data", "",
         f"{dataset['samples']:,} images, digest {code_span(str(dataset['digest']))}. Its card, "
-        "with the licences and attributions that a use has to heed:", "",
-        dataset_card(trained) or "*The data set's card was not to be had when this was written.*",
+        "with the licences and attributions that apply to any use:", "",
+        dataset_card(trained) or "*The dataset card was not available when this was written.*",
         "", "## Metrics", "",
     ]  # fmt: skip
     if rows:
@@ -107,15 +107,15 @@ def write_card(
             else escape_markdown(str(value))
             for name, value in sorted(latest_metrics(rows).items())
         }
-        text += ["The last that the run recorded.", "", *_table(("name", "value"), known)]
+        text += ["The newest values of the run.", "", *_table(("name", "value"), known)]
     else:
-        text += ["*None were recorded.*"]
+        text += ["*No metrics were recorded.*"]
     shown = {
         code_span(key): code_span(str(value))
         for key, value in config.items()
         if SHOWN.fullmatch(key)
     }
-    text += ["", "## Configuration", "", "All of it is in `config.json`.", ""]
+    text += ["", "## Configuration", "", "`config.json` contains the complete configuration.", ""]
     text += [*_table(("key", "value"), shown), ""]
     write_atomic(folder / "README.md", "\n".join(text))
 

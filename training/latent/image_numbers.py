@@ -63,11 +63,13 @@ def parse_numbers(text: str, option: str, at_most: int = 4096) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(part) > 99:
-            raise UserError(f"{option} {text}: not numbers like 3,8,20-24")
+            raise UserError(f"{option} {text}: not a list of numbers such as 3,8,20-24")
         low, high = int(first), int(last) if dash else int(first)
         if not low <= high < LIMIT:
-            raise UserError(f"{option} {text}: numbers from 0 to {LIMIT - 1}, the smaller first")
+            raise UserError(
+                f"{option} {text}: numbers must be from 0 to {LIMIT - 1}, ranges ascending"
+            )
         if len(numbers) + high - low >= at_most:
-            raise UserError(f"{option} {text}: more than {at_most} pictures")
+            raise UserError(f"{option} {text}: more than {at_most} images")
         numbers += range(low, high + 1)
     return numbers

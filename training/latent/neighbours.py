@@ -102,10 +102,10 @@ def open_training_shards(trained: TrainedGenerator, location: str | None = None)
     """
     where = location or trained.dataset.get("location", "")
     if not where:
-        raise UserError(f"{trained.folder}: does not say where its shards are; give --shards")
+        raise UserError(f"{trained.folder}: the location of its shards is unknown; set --shards")
     source = open_shard_dataset(where, trained.shape.height)
     if (source.width, source.channels) != (trained.shape.width, trained.shape.channels):
-        raise UserError(f"{where}: other width or channels than the generator's pictures")
+        raise UserError(f"{where}: width or channels differ from the generator's images")
     return source
 
 

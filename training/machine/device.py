@@ -21,5 +21,5 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in have.items() if there))
     if not have[name]:
-        raise UserError(f"device: {name} is not available here")
+        raise UserError(f"device: {name} is not available on this machine")
     return torch.device(name)

@@ -89,7 +89,7 @@ def init_distributed(backend: str) -> Iterator[Distributed]:
     neighbours = _from_environment("LOCAL_WORLD_SIZE", world, 1)
     if not (_from_environment("RANK", 0, 0) < world and local < neighbours <= world):
         raise UserError(
-            "RANK, LOCAL_RANK, LOCAL_WORLD_SIZE: not below WORLD_SIZE, as torchrun does"
+            "RANK, LOCAL_RANK, LOCAL_WORLD_SIZE: must be below WORLD_SIZE; start with torchrun"
         )
     try:
         distributed.init_process_group(backend, timeout=_TIMEOUT)
@@ -110,5 +110,7 @@ def _from_environment(name: str, default: int, least: int) -> int:
     """
     text = os.environ.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) >= least):
-        raise UserError(f"{name}={text}: not a whole number from {least} on, as torchrun sets it")
+        raise UserError(
+            f"{name}={text}: must be an integer of at least {least}, as set by torchrun"
+        )
     return int(text)

@@ -75,5 +75,5 @@ def read_history(path: Path) -> list[Row]:
     rows = list(read_jsonl(path))
     for row in rows:
         if type(row.get("seen")) is not int or not 0 <= row["seen"] <= 2**53:
-            raise UserError(f"{path}: a row without `seen`, the images that had been shown")
+            raise UserError(f"{path}: a row without `seen`, the number of images")
     return rows

@@ -148,4 +148,4 @@ class DiscriminatorInput(nn.Module):
 def require_labels(key: str, shape: ImageShape) -> None:
     """Raise UserError if the dataset has no labels; `key` is the option that requires them."""
     if not shape.classes:
-        raise UserError(f"{key}: the shards have no labels to condition on")
+        raise UserError(f"{key}: the shards have no labels")

@@ -53,7 +53,7 @@ def map_counts(multipliers: tuple[float, ...], width: int, count: int) -> list[i
         UserError: the image is larger than the network supports.
     """
     if count > len(multipliers):
-        raise UserError("resolution: FastGAN's networks go up to 1024 px")
+        raise UserError("resolution: FastGAN supports at most 1024 px")
     return [max(1, int(width * multiplier)) for multiplier in multipliers[:count]]
 
 
@@ -276,7 +276,7 @@ class FastganD(Discriminator):
         self.sight = DiscriminatorInput(options, shape)
         steps = doublings(shape) - 1
         if steps < 1:
-            raise UserError("resolution: FastGAN's discriminator needs 16 px or more")
+            raise UserError("resolution: FastGAN's discriminator needs at least 16 px")
         size = (shape.height >> steps, shape.width >> steps)
         maps = map_counts((*_D_MAPS, 0.125), options.width, steps + 1)
         strided = max(0, steps - _JUDGED_WHOLE)

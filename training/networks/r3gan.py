@@ -119,7 +119,7 @@ def stage_sizes(options: R3ganStageOptions, count: int) -> list[tuple[int, int, 
 
 def _spread(name: str, values: Sequence[int], count: int) -> Sequence[int]:
     if len(values) not in (1, count):
-        raise UserError(f"{name}: {len(values)} stages named, this resolution has {count}")
+        raise UserError(f"{name}: {len(values)} stages given, this resolution has {count}")
     return list(values) * (count if len(values) == 1 else 1)
 
 

@@ -19,8 +19,8 @@ def doublings(shape: ImageShape) -> int:
     count = count_doublings(shape.height, shape.width)
     if not count:
         raise UserError(
-            f"resolution: {shape.width}×{shape.height} px is not 4 to 7 px doubled several times; "
-            "use 28, 32, 64, 128 or 256"
+            f"resolution: {shape.width}×{shape.height} px is not supported (it must be 4 to 7 px "
+            "times a power of two); use 28, 32, 64, 128 or 256"
         )
     return count
 
@@ -42,7 +42,7 @@ def widths(options: ConvWidthOptions, count: int) -> list[int]:
     multipliers = options.multipliers or tuple(2**layer for layer in range(count))
     if len(multipliers) != count:
         raise UserError(
-            f"multipliers: {len(multipliers)} layers named, this resolution has {count}"
+            f"multipliers: {len(multipliers)} layers given, this resolution has {count}"
         )
     maps = [options.width * multiplier for multiplier in multipliers]
     return [min(options.max_width, size) if options.max_width else size for size in maps]
@@ -56,7 +56,7 @@ def attention_at(options: ConvWidthOptions, heights: list[int]) -> int:
     """
     if options.attention and options.attention not in heights:
         raise UserError(
-            f"attention: no maps are {options.attention} px high; there are "
+            f"attention: no maps are {options.attention} px high; choose from "
             f"{', '.join(map(str, sorted(heights)))}"
         )
     return options.attention

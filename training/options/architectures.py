@@ -366,7 +366,7 @@ def _choice(*names: str) -> Discriminator:
     return Discriminator(
         _kind,
         custom_error_type="kind",
-        custom_error_message=f"not a table whose name is one of {', '.join(names)}",
+        custom_error_message=f"must be a section whose name is one of {', '.join(names)}",
     )
 
 

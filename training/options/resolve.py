@@ -44,13 +44,17 @@ def read_preset(path: Path, children: tuple[Path, ...] = ()) -> Table:
         UserError: a file is missing or is not TOML, or presets extend each other in a cycle.
     """
     if path.resolve() in children:
-        raise UserError(f"{children[0]}: extends: a circle of presets; remove one `extends`")
+        raise UserError(
+            f"{children[0]}: extends: presets extend each other in a cycle; remove one `extends`"
+        )
     own = read_toml(path)
     parent = own.pop("extends", "")
     if not parent:
         return own
     if not isinstance(parent, str):
-        raise UserError(f"{path}: extends: not a name; give a preset or a path that ends in .toml")
+        raise UserError(
+            f"{path}: extends: must be the name of a preset or a path that ends in .toml"
+        )
     try:
         below = preset_path(parent, path.parent)
     except UserError as error:
@@ -90,7 +94,7 @@ def nest_dotted(options: Mapping[str, str]) -> Table:
         for part in path:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise UserError(f"--{name}: {part} is not a table")
+                raise UserError(f"--{name}: {part} is not a section")
         table[last] = _value(text)
     return tables
 
@@ -172,8 +176,8 @@ def check_resumable(before: Mapping[str, Any], config: Config, where: Path) -> N
             and before[name] != value
         ):
             raise UserError(
-                f"{where}: the run has {name} = {before[name]!r}, the command {value!r}; "
-                "give the same value, or another --run"
+                f"{where}: {name} is {before[name]!r} in the run, {value!r} in the command; use "
+                "the same value or a new --run"
             )
 
 
@@ -190,6 +194,6 @@ def unflatten(values: Mapping[str, Any], where: str) -> Config:
         for part in path:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise UserError(f"{where}: {name}: {part} is not a table")
+                raise UserError(f"{where}: {name}: {part} is not a section")
         table[last] = value
     return parse_config(Config, tables, where)

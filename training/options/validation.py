@@ -58,20 +58,20 @@ def _losses(config: Config) -> Iterator[str]:
     smooth = (config.label_real, config.label_fake, config.label_flip) != (1.0, 0.0, 0.0)
     if smooth and loss.name not in LOSSES_WITH_TARGETS:
         yield (
-            f"label_real, label_fake, label_flip: the {loss.name} loss has no labels; it is "
-            f"{', '.join(sorted(LOSSES_WITH_TARGETS))} that have"
+            f"label_real, label_fake, label_flip: the {loss.name} loss has no targets; use "
+            f"{', '.join(sorted(LOSSES_WITH_TARGETS))}"
         )
     if loss.name == "wgan" and not (loss.weight_clip or spectral or _penalised(config)):
         yield (
-            "loss.name: wgan measures a distance only where the discriminator's slope is bounded; "
-            "set loss.weight_clip, loss.gp, or discriminator.spectral"
+            "loss.name: wgan needs a discriminator with bounded gradients; set loss.weight_clip, "
+            "loss.gp or discriminator.spectral"
         )
     if loss.weight_clip and loss.name != "wgan":
-        yield f"loss.weight_clip: bounds the slope for wgan; the {loss.name} loss needs no bound"
+        yield f"loss.weight_clip: only for the wgan loss, not for {loss.name}"
     if loss.weight_clip and (spectral or loss.gp or loss.dragan):
-        yield "loss.weight_clip: a penalty or spectral norm bounds the slope already; choose one"
+        yield "loss.weight_clip: a penalty or spectral norm already bounds gradients; choose one"
     if not (loss.adversarial or loss.feature_matching):
-        yield "loss.adversarial: 0 without loss.feature_matching leaves the generator no loss"
+        yield "loss.adversarial: with 0 the generator has no loss; set loss.feature_matching"
 
 
 def mean_targets(config: Config) -> tuple[float, float]:
@@ -97,47 +97,47 @@ def _targets(config: Config) -> Iterator[str]:
     real, fake = mean_targets(config)
     if real <= fake:
         yield (
-            f"label_real, label_fake, label_flip: the mean label of real images ({real:g}) is not "
-            f"above that of fake ones ({fake:g}), so the generator would learn to leave the real "
-            "images; give real images the higher label, and a label_flip below 0.5"
+            f"label_real, label_fake, label_flip: the mean target of real images ({real:g}) is not "
+            f"above that of fake images ({fake:g}), so the generator would be trained in the wrong "
+            "direction; set a higher label_real, and label_flip below 0.5"
         )
     if name == "lsgan" and (real + fake) / 2 > LSGAN_G_TARGET:
         yield (
-            f"label_real, label_fake: the generator of the lsgan loss draws answers to "
-            f"{LSGAN_G_TARGET:g}, which is nearer to the mean label of fake images ({fake:g}) "
-            f"than to that of real ones ({real:g}); take labels whose middle is at most 1"
+            f"label_real, label_fake: the target of the generator in the lsgan loss is "
+            f"{LSGAN_G_TARGET:g}, which is nearer to the mean target of fake images ({fake:g}) "
+            f"than to that of real images ({real:g}); choose targets whose mean is at most 1"
         )
     outside = [mean for mean in (real, fake) if not 0 <= mean <= 1]
     if name in CROSS_ENTROPY and outside:
         yield (
-            f"label_real, label_fake: the {name} loss has no minimum at a mean label of "
-            f"{outside[0]:g}, the answers would grow for ever; take labels with a mean of 0 to 1"
+            f"label_real, label_fake: the {name} loss has no minimum for a mean target of "
+            f"{outside[0]:g}, logits would grow without limit; choose targets with a mean of 0 to 1"
         )
 
 
 def _penalties(config: Config) -> Iterator[str]:
     loss, discriminator = config.loss, config.discriminator
     if loss.gp and loss.dragan:
-        yield "loss.dragan: loss.gp holds the same norm at 1 at other places; choose one"
+        yield "loss.dragan: loss.gp also penalises the gradient norm; choose one"
     mixes = isinstance(discriminator, DcganDiscriminator) and discriminator.norm == "batch"
     if loss.gp and mixes:
         yield (
-            "loss.gp: bounds the slope at each sample, but batch norm makes one answer depend "
-            'on all samples; set discriminator.norm to "none" or "instance"'
+            "loss.gp: penalises the gradient of each sample, but with batch norm each logit "
+            'depends on all samples; set discriminator.norm to "none" or "instance"'
         )
     if loss.gp and isinstance(discriminator, FastganDiscriminator | ProjectedDiscriminator):
         yield (
-            f"loss.gp: bounds the slope at each sample, but the batch norm of the "
-            f"{discriminator.name} discriminator makes one answer depend on all samples; "
+            f"loss.gp: penalises the gradient of each sample, but with the batch norm of the "
+            f"{discriminator.name} discriminator each logit depends on all samples; "
             "choose another discriminator"
         )
     if config.unroll.steps and (_penalised(config) or loss.weight_clip):
         yield (
-            "unroll.steps: the unrolled steps follow the plain loss; a gradient penalty or "
-            "clipped weights would make the real steps others"
+            "unroll.steps: unrolled steps do not support gradient penalties and weight clipping; "
+            "switch them off"
         )
     if config.unroll.steps and config.d_optimizer.name != "sgd" and not config.unroll.lr:
-        yield "unroll.lr: the unrolled steps are plain descent; say how large they are"
+        yield "unroll.lr: required unless d_optimizer.name is sgd: the learning rate of the steps"
 
 
 def _updates(config: Config) -> Iterator[str]:
@@ -147,15 +147,15 @@ def _updates(config: Config) -> Iterator[str]:
         return
     discriminator, reason = config.discriminator, ""
     if config.unroll.steps:
-        reason = "unroll.steps lets the generator see later discriminators"
+        reason = "unroll.steps needs updated discriminators for the generator"
     elif config.replay.size:
-        reason = "replay.size shows the discriminator other fakes than the generator's"
+        reason = "replay.size gives the discriminator other fakes than the generator's"
     elif config.compile:
-        reason = "compile leaves no pass through a network for two losses"
+        reason = "compile does not support two losses in one pass"
     elif isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "joint":
-        reason = 'discriminator.norm "joint" works in another way in each network\'s step'
+        reason = 'discriminator.norm "joint" works differently in the step of each network'
     if reason:
-        yield f"updates: simultaneous ones learn from one pass, but {reason}"
+        yield f'updates: "simultaneous" trains both networks from one pass, but {reason}'
 
 
 def _labels(config: Config) -> Iterator[str]:
@@ -163,32 +163,32 @@ def _labels(config: Config) -> Iterator[str]:
     looks = discriminator.condition != "none" or discriminator.classifier
     if generator.condition != "none" and not looks:
         yield (
-            "generator.condition: the discriminator looks at no label, so the generator would "
-            "learn to ignore it; set discriminator.condition or discriminator.classifier"
+            "generator.condition has no effect unless the discriminator also uses labels; set "
+            "discriminator.condition or discriminator.classifier"
         )
     if looks and generator.condition == "none":
         yield (
-            "discriminator.condition, discriminator.classifier: the generator knows no label to "
-            "be judged by; set generator.condition"
+            "discriminator.condition, discriminator.classifier: the generator uses no labels; set "
+            "generator.condition"
         )
     if discriminator.classifier and not config.loss.classifier:
-        yield "loss.classifier: 0 leaves discriminator.classifier untrained"
+        yield "loss.classifier: with 0, discriminator.classifier would not be trained"
     if code_count(generator) and not config.loss.codes:
-        yield "loss.codes: 0 leaves the codes of the generator without meaning"
+        yield "loss.codes: with 0, the codes of the generator would not be trained"
     if code_count(generator) and config.replay.size:
-        yield "replay.size: the codes of past fakes are not known; leave the generator's codes out"
+        yield "replay.size: not supported with InfoGAN codes; set it to 0"
 
 
 def _semi_supervised(config: Config) -> Iterator[str]:
     discriminator, loss = config.discriminator, config.loss
     if not is_semi_supervised(discriminator):
         if config.data.labelled:
-            yield "data.labelled: only discriminator.semi_supervised learns from some labels"
+            yield "data.labelled: has an effect only with discriminator.semi_supervised"
         return
     if loss.name not in ("minimax", "non-saturating"):
         yield (
-            f"discriminator.semi_supervised: the {loss.name} loss takes no probabilities, and "
-            '"fake" is one of K + 1; take minimax or non-saturating'
+            f"discriminator.semi_supervised: the {loss.name} loss has no probabilities for the "
+            "K + 1 classes; set loss.name to minimax or non-saturating"
         )
     if (
         discriminator.classifier
@@ -196,11 +196,11 @@ def _semi_supervised(config: Config) -> Iterator[str]:
         or code_count(config.generator)
     ):
         yield (
-            "discriminator.semi_supervised: labels are to be found, not given; leave conditions, "
-            "discriminator.classifier and codes out"
+            "discriminator.semi_supervised: cannot be combined with conditions, "
+            "discriminator.classifier or InfoGAN codes"
         )
     if not loss.classifier:
-        yield "loss.classifier: 0 leaves the labels untaught"
+        yield "loss.classifier: with 0, the labels would not be learned"
 
 
 def _packing(config: Config) -> Iterator[str]:
@@ -213,34 +213,33 @@ def _packing(config: Config) -> Iterator[str]:
         or is_semi_supervised(discriminator)
     )
     if looks or code_count(config.generator):
-        yield "discriminator.packing: images of several labels or codes have none together"
+        yield "discriminator.packing: cannot be combined with labels or InfoGAN codes"
     for name in ("batch", "micro_batch"):
         if getattr(config, name) % discriminator.packing:
-            yield f"{name}: not a multiple of discriminator.packing = {discriminator.packing}"
+            yield f"{name}: must be a multiple of discriminator.packing = {discriminator.packing}"
 
 
 def _style(config: Config) -> Iterator[str]:
     """Check options of style generators, and penalties with steps of their own."""
     loss, styled = config.loss, isinstance(config.generator, StyleGan2Generator)
     if loss.path_length and not styled:
-        yield 'loss.path_length: the paths are those of w; set generator.name to "stylegan2"'
+        yield 'loss.path_length: needs a style generator; set generator.name to "stylegan2"'
     if loss.own_step and not (loss.r1 or loss.dragan):
-        yield "loss.own_step: there is no penalty on real images (loss.r1, loss.dragan)"
+        yield "loss.own_step: needs a penalty on real images; set loss.r1 or loss.dragan"
     if loss.own_step and (loss.gp or loss.r2):
-        yield "loss.own_step: loss.gp and loss.r2 need fakes, which that step does not draw"
+        yield "loss.own_step: not supported with loss.gp and loss.r2, which need fake images"
     if loss.own_step and config.unroll.steps:
-        yield "loss.own_step: unrolled steps follow the plain loss alone"
+        yield "loss.own_step: not supported with unroll.steps"
     mixes = isinstance(config.generator, StyleGan2Generator) and config.generator.style_mixing_prob
     if mixes and config.latent == "uniform":
-        yield 'latent: style mixing draws its second latents from a Gaussian; not "uniform"'
+        yield 'latent: "uniform" is not supported with style mixing, which uses Gaussian latents'
 
 
 def _engine(config: Config) -> Iterator[str]:
     """Precision, compilation and processes."""
     if config.precision == "fp16" and config.unroll.steps:
         yield (
-            "precision: the unrolled steps' gradients are not scaled and would vanish in fp16; "
-            'take "bf16" or "fp32"'
+            'precision: gradients of unrolled steps would underflow in fp16; use "bf16" or "fp32"'
         )
     if not config.sync_batch_norm:
         return
@@ -248,11 +247,11 @@ def _engine(config: Config) -> Iterator[str]:
     if all(getattr(network, "norm", "none") not in ("batch", "joint") for network in networks):
         yield "sync_batch_norm: neither network has batch norm"
     if config.compile:
-        yield "compile: compiled networks cannot wait for each other; not with sync_batch_norm"
+        yield "compile: not supported with sync_batch_norm"
     if config.micro_batch:
         yield (
-            "micro_batch: batch norm sees a piece at a time, not the batch; with sync_batch_norm "
-            "take more processes instead"
+            "micro_batch: with sync_batch_norm the statistics would still be those of a "
+            "micro-batch; use more processes instead"
         )
 
 
@@ -262,58 +261,61 @@ def _kinds(config: Config) -> Iterator[str]:
     for key, table in (("generator", generator), ("discriminator", discriminator)):
         if isinstance(table, R3ganGenerator | R3ganDiscriminator) and table.spectral:
             yield (
-                f"{key}.spectral: the last convolution of each R3GAN block begins at zero and has "
-                "no largest singular value to be divided by"
+                f"{key}.spectral: not supported by R3GAN, whose blocks start with zero weights "
+                "without a largest singular value"
             )
     if isinstance(generator, R3ganGenerator) and generator.condition == "norm":
-        yield 'generator.condition: R3GAN has no norms; "embedding" is its way'
+        yield 'generator.condition: R3GAN has no norm layers; use "embedding"'
     if isinstance(discriminator, ProjectedDiscriminator) and code_count(generator):
-        yield "generator.categorical, generator.continuous: a projected discriminator guesses none"
+        yield (
+            "generator.categorical, generator.continuous: not supported by the projected "
+            "discriminator"
+        )
     if isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "joint":
         if _penalised(config):
             yield (
-                'discriminator.norm: with "joint", real and fake images are judged together, and '
-                f"the penalty {_penalised(config)[0]} judges some alone"
+                'discriminator.norm: "joint" needs real and fake images in one pass, but the '
+                f"penalty {_penalised(config)[0]} uses one kind"
             )
         if config.compile:
             yield (
-                'compile: not with discriminator.norm "joint", which works in another way in each '
-                "network's step"
+                'compile: not supported with discriminator.norm "joint", which works differently '
+                "in the step of each network"
             )
     decodes = (
         isinstance(discriminator, FastganDiscriminator) and discriminator.reconstruction != "none"
     )
     if decodes and not config.loss.reconstruction:
         yield (
-            "loss.reconstruction: 0 leaves the decoders untrained; set "
+            "loss.reconstruction: with 0, the decoders would not be trained; set "
             'discriminator.reconstruction to "none"'
         )
     if decodes and config.unroll.steps:
-        yield "unroll.steps: the unrolled steps follow the plain loss, without the decoders'"
+        yield "unroll.steps: not supported with discriminator.reconstruction"
     if config.burn_in.beta2 and {config.g_optimizer.name, config.d_optimizer.name} != {"adam"}:
-        yield "burn_in.beta2: only Adam has a second moment to change"
+        yield "burn_in.beta2: has an effect only on Adam"
 
 
 def _unused_options(config: Config) -> Iterator[str]:
     """Check for options without effect."""
     if config.generator.dropout_at_test and not config.generator.dropout:
-        yield "generator.dropout_at_test: there is no generator.dropout"
+        yield "generator.dropout_at_test: has no effect without generator.dropout"
     if config.loss.interval > 1 and not _penalised(config):
-        yield "loss.interval: there is no penalty to be applied at intervals"
+        yield "loss.interval: has no effect without a gradient penalty"
     options = config.burn_in
     if options.kimg and options == BurnInOptions(options.kimg):
-        yield "burn_in.kimg: nothing is said to change in it"
+        yield "burn_in.kimg: has no effect unless another key of burn_in is set"
     if not options.kimg and options != BurnInOptions():
-        yield "burn_in: without burn_in.kimg nothing of it happens"
+        yield "burn_in: has no effect without burn_in.kimg"
     if options.penalty != 1 and not _penalised(config):
-        yield "burn_in.penalty: there is no penalty"
+        yield "burn_in.penalty: has no effect without a gradient penalty"
     if config.freeze_d and not config.init_from:
-        yield "freeze_d: without init_from the frozen layers would be random for ever"
+        yield "freeze_d: without init_from, the frozen layers would stay random"
     if config.augment.ada and config.augment.policy:
-        yield "augment.policy: augment.ada has such transforms too; choose one"
+        yield "augment.policy: cannot be combined with augment.ada; choose one"
     if config.augment.ada and not config.augment.p:
-        yield "augment.p: 0 leaves augment.ada without effect"
+        yield "augment.p: with 0, augment.ada has no effect"
     if config.augment.p != "adaptive" and not config.augment.ada:
-        yield "augment.p: there is no augment.ada whose probability it could be"
+        yield "augment.p: has no effect without augment.ada"
     if config.augment.noise_kimg and not config.augment.noise:
-        yield "augment.noise_kimg: there is no augment.noise to decay"
+        yield "augment.noise_kimg: has no effect without augment.noise"

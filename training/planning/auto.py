@@ -166,8 +166,8 @@ def _height(facts: AutoInputs, most: int) -> int:
         if not rest and count_doublings(height, width):
             return height
     raise UserError(
-        f"--preset auto: images of {facts.width}×{facts.height} px are not 4 to 7 px doubled "
-        "several times, at no size up to theirs; build shards of another size, as 64 or 96×64 px"
+        f"--preset auto: no network supports images of {facts.width}×{facts.height} px or a "
+        "smaller size; build shards of another size, for example 64 or 96×64 px"
     )
 
 
@@ -186,21 +186,21 @@ def _why(
     time = f"in {facts.hours:g} hours" if facts.hours else "in a day (no --hours were given)"
     scaled = f" of {facts.height}" if height < facts.height else ""
     augmented = (
-        "colours, places and cut-outs vary, so that they are not known by heart"
+        "augmented (color, translation, cutout) against overfitting"
         if options["augment.policy"] == POLICY
         else "no augmentation is needed"
     )
     ignored = (
-        f"; by its {facts.labels} labels"
+        f"; conditional on its {facts.labels} labels"
         if options["generator.condition"] != "none"
-        else f"; too short for its {facts.labels} labels, which are left out"
+        else f"; too short for its {facts.labels} labels, which are not used"
         if facts.labels > 1
         else ""
     )
     ground = (
-        " (of drawings, compare --preset shells64)"
+        " (for drawings, try --preset shells64)"
         if facts.plain >= PLAIN
-        else " (the rest take longer; a recipe can even them out)"
+        else " (the others need more time; a recipe can make them uniform)"
     )
     return (
         f"auto: {facts.device}, {time}, makes about {kimg:g} thousand images of {height}{scaled} px"
@@ -208,7 +208,7 @@ def _why(
         f"auto: {facts.samples} images, {facts.plain:.0%} with a plain border{ground}, are seen "
         f"about {passes:.0f} times each: {augmented}{ignored}",
         f"auto: preset {PRESET}, batch {options['batch']}, rates {size.lr:g} falling to a tenth: "
-        "judges of a frozen network's features learn most in little time; they need no gamma",
+        "a projected discriminator learns most in little time and needs no gamma",
     )
 
 
@@ -257,7 +257,7 @@ def resolve_auto(
         before = unflatten(read_config(run)["config"], str(run.config))
         again = merge(asdict(before), nest_dotted(options))
         return parse_config(Config, again, "command line"), (
-            "auto: as chosen when the run was begun",
+            "auto: as chosen when the run was started",
         )
     choice = choose(gather_inputs(source, asked))
     config = replace(resolve(PRESET, {**choice.options, **options}), preset=NAME)
@@ -266,5 +266,5 @@ def resolve_auto(
     return config, (
         first,
         second,
-        f"{last}; but {', '.join(changed)} as asked" if changed else last,
+        f"{last}; {', '.join(changed)} from the command line" if changed else last,
     )

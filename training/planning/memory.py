@@ -41,7 +41,7 @@ _SPLIT = 1.2
 _QUEUED = 4
 """Prefetched batches, including the current one."""
 _EXHAUSTED = ("out of memory", "can't allocate memory")
-MEMORY_HINT = "a smaller --batch, --micro-batch, --data.memory_gb or --resolution takes less"
+MEMORY_HINT = "use a smaller --batch, --micro-batch, --data.memory_gb or --resolution"
 """Suggestions if training does not fit into memory."""
 
 
@@ -128,7 +128,7 @@ def measure_run(
         return found
     available = available_bytes(device)  # here the error no longer holds the tensors
     there = "available" if available is None else f"the {available / 1e9:.1f} GB available"
-    raise UserError(f"batch: training takes more memory than {there}; {MEMORY_HINT}")
+    raise UserError(f"batch: training needs more memory than {there}; {MEMORY_HINT}")
 
 
 def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Distributed) -> int:
@@ -246,7 +246,7 @@ def check_memory(found: Forecast, device: torch.device) -> None:
     need = found.memory + (found.images if device.type == "cpu" else 0)
     if found.available is not None and need > found.available:
         raise UserError(
-            f"batch: training takes about {need / 1e9:.1f} GB of memory, "
+            f"batch: training needs about {need / 1e9:.1f} GB of memory, "
             f"{found.available / 1e9:.1f} GB are available; {MEMORY_HINT}"
         )
 

@@ -35,7 +35,7 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
     if need <= free:
         return
     count = {1: "the next checkpoint", 2: "two checkpoints", 3: "three checkpoints"}[missing]
-    less = "; --evaluate.kimg 0 needs one less" if keeps_best else ""
+    less = "; with --evaluate.kimg 0 one less is needed" if keeps_best else ""
     raise UserError(
         f"{folder}: {count} of {format_bytes(size)} each and {format_bytes(spare)} to spare need "
         f"{format_bytes(need)} of disk, {format_bytes(free)} are free; free some, or give a "

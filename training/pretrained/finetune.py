@@ -31,8 +31,8 @@ class WeightMismatch:
     def summary(self) -> str:
         """Return all of it as the end of a sentence; empty if everything matched."""
         missing, unused = _counted(self.missing), _counted(self.unused)
-        told = f"; it has no {missing}" if missing else ""
-        return told + (f"; there is no place for its {unused}" if unused else "")
+        told = f"; missing in it: {missing}" if missing else ""
+        return told + (f"; not used: {unused}" if unused else "")
 
 
 def _counted(names: tuple[str, ...]) -> str:
@@ -73,7 +73,7 @@ def load_initial_weights(state: State, start: str, device: torch.device) -> Weig
         taken = sum(own[key].numel() for key in fitting)
         if 2 * taken < sum(value.numel() for value in own.values()):
             raise UserError(
-                f"init_from: {start} has another {name}: not even half of the weights fit"
+                f"init_from: {start} has another {name}: fewer than half of the weights match"
             )
         network.load_state_dict(own | fitting)
         missing += [f"{name}.{key}" for key in own.keys() - fitting.keys()]
@@ -89,7 +89,7 @@ def _require_depth(start: str, name: str, own: Iterable[str], given: Iterable[st
     if have and found and have != found:
         raise UserError(
             f"init_from: {start} has {found} mapping layers in its {table}, this run {have}; "
-            f"--{table}.mapping_layers {found} takes all"
+            f"use --{table}.mapping_layers {found}"
         )
 
 
@@ -114,7 +114,7 @@ def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]
     except (ValueError, UserError) as error:
         reason = f" ({error})"
     if values is None:
-        raise UserError(f"init_from: {start}: no whole checkpoint there{reason}")
+        raise UserError(f"init_from: {start}: no complete checkpoint{reason}")
     found: dict[str, dict[str, torch.Tensor]] = values["state"]
     return found
 
@@ -133,4 +133,4 @@ def freeze(judge: Discriminator, count: int) -> None:
             return
         part.requires_grad_(False)
     if passed < count:
-        raise UserError(f"freeze_d: the discriminator has {passed} layers, {count} were named")
+        raise UserError(f"freeze_d: {count}, but the discriminator has only {passed} layers")

@@ -113,7 +113,7 @@ def build_fitting(
             for tensors in (sketch.state_dict(), weights)
         )
         if need > 2 * given:
-            raise ValueError(f"the generator has {need} numbers, the weights {given}")
+            raise ValueError(f"the generator has {need} parameters, the file {given}")
         generator = build_generator(table, shape)
         check_fit(weights, generator.state_dict(), "the weights")
         generator.load_state_dict(dict(weights))
@@ -144,4 +144,4 @@ def _exported(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(describe_os_error(error)) from None
     except Exception as error:  # noqa: BLE001 (a damaged file can fail in any way)
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: not whole ({reason})") from None
+        raise UserError(f"{path}: incomplete ({reason})") from None

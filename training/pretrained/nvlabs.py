@@ -37,7 +37,7 @@ class NvlabsPickle:
         try:
             return module_weights(self.networks[name])
         except Exception:  # noqa: BLE001 (what a pickle holds may fail in any way)
-            raise UserError(f"{self.path}: {name} is not a network") from None
+            raise UserError(f"{self.path}: {name} is not a network of StyleGAN2-ADA") from None
 
     def start(self) -> dict[str, Weights]:
         """Return the initial weights for training: `generator`, `average`, `discriminator`, if
@@ -62,7 +62,9 @@ def read_nvlabs_pickle(path: Path) -> NvlabsPickle:
         if isinstance(found, dict) and isinstance(found.get(name), PickledObject)
     }
     if not networks.keys() & {"G", "G_ema"}:
-        raise UserError(f"{path}: holds no G_ema and no G, as pickles of StyleGAN2-ADA do")
+        raise UserError(
+            f"{path}: contains neither G_ema nor G, so it is not a pickle of StyleGAN2-ADA"
+        )
     return NvlabsPickle(path, networks)
 
 
@@ -98,7 +100,7 @@ def describe(published: NvlabsPickle) -> tuple[StyleGan2Generator, ImageShape]:
         return _described(published.networks[name], published.weights(name))
     except Exception:  # noqa: BLE001 (what a pickle holds may fail in any way)
         raise UserError(
-            f"{published.path}: {name} is not built like the generator of StyleGAN2-ADA"
+            f"{published.path}: {name} does not have the structure of StyleGAN2-ADA's generator"
         ) from None
 
 

@@ -74,7 +74,7 @@ def _tensor(
     storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Any:
     if math.prod(size) * storage.dtype.itemsize > storage._untyped_storage.nbytes():
-        raise pickle.UnpicklingError("a tensor is larger than what is stored of it")
+        raise pickle.UnpicklingError("a tensor is larger than its storage")
     # copied, because a storage may be shared, and may be larger than the tensor
     rebuilt = torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())  # type: ignore[no-untyped-call]
     return rebuilt.clone()
@@ -118,10 +118,10 @@ class _Unpickler(pickle._Unpickler):
             return type("EasyDict", (_Dict,), {})
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not for weights")
+        raise pickle.UnpicklingError(f"it uses {module}.{name}, which is not allowed")
 
     def persistent_load(self, _key: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to objects outside of it")
+        raise pickle.UnpicklingError("it refers to external objects")
 
 
 def read_pickle(path: Path) -> Any:
@@ -141,7 +141,7 @@ def read_pickle(path: Path) -> Any:
         raise UserError(f"{path}: refused: {reason}") from None
     except Exception as error:  # noqa: BLE001 (a damaged pickle can fail in any way)
         raise UserError(
-            f"{path}: not a whole pickle of networks ({type(error).__name__})"
+            f"{path}: not a complete pickle of networks ({type(error).__name__})"
         ) from None
 
 

@@ -157,7 +157,7 @@ def test_an_image_is_read_from_the_attribute_a_recipe_names() -> None:
     [
         ({"select": "a["}, "image.select: not a CSS selector"),
         ({"selector": "a"}, "image.selector: unknown key"),
-        ({"select": "a", "match": "x"}, "give the attribute to match in"),
+        ({"select": "a", "match": "x"}, "needs an attribute"),
         (7, "image"),
     ],
 )

@@ -192,7 +192,7 @@ def test_follow_by_template_and_by_url() -> None:
         (b"", "not JSON"),
         (b'{"items": "none"}', "items is not a list"),
         (b'{"error": {"code": "maxlag"}}', "the API says"),
-        (b'{"items": [1, 2]}', "not of the form"),
+        (b'{"items": [1, 2]}', "do not match"),
     ],
 )
 def test_unexpected_forms_are_problems(body: bytes, words: str) -> None:

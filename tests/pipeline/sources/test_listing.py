@@ -167,8 +167,8 @@ def test_folders_of_lists_and_lists_on_the_web(tmp_path: Path) -> None:
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such list"):
+    with pytest.raises(UserError, match="list does not exist"):
         start(config(tmp_path / "none.csv"))
-    with pytest.raises(UserError, match="say its format"):
+    with pytest.raises(UserError, match="unknown format"):
         start(config(write(tmp_path / "urls.dat", "x")))
     assert start(config(tmp_path / "urls.dat", format="txt"))

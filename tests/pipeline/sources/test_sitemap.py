@@ -91,7 +91,7 @@ def test_plain_lists_and_robots_txt() -> None:
         b"\x1f\x8bbroken",
         gzip.compress(b" " * (65 << 20), mtime=0),
     ],
-    ids=["html", "text", "empty", "broken gzip", "bomb"],
+    ids=["html", "text", "empty", "damaged gzip", "bomb"],
 )
 def test_other_things_are_problems(body: str | bytes) -> None:
     assert parsed(body).error

@@ -191,7 +191,7 @@ def test_a_killed_import_goes_on(
 def test_mistakes_are_told_and_leave_nothing(
     made: DatasetPaths, shop: Any, log: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=f"there are: {', '.join(FORMATS)}"):
+    with pytest.raises(UserError, match=f"choose from {', '.join(FORMATS)}"):
         export(made, "lmdb", tmp_path / "out", log)
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="is there already"):

@@ -150,7 +150,7 @@ def test_the_command_measures_the_same_again(
     assert json.loads((run / "evaluation.json").read_text()) == told
     assert "50 samples against 100 images of small at 16×16 px" in out
     chart = (run / "chart.svg").read_text()
-    assert "while training" in chart
+    assert "during training" in chart
     assert METRIC in chart
 
 
@@ -165,9 +165,9 @@ def in_runs(judged: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         (["none"], "runs/none/config.json: no run there"),
         (["judged", "--samples", "10"], "--samples 10: must be an integer from 50"),
-        (["judged", "--out", "a.png"], "ends in .svg"),
+        (["judged", "--out", "a.png"], "extension must be .svg"),
         (["none", "--out", "/proc/a.svg"], "--out /proc/a.svg: cannot be written"),
-        (["none", "--seed", str(2**70)], f"--seed {2**70}: a whole number"),
+        (["none", "--seed", str(2**70)], f"--seed {2**70}: must be an integer"),
         (["judged", "--inception", "none.pth"], "none.pth: No such file"),
         (["judged", "--shards", "nowhere"], "no shard index there"),
         (["judged@best-of-all"], "no checkpoint 'best-of-all'"),

@@ -125,4 +125,4 @@ def test_features_that_know_the_label_are_refused(
     options = ("--generator.condition", "embedding", "--discriminator.condition", "embedding")
     assert in_process(run, shards, *options, "--total-kimg", "0.016") == 0
     assert probe.main(["tiny"]) == 2
-    assert "shown labels" in capsys.readouterr().err
+    assert "uses labels" in capsys.readouterr().err

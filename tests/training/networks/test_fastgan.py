@@ -107,7 +107,7 @@ def test_published_discriminator_judges_25_patches(size: int) -> None:
 
 
 def test_no_larger_than_published() -> None:
-    with pytest.raises(UserError, match="up to 1024 px"), torch.device("meta"):
+    with pytest.raises(UserError, match="at most 1024 px"), torch.device("meta"):
         build_generator(FastganGenerator(spectral=False), ImageShape(2048, 2048, 3))
 
 

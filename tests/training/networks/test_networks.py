@@ -174,9 +174,11 @@ def test_mistakes_name_the_key() -> None:
         build_generator(tables({"attention": 5}, {})[0], COLOUR)
     with pytest.raises(UserError, match=r"^test: generator.width: unknown key"):
         tables({"name": "mlp", "width": 3}, {})
-    with pytest.raises(UserError, match=r"^test: discriminator: not a table whose name is one of"):
+    with pytest.raises(
+        UserError, match=r"^test: discriminator: must be a section whose name is one of"
+    ):
         parse_config(Config, {"discriminator": {"name": "best"}}, "test")
-    with pytest.raises(UserError, match=r"^test: generator: not a table"):
+    with pytest.raises(UserError, match=r"^test: generator: must be a section"):
         parse_config(Config, {"generator": "dcgan"}, "test")
     with pytest.raises(UserError, match=r"^test: label_real"):
         parse_config(Config, {"label_real": [0.7, 1.2, 3]}, "test")

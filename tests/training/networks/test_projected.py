@@ -217,5 +217,5 @@ def test_other_frozen_weights_are_refused() -> None:
     values = dict(judge.state_dict())
     judge.load_state_dict(values)
     values["frozen_digest"] = values["frozen_digest"].roll(1)
-    with pytest.raises(UserError, match="trained on other frozen weights"):
+    with pytest.raises(UserError, match="trained with other frozen weights"):
         judge.load_state_dict(values)

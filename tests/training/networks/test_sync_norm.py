@@ -119,7 +119,7 @@ def test_alone_each_process_would_normalise_otherwise() -> None:
     ("options", "said"),
     [
         ({"generator.norm": "none", "discriminator.norm": "none"}, "neither network has batch"),
-        ({"micro_batch": "32"}, "micro_batch: batch norm sees a piece"),
+        ({"micro_batch": "32"}, "micro_batch: with sync_batch_norm"),
     ],
 )
 def test_what_it_cannot_do_is_refused(options: dict[str, str], said: str) -> None:

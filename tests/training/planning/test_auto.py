@@ -124,7 +124,7 @@ def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
 def test_uneven_backgrounds_are_named() -> None:
     even, uneven = (choose(facts(plain=plain, hours=8.0)).explanation[1] for plain in (0.9, 0.1))
     assert "90% with a plain border (of drawings, compare --preset shells64), are seen" in even
-    assert "10% with a plain border (the rest take longer" in uneven
+    assert "10% with a plain border (the others need more time" in uneven
 
 
 def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
@@ -186,7 +186,7 @@ def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
     again, why = resolve_auto(
         str(shards.manifest), run, {"total_kimg": "0.1", "max_hours": "3", "device": "cpu"}
     )
-    assert why == ("auto: as chosen when the run was begun",)
+    assert why == ("auto: as chosen when the run was started",)
     assert (again.ema, again.augment) == (config.ema, config.augment)
     assert (again.total_kimg, again.max_hours) == (0.1, 3)
     assert session.train(again, str(shards.manifest), run, _now()) == 0

@@ -126,7 +126,7 @@ def test_what_has_no_place_is_told_and_counted(tmp_path: Path) -> None:
         f"{name}.{key}" for name in ("generator", "average") for key in larger
     }
     assert taken.summary() == (
-        "; it has no discriminator; there is no place for its "
+        "; missing in it: discriminator; not used: "
         f"{', '.join(taken.unused[:4])} and {2 * len(larger) - 4} more"
     )
 
@@ -203,5 +203,5 @@ def test_another_generator_is_told_apart(tmp_path: Path) -> None:
     path = write(tmp_path / "net.pkl", {"G_ema": {"layers.0.weight": [[3, 3], "parameter"]}})
     published = read_nvlabs_pickle(path)
     assert module_weights(published.networks["G_ema"]).keys() == {"layers.0.weight"}
-    with pytest.raises(UserError, match="not built like"):
+    with pytest.raises(UserError, match="does not have the structure"):
         describe(published)

@@ -57,7 +57,7 @@ def test_other_networks_and_missing_runs_are_refused(
     shards, folder = small_shards(), tmp_path / "work" / "runs"
     assert in_process(folder / "first", shards, *SHORT) == 0
     for options, said in (
-        (("--init-from", "none"), "init_from: none: no whole checkpoint there"),
+        (("--init-from", "none"), "init_from: none: no complete checkpoint"),
         (("--init-from", "first", "--generator.width", "8"), "init_from: first has another gen"),
         (("--freeze-d", "2"), "freeze_d: without init_from"),
         (("--init-from", "first", "--freeze-d", "9"), "freeze_d: the discriminator has 2 layers"),
