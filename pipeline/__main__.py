@@ -1,6 +1,6 @@
-"""`python -m pipeline`: the stages without a server, for a shell and for scripts.
+"""`python -m pipeline`: the stages without a server.
 
-Exit status: 0 done; 1 finished with failures that the log holds; 2 the user's mistake;
+Exit status: 0 success; 1 finished, but some items failed and are in the failure log; 2 user error;
 130 interrupted, state saved.
 """
 
@@ -12,12 +12,12 @@ from pipeline.exit import CommandParser, exit_process, exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return the exit status."""
     return exit_status(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    # Imported here, so that an interrupt meanwhile is handled.
+    # imported here, so that an interrupt during the import is handled
     from pipeline.commands import datasets, recipes, stages
 
     parser = CommandParser(prog="python -m pipeline", description=__doc__)

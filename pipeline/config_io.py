@@ -1,6 +1,6 @@
-"""Typed configuration: TOML or JSON into frozen dataclasses, unknown keys refused.
+"""Typed configuration: TOML or JSON into frozen dataclasses; unknown keys are errors.
 
-A mistake is one line: the file, the key, what is wrong with it.
+A user error is one line: the file, the key, and what is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.errors import UserError, describe_os_error
 from pipeline.reading import read_bytes
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""For `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: refuses unknown keys."""
+"""For `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: rejects unknown keys."""
 
 _MOST = 16 << 20
 
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
+    """Read the sections of a TOML file.
 
     Raises:
-        UserError: the file is missing or is not TOML.
+        UserError: the file does not exist or is not TOML.
     """
     try:
         return tomllib.loads(read_bytes(path, _MOST).decode())
@@ -35,15 +35,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
-    except (ValueError, RecursionError) as error:  # also of a number of 5,000 digits
+    except (ValueError, RecursionError) as error:  # also for an integer of 5,000 digits
         raise UserError(f"{path}: not TOML ({error})") from None
 
 
 def parse_config(model: type[T], values: Any, where: str) -> T:
-    """`values` as a `model`.
+    """Parse `values` as a `model`.
 
     Raises:
-        UserError: a value does not fit; the one line names `where`, the key and the reason.
+        UserError: a value is invalid; the message names `where`, the key and the reason.
     """
     try:
         return TypeAdapter(model).validate_python(values)
@@ -59,7 +59,7 @@ def parse_config(model: type[T], values: Any, where: str) -> T:
 
 
 def _keys(place: Sequence[int | str], values: Any, missing: bool) -> Iterator[str]:
-    """The keys that lead to a mistake; pydantic names the branches of unions between them."""
+    """Return the keys that lead to an error, without pydantic's names of union branches."""
     for depth, part in enumerate(place, start=1):
         within = isinstance(values, Mapping) and part in values
         if within or (isinstance(values, list | tuple) and isinstance(part, int)):

@@ -1,6 +1,6 @@
-"""What a person sees while a stage works: bars on a terminal, quiet lines elsewhere.
+"""Console output of stages: bars on a terminal, lines otherwise.
 
-The listener of an `EventLog`; it decides nothing.
+The listener of an `EventLog`; it has no influence on the stages.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pipeline.events import Progress as Report
 from pipeline.outside_text import printable
 
 LINE_INTERVAL = 5.0
-"""Seconds between two lines of one stage where there is no terminal."""
+"""Seconds between two lines of one stage without a terminal."""
 
 
 _MOST_CHARACTERS = 300
-"""A longer value of an event is cut when it is printed; the logs have the whole."""
+"""Longer values of an event are truncated when printed; the logs contain them in full."""
 
 
 def describe_event(event: Event) -> str:
-    """`download done: images 340, bytes 1.2 MB`, in one line without control characters."""
+    """Format `download done: images 340, bytes 1.2 MB`, in one line without control characters."""
     facts = event.facts
     if event.event == FIRST_FAILURE:
         where = f"{facts['kind']}: {_plain(facts['url'])}"
@@ -50,7 +50,7 @@ def describe_event(event: Event) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The line of a traceback that says what is wrong."""
+    """Return the line of a traceback with the error."""
     return text.rstrip().rpartition("\n")[2] if text.startswith("Traceback") else text
 
 
@@ -62,7 +62,7 @@ def _describe_fact(key: str, value: object) -> str:
 
 
 def describe_count(report: Report) -> str:
-    """`340/2000 images, 12.3 MB, 3 failed (http-404 2, not-an-image 1)`."""
+    """Format `340/2000 images, 12.3 MB, 3 failed (not_found 2, wrong_type 1)`."""
     total = "" if report.total is None else f"/{report.total:,}"
     parts = [f"{report.done:,}{total} {report.unit}"]
     if report.bytes:
@@ -74,7 +74,7 @@ def describe_count(report: Report) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """`12.3 MB` (powers of 1000)."""
+    """Format `12.3 MB` (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -83,24 +83,25 @@ def format_bytes(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
+    """Format `1:02:03` or `2:03`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _RateMeter:
-    """Units a second since the first report of a stage (an earlier run's work does not count)."""
+    """Units per second since the first report of a stage (work of an earlier run does not
+    count)."""
 
     def __init__(self, report: Report) -> None:
         self._start, self._done = time.monotonic(), report.done
 
     def rate(self, report: Report) -> float:
-        done = max(0, report.done - self._done)  # pages to visit again lower the count
+        done = max(0, report.done - self._done)  # pages that are visited again lower the count
         return done / max(time.monotonic() - self._start, 1e-6)
 
     def left(self, report: Report) -> float | None:
-        """Seconds left, once there is a total and a pace."""
+        """Return the seconds left, once total and rate are known."""
         rate = self.rate(report)
         if report.total is None or rate <= 0:
             return None
@@ -116,8 +117,8 @@ class Console:
     """Shows events and progress on stderr.
 
     Args:
-        quiet: show only what went wrong.
-        live: draw bars; None asks whether stderr is a terminal.
+        quiet: print only errors.
+        live: draw bars; None: if stderr is a terminal.
     """
 
     def __init__(self, quiet: bool = False, live: bool | None = None) -> None:
@@ -155,14 +156,14 @@ class Console:
             self._bars = None
 
     def on_event(self, event: Event) -> None:
-        """Print what happened, in one line."""
+        """Print an event in one line."""
         if event.event == "start" or (self._quiet and event.event != FIRST_FAILURE):
             return
         stage, _, rest = describe_event(event).partition(" ")
         self._out.print(Text.assemble((stage, "bold"), " ", rest), soft_wrap=True)
 
     def on_progress(self, report: Report) -> None:
-        """Move the stage's bar, or print a line when the last is some seconds old."""
+        """Update the stage's bar, or print a line if the last one is some seconds old."""
         if self._quiet or self._last_report.get(report.stage) == report:
             return
         self._last_report[report.stage] = report

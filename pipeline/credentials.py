@@ -1,4 +1,4 @@
-"""User names and passwords in URLs: used for requests, and never in the text of a URL elsewhere.
+"""User names and passwords in URLs: used for requests, and removed from URLs everywhere else.
 
 The credentials of an S3 URL are the access key and the secret key.
 """
@@ -14,7 +14,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def split_user(url: str) -> tuple[str, str]:
-    """The URL without its user and password, and these as written (`user:password`, or "")."""
+    """Return the URL without its user and password, and these as written (`user:password`, or
+    "")."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -24,7 +25,8 @@ def split_user(url: str) -> tuple[str, str]:
 
 
 def basic_authorization(user: str) -> dict[str, str]:
-    """The header that says `user:password`, written as in a URL (RFC 7617); none if it is empty."""
+    """Return the header for `user:password`, written as in a URL (RFC 7617); none if it is
+    empty."""
     if not user:
         return {}
     name, _, password = user.partition(":")
@@ -33,7 +35,7 @@ def basic_authorization(user: str) -> dict[str, str]:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of an http(s) URL, as the beginning of one; "" of any other text."""
+    """Return scheme, host and port of an http(s) URL, as a URL; "" for any other text."""
     try:
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
@@ -46,7 +48,8 @@ def origin(url: str) -> str:
 
 
 def with_user_of(base: str, url: str) -> str:
-    """`url` with the user and password of `base` if both have one origin and it has none itself."""
+    """Return `url` with the user and password of `base` if both have the same origin and it has
+    none."""
     _, user = split_user(base)
     parts = urlsplit(url)
     if not user or "@" in parts.netloc or not origin(url) or origin(url) != origin(base):
@@ -55,7 +58,7 @@ def with_user_of(base: str, url: str) -> str:
 
 
 def fsspec_arguments(url: str) -> tuple[str, dict[str, Any]]:
-    """The URL and the options with which fsspec opens it (it reads the user of other schemes)."""
+    """Return the URL and the options for fsspec (which reads the user of other schemes itself)."""
     if urlsplit(url).scheme not in _S3:
         return url, {}
     bare, user = split_user(url)

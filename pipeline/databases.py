@@ -1,4 +1,4 @@
-"""What SQLite says when a file cannot be used, as one line that says what to do."""
+"""Errors of SQLite files, as one line with advice."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _CLOSED = (
 
 @contextmanager
 def sqlite_errors(path: Path, if_damaged: str) -> Iterator[None]:
-    """Turn the errors of the database `path` into what the user can do about them.
+    """Convert the errors of the database `path` into user errors.
 
     Args:
-        if_damaged: what to do if the file itself is damaged; for no other error.
+        if_damaged: what to do if the file is damaged.
 
     Raises:
         OSError: the disk is full.
-        UserError: the file is locked, closed to this user, damaged, or the disk fails.
+        UserError: the file is locked, not accessible or damaged, or the disk fails.
     """
     try:
         yield

@@ -1,8 +1,9 @@
-"""What can go wrong, as types.
+"""Types of errors.
 
-An expected failure (a page that is gone, a picture that is not one) is a value, `Failure`: it is
-logged, counted by kind and retried from the log. A user's mistake is a `UserError`: one line that
-names the file, key or URL, and exit status 2. Everything else is a programming error and raises.
+An expected failure (a page that no longer exists, a file that is not an image) is a value,
+`Failure`: it is logged, counted by kind and retried from the log. A user error is a `UserError`:
+one line that names the file, key or URL, and exit status 2. Everything else is a programming error
+and raises.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UserError(Exception):
-    """The user's mistake, in one line that names the file, key or URL. Exit status 2.
+    """An error of the user, in one line that names the file, key or URL. Exit status 2.
 
-    As text it has no password of a URL and no control character.
+    Its text contains no passwords and no control characters.
     """
 
     def __str__(self) -> str:
@@ -28,11 +29,10 @@ class UserError(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """One page or image that could not be had.
+    """One page or image that could not be fetched or read.
 
-    `kind` is a short word from a closed list (`FAILURE_KINDS` in pipeline.fetcher); `retryable` is
-    the verdict on whether trying again later can help; `attempts` counts the requests made. `url`
-    and `detail` hold no password of a URL.
+    `kind` is one of `FAILURE_KINDS` (pipeline.web.failures); `retryable` states whether a retry can
+    help; `attempts` is the number of requests. `url` and `detail` contain no passwords.
     """
 
     stage: str
@@ -52,12 +52,12 @@ class Failure:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether there was no space: a full disk, a quota, or a limit on the size of a file."""
+    """Return True if there was no space: a full disk, a quota, or a limit on the file size."""
     return error.errno in _DISK_FULL
 
 
 def describe_os_error(error: OSError) -> str:
-    """One line for the user: the file, what is wrong, and what to do."""
+    """Return one line for the user: the file, what is wrong, and what to do."""
     name = error.filename2 or error.filename
     file = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
     if is_disk_full(error):

@@ -1,4 +1,4 @@
-"""How every command ends: 2 for the user's mistake, 130 when interrupted, else what it says."""
+"""Exit status of every command: 2 for a user error, 130 for an interrupt, otherwise its own."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ INTERRUPTED = "interrupted; run the same command again to resume"
 def exit_status(
     work: Callable[[], int | None], interrupted: str = INTERRUPTED, interrupted_status: int = 130
 ) -> int:
-    """Do `work` and return its exit status (None: 0); SIGTERM interrupts it as Ctrl-C does.
+    """Run `work` and return its exit status (None: 0); SIGTERM interrupts it like Ctrl-C.
 
-    A `UserError`, an `OSError` such as a full disk, and too little memory are printed in one line
+    A `UserError`, an `OSError` such as a full disk, and insufficient memory are printed in one line
     and give 2. An interrupt prints the line `interrupted` and gives `interrupted_status`. A second
     interrupt ends the process at once: all state is on disk.
     """
@@ -36,7 +36,7 @@ def exit_status(
         except UserError as error:
             print_error(str(error))
             return 2
-        except OSError as error:  # the disk or the environment, such as a full disk
+        except OSError as error:  # an error of the disk or the environment, such as a full disk
             print_error(describe_os_error(error))
             return 2
         except KeyboardInterrupt:
@@ -50,13 +50,13 @@ def exit_status(
 
 
 def exit_process(status: int) -> NoReturn:
-    """End the process with `status`; an interrupt while it ends takes effect at once."""
+    """End the process with `status`; an interrupt meanwhile takes effect at once."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     sys.exit(status)
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose messages hold no password of a URL and no control character."""
+    """A parser whose messages contain no passwords and no control characters."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(without_passwords(message)))
@@ -69,7 +69,7 @@ def print_error(message: str) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """Within the block, the first SIGINT or SIGTERM raises `KeyboardInterrupt`."""
+    """In the block, the first SIGINT or SIGTERM raises `KeyboardInterrupt`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -86,7 +86,7 @@ def _interrupts() -> Iterator[None]:
     before = {
         one: signal.signal(one, interrupt)
         for one in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(one) is not signal.SIG_IGN  # as of a job in the background
+        if signal.getsignal(one) is not signal.SIG_IGN  # for example in a background job
     }
     try:
         yield
@@ -96,7 +96,7 @@ def _interrupts() -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; PyTorch raises a `RuntimeError` for that."""
+    """Return True if memory ran out; PyTorch raises a `RuntimeError` for that."""
     texts = (
         "can't allocate memory",
         "CUDA out of memory",

@@ -1,8 +1,8 @@
-"""What was asked to be forgotten, `manifests/NAME/forgotten.jsonl`: a line an image, for good.
+"""Images to exclude for good: `manifests/NAME/forgotten.jsonl`, one line per image.
 
-Select leaves these images out however often they are found again. A line holds the key alone, not
-the address. One that was in the kept list (`held`) keeps its empty place in the shuffle, so that
-no other image moves to another shard; its labels keep the class numbers as they are.
+`select` rejects these images however often they are found again. A line contains only the key, not
+the URL. An image that was selected before (`held`) keeps an empty place in the shuffle, so that no
+other image moves to another shard; its labels keep the class numbers unchanged.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _KEY = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The keys of all forgotten images, and the labels of those that held a place in the shards,
-    by key."""
+    """The keys of all forgotten images, and by key the labels of those that had a place in the
+    shards."""
 
     keys: frozenset[str] = frozenset()
     labels_by_key: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ def _line(row: dict[str, Any]) -> tuple[str, tuple[str, ...] | None]:
 
 
 def read_forgotten(dataset: DatasetPaths) -> Forgotten:
-    """What was asked to be forgotten of a dataset so far."""
+    """Return the forgotten images of a dataset."""
     keys: set[str] = set()
     held: dict[str, tuple[str, ...]] = {}
     for key, labels in read_rows(forgotten_path(dataset), _line):

@@ -1,6 +1,6 @@
-"""One dataset being worked on: its recipe, its files, its lock, and its stages in order.
+"""A dataset with its recipe, files, lock and stages.
 
-The command line and the Prefect flows both run stages through here, so they do the same.
+The command line and the Prefect flows both run stages through this module.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ STAGES: dict[str, Stage] = {
     "select": select,
     "shard": shard,
 }
-"""The stages, in the order of the data."""
+"""The stages in order."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to work on: a shipped recipe's name or a recipe file; overrides by dotted key.
+    """The job: the name of an included recipe, or a recipe file; overrides by dotted key.
 
     The dataset has the recipe's name, under the folder `root`.
     """
@@ -55,7 +55,7 @@ class Job:
         """Read the recipe.
 
         Raises:
-            UserError: there is none, or it has a mistake.
+            UserError: it does not exist, or has an error.
         """
         return load_recipe(recipe_path(self.recipe_name), self.overrides)
 
@@ -65,14 +65,14 @@ class Job:
         on_event: Sequence[EventListener] = (),
         on_progress: Sequence[ProgressListener] = (),
     ) -> Iterator[tuple[Recipe, DatasetPaths, EventLog]]:
-        """The recipe, the dataset and its log, while nobody else works on the dataset.
+        """Open the recipe, the dataset and its log under the dataset's lock.
 
-        What the recipe's store has and this machine has not is taken from it before, and what is
-        new goes there after, where the block ends well; else the next time.
+        Before, newer files are pulled from the recipe's store; after a successful block, new files
+        are pushed there, otherwise at the next time.
 
         Raises:
-            UserError: a mistake in the recipe, another process holds the dataset, or the store
-                does not answer.
+            UserError: an error in the recipe, another process holds the dataset, or the store does
+                not respond.
         """
         recipe = self.recipe()
         dataset = replace(self.dataset, store=recipe.storage.url)
@@ -99,12 +99,12 @@ def run_stage(
     variant: str | None = None,
     stage: Stage | None = None,
 ) -> dict[str, Any]:
-    """Run one stage; its start and its result are events. Returns the result's facts.
+    """Run one stage; its start and its result are events. Returns the result's fields.
 
     Args:
         refresh: a crawl visits every page again.
-        variant: the shards are those of the data set `NAME-VARIANT`.
-        stage: what to run in the place of `STAGES[name]`.
+        variant: build the shards of the dataset `NAME-VARIANT`.
+        stage: function to run instead of `STAGES[name]`.
     """
     log.emit(name, "start")
     stage = stage or STAGES[name]
@@ -119,7 +119,7 @@ def run_stage(
 
 @contextmanager
 def _locked(dataset: DatasetPaths) -> Iterator[None]:
-    """Hold the dataset. The lock is the process's: it ends with it, however it ends."""
+    """Hold the dataset's lock. It is released when the process ends, even by a kill."""
     dataset.data_dir.mkdir(parents=True, exist_ok=True)
     with (dataset.data_dir / "lock").open("a+") as file:
         try:

@@ -1,4 +1,4 @@
-"""Text from outside in Markdown and HTML: shown as it is, never obeyed."""
+"""Text from outside in Markdown and HTML: displayed, never interpreted."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from pathlib import Path
 from pipeline.outside_text import printable, safe_text, without_passwords
 
 STILL_PAGE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""The Content-Security-Policy of a page without scripts that has its pictures in it."""
+"""The Content-Security-Policy of a page without scripts whose images are embedded."""
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|!~$]|_(?![^\W_])|(?<![^\W_])_")
 _LIVE = re.compile(r"\\.|[<\[\]&!]", re.DOTALL)
-_FENCE = re.compile(r"^([ \t>]*)(```|~~~)", re.MULTILINE)  # one without an end hides the rest
+_FENCE = re.compile(r"^([ \t>]*)(```|~~~)", re.MULTILINE)  # an unclosed one would hide the rest
 _MAX_CARD = 2 << 20
 _MAX_PICTURE = 16 << 20
 
 
 def escape_markdown(text: str) -> str:
-    """`text` as one line of Markdown that shows it, also within a table."""
+    """Return `text` as one line of Markdown that displays it, also in a table."""
     line = printable(without_passwords(" ".join(text.split())))
     return _SPECIAL.sub(lambda match: f"\\{match[0]}", line)
 
 
 def code_span(text: str) -> str:
-    """`text` as code in a line of Markdown."""
+    """Return `text` as inline code in Markdown."""
     shown = printable(text).replace("`", "'").replace("|", "/")
     return f"`{shown}`"
 
 
 def disarm_markdown(text: str) -> str:
-    """A whole Markdown text from outside without links, pictures and tags: they are shown as text.
+    """Return a Markdown text from outside with links, images and tags displayed as text.
 
-    Headings, tables, lists, emphasis and code within a line stay.
+    Headings, tables, lists, emphasis and inline code are kept.
     """
     text = _FENCE.sub(r"\1\\\2", safe_text(text))
     return _LIVE.sub(lambda match: match[0] if match[0][0] == "\\" else f"\\{match[0]}", text)
 
 
 def render_card(markdown: str, folder: Path) -> str:
-    """The HTML of a dataset card from outside: tags are shown as text, there are no links, and the
-    only pictures are files in `folder`, which are put into the page."""
+    """Return the HTML of a dataset card from outside: tags are displayed as text, there are no
+    links, and the only images are files in `folder`, which are embedded."""
     from markdown_it import MarkdownIt
 
     markdown = safe_text(markdown[:_MAX_CARD])
@@ -54,7 +54,8 @@ def render_card(markdown: str, folder: Path) -> str:
 
 
 def _picture(attributes: str, folder: Path) -> str:
-    """The element of a picture, with the file in it; its words if it is no file of the folder."""
+    """Return the element of an embedded image; its alternative text if it is not a file of the
+    folder."""
     named: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', attributes))
     name, words = named.get("src", ""), named.get("alt", "")
     kind = mimetypes.guess_type(name)[0] or ""
@@ -71,5 +72,5 @@ def _picture(attributes: str, folder: Path) -> str:
 
 
 def policy_element(policy: str = STILL_PAGE) -> str:
-    """The element of a page's head that states its Content-Security-Policy."""
+    """Return the head element that states a page's Content-Security-Policy."""
     return f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">'

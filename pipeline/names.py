@@ -1,4 +1,5 @@
-"""The names of recipes and flows. Light: Prefect's plugin hook reads it at every start."""
+"""Names of recipes and flows. Without heavy imports, because Prefect's plugin hook reads it at
+every start."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ RETRY_FAILURES = "retry-failures"
 
 
 def recipe_names() -> list[str]:
-    """The names of the shipped recipes."""
+    """Return the names of the included recipes."""
     return sorted(path.stem for path in RECIPES_DIR.glob("*.toml"))
 
 
 def scrape_flow(recipe: str) -> str:
-    """The name of the flow, and of the deployment, that scrapes `recipe`."""
+    """Return the name of the flow, and of the deployment, that scrapes `recipe`."""
     return f"scrape-{recipe}"
 
 
 def flow_names() -> list[str]:
-    """Every flow that `python -m pipeline.serve` serves; each is its deployment's name too."""
+    """Return the names of all flows of `python -m pipeline.serve`, which are also their
+    deployments' names."""
     return [*map(scrape_flow, recipe_names()), BUILD_SHARDS, RETRY_FAILURES]

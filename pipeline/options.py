@@ -1,5 +1,4 @@
-"""The recipe's tables on where to store (`[storage]`), what (`[originals]`), what to keep
-(`[select]`) and what to make of it (`[shards]`)."""
+"""Sections of a recipe: `[storage]`, `[originals]`, `[select]` and `[shards]`."""
 
 from __future__ import annotations
 
@@ -13,22 +12,24 @@ from pipeline.config_io import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class SelectOptions:
-    """What to keep, by recorded facts. A limit left out does not apply.
+    """Limits for the selection, on image properties. An unset limit does not apply.
 
-    `min_side` is in pixels, `max_aspect` long side over short side; `min_sharpness`
-    and `min_contrast` are limits of the properties of that name (`contract.OriginalRecord`).
-    Of images whose
-    perceptual hashes differ in `near_duplicate_bits` of 64 bits or fewer, and whose detail hashes
-    in `near_duplicate_detail` of 256 or fewer, the largest stays; "off" looks for exact duplicates
-    alone. (Copies that were encoded, resized or brightened again differ in 0 to 4 and 0 to 20 bits;
-    different things in one pose can be as near to the first hash, hardly to the second.)
-    With `off_topic`, images are left out that look strange among the rest to a network (`features`,
-    an entry point of group `shellgan.features`): whose distance from the centre of its feature
-    space is so many robust standard deviations above the median. 2.5 is a place to begin; the
-    preview shows the boundary. The features are recorded once, some 50 ms an image.
-    `licenses` are substrings, one of which the licence must hold (no
-    case); `labels` likewise, in any label. `modes` are Pillow's words for the pixels of the files
-    that are kept, such as "RGB" or "L".
+    `min_side` is in pixels, `max_aspect` is long side / short side; `min_sharpness` and
+    `min_contrast` are limits of the properties of that name (`contract.OriginalRecord`).
+
+    Of images whose perceptual hashes differ in at most `near_duplicate_bits` of 64 bits, and whose
+    detail hashes in at most `near_duplicate_detail` of 256, the largest is kept; "off" rejects only
+    exact duplicates. (Copies that were encoded, resized or brightened again differ in 0 to 4 and 0
+    to 20 bits; different objects in one pose may be that close by the first hash, but hardly by the
+    second.)
+
+    `off_topic` rejects outliers: images whose features (`features`, an entry point of group
+    `shellgan.features`) are this many robust standard deviations or more from the centre of the
+    dataset. Start with 2.5; the preview shows the boundary. Features are computed once, about 50 ms
+    per image.
+
+    `licenses` are substrings, one of which the licence must contain (ignoring case); `labels`
+    likewise, in any label. `modes` are Pillow's image modes that are kept, such as "RGB" or "L".
     """
 
     min_side: int = Field(default=64, ge=1)
@@ -50,12 +51,12 @@ class SelectOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class StorageOptions:
-    """Where the data set lives besides this machine (`[storage]`).
+    """Object storage of a dataset (`[storage]`).
 
-    `url` is a folder that fsspec reaches, such as `s3://bucket/galleries` (`pip install
-    'shellgan[s3]'`) or `file:///mnt/shared`. The originals' tars are then there and not here;
-    manifests, logs and shards are copied there after each stage, under the paths they have in the
-    project's folder, the index last. Another machine with the same recipe goes on from there.
+    `url` is a folder for fsspec, such as `s3://bucket/galleries` (`pip install 'shellgan[s3]'`) or
+    `file:///mnt/shared`. The tars of the originals are stored only there; manifests, logs and
+    shards are copied there after each stage, under the same paths as in the project folder, the
+    index last. Another machine with the same recipe can continue from there.
     """
 
     url: str = Field(default="", pattern=r"^$|^[a-z][a-z0-9+.-]+://")
@@ -63,14 +64,15 @@ class StorageOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class OriginalsOptions:
-    """What is kept of a downloaded image (`[originals]`): the bytes as served, or, with `side`,
-    its centre square at that many pixels, as a JPEG of `quality`. The recorded facts are then
-    those of what is kept, and nothing larger can be made of it later.
+    """What is stored of a downloaded image (`[originals]`): the bytes as served, or, with `side`,
+    its central square at that size in pixels, as a JPEG of `quality`. The image properties are then
+    those of the stored image, and larger samples cannot be built later.
 
-    Besides `politeness.max_pixels`, `max_side` (in pixels) and `max_aspect` (long side over short
-    side) limit the images that are decoded. All images that are decoded at the same time, by all
-    threads and processes on this machine, take `decode_megabytes` of memory at most; one that alone
-    takes more is refused."""
+    Besides `politeness.max_pixels`, `max_side` (in pixels) and `max_aspect` (long side / short
+    side) limit the images that are decoded. All images decoded at the same time, by all threads and
+    processes on this machine, use at most `decode_megabytes` of memory; an image that alone needs
+    more is refused.
+    """
 
     side: int | None = Field(default=None, ge=16, le=4096)
     quality: int = Field(default=95, ge=1, le=100)
@@ -85,24 +87,23 @@ Crop = Literal["center", "pad", "object", "box", "hook", "none"]
 
 @dataclass(frozen=True, config=STRICT)
 class ShardOptions:
-    """How the training samples are made.
+    """How to build training samples.
 
     `resolution` is a side, or [height, width], in pixels. `crop` is one of
+    - `center`: the largest central region with that aspect;
+    - `pad`: the whole image on a background of its border's colour;
+    - `object`: the object on a plain or slowly varying background, with `margin` around it (a
+      fraction of its longer side); the center if no object is found;
+    - `box`: the boxes in the manifest, with `margin`;
+    - `hook`: the boxes found by the entry point `hook` of group `shellgan.crops`;
+    - `none`: the whole image, stretched to the size of the sample.
 
-    - `center`: the largest part of that aspect in the middle;
-    - `pad`: the whole image on a ground of its border's colour;
-    - `object`: the one object on a plain or slowly varying ground, with `margin` around it (a
-      share of its longer side); where none is found the center;
-    - `box`: the boxes that the manifest carries for the image, likewise;
-    - `hook`: the boxes that the entry point `hook` of group `shellgan.crops` finds;
-    - `none`: the whole image, its aspect not kept.
-
-    An image gives `crops` samples at most: of `center` windows along its longer side, of `box`
-    and `hook` the largest boxes. `background`, "#rrggbb", is put in place of the plain ground an
-    object is on. `linear_light` resizes light instead of sRGB values; JPEGs are then decoded
-    whole. `class_label` is which of an image's labels is its class, by position; None makes an
-    unlabelled set. `quality` None means lossless for png and webp, and 95 for jpg. With
-    `keep_originals` false the bytes as served are dropped once they are in shards.
+    An image gives at most `crops` samples: with `center`, windows along its longer side; with `box`
+    and `hook`, the largest boxes. `background`, "#rrggbb", replaces the plain background of an
+    object. `linear_light` resizes in linear light instead of sRGB values; JPEGs are then decoded
+    whole. `class_label` is the position of the label that is the class; None: a dataset without
+    classes. `quality` None is lossless for png and webp, and 95 for jpg. With `keep_originals`
+    false, originals are deleted once they are in shards.
     """
 
     resolution: Side | tuple[Side, Side] = 64

@@ -9,7 +9,7 @@ import unicodedata
 from typing import Any
 
 _PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)([/\\]+)[^/?#\\\s]*@")
-_JOINERS = frozenset("\u200c\u200d")  # part of correct spelling and of emoji
+_JOINERS = frozenset("\u200c\u200d")  # needed for correct spelling and emoji
 _SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -18,11 +18,11 @@ _MAX_DIGITS = 300
 
 
 def printable(text: str, max_length: int | None = None) -> str:
-    """`text` as one line without control characters.
+    """Return `text` as one line without control characters.
 
-    Line breaks and tabs become spaces. Other control characters, invisible format characters
-    (such as those that reverse the direction of writing) and lone surrogates become escapes as in
-    JSON and TOML. Text longer than `max_length` is cut.
+    Line breaks and tabs become spaces. Other control characters, invisible format characters (such
+    as those that reverse the direction of writing) and lone surrogates become escapes as in JSON
+    and TOML. Text longer than `max_length` is truncated.
     """
     if max_length is not None and len(text) > max_length:
         text = text[: max_length - 1] + "…"
@@ -41,19 +41,19 @@ def _printable_character(character: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """`text` without the user names and passwords of the URLs in it."""
+    """Return `text` without user names and passwords in URLs."""
     return _PASSWORD.sub(r"\1\2", text) if "@" in text else text
 
 
 def safe_text(text: str) -> str:
-    """`text` that every encoding, file and terminal takes: lone surrogates and control characters
-    other than tab and line ends become U+FFFD."""
+    """Return `text` that every encoding, file and terminal accepts: lone surrogates and control
+    characters other than tab and line ends become U+FFFD."""
     return text if text.isprintable() else _UNWRITABLE.sub(REPLACEMENT, text)
 
 
 def plain_value(value: object) -> str | None:
-    """A scalar from a file as text: "" for a missing value (also NaN), None for an object, a list
-    or another type that is no text."""
+    """Return a scalar from a file as text: "" for a missing value (also NaN), None for an
+    object, a list or another type that is not text."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -66,10 +66,10 @@ def plain_value(value: object) -> str | None:
 
 
 def parse_json(data: str | bytes) -> Any:
-    """The value of a JSON text from outside.
+    """Parse JSON from outside.
 
-    Bytes that are not of its encoding become U+FFFD. NaN and infinities, which JSON does not have,
-    become None, and an integer of more than 300 digits its text.
+    Bytes that are invalid in its encoding become U+FFFD. NaN and infinities, which JSON does not
+    have, become None, and an integer of more than 300 digits becomes text.
 
     Raises:
         ValueError: the text is not JSON, or is nested too deeply.

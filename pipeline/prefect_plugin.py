@@ -1,11 +1,10 @@
-"""Lets `prefect deployment run scrape-shells` mean `scrape-shells/scrape-shells`.
+"""Makes `prefect deployment run scrape-shells` work like `scrape-shells/scrape-shells`.
 
-Prefect's client splits a deployment's name at "/" before it asks the server, so a bare name fails
-whatever is registered. This start-up hook (entry point group `prefect.plugins`, switched on by
-`[plugins]` in prefect.toml) completes the name in the command line, for our own flows alone. The
-hook was not made for that, hence the care: nothing but `prefect deployment run NAME` is touched,
-and the slash form stays the canonical one. It also switches the client's telemetry off, which no
-setting of prefect.toml does.
+Prefect's client splits a deployment's name at "/" before it asks the server, so a short name always
+fails. This start-up hook (entry point group `prefect.plugins`, enabled by `[plugins]` in
+prefect.toml) completes the name in the command line, only for the flows of this project. The hook
+was not designed for that, so only `prefect deployment run NAME` is changed, and the full name
+always works. It also disables the client's telemetry, for which prefect.toml has no setting.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from pipeline.names import flow_names
 
 
 def complete_deployment_name(argv: Sequence[str], names: Collection[str]) -> list[str]:
-    """`argv` with the first bare name after `prefect deployment run` completed to NAME/NAME."""
+    """Return `argv` with the first short name after `prefect deployment run` completed to
+    NAME/NAME."""
     command = list(argv)
     if len(command) < 4 or command[1:3] != ["deployment", "run"]:
         return command
@@ -39,7 +39,7 @@ _OPTIONS_WITH_VALUE = {
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult:  # noqa: ARG001
-    """Switch telemetry off; where this process is the `prefect` command, complete the name."""
+    """Disable telemetry; if this process is the `prefect` command, complete the name."""
     if Path(sys.argv[0]).stem == "prefect" or Path(sys.argv[0]).parent.name == "prefect":
         sys.argv[:] = complete_deployment_name(sys.argv, flow_names())
     return SetupResult(env={"DO_NOT_TRACK": "1"})

@@ -1,4 +1,4 @@
-"""Small files read whole, from a path or a URL: never more than a limit, never without end."""
+"""Small files from a path or URL, read completely, with limits on size and time."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pipeline.credentials import basic_authorization, fsspec_arguments, split_us
 from pipeline.errors import UserError
 
 MOST = 64 << 20
-"""Bytes of an index or another description."""
+"""Maximum size in bytes of an index or another description."""
 _SECONDS = 300.0
-"""For the whole of an HTTP answer."""
+"""Maximum time in seconds for an HTTP response."""
 _CHUNK = 1 << 16
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def is_url(location: str) -> bool:
-    """Whether `location` has a scheme (a one-letter one is a drive)."""
+    """Return True if `location` has a scheme (a one-letter scheme is a Windows drive)."""
     return _SCHEME.match(location) is not None
 
 
 def local_path(location: str) -> Path | None:
-    """The path that a location means, None for a URL of another scheme than file.
+    """Return the path of a location; None for a URL with another scheme than file.
 
     Raises:
-        UserError: not a URL.
+        UserError: not a valid URL.
     """
     if not is_url(location):
         return Path(location)
@@ -43,7 +43,7 @@ def local_path(location: str) -> Path | None:
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of a regular file; a FIFO, which would wait for a writer, and a device are
+    """Open a regular file and return its descriptor; FIFOs, which could block, and devices are
     refused.
 
     Raises:
@@ -62,11 +62,11 @@ def open_regular(path: Path) -> int:
 
 
 def read_bytes(location: str | Path, most: int = MOST) -> bytes:
-    """All bytes of a path or URL.
+    """Read all bytes of a path or URL.
 
     Raises:
-        OSError: it cannot be read, or has more than `most` bytes.
-        UserError: not a URL.
+        OSError: it cannot be read, or is larger than `most` bytes.
+        UserError: not a valid URL.
     """
     path = location if isinstance(location, Path) else local_path(location)
     if path is not None:
@@ -102,14 +102,14 @@ def _from_store(url: str, most: int) -> bytes:
 
 
 def _get(url: str, most: int) -> bytes:
-    """The body of an HTTP answer, by a client that needs nothing besides (fsspec's needs aiohttp).
+    """Read the body of an HTTP response, without further dependencies (fsspec would need aiohttp).
 
     Raises:
-        OSError: no answer, not a 200, or not the whole of it within five minutes.
+        OSError: no response, a status other than 200, or an incomplete body after five minutes.
     """
     import urllib3
 
-    # a server may not say how long this waits
+    # the server must not determine how long this takes
     retries = urllib3.Retry(3, backoff_factor=0.5, respect_retry_after_header=False)
     bare, user = split_user(url)
     end, parts, size = time.monotonic() + _SECONDS, list[bytes](), 0

@@ -1,6 +1,6 @@
-"""The site recipe, `pipeline/sites/NAME.toml`: what to take from a site, and how.
+"""The site recipe, `pipeline/sites/NAME.toml`.
 
-Typed, unknown keys refused; a mistake is one line with the file and the key.
+Typed; unknown keys are errors. A user error is one line with the file and the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_h
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """One site: where its images are (`source`), how polite to be, what to keep, what to make."""
+    """A site: where its images are (`source`), politeness, limits, and the shards to build."""
 
     source: Source
     title: str = ""
@@ -34,7 +34,7 @@ class Recipe:
     shards: ShardOptions = field(default_factory=ShardOptions)
 
     def __post_init__(self) -> None:
-        """Keep users and passwords out of everything but the headers of their hosts."""
+        """Keep users and passwords only in the headers of their hosts."""
         found: HostHeaders = {}
         source = take_credentials(self.source, found)
         politeness = with_host_headers(self.politeness, found, map(str, source.start))
@@ -43,10 +43,10 @@ class Recipe:
 
 
 def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe; `overrides` replace values by their dotted keys (`shards.resolution`).
+    """Read a recipe; `overrides` replace values by dotted keys (`shards.resolution`).
 
     Raises:
-        UserError: no such file, not TOML, or a key that is unknown or does not fit.
+        UserError: the file does not exist, is not TOML, or a key is unknown or invalid.
     """
     values = read_toml(path)
     for key, value in (overrides or {}).items():
@@ -64,10 +64,10 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def recipe_path(name: str) -> Path:
-    """The file of recipe `name`: a shipped one's name, or a path to a TOML file.
+    """Return the file of recipe `name`: the name of an included recipe, or a path to a TOML file.
 
     Raises:
-        UserError: there is none; the message lists those that are shipped.
+        UserError: it does not exist; the message lists the included recipes.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES_DIR / f"{name}.toml"
     if not path.is_file():

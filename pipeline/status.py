@@ -1,4 +1,5 @@
-"""Where a dataset stands, read from its files: no server, no lock, while others work on it."""
+"""The status of a dataset, read from its files: without a server or lock, while others work on
+it."""
 
 from __future__ import annotations
 
@@ -23,19 +24,18 @@ _PAGE_STATES = {"new": "queued", "held": "fetched"}
 """How the states of the database are printed; the others are printed as they are."""
 
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
-"""What reading a damaged record raises."""
+"""Exceptions of reading a damaged file."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Counts of every stage, from the files alone.
+    """Counts of every stage, read from the files.
 
-    `pages` by state of the crawl's journal; `urls` are the manifest's, `images` those that were
-    downloaded, `tried` those that were downloaded or failed; `failed` are outstanding failures by
-    kind, `opt_outs` those of kind opt_out by signal, `retryable` how many a retry would try;
-    `bytes` of the images; `rate` in images a second over the open parts, None where nothing is
-    under way.
-    `damaged` says of each file that could not be read what is wrong with it.
+    `pages` are counted by state of the crawl; `urls` is the number of rows in the manifest,
+    `images` those that were downloaded, `attempted` those that were downloaded or failed; `failed`
+    are unresolved failures by kind, `opt_outs` those of kind opt_out by signal, `retryable` how
+    many a retry would attempt; `bytes` of the images; `rate` in images per second over the open
+    parts, None if there are none. `damaged` lists files that could not be read, with the error.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until every URL was tried, at the rate so far."""
+        """Return the seconds until every URL is attempted, at the current rate."""
         return max(0, self.urls - self.attempted) / self.rate if self.rate else None
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Status:
         return {**values, "tried": values.pop("attempted"), "seconds_left": self.seconds_left}
 
     def progress(self) -> list[Progress]:
-        """The status as progress reports of crawl and download, for a console that watches."""
+        """Return the status as progress reports of crawl and download, for a console."""
         reports = []
         pages = sum(self.pages.values())
         if pages:
@@ -80,9 +80,9 @@ class Status:
 
 
 def read_status(dataset: DatasetPaths) -> Status:
-    """Read where `dataset` stands; a dataset that does not exist yet has all counts at zero.
+    """Read the status of `dataset`; all counts of a new dataset are zero.
 
-    A damaged file is named in the status, and the rest is counted.
+    A damaged file is listed in the status, and the others are counted.
     """
     files = _Files()
     originals = _originals(files, dataset)
@@ -120,7 +120,7 @@ class _Originals:
 
 
 def _originals(files: _Files, dataset: DatasetPaths) -> _Originals:
-    """The images of all parts, and when those of the open parts were tried."""
+    """Return the images of all parts, and the times of attempts in open parts."""
     found = _Originals()
     for part in planned_parts(dataset):
         paths = PartFiles(dataset, part)
@@ -139,7 +139,7 @@ def _originals(files: _Files, dataset: DatasetPaths) -> _Originals:
 
 
 class _Files:
-    """Reads a dataset's files; `damaged` says what is wrong with those that could not be read."""
+    """Reads the files of a dataset; `damaged` lists errors."""
 
     def __init__(self) -> None:
         self.damaged: list[str] = []
@@ -148,7 +148,7 @@ class _Files:
         self.damaged.append(printable(f"{path}: {what}"))
 
     def rows(self, path: Path) -> Iterator[dict[str, Any]]:
-        """The rows of a JSONL file, without those that are none."""
+        """Yield the rows of a JSONL file; invalid lines are reported."""
         bad: list[int] = []
         try:
             with path.open("rb") as file:
@@ -156,7 +156,7 @@ class _Files:
                     row = _row(line)
                     if row is not None:
                         yield row
-                    elif line.strip() and line.endswith(b"\n"):  # else torn, or empty
+                    elif line.strip() and line.endswith(b"\n"):  # otherwise incomplete, or empty
                         bad.append(number)
         except FileNotFoundError:
             return
@@ -167,11 +167,11 @@ class _Files:
             self._note(path, f"line {bad[0]:,}{more}: not a JSON object; remove it")
 
     def failures(self, dataset: DatasetPaths) -> list[dict[str, Any]]:
-        """The outstanding failures."""
+        """Return the unresolved failures."""
         return list(last_failures(self.rows(dataset.failure_log)).values())
 
     def record(self, path: Path) -> tuple[int, int]:
-        """How many images a complete part has, and their bytes."""
+        """Return the number of images in a complete part, and their bytes."""
         try:
             facts = json.loads(path.read_bytes())
             return int(facts["nsamples"]), int(facts["image_bytes"])
@@ -182,7 +182,7 @@ class _Files:
         return 0, 0
 
     def pages(self, dataset: DatasetPaths) -> dict[str, int]:
-        """The pages of the crawl by state."""
+        """Return the number of pages by state."""
         path = dataset.crawl_state
         if not path.exists():
             return {}
@@ -191,14 +191,14 @@ class _Files:
             with closing(sqlite3.connect(uri, uri=True)) as db:
                 query = "SELECT state, count(*) FROM pages GROUP BY state"
                 return {str(state): int(count) for state, count in db.execute(query)}
-        except sqlite3.OperationalError:  # just created, or busy
+        except sqlite3.OperationalError:  # just created, or locked
             return {}
         except (sqlite3.Error, *_FAULTS) as error:
             self._note(path, f"not a crawl state ({error})")
             return {}
 
     def shards(self, dataset: DatasetPaths) -> tuple[int, int, int]:
-        """How many shards and samples the index names, and their bytes."""
+        """Return the number of shards and samples in the index, and their bytes."""
         if not dataset.shard_index.exists():
             return 0, 0, 0
         try:
@@ -211,7 +211,7 @@ class _Files:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """The JSON object of a whole line; None if it is none."""
+    """Return the JSON object of a complete line; None if it is not one."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -222,7 +222,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def _rate(times: list[str]) -> float | None:
-    """Images a second between the first and the last of these times."""
+    """Return images per second between the first and the last of these times."""
     if len(times) < 2:
         return None
     try:
@@ -234,7 +234,7 @@ def _rate(times: list[str]) -> float | None:
 
 
 def format_status(status: Status) -> str:
-    """The status in one screen."""
+    """Format the status for a terminal."""
     lines = [
         ("dataset", status.name),
         ("pages", ", ".join(f"{n:,} {_PAGE_STATES.get(state, state)}"

@@ -1,4 +1,4 @@
-"""Standard output and standard error that cannot end the work.
+"""Standard output and standard error that never make a command fail.
 
 The reader of a pipe may stop reading, a terminal may be closed, and its encoding may lack
 characters.
@@ -17,10 +17,10 @@ from pipeline.errors import is_disk_full
 
 
 class ResilientStream:
-    """A text stream that writes what `stream` can take and drops the rest.
+    """A text stream that writes what `stream` accepts and drops the rest.
 
     Characters that its encoding lacks become escapes. Once its reader is gone, everything is
-    dropped. With `is_result`, a full disk still raises: the output is what was asked for.
+    dropped. With `is_result`, a full disk still raises, because the output is the result.
     """
 
     def __init__(self, stream: TextIO, is_result: bool = False) -> None:
@@ -48,7 +48,7 @@ class ResilientStream:
             self._drop(error)
 
     def _drop(self, error: OSError) -> None:
-        """Write to nowhere from now on, so that Python can end without a message, too."""
+        """Discard all output from now on, so that Python can end without a message."""
         if self._is_result and is_disk_full(error):
             raise error
         with suppress(OSError, ValueError):
@@ -62,7 +62,7 @@ class ResilientStream:
 
 @contextmanager
 def resilient_output() -> Iterator[None]:
-    """Within the block, standard output and standard error are resilient streams."""
+    """In the block, standard output and standard error are resilient streams."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _resilient(sys.stdout, is_result=True), _resilient(sys.stderr)
     try:

@@ -15,21 +15,21 @@ from pipeline.errors import UserError
 from pipeline.imaging.limits import DecodeBudget, decode_budget, set_decode_budget
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""The workers are as many as the processors, so each computes in one thread; numpy reads these when
-a worker starts."""
+"""There is one worker per core, so each uses one thread; numpy reads these variables when a
+worker starts."""
 
 
 def cpu_count() -> int:
-    """How many processors this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes (a parent with threads cannot be forked safely).
+    """Start new processes (a parent with threads cannot be forked safely).
 
-    Leaving the block by an exception ends them at once, in the middle of their work. They share
-    one budget of memory for decoding, as large as this process's.
+    Leaving the block by an exception ends them at once. They share one memory budget for decoding,
+    as large as this process's.
 
     Raises:
         UserError: one of them was ended from outside.
@@ -60,7 +60,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def single_threaded_children() -> Iterator[None]:
-    """Processes that are started meanwhile compute in one thread each."""
+    """Processes that are started in the block use one thread each."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
@@ -74,19 +74,20 @@ def single_threaded_children() -> Iterator[None]:
 
 
 def worker_arguments(parent_pipe: Connection) -> tuple[Connection, DecodeBudget]:
-    """What `begin_worker` is called with in each of the processes that are to share a budget."""
+    """Return the arguments of `begin_worker` for each of the processes that share a budget."""
     context = multiprocessing.get_context("spawn")
     return parent_pipe, DecodeBudget(decode_budget().total, context)
 
 
 def begin_worker(parent_pipe: Connection, budget: DecodeBudget) -> None:
-    """Begin a worker process: it ends with its parent and decodes within `budget`."""
+    """Initialise a worker process: it ends with its parent and decodes within `budget`."""
     exit_with_parent(parent_pipe)
     set_decode_budget(budget)
 
 
 def exit_with_parent(parent_pipe: Connection) -> None:
-    """End this process when the other end of `leash` is closed; a killed parent's is, too."""
+    """End this process when the other end of `parent_pipe` is closed, which also happens if the
+    parent is killed."""
 
     def watch() -> None:
         parent_pipe.poll(None)

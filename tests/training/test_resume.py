@@ -166,7 +166,7 @@ def test_another_configuration_is_refused_with_the_key(
     before = (run / "config.json").read_text()
     assert in_process(run, shards, *change) == 2
     said = capsys.readouterr().err
-    assert f"runs/whole/config.json: {key} is " in said
+    assert f"runs/whole/config.json: {key.replace(' = ', ' is ')} in the run" in said
     assert said.count("\n") == 1
     assert (run / "config.json").read_text() == before
 
