@@ -1,13 +1,13 @@
-"""Images a second from URLs to WebDataset: this project and img2dataset, in the same run.
+"""Throughput from URLs to WebDataset, in images per second: this project and img2dataset, in the
+same run.
 
-Both fetch the same photographs from the same nginx on loopback and store the centre square as
-JPEG of quality 95; start-up is in the time. Politeness is switched off here and nowhere else:
-everything else (the failure rules, journal, hashes, recorded facts) is the code as it runs. Each
-setting is run in turn, `--rounds` times; the ratio is that of the medians. On a busy machine the
-ratio of the CPU time says more than that of the speeds. The pixels are held
-against a full decode and Lanczos by Pillow.
+Both fetch the same photographs from the same nginx on loopback and store the central square as a
+JPEG of quality 95; start-up is included. Only politeness is switched off; everything else (failure
+rules, journal, hashes, image properties) is the normal code. The settings alternate, `--rounds`
+times; the ratio is that of the medians. On a busy machine the ratio of CPU times is more reliable
+than that of speeds. The pixels are compared with a full decode and Lanczos by Pillow.
 
-Needs nginx, openssl, and img2dataset 1.47 in a Python of its own (`--peer-python`).
+Needs nginx, openssl, and img2dataset 1.47 in a separate Python (`--peer-python`).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="acquire-") as name:
         work = Path(name)
-        work.chmod(0o755)  # nginx drops its rights to a user of its own
+        work.chmod(0o755)  # nginx drops its privileges to a separate user
         compare(args, work)
 
 
@@ -87,7 +87,7 @@ def run_ours(urls: Path, root: Path, side: int) -> None:
     politeness = Politeness(
         rate=1e6, concurrency=CONCURRENCY, obey_robots=False, allow_private=True
     )
-    source = HtmlSource(start=("http://127.0.0.1/",))  # the manifest is there already
+    source = HtmlSource(start=("http://127.0.0.1/",))  # the manifest already exists
     recipe = Recipe(source=source, politeness=politeness, originals=OriginalsOptions(side=side))
     with EventLog(dataset, "speed") as log:
         result = download(recipe, dataset, log)
@@ -153,7 +153,7 @@ def one_run(
     side: int,
     environment: dict[str, str],
 ) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak memory (MB, proportional) of one run's process tree."""
+    """Return seconds, CPU seconds and peak memory (MB, proportional) of one run's process tree."""
     shutil.rmtree(out, ignore_errors=True)
     if who == "ours":
         command = [sys.executable, __file__, "--ours", str(urls), str(out), str(side)]
@@ -180,7 +180,7 @@ def one_run(
 
 
 def _cpu_of_children() -> float:
-    """CPU seconds of all processes that ended below this one."""
+    """Return the CPU seconds of all processes that ended below this one."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -231,7 +231,8 @@ def _pss(pid: int) -> int:
 
 
 def pixel_gate(paths: list[Path]) -> dict[str, float]:
-    """PSNR of our pixels, before the JPEG, against a full decode and Lanczos by Pillow."""
+    """Return the PSNR of this project's pixels, before JPEG encoding, against a full decode and
+    Lanczos by Pillow."""
     results: dict[str, float] = {}
     both: list[float] = []
     for side in (256, 64):
@@ -260,7 +261,8 @@ def _psnr(path: Path, side: int) -> float:
 
 @contextmanager
 def nginx(photos: Path, work: Path) -> Iterator[tuple[str, str, Path]]:
-    """nginx with one worker on loopback: the base URLs for HTTP and HTTPS, and what to trust."""
+    """Run nginx with one worker on loopback; yields the base URLs for HTTP and HTTPS, and the
+    certificate to trust."""
     certificate, key = work / "certificate.pem", work / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
@@ -268,7 +270,7 @@ def nginx(photos: Path, work: Path) -> Iterator[tuple[str, str, Path]]:
          "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True, capture_output=True,
     )  # fmt: skip
-    # Beside the authorities that every machine trusts: loading those is part of what TLS costs.
+    # Added to the usual authorities, because loading those is part of the cost of TLS.
     trusted = work / "trusted.pem"
     trusted.write_text(Path(certifi.where()).read_text() + certificate.read_text())
     plain, secure = _free_port(), _free_port()

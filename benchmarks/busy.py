@@ -1,10 +1,10 @@
-"""The speed of training beside busy programs, with a fixed and an automatic number of threads.
+"""Training speed on a busy machine, with a fixed and an automatic number of threads.
 
-Each run is `training.fit` in a process of its own on shards of noise; the busy programs are loops
-in Python that end by themselves. Speeds are those of the steps in the last part of each run, after
-the number of threads was chosen again. A table tells images a second and the share of the quiet
-speed; `--json` prints one object as last line. Exit status 1 if the automatic number keeps less
-than `--least` of the quiet speed beside one program.
+Each run is `training.fit` in a separate process on shards of noise; the busy programs are loops in
+Python that end by themselves. Speeds are those of the steps in the last part of each run, after the
+number of threads was chosen again. The table shows images per second and the fraction of the speed
+on an idle machine; `--json` prints a JSON object as the last line. Exit status 1 if the automatic
+number keeps less than `--least` of the idle speed beside one program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _LOOP = "import sys, time\nend = time.time() + float(sys.argv[1])\nwhile time.ti
 
 
 def run(folder: Path, preset: str, threads: int, busy: int, seconds: float) -> dict[str, Any]:
-    """Images a second of a run beside `busy` programs, and its changes of the number of threads."""
+    """Return images per second of a run beside `busy` programs, and its changes of the number of
+    threads."""
     others = [
         subprocess.Popen([sys.executable, "-c", _LOOP, str(3 * seconds + 60)]) for _ in range(busy)
     ]

@@ -1,7 +1,7 @@
-"""What a misbehaving site served and what was recorded of it, row by row.
+"""What a misbehaving site served and what was recorded, row by row.
 
-The site is the tests' (`tests/pipeline/faulty_site.py`), on loopback, each row on a host of its
-own; the download stage fetches all rows in one run. Exit status 1 where a row came out wrong.
+The site is that of the tests (`tests/pipeline/faulty_site.py`), on loopback, with one host per row;
+the download stage fetches all rows in one run. Exit status 1 if a row has the wrong result.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What a training image costs the loader in processor time, beside the loaders that people use.
+"""CPU time of the loader per training image, compared with common loaders.
 
-The same JPEG images (quality 95, 4:4:4), shuffled, in batches of 32 that end as flipped, normalised
-float32 tensors; no worker processes. Each loader runs in a process of its own on one thread;
-processor time of that process, the best of three passes. mosaicml-streaming and litdata are
-measured where they are installed. `--json` prints as last line:
+The same JPEG images (quality 95, 4:4:4), shuffled, in batches of 32 flipped, normalised float32
+tensors; no worker processes. Each loader runs in a separate process on one thread; the CPU time of
+that process is measured, best of three passes. mosaicml-streaming and litdata are measured if
+installed. `--json` prints as the last line:
 
-- `ratio_webdataset_64`, `ratio_webdataset_256`: the usual webdataset pipeline (decode by Pillow,
-  ToTensor, normalise) over ours, streamed from local shards, nothing cached;
-- `ratio_best_peer_64`: the cheapest peer over ours;
-- `cached_ms_64`: ours when the decoded images are in memory.
+- `ratio_webdataset_64`, `ratio_webdataset_256`: the usual webdataset pipeline (decode with Pillow,
+  ToTensor, normalise) divided by this project's, streamed from local shards, nothing cached;
+- `ratio_best_peer_64`: the fastest other loader divided by this project's;
+- `cached_ms_64`: this project's with the decoded images in memory.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from PIL import Image
 
 BATCH = 32
 SETS = {64: (6000, 1000), 256: (900, 150)}
-"""Size in px → images, images a shard."""
+"""Size in px → number of images, images per shard."""
 
 
 def draw(number: int, size: int) -> bytes:
-    """A picture with smooth parts, edges and a little grain, as JPEG."""
+    """Return an image with smooth parts, edges and a little grain, as JPEG."""
     random = np.random.default_rng(number)
     coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
@@ -57,7 +57,7 @@ def draw(number: int, size: int) -> bytes:
 
 
 def have(module: str) -> bool:
-    """Whether a peer that not everybody installs is there."""
+    """Return True if an optional loader is installed."""
     return importlib.util.find_spec(module) is not None
 
 
@@ -81,7 +81,7 @@ def write_litdata(folder: Path, images: list[bytes]) -> None:
 
 
 def write_set(folder: Path, size: int) -> None:
-    """The images as shards with an index, as a folder of files, and as a zip."""
+    """Write the images as shards with an index, as a folder of files, and as a zip."""
     count, each = SETS[size]
     images = [draw(number, size) for number in range(count)]
     (folder / "files" / "all").mkdir(parents=True)
@@ -184,7 +184,7 @@ def wids_set(folder: Path) -> Batches:
     data = wids.ShardListDataset(str(folder / "shards.json"), keep=True)
     while True:
         order = torch.randperm(len(data)).tolist()
-        # its own sampler keeps to a shard at a time; so do we, or it opens one for each sample
+        # its own sampler stays within a shard; so do we, otherwise it would open one per sample
         order.sort(key=lambda number: number // data.shards[0]["nsamples"])
         for start in range(0, len(order), BATCH):
             yield torch.stack([change(data[i][".jpg"]) for i in order[start : start + BATCH]])
@@ -201,8 +201,8 @@ def image_folder(folder: Path) -> Batches:
 
 
 def zip_file(folder: Path) -> Batches:
-    """A zip of images read by name in a random order, as the StyleGAN line does, but decoded
-    with simplejpeg instead of Pillow."""
+    """A zip of images read by name in random order, as StyleGAN's loader does, but decoded with
+    simplejpeg instead of Pillow."""
     archive = zipfile.ZipFile(folder / "set.zip")
     names = archive.namelist()
     while True:
@@ -213,8 +213,8 @@ def zip_file(folder: Path) -> Batches:
 
 
 def _decoded(form: str) -> Callable[[bytes], Any]:
-    """How a peer's sample becomes a picture: by Pillow and torchvision as its guides have it, or
-    by simplejpeg as uint8."""
+    """How another loader's sample is decoded: with Pillow and torchvision as in its guides, or
+    with simplejpeg as uint8."""
     if form == "uint8":
         return simplejpeg.decode_jpeg  # type: ignore[no-any-return]
     change = _transform()
@@ -226,7 +226,7 @@ def _stacked(form: str) -> Callable[[list[Any]], torch.Tensor]:
 
 
 def mosaic(folder: Path, form: str) -> Batches:
-    """mosaicml-streaming from a local folder, shuffled as it comes."""
+    """mosaicml-streaming from a local folder, with its default shuffling."""
     from streaming import StreamingDataset
 
     class Images(StreamingDataset):  # type: ignore[misc]
@@ -276,7 +276,7 @@ PEERS = [name for name in LOADERS if not name.startswith("ours")]
 
 
 def run(name: str, folder: Path, count: int) -> float:
-    """Processor milliseconds an image over `count` images, after one pass that warms up."""
+    """Return CPU milliseconds per image over `count` images, after one warm-up pass."""
     torch.set_num_threads(1)
     batches = LOADERS[name](folder)
 
@@ -291,7 +291,7 @@ def run(name: str, folder: Path, count: int) -> float:
 
 
 def measured(name: str, folder: Path, size: int) -> float:
-    """`run` in a process of its own."""
+    """Call `run` in a separate process."""
     told = subprocess.run(
         [sys.executable, __file__, "--child", name, str(folder), str(SETS[size][0])],
         capture_output=True, text=True,

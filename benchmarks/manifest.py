@@ -1,11 +1,10 @@
-"""Does the manifest stage's cost stay flat as the number of URLs grows?
+"""Cost of the manifest stage as the number of URLs grows.
 
     python benchmarks/manifest.py --rows 10000000 [--json]
 
-Crawls a list of simulated URLs in a process of its own and samples, after each tenth, that
-process's memory, the time and its own CPU time (which neighbours do not change); then does a
-finished crawl again. Rows are appended to the manifest
-and looked up in the journal exactly as for any other source.
+Crawls a list of simulated URLs in a separate process and records, after each tenth, that process's
+memory, the time and its CPU time (which other processes do not change); then runs the finished
+crawl again. Rows are appended to the manifest and looked up as for any other source.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PARTS = 10
 
 
 def write_list(path: Path, rows: int) -> None:
-    """A list of `rows` distinct URLs of the length usual in such lists, in columns of LAION."""
+    """Write a list of `rows` distinct URLs of typical length, in LAION's columns."""
     with path.open("w") as file:
         file.write("URL,TEXT,LICENSE\n")
         for n in range(rows):
@@ -42,7 +41,7 @@ def write_list(path: Path, rows: int) -> None:
 
 
 def memory_mb() -> float:
-    """The resident memory of this process, in MB."""
+    """Return the resident memory of this process in MB."""
     text = Path("/proc/self/status").read_text()
     line = next(line for line in text.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
@@ -65,7 +64,7 @@ def work(root: Path, rows: int, pipe: Connection) -> None:
 
 
 def in_process(root: Path, rows: int) -> dict[str, Any]:
-    """What `work` sends, from a fresh process."""
+    """Return what `work` sends, from a new process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(root, rows, theirs))
@@ -77,7 +76,7 @@ def in_process(root: Path, rows: int) -> dict[str, Any]:
 
 
 def per_part(times: list[float]) -> list[float]:
-    """The differences between times, the first against zero."""
+    """Return differences between consecutive times, starting from zero."""
     return [after - before for before, after in itertools.pairwise([0.0, *times])]
 
 

@@ -1,9 +1,9 @@
-"""The memory that a run is forecast to take, and the peak that it takes, on the CPU.
+"""Memory forecast and measured peak of training runs on the CPU.
 
-Each preset trains a few steps on images of noise in a process of its own, draws samples and
-writes checkpoints. What `--dry-run` forecasts is compared with the largest resident memory of the
-real run. A table tells both and their ratio; `--json` prints one object by preset as last line.
-Exit status 1 if a forecast is further off than `--tolerance`.
+Each preset trains a few steps on images of noise in a separate process, generates samples and
+writes checkpoints. The forecast of `--dry-run` is compared with the maximum resident memory of the
+real run. The table shows both and their ratio; `--json` prints a JSON object by preset as the last
+line. Exit status 1 if a forecast is off by more than `--tolerance`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LABELS = 10
 
 
 def write_shards(folder: Path, height: int, width: int, channels: int) -> None:
-    """Shards of noise with labels, and their index, in `folder`."""
+    """Write shards of noise with labels, and their index, to `folder`."""
     folder.mkdir(parents=True)
     random, buffer = np.random.default_rng(0), io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -65,7 +65,7 @@ def write_shards(folder: Path, height: int, width: int, channels: int) -> None:
 
 
 def command(folder: Path, name: str, *options: str) -> tuple[list[dict[str, Any]], int]:
-    """The JSON lines of a training command in `folder`, and its largest resident memory.
+    """Return the JSON lines of a training command in `folder`, and its maximum resident memory.
 
     Raises:
         RuntimeError: it failed.
@@ -89,7 +89,7 @@ def command(folder: Path, name: str, *options: str) -> tuple[list[dict[str, Any]
 
 
 def compared(name: str, batch: int, steps: int, options: Sequence[str]) -> dict[str, Any]:
-    """Forecast and peak of a preset in MB."""
+    """Return forecast and peak of a preset in MB."""
     config = resolve(name, {})
     size = batch or config.batch
     shape = image_shape(config)

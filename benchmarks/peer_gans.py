@@ -1,10 +1,9 @@
-"""Trains a GAN package from PyPI on a folder of images and writes what it draws.
+"""Trains a GAN package from PyPI on a folder of images and writes its samples.
 
-Runs in the Python that has the package (`benchmarks/quality.py --peer-python`), and imports
-nothing of this project. Both packages refuse to start without CUDA; here `.cuda()` does nothing,
-and the rest is their code with the defaults of their command lines. Their copies of weights
-(moving averages) begin late: both the averaged and the plain generator's images are written, and
-the better of the two counts.
+Runs in a Python with that package (`benchmarks/quality.py --peer-python`), and imports nothing of
+this project. Both packages refuse to start without CUDA; here `.cuda()` has no effect, and the rest
+is their code with the defaults of their command lines. Their moving averages start late: images of
+both the averaged and the plain generator are written, and the better result counts.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 
 class _CpuTorch(types.ModuleType):
-    """`torch`, but every device is the CPU."""
+    """`torch` with the CPU as the only device."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -34,7 +33,7 @@ class _CpuTorch(types.ModuleType):
 
 
 def load(name: str) -> Any:
-    """The package's main module, made to work on the CPU."""
+    """Return the package's main module, patched to run on the CPU."""
     torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
     nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
     asked, torch.cuda.is_available = torch.cuda.is_available, lambda: True
@@ -45,7 +44,7 @@ def load(name: str) -> Any:
 
 
 def trainer(name: str, module: Any, out: Path) -> Any:
-    """The package's trainer for 64 px as its command line makes it."""
+    """Return the package's trainer for 64 px, configured as by its command line."""
     common = {
         "base_dir": str(out), "image_size": 64, "num_workers": 0,
         "save_every": 10**9, "evaluate_every": 10**9,
@@ -60,14 +59,14 @@ def trainer(name: str, module: Any, out: Path) -> Any:
             batch_size=5, gradient_accumulate_every=6, network_capacity=16, ttur_mult=1.5,
             lr_mlp=0.1, lr=2e-4, aug_prob=0.25, mixed_prob=0.9, **common,
         )  # fmt: skip
-    made.evaluate = lambda *_, **__: None  # grids of samples for people, which cost time
+    made.evaluate = lambda *_, **__: None  # sample grids, which take time
     made.save = lambda *_: None
     return made
 
 
 @torch.no_grad()
 def draw(name: str, made: Any, module: Any, count: int, average: bool) -> np.ndarray:
-    """`count` images uint8 (n, 64, 64, 3) without truncation."""
+    """Return `count` images uint8 (n, 64, 64, 3) without truncation."""
     gan = made.GAN.eval()
     some = []
     for start in range(0, count, 50):
@@ -86,7 +85,7 @@ def draw(name: str, made: Any, module: Any, count: int, average: bool) -> np.nda
 
 
 def main() -> int:
-    """Train, and at each mark of CPU time draw `plain-MARK.npy` and `average-MARK.npy`."""
+    """Train, and write `plain-MARK.npy` and `average-MARK.npy` at each mark of CPU time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("package", choices=["lightweight_gan", "stylegan2_pytorch"])
     parser.add_argument("images", type=Path)

@@ -1,6 +1,6 @@
 """Synthetic photographs: textures with the spectrum of natural scenes, hard edges, sensor noise.
 
-Made from a seed, so that both sides of a comparison get the same files on every machine.
+Generated from a seed, so that all programs and machines get the same files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SCENES = 12
 
 
 def _texture(rng: np.random.Generator, slope: float) -> NDArray[np.float64]:
-    """(side, side) noise of amplitude 1 / frequency ** slope, mean 0 and deviation 1."""
+    """Return (side, side) noise of amplitude 1 / frequency ** slope, mean 0 and deviation 1."""
     frequency = np.hypot(np.fft.fftfreq(_SIDE)[:, None], np.fft.rfftfreq(_SIDE)[None, :])
     frequency[0, 0] = 1.0
     shape = frequency.shape
@@ -27,7 +27,7 @@ def _texture(rng: np.random.Generator, slope: float) -> NDArray[np.float64]:
 
 
 def scene(seed: int) -> Image.Image:
-    """One large RGB scene to cut photographs from."""
+    """Return one large RGB scene to crop photographs from."""
     rng = np.random.default_rng(seed)
     light, warm, cool = _texture(rng, 1.8), _texture(rng, 2.0), _texture(rng, 2.0)
     base = 120 + 45 * light
@@ -46,9 +46,9 @@ def scene(seed: int) -> Image.Image:
 
 
 def write_photographs(folder: Path, count: int, seed: int = 0) -> list[Path]:
-    """`count` JPEGs of quality 90, 600 to 1600 pixels a side, some 200 kB each.
+    """Write `count` JPEGs of quality 90, 600 to 1600 pixels per side, about 200 kB each.
 
-    Files that are there already are kept.
+    Existing files are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:05d}.jpg" for number in range(count)]

@@ -1,8 +1,8 @@
 """Every preset at its own width and resolution: two training steps and a grid of samples.
 
-The tests train narrow copies; this builds each as it is, with a batch of `--batch` images of noise
-and no more. A table tells seconds, memory and whether every number is finite; `--json` prints one
-object by preset as last line. Exit status 1 where one failed.
+The tests train narrow copies; this builds each preset unchanged, with a batch of about `--batch`
+images of noise. The table shows seconds, memory and whether all values are finite; `--json` prints
+a JSON object by preset as the last line. Exit status 1 if one failed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ CPU = torch.device("cpu")
 
 
 def small(name: str, batch: int) -> Config:
-    """The preset with a batch of about `batch`, one critic step, and few past fakes."""
+    """Return the preset with a batch of about `batch`, one critic step, and a small replay
+    memory."""
     config = resolve(name, {})
     packing = config.discriminator.packing
     count = -(-min(batch, config.batch) // packing) * packing
@@ -43,10 +44,10 @@ def small(name: str, batch: int) -> Config:
 
 
 def tried(name: str, batch: int) -> dict[str, Any]:
-    """What the preset's steps took and told.
+    """Return time and stats of the preset's steps.
 
     Raises:
-        AssertionError: a fact or a pixel is not finite, or all pixels are alike.
+        AssertionError: a value or pixel is not finite, or all pixels are equal.
     """
     config = small(name, batch)
     shape, start = image_shape(config), time.perf_counter()
@@ -71,7 +72,7 @@ def tried(name: str, batch: int) -> dict[str, Any]:
 
 
 def _memory() -> int:
-    """The process's memory now, in MB; 0 where the system does not say."""
+    """Return the current memory of the process in MB; 0 if the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

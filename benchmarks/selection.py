@@ -1,11 +1,11 @@
-"""Select over simulated records: seconds and memory as the number of images grows.
+"""Selection of simulated records: seconds and memory as the number of images grows.
 
-(Not named `select`: a script of that name hides the standard library's module.)
+(Not named `select`, because a script of that name would hide the standard library's module.)
 
-The records have the journals', plans' and manifest's own form on disk; a twentieth are exact
-duplicates, a fifth near another by the first hash (up to three bits): half of these are copies, up
-to 16 bits apart in the second hash too, half only look alike. Some fall to each limit. Each size
-runs in a process of its own, so that its peak memory is its own.
+The records have the format of journals, plans and manifest; a twentieth are exact duplicates, a
+fifth near another one by the first hash (up to three bits): half of these are copies, up to 16 bits
+apart in the second hash too, half only look similar. Some fail each limit. Each size runs in a
+separate process, so that its peak memory can be measured.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ def main() -> None:
 
 
 def exponent(rows: list[dict[str, Any]]) -> float:
-    """The slope of log CPU seconds over log images: 1 is linear, 2 is square."""
+    """Return the slope of log CPU seconds over log images: 1 is linear, 2 is quadratic."""
     logs = [[math.log(row[name]) for row in rows] for name in ("images", "cpu_seconds")]
     return float(np.polyfit(*logs, 1)[0])
 
 
 def growth(rows: list[dict[str, Any]]) -> float:
-    """The slope of peak memory in bytes over images."""
+    """Return the slope of peak memory in bytes over images."""
     return float(np.polyfit([r["images"] for r in rows], [r["peak_mb"] * 1e6 for r in rows], 1)[0])
 
 
 def measure(root: Path) -> dict[str, Any]:
-    """Select once; seconds, peak memory and what came of it."""
+    """Select once; return seconds, peak memory and the result."""
     dataset = DatasetPaths("simulated", root)
     recipe = parse_config(
         Recipe,
@@ -98,7 +98,7 @@ def measure(root: Path) -> dict[str, Any]:
 
 
 def simulate(dataset: DatasetPaths, count: int) -> None:
-    """Write the manifest and complete parts of `count` images, without their bytes."""
+    """Write the manifest and complete parts of `count` images, without the image data."""
     rng = np.random.default_rng(count)
     hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
     near = rng.random(count) < 0.2

@@ -1,12 +1,11 @@
-"""Originals to training shards: this project and img2dataset's resizer and writer, in one run.
+"""From originals to training shards: this project and img2dataset's resizer and writer, in one run.
 
-Both make the centre square of the same photographs as JPEG of quality 95 in WebDataset tars, in
-warm processes (no start-up is timed; nothing is fetched). The pixels are held against a full
-decode and Lanczos by Pillow. At 64 px the whole of making shards is compared with the decoding of
-the same files at the same fractions of their size, and nothing else. Rounds take turns; the ratios
-are those of the medians.
+Both render the central square of the same photographs as a JPEG of quality 95 in WebDataset tars,
+in warm processes (start-up is not timed; nothing is fetched). The pixels are compared with a full
+decode and Lanczos by Pillow. At 64 px, sharding is also compared with only decoding the same files
+at the same fractions of their size. Rounds alternate; the ratios are those of the medians.
 
-Needs img2dataset 1.47 in a Python of its own (`--peer-python`); without it that ratio is null.
+Needs img2dataset 1.47 in a separate Python (`--peer-python`); without it that ratio is null.
 """
 
 from __future__ import annotations
@@ -105,14 +104,14 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a run took: by the clock, and of all processors together."""
+    """The duration of a run: wall-clock time, and CPU time of all processes."""
 
     wall: float
     cpu: float
 
 
 class Bench:
-    """The photographs as a dataset's originals and as files, and what is timed of them."""
+    """The photographs as a dataset's originals and as files, and the timed functions."""
 
     def __init__(
         self, folder: Path, images: int, workers: int, pool: ProcessPoolExecutor, peer: Path | None
@@ -175,14 +174,14 @@ def idle(_: int) -> float:
 
 
 def metered(run: Callable[..., Any], *args: Any) -> float:
-    """The CPU seconds of a call."""
+    """Return the CPU seconds of a call."""
     start = time.process_time()
     run(*args)
     return time.process_time() - start
 
 
 def fill(dataset: DatasetPaths, paths: list[Path]) -> None:
-    """Write the files as one part of originals, and a kept list that keeps them all."""
+    """Write the files as one part of originals, and a selection of all of them."""
     rows = [ManifestRow(image_key(path.name), f"https://photographs.example/{path.name}")
             for path in paths]  # fmt: skip
     write_plan(dataset, f"{dataset.name}-000000", [row.to_json() for row in rows])
@@ -198,7 +197,7 @@ def fill(dataset: DatasetPaths, paths: list[Path]) -> None:
 
 
 def decode_alone(dataset: DatasetPaths, images: list[SelectedImage], side: int) -> None:
-    """Decode as making samples of `side` does, and do nothing with it."""
+    """Decode as for samples of `side`, and discard the result."""
     for image in images:
         width, height = image.record.width, image.record.height
         divisor = divisor_for(scale_for(center_box(width, height, 1.0), side, side))
@@ -209,7 +208,7 @@ def decode_alone(dataset: DatasetPaths, images: list[SelectedImage], side: int) 
 
 
 def fidelity(bench: Bench, side: int, most: int = 120) -> list[float]:
-    """PSNR in dB of samples against a full decode and Lanczos by Pillow."""
+    """Return the PSNR in dB of samples against a full decode and Lanczos by Pillow."""
     found = []
     for image in list(read_selection(bench.dataset.selection))[:most]:
         data = read_original(bench.dataset, image.record)

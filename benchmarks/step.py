@@ -1,14 +1,13 @@
-"""How fast a training step is, beside the plain code that tutorials and blog posts have.
+"""Speed of a training step, compared with the code of tutorials.
 
 A DCGAN for 64 px (ngf = ndf = 64, batch 32) on this machine's CPU: the usual step (fp32, NCHW,
-sigmoid and BCELoss, Adam as it comes, three discriminator passes) and ours (bf16, channels_last,
-with the moving average that the usual one does not have), turn by turn. On one thread processor
-time is measured, which neighbours change little; with `--threads` the time on the clock. `--json`
-prints as last line:
+sigmoid and BCELoss, default Adam, three discriminator passes) and this project's (bf16,
+channels_last, with a moving average, which the usual step lacks), alternating. On one thread CPU
+time is measured; with `--threads`, wall-clock time. `--json` prints as the last line:
 
-- `ratio_dcgan64`: seconds of the usual step over ours, the median of the turns;
-- `peak_fraction`: the share of the machine's bf16 matmul peak, measured in the same turns, that
-  ours reaches, counting the floating-point operations of the usual step's convolutions.
+- `ratio_dcgan64`: seconds of the usual step divided by this project's, median;
+- `peak_fraction`: fraction of the machine's bf16 matmul peak, measured in the same rounds, that
+  this project's step reaches, counting the operations of the usual step's convolutions.
 """
 
 from __future__ import annotations

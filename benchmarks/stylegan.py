@@ -1,22 +1,21 @@
-"""How fast our StyleGAN2 trains, beside a plain DCGAN of 64 px, and how much memory it takes.
+"""Speed of this project's StyleGAN2 compared with a plain DCGAN of 64 px, and its memory.
 
-The trainer's own step in bf16 (batch 16, `channel_base` 4096, `channel_max` 128, a mapping network
-of two layers: 2.5 and 1.5 million parameters at 64 px) with its moving average, R1 every 16 and
-path length every 4 steps; the yardstick is the usual fp32 step of a DCGAN with batch 32
-(`benchmarks/step.py`), turn by turn, in one process that keeps freed memory as the trainer does
-(the yardstick's step gets no new pages either way). On one thread processor time is measured,
-which neighbours change little; with `--threads` the time on the clock. `--json` prints as last
-line:
+The trainer's step in bf16 (batch 16, `channel_base` 4096, `channel_max` 128, a mapping network of
+two layers: 2.5 and 1.5 million parameters at 64 px) with its moving average, R1 every 16 and path
+length every 4 steps. The reference is the usual fp32 step of a DCGAN with batch 32
+(`benchmarks/step.py`), alternating, in one process that keeps freed memory as the trainer does (the
+reference step needs no new pages either way). On one thread CPU time is measured; with `--threads`,
+wall-clock time. `--json` prints as the last line:
 
-- `over_dcgan_64`, `over_dcgan_64_economical`: seconds an image over the yardstick's, medians of the
-  turns: with the published 4-tap filter and alternating updates, as `stylegan2-64` trains, and with
-  economical resampling and simultaneous updates, as `stylegan2-64-economical` does;
+- `over_dcgan_64`, `over_dcgan_64_economical`: seconds per image divided by the reference's,
+  medians: with the published 4-tap filter and alternating updates, as in `stylegan2-64`, and with
+  economical resampling and simultaneous updates, as in `stylegan2-64-economical`;
   `over_dcgan_64_economical_alternating`: economical resampling alone;
 - `s_per_kimg_64`, `s_per_kimg_64_economical`, `s_per_kimg_128`, `s_per_kimg_128_economical`;
-- `peak_fraction`: for each phase, the share of the machine's bf16 matmul peak (measured in the
-  same turns) that the convolutions and matrix products of the phase reach;
-- `peak_gb_256`: the most memory of a process that trains the published 256 px network (`paper256`:
-  `channel_base` 16384, `channel_max` 512) with batch 16, all penalties included.
+- `peak_fraction`: for each phase, the fraction of the machine's bf16 matmul peak (measured in the
+  same rounds) that its convolutions and matrix products reach;
+- `peak_gb_256`: the peak memory of a process that trains the published 256 px network (`paper256`:
+  `channel_base` 16384, `channel_max` 512) with batch 16 and all penalties.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ KINDS = {
     "_economical": ("economical", "simultaneous"),
     "_economical_alternating": ("economical", "alternating"),
 }
-"""Resampling and updates of what is measured, by the ending of its keys."""
+"""Resampling and updates of the measured variants, by the suffix of their keys."""
 PLAIN, PATHS, ALL = 1, 4, 16
-"""Steps done before: nothing is due, the path lengths are, R1 too."""
+"""Number of steps before: no penalty is due, path length is due, R1 is due, too."""
 
 
 def configuration(kind: str, base: int, most: int, mapping: int) -> Config:
@@ -79,7 +78,7 @@ def configuration(kind: str, base: int, most: int, mapping: int) -> Config:
 
 
 class Work(TorchDispatchMode):
-    """Counts GFLOP of matrix products and convolutions (PyTorch's own counter of modules does not
+    """Counts GFLOP of matrix products and convolutions (PyTorch's counter of modules does not
     follow `torch.autograd.grad`)."""
 
     total = 0.0
@@ -93,7 +92,7 @@ class Work(TorchDispatchMode):
 
 
 class Phases:
-    """A trainer's step that tells how long each of its phases takes, and its arithmetic."""
+    """A trainer's step that records the duration and operations of its phases."""
 
     def __init__(self, size: int, kind: str) -> None:
         self.step = new_step(configuration(kind, 4096, 128, 2), size)
@@ -105,7 +104,7 @@ class Phases:
             self.wrapped(ALL, lambda: counter.total, self.work)
 
     def run(self, steps: int) -> None:
-        """A step after so many; its phases' seconds are in `spent`."""
+        """Take a step after `steps` others; its phases' seconds are in `spent`."""
         self.spent.clear()
         self.wrapped(steps, clock(), self.spent)
 
@@ -132,7 +131,7 @@ class Phases:
         into["rest"] = meter() - start - inside[0]
 
     def turn(self) -> dict[str, float]:
-        """Mean seconds of each phase a step, from steps where they are due."""
+        """Return mean seconds per phase and step, from steps in which they are due."""
         found: dict[str, list[float]] = {}
         for steps in (PLAIN, PATHS, ALL):
             self.run(steps)
@@ -157,14 +156,14 @@ def clock() -> Callable[[], float]:
 
 
 def peak_gb(threads: int) -> float:
-    """The memory of a process of its own that does one step at 256 px with all penalties."""
+    """Return the memory of a separate process that takes one step at 256 px with all penalties."""
     command = [sys.executable, __file__, "--memory-only", "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def train_256() -> float:
-    """GB of this process after a step at 256 px."""
+    """Return the GB of this process after a step at 256 px."""
     step = new_step(configuration("", 16384, 512, 8), 256)
     step.state.steps = ALL
     step([random_batch(256)])
@@ -176,7 +175,7 @@ def median(rows: list[dict[str, float]], key: str) -> float:
 
 
 def measure(turns: int, large_turns: int) -> dict[str, Any]:
-    """All but the memory."""
+    """Measure everything but the memory."""
     pixels = torch.randint(256, (YARDSTICK_BATCH, 64, 64, 3), dtype=torch.uint8)
     images, usual = pixels.permute(0, 3, 1, 2), usual_step()
     usual(images)
@@ -211,7 +210,7 @@ def measure(turns: int, large_turns: int) -> dict[str, Any]:
 
 
 def fractions(phases: Phases, rows: list[dict[str, float]], peak: float) -> dict[str, float]:
-    """Of the peak, each phase's and that of the whole step."""
+    """Return the fraction of the peak for each phase and for the whole step."""
     due = {"r1": ALL, "path_length": PATHS}
     work = {name: flops / due.get(name, 1) for name, flops in phases.work.items()}
     times = {name: median(rows, name) for name in rows[0]}
@@ -231,7 +230,7 @@ def main() -> None:
     known = parser.parse_args()
     torch.set_num_threads(known.threads)
     torch.manual_seed(0)
-    retain_freed_memory()  # as the trainer does; for the yardstick nothing changes
+    retain_freed_memory()  # as in the trainer; without effect on the reference
     if known.memory_only:
         print(train_256())
         return

@@ -1,6 +1,6 @@
-"""Writes the pages of this folder that come from the code: `python docs/generate.py`.
+"""Writes the generated pages of this folder: `python docs/generate.py`.
 
-`commands.md` is every command's help, `presets.md` the table of presets.
+`commands.md` contains the help of every command, `presets.md` the tables of presets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PYTHON = "3.11"
-"""The help's wording and line breaks are those of this version's argparse."""
+"""The wording and line breaks of the help are those of this version's argparse."""
 COMMANDS = {
     "pipeline": "pipeline.__main__",
     "pipeline.serve": "pipeline.serve",
@@ -30,11 +30,11 @@ COMMANDS = {
         )
     },
 }  # fmt: skip
-"""What follows `python -m`, and the module with its `main`."""
+"""The arguments of `python -m`, and the modules with their `main`."""
 
 
 def help_of(main: Callable[[Sequence[str]], int], *words: str) -> str:
-    """What the command prints for `--help`."""
+    """Return the output of the command for `--help`."""
     out = io.StringIO()
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "98"
@@ -53,15 +53,15 @@ def help_of(main: Callable[[Sequence[str]], int], *words: str) -> str:
 
 
 def subcommands(text: str) -> list[str]:
-    """The names in a help's list of commands."""
+    """Return the names in a help's list of commands."""
     listed = text.partition("COMMAND\n")[2].partition("\n\n")[0]
     return re.findall(r"^    ([a-z-]+)\b", listed, re.M)
 
 
 def commands_page() -> str:
-    """The page of all commands."""
+    """Return the page of all commands."""
     parts = [
-        "# Commands\n\nEvery command's help, written by `python docs/generate.py` "
+        "# Commands\n\nThe help of every command, written by `python docs/generate.py` "
         f"(Python {PYTHON}).\n"
     ]
     for name, module in COMMANDS.items():
@@ -78,14 +78,14 @@ def _section(level: int, title: str, text: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """The text of each generated page by its file's name."""
+    """Return the text of each generated page by its file name."""
     from training.catalogue import document
 
     return {"commands.md": commands_page(), "presets.md": document()}
 
 
 def main() -> int:
-    """Write the pages; 2 where this Python words a help otherwise."""
+    """Write the pages; exit status 2 if this Python formats the help differently."""
     if not platform.python_version().startswith(PYTHON + "."):
         print(f"docs/generate.py: run it with Python {PYTHON}", file=sys.stderr)
         return 2

@@ -80,11 +80,11 @@ class RealNeighbours:
 @dataclass(frozen=True)
 class ReportFigures:
     """Images uint8 (height, width, channels); `nearest` is None without local shards; otherwise
-    neighbours are among the first `known` images of the dataset."""
+    neighbours are among the first `nearest_pool` images of the dataset."""
 
     interpolations: Pixels
     nearest: Pixels | None = None
-    known: int = 0
+    nearest_pool: int = 0
 
 
 class FigureMaker:
@@ -107,8 +107,8 @@ class FigureMaker:
     def _draw(
         self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor
     ) -> ReportFigures:
-        ways = interpolation(space, latents, labels)
+        rows = interpolation(space, latents, labels)
         if not self._real.available:
-            return ReportFigures(ways)
+            return ReportFigures(rows)
         samples = space.generate(space.map(latents[:SAMPLES], labels[:SAMPLES]), labels[:SAMPLES])
-        return ReportFigures(ways, self._real.sheet(samples), self._real.count)
+        return ReportFigures(rows, self._real.sheet(samples), self._real.count)

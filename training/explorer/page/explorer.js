@@ -1,4 +1,4 @@
-// What a picture is: its number, label and truncation → ws → pixels. One backend for all of it.
+// An image: its number, label and truncation → ws → pixels, computed by one backend.
 
 import { cross, latentsOf, lerp, move, slerp, truncate } from "./latents.js";
 
@@ -7,10 +7,10 @@ export class Explorer {
     this.facts = facts;
     this.backend = backend;
     this.size = facts.num_ws * facts.w_dim;
-    this.known = new Map(); // ws by number and label, the newest few hundred
+    this.known = new Map(); // cache of ws by number and label, the newest few hundred
   }
 
-  /** The label of a number: labels take turns where none is chosen (-1). */
+  /** The label of a number: labels cycle if none is selected (-1). */
   labelOf(number, chosen) {
     const count = this.facts.labels.length;
     return count ? (chosen >= 0 ? chosen : number % count) : 0;
@@ -35,7 +35,7 @@ export class Explorer {
     return keys.map((key) => found.get(key));
   }
 
-  /** ws of one picture with all that was done to it. */
+  /** ws of one image after truncation, mixing and directions. */
   async wsOfPicture({ number, label, psi, other, share, amounts }) {
     const which = this.labelOf(number, label), partner = other >= 0 && share > 0;
     let [ws, second] = await this.wsOf(partner ? [number, other] : [number], partner ? [which, which] : [which]);
@@ -44,7 +44,7 @@ export class Explorer {
     return { ws: move(ws, this.facts.directions, amounts || []), label: which };
   }
 
-  /** `share` of the second: the fine layers first where there are layers, else a point between. */
+  /** Mix with weight `share`: the fine layers first if there are layers, else interpolated. */
   mix(ws, second, share) {
     if (!this.facts.styled) return slerp(ws, second, share);
     const layer = Math.round(this.facts.num_ws * (1 - share));
@@ -55,7 +55,7 @@ export class Explorer {
     return this.facts.styled ? lerp(ws, second, share) : slerp(ws, second, share);
   }
 
-  /** Pictures, each as ImageData, of ws with their labels. */
+  /** Draw images, each as ImageData, from ws and labels. */
   async draw(all, labels) {
     const ws = new Float32Array(all.length * this.size);
     all.forEach((one, i) => ws.set(one, i * this.size));

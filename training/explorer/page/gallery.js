@@ -1,4 +1,4 @@
-// The endless gallery: tiles are drawn when they come near the window and forgotten when far away.
+// The endless gallery: tiles are drawn near the viewport and released when far away.
 
 import { show } from "./explorer.js";
 
@@ -15,7 +15,7 @@ export class Gallery {
     new IntersectionObserver(([entry]) => { this.ending = entry.isIntersecting; this.grow(); }, { rootMargin: NEAR }).observe(end);
   }
 
-  /** All again from a number on. */
+  /** Restart from a number. */
   restart(first) {
     this.next = first;
     this.wanted.clear();
@@ -24,7 +24,7 @@ export class Gallery {
     this.grow();
   }
 
-  /** Tiles are drawn again: truncation or label is another. */
+  /** Redraw all tiles after truncation or label changed. */
   refresh() {
     for (const tile of this.place.children) {
       tile.stale = true;
@@ -67,7 +67,7 @@ export class Gallery {
       this.wanted.delete(target);
       target.stale = true;
       target.classList.remove("drawn");
-      target.firstChild.width = target.firstChild.height = 0; // gives its memory back
+      target.firstChild.width = target.firstChild.height = 0; // releases its memory
     }
   }
 
@@ -76,16 +76,16 @@ export class Gallery {
     this.busy = true;
     try {
       while (this.wanted.size) {
-        await this.view.idle(); // the chosen picture goes first
+        await this.view.idle(); // the selected image has priority
         const some = [...this.wanted].slice(0, this.batch), began = performance.now();
-        if (!some.length) break; // all of them left the window while it waited
+        if (!some.length) break; // all of them left the viewport meanwhile
         some.forEach((tile) => { this.wanted.delete(tile); tile.stale = false; });
         const { psi, label } = this.view.now();
         const made = [];
         await this.explorer.wsOf(some.map((t) => t.number), some.map((t) => this.explorer.labelOf(t.number, label)));
         for (const tile of some) made.push(await this.explorer.wsOfPicture({ number: tile.number, label, psi }));
         const images = await this.explorer.draw(made.map((one) => one.ws), made.map((one) => one.label));
-        // so few at once that the chosen picture never waits long for them
+        // few at once, so that the selected image never waits long
         const each = (performance.now() - began) / some.length;
         this.batch = Math.max(1, Math.min(BATCH, Math.round(BATCH_MS / each)));
         some.forEach((tile, i) => {

@@ -1,5 +1,5 @@
-// Latents by number and ways between them: the same arithmetic as training/latent/numbers.py and
-// paths.py, so that a number is the same picture here and there.
+// Latents by number and interpolation: the same arithmetic as training/latent/image_numbers.py and
+// interpolation.py, so that a number is the same image everywhere.
 
 function mix(value) {
   value ^= value >>> 16;
@@ -13,7 +13,7 @@ function uniform(start, place) {
   return (mix(start ^ mix((place + 0x9e3779b9) >>> 0)) + 0.5) / 4294967296;
 }
 
-/** The latents of the picture with that number. `kind`: gaussian, uniform or sphere. */
+/** The latent of an image number. `kind`: gaussian, uniform or sphere. */
 export function latentsOf(number, kind, size) {
   const start = mix((number + 0x7f4a7c15) >>> 0);
   if (kind === "uniform") return Float32Array.from({ length: size }, (_, i) => uniform(start, i) * 2 - 1);
@@ -36,7 +36,7 @@ export function lerp(start, end, share) {
   return start.map((value, i) => value + share * (end[i] - value));
 }
 
-/** Along the great circle; lengths go in a straight line. */
+/** Spherical interpolation; lengths are interpolated linearly. */
 export function slerp(start, end, share) {
   const lengths = [Math.hypot(...start) || 1e-12, Math.hypot(...end) || 1e-12];
   const cosine = start.reduce((sum, value, i) => sum + value * end[i], 0) / (lengths[0] * lengths[1]);
@@ -52,7 +52,7 @@ export function truncate(ws, mean, psi) {
   return psi === 1 ? ws : ws.map((value, i) => mean[i % mean.length] + psi * (value - mean[i % mean.length]));
 }
 
-/** ws moved along directions by amounts, in all layers. */
+/** Move ws along directions by amounts, in all layers. */
 export function move(ws, directions, amounts) {
   const size = directions.length ? directions[0].length : 0;
   const shift = new Float32Array(size);
@@ -60,7 +60,7 @@ export function move(ws, directions, amounts) {
   return amounts.some(Boolean) ? ws.map((value, i) => value + shift[i % size]) : ws;
 }
 
-/** The first layers of one, the others of the other. */
+/** Style mixing: the first layers of one, the others of the other. */
 export function cross(coarse, fine, layer, size) {
   return coarse.map((value, i) => (i < layer * size ? value : fine[i]));
 }

@@ -39,7 +39,7 @@ function draw(ws, labels) {
   const { num_ws, w_dim, height, width, channels } = facts, size = num_ws * w_dim, plane = height * width;
   return each(labels, async (i, label) => {
     const values = await run(synthesis, "ws", ws.slice(i * size, (i + 1) * size), [1, num_ws, w_dim], label);
-    const bytes = new Uint8ClampedArray(values.length); // clamps, and rounds to the nearest
+    const bytes = new Uint8ClampedArray(values.length); // clamps and rounds
     for (let c = 0; c < channels; c++)
       for (let p = 0; p < plane; p++) bytes[p * channels + c] = (values[c * plane + p] + 1) * 127.5;
     return new Uint8Array(bytes.buffer);

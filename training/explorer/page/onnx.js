@@ -1,4 +1,4 @@
-// The generator in this browser: ONNX Runtime in a worker, so that the page stays awake.
+// The generator in this browser: ONNX Runtime in a worker, so that the page stays responsive.
 
 export async function connect(facts) {
   const worker = new Worker("onnx-worker.js", { type: "module" });

@@ -1,4 +1,4 @@
-// The generator behind the address this page came from: PyTorch in training/explore.py.
+// The generator on the server of this page: PyTorch in training/explore.py.
 
 async function post(path, count, labels, values) {
   const body = new ArrayBuffer(4 + 4 * count + 4 * values.length);
