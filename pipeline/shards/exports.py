@@ -69,7 +69,7 @@ def export(dataset: DatasetPaths, form: str, out: Path, log: EventLog) -> Export
         UserError: an unknown form, `out` is there already, no index, or a damaged shard.
     """
     if form not in FORMATS:
-        raise UserError(f"export: no form {form!r}; there are: {', '.join(FORMATS)}")
+        raise UserError(f"export: unknown format {form!r}; choose from {', '.join(FORMATS)}")
     if out.exists():
         raise UserError(f"{out}: is there already")
     index, locations = load_index(dataset.manifest_dir)

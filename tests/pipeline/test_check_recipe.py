@@ -140,8 +140,8 @@ def test_a_proposal_is_made_from_odd_json(body: bytes, words: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("body", "kind", "words"),
     [
-        (b"\x89PNG...<", "image/png", "image/png where a page was expected"),
-        (b"url,title\n", "text/csv", "text/csv where a page was expected"),
+        (b"\x89PNG...<", "image/png", "image/png instead of a page"),
+        (b"url,title\n", "text/csv", "text/csv instead of a page"),
         (b"words", "text/plain", "no HTML in the response"),
         (b"", "", "an empty response"),
     ],
@@ -173,7 +173,7 @@ def test_a_proposal_that_finds_nothing_says_what_it_looked_at() -> None:
         '<a href="p.html">p</a><img src="{{ x }}"><img src="data:image/gif;base64,AA">'
     )
     for words in (
-        "looked at 1 page",
+        "visited 1 page",
         "1 links to other sites",
         "2 links to pages of the site",
         "1 images without a usable URL (template)",

@@ -103,7 +103,7 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert recipe_path("shells").name == "shells.toml"
     path = write(tmp_path, SMALL)
     assert recipe_path(str(path)) == path
-    with pytest.raises(UserError, match=r"there are: .*shells"):
+    with pytest.raises(UserError, match=r"choose a file or one of .*shells"):
         recipe_path("shels")
 
 

@@ -112,7 +112,7 @@ def test_training_goes_on_from_the_last_checkpoint_that_can_be_used(
     lines = [line for line in said.splitlines() if "falling back to the one before" in line]
     assert len(lines) == 1
     assert data.name in lines[0]
-    assert "continuing at 0.36 kimg" in said
+    assert "resuming at 0.36 kimg" in said
     other_rows, other_weights = read_run(run)
     assert rows == other_rows
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)

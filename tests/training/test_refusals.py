@@ -145,7 +145,7 @@ def test_what_a_run_was_begun_with_decides_in_both(
     run, shards = tmp_path / "work" / "runs" / "one", small_shards()
     assert in_process(run, shards, "--total-kimg", "0.08") == 0
     for options, words in (
-        (("--batch", "4"), "batch = 8"), (("--threads", "2"), "threads = 1"),
+        (("--batch", "4"), "batch is 8"), (("--threads", "2"), "threads is 1"),
         (("--loss.name", "hinge"), "loss.name"),
     ):  # fmt: skip
         status, said = both(run, shards, *options)

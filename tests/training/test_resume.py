@@ -126,7 +126,7 @@ def test_finished_says_so_damaged_falls_back_and_more_kimg_trains_on(
     _, shards, run, _ = whole
     before = (run / "metrics.jsonl").read_text()
     assert in_process(run, shards) == 0
-    assert "already done, 0.4 of 0.4 kimg" in capsys.readouterr().out
+    assert "already finished, 0.4 of 0.4 kimg" in capsys.readouterr().out
     assert (run / "metrics.jsonl").read_text() == before
     newest = max((run / "checkpoints").glob("*.pt"))
     good = newest.read_bytes()
@@ -135,7 +135,7 @@ def test_finished_says_so_damaged_falls_back_and_more_kimg_trains_on(
     said = capsys.readouterr().out
     assert f"warning: runs/whole/checkpoints/{newest.name}" in said
     assert "falling back to the one before" in said
-    assert "continuing at 0.36 kimg" in said
+    assert "resuming at 0.36 kimg" in said
     rows, weights = read_run(run)
     assert [json.dumps(row) for row in rows] == [
         json.dumps({k: v for k, v in json.loads(x).items() if k != "images_per_second"})
@@ -145,7 +145,7 @@ def test_finished_says_so_damaged_falls_back_and_more_kimg_trains_on(
     kept = torch.load(newest, weights_only=True)["state"]["generator"]
     assert all(torch.equal(kept[k], weights[f"generator.{k}"]) for k in kept)
     assert in_process(run, shards, "--total-kimg", "0.44") == 0
-    assert "continuing at 0.4 kimg" in capsys.readouterr().out
+    assert "resuming at 0.4 kimg" in capsys.readouterr().out
     assert read_run(run)[0][: len(rows)] == rows
     assert len(read_run(run)[0]) > len(rows)
 

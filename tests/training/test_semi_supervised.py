@@ -138,7 +138,7 @@ def test_probe_reports_the_head_on_images_whose_labels_it_never_saw(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"loss.name": "hinge"}, "the hinge loss takes no probabilities"),
+        ({"loss.name": "hinge"}, "the hinge loss has no probabilities"),
         ({"discriminator.classifier": "true"}, "cannot be combined"),
         ({"discriminator.packing": "2"}, "cannot be combined with labels"),
         ({"loss.classifier": "0"}, "the labels would not be learned"),

@@ -163,7 +163,7 @@ def _labels(config: Config) -> Iterator[str]:
     looks = discriminator.condition != "none" or discriminator.classifier
     if generator.condition != "none" and not looks:
         yield (
-            "generator.condition has no effect unless the discriminator also uses labels; set "
+            "generator.condition: has no effect unless the discriminator also uses labels; set "
             "discriminator.condition or discriminator.classifier"
         )
     if looks and generator.condition == "none":

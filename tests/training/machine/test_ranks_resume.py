@@ -67,7 +67,7 @@ def test_path_lengths_and_adaptive_augmentation_continue(
     told = [process.communicate(timeout=120) for process in started]
     for process, (_, errors) in zip(started, told, strict=True):
         assert process.returncode == 0, errors
-    assert "continuing at 0.04 kimg" in told[0][0]
+    assert "resuming at 0.04 kimg" in told[0][0]
     (whole_rows, whole), (rows, parts) = (
         read_run(tmp_path / "runs" / name) for name in ("whole", "parts")
     )

@@ -168,7 +168,7 @@ def test_sizes_that_do_not_fit_are_refused(size: int) -> None:
 
 
 def test_mistakes_name_the_key() -> None:
-    with pytest.raises(UserError, match=r"multipliers: 2 layers named, this resolution has 3"):
+    with pytest.raises(UserError, match=r"multipliers: 2 layers given, this resolution has 3"):
         build_generator(tables({"multipliers": [1, 2]}, {})[0], COLOUR)
     with pytest.raises(UserError, match=r"attention: no maps are 5 px high"):
         build_generator(tables({"attention": 5}, {})[0], COLOUR)

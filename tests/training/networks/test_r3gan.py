@@ -177,7 +177,7 @@ def test_penalties_reach_every_weight(resample: str, bf16: bool) -> None:
 
 
 def test_wrong_stages_are_refused() -> None:
-    with pytest.raises(UserError, match="widths: 4 stages named, this resolution has 5"):
+    with pytest.raises(UserError, match="widths: 4 stages given, this resolution has 5"):
         networks(ImageShape(64, 64, 3))
     with pytest.raises(UserError, match="cardinality: 3 groups do not divide 32 channels"):
         networks(cardinality=[3])

@@ -65,7 +65,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"generator": {"categorical": [10]}, "loss": {"codes": 0}}, "loss.codes"),
     ({"generator": {"continuous": 2}, "replay": {"size": 100}}, "replay.size"),
     ({"batch": 9, "discriminator": {"packing": 2}}, "batch: must be a multiple"),
-    ({"batch": 8, "micro_batch": 3, "discriminator": {"packing": 2}}, "micro_batch: not a"),
+    ({"batch": 8, "micro_batch": 3, "discriminator": {"packing": 2}}, "micro_batch: must be a"),
     ({**LABELLED, "discriminator": {"condition": "projection", "packing": 2}},
      "discriminator.packing"),
     ({"generator": {"dropout_at_test": True}}, "generator.dropout_at_test"),
@@ -136,5 +136,5 @@ def test_the_rules_know_which_losses_have_labels() -> None:
 
 
 def test_a_command_line_is_checked() -> None:
-    with pytest.raises(UserError, match="the hinge loss has no labels"):
+    with pytest.raises(UserError, match="the hinge loss has no targets"):
         resolve("dcgan64", {"loss.name": "hinge", "label_real": "0.9"})

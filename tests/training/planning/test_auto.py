@@ -84,7 +84,7 @@ def test_labels_become_conditions_where_each_is_seen_often_enough() -> None:
     assert long.options["generator.condition"] == "norm"
     assert long.options["discriminator.condition"] == "projection"
     assert "too short for its 5 labels" in short.explanation[1]
-    assert "by its 5 labels" in long.explanation[1]
+    assert "conditional on its 5 labels" in long.explanation[1]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_other_ratios_get_the_largest_size_that_networks_have(
 
 
 def test_a_size_that_no_network_has_is_refused() -> None:
-    with pytest.raises(UserError, match="images of 97×64 px are not 4 to 7 px doubled"):
+    with pytest.raises(UserError, match="no network supports images of 97×64 px"):
         choose(facts(width=97, height=64))
 
 
@@ -123,7 +123,7 @@ def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
 
 def test_uneven_backgrounds_are_named() -> None:
     even, uneven = (choose(facts(plain=plain, hours=8.0)).explanation[1] for plain in (0.9, 0.1))
-    assert "90% with a plain border (of drawings, compare --preset shells64), are seen" in even
+    assert "90% with a plain border (for drawings, try --preset shells64), are seen" in even
     assert "10% with a plain border (the others need more time" in uneven
 
 
@@ -160,7 +160,7 @@ def test_the_command_line_overrules(small_shards: Any) -> None:
     assert config.resolution == 16
     assert config.augment.policy == ("color", "translation", "cutout")
     assert len(why) == 3
-    assert why[2].endswith("; but batch, generator.width, discriminator.size as asked")
+    assert why[2].endswith("; batch, generator.width, discriminator.size from the command line")
 
 
 @pytest.mark.parametrize(("labelled", "expected"), [(100, 2), (90, 0)])

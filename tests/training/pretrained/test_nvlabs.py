@@ -109,7 +109,7 @@ def test_a_mapping_of_another_depth_is_refused(tmp_path: Path, layers: int) -> N
     path = write(tmp_path / "net.pkl", described())
     table = {"name": "stylegan2", **SMALL, "z_dim": 20, "w_dim": 24, "mapping_layers": layers}
     state = new_state(parse_config(Config, {"generator": table}, "test"), SHAPE, CPU)
-    with pytest.raises(UserError, match=r"^init_from: .*net\.pkl .*--generator\.mapping_layers 3 "):
+    with pytest.raises(UserError, match=r"^init_from: .*net\.pkl .*--generator\.mapping_layers 3"):
         load_initial_weights(state, str(path), CPU)
 
 

@@ -34,7 +34,7 @@ def test_a_run_begins_with_another_s_weights(
     _, first = read_run(folder / "first")
     start = ("--init-from", "first", "--freeze-d", "1", "--g_optimizer.lr", "1e-12")
     assert in_process(folder / "second", shards, *SHORT, *start) == 0
-    assert "weights taken from first" in "".join(capfd.readouterr())
+    assert "initial weights loaded from first" in "".join(capfd.readouterr())
     _, second = read_run(folder / "second")
     trained = [k for k in first if k.startswith("discriminator.") and k.endswith("weight")]
     kept = [key for key in trained if torch.equal(first[key], second[key])]
@@ -60,7 +60,7 @@ def test_other_networks_and_missing_runs_are_refused(
         (("--init-from", "none"), "init_from: none: no complete checkpoint"),
         (("--init-from", "first", "--generator.width", "8"), "init_from: first has another gen"),
         (("--freeze-d", "2"), "freeze_d: without init_from"),
-        (("--init-from", "first", "--freeze-d", "9"), "freeze_d: the discriminator has 2 layers"),
+        (("--init-from", "first", "--freeze-d", "9"), "the discriminator has only 2 layers"),
     ):
         capfd.readouterr()
         assert in_process(folder / "second", shards, *SHORT, *options) == 2
