@@ -31,11 +31,15 @@ serve: install
 docs: install
 	@$(PY) docs/generate.py
 
+TSC := $(VENV)/node/node_modules/.bin/tsc
 check: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+	@if test -x $(TSC) || npm install --silent --prefix $(VENV)/node typescript@5.9 >/dev/null 2>&1; \
+	then echo tsc -p training/explorer; $(TSC) -p training/explorer; \
+	else echo "The page's JavaScript was not checked: npm could not install typescript"; fi
 
 test: check
 	$(PY) -m pytest -n 2 --dist worksteal

@@ -1,9 +1,11 @@
+// @ts-check
 // The page: the selected image and its controls, the gallery, and the URL that stores the state.
 
 import { Explorer, show } from "./explorer.js";
 import { Gallery } from "./gallery.js";
 import { truncate, move } from "./latents.js";
 
+/** @type {(id: string) => any} */
 const at = (id) => document.getElementById(id);
 const LIMIT = 4294967296, WAY_MS = 2600;
 const anyNumber = () => Math.floor(Math.random() * LIMIT);
@@ -12,7 +14,15 @@ const facts = await (await fetch("generator.json")).json();
 const { connect } = await import(facts.backend === "onnx" ? "./onnx.js" : "./server.js");
 
 const state = { number: 1, label: -1, psi: 1, other: -1, share: 0, amounts: facts.directions.map(() => 0) };
-let explorer, gallery, drawing = false, again = false, walking = null, finished = Promise.resolve(), lastWs;
+/** @type {{ to: number, since: number, label: number } | null} The walk under way: where it leads, when it began. */
+let walking = null;
+/** @type {Explorer} */
+let explorer;
+/** @type {Gallery} */
+let gallery;
+/** @type {{ ws: Float32Array, label: number }} */
+let lastWs;
+let drawing = false, again = false, finished = Promise.resolve();
 
 function failed(error) {
   at("trouble").textContent = error.message === "Failed to fetch" ? "The server does not respond." : error.message;
@@ -24,40 +34,41 @@ async function draw() {
   again = true;
   if (drawing) return;
   drawing = true;
-  let done;
-  finished = new Promise((resolve) => { done = resolve; });
-  try {
-    while (again) {
-      again = false;
-      lastWs = walking ? await step() : await explorer.wsOfPicture(state);
-      const [image] = await explorer.draw([lastWs.ws], [lastWs.label]);
+  let done = () => {};
+  finished = new Promise((resolve) => { done = () => resolve(); });
+  while (again) {
+    again = false;
+    try {
+      const point = walking ? await step(walking) : await explorer.wsOfPicture({ ...state });
+      const [image] = await explorer.draw([point.ws], [point.label]);
+      lastWs = point;
       show(at("picture"), image);
-      document.body.dataset.drawn = Number(document.body.dataset.drawn || 0) + 1;
+      document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
       at("trouble").hidden = true;
+    } catch (error) {
+      failed(error);
+      stopWalk();
     }
-  } catch (error) {
-    failed(error);
-    stopWalk();
-  } finally {
-    drawing = false;
-    done();
   }
+  drawing = false;
+  done();
 }
 
-/** The current point of the walk; its speed does not depend on the time per frame. */
-async function step() {
-  const label = explorer.labelOf(state.number, state.label);
-  const along = (performance.now() - walking.since) / WAY_MS;
-  if (along >= 1) {
-    state.number = walking.to;
-    walking = { to: anyNumber(), since: performance.now(), label };
+/**
+ * The current point of a walk; its speed does not depend on the time per frame. A click may stop
+ * the walk or start another one during an await: only `walk` is read afterwards.
+ * @param {{ to: number, since: number, label: number }} walk
+ */
+async function step(walk) {
+  if (performance.now() - walk.since >= WAY_MS) {
+    state.number = walk.to;
+    walk = walking = { to: anyNumber(), since: performance.now(), label: explorer.labelOf(state.number, state.label) };
     tell();
   }
-  const which = walking ? walking.label : label;
-  const [from, to] = await explorer.wsOf([state.number, walking.to], [which, which]);
-  let ws = explorer.between(from, to, Math.min(1, (performance.now() - walking.since) / WAY_MS));
-  ws = truncate(ws, facts.mean, state.psi);
-  return { ws: move(ws, facts.directions, state.amounts), label: which };
+  const { label } = walk;
+  const [from, to] = await explorer.wsOf([state.number, walk.to], [label, label]);
+  const between = explorer.between(from, to, Math.min(1, (performance.now() - walk.since) / WAY_MS));
+  return { ws: move(truncate(between, facts.mean, state.psi), facts.directions, state.amounts), label };
 }
 
 function frame() {
@@ -124,7 +135,7 @@ async function chooseOther(number) {
   change({});
   const made = await explorer.wsOfPicture({ number, label: explorer.labelOf(state.number, state.label), psi: state.psi });
   const [image] = await explorer.draw([made.ws], [made.label]);
-  show(at("other"), image);
+  if (state.other === number) show(at("other"), image); // another one may have been chosen since
 }
 
 async function nearest() {
@@ -167,7 +178,7 @@ function furnish() {
   for (const id of ["picture", "other"]) at(id).style.aspectRatio = `${facts.width} / ${facts.height}`;
   at("near").hidden = !facts.nearest;
   at("labels").hidden = !facts.labels.length;
-  at("label").append(new Option("cycle through all", -1), ...facts.labels.map((name, i) => new Option(name, i)));
+  at("label").append(new Option("cycle through all", "-1"), ...facts.labels.map((name, i) => new Option(name, String(i))));
   at("share-name").textContent = facts.styled ? "Fine layers from it" : "Mix weight";
   facts.directions.forEach((_, i) => {
     const label = document.createElement("label");
@@ -181,7 +192,11 @@ function furnish() {
     at("directions").append(label);
   });
   at("another").onclick = () => { const number = anyNumber(); choose(number); gallery.restart((number + 1) % LIMIT); };
-  at("walk").onclick = () => (walking ? stopWalk() : startWalk());
+  at("walk").onclick = () => {
+    if (!walking) return startWalk();
+    stopWalk();
+    draw();
+  };
   at("save").onclick = save;
   at("near").onclick = nearest;
   at("number").onchange = () => choose(numberFrom(at("number")));
@@ -219,7 +234,7 @@ try {
   });
   tell();
   await draw();
-  window.explorer = explorer; // for tests and debugging
+  Object.assign(window, { explorer }); // for tests and debugging
   window.addEventListener("hashchange", () => { readAddress(); tell(); draw(); gallery.refresh(); });
 } catch (error) {
   at("about").textContent = facts.about;

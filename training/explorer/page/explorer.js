@@ -1,3 +1,4 @@
+// @ts-check
 // An image: its number, label and truncation → ws → pixels, computed by one backend.
 
 import { cross, latentsOf, lerp, move, slerp, truncate } from "./latents.js";
@@ -35,13 +36,16 @@ export class Explorer {
     return keys.map((key) => found.get(key));
   }
 
-  /** ws of one image after truncation, mixing and directions. */
-  async wsOfPicture({ number, label, psi, other, share, amounts }) {
+  /**
+   * ws of one image after truncation, mixing and directions.
+   * @param {{ number: number, label: number, psi: number, other?: number, share?: number, amounts?: number[] }} image
+   */
+  async wsOfPicture({ number, label, psi, other = -1, share = 0, amounts = [] }) {
     const which = this.labelOf(number, label), partner = other >= 0 && share > 0;
     let [ws, second] = await this.wsOf(partner ? [number, other] : [number], partner ? [which, which] : [which]);
     if (partner) ws = this.mix(ws, second, share);
     ws = truncate(ws, this.facts.mean, psi);
-    return { ws: move(ws, this.facts.directions, amounts || []), label: which };
+    return { ws: move(ws, this.facts.directions, amounts), label: which };
   }
 
   /** Mix with weight `share`: the fine layers first if there are layers, else interpolated. */

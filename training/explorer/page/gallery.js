@@ -1,15 +1,22 @@
+// @ts-check
 // The endless gallery: tiles are drawn near the viewport and released when far away.
 
 import { show } from "./explorer.js";
 
 const BATCH = 8, BATCH_MS = 120, NEAR = "60% 0%";
 
+/** @typedef {HTMLButtonElement & { number: number, stale: boolean, near?: boolean }} Tile */
+
 export class Gallery {
   constructor(explorer, place, end, chosen, view) {
-    Object.assign(this, { explorer, place, chosen, view });
+    this.explorer = explorer;
+    this.place = place;
+    this.chosen = chosen;
+    this.view = view;
     this.next = view.first;
     this.busy = false;
     this.batch = 2;
+    /** @type {Set<any>} */
     this.wanted = new Set();
     this.watch = new IntersectionObserver((all) => all.forEach((entry) => this.seen(entry)), { rootMargin: NEAR });
     new IntersectionObserver(([entry]) => { this.ending = entry.isIntersecting; this.grow(); }, { rootMargin: NEAR }).observe(end);
@@ -47,10 +54,8 @@ export class Gallery {
   }
 
   add(number) {
-    const tile = document.createElement("button");
-    tile.className = "tile";
-    tile.number = number;
-    tile.stale = true;
+    const tile = /** @type {Tile} */ (document.createElement("button"));
+    Object.assign(tile, { className: "tile", number, stale: true });
     tile.setAttribute("aria-label", `picture ${number}`);
     tile.append(document.createElement("canvas"));
     tile.onclick = () => this.chosen(number);

@@ -1,3 +1,4 @@
+// @ts-check
 // Latents by number and interpolation: the same arithmetic as training/latent/image_numbers.py and
 // interpolation.py, so that a number is the same image everywhere.
 

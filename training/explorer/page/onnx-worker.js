@@ -1,3 +1,5 @@
+// @ts-check
+// @ts-ignore the runtime is copied beside this file on export
 import * as ort from "./ort.js";
 
 // One thread: more need headers (COOP, COEP) that plain web hosts do not send.
@@ -51,6 +53,6 @@ onmessage = async ({ data }) => {
     const result = await { load, map, draw }[data.what](data.values, data.labels);
     postMessage({ id: data.id, result });
   } catch (error) {
-    postMessage({ id: data.id, error: String(error.message || error) });
+    postMessage({ id: data.id, error: error instanceof Error ? error.message : String(error) });
   }
 };

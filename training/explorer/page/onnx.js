@@ -1,3 +1,4 @@
+// @ts-check
 // The generator in this browser: ONNX Runtime in a worker, so that the page stays responsive.
 
 export async function connect(facts) {

@@ -1,3 +1,4 @@
+// @ts-check
 // The generator on the server of this page: PyTorch in training/explore.py.
 
 async function post(path, count, labels, values) {
