@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,8 @@ def _check_css(selector: str) -> str:
 
 def _check_pattern(pattern: str) -> str:
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            re.compile(pattern)  # such as "[[", which may change its meaning in a later Python
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
     return pattern
