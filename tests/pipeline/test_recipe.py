@@ -71,7 +71,6 @@ def test_mistakes_name_file_and_key(tmp_path: Path, text: str, words: str) -> No
     assert "\n" not in str(error.value)
 
 
-
 def test_a_pattern_that_python_warns_of_is_read(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
     path.write_text(SMALL + "include = ['[[a]x']\n")
