@@ -121,6 +121,7 @@ def run_stage(
 def _locked(dataset: DatasetPaths) -> Iterator[None]:
     """Hold the dataset's lock. It is released when the process ends, even by a kill."""
     dataset.data_dir.mkdir(parents=True, exist_ok=True)
+    _refuse_special_files(dataset)
     with (dataset.data_dir / "lock").open("a+") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,3 +135,19 @@ def _locked(dataset: DatasetPaths) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _refuse_special_files(dataset: DatasetPaths) -> None:
+    """Refuse FIFOs, sockets and devices among the dataset's files: reading one may never end."""
+    folders = (
+        dataset.manifest_dir, dataset.data_dir, dataset.originals_dir, dataset.shards_dir,
+        dataset.event_log.parent,
+    )  # fmt: skip
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                special = not entry.is_file() and not entry.is_dir()
+                if special and Path(entry.path).exists():
+                    raise UserError(f"{entry.path}: not a regular file; remove or replace it")

@@ -12,6 +12,8 @@ import pytest
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.demo.shells import draw
+from pipeline.errors import UserError
+from pipeline.job import Job
 from pipeline.status import format_status, read_status
 
 ESCAPES = ("\x1b", "\x9b", "\r", "\u202e", "\x07", "\ud800")
@@ -223,3 +225,16 @@ def test_status_counts_urls_and_not_attempts(tmp_path: Path) -> None:
         f"internal  1 error of this program; the tracebacks are in {dataset.failure_log}" in shown
     )
     assert "4 retryable" in shown
+
+
+@pytest.mark.parametrize("name", ["selection", "url_manifest", "shard_index", "failure_log"])
+def test_a_fifo_among_the_files_of_a_dataset_is_one_line(name: str, tmp_path: Path) -> None:
+    dataset = DatasetPaths("shells", tmp_path)
+    path = getattr(dataset, name)
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with (
+        pytest.raises(UserError, match=f"{path.name}: not a regular file"),
+        Job("shells", {}, tmp_path).open(),
+    ):
+        pass
