@@ -42,7 +42,7 @@ from pipeline.imaging.center_crop import center_square
 from pipeline.options import OriginalsOptions
 from pipeline.originals.download import decoding_threads, download
 from pipeline.recipe import Recipe
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 
 CASES = (("http", 256), ("http", 64), ("https", 256))
 CONCURRENCY = 16

@@ -23,7 +23,7 @@ from pipeline.fetcher import Politeness
 from pipeline.originals.download import download
 from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 
 POLITENESS = Politeness(
     rate=500, concurrency=4, allow_private=True, attempts=ATTEMPTS, backoff=0.05, max_backoff=0.1,

@@ -26,7 +26,7 @@ from pipeline.contract import DatasetPaths
 from pipeline.crawl.stage import crawl
 from pipeline.events import EventLog, Progress
 from pipeline.recipe import Recipe
-from pipeline.sources.url_list import ListSource
+from pipeline.sources.list_options import ListSource
 
 PARTS = 10
 

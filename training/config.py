@@ -19,14 +19,10 @@ from pipeline.contract import LARGEST_SIDE, STRICT
 from training.options.architectures import (
     AnyDiscriminatorOptions,
     AnyGeneratorOptions,
-    Count,
     DcganDiscriminator,
     DcganGenerator,
-    Fraction,
-    NonNegative,
-    Number,
-    Positive,
-)  # fmt: skip
+)
+from training.options.base import Count, Fraction, NonNegative, Number, Positive  # fmt: skip
 
 LEAST = 1e-6
 """Interval of writing, in thousands of images: less than one image is an error."""

@@ -12,7 +12,7 @@ from pipeline.fetcher import Fetcher, Politeness
 from pipeline.recipe import load_recipe
 from pipeline.sources import SOURCES, CorruptFile, FoundImage, Page, PageRequest
 from pipeline.sources.folder import FolderSource
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.html_proposal import describe_page
 from pipeline.sources.page_view import PageView
 from pipeline.sources.proposal import propose

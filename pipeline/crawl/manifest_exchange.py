@@ -25,7 +25,8 @@ from pipeline.errors import UserError
 from pipeline.forgotten import read_forgotten
 from pipeline.sources.interface import CorruptFile, Notes, Page
 from pipeline.sources.list_files import arrow, list_format, records_of
-from pipeline.sources.url_list import ListSource, parse, start
+from pipeline.sources.list_options import ListSource
+from pipeline.sources.url_list import parse, start
 from pipeline.web.urls import canonical_url
 
 ROW_GROUP = 50_000

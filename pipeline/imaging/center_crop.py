@@ -12,7 +12,8 @@ from pipeline.imaging.crops import center_box
 from pipeline.imaging.images import decoded
 from pipeline.imaging.jpeg_header import read_jpeg_header
 from pipeline.imaging.limits import ImageLimits
-from pipeline.imaging.pixels import Mode, Pixels, decode_jpeg, divisor_for, hold_for_jpeg, resize
+from pipeline.imaging.pixels import Mode, decode_jpeg, divisor_for, hold_for_jpeg
+from pipeline.imaging.resampling import Pixels, resize
 
 OVERSAMPLE = 1.25
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the result is larger than the target by this

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.imaging.components import Mask, largest_region
 from pipeline.imaging.crops import Box
-from pipeline.imaging.pixels import Pixels, resize
+from pipeline.imaging.resampling import Pixels, resize
 
 Field = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from pipeline.errors import Failure
 from pipeline.imaging.center_crop import CenterSquare, center_square, encode_jpeg
 from pipeline.imaging.images import DecodedImage, ImageProperties, decoded, measure_image
 from pipeline.imaging.limits import ImageError, ImageLimits
-from pipeline.imaging.pixels import Pixels
+from pipeline.imaging.resampling import Pixels
 from pipeline.outside_text import without_passwords
 from pipeline.recipe import Recipe
 from pipeline.web.failures import failure

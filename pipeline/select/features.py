@@ -22,7 +22,7 @@ from pipeline.events import EventLog
 from pipeline.forgotten import read_forgotten
 from pipeline.imaging.images import decoded
 from pipeline.imaging.limits import ImageError, ImageLimits
-from pipeline.imaging.pixels import Pixels
+from pipeline.imaging.resampling import Pixels
 from pipeline.originals.parts import (
     DamagedOriginal,
     is_complete,

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pipeline.contract import DatasetPaths, UserError, atomic_file, parse_config, write_json
 from pipeline.errors import Failure
 from pipeline.imaging.limits import ImageError
-from pipeline.imaging.pixels import Pixels, as_image
+from pipeline.imaging.pixels import as_image
+from pipeline.imaging.resampling import Pixels
 from pipeline.options import ShardOptions
 from pipeline.originals.parts import (
     DamagedOriginal,

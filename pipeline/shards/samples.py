@@ -19,7 +19,8 @@ from pipeline.imaging.center_crop import encode_jpeg
 from pipeline.imaging.crops import Box
 from pipeline.imaging.limits import ImageError
 from pipeline.imaging.objects import replace_background
-from pipeline.imaging.pixels import LazyImage, Mode, Pixels, as_image, render
+from pipeline.imaging.pixels import LazyImage, Mode, as_image, render
+from pipeline.imaging.resampling import Pixels
 from pipeline.options import ShardOptions
 from pipeline.select.selection import SelectedImage
 from pipeline.shards.crop_modes import find_crops

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from pipeline.sources.feed import FEED, FeedSource
 from pipeline.sources.folder import FOLDER, FolderSource
-from pipeline.sources.html import HTML, HtmlSource
+from pipeline.sources.html import HTML
+from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.iiif import IIIF, IiifSource
 from pipeline.sources.interface import (
     Adapter,
@@ -21,9 +22,11 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
-from pipeline.sources.json_api import JSON, JsonSource
+from pipeline.sources.json_api import JSON
+from pipeline.sources.json_options import JsonSource
+from pipeline.sources.list_options import ListSource
 from pipeline.sources.sitemap import SITEMAP, SitemapSource
-from pipeline.sources.url_list import LIST, ListSource
+from pipeline.sources.url_list import LIST
 
 __all__ = [
     "SOURCES",

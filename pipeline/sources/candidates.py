@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import unquote, urlsplit
 
 from bs4 import Tag
 
+from pipeline.sources.image_urls import looks_like_image, rejection_reason, url_path
 from pipeline.sources.srcset import parse_srcset
 from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
@@ -53,18 +53,7 @@ MAX_SRCSET = 100_000
 
 FULL, POINTED, LINKED, SHOWN, PREVIEW = 4, 3, 2, 1, 0
 
-_IMAGE_PATH = re.compile(
-    r"\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|avif|jp2|heic|heif)$", re.IGNORECASE
-)
 _PAGE_PATH = re.compile(r"(\.(x?html?|shtml|php\d?|aspx?|jsp|cgi)|/)$", re.IGNORECASE)
-_WIKI_PAGE = re.compile(r"/wiki/[^/]*:", re.IGNORECASE)
-_TEMPLATE = re.compile(r"[{}]|<%|%>|%7B%7B|\[\[", re.IGNORECASE)
-_PLACEHOLDER = re.compile(
-    r"(^|/)(blank|spacer|transparent|1x1|pixel|loading|gr[ea]y)\.(gif|png|jpe?g|webp|svg)$|"
-    r"[/_.-](placeholder|lqip)([_.-][^/]*)?\.\w+$|[/,](e_)?blur[_:]\d+(?=[,/])|"
-    r"[/,]e_blur(?=[,/])|[?&;,](blur|lqip)=",
-    re.IGNORECASE,
-)
 _DECLARATION = re.compile(
     r"([\w-]+)\s*:\s*((?:url\((?:\"[^\"]*\"|'[^']*'|[^)\"'])*\)?|[^;])*)", re.IGNORECASE
 )
@@ -81,39 +70,6 @@ class Candidate:
     trust: int
     width: float = 0.0
     format: int = 2
-
-
-def url_path(url: str) -> str:
-    """Return the path of a URL as written, unescaped; for an invalid URL, everything before its
-    query."""
-    try:
-        return unquote(urlsplit(url.strip()).path)
-    except ValueError:
-        return re.split(r"[?#]", url, maxsplit=1)[0]
-
-
-def looks_like_image(url: str) -> bool:
-    """Return True if the path of `url` has an image extension (and is not a wiki page about an
-    image)."""
-    path = url_path(url)
-    return bool(_IMAGE_PATH.search(path)) and not _WIKI_PAGE.search(path)
-
-
-def rejection_reason(url: str) -> str:
-    """Return why a URL as written cannot be used as an image; empty if it can."""
-    if not url:
-        return "empty"
-    if url[:5].lower() == "data:":
-        return "data_uri"
-    if _TEMPLATE.search(url):
-        return "template"
-    if _PLACEHOLDER.search(unquote(url)):
-        return "placeholder"
-    try:
-        urlsplit(url)
-    except ValueError:
-        return "bad_url"
-    return ""
 
 
 def largest_candidate(

@@ -19,8 +19,9 @@ from pipeline.sources.candidates import (
     Candidate,
     candidates,
     largest_candidate,
-    looks_like_image,
 )
+from pipeline.sources.html_options import HtmlSource
+from pipeline.sources.image_urls import looks_like_image
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
@@ -37,7 +38,7 @@ from pipeline.web.urls import canonical_url
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class FeedSource(html.HtmlSource):
+class FeedSource(HtmlSource):
     """RSS or Atom feeds.
 
     `take` states where the images are: in the `feed` (the largest image of each entry:

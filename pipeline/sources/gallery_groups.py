@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from pipeline.sources.candidates import url_path
+from pipeline.sources.image_urls import url_path
 from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView
 
 SIZE_SUFFIX = re.compile(

@@ -15,10 +15,22 @@ from urllib.parse import urlsplit
 
 from bs4 import Tag
 
-from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES, looks_like_image, url_path
-from pipeline.sources.gallery_groups import same_list
-from pipeline.sources.html import HtmlSource, parse_soup
-from pipeline.sources.page_view import FRAME_TAGS, LinkUnit, PageView, is_frame
+from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES
+from pipeline.sources.html import parse_soup
+from pipeline.sources.html_options import HtmlSource
+from pipeline.sources.image_urls import looks_like_image, url_path
+from pipeline.sources.link_selectors import (
+    IN_FRAME,
+    allowed_links,
+    follow_selector,
+    followed_links,
+    frame_selectors,
+    is_next,
+    link_targets,
+    next_page_links,
+    next_selector,
+)
+from pipeline.sources.page_view import LinkUnit, PageView
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey, Visit
 from pipeline.sources.text_selectors import ImagePickTable, attribute
@@ -26,7 +38,6 @@ from pipeline.sources.url_rules import is_allowed
 
 _USUAL = ("jpg", "jpeg", "png", "webp", "gif")
 _LISTS = r"[/?](tags?|categor(y|ies)|archives?|authors?|feed|rss|login|search)([/?=.]|$)"
-_IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)
 
 
 @dataclass
@@ -51,11 +62,11 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
     exclude += survey.exclude
     if exclude:
         found.extra["exclude"] = exclude
-    turns = {visit.view.url: _turns(survey, visit) for visit in survey.visits}
+    turns = {visit.view.url: next_page_links(survey, visit) for visit in survey.visits}
     if any(turns.values()):
-        found.next = _next_selector(survey, turns)
-    groups = [key for key in survey.follow if not _is_next(survey, key, found.next)]
-    found.follow = [_follow_selector(survey, key, turns) for key in groups]
+        found.next = next_selector(survey, turns)
+    groups = [key for key in survey.follow if not is_next(survey, key, found.next)]
+    found.follow = [follow_selector(survey, key, turns) for key in groups]
     found.follow = list(dict.fromkeys(found.follow))
     if found.follow or found.next:
         scope, others = _scope(survey), _elsewhere(survey, [*found.follow, found.next], turns)
@@ -105,18 +116,18 @@ def _image_selectors(survey: SiteSurvey) -> Iterator[str]:
     if all(unit.element.name == "a" for unit in units) and survey.kind == "full":
         plain = _link_selector([unit.element for unit in units])
         if plain:
-            yield f"{plain}:not({_IN_FRAME})"
+            yield f"{plain}:not({IN_FRAME})"
             for outer in _common_places(survey):
                 yield ", ".join(f"{outer} {one}" for one in plain.split(", "))
             yield from _classes_in_all(survey)
     elif all(unit.element.name == "img" for unit in units) and survey.kind == "shown":
-        yield f"img:not(a *, {_IN_FRAME})"
-        yield f"img:not({_IN_FRAME})"
+        yield f"img:not(a *, {IN_FRAME})"
+        yield f"img:not({IN_FRAME})"
     names = Counter(unit.element.name for unit in units)
     for attr in (*FULL_SIZE_ATTRIBUTES, "data-src", "data-image"):
         if units and all(unit.element.get(attr) for unit in units):
-            yield f"[{attr}]:not({_IN_FRAME})"
-            yield from (f"{name}[{attr}]:not({_IN_FRAME})" for name in names)
+            yield f"[{attr}]:not({IN_FRAME})"
+            yield from (f"{name}[{attr}]:not({IN_FRAME})" for name in names)
     keys = list(dict.fromkeys(unit.key for visit in visits for unit in visit.units))
     yield from _classes_in_all(survey)
     for outer in _common_places(survey):
@@ -125,16 +136,16 @@ def _image_selectors(survey: SiteSurvey) -> Iterator[str]:
     if len(keys) <= 6:
         suffix = " img" if survey.kind == "thumbnail" else ""
         yield ", ".join(f"{key}{suffix}" for key in keys)
-    frames = _frames(survey)
+    frames = frame_selectors(survey)
     if frames:
         inside = ", ".join(f"{frame} *" for frame in frames)
         for name in names:
-            yield f"{name}:not(a *, {_IN_FRAME}, {inside})"
-            yield f"{name}:not({_IN_FRAME}, {inside})"
+            yield f"{name}:not(a *, {IN_FRAME}, {inside})"
+            yield f"{name}:not({IN_FRAME}, {inside})"
         if survey.kind == "full":
             plain = _link_selector([unit.element for unit in units if unit.element.name == "a"])
             if plain:
-                yield f"{plain}:not({_IN_FRAME}, {inside})"
+                yield f"{plain}:not({IN_FRAME}, {inside})"
 
 
 def _link_selector(links: list[Tag]) -> str:
@@ -178,155 +189,14 @@ def _common_places(survey: SiteSurvey) -> Iterator[str]:
     yield from common or ()
 
 
-def _frames(survey: SiteSurvey) -> list[str]:
-    """Return selectors of headers, lists of related pages and the like, recognised by their
-    names."""
-    found: dict[str, None] = {}
-    for visit in survey.visits:
-        selectors = Selectors(visit.view.soup)
-        for tag in visit.view.soup.find_all(True):
-            if tag.name not in (*FRAME_TAGS, "html", "body", "main") and is_frame(tag):
-                identity = attribute(tag, "id")
-                own = selectors.own(tag)
-                if own == tag.name and re.fullmatch(r"[A-Za-z][\w-]*", identity):
-                    own = f"#{identity}"
-                if own != tag.name:
-                    found[own] = None
-    return list(found)[:12]
-
-
 # links
-
-
-def _turns(survey: SiteSurvey, visit: Visit) -> list[LinkUnit]:
-    """Return the links of a page to further pages of its list."""
-    chain = visit is survey.start and len(visit.wanted) == 1 and not survey.follow
-    units = [
-        link
-        for link in visit.view.turns
-        if same_list(visit.view.url, link.url) or (chain and not link.thumbnail)
-    ]
-    is_list = len(visit.wanted) > 1 or any(one.through in survey.follow for one in visit.children)
-    return units if is_list or chain else []
-
-
-def _next_selector(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> str:
-    allowed = _allowed(survey, turns)
-    pages = [visit for visit in survey.visits if turns[visit.view.url]]
-    if all(any("next" in attribute(one.element, "rel").split() for one in turns[visit.view.url])
-           for visit in pages):  # fmt: skip
-        selectors = ["a[rel~=next]", "[rel~=next]"]
-    else:
-        selectors = []
-    keys = list(dict.fromkeys(one.key for visit in pages for one in turns[visit.view.url]))
-    selectors += keys
-    for visit in pages:
-        for one in turns[visit.view.url]:
-            selectors += [f"{outer} a" for outer in visit.view.selectors.around(one.element)]
-    selectors += [", ".join(keys), *_by_address(turns)]
-    for selector in dict.fromkeys(selectors):
-        if all(
-            _targets(visit, selector) <= allowed[visit.view.url]
-            and {one.url for one in turns[visit.view.url]} & _targets(visit, selector)
-            for visit in pages
-        ) and all(_targets(one, selector) <= allowed[one.view.url] for one in survey.visits):
-            return selector
-    return ""
-
-
-def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
-    """Return selectors of links by the common part of the URLs of numbered pages."""
-    for links in turns.values():
-        for link in links:
-            href = attribute(link.element, "href")
-            match = re.match(r"(.*?[^\d/]*[/=_-]?)\d+[^\d]*$", href)
-            if match and len(match[1]) > 2 and re.fullmatch(r"[\w./?=&%:~+-]+", match[1], re.ASCII):
-                yield f'a[href^="{match[1]}"]'
-            match = re.search(r"([?&/](page|paged|p|pg|start|offset)[=/-]|start-)\d", href)
-            if match:
-                yield f'a[href*="{match[1]}"]'
-
-
-def _is_next(survey: SiteSurvey, key: str, selector: str) -> bool:
-    """Return True if the selector of next pages covers all links of a group."""
-    if not selector:
-        return False
-    for visit in survey.visits:
-        links = {link.url for link in visit.view.links if link.key == key}
-        turns = {link.url for link in visit.view.turns}
-        if (links & turns) - _targets(visit, selector) or (links - turns) & _all_seen(survey):
-            return False
-    return True
-
-
-def _all_seen(survey: SiteSurvey) -> set[str]:
-    return {visit.view.page.request.url for visit in survey.visits}
-
-
-def _follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUnit]]) -> str:
-    """Return the selector of a group, narrowed if it also selects links that lead elsewhere."""
-    allowed = _allowed(survey, turns)
-    links = [link for visit in survey.visits for link in visit.view.links if link.key == key]
-    with_image = all(link.thumbnail for link in links)
-    options = [key]
-    if with_image:
-        options += [f"{key}:has(img)", f"{key}:has(> img)"]
-    options += [f"{one}:not({_IN_FRAME})" for one in options]
-    frames = _frames(survey)
-    if frames:
-        inside = ", ".join(f"{frame} *" for frame in frames)
-        options += [
-            f"{one}:not({_IN_FRAME}, {inside})" for one in options[: 3 if with_image else 1]
-        ]
-    own = key.split()[-1]
-    for visit in survey.visits:
-        for link in visit.view.links:
-            if link.key == key:
-                places = list(visit.view.selectors.around(link.element))[:4]
-                options += [f"{outer} {own}" for outer in places]
-    return min(
-        dict.fromkeys(options),
-        key=lambda selector: sum(
-            len(_targets(visit, selector) - allowed[visit.view.url]) for visit in survey.visits
-        ),
-    )
-
-
-def _allowed(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> dict[str, set[str]]:
-    """Return, for each page, the URLs that may be followed from it."""
-    known = {visit.view.url for visit in survey.visits}
-    known |= {visit.view.page.request.url for visit in survey.visits}
-    return {
-        visit.view.url: known
-        | {link.url for link in visit.view.links if link.key in survey.follow}
-        | {link.url for link in turns[visit.view.url]}
-        | {link.url for link in visit.view.turns if same_list(visit.view.url, link.url)}
-        | {link.url for link in visit.view.turns if link.url in _all_followed(survey)}
-        for visit in survey.visits
-    }
-
-
-def _all_followed(survey: SiteSurvey) -> set[str]:
-    return {
-        link.url
-        for visit in survey.visits
-        for link in visit.view.links
-        if link.key in survey.follow
-    }
-
-
-def _targets(visit: Visit, selector: str) -> set[str]:
-    """Return the pages that a selector of links leads to, from a surveyed page."""
-    config = HtmlSource(start=(visit.view.url,), image=ImagePickTable("x"), follow=(selector,))
-    result = parse_soup(config, visit.view.soup, visit.view.page, {})
-    return {one.url for one in result.follow} - visit.wanted
 
 
 def _scope(survey: SiteSurvey) -> str:
     """Return a pattern for the folder that contains all pages of the gallery; empty if that is the
     site."""
     pages = [visit.view.url for visit in survey.visits]
-    pages += _all_followed(survey)
+    pages += followed_links(survey)
     parts = [urlsplit(url).path.split("/")[1:-1] for url in pages]
     common: list[str] = []
     for names in zip(*parts, strict=False):
@@ -345,12 +215,12 @@ def _elsewhere(
 ) -> list[str]:
     """Return a pattern of lists (tags, archives, …) if the selectors lead out of the gallery to
     such lists."""
-    allowed = _allowed(survey, turns)
+    allowed = allowed_links(survey, turns)
     others = {
         url
         for visit in survey.visits
         for selector in filter(None, selectors)
-        for url in _targets(visit, selector) - allowed[visit.view.url]
+        for url in link_targets(visit, selector) - allowed[visit.view.url]
     }
     known = {visit.view.url for visit in survey.visits}
     leaves = any(re.search(_LISTS, url) for url in others)

@@ -7,29 +7,24 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import jmespath
-from pydantic import AfterValidator, Field
-from pydantic.dataclasses import dataclass
 
-from pipeline.config_io import STRICT
 from pipeline.outside_text import parse_json, plain_value
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
-    CrawlLimits,
     FoundImage,
     Notes,
     Page,
     PageRequest,
     PageResult,
 )
-from pipeline.sources.text_selectors import MAX_LABELS, Pattern, clean_html
+from pipeline.sources.json_options import JsonSource, Paging
+from pipeline.sources.text_selectors import MAX_LABELS, clean_html
 from pipeline.sources.url_rules import (
-    Rewrite,
-    check_start,
     is_allowed,
     query_value,
     rewrite_url,
@@ -40,94 +35,6 @@ from pipeline.web.urls import canonical_url
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+\s*(?:=\s*(?:"[^"]*"|[^",;\s]*))?)*)')
 _MAX_HEADER = 8192
 _MAX_NEXT = 200
-
-
-def _check_path(expression: str) -> str:
-    try:
-        jmespath.compile(expression)
-    except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"not a JMESPath expression: {said}") from None
-    return expression
-
-
-Expression = Annotated[str, AfterValidator(_check_path)]
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class Paging:
-    """How to request the next page.
-
-    - `link`: follow the response's Link header (rel=next).
-    - `url`: `value` is the URL of the next page.
-    - `cursor`: `value` becomes the query parameter `parameter`.
-    - `parameters`: `value` is an object of query parameters.
-    - `page`: `parameter` grows by 1 from `first`.
-    - `offset`: `parameter` grows by `step` from `first`.
-
-    Paging ends if there is no `value`. For `page` and `offset` it ends if a page has no items or
-    the same as the page before, if `last` is true, at `total` items (`step` per page), or before
-    the parameter exceeds `until`.
-    """
-
-    by: Literal["link", "url", "cursor", "parameters", "page", "offset"]
-    value: Expression | None = None
-    parameter: str = ""
-    first: int = 0
-    step: int | None = Field(default=None, ge=1)
-    last: Expression | None = None
-    total: Expression | None = None
-    until: int | None = None
-
-    def __post_init__(self) -> None:
-        needs = {
-            "url": ("value",), "cursor": ("value", "parameter"), "parameters": ("value",),
-            "page": ("parameter",), "offset": ("parameter", "step"),
-        }.get(self.by, ())  # fmt: skip
-        for name in needs:
-            if not getattr(self, name):
-                raise ValueError(f"by = {self.by!r} needs {name}")
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class JsonFollow:
-    """Further pages: for each of `values`, `url` with {} replaced by the (escaped) value, or the
-    value itself without `url`. `label` is a pattern for a label in the value: its first group, or
-    the whole match; the pages behind inherit it."""
-
-    values: Expression
-    url: str = ""
-    label: Pattern | None = None
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class JsonSource(CrawlLimits):
-    """A JSON API.
-
-    `items` selects the records of a page, `media` the images of a record (by default the record
-    itself). `image` and the metadata are expressions on an object with three members: `page` (the
-    whole response), `item` and `media`. If an expression gives a list, all of its images or labels
-    are used, and the first of its texts. `rewrite` changes image URLs, for example a thumbnail's
-    into the original's. HTML tags in texts are removed.
-    """
-
-    kind: Literal["json"] = "json"
-    start: tuple[str, ...] = Field(min_length=1)
-    items: Expression = "@"
-    media: Expression | None = None
-    image: Expression = "media"
-    title: Expression | None = None
-    labels: tuple[Expression, ...] = ()
-    license: Expression | None = None
-    attribution: Expression | None = None
-    next: Paging | None = None
-    follow: tuple[JsonFollow, ...] = ()
-    rewrite: tuple[Rewrite, ...] = ()
-    include: tuple[Pattern, ...] = ()
-    exclude: tuple[Pattern, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_start(self.start)
 
 
 def start(config: JsonSource) -> list[PageRequest]:

@@ -23,10 +23,10 @@ from pipeline.sources.candidates import (
     candidates,
     closest,
     largest_candidate,
-    looks_like_image,
-    url_path,
 )
+from pipeline.sources.image_urls import looks_like_image, url_path
 from pipeline.sources.interface import Page
+from pipeline.sources.page_parts import is_frame, is_ornament, is_turn
 from pipeline.sources.script_images import attribute_images, script_images
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.soup import make_soup, page_base
@@ -36,25 +36,6 @@ from pipeline.web.urls import canonical_url
 MAX_TAGS = 20_000
 """Maximum number of tags that are examined per page."""
 
-FRAME_TAGS = ("header", "footer", "nav", "aside")
-_FRAME_NAME = re.compile(
-    r"((site|page|main|global|top|primary|blog|entry|post)[-_]?)?"
-    r"(header|footer|nav|navbar|navigation|menu|sidebar|masthead|topbar|colophon)"
-    r"([-_]?(area|wrap|wrapper|container|inner|bar|left|right|primary|secondary|links|menu))?"
-    r"|(site[-_]?|navbar[-_]?)?(logo|brand|branding)"
-    r"|(.*[-_])?(related|relatedposts|recommended|comments?|share|sharing|social|sharedaddy|widget[-_]area"
-    r"|breadcrumbs?|sponsors?|newsletter|cookies?|author[-_](box|bio)|post[-_]navigation"
-    r"|prev(ious)?[-_]?next)([-_].*)?",
-    re.IGNORECASE,
-)
-_FRAME_ROLES = frozenset(("navigation", "banner", "contentinfo", "complementary", "search"))
-_ORNAMENT = re.compile(
-    r"(?<![a-z])(logo|icons?|favicon|avatar|gravatar|badge|sprite|spinner|preloader|emoji"
-    r"|header[-_]image)(?![a-z])"
-    r"|^(play|close|prev|next|arrow|fullscreen|hero|flag|button|banner|btn|zoom|search|menu|back|up"
-    r"|home|folder|loader|loading)[-_]?(left|right|button|btn|bg|image|\d*)\.\w+$",
-    re.IGNORECASE,
-)
 _SMALLEST = 64
 _NO_PAGE = re.compile(
     r"\.(xml|rss|atom|zip|tar|gz|7z|rar|pdf|mp[34]|m4[av]|mov|avi|webm|ogg|js|css|json|txt|svg|ics)$",
@@ -71,13 +52,6 @@ _OTHER_LISTS = re.compile(
     r"(\.\w+)?([/?&=._-]|$)",
     re.IGNORECASE,
 )
-_NEXT_TEXT = re.compile(
-    r"\W*((next|older|more|weiter|nächste|suivante?s?|siguientes?|successiv[oa]|avanti|próxim[oa]|"
-    r"volgende|nästa|neste|næste|dalej|następna|следующая|далее|下一页|次へ|次のページ)\b.{0,20}"
-    r"|[›»→⟩❯]+|>{1,2})\W*",
-    re.IGNORECASE,
-)
-_NUMBER_TEXT = re.compile(r"\W*(page |seite |p\.? ?)?\d{1,4}\W*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -259,38 +233,6 @@ def _interesting(elements: list[Tag]) -> Iterator[Tag]:
         )
         if wanted:
             yield tag
-
-
-def is_frame(tag: Tag, by_name: bool = True) -> bool:
-    """Return True if an element itself is a header, footer, navigation or the like."""
-    if tag.name in FRAME_TAGS or attribute(tag, "role") in _FRAME_ROLES:
-        return True
-    if not by_name:
-        return False
-    names = [*attribute(tag, "class").split(), attribute(tag, "id")]
-    return any(_FRAME_NAME.fullmatch(name) for name in names if name)
-
-
-def is_ornament(url: str, classes: str = "") -> bool:
-    """Return True if the file name of an image says that it is a logo, an icon or the like."""
-    name = url_path(url).rpartition("/")[2]
-    return bool(_ORNAMENT.search(name) or any(map(_ORNAMENT.search, classes.split())))
-
-
-def is_turn(link: Tag) -> bool:
-    """Return True if a link is labelled as leading to the next page, or to a page number."""
-    rel = attribute(link, "rel").lower().split()
-    if "next" in rel:
-        return True
-    names = " ".join((attribute(link, "class"), attribute(link, "id"))).lower()
-    if re.search(r"(^|[\s_-])next($|[\s_-])", names) and "prev" not in names:
-        return True
-    labels = [link.get_text()[:200], attribute(link, "aria-label"), attribute(link, "title")]
-    return any(
-        _NEXT_TEXT.fullmatch(one) or _NUMBER_TEXT.fullmatch(one)
-        for one in (" ".join(label.split()) for label in labels)
-        if one
-    )
 
 
 def _is_tiny(image: Tag | None) -> bool:

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import UserError
 from pipeline.outside_text import parse_json
-from pipeline.sources.candidates import looks_like_image
 from pipeline.sources.html import not_html
 from pipeline.sources.html_proposal import find_recipe
+from pipeline.sources.image_urls import looks_like_image
 from pipeline.sources.interface import Page
 from pipeline.sources.site_survey import GetPage, survey_site
 from pipeline.sources.xml import name_of, read_xml

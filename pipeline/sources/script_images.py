@@ -12,14 +12,8 @@ from typing import Any
 
 from bs4 import Tag
 
-from pipeline.sources.candidates import (
-    FULL,
-    LINKED,
-    PREVIEW,
-    Candidate,
-    looks_like_image,
-    rejection_reason,
-)
+from pipeline.sources.candidates import FULL, LINKED, PREVIEW, Candidate
+from pipeline.sources.image_urls import looks_like_image, rejection_reason
 from pipeline.sources.literals import Call, read_json, read_literals
 from pipeline.sources.text_selectors import attribute
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pipeline.sources.candidates import url_path
 from pipeline.sources.gallery_groups import (
     SIZE_SUFFIX,
     folder_of,
@@ -21,6 +20,7 @@ from pipeline.sources.gallery_groups import (
     listing_keys,
     without_renditions,
 )
+from pipeline.sources.image_urls import url_path
 from pipeline.sources.interface import Page
 from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView
 

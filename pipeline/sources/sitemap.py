@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.config_io import STRICT
 from pipeline.sources import html
+from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.interface import Adapter, FoundImage, Notes, Page, PageRequest, PageResult
 from pipeline.sources.text_selectors import clean
 from pipeline.sources.url_rules import is_allowed
@@ -26,7 +27,7 @@ from pipeline.web.urls import canonical_url
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class SitemapSource(html.HtmlSource):
+class SitemapSource(HtmlSource):
     """Sitemaps (also gzipped, plain text, or named by robots.txt) and the pages behind them.
 
     `take` states where the images are: on the `pages`, which are read like those of an html source

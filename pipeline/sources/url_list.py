@@ -10,24 +10,18 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
-
-from pipeline.config_io import STRICT
 from pipeline.errors import UserError
-from pipeline.outside_text import plain_value
 from pipeline.reading import open_regular
 from pipeline.sources.interface import (
     Adapter,
     CorruptFile,
-    CrawlLimits,
     FoundImage,
     Notes,
     Page,
@@ -45,49 +39,13 @@ from pipeline.sources.list_files import (
     plain_records,
     without_gz,
 )
-from pipeline.sources.text_selectors import MAX_LABELS, Pattern, clean
-from pipeline.sources.url_rules import is_allowed
+from pipeline.sources.list_options import ListSource
+from pipeline.sources.list_rows import find_columns, read_rows
 from pipeline.web.local_files import argument_path, file_path, file_url
 from pipeline.web.urls import canonical_url
 
 CHUNK_ROWS = 10_000
 """Records of a text file, or rows of a Parquet file, that are read at a time."""
-
-COLUMNS = {
-    "url": ("url", "URL", "image_url", "Image URL", "OriginalURL", "identifier", "link"),
-    "title": ("title", "caption", "TEXT", "text", "TITLE", "alt", "ALT_TEXT"),
-    "license": ("license", "LICENSE", "License", "rights"),
-    "attribution": ("attribution", "rightsHolder", "author", "Author", "creator"),
-    "labels": ("labels", "label", "class"),
-}
-"""The columns tried for each field of a row: those of this project's manifest, then img2dataset's,
-LAION's (URL, TEXT, LICENSE), DataComp's (url, text) and Open Images'."""
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class ListSource(CrawlLimits):
-    """Files of image URLs, local (also folders of them) or at an http(s) address.
-
-    The format follows from the extension (before `.gz`) unless given; text may be gzipped. A list
-    of more than `max_gb` GB is not copied. Columns are found by their usual names unless given;
-    several `labels` columns give several labels, and so does a list in one column. Constant
-    `license` and `attribution` apply if the file has none. Paths are relative to the current
-    folder.
-    """
-
-    kind: Literal["list"] = "list"
-    start: tuple[str, ...] = Field(min_length=1)
-    format: Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None = None
-    max_gb: float = Field(default=64.0, gt=0)
-    url: str | None = None
-    title: str | None = None
-    labels: tuple[str, ...] | None = None
-    license_column: str | None = None
-    attribution_column: str | None = None
-    license: str = ""
-    attribution: str = ""
-    include: tuple[Pattern, ...] = ()
-    exclude: tuple[Pattern, ...] = ()
 
 
 def start(config: ListSource) -> list[PageRequest]:
@@ -169,7 +127,7 @@ def _text(
     notes = Notes()
     lines = Lines(file, int(context.get("offset", 0)), notes)
     records, header = _records(kind, lines, context.get("header"), notes)
-    if header is not None and not _columns(config, header)["url"]:
+    if header is not None and not find_columns(config, header)["url"]:
         return PageResult(error=_no_urls(header))
     taken = 0
 
@@ -179,7 +137,7 @@ def _text(
             taken += 1
             yield record
 
-    rows = list(_rows(config, counted(), notes))
+    rows = list(read_rows(config, counted(), notes))
     if taken < (size or 0):
         return PageResult(rows, skipped=notes)
     follow = [_piece(page.request, offset=lines.offset, header=header)] if size else []
@@ -217,13 +175,13 @@ def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> Pa
     except BaseException:
         opened.close()
         raise
-    if header is not None and not _columns(config, header)["url"]:
+    if header is not None and not find_columns(config, header)["url"]:
         opened.close()
         return PageResult(error=_no_urls(header))
 
     def rows() -> Iterator[FoundImage]:
         with opened, file:
-            yield from _rows(config, records, notes)
+            yield from read_rows(config, records, notes)
 
     return PageResult(_unbroken(rows(), BROKEN), skipped=notes)
 
@@ -249,7 +207,7 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
         names = opened.schema_arrow.names
     except broken as error:
         return PageResult(error=f"not Parquet ({error})")
-    chosen = _columns(config, names)
+    chosen = find_columns(config, names)
     if not chosen["url"]:
         opened.close()
         return PageResult(error=_no_urls(names))
@@ -265,82 +223,11 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
                     yield from plain_records(batch)
 
     follow = [] if last else [_piece(page.request, group=group + 1)]
-    rows = _unbroken(_rows(config, records(), notes), broken)
+    rows = _unbroken(read_rows(config, records(), notes), broken)
     return PageResult(rows, follow, notes)
 
 
 # rows
-
-
-def _columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
-    """Return which column of a file contains which field."""
-    there = list(names)
-    given = {
-        "url": config.url, "title": config.title, "license": config.license_column,
-        "attribution": config.attribution_column,
-    }  # fmt: skip
-    chosen = {}
-    for member, usual in COLUMNS.items():
-        name = given.get(member)
-        wanted = [name] if name else [one for one in usual if one in there][:1]
-        chosen[member] = [one for one in wanted if one in there]
-    if config.labels is not None:
-        chosen["labels"] = [one for one in config.labels if one in there]
-    return chosen
-
-
-def _rows(
-    config: ListSource, records: Iterable[Mapping[str, Any]], notes: Notes
-) -> Iterator[FoundImage]:
-    columns: dict[str, list[str]] = {}
-    names: object = None
-
-    def read(record: Mapping[str, Any]) -> Iterable[FoundImage]:
-        nonlocal columns, names
-        if record.keys() != names:
-            columns, names = _columns(config, record), record.keys()
-        found = _row(config, notes, record, columns)
-        return () if found is None else (found,)
-
-    return notes.each(records, read)
-
-
-def _row(
-    config: ListSource, notes: Notes, record: Mapping[str, Any], columns: dict[str, list[str]]
-) -> FoundImage | None:
-    text = _value(record, columns["url"], notes)
-    url = canonical_url(text) if text else None
-    if url is None:
-        notes.add("not_http" if text else "no_url", text or None)
-    elif not is_allowed(url, config.include, config.exclude):
-        notes.add("excluded", url)
-    else:
-        return FoundImage(
-            url,
-            _value(record, columns["title"], notes),
-            tuple(_labels(record, columns["labels"], notes)),
-            _value(record, columns["license"], notes) or config.license,
-            _value(record, columns["attribution"], notes) or config.attribution,
-        )
-    return None
-
-
-def _value(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> str:
-    return _as_text(record.get(names[0]), names[0], notes) if names else ""
-
-
-def _as_text(value: object, name: str, notes: Notes) -> str:
-    text = plain_value(value)
-    if text is None:
-        notes.add("not_text", f"{name}: {str(value)[:100]}")
-    return clean(text or "")
-
-
-def _labels(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> Iterator[str]:
-    for name in names:
-        value = record.get(name)
-        for one in value[:MAX_LABELS] if isinstance(value, list | tuple) else [value]:
-            yield _as_text(one, name, notes)
 
 
 LIST = Adapter(ListSource, start, parse, max_copy_bytes=lambda config: int(config.max_gb * 1e9))

@@ -24,7 +24,7 @@ from pipeline.shards.builder import BuiltShard
 from pipeline.shards.card import card_text
 from pipeline.shards.card_page import card_page
 from pipeline.shards.stats import DatasetStats
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from training.exports import folder as exports
 from training.reporting.card_page import card_html, harmless
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pipeline.config_io import parse_config
 from pipeline.recipe import Recipe
 from pipeline.sources import Page, PageRequest
-from pipeline.sources.html import HtmlSource, parse
+from pipeline.sources.html import parse
+from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.literals import read_literals
 from pipeline.sources.proposal import propose
 

@@ -34,7 +34,7 @@ from pipeline.originals.parts import read_original, read_records, write_plan
 from pipeline.recipe import Recipe
 from pipeline.select.selection import SelectedImage
 from pipeline.shards.samples import make_samples
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.web.body_checks import check_body
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.responses import RawResponse, Response

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import LOSSES
-from training.options.validation import LOSSES_WITH_TARGETS, check_compatible
+from training.options.target_rules import LOSSES_WITH_TARGETS
+from training.options.validation import check_compatible
 
 numbers = st.floats(-1, 2).map(lambda value: round(value, 3))
 labels = numbers | st.tuples(numbers, numbers)

@@ -19,7 +19,7 @@ from pipeline.events import EventLog
 from pipeline.originals.download import download
 from pipeline.recipe import Recipe
 from pipeline.sources import url_list as listing
-from pipeline.sources.url_list import ListSource
+from pipeline.sources.list_options import ListSource
 from pipeline.web.local_files import LocalFileReader, file_url
 from pipeline.web.responses import Response
 

@@ -18,7 +18,8 @@ from pipeline.imaging.components import label_regions, largest_region
 from pipeline.imaging.crops import Box, center_box, center_boxes, expand_box, pad_box
 from pipeline.imaging.images import open_image
 from pipeline.imaging.objects import find_object
-from pipeline.imaging.pixels import LazyImage, render, resize, resize_linear
+from pipeline.imaging.pixels import LazyImage, render
+from pipeline.imaging.resampling import resize, resize_linear
 from pipeline.options import ShardOptions
 from pipeline.select.selection import SelectedImage
 from pipeline.shards import crop_modes as framing

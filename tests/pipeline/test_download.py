@@ -37,7 +37,7 @@ from pipeline.originals.parts import (
 )
 from pipeline.recipe import Recipe
 from pipeline.retry import retry_failures
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 
 POLITENESS = Politeness(rate=1000, concurrency=4, allow_private=True, attempts=2, backoff=0.02)
 SOURCE = HtmlSource(start=("http://127.0.0.1/",))
@@ -203,7 +203,7 @@ from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.originals.download import download
 def stop(*_):
     raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from pipeline.fetcher import Politeness
 from pipeline.originals.download import download
 from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.web.failures import FAILURE_KINDS
 
 POLITENESS = Politeness(

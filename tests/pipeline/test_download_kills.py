@@ -50,7 +50,7 @@ from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.originals.download import download
 recipe = Recipe(source=HtmlSource(start=("http://127.0.0.1/",)), politeness=Politeness(
     rate=400, concurrency={CONCURRENCY}, allow_private=True, attempts={ATTEMPTS}, backoff=0.02,

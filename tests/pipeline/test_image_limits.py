@@ -33,7 +33,7 @@ from pipeline.originals import download as download_stage
 from pipeline.originals.download import download
 from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 
 ROOT = Path(__file__).parents[2]
 POLITENESS = Politeness(rate=500, concurrency=8, allow_private=True, attempts=1)

@@ -25,7 +25,7 @@ from pipeline.recipe import Recipe
 from pipeline.select.stage import select
 from pipeline.shards.stage import shard
 from pipeline.sources.folder import FolderSource
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.status import format_status as describe_status
 from pipeline.status import read_status
 from pipeline.web.bulk_fetcher import BulkFetcher

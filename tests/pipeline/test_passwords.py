@@ -20,7 +20,7 @@ from pipeline.demo.shells import draw
 from pipeline.events import unresolved_failures
 from pipeline.fetcher import Fetcher, Politeness
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.responses import Response
 

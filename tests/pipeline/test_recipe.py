@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 from pipeline.names import recipe_names
 from pipeline.recipe import load_recipe, recipe_path
 from pipeline.sources import SOURCES
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.url_rules import is_allowed
 
 SMALL = """

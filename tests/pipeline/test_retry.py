@@ -25,7 +25,7 @@ from pipeline.originals.parts import (
 )
 from pipeline.recipe import Recipe
 from pipeline.retry import RetryResult, filter_failures, retry_failures
-from pipeline.sources.html import HtmlSource
+from pipeline.sources.html_options import HtmlSource
 from pipeline.web.failures import failure
 
 POLITENESS = Politeness(

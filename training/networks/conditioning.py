@@ -8,13 +8,8 @@ from torch.nn.functional import one_hot
 
 from pipeline.contract import UserError
 from training.networks.base import ImageShape
-from training.options.architectures import (
-    Codes,
-    DiscriminatorOptions,
-    GeneratorOptions,
-    code_count,
-    is_semi_supervised,
-)  # fmt: skip
+from training.options.architectures import Codes, code_count, is_semi_supervised
+from training.options.base import DiscriminatorOptions, GeneratorOptions  # fmt: skip
 
 
 def latent_codes(latents: Tensor, options: Codes) -> Tensor:

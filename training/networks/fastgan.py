@@ -14,23 +14,27 @@ from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 from pipeline.contract import UserError
 from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
 from training.networks.conditioning import (
-    ConditionalLayer,
-    ConditionalSequential,
     DiscriminatorInput,
     LatentInput,
-    generator_norm,
+)
+from training.networks.fastgan_layers import (
+    Decoder,
+    DownBlock,
+    Glu,
+    SkipLayerExcitation,
+    UpBlock,
+    crop_quarter,
 )
 from training.networks.frozen import perceptual_distance
 from training.networks.heads import Head
 from training.networks.layers import (
-    Dropout,
     apply_spectral_norm,
     init_weights,
     noise_and_dropout,
     to_image_range,
 )  # fmt: skip
 from training.networks.sizes import doublings
-from training.options.architectures import FastganDiscriminator, FastganGenerator
+from training.options.efficient import FastganDiscriminator, FastganGenerator
 
 _G_MAPS = (16, 8, 4, 2, 2, 1, 0.5, 0.25, 0.125)
 """Channels of the generator after each doubling, in units of its width (4 px to 1024 px)."""
@@ -55,78 +59,6 @@ def map_counts(multipliers: tuple[float, ...], width: int, count: int) -> list[i
     if count > len(multipliers):
         raise UserError("resolution: FastGAN supports at most 1024 px")
     return [max(1, int(width * multiplier)) for multiplier in multipliers[:count]]
-
-
-class Glu(nn.Module):
-    """GLU: the first half of the channels, weighted by σ of the second half (Dauphin 2017). (n,
-    2c, h, w) → (n, c, h, w)."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        values, gates = maps.chunk(2, dim=1)
-        # the sigmoid of a slice of a tensor takes four times as long as that of a contiguous tensor
-        return values * gates.clone(memory_format=torch.preserve_format).sigmoid()
-
-
-class LearnedNoise(nn.Module):
-    """Add the same Gaussian noise to all channels, with a learned weight that starts at 0.
-
-    It is drawn per image while training and fixed when sampling, so that an image depends only on
-    its latent.
-    """
-
-    fixed: Tensor
-
-    def __init__(self, height: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.register_buffer("fixed", torch.randn(1, 1, height, width))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        noise = self.fixed.to(maps.dtype)
-        if self.training:
-            noise = torch.randn_like(maps[:, :1])
-        return maps + self.weight.to(maps.dtype) * noise
-
-
-class SkipLayerExcitation(nn.Module):
-    """Large maps (n, out_channels, H, W) times a weight in (0, 1) from small ones (n,
-    in_channels, h, w): σ of a 1×1 convolution of SiLU of a 4×4 convolution of their 4×4 averages
-    (eq. 1)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.gather = nn.Conv2d(in_channels, out_channels, 4, bias=False)
-        self.weigh = nn.Conv2d(out_channels, out_channels, 1, bias=False)
-
-    def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        gathered = nn.functional.silu(self.gather(adaptive_avg_pool2d(small, 4)))
-        weights: Tensor = self.weigh(gathered).sigmoid()
-        return large * weights
-
-
-class UpBlock(ConditionalLayer):
-    """Doubling to `size`, 3×3, norm, GLU; the `long` kind adds noise and a second 3×3."""
-
-    def __init__(
-        self,
-        options: FastganGenerator,
-        shape: ImageShape,
-        maps: tuple[int, int],
-        size: tuple[int, int],
-        long: bool,
-    ) -> None:
-        super().__init__()
-        below, above = maps
-        layers: list[nn.Module] = [nn.Upsample(scale_factor=2)]
-        for given in (below, above) if long else (below,):
-            layers.append(nn.Conv2d(given, above * 2, 3, 1, 1, bias=False))
-            layers += [LearnedNoise(*size)] if long else []
-            layers += [*generator_norm("batch", options.condition, above * 2, shape), Glu()]
-        self.layers = ConditionalSequential(layers)
-
-    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
-        doubled: Tensor = self.layers(maps, labels)
-        return doubled
 
 
 class FastganG(Generator):
@@ -176,54 +108,6 @@ class FastganG(Generator):
                 above = self.excitations[str(step)](maps[step - _BRIDGE], above)
             maps.append(disturb(above))
         return to_image_range(self.last(maps[-1]), self.output)
-
-
-class DownBlock(nn.Module):
-    """The mean of two paths to half the size: 4×4 stride 2 then 3×3, and pooling then 1×1; norm
-    and leaky ReLU after each convolution."""
-
-    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
-        super().__init__()
-        self.main = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.LeakyReLU(0.2, inplace=True),
-        )
-        self.direct = nn.Sequential(
-            nn.AvgPool2d(2),
-            nn.Conv2d(in_channels, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.LeakyReLU(0.2, inplace=True),
-        )
-        self.dropout = Dropout(dropout) if dropout else nn.Identity()
-
-    def forward(self, maps: Tensor) -> Tensor:
-        halved: Tensor = self.dropout((self.main(maps) + self.direct(maps)) / 2)
-        return halved
-
-
-class Decoder(nn.Module):
-    """Maps of about 8×8 positions → images in [-1, 1], doubled `doublings` times."""
-
-    def __init__(self, maps: int, channels: int, count: int, width: int) -> None:
-        super().__init__()
-        sizes = [max(1, width // 2 * multiplier) for multiplier in (4, 2, 2, 1)][:count]
-        layers: list[nn.Module] = []
-        for above in sizes:
-            layers += [
-                nn.Upsample(scale_factor=2),
-                nn.Conv2d(maps, above * 2, 3, 1, 1, bias=False),
-                nn.BatchNorm2d(above * 2),
-                Glu(),
-            ]
-            maps = above
-        self.layers = nn.Sequential(*layers, nn.Conv2d(maps, channels, 3, 1, 1, bias=False))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return torch.tanh(self.layers(maps))
 
 
 class PatchHead(Head):
@@ -326,12 +210,6 @@ class FastganD(Discriminator):
         if self.reconstruction == "l1":
             return l1_loss(decoded.float(), wanted)
         return perceptual_distance(decoded, wanted)
-
-
-def crop_quarter(maps: Tensor, row: int, column: int) -> Tensor:
-    """Return the upper (row 0) or lower, left (column 0) or right quarter of maps (n, c, h, w)."""
-    height, width = maps.shape[2] // 2, maps.shape[3] // 2
-    return maps[:, :, row * height :, column * width :][:, :, :height, :width]
 
 
 def fastgan_generator(options: FastganGenerator, shape: ImageShape) -> Generator:

@@ -7,7 +7,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from training.networks.base import DiscriminatorOutput, ImageShape
 from training.networks.layers import MinibatchStddev
-from training.options.architectures import DiscriminatorOptions, is_semi_supervised
+from training.options.architectures import is_semi_supervised
+from training.options.base import DiscriminatorOptions
 
 
 class Head(nn.Module):

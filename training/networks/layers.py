@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, dropout
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.options.architectures import GeneratorOptions
+from training.options.base import GeneratorOptions
 
 
 class JointBatchNorm(nn.BatchNorm2d):

@@ -22,7 +22,8 @@ from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
 from training.networks.frozen import frozen_features, frozen_weights_digest
 from training.networks.layers import JointBatchNorm, apply_spectral_norm
-from training.options.architectures import DcganDiscriminator, ProjectedDiscriminator
+from training.options.architectures import DcganDiscriminator
+from training.options.efficient import ProjectedDiscriminator
 
 _MIXED = (1, 2, 4, 8)
 """Channels after cross-channel mixing at strides 4, 8, 16 and 32, in units of the width."""

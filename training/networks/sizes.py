@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.contract import UserError
 from training.networks.base import ImageShape
-from training.options.architectures import ConvWidthOptions
+from training.options.base import ConvWidthOptions
 
 
 def doublings(shape: ImageShape) -> int:

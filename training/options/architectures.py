@@ -5,93 +5,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, le=1e100)]
-Positive = Annotated[float, Field(gt=0, le=1e100)]
-Taps = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
-Count = Annotated[int, Field(ge=1, lt=2**53)]
-Number = Annotated[int, Field(ge=0, lt=2**53)]
-Layers = Annotated[int, Field(ge=1, le=100)]
-Init = Literal["dcgan", "default", "orthogonal", "xavier"]
-
-
-@dataclass(frozen=True, config=STRICT)
-class GeneratorOptions:
-    """Options of every generator.
-
-    `z_dim` latents are noise. InfoGAN's codes (Chen 2016) are added: for each number in
-    `categorical` a code with that many categories, and `continuous` continuous codes. `condition`:
-    labels enter as an `embedding` of that dimension beside the latents, or as gains and offsets of
-    each `norm` (Dumoulin 2017). `noise` is the standard deviation of Gaussian noise after each
-    hidden layer while training, `dropout` the fraction of zeros there (`dropout_at_test` keeps it
-    when sampling, Isola 2017).
-    """
-
-    z_dim: Count = 100
-    condition: Literal["none", "embedding", "norm"] = "none"
-    embedding: Count = 32
-    categorical: Annotated[
-        tuple[Annotated[int, Field(ge=2, le=100_000)], ...], Field(max_length=1000)
-    ] = ()
-    continuous: Number = 0
-    noise: NonNegative = 0.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    dropout_at_test: bool = False
-    output: Literal["tanh", "sigmoid", "linear"] = "tanh"
-    spectral: bool = False
-    init: Init = "dcgan"
-
-
-@dataclass(frozen=True, config=STRICT)
-class DiscriminatorOptions:
-    """Options of every discriminator.
-
-    `condition`: labels enter as an additional channel learned per label (`embedding`, Mirza &
-    Osindero 2014), or as a `projection` on the last features (Miyato & Koyama 2018). `classifier`
-    adds AC-GAN's prediction of the label (Odena 2017). `packing` classifies that many images
-    together (Lin 2018). `minibatch_stddev` appends a channel with the standard deviation over
-    groups of that many samples before the last layer (Karras 2018; 0: none). `spectral` normalises
-    every weight (Miyato 2018). `dropout` follows each hidden layer.
-    """
-
-    condition: Literal["none", "embedding", "projection"] = "none"
-    classifier: bool = False
-    packing: Annotated[int, Field(ge=1, le=1000)] = 1
-    minibatch_stddev: Number = 0
-    spectral: bool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    init: Init = "dcgan"
-
-
-@dataclass(frozen=True, config=STRICT)
-class SemiSupervisedOptions:
-    """`semi_supervised`: the discriminator predicts the label or "fake", K + 1 classes, and
-    learns from labelled and unlabelled images (Salimans 2016, section 5; Odena 2016)."""
-
-    semi_supervised: bool = False
-
-
-@dataclass(frozen=True, config=STRICT)
-class ConvWidthOptions:
-    """Widths of a convolutional network.
-
-    `width` is the number of channels next to the image (ngf, ndf); `multipliers` are those of all
-    hidden layers from the image inwards, in units of `width` (empty: 1, 2, 4, 8, …); `max_width`
-    limits them (0: no limit). `attention` adds a self-attention layer after the maps of that height
-    (Zhang 2019; 0: none).
-    """
-
-    width: Count = 64
-    multipliers: Annotated[tuple[Count, ...], Field(max_length=16)] = ()
-    max_width: Number = 0
-    attention: Number = 0
+from training.options.base import (
+    ConvWidthOptions,
+    Count,
+    DiscriminatorOptions,
+    Fraction,
+    GeneratorOptions,
+    Layers,
+    NonNegative,
+    Number,
+    Positive,
+    SemiSupervisedOptions,
+    Taps,
+    UnsupportedDiscriminatorOptions,
+    UnsupportedGeneratorOptions,
+)
+from training.options.efficient import (
+    FastganDiscriminator,
+    FastganGenerator,
+    ProjectedDiscriminator,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -168,25 +107,6 @@ class ResnetDiscriminator(ConvWidthOptions, SemiSupervisedOptions, Discriminator
     smallest: Annotated[int, Field(ge=4, le=16_384)] = 4
     plain: Annotated[int, Field(ge=0, le=100)] = 1
     norm: Literal["none", "layer"] = "none"
-
-
-class UnsupportedGeneratorOptions:
-    """Options of a generator without InfoGAN's codes and the older techniques."""
-
-    categorical: ClassVar[tuple[int, ...]] = ()
-    continuous: ClassVar[int] = 0
-    dropout: ClassVar[float] = 0.0
-    dropout_at_test: ClassVar[bool] = False
-    spectral: ClassVar[bool] = False
-
-
-class UnsupportedDiscriminatorOptions:
-    """The same for a discriminator."""
-
-    classifier: ClassVar[bool] = False
-    packing: ClassVar[int] = 1
-    spectral: ClassVar[bool] = False
-    dropout: ClassVar[float] = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -288,67 +208,6 @@ class R3ganDiscriminator(R3ganStageOptions, DiscriminatorOptions):
 
     name: Literal["r3gan"] = "r3gan"
     init: Literal["fixup"] = "fixup"  # type: ignore[assignment]
-
-
-@dataclass(frozen=True, config=STRICT)
-class FastganGenerator(GeneratorOptions):
-    """The generator of FastGAN (Liu et al. 2021): gated blocks with learned noise, and skip-layer
-    excitation.
-
-    `width` is the number of channels at 128 px (ngf); at 4 px there are 16 times as many, at 1024
-    px an eighth. `lite` omits the second convolution of every other block, with its noise (Sauer et
-    al. 2021).
-    """
-
-    name: Literal["fastgan"] = "fastgan"
-    width: Count = 64
-    lite: bool = False
-    z_dim: Count = 256
-    embedding: Count = 64
-    spectral: bool = True
-
-
-@dataclass(frozen=True, config=STRICT)
-class FastganDiscriminator(DiscriminatorOptions):
-    """The discriminator of FastGAN (Liu et al. 2021): it classifies patches, and learns features by
-    reconstructing real images from them.
-
-    `width` is the number of channels at 64 px (ndf); at 4 px there are 16 times as many.
-    `reconstruction` is the distance between an image and its reconstruction: of features of a
-    frozen network (`perceptual`), the mean absolute difference (`l1`), or none.
-    """
-
-    name: Literal["fastgan"] = "fastgan"
-    width: Count = 64
-    spectral: bool = True
-    reconstruction: Literal["perceptual", "l1", "none"] = "perceptual"
-
-
-@dataclass(frozen=True, config=STRICT)
-class ProjectedDiscriminator:
-    """Discriminators on features of a frozen network (Sauer et al. 2021).
-
-    Images are resized to `size` px per side (0: not resized) for the network. Its maps of four
-    scales are mixed across channels and scales by fixed random weights, to `width` channels at the
-    largest scale; each scale has its own discriminator. `separable` convolutions are cheaper.
-    Labels enter by a `projection`.
-
-    Separate batch norm over real and fake images (the published `batch`) removes what all images of
-    a batch have in common, so that pale colours on all fakes are hardly noticed; `joint` normalises
-    both together. `pixel_width` adds a discriminator on the image itself, a DCGAN discriminator of
-    that width without norm (0: none).
-    """
-
-    name: Literal["projected"] = "projected"
-    condition: Literal["none", "projection"] = "none"
-    width: Annotated[int, Field(ge=8, le=1_000_000)] = 64
-    size: Annotated[int, Field(ge=0, le=4096)] = 224
-    separable: bool = False
-    spectral: bool = True
-    norm: Literal["batch", "joint"] = "batch"
-    pixel_width: Number = 0
-    classifier: ClassVar[bool] = False
-    packing: ClassVar[int] = 1
 
 
 def _kind(options: Any) -> str | None:

@@ -7,7 +7,8 @@ import pytest
 from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.sources import FoundImage, Page, PageRequest, PageResult
-from pipeline.sources.html import HtmlSource, parse, start
+from pipeline.sources.html import parse, start
+from pipeline.sources.html_options import HtmlSource
 
 URL = "http://shells.example/gallery/index.html"
 

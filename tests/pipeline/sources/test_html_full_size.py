@@ -8,7 +8,8 @@ import pytest
 from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.sources import Page, PageRequest, PageResult
-from pipeline.sources.html import HtmlSource, parse
+from pipeline.sources.html import parse
+from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.soup import MAX_DEPTH, MAX_TAGS, make_soup
 
 URL = "http://shells.example/gallery/index.html"

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.config_io import parse_config
 from pipeline.sources import FoundImage, Page, PageRequest, PageResult
-from pipeline.sources.iiif import IiifSource, image_url, parse
+from pipeline.sources.iiif import IiifSource, parse
+from pipeline.sources.iiif_image import image_url
 
 ANSWERS = Path(__file__).parents[2] / "data" / "apis"
 URL = "https://museum.example/iiif/x"

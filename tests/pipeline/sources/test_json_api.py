@@ -8,7 +8,8 @@ import pytest
 from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.sources import Page, PageRequest
-from pipeline.sources.json_api import JsonSource, next_link, parse, start
+from pipeline.sources.json_api import next_link, parse, start
+from pipeline.sources.json_options import JsonSource
 
 URL = "https://api.example/shells?size=2"
 

@@ -11,7 +11,8 @@ import pytest
 from pipeline.config_io import parse_config
 from pipeline.sources import CorruptFile, FoundImage, Notes, Page
 from pipeline.sources import url_list as listing
-from pipeline.sources.url_list import ListSource, parse, start
+from pipeline.sources.list_options import ListSource
+from pipeline.sources.url_list import parse, start
 
 
 def csv_file(folder: Path, lines: list[str]) -> Path:

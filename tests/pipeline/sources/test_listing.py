@@ -12,7 +12,8 @@ from pipeline.config_io import parse_config
 from pipeline.errors import UserError
 from pipeline.sources import FoundImage, Page, PageRequest, PageResult
 from pipeline.sources import url_list as listing
-from pipeline.sources.url_list import ListSource, parse, start
+from pipeline.sources.list_options import ListSource
+from pipeline.sources.url_list import parse, start
 
 
 def config(path: Path | str, **values: Any) -> ListSource:

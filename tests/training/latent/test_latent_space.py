@@ -15,12 +15,12 @@ from training.latent.space import LatentSpace, build_latent_space, style_weights
 from training.networks import GENERATORS, ImageShape, build_generator
 from training.options.architectures import (
     DcganGenerator,
-    FastganGenerator,
     MlpGenerator,
     R3ganGenerator,
     ResnetGenerator,
     StyleGan2Generator,
 )
+from training.options.efficient import FastganGenerator
 
 TABLES: dict[str, Any] = {
     "dcgan": DcganGenerator(width=4, z_dim=8),

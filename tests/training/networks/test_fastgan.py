@@ -13,8 +13,8 @@ from training.config import Config
 from training.data import Batch
 from training.losses import squared_gradient
 from training.networks import ImageShape, build_discriminator, build_generator
-from training.networks.fastgan import Glu, LearnedNoise, SkipLayerExcitation, crop_quarter
-from training.options.architectures import FastganDiscriminator, FastganGenerator
+from training.networks.fastgan_layers import Glu, LearnedNoise, SkipLayerExcitation, crop_quarter
+from training.options.efficient import FastganDiscriminator, FastganGenerator
 from training.state import new_state
 from training.step import Step
 

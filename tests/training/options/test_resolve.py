@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import UserError
 from training.config import MAY_CHANGE_ON_RESUME, Config
 from training.fit import main, parse
-from training.options.architectures import FastganGenerator
+from training.options.efficient import FastganGenerator
 from training.options.resolve import (
     check_resumable,
     flatten,

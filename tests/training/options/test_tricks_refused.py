@@ -10,7 +10,8 @@ from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import LOSSES
 from training.options.resolve import resolve
-from training.options.validation import CROSS_ENTROPY, LOSSES_WITH_TARGETS, check_compatible
+from training.options.target_rules import CROSS_ENTROPY, LOSSES_WITH_TARGETS
+from training.options.validation import check_compatible
 
 LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
 PLAIN_D = {"norm": "none"}

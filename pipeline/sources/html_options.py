@@ -1,0 +1,78 @@
+"""The options of an html source."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.config_io import STRICT
+from pipeline.sources.candidates import (
+    FULL_SIZE_ATTRIBUTES,
+)
+from pipeline.sources.interface import (
+    CrawlLimits,
+)
+from pipeline.sources.text_selectors import (
+    Css,
+    ImagePick,
+    ImagePickTable,
+    Pattern,
+    TextSelector,
+)
+from pipeline.sources.url_rules import check_start
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Follow:
+    """Links to follow, and how to read texts beside them for the images behind them.
+
+    `item` is the element in which text selectors look: the closest matching element around the
+    link; the link itself without `item`.
+    """
+
+    select: Css
+    item: Css | None = None
+    title: TextSelector | None = None
+    labels: tuple[TextSelector, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class HtmlSource(CrawlLimits):
+    """A gallery of HTML pages.
+
+    All pages are treated in the same way. `follow` and `next` select further pages (`next` is the
+    next page of the same list, so it is not a step deeper), `image` selects the images; a link that
+    gives an image is not followed. `image` selects one element per image, inside each `item` if
+    that is set, otherwise in the whole page: an img, picture, a, meta or script (JSON-LD, or data
+    in JavaScript), or any element around one; the largest image it offers is used. As a table with
+    `select` and `attribute`, it reads that attribute. With `one_per_page`, only the largest image
+    of the page is used.
+
+    `title`, `labels`, `license` and `attribution` are read in the item (the image's element without
+    `item`) or in the page. Patterns are applied to canonical URLs: `include` and `exclude` to those
+    of images, `follow_include` and `follow_exclude` to those of pages. Pages on other hosts than
+    those of `start` are followed only with `offsite`.
+    """
+
+    kind: Literal["html"] = "html"
+    start: tuple[str, ...] = Field(min_length=1)
+    follow: tuple[Css | Follow, ...] = ()
+    next: Css | None = None
+    item: Css | None = None
+    image: ImagePick = ImagePickTable()
+    one_per_page: bool = False
+    full_size: tuple[str, ...] = FULL_SIZE_ATTRIBUTES
+    title: TextSelector | None = None
+    labels: tuple[TextSelector, ...] = ()
+    license: TextSelector | None = None
+    attribution: TextSelector | None = None
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
+    follow_include: tuple[Pattern, ...] = ()
+    follow_exclude: tuple[Pattern, ...] = ()
+    offsite: bool = False
+
+    def __post_init__(self) -> None:
+        check_start(self.start)

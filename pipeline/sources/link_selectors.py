@@ -1,0 +1,156 @@
+"""Proposes CSS selectors of the links to follow, from a survey of a site."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pipeline.sources.gallery_groups import same_list
+from pipeline.sources.html import parse_soup
+from pipeline.sources.html_options import HtmlSource
+from pipeline.sources.page_parts import FRAME_TAGS, is_frame
+from pipeline.sources.page_view import LinkUnit
+from pipeline.sources.selectors import Selectors
+from pipeline.sources.site_survey import SiteSurvey, Visit
+from pipeline.sources.text_selectors import ImagePickTable, attribute
+
+IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)
+
+
+def frame_selectors(survey: SiteSurvey) -> list[str]:
+    """Return selectors of headers, lists of related pages and the like, recognised by their
+    names."""
+    found: dict[str, None] = {}
+    for visit in survey.visits:
+        selectors = Selectors(visit.view.soup)
+        for tag in visit.view.soup.find_all(True):
+            if tag.name not in (*FRAME_TAGS, "html", "body", "main") and is_frame(tag):
+                identity = attribute(tag, "id")
+                own = selectors.own(tag)
+                if own == tag.name and re.fullmatch(r"[A-Za-z][\w-]*", identity):
+                    own = f"#{identity}"
+                if own != tag.name:
+                    found[own] = None
+    return list(found)[:12]
+
+
+def next_page_links(survey: SiteSurvey, visit: Visit) -> list[LinkUnit]:
+    """Return the links of a page to further pages of its list."""
+    chain = visit is survey.start and len(visit.wanted) == 1 and not survey.follow
+    units = [
+        link
+        for link in visit.view.turns
+        if same_list(visit.view.url, link.url) or (chain and not link.thumbnail)
+    ]
+    is_list = len(visit.wanted) > 1 or any(one.through in survey.follow for one in visit.children)
+    return units if is_list or chain else []
+
+
+def next_selector(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> str:
+    allowed = allowed_links(survey, turns)
+    pages = [visit for visit in survey.visits if turns[visit.view.url]]
+    if all(any("next" in attribute(one.element, "rel").split() for one in turns[visit.view.url])
+           for visit in pages):  # fmt: skip
+        selectors = ["a[rel~=next]", "[rel~=next]"]
+    else:
+        selectors = []
+    keys = list(dict.fromkeys(one.key for visit in pages for one in turns[visit.view.url]))
+    selectors += keys
+    for visit in pages:
+        for one in turns[visit.view.url]:
+            selectors += [f"{outer} a" for outer in visit.view.selectors.around(one.element)]
+    selectors += [", ".join(keys), *_by_address(turns)]
+    for selector in dict.fromkeys(selectors):
+        if all(
+            link_targets(visit, selector) <= allowed[visit.view.url]
+            and {one.url for one in turns[visit.view.url]} & link_targets(visit, selector)
+            for visit in pages
+        ) and all(link_targets(one, selector) <= allowed[one.view.url] for one in survey.visits):
+            return selector
+    return ""
+
+
+def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
+    """Return selectors of links by the common part of the URLs of numbered pages."""
+    for links in turns.values():
+        for link in links:
+            href = attribute(link.element, "href")
+            match = re.match(r"(.*?[^\d/]*[/=_-]?)\d+[^\d]*$", href)
+            if match and len(match[1]) > 2 and re.fullmatch(r"[\w./?=&%:~+-]+", match[1], re.ASCII):
+                yield f'a[href^="{match[1]}"]'
+            match = re.search(r"([?&/](page|paged|p|pg|start|offset)[=/-]|start-)\d", href)
+            if match:
+                yield f'a[href*="{match[1]}"]'
+
+
+def is_next(survey: SiteSurvey, key: str, selector: str) -> bool:
+    """Return True if the selector of next pages covers all links of a group."""
+    if not selector:
+        return False
+    for visit in survey.visits:
+        links = {link.url for link in visit.view.links if link.key == key}
+        turns = {link.url for link in visit.view.turns}
+        if (links & turns) - link_targets(visit, selector) or (links - turns) & _all_seen(survey):
+            return False
+    return True
+
+
+def _all_seen(survey: SiteSurvey) -> set[str]:
+    return {visit.view.page.request.url for visit in survey.visits}
+
+
+def follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUnit]]) -> str:
+    """Return the selector of a group, narrowed if it also selects links that lead elsewhere."""
+    allowed = allowed_links(survey, turns)
+    links = [link for visit in survey.visits for link in visit.view.links if link.key == key]
+    with_image = all(link.thumbnail for link in links)
+    options = [key]
+    if with_image:
+        options += [f"{key}:has(img)", f"{key}:has(> img)"]
+    options += [f"{one}:not({IN_FRAME})" for one in options]
+    frames = frame_selectors(survey)
+    if frames:
+        inside = ", ".join(f"{frame} *" for frame in frames)
+        options += [f"{one}:not({IN_FRAME}, {inside})" for one in options[: 3 if with_image else 1]]
+    own = key.split()[-1]
+    for visit in survey.visits:
+        for link in visit.view.links:
+            if link.key == key:
+                places = list(visit.view.selectors.around(link.element))[:4]
+                options += [f"{outer} {own}" for outer in places]
+    return min(
+        dict.fromkeys(options),
+        key=lambda selector: sum(
+            len(link_targets(visit, selector) - allowed[visit.view.url]) for visit in survey.visits
+        ),
+    )
+
+
+def allowed_links(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> dict[str, set[str]]:
+    """Return, for each page, the URLs that may be followed from it."""
+    known = {visit.view.url for visit in survey.visits}
+    known |= {visit.view.page.request.url for visit in survey.visits}
+    return {
+        visit.view.url: known
+        | {link.url for link in visit.view.links if link.key in survey.follow}
+        | {link.url for link in turns[visit.view.url]}
+        | {link.url for link in visit.view.turns if same_list(visit.view.url, link.url)}
+        | {link.url for link in visit.view.turns if link.url in followed_links(survey)}
+        for visit in survey.visits
+    }
+
+
+def followed_links(survey: SiteSurvey) -> set[str]:
+    return {
+        link.url
+        for visit in survey.visits
+        for link in visit.view.links
+        if link.key in survey.follow
+    }
+
+
+def link_targets(visit: Visit, selector: str) -> set[str]:
+    """Return the pages that a selector of links leads to, from a surveyed page."""
+    config = HtmlSource(start=(visit.view.url,), image=ImagePickTable("x"), follow=(selector,))
+    result = parse_soup(config, visit.view.soup, visit.view.page, {})
+    return {one.url for one in result.follow} - visit.wanted

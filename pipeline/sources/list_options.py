@@ -1,0 +1,40 @@
+"""The options of a list source."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.config_io import STRICT
+from pipeline.sources.interface import (
+    CrawlLimits,
+)
+from pipeline.sources.text_selectors import Pattern
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ListSource(CrawlLimits):
+    """Files of image URLs, local (also folders of them) or at an http(s) address.
+
+    The format follows from the extension (before `.gz`) unless given; text may be gzipped. A list
+    of more than `max_gb` GB is not copied. Columns are found by their usual names unless given;
+    several `labels` columns give several labels, and so does a list in one column. Constant
+    `license` and `attribution` apply if the file has none. Paths are relative to the current
+    folder.
+    """
+
+    kind: Literal["list"] = "list"
+    start: tuple[str, ...] = Field(min_length=1)
+    format: Literal["txt", "csv", "tsv", "jsonl", "parquet"] | None = None
+    max_gb: float = Field(default=64.0, gt=0)
+    url: str | None = None
+    title: str | None = None
+    labels: tuple[str, ...] | None = None
+    license_column: str | None = None
+    attribution_column: str | None = None
+    license: str = ""
+    attribution: str = ""
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
