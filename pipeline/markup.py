@@ -50,10 +50,10 @@ def render_card(markdown: str, folder: Path) -> str:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.disable(["link", "autolink", "html_inline", "html_block", "reference"])
     body: str = parser.render(markdown)
-    return re.sub(r"<img ([^>]*)>", lambda match: _picture(str(match[1]), folder), body)
+    return re.sub(r"<img ([^>]*)>", lambda match: _embedded_image(str(match[1]), folder), body)
 
 
-def _picture(attributes: str, folder: Path) -> str:
+def _embedded_image(attributes: str, folder: Path) -> str:
     """Return the element of an embedded image; its alternative text if it is not a file of the
     folder."""
     named: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', attributes))

@@ -194,7 +194,7 @@ def load_extractor(device: torch.device | str = "cpu") -> Extractor:
 
 
 @torch.inference_mode()
-def embed(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+def embed(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Return features, float32 (n, 1280), of images uint8 (height, width, 3) of any sizes, on the
     CPU.
 
@@ -202,10 +202,10 @@ def embed(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """
     extractor = load_extractor()
     rows = [np.empty((0, FEATURES), np.float32)]
-    for start in range(0, len(pictures), _EMBED_BATCH):
+    for start in range(0, len(images), _EMBED_BATCH):
         prepared = [
-            extractor.prepare(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
-            for picture in pictures[start : start + _EMBED_BATCH]
+            extractor.prepare(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
+            for image in images[start : start + _EMBED_BATCH]
         ]
         maps = extractor.stages(torch.cat(prepared))
         rows.append(extractor.head(maps[3]).mean(dim=(2, 3)).numpy())

@@ -48,15 +48,15 @@ def make_grid(images: Pixels, columns: int = 0) -> Pixels:
     return grid.reshape(rows * height, columns * width, channels)
 
 
-def encode(picture: Pixels, form: str = "PNG", **options: int) -> bytes:
+def encode(pixels: Pixels, form: str = "PNG", **options: int) -> bytes:
     """Encode an image as a file."""
     buffer = io.BytesIO()
-    image = Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
+    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
-def save_image(path: Path, picture: Pixels) -> None:
+def save_image(path: Path, pixels: Pixels) -> None:
     """Write an image in the format of the extension, atomically."""
     form = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower(), "PNG")
-    write_atomic(path, encode(picture, form))
+    write_atomic(path, encode(pixels, form))

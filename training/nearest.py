@@ -70,12 +70,12 @@ def write_nearest(args: argparse.Namespace) -> None:
     space = trained.space
     describe = choose_embedding(args.distance, space.device)
     latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
-    pictures = space.generate(space.truncate(space.map(latents, labels), args.truncation), labels)
+    images = space.generate(space.truncate(space.map(latents, labels), args.truncation), labels)
     every = embed_all(open_training_shards(trained, args.shards), describe)
-    distances, places = every.nearest(describe(as_images(pictures)).cpu(), args.k)
+    distances, places = every.nearest(describe(as_images(images)).cpu(), args.k)
     rows = [
-        np.concatenate([picture[None], every.pictures(row)])
-        for picture, row in zip(pictures, places.tolist(), strict=True)
+        np.concatenate([image[None], every.images(row)])
+        for image, row in zip(images, places.tolist(), strict=True)
     ]
     for number, row in zip(numbers, distances.tolist(), strict=True):
         print(f"{number}: " + ", ".join(f"{distance:.4f}" for distance in row))

@@ -90,8 +90,8 @@ def write_projection(args: argparse.Namespace) -> None:
         on_step=_progress_printer(args.steps),
     )  # fmt: skip
     both = torch.cat([target, found.image.clamp(-1, 1)])
-    pictures = ((both + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    save_image(args.out, make_grid(pictures, 2))
+    images = ((both + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    save_image(args.out, make_grid(images, 2))
     if args.ws:
         from safetensors.torch import save
 

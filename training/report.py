@@ -49,17 +49,17 @@ def embed(path: Path) -> str:
         with Image.open(data, formats=["PNG"]) as image:
             fits = image.width * image.height <= _MOST_PIXELS
             return data_url(image.convert("RGB")) if fits else ""
-    except Exception:  # noqa: BLE001 (a damaged picture can fail in any way)
+    except Exception:  # noqa: BLE001 (a damaged image can fail in any way)
         return ""
 
 
-def data_url(picture: Image.Image, width: int = _WIDE, quality: int = 88) -> str:
+def data_url(image: Image.Image, width: int = _WIDE, quality: int = 88) -> str:
     """Return the image as a data URL, reduced to at most `width` px."""
-    if picture.width > width:
-        height = round(picture.height * width / picture.width)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    if image.width > width:
+        height = round(image.height * width / image.width)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=quality)
+    image.save(buffer, "WEBP", quality=quality)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -78,10 +78,10 @@ def write_samples(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)  # dropout that works when sampling
     ws = space.map(latents, labels)
     if len(psis) > 1:
-        picture = truncation_grid(space, ws, labels, psis)
+        image = truncation_grid(space, ws, labels, psis)
     else:
-        picture = make_grid(space.generate(space.truncate(ws, psis[0]), labels), columns)
-    save_image(args.out, picture)
+        image = make_grid(space.generate(space.truncate(ws, psis[0]), labels), columns)
+    save_image(args.out, image)
     print(args.out)
 
 

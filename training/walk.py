@@ -87,7 +87,7 @@ def write_walk(args: argparse.Namespace) -> None:
     steps = args.steps if args.steps is not None else 24 if is_video else 8
 
     from training.grid import make_grid, save_image
-    from training.latent.grids import walk_pictures
+    from training.latent.grids import walk_images
     from training.latent.interpolation import walk, walk_rows
     from training.latent.video import require_codec, write_video
 
@@ -107,7 +107,7 @@ def write_walk(args: argparse.Namespace) -> None:
             return walk(points, steps, curve, not args.no_loop)
         return walk_rows(points, steps, curve)
 
-    frames = walk_pictures(space, latents, labels, path, name, args.truncation)
+    frames = walk_images(space, latents, labels, path, name, args.truncation)
     frames = frames.repeat(args.scale, axis=1).repeat(args.scale, axis=2)
     if is_video:
         write_video(args.out, frames, args.fps)

@@ -53,13 +53,13 @@ def center_square(
         square = _plain_jpeg(data, side, limits)
         if square is not None:
             return square
-    with decoded(data, limits, lambda short: decode_side(short, side)) as picture:
-        image = picture.image
+    with decoded(data, limits, lambda short: decode_side(short, side)) as opened:
+        image = opened.image
         pixels = np.asarray(image)
         pixels = pixels[:, :, None] if image.mode == "L" else pixels
-        full = picture.width, picture.height
+        full = opened.width, opened.height
         square_pixels = _resized(pixels, full, side)
-        return CenterSquare(square_pixels, picture.format, picture.mode, *full, picture.notes)
+        return CenterSquare(square_pixels, opened.format, opened.mode, *full, opened.notes)
 
 
 def decode_side(short_side: int, side: int) -> int:

@@ -99,8 +99,8 @@ def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Ima
 
 def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> DecodedImage:
     """Like `open_image`, and return the properties of the file."""
-    with decoded(data, ImageLimits(max_pixels), draft_to) as picture:
-        return picture
+    with decoded(data, ImageLimits(max_pixels), draft_to) as image:
+        return image
 
 
 @contextmanager
@@ -181,9 +181,9 @@ def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
     return file if turn is None else file.transpose(turn)
 
 
-def measure_image(picture: DecodedImage) -> ImageProperties:
+def measure_image(image: DecodedImage) -> ImageProperties:
     """Measure the properties of a decoded image."""
-    gray = picture.image.convert("L")
+    gray = image.image.convert("L")
     short = min(gray.size)
     if short > MEASURE_SIDE:
         scale = MEASURE_SIDE / short
@@ -191,15 +191,15 @@ def measure_image(picture: DecodedImage) -> ImageProperties:
         gray = gray.resize(size, Image.Resampling.BOX)
     values = np.asarray(gray)
     return ImageProperties(
-        format=picture.format,
-        mode=picture.mode,
-        width=picture.width,
-        height=picture.height,
+        format=image.format,
+        mode=image.mode,
+        width=image.width,
+        height=image.height,
         phash=perceptual_hash(gray),
         sharpness=round(_laplacian_variance(values), 3),
         contrast=round(_deviation(gray.histogram()), 3),
         detail_hash=detail_hash(gray),
-        notes=picture.notes,
+        notes=image.notes,
     )
 
 

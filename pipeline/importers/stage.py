@@ -138,8 +138,8 @@ def _add(writer: PartWriter, item: ImportedImage, filler: _Filler) -> Failure | 
     row = item.row
     try:
         data = item.read(filler.max_bytes)
-        with decoded(data, filler.limits) as picture:
-            facts = measure_image(picture)
+        with decoded(data, filler.limits) as image:
+            facts = measure_image(image)
     except ImageError as error:
         return failure(STAGE, row.url, error.kind, key=row.key, detail=error.detail)
     except OSError as error:

@@ -29,12 +29,12 @@ class AdaController:
     """
 
     def __init__(self, options: AugmentOptions, batch: int, ranks: Distributed) -> None:
-        self._table, self._batch, self._ranks = options, batch, ranks
+        self._options, self._batch, self._ranks = options, batch, ranks
 
     def p(self, scalars: dict[str, Tensor]) -> float:
         """The current probability."""
-        if not isinstance(self._table.p, str):
-            return self._table.p
+        if not isinstance(self._options.p, str):
+            return self._options.p
         return float(scalars["augment_p"]) if "augment_p" in scalars else 0.0
 
     def observe(
@@ -43,12 +43,12 @@ class AdaController:
         """Add the r_t of one batch (this process's part, with its `weight` in the whole), and
         adjust p every `ada_interval` batches. Returns the stats of the step, with p before the
         adjustment."""
-        table = self._table
-        if not table.ada:
+        options = self._options
+        if not options.ada:
             return {}
         p = self.p(scalars)
         facts = {"augment_p": torch.tensor(p, device=overfitting.device)}
-        if not isinstance(table.p, str):
+        if not isinstance(options.p, str):
             return facts
         signs = overfitting.float() * weight
         self._ranks.all_reduce_sum(
@@ -57,8 +57,8 @@ class AdaController:
         if "augment_signs" in scalars:
             signs = signs + scalars["augment_signs"]
         steps = int(scalars["augment_steps"]) + 1 if "augment_steps" in scalars else 1
-        if steps >= table.ada_interval:
-            p = adjust_p(p, float(signs) / steps, table, steps * self._batch)
+        if steps >= options.ada_interval:
+            p = adjust_p(p, float(signs) / steps, options, steps * self._batch)
             scalars["augment_p"] = torch.tensor(p, dtype=torch.float64)
             signs, steps = torch.zeros_like(signs), 0
         scalars["augment_signs"], scalars["augment_steps"] = signs, torch.tensor(float(steps))

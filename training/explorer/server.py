@@ -54,7 +54,7 @@ class NearestFinder:
     _every: Neighbours | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def find(self, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> list[dict[str, Any]]:
+    def find(self, image: np.ndarray[Any, np.dtype[np.uint8]]) -> list[dict[str, Any]]:
         """Return the images nearest to an image (height, width, channels), as PNG data URLs.
 
         Raises:
@@ -65,7 +65,7 @@ class NearestFinder:
                 self._every = embed_all(
                     open_training_shards(self.trained, self.shards), self.describe
                 )
-        vector = self.describe(as_images(picture[None])).cpu()
+        vector = self.describe(as_images(image[None])).cpu()
         distances, places = self._every.nearest(vector, NEIGHBOURS)
         return [
             {
@@ -73,7 +73,7 @@ class NearestFinder:
                 "image": "data:image/png;base64," + base64.b64encode(encode(image)).decode(),
             }
             for distance, image in zip(
-                distances[0].tolist(), self._every.pictures(places[0].tolist()), strict=True
+                distances[0].tolist(), self._every.images(places[0].tolist()), strict=True
             )
         ]
 
@@ -116,16 +116,16 @@ def create_app(
         ws = space.map(values.to(space.device), labels.to(space.device))
         return ws.float().cpu().numpy().tobytes()
 
-    def pictures(values: Tensor, labels: Tensor) -> Any:
+    def generate(values: Tensor, labels: Tensor) -> Any:
         ws = values.view(len(values), space.num_ws, space.w_dim).to(space.device)
         return space.generate(ws, labels.to(space.device))
 
     def draw(values: Tensor, labels: Tensor) -> bytes:
-        return bytes(pictures(values, labels).tobytes())
+        return bytes(generate(values, labels).tobytes())
 
     def nearest(values: Tensor, labels: Tensor) -> bytes:
         assert finder is not None
-        return json.dumps(finder.find(pictures(values, labels)[0])).encode()
+        return json.dumps(finder.find(generate(values, labels)[0])).encode()
 
     def answering(
         work: Callable[[Tensor, Tensor], bytes], row: int, kind: str, alone: bool = True

@@ -26,7 +26,7 @@ Path = Callable[[Tensor], Tensor]
 """From points (n, …) to the points of a path through them (m, …)."""
 
 
-def walk_pictures(
+def walk_images(
     space: LatentSpace, latents: Tensor, labels: Tensor, path: Path, where: str, psi: float = 1.0
 ) -> Pixels:
     """Generate the images along the `path` through latents (n, z_dim), in z or in w; (m, h, w, c).
@@ -67,9 +67,9 @@ def style_mixing_grid(
         torch.cat([row[None], *pairs[number * len(columns) : (number + 1) * len(columns)]])
         for number, row in enumerate(rows)
     )])  # fmt: skip
-    pictures = space.generate(every, label.expand(len(every)))
-    corner = np.zeros((1, *pictures.shape[1:]), dtype=np.uint8)
-    return make_grid(np.concatenate([corner, pictures]), len(columns) + 1)
+    images = space.generate(every, label.expand(len(every)))
+    corner = np.zeros((1, *images.shape[1:]), dtype=np.uint8)
+    return make_grid(np.concatenate([corner, images]), len(columns) + 1)
 
 
 def direction_grid(

@@ -46,7 +46,7 @@ class Neighbours:
         found = apart.topk(min(count, len(self.vectors)), dim=1, largest=False)
         return found.values, found.indices
 
-    def pictures(self, numbers: list[int]) -> Pixels:
+    def images(self, numbers: list[int]) -> Pixels:
         """Return the images with these indices, uint8 (n, height, width, channels)."""
         source = self.source
         shape = (len(numbers), source.height, source.width, source.channels)

@@ -37,7 +37,7 @@ class LatentInput(nn.Module):
 
     def __init__(self, options: GeneratorOptions, shape: ImageShape) -> None:
         super().__init__()
-        self.table = options
+        self.options = options
         self.z_dim = self.size = options.z_dim + code_count(options)
         self.embed: nn.Embedding | None = None
         if options.condition != "none":
@@ -47,9 +47,9 @@ class LatentInput(nn.Module):
             self.size += options.embedding
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        if code_count(self.table):
-            noise = latents[:, : self.table.z_dim]
-            latents = torch.cat([noise, latent_codes(latents, self.table)], dim=1)
+        if code_count(self.options):
+            noise = latents[:, : self.options.z_dim]
+            latents = torch.cat([noise, latent_codes(latents, self.options)], dim=1)
         if self.embed is not None:
             latents = torch.cat([latents, self.embed(labels)], dim=1)
         return latents

@@ -72,17 +72,17 @@ def _block(
     return [convolution, *norm, activation, *noise_and_dropout(options)]
 
 
-def _double(table: DcganGenerator, in_channels: int, out_channels: int) -> nn.Module:
-    bias = table.norm == "none"
-    if table.upsample == "transposed":
-        odd = table.kernel % 2  # an odd kernel needs one more row and column to double exactly
-        padding = (table.kernel - 1) // 2
+def _double(options: DcganGenerator, in_channels: int, out_channels: int) -> nn.Module:
+    bias = options.norm == "none"
+    if options.upsample == "transposed":
+        odd = options.kernel % 2  # an odd kernel needs one more row and column to double exactly
+        padding = (options.kernel - 1) // 2
         return nn.ConvTranspose2d(
-            in_channels, out_channels, table.kernel, 2, padding, odd, bias=bias
+            in_channels, out_channels, options.kernel, 2, padding, odd, bias=bias
         )
-    options = {} if table.upsample == "nearest" else {"align_corners": False}
+    settings = {} if options.upsample == "nearest" else {"align_corners": False}
     return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode=table.upsample, **options),
+        nn.Upsample(scale_factor=2, mode=options.upsample, **settings),
         nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias),
     )
 

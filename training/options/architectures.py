@@ -250,9 +250,9 @@ AnyDiscriminatorOptions = Annotated[
 ]
 
 
-def is_semi_supervised(table: object) -> bool:
+def is_semi_supervised(options: object) -> bool:
     """Return True if the discriminator has the head with K + 1 classes."""
-    return isinstance(table, SemiSupervisedOptions) and table.semi_supervised
+    return isinstance(options, SemiSupervisedOptions) and options.semi_supervised
 
 
 class Codes(Protocol):

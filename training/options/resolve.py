@@ -87,16 +87,16 @@ def nest_dotted(options: Mapping[str, str]) -> Table:
 
     A value is parsed as TOML; otherwise it is a string, and `a,b` a list of strings.
     """
-    tables: Table = {}
+    sections: Table = {}
     for name, text in options.items():
-        table = tables
+        section = sections
         *path, last = name.split(".")
         for part in path:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
                 raise UserError(f"--{name}: {part} is not a section")
-        table[last] = _value(text)
-    return tables
+        section[last] = _value(text)
+    return sections
 
 
 def _value(text: str) -> Any:
@@ -114,9 +114,9 @@ def resolve(preset: str, options: Mapping[str, str]) -> Config:
         UserError: an unknown preset or key, or a value out of range; the message names it.
     """
     path = preset_path(preset)
-    tables = merge({"preset": preset}, read_preset(path))
-    parse_config(Config, tables, str(path))
-    config = parse_config(Config, merge(tables, nest_dotted(options)), "command line")
+    sections = merge({"preset": preset}, read_preset(path))
+    parse_config(Config, sections, str(path))
+    config = parse_config(Config, merge(sections, nest_dotted(options)), "command line")
     check_compatible(config)
     return config
 
@@ -136,10 +136,10 @@ def drop_label_conditions(config: Config, classes: int) -> Config:
     )
 
 
-def replace_known(table: Any, **values: Any) -> Any:
+def replace_known(options: Any, **values: Any) -> Any:
     """Return the options with those of `values` whose keys they have."""
-    known = {one.name for one in fields(table)}
-    return replace(table, **{key: value for key, value in values.items() if key in known})
+    known = {one.name for one in fields(options)}
+    return replace(options, **{key: value for key, value in values.items() if key in known})
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def flatten(config: Config) -> dict[str, Any]:
     return dict(_flatten("", asdict(config)))
 
 
-def _flatten(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
+def _flatten(prefix: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
         if isinstance(value, dict):
             yield from _flatten(f"{prefix}{key}.", value)
         else:
@@ -187,13 +187,13 @@ def unflatten(values: Mapping[str, Any], where: str) -> Config:
     Raises:
         UserError: a key is unknown or a value invalid; the message names `where`.
     """
-    tables: Table = {}
+    sections: Table = {}
     for name, value in values.items():
-        table = tables
+        section = sections
         *path, last = name.split(".")
         for part in path:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
                 raise UserError(f"{where}: {name}: {part} is not a section")
-        table[last] = value
-    return parse_config(Config, tables, where)
+        section[last] = value
+    return parse_config(Config, sections, where)

@@ -154,8 +154,8 @@ def _engine(config: Config) -> Iterator[str]:
 def _kinds(config: Config) -> Iterator[str]:
     """Check options that some kinds of networks do not support."""
     generator, discriminator = config.generator, config.discriminator
-    for key, table in (("generator", generator), ("discriminator", discriminator)):
-        if isinstance(table, R3ganGenerator | R3ganDiscriminator) and table.spectral:
+    for key, options in (("generator", generator), ("discriminator", discriminator)):
+        if isinstance(options, R3ganGenerator | R3ganDiscriminator) and options.spectral:
             yield (
                 f"{key}.spectral: not supported by R3GAN, whose blocks start with zero weights "
                 "without a largest singular value"

@@ -37,12 +37,12 @@ def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
         for tensor in network.state_dict().values()
         if isinstance(tensor, torch.Tensor)
     ]
-    for network, table in zip(
+    for network, options in zip(
         (state.generator, state.discriminator), optimizers(config), strict=True
     ):
         weights = [4 * weight.numel() for weight in network.parameters()]
-        sizes += [size for size in weights for _ in range(moments(table))]
-        if table.name == "adam":
+        sizes += [size for size in weights for _ in range(moments(options))]
+        if options.name == "adam":
             sizes += [4] * len(weights)  # the step counters
     if config.replay.size:
         pixels = shape.channels * shape.height * shape.width

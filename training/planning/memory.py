@@ -87,8 +87,8 @@ def state_bytes(state: State, config: Config) -> int:
         for network in (*networks, state.g_ema)
         for tensor in (*network.parameters(), *network.buffers())
     )
-    for network, table in zip(networks, optimizers(config), strict=True):
-        size += 4 * count_parameters(network) * moments(table)
+    for network, options in zip(networks, optimizers(config), strict=True):
+        size += 4 * count_parameters(network) * moments(options)
     return size
 
 

@@ -85,11 +85,11 @@ def _require_depth(start: str, name: str, own: Iterable[str], given: Iterable[st
     """Raise unless a style generator's mapping network has the same depth: its layers work
     together, and another depth gives other styles."""
     have, found = (sum(map(_is_mapping, keys)) for keys in (own, given))
-    table = "discriminator" if name == "discriminator" else "generator"
+    section = "discriminator" if name == "discriminator" else "generator"
     if have and found and have != found:
         raise UserError(
-            f"init_from: {start} has {found} mapping layers in its {table}, this run {have}; "
-            f"use --{table}.mapping_layers {found}"
+            f"init_from: {start} has {found} mapping layers in its {section}, this run {have}; "
+            f"use --{section}.mapping_layers {found}"
         )
 
 

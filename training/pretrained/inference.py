@@ -84,21 +84,21 @@ def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
 
 def _published(path: Path, device: torch.device) -> TrainedGenerator:
     published = read_nvlabs_pickle(path)
-    table, shape = describe(published)
+    options, shape = describe(published)
     weights = published.start()["average"]
-    generator = build_fitting(table, shape, weights, str(path)).to(device)
+    generator = build_fitting(options, shape, weights, str(path)).to(device)
     labels = tuple(str(number) for number in range(shape.classes))
     discriminator = StyleGan2Discriminator(condition="projection" if labels else "none")
     dataset = {
         "name": path.stem, "location": "", "digest": "", "samples": 0, "labels": list(labels),
         "height": shape.height, "width": shape.width, "channels": shape.channels,
     }  # fmt: skip
-    config = Config(generator=table, discriminator=discriminator)
+    config = Config(generator=options, discriminator=discriminator)
     return TrainedGenerator(generator, config.latent, labels, 0, shape, config, dataset, path)
 
 
 def build_fitting(
-    table: Any, shape: ImageShape, weights: Mapping[str, torch.Tensor], where: str
+    options: Any, shape: ImageShape, weights: Mapping[str, torch.Tensor], where: str
 ) -> Generator:
     """Build the generator of the options with the weights, in evaluation mode on the CPU.
 
@@ -107,14 +107,14 @@ def build_fitting(
     """
     try:
         with torch.device("meta"):  # on the meta device, because the options come from outside
-            sketch = build_generator(replace_known(table, spectral=False), shape)
+            sketch = build_generator(replace_known(options, spectral=False), shape)
         need, given = (
             sum(tensor.numel() for tensor in tensors.values())
             for tensors in (sketch.state_dict(), weights)
         )
         if need > 2 * given:
             raise ValueError(f"the generator has {need} parameters, the file {given}")
-        generator = build_generator(table, shape)
+        generator = build_generator(options, shape)
         check_fit(weights, generator.state_dict(), "the weights")
         generator.load_state_dict(dict(weights))
     except (ValueError, RuntimeError, OverflowError, TypeError) as error:

@@ -116,7 +116,7 @@ def _described(record: PickledObject, weights: Weights) -> tuple[StyleGan2Genera
     entered = weights["mapping.fc0.weight"].shape[1] - (len(w_avg) if classes else 0)
     state: dict[str, Any] = _inner(record, "synthesis", f"b{first}", "conv1").state
     taps = weights[f"synthesis.b{first}.conv1.resample_filter"].sum(dim=0)
-    table = StyleGan2Generator(
+    options = StyleGan2Generator(
         z_dim=entered,
         w_dim=len(w_avg),
         condition="embedding" if classes else "none",
@@ -131,7 +131,7 @@ def _described(record: PickledObject, weights: Weights) -> tuple[StyleGan2Genera
     )
     height, width = (size * last // first for size in const.shape[1:])
     channels = len(weights[f"synthesis.b{last}.torgb.bias"])
-    return table, ImageShape(height, width, channels, classes)
+    return options, ImageShape(height, width, channels, classes)
 
 
 def _is_layer(name: str) -> bool:

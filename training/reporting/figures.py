@@ -12,7 +12,7 @@ import torch
 from pipeline.contract import local_path
 from training.data import ShardDataset
 from training.grid import Pixels, make_grid
-from training.latent.grids import walk_pictures
+from training.latent.grids import walk_images
 from training.latent.interpolation import walk_rows
 from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
 from training.latent.space import LatentSpace
@@ -30,11 +30,11 @@ def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tenso
     where, curve = ("w", "lerp") if space.has_mapping else ("z", "slerp")
     path = partial(walk_rows, steps=STEPS, curve=curve)
     pairs = range(0, min(2 * WAYS, len(latents) - 1), 2)
-    pictures = [
-        walk_pictures(space, latents[one : one + 2], labels[one : one + 2], path, where)
+    images = [
+        walk_images(space, latents[one : one + 2], labels[one : one + 2], path, where)
         for one in pairs
     ]
-    return make_grid(np.concatenate(pictures), STEPS)
+    return make_grid(np.concatenate(images), STEPS)
 
 
 class RealNeighbours:
@@ -71,8 +71,8 @@ class RealNeighbours:
         nearest_pool = self._read()
         _, places = nearest_pool.nearest(small_pixels(as_images(some)), NEAREST)
         found = [
-            np.concatenate([picture[None], nearest_pool.pictures(row)])
-            for picture, row in zip(some, places.tolist(), strict=True)
+            np.concatenate([image[None], nearest_pool.images(row)])
+            for image, row in zip(some, places.tolist(), strict=True)
         ]
         return make_grid(np.concatenate(found), len(found[0]))
 

@@ -91,7 +91,7 @@ def test_a_training_image_is_nearest_to_itself(by: str, small_shards: Callable[.
     describe = choose_embedding(by, torch.device("cpu"))
     every = embed_all(source, describe)
     assert len(every.vectors) == 16
-    pictures = every.pictures([0, 9, 15])
+    pictures = every.images([0, 9, 15])
     assert [int(p[0, 0, 0]) * 256 + int(p[0, 1, 0]) for p in pictures] == [
         0,
         9,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.latent.grids import mix, style_mixing_grid, truncation_grid, walk_pictures
+from training.latent.grids import mix, style_mixing_grid, truncation_grid, walk_images
 from training.latent.interpolation import walk
 from training.latent.sefa import coordinate_std, directions, move
 from training.latent.space import LatentSpace, build_latent_space, style_weights
@@ -119,7 +119,7 @@ def test_walks_go_through_their_pictures(space: LatentSpace) -> None:
     label = labels[:1].expand(3)
     pictures = space.generate(space.map(latents, label), label)
     for where in ("z", "w"):
-        frames = walk_pictures(space, latents, label, lambda p: walk(p, 4, "lerp", True), where)
+        frames = walk_images(space, latents, label, lambda p: walk(p, 4, "lerp", True), where)
         assert len(frames) == 12
         assert abs(frames[::4].astype(int) - pictures).max() <= 1
 

@@ -28,7 +28,7 @@ class DiscriminatorBlock(nn.Module):
         self, options: StyleGan2Discriminator, size: tuple[int, int], channels: int, first: bool
     ) -> None:
         super().__init__()
-        self.table = options
+        self.options = options
         inside = channels_at(options, size)
         outside = channels_at(options, (size[0] // 2, size[1] // 2))
         self.register_buffer("resample_filter", setup_filter(options.resample_filter))
@@ -47,7 +47,7 @@ class DiscriminatorBlock(nn.Module):
         if self.fromrgb is not None:
             seen: Tensor = self.fromrgb(image)
             maps = seen if maps is None else maps + seen
-            image = self.smaller(image) if self.table.architecture == "skip" else None
+            image = self.smaller(image) if self.options.architecture == "skip" else None
         assert maps is not None
         if self.skip is None:
             return self.conv1(self.conv0(maps)), image
@@ -56,7 +56,7 @@ class DiscriminatorBlock(nn.Module):
 
     def smaller(self, image: Tensor | None) -> Tensor:
         assert image is not None
-        if self.table.resample == "economical":
+        if self.options.resample == "economical":
             return halve(image)
         return downsample2d(image, self.resample_filter)
 

@@ -51,7 +51,7 @@ class SynthesisBlock(nn.Module):
         last: bool,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.table, outside = options, channels_at(options, size)
+        self.options, outside = options, channels_at(options, size)
         layer = AdainLayer if options.style == "adain" else SynthesisLayer
         self.register_buffer("resample_filter", setup_filter(options.resample_filter))
         self.conv0: nn.Module | None = None
@@ -97,7 +97,7 @@ class SynthesisBlock(nn.Module):
         if image is not None:
             image = self.larger(image)
         if self.torgb is not None:
-            adain = self.table.style == "adain"
+            adain = self.options.style == "adain"
             added = self.torgb(maps) if adain else self.torgb(maps, ws[-1])
             added = added.to(torch.promote_types(added.dtype, torch.float32))
             image = added if image is None else image + added
@@ -105,7 +105,7 @@ class SynthesisBlock(nn.Module):
 
     def larger(self, image: Tensor) -> Tensor:
         """The sum of the image so far, at the size of this block."""
-        if self.table.resample == "economical":
+        if self.options.resample == "economical":
             return interpolate(image, scale_factor=2, mode="bilinear")
         return upsample2d(image, self.resample_filter)
 
