@@ -1,11 +1,12 @@
-"""Checkpoints: tensors and their record, whole or not there at all.
+"""Checkpoints: tensors with metadata, written atomically.
 
 A checkpoint is `NUMBER.pt` (tensors and plain values only: it loads with `weights_only=True`) and
-`NUMBER.json`, written last, with the size and sha256 of the first. NUMBER is images seen. One that
-has no record, or does not fit it, is not trusted.
+`NUMBER.json`, its metadata, written last, with the size and sha256 of the first. NUMBER is images
+seen. A checkpoint without matching metadata is never used.
 
-The one that an evaluation found best is also in the folder `best`, where nothing removes it but a
-better one; its record says by what. While the ordinary one exists too, both are one file.
+The best checkpoint by the evaluations is also in the folder `best`, where only a better one
+replaces it; its metadata contains the criterion. While the ordinary one exists too, both are one
+file.
 """
 
 from __future__ import annotations
@@ -42,21 +43,21 @@ from training.machine.disk import DiskFull, free_bytes
 BEST = "best"
 """The folder of the best checkpoint, beside the newest ones."""
 UNUSABLE = ".unusable"
-"""The ending of a checkpoint that was passed over: kept until the run is past it."""
+"""The extension of a skipped checkpoint: it is kept until the run has passed it."""
 _RECORD_BYTES = 1 << 16
 Check = Callable[[dict[str, Any]], None]
-"""Raises `Unusable` where the values of a checkpoint are of no use."""
+"""A function that raises `Unusable` if the values of a checkpoint cannot be used."""
 MIN_FREE_BYTES = 32 << 20
-"""Bytes left free on the disk for logs, samples and the report, unless said otherwise."""
+"""Bytes left free on the disk for logs, samples and the report by default."""
 
 
 class Unusable(ValueError):
-    """What a checkpoint or its record holds is of no use."""
+    """The content of a checkpoint or its metadata cannot be used."""
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A checkpoint on disk by its record."""
+    """A checkpoint on disk, described by its metadata."""
 
     metadata_path: Path
     seen: int
@@ -69,22 +70,22 @@ class CheckpointInfo:
 
 
 def _values(record: Path) -> dict[str, Any]:
-    """What a record holds; ValueError where it is none."""
+    """Parse metadata; ValueError if it is invalid."""
     try:
         values = json.loads(read_bytes(record, _RECORD_BYTES))
     except (ValueError, RecursionError, OSError):
         values = None
     if not isinstance(values, dict):
-        raise Unusable(f"{record}: not the record of a checkpoint")
+        raise Unusable(f"{record}: not the metadata of a checkpoint")
     return values
 
 
 def _read(record: Path) -> CheckpointInfo:
-    """The record's checkpoint; ValueError where it is none."""
+    """Return the checkpoint of a metadata file; ValueError if it is invalid."""
     values = _values(record)
     numbers = [values.get("seen"), values.get("bytes")]
     if not all(type(one) is int and 0 <= one < 2**53 for one in numbers):
-        raise ValueError(f"{record}: not the record of a checkpoint")
+        raise ValueError(f"{record}: not the metadata of a checkpoint")
     return CheckpointInfo(record, values["seen"], values["bytes"], str(values.get("sha256")))
 
 
@@ -99,7 +100,8 @@ def _records(folder: Path) -> tuple[list[CheckpointInfo], list[str]]:
 
 
 def list_checkpoints(folder: Path) -> list[CheckpointInfo]:
-    """The checkpoints in `folder` that have a record, the newest first; nothing is verified."""
+    """Return the checkpoints in `folder` that have metadata, newest first, without verifying
+    them."""
     return _records(folder)[0]
 
 
@@ -108,11 +110,11 @@ def save(
 ) -> CheckpointInfo:
     """Write a checkpoint, then remove all but the newest `keep`.
 
-    Where the disk has no room (`spare` bytes are to stay free), old checkpoints go first, never
-    the newest whole one.
+    If the disk is too full (`spare` bytes must stay free), old checkpoints are removed first, but
+    never the newest complete one.
 
     Raises:
-        DiskFull: there is no room even so.
+        DiskFull: there is still not enough space.
     """
     buffer = io.BytesIO()
     torch.save(values, buffer)
@@ -130,7 +132,7 @@ def save(
 
 
 def _written(saved: CheckpointInfo, data: memoryview) -> bool:
-    """Write the checkpoint; False where the disk turned out to be full."""
+    """Write the checkpoint; False if the disk turned out to be full."""
     record = {
         "seen": saved.seen, "bytes": saved.bytes, "sha256": saved.sha256, "written": now_utc(),
     }  # fmt: skip
@@ -164,12 +166,14 @@ def make_room(folder: Path, size: int, spare: float = MIN_FREE_BYTES) -> None:
 
 
 def has_room_for(folder: Path, size: int, spare: float = MIN_FREE_BYTES) -> bool:
-    """Whether a checkpoint of `size` bytes fits, if need be in the place of all but the newest."""
+    """Return True if a checkpoint of `size` bytes fits, if necessary in place of all but the
+    newest."""
     return free_bytes(folder) + freeable_bytes(folder) >= size + spare
 
 
 def freeable_bytes(folder: Path) -> int:
-    """The disk that removing all checkpoints but the newest and the best would free."""
+    """Return the disk space that removing all checkpoints but the newest and the best would
+    free."""
     return sum(
         saved.bytes
         for saved in list_checkpoints(folder)[1:]
@@ -178,13 +182,13 @@ def freeable_bytes(folder: Path) -> int:
 
 
 def remove(saved: CheckpointInfo) -> None:
-    """Remove a checkpoint, its record first."""
+    """Remove a checkpoint, its metadata first."""
     saved.metadata_path.unlink(missing_ok=True)
     saved.data_path.unlink(missing_ok=True)
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what kills left half-made."""
+    """Remove all but the newest `keep` checkpoints, and incomplete files."""
     remove_temp_files(folder)
     found = list_checkpoints(folder)
     for saved in found[keep:]:
@@ -200,8 +204,8 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def set_aside(folder: Path, after: int) -> None:
-    """Rename the checkpoints that are newer than `after` images, which were passed over: they must
-    not count as the newest."""
+    """Rename the skipped checkpoints that are newer than `after` images, so that they do not
+    count as the newest."""
     for saved in list_checkpoints(folder):
         if saved.seen > after:
             for path in (saved.metadata_path, saved.data_path):
@@ -212,10 +216,10 @@ def set_aside(folder: Path, after: int) -> None:
 def load(
     saved: CheckpointInfo, device: torch.device | str = "cpu", check: Check | None = None
 ) -> dict[str, Any]:
-    """The values of a checkpoint, verified.
+    """Return the verified values of a checkpoint.
 
     Raises:
-        ValueError: its data is missing, cut short or altered, or does not pass `check`.
+        ValueError: its data is missing, incomplete or changed, or does not pass `check`.
     """
     try:
         with os.fdopen(open_regular(saved.data_path), "rb") as file:
@@ -224,7 +228,7 @@ def load(
     except OSError as error:
         raise ValueError(describe_os_error(error)) from None
     if len(data) != saved.bytes or hashlib.sha256(data).hexdigest() != saved.sha256:
-        raise ValueError(f"{saved.data_path}: its bytes are not those its record names")
+        raise ValueError(f"{saved.data_path}: corrupt: size or sha256 differs from the metadata")
     try:
         values = _unpacked(data, device)
         if check:
@@ -236,10 +240,10 @@ def load(
 
 
 def _unpacked(data: bytes, device: torch.device | str) -> dict[str, Any]:
-    """The values in the bytes of a checkpoint; no code of theirs runs.
+    """Return the values in the bytes of a checkpoint, without running code.
 
     Raises:
-        ValueError: they hold something else.
+        ValueError: they are not a checkpoint.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -259,8 +263,8 @@ def _unpacked(data: bytes, device: torch.device | str) -> dict[str, Any]:
 def load_newest(
     folder: Path, device: torch.device | str = "cpu", check: Check | None = None
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint's values that pass `check` (None: there is none), and what was
-    wrong with newer ones, a sentence each."""
+    """Return the values of the newest complete checkpoint that passes `check` (None: there is
+    none), and errors of newer ones, one sentence each."""
     found, damaged = _records(folder)
     for saved in found:
         try:
@@ -272,7 +276,7 @@ def load_newest(
 
 @dataclass(frozen=True)
 class Best:
-    """The best checkpoint: `value` of `measure`, which says what was measured and how."""
+    """The best checkpoint: `value` of `criterion`, which says what was measured and how."""
 
     saved: CheckpointInfo
     criterion: str
@@ -280,7 +284,7 @@ class Best:
 
 
 def best(folder: Path) -> Best | None:
-    """The checkpoint in `folder` that was kept as the best, None where there is none."""
+    """Return the best checkpoint in `folder`, or None."""
     found: list[tuple[int, Best]] = []
     for record in (folder / BEST).glob("*.json"):
         try:
@@ -290,21 +294,21 @@ def best(folder: Path) -> Best | None:
                 found.append((record.stat().st_mtime_ns, kept))
         except (ValueError, KeyError, TypeError, OverflowError, OSError):
             continue
-    # two: a kill came between writing the better one and removing the other
+    # two: the process was killed between writing the better one and removing the other
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def is_best(folder: Path, measure: str, value: float) -> bool:
-    """Whether `value` is below the best's, or that was measured in another way."""
+    """Return True if `value` is lower than the best's, or the best has another criterion."""
     kept = best(folder)
     return kept is None or kept.criterion != measure or value < kept.value
 
 
 def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
-    """Keep the checkpoint in `folder` with that number as the best, in the place of the one before.
+    """Keep the checkpoint with that number in `folder` as the best, in place of the previous one.
 
     Returns:
-        False where the disk has no room to copy it (where files can be linked none is needed).
+        False if the disk has no space for a copy (none is needed if files can be linked).
 
     Raises:
         ValueError: there is no such checkpoint.
@@ -352,7 +356,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 def load_named(
     folder: Path, which: str, device: torch.device | str = "cpu", check: Check | None = None
 ) -> dict[str, Any]:
-    """The values of a checkpoint: the `newest` that can be used, the `best`, or that at so many
+    """Return the values of a checkpoint: the `newest` usable one, the `best`, or that at this many
     kimg. `check` as in `load`.
 
     Raises:
@@ -364,7 +368,7 @@ def load_named(
             reason = f" ({damaged[0]})" if damaged else ""
             raise UserError(f"{folder}: no whole checkpoint{reason}")
         for sentence in damaged:
-            print(f"warning: {sentence}; taking the one before", file=sys.stderr)
+            print(f"warning: {sentence}; using the previous one", file=sys.stderr)
         return values
     kept = best(folder)
     there = ([kept.saved] if kept else []) + list_checkpoints(folder)

@@ -1,5 +1,5 @@
-"""Whether the values of a checkpoint can be used: its hash says that they are those that were
-written, not what they are."""
+"""Checks of the content of a checkpoint: its hash only proves that it is unchanged since it was
+written."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from training.state import State
 
 NETWORKS = ("generator", "discriminator", "average")
 _LARGEST = 2**53
-"""Of a whole number that is written and divided as a float."""
+"""Maximum of an integer that is also used as a float."""
 
 
 def whole_number(value: object, what: str) -> int:
-    """`value` as a number of images, steps or bytes.
+    """Return `value` as a number of images, steps or bytes.
 
     Raises:
         Unusable: it is not one.
@@ -32,7 +32,7 @@ def whole_number(value: object, what: str) -> int:
 
 
 def tensors(values: object, what: str) -> dict[str, Tensor]:
-    """`values` as tensors by name.
+    """Return `values` as tensors by name.
 
     Raises:
         Unusable: they are something else.
@@ -46,15 +46,15 @@ def tensors(values: object, what: str) -> dict[str, Tensor]:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether all of the tensor's numbers are stored, one by one."""
+    """Return True if all of the tensor's values are stored individually."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
         return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def check_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
-    """Raise Unusable where the tensors `given` are not those of `own` by name and shape, or a
-    number of them is not finite."""
+    """Raise Unusable if the tensors `given` do not have the names and shapes of `own`, or are
+    not finite."""
     if given.keys() != own.keys():
         name = min(given.keys() ^ own.keys())
         raise Unusable(f"{what}: {'no' if name in own else 'unknown'} {name}")
@@ -69,7 +69,7 @@ def check_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str)
 
 
 def check_weights(values: Mapping[str, Any], networks: Sequence[str] = ("average",)) -> None:
-    """Raise Unusable where the values are not of a training with those networks."""
+    """Raise Unusable if the values do not belong to a run with these networks."""
     state = values.get("state")
     if not isinstance(state, Mapping):
         raise Unusable("state is not there")
@@ -79,7 +79,7 @@ def check_weights(values: Mapping[str, Any], networks: Sequence[str] = ("average
 
 
 def check_start(values: Mapping[str, Any]) -> None:
-    """Raise Unusable where a training cannot begin with the networks in the values."""
+    """Raise Unusable if a run cannot start from the networks in the values."""
     state = values.get("state")
     check_weights(
         values, [name for name in NETWORKS if isinstance(state, Mapping) and name in state]
@@ -87,12 +87,12 @@ def check_start(values: Mapping[str, Any]) -> None:
 
 
 def check_judge(values: Mapping[str, Any]) -> None:
-    """Raise Unusable where the values hold no discriminator."""
+    """Raise Unusable if the values contain no discriminator."""
     check_weights(values, ("discriminator",))
 
 
 def check_resumable(values: Mapping[str, Any], fresh: State) -> None:
-    """Raise Unusable where a run that began as `fresh` cannot go on from the values."""
+    """Raise Unusable if the run `fresh` cannot be resumed from the values."""
     check_weights(values, NETWORKS)
     state, own = values["state"], fresh.tensors()
     for name in NETWORKS:
@@ -150,7 +150,8 @@ def _check_optimizer(given: object, own: torch.optim.Optimizer, what: str) -> No
 
 
 def _kept_by(own: torch.optim.Optimizer) -> dict[str, bool]:
-    """What the optimiser keeps of each weight, by name, and whether it has the weight's shape."""
+    """Return what the optimiser stores per weight, by name, and whether it has the weight's
+    shape."""
     known = inspect.signature(type(own)).parameters
     options = {name: value for name, value in own.defaults.items() if name in known}
     weight = torch.nn.Parameter(torch.zeros(2, 3))
@@ -185,7 +186,7 @@ def _check_history(text: object) -> None:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):  # a number of 5,000 digits is the first, too
+        except (ValueError, RecursionError):  # also for an integer of 5,000 digits
             raise Unusable("history is not JSON lines") from None
         if not isinstance(row, dict):
             raise Unusable("history: a row is not an object")

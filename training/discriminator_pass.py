@@ -1,4 +1,4 @@
-"""What the discriminator says of images, and how steeply it says it: augmented, noisy, packed."""
+"""The discriminator's forward pass (augmentation, noise, packing) and its gradient penalties."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DiscriminatorPass:
-    """The discriminator of `state` as the configuration has it look.
+    """The forward pass of the discriminator of `state`, as configured.
 
-    All draws are from `random` and from `augmentation`, whose strength `controller` adapts.
+    All random numbers come from `random` and from `augmentation`, whose strength `controller`
+    adapts.
     """
 
     def __init__(
@@ -38,20 +39,20 @@ class DiscriminatorPass:
         self.augmentation = Augmentation(config.augment)
         self.controller = AdaController(config.augment, config.batch, ranks)
         self._network: Any = state.discriminator
-        if config.compile:  # it shares the weights; what is saved is never the compiled one
+        if config.compile:  # it shares the weights; the compiled network is never saved
             self._network = torch.compile(self._network)
 
     def autocast(self) -> torch.autocast:
-        """The precision of the networks' arithmetic."""
+        """Return the autocast context of the networks."""
         kind = _AUTOCAST.get(self._config.precision)
         return torch.autocast(self._device.type, dtype=kind, enabled=kind is not None)
 
     def __call__(
         self, samples: Tensor, labels: Tensor, weights: Weights | None = None, twice: bool = False
     ) -> DiscriminatorOutput:
-        """What the discriminator (with other `weights`, if given) says of packed images.
+        """Return the discriminator's output (with other `weights`, if given) for packed images.
 
-        `twice`: it will be differentiated twice, which compiled networks cannot be.
+        `twice`: a double backward pass will follow, which compiled networks do not support.
         """
         options, discriminator = self._config.augment, self._state.discriminator
         with self.autocast():
@@ -59,7 +60,8 @@ class DiscriminatorPass:
             images = self.augmentation(unpack(samples, self.packing), p, self._random)
             scale = noise_scale(options.noise, options.noise_kimg, self._state.seen)
             samples = pack(add_noise(images, scale, self._random), self.packing)
-            if self._config.channels_last:  # as the networks are; a convolution converts slowly
+            # the memory format of the networks; a convolution would convert slowly
+            if self._config.channels_last:
                 samples = samples.contiguous(memory_format=torch.channels_last)
             verdict: DiscriminatorOutput
             if weights is None:
@@ -75,9 +77,10 @@ class DiscriminatorPass:
         labels: tuple[Tensor, Tensor],
         weights: Weights | None = None,
     ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
-        """The verdicts on real and on fake packed images, from one pass where that is the same."""
+        """Return the outputs for real and for fake packed images, from one pass if that is
+        equivalent."""
         discriminator = self._state.discriminator
-        with self.autocast():  # around both: the weights are cast once
+        with self.autocast():  # around both, so that the weights are cast once
             if discriminator.joint_batch or (
                 weights is None and discriminator.accepts_interleaved(len(real))
             ):
@@ -92,18 +95,19 @@ class DiscriminatorPass:
         labels: tuple[Tensor, Tensor],
         weights: Weights | None = None,
     ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
-        """As `both`, from a pass each, so that a derivative by the fakes costs theirs alone."""
+        """Like `real_and_fake`, with separate passes, so that a derivative with respect to the
+        fakes costs only theirs."""
         with self.autocast():
             return self(real, labels[0], weights), self(fake, labels[1], weights)
 
     def penalty_weight(self, name: str) -> float:
-        """What a penalty counts in the steps that it is applied in."""
+        """Return the weight of a penalty in the steps in which it is applied."""
         options, burn_in = self._config.loss, self._config.burn_in
         weight: float = getattr(options, name) * options.interval
         return weight * burn_in_value(burn_in, 1.0, burn_in.penalty, self._state.seen)
 
     def penalties(self, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]) -> Stats:
-        """Those that the configuration asks for, on packed images."""
+        """Return the configured penalties on packed images."""
         options = self._config.loss
 
         def on_real(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Convolutions that are quick to differentiate twice, as penalties on gradients do on the CPU."""
+"""Convolutions with a fast double backward pass on the CPU, as needed for gradient penalties."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TWICE = ContextVar("twice", default=False)
 
 @contextmanager
 def double_backward() -> Iterator[None]:
-    """What is computed inside will be differentiated twice."""
+    """A double backward pass will follow for what is computed in the block."""
     before = _TWICE.set(True)
     try:
         yield
@@ -27,25 +27,25 @@ def double_backward() -> Iterator[None]:
 def convolve(
     images: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0
 ) -> Tensor:
-    """`conv2d`, by other kernels inside of `double_backward` on the CPU."""
+    """`conv2d`, with other kernels inside `double_backward` on the CPU."""
     if not _TWICE.get() or images.device.type != "cpu" or torch.compiler.is_compiling():
         return conv2d(images, weight, bias, stride, padding)
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
         images, weight = images.to(kind), weight.to(kind)
         bias = None if bias is None else bias.to(kind)
-    if weight.is_leaf:  # of a leaf the engine does not say whether a pass leads to it
+    if weight.is_leaf:  # for a leaf, the engine does not report whether a pass leads to it
         weight = weight.view_as(weight)
     found: Tensor = _Convolution.apply(images, weight, bias, stride, padding)
     return found
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution whose derivatives are two more functions; all three are linear in both
+    """A convolution whose derivatives are two more functions. All three are linear in both
     arguments, and their derivatives are each other.
 
-    PyTorch's own second derivative by the weight exchanges samples and channels for a convolution,
-    which takes twice as long as the kernel that there is for it.
+    PyTorch's second derivative with respect to the weight swaps samples and channels of a
+    convolution, which takes twice as long as the dedicated kernel.
     """
 
     @staticmethod
@@ -70,7 +70,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _ImageGradient(torch.autograd.Function):
-    """The derivative by the images, of which only the shape counts here."""
+    """The derivative with respect to the images, of which only the shape matters here."""
 
     @staticmethod
     def forward(
@@ -91,7 +91,7 @@ class _ImageGradient(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """The derivative by the weight, of which only the shape counts here."""
+    """The derivative with respect to the weight, of which only the shape matters here."""
 
     @staticmethod
     def forward(
@@ -112,8 +112,8 @@ class _WeightGradient(torch.autograd.Function):
 
 
 def _needed(ctx: Any) -> list[bool]:
-    """Which derivatives the pass that runs now leads to; `needs_input_grad` says only which could
-    be asked for, and the one by the weight is a third of a pass."""
+    """Return which derivatives the current pass needs; `needs_input_grad` only says which could
+    be requested, and the one with respect to the weight is a third of a pass."""
     nodes = [node for node, _ in ctx.next_functions] + [None]  # without a bias there are two
 
     def is_due(node: Any) -> bool:

@@ -1,4 +1,4 @@
-"""From gradients to new weights: added up over processes, unscaled, clipped, applied."""
+"""From gradients to new weights: all-reduce, unscaling, clipping, optimiser step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.config import OptimizerOptions
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 
 MIN_LOSS_SCALE = 2.0**-10
-"""A loss scale below this: it is not the scale that makes gradients infinite."""
+"""Below this loss scale, infinite gradients are not caused by the scale."""
 
 
 def apply_gradients(
@@ -19,10 +19,10 @@ def apply_gradients(
     ranks: Distributed = SINGLE_PROCESS,
     scaler: GradScaler | None = None,
 ) -> Tensor:
-    """Add up the gradients of all processes, clip and apply them; their norm before clipping.
+    """Sum the gradients of all processes, clip and apply them; return their norm before clipping.
 
-    Where `scaler` is enabled the gradients are those of a scaled loss; infinite ones are not
-    applied, and the scale is halved (Micikevicius 2018). All processes see the sum, so they agree.
+    If `scaler` is enabled, the gradients are those of a scaled loss; infinite ones are not applied,
+    and the scale is halved (Micikevicius 2018). All processes see the sum, so they agree.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
@@ -42,8 +42,8 @@ def apply_gradients(
 
 
 def step_was_skipped(norm: Tensor, scaler: GradScaler) -> bool:
-    """Whether the step of that gradient `norm` was not applied, as happens now and then until a
-    scale is found that fits. False where smaller scales did not help: then it is divergence."""
+    """True if fp16 overflow made the optimiser skip this step. False if smaller scales did not
+    help: then the run has diverged."""
     if not scaler.is_enabled() or bool(norm.isfinite()):
         return False
     return scaler.get_scale() >= MIN_LOSS_SCALE

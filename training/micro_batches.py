@@ -1,4 +1,4 @@
-"""A batch as a step uses it: floats on the device, in pieces that fit into memory, with latents."""
+"""A batch in training: floats on the device, split into micro-batches, with latents."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from training.techniques.latents import draw_latents
 
 
 class ToFloat:
-    """uint8 images to float32 in [-1, 1] on the device, in memory that is used again.
+    """Convert uint8 images to float32 in [-1, 1] on the device, in reused memory.
 
-    What `slot` gave last is overwritten by the next call with it: fresh memory for each batch
-    costs ten times the arithmetic.
+    The next call with the same `slot` overwrites the result: new memory for each batch costs ten
+    times the arithmetic.
     """
 
     def __init__(self, device: torch.device, channels_last: bool) -> None:
@@ -28,7 +28,7 @@ class ToFloat:
         self._buffers: dict[int, Tensor] = {}
 
     def __call__(self, images: Tensor, slot: int = 0) -> Tensor:
-        """Images uint8 (n, c, h, w) as float32."""
+        """Return images uint8 (n, c, h, w) as float32."""
         buffer = self._buffers.get(slot)
         if buffer is None or buffer.shape != images.shape:
             buffer = torch.empty(images.shape, device=self._device, memory_format=self._form)
@@ -39,11 +39,11 @@ class ToFloat:
 
 @dataclass
 class MicroBatch:
-    """A part of a batch that goes through the networks at once.
+    """A part of a batch that passes the networks at once.
 
     `real` float32 (n, c, h, w) in [-1, 1], `labels` int64 (n,), `latents` (n, z_dim); `fake` with
-    its graph, None where it is drawn again. `weight` is its share of the batch of all processes,
-    `share` of the batch of this one.
+    its graph, or None if it is generated again. `weight` is its fraction of the global batch,
+    `share` that of this process's batch.
     """
 
     real: Tensor
@@ -55,8 +55,8 @@ class MicroBatch:
 
 
 class MicroBatcher:
-    """A batch in pieces of at most `micro_batch` images; `random` is what latents are drawn from:
-    seeded alike in all processes."""
+    """Splits a batch into micro-batches of at most `micro_batch` images; latents are drawn from
+    `random`, which is seeded equally in all processes."""
 
     def __init__(
         self, config: Config, z_dim: int, device: torch.device, ranks: Distributed
@@ -66,7 +66,7 @@ class MicroBatcher:
         self.random = torch.Generator(device=device)
 
     def __call__(self, batch: Batch) -> list[MicroBatch]:
-        """The pieces, with latents, of which each process takes its part."""
+        """Return the micro-batches with latents, of which each process takes its slice."""
         config, count = self._config, len(batch.images)
         every = draw_latents(config.latent, config.batch, self._z_dim, self.random, self._device)
         latents = every[rank_slice(config.batch, self._ranks.rank, self._ranks.world_size)]
@@ -82,12 +82,12 @@ class MicroBatcher:
 
 
 def accumulate_stats(facts: Stats, found: Stats, share: float) -> None:
-    """Add what a piece tells, by its share of the batch, to the batch's facts."""
+    """Add the stats of a micro-batch, weighted by its fraction, to those of the batch."""
     for name, value in found.items():
         facts[name] = facts[name] + value * share if name in facts else value * share
 
 
 def batch_std(images: Tensor) -> Tensor:
-    """The standard deviation over the batch of images (n, c, h, w), mean over every fourth row and
-    column: how much samples differ from each other. 0 where all are alike."""
+    """Return the standard deviation over the batch of images (n, c, h, w), averaged over every
+    fourth row and column: the variation among samples. 0 if all are equal."""
     return images[:, :, ::4, ::4].float().std(dim=0, unbiased=False).mean()

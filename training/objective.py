@@ -1,4 +1,4 @@
-"""The whole loss of each network, from what the discriminator said."""
+"""The complete loss of each network, given the discriminator's output."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from training.options.architectures import is_semi_supervised
 from training.techniques.targets import Target
 
 Stats = dict[str, Tensor]
-"""Scalars by name."""
+"""Scalars of a step by name."""
 
 
 class Objective:
-    """The adversarial loss of a configuration with its auxiliary losses and their weights.
+    """The adversarial loss of a configuration, with its auxiliary losses and their weights.
 
-    `needs_real`: the generator's loss depends on the verdict on real images.
+    `needs_real`: the generator's loss depends on the output for real images.
     """
 
     def __init__(self, config: Config) -> None:
@@ -34,10 +34,10 @@ class Objective:
         labels: tuple[Tensor, Tensor],
         codes: Tensor,
     ) -> tuple[Tensor, Stats]:
-        """The discriminator's loss and its parts.
+        """Return the discriminator's loss and its parts.
 
-        `targets` are the labels real/fake, `labels` the classes (n,) of the real and of the fake
-        images, `codes` those of the fake ones.
+        `targets` are those of real and fake images, `labels` the classes (n,) of both, `codes`
+        those of the fake images.
         """
         logits = real.logits.float(), fake.logits.float()
         on_real, on_fake = (_for_each(target, logits[0]) for target in targets)
@@ -66,7 +66,7 @@ class Objective:
         labels: Tensor,
         codes: Tensor,
     ) -> tuple[Tensor, Stats]:
-        """The generator's loss and its parts; `real` where `needs_real`."""
+        """Return the generator's loss and its parts; `real` is required if `needs_real`."""
         on_fake = fake.logits.float()
         on_real = on_fake if real is None else real.logits.float()
         adversarial = self.adversarial.g(on_real, on_fake)
@@ -86,7 +86,7 @@ class Objective:
         return loss, facts
 
     def logit_stats(self, name: str, logits: Tensor) -> Stats:
-        """The mean logit, and the mean of D where D is a probability."""
+        """Return the mean logit, and the mean of D if D is a probability."""
         logits = logits.detach()
         facts = {f"logit_{name}": logits.mean()}
         if self.adversarial.logistic:
@@ -95,5 +95,5 @@ class Objective:
 
 
 def _for_each(target: Target, logits: Tensor) -> Target:
-    """A sample's label for each of its logits."""
+    """Expand a sample's target to each of its logits."""
     return target[:, None] if isinstance(target, Tensor) and logits.ndim == 2 else target

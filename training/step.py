@@ -33,7 +33,7 @@ from training.techniques.unroll import Weights, unroll
 
 
 class Step:
-    """Calls `step(batches)` advance `state` by one step; see `__call__`."""
+    """`step(batches)` advances `state` by one step; see `__call__`."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class Step:
         self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
     def __call__(self, batches: list[Batch]) -> Stats:
-        """Show `n_critic` batches (this process's part of each) to the discriminator and train the
+        """Train the discriminator on `n_critic` batches (this process's part of each) and the
         generator once.
 
-        All random draws follow from (seed, images seen), so a continued run repeats them.
+        All random numbers follow from (seed, images seen), so a resumed run repeats them.
         """
         config, state = self.config, self.state
         self._seed()
@@ -89,9 +89,10 @@ class Step:
         return facts
 
     def _ema_decay(self, images: int) -> float:
-        """The share of the moving average that is kept in a step of so many images.
+        """Return the decay of the moving average for a step of this many images.
 
-        It forgets random first weights soon. Those of `init_from` it keeps: they are an average.
+        It soon forgets random initial weights, but not those of `init_from`, which are an average
+        already.
         """
         config, seen = self.config, self.state.seen
         half_life = config.ema.half_life_kimg
@@ -102,13 +103,13 @@ class Step:
         return ema.ema_decay(half_life, config.ema.ramp_up, seen, images)
 
     def _seed(self) -> None:
-        """Latents are drawn alike in all processes (each takes its part); the rest differs."""
+        """Latents are drawn equally in all processes (each takes its slice); all else differs."""
         seen, restarts, rank = self.state.seen, self.state.restarts, self.ranks.rank
         self._pieces.random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
         seed = derive(self.config.seed, "step", seen, restarts, rank)
         self.random.manual_seed(seed)
         self._judging.augmentation.seed(seed)
-        torch.manual_seed(seed)  # dropout and other draws inside of the networks
+        torch.manual_seed(seed)  # dropout and other random numbers inside the networks
 
     def _fake(self, latents: Tensor, labels: Tensor) -> Tensor:
         with self._judging.autocast():
@@ -116,10 +117,10 @@ class Step:
         return images
 
     def _train_discriminator(self, pieces: list[MicroBatch], again: bool) -> Stats:
-        """One update of the discriminator.
+        """Update the discriminator once.
 
-        Where the generator is to learn from the same images (`again`), a batch in one piece keeps
-        their graph; in several pieces that would cost the memory that they save.
+        If the generator will be trained on the same images (`again`), a batch in one piece keeps
+        their graph; with micro-batches that would cost the memory they save.
         """
         state = self.state
         self._unfreeze_discriminator()
@@ -135,11 +136,11 @@ class Step:
         return self._end_discriminator(pieces, facts)
 
     def _train_simultaneously(self, pieces: list[MicroBatch]) -> Stats:
-        """One update of both networks from the same pass through them (simultaneous gradient
-        descent: Mescheder 2017; Shen 2021 measures what it saves).
+        """Update both networks from the same forward pass (simultaneous gradient descent: Mescheder
+        2017; Shen 2021 measures the saving).
 
-        The generator learns from the discriminator's answers before its update, as alternating
-        ones do that begin with the generator.
+        The generator is trained on the discriminator's output before its update, as in alternating
+        updates that start with the generator.
         """
         state = self.state
         self._unfreeze_discriminator()
@@ -165,13 +166,13 @@ class Step:
         return facts | self._step_stats("g", on_g, self._update_generator(), state.g_scaler)
 
     def _unfreeze_discriminator(self) -> None:
-        """Have the discriminator learn, but for the layers that the user froze."""
+        """Unfreeze the discriminator, except for the layers frozen by `freeze_d`."""
         self.state.discriminator.requires_grad_(True)
         freeze(self.state.discriminator, self.config.freeze_d)
         self.state.d_optimizer.zero_grad(set_to_none=True)
 
     def _end_discriminator(self, pieces: list[MicroBatch], facts: Stats) -> Stats:
-        """Apply the discriminator's gradients, with what `facts` lead to."""
+        """Apply the discriminator's gradients; return the stats of the step."""
         config, state = self.config, self.state
         share = sum(piece.weight for piece in pieces)
         facts |= self._judging.controller.observe(state.scalars, facts["r_t"], share)
@@ -188,7 +189,7 @@ class Step:
         return apply_gradients(state.d_optimizer, table, self.ranks, state.d_scaler)
 
     def _penalise(self, pieces: list[MicroBatch]) -> Stats:
-        """A step of the discriminator for the penalties on real images alone."""
+        """Take a discriminator step for the penalties on real images only."""
         state = self.state
         state.d_optimizer.zero_grad(set_to_none=True)
         facts: Stats = {}
@@ -205,7 +206,7 @@ class Step:
         return facts
 
     def _discriminator_loss(self, piece: MicroBatch, fake: Tensor) -> tuple[Tensor, Stats]:
-        """The loss with its penalties, and what it tells."""
+        """Return the loss with its penalties, and its stats."""
         config, fake_labels = self.config, piece.labels
         if config.replay.size:
             fake, fake_labels = replay(
@@ -220,7 +221,7 @@ class Step:
     def _penalised(
         self, loss: Tensor, facts: Stats, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Stats]:
-        """The loss and what it tells, with the penalties that are due in the same step."""
+        """Return the loss with the penalties that are due in the same step, and its stats."""
         options = self.config.loss
         if not options.own_step and is_due(self.state.steps, options.interval):
             for name, penalty in self._judging.penalties(real, fake, labels).items():
@@ -236,7 +237,7 @@ class Step:
         latents: Tensor,
         weights: Weights | None = None,
     ) -> tuple[Tensor, Stats]:
-        """The discriminator's loss on packed images without penalties, and what it tells."""
+        """Return the discriminator's loss on packed images without penalties, and its stats."""
         on_real, on_fake = self._judging.real_and_fake(real, fake, labels, weights)
         return self._objective_loss(on_real, on_fake, labels, latents)
 
@@ -247,7 +248,7 @@ class Step:
         labels: tuple[Tensor, Tensor],
         latents: Tensor,
     ) -> tuple[Tensor, Stats]:
-        """The discriminator's loss on its verdicts, and what it tells."""
+        """Return the discriminator's loss for its outputs, and its stats."""
         config = self.config
         targets = draw_targets(
             config.label_real,
@@ -280,7 +281,8 @@ class Step:
         return self._step_stats("g", facts, self._update_generator(), state.g_scaler)
 
     def _step_stats(self, network: str, facts: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
-        """What a step tells: of one that was left out only that, for its numbers are infinite."""
+        """Stats of one step. For a skipped step, only the skip is recorded: its other values are
+        infinite."""
         facts = facts | {f"grad_{network}": norm}
         if not scaler.is_enabled():
             return facts
@@ -296,7 +298,7 @@ class Step:
         return apply_gradients(state.g_optimizer, table, self.ranks, state.g_scaler)
 
     def _regularise_paths(self, pieces: list[MicroBatch]) -> Stats:
-        """A step of the generator for its path lengths."""
+        """Take a generator step for the path length penalty."""
         state, options = self.state, self.config.loss
         generator = state.generator
         assert isinstance(generator, StyleGan2G)
@@ -320,7 +322,7 @@ class Step:
         return facts
 
     def _generator_loss(self, piece: MicroBatch, fake: Tensor) -> tuple[Tensor, Stats]:
-        """The loss, and what it tells."""
+        """Return the loss and its stats."""
         labels, latents = piece.labels, piece.latents
         real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
         weights = None
@@ -332,7 +334,7 @@ class Step:
         return self.objective.generator(on_real, on_fake, labels, codes)
 
     def _unroll(self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor) -> Weights:
-        """The discriminator's weights after further steps, as functions of `fake`."""
+        """Return the discriminator's weights after unrolled steps, as functions of `fake`."""
         options = self.config.unroll
 
         def loss(weights: Weights) -> Tensor:

@@ -162,7 +162,7 @@ def test_a_pickle_with_code_never_runs(run: Path, capsys: pytest.CaptureFixture[
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not Path("ran").exists()
     assert sample.main(["whole", "--out", "x.png", "--device", "cpu"]) == 0  # the one before
-    assert "taking the one before" in capsys.readouterr().err
+    assert "using the previous one" in capsys.readouterr().err
 
 
 CONFIGS: dict[str, Any] = {

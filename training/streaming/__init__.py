@@ -1,1 +1,1 @@
-"""Samples out of shards, on the disk or behind a URL, in their order."""
+"""Streaming of samples from shards, local or from a URL, in a fixed order."""

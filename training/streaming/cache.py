@@ -1,9 +1,9 @@
-"""Shards of URLs on the local disk, within a hard bound.
+"""A disk cache with a hard limit for shards from URLs.
 
-Everything counts: whole files, files being written (their full size, reserved before the first
-byte), blocks rather than bytes. A file has no name until it is whole (`O_TMPFILE` where the system
-has it), so a kill leaves nothing; a name says what the bytes should hash to, and whoever opens it
-checks that (`shards.open_verified`).
+Everything counts: complete files, files being written (their full size, reserved before the first
+byte), blocks rather than bytes. A file has no name until it is complete (`O_TMPFILE` if available),
+so a kill leaves nothing behind; its name contains the expected hash, which is checked on opening
+(`shards.open_verified`).
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ from training.streaming.shards import open_local
 
 _BLOCK = 4096
 _FOLDER = 4 * _BLOCK
-"""What the folder itself and its lock may take."""
+"""Bytes for the folder itself and its lock."""
 
 
 def disk_usage(size: int) -> int:
-    """The disk that a file of `size` bytes takes."""
+    """Return the disk usage of a file of `size` bytes."""
     return -(-size // _BLOCK) * _BLOCK
 
 
 class ShardCache:
-    """Opens shards by number, fetching those of URLs into `folder`; files are opened in place.
+    """Opens shards by number, fetching those from URLs into `folder`; local files are opened in
+    place.
 
     Args:
-        limit: bytes of disk that the cache may take.
-        window: how many shards are open at a time at most.
+        limit: maximum disk usage of the cache in bytes.
+        window: maximum number of shards that are open at a time.
         timeout: seconds, see `fetch`.
 
     Raises:
-        UserError: the limit does not hold the window, a URL has a scheme that is not allowed, or
+        UserError: the limit is too small for the window, a URL has a scheme that is not allowed, or
             another process uses the folder.
     """
 
@@ -64,18 +65,18 @@ class ShardCache:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock_folder()
         self._change = threading.Condition()
-        self._held = self._take_over()  # name → charged bytes, the longest unused first
+        self._held = self._take_over()  # name → disk usage, least recently used first
         self._coming: dict[str, int] = {}
         self._in_use: Counter[str] = Counter()
         self._awaited: set[str] = set()
         self._stop = threading.Event()
 
     def open(self, number: int) -> int:
-        """A descriptor of the shard's bytes; they are not verified.
+        """Return a descriptor of the shard's bytes, which are not verified.
 
         Raises:
-            UserError: it cannot be had.
-            DiskFull: the disk is full before the bound is reached.
+            UserError: it cannot be fetched.
+            DiskFull: the disk is full before the limit is reached.
         """
         path = self._paths[number]
         if path is not None:
@@ -92,7 +93,7 @@ class ShardCache:
             return self._use(name, fd)
 
     def prefetch(self, number: int) -> None:
-        """Begin to fetch the shard, where that costs nothing that is in use or awaited."""
+        """Start fetching the shard, if that does not remove anything in use or expected soon."""
         name = self._name(number)
         with self._change:
             if self._paths[number] is not None or name in self._held or name in self._coming:
@@ -105,7 +106,7 @@ class ShardCache:
         ).start()
 
     def release(self, number: int) -> None:
-        """Its descriptor is closed; the file may make room for another."""
+        """Release the shard: its descriptor is closed, and its file may be removed."""
         if self._paths[number] is not None:
             return
         with self._change:
@@ -113,7 +114,7 @@ class ShardCache:
             self._change.notify_all()
 
     def invalidate(self, number: int) -> bool:
-        """Forget the bytes of the shard (already released); whether others can be fetched."""
+        """Discard the bytes of the (released) shard; return whether it can be fetched again."""
         if self._paths[number] is not None:
             return False
         with self._change:
@@ -123,11 +124,11 @@ class ShardCache:
         return True
 
     def stop(self) -> None:
-        """End the fetches that are under way."""
+        """Cancel running fetches."""
         self._stop.set()
 
     def close(self) -> None:
-        """Let others use the folder; the files stay for the next run."""
+        """Release the folder; the files stay for the next run."""
         self._stop.set()
         with self._change:
             self._change.wait_for(lambda: not self._coming, timeout=2)
@@ -162,7 +163,7 @@ class ShardCache:
         return fd
 
     def _take_over(self) -> dict[str, int]:
-        """The files of an earlier run that are still wanted; all others are removed."""
+        """Keep the files of an earlier run that are still needed; remove all others."""
         wanted = {f"{entry.sha256}.tar": entry.bytes for entry in self._entries}
         held: dict[str, int] = {}
         for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
@@ -179,11 +180,11 @@ class ShardCache:
     def _use(self, name: str, fd: int) -> int:
         self._in_use[name] += 1
         self._awaited.discard(name)
-        self._held[name] = self._held.pop(name)  # now the latest used
+        self._held[name] = self._held.pop(name)  # now the most recently used
         return fd
 
     def _reserve(self, name: str, number: int, urgent: bool) -> bool:
-        """Make room for a shard and count it; False where there is none and it is not urgent."""
+        """Make room for a shard and reserve it; False if there is none and it is not urgent."""
         need = disk_usage(self._entries[number].bytes)
         while sum(self._held.values()) + sum(self._coming.values()) + need > self._limit:
             idle = [held for held in self._held if self._in_use[held] <= 0]
@@ -202,12 +203,12 @@ class ShardCache:
         return True
 
     def _fetch_ahead(self, name: str, number: int) -> None:
-        # What goes wrong here is told when the shard is needed and fetched again.
+        # errors are reported when the shard is needed and fetched again
         with suppress(UserError, DiskFull, FetchCancelled, OSError):
             os.close(self._fetch(name, number))
 
     def _fetch(self, name: str, number: int) -> int:
-        """The reserved shard, fetched and under its name; an open descriptor of it."""
+        """Fetch the reserved shard and give it its name; return an open descriptor."""
         size, done = self._entries[number].bytes, False
         fd, temporary = _nameless(self._folder)
         try:
@@ -244,7 +245,8 @@ class ShardCache:
 
 
 def _nameless(folder: Path) -> tuple[int, Path | None]:
-    """A new file without a name, or with a temporary one where the system cannot do that."""
+    """Open a new file without a name, or with a temporary one if the system does not support
+    that."""
     if hasattr(os, "O_TMPFILE"):
         with suppress(OSError):
             return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644), None
@@ -253,7 +255,7 @@ def _nameless(folder: Path) -> tuple[int, Path | None]:
 
 
 def _allocate(fd: int, size: int) -> None:
-    """Take the disk now, so that a full one is met before the first byte."""
+    """Allocate the disk space now, so that a full disk is detected before the first byte."""
     if hasattr(os, "posix_fallocate") and size:
         os.posix_fallocate(fd, 0, size)
 
@@ -264,7 +266,7 @@ def _give_name(fd: int, temporary: Path | None, path: Path) -> None:
         temporary.replace(path)
     else:
         folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:  # with a folder's descriptor, since Python follows the link only then
+        try:  # relative to a folder's descriptor, because only then Python follows the link
             os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
         finally:
             os.close(folder)

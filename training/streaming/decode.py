@@ -1,4 +1,4 @@
-"""From an image file's bytes to pixels of the wanted size."""
+"""From the bytes of an image file to pixels of the requested size."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
-"""The endings of image members, in the order they are looked for, and Pillow's words for them."""
+"""Extensions of image members, in order of preference, and Pillow's names of the formats."""
 
-Image.MAX_IMAGE_PIXELS = None  # `_check_size` asks first; Pillow would only warn of some
+Image.MAX_IMAGE_PIXELS = None  # `_check_size` checks before; Pillow would only warn about some
 
 Pixels = NDArray[np.uint8]
 
 
 def decode_into(out: Pixels, data: bytes, ending: str, stored: tuple[int, int]) -> None:
-    """Write the image to `out`, uint8 (height, width, channels).
+    """Decode the image into `out`, uint8 (height, width, channels).
 
-    A larger image of the same shape, up to `stored` (height, width), is averaged down (box
-    filter); gray is spread to colour and colour weighed to gray where `out` has other channels.
+    A larger image with the same aspect, up to `stored` (height, width), is reduced by averaging
+    (box filter); gray and colour are converted if `out` has other channels.
 
     Raises:
-        ValueError: not an image of the kind that `ending` names, smaller than asked for, larger
-            than `stored`, or of another shape.
+        ValueError: the image does not have the format of `ending`, is smaller than requested,
+            larger than `stored`, or has another aspect.
     """
     height, width, channels = out.shape
     if ending in ("jpg", "jpeg"):
         space = "RGB" if channels == 3 else "GRAY"
-        try:  # mostly it fits; asking for its size first would parse the header twice
+        try:  # it usually fits; asking for its size first would parse the header twice
             if simplejpeg.decode_jpeg(data, space, buffer=out).shape == out.shape:
                 return
-        except ValueError:  # too large for the buffer, or no image
+        except ValueError:  # larger than the buffer, or not an image
             pass
         _check_size(simplejpeg.decode_jpeg_header(data)[:2], out.shape, stored)
         pixels: Pixels = simplejpeg.decode_jpeg(data, space)
@@ -55,8 +55,8 @@ def _pillow(data: bytes, form: str, wanted: tuple[int, ...], stored: tuple[int, 
 
 
 def _check_size(have: tuple[int, ...], wanted: tuple[int, ...], stored: tuple[int, int]) -> None:
-    """Raises ValueError where an image of that (height, width) cannot become the wanted one; asked
-    before it is decoded, for a small file may hold a huge image."""
+    """Raise ValueError if an image of that (height, width) cannot be used; checked before it is
+    decoded, because a small file may contain a huge image."""
     height, width = have
     if height > stored[0] or width > stored[1]:
         raise ValueError(f"is {width}×{height} px, the index says {stored[1]}×{stored[0]}")

@@ -1,4 +1,4 @@
-"""Bytes from a URL, whatever the line does: a lost connection goes on where it broke."""
+"""Download from a URL with resumption after connection errors."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from training.streaming.shards import DamagedShard
 
 HTTP = frozenset({"http", "https"})
 STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "hf", "sftp", "ftp", "webhdfs", "hdfs"})
-"""Schemes that go through fsspec. Others, such as those that run commands, are refused."""
+"""Schemes that use fsspec. Others, such as those that run commands, are refused."""
 
 ATTEMPTS = 5
-"""Tries in a row that bring next to nothing before the URL is given up."""
+"""Consecutive attempts with hardly any bytes before the URL fails."""
 BACKOFF = 0.2
-"""Seconds; doubled by each such try in a row."""
+"""Delay in seconds; doubled after each such attempt."""
 _CHUNK = 1 << 16
 _SLOWEST = 1024
-"""Bytes a second; a connection that stays below for the timeout counts as lost."""
+"""Bytes per second; a connection that is slower than this for the timeout counts as lost."""
 
 
 _POOL = urllib3.PoolManager(maxsize=4)
 
 
 class ConnectionDropped(Exception):
-    """The connection broke, or the server is busy: trying again may help."""
+    """The connection broke, or the server is busy: a retry can help."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -38,14 +38,14 @@ class ConnectionDropped(Exception):
 
 
 class FetchCancelled(Exception):
-    """Nobody wants the bytes any more."""
+    """The bytes are no longer needed."""
 
 
 def check_scheme(url: str) -> None:
-    """Refuse a URL that is neither HTTP nor a store's.
+    """Raise unless a URL is HTTP or that of a store.
 
     Raises:
-        UserError: it is not; the line names it.
+        UserError: it is not; the message names it.
     """
     try:
         scheme = urlsplit(url).scheme
@@ -59,15 +59,16 @@ def check_scheme(url: str) -> None:
 def fetch(
     url: str, size: int, write: Callable[[bytes], object], timeout: float, stop: threading.Event
 ) -> None:
-    """Hand the first `size` bytes at `url` to `write`, in order.
+    """Pass the first `size` bytes at `url` to `write`, in order.
 
     Args:
-        timeout: seconds without an answer, or with next to no bytes, until a connection is lost.
-        stop: ends the fetch with `Stopped` between two chunks.
+        timeout: seconds without a response, or with hardly any bytes, until a connection counts as
+            lost.
+        stop: cancels the fetch with `FetchCancelled` between two chunks.
 
     Raises:
-        UserError: the URL does not exist, may not be read, or gave nothing `ATTEMPTS` times in a
-            row; the line names it.
+        UserError: the URL does not exist, is not readable, or gave nothing `ATTEMPTS` times in a
+            row; the message names it.
         DamagedShard: the URL has fewer bytes than `size`.
     """
     check_scheme(url)
@@ -132,7 +133,8 @@ def _http(url: str, start: int, timeout: float) -> Iterator[bytes]:
 
 
 def _to_skip(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> int:
-    """How many bytes of the body come before `start`; a server may answer a range with all."""
+    """Return how many bytes of the body precede `start`; a server may answer a range with the
+    whole body."""
     if answer.status == 200:
         return start
     if answer.status == 206:
@@ -149,7 +151,7 @@ def _to_skip(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> int:
 
 
 def _whole(text: str) -> int | None:
-    """The whole number in a header, None where it is none (or one of more than 18 digits)."""
+    """Return the integer in a header; None if it is not one (or has more than 18 digits)."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 

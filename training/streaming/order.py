@@ -1,9 +1,9 @@
-"""The order of the samples: a pure function of (seed, epoch, sizes of the shards).
+"""The order of samples: a pure function of (seed, epoch, sizes of the shards).
 
-Shards are taken in a random order, and a sample of the k-th may come anywhere between the moments
-k and k + window: at any moment at most `window` shards are open, they overlap (none ends where
-the next begins), and every sample comes once an epoch. Position i of the run is sample i mod n of
-epoch i div n, so the place in the data is one number, images seen.
+Shards are opened in random order, and a sample of the k-th shard occurs between the times k and k +
+window: at most `window` shards are open at any time, they overlap (none ends where the next
+starts), and every sample occurs once per epoch. Position i of the run is sample i mod n of epoch i
+div n, so the position in the data is one number, images seen.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from training.seeds import derive
 class Epoch:
     """The samples of one epoch in order.
 
-    `shard` and `member` say which, `mirror` whether to flip it: an entry a sample. `shards` is the
-    order in which shards begin, `turn` the place of each in it, `last_use` the position of its
-    last sample (-1 if it has none).
+    `shard` and `member` identify a sample, `mirror` says whether to flip it: one entry per sample.
+    `shards` is the order in which shards start, `turn` the place of each in it, `last_use` the
+    position of its last sample (-1 if it has none).
     """
 
     shard: NDArray[np.int32]
@@ -35,7 +35,8 @@ class Epoch:
 
 
 def epoch_order(seed: int, epoch: int, sizes: Sequence[int], window: int) -> Epoch:
-    """The order of `epoch` over shards of `sizes` samples, `window` shards mixed at a time."""
+    """Return the order of `epoch` over shards of `sizes` samples, with `window` shards mixed at
+    a time."""
     random = np.random.Generator(np.random.PCG64(derive(seed, "order", epoch)))
     shards = random.permutation(len(sizes))
     counts = np.asarray(sizes, dtype=np.int64)
@@ -52,7 +53,7 @@ def epoch_order(seed: int, epoch: int, sizes: Sequence[int], window: int) -> Epo
 
 
 def label_mask(seed: int, samples: int, labelled: int) -> NDArray[np.bool_]:
-    """Which of `samples` show their label, where only `labelled` of them are to (0: all)."""
+    """Return which of `samples` show their label if only `labelled` of them should (0: all)."""
     if not labelled:
         return np.ones(samples, dtype=np.bool_)
     random = np.random.Generator(np.random.PCG64(derive(seed, "labelled")))
@@ -60,5 +61,5 @@ def label_mask(seed: int, samples: int, labelled: int) -> NDArray[np.bool_]:
 
 
 def rank_slice(batch: int, rank: int, world: int) -> slice:
-    """The part of a global batch that belongs to `rank`: the same samples for any world size."""
+    """Return the part of a global batch for `rank`: the same samples for any world size."""
     return slice(rank * batch // world, (rank + 1) * batch // world)

@@ -1,4 +1,4 @@
-"""Opening shards: local files in place, others through a bounded cache; verified before use."""
+"""Opening of shards: local files in place, others through a disk cache; verified before use."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _CHUNK = 1 << 20
 
 
 class DamagedShard(UserError):
-    """A shard that is not what the index says; the line names it."""
+    """A shard that does not match the index; the message names it."""
 
 
 @dataclass
 class Shard:
-    """An open, verified shard: an own file descriptor, so it stays readable if unlinked."""
+    """An open, verified shard with its own file descriptor, so it stays readable if unlinked."""
 
     fd: int
     samples: list[TarSample]
 
     def read(self, sample: int, ending: str, most: int) -> bytes | None:
-        """The bytes of a member of the sample with that number, None where it has none.
+        """Return the bytes of a member of the sample with that number, or None.
 
         Raises:
-            ValueError: they are more than `most`.
+            ValueError: there are more than `most`.
         """
         extent = self.samples[sample].members.get(ending)
         if extent is None:
@@ -43,7 +43,7 @@ class Shard:
 
 
 def sha256_of(fd: int) -> str:
-    """The sha256 of a whole open file, in hex."""
+    """Return the sha256 of an open file, in hex."""
     digest, offset = hashlib.sha256(), 0
     while chunk := os.pread(fd, _CHUNK, offset):
         digest.update(chunk)
@@ -58,13 +58,13 @@ def open_verified(
     trusted: bool = False,
     known: list[TarSample] | None = None,
 ) -> Shard:
-    """The shard in file `fd`, which it takes over; `known` are its samples, if they were found
+    """Return the shard in file `fd`, taking ownership; `known` are its samples, if they were found
     before in the same bytes.
 
-    `trusted` leaves out the hashes, for a file that this process has verified before.
+    `trusted` skips the hashes, for a file that this process has verified before.
 
     Raises:
-        DamagedShard: size, sha256, archive or sample count is not what the index says.
+        DamagedShard: size, sha256, archive or sample count do not match the index.
     """
     try:
         size = os.fstat(fd).st_size
@@ -89,7 +89,7 @@ def open_verified(
 
 
 def open_local(path: Path) -> int:
-    """A descriptor of the file; UserError where it cannot be opened."""
+    """Return a descriptor of the file; UserError if it cannot be opened."""
     try:
         return open_regular(path)
     except OSError as error:
@@ -97,7 +97,7 @@ def open_local(path: Path) -> int:
 
 
 class ShardOpener(Protocol):
-    """Where the bytes of shards come from, by number."""
+    """A source of shard bytes, by number."""
 
     def open(self, number: int) -> int: ...
     def prefetch(self, number: int) -> None: ...
@@ -109,7 +109,7 @@ class ShardOpener(Protocol):
 
 @dataclass
 class LocalShards:
-    """Shards that lie in the file system, opened in place."""
+    """Local shards, opened in place."""
 
     paths: list[Path]
 
@@ -133,20 +133,21 @@ class LocalShards:
 
 
 MAX_INDEXED_SAMPLES = 200_000
-"""Samples of a set whose places in the shards are kept in memory (some 0.5 kB each)."""
+"""Maximum number of samples whose positions in the shards are kept in memory (about 0.5 kB
+each)."""
 
 Signature = tuple[int, int, int, int]
 
 
 def _signature(fd: int) -> Signature:
-    """What changes when a file is replaced or written to."""
+    """Return a value that changes when a file is replaced or written to."""
     about = os.fstat(fd)
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 @dataclass
 class ShardPool:
-    """The shards that are open now, by number. For one thread.
+    """The open shards, by number. For one thread.
 
     A file that was verified once and has not changed since is not hashed again.
     """
@@ -159,11 +160,11 @@ class ShardPool:
     _samples: dict[int, list[TarSample]] = field(default_factory=dict)
 
     def get(self, number: int) -> Shard:
-        """Shard `number`, opened and verified if it was not open. A damaged one that came from a
-        URL is fetched once more.
+        """Return shard `number`, opened and verified if it was not open. A damaged one from a URL
+        is fetched once more.
 
         Raises:
-            DamagedShard, UserError: it cannot be had.
+            DamagedShard, UserError: it cannot be opened.
         """
         if number not in self._open:
             try:

@@ -1,9 +1,9 @@
-"""Finding the samples in a tar without reading their bytes.
+"""Finds the samples in a tar without reading their bytes.
 
-The standard library's tarfile costs some ten times more a member. Understood is what WebDataset
-writers produce: plain files in ustar, GNU long names and pax paths and sizes. Links, folders and
-devices are left out. An archive without its end-of-archive block was cut short and is refused, as
-is one that two readers could understand differently.
+The standard library's tarfile takes about ten times as long per member. Supported is what
+WebDataset writers produce: plain files in ustar, GNU long names and pax paths and sizes. Links,
+folders and devices are skipped. An archive without its end-of-archive block is incomplete and is
+refused, as is one that two readers could interpret differently.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from dataclasses import dataclass, field
 
 BLOCK = 512
 _CHUNK = 1 << 16
-"""Read at once while the members are small: fewer calls."""
+"""Read-ahead while members are small, for fewer system calls."""
 _REGULAR = frozenset({b"0", b"\0", b"7"})
 _WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
-"""Links, devices, folders, FIFOs: whatever size they name, nothing follows their header."""
+"""Links, devices, folders, FIFOs: no data follows their header, whatever size they state."""
 _SPARSE = frozenset({b"S", b"M"})
-"""Files in pieces."""
+"""Sparse and multi-volume files."""
 _MOST_EXTENDED = 1 << 20
-"""Bytes of a pax header or a GNU long name."""
+"""Maximum size in bytes of a pax header or a GNU long name."""
 _MOST_MEMBERS = 100
-"""Members of one sample."""
+"""Maximum number of members per sample."""
 _OCTAL = re.compile(rb"[0-7]*")
 _PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
 
 
 class DamagedTar(Exception):
-    """Not a whole tar archive."""
+    """Not a complete tar archive."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a member's bytes are in the tar."""
+    """The position of a member's bytes in the tar."""
 
     offset: int
     size: int
@@ -42,7 +42,7 @@ class Extent:
 
 @dataclass
 class TarSample:
-    """The members that share a key: `members` by their ending, without the dot."""
+    """The members with the same key: `members` by their extension, without the dot."""
 
     key: str
     members: dict[str, Extent] = field(default_factory=dict)
@@ -54,17 +54,18 @@ Pread = Callable[[int, int], bytes]
 
 @dataclass
 class _Extended:
-    """What headers in front of a member say of it instead of its own."""
+    """What preceding headers state about a member, instead of its own header."""
 
     name: str = ""
     size: int | None = None
 
 
 def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, Extent]]:
-    """Name and extent of each plain file in the tar of `end` bytes; `check` its headers' checksums.
+    """Yield name and extent of each plain file in the tar of `end` bytes; `check` verifies header
+    checksums.
 
     Raises:
-        DamagedTar: a header is wrong, a member does not end within the tar, or the end-of-archive
+        DamagedTar: a header is invalid, a member extends beyond the tar, or the end-of-archive
             block is missing.
     """
     offset, extended = 0, _Extended()
@@ -97,19 +98,19 @@ def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, E
                 name = extended.name or _name(header)
                 if not name:
                     raise DamagedTar(f"the member at byte {offset} has no name")
-                if not (kind == b"\0" and name.endswith("/")):  # an old way to write a folder
+                if not (kind == b"\0" and name.endswith("/")):  # an old way to store a folder
                     yield name, data
             extended = _Extended()
         offset = data.offset + (data.size + BLOCK - 1) // BLOCK * BLOCK
 
 
 def samples(pread: Pread, end: int, check: bool = True, most: int | None = None) -> list[TarSample]:
-    """The samples of a WebDataset tar of `end` bytes: consecutive members with the same key.
+    """Return the samples of a WebDataset tar of `end` bytes: consecutive members with the same key.
 
-    The key is the path up to the first dot of the file's name, the rest is the ending.
+    The key is the path up to the first dot of the file name, the rest is the extension.
 
     Raises:
-        DamagedTar: as `members`; a sample has a member twice, or too many; or there are more
+        DamagedTar: as in `members`; a sample has a member twice, or too many; or there are more
             than `most` samples.
     """
     found: list[TarSample] = []
@@ -161,17 +162,17 @@ def _name(header: bytes) -> str:
 
 
 def _extend(extended: _Extended, kind: bytes, pread: Pread, data: Extent) -> None:
-    """Take from a header's data what it says of the member behind it."""
+    """Read what a header's data states about the following member."""
     if data.size > _MOST_EXTENDED:
         raise DamagedTar(f"a name of {data.size} bytes at byte {data.offset}")
-    if kind == b"K":  # where a link leads
+    if kind == b"K":  # the target of a link
         return
     content = pread(data.size, data.offset)
     if kind == b"L":
         extended.name = _text(content.split(b"\0", 1)[0])
         return
     records = _pax_records(content)
-    if kind == b"g":  # what it says holds for all members, which others read in other ways
+    if kind == b"g":  # it would apply to all members, which other readers treat differently
         if records.keys() & {b"path", b"size"}:
             raise DamagedTar("a pax header that names all members alike")
         return
@@ -186,7 +187,7 @@ def _extend(extended: _Extended, kind: bytes, pread: Pread, data: Extent) -> Non
 
 
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
-    """The records of a pax header: `LENGTH KEY=VALUE` and a newline each, length and all."""
+    """Parse the records of a pax header: `LENGTH KEY=VALUE` and a newline each, length included."""
     found: dict[bytes, bytes] = {}
     while data.strip(b"\0"):
         length = _PAX_LENGTH.match(data)
