@@ -1,50 +1,26 @@
-"""Polite HTTP: one call that waits its turn, follows, retries, and fails as a value."""
+"""Polite HTTP for pages: one blocking call that obeys the rules and returns failures as values.
+
+It drives `pipeline.web.request.Request` over requests.
+"""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import Failure
-from pipeline.web.addresses import host_key
-from pipeline.web.failures import (
-    FAILURE_KINDS,
-    describe_internal,
-    failure,
-    internal_failure,
-)
-from pipeline.web.host_policy import (
-    HostPolicy,
-    UnreadFile,
-    linked_licenses,
-    policy_file_retries,
-    requestable,
-)
-from pipeline.web.opt_out.robots_lines import NO_LINES
-from pipeline.web.opt_out.signals import Signal, describe
-from pipeline.web.politeness import HostLimiter, Politeness
-from pipeline.web.requests_transport import BodyLimit, DiskError, RequestsTransport, Watch
-from pipeline.web.responses import (
-    MAX_POLICY,
-    NO_HEADERS,
-    NO_POLICY,
-    REDIRECTS,
-    RawResponse,
-    RequestFailure,
-    Response,
-    UrlPolicy,
-    check_response,
-    redirect_target,
-    response_of,
-    retry_policy,
-)
-from pipeline.web.robots import Robots, parse_robots
-from pipeline.web.urls import request_url
+from pipeline.web.connections import Watch
+from pipeline.web.failures import FAILURE_KINDS, internal_failure
+from pipeline.web.host_policy import UnreadFile, requestable
+from pipeline.web.hosts import Host, Hosts
+from pipeline.web.opt_out.signals import Signal
+from pipeline.web.politeness import Politeness
+from pipeline.web.request import Done, FetchFile, Request, Send, WaitUntil, file_request
+from pipeline.web.requests_transport import BodyLimit, DiskError, RequestsTransport
+from pipeline.web.responses import MAX_POLICY, NO_HEADERS, RequestFailure, Response
 from pipeline.web.waits import OnWait, Wait, WaitWatcher
 
 __all__ = ["FAILURE_KINDS", "Fetcher", "FileTarget", "Politeness", "Response"]
@@ -62,15 +38,11 @@ class FileTarget:
 
 
 class Fetcher:
-    """Gets pages politely. Safe to use from several threads.
-
-    A request waits its turn at the gate of its host, is refused where robots.txt, an opt-out
-    header or a private address says so, follows redirects by the same rules, and is tried again
-    after a backoff while that can help.
+    """Fetches pages politely. Safe to use from several threads.
 
     Args:
         politeness: the rules.
-        on_wait: told of long waits, from a thread of its own.
+        on_wait: called with long waits, from a thread of its own.
     """
 
     def __init__(self, politeness: Politeness, on_wait: OnWait | None = None) -> None:
@@ -78,13 +50,7 @@ class Fetcher:
         self._waits = WaitWatcher(on_wait)
         self._stopped = threading.Event()
         self._transport = RequestsTransport(politeness)
-        self._policy = retry_policy(politeness)
-        self._lock = threading.Lock()
-        self._gates: dict[str, HostLimiter] = {}
-        self._robots: dict[str, Robots] = {}
-        self._file_policy = policy_file_retries(politeness)
-        self._policies: dict[str, HostPolicy] = {}
-        self._policy_locks: dict[str, threading.Lock] = {}
+        self._hosts = Hosts(politeness, Host)
 
     def close(self) -> None:
         self.stop()
@@ -92,8 +58,11 @@ class Fetcher:
         self._transport.close()
 
     def stop(self) -> None:
-        """End what waits in other threads: it fails as a host that rests."""
+        """End the waits of other threads: their requests fail as `host_resting`."""
         self._stopped.set()
+        for host in self._hosts.all():
+            with host.limiter.lock:
+                host.limiter.lock.notify_all()
 
     def __enter__(self) -> Fetcher:
         return self
@@ -110,13 +79,13 @@ class Fetcher:
         copy: FileTarget | None = None,
         max_bytes: int | None = None,
     ) -> Response | Failure:
-        """The answer to a GET, or the failure it ended in.
+        """Return the response to a GET, or the failure it ended in.
 
-        A 304 is a `Response` (send `If-None-Match` in `headers`); other statuses but 2xx are
+        A 304 is a `Response` (send `If-None-Match` in `headers`); other statuses than 2xx are
         failures. With `copy` the body of a 200 is in that file, and empty here.
 
         Args:
-            max_bytes: of the body; None is what the politeness allows a page.
+            max_bytes: of the body; None for the limit of pages in the politeness.
 
         Raises:
             OSError: the body cannot be copied to the disk.
@@ -124,190 +93,78 @@ class Fetcher:
         limit = BodyLimit(max_bytes or self.politeness.max_page_bytes)
         if copy is not None:
             limit = BodyLimit(copy.max_bytes, copy=copy.path)
-        attempts = 0
-
-        def once() -> Response | RequestFailure:
-            nonlocal attempts
-            attempts += 1
-            return self._follow(url, headers or NO_HEADERS, attempts, limit)
-
         try:
-            result = self._policy.copy(sleep=partial(self._sleep, url))(once)
+            request = Request(self._hosts, url, headers or NO_HEADERS)
+            self._run(request, limit)
+            return request.result(stage, "" if copy else "politeness.max_page_bytes")
         except DiskError as error:
             raise error.reason from None
         except Exception as error:  # noqa: BLE001 - the boundary of one page
             return internal_failure(stage, url, error)
-        if isinstance(result, Response):
-            return result
-        detail = result.detail
-        if result.kind == "too_large" and copy is None:
-            detail += "; politeness.max_page_bytes can allow more"
-        return failure(
-            stage, url, result.kind, status=result.status, attempts=attempts, detail=detail
-        )
-
-    def _follow(
-        self, url: str, headers: Mapping[str, str], attempts: int, limit: BodyLimit
-    ) -> Response | RequestFailure:
-        try:
-            seen = [request_url(url)]
-        except ValueError as error:
-            return RequestFailure("bad_url", str(error))
-        signals: tuple[Signal, ...] = ()
-        while True:
-            host = host_key(seen[-1])
-            refused = self._refused_by_robots(host, seen[-1])
-            if refused is not None:
-                return refused
-            policy = self._url_policy(host, seen[-1])
-            policy = replace(policy, signals=(*signals, *policy.signals))
-            if refusing := self.politeness.refusing(policy.signals):
-                return RequestFailure("opt_out", describe(refusing))
-            answer = self._at_gate(host, seen[-1], headers, limit, policy=policy)
-            if isinstance(answer, RequestFailure):
-                return answer
-            signals = answer.signals
-            if answer.status not in REDIRECTS:
-                signals += tuple(self.license_signals(answer.url, linked_licenses(answer)))
-                if refusing := self.politeness.refusing(signals):
-                    return RequestFailure("opt_out", describe(refusing), answer.status)
-                answer = replace(answer, signals=signals)
-                return response_of(answer, attempts)
-            target = redirect_target(answer)
-            if isinstance(target, RequestFailure):
-                return target
-            if target in seen or len(seen) > self.politeness.max_redirects:
-                return RequestFailure("redirect_loop", f"{len(seen)} redirects, to {target}")
-            seen.append(target)
-
-    def _sleep(self, url: str, seconds: float) -> None:
-        """Until the next try."""
-        until, host = time.monotonic() + seconds, host_key(url)
-        again = "another try after a failure"
-        with self._waits.during(lambda now: Wait(host, again, again, until - now)):
-            self._stopped.wait(seconds)
-
-    def _gate(self, host: str) -> HostLimiter:
-        with self._lock:
-            return self._gates.setdefault(host, HostLimiter(self.politeness))
-
-    def _at_gate(
-        self,
-        host: str,
-        url: str,
-        headers: Mapping[str, str],
-        limit: BodyLimit,
-        is_policy: bool = False,
-        policy: UrlPolicy = NO_POLICY,
-    ) -> RawResponse | RequestFailure:
-        gate = self._gate(host)
-        with self._waits.during(partial(_gate_wait, host, gate)), gate.lock:
-            while (delay := gate.delay(time.monotonic())) > 0 or self._stopped.is_set():
-                if self._stopped.is_set():
-                    return RequestFailure("host_resting", "stopped")
-                if gate.is_unavailable(time.monotonic()):
-                    return RequestFailure("host_resting", gate.describe_rest(time.monotonic()))
-                gate.lock.wait(min(delay, 1.0))
-            gate.start(time.monotonic())
-        kind: str | None = "internal"
-        asked: float | None = None
-        watch = Watch()
-        try:
-            with self._waits.during(lambda _: _request_wait(host, watch)):
-                answer = self._transport.request(url, headers, limit, watch)
-            judged = answer
-            if isinstance(answer, RawResponse):
-                judged = check_response(self.politeness, answer, is_policy=is_policy, policy=policy)
-                self._host_policy(host).note_answer(policy.reservation, answer)
-            kind = judged.kind if isinstance(judged, RequestFailure) else None
-            asked = judged.retry_after if isinstance(judged, RequestFailure) else None
-            return judged
-        finally:
-            with gate.lock:
-                gate.finish(time.monotonic(), kind, asked)
-
-    def _refused_by_robots(self, host: str, url: str) -> RequestFailure | None:
-        if not self.politeness.checks_robots(url):
-            return None
-        with self._policy_lock(host):
-            robots = self._robots.get(host)
-            if robots is None or robots.is_stale(time.monotonic()):
-                robots = self._robots[host] = self._ask_robots(host)
-                gate = self._gate(host)
-                with gate.lock:
-                    gate.crawl_delay(robots.crawl_delay(self.politeness.user_agent))
-        return robots.why_disallowed(url, self.politeness.user_agent)
-
-    def _policy_lock(self, host: str) -> threading.Lock:
-        with self._lock:
-            return self._policy_locks.setdefault(host, threading.Lock())
-
-    def _host_policy(self, host: str) -> HostPolicy:
-        with self._lock:
-            if host not in self._policies:
-                self._policies[host] = HostPolicy(host, self.politeness)
-            return self._policies[host]
-
-    def _url_policy(self, host: str, url: str) -> UrlPolicy:
-        """What the policy files of the host say about `url`; they are fetched at the first one."""
-        policy = self._host_policy(host)
-        with self._policy_lock(host):
-            robots = self._robots.get(host) if self.politeness.checks_robots(url) else None
-            lines = robots.lines if robots else NO_LINES
-            while (file := policy.next_file(lines)) is not None:
-                self._take_file(policy, file)
-        return policy.of_url(url, lines)
 
     def license_signals(self, url: str, licenses: Sequence[str]) -> list[Signal]:
-        """The opt-out signals for `url` in RSL licences that an answer or a page links to."""
+        """Return the opt-out signals for `url` in RSL licences that a page links to."""
         if not licenses:
             return []
-        host = host_key(url)
-        policy = self._host_policy(host)
+        host = self._hosts.of(url)
         wanted = requestable(licenses)
-        with self._policy_lock(host):
-            while (file := policy.next_license(wanted)) is not None:
-                self._take_file(policy, file)
-        return policy.license_signals(url, wanted)
-
-    def _take_file(self, policy: HostPolicy, url: str) -> None:
-        """Fetch a policy file. Whatever comes of it, the pages of the host are fetched."""
-        try:
-            outcome = self._file_policy.copy(sleep=partial(self._sleep, url))(
-                self._fetch_policy, url
-            )
-        except Exception as error:  # noqa: BLE001 - the boundary of one policy file
-            outcome = RequestFailure("internal", describe_internal(error))
-        policy.take_file(url, outcome)
+        while True:
+            with host.limiter.lock:
+                if (file := host.policy.next_license(wanted)) is None:
+                    return host.policy.license_signals(url, wanted)
+                if host.is_fetching:
+                    host.limiter.lock.wait(1.0)
+                    continue
+                host.is_fetching = True
+            self._fetch_file(FetchFile(host, file, file_request(self._hosts, host, file)))
 
     def take_unread(self) -> list[UnreadFile]:
-        """The policy files that could not be read, since the last call."""
-        with self._lock:
-            policies = list(self._policies.values())
-        return [file for policy in policies for file in policy.take_unread()]
+        """Return the policy files that could not be read since the last call."""
+        return [file for host in self._hosts.all() for file in host.policy.take_unread()]
 
-    def _ask_robots(self, host: str) -> Robots:
-        policy = self._policy.copy(sleep=partial(self._sleep, host))
-        answer = policy(self._fetch_policy, f"{host}/robots.txt")
-        until = time.monotonic() + self.politeness.max_wait
-        return parse_robots(answer, self.politeness.user_agent, until)
+    def _run(self, request: Request[Host], limit: BodyLimit) -> None:
+        """Do what the request asks for until it is over."""
+        while not isinstance(action := self._wait_turn(request), Done):
+            if isinstance(action, FetchFile):
+                self._fetch_file(action)
+            else:
+                self._send(request, action, limit)
 
-    def _fetch_policy(self, url: str) -> RawResponse | RequestFailure:
-        host = host_key(url)
-        for _ in range(self.politeness.max_redirects + 1):
-            answer = self._at_gate(host, url, NO_HEADERS, _POLICY_LIMIT, is_policy=True)
-            if isinstance(answer, RequestFailure) or answer.status not in REDIRECTS:
-                return answer
-            target = redirect_target(answer)
-            if isinstance(target, RequestFailure):
-                return target
-            url, host = target, host_key(target)
-        return RequestFailure("redirect_loop", url, 302)
+    def _wait_turn(self, request: Request[Host]) -> Send | FetchFile[Host] | Done:
+        """Wait until the request has something to do."""
+        if request.outcome is not None:
+            return Done(request.outcome)
+        lock, name = request.host.limiter.lock, request.host.name
+        wait = WaitUntil(name, 0.0, "its turn")
+        with self._waits.during(lambda now: wait.describe(now)), lock:
+            while True:
+                now = time.monotonic()
+                if self._stopped.is_set():
+                    request.abort(RequestFailure("host_resting", "stopped"), now)
+                action = request.next(now)
+                if not isinstance(action, WaitUntil):
+                    return action
+                wait = action
+                lock.wait(min(action.time - now, 1.0))
 
+    def _send(self, request: Request[Host], send: Send, limit: BodyLimit) -> None:
+        watch, name = Watch(), request.host.name
+        try:
+            with self._waits.during(lambda _: _request_wait(name, watch)):
+                answer = self._transport.request(send.url, send.headers, limit, watch)
+            request.receive(answer, time.monotonic())
+        finally:
+            request.release(time.monotonic())
 
-def _gate_wait(host: str, gate: HostLimiter, now: float) -> Wait:
-    reason, left = gate.waits_for(now), gate.delay(now)
-    return Wait(host, reason, reason, left if left < math.inf else None)
+    def _fetch_file(self, file: FetchFile[Host]) -> None:
+        """Fetch a policy file. Its host is told of every outcome, so that others go on."""
+        try:
+            self._run(file.request, _POLICY_LIMIT)
+        except Exception as error:  # noqa: BLE001 - the boundary of one policy file
+            file.request.abort(error, time.monotonic())
+        finally:
+            outcome = file.request.outcome or RequestFailure("internal", "interrupted")
+            file.host.take_file(file.url, outcome, time.monotonic())
 
 
 def _request_wait(host: str, watch: Watch) -> Wait:

@@ -16,135 +16,20 @@ from typing import Any
 import pycurl
 
 from pipeline.credentials import split_user
-from pipeline.web.addresses import is_public
-from pipeline.web.failures import describe_internal
+from pipeline.web.connections import certificates
+from pipeline.web.curl_transfer import Transfer, partial_response, transfer_outcome
 from pipeline.web.headers import (
-    MAX_ERROR_BODY,
-    MAX_HEAD,
-    MAX_INTERIM,
-    parse_head,
-    refused_head,
     sendable,
 )
 from pipeline.web.host_headers import request_headers
 from pipeline.web.politeness import Politeness
-from pipeline.web.requests_transport import certificates
 from pipeline.web.responses import RawResponse, RequestFailure
 from pipeline.web.resume import timed_out
-from pipeline.web.timeouts import TINY_PIECES, TransferTimeouts
+from pipeline.web.timeouts import TransferTimeouts
 
-_E_TOO_LARGE = 100
-"""CURLE_TOO_LARGE, for which pycurl has no name."""
 _BUFFER = 64 * 1024
 _TICK = 0.1
 """Seconds between two looks at the pace of the transfers."""
-
-
-class _Transfer:
-    """One request under way. A body that is longer than `limit` is refused, or of a policy file
-    (`may_cut`) no more than that is read."""
-
-    def __init__(
-        self, token: Any, url: str, pace: TransferTimeouts, limit: int, may_cut: bool
-    ) -> None:
-        self.token = token
-        self.url = url
-        self.pace = pace
-        self.limit = limit
-        self.may_cut = may_cut
-        self._lines: list[bytes] = []
-        self._head_bytes = 0
-        self._interim = 0
-        self._body = bytearray()
-        self.received = 0
-        self.private = ""
-        self.is_cut = False
-        self.refused: RequestFailure | None = None
-        self.opened: list[socket.socket] = []
-
-    def on_header(self, line: bytes) -> int | None:
-        """Only kept here; `head` reads the lines when the transfer is over."""
-        self._head_bytes += len(line)
-        if self._head_bytes > MAX_HEAD:
-            self.refused = RequestFailure("protocol", f"more than {MAX_HEAD} bytes of headers")
-            return -1
-        self._lines.append(line)
-        if not line.strip(b"\r\n"):
-            self.pace.received(0, time.monotonic())
-            return self._look_at_head()
-        return None
-
-    def _look_at_head(self) -> int | None:
-        """End the transfer where its head alone says that it leads to nothing."""
-        try:
-            status, headers = self.head()
-        except ValueError as error:
-            self.refused = RequestFailure("protocol", str(error))
-            return -1
-        if 100 <= status < 200 and status != 101:  # the answer that counts is yet to come
-            self._lines.clear()
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                self.refused = RequestFailure(
-                    "protocol", f"more than {MAX_INTERIM} interim answers"
-                )
-                return -1
-        elif not 200 <= status < 300:  # of an error, the body says nothing
-            self.limit, self.may_cut = min(self.limit, MAX_ERROR_BODY), True
-        else:
-            wrong = refused_head(headers, None if self.may_cut else self.limit)
-            if wrong is not None:
-                self.refused = RequestFailure(*wrong, status=status)
-                return -1
-        return None
-
-    def head(self) -> tuple[int, dict[str, str]]:
-        """The status and the headers.
-
-        Raises:
-            ValueError: there is no status line.
-        """
-        return parse_head(self._lines)
-
-    def on_body(self, data: bytes) -> int | None:
-        self.pace.received(len(data), time.monotonic())
-        self._body += data
-        self.received += len(data)
-        if self.received > self.limit:
-            self.is_cut = True
-            return 0
-        if self.pace.has_tiny_pieces:
-            self.refused = RequestFailure("protocol", TINY_PIECES)
-            return 0
-        return None
-
-    def body(self) -> bytes:
-        """What came in so far, `limit` bytes at most."""
-        return bytes(memoryview(self._body)[: self.limit])
-
-    def drop_body(self) -> None:
-        """Free the memory: the idle handle of a transfer that ended still refers to it."""
-        self._body = bytearray()
-
-    def waits_for(self) -> str:
-        """What the request waits for."""
-        if self.pace.has_started:
-            return f"the rest of an image ({self.received / 1e6:.1f} MB so far)"
-        return "a connection or the beginning of an answer"
-
-    def open_socket(self, _purpose: int, address: Any) -> Any:
-        """libcurl asks for a socket to `address`: none for one that is not public."""
-        family, kind, protocol, where = address
-        peer = str(where[0])
-        if not is_public(peer):
-            self.private = peer
-            return pycurl.SOCKET_BAD
-        try:
-            opened = socket.socket(family, kind, protocol)
-        except OSError:  # no IPv6 on this machine, or too many open files
-            return pycurl.SOCKET_BAD
-        self.opened.append(opened)  # pycurl goes on with a duplicate
-        return opened
 
 
 class CurlTransport:
@@ -164,7 +49,7 @@ class CurlTransport:
         self._timer: float | None = None
         self._ticked = 0.0
         self._idle: list[pycurl.Curl] = []
-        self._active: dict[pycurl.Curl, _Transfer] = {}
+        self._active: dict[pycurl.Curl, Transfer] = {}
 
     def __len__(self) -> int:
         return len(self._active)
@@ -212,7 +97,7 @@ class CurlTransport:
         handle = self._idle.pop() if self._idle else self._new_handle()
         pace = TransferTimeouts(self._politeness, time.monotonic())
         limit = policy_bytes or self._politeness.max_bytes
-        transfer = _Transfer(token, url, pace, limit, policy_bytes is not None)
+        transfer = Transfer(token, url, pace, limit, policy_bytes is not None)
         bare, _ = split_user(url)
         handle.setopt(pycurl.URL, bare)
         lines = {
@@ -305,7 +190,7 @@ class CurlTransport:
             for handle, code, message in ended:
                 os_error = handle.getinfo(pycurl.OS_ERRNO)
                 transfer = self._retire(handle)
-                done.append((transfer.token, _outcome(transfer, code, message, os_error)))
+                done.append((transfer.token, transfer_outcome(transfer, code, message, os_error)))
                 transfer.drop_body()
             if not left:
                 return done
@@ -316,81 +201,15 @@ class CurlTransport:
             kind = transfer.pace.timeout_kind(now)
             if kind:
                 self._retire(handle)
-                trouble = timed_out(kind, transfer.received, _partial(transfer))
+                trouble = timed_out(kind, transfer.received, partial_response(transfer))
                 late.append((transfer.token, trouble))
                 transfer.drop_body()
         return late
 
-    def _retire(self, handle: pycurl.Curl) -> _Transfer:
+    def _retire(self, handle: pycurl.Curl) -> Transfer:
         transfer = self._active.pop(handle)
         self._multi.remove_handle(handle)
         self._idle.append(handle)
         for opened in transfer.opened:
             opened.close()
         return transfer
-
-
-def _outcome(
-    transfer: _Transfer, code: int, message: str, os_error: int
-) -> RawResponse | RequestFailure:
-    """What a transfer that ended came to. Whatever it is, the others go on."""
-    try:
-        if code == pycurl.E_OK and not transfer.private:
-            return _answer(transfer)
-        return _trouble(transfer, code, message, os_error)
-    except ValueError as error:  # of the status line
-        return RequestFailure("protocol", str(error))
-    except Exception as error:  # noqa: BLE001 - the boundary of one answer
-        return RequestFailure("internal", describe_internal(error), retries_exhausted=True)
-
-
-def _answer(transfer: _Transfer) -> RawResponse:
-    return RawResponse(transfer.url, *transfer.head(), transfer.body())
-
-
-def _partial(transfer: _Transfer) -> RawResponse | None:
-    try:
-        return _answer(transfer) if transfer.received else None
-    except ValueError:
-        return None
-
-
-_KINDS = {
-    pycurl.E_COULDNT_RESOLVE_HOST: "dns",
-    pycurl.E_URL_MALFORMAT: "bad_url",
-    pycurl.E_COULDNT_CONNECT: "unreachable",
-    pycurl.E_OPERATION_TIMEDOUT: "connect_timeout",
-    pycurl.E_SSL_CONNECT_ERROR: "tls",
-    pycurl.E_PEER_FAILED_VERIFICATION: "tls",
-    pycurl.E_SSL_CERTPROBLEM: "tls",
-    pycurl.E_SSL_CIPHER: "tls",
-    pycurl.E_SSL_ISSUER_ERROR: "tls",
-    pycurl.E_PARTIAL_FILE: "truncated",
-    pycurl.E_GOT_NOTHING: "connection_lost",
-    pycurl.E_SEND_ERROR: "connection_lost",
-    pycurl.E_RECV_ERROR: "connection_lost",
-}
-"""The kinds of libcurl's errors; any other is `protocol`."""
-
-_DETAILS = {_E_TOO_LARGE: "a header line or a status line is too long"}
-"""What libcurl's errors without a message mean."""
-
-
-def _trouble(
-    transfer: _Transfer, code: int, message: str, os_error: int
-) -> RawResponse | RequestFailure:
-    if transfer.private:
-        return RequestFailure("private_address", f"{transfer.url} leads to {transfer.private}")
-    if transfer.refused:
-        return transfer.refused
-    if transfer.is_cut:
-        if transfer.may_cut:
-            return _answer(transfer)
-        return RequestFailure("too_large", f"over {transfer.limit} bytes")
-    kind = _KINDS.get(code, "protocol")
-    if kind == "unreachable" and os_error == errno.ECONNREFUSED:
-        kind = "refused"
-    if kind == "connection_lost" and transfer.received:
-        kind = "truncated"
-    detail = message or _DETAILS.get(code) or f"libcurl error {code}"
-    return RequestFailure(kind, detail, partial=_partial(transfer) if kind == "truncated" else None)

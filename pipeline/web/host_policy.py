@@ -7,9 +7,7 @@ A driver asks `next_file` for what to fetch, hands the outcome to `take_file`, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import tenacity
+from dataclasses import dataclass
 
 from pipeline.web.failures import describe_internal
 from pipeline.web.opt_out.robots_lines import RobotsLines
@@ -21,7 +19,6 @@ from pipeline.web.responses import (
     RawResponse,
     RequestFailure,
     UrlPolicy,
-    retry_policy,
     stated_reservation,
 )
 from pipeline.web.urls import request_url
@@ -32,9 +29,6 @@ which none did, reserved URLs are refused without a request."""
 
 MAX_FILES = 16
 """More policy files are not fetched for one host, whatever its answers link to."""
-
-ATTEMPTS = 2
-"""How often a policy file other than robots.txt is asked for, at most."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +129,6 @@ def linked_licenses(answer: RawResponse) -> list[str]:
     if "link" not in answer.headers:
         return []
     return requestable(header_licenses(answer.headers, answer.url))
-
-
-def policy_file_retries(politeness: Politeness) -> tenacity.Retrying:
-    """When to ask again for a policy file other than robots.txt."""
-    return retry_policy(replace(politeness, attempts=min(ATTEMPTS, politeness.attempts)))
 
 
 def requestable(licenses: Sequence[str]) -> list[str]:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import io
-import os
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
-import certifi
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from pipeline.credentials import split_user
-from pipeline.web.addresses import is_public, resolve
 from pipeline.web.codings import CodingError, Decoder
-from pipeline.web.headers import MAX_ERROR_BODY, MAX_INTERIM, refused_head, sendable
+from pipeline.web.connections import (
+    GuardedAdapter,
+    GuardedSession,
+    PrivateAddressError,
+    Watch,
+    certificates,
+    current,
+)
+from pipeline.web.headers import MAX_ERROR_BODY, refused_head, sendable
 from pipeline.web.host_headers import request_headers
 from pipeline.web.politeness import Politeness
 from pipeline.web.responses import RawResponse, RequestFailure
 from pipeline.web.resume import timed_out
-from pipeline.web.timeouts import TINY_PIECES, TransferTimeouts
+from pipeline.web.timeouts import TINY_PIECES
 
 _CHUNK = 1 << 16
 _CODING_OVERHEAD = 1 << 16
 """How many bytes longer than its content a compressed body may be."""
-
-
-class _PrivateAddressError(OSError):
-    """The name leads to an address that is not on the public internet."""
 
 
 class DiskError(Exception):
@@ -46,154 +43,6 @@ class DiskError(Exception):
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-class Watch:
-    """The clock of one request: ends it from outside when its time is up.
-
-    A timeout of requests is a socket's, for each read; a server that drips never meets it.
-    """
-
-    def __init__(self) -> None:
-        self.cut_as: str | None = None
-        self.nbytes = 0
-        self.pace: TransferTimeouts
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
-        self._timers: list[threading.Timer] = []
-
-    def start(self, politeness: Politeness) -> None:
-        """The request starts."""
-        self.pace = TransferTimeouts(politeness, time.monotonic())
-        self._timers = [
-            threading.Timer(seconds, self._look)
-            for seconds in (politeness.first_byte_timeout, politeness.total_timeout)
-        ]
-        for timer in self._timers:
-            timer.daemon = True
-            timer.start()
-
-    def stop(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-
-    def uses(self, sock: socket.socket | None) -> None:
-        """The request goes over this socket."""
-        with self._lock:
-            self._socket = sock
-
-    def waits_for(self) -> str:
-        """What the request waits for."""
-        if self._socket is None:
-            return "a connection (looking up its name, connecting)"
-        if not self.pace.has_started:
-            return "the beginning of an answer"
-        return "the rest of a page"
-
-    def _look(self) -> None:
-        kind = self.pace.timeout_kind(time.monotonic() + 0.001)
-        with self._lock:
-            if kind and self._socket is not None:
-                self.cut_as = kind
-                with contextlib.suppress(OSError):
-                    # Not SSLSocket's own, which would tear its state from under the reader.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
-class _Current(threading.local):
-    """The watch of the request under way in this thread."""
-
-    watch: Watch | None = None
-
-
-_current = _Current()
-
-
-def _watched(sock: Any) -> None:
-    if _current.watch is not None:
-        _current.watch.uses(sock)
-
-
-class _LastAnswer(http.client.HTTPResponse):
-    """Reads over interim answers, of which http.client knows 100 alone; so many, and no more."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(MAX_INTERIM):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-        raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
-
-
-class _GuardedHTTP(HTTPConnection):
-    """A connection to public addresses alone. The peer is checked before a byte is sent."""
-
-    allow_private = False
-    response_class = _LastAnswer
-
-    def _new_conn(self) -> socket.socket:
-        return _guarded(self, super()._new_conn, self.allow_private)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        _watched(self.sock)
-        return super().getresponse()
-
-
-class _GuardedHTTPS(HTTPSConnection):
-    allow_private = False
-    response_class = _LastAnswer
-
-    def _new_conn(self) -> socket.socket:
-        return _guarded(self, super()._new_conn, self.allow_private)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        _watched(self.sock)
-        return super().getresponse()
-
-
-def _private(host: str, address: str) -> str:
-    leads = "" if host == address else f"leads to {address}, "
-    return f"{host}: {leads}on this machine or network; politeness.allow_private admits it"
-
-
-def _guarded(connection: HTTPConnection, connect: Any, allow_private: bool) -> socket.socket:
-    if not allow_private:
-        try:
-            addresses = resolve(connection.host, connection.port or 0)
-        except OSError:
-            addresses = []  # urllib3 says it in its own words
-        for address in addresses:
-            if not is_public(address):  # even if it is one among public ones
-                raise _PrivateAddressError(_private(connection.host, address))
-    sock = cast(socket.socket, connect())
-    peer = str(sock.getpeername()[0])
-    if not allow_private and not is_public(peer):
-        sock.close()
-        raise _PrivateAddressError(_private(connection.host, peer))
-    _watched(sock)
-    return sock
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, allow_private: bool, size: int) -> None:
-        self._allow_private = allow_private
-        super().__init__(pool_connections=64, pool_maxsize=size, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        allow = {"allow_private": self._allow_private}
-        http = type("_HTTP", (_GuardedHTTP,), allow)
-        https = type("_HTTPS", (_GuardedHTTPS,), allow)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": type("_HTTPPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": http}),
-            "https": type("_HTTPSPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": https}),
-        }
-
-
-def certificates() -> str:
-    """The file of certificate authorities: $SSL_CERT_FILE, or certifi's."""
-    return os.environ.get("SSL_CERT_FILE") or certifi.where()
 
 
 @dataclass(frozen=True)
@@ -213,23 +62,16 @@ class BodyLimit:
 _NO_TIMEOUT = 7 * 86400.0
 
 
-class _Session(requests.Session):
-    """One that looks at no Location: it does even where it is not to follow, and raises at some."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        return None
-
-
 class RequestsTransport:
     """Requests over kept-alive connections; usable from several threads."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._politeness = politeness
-        self._session = _Session()
+        self._session = GuardedSession()
         self._session.trust_env = False
         self._session.verify = certificates()
         self._session.headers.clear()
-        adapter = _Adapter(politeness.allow_private, size=politeness.concurrency)
+        adapter = GuardedAdapter(politeness.allow_private, size=politeness.concurrency)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -251,7 +93,7 @@ class RequestsTransport:
         polite = self._politeness
         watch = watch or Watch()
         watch.start(replace(polite, total_timeout=_NO_TIMEOUT) if limit.copy else polite)
-        _current.watch = watch
+        current.watch = watch
         try:
             return self._request(url, headers, watch, limit)
         except CodingError as error:
@@ -264,7 +106,7 @@ class RequestsTransport:
             return _trouble(error, watch.nbytes, watch.pace.has_started)
         finally:
             watch.stop()
-            _current.watch = None
+            current.watch = None
 
     def _request(
         self, url: str, headers: Mapping[str, str], watch: Watch, limit: BodyLimit
@@ -372,7 +214,7 @@ def _trouble(error: Exception, received: int, began: bool) -> RequestFailure:
 
 
 _KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
-    ("private_address", (_PrivateAddressError,)),
+    ("private_address", (PrivateAddressError,)),
     ("bad_url", (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
                  requests.exceptions.MissingSchema, urllib3.exceptions.LocationParseError)),
     ("dns", (socket.gaierror,)),

@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from urllib.parse import urljoin
-
-import tenacity
 
 from pipeline.credentials import split_user
 from pipeline.web.codings import CodingError, Decoder
@@ -23,7 +20,6 @@ from pipeline.web.opt_out.page_metas import read_metas
 from pipeline.web.opt_out.signals import Signal, describe
 from pipeline.web.opt_out.tdmrep import Reservation, header_reservation, meta_reservation
 from pipeline.web.politeness import Politeness
-from pipeline.web.urls import request_url
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
@@ -79,7 +75,6 @@ _MEDIAWIKI_BUSY = frozenset(("maxlag", "ratelimited"))
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _SLICE = 1 << 16
-_LONGEST_URL = 16_384
 MAX_POLICY = 512 * 1024
 """Bytes read of a robots.txt; RFC 9309, 2.5, asks for 500 KiB or more. The rest is left."""
 
@@ -166,63 +161,3 @@ def decompress(
     headers = {**answer.headers, "content-length": str(len(body))}
     del headers["content-encoding"]
     return replace(answer, headers=headers, body=body)
-
-
-def redirect_target(answer: RawResponse) -> str | RequestFailure:
-    """The absolute URL that a redirect leads to, as a request is made for it.
-
-    A Location comes as bytes of any kind: UTF-8 is what most mean, and what is not is escaped byte
-    for byte, as browsers do.
-    """
-    location = answer.headers.get("location", "").strip(" \t")
-    if not location:
-        return RequestFailure("bad_redirect", "no Location", answer.status)
-    if len(location) > _LONGEST_URL:
-        return RequestFailure("bad_redirect", f"a Location of {len(location)} bytes", answer.status)
-    raw = location.encode("latin-1", "replace")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw)
-    try:
-        return request_url(urljoin(answer.url, text))
-    except ValueError as error:
-        return RequestFailure("bad_redirect", str(error), answer.status)
-
-
-class _RetryAfterOrJitter(tenacity.wait.wait_base):
-    """Exponential backoff with full jitter, and never sooner than the server asked for."""
-
-    def __init__(self, politeness: Politeness) -> None:
-        self._jitter = tenacity.wait_random_exponential(
-            multiplier=politeness.backoff, max=politeness.max_backoff
-        )
-
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        trouble = retry_state.outcome.result() if retry_state.outcome else None
-        asked = trouble.retry_after if isinstance(trouble, RequestFailure) else None
-        return max(self._jitter(retry_state), asked or 0.0)
-
-
-_RETRY_NEXT_RUN = frozenset(("host_resting", "quota_page"))
-"""Retryable, but not in this run: minutes do not help."""
-
-
-def retry_policy(politeness: Politeness) -> tenacity.Retrying:
-    """When to try again, and how long to wait before."""
-
-    def worth_it(result: object) -> bool:
-        return (
-            isinstance(result, RequestFailure)
-            and result.retryable
-            and not result.retries_exhausted
-            and result.kind not in _RETRY_NEXT_RUN
-            and (result.retry_after or 0.0) <= politeness.max_wait
-        )
-
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_result(worth_it),
-        stop=tenacity.stop_after_attempt(politeness.attempts),
-        wait=_RetryAfterOrJitter(politeness),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-    )

@@ -20,9 +20,7 @@ from faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
 
 from pipeline.errors import Failure
 from pipeline.fetcher import Fetcher, Politeness
-from pipeline.web import addresses
-from pipeline.web import curl_transport as transfers
-from pipeline.web import requests_transport as transport
+from pipeline.web import addresses, connections, curl_transfer
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.responses import Response
@@ -248,7 +246,7 @@ def test_a_redirect_into_the_private_net_is_refused(faulty_site, monkeypatch):
         from faulty_site import Row, redirect
 
         faulty_site.rows["/trap"] = Row("/trap", redirect(inside.url("/good.jpg")))
-        for module in (transfers, transport):
+        for module in (curl_transfer, connections):
             monkeypatch.setattr(module, "is_public", lambda address: address == "127.0.0.1")
         for outcome in get_either_way(faulty_site.url("/trap"), allow_private=False):
             assert kind(outcome) == "private_address"

@@ -12,7 +12,6 @@ from email.utils import format_datetime
 import pytest
 from pydantic import ValidationError
 
-from pipeline.web.bulk_fetcher import delay_before_retry
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
 from pipeline.web.headers import retry_after
 from pipeline.web.politeness import HostLimiter, Politeness
@@ -21,9 +20,9 @@ from pipeline.web.responses import (
     RequestFailure,
     check_response,
     decompress,
-    retry_policy,
 )
 from pipeline.web.resume import append_range, join_ranges, resume_headers
+from pipeline.web.retries import delay_before_retry, retry_policy
 from pipeline.web.timeouts import TransferTimeouts
 
 

@@ -1,0 +1,300 @@
+"""One GET as a state machine without I/O.
+
+A driver asks `Request.next` what to do, does it, and reports the response by `Request.receive`.
+The rules are in files of their own: `robots`, `host_policy` (opt-outs), `politeness` (rate and
+cooldowns), `redirects`, `retries` (backoff and Retry-After), `resume`, `failures`; the transports
+apply `addresses`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from pipeline.errors import Failure
+from pipeline.web.failures import describe_internal, failure
+from pipeline.web.host_policy import linked_licenses
+from pipeline.web.hosts import Host, Hosts
+from pipeline.web.opt_out.signals import Signal, describe
+from pipeline.web.redirects import next_url
+from pipeline.web.responses import (
+    NO_HEADERS,
+    NO_POLICY,
+    REDIRECTS,
+    RawResponse,
+    RequestFailure,
+    Response,
+    UrlPolicy,
+    check_response,
+    response_of,
+)  # fmt: skip
+from pipeline.web.resume import append_range, join_ranges, resume_headers
+from pipeline.web.retries import FILE_ATTEMPTS, delay_before_retry, retry_policy
+from pipeline.web.urls import request_url
+from pipeline.web.waits import Wait
+
+H = TypeVar("H", bound=Host)
+Outcome = RawResponse | RequestFailure
+_INTERNAL = RequestFailure("internal")
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a GET now. A place at the host is taken until `Request.receive` or `Request.abort`."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class WaitUntil:
+    """Ask again at `time`, or when a request to the host ends or its policy file is there."""
+
+    host: str
+    time: float
+    reason: str
+
+    def describe(self, now: float) -> Wait:
+        """Return the wait in words, with the seconds left at `now`."""
+        left = self.time - now if self.time < math.inf else None
+        return Wait(self.host, self.reason, self.reason, left)
+
+
+@dataclass(frozen=True)
+class FetchFile(Generic[H]):
+    """Fetch the policy file `url` of `host` (robots.txt, tdmrep.json or a licence) by `request`,
+    and give its outcome to `host.take_file`."""
+
+    host: H
+    url: str
+    request: Request[H]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The request is over."""
+
+    outcome: Outcome
+
+
+class Request(Generic[H]):
+    """A GET through robots.txt, opt-outs, rate, redirects and retries.
+
+    Args:
+        hosts: state shared by all requests.
+        headers: sent with every hop, within what the transport lets through.
+        is_file: whether this fetches a policy file, to which robots.txt and opt-outs do not apply.
+        attempts: most attempts; None for those of the politeness.
+        check: returns what is wrong with the body of a good response, if anything.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts[H],
+        url: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        is_file: bool = False,
+        attempts: int | None = None,
+        check: Callable[[RawResponse], RequestFailure | None] | None = None,
+    ) -> None:
+        self.url = url
+        self.is_file = is_file
+        self.attempts = 1
+        self.not_before = -math.inf
+        """When the next attempt may start, in seconds of the monotonic clock."""
+        self.outcome: Outcome | None = None
+        self._hosts = hosts
+        self._politeness = hosts.politeness
+        self._max_attempts = attempts
+        self._headers = headers
+        self._check = check
+        self._visited = [url]
+        self._partial: RawResponse | None = None
+        self._signals: tuple[Signal, ...] = ()
+        self._policy: UrlPolicy | None = NO_POLICY if is_file else None
+        self._answer: RawResponse | None = None
+        self._sent_to: H | None = None
+        try:
+            self.url = request_url(url)
+            self._visited = [self.url]
+        except ValueError as error:
+            self.outcome = RequestFailure("bad_url", str(error))
+
+    @property
+    def current_url(self) -> str:
+        """The URL that redirects have led to."""
+        return self._visited[-1]
+
+    @property
+    def host(self) -> H:
+        """The host of the current URL."""
+        return self._hosts.of(self.current_url)
+
+    @property
+    def is_redirected(self) -> bool:
+        """Whether the next hop follows a redirect."""
+        return len(self._visited) > 1
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing more is sent, though a licence may still be missing."""
+        return self.outcome is not None or self._answer is not None
+
+    def next(self, now: float) -> Send | WaitUntil | FetchFile[H] | Done:
+        """Return what to do at `now` (seconds of the monotonic clock)."""
+        if self.outcome is not None:
+            return Done(self.outcome)
+        host = self.host
+        if self._answer is not None:
+            return self._check_licenses(host, self._answer)
+        if now < self.not_before:
+            return WaitUntil(host.name, self.not_before, "another try after a failure")
+        with host.limiter.lock:
+            if self._policy is None and (refused := host.refusal(self.current_url, now)):
+                return self._end(refused)
+            if host.limiter.is_unavailable(now):
+                return self._end(RequestFailure("host_resting", host.limiter.describe_rest(now)))
+            if self._policy is None and (action := self._check_policies(host, now)) is not None:
+                return action
+            if (delay := host.limiter.delay(now)) > 0:
+                return WaitUntil(host.name, now + delay, host.limiter.waits_for(now))
+            host.limiter.start(now)
+            self._sent_to = host
+        return Send(self.current_url, {**self._headers, **resume_headers(self._partial)})
+
+    def _check_policies(self, host: H, now: float) -> WaitUntil | FetchFile[H] | Done | None:
+        """Fetch and apply the policy files of the host; None if the URL may be requested."""
+        url = self.current_url
+        if (file := host.missing_file(url, now)) is not None:
+            return self._fetch(host, file)
+        found = host.url_policy(url)
+        policy = replace(found, signals=(*self._signals, *found.signals))
+        if refusing := self._politeness.refusing(policy.signals):
+            return self._end(RequestFailure("opt_out", describe(refusing)))
+        self._policy = policy
+        return None
+
+    def _fetch(self, host: H, file: str) -> WaitUntil | FetchFile[H]:
+        with host.limiter.lock:
+            if host.is_fetching:
+                return WaitUntil(host.name, math.inf, "robots.txt or an opt-out file of the host")
+            host.is_fetching = True
+        return FetchFile(host, file, file_request(self._hosts, host, file))
+
+    def _check_licenses(self, host: H, answer: RawResponse) -> WaitUntil | FetchFile[H] | Done:
+        """Hand out a good answer, if the licences that it links to allow it."""
+        licenses = linked_licenses(answer)
+        if (file := host.policy.next_license(licenses)) is not None:
+            return self._fetch(host, file)
+        signals = host.policy.license_signals(answer.url, licenses)
+        if refusing := self._politeness.refusing(signals):
+            return self._end(RequestFailure("opt_out", describe(refusing), answer.status))
+        answer = replace(answer, signals=(*answer.signals, *signals))
+        return self._end(response_of(answer, self.attempts))
+
+    def receive(self, answer: Outcome, now: float) -> None:
+        """Take note of the response or failure that the last `Send` ended in."""
+        checked: Outcome = _INTERNAL
+        try:
+            checked = self._checked(answer)
+        finally:
+            self.release(now, checked)
+        if isinstance(checked, RequestFailure):
+            self._retry(checked, now)
+        elif checked.status in REDIRECTS:
+            self._redirect(checked)
+        elif self._check is not None and (wrong := self._check(checked)) is not None:
+            self._partial = None
+            self._retry(wrong, now)
+        elif self.is_file:
+            self.outcome = checked
+        else:
+            self._answer = checked
+
+    def abort(self, error: Exception | RequestFailure, now: float) -> None:
+        """End the request, unless it is over."""
+        if isinstance(error, Exception):
+            detail = describe_internal(error)
+            error = RequestFailure("internal", detail, retries_exhausted=True)
+        self.release(now, error)
+        self.outcome = self.outcome or error
+
+    def result(self, stage: str, size_option: str = "") -> Response | Failure:
+        """Return the outcome, a failure as an entry of the failure log of `stage`.
+
+        Args:
+            size_option: the option that allows larger bodies.
+        """
+        if isinstance(outcome := self.outcome, Response):
+            return outcome
+        assert isinstance(outcome, RequestFailure)
+        detail = outcome.detail
+        if outcome.kind == "too_large" and size_option:
+            detail += f"; {size_option} can allow more"
+        kind, status = outcome.kind, outcome.status
+        return failure(stage, self.url, kind, status=status, attempts=self.attempts, detail=detail)
+
+    def _end(self, outcome: Outcome) -> Done:
+        self.outcome = outcome
+        return Done(outcome)
+
+    def release(self, now: float, checked: Outcome = _INTERNAL) -> None:
+        """Give the place at the host back, if one is taken: for a `Send` without a result."""
+        host, self._sent_to = self._sent_to, None
+        if host is None:
+            return
+        with host.limiter.lock:
+            if isinstance(checked, RequestFailure):
+                host.limiter.finish(now, checked.kind, checked.retry_after)
+            else:
+                host.limiter.finish(now, None)
+
+    def _checked(self, answer: Outcome) -> Outcome:
+        """Return the whole response if it is good or redirects, else the failure that it means."""
+        if isinstance(answer, RequestFailure):
+            starts_anew = answer.partial is not None and answer.partial.status != 206
+            if answer.kind == "total_timeout" and self._partial and starts_anew:
+                # The server does not resume but starts again.
+                return replace(answer, retries_exhausted=True)
+            return answer
+        whole = join_ranges(self._partial, answer, self._politeness.max_bytes)
+        if isinstance(whole, RequestFailure):
+            self._partial = None
+            return whole
+        policy = self._policy or NO_POLICY
+        self.host.policy.note_answer(policy.reservation, whole)
+        return check_response(self._politeness, whole, is_policy=self.is_file, policy=policy)
+
+    def _redirect(self, answer: RawResponse) -> None:
+        target = next_url(self._politeness, self._visited, answer)
+        if isinstance(target, RequestFailure):
+            self.outcome = target
+            return
+        self._visited.append(target)
+        self._signals = answer.signals
+        self._start_hop(None)
+
+    def _retry(self, failed: RequestFailure, now: float) -> None:
+        """Plan another attempt if the policy allows it, which resumes the body if it can."""
+        policy = retry_policy(self._politeness, self._max_attempts)
+        if (delay := delay_before_retry(policy, self.attempts, failed)) is None:
+            self.outcome = failed
+            return
+        self.attempts += 1
+        self.not_before = now + delay
+        self._start_hop(append_range(self._partial, failed.partial))
+        if self._partial is None:
+            self._visited, self._signals = [self.url], ()
+
+    def _start_hop(self, partial: RawResponse | None) -> None:
+        self._partial = partial
+        self._policy = NO_POLICY if self.is_file else None
+
+
+def file_request(hosts: Hosts[H], host: H, url: str) -> Request[H]:
+    """Return the request for the policy file `url` of `host`."""
+    attempts = None if url == host.robots_url else FILE_ATTEMPTS
+    return Request(hosts, url, is_file=True, attempts=attempts)
