@@ -100,7 +100,7 @@ class Request(Generic[H]):
         attempts: int | None = None,
         check: Callable[[RawResponse], RequestFailure | None] | None = None,
     ) -> None:
-        self.url = url
+        self.url = url  # as given: failures name it
         self.is_file = is_file
         self.attempts = 1
         self.not_before = -math.inf
@@ -118,8 +118,7 @@ class Request(Generic[H]):
         self._answer: RawResponse | None = None
         self._sent_to: H | None = None
         try:
-            self.url = request_url(url)
-            self._visited = [self.url]
+            self._visited = [request_url(url)]
         except ValueError as error:
             self.outcome = RequestFailure("bad_url", str(error))
 
@@ -287,7 +286,7 @@ class Request(Generic[H]):
         self.not_before = now + delay
         self._start_hop(append_range(self._partial, failed.partial))
         if self._partial is None:
-            self._visited, self._signals = [self.url], ()
+            self._visited, self._signals = self._visited[:1], ()
 
     def _start_hop(self, partial: RawResponse | None) -> None:
         self._partial = partial

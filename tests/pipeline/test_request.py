@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.web.host_queue import FetchJob, HostQueue
 from pipeline.web.hosts import Host, Hosts
 from pipeline.web.politeness import Politeness
 from pipeline.web.request import Done, FetchFile, Request, Send, WaitUntil
@@ -104,13 +106,38 @@ def test_other_requests_wait_while_one_fetches_a_policy_file():
     assert isinstance(first.next(0), WaitUntil)
 
 
+def test_a_policy_file_goes_before_pages_that_came_earlier_or_by_a_redirect():
+    host = HostQueue[str](A, Politeness())
+    hosts = Hosts(Politeness(), HostQueue)
+    page = FetchJob("page", Request(hosts, f"{A}/1"))
+    host.queue.append(page)
+    host.is_fetching = True
+    assert not host.has_next
+    action = Request(hosts, f"{A}/2").next(0)
+    file = FetchJob(None, action.request, action)
+    host.files.append(file)
+    host.queue.appendleft(page)
+    assert host.has_next
+    assert host.take_next() is file
+
+
+def test_a_failure_names_the_url_as_it_was_given():
+    url = f"{A}:80/a b#c"
+    world = World(site({}), obey_robots=False, honour_opt_out=False)
+    request = Request(world.hosts, url)
+    world.run(request)
+    assert world.paths == [f"{A}/a%20b"]
+    failed = request.result("crawl")
+    assert (failed.url, failed.kind, failed.status) == (url, "not_found", 404)
+
+
 def test_retry_after_is_kept_and_too_long_a_pause_fails_the_others():
     busy = response(f"{A}/1", 429, retry_after="50")
     world = World(lambda _: busy, obey_robots=False, honour_opt_out=False)
     assert world.get(f"{A}/1").kind == "rate_limited"
     times = [time for time, _ in world.sent]
     assert len(times) == 3
-    assert all(later - earlier >= 50 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 50 for earlier, later in itertools.pairwise(times))
     world.server = lambda url: response(url, 503, retry_after="5000")
     assert world.get(f"{A}/2").kind == "unavailable"
     assert world.get(f"{A}/3").kind == "host_resting"
@@ -143,8 +170,9 @@ def test_a_licence_that_a_response_links_to_is_read_before_it_is_handed_out(lice
     <%s type="usage">ai-train</%s></license></content></rsl>"""
     word = b"permits" if licensed else b"prohibits"
     license_url = f"{A}/license.xml"
+    link = f'<{license_url}>; rel="license"; type="application/rsl+xml"'
     pages = {
-        f"{A}/1": response(f"{A}/1", link=f'<{license_url}>; rel="license"; type="application/rsl+xml"'),
+        f"{A}/1": response(f"{A}/1", link=link),
         license_url: response(license_url, body=rsl % (word, word)),
     }  # fmt: skip
     world = World(site(pages), obey_robots=False)
@@ -192,15 +220,12 @@ def test_whatever_is_answered_requests_end_and_hosts_keep_their_rate(answers, nu
         assert host.limiter.busy == 0
         assert not host.is_fetching
         times = [time for time, send in world.sent if world.hosts.of(send.url) is host]
-        assert all(b - a >= 1 - 1e-9 for a, b in zip(times, times[1:], strict=False))
+        assert all(b - a >= 1 - 1e-9 for a, b in itertools.pairwise(times))
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.integers(0, 5))
 def test_redirects_end_within_their_limit(names, most):
-    hops = {
-        f"{A}/{a}{n}": f"{A}/{b}{n + 1}"
-        for n, (a, b) in enumerate(zip(names, names[1:], strict=False))
-    }
+    hops = {f"{A}/{a}{n}": f"{A}/{b}{n + 1}" for n, (a, b) in enumerate(itertools.pairwise(names))}
     world = World(
         lambda url: response(url, 302, location=hops[url]) if url in hops else response(url),
         obey_robots=False, honour_opt_out=False, max_redirects=most,
