@@ -176,7 +176,7 @@ def test_odd_labels_cost_themselves(
 def test_what_is_no_zip_is_one_line(tmp_path: Path, take: Import, damage: bytes) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(damage)
-    with pytest.raises(UserError, match=r"x\.zip: (not a zip|no images)"):
+    with pytest.raises(UserError, match=r"x\.zip: (cannot be read as a zip|no images)"):
         take(path)
 
 
