@@ -237,8 +237,8 @@ def test_a_format_of_a_package_that_is_missing_says_how_to_get_it(
     data = heif_box(b"heic") if name == "HEIC" else b"\xff\x0a\xfa\x1f" + bytes(50)
     _, failures = fetch(tmp_path, {"image": data, "good.jpg": picture(1)})
     assert failures == {
-        "image": f"wrong_type: {name}; to read it, run pip install 'shellgan[{name.lower()}]', then "
-        "retry --kind wrong_type --everything"
+        "image": f"wrong_type: {name}; to read it, run pip install 'shellgan[{name.lower()}]', "
+        "then retry --kind wrong_type --everything"
     }
 
 
