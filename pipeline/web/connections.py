@@ -23,13 +23,13 @@ from pipeline.web.timeouts import TransferTimeouts
 
 
 class PrivateAddressError(OSError):
-    """The name leads to an address that is not on the public internet."""
+    """The name resolves to an address that is not on the public internet."""
 
 
 class Watch:
-    """The clock of one request: ends it from outside when its time is up.
+    """Timer of one request, which shuts its socket down when the time is up.
 
-    A timeout of requests is a socket's, for each read; a server that drips never meets it.
+    A timeout of requests applies to each read of the socket, so a slow drip never exceeds it.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Watch:
         self._timers: list[threading.Timer] = []
 
     def start(self, politeness: Politeness) -> None:
-        """The request starts."""
+        """Start the timers of the request."""
         self.pace = TransferTimeouts(politeness, time.monotonic())
         self._timers = [
             threading.Timer(seconds, self._look)
@@ -56,12 +56,12 @@ class Watch:
             timer.cancel()
 
     def uses(self, sock: socket.socket | None) -> None:
-        """The request goes over this socket."""
+        """Set the socket that the request uses."""
         with self._lock:
             self._socket = sock
 
     def waits_for(self) -> str:
-        """What the request waits for."""
+        """Return what the request waits for."""
         if self._socket is None:
             return "a connection (looking up its name, connecting)"
         if not self.pace.has_started:
@@ -79,7 +79,7 @@ class Watch:
 
 
 class _Current(threading.local):
-    """The watch of the request under way in this thread."""
+    """The watch of the request in flight in this thread."""
 
     watch: Watch | None = None
 
@@ -93,7 +93,7 @@ def _watched(sock: Any) -> None:
 
 
 class _LastAnswer(http.client.HTTPResponse):
-    """Reads over interim answers, of which http.client knows 100 alone; so many, and no more."""
+    """Skips up to `MAX_INTERIM` interim responses; http.client only skips status 100."""
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MAX_INTERIM):
@@ -105,7 +105,7 @@ class _LastAnswer(http.client.HTTPResponse):
 
 
 class _GuardedHTTP(HTTPConnection):
-    """A connection to public addresses alone. The peer is checked before a byte is sent."""
+    """Connects to public addresses only. The peer is checked before a byte is sent."""
 
     allow_private = False
     response_class = _LastAnswer
@@ -170,12 +170,12 @@ class GuardedAdapter(HTTPAdapter):
 
 
 def certificates() -> str:
-    """The file of certificate authorities: $SSL_CERT_FILE, or certifi's."""
+    """Return the file of certificate authorities: $SSL_CERT_FILE, or certifi's."""
     return os.environ.get("SSL_CERT_FILE") or certifi.where()
 
 
 class GuardedSession(requests.Session):
-    """One that looks at no Location: it does even where it is not to follow, and raises at some."""
+    """Ignores Location: requests parses it even if it must not follow, and raises for some."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None

@@ -1,4 +1,4 @@
-"""One transfer of libcurl: its callbacks, and what it ended in."""
+"""One transfer of libcurl: its callbacks and its outcome."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ _E_TOO_LARGE = 100
 
 
 class Transfer:
-    """One request under way. A body that is longer than `limit` is refused, or of a policy file
-    (`may_cut`) no more than that is read."""
+    """One request in flight.
+
+    A body longer than `limit` bytes is refused; with `may_cut` (policy files) it is cut there.
+    """
 
     def __init__(
         self, token: Any, url: str, pace: TransferTimeouts, limit: int, may_cut: bool
@@ -48,7 +50,7 @@ class Transfer:
         self.opened: list[socket.socket] = []
 
     def on_header(self, line: bytes) -> int | None:
-        """Only kept here; `head` reads the lines when the transfer is over."""
+        """Keep the line; after the last one, stop transfers whose head already refuses them."""
         self._head_bytes += len(line)
         if self._head_bytes > MAX_HEAD:
             self.refused = RequestFailure("protocol", f"more than {MAX_HEAD} bytes of headers")
@@ -60,7 +62,7 @@ class Transfer:
         return None
 
     def _look_at_head(self) -> int | None:
-        """End the transfer where its head alone says that it leads to nothing."""
+        """Return -1 to end the transfer if its head already means a failure."""
         try:
             status, headers = self.head()
         except ValueError as error:
@@ -84,7 +86,7 @@ class Transfer:
         return None
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """The status and the headers.
+        """Return the status and the headers.
 
         Raises:
             ValueError: there is no status line.
@@ -104,21 +106,21 @@ class Transfer:
         return None
 
     def body(self) -> bytes:
-        """What came in so far, `limit` bytes at most."""
+        """Return the bytes received so far, `limit` bytes at most."""
         return bytes(memoryview(self._body)[: self.limit])
 
     def drop_body(self) -> None:
-        """Free the memory: the idle handle of a transfer that ended still refers to it."""
+        """Free the memory, which the idle handle would keep after the transfer."""
         self._body = bytearray()
 
     def waits_for(self) -> str:
-        """What the request waits for."""
+        """Return what the request waits for."""
         if self.pace.has_started:
             return f"the rest of an image ({self.received / 1e6:.1f} MB so far)"
         return "a connection or the beginning of an answer"
 
     def open_socket(self, _purpose: int, address: Any) -> Any:
-        """libcurl asks for a socket to `address`: none for one that is not public."""
+        """Open a socket for libcurl, or refuse if `address` is not public."""
         family, kind, protocol, where = address
         peer = str(where[0])
         if not is_public(peer):
@@ -135,11 +137,11 @@ class Transfer:
 def transfer_outcome(
     transfer: Transfer, code: int, message: str, os_error: int
 ) -> RawResponse | RequestFailure:
-    """What a transfer that ended came to. Whatever it is, the others go on."""
+    """Return the outcome of a transfer that ended; never raises."""
     try:
         if code == pycurl.E_OK and not transfer.private:
             return _answer(transfer)
-        return _trouble(transfer, code, message, os_error)
+        return _failure(transfer, code, message, os_error)
     except ValueError as error:  # of the status line
         return RequestFailure("protocol", str(error))
     except Exception as error:  # noqa: BLE001 - the boundary of one answer
@@ -172,13 +174,13 @@ _KINDS = {
     pycurl.E_SEND_ERROR: "connection_lost",
     pycurl.E_RECV_ERROR: "connection_lost",
 }
-"""The kinds of libcurl's errors; any other is `protocol`."""
+"""Failure kinds of libcurl's errors; any other is `protocol`."""
 
 _DETAILS = {_E_TOO_LARGE: "a header line or a status line is too long"}
-"""What libcurl's errors without a message mean."""
+"""Texts for errors without a message of libcurl."""
 
 
-def _trouble(
+def _failure(
     transfer: Transfer, code: int, message: str, os_error: int
 ) -> RawResponse | RequestFailure:
     if transfer.private:

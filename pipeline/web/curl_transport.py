@@ -29,11 +29,11 @@ from pipeline.web.timeouts import TransferTimeouts
 
 _BUFFER = 64 * 1024
 _TICK = 0.1
-"""Seconds between two looks at the pace of the transfers."""
+"""Seconds between two checks for timeouts."""
 
 
 class CurlTransport:
-    """Requests under way. One thread; `poll` is where everything happens."""
+    """Sends many requests at once. One thread, except for `wake`; `poll` makes progress."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._politeness = politeness
@@ -56,11 +56,11 @@ class CurlTransport:
 
     @property
     def received(self) -> int:
-        """Bytes held for transfers under way."""
+        """Bytes held for transfers in flight."""
         return sum(transfer.received for transfer in self._active.values())
 
     def waits(self, now: float) -> Iterator[tuple[float, Any, str]]:
-        """Of each transfer the seconds since its start, its token and what it waits for."""
+        """Yield for each transfer the seconds since its start, its token and what it waits for."""
         for transfer in self._active.values():
             yield transfer.pace.elapsed(now), transfer.token, transfer.waits_for()
 
@@ -88,7 +88,7 @@ class CurlTransport:
     def start(
         self, token: Any, url: str, headers: Mapping[str, str], policy_bytes: int | None = None
     ) -> None:
-        """Begin a GET; `poll` will hand out `token` with what came of it.
+        """Start a GET; `poll` returns its outcome with `token`.
 
         Args:
             url: as `urls.request_url` makes it.
@@ -120,7 +120,7 @@ class CurlTransport:
         self._multi.add_handle(handle)
 
     def poll(self, timeout: float) -> list[tuple[Any, RawResponse | RequestFailure]]:
-        """What ended; waits for at most `timeout` seconds if nothing did."""
+        """Return the transfers that ended; wait for at most `timeout` seconds."""
         now = time.monotonic()
         until = timeout if self._timer is None else min(timeout, max(0.0, self._timer - now))
         for key, mask in self._selector.select(min(until, _TICK) if self._active else until):
@@ -201,8 +201,8 @@ class CurlTransport:
             kind = transfer.pace.timeout_kind(now)
             if kind:
                 self._retire(handle)
-                trouble = timed_out(kind, transfer.received, partial_response(transfer))
-                late.append((transfer.token, trouble))
+                failure = timed_out(kind, transfer.received, partial_response(transfer))
+                late.append((transfer.token, failure))
                 transfer.drop_body()
         return late
 

@@ -1,4 +1,4 @@
-"""One request by requests: for pages, robots.txt and whatever a crawler reads one at a time."""
+"""Single requests by the library requests, for pages."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from pipeline.web.timeouts import TINY_PIECES
 
 _CHUNK = 1 << 16
 _CODING_OVERHEAD = 1 << 16
-"""How many bytes longer than its content a compressed body may be."""
+"""How many bytes a compressed body may be longer than its content."""
 
 
 class DiskError(Exception):
-    """What the disk said, not the line."""
+    """Writing the body to the disk failed with `reason`."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason)
@@ -47,11 +47,10 @@ class DiskError(Exception):
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """How long a body may be in bytes.
+    """The largest size of a body in bytes.
 
-    With `may_cut` no more than that is read of a longer one, which is refused otherwise. The body
-    of a 200 goes to the file `copy`, if there is one, and not into memory; it may then take as long
-    as it comes fast enough.
+    A longer body is refused, or cut there with `may_cut`. With `copy` the body of a 200 goes to
+    that file instead of into memory, and has no total timeout while it is fast enough.
     """
 
     nbytes: int
@@ -63,7 +62,7 @@ _NO_TIMEOUT = 7 * 86400.0
 
 
 class RequestsTransport:
-    """Requests over kept-alive connections; usable from several threads."""
+    """Sends requests over persistent connections. Thread-safe."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._politeness = politeness
@@ -81,7 +80,7 @@ class RequestsTransport:
     def request(
         self, url: str, headers: Mapping[str, str], limit: BodyLimit, watch: Watch | None = None
     ) -> RawResponse | RequestFailure:
-        """GET `url` once, which is as `urls.request_url` makes it.
+        """Send one GET for `url`, which must be normalized by `urls.request_url`.
 
         Args:
             limit: on the body.
@@ -103,7 +102,7 @@ class RequestsTransport:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if watch.cut_as:
                 return timed_out(watch.cut_as, watch.nbytes)
-            return _trouble(error, watch.nbytes, watch.pace.has_started)
+            return _failure_of(error, watch.nbytes, watch.pace.has_started)
         finally:
             watch.stop()
             current.watch = None
@@ -146,7 +145,7 @@ class RequestsTransport:
         self, response: requests.Response, head: Mapping[str, str], into: IO[bytes], nbytes: int,
         may_cut: bool, watch: Watch,
     ) -> RequestFailure | None:  # fmt: skip
-        """Copy the body, unpacked, `into` a file; what is wrong with it, if anything."""
+        """Write the decompressed body `into` a file; return what is wrong with it, or None."""
         decoder = Decoder(head.get("content-encoding", ""), nbytes)
         more = True
         while more:
@@ -178,7 +177,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The error and everything it came from or wraps."""
+    """Return the error with all its causes and the errors it wraps."""
     seen: list[BaseException] = []
     queue: list[Any] = [error]
     while queue:
@@ -190,9 +189,13 @@ def _causes(error: BaseException) -> list[BaseException]:
     return seen
 
 
-def _trouble(error: Exception, received: int, began: bool) -> RequestFailure:
-    """The kind of trouble that an exception of requests and urllib3 means; `began` says whether
-    the head of the answer was there."""
+def _failure_of(error: Exception, received: int, began: bool) -> RequestFailure:
+    """Return the failure that an exception of requests or urllib3 means.
+
+    Args:
+        received: bytes of the body received.
+        began: whether the headers had arrived.
+    """
     causes = _causes(error)
     detail = str(causes[-1]) or type(causes[-1]).__name__
     for cause in causes:

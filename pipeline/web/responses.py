@@ -1,7 +1,7 @@
-"""One request and what came of it: the words that every transport speaks.
+"""The outcome of one request, in the types that every transport uses.
 
-A transport makes one request, without redirects and retries, and answers an `Answer` or a
-`Trouble`. What an answer means is judged here, the same for every transport.
+A transport sends one request, without redirects and retries, and returns a `RawResponse` or a
+`RequestFailure`. What a response means is decided here, the same for every transport.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
 class Robots:
     """What a host's robots.txt says to us.
 
-    `trouble` is why it could not be had, if so: until the time `until` it is not asked for again.
+    `failure` is why it could not be fetched; it is not requested again before the time `until`.
     `lines` are its usage preferences and licences.
     """
 
@@ -93,8 +93,8 @@ def parse_robots(
     detail = ", ".join(said)
     if kind not in _HOST_KINDS:  # for it is the page's URL that the failure names
         detail = f"robots.txt: {detail}"
-    trouble = replace(answer, kind=kind, detail=detail, retries_exhausted=True, retry_after=None)
-    return Robots(failure=trouble, until=until)
+    failure = replace(answer, kind=kind, detail=detail, retries_exhausted=True, retry_after=None)
+    return Robots(failure=failure, until=until)
 
 
 def robots_text(body: bytes) -> str:
