@@ -31,7 +31,7 @@ T = TypeVar("T")
 RunnerName = Literal["local", "processes", "dask", "ray"]
 ADDRESS_VARIABLE = "SHELLGAN_RUNNER_ADDRESS"
 MAX_WORKER_LOSSES = 3
-"""So often a task may lose its worker; then it is the task that ends its workers."""
+"""Give up on a task after it has lost this many workers; it probably crashes them."""
 
 _POLL = 0.5
 _ON_CLUSTERS = ("dask", "ray")
@@ -79,7 +79,9 @@ def resolve_runner(
             f"runner {runner}: prefect-{runner} is not installed; pip install 'shellgan[{runner}]'"
         )
     if address and workers is None:
-        raise UserError(f"workers: say how many tasks the cluster {address} is to do at once")
+        raise UserError(
+            f"workers: required with runner_address; set the number of parallel tasks for {address}"
+        )
     return RunnerOptions(runner, workers or cpu_count(), address)
 
 

@@ -120,7 +120,10 @@ class Store:
         self._put(name, lambda target: self._files.put_file(str(path), target, **self._how))
         there = self.size(name)
         if there != size:
-            raise StoreError(f"{self.url}/{name}: {there} bytes are there of {size}")
+            raise StoreError(
+                f"{self.url}/{name}: upload incomplete: the store has {there} of {size} bytes; "
+                "run the command again"
+            )
 
     def write(self, name: str, data: bytes) -> None:
         """Make a file of `data`; it appears whole or not at all."""

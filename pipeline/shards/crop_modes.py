@@ -141,9 +141,7 @@ def load_hook(name: str) -> Hook:
     offered = {entry.name: entry for entry in entry_points(group=HOOK_GROUP)}
     if name not in offered:
         there = ", ".join(sorted(offered)) or "none"
-        raise UserError(
-            f"shards.hook: {name!r} is no entry point of {HOOK_GROUP}; there are: {there}"
-        )
+        raise UserError(f"shards.hook: {name!r} is not in {HOOK_GROUP}; choose from {there}")
     try:
         hook: Hook = offered[name].load()
     except ImportError as error:
