@@ -141,7 +141,9 @@ def load_hook(name: str) -> Hook:
     offered = {entry.name: entry for entry in entry_points(group=HOOK_GROUP)}
     if name not in offered:
         there = ", ".join(sorted(offered)) or "none"
-        raise UserError(f"shards.hook: {name!r} is not in {HOOK_GROUP}; choose from {there}")
+        raise UserError(
+            f"shards.hook: {name!r} is not an entry point of {HOOK_GROUP}; choose from {there}"
+        )
     try:
         hook: Hook = offered[name].load()
     except ImportError as error:

@@ -146,5 +146,5 @@ def test_strangeness_is_the_distance_to_the_centre_in_robust_deviations(
 
 def test_an_unknown_extractor_is_the_users_mistake(shop: Any, log: Any) -> None:
     shop.add(shop.served(1))
-    with pytest.raises(UserError, match=r"select\.features: 'nothing' is no entry point"):
+    with pytest.raises(UserError, match=r"select\.features: 'nothing' is not an entry point"):
         select(shop.recipe({"off_topic": 2.5, "features": "nothing"}), shop.dataset, log)
