@@ -58,7 +58,8 @@ def load_extractor(name: str) -> Extractor:
     if name not in offered:
         there = ", ".join(sorted(offered)) or "none"
         raise UserError(
-            f"select.features: {name!r} is not an entry point of {EXTRACTOR_GROUP}; choose from {there}"
+            f"select.features: {name!r} is not an entry point of {EXTRACTOR_GROUP}; choose from "
+            f"{there}"
         )
     try:
         extractor: Extractor = offered[name].load()
