@@ -78,6 +78,74 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+class FileLock:
+    """The exclusive lock of a file, which `lock` returns. A context manager that releases it."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path, self._file = path, file
+
+    def release(self, remove: bool = False) -> None:
+        """Release the lock; a second call does nothing.
+
+        Args:
+            remove: also remove the file.
+        """
+        if not self._file.closed:
+            if remove:  # before the release: whoever has opened this file finds it gone
+                self._path.unlink(missing_ok=True)
+            self._file.close()
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
+    """Lock the file `path`, which is created and contains the number of this process.
+
+    The lock is released by the end of the process at the latest, even if it is killed.
+
+    Args:
+        busy: returns the error to raise if the lock is held; its argument is the number of the
+            process that holds it, or `unknown`.
+    """
+    while True:
+        file = path.open("a+b", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
+                return FileLock(path, file)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(20).decode(errors="replace").strip() or "unknown"
+            file.close()
+            raise busy(holder) from None
+        except FileNotFoundError:
+            pass  # removed by its holder since it was opened
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def is_locked(path: Path) -> bool:
+    """Return True if the file exists and is locked; it is not changed."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class JsonlAppender:
     """Appends whole JSON lines; several processes may append to the same file.
 

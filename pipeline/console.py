@@ -25,6 +25,7 @@ from rich.text import Text
 from pipeline.events import FIRST_FAILURE, Event
 from pipeline.events import Progress as Report
 from pipeline.outside_text import printable
+from pipeline.units import format_bytes, format_duration
 
 LINE_INTERVAL = 5.0
 """Seconds between two lines of one stage without a terminal."""
@@ -71,22 +72,6 @@ def describe_count(report: Report) -> str:
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(report.failed.items()))
         parts.append(f"{sum(report.failed.values())} failed ({kinds})")
     return ", ".join(parts)
-
-
-def format_bytes(count: float) -> str:
-    """Format `12.3 MB` (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def format_duration(seconds: float) -> str:
-    """Format `1:02:03` or `2:03`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _RateMeter:

@@ -5,7 +5,6 @@ The command line and the Prefect flows both run stages through this module.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic_io import FileLock, lock
 from pipeline.contract import DatasetPaths, now_utc
 from pipeline.crawl.stage import crawl
 from pipeline.errors import UserError
@@ -117,24 +117,20 @@ def run_stage(
     return result
 
 
-@contextmanager
-def _locked(dataset: DatasetPaths) -> Iterator[None]:
-    """Hold the dataset's lock. It is released when the process ends, even by a kill."""
+def _locked(dataset: DatasetPaths) -> FileLock:
+    """Lock the dataset.
+
+    Raises:
+        UserError: another process works on it, or a special file is among its files.
+    """
     dataset.data_dir.mkdir(parents=True, exist_ok=True)
     _refuse_special_files(dataset)
-    with (dataset.data_dir / "lock").open("a+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"{dataset.data_dir}: process {holder} is working on this dataset"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    return lock(
+        dataset.data_dir / "lock",
+        lambda holder: UserError(
+            f"{dataset.data_dir}: process {holder} is working on this dataset"
+        ),
+    )
 
 
 def _refuse_special_files(dataset: DatasetPaths) -> None:

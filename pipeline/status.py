@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import format_bytes, format_duration
 from pipeline.contract import DatasetPaths, UserError, load_index
 from pipeline.events import Progress, last_failures
 from pipeline.originals.parts import PartFiles, is_complete, planned_parts
 from pipeline.outside_text import printable
+from pipeline.units import format_bytes, format_duration
 from pipeline.web.opt_out.signals import count_signals
 
 _PAGE_STATES = {"new": "queued", "held": "fetched"}

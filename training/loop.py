@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pipeline.contract import is_disk_full
+from pipeline.contract import format_bytes, is_disk_full
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
@@ -32,7 +32,7 @@ from training.monitoring.meter import Meter
 from training.monitoring.monitors import alarms
 from training.monitoring.rate import RecentRate
 from training.networks import ImageShape
-from training.planning.forecast import Forecast, cost, format_bytes, is_timed, plan_course
+from training.planning.forecast import Forecast, cost, is_timed, plan_course
 from training.planning.tuning import Change, LiveThreads
 from training.pretrained.finetune import load_initial_weights
 from training.report import ReportExtras, write_report

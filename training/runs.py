@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
@@ -19,8 +16,11 @@ from pydantic.dataclasses import dataclass as typed_dataclass
 from pipeline.contract import (
     LARGEST_SIDE,
     STRICT,
+    FileLock,
     UserError,
     describe_os_error,
+    is_locked,
+    lock,
     parse_config,
     read_bytes,
     without_passwords,
@@ -99,17 +99,14 @@ def parse_run_spec(name: str) -> tuple[str, str]:
     return run, which
 
 
-@contextmanager
-def lock_run(run: Run) -> Iterator[None]:
-    """Hold the run's lock for this process; it is released when the process ends, even by a kill.
+def lock_run(run: Run) -> FileLock:
+    """Lock the run for this process; the lock is released when the process ends, even by a kill.
 
     Raises:
         UserError: another process holds it.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / ".lock").open("w") as file:
-        _lock(file, run, fcntl.LOCK_EX)
-        yield
+    return lock(run.folder / ".lock", lambda _: _busy(run))
 
 
 def run_config_json(config: Config, source: ShardDataset, location: str) -> dict[str, Any]:
@@ -142,19 +139,12 @@ def refuse_locked(run: Run) -> None:
     Raises:
         UserError: another process trains it.
     """
-    try:
-        file = (run.folder / ".lock").open()
-    except FileNotFoundError:
-        return
-    with file:
-        _lock(file, run, fcntl.LOCK_SH)
+    if is_locked(run.folder / ".lock"):
+        raise _busy(run)
 
 
-def _lock(file: IO[str], run: Run, kind: int) -> None:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{run.folder}: another process is training this run") from None
+def _busy(run: Run) -> UserError:
+    return UserError(f"{run.folder}: another process is training this run")
 
 
 def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: str) -> None:

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 
 import torch
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, format_duration
 from training.config import Config
 from training.data import Loader
 from training.loop import Loop, Outcome
-from training.monitoring.console import Display, format_duration
+from training.monitoring.console import Display
 from training.monitoring.history import History
 from training.planning.forecast import Forecast, cost, disk_bytes, is_timed, plan_course
 from training.preparation import Prepared, describe_write_error, prepare

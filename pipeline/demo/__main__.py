@@ -22,13 +22,14 @@ from pathlib import Path
 
 import requests
 
-from pipeline.console import Console, format_duration
+from pipeline.console import Console
 from pipeline.contract import DatasetPaths
 from pipeline.demo.child_processes import ChildProcesses
 from pipeline.errors import UserError
 from pipeline.events import EventTail
 from pipeline.exit import CommandParser, exit_status
 from pipeline.status import read_status
+from pipeline.units import format_duration
 
 RECIPE = "shells"
 GALLERY_PORT = 8971

@@ -21,7 +21,7 @@ from pipeline.contract import (
     write_atomic,
 )
 from pipeline.errors import Failure
-from pipeline.originals.part_lock import PartLock
+from pipeline.originals.part_lock import lock_part
 from pipeline.originals.parts import PartFiles, journal_line
 from pipeline.remote.part_store import upload_part
 from pipeline.tars import tar_header
@@ -69,7 +69,7 @@ class PartWriter:
         self.done: set[str] = set()
         self._hash = hashlib.sha256()
         self._end = 0
-        self._lock = PartLock(self.files.lock)
+        self._lock = lock_part(self.files.lock)
         try:
             self._recover()
             self._tar = self.files.tar.open("r+b", buffering=0)
@@ -77,7 +77,7 @@ class PartWriter:
             self._tar.seek(self._end)
             self._journal = JsonlAppender(self.files.journal)
         except BaseException:
-            self._lock.release()
+            self._lock.release(remove=True)
             raise
 
     def _recover(self) -> None:
@@ -192,4 +192,4 @@ class PartWriter:
         """Let go of the files; the part goes on from here another time."""
         self._tar.close()
         self._journal.close()
-        self._lock.release()
+        self._lock.release(remove=True)

@@ -67,7 +67,7 @@ class PartFiles:
 
     @property
     def lock(self) -> Path:
-        """There while a process works on the part (see `part_lock.PartLock`)."""
+        """There while a process works on the part (see `part_lock.lock_part`)."""
         return self._file("lock")
 
     def without_summary(self) -> list[Path]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.contract import parse_config
+from pipeline.contract import format_bytes, parse_config
 from training.config import Config
-from training.planning.forecast import cost, format_bytes, is_timed, plan_course
+from training.planning.forecast import cost, is_timed, plan_course
 from training.planning.room import is_evaluated
 
 positive = st.floats(1e-6, 1e9)

@@ -1,7 +1,8 @@
 """What a person reads."""
 
-from pipeline.console import Console, describe_count, format_bytes, format_duration
+from pipeline.console import Console, describe_count
 from pipeline.events import Event, Progress
+from pipeline.units import format_bytes, format_duration
 
 
 def test_words_for_counts_sizes_and_times() -> None:

@@ -22,7 +22,7 @@ from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.errors import UserError
 from pipeline.job import Job, run_stage
-from pipeline.originals.part_lock import PartLock, PartLocked
+from pipeline.originals.part_lock import PartLocked, lock_part
 from pipeline.originals.parts import (
     PartFiles,
     is_complete,
@@ -201,7 +201,7 @@ def test_a_killed_worker_changes_nothing(
     assert_nothing_twice(runner, gallery.requests[asked:], in_flight)
     assert_told(prefect_server, dataset, before)
     for path in dataset.originals_dir.glob("*.lock"):
-        PartLock(path).release()  # left by the killed one, held by nobody
+        lock_part(path).release(remove=True)  # left by the killed one, held by nobody
 
 
 def assert_nothing_twice(runner: str, requests: list[str], in_flight: set[str]) -> None:
@@ -316,20 +316,20 @@ def test_a_part_is_held_by_one_process_until_that_is_gone(tmp_path: Path) -> Non
     path = tmp_path / "shells-000000.lock"
     script = (
         "import sys, time; from pathlib import Path; "
-        "from pipeline.originals.part_lock import PartLock; "
-        "held = PartLock(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
+        "from pipeline.originals.part_lock import lock_part; "
+        "held = lock_part(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
     assert other.stdout is not None
     with other.stdout:
         other.stdout.readline()
         with pytest.raises(PartLocked, match=f"process {other.pid} is working"):
-            PartLock(path)
+            lock_part(path)
         other.kill()
         other.wait()
-    mine = PartLock(path)
+    mine = lock_part(path)
     with pytest.raises(PartLocked, match=f"process {os.getpid()} "):
-        PartLock(path)
-    mine.release()
+        lock_part(path)
+    mine.release(remove=True)
     assert not path.exists()
-    PartLock(path).release()
+    lock_part(path).release(remove=True)

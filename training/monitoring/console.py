@@ -11,16 +11,9 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pipeline.contract import printable
+from pipeline.contract import format_duration, printable
 
 _LINE_SECONDS = 15.0
-
-
-def format_duration(seconds: float) -> str:
-    """Format seconds as `1:02:03`, or `2:03` below an hour."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def printable_lines(text: str) -> str:

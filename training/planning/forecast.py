@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pipeline.contract import format_bytes, format_duration
 from training.config import Config, OptimizerOptions
 from training.data import ShardDataset
-from training.monitoring.console import format_duration
 from training.networks import ImageShape
 from training.state import State
 from training.techniques.lazy import optimizers
@@ -133,11 +133,6 @@ def is_timed(config: Config, steps: int, seconds: float) -> bool:
     if steps < FORECAST_STEPS:
         return False
     return steps % lazy_cycle(config) == 0 or seconds >= _LONG_SECONDS
-
-
-def format_bytes(size: float) -> str:
-    """Format bytes as `12 MB`, `3.4 GB`."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
 
 @dataclass(frozen=True)

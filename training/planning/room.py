@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, format_bytes
 from training import checkpoint
 from training.config import Config
 from training.machine.disk import free_bytes
-from training.planning.forecast import format_bytes
 from training.runs import Run
 
 

@@ -8,7 +8,6 @@ so a kill leaves nothing behind; its name contains the expected hash, which is c
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import threading
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.contract import ShardEntry, UserError, is_disk_full, local_path
+from pipeline.contract import FileLock, ShardEntry, UserError, is_disk_full, local_path, lock
 from training.machine.disk import DiskFull
 from training.streaming.fetch import FetchCancelled, check_scheme, fetch
 from training.streaming.shards import open_local
@@ -132,7 +131,7 @@ class ShardCache:
         self._stop.set()
         with self._change:
             self._change.wait_for(lambda: not self._coming, timeout=2)
-        os.close(self._lock_file)
+        self._lock_file.release()
 
     def _name(self, number: int) -> str:
         return f"{self._entries[number].sha256}.tar"
@@ -150,17 +149,14 @@ class ShardCache:
                 "or a smaller --data.window"
             )
 
-    def _lock_folder(self) -> int:
-        fd = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise UserError(
+    def _lock_folder(self) -> FileLock:
+        return lock(
+            self._folder / ".lock",
+            lambda _: UserError(
                 f"{self._folder}: another process streams through this cache; give another "
                 "--data.cache"
-            ) from None
-        return fd
+            ),
+        )
 
     def _take_over(self) -> dict[str, int]:
         """Keep the files of an earlier run that are still needed; remove all others."""

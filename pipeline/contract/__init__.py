@@ -1,0 +1,92 @@
+"""The contract between the parts: names, files and formats on disk.
+
+One dataset is one NAME. Its small description is in `manifests/NAME/`, its large bytes in
+`data/NAME/`, its history in `logs/NAME/`. `training` imports of the pipeline only this package,
+so it also exports the helpers that both share.
+"""
+
+from __future__ import annotations
+
+from pipeline.atomic_io import (
+    FileLock,
+    JsonlAppender,
+    atomic_file,
+    is_locked,
+    lock,
+    read_jsonl,
+    read_rows,
+    remove_temp_files,
+    write_atomic,
+    write_json,
+)
+from pipeline.config_io import STRICT, parse_config, read_toml
+from pipeline.contract.index import (
+    LARGEST_SIDE,
+    ShardEntry,
+    ShardIndex,
+    index_to_json,
+    load_index,
+    locate_index,
+)
+from pipeline.contract.paths import NAME, DatasetPaths
+from pipeline.contract.rows import ManifestRow, OriginalRecord, image_key, now_utc
+from pipeline.credentials import (
+    basic_authorization,
+    fsspec_arguments,
+    split_user,
+)
+from pipeline.errors import UserError, describe_os_error, is_disk_full
+from pipeline.exit import CommandParser, exit_status
+from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
+from pipeline.outside_text import printable, safe_text, without_passwords
+from pipeline.reading import is_url, local_path, open_regular, read_bytes
+from pipeline.units import format_bytes, format_duration
+
+__all__ = [
+    "LARGEST_SIDE",
+    "NAME",
+    "STILL_PAGE",
+    "STRICT",
+    "CommandParser",
+    "DatasetPaths",
+    "FileLock",
+    "JsonlAppender",
+    "ManifestRow",
+    "OriginalRecord",
+    "ShardEntry",
+    "ShardIndex",
+    "UserError",
+    "atomic_file",
+    "basic_authorization",
+    "code_span",
+    "describe_os_error",
+    "disarm_markdown",
+    "escape_markdown",
+    "exit_status",
+    "format_bytes",
+    "format_duration",
+    "fsspec_arguments",
+    "image_key",
+    "index_to_json",
+    "is_disk_full",
+    "is_locked",
+    "is_url",
+    "load_index",
+    "local_path",
+    "locate_index",
+    "lock",
+    "now_utc",
+    "open_regular",
+    "parse_config",
+    "printable",
+    "read_bytes",
+    "read_jsonl",
+    "read_rows",
+    "read_toml",
+    "remove_temp_files",
+    "safe_text",
+    "split_user",
+    "without_passwords",
+    "write_atomic",
+    "write_json",
+]  # fmt: skip

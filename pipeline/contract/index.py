@@ -1,0 +1,137 @@
+"""The shard index: the shards of a dataset, their form and where they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass as typed_dataclass
+
+from pipeline.config_io import STRICT, parse_config
+from pipeline.contract.paths import INDEX_FILE, NAME
+from pipeline.credentials import with_user_of
+from pipeline.errors import UserError
+from pipeline.reading import is_url, read_bytes
+
+LARGEST_SIDE = 16_384
+"""Pixels; samples with a longer side are refused."""
+MOST_SAMPLES = 2**31 - 1
+
+
+def _one_or_three(channels: int) -> int:
+    if channels not in (1, 3):
+        raise ValueError("1 or 3, an integer")
+    return channels
+
+
+def _different(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(labels)) < len(labels):
+        raise ValueError("a label is there twice")
+    return labels
+
+
+_Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+
+
+@typed_dataclass(frozen=True, config=STRICT)
+class ShardEntry:
+    """One shard: `url` absolute or relative to the index, its samples, size and hash."""
+
+    url: Annotated[str, Field(min_length=1, max_length=4096)]
+    nsamples: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0, le=1 << 50)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@typed_dataclass(frozen=True, config=STRICT)
+class ShardIndex:
+    """The shard index, `shards.json`: form 1 of wids, with the facts of the dataset beside it.
+
+    `resolution` is (height, width) in pixels; `channels` 1 or 3; `format` the ending of the image
+    members; `labels` the class names in the order of the class numbers; `counts` what was found,
+    kept and rejected on the way; `digest` identifies the samples (recipe, options and inputs).
+    """
+
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+    shardlist: tuple[ShardEntry, ...]
+    resolution: tuple[_Side, _Side]
+    channels: Annotated[int, AfterValidator(_one_or_three)]
+    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,8}$")]
+    digest: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{0,128}$")]  # a part of file names
+    labels: Annotated[tuple[str, ...], AfterValidator(_different)] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    wids_version: int = 1
+    __kind__: str = "wids-shard-index-v1"
+
+    @property
+    def nsamples(self) -> int:
+        return sum(shard.nsamples for shard in self.shardlist)
+
+
+def index_to_json(index: ShardIndex) -> dict[str, Any]:
+    """The index as the JSON object that `load_index` reads back."""
+    return asdict(index)
+
+
+def locate_index(location: str | Path) -> str:
+    """The path or URL of the index that `location` means: a manifest folder, an index, or a URL."""
+    text = str(location)
+    try:
+        path = urlsplit(text).path
+    except ValueError as error:
+        raise UserError(f"{text}: not a URL ({error})") from None
+    if PurePosixPath(path).suffix == ".json":
+        return text
+    return text.rstrip("/") + "/" + INDEX_FILE
+
+
+def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
+    """The shard index at `location` and the absolute path or URL of each of its shards.
+
+    Args:
+        location: a manifest folder, an index file, or a URL of either (file, http, s3, …).
+
+    Raises:
+        UserError: there is no index, or it is not one; the message names it.
+    """
+    where = locate_index(location)
+    try:
+        values = json.loads(read_bytes(where))
+    except FileNotFoundError:
+        raise UserError(
+            f"{where}: no shard index there; `python -m pipeline shard` writes it"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{where}: no shard index there ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not a shard index ({error})") from None
+    index = parse_config(ShardIndex, values, where)
+    if index.nsamples > MOST_SAMPLES:
+        raise UserError(f"{where}: shardlist: more than {MOST_SAMPLES} samples")
+    return index, list(_shard_locations(index, where))
+
+
+def _shard_locations(index: ShardIndex, where: str) -> Iterator[str]:
+    for entry in index.shardlist:
+        try:
+            if is_url(entry.url):
+                yield with_user_of(where, entry.url)
+            elif is_url(where):
+                yield _beside(where, entry.url)
+            else:
+                yield str((Path(where).parent / entry.url).resolve())
+        except (ValueError, OSError, RuntimeError) as error:  # a loop of links is the last one
+            raise UserError(f"{where}: shardlist: {entry.url!r}: {error}") from None
+
+
+def _beside(base: str, url: str) -> str:
+    """`url`, relative to the URL `base`; `urljoin` alone leaves schemes it does not know, as s3."""
+    parts = urlsplit(base)
+    joined = urlsplit(urljoin(parts._replace(scheme="http").geturl(), url))
+    return urlunsplit(joined._replace(scheme=parts.scheme))

@@ -1,0 +1,94 @@
+"""Where the files of a dataset are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+INDEX_FILE = "shards.json"
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """Where the files of dataset `name` are, under the project's folder `root`.
+
+    With `store`, a URL that fsspec reaches, the tars of complete parts are there instead of in
+    `originals`, and the rest is mirrored there under the same paths.
+
+    Raises:
+        UserError: the name is not one that is safe as a file name.
+    """
+
+    name: str
+    root: Path = field(default_factory=Path.cwd)
+    store: str = ""
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise UserError(
+                f"dataset name {self.name!r}: use lower-case letters, digits, '.', '_', '-'"
+            )
+
+    @property
+    def manifest_dir(self) -> Path:
+        return self.root / "manifests" / self.name
+
+    @property
+    def url_manifest(self) -> Path:
+        """The URL manifest, a `ManifestRow` a line."""
+        return self.manifest_dir / "urls.jsonl"
+
+    @property
+    def selection(self) -> Path:
+        """What select kept, a line an image: `key`, `part` and what sharding needs."""
+        return self.manifest_dir / "kept.jsonl"
+
+    @property
+    def rejections(self) -> Path:
+        """What select rejected, a line an image: `key`, `url`, `reason`, `detail`."""
+        return self.manifest_dir / "rejected.jsonl"
+
+    @property
+    def shard_index(self) -> Path:
+        """The shard index, written last."""
+        return self.manifest_dir / INDEX_FILE
+
+    @property
+    def card(self) -> Path:
+        return self.manifest_dir / "README.md"
+
+    @property
+    def card_page(self) -> Path:
+        """The card as one page with its pictures."""
+        return self.manifest_dir / "card.html"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.root / "data" / self.name
+
+    @property
+    def crawl_state(self) -> Path:
+        return self.data_dir / "crawl.sqlite"
+
+    @property
+    def originals_dir(self) -> Path:
+        """The parts: for part N `NAME-N.plan.jsonl` (its manifest rows), `NAME-N.tar` (the bytes
+        as served), `NAME-N.jsonl` (its journal, an `OriginalRecord` or a failure a line) and
+        `NAME-N.json` (its record, written last)."""
+        return self.data_dir / "originals"
+
+    @property
+    def shards_dir(self) -> Path:
+        return self.data_dir / "shards"
+
+    @property
+    def failure_log(self) -> Path:
+        return self.root / "logs" / self.name / "failures.jsonl"
+
+    @property
+    def event_log(self) -> Path:
+        return self.root / "logs" / self.name / "events.jsonl"
