@@ -17,8 +17,8 @@ from pipeline.contract import DatasetPaths, ManifestRow, image_key
 from pipeline.crawl.stage import retry_pages
 from pipeline.errors import UserError
 from pipeline.events import RENAMED_KINDS, EventLog, unresolved_failures
-from pipeline.originals.download import STAGE, PartDownloader, download_parts, plan_parts
-from pipeline.originals.part_planning import rows_for_keys
+from pipeline.originals.download import STAGE, PartDownloader, download_parts
+from pipeline.originals.part_planning import assign_parts, rows_for_keys
 from pipeline.originals.parts import PART_SIZE, next_part, planned_parts, read_journal, write_plan
 from pipeline.recipe import Recipe
 from pipeline.web.failures import FAILURE_KINDS
@@ -123,7 +123,7 @@ def retry_failures(
     resolved = _retry_pages(recipe, dataset, log, pages)
     if pages or images:
         # Images of the pages that could be read now, and parts that an earlier run left open.
-        _complete(recipe, dataset, plan_parts(recipe, dataset), log, run)
+        _complete(recipe, dataset, assign_parts(dataset), log, run)
     resolved += _retry_images(recipe, dataset, log, images, run)
     tried = len(pages) + len(images)
     passed_over = _passed_over(every, [*pages, *images])

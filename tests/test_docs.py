@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
-from pipeline.select.stage import REASONS
+from pipeline.select.rules import REASONS
 from pipeline.sources import SOURCES, CrawlLimits
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.politeness import Politeness

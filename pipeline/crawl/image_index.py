@@ -11,47 +11,31 @@ memory, of bounded number) and merged many at a time, in the order of their keys
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.atomic_io import atomic_file
 from pipeline.contract import JsonlAppender, ManifestRow
+from pipeline.crawl.image_tables import (
+    SCHEMA,
+    batches,
+    key_number,
+    row_checksum,
+    tail_digest,
+    transaction,
+)
 from pipeline.crawl.manifest_lookup import manifest_row
 from pipeline.errors import UserError
-
-BATCH = 5000
-"""Rows that are held in memory and written together."""
 
 RECENT = 250_000
 """New rows that are merged together; what is held of them in memory takes some 16 MB."""
 
 EXTERNAL, NO_PAGE = 0, -1
 """Pages of images that are not of this crawl, and of those that are on no page any more."""
-
-_TAIL = 4096
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS images (
-    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL, PRIMARY KEY (key, page)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS images_page ON images (page);
-CREATE TABLE IF NOT EXISTS recent (
-    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS revised (
-    key INTEGER NOT NULL, page TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (key, page)
-) WITHOUT ROWID;
-"""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,39 +46,6 @@ class CatchUpResult:
     rows: int = 0
     lost: int = 0
     again: int = 0
-
-
-def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
-    """`items` in lists of at most `size`."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-@contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of a block's changes, or none."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # a full disk has rolled back by itself
-            db.execute("ROLLBACK")
-        raise
-
-
-def _number(key: str) -> int:
-    """A manifest key as SQLite's signed 64-bit integer."""
-    number = int(key, 16)
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _row_checksum(row: ManifestRow) -> int:
-    """A checksum of what a page says about an image, to notice when it says something else."""
-    said: list[object] = [row.title, row.labels, row.license, row.attribution]
-    text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
-    return zlib.crc32(text.encode()) + 1
 
 
 class ImageIndex:
@@ -155,7 +106,7 @@ class ImageIndex:
         seen: dict[int, int] = {}
         known, full, found_again = self.count(), False, 0
         for row in rows:
-            key, facts = _number(row.key), _row_checksum(row)
+            key, facts = key_number(row.key), row_checksum(row)
             before = self._page_of(key)
             if key not in fresh and before is None:
                 if max_images is not None and known + len(fresh) >= max_images:
@@ -264,7 +215,7 @@ class ImageIndex:
         self.put("rows", rows)
         self.put("offset", end)
         self.put("mtime", stat.st_mtime_ns)
-        self.put("tail", _tail_digest(self._manifest, end))
+        self.put("tail", tail_digest(self._manifest, end))
 
     def catch_up(self) -> CatchUpResult:
         """Learn what is in the manifest and not in the journal: the end that a killed crawl wrote
@@ -273,7 +224,7 @@ class ImageIndex:
         same = (
             stat.st_size >= offset
             and (stat.st_size > offset or offset == 0 or stat.st_mtime_ns == self.get("mtime"))
-            and (offset == 0 or _tail_digest(self._manifest, offset) == self.get("tail"))
+            and (offset == 0 or tail_digest(self._manifest, offset) == self.get("tail"))
         )
         if same:
             return CatchUpResult(rows=self._ingest(offset) if stat.st_size > offset else 0)
@@ -310,7 +261,7 @@ class ImageIndex:
     def _identify(self, line: bytes) -> tuple[int, str, int]:
         try:
             row = manifest_row(json.loads(line))
-            return _number(row.key), row.page, _row_checksum(row)
+            return key_number(row.key), row.page, row_checksum(row)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{self._manifest}:{self._line_number(line)}: not a manifest row ({error}); "
@@ -346,10 +297,3 @@ class ImageIndex:
             self._remember(self._one("SELECT count(*) FROM present"), end)
         self._db.execute("DROP TABLE present")
         return CatchUpResult(added, lost, again)
-
-
-def _tail_digest(path: Path, end: int) -> str:
-    """A digest of the last bytes of a file before `end`, to know it again by."""
-    with path.open("rb") as file:
-        file.seek(max(0, end - _TAIL))
-        return hashlib.sha256(file.read(min(end, _TAIL))).hexdigest()

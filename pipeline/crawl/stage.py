@@ -6,28 +6,32 @@ so that the manifest has the same rows in the same order however often the crawl
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from pydantic import TypeAdapter
 
 from pipeline.contract import DatasetPaths, now_utc
 from pipeline.crawl.page import STAGE, FetchedPage, PageReader
+from pipeline.crawl.results import (
+    file_stamp,
+    from_text,
+    host_of,
+    log_skipped,
+    pages_to_follow,
+    source_digest,
+    to_text,
+)
 from pipeline.crawl.state import CrawlPage, CrawlState, is_chunk, open_journal
-from pipeline.crawl.summary import CrawlAccount
+from pipeline.crawl.summary import CrawlAccount, CrawlResult
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog, unresolved_failures
 from pipeline.fetcher import Fetcher
 from pipeline.recipe import Recipe
-from pipeline.sources import SOURCES, CorruptFile, FoundImage, Notes, Page, PageRequest, PageResult
+from pipeline.sources import SOURCES, CorruptFile, Page, PageResult
 from pipeline.sources.interface import MOST
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.host_headers import dropped_credentials
@@ -40,30 +44,7 @@ MIN_THREADS = 4
 
 _LOOKAHEAD = 64
 
-_LIMITS = ("max_pages", "max_images")
-_ADDED = frozenset(("max_unproductive_pages", "allow_outside_links"))
-"""Settings that earlier versions did not have: at their defaults they change nothing."""
-
-_CHAIN = "chain"
-"""The context of a next page: how many images there were before the page that leads to it, and how
-many pages of the list in a row brought none."""
-
-_TOLD = frozenset((
-    "template", "bad_entry", "bad_line", "bad_url", "bad_next", "broken_xml", "too_many_entries",
-))  # fmt: skip
 _GONE = frozenset(("not_found", "gone"))
-
-
-@dataclass(frozen=True)
-class CrawlResult:
-    """Where the crawl stands: `pages` had, `urls` in the manifest, `new` of them by this run,
-    `failed` pages, and `vanished` images that are on none of the pages any more."""
-
-    pages: int
-    urls: int
-    new: int
-    failed: int
-    vanished: int
 
 
 def crawl(
@@ -117,7 +98,7 @@ class _Crawl:
         caught_up = self.journal.caught_up
         if any(asdict(caught_up).values()):
             self._log.emit(STAGE, "manifest read", **asdict(caught_up))
-        digest, images = self._digest(), self.journal.images
+        digest, images = source_digest(self._source), self.journal.images
         before = images.get("source")
         if before is not None and before != digest:
             self._log.emit(STAGE, "recipe changed", again="all pages")
@@ -130,17 +111,6 @@ class _Crawl:
         # Without its first page a crawl is nothing, so that one needs no retrying from the log.
         self.journal.requeue(one.url for one in start)
         images.put("source", digest)
-
-    def _digest(self) -> str:
-        """Identifies the source's settings, but for the limits: raising one only goes on."""
-        values = TypeAdapter(type(self._source)).dump_python(self._source, mode="json")
-        usual = type(self._source).__dataclass_fields__
-        kept = {
-            key: value
-            for key, value in values.items()
-            if key not in _LIMITS and (key not in _ADDED or value != usual[key].default)
-        }
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     def run(self) -> CrawlResult:
         """Fetch and finish pages until none is left or a limit is reached."""
@@ -200,10 +170,10 @@ class _Crawl:
 
     def _next_page(self, flying: Collection[CrawlPage]) -> CrawlPage | None:
         """The first page whose host is not busy, so that a slow one does not hold all threads."""
-        busy = Counter(_host(page.request.url) for page in flying)
+        busy = Counter(host_of(page.request.url) for page in flying)
         taken = {page.id for page in flying}
         for page in self.journal.waiting(_LOOKAHEAD + len(taken), self._source.max_pages):
-            host = _host(page.request.url)
+            host = host_of(page.request.url)
             if page.id not in taken and busy[host] < self._recipe.politeness.concurrency:
                 return page
         return None
@@ -212,7 +182,7 @@ class _Crawl:
 
     def _record_outcome(self, page: CrawlPage, outcome: FetchedPage | Failure) -> None:
         if isinstance(outcome, FetchedPage):
-            held = None if outcome.result is None else _to_text(outcome.result)
+            held = None if outcome.result is None else to_text(outcome.result)
             self.journal.store_result(
                 page.id, held, outcome.etag, outcome.last_modified, outcome.digest
             )
@@ -255,13 +225,13 @@ class _Crawl:
             path = self._reader.copy_path(page.request.url)
             self._finish_parsed(page, Page(page.request, path=path))
         elif page.state == "held":
-            self._finish(page, _from_text(page.result or ""))
+            self._finish(page, from_text(page.result or ""))
         else:
             return False
         return True
 
     def _finish_file(self, page: CrawlPage, path: Path) -> None:
-        stamp = _stamp(path)
+        stamp = file_stamp(path)
         if stamp is None and page.fetched and page.request.url.startswith(SCHEME):
             self._log.emit(STAGE, "page vanished", url=page.request.url, kind="not_found")
             self.journal.mark_gone(page.id)
@@ -295,48 +265,17 @@ class _Crawl:
         if result is None:
             self.journal.finish_unchanged(page.id, now)
             return
-        follow = list(self._to_follow(page, result.follow))
+        gained, dropped = self.journal.images.gained(), self._account.dropped
+        follow = list(pages_to_follow(page, result.follow, self._source, gained, dropped))
         rows = (found.row(page.request.url, now) for found in result.images)
         new, self._full = self.journal.finish(page.id, rows, follow, now, self._source.max_images)
         self._new += new
         self._account.add(page.request.url, result.skipped)
-        self._log_skipped(page, result, follow)
+        log_skipped(self._log, page, result, follow)
         bug = getattr(result.skipped, "bug", "")
         if bug:  # some of its entries were not read: another run may read them
             failed = failure(STAGE, page.request.url, "internal")
             self._fail(page, replace(failed, detail=bug))
-
-    def _to_follow(self, page: CrawlPage, requests: Sequence[PageRequest]) -> Iterator[PageRequest]:
-        """The pages to go to: not too deep, and not on a list that brings nothing new."""
-        depth, gained = page.request.depth, self.journal.images.gained()
-        before = page.request.context.get(_CHAIN, {"gained": -1, "idle": 0})
-        idle = 0 if gained > before["gained"] else before["idle"] + 1
-        for one in requests:
-            if one.depth > self._source.max_depth:
-                self._account.dropped.add("too_deep", one.url)
-            elif not one.url.isascii():
-                self._account.dropped.add("bad_url", one.url)
-            elif one.depth > depth or one.url.startswith(SCHEME) or is_chunk(one.url):
-                yield one
-            elif idle >= self._source.max_unproductive_pages:
-                self._account.dropped.add("unproductive", one.url)
-            else:
-                chain = {_CHAIN: {"gained": gained, "idle": idle}}
-                yield replace(one, context={**one.context, **chain})
-
-    def _log_skipped(self, page: CrawlPage, result: PageResult, follow: list[PageRequest]) -> None:
-        """A page that gave nothing, hid something behind scripts, or had entries that could not be
-        read, is told with the reason."""
-        nothing = not result.images and not follow and not is_chunk(page.request.url)
-        local = page.request.url.startswith(SCHEME) and result.skipped
-        if nothing or local or not _TOLD.isdisjoint(result.skipped):
-            examples = getattr(result.skipped, "examples", {})
-            images = len(result.images) if isinstance(result.images, tuple | list) else None
-            self._log.emit(
-                STAGE, "page skipped" if nothing else "page partly skipped",
-                url=page.request.url, images=images, reasons=dict(result.skipped),
-                **({"examples": dict(examples)} if examples else {}),
-            )  # fmt: skip
 
     def explain(self, result: CrawlResult) -> None:
         """Say what was not followed, why nothing was found, or why nothing was asked for."""
@@ -354,43 +293,3 @@ class _Crawl:
         self._log.progress(STAGE, done, sum(counts.values()), "pages")
         # Counting a long queue takes its time: 2 % of the crawl's at most.
         self._show_after = now + max(0.1, 50 * (time.monotonic() - now))
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:  # the fetcher says what is wrong with it
-        return ""
-
-
-def _stamp(path: Path) -> str | None:
-    """What changes when a file, or the list of names in a folder, does."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return f"{stat.st_size} {stat.st_mtime_ns}"
-
-
-def _to_text(result: PageResult) -> str:
-    return json.dumps(
-        {
-            "rows": [found.to_json() for found in result.images],
-            "follow": [asdict(replace(one, context=dict(one.context))) for one in result.follow],
-            "notes": dict(result.skipped),
-            "examples": getattr(result.skipped, "examples", {}),
-            "bug": getattr(result.skipped, "bug", ""),
-        }
-    )
-
-
-def _from_text(text: str) -> PageResult:
-    values = json.loads(text)
-    notes = Notes(values["notes"])
-    notes.examples = values.get("examples", {})
-    notes.bug = values.get("bug", "")
-    return PageResult(
-        images=[FoundImage.from_json(row) for row in values["rows"]],
-        follow=[PageRequest(**one) for one in values["follow"]],
-        skipped=notes,
-    )

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import DatasetPaths, ManifestRow
-from pipeline.crawl.image_index import EXTERNAL, ImageIndex, batches, transaction
+from pipeline.crawl.image_index import EXTERNAL, ImageIndex
+from pipeline.crawl.image_tables import batches, transaction
 from pipeline.databases import sqlite_errors
 from pipeline.sources import PageRequest
 

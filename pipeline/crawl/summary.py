@@ -35,6 +35,18 @@ REASONS = {
 }
 
 
+@dataclass(frozen=True)
+class CrawlResult:
+    """The state of the crawl: `pages` read, `urls` in the manifest, `new` of them by this run,
+    `failed` pages, and `vanished` images that are on no page any more."""
+
+    pages: int
+    urls: int
+    new: int
+    failed: int
+    vanished: int
+
+
 @dataclass
 class CrawlAccount:
     """Counts of one run of a crawl: pages `visited`, what its pages held and was not taken

@@ -76,16 +76,6 @@ class _InspectedResponse:
     outcome: StoredImage | Failure | BaseException
 
 
-def plan_parts(recipe: Recipe, dataset: DatasetPaths) -> list[str]:
-    """Assign the manifest rows that are in no part yet to parts; the parts not complete yet.
-
-    Raises:
-        UserError: a manifest row has no URL.
-    """
-    del recipe  # every recipe's rows are planned alike
-    return assign_parts(dataset)
-
-
 PartDownloader = Callable[[Recipe, DatasetPaths, list[str], EventLog], list[PartResult]]
 """Completes planned parts: `download_parts`, or what has others do it."""
 
@@ -100,7 +90,7 @@ def download(
     """
     dataset.originals_dir.mkdir(parents=True, exist_ok=True)
     remove_temp_files(dataset.originals_dir)
-    results = (run or download_parts)(recipe, dataset, plan_parts(recipe, dataset), log)
+    results = (run or download_parts)(recipe, dataset, assign_parts(dataset), log)
     return DownloadResult(
         parts=len(results),
         images=sum(result.nsamples for result in results),

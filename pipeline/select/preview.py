@@ -5,14 +5,12 @@ One HTML file, `manifests/NAME/preview.html`, with everything in it.
 
 from __future__ import annotations
 
-import base64
 import heapq
-import io
 import math
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,17 +18,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
-from PIL import Image
 
 from pipeline.contract import DatasetPaths, OriginalRecord, write_atomic
-from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.forgotten import read_forgotten
-from pipeline.imaging.images import decoded
-from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.markup import policy_element
 from pipeline.options import SelectOptions
-from pipeline.originals.parts import read_original, read_records
+from pipeline.originals.parts import read_records
 from pipeline.recipe import Recipe
 from pipeline.select.duplicates import (
     DETAIL_WORDS,
@@ -40,71 +34,20 @@ from pipeline.select.duplicates import (
     hash_words,
     near_duplicates,
 )
-from pipeline.select.selection import read_rejected, read_selection
-from pipeline.select.stage import (
+from pipeline.select.numeric_limits import NUMERIC_LIMITS, histogram
+from pipeline.select.preview_page import PAGE, THUMB, Section, Thumbnails
+from pipeline.select.rules import (
     DUPLICATE,
     NEAR_DUPLICATE,
     NO_CLASS_LABEL,
     OFF_TOPIC,
     RULES,
-    Lists,
-    aspect_of,
-    duplicate_thresholds,
-    outlier_scorer,
-    select,
 )
-from pipeline.web.failures import caught_failure
+from pipeline.select.selection import read_rejected, read_selection
+from pipeline.select.stage import Lists, duplicate_thresholds, outlier_scorer, select
 
-_THUMB = 140
-_BARS = 60
 _PAIR_MARGIN = DuplicateThresholds(bits=4, detail=24)
 """Kept pairs are shown up to this many bits beyond the limits of near duplicates."""
-
-
-@dataclass(frozen=True)
-class NumericLimit:
-    """A fact with a limit: `value` of an image must be at least (`least`) or at most the limit."""
-
-    reason: str
-    option: str
-    value: Callable[[OriginalRecord], float]
-    least: bool
-
-    def limit(self, limits: SelectOptions) -> float:
-        return float(getattr(limits, self.option))
-
-    def passes(self, value: float, limit: float) -> bool:
-        return value >= limit if self.least else value <= limit
-
-
-NUMERIC_LIMITS = (
-    NumericLimit("small", "min_side", lambda record: min(record.width, record.height), least=True),
-    NumericLimit("elongated", "max_aspect", aspect_of, least=False),
-    NumericLimit("blurred", "min_sharpness", lambda record: record.sharpness, least=True),
-    NumericLimit("uniform", "min_contrast", lambda record: record.contrast, least=True),
-)
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """An image on the page: its picture as a data URL (or none) and what is said of it."""
-
-    key: str
-    caption: str
-    picture: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """One reason: its limit, how many fall to it, and images on both sides of the limit."""
-
-    reason: str
-    limit: str
-    count: int
-    rejected: list[Thumbnail]
-    kept: list[Thumbnail]
-    bars: list[tuple[float, float, bool]] = field(default_factory=list)
-    scale: str = ""
 
 
 def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24) -> Path:
@@ -123,14 +66,14 @@ def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24
         lists = Lists(Path(folder, "kept.jsonl"), Path(folder, "rejected.jsonl"))
         result = select(recipe, dataset, log, lists)
         counts = Counter(result.rejected)
-        pictures = _Thumbnails(dataset, log)
+        pictures = Thumbnails(dataset, log)
         sections = [
             *_measured(recipe.select, dataset, counts, most, pictures),
             *_off_topic(recipe.select, dataset, lists, counts, most, pictures),
             *_near(recipe.select, lists, counts, most, pictures),
             *_others(lists, counts, most, pictures),
         ]
-    page = Environment(autoescape=True).from_string(_PAGE)
+    page = Environment(autoescape=True).from_string(PAGE)
     path = dataset.manifest_dir / "preview.html"
     write_atomic(
         path,
@@ -138,7 +81,7 @@ def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24
             name=dataset.name,
             kept=result.kept,
             sections=sections,
-            thumb=_THUMB,
+            thumb=THUMB,
             policy=Markup(policy_element()),
         ),
     )
@@ -168,7 +111,7 @@ def _measured(
     dataset: DatasetPaths,
     counts: Counter[str],
     most: int,
-    pictures: _Thumbnails,
+    pictures: Thumbnails,
 ) -> Iterator[Section]:
     """A section for each measure, by one pass over the records."""
     sides = {(m.reason, passes): _Closest(most) for m in NUMERIC_LIMITS for passes in (False, True)}
@@ -198,30 +141,13 @@ def _measured(
         )  # fmt: skip
 
 
-def histogram(
-    values: Sequence[float], limit: float, measure: NumericLimit
-) -> tuple[list[tuple[float, float, bool]], str]:
-    """Bars (left, height, passes) from 0 to 1 on a log scale, and the text of the axis."""
-    if not values:
-        return [], ""
-    logs = np.log1p(np.asarray(values))
-    low, high = float(logs.min()), float(logs.max()) + 1e-9
-    counts, edges = np.histogram(logs, bins=_BARS, range=(low, high))
-    middles = np.expm1((edges[:-1] + edges[1:]) / 2)
-    bars = [
-        (place / _BARS, float(count / counts.max()), measure.passes(float(middle), limit))
-        for place, (count, middle) in enumerate(zip(counts, middles, strict=True))
-    ]
-    return bars, f"{math.expm1(low):.4g} to {math.expm1(high):.4g}"
-
-
 def _off_topic(
     limits: SelectOptions,
     dataset: DatasetPaths,
     lists: Lists,
     counts: Counter[str],
     most: int,
-    pictures: _Thumbnails,
+    pictures: Thumbnails,
 ) -> Iterator[Section]:
     """The least strange images that go, and the strangest that stay."""
     strange = outlier_scorer(dataset, limits)
@@ -252,7 +178,7 @@ def _off_topic(
 
 
 def _near(
-    limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, pictures: _Thumbnails
+    limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, pictures: Thumbnails
 ) -> Iterator[Section]:
     """The pairs that were hardly near enough, and those hardly far enough."""
     near = duplicate_thresholds(limits)
@@ -303,7 +229,7 @@ def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
 
 
 def _others(
-    lists: Lists, counts: Counter[str], most: int, pictures: _Thumbnails
+    lists: Lists, counts: Counter[str], most: int, pictures: Thumbnails
 ) -> Iterator[Section]:
     """The reasons without a scale: some images of each, with the detail."""
     shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
@@ -321,80 +247,3 @@ def _others(
     for reason in reasons:
         shown = [pictures.show(records[key], detail) for key, detail in picked[reason].items()]
         yield Section(reason, "", counts[reason], shown, [])
-
-
-class _Thumbnails:
-    """Small pictures of originals; none where the bytes are gone."""
-
-    def __init__(self, dataset: DatasetPaths, log: EventLog) -> None:
-        self._dataset = dataset
-        self._log = log
-
-    def find(self, keys: set[str]) -> dict[str, OriginalRecord]:
-        return {one.key: one for one in read_records(self._dataset) if one.key in keys}
-
-    def show(self, record: OriginalRecord, caption: str) -> Thumbnail:
-        return Thumbnail(record.key, caption, self._data_url(record))
-
-    def _data_url(self, record: OriginalRecord) -> str:
-        try:
-            data = read_original(self._dataset, record)
-            limits = ImageLimits.of_size(record.width, record.height)
-            with decoded(data, limits, _THUMB) as picture:
-                image = picture.image.convert("RGB")
-                image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
-            file = io.BytesIO()
-            image.save(file, "JPEG", quality=80)
-        except (UserError, ImageError):
-            return ""
-        except Exception as error:  # noqa: BLE001 the boundary of one image
-            name = f"{record.part}/{record.member}"
-            self._log.log_failure(caught_failure("select", name, error, record.key))
-            return ""
-        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ name }}: select</title>
-{{ policy }}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root { color-scheme: light dark; }
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
-.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem; }
-.sides.one { grid-template-columns: 1fr; gap: 0; }
-@media (max-width: 40rem) { .sides { grid-template-columns: 1fr; gap: 0; } }
-.images { display: flex; flex-wrap: wrap; gap: 8px; }
-figure { margin: 0; width: {{ thumb }}px; }
-figure img { max-width: 100%; display: block; }
-figcaption { font-size: 11px; overflow-wrap: anywhere; }
-svg { width: 100%; height: 60px; } .in { fill: #2a7d4f; } .out { fill: #b3402a; }
-code { font-size: 1em; }
-</style></head><body>
-<h1>{{ name }}</h1>
-<p>{{ "{:,}".format(kept) }} images would be kept. Each section shows the images next
-to a limit: first those it rejects, then those it lets pass. The limits are in the recipe's
-<code>[select]</code> table.</p>
-{% for section in sections %}
-<section id="{{ section.reason }}">
-<h2>{{ section.reason }}</h2>
-<p>{% if section.limit %}<code>{{ section.limit }}</code>: {% endif %}
-{{ "{:,}".format(section.count) }} rejected for this reason first.</p>
-{% if section.bars %}<svg viewBox="0 0 1 1" preserveAspectRatio="none" role="img"
- aria-label="histogram">
-{% for left, height, passes in section.bars %}
-<rect class="{{ 'in' if passes else 'out' }}" x="{{ left }}" y="{{ 1 - height }}"
- width="{{ 0.9 / section.bars | length }}" height="{{ height }}"/>{% endfor %}
-</svg><p>{{ section.scale }}, log scale</p>{% endif %}
-<div class="sides{{ '' if section.rejected and section.kept else ' one' }}">
-{% for title, side in (("rejected", section.rejected), ("passed", section.kept)) %}
-<div><h3>{{ title }}</h3><div class="images">
-{% for image in side %}<figure>
-{% if image.picture %}<img src="{{ image.picture }}" alt="">{% endif %}
-<figcaption>{{ image.caption }}<br><code>{{ image.key }}</code></figcaption></figure>
-{% else %}<p>none</p>{% endfor %}
-</div></div>{% endfor %}
-</div></section>
-{% endfor %}
-</body></html>
-"""

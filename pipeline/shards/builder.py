@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.contract import DatasetPaths, UserError, atomic_file, parse_config, write_json
 from pipeline.errors import Failure
 from pipeline.imaging.limits import ImageError
-from pipeline.imaging.pixels import as_image
-from pipeline.imaging.resampling import Pixels
 from pipeline.options import ShardOptions
 from pipeline.originals.parts import (
     DamagedOriginal,
@@ -28,22 +20,18 @@ from pipeline.originals.parts import (
     read_originals,
 )
 from pipeline.select.selection import SelectedImage
+from pipeline.shards.pixel_stats import PixelStats
 from pipeline.shards.plan import (
     ShardPlan,
-    class_name,
-    image_digest,
-    options_digest,
-    shard_digest,
 )
+from pipeline.shards.planned_images import PlannedImages, planned_images
 from pipeline.shards.samples import PROVENANCE_FLAGS, Sample, decode, make_samples, sample_members
 from pipeline.tars import TarWriter, read_samples
 from pipeline.web.failures import caught_failure, failure
 
-_MEAN_SIDE = 64
 STAGE = "shard"
 _DAMAGED = "damaged"
 _STATS = frozenset({"mean", "mean_square", "mean_image", "measured", *PROVENANCE_FLAGS})
-_STATS_EVERY = 4
 _VALUES_WAITING = 1 << 20
 """Samples are encoded together once they have this many values: 85 at 64 pixels, 5 at 256."""
 
@@ -281,100 +269,3 @@ def reusable_shard(
     except OSError:
         return None
     return made if sound else None
-
-
-@dataclass(frozen=True)
-class PlannedImages:
-    """The images of a shard in order, their class numbers, and short digests by key; `options`
-    identifies the options and the classes."""
-
-    images: list[SelectedImage]
-    classes: list[int | None]
-    digests: dict[str, str]
-    options: str
-
-
-def planned_images(
-    options: ShardOptions, source: DatasetPaths, classes: tuple[str, ...], plan: ShardPlan
-) -> PlannedImages:
-    """Read the images of a planned shard.
-
-    Raises:
-        UserError: the kept list is not the planned one any more.
-    """
-    lines = []
-    with source.selection.open("rb") as file:
-        for offset in plan.offsets:
-            file.seek(offset)
-            lines.append(file.readline())
-    with_options = options_digest(options, classes)
-    try:
-        found = [json.loads(line) for line in lines]
-        digests = [*map(image_digest, found)]
-        digest = shard_digest(with_options, digests)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        digest = ""
-    if digest != plan.digest:
-        raise UserError(f"{source.selection}: changed since {plan.name} was planned; plan again")
-    numbers = {name: number for number, name in enumerate(classes)}
-    position = options.class_label
-    try:
-        images = [SelectedImage.from_json(line) for line in found]
-    except ValueError as error:
-        raise UserError(
-            f"{source.selection}: not an image of a kept list ({error}); run select again"
-        ) from None
-    return PlannedImages(
-        images,
-        [
-            None if position is None else numbers[class_name(line, position, source.selection)]
-            for line in found
-        ],
-        {line["key"]: one.hex()[:16] for line, one in zip(found, digests, strict=True)},
-        with_options.hex(),
-    )
-
-
-class PixelStats:
-    """Sums over a fair part of a shard's samples (one in `_STATS_EVERY`), for the card."""
-
-    def __init__(self, size: tuple[int, int], channels: int) -> None:
-        self.samples = 0
-        self.notes: Counter[str] = Counter()
-        self._measured = 0
-        self._sum = np.zeros((*size, channels), np.uint32)
-        self._values = np.zeros((channels, 256), np.int64)
-
-    def add(self, notes: tuple[str, ...], pixels: Callable[[], Pixels]) -> None:
-        """Count a sample; its pixels are asked for only if it is measured."""
-        self.samples += 1
-        self.notes.update(notes)
-        if self.samples % _STATS_EVERY != 1:
-            return
-        self._measured += 1
-        values = pixels()
-        self._sum += values
-        histogram = np.array(as_image(values).histogram(), np.int64)
-        self._values += histogram.reshape(values.shape[2], 256)
-
-    def to_json(self) -> dict[str, Any]:
-        """`mean` and `mean_square` by channel, the mean image (a PNG, base64), how many samples
-        these are of; how many are larger than what they are made of (`enlarged`), were cropped to
-        the center for want of an object (`fell_back`), got a new ground (`plain`)."""
-        level = np.arange(256)
-        pixels = max(1, int(self._values[0].sum()))
-        return {
-            "mean": [round(float(one), 4) for one in self._values @ level / pixels],
-            "mean_square": [round(float(one), 4) for one in self._values @ level**2 / pixels],
-            "mean_image": base64.b64encode(_small_png(self._sum / max(1, self._measured))).decode(),
-            "measured": self._measured,
-            **{note: self.notes[note] for note in PROVENANCE_FLAGS},
-        }
-
-
-def _small_png(mean: NDArray[np.float64]) -> bytes:
-    image = as_image(np.rint(mean).astype(np.uint8))
-    image.thumbnail((_MEAN_SIDE, _MEAN_SIDE))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()

@@ -47,7 +47,8 @@ from pipeline.recipe import Recipe
 from pipeline.remote.part_store import store_of, store_path
 from pipeline.select.features import forget_features
 from pipeline.select.stage import select
-from pipeline.shards.stage import recipe_snapshot_path, shard
+from pipeline.shards.recipe_snapshot import recipe_snapshot_path
+from pipeline.shards.stage import shard
 from pipeline.web.urls import canonical_url, host_or_none
 
 

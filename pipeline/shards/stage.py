@@ -7,15 +7,13 @@ index comes last.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.atomic_io import remove_temp_files
 from pipeline.contract import (
@@ -40,12 +38,13 @@ from pipeline.shards.builder import (
     build_shard,
     find_built_shard,
     is_repairable,
-    planned_images,
     reusable_shard,
 )
 from pipeline.shards.card import write_card
 from pipeline.shards.crop_modes import load_hook
 from pipeline.shards.plan import ShardingPlan, ShardPlan, plan_shards
+from pipeline.shards.planned_images import planned_images
+from pipeline.shards.recipe_snapshot import plain_json, snapshot, write_snapshot
 from pipeline.shards.stats import collect_stats
 from pipeline.web.opt_out.signals import count_signals
 from pipeline.workers import cpu_count, process_pool
@@ -106,7 +105,7 @@ def shard(
     for one in mended:
         one.sidecar(target).unlink()  # then nothing takes the shard for made, or copies from it
     missing += mended
-    _write_options(recipe, dataset, target)
+    write_snapshot(recipe, dataset, target)
     if missing:
         _check_originals(recipe.shards, dataset, target, plan, missing)
         # While shards change the old index would be wrong; without one the set is not ready.
@@ -132,30 +131,6 @@ def repairable_shards(
         if (made := find_built_shard(target, one))
         and is_repairable(recipe.shards, dataset, plan.classes, one, made)
     ]
-
-
-def recipe_snapshot_path(target: DatasetPaths) -> Path:
-    """What the shards of a dataset are made by, `manifests/NAME/recipe.json`, written first."""
-    return target.manifest_dir / "recipe.json"
-
-
-def _options(recipe: Recipe, source: DatasetPaths) -> dict[str, Any]:
-    return {
-        "title": recipe.title,
-        "source": source.name,
-        "select": asdict(recipe.select),
-        "shards": asdict(recipe.shards),
-    }
-
-
-def _write_options(recipe: Recipe, source: DatasetPaths, target: DatasetPaths) -> None:
-    options, path = _options(recipe, source), recipe_snapshot_path(target)
-    try:
-        written = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        written = None
-    if written != _plain(options):
-        write_json(path, options)
 
 
 def _check_originals(
@@ -273,7 +248,7 @@ def _index(
         digest=plan.digest,
         labels=plan.classes,
         counts={**counts, "samples": sum(one.nsamples for one in shards)},
-        recipe=_options(recipe, source),
+        recipe=snapshot(recipe, source),
     )
 
 
@@ -283,14 +258,8 @@ def _is_written(target: DatasetPaths, index: ShardIndex) -> bool:
     except UserError:
         return False
     # Through JSON tuples become lists in the free-form part.
-    same: bool = _plain(index_to_json(written)) == _plain(index_to_json(index))
+    same: bool = plain_json(index_to_json(written)) == plain_json(index_to_json(index))
     return same
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _remove_others(target: DatasetPaths, names: set[str]) -> None:

@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from pipeline.contract import ShardEntry, ShardIndex
 from pipeline.markup import disarm_markdown, escape_markdown, policy_element
 from pipeline.recipe import Recipe
-from pipeline.select.preview import _PAGE, Section, Thumbnail
+from pipeline.select.preview_page import PAGE, Section, Thumbnail
 from pipeline.shards.builder import BuiltShard
 from pipeline.shards.card import card_text
 from pipeline.shards.card_page import card_page
@@ -152,7 +152,7 @@ def test_the_preview_shows_text(text: str) -> None:
     shown = Thumbnail(text, text, "")
     section = Section(text, text, 1, [shown], [shown], scale=text)
     environment = Environment(autoescape=True)
-    page = environment.from_string(_PAGE).render(
+    page = environment.from_string(PAGE).render(
         name=text, kept=1, sections=[section], thumb=140, policy=""
     )
     check(page.replace("<svg", "<div").replace("</svg", "</div"))

@@ -7,7 +7,8 @@ import pytest
 from static_site import QuietHandler, served
 
 from pipeline.contract import DatasetPaths, read_jsonl
-from pipeline.crawl.stage import CrawlResult, crawl
+from pipeline.crawl.stage import crawl
+from pipeline.crawl.summary import CrawlResult
 from pipeline.demo.gallery import Gallery, serve
 from pipeline.events import EventLog
 from pipeline.recipe import load_recipe, recipe_path

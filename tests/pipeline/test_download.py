@@ -25,7 +25,8 @@ from pipeline.fetcher import Politeness
 from pipeline.options import OriginalsOptions
 from pipeline.originals import download as stage
 from pipeline.originals import inspect_image as examine
-from pipeline.originals.download import DownloadResult, download, download_part, plan_parts
+from pipeline.originals.download import DownloadResult, download, download_part
+from pipeline.originals.part_planning import assign_parts
 from pipeline.originals.part_writer import tar_member
 from pipeline.originals.parts import (
     PartFiles,
@@ -80,7 +81,7 @@ def test_a_second_run_fetches_what_is_new_and_nothing_else(dataset, faulty_site)
 
 def test_a_part_can_be_worked_on_from_its_plan_alone(dataset, faulty_site):
     urls = put(dataset, faulty_site, 4)
-    (part,) = plan_parts(RECIPE, dataset)
+    (part,) = assign_parts(dataset)
     dataset.url_manifest.unlink()
     with EventLog(dataset, "test") as log:
         result = download_part(RECIPE, dataset, part, log)

@@ -18,8 +18,7 @@ from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
 from pipeline.errors import describe_os_error, is_disk_full
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import PartFiles, read_original, read_records
-from pipeline.select import features
-from pipeline.select import preview as preview_stage
+from pipeline.select import features, preview_page
 from pipeline.select import stage as select_stage
 from pipeline.select.preview import preview
 from pipeline.select.stage import select
@@ -27,7 +26,8 @@ from pipeline.shards import builder as shard_make
 from pipeline.shards import samples
 from pipeline.shards.exports import export
 from pipeline.shards.forget import forget
-from pipeline.shards.stage import recipe_snapshot_path, shard
+from pipeline.shards.recipe_snapshot import recipe_snapshot_path
+from pipeline.shards.stage import shard
 from pipeline.shards.verify import check_shard, verify
 from pipeline.tars import read_samples
 from pipeline.workers import process_pool
@@ -257,14 +257,14 @@ def test_the_command_leaves_the_selection_too(shop: Any, three: Any) -> None:
 def test_a_picture_that_cannot_be_made_leaves_the_page(
     shop: Any, log: Any, three: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = preview_stage.read_original
+    read = preview_page.read_original
 
     def odd(dataset: Any, record: Any) -> bytes:
         if record.key == three[0].key:
             raise LookupError("a bug")
         return bytes(read(dataset, record))
 
-    monkeypatch.setattr(preview_stage, "read_original", odd)
+    monkeypatch.setattr(preview_page, "read_original", odd)
     page = preview(shop.recipe(), shop.dataset, log).read_text()
     assert three[0].key in page
     assert page.count("<img") > 0

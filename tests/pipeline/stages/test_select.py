@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from pipeline.contract import read_jsonl
-from pipeline.select.stage import REASONS, select
+from pipeline.select.rules import REASONS
+from pipeline.select.stage import select
 
 
 def reasons(shop: Any) -> dict[str, str]:

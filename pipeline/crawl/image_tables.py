@@ -1,0 +1,79 @@
+"""Tables and checksums of the image index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.contract import ManifestRow
+
+BATCH = 5000
+"""Rows that are held in memory and written together."""
+
+
+_TAIL = 4096
+
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS images (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS images_page ON images (page);
+CREATE TABLE IF NOT EXISTS recent (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS revised (
+    key INTEGER NOT NULL, page TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+"""
+
+
+T = TypeVar("T")
+
+
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of a block's changes, or none."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk has rolled back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+def key_number(key: str) -> int:
+    """A manifest key as SQLite's signed 64-bit integer."""
+    number = int(key, 16)
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def row_checksum(row: ManifestRow) -> int:
+    """A checksum of what a page says about an image, to notice when it says something else."""
+    said: list[object] = [row.title, row.labels, row.license, row.attribution]
+    text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
+    return zlib.crc32(text.encode()) + 1
+
+
+def tail_digest(path: Path, end: int) -> str:
+    """A digest of the last bytes of a file before `end`, to know it again by."""
+    with path.open("rb") as file:
+        file.seek(max(0, end - _TAIL))
+        return hashlib.sha256(file.read(min(end, _TAIL))).hexdigest()

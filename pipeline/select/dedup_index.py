@@ -1,0 +1,140 @@
+"""Facts of all images in flat arrays, to find duplicates and images that are off topic."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.select.duplicates import (
+    DETAIL_WORDS,
+    DuplicateThresholds,
+    PerceptualHashes,
+    detail_distance,
+    exact_duplicates,
+    hash_words,
+    near_duplicates,
+)
+from pipeline.select.features import Keys
+from pipeline.select.rules import (
+    DUPLICATE,
+    DUPLICATE_KEY,
+    NEAR_DUPLICATE,
+    OFF_TOPIC,
+    REASONS,
+)
+from pipeline.select.selection import SelectedImage
+
+
+class DedupIndex:
+    """What finding duplicates needs of every image, in flat arrays, in the order of the records."""
+
+    def __init__(self) -> None:
+        self._keys = array("Q")
+        self._pixels = array("Q")
+        self._bytes = array("Q")
+        self._hashes = array("Q")
+        self._details = array("Q")
+        self._digests = array("Q")
+        self._reasons = array("b")
+        self._detailed = array("b")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def without_detail(self) -> int:
+        """Images that were recorded without a detail hash: not looked at for near duplicates."""
+        return len(self) - sum(self._detailed)
+
+    def key(self, index: int) -> str:
+        return f"{self._keys[index]:016x}"
+
+    def reason(self, index: int) -> str | None:
+        """Why an image was rejected for its own facts."""
+        return REASONS[self._reasons[index]] if self._reasons[index] >= 0 else None
+
+    def add(self, image: SelectedImage, reason: str | None) -> None:
+        record = image.record
+        self._keys.append(int(record.key, 16))
+        self._pixels.append(record.width * record.height)
+        self._bytes.append(record.bytes)
+        self._hashes.append(int(record.phash, 16))
+        self._details.extend(hash_words(record.detail_hash or "0" * 64))
+        self._detailed.append(bool(record.detail_hash))
+        self._digests.extend(hash_words(record.sha256))
+        self._reasons.append(-1 if reason is None else REASONS.index(reason))
+
+    def find_duplicates(
+        self,
+        near: DuplicateThresholds | None,
+        off_topic: float | None,
+        strange_by: Callable[[Keys], NDArray[np.float32]] | None,
+    ) -> DedupResult:
+        """Find the repeated keys, what is off topic, and the duplicates, each among the images not
+        rejected so far.
+
+        The larger copy stays: more pixels, then more bytes, then the lower key.
+        """
+        keys = np.frombuffer(self._keys, np.uint64)
+        sizes = [np.frombuffer(one, np.uint64) for one in (self._bytes, self._pixels)]
+        count = len(keys)
+        _, first = np.unique(keys, return_index=True)
+        repeated = np.ones(count, bool)
+        repeated[first] = False
+        open_to = (np.frombuffer(self._reasons, np.int8) < 0) & ~repeated
+        strange = np.full(count, np.nan, np.float32)
+        if strange_by is not None and off_topic is not None and open_to.any():
+            scores = strange_by(keys[open_to])
+            strange[open_to] = np.where(scores > off_topic, scores, np.nan)
+            open_to &= np.isnan(strange)
+        order = np.lexsort((keys, *(~size for size in sizes)))
+        order = order[open_to[order]]
+        same = np.full(count, -1, np.int64)
+        digests = np.frombuffer(self._digests, np.uint64).reshape(-1, 4)
+        leader = exact_duplicates([one[order] for one in digests.T], np.arange(len(order)))
+        same[order[leader >= 0]] = order[leader[leader >= 0]]
+        found = np.full(count, -1, np.int64)
+        bits = np.zeros(count, np.int16)
+        details = np.frombuffer(self._details, np.uint64).reshape(-1, DETAIL_WORDS)
+        if near is not None:
+            order = order[leader < 0]
+            order = order[np.frombuffer(self._detailed, np.int8)[order] > 0]
+            duplicates = near_duplicates(
+                PerceptualHashes(np.frombuffer(self._hashes, np.uint64), details), order, near
+            )
+            found, bits = duplicates.duplicate_of, duplicates.bits
+        detail = np.zeros(count, np.int16)
+        one = np.flatnonzero(found >= 0)
+        detail[one] = detail_distance(details[one], details[found[one]])
+        return DedupResult(repeated, strange, same, found, bits, detail)
+
+
+@dataclass(frozen=True)
+class DedupResult:
+    """By image: whether its key came before, how strange it is (NaN if not off topic), what it is
+    a copy of (-1 if none), what it is nearly one of, and by how many bits."""
+
+    repeated: NDArray[np.bool_]
+    strange: NDArray[np.float32]
+    same: NDArray[np.int64]
+    near: NDArray[np.int64]
+    bits: NDArray[np.int16]
+    detail: NDArray[np.int16]
+
+    def of(self, index: int, facts: DedupIndex) -> tuple[str, str] | None:
+        if self.repeated[index]:
+            return DUPLICATE_KEY, "the key came before"
+        if not np.isnan(self.strange[index]):
+            return OFF_TOPIC, f"{self.strange[index]:.2f} deviations from the rest"
+        if self.same[index] >= 0:
+            return DUPLICATE, facts.key(self.same[index])
+        if self.near[index] >= 0:
+            return NEAR_DUPLICATE, (
+                f"{facts.key(self.near[index])} ({self.bits[index]} bits, "
+                f"{self.detail[index]} of the detail)"
+            )
+        return None

@@ -1,0 +1,58 @@
+"""The limits of select on numbers, and histograms of the values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.contract import OriginalRecord
+from pipeline.options import SelectOptions
+from pipeline.select.rules import (
+    aspect_of,
+)
+
+_BARS = 60
+
+
+@dataclass(frozen=True)
+class NumericLimit:
+    """A fact with a limit: `value` of an image must be at least (`least`) or at most the limit."""
+
+    reason: str
+    option: str
+    value: Callable[[OriginalRecord], float]
+    least: bool
+
+    def limit(self, limits: SelectOptions) -> float:
+        return float(getattr(limits, self.option))
+
+    def passes(self, value: float, limit: float) -> bool:
+        return value >= limit if self.least else value <= limit
+
+
+NUMERIC_LIMITS = (
+    NumericLimit("small", "min_side", lambda record: min(record.width, record.height), least=True),
+    NumericLimit("elongated", "max_aspect", aspect_of, least=False),
+    NumericLimit("blurred", "min_sharpness", lambda record: record.sharpness, least=True),
+    NumericLimit("uniform", "min_contrast", lambda record: record.contrast, least=True),
+)
+
+
+def histogram(
+    values: Sequence[float], limit: float, measure: NumericLimit
+) -> tuple[list[tuple[float, float, bool]], str]:
+    """Bars (left, height, passes) from 0 to 1 on a log scale, and the text of the axis."""
+    if not values:
+        return [], ""
+    logs = np.log1p(np.asarray(values))
+    low, high = float(logs.min()), float(logs.max()) + 1e-9
+    counts, edges = np.histogram(logs, bins=_BARS, range=(low, high))
+    middles = np.expm1((edges[:-1] + edges[1:]) / 2)
+    bars = [
+        (place / _BARS, float(count / counts.max()), measure.passes(float(middle), limit))
+        for place, (count, middle) in enumerate(zip(counts, middles, strict=True))
+    ]
+    return bars, f"{math.expm1(low):.4g} to {math.expm1(high):.4g}"

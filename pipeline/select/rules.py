@@ -1,0 +1,106 @@
+"""The rules of select: the reasons to reject an image, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.contract import OriginalRecord
+from pipeline.options import SelectOptions
+from pipeline.recipe import Recipe
+from pipeline.select.selection import SelectedImage
+
+
+def _license(image: SelectedImage, limits: SelectOptions) -> str | None:
+    words = image.row.license.casefold()
+    if limits.licenses and not any(one.casefold() in words for one in limits.licenses):
+        return repr(image.row.license)
+    return None
+
+
+def _labels(image: SelectedImage, limits: SelectOptions) -> str | None:
+    labels = [label.casefold() for label in image.row.labels]
+    wanted = [word.casefold() for word in limits.labels]
+    if wanted and not any(word in label for word in wanted for label in labels):
+        return repr(list(image.row.labels))
+    return None
+
+
+def _mode(image: SelectedImage, limits: SelectOptions) -> str | None:
+    if limits.modes and image.record.mode not in limits.modes:
+        return image.record.mode
+    return None
+
+
+def _small(image: SelectedImage, limits: SelectOptions) -> str | None:
+    side = min(image.record.width, image.record.height)
+    return f"{side} < {limits.min_side}" if side < limits.min_side else None
+
+
+def _elongated(image: SelectedImage, limits: SelectOptions) -> str | None:
+    aspect = aspect_of(image.record)
+    return f"{aspect:.3g} > {limits.max_aspect:g}" if aspect > limits.max_aspect else None
+
+
+def _blurred(image: SelectedImage, limits: SelectOptions) -> str | None:
+    blur = image.record.sharpness
+    return f"{blur:.4g} < {limits.min_sharpness:g}" if blur < limits.min_sharpness else None
+
+
+def _uniform(image: SelectedImage, limits: SelectOptions) -> str | None:
+    spread = image.record.contrast
+    return f"{spread:.4g} < {limits.min_contrast:g}" if spread < limits.min_contrast else None
+
+
+RULES: dict[str, Callable[[SelectedImage, SelectOptions], str | None]] = {
+    "license": _license,
+    "label": _labels,
+    "mode": _mode,
+    "small": _small,
+    "elongated": _elongated,
+    "blurred": _blurred,
+    "uniform": _uniform,
+}
+"""By reason, in the order they are asked: what is wrong with an image, or None."""
+
+
+FORGOTTEN, NOT_IN_MANIFEST = "forgotten", "not_in_manifest"
+
+
+NO_CLASS_LABEL, DUPLICATE_KEY = "no_class_label", "duplicate_key"
+
+
+OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE = "off_topic", "duplicate", "near_duplicate"
+
+
+INTERNAL = "internal"
+
+
+REASONS = (
+    FORGOTTEN,
+    NOT_IN_MANIFEST,
+    DUPLICATE_KEY,
+    *RULES,
+    NO_CLASS_LABEL,
+    OFF_TOPIC,
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    INTERNAL,
+)
+"""All reasons. An image is rejected for the first one that applies."""
+
+
+def aspect_of(record: OriginalRecord) -> float:
+    """Long side over short side, 1 or more."""
+    return max(record.width, record.height) / max(1, min(record.width, record.height))
+
+
+def first_rejection(image: SelectedImage, recipe: Recipe) -> tuple[str, str] | None:
+    """The first reason to reject an image for its own facts, and the detail; None to keep it."""
+    for reason, rule in RULES.items():
+        detail = rule(image, recipe.select)
+        if detail is not None:
+            return reason, detail
+    position = recipe.shards.class_label
+    if position is not None and len(image.row.labels) <= position:
+        return NO_CLASS_LABEL, f"no label number {position} in {list(image.row.labels)}"
+    return None
