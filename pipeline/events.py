@@ -35,6 +35,28 @@ RENAMED_KINDS = {"unexpected_form": "parse_error"}
 
 
 @dataclass(frozen=True)
+class LoggedFailure(Failure):
+    """A line of the failure log; `ts` is its time, ISO 8601 in UTC."""
+
+    ts: str = ""
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> LoggedFailure:
+        """Return the failure of a line with `stage`, `url` and `kind`; others may be missing."""
+        return cls(
+            stage=str(row["stage"]),
+            url=str(row["url"]),
+            kind=str(row["kind"]),
+            retryable=row.get("retryable") is True,
+            key=row.get("key"),
+            status=row.get("status"),
+            attempts=row.get("attempts", 1),
+            detail=str(row.get("detail") or ""),
+            ts=str(row.get("ts") or ""),
+        )
+
+
+@dataclass(frozen=True)
 class Event:
     """One thing that happened in `stage`; `facts` are JSON values."""
 
@@ -113,11 +135,11 @@ class EventLog:
             for listener in self._on_event:
                 listener(Event(now_utc(), self.run, stage, FIRST_FAILURE, facts))
 
-    def log_resolved(self, row: dict[str, Any]) -> None:
-        """Record that an earlier failure was resolved: its line `row` with `kind` "resolved"."""
-        said = {"ts": now_utc(), "kind": RESOLVED, "detail": f"was {row['kind']}", "run": self.run}
+    def log_resolved(self, failure: Failure) -> None:
+        """Record that an earlier failure was resolved: its line with `kind` "resolved"."""
+        changes = {"kind": RESOLVED, "detail": f"was {failure.kind}", "run": self.run}
         with self._lock:
-            self._failures.append({**row, **said})
+            self._failures.append({**asdict(failure), **changes, "ts": now_utc()})
 
     def progress(
         self, stage: str, done: int, total: int | None, unit: str, nbytes: int = 0
@@ -139,9 +161,10 @@ class EventLog:
         self.close()
 
 
-def unresolved_failures(dataset: DatasetPaths) -> dict[tuple[str, str], dict[str, Any]]:
-    """The last line of each (stage, url) of the failure log, if that is a failure."""
-    return last_failures(read_jsonl(dataset.failure_log))
+def unresolved_failures(dataset: DatasetPaths) -> dict[tuple[str, str], LoggedFailure]:
+    """Return the last line of each (stage, url) of the failure log, if it is a failure."""
+    last = last_failures(read_jsonl(dataset.failure_log))
+    return {where: LoggedFailure.from_json(row) for where, row in last.items()}
 
 
 def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.contract import DatasetPaths, ManifestRow, image_key
 from pipeline.crawl.stage import retry_pages
 from pipeline.errors import UserError
-from pipeline.events import RENAMED_KINDS, EventLog, unresolved_failures
+from pipeline.events import RENAMED_KINDS, EventLog, LoggedFailure, unresolved_failures
 from pipeline.originals.download import STAGE, PartDownloader, download_parts
 from pipeline.originals.part_planning import assign_parts, rows_for_keys
 from pipeline.originals.parts import PART_SIZE, next_part, planned_parts, read_journal, write_plan
@@ -36,18 +35,18 @@ class RetryResult:
 
 
 def filter_failures(
-    rows: Iterable[dict[str, Any]],
+    failures: Iterable[LoggedFailure],
     *,
     kinds: Iterable[str] = (),
     hosts: Iterable[str] = (),
     older_than: float | None = None,
     everything: bool = False,
     now: datetime | None = None,
-) -> list[dict[str, Any]]:
+) -> list[LoggedFailure]:
     """Return the failures to retry.
 
     Args:
-        rows: lines of the failure log.
+        failures: unresolved failures.
         kinds: only these kinds, retryable or not; if empty, all retryable kinds.
         hosts: only these hosts, with or without the port.
         older_than: only failures older than this, in hours.
@@ -59,11 +58,11 @@ def filter_failures(
     if older_than is not None:
         limit = _time_before(now or datetime.now(UTC), older_than)
     return [
-        row
-        for row in rows
-        if (row["kind"] in wanted_kinds if wanted_kinds else everything or row["retryable"])
-        and (not wanted_hosts or wanted_hosts & _host_names(row["url"]))
-        and (limit is None or datetime.fromisoformat(row["ts"]) <= limit)
+        failed
+        for failed in failures
+        if (failed.kind in wanted_kinds if wanted_kinds else everything or failed.retryable)
+        and (not wanted_hosts or wanted_hosts & _host_names(failed.url))
+        and (limit is None or datetime.fromisoformat(failed.ts) <= limit)
     ]
 
 
@@ -111,15 +110,15 @@ def retry_failures(
     kinds = tuple(RENAMED_KINDS.get(kind, kind) for kind in kinds)
     _check_kinds(kinds)
     every = list(unresolved_failures(dataset).values())
-    rows = filter_failures(
+    chosen = filter_failures(
         every,
         kinds=kinds,
         hosts=hosts,
         older_than=older_than,
         everything=everything,
     )
-    pages = [row for row in rows if row["stage"] == "crawl"]
-    images = [row for row in rows if row["stage"] == STAGE]
+    pages = [failed for failed in chosen if failed.stage == "crawl"]
+    images = [failed for failed in chosen if failed.stage == STAGE]
     resolved = _retry_pages(recipe, dataset, log, pages)
     if pages or images:
         # Images of the pages that could be read now, and parts that an earlier run left open.
@@ -130,18 +129,18 @@ def retry_failures(
     return RetryResult(tried, resolved, tried - resolved, passed_over)
 
 
-def _passed_over(every: list[dict[str, Any]], tried: list[dict[str, Any]]) -> dict[str, int]:
+def _passed_over(every: list[LoggedFailure], tried: list[LoggedFailure]) -> dict[str, int]:
     """Count why the other failures were not retried: by kind if the kind is not retryable, by stage
     if `retry` does not handle the stage; the rest did not match the options."""
-    done = {(row["stage"], row["url"]) for row in tried}
+    done = {(failed.stage, failed.url) for failed in tried}
     reasons: Counter[str] = Counter()
-    for row in every:
-        if (row["stage"], row["url"]) in done:
+    for failed in every:
+        if (failed.stage, failed.url) in done:
             continue
-        if row["stage"] not in ("crawl", STAGE):
-            reasons[f"stage {row['stage']}"] += 1
-        elif not row["retryable"]:
-            reasons[row["kind"]] += 1
+        if failed.stage not in ("crawl", STAGE):
+            reasons[f"stage {failed['stage']}"] += 1
+        elif not failed.retryable:
+            reasons[failed.kind] += 1
         else:
             reasons["other kind, host or age"] += 1
     return dict(reasons)
@@ -155,11 +154,11 @@ def _check_kinds(kinds: Iterable[str]) -> None:
 
 
 def _retry_pages(
-    recipe: Recipe, dataset: DatasetPaths, log: EventLog, rows: list[dict[str, Any]]
+    recipe: Recipe, dataset: DatasetPaths, log: EventLog, failures: list[LoggedFailure]
 ) -> int:
-    if not rows:
+    if not failures:
         return 0
-    return len(retry_pages(recipe, dataset, log, [row["url"] for row in rows]))
+    return len(retry_pages(recipe, dataset, log, [failed.url for failed in failures]))
 
 
 def _complete(
@@ -177,13 +176,13 @@ def _retry_images(
     recipe: Recipe,
     dataset: DatasetPaths,
     log: EventLog,
-    rows: list[dict[str, Any]],
+    failures: list[LoggedFailure],
     run: PartDownloader | None,
 ) -> int:
     """Fetch the images into new parts."""
-    if not rows:
+    if not failures:
         return 0
-    by_key = {row["key"] or image_key(row["url"]): row for row in rows}
+    by_key = {failed.key or image_key(failed.url): failed for failed in failures}
     wanted = set(by_key)
     # A kill can leave a line in the log for an image that was had after all, and a run that was
     # killed while it retried has had some of them.
@@ -191,14 +190,14 @@ def _retry_images(
     parts = _plan_retry(dataset, sorted(wanted), by_key)
     _complete(recipe, dataset, parts, log, run)
     good = downloaded_keys(dataset, set(by_key))
-    for key, row in by_key.items():
+    for key, failed in by_key.items():
         if key in good:
-            log.log_resolved(row)
+            log.log_resolved(failed)
     return len(good)
 
 
 def _plan_retry(
-    dataset: DatasetPaths, keys: list[str], by_key: dict[str, dict[str, Any]]
+    dataset: DatasetPaths, keys: list[str], by_key: dict[str, LoggedFailure]
 ) -> list[str]:
     rows = rows_for_keys(dataset, set(keys))
     parts = []
@@ -208,7 +207,7 @@ def _plan_retry(
             dataset,
             part,
             [
-                rows.get(key) or ManifestRow(key, by_key[key]["url"]).to_json()
+                rows.get(key) or ManifestRow(key, by_key[key].url).to_json()
                 for key in keys[start : start + PART_SIZE]
             ],
         )

@@ -146,10 +146,10 @@ class _Crawl:
 
         The log is compared with the journal, so a run that was killed before is made up for.
         """
-        for (stage, url), row in unresolved_failures(self._dataset).items():
+        for (stage, url), failed in unresolved_failures(self._dataset).items():
             page = self.journal.page(url) if stage == STAGE else None
             if page is not None and page.state in ("done", "gone"):
-                self._log.log_resolved(row)
+                self._log.log_resolved(failed)
 
     def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, threads: int) -> None:
         in_flight: dict[Future[FetchedPage | Failure], CrawlPage] = {}

@@ -212,7 +212,7 @@ def finish_shards(
             f"the reasons are in {dataset.failure_log}"
         )
     facts = collect_stats(dataset)
-    facts.opt_outs.update(count_signals(unresolved_failures(dataset).values()))
+    facts.opt_outs.update(count_signals(map(vars, unresolved_failures(dataset).values())))
     index = _index(recipe, dataset, target, plan, shards, facts.counts)
     if not _is_written(target, index):
         write_card(recipe, target, index, shards, facts)

@@ -181,7 +181,7 @@ def test_a_password_is_used_for_every_stage_and_nowhere_to_be_found(
     assert not any(foreign.authorizations)
     kept = {row["url"] for row in read_jsonl(dataset.selection)}
     assert f"http://{site.host}/0.png" in kept
-    assert [row["kind"] for row in unresolved_failures(dataset).values()] == ["forbidden"]
+    assert [row.kind for row in unresolved_failures(dataset).values()] == ["forbidden"]
     assert reveals(root, SECRETS, {recipe}) == []
     with sqlite3.connect(dataset.crawl_state) as db:
         pages = [row[0] for row in db.execute("SELECT url FROM pages")]

@@ -12,7 +12,7 @@ from faulty_site import FaultySite, Row, first, page, picture, serve, status
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
 from pipeline.crawl.stage import crawl
-from pipeline.events import EventLog, unresolved_failures
+from pipeline.events import EventLog, LoggedFailure, unresolved_failures
 from pipeline.fetcher import Politeness
 from pipeline.originals.download import download, download_parts
 from pipeline.originals.parts import (
@@ -91,7 +91,7 @@ def test_what_can_be_mended_is_added_and_the_log_says_so(dataset, faulty_site):
         urls["/a.jpg"],
         "was unavailable",
     )
-    assert {row["url"] for row in unresolved_failures(dataset).values()} == {
+    assert {row.url for row in unresolved_failures(dataset).values()} == {
         urls["/b.jpg"],
         urls["/c.jpg"],
     }
@@ -160,7 +160,7 @@ def test_pages_are_mended_and_their_images_fetched(dataset, faulty_site):
     with EventLog(dataset, "first") as log:
         crawl(site, dataset, log)
         download(site, dataset, log)
-    assert {row["kind"] for row in unresolved_failures(dataset).values()} == {"unavailable"}
+    assert {row.kind for row in unresolved_failures(dataset).values()} == {"unavailable"}
     with EventLog(dataset, "retry") as log:
         assert retry_failures(site, dataset, log) == RetryResult(1, 1, 0)
     assert not unresolved_failures(dataset)
@@ -174,10 +174,10 @@ def test_a_kind_that_is_none_is_the_users_mistake(dataset):
         retry(dataset, kinds=("sunspots",))
 
 
-def line(url: str, kind: str, hours: float, *, retryable: bool = True) -> dict:
+def line(url: str, kind: str, hours: float, *, retryable: bool = True) -> LoggedFailure:
     then = datetime(2026, 1, 2, tzinfo=UTC) - timedelta(hours=hours)
     stamp = then.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"ts": stamp, "stage": "download", "url": url, "kind": kind, "retryable": retryable}
+    return LoggedFailure("download", url, kind, retryable, ts=stamp)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_what_is_chosen(options, expected):
         line("http://two.example:8080/d", "refused", 48),
     ]
     found = filter_failures(rows, now=datetime(2026, 1, 2, tzinfo=UTC), **options)
-    assert "".join(row["url"][-1] for row in found) == expected
+    assert "".join(row.url[-1] for row in found) == expected
 
 
 def test_the_parts_are_completed_by_who_is_asked_to(dataset, faulty_site):
