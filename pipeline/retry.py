@@ -138,7 +138,7 @@ def _passed_over(every: list[LoggedFailure], tried: list[LoggedFailure]) -> dict
         if (failed.stage, failed.url) in done:
             continue
         if failed.stage not in ("crawl", STAGE):
-            reasons[f"stage {failed['stage']}"] += 1
+            reasons[f"stage {failed.stage}"] += 1
         elif not failed.retryable:
             reasons[failed.kind] += 1
         else:

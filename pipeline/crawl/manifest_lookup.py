@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key, read_rows
+from pipeline.databases import sqlite_errors
+from pipeline.key_index import KeyIndex
 from pipeline.web.urls import canonical_url
 
 
@@ -47,60 +46,50 @@ def manifest_rows(dataset: DatasetPaths) -> Iterator[ManifestRow]:
 
 
 class ManifestLookup:
-    """Reads a manifest once for its keys (16 bytes of memory a row), then rows as they are asked.
+    """Reads a manifest once for its keys, then single rows on request. A context manager.
 
     Raises:
-        UserError: a whole line is no manifest row; the message names file and line.
+        UserError: a whole line is not a manifest row; the message names file and line.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("rb") if path.exists() else None
-        try:
-            keys, offsets = self._scan()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        order = np.argsort(keys, kind="stable")
-        self._keys = keys[order]
-        self._offsets = offsets[order]
+        with ExitStack() as stack:
+            self._file = stack.enter_context(path.open("rb")) if path.exists() else None
+            self._index = stack.enter_context(closing(KeyIndex()))
+            with sqlite_errors(path, "run the same command again"):
+                self._index.add(str(path), self._offsets())
+            self._stack = stack.pop_all()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._index)
 
     def __enter__(self) -> ManifestLookup:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        if self._file:
-            self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def get(self, key: str) -> ManifestRow | None:
-        """The row of `key`, or None where the manifest does not list it."""
-        number = np.uint64(int(key, 16))
-        place = int(np.searchsorted(self._keys, number))
-        if self._file is None or place == len(self._keys) or self._keys[place] != number:
+        """Return the row of `key`, or None if the manifest does not contain it."""
+        offset = self._index.get(key)
+        if self._file is None or offset is None:
             return None
-        self._file.seek(int(self._offsets[place]))
+        self._file.seek(offset)
         return ManifestRow.from_json({**json.loads(self._file.readline()), "key": key})
 
-    def _scan(self) -> tuple[np.ndarray, np.ndarray]:
-        keys, offsets = array("Q"), array("Q")
+    def _offsets(self) -> Iterator[tuple[str, int]]:
+        """Yield the key and the offset of each line."""
         offset = 0
         for number, line in enumerate(self._file or (), start=1):
             if not line.endswith(b"\n"):
                 break  # torn by a crash
             if line.strip():
                 try:
-                    keys.append(int(manifest_row(json.loads(line)).key, 16))
+                    yield manifest_row(json.loads(line)).key, offset
                 except (ValueError, TypeError, AttributeError, RecursionError) as error:
                     raise UserError(
                         f"{self._path}:{number}: not a manifest row ({error}); "
                         "correct or delete this line"
                     ) from None
-                offsets.append(offset)
             offset += len(line)
-        return np.array(keys, np.uint64), np.array(offsets, np.uint64)
