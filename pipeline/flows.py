@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,90 +132,78 @@ _credentials: HostHeaders = {}
 """What the parameters of subflows, which Prefect stores and shows, do not hold."""
 
 
-def _public(overrides: Overrides) -> Overrides:
-    """The overrides as subflows get them: without passwords, which stay in this process."""
-    values = take_credentials(dict(overrides or {}), _credentials)
-    _secret_overrides.update(
-        {key: values.pop(key) for key in list(values) if key.startswith(_SECRET_KEYS)}
-    )
-    return values or None
+@dataclass(frozen=True)
+class FlowOptions:
+    """The parameters that all flows share; `scrape` documents them."""
+
+    recipe: str
+    overrides: Overrides = None
+    root: str | None = None
+    runner: RunnerName = "local"
+    workers: int | None = None
+    runner_address: str | None = None
+    refresh: bool = False
+
+    def public(self) -> FlowOptions:
+        """Return the options for subflows: without passwords, which stay in this process."""
+        values = take_credentials(dict(self.overrides or {}), _credentials)
+        _secret_overrides.update(
+            {key: values.pop(key) for key in list(values) if key.startswith(_SECRET_KEYS)}
+        )
+        return replace(self, overrides=values or None)
+
+    def job(self) -> Job:
+        values = {**_secret_overrides, **(self.overrides or {})}
+        return Job(self.recipe, values, Path(self.root).absolute() if self.root else Path.cwd())
+
+    def resolve_runner(self) -> RunnerOptions | None:
+        """Return the task runner, as `runners.resolve_runner`."""
+        return resolve_runner(self.runner, self.workers, self.runner_address)
 
 
-def _job(recipe: str, overrides: Overrides, root: str | None) -> Job:
-    values = {**_secret_overrides, **(overrides or {})}
-    return Job(recipe, values, Path(root).absolute() if root else Path.cwd())
-
-
-def _stage(
-    name: str, recipe: str, overrides: Overrides, root: str | None, stage: Stage | None = None,
-    refresh: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    with _open_job(_job(recipe, overrides, root)) as (loaded, dataset, log):
+def _stage(name: str, options: FlowOptions, stage: Stage | None = None) -> dict[str, Any]:
+    with _open_job(options.job()) as (loaded, dataset, log):
         politeness = with_host_headers(loaded.politeness, _credentials, ())
         loaded = replace(loaded, politeness=politeness)
-        return run_stage(name, loaded, dataset, log, stage=stage, refresh=refresh)
+        return run_stage(name, loaded, dataset, log, stage=stage, refresh=options.refresh)
 
 
-@flow(flow_run_name="{recipe} manifest")
-def manifest(
-    recipe: str, overrides: Overrides = None, root: str | None = None, refresh: bool = False
-) -> dict[str, Any]:
-    """Crawl the pages; write the URL manifest. With `refresh` visit every page again."""
-    return _stage("crawl", recipe, overrides, root, refresh=refresh)
+@flow(flow_run_name="{options.recipe} manifest")
+def manifest(options: FlowOptions) -> dict[str, Any]:
+    """Crawl the pages; write the URL manifest."""
+    return _stage("crawl", options)
 
 
-@flow(flow_run_name="{recipe} download")
-def download(
-    recipe: str,
-    overrides: Overrides = None,
-    root: str | None = None,
-    runner: RunnerName = "local",
-    workers: int | None = None,
-    runner_address: str | None = None,
-) -> dict[str, Any]:
-    """Fetch the images of the manifest, part by part."""
-    crew = resolve_runner(runner, workers, runner_address)
-    stage = partial(download_stage, run=distributed_download(crew)) if crew else None
-    return _stage("download", recipe, overrides, root, stage)
+@flow(flow_run_name="{options.recipe} download")
+def download(options: FlowOptions) -> dict[str, Any]:
+    """Download the images of the manifest, part by part."""
+    runner = options.resolve_runner()
+    stage = partial(download_stage, run=distributed_download(runner)) if runner else None
+    return _stage("download", options, stage)
 
 
-@flow(flow_run_name="{recipe} select")
-def select(recipe: str, overrides: Overrides = None, root: str | None = None) -> dict[str, Any]:
-    """Judge the images by their recorded facts."""
-    return _stage("select", recipe, overrides, root)
+@flow(flow_run_name="{options.recipe} select")
+def select(options: FlowOptions) -> dict[str, Any]:
+    """Select images by their recorded facts."""
+    return _stage("select", options)
 
 
-@flow(flow_run_name="{recipe} shard")
-def shard(
-    recipe: str,
-    overrides: Overrides = None,
-    root: str | None = None,
-    runner: RunnerName = "local",
-    workers: int | None = None,
-    runner_address: str | None = None,
-) -> dict[str, Any]:
-    """Crop, resize and write the training shards."""
-    crew = resolve_runner(runner, workers, runner_address)
-    stage = partial(shard_stage, make=distributed_sharding(crew)) if crew else None
-    return _stage("shard", recipe, overrides, root, stage)
+@flow(flow_run_name="{options.recipe} shard")
+def shard(options: FlowOptions) -> dict[str, Any]:
+    """Crop and resize images and write the training shards."""
+    runner = options.resolve_runner()
+    stage = partial(shard_stage, make=distributed_sharding(runner)) if runner else None
+    return _stage("shard", options, stage)
 
 
-def _run_subflows(
-    subflows: Sequence[Flow[..., dict[str, Any]]], recipe: str, overrides: Overrides,
-    root: str | None, runner_options: RunnerOptions | None, refresh: bool = False,
-) -> None:  # fmt: skip
-    overrides = _public(overrides)
+def _run_subflows(subflows: Sequence[Flow[..., dict[str, Any]]], options: FlowOptions) -> None:
+    options.resolve_runner()  # refuses wrong options before the first stage
+    public = options.public()
     for subflow in subflows:
-        shared: dict[str, Any] = {"refresh": refresh} if subflow is manifest else {}
-        if runner_options and subflow in (download, shard):
-            shared |= {
-                "runner": runner_options.runner,
-                "workers": runner_options.workers,
-                "runner_address": runner_options.address,
-            }
-        facts = subflow(recipe, overrides, root, **shared)
+        facts = subflow(public)
         words = ", ".join(f"{key}={value}" for key, value in facts.items())
         run_logger().info("%s done: %s", subflow.name, words)
+    _show_results(options.job().dataset)
 
 
 @flow(flow_run_name="scrape {recipe}")
@@ -241,9 +229,8 @@ def scrape(
             nor in SHELLGAN_RUNNER_ADDRESS, a cluster is started on this machine.
         refresh: visit every page again for what is new.
     """
-    crew = resolve_runner(runner, workers, runner_address)
-    _run_subflows((manifest, download, select, shard), recipe, overrides, root, crew, refresh)
-    _show_results(_job(recipe, overrides, root).dataset)
+    options = FlowOptions(recipe, overrides, root, runner, workers, runner_address, refresh)
+    _run_subflows((manifest, download, select, shard), options)
 
 
 @flow(name=BUILD_SHARDS, flow_run_name="build shards of {recipe}")
@@ -259,9 +246,8 @@ def build_shards(
 
     The parameters are those of the scrape flows.
     """
-    crew = resolve_runner(runner, workers, runner_address)
-    _run_subflows((select, shard), recipe, overrides, root, crew)
-    _show_results(_job(recipe, overrides, root).dataset)
+    options = FlowOptions(recipe, overrides, root, runner, workers, runner_address)
+    _run_subflows((select, shard), options)
 
 
 @flow(name=RETRY_FAILURES, flow_run_name="retry failures of {recipe}")
@@ -281,8 +267,8 @@ def retry_failures(
 
     Who downloads and shards is said as for the scrape flows.
     """
-    job = _job(recipe, overrides, root)
-    crew = resolve_runner(runner, workers, runner_address)
+    options = FlowOptions(recipe, overrides, root, runner, workers, runner_address)
+    job, runner_options = options.job(), options.resolve_runner()
     with _open_job(job) as (loaded, dataset, log):
         result = retry_stage(
             loaded,
@@ -292,9 +278,9 @@ def retry_failures(
             hosts=tuple(hosts or ()),
             older_than=older_than_hours,
             everything=everything,
-            run=distributed_download(crew) if crew else None,
+            run=distributed_download(runner_options) if runner_options else None,
         )
         log.emit("retry", "done", tried=result.tried, resolved=result.resolved)
     if result.resolved:
-        build_shards(recipe, _public(overrides), root, runner, workers, runner_address)
+        build_shards(recipe, options.public().overrides, root, runner, workers, runner_address)
     _show_results(job.dataset)

@@ -17,10 +17,13 @@ from pipeline.contract.paths import INDEX_FILE, NAME
 from pipeline.credentials import with_user_of
 from pipeline.errors import UserError
 from pipeline.reading import is_url, read_bytes
+from pipeline.versions import Migration, migrate
 
 LARGEST_SIDE = 16_384
 """Pixels; samples with a longer side are refused."""
 MOST_SAMPLES = 2**31 - 1
+MIGRATIONS: tuple[Migration, ...] = ()
+"""Migrations of the shard index, see `pipeline.versions`."""
 
 
 def _one_or_three(channels: int) -> int:
@@ -54,7 +57,8 @@ class ShardIndex:
 
     `resolution` is (height, width) in pixels; `channels` 1 or 3; `format` the ending of the image
     members; `labels` the class names in the order of the class numbers; `counts` what was found,
-    kept and rejected on the way; `digest` identifies the samples (recipe, options and inputs).
+    kept and rejected on the way; `version` that of these keys; `digest`
+    identifies the samples (recipe, options and inputs).
     """
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
@@ -67,6 +71,7 @@ class ShardIndex:
     counts: dict[str, int] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     wids_version: int = 1
+    version: int = 1
     __kind__: str = "wids-shard-index-v1"
 
     @property
@@ -111,7 +116,7 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
         raise UserError(f"{where}: no shard index there ({error})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not a shard index ({error})") from None
-    index = parse_config(ShardIndex, values, where)
+    index = parse_config(ShardIndex, migrate(values, MIGRATIONS, where), where)
     if index.nsamples > MOST_SAMPLES:
         raise UserError(f"{where}: shardlist: more than {MOST_SAMPLES} samples")
     return index, list(_shard_locations(index, where))

@@ -10,7 +10,6 @@ fetches the images again.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +46,7 @@ from pipeline.recipe import Recipe
 from pipeline.remote.part_store import store_of, store_path
 from pipeline.select.features import forget_features
 from pipeline.select.stage import select
-from pipeline.shards.recipe_snapshot import recipe_snapshot_path
+from pipeline.shards.recipe_snapshot import read_snapshot, recipe_snapshot_path
 from pipeline.shards.stage import shard
 from pipeline.web.urls import canonical_url, host_or_none
 
@@ -220,37 +219,19 @@ def variants(dataset: DatasetPaths) -> list[DatasetPaths]:
         if not NAME.fullmatch(folder.name):
             continue
         target = DatasetPaths(folder.name, dataset.root)
-        if _made_by(target).get("source") == dataset.name:
+        if read_snapshot(target).get("source") == dataset.name:
             found.append(target)
     return found
 
 
-def _made_by(target: DatasetPaths) -> dict[str, Any]:
-    """What the shards of a dataset were made by; empty if that is not recorded.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = recipe_snapshot_path(target)
-    if not path.exists():
-        return {}
-    try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: damaged; remove it and run shard, which writes it again")
-    return values
-
-
 def recipe_used_for(target: DatasetPaths, recipe: Recipe) -> Recipe:
     """The recipe with the options by which the shards of `target` were last made, if any were."""
-    made_by, path = _made_by(target), recipe_snapshot_path(target)
-    if not made_by:
+    made_with, path = read_snapshot(target), recipe_snapshot_path(target)
+    if not made_with:
         return recipe
     return replace(
         recipe,
-        title=str(made_by.get("title", "")),
-        select=parse_config(SelectOptions, made_by.get("select"), f"{path}: select"),
-        shards=parse_config(ShardOptions, made_by.get("shards"), f"{path}: shards"),
+        title=str(made_with.get("title", "")),
+        select=parse_config(SelectOptions, made_with.get("select"), f"{path}: select"),
+        shards=parse_config(ShardOptions, made_with.get("shards"), f"{path}: shards"),
     )

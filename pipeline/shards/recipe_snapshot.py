@@ -11,15 +11,21 @@ from pipeline.contract import (
     DatasetPaths,
     write_json,
 )
+from pipeline.errors import UserError
 from pipeline.recipe import Recipe
+from pipeline.versions import Migration, migrate
+
+MIGRATIONS: tuple[Migration, ...] = ()
+"""Migrations of the snapshot, see `pipeline.versions`."""
 
 
 def recipe_snapshot_path(target: DatasetPaths) -> Path:
-    """What the shards of a dataset are made by, `manifests/NAME/recipe.json`, written first."""
+    """Return the path of the snapshot, `manifests/NAME/recipe.json`, which is written first."""
     return target.manifest_dir / "recipe.json"
 
 
 def snapshot(recipe: Recipe, source: DatasetPaths) -> dict[str, Any]:
+    """Return the options by which shards are made from the originals of `source`."""
     return {
         "title": recipe.title,
         "source": source.name,
@@ -29,16 +35,36 @@ def snapshot(recipe: Recipe, source: DatasetPaths) -> dict[str, Any]:
 
 
 def write_snapshot(recipe: Recipe, source: DatasetPaths, target: DatasetPaths) -> None:
-    options, path = snapshot(recipe, source), recipe_snapshot_path(target)
+    """Write the snapshot of a dataset, unless it is there."""
+    options = plain_json({**snapshot(recipe, source), "version": len(MIGRATIONS) + 1})
     try:
-        written = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        written = None
-    if written != plain_json(options):
-        write_json(path, options)
+        written = read_snapshot(target)
+    except UserError:
+        written = {}
+    if written != options:
+        write_json(recipe_snapshot_path(target), options)
+
+
+def read_snapshot(target: DatasetPaths) -> dict[str, Any]:
+    """Return the snapshot of a dataset in its current version; empty if there is none.
+
+    Raises:
+        UserError: the file is damaged, or of a later version.
+    """
+    path = recipe_snapshot_path(target)
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: damaged; remove it and run shard, which writes it again")
+    return dict(migrate(values, MIGRATIONS, str(path))) if values else {}
 
 
 def plain_json(value: Any) -> Any:
+    """Return `value` as it is after a round trip through JSON: lists in place of tuples."""
     if isinstance(value, dict):
         return {key: plain_json(one) for key, one in value.items()}
     return [plain_json(one) for one in value] if isinstance(value, list | tuple) else value

@@ -18,6 +18,7 @@ from pipeline.contract import (
     load_index,
     write_json,
 )
+from pipeline.versions import migrate
 
 INDEX = ShardIndex(
     name="shells",
@@ -87,3 +88,13 @@ def test_no_index_and_a_bad_index_are_one_line_each(tmp_path: Path) -> None:
         load_index(tmp_path)
     with pytest.raises(UserError, match=r"nosuch://x/shards\.json: no shard index there"):
         load_index("nosuch://x")
+
+
+def test_files_of_earlier_versions_are_migrated_one_version_at_a_time():
+    steps = [lambda one: {"b": one["a"]}, lambda one: {"c": one["b"]}]
+    assert migrate({"a": 5}, steps, "file") == {"c": 5, "version": 3}
+    assert migrate({"b": 5, "version": 2}, steps, "file") == {"c": 5, "version": 3}
+    assert migrate({"c": 5, "version": 3}, steps, "file") == {"c": 5, "version": 3}
+    for version in (0, 4, "1", True, None):
+        with pytest.raises(UserError, match="file: version"):
+            migrate({"version": version}, steps, "file")
