@@ -1,4 +1,4 @@
-"""The download and shard stages done by a crew: what each task does, and the progress of all."""
+"""The download and shard stages on a task runner: the work of each task, and all progress."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HELD_PAUSE = 0.5
 
 
 def distributed_download(runner_options: RunnerOptions) -> PartDownloader:
-    """Has the crew complete the parts; for `stages.download.download`.
+    """Return a function that completes parts on the task runner, for `originals.download.download`.
 
     No more tasks run at once than a host may be asked at once, and each keeps to its share of the
     recipe's politeness.
@@ -154,7 +154,7 @@ def _count_lines(files: PartFiles) -> int:
 
 
 def distributed_sharding(runner_options: RunnerOptions) -> ShardBuilder:
-    """Has the crew make the shards; for `stages.shard.shard`."""
+    """Return a function that builds shards on the task runner, for `shards.stage.shard`."""
     return partial(_run_shards, runner_options)
 
 

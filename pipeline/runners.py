@@ -50,7 +50,7 @@ class RunnerOptions:
 def resolve_runner(
     runner: RunnerName, workers: int | None, address: str | None
 ) -> RunnerOptions | None:
-    """The crew that a flow's parameters ask for; None is the flow's own process.
+    """Return the task runner that a flow's parameters select; None is the flow's own process.
 
     Args:
         workers: tasks at once; all cores of this machine when None.
@@ -109,7 +109,7 @@ def run_tasks(
     calls: Sequence[Callable[[], T]],
     meanwhile: Callable[[], None],
 ) -> Iterator[T]:
-    """Run each call as a task named `name`, at most `crew.workers` at once.
+    """Run each call as a task named `name`, at most `runner_options.workers` at once.
 
     A call whose worker is lost is run again, so it must find what it had done already.
 

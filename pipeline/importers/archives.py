@@ -25,7 +25,7 @@ from pipeline.importers.items import (
     read_file,
     read_most,
 )
-from pipeline.tars import TarEntry, read_entry, sample_entries
+from pipeline.importers.tolerant_tar import TarEntry, read_entry, sample_entries
 from pipeline.web.failures import failure
 from pipeline.web.local_files import file_url
 from pipeline.web.zips import BROKEN_ARCHIVE, open_zip

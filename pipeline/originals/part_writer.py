@@ -20,11 +20,11 @@ from pipeline.contract import (
     now_utc,
     write_atomic,
 )
+from pipeline.contract.tar import tar_header
 from pipeline.errors import Failure
 from pipeline.originals.part_lock import lock_part
 from pipeline.originals.parts import PartFiles, journal_line
 from pipeline.remote.part_store import upload_part
-from pipeline.tars import tar_header
 
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)

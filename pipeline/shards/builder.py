@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import DatasetPaths, UserError, atomic_file, parse_config, write_json
+from pipeline.contract.tar import TarWriter, read_samples
 from pipeline.errors import Failure
 from pipeline.imaging.limits import ImageError
 from pipeline.options import ShardOptions
@@ -26,7 +27,6 @@ from pipeline.shards.plan import (
 )
 from pipeline.shards.planned_images import PlannedImages, planned_images
 from pipeline.shards.samples import PROVENANCE_FLAGS, Sample, decode, make_samples, sample_members
-from pipeline.tars import TarWriter, read_samples
 from pipeline.web.failures import caught_failure, failure
 
 STAGE = "shard"

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, ShardIndex, now_utc, write_atomic
+from pipeline.contract.tar import read_samples
 from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.imaging.limits import ImageError
 from pipeline.imaging.pixels import as_image
@@ -25,7 +26,6 @@ from pipeline.shards.builder import BuiltShard
 from pipeline.shards.card_page import card_page
 from pipeline.shards.samples import decode
 from pipeline.shards.stats import DatasetStats
-from pipeline.tars import read_samples
 
 CONTACT_IMAGES = 64
 _COLUMNS = 8

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index
+from pipeline.contract.tar import read_samples
 from pipeline.events import EventLog
 from pipeline.forgotten import read_forgotten
 from pipeline.imaging.limits import ImageError
@@ -24,7 +25,6 @@ from pipeline.imaging.pixels import as_image
 from pipeline.markup import disarm_markdown
 from pipeline.shards.samples import decode
 from pipeline.shards.stats import collect_stats
-from pipeline.tars import read_samples
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _CARD_FILES = ("contact.jpg", "mean.png")

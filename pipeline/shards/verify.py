@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, ShardEntry, ShardIndex, UserError, load_index
+from pipeline.contract.tar import read_samples
 from pipeline.events import EventLog
 from pipeline.imaging.limits import limit_decoding
 from pipeline.recipe import Recipe
 from pipeline.shards.plan import plan_shards
 from pipeline.shards.samples import FORMATS
 from pipeline.shards.stage import repairable_shards, shard, shard_target
-from pipeline.tars import read_samples
 from pipeline.workers import cpu_count, process_pool
 
 

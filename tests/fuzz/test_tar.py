@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contract import ShardEntry
+from pipeline.contract.tar import BLOCK, DamagedTar, members, samples
 from training.streaming.shards import DamagedShard, open_verified
-from training.streaming.tar import BLOCK, DamagedTar, members, samples
 
 ENDINGS = ("png", "jpg", "cls", "json", "seg.png")
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)

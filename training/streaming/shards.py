@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.contract import ShardEntry, UserError, describe_os_error, open_regular
-from training.streaming.tar import DamagedTar, TarSample, samples
+from pipeline.contract.tar import DamagedTar, TarSample, samples
 
 _CHUNK = 1 << 20
 

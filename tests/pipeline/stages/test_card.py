@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import load_index
+from pipeline.contract.tar import read_samples
 from pipeline.select.stage import select
 from pipeline.shards.card_page import card_page
 from pipeline.shards.samples import decode
 from pipeline.shards.stage import shard
-from pipeline.tars import read_samples
 
 
 def rows(card: str, title: str) -> dict[str, list[str]]:

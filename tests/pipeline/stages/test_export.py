@@ -15,13 +15,13 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
+from pipeline.contract.tar import read_samples
 from pipeline.importers import stage as imports
 from pipeline.importers.stage import import_dataset
 from pipeline.select.stage import select
 from pipeline.shards.exports import FORMATS, export
 from pipeline.shards.samples import decode
 from pipeline.shards.stage import shard
-from pipeline.tars import read_samples
 
 
 @pytest.fixture

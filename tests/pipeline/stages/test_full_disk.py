@@ -15,9 +15,9 @@ from static_site import served
 
 from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, load_index
+from pipeline.contract.tar import read_samples
 from pipeline.originals.parts import read_original, read_records
 from pipeline.shards.verify import verify
-from pipeline.tars import read_samples
 
 RECIPE = """
 [source]

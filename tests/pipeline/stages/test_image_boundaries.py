@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
+from pipeline.contract.tar import read_samples
 from pipeline.errors import describe_os_error, is_disk_full
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import PartFiles, read_original, read_records
@@ -29,7 +30,6 @@ from pipeline.shards.forget import forget
 from pipeline.shards.recipe_snapshot import recipe_snapshot_path
 from pipeline.shards.stage import shard
 from pipeline.shards.verify import check_shard, verify
-from pipeline.tars import read_samples
 from pipeline.workers import process_pool
 
 RECIPE = """
@@ -389,7 +389,7 @@ def remake(path: Path, change: Callable[[str, bytes], bytes]) -> Any:
     import hashlib
 
     from pipeline.contract import ShardEntry
-    from pipeline.tars import TarWriter
+    from pipeline.contract.tar import TarWriter
 
     index, _ = load_index(path.parents[3] / "manifests" / path.parent.parent.name)
     found = [(f"{key}.{ending}", data) for key, files in read_samples(path)

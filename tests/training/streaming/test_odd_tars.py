@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.contract.tar import BLOCK, DamagedTar, members, samples
 from pipeline.errors import UserError
 from training.config import Config, DataOptions
 from training.data import Loader, open_shard_dataset
 from training.streaming.shards import DamagedShard
-from training.streaming.tar import BLOCK, DamagedTar, members, samples
 
 END = bytes(2 * BLOCK)
 

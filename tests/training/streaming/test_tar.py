@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 
-from training.streaming.tar import DamagedTar, members, samples
+from pipeline.contract.tar import DamagedTar, members, samples
 
 LONG = "f" * 90 + "/" + "n" * 120 + ".jpg"
 

@@ -1,16 +1,23 @@
-"""Finds the samples in a tar without reading their bytes.
+"""Tar archives of samples and originals: the reader and the writer of both packages.
 
-The standard library's tarfile takes about ten times as long per member. Supported is what
-WebDataset writers produce: plain files in ustar, GNU long names and pax paths and sizes. Links,
-folders and devices are skipped. An archive without its end-of-archive block is incomplete and is
-refused, as is one that two readers could interpret differently.
+The reader finds the samples without reading their bytes; the standard library's tarfile needs some
+ten times as long per member. It understands what WebDataset writers produce: regular files in
+ustar, GNU long names, and pax paths and sizes. Links, folders and devices are left out. An archive
+without its end-of-archive block is truncated and refused, as is one that two readers could
+understand differently.
+
+The bytes that the writer writes (POSIX ustar) depend only on the members: no times, no owners.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
 
 BLOCK = 512
 _CHUNK = 1 << 16
@@ -24,6 +31,14 @@ _MOST_EXTENDED = 1 << 20
 """Maximum size in bytes of a pax header or a GNU long name."""
 _MOST_MEMBERS = 100
 """Maximum number of members per sample."""
+_MAX_NAME = 100
+_MODE_OWNERS = b"0000644\0" + 2 * b"0000000\0"
+_TIME = b"00000000000\0"
+_REST = (
+    b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + 2 * b"0000000\0" + bytes(167)
+)  # type, link, magic and version, names of the owners, device, prefix
+_SUM_BESIDES = sum(_MODE_OWNERS + _TIME + b" " * 8 + _REST)
+"""What name and size are added to: a header's checksum counts its own field as spaces."""
 _OCTAL = re.compile(rb"[0-7]*")
 _PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
 
@@ -198,3 +213,71 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
             raise DamagedTar(f"not a pax header: {data[:80]!r}")
         found[key], data = value[:-1], data[count:]
     return found
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield the key of each sample of a WebDataset tar, and its members' bytes by ending.
+
+    Raises:
+        DamagedTar: as `samples`.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+
+        def pread(size: int, offset: int) -> bytes:
+            return os.pread(file.fileno(), size, offset)
+
+        for sample in samples(pread, os.fstat(file.fileno()).st_size):
+            yield (
+                sample.key,
+                {
+                    ending: pread(extent.size, extent.offset)
+                    for ending, extent in sample.members.items()
+                },
+            )
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The 512-byte header of a plain file: mode 0644, owner 0, time 0.
+
+    Raises:
+        ValueError: the name is longer than 100 bytes.
+    """
+    encoded = name.encode()
+    if len(encoded) > _MAX_NAME:
+        raise ValueError(f"{name!r}: a member's name has at most {_MAX_NAME} bytes")
+    octal = b"%011o\0" % size
+    checksum = _SUM_BESIDES + sum(encoded) + sum(octal)
+    return b"%b%b%b%b%06o\0 %b" % (
+        encoded, bytes(_MAX_NAME - len(encoded)), _MODE_OWNERS, octal + _TIME, checksum, _REST
+    )  # fmt: skip
+
+
+class TarWriter:
+    """Writes members one after the other, and knows the archive's size and sha256 at the end."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash: _Hash = hashlib.sha256()
+        self.nbytes = 0
+
+    def add(self, name: str, data: bytes) -> None:
+        self._write(b"".join((tar_header(name, len(data)), data, bytes(-len(data) % BLOCK))))
+
+    def close(self) -> None:
+        """Write the end-of-archive blocks. The file itself stays open."""
+        self._write(bytes(2 * BLOCK))
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.nbytes += len(data)
