@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index, local_path
 from training.config import Config, DataOptions
 from training.machine.distributed import SINGLE_PROCESS, Distributed
+from training.networks import ImageShape
 from training.streaming.cache import ShardCache
 from training.streaming.decode import FORMATS, Pixels, decode_into
 from training.streaming.order import Epoch, epoch_order, label_mask, rank_slice
@@ -71,6 +72,10 @@ class ShardDataset:
     @property
     def classes(self) -> int:
         return len(self.index.labels)
+
+    @property
+    def image_shape(self) -> ImageShape:
+        return ImageShape(self.height, self.width, self.channels, self.classes)
 
 
 def open_shard_dataset(location: str | Path, resolution: int) -> ShardDataset:

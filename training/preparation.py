@@ -19,7 +19,6 @@ from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.data import ShardDataset, open_shard_dataset
-from training.loop import image_shape
 from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
@@ -125,7 +124,7 @@ def prepare(
     shown: Display = make_display(as_json) if ranks.is_main else NullDisplay()
     for line in why:
         shown.message(line)
-    shape = image_shape(source)
+    shape = source.image_shape
     state = new_state(config, shape, device)
     values = _newest(run, ranks, state, shown, write)
     seen = int(values["state"]["seen"]) if values else 0
@@ -219,7 +218,7 @@ def forecast(
     """Return the `Forecast` of the run that starts with `values`."""
     seen = values["state"]["seen"] if values else 0
     evaluated = is_evaluated(config, seen) and source.index.nsamples >= 2 * MIN_IMAGES
-    measured = measure_run(config, image_shape(source), device, ranks, evaluated)
+    measured = measure_run(config, source.image_shape, device, ranks, evaluated)
     remote = any(local_path(location) is None for location in source.locations)
     held = measured.checkpoint if values else 0
     return Forecast(

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 import torch
 
 from pipeline.contract import UserError, format_duration
+from training.callbacks import EndReason
 from training.config import Config
 from training.data import Loader
-from training.loop import Loop, Outcome
+from training.loop import Loop
 from training.monitoring.console import Display
 from training.monitoring.history import History
 from training.planning.forecast import Forecast, cost, disk_bytes, is_timed, plan_course
@@ -19,7 +20,10 @@ from training.preparation import Prepared, describe_write_error, prepare
 from training.runs import Run
 from training.step import Step
 
-_STATUS = {"done": 0, "hours": 0, "interrupted": 130, "disk": 1, "diverged": 1}
+_STATUS = {
+    EndReason.DONE: 0, EndReason.HOURS: 0, EndReason.INTERRUPTED: 130, EndReason.DISK: 1,
+    EndReason.DIVERGED: 1,
+}  # fmt: skip
 _TIMED_SECONDS = 3.0
 
 
@@ -74,12 +78,12 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
             shown.message(found.disk_line(run.config, run.source, run.config.total_kimg))
         if run.seen:
             shown.message(f"resuming at {run.seen / 1000:g} kimg")
-        outcome = loop.run()
+        reason, detail = loop.run()
     finally:
         shown.close()
         history.close()
-    _print_summary(outcome, run.run, loop, run.shown)
-    return _STATUS[outcome.reason]
+    _print_summary(reason, detail, run.run, loop, run.shown)
+    return _STATUS[reason]
 
 
 def _print_header(run: Prepared, found: Forecast) -> None:
@@ -93,16 +97,16 @@ def _print_header(run: Prepared, found: Forecast) -> None:
         run.shown.message(line)
 
 
-def _print_summary(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> None:
+def _print_summary(reason: EndReason, detail: str, run: Run, loop: Loop, shown: Display) -> None:
     again = "run the same command again to resume"
     words = {
-        "done": "done",
-        "hours": f"stopped: {outcome.detail}; state saved, {again}",
-        "interrupted": f"interrupted, state saved; {again}",
-        "disk": f"stopped: {outcome.detail}; free some disk and {again}",
-        "diverged": f"stopped: {outcome.detail}",
+        EndReason.DONE: "done",
+        EndReason.HOURS: f"stopped: {detail}; state saved, {again}",
+        EndReason.INTERRUPTED: f"interrupted, state saved; {again}",
+        EndReason.DISK: f"stopped: {detail}; free some disk and {again}",
+        EndReason.DIVERGED: f"stopped: {detail}",
     }
-    shown.message(f"{words[outcome.reason]} ({loop.state.seen / 1000:g} kimg)")
+    shown.message(f"{words[reason]} ({loop.state.seen / 1000:g} kimg)")
     skipped = sum(int(loop.state.scalars.get(f"skipped_{name}", 0)) for name in "gd")
     if skipped:
         shown.message(f"{skipped} steps of a network were skipped: their fp16 gradients overflowed")
@@ -113,7 +117,7 @@ def _print_summary(outcome: Outcome, run: Run, loop: Loop, shown: Display) -> No
     seconds = loop.seconds_before + loop.seconds
     shown.finish(
         {
-            "reason": outcome.reason, "detail": outcome.detail, "seen": loop.state.seen,
+            "reason": reason.value, "detail": detail, "seen": loop.state.seen,
             "seconds": round(seconds, 1), "cost": seconds / 3600 * loop.config.price_per_hour,
             "run": str(run.folder), "samples": str(newest) if newest else None,
             "report": str(run.report),

@@ -63,6 +63,16 @@ class State:
             "scalars": self.scalars,
         }
 
+    def is_finite(self) -> bool:
+        """Whether all weights and running statistics of the networks are finite."""
+        values = [
+            tensor.detach()
+            for network in (self.generator, self.discriminator, self.g_ema)
+            for tensor in (*network.parameters(), *network.buffers())
+            if tensor.is_floating_point() and tensor.numel()
+        ]
+        return bool(torch.stack(torch._foreach_norm(values)).isfinite().all())
+
     def load(self, tensors: dict[str, Any]) -> None:
         """Become what `tensors` (of an equal configuration, on any device) says."""
         for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):

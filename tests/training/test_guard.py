@@ -1,4 +1,4 @@
-"""A run that turns to NaN is set back to its last good state, and says so."""
+"""A run that turns to NaN is rolled back to its last good state, and says so."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_nan_sets_the_run_back_and_it_goes_on(
     run = tmp_path / "runs" / "poisoned"
     assert in_process(run, small_shards()) == 0
     said = capsys.readouterr().out
-    assert "warning: the weights became NaN or infinite before 0.2 kimg; set back to the" in said
-    assert "last good state at 0.16 kimg, with other random draws (try 1 of 3)" in said
+    assert "warning: the weights became NaN or infinite before 0.2 kimg; rolled back to" in said
+    assert "rolled back to 0.16 kimg with new random draws (attempt 1 of 3)" in said
     rows, weights = read_run(run)
     assert [row["seen"] for row in rows] == list(range(16, 401, 16))
     assert all(tensor.isfinite().all() for tensor in weights.values())
@@ -56,7 +56,7 @@ def test_a_run_that_always_diverges_stops_with_remedies_and_a_good_state(
     options = ("--g_optimizer.lr", "1e30", "--max_restarts", "2", "--record.checkpoint_kimg", "9")
     assert in_process(run, small_shards(), *options) == 1
     said = capsys.readouterr().out
-    assert said.count("set back to the last good state at 0 kimg") == 2
+    assert said.count("rolled back to 0 kimg") == 2
     assert "stopped: it became NaN again and again; lower the learning rates" in said
     values, _ = checkpoint.load_newest(run / "checkpoints")
     assert values is None or finite(values)

@@ -99,20 +99,20 @@ def test_an_interrupt_saves_and_exits_130(whole: Any, in_process: Any, read_run:
 def test_sigterm_does_the_same(
     whole: Any, in_process: Any, monkeypatch: pytest.MonkeyPatch, read_run: Read
 ) -> None:
-    from training.loop import Loop
+    from training.callbacks import ConsoleCallback
 
     _, shards, run, _ = whole
-    step = Loop._update_display
+    update = ConsoleCallback.after_step
 
-    def tell(loop: Loop, row: Any) -> None:
-        step(loop, row)
-        if loop.state.seen == 104:  # between two rows and two checkpoints
+    def tell(console: ConsoleCallback) -> None:
+        update(console)
+        if console.loop.state.seen == 104:  # between two rows and two checkpoints
             os.kill(os.getpid(), signal.SIGTERM)
 
     handler = signal.getsignal(signal.SIGTERM)
     termed = run.parent / "termed"
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_update_display", tell)
+        patch.setattr(ConsoleCallback, "after_step", tell)
         assert in_process(termed, shards) == 130
     assert signal.getsignal(signal.SIGTERM) is handler
     assert max((termed / "checkpoints").glob("*.pt")).stem == "0000000104"

@@ -27,7 +27,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, float]]:
     def live(config: Any, most: int) -> LiveThreads:
         return LiveThreads(config, most, lambda: float(next(seconds)), times.__getitem__)
 
-    monkeypatch.setattr("training.loop.LiveThreads", live)
+    monkeypatch.setattr("training.callbacks.threads.LiveThreads", live)
     monkeypatch.setattr(tuning.ThreadTuner, "undo", lambda self, _: self.threads)
     monkeypatch.setattr("training.planning.threads.seconds", times.__getitem__)
     before = torch.get_num_threads()
@@ -89,7 +89,7 @@ def test_a_number_that_is_given_never_changes(
     assert "instead of" not in capsys.readouterr().out
     assert all("threads" not in row for row in rows_of(run))
     assert in_process(run, shards, "--threads", "1") == 2
-    assert "threads = 2" in capsys.readouterr().err
+    assert "threads is 2 in the run, 1 in the command" in capsys.readouterr().err
 
 
 def test_a_run_without_a_given_number_can_be_given_one(

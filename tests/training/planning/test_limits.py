@@ -17,7 +17,6 @@ import torch
 from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.data import Batch, open_shard_dataset
-from training.loop import image_shape
 from training.machine.distributed import SINGLE_PROCESS
 from training.networks import ImageShape
 from training.options.resolve import resolve
@@ -151,14 +150,14 @@ def test_a_run_that_does_not_fit_in_memory_says_so_first(
     run = tmp_path / "runs" / "large"
     assert in_process(run, small_shards(), "--batch", "30000000") == 2
     said = capsys.readouterr().err
-    assert re.search(r"batch: training takes about [\d.]+ GB of memory, [\d.]+ GB are avail", said)
+    assert re.search(r"batch: training needs about [\d.]+ GB of memory, [\d.]+ GB are avail", said)
     assert "--micro-batch" in said
 
 
 def test_memory_of_a_step_follows_the_piece_not_the_batch(
     small_shards: Callable[..., Any],
 ) -> None:
-    shape = image_shape(open_shard_dataset(small_shards().manifest, 0))
+    shape = open_shard_dataset(small_shards().manifest, 0).image_shape
     pixels = 16 * 16 * 3
 
     def need(**options: str) -> int:
@@ -304,5 +303,7 @@ def test_a_full_gpu_is_told_as_what_does_not_fit(
     monkeypatch.setattr(Step, "__call__", full)
     assert in_process(tmp_path / "runs" / "full", small_shards()) == 2
     said = capsys.readouterr().err
-    assert re.search(r"batch: training takes more memory than the [\d.]+ GB available; a sm", said)
+    assert re.search(
+        r"batch: training needs more memory than the [\d.]+ GB available; use a sm", said
+    )
     assert said.count("\n") == 1

@@ -1,0 +1,19 @@
+"""What the training loop does besides its steps, one callback per file."""
+
+from training.callbacks.alarms import AlarmsCallback
+from training.callbacks.base import Action, Callback, Diverged, EndReason
+from training.callbacks.checkpoints import CheckpointsCallback
+from training.callbacks.console import ConsoleCallback
+from training.callbacks.evaluation import EvaluationCallback
+from training.callbacks.history import HistoryCallback
+from training.callbacks.limits import LimitsCallback
+from training.callbacks.report import ReportCallback
+from training.callbacks.rollback import DIVERGENCE_HINT, RollbackCallback
+from training.callbacks.samples import SamplesCallback
+from training.callbacks.threads import ThreadsCallback
+
+__all__ = [
+    "DIVERGENCE_HINT", "Action", "AlarmsCallback", "Callback", "CheckpointsCallback",
+    "ConsoleCallback", "Diverged", "EndReason", "EvaluationCallback", "HistoryCallback",
+    "LimitsCallback", "ReportCallback", "RollbackCallback", "SamplesCallback", "ThreadsCallback",
+]  # fmt: skip

@@ -1,0 +1,80 @@
+"""Metrics of the EMA generator per `evaluate.kimg`, and the best checkpoint by them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from training import checkpoint
+from training.callbacks.base import Callback, Diverged
+from training.evaluation.evaluator import Evaluator, prepare_or_warn
+from training.monitoring.history import Row
+
+if TYPE_CHECKING:
+    from training.loop import Loop
+
+
+class EvaluationCallback(Callback):
+    """Adds metrics to the rows of the history and keeps the best checkpoint."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self.evaluator = Evaluator(loop.config, loop.source, loop.device, loop.ranks)
+        self._evaluates = False
+
+    def on_start(self) -> None:
+        if self.loop.ranks.is_main:
+            prepare_or_warn(self._prepare, self.loop.display.message)
+
+    def _prepare(self) -> None:
+        loop = self.loop
+        self.evaluator.prepare(
+            loop.state.seen, loop.total, loop.display.message, lambda: loop.stop_signal.requested
+        )
+        row = loop.history.rows[-1] if loop.history.rows else {}
+        if row.get("seen") == loop.state.seen and self._is_best(row):
+            loop.on_main_process(lambda: self._keep(row))  # a kill came between saving and keeping
+        loop.reset_timers()
+
+    def is_due(self) -> bool:
+        """Whether this step ends with an evaluation."""
+        return self.evaluator.is_due(self.loop.seen_before, self.loop.state.seen)
+
+    def after_step(self) -> None:
+        if not self._evaluates:
+            return
+        self._evaluates = False
+        row = self.loop.log.row or {}
+        if not self.loop.ranks.broadcast(self._is_best(row)):
+            return
+        if not self.loop.state.is_finite():
+            raise Diverged("the weights")
+        self.loop.checkpoints.save()
+        self.loop.on_main_process(lambda: self._keep(row))
+
+    def on_row(self, row: Row) -> None:
+        loop = self.loop
+        self._evaluates = self.is_due()
+        if not self._evaluates or not loop.ranks.is_main or not loop.state.is_finite():
+            return
+        start = time.monotonic()
+        found = self.evaluator.evaluate(loop.state.g_ema.eval())
+        if found:
+            loop.display.message(
+                f"evaluation at {loop.state.seen / 1000:g} kimg: "
+                f"{self.evaluator.format_summary(found)} ({time.monotonic() - start:.0f} s)"
+            )
+        loop.log.on_timers_reset()
+        row |= found
+
+    def _is_best(self, row: Row) -> bool:
+        value, folder = row.get(self.evaluator.metric), self.loop.run_files.checkpoints
+        return value is not None and checkpoint.is_best(folder, self.evaluator.criterion, value)
+
+    def _keep(self, row: Row) -> None:
+        folder, seen = self.loop.run_files.checkpoints, self.loop.state.seen
+        if all(saved.seen != seen for saved in checkpoint.list_checkpoints(folder)):
+            return  # the disk was full; that ends the run
+        value = row[self.evaluator.metric]
+        if not checkpoint.keep_best(folder, seen, self.evaluator.criterion, value):
+            self.loop.display.message("warning: the disk has no room to keep the best checkpoint")

@@ -1,0 +1,26 @@
+"""Ends a run in order: at its hours, on a signal, before the disk is full."""
+
+from __future__ import annotations
+
+import time
+
+from training.callbacks.base import Action, Callback
+
+
+class LimitsCallback(Callback):
+    """Asks for the end of the run before a step."""
+
+    _slowest = 0.0
+
+    def before_step(self) -> Action:
+        loop = self.loop
+        if loop.step_started:
+            self._slowest = max(self._slowest, time.monotonic() - loop.step_started)
+        if loop.disk_full:
+            return Action.DISK
+        if loop.stop_signal.requested:
+            return Action.INTERRUPTED
+        # a step and its follow-up work must still fit
+        reserve = 2 * (self._slowest + loop.checkpoints.seconds + loop.samples.seconds)
+        limit = loop.config.max_hours * 3600
+        return Action.HOURS if limit and loop.seconds + reserve >= limit else Action.NONE
