@@ -131,7 +131,8 @@ def test_a_refresh_visits_every_page_again_and_shows_no_password(prefect: Prefec
     flows = {str(flow["id"]): flow["name"] for flow in prefect.post("flows/filter")}
     runs = prefect.post("flow_runs/filter")
     subflows = [run for run in runs if flows[str(run["flow_id"])] != "scrape-shells"]
-    assert any(dict(run["parameters"]).get("refresh") is True for run in subflows)  # type: ignore[call-overload]
+    options = [dict(run["parameters"]).get("options", {}) for run in subflows]  # type: ignore[call-overload]
+    assert any(one.get("refresh") is True for one in options)
     shown = json.dumps([subflows, prefect.post("artifacts/filter"), prefect.post("logs/filter")])
     assert "s3cr3t" not in shown
     files = [path for path in prefect.folder.rglob("*") if path.is_file()]
