@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -20,6 +21,10 @@ from hypothesis import HealthCheck, settings
 from pipeline.demo.child_processes import ChildProcesses
 
 PROJECT = Path(__file__).parents[1]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs with SIGINT ignored, and their children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 for _name, _examples in (("short", 25), ("long", 1000)):
