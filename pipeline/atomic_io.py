@@ -6,6 +6,7 @@ Whole files appear under their name only when complete (`write_atomic`). Logs gr
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -117,7 +118,8 @@ def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
                 file.truncate(0)
-                file.write(str(os.getpid()).encode())
+                with contextlib.suppress(OSError):  # a full disk: held, but without the number
+                    file.write(str(os.getpid()).encode())
                 return FileLock(path, file)
         except BlockingIOError:
             file.seek(0)

@@ -130,5 +130,5 @@ def test_no_room_at_all_is_one_clear_line(
     with filled(small_disk, 0):
         assert in_process(small_disk / "runs" / "none", shards) == 2
     said = capsys.readouterr()
-    assert "need 32.1 MB of disk, 0 MB are free; free some" in said.err
+    assert "need 32.1 MB of disk, 0 B are free; free some" in said.err
     assert "Traceback" not in said.err
