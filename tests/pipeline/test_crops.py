@@ -185,7 +185,7 @@ def test_a_hook_says_where_to_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     made = sample(clutter(), crop="hook", hook="thirds", margin=0.0, resolution=[40, 20])
     assert made.box == Box(0, 0, 100, 200)
     assert made.pixels.shape == (40, 20, 3)
-    with pytest.raises(UserError, match="there are: thirds"):
+    with pytest.raises(UserError, match="choose from thirds"):
         framing.load_hook("faces")
     framing.load_hook.cache_clear()
 
