@@ -53,12 +53,12 @@ class ShardEntry:
 
 @typed_dataclass(frozen=True, config=STRICT)
 class ShardIndex:
-    """The shard index, `shards.json`: form 1 of wids, with the facts of the dataset beside it.
+    """The shard index, `shards.json`: form 1 of wids, with metadata of the dataset beside it.
 
-    `resolution` is (height, width) in pixels; `channels` 1 or 3; `format` the ending of the image
-    members; `labels` the class names in the order of the class numbers; `counts` what was found,
-    kept and rejected on the way; `version` that of these keys; `digest`
-    identifies the samples (recipe, options and inputs).
+    `resolution` is (height, width) in pixels; `channels` is 1 or 3; `format` is the extension of
+    the image members; `labels` holds the class names in the order of the class numbers; `counts`
+    holds the numbers of images found, selected and rejected; `version` is the version of these
+    keys; `digest` identifies the samples (recipe, options and inputs).
     """
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]

@@ -14,13 +14,13 @@ INDEX_FILE = "shards.json"
 
 @dataclass(frozen=True)
 class DatasetPaths:
-    """Where the files of dataset `name` are, under the project's folder `root`.
+    """Paths of the files of dataset `name`, under the project's folder `root`.
 
-    With `store`, a URL that fsspec reaches, the tars of complete parts are there instead of in
-    `originals`, and the rest is mirrored there under the same paths.
+    With `store`, a URL that fsspec reaches, the tars of complete parts are stored there instead of
+    in `originals`, and the rest is mirrored there under the same paths.
 
     Raises:
-        UserError: the name is not one that is safe as a file name.
+        UserError: the name is not safe as a file name.
     """
 
     name: str

@@ -120,17 +120,16 @@ def _boxes_of(boxes: Any) -> Iterator[tuple[float, float, float, float]]:
 
 @dataclass(frozen=True)
 class OriginalRecord:
-    """The recorded facts of one downloaded image; select judges on these alone.
+    """The recorded properties of one downloaded image; `select` reads nothing else.
 
-    `part` names the tar without its ending, `member` the image in it; `offset` is where the
-    image's bytes begin in the tar and `bytes` their length, so it can be read with one seek.
-    `width` and `height` are in pixels after EXIF orientation. `mode` is Pillow's word for the
-    file's pixels. `phash` is a 64-bit perceptual hash in hex, `detail_hash` one of 256 bits (empty
-    in records of before there was one). `sharpness` is the variance of the Laplacian of the gray
-    image at 256 px short side, values 0 to 255; `contrast` the standard deviation of its gray
-    values. On disk these three are called `detail`, `blur` and `spread`. `opt_out` lists
-    the opt-out signals that were seen and that the recipe overrides, empty if none was seen; it is
-    None in older records.
+    `part` is the name of the tar without its extension and `member` the image in it. The image's
+    bytes begin at `offset` in the tar and have the length `bytes`, so one seek reads them. `width`
+    and `height` are in pixels after EXIF orientation. `mode` is Pillow's mode of the file. `phash`
+    is a 64-bit perceptual hash in hex, `detail_hash` one of 256 bits (empty in old records).
+    `sharpness` is the variance of the Laplacian of the gray image at 256 px short side, values 0 to
+    255; `contrast` is the standard deviation of its gray values. On disk these three are called
+    `detail`, `blur` and `spread`. `opt_out` lists the opt-out signals that the recipe overrides,
+    empty if none was seen; it is None in old records.
     """
 
     key: str

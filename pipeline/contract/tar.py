@@ -259,7 +259,7 @@ def tar_header(name: str, size: int) -> bytes:
 
 
 class TarWriter:
-    """Writes members one after the other, and knows the archive's size and sha256 at the end."""
+    """Writes members one after another and computes the archive's size and sha256."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

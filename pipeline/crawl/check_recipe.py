@@ -30,11 +30,11 @@ COLUMNS = ("url", "title", "labels", "license", "attribution")
 
 @dataclass(frozen=True)
 class PageCheck:
-    """What a recipe takes from one page.
+    """The result of applying a recipe to one page.
 
-    `images` in their order, the URLs of pages to `follow`, and `notes`: what was passed over,
-    counted by reason. `problem` says why nothing could be read, empty where it could. `seen`
-    says what there is on an HTML page without images for the recipe.
+    `images` are in page order, `follow` holds the URLs of further pages, and `skipped` counts by
+    reason what was not used. `error` says why the page could not be read; it is empty otherwise.
+    `seen` describes an HTML page on which the recipe finds no image.
     """
 
     url: str
@@ -53,13 +53,13 @@ class PageCheck:
 
 
 def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageCheck:
-    """Fetch the page at `url` as the recipe says, and what the recipe takes from it.
+    """Fetch the page at `url` by the rules of the recipe and apply the recipe to it.
 
     Args:
-        on_wait: told of long waits.
+        on_wait: called during long waits.
 
     Raises:
-        UserError: a mistake in the recipe, or `url` is not an http(s) URL.
+        UserError: the recipe has an error, or `url` is not an http(s) URL.
     """
     recipe = load_recipe(path)
     source, address = recipe.source, _address(url)

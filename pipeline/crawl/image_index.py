@@ -1,12 +1,12 @@
-"""The images a crawl knows, and the manifest that lists them.
+"""The images that a crawl has found, and the manifest that lists them.
 
-The table `images` says of each row of the manifest on which pages it was found; it is what keeps a
-key from being written twice, and tells when an image has vanished. The journal remembers how far it
-knows the manifest, and catches up when it is opened: the manifest is the truth.
+The table `images` stores the pages on which each row of the manifest was found. It prevents a key
+from being written twice and shows when an image has vanished. The manifest is the truth: the state
+records how much of the manifest it has read, and catches up when it is opened.
 
-Keys are hashes, so each new one belongs on a random page of that table, and writing it there would
-cost a page of the disk. New rows are therefore first appended to `recent` (their keys are held in
-memory, of bounded number) and merged many at a time, in the order of their keys.
+Keys are hashes, so inserting each new key would write to a random page of that table. New rows are
+therefore appended to `recent` (a bounded number of keys is kept in memory) and merged in batches,
+in key order.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ EXTERNAL, NO_PAGE = 0, -1
 
 @dataclass(frozen=True)
 class CatchUpResult:
-    """What opening the journal found in the manifest: `rows` it did not know, `lost` rows that
-    had been there, and so `again` pages to fetch again."""
+    """The result of catching up with the manifest: `rows` that were not known, `lost` rows that are
+    missing, and `again` pages to fetch again because of them."""
 
     rows: int = 0
     lost: int = 0
@@ -88,8 +88,9 @@ class ImageIndex:
         return int(self.get("rows") or 0)
 
     def gained(self) -> int:
-        """How often an image was found that no page of this crawl had shown before; it only grows,
-        so that two looks at it tell whether the pages between brought something new."""
+        """The number of times an image was found that no page of this crawl had shown before. It
+        only grows, so comparing two values shows whether the pages in between contributed new
+        images."""
         return int(self.get("gained") or 0)
 
     def vanished(self) -> int:
@@ -160,7 +161,8 @@ class ImageIndex:
             self._db.executemany("DELETE FROM old WHERE key = ?", keys)
 
     def begin_page_update(self, page: int) -> None:
-        """Set aside which images the page had; what `add` does not find again is there no more."""
+        """Remember the page's current images. Those that `add` does not see again have been removed
+        from the page."""
         self._has_old = bool(self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", page))
         if self._has_old:
             self._db.execute("CREATE TEMP TABLE IF NOT EXISTS old (key INTEGER PRIMARY KEY)")
@@ -218,8 +220,8 @@ class ImageIndex:
         self.put("tail", tail_digest(self._manifest, end))
 
     def catch_up(self) -> CatchUpResult:
-        """Learn what is in the manifest and not in the journal: the end that a killed crawl wrote
-        last or that was imported; or all of it, when it is not the file that was left."""
+        """Read the rows of the manifest that are not in the state: the end that an interrupted
+        crawl or an import wrote last, or the whole file if it was replaced."""
         offset, stat = int(self.get("offset") or 0), self._manifest.stat()
         same = (
             stat.st_size >= offset

@@ -35,8 +35,8 @@ NAMES = tuple(one.name for one in fields(ManifestRow))
 
 @dataclass(frozen=True)
 class ManifestImportResult:
-    """Rows `read` from a file, those `added` to the manifest, and what was not taken, by reason,
-    with the first example of a reason."""
+    """Rows `read` from a file, rows `added` to the manifest, and rows `skipped` by reason, with the
+    first example of each reason."""
 
     read: int
     added: int
@@ -107,15 +107,15 @@ def _write_jsonl(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
 def import_manifest(
     dataset: DatasetPaths, path: Path, *, license: str = "", attribution: str = ""
 ) -> ManifestImportResult:
-    """Add the rows of `path` that are not in the manifest yet; it may be larger than memory.
+    """Add the rows of `path` that are not in the manifest yet. The file may be larger than memory.
 
-    A file with the columns `url` and `found` is taken for a manifest of our own and keeps its
-    pages and times. `license` and `attribution` hold for rows without their own. A row that cannot
-    be read is counted, with the first example of its reason, and the others are added.
+    A file with the columns `url` and `found` is treated as a manifest of this project and keeps its
+    pages and times. `license` and `attribution` apply to rows without their own. A row that cannot
+    be read is counted with the first example of its reason, and the others are added.
 
     Raises:
-        UserError: the file is not there, of an unknown format, has no column of URLs, or breaks
-            off; the rows before that are added.
+        UserError: the file does not exist, has an unknown format or no column of URLs, or ends
+            early; the rows before that are added.
     """
     notes = Notes()
     counts = {"read": 0, "added": 0}

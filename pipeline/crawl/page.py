@@ -22,7 +22,7 @@ STAGE = "crawl"
 
 @dataclass(frozen=True)
 class FetchedPage:
-    """A fetched page; `result` is None where it has not changed."""
+    """A fetched page. `result` is None if the page has not changed."""
 
     result: PageResult | None
     etag: str | None = None
@@ -44,7 +44,7 @@ class PageReader:
         self._copies = copies
 
     def visit(self, fetcher: Fetcher, page: CrawlPage) -> FetchedPage | Failure:
-        """The boundary of one page: whatever it is, the crawl goes on."""
+        """Fetch and parse one page. Every error becomes a failure of this page."""
         try:
             return self._fetch(fetcher, page)
         except (UserError, OSError):  # the user's mistake, or a disk that does not write
@@ -76,7 +76,7 @@ class PageReader:
         )
 
     def _copy(self, fetcher: Fetcher, page: CrawlPage, most: int) -> FetchedPage | Failure:
-        """Have a page's file on the disk, whence it is read at its turn."""
+        """Copy a large file to the disk; it is read from there when its turn comes."""
         url = page.request.url
         path = self.copy_path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ class PageReader:
         return self._copies / image_key(url.partition("#")[0])
 
     def parse(self, page: Page) -> PageResult | Failure:
-        """What the page holds. Whatever a page makes the parser do, the crawl goes on."""
+        """Parse a page. Every error of the parser becomes a failure of this page."""
         url = page.request.url
         try:
             result = self._adapter.parse(self._source, page)

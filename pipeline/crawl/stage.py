@@ -1,7 +1,7 @@
-"""Crawl: visit a site's pages, write the URL manifest.
+"""Crawl: visit a site's pages and write the URL manifest.
 
-Pages are fetched by a few threads and finished one after the other in the order they were found,
-so that the manifest has the same rows in the same order however often the crawl was interrupted.
+A few threads fetch pages. Results are written in the order in which the pages were found, so the
+manifest has the same rows in the same order even if the crawl was interrupted.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _GONE = frozenset(("not_found", "gone"))
 def crawl(
     recipe: Recipe, dataset: DatasetPaths, log: EventLog, *, refresh: bool = False
 ) -> CrawlResult:
-    """Visit the pages that are still to visit and add their images to the manifest.
+    """Visit the queued pages and add their images to the manifest.
 
-    A finished crawl does nothing unless `refresh`: then every page is asked for again (unchanged
-    ones answer 304), new images are added and vanished ones marked in the journal. Where the
-    recipe's source has changed, all pages are read again.
+    A finished crawl does nothing unless `refresh` is set: then every page is requested again
+    (unchanged pages answer 304), new images are added and vanished ones are marked in the state. If
+    the recipe's source has changed, all pages are read again.
     """
     with open_journal(dataset) as journal:
         crawling = _Crawl(recipe, dataset, log, journal)
@@ -67,7 +67,8 @@ def crawl(
 def retry_pages(
     recipe: Recipe, dataset: DatasetPaths, log: EventLog, urls: Iterable[str]
 ) -> set[str]:
-    """Fetch failed pages again, and what they lead to; those of `urls` that are now had."""
+    """Fetch failed pages again, and the pages they link to. Return those of `urls` that
+    succeeded."""
     asked = set(urls)
     with open_journal(dataset) as journal:
         journal.requeue(sorted(asked))
@@ -142,9 +143,10 @@ class _Crawl:
         )
 
     def _resolve_failures(self) -> None:
-        """Resolve the failures in the log of pages that have been read since, or are gone.
+        """Mark failures in the log as resolved if their pages have been read since, or are gone.
 
-        The log is compared with the journal, so a run that was killed before is made up for.
+        The log is compared with the state, which also covers runs that were killed before this
+        point.
         """
         for (stage, url), failed in unresolved_failures(self._dataset).items():
             page = self.journal.page(url) if stage == STAGE else None
@@ -169,7 +171,8 @@ class _Crawl:
                 self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
 
     def _next_page(self, flying: Collection[CrawlPage]) -> CrawlPage | None:
-        """The first page whose host is not busy, so that a slow one does not hold all threads."""
+        """Return the first page whose host is not busy, so that a slow host does not block all
+        threads."""
         busy = Counter(host_of(page.request.url) for page in flying)
         taken = {page.id for page in flying}
         for page in self.journal.waiting(_LOOKAHEAD + len(taken), self._source.max_pages):
@@ -241,7 +244,7 @@ class _Crawl:
             self.journal.set_file_stamp(page.id, stamp)
 
     def _finish_piece(self, page: CrawlPage) -> None:
-        """Read a piece of a copied file; where the copy is gone, have it made again before."""
+        """Read a chunk of a copied file. If the copy is missing, fetch the file again first."""
         path = self._reader.copy_path(page.request.url)
         if path.exists():
             self._finish_file(page, path)
@@ -249,7 +252,7 @@ class _Crawl:
             self.journal.requeue_file(page.request.url)
 
     def _finish_parsed(self, page: CrawlPage, read: Page) -> bool:
-        """Read a file and write what is in it; whether it was good to its end."""
+        """Parse a file and write its images. Return False if it ended early."""
         result = self._reader.parse(read)
         if not isinstance(result, Failure):
             try:
@@ -278,7 +281,7 @@ class _Crawl:
             self._fail(page, replace(failed, detail=bug))
 
     def explain(self, result: CrawlResult) -> None:
-        """Say what was not followed, why nothing was found, or why nothing was asked for."""
+        """Log what was not followed, why no image was found, or why no page was requested."""
         counts = self.journal.page_counts(MOST)
         waiting = counts.get("new", 0) + counts.get("held", 0)
         for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):

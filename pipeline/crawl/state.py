@@ -1,10 +1,10 @@
-"""The crawl's journal, `data/NAME/crawl.sqlite`: the pages to visit and the images known.
+"""The state of a crawl, `data/NAME/crawl.sqlite`: pages to visit and images found.
 
-It holds all state of a crawl, so that memory does not grow with it and a kill costs at most the
-pages in flight. Pages are written to the manifest whole and in the order of their numbers.
+It holds the whole state, so memory does not grow with the crawl, and a kill costs at most the pages
+in flight. Pages are written to the manifest as a whole and in the order of their numbers.
 
-A page is `new` (to fetch), `held` (fetched; its result waits for its turn to be written), `done`,
-`failed`, or `gone` (it was there once).
+A page is `new` (queued), `held` (fetched; its result waits to be written), `done`, `failed`, or
+`gone` (it existed before).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CREATE INDEX IF NOT EXISTS pages_state ON pages (state, id);
 
 @dataclass(frozen=True)
 class CrawlPage:
-    """A page of the journal. `fetched` is when it was last had, None if it never was."""
+    """A page of the crawl. `fetched` is the time of the last successful fetch, or None."""
 
     id: int
     request: PageRequest
@@ -49,7 +49,7 @@ class CrawlPage:
 
 
 def is_chunk(url: str) -> bool:
-    """Whether a URL means a piece of a file: a page's has no fragment."""
+    """Return True if a URL means a chunk of a file. URLs of pages have no fragment."""
     return "#" in url
 
 
@@ -126,8 +126,8 @@ class CrawlState:
     # the queue
 
     def add_pages(self, requests: Iterable[PageRequest]) -> None:
-        """Put pages not yet known at the end of the queue. Pieces of a file that has changed begin
-        somewhere else now: their context is the new one."""
+        """Append unknown pages to the queue. The chunks of a changed file start at other places:
+        their context is replaced."""
         self._db.executemany(
             "INSERT INTO pages (url, depth, context, state) VALUES (?, ?, ?, 'new') "
             "ON CONFLICT (url) DO UPDATE SET context = excluded.context "
@@ -184,14 +184,14 @@ class CrawlState:
         )
 
     def requeue_file(self, piece: str) -> None:
-        """Put the file of a piece back to be fetched."""
+        """Queue the file of a chunk to be fetched again."""
         self._db.execute(
             "UPDATE pages SET state = 'new', result = NULL WHERE url = ?",
             (piece.partition("#")[0],),
         )
 
     def requeue_all(self, *, unconditionally: bool) -> None:
-        """Put every page back to be fetched, asking only for changes unless told otherwise."""
+        """Queue every page again. Unless stated otherwise, unchanged pages are not transferred."""
         validators = ", etag = NULL, last_modified = NULL, digest = NULL" if unconditionally else ""
         self._db.execute(f"UPDATE pages SET state = 'new', result = NULL{validators}")
 
@@ -220,8 +220,8 @@ class CrawlState:
         self._db.execute("UPDATE pages SET digest = ? WHERE id = ?", (digest, page))
 
     def fail(self, page: int) -> None:
-        """A page could not be had, or not be read; what was found on it before stays. Next time it
-        is asked for whole: what a validator names may be what could not be read."""
+        """Mark a page as failed. Images found earlier are kept. The validators are cleared, because
+        they may describe the body that could not be parsed."""
         self._db.execute(
             "UPDATE pages SET state = 'failed', result = NULL, etag = NULL, last_modified = NULL, "
             "digest = NULL WHERE id = ?",
@@ -229,7 +229,7 @@ class CrawlState:
         )
 
     def mark_gone(self, page: int) -> None:
-        """A page that was there is gone, and so is its place as one where its images are."""
+        """Mark a page as gone; its images are no longer found on it."""
         with transaction(self._db):
             self.images.begin_page_update(page)
             self.images.end_page_update(page)

@@ -1,7 +1,7 @@
-"""The download stage: the images of the manifest into parts, politely, losing nothing.
+"""The download stage: fetches the images of the manifest into parts.
 
-One thread moves the requests (they cost little), a few decode, and this one writes. An image is
-done when its journal line is written; a kill costs what was in flight.
+One thread drives the requests, a few threads decode, and the main thread writes. An image is done
+when its line in the journal is written; a kill costs the images in flight.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TELL_EVERY = 0.2
 
 @dataclass(frozen=True)
 class PartResult:
-    """What a part holds now, and how many images of it this run fetched."""
+    """The images in a part, and how many of them this run fetched."""
 
     part: str
     nsamples: int
@@ -67,8 +67,8 @@ class DownloadResult:
 
 @dataclass(frozen=True)
 class _InspectedResponse:
-    """An answer looked at: its facts, the failure it turned out to be, or an error that ends the
-    command, such as a full disk."""
+    """A response after inspection: the image, its failure, or an error that ends the command, such
+    as a full disk."""
 
     writer: PartWriter
     row: ManifestRow
@@ -101,14 +101,14 @@ def download(
 
 
 def download_part(recipe: Recipe, dataset: DatasetPaths, part: str, log: EventLog) -> PartResult:
-    """Fetch the images of one planned part, or what is left of it."""
+    """Fetch the images of one planned part that are not in it yet."""
     return download_parts(recipe, dataset, [part], log)[0]
 
 
 def download_parts(
     recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
 ) -> list[PartResult]:
-    """Fetch planned parts together: while one waits for a slow host, the next ones go on."""
+    """Fetch planned parts together. While one waits for a slow host, others continue."""
     run = _Run(recipe, dataset, parts, log)
     try:
         return run.run()

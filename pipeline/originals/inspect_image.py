@@ -1,4 +1,4 @@
-"""An answer looked at as an image: what is kept of it, its facts, its provenance."""
+"""Inspection of a response as an image: the bytes to store, its properties, its provenance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DECODE_SIDE = 256
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A good image: what is kept of it, with its facts and what its JSON says."""
+    """A valid image: the bytes to store, its properties and its JSON."""
 
     data: bytes
     facts: ImageProperties
@@ -43,7 +43,8 @@ class StoredImage:
 def inspect_image(
     row: ManifestRow, response: Response, recipe: Recipe, stage: str
 ) -> StoredImage | Failure:
-    """Decode an answer, take the facts of what is kept of it, or say what is wrong with it."""
+    """Decode a response and measure the image that is stored; return a failure if it is not
+    valid."""
     data, limits = response.body, image_limits(recipe)
     side = recipe.originals.side
     signals = _all_signals(row, response)
@@ -87,14 +88,14 @@ def image_limits(recipe: Recipe) -> ImageLimits:
 
 
 def encode_stored_image(pixels: Pixels, notes: tuple[str, ...]) -> DecodedImage:
-    """(height, width, 1 or 3) pixels as the picture that is kept of them, a JPEG."""
+    """Encode (height, width, 1 or 3) pixels as the JPEG that is stored."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     return DecodedImage(image, "JPEG", image.mode, *image.size, notes)
 
 
 def sidecar(response: Response, picture: DecodedImage | CenterSquare) -> dict[str, Any]:
-    """What an image's JSON says beside its manifest row: where its bytes came from, and what was
-    served."""
+    """Return what an image's JSON says beside its manifest row: the origin of its bytes and the
+    response headers."""
     headers = {
         name: without_passwords(response.headers[name])
         for name in KEPT_HEADERS

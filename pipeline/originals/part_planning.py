@@ -24,16 +24,16 @@ INDEX = "keys.sqlite"
 
 
 def assign_parts(dataset: DatasetPaths) -> list[str]:
-    """Assign the manifest rows that are in no part yet to new parts.
+    """Assign manifest rows that belong to no part yet to new parts.
 
-    Memory does not grow with the manifest: the keys that are assigned are looked up in an index
-    on disk, which is made anew from the plans where it is missing.
+    Memory does not grow with the manifest: assigned keys are looked up in an index on disk, which
+    is rebuilt from the plans if it is missing.
 
     Returns:
-        the names of the parts that are not complete, in order.
+        the names of the incomplete parts, in order.
 
     Raises:
-        UserError: a line of the manifest is no manifest row.
+        UserError: a line of the manifest is not a manifest row.
     """
     dataset.originals_dir.mkdir(parents=True, exist_ok=True)
     parts = planned_parts(dataset)

@@ -1,6 +1,6 @@
-"""Writing one part: each image into its tar and a line into its journal, its record last.
+"""Writes one part: each image into its tar, one line per image into its journal, its summary last.
 
-An image counts once its line is there; what the tar holds beyond that is cut off by the next run.
+An image counts once its line is written. The next run cuts off what the tar holds beyond that.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def tar_member(name: str, data: bytes) -> bytes:
 
 
 def _read_lines(files: PartFiles) -> tuple[list[dict[str, Any]], bool]:
-    """The lines of a journal, and whether all are whole. One that is not counts as not written:
-    what it told of is fetched again."""
+    """Return the lines of a journal, and whether all are complete. An incomplete line counts as not
+    written: its image is fetched again."""
     rows: list[dict[str, Any]] = []
     whole = True
     if files.journal.exists():
@@ -52,9 +52,9 @@ def _read_lines(files: PartFiles) -> tuple[list[dict[str, Any]], bool]:
 
 
 class PartWriter:
-    """Writes one part, going on from where a killed run left it.
+    """Writes one part and continues where a killed run stopped.
 
-    `done` holds the keys that the journal has, good or failed. The part is held until `close`.
+    `done` holds the keys in the journal, downloaded or failed. The part is locked until `close`.
 
     Raises:
         PartLocked: another process works on the part.
@@ -146,7 +146,7 @@ class PartWriter:
         return record
 
     def add_failure(self, key: str, failure: Failure) -> None:
-        """Note that an image could not be had."""
+        """Record that an image could not be downloaded."""
         self._journal.append(
             {"ok": False, "ts": now_utc(), "key": key, "url": failure.url, "kind": failure.kind,
              "status": failure.status, "attempts": failure.attempts}
@@ -162,12 +162,13 @@ class PartWriter:
         self._end += len(block)
 
     def finish(self) -> None:
-        """End the tar, make everything durable, and write the record that says so.
+        """End the tar, make everything durable, and write the summary.
 
-        With a store, all of it is there before the record is here, and then the tar is there alone.
+        With a store, all files are uploaded before the local summary is written, and the local tar
+        is removed afterwards.
 
         Raises:
-            StoreError: the store does not answer; the next run goes on.
+            StoreError: the store does not respond; the next run continues.
         """
         self._write(_END)
         os.fsync(self._tar.fileno())
@@ -189,7 +190,7 @@ class PartWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; the part goes on from here another time."""
+        """Close the files. Another run can continue the part."""
         self._tar.close()
         self._journal.close()
         self._lock.release(remove=True)

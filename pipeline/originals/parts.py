@@ -1,7 +1,7 @@
-"""The originals on disk: parts of about 1000 images, each a tar, its journal and its record.
+"""The originals on disk: parts of about 1,000 images, each a tar, a journal and a summary.
 
-The journal is the truth. An image counts once its line is there; what the tar holds beyond that
-is cut off by the next run. A part is complete when its record exists.
+The journal is the truth. An image counts once its line is written; the next run cuts off what the
+tar holds beyond that. A part is complete when its summary exists.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class PartFiles:
         return self._file("lock")
 
     def without_summary(self) -> list[Path]:
-        """What is there before the record is."""
+        """Return the files that exist before the summary."""
         return [self.plan, self.journal, self.tar]
 
     def rows(self) -> Iterator[ManifestRow]:
@@ -124,7 +124,7 @@ def is_complete(dataset: DatasetPaths, part: str) -> bool:
 
 
 class DamagedOriginal(UserError):
-    """The bytes of one original are not there as recorded; those of the others may be."""
+    """The bytes of one original are missing or differ from its record; others may be intact."""
 
 
 def read_summary(files: PartFiles) -> dict[str, Any]:
@@ -190,11 +190,11 @@ def read_part(dataset: DatasetPaths, part: str) -> Iterator[OriginalRecord]:
 
 
 def read_original(dataset: DatasetPaths, record: OriginalRecord) -> bytes:
-    """The bytes of one image, by one seek, or one request where the tar is in the store.
+    """Return the bytes of one image with one seek, or with one request if the tar is in the store.
 
     Raises:
-        UserError: the tar is gone.
-        DamagedOriginal: it is shorter than the record says, or cannot be read there.
+        UserError: the tar does not exist.
+        DamagedOriginal: it is shorter than the record says, or cannot be read at that place.
     """
     path = PartFiles(dataset, record.part).tar
     try:
@@ -222,10 +222,10 @@ def _read_range(dataset: DatasetPaths, path: Path, offset: int, size: int) -> by
 def read_originals(
     dataset: DatasetPaths, records: Iterable[OriginalRecord]
 ) -> Iterator[bytes | DamagedOriginal]:
-    """The bytes of images, in order, or why one has none; of a store several are asked for ahead.
+    """Yield the bytes of images in order, or why an image has none. Reads ahead from a store.
 
     Raises:
-        UserError: as `read_original`, if the tar is gone.
+        UserError: as `read_original`, if the tar does not exist.
     """
     if not dataset.store:
         yield from (_read_or_damage(dataset, record) for record in records)
@@ -265,9 +265,9 @@ def delete_tar(dataset: DatasetPaths, part: str) -> None:
 
 @contextmanager
 def editable_tar(dataset: DatasetPaths, part: str) -> Iterator[PartFiles | None]:
-    """A complete part with its tar on this machine, to be changed; None where it is gone.
+    """Provide the tar of a complete part on this machine, to be changed; None if it does not exist.
 
-    One that is in the store is fetched, and goes back when the block ends.
+    A tar in the store is downloaded, and uploaded when the block ends.
     """
     files = PartFiles(dataset, part)
     if not dataset.store:

@@ -1,10 +1,10 @@
-"""A dataset's manifests, logs, crawl journal and shards in a store, under the paths they have here.
+"""Mirrors a dataset's manifests, logs, crawl state and shards in a store, under the same paths.
 
-Files are written here and copied after a stage; a file appears there whole or not at all, and the
-shard index last. What this machine knows of the store is in `data/NAME/store.json`, and can be
-lost. One machine works on a dataset at a time. Where one was stopped before it had copied its work
-and another went on, lists that only grow are joined, and everything else, which can be made again,
-is the store's.
+Files are written locally and copied after a stage. A file appears in the store complete or not at
+all, and the shard index last. `data/NAME/store.json` caches what is known about the store. One
+machine works on a dataset at a time. If a machine stopped before it had copied its work and another
+one continued, append-only lists are merged; of all other files, which can be rebuilt, the store's
+version is used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True)
 class PullResult:
-    """What came from the store, and parts that went there because a killed run had left them."""
+    """Files and parts downloaded from the store, and parts uploaded that a killed run had left."""
 
     files: int = 0
     parts: int = 0
@@ -113,20 +113,21 @@ def _join(theirs: Path, ours: Path) -> bool:
 
 
 def _identity(line: bytes) -> bytes:
-    """What tells a line from others: its key where the list has no key twice, else all of it."""
+    """Return what distinguishes a line: its key if the list has unique keys, else the whole
+    line."""
     row = json.loads(line)
     log = "run" in row
     return hashlib.sha256(line if log else row["key"].encode()).digest()[:8]
 
 
 def push(dataset: DatasetPaths, variants: Iterable[DatasetPaths] = ()) -> int:
-    """Copy what has changed into the store; the number of files.
+    """Copy changed files into the store; return their number.
 
-    Shards and their index go there once the index is here: until then the store keeps the set
-    that it has. While shards are exchanged there is no index.
+    Shards and their index are uploaded once the index exists locally; until then the store keeps
+    its previous set. While shards are replaced, the store has no index.
 
     Raises:
-        StoreError: the store does not answer; the next run goes on.
+        StoreError: the store does not respond; the next run continues.
     """
     _checkpoint(dataset.crawl_state)
     known = _SyncState(dataset)

@@ -1,7 +1,7 @@
-"""The folder of originals and the store made to agree, before work begins.
+"""Synchronizes the originals with the store before work begins.
 
-What a killed run left, and what was downloaded before there was a store, goes into it. Parts that
-another machine has put there come here, but for their tars: nothing in them is asked for again.
+What a killed run left, or was downloaded before there was a store, is uploaded. Parts that another
+machine has uploaded are downloaded without their tars, so nothing in them is requested again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class SyncResult:
 
 
 def sync_originals(dataset: DatasetPaths) -> SyncResult:
-    """Make both agree. No part is being worked on meanwhile.
+    """Synchronize both sides. No process works on a part meanwhile.
 
     Raises:
-        StoreError: the store does not answer; what was done so far stays.
+        StoreError: the store does not respond; what was done so far stays.
     """
     names = store_of(dataset).list(store_path(dataset, dataset.originals_dir))
     there = {name.removesuffix(".json") for name in names if name.endswith(".json")}
@@ -65,7 +65,7 @@ def _differs(dataset: DatasetPaths, part: str) -> bool:
 
 
 def _adopt_part(dataset: DatasetPaths, part: str) -> None:
-    """Take a part from the store; what was begun of it here is given up."""
+    """Download a part from the store; a partial local copy of it is discarded."""
     files = PartFiles(dataset, part)
     plan, journal, record = (
         store_of(dataset).read(store_path(dataset, path))

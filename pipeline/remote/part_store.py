@@ -25,7 +25,7 @@ def store_of(dataset: DatasetPaths) -> Store:
 
 
 def upload_part(dataset: DatasetPaths, files: Sequence[Path], record: Path, facts: bytes) -> None:
-    """Put the files of a finished part into the store, then the record with `facts`."""
+    """Upload the files of a finished part, then its summary."""
     store = store_of(dataset)
     for path in files:
         store.upload(path, store_path(dataset, path))

@@ -35,7 +35,7 @@ _PACKAGES = {"s3": "shellgan[s3]", "s3a": "shellgan[s3]"}
 
 
 class StoreError(UserError):
-    """A store does not answer, or refuses; the line names the URL. Running again goes on."""
+    """A store does not respond, or refuses; the line names the URL. Running again continues."""
 
 
 class Store:
@@ -83,7 +83,7 @@ class Store:
         }
 
     def size(self, name: str) -> int | None:
-        """The size of a file in bytes; None where there is none."""
+        """Return the size of a file in bytes; None if it does not exist."""
         try:
             with self._wrap_errors(name):
                 self._files.invalidate_cache()

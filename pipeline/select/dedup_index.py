@@ -1,4 +1,4 @@
-"""Facts of all images in flat arrays, to find duplicates and images that are off topic."""
+"""Properties of all images in flat arrays, to find duplicates and outliers."""
 
 from __future__ import annotations
 
@@ -74,10 +74,9 @@ class DedupIndex:
         off_topic: float | None,
         strange_by: Callable[[Keys], NDArray[np.float32]] | None,
     ) -> DedupResult:
-        """Find the repeated keys, what is off topic, and the duplicates, each among the images not
-        rejected so far.
+        """Find repeated keys, outliers and duplicates among the images that are not rejected yet.
 
-        The larger copy stays: more pixels, then more bytes, then the lower key.
+        Of duplicates the larger copy stays: more pixels, then more bytes, then the lower key.
         """
         keys = np.frombuffer(self._keys, np.uint64)
         sizes = [np.frombuffer(one, np.uint64) for one in (self._bytes, self._pixels)]

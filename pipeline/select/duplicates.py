@@ -122,7 +122,7 @@ def near_duplicates(
 def _walk(
     prints: PerceptualHashes, order: Indices, near: DuplicateThresholds, found: Duplicates
 ) -> Indices:
-    """Walk `order`, note what is near in `found`, and return what is kept, in order."""
+    """Walk `order`, record near duplicates in `found`, and return the remaining images in order."""
     if len(order) <= _LEAF:
         return _walk_leaf(prints, order, near, found)
     half = len(order) // 2

@@ -73,12 +73,12 @@ def features_path(dataset: DatasetPaths, part: str, name: str) -> Path:
 
 
 def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
-    """Record the features of the complete parts that have none yet.
+    """Compute the features of the complete parts that have none yet.
 
-    A kill costs the part in hand. Originals that are gone, damaged or forgotten have no features.
+    A kill costs the part in progress. Missing, damaged and forgotten originals have no features.
 
     Raises:
-        UserError: there is no such extractor.
+        UserError: the extractor does not exist.
     """
     gone = parts_without_tar(dataset)
     missing = [

@@ -19,7 +19,8 @@ _BARS = 60
 
 @dataclass(frozen=True)
 class NumericLimit:
-    """A fact with a limit: `value` of an image must be at least (`least`) or at most the limit."""
+    """A property with a limit: the `value` of an image must be at least (`least`) or at most the
+    limit."""
 
     reason: str
     option: str

@@ -21,7 +21,7 @@ THUMB = 140
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image on the page: its picture as a data URL (or none) and what is said of it."""
+    """An image on the page: its thumbnail as a data URL (or none) and its caption."""
 
     key: str
     caption: str
@@ -42,7 +42,7 @@ class Section:
 
 
 class Thumbnails:
-    """Small pictures of originals; none where the bytes are gone."""
+    """Thumbnails of originals; none if the bytes are missing."""
 
     def __init__(self, dataset: DatasetPaths, log: EventLog) -> None:
         self._dataset = dataset

@@ -95,7 +95,8 @@ def aspect_of(record: OriginalRecord) -> float:
 
 
 def first_rejection(image: SelectedImage, recipe: Recipe) -> tuple[str, str] | None:
-    """The first reason to reject an image for its own facts, and the detail; None to keep it."""
+    """Return the first reason to reject an image by its own properties, with details; None to keep
+    it."""
     for reason, rule in RULES.items():
         detail = rule(image, recipe.select)
         if detail is not None:

@@ -1,4 +1,5 @@
-"""An image of the kept list: its recorded facts and its row of the URL manifest, on one line."""
+"""An image of the selection: its recorded properties and its row of the URL manifest, on one
+line."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pipeline.contract import ManifestRow, OriginalRecord, read_rows
 
 @dataclass(frozen=True)
 class SelectedImage:
-    """All that sharding needs to know of an image: no other file is asked again."""
+    """Everything that sharding needs to know about an image; no other file is read."""
 
     record: OriginalRecord
     row: ManifestRow
@@ -37,10 +38,10 @@ class SelectedImage:
 
 
 def read_selection(path: Path) -> Iterator[SelectedImage]:
-    """The images of a kept list, in order.
+    """Yield the images of a selection, in order.
 
     Raises:
-        UserError: a line is not what select writes.
+        UserError: a line is not what `select` writes.
     """
     yield from read_rows(path, SelectedImage.from_json)
 

@@ -1,9 +1,9 @@
-"""Select: what to keep of the originals, judged on recorded facts alone.
+"""Select: chooses originals by the properties recorded at download.
 
-A pure function of the records, the manifest, the recipe and what was asked to be forgotten: no
-image is opened, nothing is changed, so another threshold is another run of a few seconds. (The
-features for `off_topic`, if that is asked for, are recorded first where there are none.) Every
-rejected image is named in `rejected.jsonl` with its reason.
+The result depends only on the records, the manifest, the recipe and the list of forgotten images.
+No image is opened and nothing is deleted, so a run with another limit takes seconds. (If
+`off_topic` is set, missing features are computed first.) Every rejected image is listed with its
+reason in `rejected.jsonl`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def select(
 
 
 def duplicate_thresholds(limits: SelectOptions) -> DuplicateThresholds | None:
-    """When two images are near duplicates; None where they are not looked for."""
+    """Return the thresholds of near duplicates; None if they are not searched for."""
     if limits.near_duplicate_bits == "off":
         return None
     return DuplicateThresholds(limits.near_duplicate_bits, limits.near_duplicate_detail)
@@ -112,7 +112,7 @@ def duplicate_thresholds(limits: SelectOptions) -> DuplicateThresholds | None:
 def outlier_scorer(
     dataset: DatasetPaths, limits: SelectOptions
 ) -> Callable[[Keys], NDArray[np.float32]] | None:
-    """How strange the images with these keys are; None where that is not asked."""
+    """Return the function that scores outliers by key; None if `off_topic` is not set."""
     if limits.off_topic is None:
         return None
     return partial(outlier_scores, dataset, limits.features)

@@ -38,11 +38,11 @@ _VALUES_WAITING = 1 << 20
 
 @dataclass(frozen=True)
 class BuiltShard:
-    """What a shard's sidecar says of it.
+    """The sidecar of a shard.
 
-    `digest` is its plan's; `options` identifies what turned originals into samples; `images` are
-    the keys of the originals and short digests of what was recorded of them, in order; `skipped`
-    names those that gave no sample (key, URL and why); `stats` sums what the card tells.
+    `digest` is its plan's digest. `options` identifies the options that turned originals into
+    samples. `images` holds the keys of the originals and short digests of their records, in order.
+    `skipped` lists originals without a sample (key, URL, reason). `stats` holds sums for the card.
     """
 
     name: str
@@ -57,7 +57,7 @@ class BuiltShard:
 
 
 def find_built_shard(dataset: DatasetPaths, plan: ShardPlan) -> BuiltShard | None:
-    """The shard that is there, if it is the planned one and its tar has the right size."""
+    """Return the existing shard if it is the planned one and its tar has the right size."""
     made = _read_sidecar(plan.sidecar(dataset))
     try:
         size = plan.tar(dataset).stat().st_size
@@ -74,11 +74,11 @@ def is_repairable(
     plan: ShardPlan,
     made: BuiltShard,
 ) -> bool:
-    """Whether an original that was damaged when the shard was made has been put right since, and
-    all that the shard is made of is there.
+    """Return True if an original that was damaged when the shard was built has been repaired since,
+    and everything the shard is built from exists.
 
     Raises:
-        UserError: the kept list is not the planned one any more.
+        UserError: the selection has changed since the plan.
     """
     damaged = {one["key"] for one in made.skipped if one["why"].startswith(_DAMAGED)}
     if not damaged:
@@ -112,18 +112,18 @@ def build_shard(
     classes: tuple[str, ...],
     plan: ShardPlan,
 ) -> BuiltShard:
-    """Make one planned shard, or find it made. The tar appears whole or not at all.
+    """Build one planned shard, or reuse the existing one. The tar appears complete or not at all.
 
-    Where the tar that is there holds all that is planned and more (an image was forgotten since),
-    its members are copied and no original is needed; the bytes are the same either way.
+    If the existing tar holds everything that is planned and more (an image was forgotten since),
+    its members are copied and no original is needed; the bytes are the same.
 
     Args:
-        source: the dataset whose kept list and originals are used.
-        target: the dataset whose shard it is; often the same.
-        classes: the plan's.
+        source: the dataset whose selection and originals are used.
+        target: the dataset that the shard belongs to; often the same.
+        classes: the class names of the plan.
 
     Raises:
-        UserError: the kept list is not the planned one any more, or originals are gone.
+        UserError: the selection has changed since the plan, or originals are missing.
     """
     made = find_built_shard(target, plan)
     if made:
@@ -256,7 +256,8 @@ def _copy(
 def reusable_shard(
     target: DatasetPaths, plan: ShardPlan, planned: PlannedImages
 ) -> BuiltShard | None:
-    """The shard that is there, if it is sound and holds all that is planned, made alike."""
+    """Return the existing shard if it is intact and holds everything planned, built with the same
+    options."""
     made = _read_sidecar(plan.sidecar(target))
     if made is None or made.options != planned.options:
         return None

@@ -41,10 +41,10 @@ Mode = Callable[[LazyImage, SelectedImage, ShardOptions], CropResult]
 
 
 def find_crops(original: LazyImage, image: SelectedImage, options: ShardOptions) -> CropResult:
-    """The boxes of an image's samples.
+    """Return the crop boxes of an image's samples.
 
     Raises:
-        ImageError: the image had to be looked at and cannot be decoded.
+        ImageError: the image must be decoded for this and cannot be.
         UserError: the hook is not installed.
     """
     framing = MODES[options.crop](original, image, options)
@@ -104,7 +104,7 @@ MODES: dict[str, Mode] = {
 
 
 def _framed(original: LazyImage, options: ShardOptions, boxes: list[Box]) -> CropResult:
-    """The largest boxes, each framed; the center where there is none in the image."""
+    """Return the largest boxes with their margins; the centre if none is in the image."""
     inside = [box.within(*original.size) for box in boxes]
     inside = [box for box in inside if box.width >= 1 and box.height >= 1]
     inside.sort(key=lambda box: (-box.width * box.height, box.left, box.top))

@@ -61,12 +61,12 @@ class _Sample:
 
 
 def export(dataset: DatasetPaths, form: str, out: Path, log: EventLog) -> ExportResult:
-    """Write the dataset to `out` (a folder, or a file for `nvlabs`) in one of the `FORMS`.
+    """Write the dataset to `out` (a folder, or a file for `nvlabs`) in one of the `FORMATS`.
 
-    It appears under its name only when it is whole.
+    It appears under its name only when it is complete.
 
     Raises:
-        UserError: an unknown form, `out` is there already, no index, or a damaged shard.
+        UserError: the format is unknown, `out` exists, the index does not, or a shard is damaged.
     """
     if form not in FORMATS:
         raise UserError(f"export: unknown format {form!r}; choose from {', '.join(FORMATS)}")
@@ -156,7 +156,7 @@ def _folder_name(label: str) -> str:
 def _image_folder(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
-    """A folder a class (`images` where there are none), as torchvision's ImageFolder takes it."""
+    """Write one folder per class (`images` without classes), for torchvision's ImageFolder."""
     count = 0
     for sample in _samples(dataset, index, paths, log):
         label = "images" if sample.number is None else index.labels[sample.number]

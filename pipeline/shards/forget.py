@@ -1,9 +1,9 @@
-"""Forget: take images out of a dataset for good, for requests to take them down.
+"""Forget: removes images from a dataset for good, for takedown requests.
 
-What was asked is recorded first (`forgotten.jsonl`, keys alone), so select leaves the images out
-however often they are found again, and their bytes go from the originals, the shards of the dataset
-and of its variants, and the contact sheet. Only shards that held them are written again; where the
-originals are gone, from the shard itself. The addresses stay in the URL manifest, so that nothing
+The request is recorded first (`forgotten.jsonl`, only keys), so `select` excludes the images even
+if they are found again. Their bytes are removed from the originals, from the shards of the dataset
+and of its variants, and from the contact sheet. Only shards that held them are rewritten, from the
+shard itself if the originals do not exist any more. The URLs stay in the manifest, so that nothing
 fetches the images again.
 """
 
@@ -93,12 +93,12 @@ def forget(
     keys: Iterable[str] = (),
     workers: int | None = None,
 ) -> ForgetResult:
-    """Forget images by URL, host, licence or key. Killed at any moment, run it again.
+    """Forget images by URL, host, licence or key. If it is killed, run it again.
 
-    What is made again is made by the options it was made by, not by a changed recipe's.
+    Shards are rebuilt with the options they were built with, not with those of a changed recipe.
 
     Raises:
-        UserError: nothing was asked for, or nothing in the manifest fits.
+        UserError: no filter was given, or nothing in the manifest matches.
     """
     wanted = ForgetFilter(
         frozenset([*keys, *(image_key(canonical_url(url) or url) for url in urls)]),
@@ -138,7 +138,7 @@ def _record(dataset: DatasetPaths, found: set[str]) -> int:
 
 
 def _erase(dataset: DatasetPaths, found: set[str]) -> int:
-    """Put zeros in place of the bytes in the originals; returns how many images had any."""
+    """Overwrite the bytes in the originals with zeros; return how many images had any."""
     by_part: dict[str, list[OriginalRecord]] = {}
     for record in read_records(dataset):
         if record.key in found:
@@ -213,7 +213,7 @@ def _remove(dataset: DatasetPaths, paths: Iterable[Path]) -> None:
 
 
 def variants(dataset: DatasetPaths) -> list[DatasetPaths]:
-    """The other datasets whose shards are made from this one's originals."""
+    """Return the other datasets whose shards are built from this dataset's originals."""
     found = []
     for folder in sorted((dataset.root / "manifests").glob(f"{dataset.name}-*")):
         if not NAME.fullmatch(folder.name):

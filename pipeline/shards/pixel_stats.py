@@ -32,7 +32,7 @@ class PixelStats:
         self._values = np.zeros((channels, 256), np.int64)
 
     def add(self, notes: tuple[str, ...], pixels: Callable[[], Pixels]) -> None:
-        """Count a sample; its pixels are asked for only if it is measured."""
+        """Count a sample; its pixels are decoded only if it is measured."""
         self.samples += 1
         self.notes.update(notes)
         if self.samples % _STATS_EVERY != 1:

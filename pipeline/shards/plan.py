@@ -1,8 +1,8 @@
-"""Which images go into which shard, and whether the shard that is there is still the right one.
+"""Plans which images go into which shard, and checks whether an existing shard is up to date.
 
-The order is a global shuffle, by sha256 of the seed and the key, so every shard is a fair sample.
-A shard's digest covers the options and all that goes into it; its sidecar `NAME-000000.json`,
-written after the tar, says with which digest the tar was made.
+The order is a global shuffle by the sha256 of seed and key, so every shard is a fair sample. The
+digest of a shard covers the options and all its inputs. Its sidecar `NAME-000000.json` is written
+after the tar and records the digest that the tar was built with.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOT_IN_OPTIONS_DIGEST = ("samples_per_shard", "seed", "keep_originals")
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One shard to be: its images by where their lines begin in the kept list, in order."""
+    """A planned shard: the offsets of its images' lines in the selection, in order."""
 
     number: int
     name: str
@@ -66,12 +66,12 @@ class ShardingPlan:
 
 
 def plan_shards(options: ShardOptions, source: DatasetPaths, name: str) -> ShardingPlan:
-    """Shuffle the kept list of `source` and cut it into the shards of dataset `name`.
+    """Shuffle the selection of `source` and divide it into the shards of dataset `name`.
 
-    A pure function of the kept list, what was forgotten and the options.
+    The result depends only on the selection, the forgotten images and the options.
 
     Raises:
-        UserError: there is no kept list, or an image in it has no label to be its class.
+        UserError: there is no selection, or an image in it has no label for its class.
     """
     if not source.selection.exists():
         raise UserError(f"{source.selection}: no kept list; run select first")
@@ -125,7 +125,7 @@ def _sha256(value: Any) -> bytes:
 
 @dataclass(frozen=True)
 class _ShuffleIndex:
-    """What shuffling needs of the kept list, in flat memory, in the order of the list."""
+    """The keys, offsets and digests of the selection in flat memory, in the order of the list."""
 
     keys: array[int]
     offsets: array[int]
@@ -156,10 +156,10 @@ def _read(path: Path, options: ShardOptions, forgotten: Forgotten) -> _ShuffleIn
 
 
 def class_name(line: dict[str, Any], position: int, path: Path) -> str:
-    """The label of a kept image that is its class.
+    """Return the label of a selected image that is its class.
 
     Raises:
-        UserError: it has no label at that position (the kept list is from other options).
+        UserError: it has no label at that position (the selection was made with other options).
     """
     if len(line["labels"]) <= position:
         raise UserError(f"{path}: {line['key']} has no label {position}; run select again")
@@ -167,7 +167,7 @@ def class_name(line: dict[str, Any], position: int, path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Where each line of the kept list begins, and what it says."""
+    """Yield the offset and the values of each line of the selection."""
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

@@ -1,4 +1,4 @@
-"""The images of a planned shard, read from the kept list."""
+"""The images of a planned shard, read from the selection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def planned_images(
     """Read the images of a planned shard.
 
     Raises:
-        UserError: the kept list is not the planned one any more.
+        UserError: the selection has changed since the plan.
     """
     lines = []
     with source.selection.open("rb") as file:

@@ -1,6 +1,6 @@
-"""One original becomes its training samples: cropped, resized, encoded, with their provenance.
+"""Turns one original into training samples: cropped, resized, encoded, with their provenance.
 
-A pure function of the bytes, the recorded facts and the options.
+The result depends only on the bytes, the recorded properties and the options.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Shard: the kept images become training shards.
+"""Shard: builds training shards from the selected images.
 
-Each shard stands alone: its plan says what goes in, its sidecar says when it is made. So a killed
-run goes on with the shards that are missing, and a run with nothing to do writes nothing. The
-index comes last.
+Each shard is independent: its plan lists its inputs, and its sidecar marks it as built. So a killed
+run continues with the missing shards, and a run without changes writes nothing. The index is
+written last.
 """
 
 from __future__ import annotations
@@ -79,17 +79,17 @@ def shard(
     variant: str | None = None,
     make: ShardBuilder | None = None,
 ) -> ShardResult:
-    """Make the shards that are missing or differ, then the card and the index.
+    """Build the shards that are missing or out of date, then the card and the index.
 
     Args:
-        workers: processes; all cores when None.
-        variant: makes a second set from the same kept list, the dataset `NAME-VARIANT`, such as
-            another resolution; nothing is downloaded again.
-        make: makes the shards; a pool of `workers` processes when None.
+        workers: processes; all cores if None.
+        variant: builds another set of shards from the same selection, the dataset
+            `NAME-VARIANT`, for example at another resolution; nothing is downloaded again.
+        make: builds the shards; a pool of `workers` processes if None.
 
     Raises:
-        UserError: no kept list, nothing kept, originals that are needed are gone, or there is no
-            such crop hook.
+        UserError: there is no selection, it is empty, needed originals are missing, or the crop
+            hook does not exist.
     """
     limit_decoding(recipe.originals.decode_megabytes)
     if recipe.shards.hook:
@@ -124,7 +124,7 @@ def shard(
 def repairable_shards(
     recipe: Recipe, dataset: DatasetPaths, target: DatasetPaths, plan: ShardingPlan
 ) -> list[ShardPlan]:
-    """The shards that lack images whose originals were damaged and have been put right since."""
+    """Return the shards that lack images whose damaged originals have been repaired since."""
     return [
         one
         for one in plan.shards
@@ -140,7 +140,7 @@ def _check_originals(
     plan: ShardingPlan,
     missing: Sequence[ShardPlan],
 ) -> None:
-    """Nothing that is there may be given up for shards that cannot be made."""
+    """Refuse to replace existing shards by shards that cannot be built."""
     gone = parts_without_tar(dataset)
     if not gone:
         return
@@ -194,7 +194,7 @@ def finish_shards(
     made: int = 0,
     variant: str | None = None,
 ) -> ShardResult:
-    """Once every planned shard is made: the card, the index, then remove what is no longer in it.
+    """Write the card and the index once every planned shard is built, then remove other shards.
 
     Raises:
         UserError: a planned shard is missing.
@@ -263,7 +263,7 @@ def _is_written(target: DatasetPaths, index: ShardIndex) -> bool:
 
 
 def _remove_others(target: DatasetPaths, names: set[str]) -> None:
-    """Remove shards, and their sidecars, that the index does not hold any more."""
+    """Remove shards, and their sidecars, that are no longer in the index."""
     ours = re.compile(re.escape(target.name) + r"-\d{6,}")
     for path in sorted(target.shards_dir.iterdir()):
         shard_file = path.suffix in (".tar", ".json") and ours.fullmatch(path.stem)
@@ -272,7 +272,7 @@ def _remove_others(target: DatasetPaths, names: set[str]) -> None:
 
 
 def _drop_originals(dataset: DatasetPaths) -> None:
-    """Remove the tars of the parts that select has judged; journals and records stay, so nothing
+    """Remove the tars of the parts that `select` has read. Journals and summaries stay, so nothing
     is downloaded again."""
     judged = {image.record.part for image in read_selection(dataset.selection)}
     judged |= {line["part"] for line in read_rejected(dataset.rejections)}

@@ -1,4 +1,4 @@
-"""What is counted of a dataset for its card and its index: one pass over its lists."""
+"""Counts for the card and the index of a dataset, in one pass over its lists."""
 
 from __future__ import annotations
 

@@ -28,9 +28,8 @@ from pipeline.workers import cpu_count, process_pool
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """How many shards and samples are sound; what is wrong, by shard (or by file); whether the
-    index is of the kept list, options and originals of now (`current`); which shards were made
-    again."""
+    """The numbers of intact shards and samples; what is wrong, by shard or file; whether the index
+    matches the selection, options and originals (`current`); which shards were rebuilt."""
 
     shards: int
     samples: int
@@ -51,15 +50,15 @@ def verify(
     workers: int | None = None,
     variant: str | None = None,
 ) -> VerifyResult:
-    """Check every shard of the index: size, sha256, each sample's members, image, provenance and
-    class, the counts, and that no key is there twice.
+    """Check every shard of the index: size, sha256, counts, unique keys, and each sample's members,
+    image, provenance and class.
 
     Args:
-        repair: remove what is damaged and make it again from the originals; the others are not
-            touched. Also brings an index up to date that is not `current`.
+        repair: rebuild damaged shards from the originals and leave the others alone. Also updates
+            an index that is not `current`.
 
     Raises:
-        UserError: there is no index and nothing to make one from, or a repair lacks originals.
+        UserError: there is no index and nothing to build one from, or a repair lacks originals.
     """
     limit_decoding(recipe.originals.decode_megabytes)
     target = shard_target(dataset, variant)
@@ -132,7 +131,7 @@ def _checked(
 
 
 def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str | None, list[str]]:
-    """What is wrong with a shard, or None, and the keys in it."""
+    """Return what is wrong with a shard, or None, and its keys."""
     try:
         if not path.is_file():
             return "not a file" if path.exists() else "No such file or directory", []
