@@ -95,9 +95,9 @@ def _result(dataset: DatasetPaths, part: str, fetched: int) -> PartResult:
 
 
 class _JournalProgress:
-    """Tells how far the parts are, from the lines that the workers add to their journals.
+    """Reports the progress of parts from the lines that workers append to their journals.
 
-    `fetched` counts the good images by part since the watch began.
+    `fetched` counts the downloaded images by part since it was created.
     """
 
     def __init__(self, dataset: DatasetPaths, parts: list[str], log: EventLog) -> None:
@@ -110,7 +110,7 @@ class _JournalProgress:
         self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
 
     def look(self) -> None:
-        """Read what is new and tell."""
+        """Read new lines and report the progress."""
         for part, row in self._read_all():
             if row["ok"]:
                 self.fetched[part] += 1

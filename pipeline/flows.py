@@ -1,8 +1,7 @@
 """The Prefect flows: the stages as subflows, shown in Prefect's UI.
 
-The journals on disk are the truth and decide what is done; Prefect's database is the display. So
-nothing is cached and nothing here retries (the HTTP client does), and a flow that is run again
-does what is left.
+The journals on disk decide what is done; Prefect's database only displays it. So nothing is cached,
+nothing here retries (the HTTP client does), and a flow that runs again does the remaining work.
 """
 
 from __future__ import annotations
@@ -184,7 +183,7 @@ def download(options: FlowOptions) -> dict[str, Any]:
 
 @flow(flow_run_name="{options.recipe} select")
 def select(options: FlowOptions) -> dict[str, Any]:
-    """Select images by their recorded facts."""
+    """Select images by the properties recorded at download."""
     return _stage("select", options)
 
 
@@ -216,18 +215,18 @@ def scrape(
     runner_address: str | None = None,
     refresh: bool = False,
 ) -> None:
-    """From a site to training shards: manifest, download, select, shard.
+    """From a site to training shards: crawl, download, select, shard.
 
     Args:
         recipe: a recipe's name in pipeline/sites, or a path to a TOML file.
         overrides: values by dotted key of the recipe, such as {"shards.resolution": 128}.
         root: the project's folder, if not the one that serves.
-        runner: who downloads and shards: this process and a pool of its own ("local"), or
+        runner: the task runner of download and shard: a local pool of processes ("local"), or
             Prefect's task runner for processes, Dask or Ray.
-        workers: tasks at once, if the runner is not local; all cores of this machine if not given.
-        runner_address: of the Dask scheduler or the Ray cluster; if there is none, neither here
-            nor in SHELLGAN_RUNNER_ADDRESS, a cluster is started on this machine.
-        refresh: visit every page again for what is new.
+        workers: parallel tasks if the runner is not local; all cores of this machine by default.
+        runner_address: of the Dask scheduler or the Ray cluster; without it, and without
+            SHELLGAN_RUNNER_ADDRESS, a cluster is started on this machine.
+        refresh: visit every page again and add what is new.
     """
     options = FlowOptions(recipe, overrides, root, runner, workers, runner_address, refresh)
     _run_subflows((manifest, download, select, shard), options)
@@ -242,7 +241,7 @@ def build_shards(
     workers: int | None = None,
     runner_address: str | None = None,
 ) -> None:
-    """Select and shard again from the originals that are there, without a download.
+    """Select and shard the existing originals again, without a download.
 
     The parameters are those of the scrape flows.
     """
@@ -263,9 +262,9 @@ def retry_failures(
     workers: int | None = None,
     runner_address: str | None = None,
 ) -> None:
-    """Try again what logs/NAME/failures.jsonl holds, and add what was mended to the shards.
+    """Retry the failures in logs/NAME/failures.jsonl, and add recovered images to the shards.
 
-    Who downloads and shards is said as for the scrape flows.
+    The runner parameters are those of the scrape flows.
     """
     options = FlowOptions(recipe, overrides, root, runner, workers, runner_address)
     job, runner_options = options.job(), options.resolve_runner()

@@ -1,7 +1,8 @@
-"""Parts and shards worked on by several processes or machines, on Prefect's task runners.
+"""Runs the work on parts and shards in several processes or on several machines, on Prefect's task
+runners.
 
-What a worker does is what the flow's own process would do: the journals and sidecars on disk say
-what is done. So a lost worker's task is run again and costs what was in flight.
+Workers run the same code as a local run. The journals and sidecars on disk record what is done, so
+a lost worker's task is run again and costs what was in flight.
 """
 
 from __future__ import annotations
@@ -111,17 +112,17 @@ def run_tasks(
 ) -> Iterator[T]:
     """Run each call as a task named `name`, at most `runner_options.workers` at once.
 
-    A call whose worker is lost is run again, so it must find what it had done already.
+    A call whose worker is lost is run again, so it must skip what it has done already.
 
     Args:
-        calls: what to do; picklable, such as partials of module functions.
-        meanwhile: called about twice a second while tasks are under way.
+        calls: picklable functions without arguments, such as partials of module functions.
+        meanwhile: called about twice a second while tasks run.
 
     Yields:
-        what the calls return, in the order in which they end.
+        the results, in the order in which the calls finish.
 
     Raises:
-        UserError: a call lost its worker too often; or what a call raises.
+        UserError: a call lost its worker too often; or the exception of a call.
     """
     waiting = deque(calls)
     runner_options = replace(
@@ -171,8 +172,8 @@ def _run_round(
 
 
 def split_evenly(items: Sequence[T], workers: int, at_most: int) -> list[list[T]]:
-    """Cut `items` into runs of equal length (give or take one) of `at_most` items, as few as
-    possible, but one for each worker where there are enough."""
+    """Divide `items` into runs of equal length (give or take one) of `at_most` items: as few as
+    possible, but one per worker if there are enough items."""
     count = min(len(items), max(workers, -(-len(items) // at_most)))
     ends = [len(items) * number // count for number in range(count + 1)] if count else []
     return [list(items[start:end]) for start, end in pairwise(ends)]
@@ -231,7 +232,7 @@ _RUNNERS: dict[str, Callable[[RunnerOptions], AbstractContextManager[TaskRunner[
 
 
 def _lost_worker(runner_options: RunnerOptions) -> tuple[type[BaseException], ...]:
-    """What a future raises when its worker is gone (Dask and Ray try again themselves first)."""
+    """Return the exception of a future whose worker is lost (Dask and Ray retry first)."""
     if runner_options.runner == "dask":
         distributed: Any = importlib.import_module("distributed")
         return (distributed.KilledWorker, distributed.client.FutureCancelledError)

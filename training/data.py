@@ -58,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class ShardDataset:
-    """A set of shards and the form in which its images are wanted."""
+    """A set of shards and the size in which its images are read."""
 
     index: ShardIndex
     locations: list[str]
@@ -79,10 +79,10 @@ class ShardDataset:
 
 
 def open_shard_dataset(location: str | Path, resolution: int) -> ShardDataset:
-    """The shards at `location`, images `resolution` px high (0: as they are stored).
+    """Open the shards at `location` with images `resolution` px high (0: as stored).
 
     Raises:
-        UserError: no index, no samples, or images smaller than asked for.
+        UserError: there is no index, no sample, or the images are smaller than `resolution`.
     """
     index, locations = load_index(location)
     height, width = index.resolution
@@ -101,11 +101,11 @@ def open_shard_dataset(location: str | Path, resolution: int) -> ShardDataset:
 
 
 def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
-    """Refuse an index of more samples than its files can hold: the order of so many takes
-    gigabytes. Fewer are counted when a shard is opened.
+    """Refuse an index with more samples than its files can hold: their order would take gigabytes.
+    Smaller numbers are checked when a shard is opened.
 
     Raises:
-        UserError: a file is not there, or smaller than the index says.
+        UserError: a file does not exist, or is smaller than the index says.
     """
     for entry, location in zip(index.shardlist, locations, strict=True):
         path = local_path(location)
@@ -146,8 +146,8 @@ class SampleCache:
     """Decoded samples by (shard, member), kept in memory within a budget.
 
     Args:
-        shown: which samples show their label (None: all).
-        need_labels: whether a sample without a label is a mistake.
+        shown: the samples that show their label (None: all).
+        need_labels: whether a sample without a label is an error.
     """
 
     def __init__(
@@ -174,8 +174,8 @@ class SampleCache:
     def copy_cached(
         self, shards: NDArray[np.int32], members: NDArray[np.int32], out: Pixels, labels: Labels
     ) -> NDArray[np.bool_]:
-        """Write what is in memory of the samples to the rows of `out` and `labels`; which of them
-        were not."""
+        """Write the cached samples to the rows of `out` and `labels`; return which were not
+        cached."""
         numbers = self._starts[shards] + members
         missing = numbers >= len(self._kept)
         missing[~missing] = ~self._have[numbers[~missing]]
@@ -188,8 +188,8 @@ class SampleCache:
         return missing
 
     def read(self, shard: int, member: int, out: Pixels) -> int:
-        """Decode the sample into `out` (height, width, channels), and keep it where it fits; its
-        label."""
+        """Decode the sample into `out` (height, width, channels), cache it if it fits, and return
+        its label."""
         label = self._decode(self.shards.get(shard), shard, member, out)
         number = int(self._starts[shard]) + member
         if number < len(self._kept):
@@ -197,7 +197,7 @@ class SampleCache:
         return label
 
     def needs_decoding(self, shard: int) -> bool:
-        """Whether samples of the shard would have to be decoded."""
+        """Return True if samples of the shard would have to be decoded."""
         start, end = int(self._starts[shard]), int(self._starts[shard + 1])
         return end > len(self._kept) or not self._have[start:end].all()
 
@@ -232,7 +232,11 @@ class SampleCache:
         return -1
 
     def _label(self, text: bytes | None) -> int | None:
-        """The number of a label, None where there is none; ValueError where it is not one."""
+        """Return the class number of a label, None if there is none.
+
+        Raises:
+            ValueError: it is not a class number.
+        """
         text = (text or b"").strip()
         if not text:
             return None
@@ -244,7 +248,8 @@ class SampleCache:
 
 
 def requires_labels(config: Config) -> bool:
-    """Whether a network of `config` is conditioned on labels, and each image must have one."""
+    """Return True if a network of `config` is conditioned on labels, so each image must have
+    one."""
     discriminator = config.discriminator
     return (
         config.generator.condition != "none"

@@ -35,9 +35,9 @@ def train(
     as_json: bool = False,
     why: Sequence[str] = (),
 ) -> int:
-    """Train as `config` says on the shards at `location`; the command's exit status.
+    """Train with `config` on the shards at `location`; return the exit status.
 
-    `why` are sentences on how the configuration was chosen, to be told first.
+    `why` are sentences that explain how the configuration was chosen; they are printed first.
 
     Raises:
         UserError: as `prepare`.

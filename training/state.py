@@ -28,11 +28,11 @@ CPU_SCALARS = frozenset(("augment_p", "augment_steps", "replay_filled", "skipped
 
 @dataclass
 class State:
-    """Networks, moving average, optimisers, loss scalers (fp16), position, and `scalars` that
-    techniques carry along (augmentation probability, path-length mean …), float tensors by name.
+    """The networks, optimisers and loss scalers (fp16) of a run, and its position.
 
-    `seen` is the position: images shown so far. `restarts` counts how often a run that had gone
-    to NaN was set back; it changes the random draws, so that the same does not happen again.
+    `seen` is the position in images. `scalars` holds float tensors that techniques update, by name
+    (augmentation probability, path-length mean …). `restarts` counts the roll-backs after
+    divergence; it changes the random draws, so that a run does not repeat it.
     """
 
     generator: Generator
