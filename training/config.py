@@ -118,8 +118,8 @@ class OptimizerOptions:
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
     lr: Positive = 2e-4
-    beta1: Fraction = 0.5
-    beta2: Fraction = 0.999
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     clip: NonNegative = 0.0
     decay_kimg: NonNegative = 0.0
 

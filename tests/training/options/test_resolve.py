@@ -79,6 +79,7 @@ def test_a_preset_that_extends_nothing_usable_is_one_line(
         ("batch = 0", "batch: "),
         ("batch = 'many'", "batch: "),
         ("total_kimg = inf", "total_kimg: "),
+        ("[g_optimizer]\nbeta1 = 1", "g_optimizer.beta1: "),
         ("[loss]\nname = 'best'", "loss.name: "),
         ("batch = ", "not TOML"),
     ],
