@@ -59,6 +59,13 @@ def move(location: bytes):
     return raw(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n", b"")
 
 
+def get_after_close(fetcher: Fetcher, url: str):
+    """The outcome of a request after the server has closed the connection: a client that reuses
+    it may notice too late, and then succeeds with the next attempt."""
+    outcome = fetcher.get(url, stage="x")
+    return fetcher.get(url, stage="x") if kind(outcome) == "connection_lost" else outcome
+
+
 def both(behave, **changes) -> list[str | None]:
     """The kinds by both transports; a neighbour on the same host must arrive beside it."""
     kinds = []
@@ -68,7 +75,7 @@ def both(behave, **changes) -> list[str | None]:
         rules = {"attempts": 1, "rest_after": 9, **changes}
         with Fetcher(polite(**rules)) as fetcher:
             kinds.append(kind(fetcher.get(url, stage="x")))
-            assert fetcher.get(neighbour, stage="x").body == GOOD
+            assert get_after_close(fetcher, neighbour).body == GOOD
         outcomes = get_in_bulk([url, neighbour], **rules)
         assert len(outcomes) == 2
         assert outcomes[neighbour].body == GOOD
@@ -215,7 +222,7 @@ def test_an_absurd_retry_after_is_bounded(value):
         long = value[:1].isdigit() or b"99999 " in value
         with Fetcher(polite(attempts=1)) as fetcher:
             fetcher.get(site.url("/odd"), stage="x")
-            after = kind(fetcher.get(site.url("/good.jpg"), stage="x"))
+            after = kind(get_after_close(fetcher, site.url("/good.jpg")))
         assert after == ("host_resting" if long else None)
 
 
