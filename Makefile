@@ -37,7 +37,7 @@ check: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
-	@if test -x $(TSC) || npm install --silent --prefix $(VENV)/node typescript@5.9 >/dev/null 2>&1; \
+	@if test -x $(TSC) || npm install --silent --fetch-retries 0 --fetch-timeout 20000 --prefix $(VENV)/node typescript@5.9 >/dev/null 2>&1; \
 	then echo tsc -p training/explorer; $(TSC) -p training/explorer; \
 	else echo "The page's JavaScript was not checked: npm could not install typescript"; fi
 
