@@ -10,7 +10,6 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from pipeline.originals.parts import (
     read_originals,
     read_part,
 )
+from pipeline.plugins import load_plugin
 from pipeline.web.failures import caught_failure
 
 EXTRACTOR_GROUP = "shellgan.features"
@@ -54,17 +54,7 @@ def load_extractor(name: str) -> Extractor:
     Raises:
         UserError: there is none, or what it needs is not installed.
     """
-    offered = {entry.name: entry for entry in entry_points(group=EXTRACTOR_GROUP)}
-    if name not in offered:
-        there = ", ".join(sorted(offered)) or "none"
-        raise UserError(
-            f"select.features: {name!r} is not an entry point of {EXTRACTOR_GROUP}; choose from "
-            f"{there}"
-        )
-    try:
-        extractor: Extractor = offered[name].load()
-    except ImportError as error:
-        raise UserError(f"select.features: {name!r} cannot be loaded ({error})") from None
+    extractor: Extractor = load_plugin(EXTRACTOR_GROUP, name, "select.features")
     return extractor
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
 from PIL import Image
 
-from pipeline.contract import UserError
 from pipeline.imaging.crops import Box, center_box, center_boxes, expand_box, pad_box
 from pipeline.imaging.objects import DETECT_SIDE, BackgroundModel, find_object
 from pipeline.imaging.pixels import LazyImage, as_image, scale_for
 from pipeline.options import ShardOptions
+from pipeline.plugins import load_plugin
 from pipeline.select.selection import SelectedImage
 
 HOOK_GROUP = "shellgan.crops"
@@ -138,14 +137,5 @@ def load_hook(name: str) -> Hook:
     Raises:
         UserError: there is none; the message lists those there are.
     """
-    offered = {entry.name: entry for entry in entry_points(group=HOOK_GROUP)}
-    if name not in offered:
-        there = ", ".join(sorted(offered)) or "none"
-        raise UserError(
-            f"shards.hook: {name!r} is not an entry point of {HOOK_GROUP}; choose from {there}"
-        )
-    try:
-        hook: Hook = offered[name].load()
-    except ImportError as error:
-        raise UserError(f"shards.hook: {name!r} cannot be loaded ({error})") from None
+    hook: Hook = load_plugin(HOOK_GROUP, name, "shards.hook")
     return hook

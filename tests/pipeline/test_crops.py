@@ -180,7 +180,7 @@ def left_third(image: Image.Image) -> list[tuple[float, float, float, float]]:
 def test_a_hook_says_where_to_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("thirds", f"{__name__}:left_third", framing.HOOK_GROUP)
     monkeypatch.setattr(EntryPoint, "load", lambda self: left_third)
-    monkeypatch.setattr(framing, "entry_points", lambda group: EntryPoints([entry]))
+    monkeypatch.setattr("pipeline.plugins.entry_points", lambda group: EntryPoints([entry]))
     framing.load_hook.cache_clear()
     made = sample(clutter(), crop="hook", hook="thirds", margin=0.0, resolution=[40, 20])
     assert made.box == Box(0, 0, 100, 200)
