@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 
 class ChildProcesses:
@@ -60,12 +59,7 @@ class ChildProcesses:
     def __enter__(self) -> ChildProcesses:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for keeper in reversed(self._keepers):
             assert keeper.stdin is not None
             keeper.stdin.close()

@@ -118,16 +118,8 @@ class _GuardedHTTP(HTTPConnection):
         return super().getresponse()
 
 
-class _GuardedHTTPS(HTTPSConnection):
-    allow_private = False
-    response_class = _LastAnswer
-
-    def _new_conn(self) -> socket.socket:
-        return _guarded(self, super()._new_conn, self.allow_private)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        _watched(self.sock)
-        return super().getresponse()
+class _GuardedHTTPS(_GuardedHTTP, HTTPSConnection):
+    """The same over TLS."""
 
 
 def _private(host: str, address: str) -> str:

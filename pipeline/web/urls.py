@@ -74,11 +74,6 @@ def _without_user(parts: SplitResult) -> SplitResult:
     return parts._replace(netloc=host)
 
 
-def url_host(url: str) -> str:
-    """The host of a canonical URL, without its port."""
-    return urlsplit(url).hostname or ""
-
-
 def host_or_none(url: str) -> str | None:
     """The host of a URL of any kind, without its port; None if it has none or is no URL."""
     try:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from training import checkpoint
-from training.callbacks.base import Callback, Diverged
+from training.callbacks.base import Callback
 from training.evaluation.evaluator import Evaluator, prepare_or_warn
 from training.monitoring.history import Row
 
@@ -20,7 +20,6 @@ class EvaluationCallback(Callback):
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
         self.evaluator = Evaluator(loop.config, loop.source, loop.device, loop.ranks)
-        self._evaluates = False
 
     def on_start(self) -> None:
         if self.loop.ranks.is_main:
@@ -41,21 +40,17 @@ class EvaluationCallback(Callback):
         return self.evaluator.is_due(self.loop.seen_before, self.loop.state.seen)
 
     def after_step(self) -> None:
-        if not self._evaluates:
+        if not self.is_due():
             return
-        self._evaluates = False
         row = self.loop.log.row or {}
         if not self.loop.ranks.broadcast(self._is_best(row)):
             return
-        if not self.loop.state.is_finite():
-            raise Diverged("the weights")
-        self.loop.checkpoints.save()
+        self.loop.checkpoints.save_finite()
         self.loop.on_main_process(lambda: self._keep(row))
 
     def on_row(self, row: Row) -> None:
         loop = self.loop
-        self._evaluates = self.is_due()
-        if not self._evaluates or not loop.ranks.is_main or not loop.state.is_finite():
+        if not self.is_due() or not loop.ranks.is_main or not loop.state.is_finite():
             return
         start = time.monotonic()
         found = self.evaluator.evaluate(loop.state.g_ema.eval())
