@@ -93,4 +93,4 @@ def exit_with_parent(parent_pipe: Connection) -> None:
         parent_pipe.poll(None)
         os._exit(1)
 
-    threading.Thread(target=watch, name="leash", daemon=True).start()
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()

@@ -67,11 +67,11 @@ def faulty_site() -> Iterator[object]:
 @dataclass(frozen=True)
 class PrefectServer:
     """A real Prefect server on loopback: the project's folder and environment of its clients, and
-    a leash for processes that are to end with it."""
+    `children`: processes that end with it."""
 
     folder: Path
     env: dict[str, str]
-    leash: ChildProcesses
+    children: ChildProcesses
 
     @property
     def api(self) -> str:
@@ -116,9 +116,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     cwd = Path.cwd()
     os.chdir(folder)  # prefect.toml is read from the current folder
     try:
-        with ChildProcesses() as leash:
-            leash.start(["prefect", "server", "start"], folder / "server.log", env)
-            server = PrefectServer(folder, env, leash)
+        with ChildProcesses() as children:
+            children.start(["prefect", "server", "start"], folder / "server.log", env)
+            server = PrefectServer(folder, env, children)
             server.wait_for("health")
             yield server
     finally:

@@ -4,9 +4,8 @@ The table `images` stores the pages on which each row of the manifest was found.
 from being written twice and shows when an image has vanished. The manifest is the truth: the state
 records how much of the manifest it has read, and catches up when it is opened.
 
-Keys are hashes, so inserting each new key would write to a random page of that table. New rows are
-therefore appended to `recent` (a bounded number of keys is kept in memory) and merged in batches,
-in key order.
+Keys are hashes, so inserting each would write to a random page of that table. So new rows are
+appended to `recent` (a bounded number of keys is in memory) and merged in batches, in key order.
 """
 
 from __future__ import annotations

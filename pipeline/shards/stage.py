@@ -101,10 +101,10 @@ def shard(
     if target.shards_dir.is_dir():
         remove_temp_files(target.shards_dir)
     missing = [one for one in plan.shards if find_built_shard(target, one) is None]
-    mended = repairable_shards(recipe, dataset, target, plan)
-    for one in mended:
+    repairable = repairable_shards(recipe, dataset, target, plan)
+    for one in repairable:
         one.sidecar(target).unlink()  # then nothing takes the shard for made, or copies from it
-    missing += mended
+    missing += repairable
     write_snapshot(recipe, dataset, target)
     if missing:
         _check_originals(recipe.shards, dataset, target, plan, missing)

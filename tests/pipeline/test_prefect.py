@@ -56,7 +56,7 @@ def prefect(prefect_server: Any, tmp_path_factory: pytest.TempPathFactory) -> It
     with serve(made) as gallery:
         serving = [sys.executable, "-m", "pipeline.serve"]
         log = prefect_server.folder / "serve.log"
-        prefect_server.leash.start(serving, log, prefect_server.env)
+        prefect_server.children.start(serving, log, prefect_server.env)
         prefect_server.wait_for("deployments/name/retry-failures/retry-failures")
         yield Prefect(prefect_server, gallery.url)
 

@@ -1,4 +1,4 @@
-"""A leashed process ends with its starter, however that ends."""
+"""A child process ends with its starter, however that ends."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ STARTER = """
 import sys, time
 from pathlib import Path
 from pipeline.demo.child_processes import ChildProcesses
-with ChildProcesses() as leash:
-    leash.start([sys.executable, "-c", sys.argv[1]])
+with ChildProcesses() as children:
+    children.start([sys.executable, "-c", sys.argv[1]])
     time.sleep(60)
 """
 # A command that starts a process of its own and tells both numbers.
@@ -66,8 +66,8 @@ def test_ends_with_its_starter(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_gives_the_exit_status_and_the_output(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "out.log"
-    with ChildProcesses() as leash:
-        process = leash.start([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], log)
+    with ChildProcesses() as children:
+        process = children.start([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], log)
         assert process.wait(20) == 3
     assert log.read_text() == "hello\n"
 
@@ -79,7 +79,7 @@ def test_a_command_that_will_not_end_is_killed(tmp_path: Path, monkeypatch) -> N
         f"Path({str(tmp_path / 'up')!r}).touch(); time.sleep(60)"
     )
     told = tmp_path / "up"
-    with ChildProcesses(grace=0.5) as leash:
-        process = leash.start([sys.executable, "-c", stubborn])
+    with ChildProcesses(grace=0.5) as children:
+        process = children.start([sys.executable, "-c", stubborn])
         assert wait_for(told.exists)
     assert process.poll() is not None
