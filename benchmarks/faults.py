@@ -15,8 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "pipeline"))
 
-from faulty_site import ATTEMPTS, ROWS, FaultySite
-
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.events import EventLog
 from pipeline.fetcher import Politeness
@@ -24,6 +22,7 @@ from pipeline.originals.download import download
 from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html_options import HtmlSource
+from tests.helpers.faulty_site import ATTEMPTS, ROWS, FaultySite
 
 POLITENESS = Politeness(
     rate=500, concurrency=4, allow_private=True, attempts=ATTEMPTS, backoff=0.05, max_backoff=0.1,

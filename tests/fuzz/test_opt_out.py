@@ -8,7 +8,6 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as st
-from opt_out_examples import VOCABULARY, image_with, packet, rsl
 
 from pipeline.web.host_policy import HostPolicy, linked_licenses
 from pipeline.web.opt_out.directives import header_signals, meta_signals
@@ -21,6 +20,7 @@ from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness
 from pipeline.web.responses import RawResponse, RequestFailure, check_response
 from pipeline.web.robots import parse_robots
+from tests.helpers.opt_out_examples import VOCABULARY, image_with, packet, rsl
 
 AGENT = "ShellGAN/0.1"
 SITE = "https://a.example"

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from both_transports import polite
-from faulty_site import GOOD, FaultySite, Row, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +20,8 @@ from pipeline.web.headers import parse_head, refused_head, retry_after, sendable
 from pipeline.web.politeness import MAX_DELAY
 from pipeline.web.responses import RawResponse, RequestFailure, Response
 from pipeline.web.resume import join_ranges, resume_headers
+from tests.helpers.both_transports import polite
+from tests.helpers.faulty_site import GOOD, FaultySite, Row, serve
 
 LINES = st.sampled_from((
     b"HTTP/1.1 200 OK", b"HTTP/1.1 200gOK", b"HTTP/1.0 206 Part", b"HTTP/1.1 304 Same",

@@ -8,7 +8,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from static_site import served
 
 from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.crawl.check_recipe import COLUMNS, check_recipe, propose_recipe
@@ -19,6 +18,7 @@ from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources import Page, PageRequest
 from pipeline.sources.proposal import propose
+from tests.helpers.static_site import served
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from static_site import served
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.shells import draw
+from tests.helpers.static_site import served
 
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
 SITES = Path(__file__).parent / "sites"

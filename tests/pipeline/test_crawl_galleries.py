@@ -4,7 +4,6 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from static_site import QuietHandler, served
 
 from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.crawl.stage import crawl
@@ -13,6 +12,7 @@ from pipeline.demo.gallery import Gallery, serve
 from pipeline.events import EventLog
 from pipeline.recipe import load_recipe, recipe_path
 from pipeline.web.urls import canonical_url
+from tests.helpers.static_site import QuietHandler, served
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"

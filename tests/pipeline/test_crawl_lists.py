@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow
 import pytest
 from pyarrow import parquet
-from static_site import QuietHandler, served
 
 from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, read_jsonl
@@ -18,6 +17,7 @@ from pipeline.crawl.summary import CrawlResult
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import url_list as listing
+from tests.helpers.static_site import QuietHandler, served
 
 POLITE = {"rate": 1000, "allow_private": True, "obey_robots": False, "attempts": 1}
 

@@ -16,7 +16,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from faulty_site import FaultySite, Row, picture, serve
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
@@ -39,6 +38,7 @@ from pipeline.originals.parts import (
 from pipeline.recipe import Recipe
 from pipeline.retry import retry_failures
 from pipeline.sources.html_options import HtmlSource
+from tests.helpers.faulty_site import FaultySite, Row, picture, serve
 
 POLITENESS = Politeness(rate=1000, concurrency=4, allow_private=True, attempts=2, backoff=0.02)
 SOURCE = HtmlSource(start=("http://127.0.0.1/",))

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from faulty_site import ATTEMPTS, ROWS, FaultySite, Row
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.events import EventLog
@@ -19,6 +18,7 @@ from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html_options import HtmlSource
 from pipeline.web.failures import FAILURE_KINDS
+from tests.helpers.faulty_site import ATTEMPTS, ROWS, FaultySite, Row
 
 POLITENESS = Politeness(
     rate=500, concurrency=4, allow_private=True, attempts=ATTEMPTS, backoff=0.05, max_backoff=0.1,

@@ -16,7 +16,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from faulty_site import (
+from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
+from pipeline.originals.parts import (
+    PartFiles,
+    planned_parts,
+    read_journal,
+    read_original,
+    read_records,
+)
+from tests.helpers.faulty_site import (
     ATTEMPTS,
     BIG,
     Behaviour,
@@ -27,15 +35,6 @@ from faulty_site import (
     picture,
     serve,
     status,
-)
-
-from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
-from pipeline.originals.parts import (
-    PartFiles,
-    planned_parts,
-    read_journal,
-    read_original,
-    read_records,
 )
 
 KILLS = 25

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from static_site import served
 
 from pipeline.contract import load_index
+from tests.helpers.static_site import served
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"

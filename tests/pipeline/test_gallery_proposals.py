@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import pytest
-from static_site import served
 
 from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.crawl.check_recipe import propose_recipe
@@ -17,6 +16,7 @@ from pipeline.events import EventLog
 from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.web.urls import canonical_url
+from tests.helpers.static_site import served
 
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
 SITES = sorted(path.parent.name for path in GALLERIES.glob("*/expected.json"))

@@ -15,8 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from both_transports import get, get_either_way, get_in_bulk, kind, polite, with_robots
-from faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
 
 from pipeline.errors import Failure
 from pipeline.fetcher import Fetcher, Politeness
@@ -24,6 +22,15 @@ from pipeline.web import addresses, connections, curl_transfer
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.responses import Response
+from tests.helpers.both_transports import (
+    get,
+    get_either_way,
+    get_in_bulk,
+    kind,
+    polite,
+    with_robots,
+)
+from tests.helpers.faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,20 @@ import time
 import tracemalloc
 
 import pytest
-from both_transports import get, get_either_way, get_in_bulk, kind, polite, with_robots
-from faulty_site import GOOD, FaultySite, Row, first, redirect, serve
 
 from pipeline.errors import Failure
 from pipeline.fetcher import Fetcher
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.curl_transport import CurlTransport
+from tests.helpers.both_transports import (
+    get,
+    get_either_way,
+    get_in_bulk,
+    kind,
+    polite,
+    with_robots,
+)
+from tests.helpers.faulty_site import GOOD, FaultySite, Row, first, redirect, serve
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(GOOD)
 

@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty_site import encoded, picture
 from PIL import Image
-from static_site import served
 
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, read_jsonl
 from pipeline.events import EventLog
@@ -34,6 +32,8 @@ from pipeline.originals.download import download
 from pipeline.originals.parts import read_original, read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html_options import HtmlSource
+from tests.helpers.faulty_site import encoded, picture
+from tests.helpers.static_site import served
 
 ROOT = Path(__file__).parents[2]
 POLITENESS = Politeness(rate=500, concurrency=8, allow_private=True, attempts=1)

@@ -10,7 +10,6 @@ import zlib
 import imagehash
 import numpy as np
 import pytest
-from faulty_site import animation, encoded, picture, png_header
 from PIL import Image, ImageCms
 from scipy import ndimage
 
@@ -23,6 +22,7 @@ from pipeline.imaging.images import (
     open_image,
     perceptual_hash,
 )
+from tests.helpers.faulty_site import animation, encoded, picture, png_header
 
 LIMIT = 10_000_000
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_site import POLICY_FILES
 
 from pipeline.contract import DatasetPaths, image_key, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.originals.parts import read_records
 from pipeline.status import read_status
 from pipeline.web.urls import canonical_url
+from tests.helpers.faulty_site import POLICY_FILES
 
 COUNT = 48
 

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from faulty_site import Row, first, page, picture, serve, status
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.errors import Failure
 from pipeline.events import FIRST_FAILURE, Event, EventLog
+from tests.helpers.faulty_site import Row, first, page, picture, serve, status
 
 
 def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

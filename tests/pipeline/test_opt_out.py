@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
@@ -19,6 +18,7 @@ from pipeline.web.opt_out.tdmrep import header_reservation, read_tdmrep
 from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness
 from pipeline.web.responses import RawResponse, RequestFailure, check_response
+from tests.helpers.opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 AGENT = "ShellGAN/0.1"
 SITE = "https://a.example"

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty_site import Behaviour, FaultySite, Row, picture, redirect, serve, status
-from opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.crawl.check_recipe import check_recipe
@@ -31,6 +29,8 @@ from pipeline.status import read_status
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.host_policy import TRIALS
 from pipeline.web.responses import Response
+from tests.helpers.faulty_site import Behaviour, FaultySite, Row, picture, redirect, serve, status
+from tests.helpers.opt_out_examples import VOCABULARY, image_with, licence, packet, rsl
 
 Outcome = Response | Failure
 Fetch = Callable[[list[str], Politeness], dict[str, Outcome]]

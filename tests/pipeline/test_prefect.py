@@ -17,6 +17,7 @@ from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, serve
 from pipeline.names import flow_names
 from pipeline.status import read_status
+from tests.helpers.prefect_server import PrefectServer
 
 COUNT = 24
 
@@ -25,7 +26,7 @@ COUNT = 24
 class Prefect:
     """A server, our deployments served in its folder, and a gallery to scrape."""
 
-    server: Any  # conftest's PrefectServer
+    server: PrefectServer
     gallery: str
 
     @property
@@ -50,7 +51,9 @@ class Prefect:
 
 
 @pytest.fixture(scope="module")
-def prefect(prefect_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+def prefect(
+    prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prefect]:
     made = Gallery(COUNT, 7, tmp_path_factory.mktemp("gallery"))
     made.draw_all(lambda _done, _total: None)
     with serve(made) as gallery:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from faulty_site import FaultySite, Row, first, page, picture, serve, status
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
 from pipeline.crawl.stage import crawl
@@ -27,6 +26,7 @@ from pipeline.recipe import Recipe
 from pipeline.retry import RetryResult, filter_failures, retry_failures
 from pipeline.sources.html_options import HtmlSource
 from pipeline.web.failures import failure
+from tests.helpers.faulty_site import FaultySite, Row, first, page, picture, serve, status
 
 POLITENESS = Politeness(
     rate=500, concurrency=4, allow_private=True, attempts=2, backoff=0.02, max_backoff=0.05

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from both_transports import polite
-from faulty_site import GOOD, FaultySite, page, serve
 
 from pipeline.fetcher import Fetcher
 from pipeline.web import waits
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.politeness import MAX_DELAY, HostLimiter, Politeness
 from pipeline.web.waits import Wait, WaitTeller, describe_seconds
+from tests.helpers.both_transports import polite
+from tests.helpers.faulty_site import GOOD, FaultySite, page, serve
 
 
 @pytest.fixture

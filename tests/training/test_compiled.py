@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
+from tests.helpers.training_runs import read_run
 from training.options.resolve import resolve
 
 OPTIONS = (
@@ -33,7 +34,7 @@ def _compiler_warnings() -> Any:
 
 
 def test_a_compiled_run_is_the_plain_one_and_goes_on_bit_for_bit(
-    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any, read_run: Any
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any
 ) -> None:
     shards, runs = small_shards(), tmp_path / "runs"
     fast = ("--compile", "true")

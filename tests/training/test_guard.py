@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import training.loop
+from tests.helpers.training_runs import read_run
 from training import checkpoint
 from training.step import Step
 
@@ -31,7 +32,7 @@ def finite(values: dict[str, Any]) -> bool:
 
 
 def test_nan_sets_the_run_back_and_it_goes_on(
-    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any, read_run: Any,
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(training.loop, "Step", Poisoned)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import training.state
 from pipeline.contract import UserError
+from tests.helpers.training_runs import read_run
 from training import checkpoint
 from training.data import Batch
 from training.gradients import MIN_LOSS_SCALE, step_was_skipped
@@ -107,7 +108,7 @@ def test_penalties_do_not_vanish_where_half_precision_rounds_to_zero() -> None:
 
 
 def test_a_run_says_how_many_and_goes_on_with_the_scale(
-    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any, read_run: Any,
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     def scaler(config: Any, device: torch.device) -> torch.amp.GradScaler:

@@ -14,17 +14,19 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.small_shards import SmallShards
+from tests.helpers.training_runs import fit_here, read_run
 from training import checkpoint, evaluate, export, probe, sample, walk
 
 
 @pytest.fixture(scope="module")
-def trained(shards_in: Any, fit_here: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished run `whole` and its shards."""
     folder = tmp_path_factory.mktemp("odd")
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert fit_here("whole", shards_in(folder / "set")) == 0
+        assert fit_here("whole", SmallShards(folder / "set")) == 0
     finally:
         os.chdir(before)
     return folder
@@ -102,8 +104,8 @@ OF_RESUMING: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("change", [*CHANGES, *OF_RESUMING])
 def test_training_goes_on_from_the_last_checkpoint_that_can_be_used(
-    change: str, run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str],
-    read_run: Any,
+    change: str, run: Path, trained: Path, capsys: pytest.CaptureFixture[str],
+
 ) -> None:  # fmt: skip
     rows, weights = read_run(run)
     data = rewrite(run, (CHANGES | OF_RESUMING)[change])
@@ -120,7 +122,7 @@ def test_training_goes_on_from_the_last_checkpoint_that_can_be_used(
 
 
 def test_where_no_checkpoint_can_be_used_the_run_stays_as_it_is(
-    run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str]
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(len(checkpoint.list_checkpoints(run / "checkpoints"))):
         rewrite(run, CHANGES["no state"], number)
@@ -132,9 +134,7 @@ def test_where_no_checkpoint_can_be_used_the_run_stays_as_it_is(
     assert before == {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
 
 
-def test_a_newer_unusable_checkpoint_never_drives_out_good_ones(
-    run: Path, trained: Path, fit_here: Any
-) -> None:
+def test_a_newer_unusable_checkpoint_never_drives_out_good_ones(run: Path, trained: Path) -> None:
     rewrite(run, CHANGES["no state"])
     options = ("--record.keep", "1", "--max-hours", "1e-9")  # ends with its first step
     assert fit_here("whole", str(trained / "set/manifests/small"), *options) == 0
@@ -242,9 +242,7 @@ def refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "whole" in said or "small" in said or "resolution" in said
 
 
-def test_a_folder_of_samples_with_anything_in_it_and_none(
-    run: Path, trained: Path, fit_here: Any
-) -> None:
+def test_a_folder_of_samples_with_anything_in_it_and_none(run: Path, trained: Path) -> None:
     newest = max((run / "samples").glob("*.png"))
     newest.write_bytes(b"no picture")
     (run / "samples" / "holiday.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -311,7 +309,7 @@ def test_a_run_that_is_none_is_one_line(name: str, capsys: pytest.CaptureFixture
 
 
 def test_a_file_in_the_place_of_a_run_is_one_line(
-    run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str]
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("runs/taken").write_text("a file")
     assert fit_here("taken", str(trained / "set/manifests/small")) == 2

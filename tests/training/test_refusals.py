@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.small_shards import SmallShards
 from training import checkpoint
 from training.planning import memory
 
@@ -140,7 +141,7 @@ def test_what_is_accepted_is_accepted_by_both(
 
 def test_what_a_run_was_begun_with_decides_in_both(
     tmp_path: Path, small_shards: Callable[..., Any], in_process: Callable[..., int],
-    shards_in: Callable[..., Any], both: Callable[..., tuple[int, str]],
+    both: Callable[..., tuple[int, str]],
 ) -> None:  # fmt: skip
     run, shards = tmp_path / "work" / "runs" / "one", small_shards()
     assert in_process(run, shards, "--total-kimg", "0.08") == 0
@@ -151,7 +152,7 @@ def test_what_a_run_was_begun_with_decides_in_both(
         status, said = both(run, shards, *options)
         assert status == 2
         assert words in said
-    others = shards_in(tmp_path / "others", sizes=(20, 13))
+    others = SmallShards(tmp_path / "others", sizes=(20, 13))
     status, said = both(run, others)
     assert status == 2
     assert "a new --run" in said

@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.small_shards import SmallShards
+from tests.helpers.training_runs import Fit, read_run
+
 Read = Callable[[Path], tuple[list[dict[str, Any]], dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, fit_in: Any, shards_in: Any) -> Any:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An uninterrupted run: (its `Fit`, its shards, its folder, what it said)."""
     folder = tmp_path_factory.mktemp("whole")
-    shards, fit = shards_in(folder / "set"), fit_in(folder / "work")
+    shards, fit = SmallShards(folder / "set"), Fit(folder / "work")
     done = fit(shards.manifest, "--run", "whole")
     assert done.returncode == 0, done.stderr
     return fit, shards, folder / "work" / "runs" / "whole", done.stdout
@@ -52,9 +55,7 @@ def test_a_run_says_what_it_takes_and_leaves_its_files(whole: Any) -> None:
     assert config["config"]["total_kimg"] == 0.4
 
 
-def test_killed_at_random_moments_ends_bit_for_bit_the_same(
-    whole: Any, in_process: Any, read_run: Read
-) -> None:
+def test_killed_at_random_moments_ends_bit_for_bit_the_same(whole: Any, in_process: Any) -> None:
     fit, shards, run, _ = whole
     killed, chance = run.parent / "killed", random.Random(os.environ.get("KILL_SEED", "0"))
     kills = 0
@@ -80,7 +81,7 @@ def _lines(run: Path) -> list[str]:
         return []
 
 
-def test_an_interrupt_saves_and_exits_130(whole: Any, in_process: Any, read_run: Read) -> None:
+def test_an_interrupt_saves_and_exits_130(whole: Any, in_process: Any) -> None:
     fit, shards, run, _ = whole
     stopped = run.parent / "stopped"
     with fit.start(shards.manifest, "--run", "stopped") as process:
@@ -97,7 +98,7 @@ def test_an_interrupt_saves_and_exits_130(whole: Any, in_process: Any, read_run:
 
 
 def test_sigterm_does_the_same(
-    whole: Any, in_process: Any, monkeypatch: pytest.MonkeyPatch, read_run: Read
+    whole: Any, in_process: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from training.callbacks import ConsoleCallback
 
@@ -121,7 +122,7 @@ def test_sigterm_does_the_same(
 
 
 def test_finished_says_so_damaged_falls_back_and_more_kimg_trains_on(
-    whole: Any, in_process: Any, capsys: pytest.CaptureFixture[str], read_run: Read
+    whole: Any, in_process: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, shards, run, _ = whole
     before = (run / "metrics.jsonl").read_text()
@@ -172,13 +173,13 @@ def test_another_configuration_is_refused_with_the_key(
 
 
 def test_other_shards_and_a_run_in_use_are_refused(
-    whole: Any, in_process: Any, shards_in: Any, tmp_path: Path,
+    whole: Any, in_process: Any, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     from training.runs import Run, lock_run
 
     _, shards, run, _ = whole
-    others = shards_in(tmp_path / "others", sizes=(20, 20))
+    others = SmallShards(tmp_path / "others", sizes=(20, 20))
     assert in_process(run, others) == 2
     assert "trained on dataset" in capsys.readouterr().err
     with lock_run(Run(run)):

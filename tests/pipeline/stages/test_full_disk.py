@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from static_site import served
 
 from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, load_index
 from pipeline.contract.tar import read_samples
 from pipeline.originals.parts import read_original, read_records
 from pipeline.shards.verify import verify
+from tests.helpers.processes import run_python
+from tests.helpers.static_site import served
 
 RECIPE = """
 [source]
@@ -215,9 +216,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_limit_on_the_size_of_files_is_a_full_disk(
-    shop: Any, run_python: Callable[..., Any]
-) -> None:
+def test_a_limit_on_the_size_of_files_is_a_full_disk(shop: Any) -> None:
     shop.add(shop.served(COUNT))
     recipe = shop.root / "shells.toml"
     recipe.write_text(RECIPE)

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
+from tests.helpers.small_shards import SmallShards
+from tests.helpers.training_runs import Fit, read_run
 from training import checkpoint
 from training.evaluate import main as evaluate
 from training.pretrained.inference import load_generator
@@ -24,12 +26,10 @@ JUDGED = ("--eval-kimg", "0.192", "--eval-samples", "50", "--evaluate.real", "10
 
 
 @pytest.fixture(scope="module")
-def judged(
-    tmp_path_factory: pytest.TempPathFactory, fit_in: Any, shards_in: Any
-) -> tuple[Any, Path, str]:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, str]:
     """A set with labels, an uninterrupted evaluated run, and what it said."""
     folder = tmp_path_factory.mktemp("judged")
-    shards, fit = shards_in(folder / "set", labels=("a", "b")), fit_in(folder / "work")
+    shards, fit = SmallShards(folder / "set", labels=("a", "b")), Fit(folder / "work")
     done = fit(shards.manifest, "--run", "judged", *JUDGED)
     assert done.returncode == 0, done.stderr
     return shards, folder / "work" / "runs" / "judged", done.stdout
@@ -46,7 +46,7 @@ def bare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def test_rows_and_console_tell_what_was_measured(judged: Any, read_run: Any) -> None:
+def test_rows_and_console_tell_what_was_measured(judged: Any) -> None:
     _, run, said = judged
     rows, _ = read_run(run)
     assert [row["seen"] for row in facts(rows)] == [192, 384]
@@ -58,7 +58,7 @@ def test_rows_and_console_tell_what_was_measured(judged: Any, read_run: Any) -> 
     assert f"FD {facts(rows)[-1][METRIC]:.4g}" in said
 
 
-def test_evaluations_change_nothing_else(judged: Any, in_process: Any, read_run: Any) -> None:
+def test_evaluations_change_nothing_else(judged: Any, in_process: Any) -> None:
     shards, run, _ = judged
     plain = run.parent / "plain"
     assert in_process(plain, shards, "--eval-kimg", "0") == 0
@@ -69,7 +69,7 @@ def test_evaluations_change_nothing_else(judged: Any, in_process: Any, read_run:
     assert checkpoint.best(plain / "checkpoints") is None
 
 
-def test_a_lost_evaluation_is_repeated_exactly(judged: Any, in_process: Any, read_run: Any) -> None:
+def test_a_lost_evaluation_is_repeated_exactly(judged: Any, in_process: Any) -> None:
     shards, run, _ = judged
     lost = run.parent / "lost"
     assert in_process(lost, shards, *JUDGED, "--total-kimg", "0.2") == 0
@@ -113,7 +113,7 @@ def test_a_kill_between_saving_and_keeping_the_best_is_mended(
 
 
 def test_the_best_is_kept_and_can_be_chosen(
-    judged: Any, read_run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    judged: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _, run, _ = judged
     monkeypatch.chdir(run.parents[1])

@@ -2,172 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import shutil
-import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from training import checkpoint
-from training.config import Config
-from training.networks import ImageShape, build_generator
-from training.options.architectures import DcganGenerator, StyleGan2Generator
-from training.options.resolve import flatten
-
-LABELS = ("cone", "whelk")
-TABLES: dict[str, Any] = {
-    "dcgan": DcganGenerator(width=8, z_dim=8),
-    "labelled": DcganGenerator(width=8, z_dim=9, condition="norm"),
-    "spectral": DcganGenerator(width=8, z_dim=8, spectral=True, dropout=0.2, dropout_at_test=True),
-    "stylegan2": StyleGan2Generator(
-        channel_base=512, channel_max=16, w_dim=12, z_dim=8, mapping_layers=2, condition="embedding"
-    ),
-}
-
-
-def make_run(folder: Path, kind: str, location: str = "", channels: int = 3) -> Path:
-    """A run's folder with a checkpoint at 12,000 images, lively pictures of 16 px."""
-    torch.manual_seed(3)
-    config = Config(preset="made", generator=TABLES[kind])
-    dataset = {
-        "location": location, "name": "shells", "digest": "0" * 64, "samples": 100,
-        "channels": channels, "labels": list(LABELS), "height": 16, "width": 16,
-    }  # fmt: skip
-    generator = build_generator(config.generator, ImageShape(16, 16, channels, len(LABELS)))
-    with torch.no_grad():
-        for name, value in generator.named_parameters():
-            if kind != "stylegan2" and value.dim() > 1:
-                value.copy_(torch.randn_like(value) * 0.2)
-            elif name.endswith("noise_strength"):
-                value.fill_(0.3)
-        if kind == "stylegan2":
-            latents = torch.randn(500, 8)
-            ws = generator.eval().mapping(latents, torch.zeros(500, dtype=torch.int64))
-            generator.w_avg.copy_(ws[:, 0].mean(dim=0))
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"config": flatten(config), "dataset": dataset}))
-    state = {"average": generator.state_dict(), "seen": 12_000}
-    checkpoint.save(folder / "checkpoints", 12_000, {"state": state}, 1)
-    return folder
+from tests.helpers.browser import Browser
+from tests.helpers.untrained_runs import make_run
 
 
 @pytest.fixture
 def run_of(tmp_path: Path) -> Callable[..., Path]:
     """Makes a run of a kind: `run_of("dcgan")`."""
     return lambda kind, *rest: make_run(tmp_path / "runs" / kind, kind, *rest)
-
-
-class Browser:
-    """Headless Chromium, driven over its debugging protocol."""
-
-    def __init__(self, program: str, profile: Path) -> None:
-        from websockets.sync.client import connect
-
-        flags = (
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
-            "--no-first-run", "--disable-background-networking", "--disable-sync",
-            f"--user-data-dir={profile}", "--window-size=1200,800",
-        )  # fmt: skip
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(
-            [program, *flags, "about:blank"], stdout=quiet, stderr=quiet
-        )
-        try:
-            port = _until(lambda: _port(profile / "DevToolsActivePort"))
-            address = f"http://127.0.0.1:{port}/json"
-            page = _until(lambda: next((t for t in _json(address) if t["type"] == "page"), None))
-            self._socket = connect(page["webSocketDebuggerUrl"], max_size=None)
-        except BaseException:
-            self._process.kill()
-            raise
-        self._number = 0
-        self.events: list[dict[str, Any]] = []
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.command(f"{domain}.enable")
-
-    def command(self, method: str, **params: Any) -> dict[str, Any]:
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
-        while True:
-            said = json.loads(self._socket.recv(timeout=90))
-            if said.get("id") == self._number:
-                assert "error" not in said, said
-                return dict(said["result"])
-            self.events.append(said)
-
-    def look(self, width: int, height: int, scheme: str) -> None:
-        """The window's size in CSS pixels; `scheme` is light or dark."""
-        self.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
-            mobile=width < 500,
-        )  # fmt: skip
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.command("Emulation.setEmulatedMedia", features=[feature])
-
-    def open(self, url: str) -> None:
-        self.command("Page.navigate", url="about:blank")  # the page before asks nothing any more
-        self.js("0")
-        self.events.clear()
-        self.command("Page.navigate", url=url)
-
-    def js(self, code: str) -> Any:
-        """The value of an expression, awaited."""
-        found = self.command(
-            "Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True
-        )
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
-
-    def until(self, code: str) -> None:
-        _until(lambda: self.js(code))
-
-    def screenshot(self) -> bytes:
-        return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
-
-    def complaints(self) -> list[str]:
-        """Exceptions and warnings of the page, but for what the tests' reading of pixels causes."""
-        kinds = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
-        said = [json.dumps(event)[:500] for event in self.events if event["method"] in kinds]
-        return [text for text in said if "Multiple readback" not in text]
-
-    def asked(self) -> list[str]:
-        """The addresses of all requests."""
-        return [
-            event["params"]["request"]["url"]
-            for event in self.events
-            if event["method"] == "Network.requestWillBeSent"
-        ]
-
-    def close(self) -> None:
-        self._socket.close()
-        self._process.terminate()
-        self._process.wait(30)
-
-
-def _until(found: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := found():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("not within a minute")
-
-
-def _port(path: Path) -> str:
-    return path.read_text().split()[0] if path.exists() and path.read_text().strip() else ""
-
-
-def _json(address: str) -> Any:
-    with urllib.request.urlopen(address, timeout=10) as answer:
-        return json.load(answer)
 
 
 @pytest.fixture(scope="session")
@@ -179,10 +27,3 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     opened = Browser(program, tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    """For a server in a process of its own: our code, one thread."""
-    root = Path(__file__).parents[3]
-    return os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}

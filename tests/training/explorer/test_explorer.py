@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers.processes import child_env
 from training.explore import main
 from training.explorer.generator_info import title_of
 from training.latent.cli import latents_and_labels
@@ -27,13 +28,11 @@ from training.pretrained.inference import load_generator
 
 
 @contextmanager
-def exploring(
-    run: Path, environment: dict[str, str], *more: str
-) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def exploring(run: Path, *more: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The command as a process of its own; its address."""
     command = [sys.executable, "-m", "training.explore", str(run), "--port", "0", *more]
     process = subprocess.Popen(
-        [*command, "--no-browser", "--device", "cpu"], env=environment, text=True,
+        [*command, "--no-browser", "--device", "cpu"], env=child_env(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -69,14 +68,13 @@ def torch_pictures(run: Path, numbers: list[int], label: int, psi: float) -> np.
 
 @pytest.mark.parametrize("kind", ["stylegan2"])
 def test_the_server_draws_what_pytorch_draws(
-    kind: str, run_of: Callable[..., Path], environment: dict[str, str],
-    small_shards: Callable[..., Any],
+    kind: str, run_of: Callable[..., Path], small_shards: Callable[..., Any],
 ) -> None:  # fmt: skip
     shards = small_shards(size=16)
     run = run_of(kind, str(shards.manifest))
     trained = load_generator(str(run), torch.device("cpu"))
     latents, _ = latents_and_labels(trained, [5, 6], 0)
-    with exploring(run, environment) as (url, process):
+    with exploring(run) as (url, process):
         facts = json.loads(ask(url + "generator.json")[1])
         assert facts["title"] == "This shell does not exist"
         assert facts["nearest"]
@@ -114,12 +112,12 @@ def test_the_server_draws_what_pytorch_draws(
 
 
 def test_tiles_that_left_the_window_ask_for_nothing(
-    run_of: Callable[..., Path], environment: dict[str, str], browser: Any,
+    run_of: Callable[..., Path], browser: Any,
     small_shards: Callable[..., Any],
 ) -> None:  # fmt: skip
     """The gallery waits for the chosen picture; what it wanted may have scrolled away by then."""
     run = run_of("stylegan2", str(small_shards(size=16, channels=3).manifest), 3)
-    with exploring(run, environment) as (url, _):
+    with exploring(run) as (url, _):
         browser.open(url)
         browser.js("""
             const wanted = new Set([{}]), asked = [], note = async () => asked.push(1);
@@ -136,14 +134,14 @@ def test_tiles_that_left_the_window_ask_for_nothing(
 
 @pytest.mark.parametrize("kind", ["labelled", "stylegan2"])
 def test_the_page(
-    kind: str, run_of: Callable[..., Path], environment: dict[str, str], browser: Any,
+    kind: str, run_of: Callable[..., Path], browser: Any,
     small_shards: Callable[..., Any],
 ) -> None:  # fmt: skip
     """A number is the picture that PyTorch draws of it; the gallery has no end; every control
     changes the picture; nothing is asked of another host."""
     channels = 1 if kind == "labelled" else 3
     run = run_of(kind, str(small_shards(size=16, channels=channels).manifest), channels)
-    with exploring(run, environment) as (url, _):
+    with exploring(run) as (url, _):
         browser.look(1200, 800, "light")
         browser.open(url + "#n=7&psi=0.6&label=1")
         browser.until("document.querySelectorAll('.tile.drawn').length >= 12")

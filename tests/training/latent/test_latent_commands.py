@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.small_shards import SmallShards
+from tests.helpers.training_runs import fit_here
 from training import directions, explore, mix, nearest, project, sample, walk
 
 COMMANDS = {
@@ -23,12 +25,10 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory, shards_in: Callable[..., Any], fit_here: Any
-) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the run `tiny` is, which no test changes."""
     folder = tmp_path_factory.mktemp("work")
-    shards = shards_in(folder / "set", labels=("cone", "whelk"))
+    shards = SmallShards(folder / "set", labels=("cone", "whelk"))
     condition = ("--generator.condition", "norm", "--discriminator.condition", "projection")
     with contextlib.chdir(folder):
         assert fit_here("tiny", shards, "--total-kimg", "0.04", *condition) == 0

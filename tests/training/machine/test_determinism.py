@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import training.loop
+from tests.helpers.training_runs import read_run
 from training.machine.determinism import determinism
 from training.step import Step
 
@@ -32,7 +33,7 @@ def test_an_operation_that_is_not_deterministic_is_named() -> None:
 
 
 def test_a_run_trains_under_it_and_to_the_same_bits(
-    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any, read_run: Any,
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     seen = set()

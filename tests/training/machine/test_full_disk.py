@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.training_runs import read_run
 from training import checkpoint
 from training.machine.disk import DiskFull, free_bytes
 
@@ -100,7 +101,7 @@ def filled(folder: Path, leaving: int) -> Iterator[None]:
 
 
 def test_a_run_on_a_full_disk_stops_with_its_state_and_goes_on_later(
-    small_disk: Path, small_shards: Callable[..., Any], in_process: Any, read_run: Any,
+    small_disk: Path, small_shards: Callable[..., Any], in_process: Any,
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     shards, run = small_shards(), small_disk / "runs" / "tight"

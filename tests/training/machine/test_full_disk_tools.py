@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.helpers.small_shards import SmallShards
+from tests.helpers.training_runs import fit_here
 from training import directions, evaluate, export, mix, nearest, probe, project, sample, walk
 from training.machine.disk import free_bytes
 
@@ -19,7 +20,7 @@ KEPT = 4096
 
 
 @pytest.fixture(scope="module")
-def disk(shards_in: Any, fit_here: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A disk of 4 MB with a finished run and its shards; skipped where none can be mounted."""
     folder = tmp_path_factory.mktemp("disk")
     command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
@@ -28,7 +29,7 @@ def disk(shards_in: Any, fit_here: Any, tmp_path_factory: pytest.TempPathFactory
     before = Path.cwd()
     os.chdir(folder)
     try:
-        shards = shards_in(folder, sizes=(60, 60), labels=("cone", "whelk"))
+        shards = SmallShards(folder, sizes=(60, 60), labels=("cone", "whelk"))
         assert fit_here("whole", shards, "--record.spare_mb", "0.1") == 0
         yield folder
     finally:
@@ -126,7 +127,7 @@ def test_a_probe_needs_no_disk(
 
 
 def test_a_training_on_a_full_disk_prints_no_traceback(
-    disk: Path, fit_here: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    disk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(disk)
     shutil.copytree("runs/whole", "runs/more")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.training_runs import read_run
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
@@ -84,7 +85,7 @@ def close(rows: Any, others: Any) -> None:
 
 
 def test_two_processes_train_what_one_does_stop_together_and_go_on_as_one(
-    fit: Any, in_process: Any, small_shards: Callable[..., Any], read_run: Any
+    fit: Any, in_process: Any, small_shards: Callable[..., Any]
 ) -> None:
     shards = small_shards(sizes=(41, 3, 29, 1))  # uneven, and the batch does not divide them
     plain = [f"--{name}={value}" for name, value in PLAIN.items()] + ["--batch", "7"]

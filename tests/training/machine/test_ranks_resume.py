@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.training_runs import read_run
+
 ROOT = Path(__file__).parents[3]
 WORK = """
 import os
@@ -47,7 +49,7 @@ def free_ports(count: int) -> str:
 
 
 def test_path_lengths_and_adaptive_augmentation_continue(
-    tmp_path: Path, small_shards: Callable[..., Any], read_run: Any
+    tmp_path: Path, small_shards: Callable[..., Any]
 ) -> None:
     shards, ports, started = small_shards(), free_ports(3), []
     for rank in range(2):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError, parse_config
+from tests.helpers.processes import PROJECT
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
@@ -36,7 +37,7 @@ def tensors(network: torch.nn.Module) -> dict[str, Any]:
 def write(path: Path, described: dict[str, Any], protocol: int = 3) -> Path:
     """A pickle of networks with those tensors, written by a process with the published names."""
     subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("fake_nvlabs.py")), str(path), str(protocol)],
+        [sys.executable, "-m", "tests.helpers.fake_nvlabs", str(path), str(protocol)], cwd=PROJECT,
         input=json.dumps(described), text=True, check=True,
     )  # fmt: skip
     return path

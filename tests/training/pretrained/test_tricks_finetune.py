@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError, parse_config
+from tests.helpers.training_runs import read_run
 from training import checkpoint
 from training.config import Config
 from training.data import Batch
@@ -26,7 +27,6 @@ def test_a_run_begins_with_another_s_weights(
     tmp_path: Path,
     small_shards: Callable[..., Any],
     in_process: Callable[..., int],
-    read_run: Callable[[Path], tuple[Any, dict[str, torch.Tensor]]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     shards, folder = small_shards(), tmp_path / "work" / "runs"

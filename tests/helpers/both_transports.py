@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from faulty_site import ATTEMPTS, FaultySite, serve
-
 from pipeline.errors import Failure
 from pipeline.fetcher import Fetcher, Politeness
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.responses import Response
+from tests.helpers.faulty_site import ATTEMPTS, FaultySite, serve
 
 QUICK = {
     "rate": 500.0, "concurrency": 4, "allow_private": True, "attempts": ATTEMPTS, "backoff": 0.05,

@@ -1,0 +1,1 @@
+"""Servers, sites, datasets and processes for the tests."""

@@ -1,0 +1,86 @@
+"""A server of shards that fails as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class ShardServer:
+    """Serves the files of a folder on loopback, with ranges, and fails as it is told.
+
+    `cut[name]` is how many more answers of the file break off half-way, `spoil[name]` how many
+    have a byte flipped, `busy[name]` how many are 503; `dead` names hang up on every request.
+    `asked` lists (file name, Range header) in order. `pause` seconds before each 64 KiB.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pause = folder, 0.0
+        self.cut: Counter[str] = Counter()
+        self.spoil: Counter[str] = Counter()
+        self.busy: Counter[str] = Counter()
+        self.dead: set[str] = set()
+        self.ranges = True
+        self.asked: list[tuple[str, str]] = []
+        handler = type("Handler", (_Handler,), {"shards": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> ShardServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    shards: ShardServer
+    protocol_version = "HTTP/1.0"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        shards, path = self.shards, self.shards.folder / self.path.lstrip("/")
+        name, asked = path.name, self.headers.get("Range", "")
+        shards.asked.append((name, asked))
+        if name in shards.dead:
+            return
+        if not path.is_file() or self._due(shards.busy, name):
+            self.send_response(503 if path.is_file() else 404)
+            self.end_headers()
+            return
+        data = bytearray(path.read_bytes())
+        if self._due(shards.spoil, name):
+            data[len(data) // 2] ^= 1
+        start = int(asked.removeprefix("bytes=").rstrip("-") or 0) if shards.ranges else 0
+        if start and start >= len(data):
+            self.send_response(416)
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        end = (start + len(data)) // 2 if self._due(shards.cut, name) else len(data)
+        with contextlib.suppress(OSError):
+            for place in range(start, end, 1 << 16):
+                time.sleep(shards.pause)
+                self.wfile.write(data[place : min(place + (1 << 16), end)])
+
+    @staticmethod
+    def _due(left: Counter[str], name: str) -> bool:
+        """Whether a fault is still due for the file; one less is, then."""
+        due = left[name] > 0
+        left[name] -= due
+        return due
