@@ -10,7 +10,7 @@ help:
 	@echo "make test    all checks and tests"
 	@echo "make fuzz    odd input against every boundary, for about 10 minutes"
 	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
-	@echo "make docs    write the generated pages of docs/ again"
+	@echo "make docs    write the generated pages of docs/ and requirements-train.txt again"
 	@echo "make install only install into $(VENV)"
 	@echo "make clean   remove what demo and tests made (not $(VENV))"
 
@@ -30,6 +30,7 @@ serve: install
 
 docs: install
 	@$(PY) docs/generate.py
+	@$(PY) docs/requirements.py
 
 TSC := $(VENV)/node/node_modules/.bin/tsc
 check: install

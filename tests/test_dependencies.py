@@ -1,0 +1,150 @@
+"""Imports, pyproject.toml and the requirements of training agree."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+from types import ModuleType
+
+from packaging.requirements import Requirement
+
+PROJECT = Path(__file__).parents[1]
+NOT_IMPORTED = {
+    "fastapi",  # limits the version that Prefect's server gets
+    "torchvision",
+    "webdataset",  # reads the shards in other trainers: docs/formats.md
+}
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, PROJECT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load_script("requirements")
+DECLARED: dict[str, dict[str, str]] = script.declared()
+EXTRAS = {
+    name for group, lines in DECLARED.items() if group not in ("", "dev") for name in lines
+}  # fmt: skip
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((PROJECT / folder).rglob("*.py"))]
+
+
+def undeclared(path: Path, names: Iterator[str], allowed: set[str]) -> set[str]:
+    return {
+        f"{path.relative_to(PROJECT)}: {top}"
+        for top in script.external(names)
+        if not script.providers(top) & allowed
+    }
+
+
+def test_every_import_is_declared() -> None:
+    allowed = {*DECLARED[""], *EXTRAS}
+    missing = [undeclared(p, script.imported_names(p), allowed) for p in sources(*script.PACKAGES)]
+    assert set().union(*missing) == set()
+
+
+def test_every_import_of_a_test_is_declared() -> None:
+    allowed = {*DECLARED[""], *DECLARED["dev"]}
+    files = sources("tests")
+    own = {path.stem for path in files} | {path.name for path in (PROJECT / "tests").iterdir()}
+    missing = [
+        undeclared(path, (n for n in script.imported_names(path) if n.split(".")[0] not in own),
+                   allowed)
+        for path in files
+    ]  # fmt: skip
+    assert set().union(*missing) == set()
+
+
+def test_extras_are_imported_inside_functions() -> None:
+    for path in sources(*script.PACKAGES):
+        top_level = ast.Module(
+            [n for n in script.parse(path).body if isinstance(n, ast.Import | ast.ImportFrom)], []
+        )
+        names = script.names_in(top_level)
+        assert undeclared(path, names, set(DECLARED[""])) == set()
+
+
+def test_every_dependency_is_imported() -> None:
+    tops = script.external(
+        name for path in sources(*script.PACKAGES) for name in script.imported_names(path)
+    )
+    used = {name for top in tops for name in script.providers(top)}
+    assert set(DECLARED[""]) - used == NOT_IMPORTED
+
+
+def test_the_requirements_of_training_are_up_to_date() -> None:
+    text = (PROJECT / script.TRAIN_FILE).read_text()
+    assert text == script.train_requirements(), "run make docs"
+
+
+IMPORT_TRAINING = """
+import contextlib, importlib, json, pkgutil, sys
+
+blocked = set(json.loads(sys.stdin.read()))
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"{name} is not in requirements-train.txt", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import training
+
+names = [found.name for found in pkgutil.walk_packages(training.__path__, "training.")]
+modules = [importlib.import_module(name) for name in names]
+helped = []
+for module in modules:
+    if hasattr(module, "main") and module.__name__.count(".") == 1:
+        with contextlib.redirect_stdout(None), contextlib.suppress(SystemExit):
+            module.main(["--help"])
+        helped.append(module.__name__)
+print(json.dumps([names, helped, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+def with_dependencies(names: set[str]) -> set[str]:
+    """The distributions and all that they require here, without extras."""
+    found: set[str] = set()
+    waiting = sorted(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        needed = (Requirement(line) for line in requires(name) or ())
+        waiting += [
+            script.distribution_name(one.name)
+            for one in needed
+            if one.marker is None or one.marker.evaluate({"extra": ""})
+        ]
+    return found
+
+
+def test_training_imports_with_its_requirements_alone() -> None:
+    lines = (PROJECT / script.TRAIN_FILE).read_text().splitlines()
+    listed = {script.distribution_name(line) for line in lines if not line.startswith("#")}
+    allowed = {*with_dependencies(listed), "shellgan"}
+    blocked = {top for top, names in script.distributions().items() if not allowed & names}
+    assert {"prefect", "requests", "pycurl", "bs4", "lxml"} <= blocked
+    said = subprocess.run(
+        [sys.executable, "-c", IMPORT_TRAINING], cwd=PROJECT, input=json.dumps(sorted(blocked)),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    names, helped, loaded = json.loads(said.stdout)
+    assert set(names) >= set(script.modules("training")) - {"training"}
+    assert {"training.fit", "training.export", "training.explore"} <= set(helped)
+    assert not blocked & set(loaded)
