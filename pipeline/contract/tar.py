@@ -157,7 +157,7 @@ def _number(digits: bytes) -> int:
         if digits[0] & 0x40:
             raise DamagedTar(f"a negative number in a header: {digits!r}")
         return int.from_bytes(digits, "big") & ((1 << (8 * len(digits) - 1)) - 1)
-    text = digits.strip(b"\0 ")
+    text = digits.rstrip(b"\0 ").lstrip(b" ")  # readers disagree on digits after a zero byte
     if not _OCTAL.fullmatch(text):
         raise DamagedTar(f"not a number in a header: {digits!r}")
     return int(text or b"0", 8)

@@ -107,7 +107,8 @@ class PartWriter:
             write_atomic(self.files.journal, text.encode(errors="replace"))
 
     def _matches_tar(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
-        if row["offset"] != self._end + _BLOCK:
+        first, size = self._end + _BLOCK, os.fstat(tar.fileno()).st_size
+        if row["offset"] != first or not first + row["bytes"] <= row["end"] <= size:
             return False
         tar.seek(self._end)
         block = tar.read(row["end"] - self._end)

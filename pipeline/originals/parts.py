@@ -159,8 +159,8 @@ def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
         record = OriginalRecord.from_json(row)
         if record.part != part or not record.member.startswith(f"{record.key}."):
             raise ValueError(f"part or member: of another image: {record.part}, {record.member}")
-        if not isinstance(row.get("end"), int):
-            raise ValueError("end: missing")
+        if type(end := row.get("end")) is not int or end < record.offset + record.bytes:
+            raise ValueError(f"end: not where the image can end: {end!r:.60}")
     elif row.get("ok") is not False or not isinstance(row.get("kind"), str):
         raise ValueError("ok or kind: missing")
     return row

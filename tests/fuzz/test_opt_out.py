@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import time
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.outside_text import printable
 from pipeline.web.host_policy import HostPolicy, linked_licenses
 from pipeline.web.opt_out.directives import header_signals, meta_signals
 from pipeline.web.opt_out.page_metas import read_metas
@@ -59,7 +60,7 @@ def check(signals: list[Signal]) -> None:
         assert signal.name in SIGNALS
         assert json.loads(json.dumps(signal.to_json("why")).encode())["signal"] == signal.name
     detail = describe(signals)
-    assert detail.isprintable()
+    assert printable(detail) == detail
     detail.encode()
     if signals:
         assert set(signal_names(detail)) == {signal.name for signal in signals}
@@ -99,6 +100,7 @@ def test_tdmrep_json(value: object, tail: bytes) -> None:
     assert good.reserved
 
 
+@example(['">', "\ud7fc"], b"", 0)  # a code point without a character
 @given(st.lists(TEXT, max_size=3), st.binary(max_size=60), st.integers(0, 200))
 def test_rsl_files(texts: list[str], tail: bytes, cut: int) -> None:
     inside = "".join(texts).encode("utf-8", "replace").decode()

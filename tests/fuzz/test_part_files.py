@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -89,6 +90,19 @@ def damaged(data: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
         else:
             changed += changed[place : place + 700]
     return bytes(changed)
+
+
+@pytest.mark.parametrize("end", [-1, 0, 700, True, 10**30])
+def test_a_line_with_an_odd_end(tmp_path: Path, end: int) -> None:
+    """The image of such a line is fetched again."""
+    dataset = dataset_in(str(tmp_path))
+    part = PartFiles(dataset, PART)
+    rows = [json.loads(line) for line in part.journal.read_bytes().splitlines()]
+    rows[1]["end"] = end
+    part.journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part.summary.unlink()
+    fill(PartWriter(dataset, PART))
+    assert len(list(read_records(dataset))) == COUNT
 
 
 @example(

@@ -101,6 +101,17 @@ def mutated(draw: st.DrawFn) -> bytes:
     return Tar(fixed[: draw(st.integers(0, len(fixed)))] if draw(st.booleans()) else fixed)
 
 
+@pytest.mark.parametrize(
+    "digits", [b"\0" + b"0" * 9 + b"1\0", b"0000\0000001\0", b"0001 001\0\0\0\0"]
+)
+def test_digits_after_a_zero_byte_are_refused(digits: bytes) -> None:
+    """GNU tar reads 1 where Python's tarfile reads 0."""
+    tar = bytearray(packed({"0.png": b"x"}, tarfile.USTAR_FORMAT))
+    tar[124:136] = digits
+    with pytest.raises(DamagedTar, match="not a number"):
+        read(rechecked(tar))
+
+
 @pytest.mark.timeout(120)
 @given(st.one_of(mutated(), st.binary(max_size=3000)))
 def test_an_odd_tar_is_read_or_refused(data: bytes) -> None:
