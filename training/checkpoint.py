@@ -20,7 +20,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from pipeline.contract import (
     atomic_file,
     describe_os_error,
     is_disk_full,
+    migrate,
     now_utc,
     open_regular,
     printable,
@@ -39,6 +40,7 @@ from pipeline.contract import (
     write_atomic,
 )
 from training.machine.disk import DiskFull, free_bytes
+from training.versions import CHECKPOINT_MIGRATIONS
 
 BEST = "best"
 """The folder of the best checkpoint, beside the newest ones."""
@@ -63,6 +65,15 @@ class CheckpointInfo:
     seen: int
     bytes: int
     sha256: str
+    version: int = len(CHECKPOINT_MIGRATIONS) + 1
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The content of the metadata file."""
+        return {
+            "seen": self.seen, "bytes": self.bytes, "sha256": self.sha256, "written": now_utc(),
+            "version": self.version,
+        }  # fmt: skip
 
     @property
     def data_path(self) -> Path:
@@ -83,10 +94,12 @@ def _values(record: Path) -> dict[str, Any]:
 def _read(record: Path) -> CheckpointInfo:
     """Return the checkpoint of a metadata file; ValueError if it is invalid."""
     values = _values(record)
-    numbers = [values.get("seen"), values.get("bytes")]
+    version = values.get("version", 1)
+    numbers = [values.get("seen"), values.get("bytes"), version]
     if not all(type(one) is int and 0 <= one < 2**53 for one in numbers):
         raise ValueError(f"{record}: not the metadata of a checkpoint")
-    return CheckpointInfo(record, values["seen"], values["bytes"], str(values.get("sha256")))
+    sha256 = str(values.get("sha256"))
+    return CheckpointInfo(record, values["seen"], values["bytes"], sha256, version)
 
 
 def _records(folder: Path) -> tuple[list[CheckpointInfo], list[str]]:
@@ -133,12 +146,9 @@ def save(
 
 def _written(saved: CheckpointInfo, data: memoryview) -> bool:
     """Write the checkpoint; False if the disk turned out to be full."""
-    record = {
-        "seen": saved.seen, "bytes": saved.bytes, "sha256": saved.sha256, "written": now_utc(),
-    }  # fmt: skip
     try:
         write_atomic(saved.data_path, data)  # type: ignore[arg-type]
-        write_atomic(saved.metadata_path, json.dumps(record) + "\n")
+        write_atomic(saved.metadata_path, json.dumps(saved.metadata) + "\n")
     except OSError as error:
         if not saved.metadata_path.exists():
             saved.data_path.unlink(missing_ok=True)
@@ -230,7 +240,8 @@ def load(
     if len(data) != saved.bytes or hashlib.sha256(data).hexdigest() != saved.sha256:
         raise ValueError(f"{saved.data_path}: corrupt: size or sha256 differs from the metadata")
     try:
-        values = _unpacked(data, device)
+        unpacked = {**_unpacked(data, device), "version": saved.version}
+        values: dict[str, Any] = migrate(unpacked, CHECKPOINT_MIGRATIONS, "metadata")
         if check:
             check(values)
     except Exception as error:  # noqa: BLE001 - the boundary of one checkpoint
@@ -318,11 +329,8 @@ def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
         raise ValueError(f"{folder}: no checkpoint at {seen}")
     place = folder / BEST
     place.mkdir(exist_ok=True)
-    kept = CheckpointInfo(place / saved.metadata_path.name, seen, saved.bytes, saved.sha256)
-    record = {
-        "seen": seen, "bytes": saved.bytes, "sha256": saved.sha256, "measure": measure,
-        "value": value, "written": now_utc(),
-    }  # fmt: skip
+    kept = replace(saved, metadata_path=place / saved.metadata_path.name)
+    record = {**kept.metadata, "measure": measure, "value": value}
     try:
         _link_or_copy(saved.data_path, kept.data_path)
         write_atomic(kept.metadata_path, json.dumps(record) + "\n")

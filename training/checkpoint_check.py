@@ -106,9 +106,10 @@ def check_resumable(values: Mapping[str, Any], fresh: State) -> None:
         _check_numbers(given.values(), f"state.{name}")
     whole_number(state.get("steps"), "state.steps")
     whole_number(state.get("restarts"), "state.restarts")
-    for tensor in tensors(state.get("scalars"), "state.scalars").values():
-        if not tensor.isfinite().all():
-            raise Unusable("state.scalars: not finite")
+    for name in ("scalars", "replay"):
+        for tensor in tensors(state.get(name), f"state.{name}").values():
+            if not tensor.isfinite().all():
+                raise Unusable(f"state.{name}: not finite")
     _check_numbers([values.get("seconds")], "seconds")
     _check_history(values.get("history"))
     _check_meter(values.get("meter"))

@@ -21,6 +21,7 @@ from pipeline.contract import (
     describe_os_error,
     is_locked,
     lock,
+    migrate,
     parse_config,
     read_bytes,
     without_passwords,
@@ -30,6 +31,9 @@ from training import checkpoint
 from training.config import Config
 from training.data import ShardDataset
 from training.options.resolve import check_resumable, flatten
+from training.versions import CONFIG_MIGRATIONS
+
+CONFIG_VERSION = len(CONFIG_MIGRATIONS) + 1
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,13 @@ class DatasetInfo:
 
 @typed_dataclass(frozen=True, config=STRICT)
 class RunConfigFile:
-    """A run's `config.json`: every key by dotted name, the dataset and, in an exported folder,
-    the number of images `seen`."""
+    """A run's `config.json`: every key by dotted name, the dataset, the `version` of these keys
+    and, in an exported folder, the number of images `seen`."""
 
     config: dict[str, Any]
     dataset: DatasetInfo
     seen: Annotated[int, Field(ge=0, le=2**53)] = 0
+    version: int = CONFIG_VERSION
 
 
 def find_run(name: str) -> Run:
@@ -117,7 +122,7 @@ def run_config_json(config: Config, source: ShardDataset, location: str) -> dict
         "samples": index.nsamples, "channels": index.channels, "labels": list(index.labels),
         "height": source.height, "width": source.width,
     }  # fmt: skip
-    return {"config": flatten(config), "dataset": dataset}
+    return {"config": flatten(config), "dataset": dataset, "version": CONFIG_VERSION}
 
 
 def refuse_unwritable(run: Run) -> None:
@@ -191,4 +196,5 @@ def read_config(run: Run) -> dict[str, Any]:
         raise UserError(f"{run.config}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{run.config}: not a run's configuration")
+    values = migrate(values, CONFIG_MIGRATIONS, str(run.config))
     return asdict(parse_config(RunConfigFile, values, str(run.config)))

@@ -21,8 +21,9 @@ from training.networks import (
 from training.options.architectures import code_count
 from training.seeds import derive
 from training.techniques.lazy import optimizers
+from training.techniques.replay import FILLED
 
-CPU_SCALARS = frozenset(("augment_p", "augment_steps", "replay_filled", "skipped_d", "skipped_g"))
+CPU_SCALARS = frozenset(("augment_p", "augment_steps", "skipped_d", "skipped_g"))
 """The scalars that stay on the CPU: reading them must not wait for the device."""
 
 
@@ -31,7 +32,8 @@ class State:
     """The networks, optimisers and loss scalers (fp16) of a run, and its position.
 
     `seen` is the position in images. `scalars` holds float tensors that techniques update, by name
-    (augmentation probability, path-length mean …). `restarts` counts the roll-backs after
+    (augmentation probability, path-length mean …), `replay` the memory of the experience replay, as
+    `techniques.replay` describes it. `restarts` counts the roll-backs after
     divergence; it changes the random draws, so that a run does not repeat it.
     """
 
@@ -46,6 +48,7 @@ class State:
     steps: int = 0
     restarts: int = 0
     scalars: dict[str, Tensor] = field(default_factory=dict)
+    replay: dict[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Any]:
         """The state as nested dicts of tensors and numbers."""
@@ -61,6 +64,7 @@ class State:
             "steps": self.steps,
             "restarts": self.restarts,
             "scalars": self.scalars,
+            "replay": self.replay,
         }
 
     def is_finite(self) -> bool:
@@ -87,6 +91,10 @@ class State:
         self.scalars = {
             name: value.to("cpu" if name in CPU_SCALARS else device)
             for name, value in tensors["scalars"].items()
+        }
+        self.replay = {
+            name: value.to("cpu" if name == FILLED else device)
+            for name, value in tensors["replay"].items()
         }
 
 

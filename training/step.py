@@ -18,7 +18,6 @@ from training.losses import clip_weights, path_lengths, path_penalty
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.micro_batches import MicroBatch, MicroBatcher, accumulate_stats, batch_std
 from training.networks import DiscriminatorOutput, latent_codes
-from training.networks.stylegan2 import StyleGan2G
 from training.networks.sync_norm import convert_batch_norm
 from training.objective import Objective, Stats
 from training.pretrained.finetune import freeze
@@ -210,7 +209,7 @@ class Step:
         config, fake_labels = self.config, piece.labels
         if config.replay.size:
             fake, fake_labels = replay(
-                self.state.scalars, config.replay.size, config.replay.share, fake, fake_labels,
+                self.state.replay, config.replay.size, config.replay.share, fake, fake_labels,
                 self.random,
             )  # fmt: skip
         labels = piece.labels, fake_labels
@@ -301,7 +300,6 @@ class Step:
         """Take a generator step for the path length penalty."""
         state, options = self.state, self.config.loss
         generator = state.generator
-        assert isinstance(generator, StyleGan2G)
         state.g_optimizer.zero_grad(set_to_none=True)
         old = state.scalars.get("path_mean", torch.zeros((), device=self.device))
         new, facts = torch.zeros_like(old), Stats()

@@ -41,6 +41,7 @@ from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markd
 from pipeline.outside_text import printable, safe_text, without_passwords
 from pipeline.reading import is_url, local_path, open_regular, read_bytes
 from pipeline.units import format_bytes, format_duration
+from pipeline.versions import Migration, migrate
 
 __all__ = [
     "LARGEST_SIDE",
@@ -52,6 +53,7 @@ __all__ = [
     "FileLock",
     "JsonlAppender",
     "ManifestRow",
+    "Migration",
     "OriginalRecord",
     "ShardEntry",
     "ShardIndex",
@@ -75,6 +77,7 @@ __all__ = [
     "local_path",
     "locate_index",
     "lock",
+    "migrate",
     "now_utc",
     "open_regular",
     "parse_config",

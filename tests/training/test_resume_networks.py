@@ -107,14 +107,13 @@ def test_what_is_continued_is_where_its_next_step_is() -> None:
     elsewhere = torch.device("meta")
     state = new_state(config, ImageShape(32, 32, 3, 5), elsewhere)
     tensors = trained("stylegan2", 2).tensors()
-    tensors["scalars"] |= {
-        "replay_images": torch.zeros(2, 3, 4, 4), "replay_filled": torch.tensor(2),
-        "augment_p": torch.tensor(0.2), "skipped_g": torch.tensor(1.0),
-    }  # fmt: skip
+    tensors["scalars"] |= {"augment_p": torch.tensor(0.2), "skipped_g": torch.tensor(1.0)}
+    tensors["replay"] = {"images": torch.zeros(2, 3, 4, 4), "filled": torch.tensor(2)}
     state.load(tensors)
-    assert {name: value.device.type for name, value in state.scalars.items()} == {
-        "path_mean": "meta", "augment_signs": "meta", "replay_images": "meta",
-        "augment_p": "cpu", "augment_steps": "cpu", "replay_filled": "cpu", "skipped_g": "cpu",
+    kept = {**state.scalars, **state.replay}
+    assert {name: value.device.type for name, value in kept.items()} == {
+        "path_mean": "meta", "augment_signs": "meta", "images": "meta",
+        "augment_p": "cpu", "augment_steps": "cpu", "filled": "cpu", "skipped_g": "cpu",
     }  # fmt: skip
     meter = Meter()
     meter.load({"sums": {"r1": torch.tensor(1.0)}, "counts": {"r1": 1}}, elsewhere)

@@ -19,7 +19,7 @@ from pipeline.contract import (
 )
 from training.options.resolve import flatten
 from training.pretrained.inference import WEIGHTS, TrainedGenerator
-from training.runs import Run
+from training.runs import CONFIG_VERSION, Run
 
 _MOST_CARD = 4 << 20
 SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..*|loss\..*)")
@@ -42,7 +42,7 @@ def write_config(trained: TrainedGenerator, folder: Path) -> None:
     location = without_passwords(location) if is_url(location) else ""
     dataset = {**trained.dataset, "location": location}
     values = {"config": flatten(trained.config), "dataset": dataset, "seen": trained.seen}
-    write_json(Run(folder).config, values)
+    write_json(Run(folder).config, {**values, "version": CONFIG_VERSION})
 
 
 def dataset_card(trained: TrainedGenerator) -> str:

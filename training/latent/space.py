@@ -63,10 +63,11 @@ class LatentSpace:
     def synthesize(self, ws: Tensor, labels: Tensor) -> Tensor:
         """ws (n, num_ws, w_dim) → images float32 (n, channels, height, width) in [-1, 1]; labels
         have an effect only without a mapping."""
-        if isinstance(self.generator, StyleGenerator):
-            return self.generator.synthesis(ws).float()
-        images: Tensor = self.generator(ws[:, 0], labels).float()
-        return images
+        styled = isinstance(self.generator, StyleGenerator)
+        images: Tensor = (
+            self.generator.synthesis(ws) if styled else self.generator(ws[:, 0], labels)
+        )
+        return images.float()
 
     def truncate(self, ws: Tensor, psi: float) -> Tensor:
         """mean + psi · (w − mean) (Karras et al. 2019, appendix B); 1 changes nothing."""

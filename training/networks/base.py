@@ -43,11 +43,21 @@ class DiscriminatorOutput(NamedTuple):
 
 class Generator(nn.Module):
     """Latents float (n, z_dim) and labels int64 (n,) → images (n, channels, height, width) in
-    [-1, 1]. `z_dim` includes InfoGAN's codes."""
+    [-1, 1]. `z_dim` includes InfoGAN's codes.
+
+    A style-based generator is `synthesis(styles(latents, labels))` while it is trained; other
+    generators have neither of them.
+    """
 
     z_dim: int
+    synthesis: nn.Module
+    """Maps ws (n, num_ws, w_dim) to images."""
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def styles(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Return the ws (n, num_ws, w_dim) of the latents, as they are used in training."""
         raise NotImplementedError
 
 

@@ -152,7 +152,7 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
     # each course starts in the same way, with periodic penalties due, so that it has the same
     # operators
-    state.steps, state.scalars = 0, {}
+    state.steps, state.scalars, state.replay = 0, {}, {}
     g_table, d_table = optimizers(config)
     state.g_optimizer = make_optimizer(g_table, state.generator, device)
     state.d_optimizer = make_optimizer(d_table, state.discriminator, device)

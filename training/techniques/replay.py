@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FILLED, IMAGES, LABELS = "replay_filled", "replay_images", "replay_labels"
+FILLED, IMAGES, LABELS = "filled", "images", "labels"
 
 
 def replay(

@@ -210,13 +210,13 @@ def test_replay_fills_then_exchanges() -> None:
         assert torch.equal(mixed, fake)
         assert torch.equal(mixed_labels, labels)
     for _ in range(20):
-        before = set(memory["replay_labels"].tolist())
+        before = set(memory["labels"].tolist())
         fake, labels = fakes()
         mixed, mixed_labels = replay(memory, 8, 0.5, fake, labels, random)
         old = set(mixed_labels.tolist()) - set(labels.tolist())
         assert len(old) == 2
         assert old <= before
-        kept = set(memory["replay_labels"].tolist())
+        kept = set(memory["labels"].tolist())
         assert kept | set(mixed_labels.tolist()) == before | set(labels.tolist())
         assert not kept & set(mixed_labels.tolist())  # changed places: nothing is in both
         assert torch.equal(mixed[:, 0, 0, 0].long(), mixed_labels)  # images with their labels
@@ -225,7 +225,7 @@ def test_replay_fills_then_exchanges() -> None:
 def test_a_step_shows_old_fakes() -> None:
     world = World({"replay": {"size": 16, "share": 0.5}})
     world.step(2)
-    kept = world.state.scalars["replay_images"].clone()
+    kept = world.state.replay["images"].clone()
     world.saw.clear()
     world.step()
     on_fake = world.saw[1].half()
@@ -461,8 +461,10 @@ def test_a_continued_run_is_the_uninterrupted_one(options: dict[str, Any], tmp_p
     for name in ("generator", "discriminator", "g_ema"):
         one, other = (getattr(w.state, name).state_dict() for w in (whole, second))
         assert all(torch.equal(one[key], other[key]) for key in one), name
-    for key, value in whole.state.scalars.items():
-        assert torch.equal(value, second.state.scalars[key])
+    for kept, again in ((whole.state.scalars, second.state.scalars),
+                        (whole.state.replay, second.state.replay)):  # fmt: skip
+        assert kept.keys() == again.keys()
+        assert all(torch.equal(kept[key], again[key]) for key in kept)
 
 
 def test_every_trick_changes_the_result() -> None:

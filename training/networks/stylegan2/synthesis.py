@@ -158,6 +158,8 @@ class StyleGan2G(Generator):
     section 3.1). In evaluation it uses constant noise and `truncation_psi`.
     """
 
+    synthesis: SynthesisNetwork
+
     def __init__(self, options: StyleGan2Generator, shape: ImageShape) -> None:
         super().__init__()
         classes = 0

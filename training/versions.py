@@ -1,0 +1,27 @@
+"""How files of earlier versions become current ones, one version at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.contract import Migration
+
+CONFIG_MIGRATIONS: Sequence[Migration] = ()
+"""Those of a run's `config.json`."""
+_REPLAY = "replay_"
+
+
+def _separate_replay(values: dict[str, Any]) -> dict[str, Any]:
+    """Checkpoints of version 1 store the images of the replay among the scalars."""
+    state = values.get("state")
+    if not isinstance(state, dict) or not isinstance(state.get("scalars"), dict):
+        return values  # a generator without the rest of a run, or damaged
+    scalars = {str(name): value for name, value in state["scalars"].items()}
+    old = [name for name in scalars if name.startswith(_REPLAY)]
+    replay = {name.removeprefix(_REPLAY): scalars.pop(name) for name in old}
+    return {**values, "state": {**state, "scalars": scalars, "replay": replay}}
+
+
+CHECKPOINT_MIGRATIONS: Sequence[Migration] = (_separate_replay,)
+"""Those of a checkpoint's values; the metadata contains the version."""
