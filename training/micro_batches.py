@@ -9,8 +9,8 @@ from torch import Tensor
 
 from training.config import Config
 from training.data import Batch
+from training.gan_loss import Stats
 from training.machine.distributed import Distributed
-from training.objective import Stats
 from training.streaming.order import rank_slice
 from training.techniques.latents import draw_latents
 

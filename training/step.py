@@ -12,23 +12,18 @@ from pipeline.contract import UserError
 from training import ema
 from training.config import Config
 from training.data import Batch
-from training.discriminator_pass import DiscriminatorPass
+from training.gan_loss import GanLoss, Stats
 from training.gradients import apply_gradients, step_was_skipped
 from training.losses import clip_weights, path_lengths, path_penalty
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.micro_batches import MicroBatch, MicroBatcher, accumulate_stats, batch_std
-from training.networks import DiscriminatorOutput, latent_codes
 from training.networks.sync_norm import convert_batch_norm
-from training.objective import Objective, Stats
 from training.pretrained.finetune import freeze
 from training.seeds import derive
 from training.state import State
 from training.techniques.lazy import is_due, optimizers
-from training.techniques.packing import pack
 from training.techniques.replay import replay
 from training.techniques.schedule import burn_in_value, set_learning_rate
-from training.techniques.targets import draw_targets
-from training.techniques.unroll import Weights, unroll
 
 
 class Step:
@@ -42,12 +37,11 @@ class Step:
         ranks: Distributed = SINGLE_PROCESS,
     ) -> None:
         self.config, self.state, self.device, self.ranks = config, state, device, ranks
-        self.objective = Objective(config)
         self.g_table, self.d_options = optimizers(config)
-        self.packing = config.discriminator.packing
+        packing = config.discriminator.packing
         if config.replay.size and ranks.world_size > 1:
             raise UserError("replay.size: past fakes are kept by one process only")
-        if self.packing > 1 and config.batch % (self.packing * ranks.world_size):
+        if packing > 1 and config.batch % (packing * ranks.world_size):
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"
             )
@@ -57,7 +51,7 @@ class Step:
             convert_batch_norm(state.discriminator, ranks.rank, ranks.world_size)
         self.random = torch.Generator(device=device)
         self._pieces = MicroBatcher(config, state.generator.z_dim, device, ranks)
-        self._judging = DiscriminatorPass(config, state, device, ranks, self.random)
+        self.loss = GanLoss(config, state, device, ranks, self.random)
         self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
     def __call__(self, batches: list[Batch]) -> Stats:
@@ -107,11 +101,11 @@ class Step:
         self._pieces.random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
         seed = derive(self.config.seed, "step", seen, restarts, rank)
         self.random.manual_seed(seed)
-        self._judging.augmentation.seed(seed)
+        self.loss.augmentation.seed(seed)
         torch.manual_seed(seed)  # dropout and other random numbers inside the networks
 
     def _fake(self, latents: Tensor, labels: Tensor) -> Tensor:
-        with self._judging.autocast():
+        with self.loss.autocast():
             images: Tensor = self._draw(latents, labels)
         return images
 
@@ -121,7 +115,7 @@ class Step:
         If the generator will be trained on the same images (`again`), a batch in one piece keeps
         their graph; with micro-batches that would cost the memory they save.
         """
-        state = self.state
+        state, replaying = self.state, self.config.replay
         self._unfreeze_discriminator()
         facts: Stats = {}
         keep = again and len(pieces) == 1
@@ -129,7 +123,13 @@ class Step:
             with torch.set_grad_enabled(keep):
                 fake = self._fake(piece.latents, piece.labels)
             piece.fake = fake if keep else None
-            loss, found = self._discriminator_loss(piece, fake.detach())
+            shown, labels = fake.detach(), (piece.labels, piece.labels)
+            if replaying.size:
+                shown, older = replay(
+                    state.replay, replaying.size, replaying.share, shown, piece.labels, self.random
+                )
+                labels = piece.labels, older
+            loss, found = self.loss.discriminator(piece.real, shown, labels, piece.latents)
             torch.autograd.backward(state.d_scaler.scale(loss * piece.weight))
             accumulate_stats(facts, found | {"spread_real": batch_std(piece.real)}, piece.share)
         return self._end_discriminator(pieces, facts)
@@ -148,19 +148,16 @@ class Step:
         g_params = [weight for weight in state.generator.parameters() if weight.requires_grad]
         on_d, on_g = Stats(), Stats()
         for piece in pieces:
-            labels = piece.labels, piece.labels
             drawn = self._fake(piece.latents, piece.labels)
-            real, fake = pack(piece.real, self.packing), pack(drawn, self.packing)
-            on_real, on_fake = self._judging.real_and_fake_separately(real, fake, labels)
-            loss, found = self._objective_loss(on_real, on_fake, labels, piece.latents)
-            loss, found = self._penalised(loss, found, real, fake.detach(), labels)
-            scaled = state.d_scaler.scale(loss * piece.weight)
+            (d_loss, found), (g_loss, found_g) = self.loss.both(
+                piece.real, drawn, piece.labels, piece.latents
+            )
+            scaled = state.d_scaler.scale(d_loss * piece.weight)
             torch.autograd.backward(scaled, inputs=d_params, retain_graph=True)
             accumulate_stats(on_d, found | {"spread_real": batch_std(piece.real)}, piece.share)
-            codes = latent_codes(piece.latents, self.config.generator)
-            loss, found = self.objective.generator(on_real, on_fake, piece.labels, codes)
-            torch.autograd.backward(state.g_scaler.scale(loss * piece.weight), inputs=g_params)
-            accumulate_stats(on_g, found | {"spread_fake": batch_std(drawn.detach())}, piece.share)
+            torch.autograd.backward(state.g_scaler.scale(g_loss * piece.weight), inputs=g_params)
+            spread = {"spread_fake": batch_std(drawn.detach())}
+            accumulate_stats(on_g, found_g | spread, piece.share)
         facts = self._end_discriminator(pieces, on_d)
         return facts | self._step_stats("g", on_g, self._update_generator(), state.g_scaler)
 
@@ -174,7 +171,7 @@ class Step:
         """Apply the discriminator's gradients; return the stats of the step."""
         config, state = self.config, self.state
         share = sum(piece.weight for piece in pieces)
-        facts |= self._judging.controller.observe(state.scalars, facts["r_t"], share)
+        facts |= self.loss.controller.observe(state.scalars, facts["r_t"], share)
         facts = self._step_stats("d", facts, self._update_discriminator(), state.d_scaler)
         if config.loss.own_step and is_due(state.steps, config.loss.interval):
             facts |= self._penalise(pieces)
@@ -193,77 +190,13 @@ class Step:
         state.d_optimizer.zero_grad(set_to_none=True)
         facts: Stats = {}
         for piece in pieces:
-            real = pack(piece.real, self.packing)
-            found = self._judging.penalties(real, real, (piece.labels, piece.labels))
-            for name, penalty in found.items():
-                weight = self._judging.penalty_weight(name) * piece.weight
-                torch.autograd.backward(state.d_scaler.scale(penalty * weight))
-            detached = {name: penalty.detach() for name, penalty in found.items()}
-            accumulate_stats(facts, detached, piece.share)
+            penalties, found = self.loss.own_step_penalties(piece.real, piece.labels)
+            for penalty in penalties.values():
+                torch.autograd.backward(state.d_scaler.scale(penalty * piece.weight))
+            accumulate_stats(facts, found, piece.share)
         if facts:
             self._update_discriminator()
         return facts
-
-    def _discriminator_loss(self, piece: MicroBatch, fake: Tensor) -> tuple[Tensor, Stats]:
-        """Return the loss with its penalties, and its stats."""
-        config, fake_labels = self.config, piece.labels
-        if config.replay.size:
-            fake, fake_labels = replay(
-                self.state.replay, config.replay.size, config.replay.share, fake, fake_labels,
-                self.random,
-            )  # fmt: skip
-        labels = piece.labels, fake_labels
-        real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
-        loss, facts = self._plain_loss(real, fake, labels, piece.latents)
-        return self._penalised(loss, facts, real, fake, labels)
-
-    def _penalised(
-        self, loss: Tensor, facts: Stats, real: Tensor, fake: Tensor, labels: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Stats]:
-        """Return the loss with the penalties that are due in the same step, and its stats."""
-        options = self.config.loss
-        if not options.own_step and is_due(self.state.steps, options.interval):
-            for name, penalty in self._judging.penalties(real, fake, labels).items():
-                facts[name] = penalty.detach()
-                loss = loss + penalty * self._judging.penalty_weight(name)
-        return loss, facts
-
-    def _plain_loss(
-        self,
-        real: Tensor,
-        fake: Tensor,
-        labels: tuple[Tensor, Tensor],
-        latents: Tensor,
-        weights: Weights | None = None,
-    ) -> tuple[Tensor, Stats]:
-        """Return the discriminator's loss on packed images without penalties, and its stats."""
-        on_real, on_fake = self._judging.real_and_fake(real, fake, labels, weights)
-        return self._objective_loss(on_real, on_fake, labels, latents)
-
-    def _objective_loss(
-        self,
-        on_real: DiscriminatorOutput,
-        on_fake: DiscriminatorOutput,
-        labels: tuple[Tensor, Tensor],
-        latents: Tensor,
-    ) -> tuple[Tensor, Stats]:
-        """Return the discriminator's loss for its outputs, and its stats."""
-        config = self.config
-        targets = draw_targets(
-            config.label_real,
-            config.label_fake,
-            config.label_flip,
-            len(on_real.logits),
-            self.random,
-        )
-        codes = latent_codes(latents, config.generator)
-        loss, facts = self.objective.discriminator(on_real, on_fake, targets, labels, codes)
-        if on_real.decoder_inputs:
-            with self._judging.autocast():
-                distance = self.state.discriminator.reconstruct(on_real)
-            facts["reconstruction"] = distance.detach()
-            loss = loss + distance * config.loss.reconstruction
-        return loss, facts
 
     def _train_generator(self, pieces: list[MicroBatch]) -> Stats:
         state = self.state
@@ -274,7 +207,7 @@ class Step:
             fake = piece.fake
             if fake is None:
                 fake = self._fake(piece.latents, piece.labels)
-            loss, found = self._generator_loss(piece, fake)
+            loss, found = self.loss.generator(piece.real, fake, piece.labels, piece.latents)
             torch.autograd.backward(state.g_scaler.scale(loss * piece.weight))
             accumulate_stats(facts, found | {"spread_fake": batch_std(fake.detach())}, piece.share)
         return self._step_stats("g", facts, self._update_generator(), state.g_scaler)
@@ -305,7 +238,7 @@ class Step:
         new, facts = torch.zeros_like(old), Stats()
         for piece in pieces:
             some = slice(0, max(1, len(piece.latents) // options.path_batch_shrink))
-            with self._judging.autocast():
+            with self.loss.autocast():
                 ws = generator.styles(piece.latents[some], piece.labels[some])
                 lengths = path_lengths(generator.synthesis, ws, self.random)
             penalty, mean = path_penalty(lengths, old, options.path_decay)
@@ -318,25 +251,3 @@ class Step:
         state.scalars["path_mean"] = new
         self._update_generator()
         return facts
-
-    def _generator_loss(self, piece: MicroBatch, fake: Tensor) -> tuple[Tensor, Stats]:
-        """Return the loss and its stats."""
-        labels, latents = piece.labels, piece.latents
-        real, fake = pack(piece.real, self.packing), pack(fake, self.packing)
-        weights = None
-        if self.config.unroll.steps:
-            weights = self._unroll(real, fake, labels, latents)
-        on_fake = self._judging(fake, labels, weights)
-        on_real = self._judging(real, labels, weights) if self.objective.needs_real else None
-        codes = latent_codes(latents, self.config.generator)
-        return self.objective.generator(on_real, on_fake, labels, codes)
-
-    def _unroll(self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor) -> Weights:
-        """Return the discriminator's weights after unrolled steps, as functions of `fake`."""
-        options = self.config.unroll
-
-        def loss(weights: Weights) -> Tensor:
-            return self._plain_loss(real, fake, (labels, labels), latents, weights)[0]
-
-        rate = options.lr or self.config.d_optimizer.lr
-        return unroll(self.state.discriminator, loss, options.steps, rate)

@@ -8,11 +8,13 @@ from training.losses.penalties import (
     clip_weights,
     dragan,
     gradient_penalty,
+    logit_gradients,
     squared_gradient,
+    squared_norm,
 )  # fmt: skip
 
 __all__ = [
     "LOSSES", "AdversarialLoss", "class_loss", "clip_weights", "code_loss", "dragan",
-    "feature_matching", "gradient_penalty", "labelled_loss", "path_lengths", "path_penalty",
-    "squared_gradient",
+    "feature_matching", "gradient_penalty", "labelled_loss", "logit_gradients", "path_lengths",
+    "path_penalty", "squared_gradient", "squared_norm",
 ]  # fmt: skip

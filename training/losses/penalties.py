@@ -7,7 +7,7 @@ fp16, see `image_gradient`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,25 +18,39 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def image_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor:
-    """∇ₓ Σ critic(x), of the shape of `images`, differentiable.
-
-    With fp16 in `critic`, the gradient is computed `scale` times as large, per image like the loss,
-    and divided again in float32: otherwise fp16 would round it to 0.
-    """
+    """∇ₓ Σ critic(x), of the shape of `images`, differentiable; `scale` as in `logit_gradients`."""
     images = images.detach().requires_grad_(True)
     with double_backward():
         logits = critic(images)
+    return logit_gradients([logits], [images], scale)[0]
+
+
+def logit_gradients(
+    logits: Sequence[Tensor], images: Sequence[Tensor], scale: float = 1.0
+) -> list[Tensor]:
+    """∇ₓ Σ D(x) for each of `images`, given their logits (n,), differentiable.
+
+    Logits may depend only on the images at the same place of the sequence. With fp16 logits, the
+    gradient is computed `scale` times as large, per image like the loss, and divided again in
+    float32: otherwise fp16 would round it to 0.
+    """
     if scale == 1.0:
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-        return gradient
-    factor = scale / len(images)
-    (gradient,) = torch.autograd.grad(logits.float().sum() * factor, images, create_graph=True)
-    return gradient.float() / factor
+        total = torch.stack([one.float().sum() for one in logits]).sum()
+        return list(torch.autograd.grad(total, images, create_graph=True))
+    factor = scale / len(images[0])
+    total = torch.stack([one.float().sum() * factor for one in logits]).sum()
+    gradients = torch.autograd.grad(total, images, create_graph=True)
+    return [gradient.float() / factor for gradient in gradients]
+
+
+def squared_norm(gradient: Tensor) -> Tensor:
+    """½·E‖∇D(x)‖² of a gradient (n, c, h, w)."""
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean() / 2
 
 
 def squared_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor:
     """½·E‖∇D(x)‖²: R1 on real images, R2 on fake ones (Mescheder 2018, eq. 9 without γ)."""
-    return image_gradient(critic, images, scale).float().square().sum(dim=(1, 2, 3)).mean() / 2
+    return squared_norm(image_gradient(critic, images, scale))
 
 
 def _unit_norm(critic: Critic, images: Tensor, scale: float) -> Tensor:

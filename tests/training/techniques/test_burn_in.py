@@ -76,9 +76,9 @@ def test_rates_and_second_moments_follow(seen: int, share: float) -> None:
 
 def test_penalties_weigh_less() -> None:
     _, step = started(TABLE, 16)
-    assert step._judging.penalty_weight("r1") == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
+    assert step.loss.penalty_weight("r1") == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
     _, step = started({}, 16)
-    assert step._judging.penalty_weight("r1") == 2.0
+    assert step.loss.penalty_weight("r1") == 2.0
 
 
 def test_the_average_s_half_life_grows(monkeypatch: pytest.MonkeyPatch) -> None:

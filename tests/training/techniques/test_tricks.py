@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from torch.func import functional_call
 from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.data import Batch
+from training.losses import squared_gradient
 from training.machine.distributed import Distributed
-from training.networks import DiscriminatorOutput, ImageShape, build_generator
+from training.networks import ImageShape, build_generator
 from training.networks.layers import Dropout, MinibatchStddev, Noise
 from training.state import State, new_state
 from training.step import Step
@@ -65,15 +68,13 @@ class World:
     def targets(self) -> list[tuple[Any, Any]]:
         """Labels of the discriminator's loss in the steps from now on."""
         found: list[tuple[Any, Any]] = []
-        inner = self.step_once.objective.discriminator
+        inner = self.step_once.loss._adversarial
 
-        def spy(
-            real: DiscriminatorOutput, fake: DiscriminatorOutput, targets: Any, *rest: Any
-        ) -> Any:
+        def spy(real: Tensor, fake: Tensor, *targets: Any) -> Tensor:
             found.append(targets)
-            return inner(real, fake, targets, *rest)
+            return inner.d(real, fake, *targets)
 
-        self.step_once.objective.discriminator = spy  # type: ignore[method-assign]
+        self.step_once.loss._adversarial = replace(inner, d=spy)
         return found
 
 
@@ -232,6 +233,34 @@ def test_a_step_shows_old_fakes() -> None:
     old = [any(torch.equal(image, other) for other in kept) for image in on_fake]
     assert sum(old) == 4
     assert not any(torch.equal(image, other) for other in kept for image in world.saw[2].half())
+
+
+PASSES: list[tuple[dict[str, Any], int]] = [
+    ({}, 2),
+    ({"loss": {"r1": 1.0}}, 2),
+    ({"loss": {"r1": 1.0, "r2": 1.0}}, 2),
+    ({"loss": {"gp": 1.0}}, 3),
+    ({"loss": {"r1": 1.0, "own_step": True}}, 3),
+    ({"loss": {"r1": 1.0}, "updates": "simultaneous"}, 2),
+]
+"""Options, and the passes of 8 images that the discriminator's update needs."""
+
+
+@pytest.mark.parametrize(("options", "passes"), PASSES)
+def test_penalties_reuse_the_pass_of_the_loss(options: dict[str, Any], passes: int) -> None:
+    world = World({**options, "discriminator": {"norm": "none"}})
+    world.step()
+    generator = 0 if "updates" in options else 8
+    assert sum(map(len, world.saw)) == passes * 8 + generator
+
+
+def test_reused_penalties_are_those_of_a_pass_of_their_own() -> None:
+    alone = World({"loss": {"r1": 1.0, "r2": 1.0}, "discriminator": {"norm": "none"}})
+    judge = copy.deepcopy(alone.state.discriminator)
+    found, labels = alone.step(), torch.zeros(8, dtype=torch.int64)
+    for name, images in zip(("r1", "r2"), alone.saw, strict=False):
+        expected = squared_gradient(lambda x: judge(x, labels).mean_logit, images)
+        torch.testing.assert_close(found[name], expected.detach())
 
 
 def test_several_processes_refuse_what_they_cannot_share() -> None:
