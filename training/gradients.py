@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from training.config import OptimizerOptions
 from training.machine.distributed import SINGLE_PROCESS, Distributed
+from training.options.algorithm import OptimizerOptions
 
 MIN_LOSS_SCALE = 2.0**-10
 """Below this loss scale, infinite gradients are not caused by the scale."""

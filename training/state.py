@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from training.config import Config, OptimizerOptions
+from training.config import Config
 from training.networks import (
     Discriminator,
     Generator,
@@ -18,6 +18,7 @@ from training.networks import (
     build_discriminator,
     build_generator,
 )  # fmt: skip
+from training.options.algorithm import OptimizerOptions
 from training.options.architectures import code_count
 from training.seeds import derive
 from training.techniques.lazy import optimizers

@@ -1,4 +1,4 @@
-"""One training step: the discriminator, then the generator, then the moving average."""
+"""One training step: updates of the discriminator and the generator, then the moving average."""
 
 from __future__ import annotations
 
@@ -65,16 +65,18 @@ class Step:
         state.generator.train()
         state.discriminator.train()
         facts: Stats = {}
+        if config.updates == "generator-first":
+            facts |= self._train_generator(self._pieces(batches[0]))
+        reuse = config.updates == "alternating" and not config.fresh_latents
         for batch in batches:
             pieces, last = self._pieces(batch), batch is batches[-1]
             if last and config.updates == "simultaneous":
                 facts |= self._train_simultaneously(pieces)
+                facts |= self._regularise_paths(pieces)
             else:
-                facts |= self._train_discriminator(pieces, again=last)
+                facts |= self._train_discriminator(pieces, again=last and reuse)
         if config.updates == "alternating":
-            facts |= self._train_generator(pieces)
-        if config.loss.path_length and is_due(state.steps, config.loss.path_interval):
-            facts |= self._regularise_paths(pieces)
+            facts |= self._train_generator(pieces if reuse else self._pieces(batch))
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
@@ -210,7 +212,8 @@ class Step:
             loss, found = self.loss.generator(piece.real, fake, piece.labels, piece.latents)
             torch.autograd.backward(state.g_scaler.scale(loss * piece.weight))
             accumulate_stats(facts, found | {"spread_fake": batch_std(fake.detach())}, piece.share)
-        return self._step_stats("g", facts, self._update_generator(), state.g_scaler)
+        facts = self._step_stats("g", facts, self._update_generator(), state.g_scaler)
+        return facts | self._regularise_paths(pieces)
 
     def _step_stats(self, network: str, facts: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
         """Stats of one step. For a skipped step, only the skip is recorded: its other values are
@@ -230,8 +233,10 @@ class Step:
         return apply_gradients(state.g_optimizer, table, self.ranks, state.g_scaler)
 
     def _regularise_paths(self, pieces: list[MicroBatch]) -> Stats:
-        """Take a generator step for the path length penalty."""
+        """Take a generator step for the path length penalty, if it is due."""
         state, options = self.state, self.config.loss
+        if not (options.path_length and is_due(state.steps, options.path_interval)):
+            return {}
         generator = state.generator
         state.g_optimizer.zero_grad(set_to_none=True)
         old = state.scalars.get("path_mean", torch.zeros((), device=self.device))

@@ -133,21 +133,27 @@ SETTINGS = {
     },
     "wgan": {
         "loss.weight_clip": 0.01, "n_critic": 5, "d_optimizer.name": "rmsprop",
-        "d_optimizer.lr": 5e-5, "batch": 64,
+        "d_optimizer.lr": 5e-5, "batch": 64, "fresh_latents": True,
     },
     "wgan-gp": {
         "loss.gp": 10.0, "n_critic": 5, "g_optimizer.lr": 1e-4, "g_optimizer.beta1": 0.0,
-        "g_optimizer.beta2": 0.9, "batch": 64,
+        "g_optimizer.beta2": 0.9, "batch": 64, "fresh_latents": True,
     },
     "sngan": {
         "discriminator.spectral": True, "loss.name": "hinge", "n_critic": 5,
         "g_optimizer.lr": 2e-4, "g_optimizer.beta1": 0.0, "g_optimizer.beta2": 0.9,
+        "updates": "generator-first",
     },
     "sagan": {
         "g_optimizer.lr": 1e-4, "d_optimizer.lr": 4e-4, "g_optimizer.beta1": 0.0,
         "g_optimizer.beta2": 0.9, "n_critic": 1, "loss.name": "hinge", "generator.spectral": True,
     },
-    "rasgan-gp": {"loss.name": "rasgan", "loss.gp": 10.0, "n_critic": 1},
+    "rasgan-gp": {"loss.name": "rasgan", "loss.gp": 10.0, "n_critic": 1, "fresh_latents": True},
+    "fastgan256": {"updates": "alternating", "fresh_latents": False},
+    "dcgan-paper": {"updates": "alternating", "fresh_latents": False},
+    **{name: {"updates": "generator-first"} for name in (
+        "stylegan1-adain", "stylegan2-ada", "stylegan2-paper1024", "r3gan256", "projected64",
+    )},
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Simultaneous updates: each network learns as it would from the other before the step."""
+"""The order of updates, and the latents of each: in simultaneous updates each network learns as it
+would from the other before the step."""
 
 from __future__ import annotations
 
@@ -65,6 +66,41 @@ def test_each_learns_from_the_other_before_the_step(
     assert any(
         not torch.equal(other[name], weight) for name, weight in weights(both.generator).items()
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        ({"updates": "alternating"}, [True]),
+        ({"updates": "alternating", "fresh_latents": True}, [False, True]),
+        ({"updates": "generator-first"}, [True, False]),
+        ({"updates": "alternating", "fresh_latents": True, "n_critic": 2}, [False, False, True]),
+        ({"updates": "generator-first", "n_critic": 2}, [True, False, False]),
+    ],
+    ids=["reused", "fresh", "first", "fresh-critic", "first-critic"],
+)
+def test_latents_of_each_update(options: dict[str, Any], passes: list[bool]) -> None:
+    """Which passes of the generator keep their graph, each with latents of its own."""
+    config = parse_config(Config, {"batch": 8, **PLAIN, **options}, "test")
+    state, seen = new_state(config, SHAPE, CPU), []
+    state.generator.register_forward_hook(
+        lambda network, given, images: seen.append((given[0], images.requires_grad))
+    )
+    batch = Batch(torch.zeros(8, 3, 16, 16, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
+    Step(config, state, CPU)([batch] * config.n_critic)
+    assert [graph for _, graph in seen] == passes
+    assert len(torch.cat([latents for latents, _ in seen]).unique(dim=0)) == 8 * len(passes)
+
+
+@pytest.mark.parametrize("tables", [PLAIN, STYLE], ids=["dcgan", "stylegan2"])
+def test_the_generator_that_goes_first_learns_from_the_old_discriminator(
+    tables: dict[str, Any],
+) -> None:
+    first, both = (after(order, tables) for order in ("generator-first", "simultaneous"))
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(weights(first.generator), weights(both.generator), **close)
+    learned, other = weights(first.discriminator), weights(both.discriminator)
+    assert any(not torch.equal(other[name], weight) for name, weight in learned.items())
 
 
 def test_pieces_add_up_to_the_batch() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from training.augmentation import diffaugment
 from training.augmentation.adaptive import AdaController
 from training.augmentation.transforms import transform, transforms_of
-from training.config import AugmentOptions
+from training.options.algorithm import AugmentOptions
 
 __all__ = ["AdaController", "Augmentation"]
 

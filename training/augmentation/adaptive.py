@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.config import AugmentOptions
 from training.machine.distributed import Distributed
+from training.options.algorithm import AugmentOptions
 
 
 def adjust_p(p: float, overfitting: float, options: AugmentOptions, images: int) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.contract import UserError
-from training.config import BurnInOptions, Config
+from training.config import Config
+from training.options.algorithm import BurnInOptions
 from training.options.architectures import (
     DcganDiscriminator,
     R3ganDiscriminator,
@@ -100,13 +101,15 @@ def _penalties(config: Config) -> Iterator[str]:
 def _updates(config: Config) -> Iterator[str]:
     """Check options that are impossible with simultaneous updates, where both networks learn
     from one pass."""
-    if config.updates == "alternating":
+    if config.updates != "simultaneous":
         return
     discriminator, reason = config.discriminator, ""
     if config.unroll.steps:
         reason = "unroll.steps needs updated discriminators for the generator"
     elif config.replay.size:
         reason = "replay.size gives the discriminator other fakes than the generator's"
+    elif config.fresh_latents:
+        reason = "fresh_latents needs a pass of the generator's own"
     elif config.compile:
         reason = "compile does not support two losses in one pass"
     elif isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "joint":

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from pipeline.contract import format_bytes, format_duration
-from training.config import Config, OptimizerOptions
+from training.config import Config
 from training.data import ShardDataset
 from training.networks import ImageShape
+from training.options.algorithm import OptimizerOptions
 from training.state import State
 from training.techniques.lazy import optimizers
 

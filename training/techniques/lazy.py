@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.config import Config, OptimizerOptions
+from training.config import Config
+from training.options.algorithm import OptimizerOptions
 
 
 def is_due(steps: int, interval: int) -> bool:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from training.config import BurnInOptions, OptimizerOptions
+from training.options.algorithm import BurnInOptions, OptimizerOptions
 
 NO_BURN_IN = BurnInOptions()
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from pipeline.contract import UserError, parse_config
 from training.augmentation.adaptive import AdaController, adjust_p
 from training.augmentation.transforms import POLICIES, transform, transforms_of
-from training.config import AugmentOptions, Config
+from training.config import Config
 from training.data import Batch
 from training.losses import LOSSES
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.networks import ImageShape
+from training.options.algorithm import AugmentOptions
 from training.options.resolve import nest_dotted
 from training.state import new_state
 from training.step import Step

@@ -56,6 +56,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"updates": "simultaneous", "unroll": {"steps": 2, "lr": 1e-3}}, "updates: "),
     ({"updates": "simultaneous", "replay": {"size": 100}}, "updates: "),
     ({"updates": "simultaneous", "compile": True}, "updates: "),
+    ({"updates": "simultaneous", "fresh_latents": True}, "updates: "),
     ({"updates": "simultaneous", "discriminator": {"name": "projected", "norm": "joint"}},
      "updates: "),
     ({"generator": {"condition": "norm"}}, "generator.condition"),

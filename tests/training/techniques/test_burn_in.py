@@ -9,9 +9,10 @@ import torch
 
 from pipeline.contract import parse_config
 from training import ema
-from training.config import BurnInOptions, Config
+from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
+from training.options.algorithm import BurnInOptions
 from training.state import State, new_state
 from training.step import Step
 from training.techniques.schedule import burn_in_value
