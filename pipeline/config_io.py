@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError, describe_os_error
+from pipeline.outside_text import decode_text
 from pipeline.reading import read_bytes
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -30,7 +31,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: the file does not exist or is not TOML.
     """
     try:
-        return tomllib.loads(read_bytes(path, _MOST).decode())
+        return tomllib.loads(decode_text(read_bytes(path, _MOST), "strict"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
 import re
 import unicodedata
-from typing import Any
+from typing import IO, Any, Literal
 
 _PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)([/\\]+)[^/?#\\\s]*@")
 _JOINERS = frozenset("\u200c\u200d")  # needed for correct spelling and emoji
@@ -14,7 +16,19 @@ _SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_INVALID_BYTE = re.compile("[\udc80-\udcff]")
 _MAX_DIGITS = 300
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+_ZEROS: dict[tuple[bool, ...], str] = {
+    (True, False, True, False): "utf-16-le", (False, True, False, True): "utf-16-be",
+    (True, False, False, False): "utf-32-le", (False, False, False, True): "utf-32-be",
+}  # fmt: skip
+"""Encodings by which of the first four bytes are not zero."""
+NOT_UTF8 = "not UTF-8; save the file as UTF-8"
 
 
 def printable(text: str, max_length: int | None = None) -> str:
@@ -65,6 +79,46 @@ def plain_value(value: object) -> str | None:
     return str(value)
 
 
+def text_encoding(head: bytes) -> str:
+    """Return the encoding of a text that starts with `head`: UTF-16 or UTF-32 by its byte order
+    mark or the zero bytes in its first characters, otherwise UTF-8."""
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    return _ZEROS.get(tuple(map(bool, head[:4])), "utf-8")
+
+
+def decode_text(data: bytes, errors: Literal["replace", "strict"] = "replace") -> str:
+    """Decode a text from outside, without a byte order mark.
+
+    Args:
+        errors: "replace" turns invalid bytes into U+FFFD.
+
+    Raises:
+        ValueError: `errors` is "strict" and the text is in another encoding; the message names the
+            line and says what to do.
+    """
+    try:
+        return data.decode(text_encoding(data), errors)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: {NOT_UTF8}") from None
+
+
+def open_text(file: IO[bytes]) -> io.TextIOWrapper:
+    """Open a binary file from outside as text, in its encoding. Line ends (LF, CR or both) are
+    kept; of lines that are not UTF-8, `has_invalid_bytes` is true."""
+    encoding = text_encoding(file.read(4))
+    file.seek(0)
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+    return io.TextIOWrapper(file, encoding, errors, newline="")
+
+
+def has_invalid_bytes(text: str) -> bool:
+    """Return True if a text of `open_text` contains bytes that are not UTF-8."""
+    return not text.isascii() and _INVALID_BYTE.search(text) is not None
+
+
 def parse_json(data: str | bytes) -> Any:
     """Parse JSON from outside.
 
@@ -75,8 +129,7 @@ def parse_json(data: str | bytes) -> Any:
         ValueError: the text is not JSON, or is nested too deeply.
     """
     if isinstance(data, bytes):
-        encoding = json.detect_encoding(data)
-        data = data.decode(encoding, "replace")
+        data = decode_text(data)
     try:
         return _DECODER.decode(data.removeprefix("\ufeff"))
     except RecursionError:

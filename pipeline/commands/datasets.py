@@ -16,6 +16,7 @@ from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
 from pipeline.importers.stage import FORMATS as IMPORT_FORMATS
 from pipeline.importers.stage import import_dataset
+from pipeline.outside_text import decode_text
 from pipeline.shards.exports import FORMATS as EXPORT_FORMATS
 from pipeline.shards.exports import export
 from pipeline.shards.forget import forget
@@ -89,8 +90,8 @@ def _forget(args: argparse.Namespace) -> int:
     keys = list(args.key)
     if args.keys_from is not None:
         try:
-            keys += args.keys_from.read_text().split()
-        except (OSError, UnicodeDecodeError) as error:
+            keys += decode_text(args.keys_from.read_bytes(), "strict").split()
+        except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise UserError(f"{args.keys_from}: cannot be read as a list of keys ({why})") from None
     with open_job(args) as (recipe, dataset, log):

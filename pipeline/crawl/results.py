@@ -35,6 +35,7 @@ many pages of the list in a row brought none."""
 
 _TOLD = frozenset((
     "template", "bad_entry", "bad_line", "bad_url", "bad_next", "broken_xml", "too_many_entries",
+    "not_utf8",
 ))  # fmt: skip
 
 

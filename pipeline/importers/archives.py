@@ -26,6 +26,7 @@ from pipeline.importers.items import (
     read_most,
 )
 from pipeline.importers.tolerant_tar import TarEntry, read_entry, sample_entries
+from pipeline.outside_text import decode_text
 from pipeline.web.failures import failure
 from pipeline.web.local_files import file_url
 from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
@@ -84,7 +85,7 @@ def _dataset_json(path: Path, read: Callable[[str, int], bytes]) -> dict[str, An
     """
     where = f"{path}: dataset.json"
     try:
-        facts = json.loads(read("dataset.json", _MAX_METADATA))
+        facts = json.loads(decode_text(read("dataset.json", _MAX_METADATA), "strict"))
     except (ValueError, RecursionError, ImageError, OSError) as error:
         raise UserError(f"{where}: not JSON ({error}); correct it or remove it") from None
     labels = facts.get("labels") if isinstance(facts, dict) else 0

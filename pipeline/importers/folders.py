@@ -22,6 +22,7 @@ from pipeline.importers.items import (
     make_item,
     read_file,
 )
+from pipeline.outside_text import NOT_UTF8, has_invalid_bytes, open_text
 from pipeline.web.failures import failure
 from pipeline.web.local_files import file_url
 
@@ -70,9 +71,12 @@ def _read_metadata(file: Path, found: dict[Path, dict[str, Any]]) -> Iterator[Fa
 
 
 def _jsonl_rows(file: Path) -> Iterator[_Row]:
-    with file.open("rb") as lines:
+    with open_text(file.open("rb")) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
+                continue
+            if has_invalid_bytes(line):
+                yield number, NOT_UTF8
                 continue
             try:
                 row = json.loads(line)
@@ -83,7 +87,7 @@ def _jsonl_rows(file: Path) -> Iterator[_Row]:
 
 
 def _csv_rows(file: Path) -> Iterator[_Row]:
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with open_text(file.open("rb")) as lines:
         reader = csv.DictReader(lines)
         while True:
             try:
@@ -93,7 +97,8 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
                 continue
             if row is None:
                 return
-            yield reader.line_num, dict(row)
+            texts = (value for value in row.values() if isinstance(value, str))
+            yield reader.line_num, NOT_UTF8 if any(map(has_invalid_bytes, texts)) else dict(row)
 
 
 _READERS = {".jsonl": _jsonl_rows, ".csv": _csv_rows}

@@ -20,6 +20,7 @@ from pipeline.sources.interface import (
     Page,
     PageRequest,
     PageResult,
+    notes_on_text,
 )
 from pipeline.sources.text_selectors import Pattern, clean, clean_html
 from pipeline.sources.url_rules import check_start, is_allowed
@@ -100,7 +101,7 @@ def _manifest(config: IiifSource, page: Page, data: dict[str, Any]) -> PageResul
     ]
     if config.max_canvases is not None and len(canvases) > config.max_canvases:
         return PageResult(skipped=Notes({"too_many_canvases": 1}))
-    notes = Notes()
+    notes = notes_on_text(page.body)
 
     def read(canvas: dict[str, Any]) -> Iterator[FoundImage]:
         for resource in _resources(canvas):

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass as typed_dataclass
 
 from pipeline.config_io import STRICT
 from pipeline.contract import ManifestRow, UserError, image_key
-from pipeline.outside_text import safe_text
+from pipeline.outside_text import decode_text, safe_text
 from pipeline.sources.page_terms import PageTerms
 from pipeline.web.failures import internal_failure
 
@@ -76,6 +76,16 @@ class Notes(dict[str, int]):
             except Exception as error:  # noqa: BLE001 - the boundary of one entry
                 self.add("bad_entry", f"{type(error).__name__}: {error}")
                 self.bug = self.bug or internal_failure("", "", error).detail
+
+
+def notes_on_text(body: bytes) -> Notes:
+    """Return new notes, with `not_utf8` if bytes of a document are invalid in its encoding."""
+    notes = Notes()
+    try:
+        decode_text(body, "strict")
+    except ValueError as error:
+        notes.add("not_utf8", error)
+    return notes
 
 
 @typed_dataclass(frozen=True, config=STRICT, kw_only=True)

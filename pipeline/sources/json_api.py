@@ -21,6 +21,7 @@ from pipeline.sources.interface import (
     Page,
     PageRequest,
     PageResult,
+    notes_on_text,
 )
 from pipeline.sources.json_options import JsonSource, Paging
 from pipeline.sources.text_selectors import MAX_LABELS, clean_html
@@ -68,7 +69,7 @@ def _parse(config: JsonSource, page: Page, data: Any) -> PageResult:
         return PageResult(error=f"the API says: {json.dumps(data['error'])[:200]}")
     if records is None:
         return PageResult(error=f"items: {config.items} is not a list")
-    notes = Notes()
+    notes = notes_on_text(page.body)
     found: dict[str, FoundImage] = {}
     for one in notes.each(records, partial(_images, config, page, data, notes), _BAD_DATA):
         found.setdefault(one.url, one)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from pipeline.errors import UserError
-from pipeline.outside_text import parse_json
+from pipeline.outside_text import parse_json, text_encoding
 from pipeline.reading import open_regular
 from pipeline.sources.interface import CorruptFile, Notes
 
@@ -48,21 +48,24 @@ def without_gz(name: str) -> Path:
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
-def check_encoding(head: bytes) -> None:
-    """Refuse text that is not UTF-8 by the byte order mark at its start.
+def _check_first_line(line: bytes) -> None:
+    """Refuse a file that cannot be read from the middle of its bytes, line by line.
 
     Raises:
-        CorruptFile: `head` begins with the mark of UTF-16 or UTF-32.
+        CorruptFile: it is UTF-16 or UTF-32, or its lines end with CR alone.
     """
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+    if text_encoding(line) not in ("utf-8", "utf-8-sig"):
         raise CorruptFile("UTF-16 or UTF-32 text; save it as UTF-8")
+    start, cr, _ = line.rstrip(b"\r\n").partition(b"\r")
+    if cr and start.count(b'"') % 2 == 0:  # otherwise it is within quotes
+        raise CorruptFile("its lines end with CR alone; save it with LF as the end of each line")
 
 
 class Lines:
     """Yield the lines of a text file. `offset` is the start of the line after the last one yielded.
 
     A line longer than `MAX_LINE` bytes is counted as bad and skipped without reading it into
-    memory.
+    memory. Bytes that are not UTF-8 become U+FFFD, and their line is counted.
     """
 
     def __init__(self, file: IO[bytes], offset: int, notes: Notes, most: float = math.inf) -> None:
@@ -84,8 +87,8 @@ class Lines:
         while line := self._next_line():
             first = self._read == len(line)
             if first:
-                check_encoding(line)
-            text = line.decode("utf-8-sig" if first else "utf-8", "replace")
+                _check_first_line(line)
+            text = self._decode(line.removeprefix(codecs.BOM_UTF8) if first else line)
             if len(line) < MAX_LINE or line.endswith(b"\n"):
                 self.offset = self._read
                 return text
@@ -93,6 +96,14 @@ class Lines:
             while (rest := self._next_line()) and not rest.endswith(b"\n"):
                 pass
         raise StopIteration
+
+    def _decode(self, line: bytes) -> str:
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            text = line.decode(errors="replace")
+            self._notes.add("not_utf8", text)
+            return text
 
     def _next_line(self) -> bytes:
         line = self._file.readline(MAX_LINE)

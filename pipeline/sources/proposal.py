@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import UserError
-from pipeline.outside_text import parse_json
+from pipeline.outside_text import decode_text, parse_json
 from pipeline.sources.html import not_html
 from pipeline.sources.html_proposal import find_recipe
 from pipeline.sources.image_urls import looks_like_image
 from pipeline.sources.interface import Page
 from pipeline.sources.site_survey import GetPage, survey_site
-from pipeline.sources.xml import name_of, read_xml
+from pipeline.sources.xml import name_of, read_xml, starts_with
 from pipeline.web.urls import canonical_url
 
 
@@ -82,15 +82,14 @@ def propose(page: Page, get: GetPage) -> Proposal:
 
 
 def _is_json(body: bytes) -> bool:
-    start = body[:200].decode(json.detect_encoding(body), "replace")
-    return start.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+    return starts_with(body, "{", "[")
 
 
 def _is_xml(page: Page) -> bool:
-    head = page.body.lstrip()[:200].lower()
     kind = page.headers.get("content-type", "")
-    return head[:2] == b"\x1f\x8b" or (
-        b"<html" not in head and (head.startswith(b"<?xml") or "xml" in kind)
+    head = decode_text(page.body.lstrip()[:200]).lower()
+    return page.body[:2] == b"\x1f\x8b" or (
+        "<html" not in head and (starts_with(page.body, "<?xml") or "xml" in kind)
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from pipeline.config_io import STRICT
+from pipeline.outside_text import decode_text
 from pipeline.sources import html
 from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.interface import Adapter, FoundImage, Notes, Page, PageRequest, PageResult
@@ -21,7 +22,9 @@ from pipeline.sources.xml import (
     entries_of,
     name_of,
     read_xml,
+    starts_with,
     text_of,
+    unpack,
 )
 from pipeline.web.urls import canonical_url
 
@@ -49,9 +52,9 @@ def parse(config: SitemapSource, page: Page) -> PageResult:
     """Parse a sitemap, or a page found through one."""
     if page.request.context.get("role") != "sitemap":
         return html.parse(config, page)
-    text = page.body.lstrip()[:1]
-    if page.body[:2] != b"\x1f\x8b" and text not in (b"<", b"\xef"):
-        return _plain(config, page)
+    body, problem = unpack(page.body)
+    if not starts_with(body, "<"):
+        return PageResult(error=problem) if problem else _plain(config, page, body)
     root, problem = read_xml(page.body)
     if root is None:
         return PageResult(error=problem)
@@ -89,8 +92,8 @@ def _canonical(page: Page, urls: list[str], notes: Notes) -> Iterator[str]:
             notes.add("bad_url", text)
 
 
-def _plain(config: SitemapSource, page: Page) -> PageResult:
-    lines = [line.strip() for line in page.body.decode("utf-8-sig", "replace").splitlines()]
+def _plain(config: SitemapSource, page: Page, body: bytes) -> PageResult:
+    lines = [line.strip() for line in decode_text(body).splitlines()]
     named = [
         line.partition(":")[2].strip() for line in lines if line.lower().startswith("sitemap:")
     ]

@@ -7,6 +7,7 @@ import re
 
 from bs4 import BeautifulSoup, Tag
 
+from pipeline.outside_text import decode_text, text_encoding
 from pipeline.sources.interface import Page
 from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
@@ -47,14 +48,18 @@ class _Soup(BeautifulSoup):
 def make_soup(
     page: Page, notes: dict[str, int] | None = None, max_tags: int = MAX_TAGS
 ) -> BeautifulSoup:
-    """Parse a page, in the charset of its header if that is known. A page with more than `max_tags`
-    tags is read up to there, with an entry in `notes`."""
-    body = _PROLOG.sub(b"", page.body)
+    """Parse a page, in the charset of its header if that is known, or in UTF-16 or UTF-32 if its
+    first bytes are. A page with more than `max_tags` tags is read up to there, with an entry in
+    `notes`."""
+    body, charset = page.body, _charset(page)
+    if not text_encoding(body).startswith("utf-8"):
+        body, charset = decode_text(body).encode(errors="replace"), "utf-8"
+    body = _PROLOG.sub(b"", body)
     if body.count(b"<") > max_tags:
         body = body[: _position(body, max_tags)]
         if notes is not None:
             notes["cut_after_too_many_tags"] = 1
-    return _Soup(body, "lxml", from_encoding=_charset(page))
+    return _Soup(body, "lxml", from_encoding=charset)
 
 
 def page_base(soup: BeautifulSoup, url: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lxml import etree
 
+from pipeline.outside_text import decode_text
 from pipeline.sources.interface import Notes
 
 MAX_UNPACKED = 64 << 20
@@ -21,21 +22,34 @@ Element = Any
 """An lxml element; lxml has no type annotations."""
 
 
+def unpack(body: bytes) -> tuple[bytes, str]:
+    """Return the content of a gzipped document, empty if it is damaged, and the error in it; a
+    document that is not gzipped is returned as it is."""
+    if body[:2] != b"\x1f\x8b":
+        return body, ""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        body = unpacker.decompress(body, MAX_UNPACKED)
+    except zlib.error as error:
+        return b"", f"damaged gzip ({error})"
+    if unpacker.unconsumed_tail:
+        return b"", f"more than {MAX_UNPACKED >> 20} MiB when unpacked"
+    return body, "" if unpacker.eof else "the gzip file ends early"
+
+
+def starts_with(body: bytes, *texts: str) -> bool:
+    """Return True if a document starts with one of the texts, after white space."""
+    return decode_text(body.lstrip()[:200]).lstrip().startswith(texts)
+
+
 def read_xml(body: bytes) -> tuple[Element | None, str]:
     """Return the root element of an XML document, gzipped or not, and the error in it.
 
     A document that ends early, or changes its format, gives the part that could be parsed.
     """
-    said = ""
-    if body[:2] == b"\x1f\x8b":
-        unpacker = zlib.decompressobj(wbits=31)
-        try:
-            body = unpacker.decompress(body, MAX_UNPACKED)
-        except zlib.error as error:
-            return None, f"damaged gzip ({error})"
-        if unpacker.unconsumed_tail:
-            return None, f"more than {MAX_UNPACKED >> 20} MiB when unpacked"
-        said = "" if unpacker.eof else "the gzip file ends early"
+    body, said = unpack(body)
+    if said and not body:
+        return None, said
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
     try:
         root = etree.fromstring(body.lstrip(), parser)

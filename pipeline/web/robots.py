@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 from dataclasses import dataclass, replace
 
 from protego import Protego
 
+from pipeline.outside_text import decode_text, text_encoding
 from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines, read_robots_lines
 from pipeline.web.politeness import MAX_DELAY
 from pipeline.web.responses import MAX_POLICY, RawResponse, RequestFailure
 
 _AGENT_LINE = re.compile(r"(?im)^([ \t]*user[ -]?agent(?:[ \t]*:|[ \t])[ \t]*)([^\n#]*)")
+_INVALID = re.compile("[\udc80-\udcff]")
+"""The bytes that are not UTF-8, as `surrogateescape` decodes them."""
 _SOMEBODY_ELSE = "\N{WHITE SHOGI PIECE}"
 """No agent of ours has this name: a User-Agent is printable ASCII."""
-
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
-         (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,15 @@ def parse_robots(
 
 def robots_text(body: bytes) -> str:
     """The text of a robots.txt without a byte order mark; of one that is too large, the lines
-    that begin and end in its first `MAX_POLICY` bytes."""
+    that begin and end in its first `MAX_POLICY` bytes. Bytes that are not UTF-8 become escapes, as
+    in a URL with the same bytes."""
     if len(body) >= MAX_POLICY:
         body = body[:MAX_POLICY].rpartition(b"\n")[0]
-    for mark, encoding in _BOMS:
-        if body.startswith(mark):
-            return body[len(mark) :].decode(encoding, "replace")
-    return body.decode("utf-8", "replace")
+    encoding = text_encoding(body)
+    if not encoding.startswith("utf-8"):
+        return decode_text(body)
+    text = body.decode(encoding, "surrogateescape")
+    return _INVALID.sub(lambda match: f"%{ord(match[0]) & 0xFF:02X}", text)
 
 
 def _for_agent(text: str, agent: str) -> str:

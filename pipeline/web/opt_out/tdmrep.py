@@ -53,7 +53,7 @@ class TdmRep:
 def read_tdmrep(body: bytes) -> TdmRep:
     """The rules of a tdmrep.json; none if it is no such file."""
     try:
-        values = parse_json(body.decode("utf-8-sig", "replace"))
+        values = parse_json(body)
     except (ValueError, RecursionError):
         return TdmRep()
     if isinstance(values, dict):
