@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from pipeline.errors import UserError
+from pipeline.reading import open_regular
 
 _TAIL = 1 << 16
 _MEND = "correct or delete this line"
@@ -113,7 +114,7 @@ def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
             process that holds it, or `unknown`.
     """
     while True:
-        file = path.open("a+b", buffering=0)
+        file = _open_to_append(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
@@ -137,7 +138,7 @@ def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
 def is_locked(path: Path) -> bool:
     """Return True if the file exists and is locked; it is not changed."""
     try:
-        file = path.open("rb")
+        file = os.fdopen(open_regular(path), "rb")
     except FileNotFoundError:
         return False
     with file:
@@ -146,6 +147,12 @@ def is_locked(path: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _open_to_append(path: Path) -> IO[bytes]:
+    """Open a regular file to read and append; it is created if it does not exist."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    return os.fdopen(open_regular(path, flags), "a+b", buffering=0)
 
 
 class JsonlAppender:
@@ -157,7 +164,7 @@ class JsonlAppender:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b", buffering=0)
+        self._file = _open_to_append(path)
         with self._lock():
             end = _whole_lines(self._file)
             if end < self._file.seek(0, os.SEEK_END):
@@ -244,7 +251,7 @@ def read_rows(path: Path, build: Callable[[dict[str, Any]], T]) -> Iterator[T]:
 def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.exists():
         return
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return

@@ -42,17 +42,18 @@ def local_path(location: str) -> Path | None:
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
     """Open a regular file and return its descriptor; FIFOs, which could block, and devices are
-    refused.
+    refused. A file that does not exist is created if `flags` contains `O_CREAT`.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        is_new = bool(flags & os.O_CREAT) and not path.exists()
+        if not is_new and not stat.S_ISREG(path.stat().st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except ValueError as error:  # a null byte in the name
         raise OSError(f"{str(path)!r}: {error}") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):

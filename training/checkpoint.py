@@ -98,17 +98,25 @@ def _read(record: Path) -> CheckpointInfo:
     numbers = [values.get("seen"), values.get("bytes"), version]
     if not all(type(one) is int and 0 <= one < 2**53 for one in numbers):
         raise ValueError(f"{record}: not the metadata of a checkpoint")
+    if record.stem != _stem(values["seen"]):
+        raise ValueError(f"{record}: its name is not its number of images, {values['seen']}")
     sha256 = str(values.get("sha256"))
     return CheckpointInfo(record, values["seen"], values["bytes"], sha256, version)
 
 
-def _records(folder: Path) -> tuple[list[CheckpointInfo], list[str]]:
-    found, damaged = [], []
+def _stem(seen: int) -> str:
+    """Return the name of a checkpoint's files, without the extension."""
+    return f"{seen:010d}"
+
+
+def _records(folder: Path) -> tuple[list[CheckpointInfo], dict[Path, str]]:
+    """Return the checkpoints in `folder`, newest first, and what is wrong with other metadata."""
+    found, damaged = list[CheckpointInfo](), dict[Path, str]()
     for record in sorted(folder.glob("*.json"), reverse=True):
         try:
             found.append(_read(record))
         except ValueError as error:
-            damaged.append(str(error))
+            damaged[record] = str(error)
     return sorted(found, key=lambda saved: saved.seen, reverse=True), damaged
 
 
@@ -134,7 +142,7 @@ def save(
     data = buffer.getbuffer()
     make_room(folder, len(data), spare)
     digest = hashlib.sha256(data).hexdigest()
-    saved = CheckpointInfo(folder / f"{seen:010d}.json", seen, len(data), digest)
+    saved = CheckpointInfo(folder / f"{_stem(seen)}.json", seen, len(data), digest)
     while not _written(saved, data):
         old = [other for other in list_checkpoints(folder)[1:] if other.seen != seen]
         if not old:
@@ -193,8 +201,14 @@ def freeable_bytes(folder: Path) -> int:
 
 def remove(saved: CheckpointInfo) -> None:
     """Remove a checkpoint, its metadata first."""
-    saved.metadata_path.unlink(missing_ok=True)
-    saved.data_path.unlink(missing_ok=True)
+    _remove_file(saved.metadata_path)
+    _remove_file(saved.data_path)
+
+
+def _remove_file(path: Path) -> None:
+    """Remove the file if it exists; a folder of that name is not this program's, and stays."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -206,21 +220,21 @@ def prune(folder: Path, keep: int) -> None:
     for path in folder.glob(f"*{UNUSABLE}"):
         number = path.name.partition(".")[0]
         if found and number.isdecimal() and int(number) <= found[0].seen:
-            path.unlink(missing_ok=True)
+            _remove_file(path)
     known = {saved.data_path for saved in list_checkpoints(folder)}
     for data in folder.glob("*.pt"):
         if data not in known:
-            data.unlink(missing_ok=True)
+            _remove_file(data)
 
 
 def set_aside(folder: Path, after: int) -> None:
-    """Rename the skipped checkpoints that are newer than `after` images, so that they do not
-    count as the newest."""
-    for saved in list_checkpoints(folder):
-        if saved.seen > after:
-            for path in (saved.metadata_path, saved.data_path):
-                if path.exists():
-                    path.replace(path.with_name(path.name + UNUSABLE))
+    """Rename the skipped checkpoints, and everything with such a name, that are newer than `after`
+    images, so that they neither count as the newest nor are in the way of later ones."""
+    for path in (*folder.glob("*.json"), *folder.glob("*.pt")):
+        if path.stem.isdecimal() and int(path.stem) > after:
+            target = path.with_name(path.name + UNUSABLE)
+            if not target.is_dir():
+                path.replace(target)
 
 
 def load(
@@ -279,10 +293,13 @@ def load_newest(
     found, damaged = _records(folder)
     for saved in found:
         try:
-            return load(saved, device, check), damaged
+            values = load(saved, device, check)
         except ValueError as error:
-            damaged.append(str(error))
-    return None, damaged
+            damaged[saved.metadata_path] = str(error)
+            continue
+        newer = [path for path in damaged if path.name > saved.metadata_path.name]
+        return values, [damaged[path] for path in sorted(newer, reverse=True)]
+    return None, list(damaged.values())
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ from training.versions import CONFIG_MIGRATIONS
 
 CONFIG_VERSION = len(CONFIG_MIGRATIONS) + 1
 
+_REWRITE = "remove this file and run the same training.fit command again, which writes it anew"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -49,6 +51,14 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
 
     @property
     def samples(self) -> Path:
@@ -126,16 +136,21 @@ def run_config_json(config: Config, source: ShardDataset, location: str) -> dict
 
 
 def refuse_unwritable(run: Run) -> None:
-    """Raise if the run's folder cannot be created or written to.
+    """Raise if a folder or file of the run cannot be created or written to.
 
     Raises:
         OSError: the reason.
     """
-    there = next(path for path in (run.folder, *run.folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+    for folder in (run.folder, run.samples, run.tensorboard, run.checkpoints / checkpoint.BEST):
+        whole = (folder, *folder.parents, *folder.absolute().parents)
+        there = next(path for path in whole if os.path.lexists(path))
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+    for file in (run.config, run.metrics, run.report):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
 
 
 def refuse_locked(run: Run) -> None:
@@ -193,8 +208,8 @@ def read_config(run: Run) -> dict[str, Any]:
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{run.config}: not JSON ({error})") from None
+        raise UserError(f"{run.config}: not JSON ({error}); {_REWRITE}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{run.config}: not a run's configuration")
+        raise UserError(f"{run.config}: not a run's configuration; {_REWRITE}")
     values = migrate(values, CONFIG_MIGRATIONS, str(run.config))
     return asdict(parse_config(RunConfigFile, values, str(run.config)))

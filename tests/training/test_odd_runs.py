@@ -143,6 +143,68 @@ def test_a_newer_unusable_checkpoint_never_drives_out_good_ones(run: Path, train
     assert checkpoint.list_checkpoints(run / "checkpoints")[0].seen == 400
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/best", "samples", "tensorboard"])
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_a_run_without_room_for_its_folders_is_refused_before_it_trains(
+    name: str, kind: str, run: Path, trained: Path, fit_here: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder = run / name
+    shutil.rmtree(folder, ignore_errors=True)
+    if kind == "file":
+        folder.write_text("x")
+    else:
+        folder.symlink_to("/none/there")
+    for options in ((), ("--dry-run",)):
+        assert fit_here("whole", str(trained / "set/manifests/small"), *options) == 2
+        said = capsys.readouterr()
+        assert said.err == f"error: runs/whole/{name}: Not a directory\n"
+        assert "resuming" not in said.out
+
+
+@pytest.mark.timeout(60)
+def test_a_lock_that_is_no_file_is_named(
+    run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / ".lock").unlink()
+    os.mkfifo(run / ".lock")
+    for options in ((), ("--dry-run",)):
+        assert fit_here("whole", str(trained / "set/manifests/small"), *options) == 2
+        assert capsys.readouterr().err == "error: runs/whole/.lock: not a regular file\n"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("extension", [".pt", ".json"])
+def test_a_folder_with_the_name_of_a_checkpoint_does_not_stop_the_run(
+    number: int, extension: str, run: Path, trained: Path, fit_here: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    saved = checkpoint.list_checkpoints(run / "checkpoints")[number]
+    path = saved.metadata_path.with_suffix(extension)
+    path.unlink()
+    path.mkdir()
+    (path / "kept").touch()
+    shards = str(trained / "set/manifests/small")
+    assert fit_here("whole", shards, "--total-kimg", "0.48") == 0
+    assert fit_here("whole", shards, "--total-kimg", "0.56") == 0  # nothing of it is in the way
+    assert [one.seen for one in checkpoint.list_checkpoints(run / "checkpoints")][0] == 560
+    assert len(list((run / "checkpoints").glob(f"{path.name}*/kept"))) == 1
+    warned = capsys.readouterr().out.count("falling back to the one before")
+    assert warned == (1 if number == 0 else 0)  # an older one does not matter
+
+
+def test_metadata_with_another_number_is_not_the_newest_for_ever(
+    run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = checkpoint.list_checkpoints(run / "checkpoints")[1]
+    values = json.loads(saved.metadata_path.read_text())
+    saved.metadata_path.write_text(json.dumps(values | {"seen": 10**12}))
+    shards = str(trained / "set/manifests/small")
+    assert fit_here("whole", shards, "--total-kimg", "0.48") == 0
+    assert "resuming at 0.4 kimg" in capsys.readouterr().out
+    assert checkpoint.list_checkpoints(run / "checkpoints")[0].seen == 480
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_draws_says_in_one_line_why_it_cannot(
     change: str, run: Path, capsys: pytest.CaptureFixture[str]

@@ -145,7 +145,7 @@ def _evaluate(
 
 def _history(run: Run, names: list[str]) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
-    for row in read_history(run.folder / "metrics.jsonl"):
+    for row in read_history(run.metrics):
         for name in names:
             if isinstance(row.get(name), float) and math.isfinite(row[name]):
                 found.setdefault(name, []).append((row["seen"], row[name]))
