@@ -99,13 +99,17 @@ class EvaluateOptions:
     """Evaluations during training, every `kimg` thousand images (0: none).
 
     `samples` images of the averaged generator are compared with the first `real` images of the
-    shards (0: all). The checkpoint with the lowest `metric` is kept beside the newest ones.
+    shards (0: all), by the features of a network: `efficientnet_lite0` or `torchvision:MODEL`. The
+    checkpoint with the lowest `metric` is kept beside the newest ones.
     """
 
     kimg: Annotated[NonNegative, AfterValidator(_none_or_interval)] = 100.0
     samples: Annotated[int, Field(ge=50, le=10_000_000)] = 500
     real: Annotated[int, Field(ge=0, lt=2**31)] = 2000
     metric: Literal["fd", "kid"] = "fd"
+    features: Annotated[str, Field(pattern=r"^(efficientnet_lite0|torchvision:\w+)$")] = (
+        "efficientnet_lite0"
+    )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -40,7 +40,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--real", type=int_in_range("--real", 0, MOST), default=5000, metavar="N",
         help="maximum number of real images; 0: all (default: 5000)",
     )  # fmt: skip
-    made.add_argument(
+    network = made.add_mutually_exclusive_group()
+    network.add_argument(
+        "--features", metavar="NETWORK", default="efficientnet_lite0",
+        help="feature network: efficientnet_lite0 (default) or torchvision:MODEL, such as "
+        "torchvision:resnet50, whose weights are downloaded once",
+    )  # fmt: skip
+    network.add_argument(
         "--inception", type=Path, metavar="FILE",
         help="weights file of torch-fidelity's Inception-v3, for FID and KID as published",
     )  # fmt: skip
@@ -80,8 +86,9 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
     device = choose_device(args.device)
     options = ComparisonOptions(
-        args.shards, args.samples, args.real, args.inception, args.ppl, args.seed, device
-    )
+        args.shards, args.samples, args.real, args.features, args.inception, args.ppl, args.seed,
+        device,
+    )  # fmt: skip
     results = compare(args.runs, options)
     print_table(results)  # before any write, so that a full disk does not lose the results
     write_results(results)

@@ -71,8 +71,13 @@ def test_sample_falls_back_to_a_whole_checkpoint(trained: Path, tmp_path: Path) 
     assert sample.main(["tiny", "--n", "1", "--out", str(tmp_path / "a.png")]) == 0
 
 
-def test_tile() -> None:
-    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_make_grid(channels: int) -> None:
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 2, 2, channels), np.uint8
+    )
     grid = make_grid(images)
-    assert grid.shape == (4, 4, 3)
+    assert grid.shape == (4, 4, channels)
     assert [grid[0, 0, 0], grid[0, 2, 0], grid[2, 0, 0], grid[2, 2, 0]] == [0, 1, 2, 0]
+    row = np.concatenate(list(images), axis=1)
+    np.testing.assert_array_equal(make_grid(images, 3), row)

@@ -18,7 +18,12 @@ from pipeline.contract import UserError, write_json
 from training.data import ShardDataset
 from training.latent.neighbours import open_training_shards
 from training.metrics.fake import fake_features
-from training.metrics.feature_networks import FeatureNetwork, load_inception, load_lite0
+from training.metrics.feature_networks import (
+    FeatureNetwork,
+    load_feature_network,
+    load_inception,
+    load_lite0,
+)
 from training.metrics.path_length import path_length
 from training.metrics.real import Progress, RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, Estimate, FeatureSet, estimate, full_name
@@ -30,12 +35,13 @@ from training.runs import Run, find_run, parse_run_spec
 @dataclass(frozen=True)
 class ComparisonOptions:
     """Options of a comparison: location of the real images (None: those of each run), number of
-    samples and maximum number of real images, weights of Inception, number of paths for the path
-    length."""
+    samples and maximum number of real images, feature network, weights of Inception to use instead,
+    number of paths for the path length."""
 
     shards: str | None
     samples: int
     real: int
+    features: str
     inception: Path | None
     paths: int
     seed: int
@@ -67,13 +73,14 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
     """Evaluate each of `runs`.
 
     Raises:
-        UserError: a run, checkpoint or shard does not exist, or there are too few real images.
+        UserError: a run, checkpoint, shard or feature network is not available, or there are too
+            few real images.
     """
     network: FeatureNetwork
     if plan.inception:
         network = load_inception(plan.inception, plan.device)
     else:
-        network = load_lite0(plan.device)
+        network = load_feature_network(plan.features, plan.device)
     loaded = [(name, load_generator(name, plan.device)) for name in runs]
     sources = [open_training_shards(trained, plan.shards) for _, trained in loaded]
     reals: dict[tuple[Any, ...], tuple[RealFeatures, FeatureSet]] = {}

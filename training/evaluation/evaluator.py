@@ -15,10 +15,13 @@ import torch
 from pipeline.contract import UserError
 from training.config import Config
 from training.data import ShardDataset
-from training.extractor import EXTRACTOR
 from training.machine.distributed import Distributed
 from training.metrics.fake import fake_features
-from training.metrics.feature_networks import Lite0, load_lite0
+from training.metrics.feature_networks import (
+    FeatureNetwork,
+    load_feature_network,
+    network_name,
+)
 from training.metrics.real import RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, FeatureSet, baseline, compute_metrics, full_name
 from training.networks import Generator
@@ -30,7 +33,7 @@ class EvaluationCancelled(Exception):
 
 @dataclass(frozen=True)
 class _RealReference:
-    network: Lite0
+    network: FeatureNetwork
     real: RealFeatures
     side: FeatureSet
     usual: dict[str, float]
@@ -46,7 +49,7 @@ class Evaluator:
         self, config: Config, source: ShardDataset, device: torch.device, ranks: Distributed
     ) -> None:
         self.config, self.source, self.device, self.ranks = config, source, device, ranks
-        self._network = EXTRACTOR
+        self._network = network_name(config.evaluate.features)
         self.metric = full_name(config.evaluate.metric, self._network)
         self._ready: _RealReference | None = None
 
@@ -60,7 +63,7 @@ class Evaluator:
 
         Raises:
             EvaluationCancelled: `asked()` returned True meanwhile.
-            UserError: a shard cannot be read.
+            UserError: a shard cannot be read, or the feature network is not available.
         """
         options = self.config.evaluate
         if not self.is_due(seen, total):
@@ -75,7 +78,7 @@ class Evaluator:
             if asked():
                 raise EvaluationCancelled
 
-        network = load_lite0(self.device)
+        network = load_feature_network(options.features, self.device)
         real = real_features(self.source, network, count, self.config.data, self.ranks, progress)
         side = FeatureSet(real.features, network.logits, network.splits)
         usual, held = baseline(side, options.samples, self.config.seed)

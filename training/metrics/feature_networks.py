@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,7 +51,7 @@ class Lite0:
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Features:
-        return _in_batches(lambda some: self.extractor(some.to(self.device)), images)
+        return in_batches(lambda some: self.extractor(some.to(self.device)), images)
 
     @torch.inference_mode()
     def logits(self, features: Features) -> Features:
@@ -75,7 +76,7 @@ class Inception:
             features: Tensor = self.network(color)[0]
             return features
 
-        return _in_batches(pooled, images)
+        return in_batches(pooled, images)
 
     @torch.inference_mode()
     def logits(self, features: Features) -> Features:
@@ -84,8 +85,30 @@ class Inception:
         return np.asarray(features @ weight.T)
 
 
-def _in_batches(function: Any, images: Tensor) -> Features:
+def in_batches(function: Callable[[Tensor], Tensor], images: Tensor) -> Features:
+    """Return the rows of `function` for images (n, channels, h, w), in batches of `BATCH`."""
     return np.concatenate([function(some).cpu().numpy() for some in torch.split(images, BATCH)])
+
+
+def network_name(features: str) -> str:
+    """Return the name in metrics of the network that the option `features` selects."""
+    return features.replace(":", "_")
+
+
+def load_feature_network(features: str, device: torch.device) -> FeatureNetwork:
+    """Return the network of the option `features`: `efficientnet_lite0` or `torchvision:MODEL`.
+
+    Raises:
+        UserError: there is no such network, or its weights are not available.
+    """
+    if features == EXTRACTOR:
+        return load_lite0(device)
+    kind, _, model = features.partition(":")
+    if kind != "torchvision":
+        raise UserError(f"features {features}: unknown; use {EXTRACTOR} or torchvision:MODEL")
+    from training.metrics.torchvision_networks import load_torchvision_network
+
+    return load_torchvision_network(model, device)
 
 
 def load_lite0(device: torch.device) -> Lite0:

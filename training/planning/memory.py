@@ -13,10 +13,10 @@ from torch import Tensor
 from pipeline.contract import UserError
 from training.config import Config
 from training.data import Batch, ShardDataset
-from training.grid import generate_images
+from training.grid import generate_images, make_grid
 from training.machine.allocator import release_freed
 from training.machine.distributed import Distributed
-from training.metrics.feature_networks import BATCH, load_lite0
+from training.metrics.feature_networks import BATCH, load_feature_network
 from training.networks import ImageShape
 from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
 from training.planning.live import Course, LiveBytes, extended
@@ -115,7 +115,7 @@ def measure_run(
             state_bytes(state, config),
             _step_bytes(state, config, shape, ranks),
             _grid_bytes(state, config),
-            _evaluation_bytes(shape, device) if evaluated and ranks.is_main else 0,
+            _evaluation_bytes(config, shape, device) if evaluated and ranks.is_main else 0,
             checkpoint_bytes(state, config, shape),
         )
     except RuntimeError as error:
@@ -185,7 +185,10 @@ def _grid_bytes(state: State, config: Config) -> int:
     def course(size: int) -> Course:
         latents = fixed_latents(config.latent, size, average.z_dim, config.seed, device)
         with LiveBytes() as live:
-            generate_images(average, latents, torch.zeros(size, dtype=torch.int64, device=device))
+            images = generate_images(
+                average, latents, torch.zeros(size, dtype=torch.int64, device=device)
+            )
+        make_grid(images)  # so that the program's memory includes the libraries it needs
         return list(live.course)
 
     few, more = _BATCHES
@@ -194,11 +197,11 @@ def _grid_bytes(state: State, config: Config) -> int:
     return int(extended(course(few), course(more), (few, more), count))
 
 
-def _evaluation_bytes(shape: ImageShape, device: torch.device) -> int:
+def _evaluation_bytes(config: Config, shape: ImageShape, device: torch.device) -> int:
     """Return the maximum of live bytes while image features are computed; 0 if that is not
     possible here, which the run reports itself."""
     try:
-        network = load_lite0(device)
+        network = load_feature_network(config.evaluate.features, device)
     except UserError:
         return 0
 
