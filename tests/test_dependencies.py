@@ -94,12 +94,15 @@ import contextlib, importlib, json, pkgutil, sys
 
 blocked = set(json.loads(sys.stdin.read()))
 
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in blocked:
-            raise ModuleNotFoundError(f"{name} is not in requirements-train.txt", name=name)
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
 
-sys.meta_path.insert(0, Blocked())
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in blocked:
+            return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
 import training
 
 names = [found.name for found in pkgutil.walk_packages(training.__path__, "training.")]
