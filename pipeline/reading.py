@@ -6,19 +6,30 @@ import errno
 import os
 import re
 import stat
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.credentials import basic_authorization, fsspec_arguments, split_user
 from pipeline.errors import UserError
+from pipeline.outside_text import printable, without_passwords
 
 MOST = 64 << 20
 """Maximum size in bytes of an index or another description."""
 _SECONDS = 300.0
 """Maximum time in seconds for an HTTP response."""
 _CHUNK = 1 << 16
+QUIET_SECONDS = 10.0
+"""Time after which `report_waiting` first reports."""
+_REASON_LENGTH = 200
+T = TypeVar("T")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -75,13 +86,68 @@ def read_bytes(location: str | Path, most: int = MOST) -> bytes:
             if os.fstat(file.fileno()).st_size > most:
                 raise _too_large(str(path), most)
             data = file.read(most + 1)
-    elif urlsplit(str(location)).scheme in ("http", "https"):
-        data = _get(str(location), most)
     else:
-        data = _from_store(str(location), most)
+        url = str(location)
+        read = _get if urlsplit(url).scheme in ("http", "https") else _from_store
+        with report_waiting(url):
+            data = finish_within(_SECONDS, lambda: read(url, most))
     if len(data) > most:
         raise _too_large(str(location), most)
     return data
+
+
+def finish_within(seconds: float, work: Callable[[], T]) -> T:
+    """Return the result of `work`, which runs in a thread of its own.
+
+    Raises:
+        TimeoutError: it takes longer than `seconds`; the thread is left behind.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 (raised again by `result`)
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    if not wait([result], seconds).done:
+        raise TimeoutError(f"not there after {seconds:g} s")
+    return result.result()
+
+
+@contextmanager
+def report_waiting(location: str, reason: Callable[[], str] = str) -> Iterator[None]:
+    """Print a line on standard error if the block takes longer than ten seconds, and one per minute
+    after that. `reason` returns why it takes so long, or nothing."""
+    done = threading.Event()
+
+    def report() -> None:
+        pause = QUIET_SECONDS
+        while not done.wait(pause):
+            text = f"{location}: waiting for the server" + (
+                f" ({why})" if (why := reason()) else ""
+            )
+            print(printable(without_passwords(text)), file=sys.stderr, flush=True)
+            pause = 60.0
+
+    threading.Thread(target=report, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def short_reason(error: BaseException) -> str:
+    """Return the innermost cause of an error of the network in one short line."""
+    while True:
+        causes = (getattr(error, "reason", None), *error.args)
+        inner = next((cause for cause in causes if isinstance(cause, BaseException)), None)
+        if inner is None or inner is error:
+            break
+        error = inner
+    name, text = type(error).__name__, next(iter(str(error).splitlines()), "")
+    return (text if text.startswith(name) else f"{name}: {text}")[:_REASON_LENGTH]
 
 
 def _too_large(location: str, most: int) -> OSError:
@@ -98,7 +164,7 @@ def _from_store(url: str, most: int) -> bytes:
         with fsspec.open(bare, "rb", **options) as file:
             data: bytes = file.read(most + 1)
     except Exception as error:  # noqa: BLE001 (file systems and their clients raise what they like)
-        raise OSError(f"{type(error).__name__}: {error}".splitlines()[0]) from None
+        raise OSError(short_reason(error)) from None
     return data
 
 
@@ -132,5 +198,5 @@ def _get(url: str, most: int) -> bytes:
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 (urllib3, http.client and codecs raise their own)
-        raise OSError(f"{type(error).__name__}: {error}".splitlines()[0]) from None
+        raise OSError(short_reason(error)) from None
     return b"".join(parts)

@@ -39,7 +39,15 @@ from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import CommandParser, exit_status
 from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
 from pipeline.outside_text import printable, safe_text, without_passwords
-from pipeline.reading import is_url, local_path, open_regular, read_bytes
+from pipeline.reading import (
+    finish_within,
+    is_url,
+    local_path,
+    open_regular,
+    read_bytes,
+    report_waiting,
+    short_reason,
+)
 from pipeline.units import format_bytes, format_duration
 from pipeline.versions import Migration, migrate
 
@@ -65,6 +73,7 @@ __all__ = [
     "disarm_markdown",
     "escape_markdown",
     "exit_status",
+    "finish_within",
     "format_bytes",
     "format_duration",
     "fsspec_arguments",
@@ -87,7 +96,9 @@ __all__ = [
     "read_rows",
     "read_toml",
     "remove_temp_files",
+    "report_waiting",
     "safe_text",
+    "short_reason",
     "split_user",
     "without_passwords",
     "write_atomic",

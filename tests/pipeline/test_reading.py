@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import http.server
+import io
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from pipeline import reading
 from pipeline.errors import UserError
-from pipeline.reading import read_bytes
+from pipeline.reading import read_bytes, report_waiting, short_reason
 
 
 class Odd(http.server.BaseHTTPRequestHandler):
@@ -53,6 +57,13 @@ class Odd(http.server.BaseHTTPRequestHandler):
 
     def slow(self) -> None:
         self.answer()
+        self.slow_body()
+
+    def header_in_drops(self) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        self.slow_body()
+
+    def slow_body(self) -> None:
         for _ in range(50):
             self.wfile.write(b" ")
             time.sleep(0.1)
@@ -104,10 +115,50 @@ def test_an_odd_answer_is_an_error_soon(url: str, path: str) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_an_answer_in_drops_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["slow", "header_in_drops"])
+def test_an_answer_in_drops_ends(url: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_SECONDS", 0.5)
     with pytest.raises(OSError, match="not there after"):
-        read_bytes(f"{url}/slow")
+        read_bytes(f"{url}/{path}")
+
+
+class Lines(io.StringIO):
+    """A text stream; `written` is set by the first write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        self.written.set()
+        return count
+
+
+def test_a_long_wait_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "QUIET_SECONDS", 0.01)
+    lines = Lines()
+    monkeypatch.setattr(sys, "stderr", lines)
+    with report_waiting("http://user:secret@host/x.tar", lambda: "HTTP 503; retry 1 of 4"):
+        assert lines.written.wait(30)
+    assert lines.getvalue().startswith("http://host/x.tar: waiting for the server (HTTP 503; retry")
+
+
+@pytest.mark.timeout(60)
+def test_a_short_wait_is_not(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    read_bytes(f"{url}/good")
+    assert capsys.readouterr().err == ""
+
+
+def test_the_reason_is_the_innermost_cause() -> None:
+    cut = http.client.IncompleteRead(b"12", 3)
+    outer = urllib3.exceptions.ProtocolError(f"Connection broken: {cut!r}", cut)
+    pool = urllib3.HTTPConnectionPool("localhost")
+    error = urllib3.exceptions.MaxRetryError(pool, "/x", outer)
+    assert short_reason(error) == "IncompleteRead(2 bytes read, 3 more expected)"
+    assert short_reason(ValueError("one\ntwo")) == "ValueError: one"
+    assert short_reason(ValueError()) == "ValueError: "
+    assert len(short_reason(ValueError("x" * 1000))) == 200
 
 
 @pytest.mark.timeout(60)

@@ -187,7 +187,7 @@ def test_a_folder_with_the_name_of_a_checkpoint_does_not_stop_the_run(
     shards = str(trained / "set/manifests/small")
     assert fit_here("whole", shards, "--total-kimg", "0.48") == 0
     assert fit_here("whole", shards, "--total-kimg", "0.56") == 0  # nothing of it is in the way
-    assert [one.seen for one in checkpoint.list_checkpoints(run / "checkpoints")][0] == 560
+    assert checkpoint.list_checkpoints(run / "checkpoints")[0].seen == 560
     assert len(list((run / "checkpoints").glob(f"{path.name}*/kept"))) == 1
     warned = capsys.readouterr().out.count("falling back to the one before")
     assert warned == (1 if number == 0 else 0)  # an older one does not matter

@@ -16,7 +16,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.contract import FileLock, ShardEntry, UserError, is_disk_full, local_path, lock
+from pipeline.contract import (
+    FileLock,
+    ShardEntry,
+    UserError,
+    is_disk_full,
+    local_path,
+    lock,
+    report_waiting,
+)
 from training.machine.disk import DiskFull
 from training.streaming.fetch import FetchCancelled, check_scheme, fetch
 from training.streaming.shards import open_local
@@ -66,6 +74,7 @@ class ShardCache:
         self._change = threading.Condition()
         self._held = self._take_over()  # name → disk usage, least recently used first
         self._coming: dict[str, int] = {}
+        self._retries: dict[str, str] = {}  # name → why its last connection was lost
         self._in_use: Counter[str] = Counter()
         self._awaited: set[str] = set()
         self._stop = threading.Event()
@@ -81,13 +90,14 @@ class ShardCache:
         if path is not None:
             return open_local(path)
         name = self._name(number)
-        with self._change:
-            while name in self._coming:
-                self._change.wait()
-            if name in self._held:
-                return self._use(name, os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC))
-            self._reserve(name, number, urgent=True)
-        fd = self._fetch(name, number)
+        with report_waiting(self._locations[number], lambda: self._retries.get(name, "")):
+            with self._change:
+                while name in self._coming:
+                    self._change.wait()
+                if name in self._held:
+                    return self._use(name, os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC))
+                self._reserve(name, number, urgent=True)
+            fd = self._fetch(name, number)
         with self._change:
             return self._use(name, fd)
 
@@ -218,7 +228,10 @@ class ShardCache:
                     count = os.pwrite(fd, view, place)
                     view, place = view[count:], place + count
 
-            fetch(self._locations[number], size, write, self._timeout, self._stop)
+            def on_retry(reason: str) -> None:
+                self._retries[name] = reason
+
+            fetch(self._locations[number], size, write, self._timeout, self._stop, on_retry)
             _give_name(fd, temporary, self._folder / name)
             done = True
         except OSError as error:

@@ -10,7 +10,14 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from pipeline.contract import UserError, basic_authorization, fsspec_arguments, split_user
+from pipeline.contract import (
+    UserError,
+    basic_authorization,
+    finish_within,
+    fsspec_arguments,
+    short_reason,
+    split_user,
+)
 from training.streaming.shards import DamagedShard
 
 HTTP = frozenset({"http", "https"})
@@ -57,14 +64,16 @@ def check_scheme(url: str) -> None:
 
 
 def fetch(
-    url: str, size: int, write: Callable[[bytes], object], timeout: float, stop: threading.Event
-) -> None:
+    url: str, size: int, write: Callable[[bytes], object], timeout: float, stop: threading.Event,
+    on_retry: Callable[[str], object] = str,
+) -> None:  # fmt: skip
     """Pass the first `size` bytes at `url` to `write`, in order.
 
     Args:
         timeout: seconds without a response, or with hardly any bytes, until a connection counts as
             lost.
         stop: cancels the fetch with `FetchCancelled` between two chunks.
+        on_retry: takes the reason of each lost connection.
 
     Raises:
         UserError: the URL does not exist, is not readable, or gave nothing `ATTEMPTS` times in a
@@ -91,6 +100,7 @@ def fetch(
         if failures >= ATTEMPTS:
             kind = DamagedShard if short else UserError
             raise kind(f"{url}: {reason} (tried {ATTEMPTS} times)")
+        on_retry(f"{reason}; retry {failures} of {ATTEMPTS - 1}" if failures else reason)
         if stop.wait(max(wait, BACKOFF * 2**failures if failures else 0.0)):
             raise FetchCancelled(url)
 
@@ -113,21 +123,25 @@ def _http(url: str, start: int, timeout: float) -> Iterator[bytes]:
     headers |= basic_authorization(user)
     retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
     try:
-        answer = _POOL.request(
-            "GET", bare, headers=headers, preload_content=False, decode_content=False,
-            timeout=urllib3.Timeout(connect=timeout, read=timeout), retries=retries,
+        # a server that sends its headers in drops keeps to urllib3's timeout for ever
+        answer = finish_within(
+            timeout,
+            lambda: _POOL.request(
+                "GET", bare, headers=headers, preload_content=False, decode_content=False,
+                timeout=urllib3.Timeout(connect=timeout, read=timeout), retries=retries,
+            ),
         )  # fmt: skip
     except urllib3.exceptions.LocationValueError as error:
-        raise UserError(f"{url}: {_short(error)}") from None
+        raise UserError(f"{url}: {short_reason(error)}") from None
     except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-        raise ConnectionDropped(_short(error)) from None
+        raise ConnectionDropped(short_reason(error)) from None
     try:
         left = _to_skip(url, answer, start)
         while chunk := answer.read1(_CHUNK):
             yield chunk[left:]
             left = max(0, left - len(chunk))
     except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-        raise ConnectionDropped(_short(error)) from None
+        raise ConnectionDropped(short_reason(error)) from None
     finally:
         answer.close()
 
@@ -155,10 +169,6 @@ def _whole(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
-
-
 def _store(url: str, start: int, timeout: float) -> Iterator[bytes]:  # noqa: ARG001
     import fsspec
 
@@ -171,6 +181,6 @@ def _store(url: str, start: int, timeout: float) -> Iterator[bytes]:  # noqa: AR
     except FileNotFoundError:
         raise UserError(f"{url}: not there") from None
     except (ImportError, ValueError, PermissionError) as error:
-        raise UserError(f"{url}: {_short(error)}") from None
+        raise UserError(f"{url}: {short_reason(error)}") from None
     except Exception as error:  # noqa: BLE001 (the clients of stores raise errors of their own)
-        raise ConnectionDropped(_short(error)) from None
+        raise ConnectionDropped(short_reason(error)) from None

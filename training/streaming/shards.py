@@ -180,7 +180,8 @@ class ShardPool:
             return self._opened(number)
         except DamagedShard as error:
             self.opener.invalidate(number)
-            raise DamagedShard(f"{error} (fetched twice; the first time: {first})") from None
+            other = "" if str(first) == str(error) else f"; the first time: {first}"
+            raise DamagedShard(f"{error} (fetched twice{other})") from None
 
     def _opened(self, number: int) -> Shard:
         fd = self.opener.open(number)

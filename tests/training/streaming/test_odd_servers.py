@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -53,6 +54,12 @@ class Odd(http.server.BaseHTTPRequestHandler):
     def junk(self) -> None:
         self.wfile.write(b"\xff\xfe no HTTP\r\n\r\n")
 
+    def header_in_drops(self) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        for _ in range(100):
+            self.wfile.write(b" ")
+            time.sleep(0.1)
+
     def endless(self) -> None:
         self.answer(200)
         for _ in range(1000):
@@ -81,6 +88,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_odd_server_is_given_up_soon(url: str, path: str) -> None:
     with pytest.raises(UserError, match=rf"{url}/{path}: "):
         fetch(f"{url}/{path}", SIZE, lambda _: None, 5.0, threading.Event())
+
+
+@pytest.mark.timeout(60)
+def test_headers_in_drops_are_a_lost_connection(url: str) -> None:
+    where, reasons = f"{url}/header_in_drops", list[str]()
+    with pytest.raises(UserError, match=rf"{where}: TimeoutError: not there after 0\.5 s \(tried"):
+        fetch(where, SIZE, lambda _: None, 0.5, threading.Event(), reasons.append)
+    assert [one.rpartition("; ")[2] for one in reasons] == [f"retry {n} of 4" for n in range(1, 5)]
 
 
 def test_an_endless_answer_ends_with_the_shard(url: str) -> None:
