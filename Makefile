@@ -4,13 +4,14 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test fuzz check serve docs install clean
+.PHONY: help demo test fuzz check serve docs lock install clean
 help:
 	@echo "make demo    from the embedded gallery to generated shells, in about 10 minutes"
 	@echo "make test    all checks and tests"
 	@echo "make fuzz    odd input against every boundary, for about 10 minutes"
 	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
 	@echo "make docs    write the generated pages of docs/ and requirements-train.txt again"
+	@echo "make lock    write requirements.lock, the tested versions with hashes, again"
 	@echo "make install only install into $(VENV)"
 	@echo "make clean   remove what demo and tests made (not $(VENV))"
 
@@ -31,6 +32,13 @@ serve: install
 docs: install
 	@$(PY) docs/generate.py
 	@$(PY) docs/requirements.py
+
+# For all platforms; reads metadata only. The oldest Python for which all tested versions exist.
+lock: install
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv
+	@$(PY) -m uv pip compile pyproject.toml --extra dev --constraints constraints.txt --universal \
+	    --python-version 3.11.5 --generate-hashes --no-build --no-annotate --quiet \
+	    --custom-compile-command "make lock" --output-file requirements.lock
 
 TSC := $(VENV)/node/node_modules/.bin/tsc
 check: install

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,3 +151,34 @@ def test_training_imports_with_its_requirements_alone() -> None:
     assert set(names) >= set(script.modules("training")) - {"training"}
     assert {"training.fit", "training.export", "training.explore"} <= set(helped)
     assert not blocked & set(loaded)
+
+
+def pins(name: str) -> dict[str, tuple[str, bool]]:
+    """The pinned version of each distribution of a file, and whether it is for some platforms."""
+    found = {}
+    for line in (PROJECT / name).read_text().splitlines():
+        if match := re.match(r"([\w.-]+)==([^\s;]+)( ;)?", line):
+            found[script.distribution_name(match[1])] = match[2], bool(match[3])
+    return found
+
+
+def test_the_lock_has_the_tested_versions() -> None:
+    tested, locked = pins("constraints.txt"), pins("requirements.lock")
+    assert {name: locked.get(name, ("", False))[0] for name in tested} == {
+        name: version for name, (version, _) in tested.items()
+    }, "run make lock"
+    assert {name for name in locked.keys() - tested.keys() if not locked[name][1]} == set()
+
+
+def test_the_lock_satisfies_pyproject_and_has_hashes() -> None:
+    locked = pins("requirements.lock")
+    for line in {**DECLARED[""], **DECLARED["dev"]}.values():
+        requirement = Requirement(line)
+        version, _ = locked[script.distribution_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{line}: run make lock"
+    text = (PROJECT / "requirements.lock").read_text()
+    entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.M)[1:]
+    assert len(entries) == len(locked)
+    hashed = re.compile(r"\S+==\S+( ;[^\\]*)? \\(\n +--hash=sha256:[0-9a-f]{64}( \\)?)+\s*")
+    assert [entry for entry in entries if not hashed.fullmatch(entry)] == []
+    assert "://" not in text
