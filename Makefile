@@ -4,10 +4,11 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test fuzz check serve docs lock install clean
+.PHONY: help demo test test-fast fuzz check serve docs lock install clean
 help:
 	@echo "make demo    from the embedded gallery to generated shells, in about 10 minutes"
 	@echo "make test    all checks and tests"
+	@echo "make test-fast  the tests that start no process, in about a minute"
 	@echo "make fuzz    odd input against every boundary, for about 10 minutes"
 	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
 	@echo "make docs    write the generated pages of docs/ and requirements-train.txt again"
@@ -50,12 +51,17 @@ check: install
 	then echo tsc -p training/explorer; $(TSC) -p training/explorer; \
 	else echo "The page's JavaScript was not checked: npm could not install typescript"; fi
 
+# With bytecode on disk, the many child processes do not compile the sources again.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2 --dist worksteal
 test: check
-	$(PY) -m pytest -n 2 --dist worksteal
+	$(PYTEST)
+
+test-fast: install
+	$(PYTEST) -m "not slow"
 
 # 40 times the examples of `make test`.
 fuzz: install
-	$(PY) -m pytest tests/fuzz -n 2 --dist worksteal --timeout 1200 --hypothesis-profile=long
+	$(PYTEST) tests/fuzz --timeout 1200 --hypothesis-profile=long
 
 clean:
 	rm -rf data/demo-gallery data/shells manifests/shells logs/shells logs/demo runs/demo .prefect

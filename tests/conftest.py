@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.helpers.faulty_site import FaultySite
 from tests.helpers.prefect_server import PrefectServer, serve_prefect
+from tests.helpers.slow import is_slow
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, and their children would inherit that.
@@ -25,6 +26,13 @@ for _name, _examples in (("short", 25), ("long", 1000)):
         suppress_health_check=_SLOW_IS_FINE,
     )
 settings.load_profile("short")  # the same examples every time; `make fuzz` tries new ones
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test-fast` leaves out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and is_slow(item):
+            item.add_marker("slow")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The demo itself, small: it makes what it says, goes on, and leaves no process behind."""
+"""The demo, small: it makes what it says, continues, and leaves no process behind."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(folder: Path, port: int) -> subprocess.Popen[str]:
+def start(folder: Path, port: int, minutes: float = 0.1) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "pipeline.demo", "--images", str(COUNT)),
-            *("--minutes", "0.4", "--port", str(port)),
+            *("--minutes", str(minutes), "--port", str(port)),
         ],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -60,27 +61,23 @@ def at_work(folder: Path) -> list[str]:
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 
 
-@needs_proc
-def test_from_the_gallery_to_new_shells_and_on(folder: Path, port: int) -> None:
-    first = start(folder, port)
-    said, _ = first.communicate(timeout=280)
-    assert first.returncode == 0, said
-    assert at_work(folder) == []
-    index, _ = load_index(folder / "manifests" / "shells")
-    assert index.nsamples == COUNT
-    for made in ("shells.png", "report.html", "config.json"):
-        assert (folder / "runs" / "demo" / made).stat().st_size > 0
-    assert f"{'runs/demo/shells.png'}" in said
-    assert "Traceback" not in said
-    shards = [entry.sha256 for entry in index.shardlist]
-    trained = images_seen(folder)
+def wait_until(is_true: Callable[[], object], demo: subprocess.Popen[str]) -> None:
+    """Wait for something that the demo does."""
+    while not is_true():
+        assert demo.poll() is None, demo.communicate()[0]
+        time.sleep(0.1)
 
-    again = start(folder, port)
-    said, _ = again.communicate(timeout=280)
-    assert again.returncode == 0, said
-    assert "drawing" not in said
-    assert [e.sha256 for e in load_index(folder / "manifests" / "shells")[0].shardlist] == shards
-    assert images_seen(folder) > trained
+
+def end(demo: subprocess.Popen[str], folder: Path, number: signal.Signals) -> tuple[int, str]:
+    """The exit status and last output after a signal, once no process of the demo is left."""
+    assert len(at_work(folder)) > 1
+    demo.send_signal(number)
+    said, _ = demo.communicate(timeout=90)
+    deadline = time.monotonic() + 90
+    while at_work(folder):
+        assert time.monotonic() < deadline, at_work(folder)
+        time.sleep(0.1)
+    return demo.returncode, said
 
 
 def images_seen(folder: Path) -> int:
@@ -89,13 +86,34 @@ def images_seen(folder: Path) -> int:
 
 
 @needs_proc
+def test_stopped_in_training_and_continued_to_new_shells(folder: Path, port: int) -> None:
+    first = start(folder, port, minutes=10)
+    history = folder / "runs" / "demo" / "metrics.jsonl"
+    wait_until(lambda: history.exists() and history.stat().st_size > 0, first)
+    assert end(first, folder, signal.SIGTERM)[0] == 130
+    index, _ = load_index(folder / "manifests" / "shells")
+    assert index.nsamples == COUNT
+    shards = [entry.sha256 for entry in index.shardlist]
+    trained = images_seen(folder)
+
+    again = start(folder, port)
+    said, _ = again.communicate(timeout=280)
+    assert again.returncode == 0, said
+    assert at_work(folder) == []
+    assert "drawing" not in said
+    assert "Traceback" not in said
+    assert [e.sha256 for e in load_index(folder / "manifests" / "shells")[0].shardlist] == shards
+    assert f"resuming at {trained / 1000:g} kimg" in said
+    assert images_seen(folder) >= trained  # a slow machine may take no step in six seconds
+    for made in ("shells.png", "report.html", "config.json"):
+        assert (folder / "runs" / "demo" / made).stat().st_size > 0
+    assert "runs/demo/shells.png" in said
+
+
+@needs_proc
 @pytest.mark.parametrize(
     ("moment", "number", "status"),
-    [
-        ("[1/4]", signal.SIGINT, 130),
-        ("[2/4]", signal.SIGTERM, 130),
-        ("[3/4]", signal.SIGKILL, -signal.SIGKILL),
-    ],
+    [("[1/4]", signal.SIGINT, 130), ("[2/4]", signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_no_process_is_left_behind(
     folder: Path, port: int, moment: str, number: signal.Signals, status: int
@@ -105,12 +123,5 @@ def test_no_process_is_left_behind(
     for line in demo.stdout:
         if line.startswith(moment):
             break
-    time.sleep(2)
-    assert len(at_work(folder)) > 1
-    demo.send_signal(number)
-    demo.communicate(timeout=90)
-    assert demo.returncode == status
-    deadline = time.monotonic() + 30
-    while at_work(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert at_work(folder) == []
+    wait_until(lambda: len(at_work(folder)) > 2, demo)
+    assert end(demo, folder, number)[0] == status
