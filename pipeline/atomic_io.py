@@ -231,24 +231,27 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     return (row for _, row in _numbered(path))
 
 
-def read_rows(path: Path, build: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+def read_rows(path: Path, build: Callable[[dict[str, Any]], T], advice: str = _MEND) -> Iterator[T]:
     """What `build` makes of each row of a JSONL file, as `read_jsonl` gives them.
+
+    Args:
+        advice: what to do about a damaged line.
 
     Raises:
         UserError: `build` raised a ValueError, KeyError or TypeError; the message names file and
             line and says why.
     """
-    for number, row in _numbered(path):
+    for number, row in _numbered(path, advice):
         try:
             built = build(row)
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path}:{number}: {error}; {_MEND}") from None
+            raise UserError(f"{path}:{number}: {error}; {advice}") from None
         except KeyError as error:
-            raise UserError(f"{path}:{number}: {error.args[0]}: missing; {_MEND}") from None
+            raise UserError(f"{path}:{number}: {error.args[0]}: missing; {advice}") from None
         yield built
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(path: Path, advice: str = _MEND) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.exists():
         return
     with os.fdopen(open_regular(path), "rb") as file:
@@ -260,7 +263,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}:{number}: not JSON ({error}); {_MEND}") from None
+                raise UserError(f"{path}:{number}: not JSON ({error}); {advice}") from None
             if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: not a JSON object; {_MEND}")
+                raise UserError(f"{path}:{number}: not a JSON object; {advice}")
             yield number, row

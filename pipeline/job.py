@@ -36,6 +36,12 @@ STAGES: dict[str, Stage] = {
 """The stages in order."""
 
 
+_SUFFIXES = frozenset(
+    (".json", ".jsonl", ".tar", ".sqlite", ".npz", ".md", ".html", ".jpg", ".png", ".lock")
+)
+"""Endings of the names of a dataset's files."""
+
+
 @dataclass(frozen=True)
 class Job:
     """The job: the name of an included recipe, or a recipe file; overrides by dotted key.
@@ -121,10 +127,10 @@ def _locked(dataset: DatasetPaths) -> FileLock:
     """Lock the dataset.
 
     Raises:
-        UserError: another process works on it, or a special file is among its files.
+        UserError: another process works on it, or `check_files` refuses one of its files.
     """
     dataset.data_dir.mkdir(parents=True, exist_ok=True)
-    _refuse_special_files(dataset)
+    check_files(dataset)
     return lock(
         dataset.data_dir / "lock",
         lambda holder: UserError(
@@ -133,8 +139,13 @@ def _locked(dataset: DatasetPaths) -> FileLock:
     )
 
 
-def _refuse_special_files(dataset: DatasetPaths) -> None:
-    """Refuse FIFOs, sockets and devices among the dataset's files: reading one may never end."""
+def check_files(dataset: DatasetPaths) -> None:
+    """Check that the files of a dataset are regular files: reading a FIFO may never end, and a
+    folder cannot be read or replaced.
+
+    Raises:
+        UserError: one is not; the message names it.
+    """
     folders = (
         dataset.manifest_dir, dataset.data_dir, dataset.originals_dir, dataset.shards_dir,
         dataset.event_log.parent,
@@ -144,6 +155,8 @@ def _refuse_special_files(dataset: DatasetPaths) -> None:
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
-                special = not entry.is_file() and not entry.is_dir()
-                if special and Path(entry.path).exists():
+                if entry.is_dir():
+                    if Path(entry.name).suffix in _SUFFIXES or entry.name == "lock":
+                        raise UserError(f"{entry.path}: a folder, not a file; remove or rename it")
+                elif not entry.is_file() and Path(entry.path).exists():
                     raise UserError(f"{entry.path}: not a regular file; remove or replace it")

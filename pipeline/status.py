@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from typing import Any
 
 from pipeline.contract import DatasetPaths, UserError, load_index
 from pipeline.events import Progress, last_failures
-from pipeline.originals.parts import PartFiles, is_complete, planned_parts
+from pipeline.originals.parts import PartFiles, is_complete, planned_parts, read_summary
 from pipeline.outside_text import printable
+from pipeline.reading import open_regular
 from pipeline.units import format_bytes, format_duration
 from pipeline.web.opt_out.signals import count_signals
 
@@ -125,9 +127,9 @@ def _originals(files: _Files, dataset: DatasetPaths) -> _Originals:
     for part in planned_parts(dataset):
         paths = PartFiles(dataset, part)
         if is_complete(dataset, part):
-            facts = files.record(paths.summary)
-            found.images += facts[0]
-            found.bytes += facts[1]
+            facts = files.summary(paths)
+            found.images += facts.get("nsamples", 0)
+            found.bytes += facts.get("image_bytes", 0)
             continue
         for row in files.rows(paths.journal):
             if isinstance(row.get("ts"), str):
@@ -151,7 +153,7 @@ class _Files:
         """Yield the rows of a JSONL file; invalid lines are reported."""
         bad: list[int] = []
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 for number, line in enumerate(file, start=1):
                     row = _row(line)
                     if row is not None:
@@ -170,21 +172,22 @@ class _Files:
         """Return the unresolved failures."""
         return list(last_failures(self.rows(dataset.failure_log)).values())
 
-    def record(self, path: Path) -> tuple[int, int]:
-        """Return the number of images in a complete part, and their bytes."""
+    def summary(self, files: PartFiles) -> dict[str, Any]:
+        """Return the summary of a complete part; empty if it cannot be read."""
         try:
-            facts = json.loads(path.read_bytes())
-            return int(facts["nsamples"]), int(facts["image_bytes"])
+            return read_summary(files)
         except OSError as error:
-            self._note(path, f"cannot be read ({error.strerror})")
-        except _FAULTS:
-            self._note(path, "not the summary of a part; delete it and run download")
-        return 0, 0
+            self._note(files.summary, f"cannot be read ({error.strerror})")
+        except UserError as error:
+            self.damaged.append(str(error))
+        return {}
 
     def pages(self, dataset: DatasetPaths) -> dict[str, int]:
         """Return the number of pages by state."""
         path = dataset.crawl_state
-        if not path.exists():
+        if not path.is_file():
+            if path.exists():
+                self._note(path, "not a regular file; remove or replace it")
             return {}
         try:
             uri = f"{path.absolute().as_uri()}?mode=ro"

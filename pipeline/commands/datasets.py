@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Collection
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
 from pipeline.importers.stage import FORMATS as IMPORT_FORMATS
 from pipeline.importers.stage import import_dataset
+from pipeline.job import check_files
 from pipeline.outside_text import decode_text
 from pipeline.shards.exports import FORMATS as EXPORT_FORMATS
 from pipeline.shards.exports import export
@@ -77,6 +79,9 @@ def _verify(args: argparse.Namespace) -> int:
         log.emit("verify", "done", **asdict(result))
     for name, why in result.damaged.items():
         say(f"{name}: {why}")
+    if result.damaged and not args.repair:
+        variant = f" --variant {shlex.quote(args.variant)}" if args.variant else ""
+        say(f"to rebuild what is damaged, run: {command(args, 'verify')} --repair{variant}")
     if not result.current:
         say(
             f"{dataset.shard_index}: out of date: the selection, the options or the originals have "
@@ -127,7 +132,9 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export_manifest(args: argparse.Namespace) -> int:
-    count = export_manifest(job_from_args(args, reads=True).dataset, args.file)
+    dataset = job_from_args(args, reads=True).dataset
+    check_files(dataset)
+    count = export_manifest(dataset, args.file)
     say(f"{count:,} rows in {args.file}", sys.stdout)
     return 0
 

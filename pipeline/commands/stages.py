@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.commands.common import (
 )
 from pipeline.contract import DatasetPaths
 from pipeline.job import STAGES, run_stage
+from pipeline.reading import open_regular
 from pipeline.recipe import recipe_path
 from pipeline.retry import RetryResult, retry_failures
 from pipeline.select.preview import preview
@@ -119,11 +121,11 @@ def _explain_next(
 
 
 def _digest(dataset: DatasetPaths) -> str:
-    """The digest of the selection; empty if there is none."""
+    """Return the digest of the selection; empty if it cannot be read."""
     try:
-        with dataset.selection.open("rb") as file:
+        with os.fdopen(open_regular(dataset.selection), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except OSError:  # the stage names the file
         return ""
 
 

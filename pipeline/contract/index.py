@@ -115,7 +115,9 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
     except OSError as error:
         raise UserError(f"{where}: no shard index there ({error})") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not a shard index ({error})") from None
+        raise UserError(
+            f"{where}: not a shard index ({error}); `python -m pipeline shard` writes it again"
+        ) from None
     index = parse_config(ShardIndex, migrate(values, MIGRATIONS, where), where)
     if index.nsamples > MOST_SAMPLES:
         raise UserError(f"{where}: shardlist: more than {MOST_SAMPLES} samples")

@@ -14,6 +14,7 @@ from pipeline.key_index import KeyIndex
 from pipeline.originals.parts import (
     PART_SIZE,
     PartFiles,
+    has_damaged_summary,
     is_complete,
     part_name,
     planned_parts,
@@ -47,6 +48,9 @@ def assign_parts(dataset: DatasetPaths) -> list[str]:
             index.add(part, ((row.key, number) for row in rows))
             parts.append(part)
             number += 1
+    for part in parts:
+        if PartFiles(dataset, part).tar.exists() and has_damaged_summary(dataset, part):
+            PartFiles(dataset, part).summary.unlink()  # it is written again from the journal
     return [part for part in parts if not is_complete(dataset, part)]
 
 

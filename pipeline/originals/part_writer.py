@@ -22,6 +22,7 @@ from pipeline.contract import (
 )
 from pipeline.contract.tar import tar_header
 from pipeline.errors import Failure
+from pipeline.forgotten import read_forgotten
 from pipeline.originals.part_lock import lock_part
 from pipeline.originals.parts import PartFiles, journal_line
 from pipeline.remote.part_store import upload_part
@@ -69,6 +70,7 @@ class PartWriter:
         self.done: set[str] = set()
         self._hash = hashlib.sha256()
         self._end = 0
+        self._forgotten: frozenset[str] | None = None
         self._lock = lock_part(self.files.lock)
         try:
             self._recover()
@@ -115,11 +117,19 @@ class PartWriter:
         data = block[_BLOCK : _BLOCK + row["bytes"]]
         if len(block) != row["end"] - self._end:
             return False
-        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        if hashlib.sha256(data).hexdigest() != row["sha256"] and not self._is_erased(row, data):
             return False
         self._hash.update(block)
         self._end = row["end"]
         return True
+
+    def _is_erased(self, row: dict[str, Any], data: bytes) -> bool:
+        """Return True if `forget` has erased the image."""
+        if any(data):
+            return False
+        if self._forgotten is None:
+            self._forgotten = read_forgotten(self.files.dataset).keys
+        return row["key"] in self._forgotten
 
     def add(self, row: ManifestRow, name: str, data: bytes, facts: dict[str, Any],
             sidecar: dict[str, Any]) -> OriginalRecord:  # fmt: skip

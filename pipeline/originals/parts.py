@@ -26,6 +26,7 @@ from pipeline.contract import (
     read_rows,
     write_atomic,
 )
+from pipeline.reading import read_bytes
 from pipeline.remote.part_store import (
     read_range,
     store_of,
@@ -131,20 +132,27 @@ def read_summary(files: PartFiles) -> dict[str, Any]:
     """What the record of a complete part says.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged; `assign_parts` removes it if the tar is here.
     """
     try:
-        values = json.loads(files.summary.read_bytes())
+        values = json.loads(read_bytes(files.summary))
         good = isinstance(values["nsamples"], int) and isinstance(values["image_bytes"], int)
         good = good and isinstance(values["failed"], dict) and isinstance(values["sha256"], str)
     except (ValueError, KeyError, TypeError, RecursionError):
         good = False
     if not good:
-        raise UserError(
-            f"{files.summary}: damaged; remove it and run download: the part is checked against "
-            "its journal, and what is missing is fetched"
-        )
+        remove = "" if files.tar.exists() else "remove it and "
+        raise UserError(f"{files.summary}: damaged; {remove}run download, which writes it again")
     return dict(values)
+
+
+def has_damaged_summary(dataset: DatasetPaths, part: str) -> bool:
+    """Return True if a part has a summary that cannot be read."""
+    files = PartFiles(dataset, part)
+    try:
+        return files.summary.exists() and not read_summary(files)
+    except UserError:
+        return True
 
 
 def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +180,19 @@ def read_journal(dataset: DatasetPaths, part: str) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line is damaged; the message names file and line.
     """
-    return read_rows(PartFiles(dataset, part).journal, partial(journal_line, part))
+    files = PartFiles(dataset, part)
+    line = partial(journal_line, part)
+    if not files.summary.exists():
+        return read_rows(files.journal, line)
+    return read_rows(files.journal, line, _journal_advice(files))
+
+
+def _journal_advice(files: PartFiles) -> str:
+    """Return how to repair a complete part with a damaged journal."""
+    return (
+        f"restore it from a copy, or remove {files.summary.name} beside it and run download, which "
+        "fetches what is missing"
+    )
 
 
 def read_records(dataset: DatasetPaths) -> Iterator[OriginalRecord]:
@@ -183,10 +203,24 @@ def read_records(dataset: DatasetPaths) -> Iterator[OriginalRecord]:
 
 
 def read_part(dataset: DatasetPaths, part: str) -> Iterator[OriginalRecord]:
-    """The good images of one part."""
+    """Yield the good images of one part.
+
+    Raises:
+        UserError: the journal is damaged, or has fewer images than the summary.
+    """
+    count = 0
     for row in read_journal(dataset, part):
         if row["ok"]:
+            count += 1
             yield OriginalRecord.from_json(row)
+    files = PartFiles(dataset, part)
+    if is_complete(dataset, part) and not has_damaged_summary(dataset, part):
+        expected = read_summary(files)["nsamples"]
+        if count < expected:
+            raise UserError(
+                f"{files.journal}: {count:,} images, the summary counts {expected:,}; "
+                f"{_journal_advice(files)}"
+            )
 
 
 def read_original(dataset: DatasetPaths, record: OriginalRecord) -> bytes:

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 from pipeline.contract import DatasetPaths, write_atomic
 from pipeline.originals.part_planning import INDEX
-from pipeline.originals.parts import PartFiles, is_complete, planned_parts, read_summary
+from pipeline.originals.parts import (
+    PartFiles,
+    has_damaged_summary,
+    is_complete,
+    planned_parts,
+    read_summary,
+)
 from pipeline.remote.part_store import store_of, store_path, upload_part
 
 _AT_ONCE = 8
@@ -34,7 +40,11 @@ def sync_originals(dataset: DatasetPaths) -> SyncResult:
     """
     names = store_of(dataset).list(store_path(dataset, dataset.originals_dir))
     there = {name.removesuffix(".json") for name in names if name.endswith(".json")}
-    here = {part for part in planned_parts(dataset) if is_complete(dataset, part)}
+    here = {
+        part
+        for part in planned_parts(dataset)
+        if is_complete(dataset, part) and not has_damaged_summary(dataset, part)
+    }
     tars = {part for part in here if PartFiles(dataset, part).tar.exists()}
     stored = {name.removesuffix(".tar") for name in names if name.endswith(".tar")}
     sent = [

@@ -11,6 +11,8 @@ from typing import Any
 
 from pipeline.contract import ManifestRow, OriginalRecord, read_rows
 
+_ADVICE = "run select, which writes it again"
+
 
 @dataclass(frozen=True)
 class SelectedImage:
@@ -43,7 +45,7 @@ def read_selection(path: Path) -> Iterator[SelectedImage]:
     Raises:
         UserError: a line is not what `select` writes.
     """
-    yield from read_rows(path, SelectedImage.from_json)
+    yield from read_rows(path, SelectedImage.from_json, _ADVICE)
 
 
 def read_rejected(path: Path) -> Iterator[dict[str, str]]:
@@ -52,7 +54,7 @@ def read_rejected(path: Path) -> Iterator[dict[str, str]]:
     Raises:
         UserError: a line is not what select writes.
     """
-    return read_rows(path, _rejected_line)
+    return read_rows(path, _rejected_line, _ADVICE)
 
 
 def _rejected_line(row: dict[str, Any]) -> dict[str, str]:

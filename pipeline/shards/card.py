@@ -28,9 +28,17 @@ from pipeline.shards.samples import decode
 from pipeline.shards.stats import DatasetStats
 
 CONTACT_IMAGES = 64
+CARD_IMAGES = ("contact.jpg", "mean.png")
 _COLUMNS = 8
 _SIDE = 128
 _MOST_ROWS = 30
+
+
+def has_card(target: DatasetPaths) -> bool:
+    """Return True if all files of the card exist and are not empty."""
+    images = (target.manifest_dir / name for name in CARD_IMAGES)
+    files = (target.card, target.card_page, *images)
+    return all(path.is_file() and path.stat().st_size for path in files)
 
 
 def write_card(
@@ -47,9 +55,9 @@ def write_card(
             tar = target.shards_dir / f"{shard.name}.tar"
             images += islice(_samples_of(tar, index), CONTACT_IMAGES - len(images))
     if images:
-        sheet = contact_sheet(images, _COLUMNS, _SIDE)
-        write_atomic(target.manifest_dir / "contact.jpg", sheet)
-        write_atomic(target.manifest_dir / "mean.png", mean_image(shards))
+        pictures = contact_sheet(images, _COLUMNS, _SIDE), mean_image(shards)
+        for name, picture in zip(CARD_IMAGES, pictures, strict=True):
+            write_atomic(target.manifest_dir / name, picture)
     text = card_text(recipe, index, shards, facts, now_utc())
     write_atomic(target.card, text)
     write_atomic(target.card_page, card_page(text, target.manifest_dir))

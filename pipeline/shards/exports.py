@@ -23,11 +23,11 @@ from pipeline.forgotten import read_forgotten
 from pipeline.imaging.limits import ImageError
 from pipeline.imaging.pixels import as_image
 from pipeline.markup import disarm_markdown
+from pipeline.shards.card import CARD_IMAGES
 from pipeline.shards.samples import decode
 from pipeline.shards.stats import collect_stats
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-_CARD_FILES = ("contact.jpg", "mean.png")
 _LICENSES = {
     "cc0": "cc0-1.0", "publicdomain": "cc0-1.0", "cc-by-sa-4.0": "cc-by-sa-4.0",
     "cc-by-4.0": "cc-by-4.0", "cc-by-nc-4.0": "cc-by-nc-4.0", "cc-by-sa-3.0": "cc-by-sa-3.0",
@@ -256,7 +256,7 @@ def _write_card(
     ]
     text = _card_text(dataset) or f"# {index.name}\n"
     (out / "README.md").write_text("\n".join(head) + text, encoding="utf-8")
-    for name in _CARD_FILES:
+    for name in CARD_IMAGES:
         if (dataset.manifest_dir / name).exists():
             shutil.copyfile(dataset.manifest_dir / name, out / name)
 

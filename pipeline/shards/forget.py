@@ -46,6 +46,7 @@ from pipeline.recipe import Recipe
 from pipeline.remote.part_store import store_of, store_path
 from pipeline.select.features import forget_features
 from pipeline.select.stage import select
+from pipeline.shards.card import CARD_IMAGES
 from pipeline.shards.recipe_snapshot import read_snapshot, recipe_snapshot_path
 from pipeline.shards.stage import shard
 from pipeline.web.urls import canonical_url, host_or_none
@@ -199,7 +200,7 @@ def _make_again(
 def _remove_shards(dataset: DatasetPaths, target: DatasetPaths) -> int:
     """Remove the shards of a dataset of which nothing is left, and its card; returns 0."""
     shards = sorted(target.shards_dir.glob(f"{target.name}-*"))
-    pictures = [target.manifest_dir / name for name in ("contact.jpg", "mean.png")]
+    pictures = [target.manifest_dir / name for name in CARD_IMAGES]
     _remove(dataset, [target.shard_index, *shards, target.card, target.card_page, *pictures])
     return 0
 

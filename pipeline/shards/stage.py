@@ -40,7 +40,7 @@ from pipeline.shards.builder import (
     is_repairable,
     reusable_shard,
 )
-from pipeline.shards.card import write_card
+from pipeline.shards.card import has_card, write_card
 from pipeline.shards.crop_modes import load_hook
 from pipeline.shards.plan import ShardingPlan, ShardPlan, plan_shards
 from pipeline.shards.planned_images import planned_images
@@ -214,7 +214,7 @@ def finish_shards(
     facts = collect_stats(dataset)
     facts.opt_outs.update(count_signals(map(vars, unresolved_failures(dataset).values())))
     index = _index(recipe, dataset, target, plan, shards, facts.counts)
-    if not _is_written(target, index):
+    if not (has_card(target) and _is_written(target, index)):
         write_card(recipe, target, index, shards, facts)
         write_json(target.shard_index, index_to_json(index))
     _remove_others(target, {one.name for one in plan.shards})

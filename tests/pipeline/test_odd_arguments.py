@@ -186,7 +186,7 @@ def test_status_names_what_is_damaged(tmp_path: Path, garbage: bytes) -> None:
         path.write_bytes(garbage)
     shown = format_status(read_status(dataset))
     assert f"damaged   {dataset.shard_index}: " in shown
-    assert f"{part}.json: not the summary of a part; delete it and run download" in shown
+    assert f"{part}.json: damaged; remove it and run download, which writes it again" in shown
     is_object = garbage.startswith(b"{") or not garbage
     assert (f"{dataset.url_manifest}: line 1: not a JSON object" in shown) != is_object
     assert json.loads(json.dumps(read_status(dataset).to_json()))["name"] == "mine"
