@@ -120,8 +120,9 @@ Batches = Iterator[torch.Tensor]
 
 def ours(folder: Path, memory_gb: float) -> Batches:
     from training.config import Config, DataOptions
-    from training.data import Loader, open_shard_dataset
+    from training.data import Loader
     from training.micro_batches import ToFloat
+    from training.streaming.dataset import open_shard_dataset
 
     to_float = ToFloat(torch.device("cpu"), channels_last=True)
     config = Config(batch=BATCH, data=DataOptions(memory_gb=memory_gb, mirror=True))

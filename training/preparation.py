@@ -18,7 +18,6 @@ from pipeline.contract import UserError, describe_os_error, is_disk_full, local_
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
-from training.data import ShardDataset, open_shard_dataset
 from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
@@ -48,6 +47,7 @@ from training.runs import (
     write_run_config,
 )
 from training.state import State, new_state
+from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 
 @dataclass
@@ -93,7 +93,7 @@ def prepare(
 ) -> Prepared:
     """Set up and check everything; with `write`, also lock the run and write its configuration.
 
-    Actions to undo at the end of the command are registered in `stack`. `explanation` contains
+    Actions to undo at the end of the command are registered in `stack`. `why` contains
     sentences on how the configuration was chosen, printed first.
 
     Raises:
@@ -112,15 +112,7 @@ def prepare(
     if alone:
         config = recorded_threads(config, run)
 
-    def take() -> None:
-        refuse_unwritable(run)
-        if write:
-            stack.enter_context(lock_run(run))
-        else:
-            refuse_locked(run)
-        refuse_other_run(run, config, source, location)
-
-    _in_first(ranks, run, take)
+    _in_first(ranks, run, lambda: _take(run, config, source, location, stack if write else None))
     shown: Display = make_display(as_json) if ranks.is_main else NullDisplay()
     for line in why:
         shown.message(line)
@@ -147,6 +139,18 @@ def prepare(
     return Prepared(
         config, source, run, device, ranks, state, values, seen, found, shown, most
     )  # fmt: skip
+
+
+def _take(
+    run: Run, config: Config, source: ShardDataset, location: str, stack: ExitStack | None
+) -> None:
+    """Lock the run until `stack` ends; without it, only refuse a run that is locked."""
+    refuse_unwritable(run)
+    if stack:
+        stack.enter_context(lock_run(run))
+    else:
+        refuse_locked(run)
+    refuse_other_run(run, config, source, location)
 
 
 def _set_up(config: Config, device: torch.device, ranks: Distributed) -> torch.device:

@@ -74,10 +74,10 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from training.data import open_shard_dataset
     from training.evaluation import probing as transfer
     from training.machine.device import choose_device
     from training.runs import find_run, read_config
+    from training.streaming.dataset import open_shard_dataset
 
     discriminator, config = transfer.load_discriminators(
         args.run, choose_device(args.device), args.seed

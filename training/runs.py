@@ -27,10 +27,10 @@ from pipeline.contract import (
     without_passwords,
     write_json,
 )
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 from training.config import Config
-from training.data import ShardDataset
 from training.options.resolve import check_resumable, flatten
+from training.streaming.dataset import ShardDataset
 from training.versions import CONFIG_MIGRATIONS
 
 CONFIG_VERSION = len(CONFIG_MIGRATIONS) + 1
@@ -141,7 +141,8 @@ def refuse_unwritable(run: Run) -> None:
     Raises:
         OSError: the reason.
     """
-    for folder in (run.folder, run.samples, run.tensorboard, run.checkpoints / checkpoint.BEST):
+    best = run.checkpoints / best_checkpoint.BEST
+    for folder in (run.folder, run.samples, run.tensorboard, best):
         whole = (folder, *folder.parents, *folder.absolute().parents)
         there = next(path for path in whole if os.path.lexists(path))
         if not there.is_dir():

@@ -32,7 +32,8 @@ from pipeline.sources.link_selectors import (
 )
 from pipeline.sources.page_view import LinkUnit, PageView
 from pipeline.sources.selectors import Selectors
-from pipeline.sources.site_survey import SiteSurvey, Visit
+from pipeline.sources.site_survey import SiteSurvey
+from pipeline.sources.site_visits import Visit
 from pipeline.sources.text_selectors import ImagePickTable, attribute
 from pipeline.sources.url_rules import is_allowed
 

@@ -11,7 +11,8 @@ from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.page_parts import FRAME_TAGS, is_frame
 from pipeline.sources.page_view import LinkUnit
 from pipeline.sources.selectors import Selectors
-from pipeline.sources.site_survey import SiteSurvey, Visit
+from pipeline.sources.site_survey import SiteSurvey
+from pipeline.sources.site_visits import Visit
 from pipeline.sources.text_selectors import ImagePickTable, attribute
 
 IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)

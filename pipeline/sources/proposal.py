@@ -20,7 +20,8 @@ from pipeline.sources.html import not_html
 from pipeline.sources.html_proposal import find_recipe
 from pipeline.sources.image_urls import looks_like_image
 from pipeline.sources.interface import Page
-from pipeline.sources.site_survey import GetPage, survey_site
+from pipeline.sources.site_survey import survey_site
+from pipeline.sources.site_visits import GetPage
 from pipeline.sources.xml import name_of, read_xml, starts_with
 from pipeline.web.urls import canonical_url
 

@@ -1,6 +1,6 @@
-"""Visits a few pages of a site, from its start page, and decides what belongs to the gallery.
+"""Decides what belongs to a gallery, from a few pages of its site.
 
-A few links of each group (links with the same selector) are followed. A page is part of the gallery
+A page is part of the gallery
 if it has images of the gallery's kind, or links to a page that has. A thumbnail that links to a
 page is not an image of the gallery; the larger image is on that page.
 """
@@ -9,50 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from pipeline.sources.gallery_groups import (
     SIZE_SUFFIX,
     folder_of,
-    group_key,
     image_stem,
     listing_keys,
     without_renditions,
 )
 from pipeline.sources.image_urls import url_path
 from pipeline.sources.interface import Page
-from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView
-
-MAX_PAGES = 16
-"""Maximum number of pages to visit."""
-MAX_DEPTH = 5
-_PER_GROUP = 3
-_PER_PAGE = 2
-
-GetPage = Callable[[str], Page | None]
-
-
-@dataclass
-class Visit:
-    """A visited page, and the page that links to it."""
-
-    view: PageView
-    depth: int
-    parent: Visit | None = None
-    through: str = ""
-    wanted: set[str] = field(default_factory=set)
-    units: list[ImageUnit] = field(default_factory=list)
-    children: list[Visit] = field(default_factory=list)
-
-    @property
-    def productive(self) -> bool:
-        """Return True if this page, or a page visited behind it, has images of the gallery."""
-        return bool(self.wanted) or any(one.productive for one in self.children)
-
-    def images_below(self) -> set[str]:
-        """Return the images of this page and of the pages behind it."""
-        return self.wanted.union(*(one.images_below() for one in self.children))
+from pipeline.sources.page_view import ImageUnit, LinkUnit
+from pipeline.sources.site_visits import GetPage, SiteVisits, Visit
 
 
 class SiteSurvey:
@@ -60,17 +28,8 @@ class SiteSurvey:
     the gallery (`follow`), and links to next pages (`turns`)."""
 
     def __init__(self, start: Page, get: GetPage, by_name: bool = True) -> None:
-        self._get = get
-        self._by_name = by_name
-        self._seen = {start.request.url, start.url}
-        self._per_group: Counter[str] = Counter()
-        self._image_groups: set[str] = set()
-        self._bodies = {start.body}
-        self.unreachable: list[str] = []
-        first = Visit(PageView(start, by_name), 0)
-        self.visits = [first]
-        self._look_around(first)
-        self._take_image_groups()
+        self._site = SiteVisits(start, get, by_name)
+        self.visits, self.unreachable = self._site.visits, self._site.unreachable
         self.kind = self._choose_kind()
         for visit in self.visits:
             self._choose_images(visit)
@@ -81,72 +40,6 @@ class SiteSurvey:
     @property
     def start(self) -> Visit:
         return self.visits[0]
-
-    # visiting
-
-    def _look_around(self, first: Visit) -> None:
-        queue = [first]
-        while queue:
-            visit = queue.pop(0)
-            if visit.depth >= MAX_DEPTH:
-                continue
-            for link in self._samples(visit):
-                if len(self.visits) >= MAX_PAGES:
-                    return
-                child = self._visit(visit, link)
-                if child is not None:
-                    queue.append(child)
-
-    def _visit(self, visit: Visit, link: LinkUnit) -> Visit | None:
-        self._seen.add(link.url)
-        page = self._get(link.url)
-        if page is None or not page.body:
-            self.unreachable.append(link.url)
-            return None
-        if page.headers.get("content-type", "").startswith("image/"):
-            self._image_groups.add(link.key)
-            return None
-        if (page.url != link.url and page.url in self._seen) or page.body in self._bodies:
-            return None
-        self._bodies.add(page.body)
-        self._seen.add(page.url)
-        child = Visit(PageView(page, self._by_name), visit.depth + 1, visit, link.key)
-        visit.children.append(child)
-        self.visits.append(child)
-        return child
-
-    def _samples(self, visit: Visit) -> Iterator[LinkUnit]:
-        """Return a few links of each group that have not been followed yet, thumbnails first."""
-        groups: dict[str, list[LinkUnit]] = {}
-        behind = {link.url for link in visit.view.links if link.thumbnail}
-        for link in visit.view.links:
-            if link.thumbnail or link.url not in behind:
-                groups.setdefault(group_key(link), []).append(link)
-        order = sorted(groups, key=lambda key: not groups[key][0].thumbnail)
-        text_groups = 0
-        for key in order:
-            is_text = not groups[key][0].thumbnail
-            text_groups += is_text
-            if is_text and (text_groups > 4 or visit.view.full):
-                continue
-            taken = 0
-            for link in groups[key]:
-                if taken >= _PER_PAGE or self._per_group[key] >= _PER_GROUP:
-                    break
-                if link.url not in self._seen:
-                    taken += 1
-                    self._per_group[key] += 1
-                    yield link
-
-    def _take_image_groups(self) -> None:
-        """Treat the links of groups that led to an image, by its type, as links to images."""
-        for visit in self.visits:
-            view = visit.view
-            found = [link for link in view.links if link.key in self._image_groups]
-            view.full += [ImageUnit(link.element, link.url, link.key) for link in found]
-            view.links = [link for link in view.links if link not in found]
-
-    # deciding
 
     def _choose_kind(self) -> str:
         """Return the kind of the gallery's images."""
@@ -310,8 +203,12 @@ class SiteSurvey:
         for visit in slides[1:3]:
             here = visit.view.url.rpartition(".")[0] or visit.view.url
             for link in visit.view.links:
-                if not link.thumbnail and link.url.startswith(here) and link.url not in self._seen:
-                    larger = self._visit(visit, link)
+                if (
+                    not link.thumbnail
+                    and link.url.startswith(here)
+                    and link.url not in self._site.seen
+                ):
+                    larger = self._site.visit(visit, link)
                     pattern = _smaller_pattern(visit, larger, self) if larger else ""
                     if larger and pattern:
                         self.follow.append(link.key)

@@ -19,7 +19,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.monitoring.history import History
@@ -207,8 +207,8 @@ def test_odd_records_are_passed_over(record: dict[str, Any]) -> None:
     _, said = read_back(packed(good()), record)
     assert not said or len(said) == 1
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / checkpoint.BEST
+        folder = Path(name) / best_checkpoint.BEST
         folder.mkdir()
         saved_as(folder, 8, b"x", {"measure": "fd", "value": 1.0})
         saved_as(folder, 9, b"y", record)
-        assert checkpoint.best(Path(name)) is not None
+        assert best_checkpoint.best(Path(name)) is not None

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.contract import DatasetPaths, UserError, index_to_json, load_index
 from training.config import Config, DataOptions
-from training.data import Loader, open_shard_dataset
+from training.data import Loader
+from training.streaming.dataset import open_shard_dataset
 
 VALID: dict[str, Any] = {
     "__kind__": "wids-shard-index-v1", "wids_version": 1, "name": "small",

@@ -13,8 +13,9 @@ import torch
 
 from pipeline.errors import UserError
 from training.config import Config, DataOptions
-from training.data import Batch, Loader, open_shard_dataset
+from training.data import Batch, Loader
 from training.machine.distributed import Distributed
+from training.streaming.dataset import open_shard_dataset
 from training.streaming.shards import DamagedShard
 
 PIXELS = 16 * 16 * 3

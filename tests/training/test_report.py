@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from pipeline.shards.card_page import card_page
-from training.data import open_shard_dataset
 from training.latent.neighbours import Neighbours
 from training.pretrained.inference import load_generator
 from training.report import (
@@ -27,6 +26,7 @@ from training.report import (
 )
 from training.reporting.figures import STEPS, WAYS, RealNeighbours, ReportFigures, interpolation
 from training.runs import Run
+from training.streaming.dataset import open_shard_dataset
 
 
 @pytest.fixture

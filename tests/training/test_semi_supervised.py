@@ -15,13 +15,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from pipeline.contract import UserError
 from training import probe
-from training.data import Batch, Loader, open_shard_dataset
+from training.data import Batch, Loader
 from training.evaluation import probing as transfer
 from training.losses.auxiliary import labelled_loss
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
+from training.streaming.dataset import open_shard_dataset
 from training.streaming.order import label_mask
 
 SMALL = {
@@ -98,7 +99,7 @@ def test_only_so_many_samples_show_their_label(small_shards: Callable[..., Any])
 
 
 def test_samples_without_label_are_no_class_and_no_condition(small_shards: Any) -> None:
-    from training.data import default_opener
+    from training.streaming.dataset import default_opener
 
     options = {
         "batch": "20",

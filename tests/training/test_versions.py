@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 from training.runs import Run, read_config
 
 IMAGES = torch.arange(4.0).reshape(4, 1, 1, 1)
@@ -48,8 +48,8 @@ def test_the_current_version_is_read_as_it_was_saved(tmp_path: Path) -> None:
 
 def test_the_best_checkpoint_keeps_its_version(tmp_path: Path) -> None:
     save(tmp_path, None, {"seen": 8, "scalars": {"replay_images": IMAGES}})
-    assert checkpoint.keep_best(tmp_path, 8, "fd", 1.0)
-    kept = checkpoint.best(tmp_path)
+    assert best_checkpoint.keep_best(tmp_path, 8, "fd", 1.0)
+    kept = best_checkpoint.best(tmp_path)
     assert kept is not None
     assert torch.equal(checkpoint.load(kept.saved)["state"]["replay"]["images"], IMAGES)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 from training.callbacks.base import Callback
 from training.evaluation.evaluator import Evaluator, prepare_or_warn
 from training.monitoring.history import Row
@@ -64,12 +64,14 @@ class EvaluationCallback(Callback):
 
     def _is_best(self, row: Row) -> bool:
         value, folder = row.get(self.evaluator.metric), self.loop.run_files.checkpoints
-        return value is not None and checkpoint.is_best(folder, self.evaluator.criterion, value)
+        return value is not None and best_checkpoint.is_best(
+            folder, self.evaluator.criterion, value
+        )
 
     def _keep(self, row: Row) -> None:
         folder, seen = self.loop.run_files.checkpoints, self.loop.state.seen
         if all(saved.seen != seen for saved in checkpoint.list_checkpoints(folder)):
             return  # the disk was full; that ends the run
         value = row[self.evaluator.metric]
-        if not checkpoint.keep_best(folder, seen, self.evaluator.criterion, value):
+        if not best_checkpoint.keep_best(folder, seen, self.evaluator.criterion, value):
             self.loop.display.message("warning: the disk has no room to keep the best checkpoint")

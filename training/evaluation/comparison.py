@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from pipeline.contract import UserError, write_json
-from training.data import ShardDataset
 from training.latent.neighbours import open_training_shards
 from training.metrics.fake import fake_features
 from training.metrics.feature_networks import (
@@ -30,6 +29,7 @@ from training.metrics.suite import MIN_IMAGES, Estimate, FeatureSet, estimate, f
 from training.monitoring.history import read_history
 from training.pretrained.inference import TrainedGenerator, load_generator
 from training.runs import Run, find_run, parse_run_spec
+from training.streaming.dataset import ShardDataset
 
 
 @dataclass(frozen=True)

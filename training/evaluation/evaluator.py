@@ -14,7 +14,6 @@ import torch
 
 from pipeline.contract import UserError
 from training.config import Config
-from training.data import ShardDataset
 from training.machine.distributed import Distributed
 from training.metrics.fake import fake_features
 from training.metrics.feature_networks import (
@@ -25,6 +24,7 @@ from training.metrics.feature_networks import (
 from training.metrics.real import RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, FeatureSet, baseline, compute_metrics, full_name
 from training.networks import Generator
+from training.streaming.dataset import ShardDataset
 
 
 class EvaluationCancelled(Exception):

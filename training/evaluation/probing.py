@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 
 from pipeline.contract import UserError
-from training import checkpoint
+from training import best_checkpoint
 from training.checkpoint_check import check_fit, check_judge
 from training.config import Config
-from training.data import Loader, ShardDataset
+from training.data import Loader
 from training.networks import Discriminator, ImageShape, build_discriminator
 from training.options.architectures import code_count, is_semi_supervised
 from training.options.resolve import unflatten
 from training.runs import find_run, read_config
 from training.seeds import derive
+from training.streaming.dataset import ShardDataset
 from training.streaming.order import epoch_order, label_mask
 
 _PLACES = 4
@@ -72,7 +73,7 @@ def load_discriminators(
             f"{run.config}: the discriminator uses labels or packed images, so its features do not "
             "depend on one image alone"
         )
-    values = checkpoint.load_named(run.checkpoints, "newest", device, check_judge)
+    values = best_checkpoint.load_named(run.checkpoints, "newest", device, check_judge)
     classes = len(dataset["labels"])
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], classes)
     torch.manual_seed(derive(seed, "probe", "weights"))

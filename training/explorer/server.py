@@ -102,6 +102,10 @@ def parse(body: bytes, row: int, classes: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values.copy()), torch.from_numpy(labels)
 
 
+Work = Callable[[Tensor, Tensor], bytes]
+"""Makes the answer from values (n, row) and labels (n,)."""
+
+
 def create_app(
     trained: TrainedGenerator, finder: NearestFinder | None, hosts: list[str], title: str = ""
 ) -> Starlette:
@@ -109,7 +113,7 @@ def create_app(
     pages of other sites cannot reach it through their own names."""
     space, z_dim = trained.space, trained.generator.z_dim
     facts = json.dumps(generator_info(trained, "server", finder is not None, title))
-    one_at_a_time = threading.Lock()
+    lock = threading.Lock()
 
     @torch.no_grad()
     def map_(values: Tensor, labels: Tensor) -> bytes:
@@ -127,37 +131,21 @@ def create_app(
         assert finder is not None
         return json.dumps(finder.find(generate(values, labels)[0])).encode()
 
-    def answering(
-        work: Callable[[Tensor, Tensor], bytes], row: int, kind: str, alone: bool = True
-    ) -> Callable[[Request], Any]:
+    def one_at_a_time(work: Work) -> Work:
         def locked(values: Tensor, labels: Tensor) -> bytes:
-            with one_at_a_time:
+            with lock:
                 return work(values, labels)
 
-        async def answer(request: Request) -> Response:
-            try:
-                body = await _body(request, 4 + MAX_IMAGES_PER_REQUEST * 4 * (1 + row))
-                asked = parse(body, row, trained.classes)
-                made = await run_in_threadpool(locked if alone else work, *asked)
-            except (BadRequest, ClientDisconnect) as error:
-                return PlainTextResponse(str(error), 400)
-            except UserError as error:
-                return PlainTextResponse(str(error), 503)
-            except Exception as error:  # noqa: BLE001 (the server must outlive any request)
-                traceback.print_exception(error)
-                return PlainTextResponse("internal error; see the terminal", 500)
-            return Response(made, media_type=kind)
+        return locked
 
-        return answer
-
-    row, binary = space.num_ws * space.w_dim, "application/octet-stream"
+    row, classes = space.num_ws * space.w_dim, trained.classes
     routes = [
-        Route("/map", answering(map_, z_dim, binary), methods=["POST"]),
-        Route("/draw", answering(draw, row, binary), methods=["POST"]),
+        Route("/map", _answering(one_at_a_time(map_), z_dim, classes), methods=["POST"]),
+        Route("/draw", _answering(one_at_a_time(draw), row, classes), methods=["POST"]),
         Route("/generator.json", _fixed(facts.encode(), "application/json")),
     ]
     if finder is not None:
-        answer = answering(nearest, row, "application/json", alone=False)
+        answer = _answering(nearest, row, classes, "application/json")
         routes.append(Route("/nearest", answer, methods=["POST"]))
     for name, data in page_files("server").items():
         path = "/" if name == "index.html" else f"/{name}"
@@ -166,6 +154,28 @@ def create_app(
         routes=routes,
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
     )
+
+
+def _answering(
+    work: Work, row: int, classes: int, kind: str = "application/octet-stream"
+) -> Callable[[Request], Any]:
+    """Return the handler of a request with values of `row` numbers each, answered by `work`."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            body = await _body(request, 4 + MAX_IMAGES_PER_REQUEST * 4 * (1 + row))
+            asked = parse(body, row, classes)
+            made = await run_in_threadpool(work, *asked)
+        except (BadRequest, ClientDisconnect) as error:
+            return PlainTextResponse(str(error), 400)
+        except UserError as error:
+            return PlainTextResponse(str(error), 503)
+        except Exception as error:  # noqa: BLE001 (the server must outlive any request)
+            traceback.print_exception(error)
+            return PlainTextResponse("internal error; see the terminal", 500)
+        return Response(made, media_type=kind)
+
+    return answer
 
 
 async def _body(request: Request, most: int) -> bytes:

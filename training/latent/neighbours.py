@@ -13,10 +13,11 @@ from torch.nn.functional import interpolate, normalize
 
 from pipeline.contract import UserError
 from training.config import DataOptions
-from training.data import SampleCache, ShardDataset, default_opener, open_shard_dataset
 from training.grid import Pixels
 from training.metrics.real import iter_image_batches
 from training.pretrained.inference import TrainedGenerator
+from training.streaming.dataset import ShardDataset, default_opener, open_shard_dataset
+from training.streaming.samples import SampleCache
 
 SIDE = 32
 Describe = Callable[[Tensor], Tensor]

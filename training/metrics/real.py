@@ -14,10 +14,11 @@ from torch import Tensor
 
 from pipeline.contract import DatasetPaths, UserError, atomic_file, is_disk_full
 from training.config import DataOptions
-from training.data import SampleCache, ShardDataset, default_opener
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.metrics.distances import Features
 from training.metrics.feature_networks import BATCH, FeatureNetwork
+from training.streaming.dataset import ShardDataset, default_opener
+from training.streaming.samples import SampleCache
 from training.streaming.shards import DamagedShard
 
 Progress = Callable[[int, int], None]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from training.image_shape import ImageShape
 from training.networks.base import (
     Discriminator,
     DiscriminatorOutput,
     Generator,
-    ImageShape,
     deinterleave,
     interleave,
 )  # fmt: skip

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class ImageShape:
-    """The shape of the images that a network generates or classifies: size in pixels, 1 or 3
-    channels, number of classes."""
-
-    height: int
-    width: int
-    channels: int
-    classes: int = 0
 
 
 class DiscriminatorOutput(NamedTuple):

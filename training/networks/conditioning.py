@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pipeline.contract import UserError
-from training.networks.base import ImageShape
+from training.image_shape import ImageShape
 from training.options.architectures import Codes, code_count, is_semi_supervised
 from training.options.base import DiscriminatorOptions, GeneratorOptions  # fmt: skip
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from training.image_shape import ImageShape
 from training.networks.attention import SelfAttention
-from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator
 from training.networks.conditioning import (
     ConditionalSequential,
     DiscriminatorInput,

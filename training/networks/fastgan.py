@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.image_shape import ImageShape
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator
 from training.networks.conditioning import (
     DiscriminatorInput,
     LatentInput,

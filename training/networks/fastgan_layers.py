@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from training.networks.base import ImageShape
+from training.image_shape import ImageShape
 from training.networks.conditioning import (
     ConditionalLayer,
     ConditionalSequential,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.image_shape import ImageShape
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator
 from training.networks.conditioning import DiscriminatorInput, LatentInput
 from training.networks.heads import Head
 from training.networks.layers import (

@@ -17,7 +17,8 @@ from torch.nn.functional import conv2d, interpolate
 
 from pipeline.contract import UserError
 from training.extractor import MIN_SIDE, STAGE_CHANNELS
-from training.networks.base import Discriminator, DiscriminatorOutput, ImageShape
+from training.image_shape import ImageShape
+from training.networks.base import Discriminator, DiscriminatorOutput
 from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
 from training.networks.frozen import frozen_features, frozen_weights_digest

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, leaky_relu
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.image_shape import ImageShape
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator
 from training.networks.conditioning import DiscriminatorInput, LatentInput
 from training.networks.layers import Dropout, MinibatchStddev, noise_and_dropout, to_image_range
 from training.networks.sizes import doublings

@@ -9,8 +9,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
+from training.image_shape import ImageShape
 from training.networks.attention import SelfAttention
-from training.networks.base import Discriminator, DiscriminatorOutput, Generator, ImageShape
+from training.networks.base import Discriminator, DiscriminatorOutput, Generator
 from training.networks.conditioning import (
     ConditionalLayer,
     ConditionalSequential,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.contract import UserError
-from training.networks.base import ImageShape
+from training.image_shape import ImageShape
 from training.options.base import ConvWidthOptions
 
 

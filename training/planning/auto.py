@@ -16,11 +16,11 @@ from torch import Tensor
 from pipeline.contract import UserError, parse_config
 from training import checkpoint
 from training.config import Config, DataOptions, EvaluateOptions
-from training.data import ShardDataset, open_shard_dataset
 from training.machine.device import choose_device
 from training.metrics.real import iter_image_batches
 from training.networks.sizes import count_doublings
 from training.options.resolve import merge, nest_dotted, resolve, unflatten
+from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 NAME = "auto"
 

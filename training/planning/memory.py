@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.contract import UserError
 from training.config import Config
-from training.data import Batch, ShardDataset
+from training.data import Batch
 from training.grid import generate_images, make_grid
 from training.machine.allocator import release_freed
 from training.machine.distributed import Distributed
@@ -22,6 +22,7 @@ from training.planning.forecast import Forecast, checkpoint_bytes, count_paramet
 from training.planning.live import Course, LiveBytes, extended
 from training.state import State, make_optimizer, new_state
 from training.step import Step
+from training.streaming.dataset import ShardDataset
 from training.techniques.latents import fixed_latents
 from training.techniques.lazy import optimizers
 

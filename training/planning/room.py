@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.contract import UserError, format_bytes
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 from training.config import Config
 from training.machine.disk import free_bytes
 from training.runs import Run
@@ -23,7 +23,7 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
     folder = run.checkpoints
     there = checkpoint.list_checkpoints(folder)
     size = max([size, *(saved.bytes for saved in there[:1])])
-    best = checkpoint.best(folder)
+    best = best_checkpoint.best(folder)
     keeps_best = is_evaluated(config, seen)
     kept = {saved.data_path.stat().st_ino for saved in there[:1] if saved.data_path.exists()}
     if best is not None and keeps_best:

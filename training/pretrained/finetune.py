@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pipeline.contract import UserError
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 from training.checkpoint_check import check_start
 from training.networks import Discriminator
 from training.pretrained.nvlabs import read_nvlabs_pickle
@@ -110,7 +110,9 @@ def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]
             values = checkpoint.load(saved[0], device, check_start) if saved else None
         else:
             name, which = parse_run_spec(start)
-            values = checkpoint.load_named(find_run(name).checkpoints, which, device, check_start)
+            values = best_checkpoint.load_named(
+                find_run(name).checkpoints, which, device, check_start
+            )
     except (ValueError, UserError) as error:
         reason = f" ({error})"
     if values is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.contract import UserError, describe_os_error, open_regular
-from training import checkpoint
+from training import best_checkpoint
 from training.checkpoint_check import check_fit, check_weights
 from training.config import Config
 from training.latent.space import LatentSpace, build_latent_space
@@ -128,7 +128,7 @@ def _weights(
     exported = run.folder / WEIGHTS
     if exported.exists():
         return _exported(exported), int(described.get("seen", 0))
-    values = checkpoint.load_named(run.checkpoints, which, "cpu", check_weights)
+    values = best_checkpoint.load_named(run.checkpoints, which, "cpu", check_weights)
     return values["state"]["average"], values["state"]["seen"]
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from pipeline.contract import local_path
-from training.data import ShardDataset
 from training.grid import Pixels, make_grid
 from training.latent.grids import walk_images
 from training.latent.interpolation import walk_rows
 from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
 from training.latent.space import LatentSpace
+from training.streaming.dataset import ShardDataset
 
 WAYS, STEPS = 4, 8
 SAMPLES, NEAREST = 6, 5

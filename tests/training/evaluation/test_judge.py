@@ -14,7 +14,7 @@ import torch
 from pipeline.contract import UserError
 from tests.helpers.small_shards import SmallShards
 from tests.helpers.training_runs import Fit, read_run
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 from training.evaluate import main as evaluate
 from training.pretrained.inference import load_generator
 from training.runs import parse_run_spec
@@ -66,7 +66,7 @@ def test_evaluations_change_nothing_else(judged: Any, in_process: Any) -> None:
     judged_rows, judged_weights = read_run(run)
     assert bare(judged_rows) == rows
     assert all(torch.equal(weights[name], judged_weights[name]) for name in weights)
-    assert checkpoint.best(plain / "checkpoints") is None
+    assert best_checkpoint.best(plain / "checkpoints") is None
 
 
 def test_a_lost_evaluation_is_repeated_exactly(judged: Any, in_process: Any) -> None:
@@ -81,7 +81,7 @@ def test_a_lost_evaluation_is_repeated_exactly(judged: Any, in_process: Any) -> 
     other_rows, other_weights = read_run(run)
     assert rows == other_rows
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
-    kept, other = (checkpoint.best(one / "checkpoints") for one in (lost, run))
+    kept, other = (best_checkpoint.best(one / "checkpoints") for one in (lost, run))
     assert kept is not None
     assert other is not None
     assert (kept.saved.seen, kept.value) == (other.saved.seen, other.value)
@@ -93,20 +93,20 @@ def test_a_kill_between_saving_and_keeping_the_best_is_mended(
     shards, run, _ = judged
     between = run.parent / "between"
     assert in_process(between, shards, *JUDGED, "--total-kimg", "0.192") == 0
-    first = checkpoint.best(between / "checkpoints")
+    first = best_checkpoint.best(between / "checkpoints")
     assert first is not None
     first.saved.metadata_path.unlink()
     kept: list[int] = []
-    keep = checkpoint.keep_best
+    keep = best_checkpoint.keep_best
 
     def noted(folder: Path, seen: int, measure: str, value: float) -> bool:
         kept.append(seen)
         return keep(folder, seen, measure, value)
 
-    monkeypatch.setattr(checkpoint, "keep_best", noted)
+    monkeypatch.setattr(best_checkpoint, "keep_best", noted)
     assert in_process(between, shards, *JUDGED) == 0
     assert kept[0] == 192
-    best, other = (checkpoint.best(one / "checkpoints") for one in (between, run))
+    best, other = (best_checkpoint.best(one / "checkpoints") for one in (between, run))
     assert best is not None
     assert other is not None
     assert best.value == other.value
@@ -118,7 +118,7 @@ def test_the_best_is_kept_and_can_be_chosen(
     _, run, _ = judged
     monkeypatch.chdir(run.parents[1])
     rows, _ = read_run(run)
-    kept = checkpoint.best(run / "checkpoints")
+    kept = best_checkpoint.best(run / "checkpoints")
     assert kept is not None
     assert kept.value == min(row[METRIC] for row in facts(rows))
     assert kept.criterion == f"{METRIC} of 50 samples against 100"
@@ -138,7 +138,7 @@ def test_the_command_measures_the_same_again(
     assert evaluate(["judged@best", *options, "--out", "runs/judged/chart.svg"]) == 0
     out = capsys.readouterr().out
     told = json.loads(out.splitlines()[-1])["runs"][0]
-    kept = checkpoint.best(run / "checkpoints")
+    kept = best_checkpoint.best(run / "checkpoints")
     assert kept is not None
     found = told["metrics"][METRIC]
     assert found["value"] == pytest.approx(kept.value, rel=1e-6)

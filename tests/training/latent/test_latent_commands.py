@@ -84,8 +84,8 @@ def test_films(trained: Path, tmp_path: Path) -> None:
 def test_a_training_image_is_nearest_to_itself(by: str, small_shards: Callable[..., Any]) -> None:
     import torch
 
-    from training.data import open_shard_dataset
     from training.latent.neighbours import as_images, choose_embedding, embed_all
+    from training.streaming.dataset import open_shard_dataset
 
     source = open_shard_dataset(small_shards(sizes=(9, 7)).manifest, 0)
     describe = choose_embedding(by, torch.device("cpu"))

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from training.config import DataOptions
-from training.data import open_shard_dataset
 from training.metrics.fake import draw_inputs, fake_features, isolated_rng
 from training.metrics.real import cache_path, real_features
 from training.networks import Generator
+from training.streaming.dataset import open_shard_dataset
 from training.streaming.shards import DamagedShard
 from training.techniques.latents import draw_latents
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
-from training.data import open_shard_dataset
 from training.fit import parse
 from training.networks.base import ImageShape
 from training.networks.sizes import doublings
@@ -24,6 +23,7 @@ from training.planning.auto import (
     resolve_auto,
 )
 from training.planning.auto import gather_inputs as look
+from training.streaming.dataset import open_shard_dataset
 
 TINY = {
     "generator.width": "4", "discriminator.width": "8", "discriminator.pixel_width": "4",

@@ -17,7 +17,7 @@ import torch
 
 from pipeline.contract import UserError, parse_config
 from training.config import Config
-from training.data import Batch, open_shard_dataset
+from training.data import Batch
 from training.machine.distributed import SINGLE_PROCESS
 from training.networks import ImageShape
 from training.options.resolve import resolve
@@ -26,6 +26,7 @@ from training.planning.live import LiveBytes, extended
 from training.planning.memory import available_bytes, measure_run, optimizer_tensors
 from training.state import new_state
 from training.step import Step
+from training.streaming.dataset import open_shard_dataset
 
 ROOT = Path(__file__).parents[3]
 _AND_ITS_PEAK = """

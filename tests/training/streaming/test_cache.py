@@ -18,8 +18,9 @@ import pytest
 
 from pipeline.errors import UserError
 from training.config import Config, DataOptions
-from training.data import Loader, open_shard_dataset
+from training.data import Loader
 from training.streaming.cache import ShardCache
+from training.streaming.dataset import open_shard_dataset
 from training.streaming.shards import DamagedShard
 
 
@@ -158,7 +159,8 @@ STREAM = """
 import itertools, os, sys
 from pathlib import Path
 from training.config import Config, DataOptions
-from training.data import Loader, open_shard_dataset
+from training.data import Loader
+from training.streaming.dataset import open_shard_dataset
 location, cache, gigabytes, count = sys.argv[1:]
 table = DataOptions(cache=cache, cache_gb=float(gigabytes), memory_gb=0.0, window=2)
 with Loader(open_shard_dataset(location, 0), Config(batch=10, data=table)) as loader:

@@ -16,7 +16,8 @@ from PIL import Image
 from pipeline.contract.tar import BLOCK, DamagedTar, members, samples
 from pipeline.errors import UserError
 from training.config import Config, DataOptions
-from training.data import Loader, open_shard_dataset
+from training.data import Loader
+from training.streaming.dataset import open_shard_dataset
 from training.streaming.shards import DamagedShard
 
 END = bytes(2 * BLOCK)

@@ -5,7 +5,8 @@ Modules and weights have the names of the published code, so that its weights ca
 
 from __future__ import annotations
 
-from training.networks.base import Discriminator, Generator, ImageShape
+from training.image_shape import ImageShape
+from training.networks.base import Discriminator, Generator
 from training.networks.stylegan2.discriminator import StyleGan2D
 from training.networks.stylegan2.synthesis import StyleGan2G
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator

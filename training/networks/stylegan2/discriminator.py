@@ -7,7 +7,8 @@ import math
 from torch import Tensor, nn
 
 from pipeline.contract import UserError
-from training.networks.base import Discriminator, DiscriminatorOutput, ImageShape
+from training.image_shape import ImageShape
+from training.networks.base import Discriminator, DiscriminatorOutput
 from training.networks.conditioning import require_labels
 from training.networks.layers import MinibatchStddev
 from training.networks.stylegan2.convolution import Conv2dLayer

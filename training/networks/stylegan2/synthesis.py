@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from training.networks.base import Generator, ImageShape
+from training.image_shape import ImageShape
+from training.networks.base import Generator
 from training.networks.conditioning import require_labels
 from training.networks.sizes import doublings
 from training.networks.stylegan2.adain import AdainLayer

@@ -1,0 +1,122 @@
+"""Visits a few pages of a site, a few links of each group (links with the same selector)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.sources.gallery_groups import group_key
+from pipeline.sources.interface import Page
+from pipeline.sources.page_view import ImageUnit, LinkUnit, PageView
+
+MAX_PAGES = 16
+"""Maximum number of pages to visit."""
+MAX_DEPTH = 5
+_PER_GROUP = 3
+_PER_PAGE = 2
+
+GetPage = Callable[[str], Page | None]
+
+
+@dataclass
+class Visit:
+    """A visited page, and the page that links to it."""
+
+    view: PageView
+    depth: int
+    parent: Visit | None = None
+    through: str = ""
+    wanted: set[str] = field(default_factory=set)
+    units: list[ImageUnit] = field(default_factory=list)
+    children: list[Visit] = field(default_factory=list)
+
+    @property
+    def productive(self) -> bool:
+        """Return True if this page, or a page visited behind it, has images of the gallery."""
+        return bool(self.wanted) or any(one.productive for one in self.children)
+
+    def images_below(self) -> set[str]:
+        """Return the images of this page and of the pages behind it."""
+        return self.wanted.union(*(one.images_below() for one in self.children))
+
+
+class SiteVisits:
+    """The pages visited from `start`, in order (`visits`), and the URLs that gave no page
+    (`unreachable`)."""
+
+    def __init__(self, start: Page, get: GetPage, by_name: bool) -> None:
+        self._get = get
+        self._by_name = by_name
+        self.seen = {start.request.url, start.url}
+        self._per_group: Counter[str] = Counter()
+        self._image_groups: set[str] = set()
+        self._bodies = {start.body}
+        self.unreachable: list[str] = []
+        first = Visit(PageView(start, by_name), 0)
+        self.visits = [first]
+        self._look_around(first)
+        self._take_image_groups()
+
+    def _look_around(self, first: Visit) -> None:
+        queue = [first]
+        while queue:
+            visit = queue.pop(0)
+            if visit.depth >= MAX_DEPTH:
+                continue
+            for link in self._samples(visit):
+                if len(self.visits) >= MAX_PAGES:
+                    return
+                child = self.visit(visit, link)
+                if child is not None:
+                    queue.append(child)
+
+    def visit(self, visit: Visit, link: LinkUnit) -> Visit | None:
+        """Visit the page behind a link; None if there is none, or a page that is known."""
+        self.seen.add(link.url)
+        page = self._get(link.url)
+        if page is None or not page.body:
+            self.unreachable.append(link.url)
+            return None
+        if page.headers.get("content-type", "").startswith("image/"):
+            self._image_groups.add(link.key)
+            return None
+        if (page.url != link.url and page.url in self.seen) or page.body in self._bodies:
+            return None
+        self._bodies.add(page.body)
+        self.seen.add(page.url)
+        child = Visit(PageView(page, self._by_name), visit.depth + 1, visit, link.key)
+        visit.children.append(child)
+        self.visits.append(child)
+        return child
+
+    def _samples(self, visit: Visit) -> Iterator[LinkUnit]:
+        """Return a few links of each group that have not been followed yet, thumbnails first."""
+        groups: dict[str, list[LinkUnit]] = {}
+        behind = {link.url for link in visit.view.links if link.thumbnail}
+        for link in visit.view.links:
+            if link.thumbnail or link.url not in behind:
+                groups.setdefault(group_key(link), []).append(link)
+        order = sorted(groups, key=lambda key: not groups[key][0].thumbnail)
+        text_groups = 0
+        for key in order:
+            is_text = not groups[key][0].thumbnail
+            text_groups += is_text
+            if is_text and (text_groups > 4 or visit.view.full):
+                continue
+            taken = 0
+            for link in groups[key]:
+                if taken >= _PER_PAGE or self._per_group[key] >= _PER_GROUP:
+                    break
+                if link.url not in self.seen:
+                    taken += 1
+                    self._per_group[key] += 1
+                    yield link
+
+    def _take_image_groups(self) -> None:
+        """Treat the links of groups that led to an image, by its type, as links to images."""
+        for visit in self.visits:
+            view = visit.view
+            found = [link for link in view.links if link.key in self._image_groups]
+            view.full += [ImageUnit(link.element, link.url, link.key) for link in found]
+            view.links = [link for link in view.links if link not in found]

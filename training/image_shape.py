@@ -1,0 +1,16 @@
+"""The shape of images, from the shards to the networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """The shape of the images that a network generates or classifies: size in pixels, 1 or 3
+    channels, number of classes."""
+
+    height: int
+    width: int
+    channels: int
+    classes: int = 0

@@ -1,0 +1,124 @@
+"""Decoded samples with their labels, kept in memory while a budget allows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.contract import UserError
+from training.streaming.dataset import ShardDataset
+from training.streaming.decode import FORMATS, Pixels, decode_into
+from training.streaming.shards import DamagedShard, Shard, ShardOpener, ShardPool
+
+Labels = NDArray[np.int64]
+
+_SAID_BYTES = 16 << 20
+"""Of an image file at most: its profile, EXIF and XMP."""
+_LABEL_BYTES = 64
+
+
+class SampleCache:
+    """Decoded samples by (shard, member), kept in memory within a budget.
+
+    Args:
+        shown: the samples that show their label (None: all).
+        need_labels: whether a sample without a label is an error.
+    """
+
+    def __init__(
+        self,
+        source: ShardDataset,
+        memory_bytes: float,
+        opener: ShardOpener,
+        shown: NDArray[np.bool_] | None = None,
+        need_labels: bool = False,
+    ) -> None:
+        self.source, self._shown, self._need_labels = source, shown, need_labels
+        entries = source.index.shardlist
+        self.sizes = [entry.nsamples for entry in entries]
+        self.shards = ShardPool(entries, source.locations, opener)
+        self.shape = (source.height, source.width, source.channels)
+        # encoded images are smaller than their pixels but for what is said of them
+        self._most = _SAID_BYTES + 4 * math.prod(source.index.resolution) * source.channels
+        self._starts = np.cumsum([0, *self.sizes])
+        kept = int(min(self._starts[-1], memory_bytes // int(np.prod(self.shape))))
+        self._kept: Pixels = np.empty((kept, *self.shape), dtype=np.uint8)
+        self._labels = np.zeros(kept, dtype=np.int64)
+        self._have = np.zeros(kept, dtype=np.bool_)
+
+    def copy_cached(
+        self, shards: NDArray[np.int32], members: NDArray[np.int32], out: Pixels, labels: Labels
+    ) -> NDArray[np.bool_]:
+        """Write the cached samples to the rows of `out` and `labels`; return which were not
+        cached."""
+        numbers = self._starts[shards] + members
+        missing = numbers >= len(self._kept)
+        missing[~missing] = ~self._have[numbers[~missing]]
+        if not missing.any():
+            np.take(self._kept, numbers, axis=0, out=out)
+            np.take(self._labels, numbers, out=labels)
+            return missing
+        rows = np.flatnonzero(~missing)
+        out[rows], labels[rows] = self._kept[numbers[rows]], self._labels[numbers[rows]]
+        return missing
+
+    def read(self, shard: int, member: int, out: Pixels) -> int:
+        """Decode the sample into `out` (height, width, channels), cache it if it fits, and return
+        its label."""
+        label = self._decode(self.shards.get(shard), shard, member, out)
+        number = int(self._starts[shard]) + member
+        if number < len(self._kept):
+            self._kept[number], self._labels[number], self._have[number] = out, label, True
+        return label
+
+    def needs_decoding(self, shard: int) -> bool:
+        """Return True if samples of the shard would have to be decoded."""
+        start, end = int(self._starts[shard]), int(self._starts[shard + 1])
+        return end > len(self._kept) or not self._have[start:end].all()
+
+    def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
+        sample, where = shard.samples[member], self.source.locations[number]
+        for ending in FORMATS:  # a generator would cost as much as reading the bytes
+            if ending in sample.members:
+                break
+        else:
+            raise DamagedShard(f"{where}: {sample.key} has no image")
+        try:
+            data = shard.read(member, ending, self._most)
+            assert data is not None
+            decode_into(out, data, ending, self.source.index.resolution)
+        except ValueError as error:
+            raise DamagedShard(f"{where}: {sample.key}.{ending} {error}") from None
+        if not self.source.classes:
+            return 0
+        if self._shown is not None and not self._shown[self._starts[number] + member]:
+            return -1
+        try:
+            label = self._label(shard.read(member, "cls", _LABEL_BYTES))
+        except ValueError as error:
+            raise DamagedShard(f"{where}: {sample.key}.cls {error}") from None
+        if label is not None:
+            return label
+        if self._need_labels:
+            raise UserError(
+                f"{where}: {sample.key} has no label ({sample.key}.cls), and the networks are "
+                "conditioned on labels"
+            )
+        return -1
+
+    def _label(self, text: bytes | None) -> int | None:
+        """Return the class number of a label, None if there is none.
+
+        Raises:
+            ValueError: it is not a class number.
+        """
+        text = (text or b"").strip()
+        if not text:
+            return None
+        if not text.isdigit():
+            raise ValueError(f"is {text!r}, not the number of a label")
+        if (label := int(text)) >= self.source.classes:
+            raise ValueError(f"is {label}, the index names fewer labels")
+        return label
