@@ -113,7 +113,7 @@ def test_a_kill_between_the_better_and_the_older_leaves_the_better(
     best_checkpoint.keep_best(tmp_path, 1, "fd", 2.0)
     save(tmp_path, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "remove_temp_files", killed)
+        patch.setattr(best_checkpoint, "remove_temp_files", killed)
         with pytest.raises(Killed):
             best_checkpoint.keep_best(tmp_path, 2, "fd", 1.0)
     assert len(list((tmp_path / "best").glob("*.json"))) == 2
