@@ -211,10 +211,9 @@ class SiteSurvey:
                     larger = self._site.visit(visit, link)
                     pattern = _smaller_pattern(visit, larger, self) if larger else ""
                     if larger and pattern:
+                        self.visits.append(larger)
                         self.follow.append(link.key)
                         return [pattern]
-                    if larger:
-                        self.visits.remove(larger)
         return []
 
     def _forget_others(self) -> None:
