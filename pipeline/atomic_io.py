@@ -18,6 +18,7 @@ from typing import IO, Any, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.reading import open_regular
+from pipeline.versions import migrate
 
 _TAIL = 1 << 16
 _MEND = "correct or delete this line"
@@ -221,9 +222,9 @@ def _whole_lines(file: IO[bytes]) -> int:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, in order; none where there is no file.
+    """Yield the rows of a JSONL file, in order; none if there is no file.
 
-    A last line without its newline was torn by a crash and is ignored.
+    A last line without its newline was cut by a crash and is ignored.
 
     Raises:
         UserError: a whole line is not a JSON object; the message names file and line.
@@ -232,16 +233,20 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(path: Path, build: Callable[[dict[str, Any]], T], advice: str = _MEND) -> Iterator[T]:
-    """What `build` makes of each row of a JSONL file, as `read_jsonl` gives them.
+    """Yield what `build` makes of each row of a JSONL file, as read by `read_jsonl`.
+
+    All these files have version 1; a row without `version` has it too.
 
     Args:
         advice: what to do about a damaged line.
 
     Raises:
-        UserError: `build` raised a ValueError, KeyError or TypeError; the message names file and
-            line and says why.
+        UserError: a row has a later version, or `build` raised a ValueError, KeyError or TypeError;
+            the message names file and line and says why.
     """
     for number, row in _numbered(path, advice):
+        if "version" in row:
+            row = migrate(row, (), f"{path}:{number}")
         try:
             built = build(row)
         except (ValueError, TypeError) as error:

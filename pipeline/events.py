@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.contract import DatasetPaths, JsonlAppender, now_utc, read_jsonl
 from pipeline.errors import Failure
 from pipeline.outside_text import without_passwords
+from pipeline.versions import migrate
 
 FIRST_FAILURE = "first failure"
 """The event that tells the listeners of a failure whose kind this run has not had before; its facts
@@ -27,11 +28,17 @@ are `kind`, `url` and `detail`."""
 RESOLVED = "resolved"
 """The kind of the line that cancels an earlier failure."""
 
-_RESOLVED_KINDS = (RESOLVED, "mended")
-"""`mended` is what older versions wrote."""
+RENAMED_KINDS = {"unexpected_form": "parse_error", "mended": RESOLVED}
+"""Kinds of lines in version 1 of the failure log, and their names since."""
 
-RENAMED_KINDS = {"unexpected_form": "parse_error"}
-"""Kinds of failure that older versions wrote, and what they are called now."""
+
+def _rename_kind(row: dict[str, Any]) -> dict[str, Any]:
+    kind = str(row.get("kind"))
+    return {**row, "kind": RENAMED_KINDS[kind]} if kind in RENAMED_KINDS else row
+
+
+_FAILURE_MIGRATIONS = (_rename_kind,)
+_FAILURE_VERSION = len(_FAILURE_MIGRATIONS) + 1
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class EventLog:
     def log_failure(self, failure: Failure) -> None:
         """Record a failed page or image."""
         with self._lock:
-            self._failures.append({"ts": now_utc(), **asdict(failure), "run": self.run})
+            self._append_failure({"ts": now_utc(), **asdict(failure), "run": self.run})
         self.count_failure(failure.stage, failure.kind, failure.url, failure.detail)
 
     def count_failure(self, stage: str, kind: str, url: str, detail: str = "") -> None:
@@ -139,7 +146,10 @@ class EventLog:
         """Record that an earlier failure was resolved: its line with `kind` "resolved"."""
         changes = {"kind": RESOLVED, "detail": f"was {failure.kind}", "run": self.run}
         with self._lock:
-            self._failures.append({**asdict(failure), **changes, "ts": now_utc()})
+            self._append_failure({**asdict(failure), **changes, "ts": now_utc()})
+
+    def _append_failure(self, row: dict[str, Any]) -> None:
+        self._failures.append({**row, "version": _FAILURE_VERSION})
 
     def progress(
         self, stage: str, done: int, total: int | None, unit: str, nbytes: int = 0
@@ -168,17 +178,22 @@ def unresolved_failures(dataset: DatasetPaths) -> dict[tuple[str, str], LoggedFa
 
 
 def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The last of the rows of each (stage, url), if that is a failure; rows without a stage, URL
-    or kind are skipped."""
+    """Return the last row of each (stage, url), if it is a failure; rows without a stage, URL or
+    kind are skipped, and those of earlier versions migrated.
+
+    Raises:
+        UserError: a row has a later version.
+    """
     last: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         if not {"stage", "url", "kind"} <= row.keys():
             continue
+        row = migrate(row, _FAILURE_MIGRATIONS, "failures.jsonl")
         where = (str(row["stage"]), str(row["url"]))
-        if row["kind"] in _RESOLVED_KINDS:
+        if row["kind"] == RESOLVED:
             last.pop(where, None)
         else:
-            last[where] = {**row, "kind": RENAMED_KINDS.get(str(row["kind"]), row["kind"])}
+            last[where] = row
     return last
 
 

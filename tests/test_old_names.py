@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from pipeline.commands import datasets
-from pipeline.events import last_failures
+from pipeline.contract import DatasetPaths, UserError, read_jsonl, read_rows
+from pipeline.errors import Failure
+from pipeline.events import EventLog, last_failures
 from pipeline.exit import CommandParser
 from training import nearest, probe, project, walk
 
@@ -53,3 +56,23 @@ def test_old_failure_kinds_are_read() -> None:
     other = {"stage": "crawl", "url": "https://b.example/", "kind": "dns"}
     rows = [page, other, {**other, "kind": "mended"}]
     assert [row["kind"] for row in last_failures(rows).values()] == ["parse_error"]
+
+
+def test_failures_of_a_later_version_are_refused(tmp_path: Path) -> None:
+    dataset = DatasetPaths("d", tmp_path)
+    failure = Failure("crawl", "https://a.example/", "mended", False)  # not renamed: of version 2
+    with EventLog(dataset, "run") as log:
+        log.log_failure(failure)
+    (row,) = read_jsonl(dataset.failure_log)
+    assert [one["kind"] for one in last_failures([row]).values()] == ["mended"]
+    with pytest.raises(UserError, match="version: 3: this version of the program reads 1 to 2"):
+        last_failures([{**row, "version": row["version"] + 1}])
+
+
+def test_rows_of_a_later_version_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "selected.jsonl"
+    file.write_text('{"key": "a"}\n{"key": "b", "version": 1}\n{"key": "c", "version": 2}\n')
+    rows = read_rows(file, lambda row: row["key"])
+    assert [next(rows), next(rows)] == ["a", "b"]
+    with pytest.raises(UserError, match=r"selected.jsonl:3: version: 2: .* reads 1 to 1"):
+        next(rows)
