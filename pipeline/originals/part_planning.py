@@ -12,16 +12,16 @@ from pipeline.crawl.manifest_lookup import manifest_rows
 from pipeline.databases import sqlite_errors
 from pipeline.key_index import KeyIndex
 from pipeline.originals.parts import (
+    INDEX,
     PART_SIZE,
     PartFiles,
     has_damaged_summary,
     is_complete,
     part_name,
     planned_parts,
+    read_journal,
     write_plan,
 )
-
-INDEX = "keys.sqlite"
 
 
 def assign_parts(dataset: DatasetPaths) -> list[str]:
@@ -37,9 +37,11 @@ def assign_parts(dataset: DatasetPaths) -> list[str]:
         UserError: a line of the manifest is not a manifest row.
     """
     dataset.originals_dir.mkdir(parents=True, exist_ok=True)
-    parts = planned_parts(dataset)
     path = dataset.originals_dir / INDEX
     with sqlite_errors(path, "remove it; it is made again"), closing(KeyIndex(path)) as index:
+        if _restore_plans(dataset):
+            index.clear()
+        parts = planned_parts(dataset)
         _catch_up(index, dataset, parts)
         number = int(parts[-1].rpartition("-")[2]) + 1 if parts else 0
         for rows in batches(_new_rows(index, manifest_rows(dataset)), PART_SIZE):
@@ -64,6 +66,19 @@ def _catch_up(index: KeyIndex, dataset: DatasetPaths, parts: list[str]) -> None:
         if part not in known:
             number = int(part.rpartition("-")[2])
             index.add(part, ((row.key, number) for row in PartFiles(dataset, part).rows()))
+
+
+def _restore_plans(dataset: DatasetPaths) -> bool:
+    """Write the plans that were lost while their journals remain, so that nothing in them is
+    fetched again. Returns True if there were any."""
+    journals = {path.stem for path in dataset.originals_dir.glob(f"{dataset.name}-*.jsonl")}
+    lost = sorted(part for part in journals - set(planned_parts(dataset)) if "." not in part)
+    for part in lost:
+        keys = {row["key"] for row in read_journal(dataset, part)}
+        rows = (row for row in manifest_rows(dataset) if row.key in keys)
+        planned = {row.key: row.to_json() for row in rows}
+        write_plan(dataset, part, list(planned.values()))
+    return bool(lost)
 
 
 def _new_rows(index: KeyIndex, rows: Iterator[ManifestRow]) -> Iterator[ManifestRow]:

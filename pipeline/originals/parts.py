@@ -36,6 +36,9 @@ from pipeline.remote.part_store import (
 )
 
 PART_SIZE = 1000
+INDEX = "keys.sqlite"
+"""The index of the keys in all plans."""
+
 _KEY = re.compile(r"[0-9a-f]{16}")
 _PREFETCH = 8
 
@@ -81,7 +84,10 @@ class PartFiles:
         Raises:
             UserError: a line of the plan is none; the message names file and line.
         """
-        return read_rows(self.plan, _planned_row)
+        advice = "correct or delete this line"
+        if not self.summary.exists():  # the image is to be planned again
+            advice += f", and remove {INDEX} beside the file"
+        return read_rows(self.plan, _planned_row, advice)
 
 
 def _planned_row(row: dict[str, Any]) -> ManifestRow:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.contract import DatasetPaths, write_atomic
-from pipeline.originals.part_planning import INDEX
 from pipeline.originals.parts import (
+    INDEX,
     PartFiles,
     has_damaged_summary,
     is_complete,

@@ -138,7 +138,7 @@ def _check(path: Path, sha256: str) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(f"{path}: {error.strerror}; run verify --repair") from None
     if found != sha256:
         raise UserError(f"{path}: damaged (its sha256 is not the index's); run verify --repair")
 

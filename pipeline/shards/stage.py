@@ -97,7 +97,10 @@ def shard(
     target = shard_target(dataset, variant)
     plan = plan_shards(recipe.shards, dataset, target.name)
     if not plan.shards:
-        raise UserError(f"{dataset.selection}: nothing was kept, so there is nothing to shard")
+        raise UserError(
+            f"{dataset.selection}: nothing was kept, so there is nothing to shard; "
+            "run select, with other limits if it keeps nothing again"
+        )
     if target.shards_dir.is_dir():
         remove_temp_files(target.shards_dir)
     missing = [one for one in plan.shards if find_built_shard(target, one) is None]
@@ -150,7 +153,9 @@ def _check_originals(
         if needed and reusable_shard(target, one, planned) is None:
             raise UserError(
                 f"{PartFiles(dataset, needed[0]).tar}: {one.name} is to be made of originals that "
-                "are gone (keep_originals = false drops them); no shard was changed"
+                "are gone (keep_originals = false drops them); no shard was changed; to fetch them "
+                f"again, remove {PartFiles(dataset, needed[0]).summary.name} beside the file and "
+                "run download"
             )
 
 

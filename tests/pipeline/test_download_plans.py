@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract import DatasetPaths, UserError, image_key, read_jsonl
-from pipeline.originals.part_planning import INDEX, assign_parts
-from pipeline.originals.parts import PART_SIZE, PartFiles, planned_parts
+from pipeline.originals.part_planning import assign_parts
+from pipeline.originals.parts import INDEX, PART_SIZE, PartFiles, planned_parts
 
 
 @pytest.fixture
@@ -95,6 +95,22 @@ def test_a_part_that_was_deleted_is_planned_again(dataset):
     PartFiles(dataset, "shells-000001").plan.unlink()
     assert assign_parts(dataset) == ["shells-000000", "shells-000001"]
     assert assigned(dataset)[1] == [str(PART_SIZE), str(PART_SIZE + 1)]
+
+
+def test_a_damaged_line_of_the_plan_of_an_open_part_is_planned_again(dataset):
+    write(dataset, rows(1, 2, 3))
+    assign_parts(dataset)
+    files = PartFiles(dataset, "shells-000000")
+    lines = files.plan.read_bytes().splitlines(keepends=True)
+    files.plan.write_bytes(lines[0] + b"junk\n" + lines[2])
+    with pytest.raises(
+        UserError, match=r"plan\.jsonl:2: .*delete this line, and remove keys\.sqlite"
+    ):
+        list(files.rows())
+    files.plan.write_bytes(lines[0] + lines[2])
+    (dataset.originals_dir / INDEX).unlink()
+    assign_parts(dataset)
+    assert assigned(dataset) == [["1", "3"], ["2"]]
 
 
 def test_a_row_without_a_url_is_named(dataset):

@@ -198,6 +198,26 @@ def test_a_journal_that_lost_its_end_is_noticed_and_repaired(
     assert len(site.asked()) == IMAGES - rows
 
 
+def test_a_plan_that_is_lost_is_written_again_and_nothing_is_fetched(
+    dataset: DatasetPaths, site: FaultySite
+) -> None:
+    site.rows["/6.jpg"] = Row("/6.jpg", serve(picture(5006)), data=picture(5006))
+    with (dataset.root / "list.txt").open("a") as file:
+        file.write("\n" + site.url("/6.jpg"))
+    (dataset.root / "d.toml").write_text(RECIPE.format(list=dataset.root / "list.txt"))
+    assert command(dataset, "crawl", "--refresh") == 0
+    assert command(dataset, "download") == 0  # a second part
+    assert site.asked() == ["/6.jpg"]
+    files = PartFiles(dataset, "d-000000")
+    before = files.plan.read_bytes()
+    files.plan.unlink()
+    assert command(dataset, "run") == 0
+    assert files.plan.read_bytes() == before
+    assert site.asked() == ["/6.jpg"]
+    index, _ = load_index(dataset.shard_index)
+    assert index.nsamples == IMAGES + 1
+
+
 @pytest.mark.parametrize("name", ["kept.jsonl", "rejected.jsonl", "shards.json"])
 def test_lists_that_a_stage_writes_are_written_again(
     dataset: DatasetPaths, site: FaultySite, capsys: pytest.CaptureFixture[str], name: str
