@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from tests.helpers.faulty_site import FaultySite
 from tests.helpers.prefect_server import PrefectServer, serve_prefect
 from tests.helpers.slow import is_slow
+
+# Tests and their processes share the cores: threads of OpenMP that wait must not keep one busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, and their children would inherit that.

@@ -72,10 +72,8 @@ def end(demo: subprocess.Popen[str], folder: Path, number: signal.Signals) -> tu
     """The exit status and last output after a signal, once no process of the demo is left."""
     assert len(at_work(folder)) > 1
     demo.send_signal(number)
-    said, _ = demo.communicate(timeout=90)
-    deadline = time.monotonic() + 90
-    while at_work(folder):
-        assert time.monotonic() < deadline, at_work(folder)
+    said, _ = demo.communicate()
+    while at_work(folder):  # the test has a time limit
         time.sleep(0.1)
     return demo.returncode, said
 
@@ -86,6 +84,7 @@ def images_seen(folder: Path) -> int:
 
 
 @needs_proc
+@pytest.mark.timeout(900)
 def test_stopped_in_training_and_continued_to_new_shells(folder: Path, port: int) -> None:
     first = start(folder, port, minutes=10)
     history = folder / "runs" / "demo" / "metrics.jsonl"
@@ -97,7 +96,7 @@ def test_stopped_in_training_and_continued_to_new_shells(folder: Path, port: int
     trained = images_seen(folder)
 
     again = start(folder, port)
-    said, _ = again.communicate(timeout=280)
+    said, _ = again.communicate()
     assert again.returncode == 0, said
     assert at_work(folder) == []
     assert "drawing" not in said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import torch
 
 from pipeline.contract import UserError
 from tests.helpers.small_shards import SmallShards
-from tests.helpers.training_runs import Fit, read_run
+from tests.helpers.training_runs import fit_here, read_run
 from training import best_checkpoint, checkpoint
 from training.evaluate import main as evaluate
 from training.pretrained.inference import load_generator
@@ -29,10 +31,11 @@ JUDGED = ("--eval-kimg", "0.192", "--eval-samples", "50", "--evaluate.real", "10
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, str]:
     """A set with labels, an uninterrupted evaluated run, and what it said."""
     folder = tmp_path_factory.mktemp("judged")
-    shards, fit = SmallShards(folder / "set", labels=("a", "b")), Fit(folder / "work")
-    done = fit(shards.manifest, "--run", "judged", *JUDGED)
-    assert done.returncode == 0, done.stderr
-    return shards, folder / "work" / "runs" / "judged", done.stdout
+    shards, said = SmallShards(folder / "set", labels=("a", "b")), io.StringIO()
+    (folder / "work").mkdir()
+    with contextlib.chdir(folder / "work"), contextlib.redirect_stdout(said):
+        assert fit_here("judged", shards, *JUDGED) == 0
+    return shards, folder / "work" / "runs" / "judged", said.getvalue()
 
 
 def facts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
