@@ -13,6 +13,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).parents[1]
@@ -50,12 +51,14 @@ def undeclared(path: Path, names: Iterator[str], allowed: set[str]) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_every_import_is_declared() -> None:
     allowed = {*DECLARED[""], *EXTRAS}
     missing = [undeclared(p, script.imported_names(p), allowed) for p in sources(*script.PACKAGES)]
     assert set().union(*missing) == set()
 
 
+@pytest.mark.slow
 def test_every_import_of_a_test_is_declared() -> None:
     allowed = {*DECLARED[""], *DECLARED["dev"]}
     files = sources("tests")

@@ -26,6 +26,7 @@ def shard_bytes(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in root.glob("data/garments/shards/*.tar")}
 
 
+@pytest.mark.slow
 def test_the_dataset_is_read_and_its_shards_are_reused(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,6 +42,7 @@ def test_the_dataset_is_read_and_its_shards_are_reused(
     assert shard_bytes(root) == before
 
 
+@pytest.mark.slow
 def test_damaged_shards_are_made_again_with_the_same_bytes(root: Path) -> None:
     before = shard_bytes(root)
     (root / "data/garments/shards/garments-000000.tar").write_bytes(b"damaged")
@@ -48,6 +50,7 @@ def test_damaged_shards_are_made_again_with_the_same_bytes(root: Path) -> None:
     assert shard_bytes(root) == before
 
 
+@pytest.mark.slow
 def test_the_run_draws_and_resumes(root: Path) -> None:
     assert sample(["runs/tiny", "--n", "4", "--out", "four.png", "--device", "cpu"]) == 0
     assert (root / "four.png").stat().st_size > 0

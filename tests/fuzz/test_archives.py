@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -102,6 +103,7 @@ PATCHES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     members=st.lists(st.tuples(NAMES, CONTENT, st.sampled_from([0, 8, 12])), max_size=5),
     flags=st.lists(st.sampled_from([0, 1, 0x800, 0x41]), min_size=5, max_size=5),

@@ -150,6 +150,7 @@ def test_the_good_one_is_good() -> None:
     assert read_back(packed(good()))[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @given(EDITS)
 @example([(("state", "g_optimizer", "param_groups", 0, "params", 0), torch.zeros(3))])
@@ -161,6 +162,7 @@ def test_another_structure_is_passed_over_or_loads(
     read_back(packed(edited(edits)))
 
 
+@pytest.mark.slow
 @given(JUNK)
 def test_other_values_are_passed_over(values: Any) -> None:
     assert read_back(packed(values))[1]
@@ -173,6 +175,7 @@ def zipped(name: str, content: bytes, packing: int) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300))
 @example(zipped("archive/data.pkl", b"0" * 50_000_000, zipfile.ZIP_DEFLATED))
 @example(zipped("archive/data.pkl", b"cos\nsystem\n(S'touch /tmp/ran'\ntR.", zipfile.ZIP_STORED))
@@ -183,6 +186,7 @@ def test_other_bytes_are_passed_over(data: bytes) -> None:
     assert not Path("/tmp/ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @given(st.data())
 def test_changed_bytes_are_passed_over_or_load(data: st.DataObject) -> None:
@@ -202,6 +206,7 @@ RECORDS = st.dictionaries(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(RECORDS)
 def test_odd_records_are_passed_over(record: dict[str, Any]) -> None:
     _, said = read_back(packed(good()), record)

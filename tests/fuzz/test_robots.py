@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def test_any_file_has_a_verdict_and_a_bounded_delay(body, url):
     assert delay is None or 0 <= delay <= MAX_DELAY
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     st.lists(LINES, min_size=1, max_size=4), st.sampled_from(("User-agent: {}", "Disallow: /{}"))

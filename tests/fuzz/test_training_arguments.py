@@ -77,6 +77,7 @@ def said_by(main: Callable[[list[str]], int], words: list[str]) -> tuple[int, st
     return status, err.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @given(
     st.sampled_from(sorted(MAINS)),

@@ -187,6 +187,7 @@ def test_a_proposal_that_finds_nothing_says_what_it_looked_at() -> None:
     assert "scripts build it" in drawn
 
 
+@pytest.mark.slow
 def test_a_page_of_many_megabytes_is_proposed_from_its_first_tags() -> None:
     link = '<a href="a/{0}.jpg"><img src="t/{0}.jpg"></a>'
     text = proposed("".join(link.format(number) for number in range(20_000)))

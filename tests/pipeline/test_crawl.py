@@ -323,6 +323,7 @@ def test_a_journal_that_is_lost_damaged_or_of_another_version(site: Site, tmp_pa
         run(site, dataset)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recent", [5, crawl_images.RECENT])
 def test_refresh_takes_what_is_new_and_marks_what_is_gone(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recent: int
@@ -481,6 +482,7 @@ def test_a_start_page_that_failed_is_tried_by_the_next_run(site: Site, tmp_path:
     assert run(site, dataset).pages == len(site.pages)
 
 
+@pytest.mark.slow
 def test_a_page_that_is_read_later_is_no_failure_any_more(site: Site, tmp_path: Path) -> None:
     """By the next run (a start page), by one with --refresh, by one of a changed recipe."""
     fill(site)

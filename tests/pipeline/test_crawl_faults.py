@@ -256,6 +256,7 @@ def test_a_cursor_without_end(tmp_path: Path) -> None:
     assert len(rows_of(dataset)) == 1
 
 
+@pytest.mark.slow
 def test_long_lists_that_bring_images_are_followed_to_their_end(tmp_path: Path) -> None:
     """Only the pages that the list leads to have images, and some stretches have none."""
     pages = {}

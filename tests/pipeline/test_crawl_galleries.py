@@ -73,6 +73,7 @@ def test_unchanged_files_of_a_plain_server_are_not_sent_again(tmp_path: Path) ->
     assert QuietHandler.statuses == {HTTPStatus.NOT_MODIFIED: first.pages}
 
 
+@pytest.mark.slow
 def test_the_embedded_gallery(tmp_path: Path) -> None:
     gallery = Gallery(200, 1, tmp_path / "cache")
     truth = gallery.truth()

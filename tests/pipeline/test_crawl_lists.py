@@ -103,6 +103,7 @@ def test_a_gzipped_list_on_the_disk(tmp_path: Path) -> None:
     assert found(tmp_path) == ["one"]
 
 
+@pytest.mark.slow
 def test_what_was_good_of_a_broken_list_stays_and_the_break_is_a_failure(
     tmp_path: Path, site: str
 ) -> None:

@@ -52,6 +52,7 @@ def greedy(prints: PerceptualHashes, order: np.ndarray, near: DuplicateThreshold
     return set(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "detail"), [(0, 256), (1, 256), (3, 8), (7, 11), (12, 256), (64, 9)]
 )

@@ -45,6 +45,7 @@ def test_there_are_galleries_of_many_generators() -> None:
     assert len(generators) >= 15, generators
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SITES)
 def test_an_unedited_proposal_finds_every_full_size_image_and_nothing_else(
     name: str, tmp_path: Path

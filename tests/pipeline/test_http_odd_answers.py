@@ -359,6 +359,7 @@ def test_an_image_in_chunks_of_a_byte_arrives():
     assert both(chunks(GOOD, 1), first_byte_timeout=5, total_timeout=20) == [None, None]
 
 
+@pytest.mark.slow
 def test_a_body_in_a_flood_of_tiny_chunks_is_cut_off_early():
     """Each piece costs memory and time, by which two MB in chunks of a byte can stop a run."""
     slow = {"first_byte_timeout": 5, "total_timeout": 60, "max_bytes": 64 << 20}

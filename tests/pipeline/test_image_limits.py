@@ -307,6 +307,7 @@ def test_a_size_that_the_codestream_does_not_have() -> None:
         decode_image(lie, max_pixels=10**6)
 
 
+@pytest.mark.slow
 def test_a_palette_image_that_is_turned_and_converted_in_bands_is_the_same() -> None:
     """Larger than a band, so that the parts must fit together."""
     image = scene().resize((1300, 1700), Image.Resampling.BICUBIC)
@@ -324,6 +325,7 @@ def test_a_palette_image_that_is_turned_and_converted_in_bands_is_the_same() -> 
     assert np.array_equal(found.image, np.rint(deep / 257.0).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_a_profile_and_a_text_that_unpack_to_gigabytes_cost_no_memory() -> None:
     def chunk(name: bytes, data: bytes) -> bytes:
         check = zlib.crc32(name + data)

@@ -363,6 +363,7 @@ def photograph(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 256])
 def test_the_square_is_within_the_pixel_gate(side):
     values = []

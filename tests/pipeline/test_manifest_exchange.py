@@ -125,6 +125,7 @@ def test_text_of_parquet_that_is_not_utf8(tmp_path: Path, own: bool) -> None:
     assert [row["title"] for row in read_jsonl(dataset.url_manifest)] == ["\ufffd\ufffd", "good"]
 
 
+@pytest.mark.slow
 def test_a_file_that_breaks_off_is_one_line_and_its_rows_are_kept(tmp_path: Path) -> None:
     dataset = DatasetPaths("d", tmp_path)
     path = tmp_path / "in.jsonl.gz"

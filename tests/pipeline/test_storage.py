@@ -177,6 +177,7 @@ def test_a_bucket_that_is_not_there_is_one_line(s3: S3Server, tmp_path: Path) ->
         store.upload(file, "b")
 
 
+@pytest.mark.slow
 def test_a_large_file_goes_in_pieces_and_comes_back_whole(s3: S3Server, tmp_path: Path) -> None:
     path, back = tmp_path / "large", tmp_path / "back"
     path.write_bytes(os.urandom(1 << 20) * 40)

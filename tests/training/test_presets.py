@@ -45,6 +45,7 @@ def tiny(name: str) -> Config:
     return resolve(name, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_trains(name: str) -> None:
     config = tiny(name)

@@ -106,6 +106,7 @@ def requested(base: str, link: str) -> str:
     return quote(urlsplit(urljoin(base, link)).path, safe="/()%")
 
 
+@pytest.mark.slow
 def test_every_good_picture_resolves(served: ServedGallery, visitor: Visitor) -> None:
     truth = served.gallery.truth()
     assert len(truth.pictures) == COUNT
@@ -277,6 +278,7 @@ def test_half_written_files_are_never_served(tmp_path: Path) -> None:
         assert image.size == (FULL, FULL)
 
 
+@pytest.mark.slow
 def test_draw_all_draws_what_is_missing_and_reports(tmp_path: Path) -> None:
     gallery = Gallery(4, SEED, tmp_path)
     reports: list[tuple[int, int]] = []

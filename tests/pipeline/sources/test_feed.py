@@ -134,6 +134,7 @@ def test_entities_that_grow_do_not() -> None:
     assert all(len(one.url) < 100 and len(one.title) < 100 for one in rows)
 
 
+@pytest.mark.slow
 def test_very_many_entries_are_cut_and_read_in_a_time_that_grows_with_them() -> None:
     item = "<item><enclosure url='/{}.jpg' type='image/jpeg'/></item>"
     text = f"<rss><channel>{''.join(item.format(n) for n in range(8_000))}</channel></rss>"

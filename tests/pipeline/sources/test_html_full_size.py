@@ -195,6 +195,7 @@ def test_a_bad_url_beside_a_good_one_is_counted() -> None:
     assert result.skipped == {"bad_url": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -219,6 +220,7 @@ def test_a_page_of_4_mb_takes_bounded_time_and_gives_what_came_before(body: byte
     assert time.process_time() - began < 30
 
 
+@pytest.mark.slow
 def test_large_and_deep_pages_are_cut_and_that_is_told() -> None:
     result = parsed("<p>" * MAX_TAGS + "<img src=a.jpg>", image="img, b")
     assert result.skipped == {"cut_after_too_many_tags": 1}

@@ -75,6 +75,7 @@ def test_rows_of_any_types_cost_themselves_alone(tmp_path: Path) -> None:
     assert "title: {'a': 1}" in notes.examples["not_text"] or "labels" in notes.examples["not_text"]
 
 
+@pytest.mark.slow
 def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "list.txt.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
@@ -91,6 +92,7 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
     assert most < 150 << 20
 
 
+@pytest.mark.slow
 def test_a_list_that_unpacks_to_more_than_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "list.txt.gz"
     path.write_bytes(gzip.compress(b"http://a.example/1.jpg\n" + b"x\n" * 2_000_000))

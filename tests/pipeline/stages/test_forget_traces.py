@@ -49,6 +49,7 @@ def contents(folder: Path) -> bytes:
     return b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
     recipe, dataset = made
     gone = next(read_jsonl(dataset.selection))
@@ -77,6 +78,7 @@ def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
     assert kept["key"].encode() in contents(out)
 
 
+@pytest.mark.slow
 def test_an_export_before_the_shards_are_made_again_leaves_the_forgotten_out(made) -> None:
     """As after a kill between the request and the new shards."""
     recipe, dataset = made
@@ -93,6 +95,7 @@ def test_an_export_before_the_shards_are_made_again_leaves_the_forgotten_out(mad
         assert export(dataset, "huggingface-webdataset", dataset.root / "b", log).samples == 5
 
 
+@pytest.mark.slow
 def test_when_all_is_forgotten_no_shard_and_no_card_remain(made) -> None:
     recipe, dataset = made
     with EventLog(dataset, "run") as log:
@@ -104,6 +107,7 @@ def test_when_all_is_forgotten_no_shard_and_no_card_remain(made) -> None:
         assert not names & {"README.md", "card.html", "contact.jpg", "mean.png", "preview.html"}
 
 
+@pytest.mark.slow
 def test_the_store_forgets_too(made) -> None:
     recipe, dataset = made
     store = dataset.root.with_name("store")

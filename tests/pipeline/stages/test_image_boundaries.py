@@ -63,6 +63,7 @@ def three(shop: Any) -> Any:
 # shard
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_originals_that_are_damaged_or_cut_off_give_no_sample(
     shop: Any, log: Any, three: Any, workers: int
@@ -423,6 +424,7 @@ def test_verify_finds_members_of_every_odd_kind(
     assert keys == []
 
 
+@pytest.mark.slow
 def test_verify_decodes_no_image_of_another_size(shop: Any, made: Any) -> None:
     vast = shop.encoded(shop.picture(1).resize((3000, 3000)), "WEBP")
     path = next(shop.dataset.shards_dir.glob("*.tar"))

@@ -63,6 +63,7 @@ def bitmap(width: int, height: int) -> bytes:
     return head + bytes(size)
 
 
+@pytest.mark.slow
 def test_a_small_zip_does_not_unpack_to_gigabytes(
     tmp_path: Path, shop: Any, take: Import, good: dict[str, bytes]
 ) -> None:

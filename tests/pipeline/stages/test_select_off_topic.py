@@ -64,6 +64,7 @@ def mixed(shop: Any) -> dict[str, str]:
     return {name: page.key for name, page in pages.items()}
 
 
+@pytest.mark.slow
 def test_what_is_strange_to_the_network_is_rejected_and_shown(
     shop: Any, log: Any, mixed: dict[str, str]
 ) -> None:
@@ -84,6 +85,7 @@ def test_what_is_strange_to_the_network_is_rejected_and_shown(
     assert "off_topic" not in off.rejected
 
 
+@pytest.mark.slow
 def test_features_are_recorded_once_and_forgotten_with_the_image(
     shop: Any, log: Any, mixed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,7 @@ def test_wids_and_webdataset_read_them(shop: Any, build: Any, tmp_path: Path) ->
     assert sorted(by_stream) == [[key, [16, 16], 0, "CC0"] for key in keys]
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_whatever_the_parts(
     shop: Any, build: Any, log: Any, tmp_path: Path, tree: Tree
 ) -> None:

@@ -52,6 +52,7 @@ def rewrite(
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), **facts}))
 
 
+@pytest.mark.slow
 def test_sound_shards_are_sound(shop: Any, log: Any, made: Any) -> None:
     for workers in (1, 2):
         result = verify(made, shop.dataset, log, workers=workers)

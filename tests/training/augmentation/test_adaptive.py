@@ -176,6 +176,7 @@ def trained(config: Config, steps: int) -> tuple[Any, list[dict[str, Tensor]]]:
     return state, told
 
 
+@pytest.mark.slow
 def test_p_rises_in_a_discriminator_that_knows_its_images() -> None:
     config = config_of({"ada": "bgc", "ada_kimg": 0.3, "ada_interval": 2}, d_optimizer={"lr": 2e-3})
     state, told = trained(config, 36)

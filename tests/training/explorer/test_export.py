@@ -18,6 +18,7 @@ from training.latent.cli import latents_and_labels
 from training.pretrained.inference import load_generator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["labelled", "spectral", "stylegan2"])
 def test_onnx_is_the_generator(kind: str, run_of: Callable[..., Path], tmp_path: Path) -> None:
     run, out = run_of(kind), tmp_path / "out"
@@ -44,6 +45,7 @@ def test_onnx_is_the_generator(kind: str, run_of: Callable[..., Path], tmp_path:
         np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_is_not_written(
     run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

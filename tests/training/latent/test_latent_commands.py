@@ -80,6 +80,7 @@ def test_films(trained: Path, tmp_path: Path) -> None:
         assert film.n_frames == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["pixels", "features"])
 def test_a_training_image_is_nearest_to_itself(by: str, small_shards: Callable[..., Any]) -> None:
     import torch

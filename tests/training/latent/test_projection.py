@@ -34,6 +34,7 @@ def made(kind: str) -> LatentSpace:
     return build_latent_space(generator, "gaussian", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dcgan", "stylegan2"])
 @pytest.mark.parametrize("each_layer", [False, True])
 def test_a_generated_picture_is_found_again(kind: str, each_layer: bool) -> None:
@@ -56,6 +57,7 @@ def test_a_generated_picture_is_found_again(kind: str, each_layer: bool) -> None
     assert all(torch.equal(weights[name], after[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_the_perceptual_distance_leads_there_too() -> None:
     from training.latent.projection import choose_distance
 

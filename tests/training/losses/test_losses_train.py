@@ -35,6 +35,7 @@ def distance(state: State, mean: Tensor) -> float:
     return (fakes.mean(dim=0) - mean).square().mean().sqrt().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_trains(name: str) -> None:
     """After 150 steps a quarter to a half of the distance was left."""

@@ -28,6 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_features_and_logits_are_torch_fidelitys(weights: Path) -> None:
     images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
     ours = load_inception(weights, torch.device("cpu"))

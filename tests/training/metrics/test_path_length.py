@@ -68,6 +68,7 @@ def test_slerp_stays_on_the_circle() -> None:
     torch.testing.assert_close(slerp(a, b, torch.zeros(1, 1).double()), a)
 
 
+@pytest.mark.slow
 def test_a_rougher_generator_is_longer_by_the_perceptual_distance() -> None:
     distance = load_extractor().distance
     smooth, rough = (

@@ -81,6 +81,7 @@ def compressed(quality: int) -> Damage:
     return damage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("less", "more"),
     [(blurred(0.8), blurred(2)), (noisy(12), noisy(40)), (compressed(40), compressed(6))],
@@ -139,6 +140,7 @@ def test_the_baseline_is_what_held_out_images_get(
     assert abs(found["kid"][0]) < held_out["kid"] + 4 * found["kid"][1]
 
 
+@pytest.mark.slow
 def test_an_estimate_says_value_spread_and_bias(
     features: Any, real: FeatureSet, held_out: dict[str, float]
 ) -> None:
@@ -155,6 +157,7 @@ def test_an_estimate_says_value_spread_and_bias(
     assert found == estimate(real, side(features[REAL:]))  # seeded
 
 
+@pytest.mark.slow
 def test_the_spread_is_that_of_fresh_samples() -> None:
     random = np.random.default_rng(0)
     mix = random.normal(size=(8, 8))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from training.data import Batch
@@ -63,16 +64,19 @@ def told(steps: int, images: torch.Tensor, options: dict[str, str]) -> dict[str,
     return found
 
 
+@pytest.mark.slow
 def test_a_sound_training_is_left_alone() -> None:
     assert told(150, squares(400), {}) == {}
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_learns_alone_wins() -> None:
     found = told(80, squares(400), {"g_optimizer.lr": "1e-6", "d_optimizer.lr": "2e-3"})
     assert set(found) == {"discriminator"}
     assert "--label_real 0.9" in found["discriminator"]
 
 
+@pytest.mark.slow
 def test_a_saturated_minimax_loses_its_gradient_and_the_remedy_keeps_it() -> None:
     """Goodfellow 2014, section 3: log(1 − D(G(z))) saturates where D is sure, −log D(G(z)) not."""
     options = PLAIN | {"discriminator.init": "default"}
@@ -84,6 +88,7 @@ def test_a_saturated_minimax_loses_its_gradient_and_the_remedy_keeps_it() -> Non
     assert set(found) == {"discriminator"}
 
 
+@pytest.mark.slow
 def test_a_generator_that_outruns_its_discriminator_collapses() -> None:
     options = {"g_optimizer.lr": "1e-2", "d_optimizer.lr": "5e-4"}
     found = told(200, flat(400), PLAIN | {"discriminator.init": "default"} | options)

@@ -171,6 +171,7 @@ def test_only_real_images_are_decoded(distance: str) -> None:
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_an_image() -> None:
     torch.manual_seed(0)
     _, judge = make()

@@ -324,6 +324,7 @@ def largest_singular_values(network: torch.nn.Module) -> list[float]:
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_spectral_norm_of_every_weight_is_one(name: str) -> None:
     g_table, d_table = tables({"name": name, "spectral": True}, {"name": name, "spectral": True})

@@ -135,6 +135,7 @@ SEEDS: dict[str, tuple[Any, Any, int, bool]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
 def test_seed_networks_are_the_published_code(name: str) -> None:
     make_generator, make_discriminator, size, sigmoid = SEEDS[name]

@@ -184,6 +184,7 @@ def test_a_styled_layer_has_two_derivatives(resample: str, up: bool) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample", ["filter", "economical"])
 def test_the_discriminator_has_two_derivatives(resample: str) -> None:
     network = judge(ImageShape(8, 8, 1), channel_max=2, resample=resample).double()

@@ -162,6 +162,7 @@ def test_a_run_that_does_not_fit_in_memory_says_so_first(
     assert "--micro-batch" in said
 
 
+@pytest.mark.slow
 def test_memory_of_a_step_follows_the_piece_not_the_batch(
     small_shards: Callable[..., Any],
 ) -> None:
@@ -185,6 +186,7 @@ def test_memory_of_a_step_follows_the_piece_not_the_batch(
     assert 1 << 28 < available < 1 << 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -235,6 +237,7 @@ def test_tensors_are_followed_until_they_are_freed() -> None:
     assert extended([10], [20, 40], (4, 8), 12) == 70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
 def test_the_state_and_a_large_batch_are_told_from_small_ones(name: str) -> None:
     """What is extended from 4 and 8 images is what 24 take, and the state is what it holds."""

@@ -88,6 +88,7 @@ def between(start: float, end: float, count: int = 1) -> Busy:
 QUIET = 244.0
 
 
+@pytest.mark.slow
 def test_a_quiet_machine_is_measured_once_and_nothing_changes() -> None:
     machine = Machine(always(0)).run(3600)
     assert machine.changes == []
@@ -159,6 +160,7 @@ def test_load_that_comes_and_goes_does_not_make_it_thrash() -> None:
     assert machine.speed(0, 3600) > 0.62 * QUIET  # all the time with one thread: 174
 
 
+@pytest.mark.slow
 def test_a_run_that_more_threads_make_slower_keeps_fewer() -> None:
     """The piece of work says that two pay, the run's own small steps say that they do not."""
     steps = {0: {1: 0.010, 2: 0.013}}
@@ -179,6 +181,7 @@ def test_a_machine_with_eight_cores_leaves_one_to_the_other_program() -> None:
     assert machine.speed(200, 600) > 0.8 * 16 / free[8]
 
 
+@pytest.mark.slow
 def test_measuring_takes_a_small_share_of_the_time() -> None:
     for busy in (always(0), always(1), always(2), lambda now: int(now % 40 < 20)):
         machine = Machine(busy).run(3600)

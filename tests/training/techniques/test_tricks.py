@@ -415,6 +415,7 @@ def test_a_step_unrolls_without_touching_the_discriminator() -> None:
 # Losses beside the adversarial one
 
 
+@pytest.mark.slow
 def test_classes_and_codes_are_learned() -> None:
     world = World(
         {"generator": {"condition": "embedding", "categorical": [3], "continuous": 1},
@@ -442,6 +443,7 @@ def test_feature_matching_alone_draws_the_means_together() -> None:
     assert last["feature_matching"] < 0.5 * first["feature_matching"]
 
 
+@pytest.mark.slow
 def test_the_average_of_a_spectral_generator_keeps_its_norm() -> None:
     world = World({"generator": {"spectral": True}, "g_optimizer": {"lr": 0.01}})
     world.step(40)
@@ -496,6 +498,7 @@ def test_a_continued_run_is_the_uninterrupted_one(options: dict[str, Any], tmp_p
         assert all(torch.equal(kept[key], again[key]) for key in kept)
 
 
+@pytest.mark.slow
 def test_every_trick_changes_the_result() -> None:
     """No option of the table above does nothing."""
 
