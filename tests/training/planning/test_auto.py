@@ -11,7 +11,7 @@ import torch
 
 from pipeline.contract import UserError
 from training.fit import parse
-from training.networks.base import ImageShape
+from training.networks import ImageShape
 from training.networks.sizes import doublings
 from training.options.resolve import resolve
 from training.planning.auto import (
