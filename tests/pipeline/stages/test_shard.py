@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,30 +134,47 @@ def test_class_numbers_follow_the_sorted_labels(shop: Any, build: Any) -> None:
 
 
 READERS = """
-import json, sys, webdataset, wids
-from pipeline.contract import load_index
+import json, sys, wids
 shards = wids.ShardListDataset(sys.argv[1])
 by_index = [(s["__key__"], s[".png"].size) for s in (shards[i] for i in range(len(shards)))]
-stream = webdataset.WebDataset(load_index(sys.argv[1])[1], shardshuffle=False).decode("pil")
+exec(sys.argv[2])
+[[images, classes]] = batches
+stream = wds.WebDataset(load_index(sys.argv[1])[1], shardshuffle=False).decode("pil")
 by_stream = [(s["__key__"], s["png"].size, s["cls"], s["json"]["license"]) for s in stream]
-print(json.dumps([by_index, by_stream]))
+pixels = sorted(s.numpy().tolist() for s in images)
+print(json.dumps([by_index, by_stream, list(images.shape), str(images.dtype), classes.tolist(),
+    pixels == sorted(pil_to_tensor(s["png"]).tolist() for s in stream)]))
 """
 
 
-def test_wids_and_webdataset_read_them(shop: Any, build: Any, tmp_path: Path) -> None:
+def example() -> str:
+    """The example of the manual."""
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", page, re.S)
+    [found] = [block for block in blocks if "webdataset" in block]
+    return found
+
+
+def test_wids_and_webdataset_read_them_as_in_the_manual(
+    shop: Any, build: Any, tmp_path: Path
+) -> None:
     images = shop.served(12, labels=("a",))
     shop.add(images)
     build(samples_per_shard=5, class_label=0, format="png")
+    index = str(shop.dataset.shard_index)
+    code = example().replace("manifests/shells", index)
+    assert index in code
     # Both leave files open, so they read in a process of their own.
     said = subprocess.run(
-        [sys.executable, "-c", READERS, str(shop.dataset.shard_index)],
+        [sys.executable, "-c", READERS, index, code],
         env={**os.environ, "WIDS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path.cwd())},
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    by_index, by_stream = json.loads(said.splitlines()[-1])
+    by_index, by_stream, *batch = json.loads(said.splitlines()[-1])
     keys = sorted(image.key for image in images)
     assert sorted(by_index) == [[key, [16, 16]] for key in keys]
     assert sorted(by_stream) == [[key, [16, 16], 0, "CC0"] for key in keys]
+    assert batch == [[12, 3, 16, 16], "torch.uint8", [0] * 12, True]
 
 
 @pytest.mark.slow
