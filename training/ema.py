@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 _COPIED = ("._u", "._v", ".w_avg", ".noise_const", ".resample_filter")
 
@@ -35,4 +36,4 @@ def update(average: nn.Module, network: nn.Module, decay: float) -> None:
             new.append(source)
         else:
             target.copy_(source)
-    torch._foreach_lerp_(old, new, 1 - decay)
+    get_ema_multi_avg_fn(decay)(old, new, None)  # type: ignore[no-untyped-call]

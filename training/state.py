@@ -76,7 +76,7 @@ class State:
             for tensor in (*network.parameters(), *network.buffers())
             if tensor.is_floating_point() and tensor.numel()
         ]
-        return bool(torch.stack(torch._foreach_norm(values)).isfinite().all())
+        return bool(torch.nn.utils.get_total_norm(values).isfinite())
 
     def load(self, tensors: dict[str, Any]) -> None:
         """Become what `tensors` (of an equal configuration, on any device) says."""

@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 BLOCK = 512
 MAX_MEMBER = 256 << 20
@@ -35,10 +35,11 @@ class _Header(tarfile.TarInfo):
     _NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
               tarfile.GNUTYPE_LONGLINK)  # fmt: skip
 
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.size < 0 or (self.type in self._NAMES and self.size > _MAX_HEADER):
-            raise tarfile.ReadError(f"a header of {self.size} bytes at {self.offset}")
-        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.size < 0 or (found.type in cls._NAMES and found.size > _MAX_HEADER):
+            raise tarfile.ReadError(f"a header of {found.size} bytes")
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 _GZIP = ("gzip", "x-gzip")
 _OTHERS = ("br", "zstd", "compress", "x-compress", "dcb", "dcz")
@@ -45,7 +46,7 @@ class Decoder:
         self._members = 0
         self._start = b""
         self._begun = not self._coding
-        self._unpack: zlib._Decompress | None = None
+        self._unpack: Any = None
 
     @property
     def is_over(self) -> bool:

@@ -83,6 +83,6 @@ def dragan(
 @torch.no_grad()
 def clip_weights(network: nn.Module, bound: float) -> None:
     """Clip every trained weight of `network` to [-bound, bound] (Arjovsky 2017, algorithm 1)."""
-    weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
-    torch._foreach_clamp_min_(weights, -bound)
-    torch._foreach_clamp_max_(weights, bound)
+    for weight in network.parameters():
+        if weight.requires_grad:
+            weight.clamp_(-bound, bound)

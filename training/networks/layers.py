@@ -103,6 +103,9 @@ def apply_spectral_norm(network: nn.Module) -> None:
             spectral_norm(layer)
 
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
+
+
 def init_weights(network: nn.Module, scheme: str) -> None:
     """Initialise the convolutions, linear layers and norms of `network`.
 
@@ -122,7 +125,7 @@ def init_weights(network: nn.Module, scheme: str) -> None:
                 nn.init.xavier_uniform_(weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.affine:
+        elif isinstance(layer, NORMS) and layer.affine:
             if scheme == "dcgan":
                 nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)

@@ -35,7 +35,7 @@ class CrossProcessBatchNorm(nn.Module):
     (n, c, …) → the same; n may differ between processes. Statistics are in float32.
     """
 
-    def __init__(self, norm: nn.modules.batchnorm._BatchNorm, rank: int, world: int) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, rank: int, world: int) -> None:
         super().__init__()
         self.rank, self.world = rank, world
         self.eps = norm.eps

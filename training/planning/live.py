@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 Course = list[int]
 """Live bytes after each operator."""
@@ -32,9 +31,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         found = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
-            if isinstance(leaf, Tensor):
-                self._follow(leaf)
+        for output in tensors_in(found):
+            self._follow(output)
         self.course.append(self._now)
         return found
 
@@ -62,6 +60,15 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [
             alive + change for alive, change in zip(self.course, accumulate(changes), strict=False)
         ]
+
+
+def tensors_in(found: object) -> Iterator[Tensor]:
+    """Yield the tensors among what an operator returned: a tensor, or a sequence of results."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, list | tuple):
+        for item in found:
+            yield from tensors_in(item)
 
 
 def extended(few: Course, more: Course, sizes: tuple[int, int], count: int) -> float:

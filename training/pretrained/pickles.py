@@ -11,7 +11,6 @@ import io
 import math
 import os
 import pickle
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +72,11 @@ def _storage(data: bytes) -> Any:
 def _tensor(
     storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Any:
-    if math.prod(size) * storage.dtype.itemsize > storage._untyped_storage.nbytes():
+    whole = torch.empty(0, dtype=storage.dtype).set_(storage)
+    if math.prod(size) > whole.numel():
         raise pickle.UnpicklingError("a tensor is larger than its storage")
     # copied, because a storage may be shared, and may be larger than the tensor
-    rebuilt = torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())  # type: ignore[no-untyped-call]
-    return rebuilt.clone()
+    return whole.as_strided(size, stride, offset).clone()
 
 
 def _parameter(data: torch.Tensor, *_: Any) -> torch.Tensor:

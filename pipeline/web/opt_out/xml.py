@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lxml import etree
 
 MAX_BYTES = 8 << 20
@@ -9,9 +11,9 @@ MAX_BYTES = 8 << 20
 _DOCTYPE = tuple("<!DOCTYPE".encode(coding) for coding in ("ascii", "utf-16-le", "utf-16-be"))
 
 
-def parse_xml(data: bytes, recover: bool = False) -> etree._Element | None:
+def parse_xml(data: bytes, recover: bool = False) -> Any:
     """The root element, or None if `data` is no XML, too large or declares a document type (which
-    neither RSL nor XMP needs, and entities come from)."""
+    neither RSL nor XMP needs, and entities come from). lxml has no public name for its class."""
     if len(data) > MAX_BYTES or any(word in data for word in _DOCTYPE):
         return None
     parser = etree.XMLParser(
@@ -24,7 +26,7 @@ def parse_xml(data: bytes, recover: bool = False) -> etree._Element | None:
         return None
 
 
-def local_name(element: etree._Element) -> str:
+def local_name(element: Any) -> str:
     """The tag without its namespace, in lower case."""
     tag = element.tag
     return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
