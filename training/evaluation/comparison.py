@@ -76,13 +76,15 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
         UserError: a run, checkpoint, shard or feature network is not available, or there are too
             few real images.
     """
+    loaded = [(name, load_generator(name, plan.device)) for name in runs]
+    sources = [open_training_shards(trained, plan.shards) for _, trained in loaded]
+    for (name, trained), source in zip(loaded, sources, strict=True):
+        _require_images(name, trained, source)
     network: FeatureNetwork
     if plan.inception:
         network = load_inception(plan.inception, plan.device)
     else:
         network = load_feature_network(plan.features, plan.device)
-    loaded = [(name, load_generator(name, plan.device)) for name in runs]
-    sources = [open_training_shards(trained, plan.shards) for _, trained in loaded]
     reals: dict[tuple[Any, ...], tuple[RealFeatures, FeatureSet]] = {}
     results = []
     for (name, trained), source in zip(loaded, sources, strict=True):
@@ -102,12 +104,18 @@ def write_results(results: Sequence[EvaluationResult]) -> None:
             write_json(folder / "evaluation.json", result_to_json(result))
 
 
-def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
+def _require_images(name: str, trained: TrainedGenerator, source: ShardDataset) -> None:
+    """Raise UserError if the run cannot be compared with these real images."""
     if source.index.nsamples < 2 * MIN_IMAGES:
         raise UserError(
             f"{source.index.name}: only {source.index.nsamples} real images; at least "
             f"{2 * MIN_IMAGES}"
         )
+    if source.classes < trained.classes:
+        raise UserError(f"{source.index.name}: has fewer labels than the run {name}")
+
+
+def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
     with _progress(f"real images of {source.index.name}") as progress:
         return real_features(source, network, plan.real, progress=progress)
 
@@ -121,8 +129,6 @@ def _evaluate(
     network: FeatureNetwork,
     plan: ComparisonOptions,
 ) -> EvaluationResult:
-    if source.classes < trained.classes:
-        raise UserError(f"{source.index.name}: has fewer labels than the run {name}")
     labels = real.labels if trained.classes else real.labels * 0
     generator, device = trained.generator, plan.device
     with _progress(f"samples of {name}") as progress:

@@ -7,10 +7,17 @@ so no row is duplicated and none comes from lost steps.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import JsonlAppender, UserError, read_jsonl, write_atomic
+from pipeline.contract import (
+    JsonlAppender,
+    UserError,
+    describe_os_error,
+    read_jsonl,
+    write_atomic,
+)
 from training.monitoring.event_file import EventFile
 
 Row = dict[str, Any]
@@ -67,13 +74,17 @@ class History:
 
 
 def read_history(path: Path) -> list[Row]:
-    """Return the rows of a run's `metrics.jsonl`; empty if the file does not exist.
-
-    Raises:
-        UserError: a line is not a row.
-    """
-    rows = list(read_jsonl(path))
-    for row in rows:
-        if type(row.get("seen")) is not int or not 0 <= row["seen"] <= 2**53:
-            raise UserError(f"{path}: a row without `seen`, the number of images")
-    return rows
+    """Return the rows of a run's `metrics.jsonl`; empty if the file does not exist or, with a
+    warning on standard error, if it cannot be read: a result must not depend on it."""
+    try:
+        rows = list(read_jsonl(path))
+    except OSError as error:
+        problem = describe_os_error(error)
+    except UserError as error:
+        problem = str(error)
+    else:
+        if all(type(row.get("seen")) is int and 0 <= row["seen"] <= 2**53 for row in rows):
+            return rows
+        problem = f"{path}: a row without `seen`, the number of images"
+    print(f"warning: {problem}; continuing without the history", file=sys.stderr)
+    return []

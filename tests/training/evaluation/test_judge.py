@@ -18,6 +18,7 @@ from tests.helpers.small_shards import SmallShards
 from tests.helpers.training_runs import fit_here, read_run
 from training import best_checkpoint, checkpoint
 from training.evaluate import main as evaluate
+from training.evaluation import comparison
 from training.pretrained.inference import load_generator
 from training.runs import parse_run_spec
 from training.sample import main as sample
@@ -184,6 +185,23 @@ def test_a_mistake_is_one_line(
     err = capsys.readouterr().err
     assert line in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "line"),
+    [((40, 70), "has fewer labels than the run run"), ((40, 30), "only 70 real images")],
+)
+def test_shards_that_do_not_fit_are_refused_before_any_work(
+    sizes: tuple[int, ...], line: str, in_process: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    labelled = SmallShards(tmp_path / "labelled", labels=("a", "b"))
+    assert in_process(tmp_path / "runs" / "run", labelled, "--total-kimg", "0.016") == 0
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delattr(comparison, "load_feature_network")
+    shards = SmallShards(tmp_path / "bare", sizes)
+    assert evaluate(["run", "--shards", str(shards.manifest), "--device", "cpu"]) == 2
+    assert line in capsys.readouterr().err
 
 
 def test_too_few_images_are_told(
