@@ -71,7 +71,9 @@ def recipe_path(name: str) -> Path:
     """
     path = Path(name) if name.endswith(".toml") else RECIPES_DIR / f"{name}.toml"
     if not path.is_file():
+        here = f"{name}.toml"
+        other = f"use {here}, " if path.name == here and Path(here).is_file() else ""
         raise UserError(
-            f"{path}: recipe not found; choose a file or one of {', '.join(recipe_names())}"
+            f"{path}: recipe not found; {other}choose a file or one of {', '.join(recipe_names())}"
         )
     return path

@@ -98,6 +98,8 @@ def explain_failures(args: argparse.Namespace, dataset: DatasetPaths, failed: Co
         return
     if retryable:
         todo = f"to retry {retryable:,} of them, run: {command(args, 'retry')}"
+    elif failed["opt_out"] == total:
+        todo = "all are opt-outs (politeness.opt_out_overrides overrides a signal, with a reason)"
     else:
         todo = "none is retryable (use retry --everything to retry them anyway)"
     say(f"{total:,} failed; the reasons are in {dataset.failure_log}; {todo}")

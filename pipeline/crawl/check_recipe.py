@@ -128,7 +128,9 @@ def propose_recipe(
 
         first = fetcher.get(address, stage=STAGE)
         if isinstance(first, Failure):
-            raise UserError(f"{address}: {_said(first)}")
+            private = first.kind == "private_address"
+            hint = "; for new-recipe, use --allow-private" if private else ""
+            raise UserError(f"{address}: {_said(first)}{hint}")
         page = Page(PageRequest(address), first.body, first.url, first.headers)
         try:
             proposal = propose(page, get)

@@ -221,3 +221,8 @@ def test_a_list_that_breaks_off_is_one_line(tmp_path: Path) -> None:
         found = check_recipe(recipe, address)
     assert found.error.startswith("EOFError")
     assert found.rows() == []
+
+
+def test_a_private_site_names_the_option_of_new_recipe(galleries: str) -> None:
+    with pytest.raises(UserError, match="private_address: .*; for new-recipe, use --allow-private"):
+        propose_recipe(f"{galleries}/")

@@ -91,3 +91,17 @@ def test_each_run_shows_the_first_failure_again_and_the_log_has_no_copy(tmp_path
         assert shown.event == FIRST_FAILURE
         assert shown.facts == {"kind": "dns", "url": "http://x/1", "detail": "no such host"}
     assert dataset.event_log.read_bytes() == b""
+
+
+def test_of_opt_outs_alone_the_override_is_named(faulty_site, project: Path) -> None:
+    faulty_site.rows["/noai.jpg"] = Row("/noai.jpg", serve(picture(3), **{"X-Robots-Tag": "noai"}))
+    url = faulty_site.url("/noai.jpg")
+    path = DatasetPaths("mine", project).url_manifest
+    path.unlink()
+    with JsonlAppender(path) as manifest:
+        manifest.append({"key": image_key(url), "url": url})
+    result = run(project, "download", "mine.toml")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith(
+        "; all are opt-outs (politeness.opt_out_overrides overrides a signal, with a reason)"
+    )

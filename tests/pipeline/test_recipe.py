@@ -139,3 +139,14 @@ def test_each_pattern_has_its_own_flags_and_groups() -> None:
     assert is_allowed("http://a.example/1.jpg", include, ())
     assert is_allowed("http://a.example/aa.png", include, ())
     assert not is_allowed("http://a.example/c.png", include, include)
+
+
+def test_the_name_of_a_recipe_in_this_folder_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "[source]\n").rename(tmp_path / "mine.toml")
+    with pytest.raises(UserError, match=r"mine\.toml: recipe not found; use mine\.toml, choose"):
+        recipe_path("mine")
+    with pytest.raises(UserError, match=r"other\.toml: recipe not found; choose a file"):
+        recipe_path("other")
