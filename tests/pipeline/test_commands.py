@@ -1,24 +1,17 @@
 """The commands beyond the stages, as a person types them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.shells import draw
+from tests.helpers.pipeline_commands import run_pipeline as run
 from tests.helpers.static_site import served
 
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
 SITES = Path(__file__).parent / "sites"
-
-
-def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *words], cwd=root, capture_output=True, text=True
-    )
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from pipeline.originals.parts import read_records
 from pipeline.status import read_status
 from pipeline.web.urls import canonical_url
 from tests.helpers.faulty_site import POLICY_FILES
+from tests.helpers.pipeline_commands import run_pipeline
 
 COUNT = 48
 
@@ -41,7 +42,9 @@ def command(gallery: ServedGallery, root: Path, *words: str) -> list[str]:
 
 
 def run(gallery: ServedGallery, root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(gallery, root, *words), capture_output=True, text=True)
+    """The command in this process."""
+    root.mkdir(exist_ok=True)
+    return run_pipeline(root, *command(gallery, root, *words)[3:])
 
 
 def samples(shard: Path) -> list[tuple[str, bytes]]:
@@ -195,11 +198,7 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path) -> None:
         ("crawl", "shells", "--set", "shards.resolutoin=1"): "shards.resolutoin: unknown key",
         ("shard", "shells"): "kept",
     }.items():
-        result = subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments, "--root", str(tmp_path)],
-            capture_output=True,
-            text=True,
-        )
+        result = run_pipeline(tmp_path, *arguments, "--root", str(tmp_path))
         assert result.returncode == 2, result.stderr
         (line,) = result.stderr.splitlines()[-1:]
         assert line.startswith("error: ")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,7 @@ from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.errors import Failure
 from pipeline.events import FIRST_FAILURE, Event, EventLog
 from tests.helpers.faulty_site import Row, first, page, picture, serve, status
-
-
-def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *words], cwd=root, capture_output=True, text=True
-    )
+from tests.helpers.pipeline_commands import run_pipeline as run
 
 
 @pytest.fixture

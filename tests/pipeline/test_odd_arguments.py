@@ -15,15 +15,9 @@ from pipeline.demo.shells import draw
 from pipeline.errors import UserError
 from pipeline.job import Job
 from pipeline.status import format_status, read_status
+from tests.helpers.pipeline_commands import run_pipeline as run
 
 ESCAPES = ("\x1b", "\x9b", "\r", "\u202e", "\x07", "\ud800")
-
-
-def run(root: Path, *words: str | bytes, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *words], cwd=root, capture_output=True, text=True,
-        env={**os.environ, **env}, errors="surrogateescape",
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +117,10 @@ def test_a_terminal_without_unicode_gets_escapes(project: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     with JsonlAppender(DatasetPaths("mine", project).failure_log) as file:
         file.append({"stage": "crawl", "url": "http://x/é", "kind": "ü", "retryable": False})
-    result = run(project, "status", "mine.toml", **plain)
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline", "status", "mine.toml"], cwd=project, text=True,
+        capture_output=True, env=os.environ | plain,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "\\xfc 1" in result.stdout
 

@@ -23,6 +23,7 @@ from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources.html_options import HtmlSource
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.responses import Response
+from tests.helpers.pipeline_commands import run_pipeline as run
 
 USER, PASSWORD = "keeper", "s3cr3t-Zq9%21"
 PLAIN = "s3cr3t-Zq9!"
@@ -117,10 +118,6 @@ def site(foreign: Site, tmp_path: Path) -> Iterator[Site]:
         site.shutdown()
 
 
-def run(root: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "pipeline", *words], cwd=root, capture_output=True)
-
-
 def reveals(root: Path, secrets: tuple[str, ...], but: set[Path]) -> list[str]:
     """Every file under `root` that has a secret in it, also compressed as SQLite never does."""
     found = []
@@ -166,16 +163,16 @@ def test_a_password_is_used_for_every_stage_and_nowhere_to_be_found(
             site.broken.clear()
         result = run(root, *words)
         results.setdefault(words[0], result)
-        assert b"Traceback" not in result.stderr, result.stderr.decode()
+        assert "Traceback" not in result.stderr, result.stderr
         for secret in SECRETS:
-            assert secret.encode() not in result.stdout + result.stderr, (words, secret)
+            assert secret not in result.stdout + result.stderr, (words, secret)
     dataset = DatasetPaths("locked", root)
     urls = {row["url"] for row in read_jsonl(dataset.url_manifest)}
     assert f"http://{site.host}/0.png" in urls
     assert f"http://{foreign.host}/f.png" in urls
     assert all(row["key"] == image_key(row["url"]) for row in read_jsonl(dataset.url_manifest))
-    assert b"passwords in links not used" in results["crawl"].stderr
-    assert f"(http://{foreign.host} 1)".encode() in results["crawl"].stderr
+    assert "passwords in links not used" in results["crawl"].stderr
+    assert f"(http://{foreign.host} 1)" in results["crawl"].stderr
     assert results["retry"].returncode == 0, results["retry"].stderr
     assert site.refused == 0
     assert not any(foreign.authorizations)
