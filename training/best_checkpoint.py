@@ -32,6 +32,7 @@ from training.checkpoint import (
     load_newest,
     read_info,
     read_metadata,
+    remove_file,
 )
 
 BEST = "best"
@@ -96,10 +97,10 @@ def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
     remove_temp_files(place)
     for other in place.glob("*.json"):
         if other != kept.metadata_path:
-            other.unlink()
+            remove_file(other)
     for data in place.glob("*.pt"):
         if data != kept.data_path:
-            data.unlink()
+            remove_file(data)
     return True
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,17 @@ def _stem(seen: int) -> str:
 
 
 def _records(folder: Path) -> tuple[list[CheckpointInfo], dict[Path, str]]:
-    """Return the checkpoints in `folder`, newest first, and what is wrong with other metadata."""
+    """Return the checkpoints in `folder`, newest first, and what is wrong with other metadata.
+
+    Raises:
+        OSError: the folder cannot be read, unlike one that does not exist.
+    """
     found, damaged = list[CheckpointInfo](), dict[Path, str]()
-    for record in sorted(folder.glob("*.json"), reverse=True):
+    records = list[Path]()
+    with suppress(FileNotFoundError, NotADirectoryError):
+        # `glob` would yield nothing from a folder that cannot be read
+        records = [path for path in folder.iterdir() if path.suffix == ".json"]
+    for record in sorted(records, reverse=True):
         try:
             found.append(read_info(record))
         except ValueError as error:
@@ -190,11 +199,11 @@ def freeable_bytes(folder: Path) -> int:
 
 def remove(saved: CheckpointInfo) -> None:
     """Remove a checkpoint, its metadata first."""
-    _remove_file(saved.metadata_path)
-    _remove_file(saved.data_path)
+    remove_file(saved.metadata_path)
+    remove_file(saved.data_path)
 
 
-def _remove_file(path: Path) -> None:
+def remove_file(path: Path) -> None:
     """Remove the file if it exists; a folder of that name is not this program's, and stays."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
@@ -209,11 +218,11 @@ def prune(folder: Path, keep: int) -> None:
     for path in folder.glob(f"*{UNUSABLE}"):
         number = path.name.partition(".")[0]
         if found and number.isdecimal() and int(number) <= found[0].seen:
-            _remove_file(path)
+            remove_file(path)
     known = {saved.data_path for saved in list_checkpoints(folder)}
     for data in folder.glob("*.pt"):
         if data not in known:
-            _remove_file(data)
+            remove_file(data)
 
 
 def set_aside(folder: Path, after: int) -> None:

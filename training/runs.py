@@ -136,7 +136,7 @@ def run_config_json(config: Config, source: ShardDataset, location: str) -> dict
 
 
 def refuse_unwritable(run: Run) -> None:
-    """Raise if a folder or file of the run cannot be created or written to.
+    """Raise if a folder or file of the run cannot be created, read or written to.
 
     Raises:
         OSError: the reason.
@@ -147,7 +147,7 @@ def refuse_unwritable(run: Run) -> None:
         there = next(path for path in whole if os.path.lexists(path))
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
-        if not os.access(there, os.W_OK | os.X_OK):
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
     for file in (run.config, run.metrics, run.report):
         if file.is_dir():

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.contract import UserError, format_duration
 from training.callbacks import EndReason
+from training.checkpoint import list_checkpoints
 from training.config import Config
 from training.data import Loader
 from training.loop import Loop
@@ -106,7 +107,10 @@ def _print_summary(reason: EndReason, detail: str, run: Run, loop: Loop, shown: 
         EndReason.DISK: f"stopped: {detail}; free some disk and {again}",
         EndReason.DIVERGED: f"stopped: {detail}",
     }
-    shown.message(f"{words[reason]} ({loop.state.seen / 1000:g} kimg)")
+    seen = loop.state.seen
+    if reason is EndReason.DISK:  # the last steps may not be saved
+        seen = max((saved.seen for saved in list_checkpoints(run.checkpoints)), default=0)
+    shown.message(f"{words[reason]} ({seen / 1000:g} kimg)")
     skipped = sum(int(loop.state.scalars.get(f"skipped_{name}", 0)) for name in "gd")
     if skipped:
         shown.message(f"{skipped} steps of a network were skipped: their fp16 gradients overflowed")

@@ -225,3 +225,17 @@ def test_a_folder_that_is_not_writable_is_refused_by_both(
     run.parent.mkdir(parents=True)
     run.parent.chmod(0o500)
     assert both(run, small_shards())[0] == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anywhere")
+def test_checkpoints_that_cannot_be_read_are_not_taken_for_none(
+    tmp_path: Path, small_shards: Callable[..., Any], both: Callable[..., tuple[int, str]]
+) -> None:
+    folder = tmp_path / "work" / "runs" / "one" / "checkpoints"
+    folder.mkdir(parents=True)
+    folder.chmod(0o300)
+    with pytest.raises(PermissionError):
+        checkpoint.load_newest(folder)
+    status, said = both(folder.parent, small_shards())
+    assert status == 2
+    assert "checkpoints: Permission denied" in said

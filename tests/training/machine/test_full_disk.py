@@ -123,6 +123,24 @@ def test_a_run_on_a_full_disk_stops_with_its_state_and_goes_on_later(
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
+def test_the_last_line_of_a_run_on_a_full_disk_names_what_is_saved(
+    small_shards: Callable[..., Any], in_process: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    save = checkpoint.save
+
+    def save_some(folder: Path, seen: int, *rest: Any) -> checkpoint.CheckpointInfo:
+        if seen > 160:
+            raise DiskFull(f"{folder}: no room for a checkpoint")
+        return save(folder, seen, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", save_some)
+    run = tmp_path / "runs" / "some"
+    assert in_process(run, small_shards()) == 1
+    assert seen(run / "checkpoints")[0] == 160
+    assert "the same command again to resume (0.16 kimg)" in capsys.readouterr().out
+
+
 def test_no_room_at_all_is_one_clear_line(
     small_disk: Path, small_shards: Callable[..., Any], in_process: Any,
     capsys: pytest.CaptureFixture[str],
