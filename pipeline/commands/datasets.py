@@ -146,7 +146,8 @@ def _import_manifest(args: argparse.Namespace) -> int:
     for reason, count in added.skipped.items():
         example = added.examples.get(reason)
         first = f", first {example}" if example else ""
-        say(f"skipped: {reason} {count:,}{first}", sys.stdout)
+        what = "not_utf8 (kept, with U+FFFD)" if reason == "not_utf8" else f"skipped: {reason}"
+        say(f"{what} {count:,}{first}", sys.stdout)
     return 1 if added.skipped.keys() - {"known"} else 0
 
 

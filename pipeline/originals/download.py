@@ -18,6 +18,7 @@ from pipeline.atomic_io import remove_temp_files
 from pipeline.contract import DatasetPaths, ManifestRow
 from pipeline.errors import Failure
 from pipeline.events import EventLog
+from pipeline.forgotten import read_forgotten
 from pipeline.imaging.images import EXTENSIONS
 from pipeline.imaging.limits import limit_decoding
 from pipeline.originals.inspect_image import StoredImage, inspect_image
@@ -83,7 +84,7 @@ PartDownloader = Callable[[Recipe, DatasetPaths, list[str], EventLog], list[Part
 def download(
     recipe: Recipe, dataset: DatasetPaths, log: EventLog, run: PartDownloader | None = None
 ) -> DownloadResult:
-    """Fetch every image of the manifest that is in no complete part.
+    """Fetch every image of the manifest that is in no complete part and not forgotten.
 
     Args:
         run: completes the parts; in this process when None.
@@ -150,6 +151,7 @@ class _Run:
         self._fetched: Counter[str] = Counter()
         self._results: dict[str, PartResult] = {}
         self._parts = parts
+        self._forgotten = read_forgotten(dataset).keys
         self._backlog = 0
         self._total = len(parts) * PART_SIZE
         self._done = 0
@@ -202,7 +204,8 @@ class _Run:
     def _open(self, part: str) -> None:
         writer = PartWriter(self._dataset, part)
         planned = list(PartFiles(self._dataset, part).rows())
-        rows = [row for row in planned if row.key not in writer.done]
+        excluded = (writer.done, self._forgotten)
+        rows = [row for row in planned if not any(row.key in keys for keys in excluded)]
         self._total += len(planned) - PART_SIZE
         self._done += len(planned) - len(rows)
         self._bytes += writer.bytes

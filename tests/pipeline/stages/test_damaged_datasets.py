@@ -161,6 +161,32 @@ def test_a_part_with_an_erased_image_is_recovered_without_fetching_it(
     assert not any(read_original(dataset, erased))
 
 
+def test_forgotten_images_are_not_fetched_for_a_part_that_is_repaired(
+    dataset: DatasetPaths, site: FaultySite
+) -> None:
+    assert command(dataset, "forget", "--key", image_key(site.url("/2.jpg"))) == 0
+    files = PartFiles(dataset, "d-000000")
+    files.journal.write_bytes(b"junk\n")
+    files.summary.unlink()
+    assert command(dataset, "run") == 0
+    assert sorted(site.asked()) == [f"/{n}.jpg" for n in range(IMAGES) if n != 2]
+    index, _ = load_index(dataset.shard_index)
+    assert index.nsamples == IMAGES - 1
+
+
+def test_an_image_that_is_forgotten_before_its_download_is_not_fetched(
+    complete: Path, site: FaultySite, tmp_path: Path
+) -> None:
+    for name in ("d.toml", "list.txt"):
+        shutil.copy(complete / name, tmp_path)
+    dataset = DatasetPaths("d", tmp_path)
+    assert command(dataset, "crawl") == 0
+    assert command(dataset, "forget", "--key", image_key(site.url("/2.jpg"))) == 0
+    site.log.clear()
+    assert command(dataset, "run") == 0
+    assert sorted(site.asked()) == [f"/{n}.jpg" for n in range(IMAGES) if n != 2]
+
+
 @pytest.mark.parametrize("line", [0, 4])
 def test_the_advice_for_a_damaged_journal_repairs_the_part(
     dataset: DatasetPaths, site: FaultySite, capsys: pytest.CaptureFixture[str], line: int

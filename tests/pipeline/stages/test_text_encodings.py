@@ -242,6 +242,21 @@ def test_lines_of_a_list_that_are_not_utf8_are_counted(tmp_path: Path, name: str
     assert "caf\ufffd" in notes.examples["not_utf8"]
 
 
+def test_an_imported_manifest_keeps_rows_that_are_not_utf8_and_says_so(
+    shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.csv").write_bytes(
+        list_text("list.csv", "\n", ("a", "caf\u00e9")).encode("latin-1")
+    )
+    (tmp_path / "d.toml").write_text('[source]\nkind = "list"\nstart = ["list.csv"]\n')
+    args = [str(tmp_path / "d.toml"), str(tmp_path / "list.csv"), "--root", str(tmp_path)]
+    assert main(["import-manifest", *args]) == 1
+    said = capsys.readouterr().out
+    assert "2 of 2 rows are new" in said
+    assert "not_utf8 (kept, with U+FFFD) 1, first http://a.example/1.jpg,caf\ufffd" in said
+    assert main(["import-manifest", *args[:1], str(tmp_path / "none.csv"), *args[2:]]) == 2
+
+
 def test_a_line_break_within_quotes_of_the_first_line_is_no_line_end(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_bytes(b'"the\rtitle",url\nx,http://a.example/0.jpg\n')
