@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from typing import Any, cast
+from typing import Any
 
 import certifi
 import requests
@@ -92,16 +92,38 @@ def _watched(sock: Any) -> None:
         current.watch.uses(sock)
 
 
-class _LastAnswer(http.client.HTTPResponse):
-    """Skips up to `MAX_INTERIM` interim responses; http.client only skips status 100."""
+class _Heads:
+    """Reads the lines of at most `MAX_INTERIM` heads of responses from a file."""
 
-    def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(MAX_INTERIM):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-        raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._ended = 0
+
+    def readline(self, limit: int = -1) -> bytes:
+        if self._ended == MAX_INTERIM:
+            raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
+        line: bytes = self._file.readline(limit)
+        self._ended += line in (b"\r\n", b"\n")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _LastAnswer(http.client.HTTPResponse):
+    """Skips less than `MAX_INTERIM` interim responses; http.client only skips status 100."""
+
+    def begin(self) -> None:
+        whole, heads = self.fp, _Heads(self.fp)
+        self.fp = heads  # type: ignore[assignment]
+        try:
+            super().begin()
+            while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+                self.headers = None  # type: ignore[assignment]  # otherwise it has begun
+                super().begin()
+        finally:
+            if self.fp is not None:  # as after an error
+                self.fp = whole
 
 
 class _GuardedHTTP(HTTPConnection):
@@ -109,9 +131,29 @@ class _GuardedHTTP(HTTPConnection):
 
     allow_private = False
     response_class = _LastAnswer
+    _socket: socket.socket | None = None
 
-    def _new_conn(self) -> socket.socket:
-        return _guarded(self, super()._new_conn, self.allow_private)
+    @property
+    def sock(self) -> socket.socket | None:
+        return self._socket
+
+    @sock.setter
+    def sock(self, new: socket.socket | None) -> None:
+        """Set the connected socket, the same one wrapped for TLS, or None when it is closed."""
+        is_connected, self._socket = self._socket is not None, new
+        if new is None:
+            return
+        if not self.allow_private and not is_connected:
+            peer = str(new.getpeername()[0])
+            if not is_public(peer):
+                self.close()
+                raise PrivateAddressError(_private(self.host, peer))
+        _watched(new)
+
+    def connect(self) -> None:
+        if not self.allow_private:
+            _check_addresses(self.host, self.port or 0)
+        super().connect()
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         _watched(self.sock)
@@ -127,22 +169,14 @@ def _private(host: str, address: str) -> str:
     return f"{host}: {leads}on this machine or network; politeness.allow_private admits it"
 
 
-def _guarded(connection: HTTPConnection, connect: Any, allow_private: bool) -> socket.socket:
-    if not allow_private:
-        try:
-            addresses = resolve(connection.host, connection.port or 0)
-        except OSError:
-            addresses = []  # urllib3 says it in its own words
-        for address in addresses:
-            if not is_public(address):  # even if it is one among public ones
-                raise PrivateAddressError(_private(connection.host, address))
-    sock = cast(socket.socket, connect())
-    peer = str(sock.getpeername()[0])
-    if not allow_private and not is_public(peer):
-        sock.close()
-        raise PrivateAddressError(_private(connection.host, peer))
-    _watched(sock)
-    return sock
+def _check_addresses(host: str, port: int) -> None:
+    try:
+        addresses = resolve(host, port)
+    except OSError:
+        return  # urllib3 says it in its own words
+    for address in addresses:
+        if not is_public(address):  # even if it is one among public ones
+            raise PrivateAddressError(_private(host, address))
 
 
 class GuardedAdapter(HTTPAdapter):

@@ -250,7 +250,7 @@ def test_private_addresses_are_refused(faulty_site, host):
 def test_a_redirect_into_the_private_net_is_refused(faulty_site, monkeypatch):
     """127.0.0.1 plays a public host; the redirect leads to 127.0.0.2."""
     with FaultySite(address="127.0.0.2") as inside:
-        from faulty_site import Row, redirect
+        from tests.helpers.faulty_site import Row, redirect
 
         faulty_site.rows["/trap"] = Row("/trap", redirect(inside.url("/good.jpg")))
         for module in (curl_transfer, connections):

@@ -585,6 +585,22 @@ def test_a_name_with_a_public_and_a_private_address_is_refused(monkeypatch):
     assert kind(get("http://mixed.example/x", allow_private=False, attempts=1)) == "private_address"
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_name_that_leads_elsewhere_when_asked_again_gets_no_byte(scheme, monkeypatch):
+    from pipeline.web import connections
+
+    monkeypatch.setattr(connections, "resolve", lambda *_: ["93.184.216.34"])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"{scheme}://localhost:{server.getsockname()[1]}/x"
+        found = get(url, allow_private=False, attempts=1, obey_robots=False)
+        assert kind(found) == "private_address"
+        server.settimeout(10)
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(10)
+            assert peer.recv(100) == b""
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://a..example/", "http://" + "a" * 64 + ".example/x", "http://h:99999/", "http://h:\u0663/",
