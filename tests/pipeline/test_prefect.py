@@ -51,10 +51,8 @@ class Prefect:
 
 
 @pytest.fixture(scope="module")
-def prefect(
-    prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Prefect]:
-    made = Gallery(COUNT, 7, tmp_path_factory.mktemp("gallery"))
+def prefect(prefect_server: PrefectServer, gallery_cache: Path) -> Iterator[Prefect]:
+    made = Gallery(COUNT, 7, gallery_cache)
     made.draw_all(lambda _done, _total: None)
     with serve(made) as gallery:
         serving = [sys.executable, "-m", "pipeline.serve"]

@@ -56,8 +56,8 @@ def overrides(gallery: ServedGallery) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedGallery]:
-    made = Gallery(COUNT, 7, tmp_path_factory.mktemp("gallery"))
+def gallery(gallery_cache: Path) -> Iterator[ServedGallery]:
+    made = Gallery(COUNT, 7, gallery_cache)
     made.draw_all(lambda _done, _total: None)
     with serve(made) as served:
         yield served
