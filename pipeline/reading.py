@@ -28,6 +28,8 @@ _SECONDS = 300.0
 _CHUNK = 1 << 16
 QUIET_SECONDS = 10.0
 """Time after which `report_waiting` first reports."""
+_BACKOFF = 0.5
+"""Delay in seconds before a retry; doubled after each."""
 _REASON_LENGTH = 200
 T = TypeVar("T")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -177,7 +179,10 @@ def _get(url: str, most: int) -> bytes:
     import urllib3
 
     # the server must not determine how long this takes
-    retries = urllib3.Retry(3, backoff_factor=0.5, respect_retry_after_header=False)
+    retries = urllib3.Retry(
+        3, backoff_factor=_BACKOFF, respect_retry_after_header=False, raise_on_status=False,
+        status_forcelist=(429, 500, 502, 503, 504),
+    )  # fmt: skip
     bare, user = split_user(url)
     end, parts, size = time.monotonic() + _SECONDS, list[bytes](), 0
     try:

@@ -58,6 +58,7 @@ class Loader:
         config: seed, batch and the data table.
         seen: images that earlier batches have taken.
         ranks: this process among how many; each gets its part of every batch.
+        advice: the end of the message about a damaged shard.
 
     An exception of the reading thread is raised by the `next` that would have got its batch.
     `warnings` takes sentences that the user should read.
@@ -70,8 +71,9 @@ class Loader:
         seen: int = 0,
         ranks: Distributed = SINGLE_PROCESS,
         opener: ShardOpener | None = None,
+        advice: str = "; --data.skip_corrupt true trains without it",
     ) -> None:
-        self._config, self._batch = config, config.batch
+        self._config, self._batch, self._advice = config, config.batch, advice
         self._part = rank_slice(config.batch, ranks.rank, ranks.world_size)
         budget = config.data.memory_gb * _GIGA / ranks.local_world_size
         opener = opener or default_opener(source, config.data, ranks)
@@ -169,7 +171,7 @@ class Loader:
     def _read_or_replace(self, number: int, place: int, out: Pixels) -> int:
         """The sample at `place`; where its shard is damaged and may be skipped, the nearest one
         before it in the epoch (else after it) that is not. So the position stays one number."""
-        epoch = self._epoch(number)
+        epoch, last = self._epoch(number), ""
         for other in chain(range(place, -1, -1), range(place + 1, self._total)):
             shard = int(epoch.shard[other])
             if shard in self._damaged:
@@ -182,12 +184,11 @@ class Loader:
                 return self._samples.read(shard, int(epoch.member[other]), out)
             except DamagedShard as error:
                 if not self._config.data.skip_corrupt:
-                    raise DamagedShard(
-                        f"{error}; --data.skip_corrupt true trains without it"
-                    ) from None
+                    raise DamagedShard(f"{error}{self._advice}") from None
                 self._damaged.add(shard)
                 self.warnings.put(f"{error}; skipped, other samples take its place")
-        raise UserError("all shards are damaged")
+                last = f"; the last one: {error}"
+        raise UserError(f"all shards are damaged{last}")
 
     def _release_finished_shards(self, number: int, place: int) -> None:
         """Close the shards that no sample from `place` on needs (until the next epoch)."""

@@ -25,6 +25,8 @@ from pipeline.reading import read_bytes, report_waiting, short_reason
 class Odd(http.server.BaseHTTPRequestHandler):
     """Answers each path in another odd way."""
 
+    busy_answers = 0
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -74,6 +76,13 @@ class Odd(http.server.BaseHTTPRequestHandler):
     def later(self) -> None:
         self.answer(503, Retry_After="999999999")
 
+    def busy(self) -> None:
+        Odd.busy_answers += 1
+        if Odd.busy_answers < 3:
+            self.answer(503)
+        else:
+            self.good()
+
     def short(self) -> None:
         self.answer(Content_Length="100")
         self.wfile.write(b"{}")
@@ -103,6 +112,13 @@ def url() -> Iterator[str]:
 def test_a_good_answer_is_read(url: str) -> None:
     assert read_bytes(f"{url}/good") == b"{}"
     assert read_bytes(f"{url}/packed") == b"{}"
+
+
+def test_a_busy_server_is_asked_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_BACKOFF", 0.001)
+    assert read_bytes(f"{url}/busy") == b"{}"
+    with pytest.raises(OSError, match=r"^HTTP 503$"):
+        read_bytes(f"{url}/later")
 
 
 @pytest.mark.timeout(60)

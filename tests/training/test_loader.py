@@ -191,6 +191,16 @@ def test_skipping_a_damaged_shard_needs_leave_and_loses_no_position(
     assert numbers(take(shards.manifest, options, 5, 50)) == got[50:100]
 
 
+def test_the_last_damaged_shard_is_named_if_none_is_left(
+    tmp_path: Path, small_shards: Callable[..., Any]
+) -> None:
+    shards = small_shards()
+    for number, tar in enumerate(shards.tars):
+        shards.path(number).write_bytes(flipped(tar))
+    with pytest.raises(UserError, match=r"are damaged; the last one: .*\.tar: its sha256"):
+        take(shards.manifest, config(tmp_path, skip_corrupt=True), 1)
+
+
 def test_an_exception_of_any_kind_reaches_the_trainer(
     tmp_path: Path, small_shards: Callable[..., Any]
 ) -> None:

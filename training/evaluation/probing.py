@@ -102,7 +102,7 @@ def read_all(source: ShardDataset, config: Config, at_most: int) -> tuple[Labell
     count = min(source.index.nsamples, at_most)
     plain = replace(config, batch=_BATCH, data=replace(config.data, mirror=False, labelled=0))
     images, labels = [], []
-    with Loader(source, plain) as loader:
+    with Loader(source, plain, advice="") as loader:
         for batch in loader:
             images.append(batch.images.clone())
             labels.append(batch.labels.clone())

@@ -16,6 +16,8 @@ from training.evaluation import probing as transfer
 from training.evaluation.probing import LabelledImages
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
+from training.streaming.dataset import open_shard_dataset
+from training.streaming.shards import DamagedShard
 
 SHAPE = ImageShape(32, 32, 3, 2)
 
@@ -113,6 +115,17 @@ def test_what_cannot_be_probed_is_one_line(
     assert in_process(run, small_shards(labels=labels), "--total-kimg", "0.016") == 0
     assert probe.main(["tiny", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_damaged_shard_is_named_without_an_option_of_another_command(
+    small_shards: Callable[..., Any],
+) -> None:
+    shards = small_shards(labels=("cone", "whelk"))
+    for number, tar in enumerate(shards.tars):
+        shards.path(number).write_bytes(bytes(len(tar)))
+    config = resolve("shells64", {"data.memory_gb": "0.1"})
+    with pytest.raises(DamagedShard, match=r"its sha256 is not the index's$"):
+        transfer.read_all(open_shard_dataset(shards.manifest, 0), config, 10)
 
 
 def test_features_that_know_the_label_are_refused(
