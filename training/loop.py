@@ -13,23 +13,8 @@ from typing import Any
 import torch
 
 from pipeline.contract import is_disk_full
-from training.callbacks import (
-    DIVERGENCE_HINT,
-    Action,
-    AlarmsCallback,
-    Callback,
-    CheckpointsCallback,
-    ConsoleCallback,
-    Diverged,
-    EndReason,
-    EvaluationCallback,
-    HistoryCallback,
-    LimitsCallback,
-    ReportCallback,
-    RollbackCallback,
-    SamplesCallback,
-    ThreadsCallback,
-)  # fmt: skip
+from training import callbacks
+from training.callbacks import Action, Callback, Diverged, EndReason
 from training.config import Config
 from training.data import Loader
 from training.machine.disk import DiskFull
@@ -39,9 +24,8 @@ from training.monitoring.console import Display
 from training.monitoring.history import History
 from training.monitoring.meter import Meter
 from training.planning.forecast import Forecast
-from training.pretrained.finetune import load_initial_weights
 from training.runs import Run
-from training.state import State, new_state
+from training.state import State
 from training.step import Step
 from training.streaming.dataset import ShardDataset
 from training.streaming.order import rank_slice
@@ -65,40 +49,40 @@ class Loop:
         self._command_start = time.monotonic() if started is None else started
         part = rank_slice(config.batch, ranks.rank, ranks.world_size)
         self._weight = (part.stop - part.start) / config.batch
-        self.threads = ThreadsCallback(self, most_threads)
-        self.samples = SamplesCallback(self)
-        self.log = HistoryCallback(self)
-        self.evaluation = EvaluationCallback(self)
-        self.checkpoints = CheckpointsCallback(self)
-        self.rollback = RollbackCallback(self)
+        self.threads = callbacks.ThreadsCallback(self, most_threads)
+        self.samples = callbacks.SamplesCallback(self)
+        self.log = callbacks.HistoryCallback(self)
+        self.evaluation = callbacks.EvaluationCallback(self)
+        self.checkpoints = callbacks.CheckpointsCallback(self)
+        self.rollback = callbacks.RollbackCallback(self)
         self.callbacks: tuple[Callback, ...] = (
-            self.threads, self.samples, self.log, self.evaluation, AlarmsCallback(self),
-            ConsoleCallback(self, forecast), ReportCallback(self), self.checkpoints,
-            LimitsCallback(self), self.rollback,
+            self.threads, self.samples, self.log, self.evaluation, callbacks.AlarmsCallback(self),
+            callbacks.ConsoleCallback(self, forecast), callbacks.ReportCallback(self),
+            self.checkpoints, callbacks.LimitsCallback(self), self.rollback,
         )  # fmt: skip
         self.reset_timers()
 
-    def run(self) -> tuple[EndReason, str]:
-        """Train until `total_kimg`, a limit, a signal, a full disk or divergence; why it ended."""
+    def run(self) -> EndReason:
+        """Train until `total_kimg`, a limit, a signal, a full disk or divergence."""
         with self.stop_signal:
             for callback in self.callbacks:
                 callback.on_start()
-            reason, detail = self._train()
+            reason = self._train()
             if reason is not EndReason.DIVERGED:
                 self.checkpoints.save()
             for callback in self.callbacks:
                 callback.on_end(reason)
         if self.disk_full and reason is not EndReason.DIVERGED:
-            return EndReason.DISK, self.disk_full
-        return reason, detail
+            return EndReason.DISK
+        return reason
 
-    def _train(self) -> tuple[EndReason, str]:
+    def _train(self) -> EndReason:
         while True:
             try:
                 with Loader(self.source, self.config, self.state.seen, self.ranks) as loader:
-                    reason, detail = self._take_steps(loader)
+                    reason = self._take_steps(loader)
                 if self.state.is_finite():
-                    return reason, detail
+                    return reason
                 what = "the weights"
             except Diverged as error:
                 what = str(error)
@@ -108,18 +92,16 @@ class Loop:
                     self.on_main_process(self.checkpoints.write)
                 raise
             if not self.rollback.roll_back(what):
-                return EndReason.DIVERGED, f"it became NaN again and again; {DIVERGENCE_HINT}"
+                return EndReason.DIVERGED
 
-    def _take_steps(self, loader: Loader) -> tuple[EndReason, str]:
+    def _take_steps(self, loader: Loader) -> EndReason:
         while self.state.seen < self.total:
             wanted = max(callback.before_step() for callback in self.callbacks)
             action = Action(self.ranks.all_reduce_max(wanted, self.device))
             if action is Action.SAVE:
                 self.checkpoints.save_finite()
-            elif action is Action.HOURS:
-                return EndReason.HOURS, f"the {self.config.max_hours:g} hours are over"
             elif action is not Action.NONE:
-                return EndReason[action.name], ""
+                return EndReason[action.name]
             self.seen_before, self.step_started = self.state.seen, time.monotonic()
             batches = [next(loader) for _ in range(self.config.n_critic)]
             for callback in self.callbacks:
@@ -129,7 +111,7 @@ class Loop:
                 self.display.message(f"warning: {loader.warnings.get()}")
             for callback in self.callbacks:
                 callback.after_step()
-        return EndReason.DONE, ""
+        return EndReason.DONE
 
     @property
     def seconds(self) -> float:
@@ -158,17 +140,10 @@ class Loop:
                 raise
             self.disk_full = f"{self.run_files.folder}: the disk is full"
 
-    def restore(self, values: dict[str, Any] | None) -> None:
-        """Load the values of a checkpoint; None starts again from the initial state."""
-        if values is None:
-            fresh = new_state(self.config, self.source.image_shape, self.device)
-            if self.config.init_from:
-                load_initial_weights(fresh, self.config.init_from, self.device)
-            self.state.load(fresh.tensors())
-            self.history.rows, self.meter = [], Meter()
-        else:
-            self.state.load(values["state"])
-            self.history.rows = History(None, values["history"]).rows
-            self.meter.load(values["meter"], self.device)
-            self.seconds_before, self.checkpoints.saved_seen = values["seconds"], self.state.seen
+    def restore(self, values: dict[str, Any]) -> None:
+        """Load the values of a checkpoint."""
+        self.state.load(values["state"])
+        self.history.rows = History(None, values["history"]).rows
+        self.meter.load(values["meter"], self.device)
+        self.seconds_before, self.checkpoints.saved_seen = values["seconds"], self.state.seen
         self.reset_timers()

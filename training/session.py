@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import torch
 
 from pipeline.contract import UserError, format_duration
-from training.callbacks import EndReason
+from training.callbacks import DIVERGENCE_HINT, EndReason
 from training.checkpoint import list_checkpoints
 from training.config import Config
 from training.data import Loader
@@ -79,11 +79,11 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
             shown.message(found.disk_line(run.config, run.source, run.config.total_kimg))
         if run.seen:
             shown.message(f"resuming at {run.seen / 1000:g} kimg")
-        reason, detail = loop.run()
+        reason = loop.run()
     finally:
         shown.close()
         history.close()
-    _print_summary(reason, detail, run.run, loop, run.shown)
+    _print_summary(reason, run.run, loop, run.shown)
     return _STATUS[reason]
 
 
@@ -98,7 +98,13 @@ def _print_header(run: Prepared, found: Forecast) -> None:
         run.shown.message(line)
 
 
-def _print_summary(reason: EndReason, detail: str, run: Run, loop: Loop, shown: Display) -> None:
+def _print_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> None:
+    details = {
+        EndReason.HOURS: f"the {loop.config.max_hours:g} hours are over",
+        EndReason.DISK: loop.disk_full,
+        EndReason.DIVERGED: f"it became NaN again and again; {DIVERGENCE_HINT}",
+    }
+    detail = details.get(reason, "")
     again = "run the same command again to resume"
     words = {
         EndReason.DONE: "done",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from training import checkpoint
 from training.callbacks.base import Callback
 from training.checkpoint_check import check_resumable
+from training.monitoring.meter import Meter
+from training.pretrained.finetune import load_initial_weights
+from training.state import new_state
 
 DIVERGENCE_HINT = (
     "lower the learning rates (--g_optimizer.lr, --d_optimizer.lr), clip gradients "
@@ -39,7 +42,11 @@ class RollbackCallback(Callback):
             values, _ = checkpoint.load_newest(
                 loop.run_files.checkpoints, check=lambda found: check_resumable(found, loop.state)
             )
-        loop.restore(loop.ranks.broadcast(values))
+        values = loop.ranks.broadcast(values)
+        if values is None:
+            self._restart()
+        else:
+            loop.restore(values)
         loop.state.restarts += self._attempts
         loop.on_main_process(lambda: loop.history.reset(loop.history.text()))
         loop.display.message(
@@ -48,3 +55,13 @@ class RollbackCallback(Callback):
             f"{loop.config.max_restarts}). If it recurs: {DIVERGENCE_HINT}"
         )
         return True
+
+    def _restart(self) -> None:
+        """Start again from the initial state."""
+        loop, config = self.loop, self.loop.config
+        fresh = new_state(config, loop.source.image_shape, loop.device)
+        if config.init_from:
+            load_initial_weights(fresh, config.init_from, loop.device)
+        loop.state.load(fresh.tensors())
+        loop.history.rows, loop.meter = [], Meter()
+        loop.reset_timers()
