@@ -86,7 +86,7 @@ def check_start(values: Mapping[str, Any]) -> None:
     )
 
 
-def check_judge(values: Mapping[str, Any]) -> None:
+def check_discriminator(values: Mapping[str, Any]) -> None:
     """Raise Unusable if the values contain no discriminator."""
     check_weights(values, ("discriminator",))
 

@@ -10,6 +10,7 @@ from pipeline.contract import Migration
 CONFIG_MIGRATIONS: Sequence[Migration] = ()
 """Those of a run's `config.json`."""
 _REPLAY = "replay_"
+_RENAMED_LAYERS = {"judge": "output", "judges": "discriminators", "sight": "input"}
 
 
 def _separate_replay(values: dict[str, Any]) -> dict[str, Any]:
@@ -23,5 +24,17 @@ def _separate_replay(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "state": {**state, "scalars": scalars, "replay": replay}}
 
 
-CHECKPOINT_MIGRATIONS: Sequence[Migration] = (_separate_replay,)
+def _rename_layers(values: dict[str, Any]) -> dict[str, Any]:
+    """Some layers of discriminators have other names since version 3."""
+    state = values.get("state")
+    if not isinstance(state, dict) or not isinstance(state.get("discriminator"), dict):
+        return values
+    renamed = {
+        ".".join(_RENAMED_LAYERS.get(part, part) for part in str(name).split(".")): weight
+        for name, weight in state["discriminator"].items()
+    }
+    return {**values, "state": {**state, "discriminator": renamed}}
+
+
+CHECKPOINT_MIGRATIONS: Sequence[Migration] = (_separate_replay, _rename_layers)
 """Those of a checkpoint's values; the metadata contains the version."""

@@ -39,10 +39,21 @@ def test_replay_moves_out_of_the_scalars(tmp_path: Path, version: int | None) ->
     assert torch.equal(state["replay"]["images"], IMAGES)
 
 
+@pytest.mark.parametrize("version", [None, 2])
+def test_layers_of_discriminators_get_their_names(tmp_path: Path, version: int | None) -> None:
+    names = ["sight.embed.weight", "head.judge.0.weight", "judges.3.judge.weight", "hidden.0.bias"]
+    state = {"seen": 8, "scalars": {}, "discriminator": {name: torch.ones(1) for name in names}}
+    loaded = checkpoint.load(save(tmp_path, version, state))["state"]["discriminator"]
+    assert list(loaded) == [
+        "input.embed.weight", "head.output.0.weight", "discriminators.3.output.weight",
+        "hidden.0.bias",
+    ]  # fmt: skip
+
+
 def test_the_current_version_is_read_as_it_was_saved(tmp_path: Path) -> None:
     state = {"seen": 8, "scalars": {}, "replay": {"images": IMAGES}}
     saved = checkpoint.save(tmp_path, 8, {"state": state}, 2)
-    assert saved.version == 2
+    assert saved.version == 3
     assert torch.equal(checkpoint.load(saved)["state"]["replay"]["images"], IMAGES)
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 
 from pipeline.contract import UserError
 from training import best_checkpoint
-from training.checkpoint_check import check_fit, check_judge
+from training.checkpoint_check import check_discriminator, check_fit
 from training.config import Config
 from training.data import Loader
 from training.networks import Discriminator, ImageShape, build_discriminator
@@ -73,7 +73,7 @@ def load_discriminators(
             f"{run.config}: the discriminator uses labels or packed images, so its features do not "
             "depend on one image alone"
         )
-    values = best_checkpoint.load_named(run.checkpoints, "newest", device, check_judge)
+    values = best_checkpoint.load_named(run.checkpoints, "newest", device, check_discriminator)
     classes = len(dataset["labels"])
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], classes)
     torch.manual_seed(derive(seed, "probe", "weights"))

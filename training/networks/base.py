@@ -69,7 +69,7 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         raise NotImplementedError
 
-    def reconstruct(self, verdict: DiscriminatorOutput) -> Tensor:
+    def reconstruct(self, output: DiscriminatorOutput) -> Tensor:
         """Return the distance between the images and their reconstructions from the maps of an
         output, a scalar to minimise; only for outputs with `decoder_inputs`."""
         raise NotImplementedError
@@ -80,9 +80,9 @@ def interleave(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([first, second], dim=1).flatten(0, 1)
 
 
-def deinterleave(verdict: DiscriminatorOutput) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
+def deinterleave(output: DiscriminatorOutput) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
     """Split the output for interleaved images into the first and the second of each pair."""
-    logits, features, classes, codes, _ = verdict
+    logits, features, classes, codes, _ = output
 
     def half(start: int) -> DiscriminatorOutput:
         return DiscriminatorOutput(

@@ -91,11 +91,11 @@ def _double(options: DcganGenerator, in_channels: int, out_channels: int) -> nn.
 class DcganD(Discriminator):
     def __init__(self, options: DcganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = DiscriminatorInput(options, shape)
+        self.input = DiscriminatorInput(options, shape)
         steps = doublings(shape)
         attention = attention_at(options, [shape.height >> step for step in range(1, steps + 1)])
         layers: list[nn.Module] = []
-        below = self.sight.channels
+        below = self.input.channels
         for number, above in enumerate(widths(options, steps)):
             padding = (options.kernel - 1) // 2
             convolution = nn.Conv2d(below, above, options.kernel, 2, padding, bias=options.bias)
@@ -114,8 +114,8 @@ class DcganD(Discriminator):
             apply_spectral_norm(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        verdict: DiscriminatorOutput = self.head(self.hidden(self.sight(images, labels)), labels)
-        return verdict
+        output: DiscriminatorOutput = self.head(self.hidden(self.input(images, labels)), labels)
+        return output
 
 
 def _norm(kind: str, maps: int) -> list[nn.Module]:

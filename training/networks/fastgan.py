@@ -47,7 +47,7 @@ _FIRST_EXCITED = 4
 _LAST_EXCITED = 7
 _DECODED = 128
 """Maximum side of a reconstructed image in pixels."""
-_JUDGED_WHOLE = 5
+_FULL_STEPS = 5
 """Number of halvings with excitations; larger images are first reduced by strided convolutions."""
 
 
@@ -125,7 +125,7 @@ class PatchHead(Head):
     ) -> None:
         super().__init__(options, shape, maps, size, codes, bias=False)
         inner = maps * 2
-        self.judge = nn.Sequential(  # type: ignore[assignment]
+        self.output = nn.Sequential(  # type: ignore[assignment]
             nn.Conv2d(maps + bool(options.minibatch_stddev), inner, 1, bias=False),
             nn.BatchNorm2d(inner),
             nn.LeakyReLU(0.2, inplace=True),
@@ -158,15 +158,15 @@ class FastganD(Discriminator):
 
     def __init__(self, options: FastganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = DiscriminatorInput(options, shape)
+        self.input = DiscriminatorInput(options, shape)
         steps = doublings(shape) - 1
         if steps < 1:
             raise UserError("resolution: FastGAN's discriminator needs at least 16 px")
         size = (shape.height >> steps, shape.width >> steps)
         maps = map_counts((*_D_MAPS, 0.125), options.width, steps + 1)
-        strided = max(0, steps - _JUDGED_WHOLE)
+        strided = max(0, steps - _FULL_STEPS)
         steps -= strided
-        into = stem(self.sight.channels, maps[: steps - 1 : -1])
+        into = stem(self.input.channels, maps[: steps - 1 : -1])
         maps = maps[steps::-1]
         blocks = [DownBlock(maps[n], maps[n + 1], options.dropout) for n in range(steps)]
         self.hidden = nn.Sequential(into, *blocks)
@@ -187,18 +187,18 @@ class FastganD(Discriminator):
             apply_spectral_norm(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        maps = [self.hidden[0](self.sight(images, labels))]
+        maps = [self.hidden[0](self.input(images, labels))]
         for number, block in enumerate(list(self.hidden)[1:], start=1):
             above = block(maps[-1])
             if str(number) in self.excitations:
                 above = self.excitations[str(number)](maps[number - 3], above)
             maps.append(above)
-        verdict: DiscriminatorOutput = self.head(maps[-1], labels)
-        return verdict._replace(decoder_inputs=(images, *maps[-2:])) if self.decoders else verdict
+        output: DiscriminatorOutput = self.head(maps[-1], labels)
+        return output._replace(decoder_inputs=(images, *maps[-2:])) if self.decoders else output
 
-    def reconstruct(self, verdict: DiscriminatorOutput) -> Tensor:
+    def reconstruct(self, output: DiscriminatorOutput) -> Tensor:
         """Return the sum of both distances: of the whole image, and of a random quarter."""
-        images, before, last = verdict.decoder_inputs
+        images, before, last = output.decoder_inputs
         row, column = torch.randint(0, 2, (2,)).tolist()
         whole = self.decoders["whole"](last)
         part = self.decoders["part"](crop_quarter(before, row, column))

@@ -38,7 +38,7 @@ class Head(nn.Module):
         self.stddev = MinibatchStddev(group) if group else nn.Identity()
         self.joint = is_semi_supervised(options)
         answers = shape.classes if self.joint else 1
-        self.judge = nn.Conv2d(maps + bool(group), answers, size, bias=bias)
+        self.output = nn.Conv2d(maps + bool(group), answers, size, bias=bias)
         self.projection = self.classifier = self.coder = None
         if options.condition == "projection":
             self.projection = nn.Embedding(shape.classes, maps)
@@ -53,7 +53,7 @@ class Head(nn.Module):
             self.coder = nn.Conv2d(maps, codes, size)
 
     def forward(self, features: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        logits = self.judge(self.stddev(features)).flatten(1)
+        logits = self.output(self.stddev(features)).flatten(1)
         if self.joint:
             logits = logits.float()
             return DiscriminatorOutput(logits.logsumexp(dim=1), features, logits)

@@ -64,9 +64,9 @@ class Maxout(nn.Module):
 class MlpD(Discriminator):
     def __init__(self, options: MlpDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = DiscriminatorInput(options, shape)
+        self.input = DiscriminatorInput(options, shape)
         layers: list[nn.Module] = [nn.Flatten()]
-        below = self.sight.channels * shape.height * shape.width
+        below = self.input.channels * shape.height * shape.width
         for above in options.widths:
             if options.activation == "maxout":
                 layers.append(Maxout(below, above, options.pieces))
@@ -82,8 +82,8 @@ class MlpD(Discriminator):
             apply_spectral_norm(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        verdict: DiscriminatorOutput = self.head(self.hidden(self.sight(images, labels)), labels)
-        return verdict
+        output: DiscriminatorOutput = self.head(self.hidden(self.input(images, labels)), labels)
+        return output
 
 
 def mlp_generator(options: MlpGenerator, shape: ImageShape) -> Generator:

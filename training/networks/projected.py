@@ -28,7 +28,7 @@ from training.options.efficient import ProjectedDiscriminator
 
 _MIXED = (1, 2, 4, 8)
 """Channels after cross-channel mixing at strides 4, 8, 16 and 32, in units of the width."""
-_JUDGED = ((1, 1, 2, 4, 8), (1, 2, 4, 8), (2, 4, 8), (4, 8))
+_CHANNEL_SHARES = ((1, 1, 2, 4, 8), (1, 2, 4, 8), (2, 4, 8), (4, 8))
 """Channels of each scale's discriminator, from its input (at strides 2, 4, 8, 16) to stride 32."""
 _GROUP = 4
 """Images per group of the pixel discriminator's minibatch standard deviation."""
@@ -116,7 +116,7 @@ class ScaleDiscriminator(nn.Module):
             layers += down_block(options, below, above)
         self.layers = nn.Sequential(*layers)
         outputs = _PRODUCT if classes else 1
-        self.judge = nn.Conv2d(channels[-1], outputs, patch, bias=False)
+        self.output = nn.Conv2d(channels[-1], outputs, patch, bias=False)
         self.embed: nn.Sequential | None = None
         if classes:
             self.embed = nn.Sequential(
@@ -125,11 +125,11 @@ class ScaleDiscriminator(nn.Module):
 
     def forward(self, maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         last = self.layers(maps)
-        judged = self.judge(last)
+        logits = self.output(last)
         if self.embed is not None:
-            wanted = self.embed(labels)[:, :, None, None].to(judged.dtype)
-            judged = (judged * wanted).sum(dim=1) / _PRODUCT**0.5
-        return judged.flatten(1), last
+            wanted = self.embed(labels)[:, :, None, None].to(logits.dtype)
+            logits = (logits * wanted).sum(dim=1) / _PRODUCT**0.5
+        return logits.flatten(1), last
 
 
 class ProjectedD(Discriminator):
@@ -152,9 +152,9 @@ class ProjectedD(Discriminator):
         classes = shape.classes if options.condition == "projection" else 0
         # after three halvings of an odd size, the map at stride 32 may be one position smaller
         patch = max(1, min(4, smallest // 32))
-        self.judges = nn.ModuleList(
+        self.discriminators = nn.ModuleList(
             ScaleDiscriminator(options, [options.width * share for share in shares], patch, classes)
-            for shares in _JUDGED
+            for shares in _CHANNEL_SHARES
         )
         self.pixels = _pixel_discriminator(options, shape) if options.pixel_width else None
         self.hidden = nn.Sequential()  # there are no trained layers between the image and the maps
@@ -181,14 +181,14 @@ class ProjectedD(Discriminator):
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         mixed = self.mixing(frozen_features(images, self.size))
-        judged = [
+        outputs = [
             discriminator(maps, labels)
-            for discriminator, maps in zip(self.judges, mixed, strict=True)
+            for discriminator, maps in zip(self.discriminators, mixed, strict=True)
         ]
-        logits = torch.cat([logits for logits, _ in judged], dim=1)
+        logits = torch.cat([logits for logits, _ in outputs], dim=1)
         if self.pixels is not None:
             logits = torch.cat([logits, self.pixels(images, labels).logits[:, None]], dim=1)
-        features = torch.cat([last.mean(dim=(2, 3)) for _, last in judged], dim=1)
+        features = torch.cat([last.mean(dim=(2, 3)) for _, last in outputs], dim=1)
         return DiscriminatorOutput(logits, features)
 
 

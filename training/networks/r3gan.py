@@ -181,9 +181,9 @@ class BasisHead(nn.Module):
         filtered = maps + bool(group)
         self.basis = nn.Conv2d(filtered, filtered, size, groups=filtered, bias=False)
         projected = options.condition == "projection"
-        self.judge = nn.Linear(filtered, maps if projected else 1, bias=False)
+        self.output = nn.Linear(filtered, maps if projected else 1, bias=False)
         scale_weight(self.basis)
-        scale_weight(self.judge)
+        scale_weight(self.output)
         self.projection = self.classifier = self.coder = None
         if projected:
             self.projection = nn.Embedding(shape.classes, maps)
@@ -197,7 +197,7 @@ class BasisHead(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> DiscriminatorOutput:
         filtered = self.basis(self.stddev(features)).flatten(1)
-        logits = self.judge(filtered)
+        logits = self.output(filtered)
         if self.projection is not None:
             logits = logits * self.projection(labels).to(logits.dtype)
         classes = None if self.classifier is None else self.classifier(filtered)
@@ -210,12 +210,12 @@ class R3ganD(Discriminator):
 
     def __init__(self, options: R3ganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = DiscriminatorInput(options, shape)
+        self.input = DiscriminatorInput(options, shape)
         steps = doublings(shape)
         stages = stage_sizes(options, steps + 1)
         total = sum(blocks for _, _, blocks in stages)
         below = stages[0][0]
-        first = nn.Conv2d(self.sight.channels, below, 1, bias=False)
+        first = nn.Conv2d(self.input.channels, below, 1, bias=False)
         scale_weight(first)
         layers: list[nn.Module] = [first]
         for number, (width, cardinality, blocks) in enumerate(stages):
@@ -234,8 +234,8 @@ class R3ganD(Discriminator):
         return self.alone
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        verdict: DiscriminatorOutput = self.head(self.hidden(self.sight(images, labels)), labels)
-        return verdict
+        output: DiscriminatorOutput = self.head(self.hidden(self.input(images, labels)), labels)
+        return output
 
 
 def r3gan_generator(options: R3ganGenerator, shape: ImageShape) -> Generator:

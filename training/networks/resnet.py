@@ -131,7 +131,7 @@ class ImageBlock(nn.Module):
 class ResnetD(Discriminator):
     def __init__(self, options: ResnetDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
-        self.sight = DiscriminatorInput(options, shape)
+        self.input = DiscriminatorInput(options, shape)
         steps, height = 1, shape.height // 2
         while height > options.smallest and steps < doublings(shape):
             steps, height = steps + 1, height // 2
@@ -141,7 +141,7 @@ class ResnetD(Discriminator):
         layers: list[nn.Module] = []
         for number, above in enumerate(maps):
             if number == 0:
-                layers.append(ImageBlock(self.sight.channels, above))
+                layers.append(ImageBlock(self.input.channels, above))
             else:
                 layers.append(DownBlock(options, maps[number - 1], above, down=True))
             if heights[number] == attention:
@@ -157,9 +157,9 @@ class ResnetD(Discriminator):
             apply_spectral_norm(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        summed = self.hidden(self.sight(images, labels)).sum(dim=(2, 3), keepdim=True)
-        verdict: DiscriminatorOutput = self.head(summed, labels)
-        return verdict
+        summed = self.hidden(self.input(images, labels)).sum(dim=(2, 3), keepdim=True)
+        output: DiscriminatorOutput = self.head(summed, labels)
+        return output
 
 
 def resnet_generator(options: ResnetGenerator, shape: ImageShape) -> Generator:

@@ -121,7 +121,7 @@ def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]
     return found
 
 
-def freeze(judge: Discriminator, count: int) -> None:
+def freeze(discriminator: Discriminator, count: int) -> None:
     """Stop training the `count` layers of the discriminator next to the image, with their norms
     (FreezeD, Mo et al. 2020). A residual block is one layer.
 
@@ -129,7 +129,7 @@ def freeze(judge: Discriminator, count: int) -> None:
         UserError: it has fewer layers.
     """
     passed = 0
-    for part in judge.hidden:
+    for part in discriminator.hidden:
         passed += any(weight.ndim in (2, 4) for weight in part.parameters())
         if passed > count:
             return

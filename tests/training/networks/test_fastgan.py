@@ -100,7 +100,7 @@ def test_published_discriminator_judges_25_patches(size: int) -> None:
     assert verdict.features.shape == (2, 512, 8, 8)
     widths = [block.direct[1].weight.shape[0] for block in list(judge.hidden)[1:]]
     assert widths == [32, 64, 128, 256, 512][-len(widths) :]
-    assert [part.weight.shape[:2] for part in judge.head.judge[::3]] == [(1024, 512), (1, 1024)]
+    assert [part.weight.shape[:2] for part in judge.head.output[::3]] == [(1024, 512), (1, 1024)]
     first = judge.hidden[0][0].weight.shape
     assert tuple(first) == {64: (64, 3, 3, 3), 256: (16, 3, 3, 3), 512: (16, 3, 4, 4),
                             1024: (8, 3, 4, 4)}[size]  # fmt: skip

@@ -114,7 +114,7 @@ def test_penalty_reaches_every_weight_of_the_body(options: dict[str, Any], bf16:
         assert weight.grad is not None, key
         assert torch.isfinite(weight.grad).all(), key
     for key in weights:
-        if "judge" in key or "second" in key:
+        if "output" in key or "second" in key:
             assert weights[key].grad.abs().sum() > 0, key  # type: ignore[union-attr]
 
 
@@ -234,7 +234,7 @@ def test_projection_is_the_formula() -> None:
     verdict = judge(images, labels)
     features = verdict.features.flatten(1)
     weights = dict(judge.named_parameters())
-    plain = features @ weights["head.judge.weight"].flatten() + weights["head.judge.bias"]
+    plain = features @ weights["head.output.weight"].flatten() + weights["head.output.bias"]
     projected = (weights["head.projection.weight"][labels] * features).sum(dim=1)
     assert torch.allclose(verdict.logits, plain + projected, atol=1e-6)
 

@@ -68,7 +68,9 @@ def test_frozen_weights_are_in_no_optimiser_and_no_checkpoint() -> None:
     after = state.discriminator.state_dict()
     assert len(fixed) == 16
     assert all(torch.equal(weight, after[name]) for name, weight in fixed.items())
-    assert {name.split(".")[0] for name, _ in state.discriminator.named_parameters()} == {"judges"}
+    assert {name.split(".")[0] for name, _ in state.discriminator.named_parameters()} == {
+        "discriminators"
+    }
 
 
 def test_the_image_gets_a_gradient_from_each_scale() -> None:
@@ -91,7 +93,7 @@ def test_patches_of_the_published_size() -> None:
     # published channels of the four discriminators, in units of 64
     widths = [
         [layer.weight.shape[0] // 8 for layer in one.layers if isinstance(layer, torch.nn.Conv2d)]
-        for one in judge.judges
+        for one in judge.discriminators
     ]
     assert widths == [[1, 2, 4, 8], [2, 4, 8], [4, 8], [8]]
 
@@ -139,9 +141,9 @@ def test_a_label_is_a_product() -> None:
     labels = torch.tensor([1, 3])
     verdict = judge(images, labels)
     assert not torch.allclose(*verdict.logits)
-    one = judge.judges[3]
+    one = judge.discriminators[3]
     maps = judge.mixing(frozen_features(images, 64))[3]
-    judged = one.judge(one.layers(maps))[:, :, 0, 0]
+    judged = one.output(one.layers(maps))[:, :, 0, 0]
     wanted = torch.nn.functional.leaky_relu(
         one.embed[0].weight[labels] @ one.embed[1].weight.T + one.embed[1].bias, 0.2
     )
@@ -203,7 +205,7 @@ def test_joint_judges_learn_from_both_kinds_in_one_call() -> None:
     calls: list[tuple[int, bool]] = []
     state.discriminator.register_forward_pre_hook(
         lambda judge, inputs: calls.append(
-            (len(inputs[0]), next(judge.judges.parameters()).requires_grad)
+            (len(inputs[0]), next(judge.discriminators.parameters()).requires_grad)
         )
     )
     train(state, made, 2)

@@ -136,7 +136,7 @@ def test_a_label_is_projected_without_a_logit_of_its_own() -> None:
     verdict = judge(images, labels)
     weights = dict(judge.named_parameters())
     filtered = torch.einsum("nchw,cihw->nc", verdict.features, weights["head.basis.weight"])
-    numbers = filtered @ weights["head.judge.weight"].T
+    numbers = filtered @ weights["head.output.weight"].T
     expected = (numbers * weights["head.projection.weight"][labels]).sum(dim=1)
     assert torch.allclose(verdict.logits, expected, atol=1e-5)
 
