@@ -7,10 +7,19 @@ from typing import Any
 
 from pipeline.contract import Migration
 
-CONFIG_MIGRATIONS: Sequence[Migration] = ()
-"""Those of a run's `config.json`."""
 _REPLAY = "replay_"
 _RENAMED_LAYERS = {"judge": "output", "judges": "discriminators", "sight": "input"}
+
+
+def _reuse_latents(values: dict[str, Any]) -> dict[str, Any]:
+    """Runs of version 1 reuse the discriminator's latents, also where a preset now does not."""
+    if not isinstance(values.get("config"), dict):
+        return values
+    return {**values, "config": {"fresh_latents": False, **values["config"]}}
+
+
+CONFIG_MIGRATIONS: Sequence[Migration] = (_reuse_latents,)
+"""Those of a run's `config.json`."""
 
 
 def _separate_replay(values: dict[str, Any]) -> dict[str, Any]:

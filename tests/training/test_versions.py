@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, migrate
 from training import best_checkpoint, checkpoint
+from training.options.resolve import check_resumable, resolve
 from training.runs import Run, read_config
+from training.versions import CONFIG_MIGRATIONS
 
 IMAGES = torch.arange(4.0).reshape(4, 1, 1, 1)
 
@@ -71,6 +74,16 @@ def test_a_later_checkpoint_is_refused_and_kept(tmp_path: Path) -> None:
         checkpoint.load(saved)
     checkpoint.prune(tmp_path, 1)
     assert saved.data_path.exists()
+
+
+@pytest.mark.parametrize(("latents", "accepted"), [("false", True), ("true", False)])
+def test_an_earlier_run_reuses_latents(tmp_path: Path, latents: str, accepted: bool) -> None:
+    """Its preset now draws fresh ones."""
+    described = {"config": {"batch": 8, "data.window": 4}, "dataset": {}}
+    before = migrate(described, CONFIG_MIGRATIONS, "config.json")["config"]
+    given = {"batch": "8", "fresh_latents": latents}
+    with nullcontext() if accepted else pytest.raises(UserError, match="fresh_latents is False"):
+        check_resumable(before, resolve("wgan", given), tmp_path)
 
 
 def test_a_later_config_is_refused(tmp_path: Path) -> None:
