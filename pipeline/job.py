@@ -36,9 +36,10 @@ STAGES: dict[str, Stage] = {
 """The stages in order."""
 
 
-_SUFFIXES = frozenset(
-    (".json", ".jsonl", ".tar", ".sqlite", ".npz", ".md", ".html", ".jpg", ".png", ".lock")
-)
+_SUFFIXES = frozenset((
+    ".json", ".jsonl", ".tar", ".npz", ".md", ".html", ".jpg", ".png", ".lock",
+    ".sqlite", ".sqlite-journal", ".sqlite-shm", ".sqlite-wal",
+))  # fmt: skip
 """Endings of the names of a dataset's files."""
 
 

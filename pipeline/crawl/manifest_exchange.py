@@ -23,6 +23,7 @@ from pipeline.crawl.manifest_lookup import manifest_rows
 from pipeline.crawl.state import open_journal
 from pipeline.errors import UserError
 from pipeline.forgotten import read_forgotten
+from pipeline.outside_text import REPLACEMENT
 from pipeline.sources.interface import CorruptFile, Notes, Page
 from pipeline.sources.list_files import arrow, list_format, records_of
 from pipeline.sources.list_options import ListSource
@@ -172,7 +173,9 @@ def _own_row(
         ValueError: a member is of the wrong type.
     """
     text = record.get("url")
-    url = (canonical_url(text) or _file_url(text)) if isinstance(text, str) else None
+    url = None
+    if isinstance(text, str) and REPLACEMENT not in text:
+        url = canonical_url(text) or _file_url(text)
     if url is None:
         notes.add("not_http" if text else "no_url", text or None)
         return

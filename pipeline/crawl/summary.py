@@ -21,6 +21,8 @@ REASONS = {
     "too_many_canvases": "more canvases than source.max_canvases",
     "bad_entry": "the entry could not be read",
     "bad_line": "the line could not be read",
+    "not_utf8": "text that is not UTF-8, read with U+FFFD in its place",
+    "empty": "the file has no rows",
     "bad_url": "not an http(s) address",
     "bad_next": "the address of the next page could not be read",
     "broken_xml": "the document is damaged, and read as far as that allows",

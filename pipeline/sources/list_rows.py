@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.outside_text import plain_value
+from pipeline.outside_text import REPLACEMENT, plain_value
 from pipeline.sources.interface import (
     FoundImage,
     Notes,
@@ -63,7 +63,7 @@ def _row(
     config: ListSource, notes: Notes, record: Mapping[str, Any], columns: dict[str, list[str]]
 ) -> FoundImage | None:
     text = _value(record, columns["url"], notes)
-    url = canonical_url(text) if text else None
+    url = canonical_url(text) if text and REPLACEMENT not in text else None
     if url is None:
         notes.add("not_http" if text else "no_url", text or None)
     elif not is_allowed(url, config.include, config.exclude):

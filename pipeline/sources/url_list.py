@@ -138,6 +138,8 @@ def _text(
             yield record
 
     rows = list(read_rows(config, counted(), notes))
+    if not (taken or notes or context):
+        notes.add("empty")
     if taken < (size or 0):
         return PageResult(rows, skipped=notes)
     follow = [_piece(page.request, offset=lines.offset, header=header)] if size else []

@@ -242,6 +242,33 @@ def test_lines_of_a_list_that_are_not_utf8_are_counted(tmp_path: Path, name: str
     assert "caf\ufffd" in notes.examples["not_utf8"]
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("list.txt", b"http://a.example/caf\xe9.jpg\nhttp://a.example/\0.jpg\n"),
+        ("list.csv", b"url\nhttp://a.example/caf\xe9.jpg\nhttp://a.example/\0.jpg\n"),
+        (
+            "list.jsonl",
+            b'{"url": "http://a.example/caf\xe9.jpg"}\n{"url": "http://a.example/\\u0000.jpg"}\n',
+        ),
+    ],
+)
+def test_a_url_with_lost_characters_is_not_requested(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    found, notes, error = read_list(path)
+    assert (found, error) == ([], "")
+    assert notes == {"not_utf8": 1, "not_http": 2}
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.jsonl"])
+def test_an_empty_list_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert read_list(tmp_path / name) == ([], {"empty": 1}, "")
+
+
 def test_an_imported_manifest_keeps_rows_that_are_not_utf8_and_says_so(
     shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
