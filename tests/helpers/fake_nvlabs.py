@@ -1,34 +1,29 @@
 """Writes pickles with the structure of StyleGAN2-ADA's, from modules that carry their source.
 
-Run as a process of its own: `torch_utils`, `dnnlib` and `training.networks` here are stand-ins, so
-that the names in the pickle are the published ones. The classes do what the published decorator
-does: an object is pickled as a call with its class's source, name and `__dict__`.
+`torch_utils` and `dnnlib` are stand-ins here, so that the names in the pickle are the published
+ones. The classes do what the published decorator does: an object is pickled as a call with the
+source of its class, its name and its `__dict__`.
 """
 
 from __future__ import annotations
 
-import json
 import pickle
 import sys
 import types
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
-
-def stand_in(name: str) -> types.ModuleType:
-    module = types.ModuleType(name)
-    sys.modules[name] = module
-    return module
-
-
-persistence = stand_in("torch_utils.persistence")
-stand_in("torch_utils").persistence = persistence  # type: ignore[attr-defined]
-util = stand_in("dnnlib.util")
-stand_in("dnnlib").util = util  # type: ignore[attr-defined]
+persistence = types.ModuleType("torch_utils.persistence")
+util = types.ModuleType("dnnlib.util")
+STAND_INS = {
+    "torch_utils": types.ModuleType("torch_utils"), "torch_utils.persistence": persistence,
+    "dnnlib": types.ModuleType("dnnlib"), "dnnlib.util": util,
+}  # fmt: skip
 
 
 class EasyDict(dict[str, Any]):
@@ -98,8 +93,8 @@ def network(described: dict[str, Any], kind: str) -> Module:
     return root
 
 
-def main() -> None:
-    described = json.loads(sys.stdin.read())
+def write_pickle(path: Path, described: dict[str, Any], protocol: int) -> None:
+    """Write a file of networks with those tensors; the stand-ins are importable meanwhile."""
     networks = {
         name: network(tensors, "Discriminator" if name == "D" else "Generator")
         for name, tensors in described.items()
@@ -108,9 +103,5 @@ def main() -> None:
         "training_set_kwargs": EasyDict(class_name="training.dataset", resolution=np.int64(16)),
         "augment_pipe": None, "order": OrderedDict(a=np.arange(3)), **networks,
     }  # fmt: skip
-    with Path(sys.argv[1]).open("wb") as file:
-        pickle.dump(whole, file, protocol=int(sys.argv[2]))
-
-
-if __name__ == "__main__":
-    main()
+    with patch.dict(sys.modules, STAND_INS), path.open("wb") as file:
+        pickle.dump(whole, file, protocol)

@@ -15,9 +15,9 @@ import pytest
 
 SLOW_NAMES = {
     "subprocess", "multiprocessing", "fork", "ChildProcesses", "ProcessPoolExecutor",
-    "Browser", "fit_here", "serve_prefect",
+    "Browser", "fit_here", "run_here", "serve_prefect",
 }  # fmt: skip
-"""Modules, functions and classes that start processes, servers of other packages or training."""
+"""Modules, functions and classes that start processes or servers of other packages, or run whole commands."""
 
 
 def is_slow(item: pytest.Function) -> bool:

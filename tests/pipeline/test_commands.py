@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.shells import draw
-from tests.helpers.pipeline_commands import run_pipeline as run
+from tests.helpers.commands import run_pipeline as run
 from tests.helpers.static_site import served
 
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"

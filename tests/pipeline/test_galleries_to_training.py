@@ -1,14 +1,14 @@
 """Real galleries, by recipe alone, all the way into the trainer."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.contract import load_index
+from tests.helpers.commands import run_here, run_pipeline
 from tests.helpers.static_site import served
+from training.fit import main as fit
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
@@ -24,34 +24,15 @@ def test_scrape_and_train(name: str, tmp_path: Path) -> None:
             "shards.resolution": "32",
         }
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        scraped = subprocess.run(
-            [sys.executable, "-m", "pipeline", "run", str(recipe), *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+        scraped = run_pipeline(tmp_path, "run", str(recipe), *words)
     assert scraped.returncode == 0, scraped.stderr
     index, _ = load_index(tmp_path / "manifests" / name)
     assert index.nsamples > 0
-    trained = subprocess.run(
-        [
-            *(sys.executable, "-m", "training.fit", "--shards", f"manifests/{name}"),
-            *("--preset", "shells64", "--run", "run", "--batch", "4", "--total-kimg", "0.008"),
-            *(
-                "--resolution",
-                "32",
-                "--generator.width",
-                "4",
-                "--discriminator.width",
-                "4",
-                "--record.log_kimg",
-                "0.004",
-            ),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    trained = run_here(
+        fit, tmp_path, "--shards", f"manifests/{name}", "--preset", "shells64", "--run", "run",
+        "--batch", "4", "--total-kimg", "0.008", "--resolution", "32", "--generator.width", "4",
+        "--discriminator.width", "4", "--record.log_kimg", "0.004", "--threads", "1",
+    )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "runs" / "run" / "report.html").exists()
     rows = (tmp_path / "runs" / "run" / "metrics.jsonl").read_text().splitlines()

@@ -19,8 +19,8 @@ from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.originals.parts import read_records
 from pipeline.status import read_status
 from pipeline.web.urls import canonical_url
+from tests.helpers.commands import run_pipeline
 from tests.helpers.faulty_site import POLICY_FILES
-from tests.helpers.pipeline_commands import run_pipeline
 
 COUNT = 48
 

@@ -9,8 +9,8 @@ import pytest
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key
 from pipeline.errors import Failure
 from pipeline.events import FIRST_FAILURE, Event, EventLog
+from tests.helpers.commands import run_pipeline as run
 from tests.helpers.faulty_site import Row, first, page, picture, serve, status
-from tests.helpers.pipeline_commands import run_pipeline as run
 
 
 @pytest.fixture

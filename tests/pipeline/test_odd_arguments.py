@@ -15,7 +15,7 @@ from pipeline.demo.shells import draw
 from pipeline.errors import UserError
 from pipeline.job import Job
 from pipeline.status import format_status, read_status
-from tests.helpers.pipeline_commands import run_pipeline as run
+from tests.helpers.commands import run_pipeline as run
 
 ESCAPES = ("\x1b", "\x9b", "\r", "\u202e", "\x07", "\ud800")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
-import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -23,7 +21,9 @@ from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources.html_options import HtmlSource
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.responses import Response
-from tests.helpers.pipeline_commands import run_pipeline as run
+from tests.helpers.commands import run_here
+from tests.helpers.commands import run_pipeline as run
+from training.fit import main as fit
 
 USER, PASSWORD = "keeper", "s3cr3t-Zq9%21"
 PLAIN = "s3cr3t-Zq9!"
@@ -214,13 +214,10 @@ def test_training_reads_shards_behind_a_password(site: Site, tmp_path: Path) -> 
     work = tmp_path / "work"
     work.mkdir()
     for url, status in ((shards_url, 0), (f"http://{USER}:wrong{PASSWORD}@{site.host}/set", 2)):
-        done = subprocess.run(
-            [sys.executable, "-m", "training.fit", "--shards", url, "--run", "r", *words],
-            cwd=work, capture_output=True,
-        )  # fmt: skip
-        assert done.returncode == status, done.stderr.decode() + done.stdout.decode()
+        done = run_here(fit, work, "--shards", url, "--run", "r", *words)
+        assert done.returncode == status, done.stderr + done.stdout
         for secret in SECRETS:
-            assert secret.encode() not in done.stdout + done.stderr
+            assert secret not in done.stdout + done.stderr
     assert index.nsamples == 8
     assert reveals(work, SECRETS, set()) == []
 

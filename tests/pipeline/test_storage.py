@@ -20,6 +20,7 @@ from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.originals.parts import read_original, read_originals, read_records
 from pipeline.remote.store import Store, StoreError
+from tests.helpers.commands import run_pipeline
 
 COUNT = 24
 KEYS = {
@@ -95,7 +96,10 @@ def command(gallery: ServedGallery, root: Path, *words: str) -> list[str]:
 
 
 def run(gallery: ServedGallery, root: Path, *words: str) -> str:
-    result = subprocess.run(command(gallery, root, *words), capture_output=True, text=True)
+    """The command in this process, which remembers nothing of the store."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    root.mkdir(exist_ok=True)
+    result = run_pipeline(root, *command(gallery, root, *words)[3:])
     assert result.returncode in (0, 1), result.stderr
     return result.stdout
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError, parse_config
-from tests.helpers.processes import PROJECT
+from tests.helpers.fake_nvlabs import write_pickle
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
@@ -35,11 +33,8 @@ def tensors(network: torch.nn.Module) -> dict[str, Any]:
 
 
 def write(path: Path, described: dict[str, Any], protocol: int = 3) -> Path:
-    """A pickle of networks with those tensors, written by a process with the published names."""
-    subprocess.run(
-        [sys.executable, "-m", "tests.helpers.fake_nvlabs", str(path), str(protocol)], cwd=PROJECT,
-        input=json.dumps(described), text=True, check=True,
-    )  # fmt: skip
+    """A pickle of networks with those tensors, with the published names."""
+    write_pickle(path, described, protocol)
     return path
 
 

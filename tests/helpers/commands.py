@@ -1,4 +1,4 @@
-"""Commands of `python -m pipeline` in this process, which spares the start of Python."""
+"""Commands in this process, which spares the start of Python and the imports."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import contextlib
 import io
 import os
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.__main__ import main
 
 
 def run_pipeline(root: Path, *words: str | bytes) -> subprocess.CompletedProcess[str]:
-    """Run a command in the folder `root`; its exit status, standard output and standard error."""
+    """Run `python -m pipeline` in the folder `root`; see `run_here`."""
+    return run_here(main, root, *words)
+
+
+def run_here(
+    command: Callable[[Sequence[str]], int], folder: Path, *words: str | bytes
+) -> subprocess.CompletedProcess[str]:
+    """Call the main function of a command in `folder`; its exit status and what it printed."""
     arguments = [os.fsdecode(word) for word in words]
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape") for _ in range(2))
-    with contextlib.chdir(root), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = main(arguments)
+            status = command(arguments)
         except SystemExit as error:  # argparse's
             status = error.code if isinstance(error.code, int) else 1
     texts = []
