@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `path` when the block ends well, and leaves nothing otherwise.
+    """Open a binary file that becomes `path` if the block succeeds, and is removed if it fails.
 
-    Written beside the target, flushed, fsynced, renamed; the folder is synced too.
+    It is written beside the target, flushed, synced and renamed; the folder is synced too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -63,7 +63,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any) -> str:
-    """What `write_json` writes."""
+    """Return what `write_json` writes."""
     return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
@@ -209,7 +209,7 @@ class JsonlAppender:
 
 
 def _whole_lines(file: IO[bytes]) -> int:
-    """The length of `file` up to and with its last newline."""
+    """Return the length of `file` up to and with its last newline."""
     position = file.seek(0, os.SEEK_END)
     while position > 0:
         start = max(0, position - _TAIL)

@@ -121,7 +121,7 @@ class _JournalProgress:
         self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
 
     def _read_all(self) -> list[tuple[str, dict[str, Any]]]:
-        """The journals' new lines, by part; they are counted."""
+        """Return the journals' new lines, by part; they are counted."""
         new = []
         for part in list(self._open):
             ended = is_complete(self._dataset, part)

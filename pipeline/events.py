@@ -215,7 +215,7 @@ class EventTail:
         self._offset = self._path.stat().st_size if self._path.exists() else 0
 
     def read_new(self) -> list[Event]:
-        """The events since the last call."""
+        """Return the events since the last call."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:

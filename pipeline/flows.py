@@ -101,7 +101,7 @@ def _open_job(job: Job) -> Iterator[tuple[Recipe, DatasetPaths, EventLog]]:
 
 
 def _show_results(dataset: DatasetPaths) -> None:
-    """The dataset's card and its failures by kind, as artifacts in Prefect's UI."""
+    """Show the dataset's card and its failures by kind as artifacts in Prefect's UI."""
     name = _slug(dataset.name)
     if dataset.card.exists():
         lines = dataset.card.read_bytes().decode("utf-8", "replace").splitlines()

@@ -67,7 +67,7 @@ def filter_failures(
 
 
 def _time_before(now: datetime, hours: float) -> datetime:
-    """The time so many hours before `now`.
+    """Return the time so many hours before `now`.
 
     Raises:
         UserError: `hours` is negative, or no number.
@@ -216,7 +216,7 @@ def _plan_retry(
 
 
 def downloaded_keys(dataset: DatasetPaths, keys: set[str]) -> set[str]:
-    """Those of `keys` that a part holds as good."""
+    """Return those of `keys` whose images are downloaded."""
     return {
         row["key"]
         for part in planned_parts(dataset)

@@ -87,7 +87,7 @@ def resolve_runner(
 
 
 def run_logger() -> logging.Logger:
-    """The logger whose lines Prefect shows with the flow or task run that writes them."""
+    """Return the logger whose lines Prefect shows with the flow or task run that writes them."""
     logger = logging.getLogger("pipeline.run")
     logger.setLevel(logging.INFO)
     # The API handler hangs on the logger "pipeline"; the console has its own listener.
@@ -97,7 +97,8 @@ def run_logger() -> logging.Logger:
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
 def _run_call(call: Callable[[], T]) -> T:
-    """A task: one call, opaque to Prefect, which would search plain arguments for futures."""
+    """Return a task: one call, opaque to Prefect, which would search plain arguments for
+    futures."""
     try:
         return call()
     except TimeoutError as error:  # here it would look like a task that is not done

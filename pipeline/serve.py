@@ -73,7 +73,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any] | None = None) -> RunnerDeployment:
-    """The deployment of `flow`, under the flow's own name."""
+    """Return the deployment of `flow`, under the flow's own name."""
     # By module path: by file path Prefect would put this folder itself on sys.path, and our
     # http.py in the place of the standard library's.
     made = flow.to_deployment(

@@ -169,8 +169,8 @@ class Loader:
                 turned[row] = turned[row].flip(-1)  # three times as fast as in NumPy
 
     def _read_or_replace(self, number: int, place: int, out: Pixels) -> int:
-        """The sample at `place`; where its shard is damaged and may be skipped, the nearest one
-        before it in the epoch (else after it) that is not. So the position stays one number."""
+        """Return the sample at `place`; where its shard is damaged and may be skipped, the nearest
+        one before it in the epoch (else after it) that is not. So the position stays one number."""
         epoch, last = self._epoch(number), ""
         for other in chain(range(place, -1, -1), range(place + 1, self._total)):
             shard = int(epoch.shard[other])

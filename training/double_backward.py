@@ -16,7 +16,7 @@ _TWICE = ContextVar("twice", default=False)
 
 @contextmanager
 def double_backward() -> Iterator[None]:
-    """A double backward pass will follow for what is computed in the block."""
+    """Prepare the block's computation for a double backward pass."""
     before = _TWICE.set(True)
     try:
         yield

@@ -161,13 +161,13 @@ class GanLoss:
             return on_real, self._forward(fake, labels[1], weights, twice)
 
     def _penalties_due(self) -> bool:
-        """Whether penalties are part of this step's loss."""
+        """Return True if penalties are part of this step's loss."""
         options = self._config.loss
         return not options.own_step and is_due(self._state.steps, options.interval)
 
     def _reuses(self) -> bool:
-        """Whether this step's R1 and R2 use the logits of the loss: not if those of one kind of
-        image depend on the other."""
+        """Return True if this step's R1 and R2 use the logits of the loss: not if those of one kind
+        of image depend on the other."""
         some = bool(self._config.loss.r1 or self._config.loss.r2)
         return some and self._penalties_due() and not self._state.discriminator.joint_batch
 

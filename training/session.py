@@ -136,7 +136,7 @@ def _print_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> N
 
 
 def _format_time_and_cost(loop: Loop) -> str:
-    """The time and cost of this command and of the run."""
+    """Return the time and cost of this command and of the run."""
     now, price = loop.seconds, loop.config.price_per_hour
     whole = loop.seconds_before + now
     text = f"took {format_duration(now)}" + (f", cost {cost(now, price)}" if price else "")

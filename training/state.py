@@ -52,7 +52,7 @@ class State:
     replay: dict[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Any]:
-        """The state as nested dicts of tensors and numbers."""
+        """Return the state as nested dicts of tensors and numbers."""
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -69,7 +69,7 @@ class State:
         }
 
     def is_finite(self) -> bool:
-        """Whether all weights and running statistics of the networks are finite."""
+        """Return True if all weights and running statistics of the networks are finite."""
         values = [
             tensor.detach()
             for network in (self.generator, self.discriminator, self.g_ema)
@@ -100,7 +100,7 @@ class State:
 
 
 def make_optimizer(options: OptimizerOptions, network: nn.Module, device: torch.device) -> Any:
-    """The optimiser of `table` for the weights of `network`."""
+    """Return the optimiser of `table` for the weights of `network`."""
     parameters = list(network.parameters())
     if options.name == "sgd":
         return torch.optim.SGD(parameters, lr=options.lr, momentum=options.beta1)

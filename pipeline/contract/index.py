@@ -80,12 +80,13 @@ class ShardIndex:
 
 
 def index_to_json(index: ShardIndex) -> dict[str, Any]:
-    """The index as the JSON object that `load_index` reads back."""
+    """Return the index as the JSON object that `load_index` reads back."""
     return asdict(index)
 
 
 def locate_index(location: str | Path) -> str:
-    """The path or URL of the index that `location` means: a manifest folder, an index, or a URL."""
+    """Return the path or URL of the index that `location` means: a manifest folder, an index, or a
+    URL."""
     text = str(location)
     try:
         path = urlsplit(text).path
@@ -97,7 +98,7 @@ def locate_index(location: str | Path) -> str:
 
 
 def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
-    """The shard index at `location` and the absolute path or URL of each of its shards.
+    """Return the shard index at `location` and the absolute path or URL of each of its shards.
 
     Args:
         location: a manifest folder, an index file, or a URL of either (file, http, s3, …).

@@ -57,7 +57,7 @@ class ManifestRow:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ManifestRow:
-        """The row that a JSON object holds; members that are not of a row are ignored.
+        """Return the row that a JSON object holds; members that are not of a row are ignored.
 
         Raises:
             ValueError: a member is missing or of the wrong type; the message names it.
@@ -74,7 +74,7 @@ class ManifestRow:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON values; `boxes` and `page_opt_out` only if there are any."""
+        """Return the row as JSON values; `boxes` and `page_opt_out` only if there are any."""
         row = {**vars(self), "labels": list(self.labels)}  # asdict costs ten times more
         del row["boxes"], row["page_opt_out"]
         if self.boxes:
@@ -150,7 +150,7 @@ class OriginalRecord:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> OriginalRecord:
-        """The record that a JSON object holds; other members are ignored.
+        """Return the record that a JSON object holds; other members are ignored.
 
         Raises:
             ValueError: a member is missing or of the wrong type; the message names it.
@@ -173,7 +173,7 @@ class OriginalRecord:
         return cls(**values, opt_out=seen)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object."""
+        """Return the record as a JSON object."""
         return {_NAMES_ON_DISK.get(name, name): value for name, value in vars(self).items()}
 
 

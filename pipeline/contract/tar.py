@@ -243,7 +243,7 @@ class _Hash(Protocol):
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """The 512-byte header of a plain file: mode 0644, owner 0, time 0.
+    """Return the 512-byte header of a plain file: mode 0644, owner 0, time 0.
 
     Raises:
         ValueError: the name is longer than 100 bytes.

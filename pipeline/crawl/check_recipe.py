@@ -45,7 +45,7 @@ class PageCheck:
     seen: str = ""
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The images as rows of text, in the order of `COLUMNS`."""
+        """Return the images as rows of text, in the order of `COLUMNS`."""
         return [
             (one.url, one.title, ", ".join(one.labels), one.license, one.attribution)
             for one in self.images
@@ -106,7 +106,8 @@ def propose_recipe(
     on_wait: OnWait | None = None,
     on_page: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """The text of a recipe for the site at `url`, from a look at that page and a few behind it.
+    """Return the text of a recipe for the site at `url`, from a look at that page and a few behind
+    it.
 
     Args:
         on_wait: called during long waits.
@@ -143,7 +144,7 @@ def propose_recipe(
 
 
 def _with_credentials(politeness: Politeness, url: str) -> Politeness:
-    """The rules with the user and password of `url`, for its host."""
+    """Return the rules with the user and password of `url`, for its host."""
     found: HostHeaders = {}
     take_credentials(url, found)
     return with_host_headers(politeness, found, ())
@@ -163,7 +164,7 @@ def _said(failed: Failure) -> str:
 
 
 def _is_list_page(kind: str, body: bytes) -> bool:
-    """Whether a page is the sitemap or feed itself and not one that it leads to."""
+    """Return True if a page is the sitemap or feed itself and not one that it leads to."""
     if kind not in ("sitemap", "feed"):
         return False
     if b"<html" in body[:1000].lower():

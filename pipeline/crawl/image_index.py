@@ -75,7 +75,7 @@ class ImageIndex:
         return None if row is None else row[0]
 
     def get(self, name: str) -> Any:
-        """A fact kept under `name`, None where there is none."""
+        """Return the fact stored under `name`, or None."""
         return self._one("SELECT value FROM meta WHERE name = ?", name)
 
     def put(self, name: str, value: Any) -> None:
@@ -87,9 +87,9 @@ class ImageIndex:
         return int(self.get("rows") or 0)
 
     def gained(self) -> int:
-        """The number of times an image was found that no page of this crawl had shown before. It
-        only grows, so comparing two values shows whether the pages in between contributed new
-        images."""
+        """Return the number of times an image was found that no page of this crawl had shown
+        before. It only grows, so comparing two values shows whether the pages in between
+        contributed new images."""
         return int(self.get("gained") or 0)
 
     def vanished(self) -> int:
@@ -135,7 +135,8 @@ class ImageIndex:
             self.merge()
 
     def _page_of(self, key: int) -> int | None:
-        """A page on which the image was found, rather one of this crawl; None if it is new."""
+        """Return a page on which the image was found, preferably one of this crawl; None if the
+        image is new."""
         if key in self._recent:
             return 1
         page: int | None = self._one("SELECT max(page) FROM images WHERE key = ?", key)

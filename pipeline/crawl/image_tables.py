@@ -48,7 +48,7 @@ def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of a block's changes, or none."""
+    """Commit all changes of the block, or none if it raises."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -60,20 +60,21 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def key_number(key: str) -> int:
-    """A manifest key as SQLite's signed 64-bit integer."""
+    """Return a manifest key as SQLite's signed 64-bit integer."""
     number = int(key, 16)
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def row_checksum(row: ManifestRow) -> int:
-    """A checksum of what a page says about an image, to notice when it says something else."""
+    """Return a checksum of what a page says about an image, to notice when it says something
+    else."""
     said: list[object] = [row.title, row.labels, row.license, row.attribution]
     text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
     return zlib.crc32(text.encode()) + 1
 
 
 def tail_digest(path: Path, end: int) -> str:
-    """A digest of the last bytes of a file before `end`, to know it again by."""
+    """Return a digest of the last bytes of a file before `end`, to know it again by."""
     with path.open("rb") as file:
         file.seek(max(0, end - _TAIL))
         return hashlib.sha256(file.read(min(end, _TAIL))).hexdigest()

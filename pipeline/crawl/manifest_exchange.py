@@ -167,7 +167,7 @@ def _first_record(path: Path) -> Mapping[str, Any]:
 def _own_row(
     license: str, attribution: str, notes: Notes, record: Mapping[str, Any]
 ) -> Iterator[ManifestRow]:
-    """The row that a record of an exported manifest is.
+    """Yield the row that a record of an exported manifest is.
 
     Raises:
         ValueError: a member is of the wrong type.

@@ -15,7 +15,8 @@ from pipeline.web.urls import canonical_url
 
 
 def row_key(row: dict[str, Any]) -> str:
-    """The key of a manifest row; the one in it may be missing or be that of a URL edited since.
+    """Return the key of a manifest row; the one in it may be missing or be that of a URL edited
+    since.
 
     Raises:
         ValueError: the row has no URL.
@@ -28,7 +29,7 @@ def row_key(row: dict[str, Any]) -> str:
 
 
 def manifest_row(row: dict[str, Any]) -> ManifestRow:
-    """The row that a line of the manifest holds, with the key that its URL has.
+    """Return the row that a line of the manifest holds, with the key that its URL has.
 
     Raises:
         ValueError: the line is no manifest row.
@@ -37,7 +38,7 @@ def manifest_row(row: dict[str, Any]) -> ManifestRow:
 
 
 def manifest_rows(dataset: DatasetPaths) -> Iterator[ManifestRow]:
-    """The rows of the URL manifest.
+    """Return the rows of the URL manifest.
 
     Raises:
         UserError: a line is no manifest row; the message names file and line.

@@ -116,8 +116,8 @@ class PageReader:
     def _with_signals(
         self, url: str, result: PageResult, signals: Sequence[Signal]
     ) -> PageResult | Failure:
-        """The result with the overridden opt-out signals of the page in its rows; a failure if it
-        has images and a signal that counts. Pages without images only lead to others."""
+        """Return the result with the overridden opt-out signals of the page in its rows; a failure
+        if it has images and a signal that counts. Pages without images only lead to others."""
         if not signals or not result.images:
             return result
         if refusing := self._politeness.refusing(signals):
@@ -127,6 +127,6 @@ class PageReader:
 
 
 def _validators(page: CrawlPage) -> dict[str, str]:
-    """The headers that ask for a page only if it has changed."""
+    """Return the headers that ask for a page only if it has changed."""
     headers = {"If-None-Match": page.etag, "If-Modified-Since": page.last_modified}
     return {name: value for name, value in headers.items() if value}

@@ -10,7 +10,8 @@ from pipeline.web.opt_out.signals import Signal
 
 
 def page_signals(fetcher: Fetcher, answer: Response, terms: PageTerms) -> list[Signal]:
-    """All signals of a fetched page. Licences that it links to are fetched, once for each host."""
+    """Return all signals of a fetched page. Licences that it links to are fetched, once for each
+    host."""
     signals = [*answer.signals, *meta_signals(terms.metas, fetcher.politeness.user_agent)]
     signals += fetcher.license_signals(answer.url, page_licenses(terms.links, answer.url))
     for text in terms.licenses:

@@ -47,7 +47,7 @@ def host_of(url: str) -> str:
 
 
 def file_stamp(path: Path) -> str | None:
-    """What changes when a file, or the list of names in a folder, does."""
+    """Return a value that changes when a file, or the list of names in a folder, changes."""
     try:
         stat = path.stat()
     except OSError:

@@ -55,7 +55,7 @@ def is_chunk(url: str) -> bool:
 
 @contextmanager
 def open_journal(dataset: DatasetPaths) -> Iterator[CrawlState]:
-    """The crawl journal of a dataset. Whatever SQLite says while it is open becomes one line.
+    """Open the crawl journal of a dataset; errors of SQLite in the block become one line.
 
     Raises:
         OSError: the disk is full.
@@ -136,7 +136,7 @@ class CrawlState:
         )
 
     def waiting(self, count: int, max_pages: int) -> list[CrawlPage]:
-        """The first pages to fetch, at most `count`."""
+        """Return the first pages to fetch, at most `count`."""
         return self._pages(
             "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' AND url NOT LIKE '%#%' "
             "ORDER BY id",
@@ -145,7 +145,7 @@ class CrawlState:
         )
 
     def first_unfinished(self, max_pages: int) -> CrawlPage | None:
-        """The first page that is not finished; the only one whose result may be written."""
+        """Return the first page that is not finished; the only one whose result may be written."""
         found = [
             self._db.execute(
                 "SELECT min(id) FROM pages WHERE state = ? AND id <= ?", (state, max_pages)
@@ -156,7 +156,7 @@ class CrawlState:
         return None if first is None else self._page("id = ?", (first,))
 
     def page(self, url: str) -> CrawlPage | None:
-        """The page with this URL."""
+        """Return the page with this URL."""
         return self._page("url = ?", (url,))
 
     def _page(self, where: str, values: Sequence[Any]) -> CrawlPage | None:
@@ -205,7 +205,7 @@ class CrawlState:
         last_modified: str | None = None,
         digest: str | None = None,
     ) -> None:
-        """A page was fetched: keep its result until its turn. None means it has not changed."""
+        """Store the result of a fetched page until its turn; None: it has not changed."""
         if result is None:
             self._db.execute("UPDATE pages SET state = 'held', result = NULL WHERE id = ?", (page,))
             return
@@ -240,7 +240,7 @@ class CrawlState:
             )
 
     def finish_unchanged(self, page: int, now: str) -> None:
-        """A page is as it was."""
+        """Finish a page that has not changed."""
         self._db.execute("UPDATE pages SET state = 'done', fetched = ? WHERE id = ?", (now, page))
 
     def finish(

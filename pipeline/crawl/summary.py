@@ -74,7 +74,7 @@ class CrawlAccount:
     def events(
         self, pages: int, failed: int, urls: int, waiting: int
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The events that explain the run to the user.
+        """Yield the events that explain the run to the user.
 
         Args:
             pages: had by the crawl so far.

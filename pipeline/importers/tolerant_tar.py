@@ -44,7 +44,7 @@ class _Header(tarfile.TarInfo):
 
 
 def tar_entries(path: Path) -> Iterator[TarEntry]:
-    """The members of an uncompressed tar in order, except folders; nothing of them is read.
+    """Yield the members of an uncompressed tar in order, except folders; nothing of them is read.
 
     Raises:
         tarfile.TarError: it is no tar, or is damaged after the entries so far.
@@ -87,7 +87,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 def read_entry(file: IO[bytes], entry: TarEntry) -> bytes:
-    """The bytes of a member of the open tar `file`.
+    """Return the bytes of a member of the open tar `file`.
 
     Raises:
         tarfile.TarError: it is no file, is larger than `MAX_MEMBER`, or is cut off.
@@ -104,7 +104,7 @@ def read_entry(file: IO[bytes], entry: TarEntry) -> bytes:
 
 
 def sample_entries(path: Path) -> Iterator[tuple[str, dict[str, TarEntry]]]:
-    """The samples of a WebDataset tar in order: the key, and the members by ending.
+    """Yield the samples of a WebDataset tar in order: the key, and the members by ending.
 
     Raises:
         tarfile.TarError, OSError: as `tar_entries`.

@@ -73,7 +73,8 @@ def inspect_image(
 
 
 def _all_signals(row: ManifestRow, response: Response) -> list[Signal]:
-    """The opt-out signals of an image: of its request, of its file, and of the page it is on."""
+    """Return the opt-out signals of an image: of its request, of its file, and of the page it is
+    on."""
     signals = [*response.signals, *data_mining_signals(response.body)]
     for text in row.page_opt_out:
         name, _, where = text.partition(": ")
@@ -82,7 +83,7 @@ def _all_signals(row: ManifestRow, response: Response) -> list[Signal]:
 
 
 def image_limits(recipe: Recipe) -> ImageLimits:
-    """The largest image that a recipe has decoded."""
+    """Return the largest image that a recipe has decoded."""
     originals = recipe.originals
     return ImageLimits(recipe.politeness.max_pixels, originals.max_side, originals.max_aspect)
 

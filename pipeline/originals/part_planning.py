@@ -93,7 +93,7 @@ def _new_rows(index: KeyIndex, rows: Iterator[ManifestRow]) -> Iterator[Manifest
 
 
 def rows_for_keys(dataset: DatasetPaths, keys: set[str]) -> dict[str, dict[str, Any]]:
-    """The planned manifest rows of `keys`."""
+    """Return the planned manifest rows of `keys`."""
     found: dict[str, dict[str, Any]] = {}
     for part in planned_parts(dataset):
         for row in PartFiles(dataset, part).rows():

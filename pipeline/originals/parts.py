@@ -79,7 +79,7 @@ class PartFiles:
         return [self.plan, self.journal, self.tar]
 
     def rows(self) -> Iterator[ManifestRow]:
-        """The manifest rows of the part.
+        """Return the manifest rows of the part.
 
         Raises:
             UserError: a line of the plan is none; the message names file and line.
@@ -102,7 +102,7 @@ def part_name(dataset: DatasetPaths, number: int) -> str:
 
 
 def planned_parts(dataset: DatasetPaths) -> list[str]:
-    """The names of all parts that were planned, in order."""
+    """Return the names of all parts that were planned, in order."""
     pattern = re.compile(re.escape(dataset.name) + r"-(\d{6,})\.plan\.jsonl")
     if not dataset.originals_dir.is_dir():
         return []
@@ -115,7 +115,7 @@ def planned_parts(dataset: DatasetPaths) -> list[str]:
 
 
 def next_part(dataset: DatasetPaths) -> str:
-    """The name of the next part to plan."""
+    """Return the name of the next part to plan."""
     parts = planned_parts(dataset)
     return part_name(dataset, int(parts[-1].rpartition("-")[2]) + 1 if parts else 0)
 
@@ -135,7 +135,7 @@ class DamagedOriginal(UserError):
 
 
 def read_summary(files: PartFiles) -> dict[str, Any]:
-    """What the record of a complete part says.
+    """Return the summary of a complete part.
 
     Raises:
         UserError: it is damaged; `assign_parts` removes it if the tar is here.
@@ -162,7 +162,7 @@ def has_damaged_summary(dataset: DatasetPaths, part: str) -> bool:
 
 
 def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
-    """A line of the journal of a part as it is.
+    """Check a line of a part's journal and return it.
 
     Raises:
         ValueError: it is none; the message names the member.
@@ -181,7 +181,8 @@ def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_journal(dataset: DatasetPaths, part: str) -> Iterator[dict[str, Any]]:
-    """The lines of a part's journal: `ok` true with an `OriginalRecord`, or false with a kind.
+    """Return the lines of a part's journal: `ok` true with an `OriginalRecord`, or false with a
+    kind.
 
     Raises:
         UserError: a line is damaged; the message names file and line.
@@ -202,7 +203,7 @@ def _journal_advice(files: PartFiles) -> str:
 
 
 def read_records(dataset: DatasetPaths) -> Iterator[OriginalRecord]:
-    """The good images of the complete parts."""
+    """Yield the good images of the complete parts."""
     for part in planned_parts(dataset):
         if is_complete(dataset, part):
             yield from read_part(dataset, part)
@@ -288,7 +289,7 @@ def _read_or_damage(dataset: DatasetPaths, record: OriginalRecord) -> bytes | Da
 
 
 def parts_without_tar(dataset: DatasetPaths) -> set[str]:
-    """The planned parts whose tar is neither here nor in the store."""
+    """Return the planned parts whose tar is neither here nor in the store."""
     gone = {part for part in planned_parts(dataset) if not PartFiles(dataset, part).tar.exists()}
     if gone and dataset.store:
         gone -= {name.removesuffix(".tar") for name in stored_tars(dataset)}

@@ -69,8 +69,8 @@ def _folders(dataset: DatasetPaths) -> tuple[Path, ...]:
 
 
 def _is_mirrored(dataset: DatasetPaths, path: Path) -> bool:
-    """Whether a file is copied after each stage: parts are when they are finished, the index when
-    its shards are."""
+    """Return True if a file is copied after each stage: parts are when they are finished, the index
+    when its shards are."""
     if path.parent == dataset.originals_dir:
         return path.suffix == FEATURES
     if path.parent == dataset.data_dir:
@@ -219,19 +219,19 @@ class _SyncState:
         return path.relative_to(self._root).as_posix()
 
     def token(self, path: Path) -> str | None:
-        """The store's token of a file when it was last the one that is here."""
+        """Return the store's token of a file at the last synchronisation."""
         return dict(self._files.get(self._name(path), {})).get("there")
 
     def is_changed(self, path: Path) -> bool:
-        """Whether a file that is here is another than the store was last known to have."""
+        """Return True if the local file differs from the last known one in the store."""
         return bool(self._files.get(self._name(path), {}).get("here") != _stamp(path))
 
     def note(self, path: Path, token: str, stamp: list[int] | None = None) -> None:
-        """A file is the same here and there."""
+        """Record that a file is the same here and in the store."""
         self._files[self._name(path)] = {"here": stamp or _stamp(path), "there": token}
 
     def note_token(self, path: Path, token: str) -> None:
-        """A file that is in the store is known, and is to be replaced by the one that is here."""
+        """Record the store's version of a file, which the local one will replace."""
         self._files[self._name(path)] = {"here": None, "there": token}
 
     def write(self) -> None:

@@ -65,7 +65,8 @@ def sync_originals(dataset: DatasetPaths) -> SyncResult:
 
 
 def _differs(dataset: DatasetPaths, part: str) -> bool:
-    """Whether the store has another tar by its record: a run that erased images was killed."""
+    """Return True if the store has another tar by its record: a run that erased images was
+    killed."""
     files = PartFiles(dataset, part)
     try:
         theirs = json.loads(store_of(dataset).read(store_path(dataset, files.summary)))["sha256"]

@@ -15,12 +15,12 @@ from pipeline.remote.store import Store, open_store
 
 
 def store_path(dataset: DatasetPaths, path: Path) -> str:
-    """Where in the store a file of the dataset is: as under the project's folder."""
+    """Return the path of a dataset's file in the store: its path below the project's folder."""
     return path.relative_to(dataset.root).as_posix()
 
 
 def store_of(dataset: DatasetPaths) -> Store:
-    """The store of a dataset that has one."""
+    """Return the store of a dataset that has one."""
     return open_store(dataset.store)
 
 
@@ -42,6 +42,6 @@ def read_range(dataset: DatasetPaths, tar: Path, start: int, end: int) -> bytes:
 
 
 def stored_tars(dataset: DatasetPaths) -> set[str]:
-    """The names of the tars that the store has."""
+    """Return the names of the tars that the store has."""
     names = store_of(dataset).list(store_path(dataset, dataset.originals_dir))
     return {name for name in names if name.endswith(".tar")}

@@ -68,7 +68,8 @@ class Store:
             raise UserError(f"{url}: {error}") from None
 
     def list(self, folder: str) -> dict[str, str]:
-        """The files in `folder` by name, each with a token that changes when the file does."""
+        """Return the files in `folder` by name, each with a token that changes when the file
+        does."""
         path = self._path(folder)
         try:
             with self._wrap_errors(folder):
@@ -92,7 +93,7 @@ class Store:
             return None
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The bytes of a file, or those from `start` to before `end`.
+        """Return the bytes of a file, or those from `start` to before `end`.
 
         Raises:
             FileNotFoundError: there is none.
@@ -168,13 +169,13 @@ class Store:
 
 
 def _token(facts: dict[str, Any]) -> str:
-    """What a store says of a file that is another once the file is."""
+    """Return a store's token of a file, which changes when the file changes."""
     return next((str(facts[name]) for name in _TOKENS if facts.get(name)), "")
 
 
 @functools.lru_cache(maxsize=8)
 def open_store(url: str) -> Store:
-    """The store behind `url`, one a process.
+    """Return the store behind `url`, one a process.
 
     Raises:
         UserError: as `Store`.

@@ -94,7 +94,7 @@ def exact_duplicates(digests: Iterable[Hashes], order: Indices) -> Indices:
 def near_duplicates(
     prints: PerceptualHashes, order: Indices, near: DuplicateThresholds
 ) -> Duplicates:
-    """What a greedy walk in `order` finds: each image is kept unless a kept one is near it.
+    """Return what a greedy walk in `order` finds: each image is kept unless a kept one is near it.
 
     So no two kept images are near each other, and every rejected one is near the kept, preferred
     one it names.
@@ -243,7 +243,8 @@ def _compare(
 
 
 def _bands(n: int, bits: int) -> list[_Band]:
-    """The cut of 64 bits into bands that costs least for n hashes: look-ups and candidates."""
+    """Return the cut of 64 bits into bands that costs least for n hashes: look-ups and
+    candidates."""
 
     def cost(bands: int) -> float:
         width = 64 / bands

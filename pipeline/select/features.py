@@ -49,7 +49,7 @@ _MAX_CENTER_IMAGES = 20_000
 
 
 def load_extractor(name: str) -> Extractor:
-    """The feature extractor that an installed package offers under this name.
+    """Return the feature extractor that an installed package offers under this name.
 
     Raises:
         UserError: there is none, or what it needs is not installed.
@@ -105,7 +105,8 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
 def _extract(
     extractor: Extractor, images: Sequence[tuple[int, Pixels]], log: EventLog
 ) -> dict[int, Features]:
-    """The features (1, d) of images by key; of one by one if the extractor fails over them."""
+    """Return the features (1, d) of images by key; of one by one if the extractor fails over
+    them."""
     try:
         rows = extractor([pixels for _, pixels in images])
         return {key: row[None] for (key, _), row in zip(images, rows, strict=True)}
@@ -150,7 +151,7 @@ def _write(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:
 
 
 def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
-    """The keys and features in a part's file.
+    """Return the keys and features in a part's file.
 
     Raises:
         UserError: it is damaged.
@@ -167,7 +168,7 @@ def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
 
 
 def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
-    """The recorded features, part by part, each row scaled to length 1."""
+    """Yield the recorded features, part by part, each row scaled to length 1."""
     for part in planned_parts(dataset):
         path = features_path(dataset, part, name)
         if path.exists():
@@ -194,7 +195,7 @@ def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> No
 
 
 def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.float32]:
-    """How far each image is from what the data set mostly shows; NaN where no features are
+    """Return how far each image is from the bulk of the dataset; NaN where no features are
     recorded.
 
     The cosine distance to the centre (the median of each feature), in robust standard deviations

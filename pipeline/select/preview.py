@@ -113,7 +113,7 @@ def _measured(
     most: int,
     pictures: Thumbnails,
 ) -> Iterator[Section]:
-    """A section for each measure, by one pass over the records."""
+    """Yield a section for each measure, by one pass over the records."""
     sides = {(m.reason, passes): _Closest(most) for m in NUMERIC_LIMITS for passes in (False, True)}
     values = {measure.reason: array("d") for measure in NUMERIC_LIMITS}
     forgotten = read_forgotten(dataset).keys
@@ -149,7 +149,7 @@ def _off_topic(
     most: int,
     pictures: Thumbnails,
 ) -> Iterator[Section]:
-    """The least strange images that go, and the strangest that stay."""
+    """Yield the least strange images that go, and the strangest that stay."""
     strange = outlier_scorer(dataset, limits)
     if strange is None:
         return
@@ -180,7 +180,7 @@ def _off_topic(
 def _near(
     limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, pictures: Thumbnails
 ) -> Iterator[Section]:
-    """The pairs that were hardly near enough, and those hardly far enough."""
+    """Yield the pairs that were hardly near enough, and those hardly far enough."""
     near = duplicate_thresholds(limits)
     if near is None:
         return
@@ -221,7 +221,7 @@ def _near(
 
 
 def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
-    """How far apart in detail a rejected pair is, that in words, and the two keys."""
+    """Yield how far apart in detail a rejected pair is, that in words, and the two keys."""
     for line in read_rejected(lists.rejected):
         if line["reason"] == NEAR_DUPLICATE:
             other, _, how = line["detail"].rstrip(")").partition(" (")
@@ -231,7 +231,7 @@ def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
 def _others(
     lists: Lists, counts: Counter[str], most: int, pictures: Thumbnails
 ) -> Iterator[Section]:
-    """The reasons without a scale: some images of each, with the detail."""
+    """Yield the reasons without a scale: some images of each, with the detail."""
     shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
     reasons = [
         one

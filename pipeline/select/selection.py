@@ -49,7 +49,7 @@ def read_selection(path: Path) -> Iterator[SelectedImage]:
 
 
 def read_rejected(path: Path) -> Iterator[dict[str, str]]:
-    """The lines of a list of rejected images: `key`, `url`, `part`, `reason` and `detail`.
+    """Return the lines of a list of rejected images: `key`, `url`, `part`, `reason` and `detail`.
 
     Raises:
         UserError: a line is not what select writes.

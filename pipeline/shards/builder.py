@@ -188,7 +188,7 @@ def _make(
 def _samples_or_failure(
     data: bytes | DamagedOriginal, image: SelectedImage, options: ShardOptions
 ) -> list[Sample] | Failure:
-    """The boundary of one image: its samples, or why it gives none."""
+    """Return the boundary of one image: its samples, or why it gives none."""
     url, key = image.row.url, image.key
     try:
         if isinstance(data, DamagedOriginal):
@@ -204,7 +204,7 @@ def _samples_or_failure(
 
 
 def _skip(failed: Failure, image: SelectedImage) -> dict[str, str]:
-    """What a sidecar says of an image that gave no sample."""
+    """Return what a sidecar says of an image that gave no sample."""
     return {"key": image.key, "url": image.row.url, "why": f"{failed.kind}: {failed.detail}"}
 
 

@@ -64,8 +64,8 @@ def write_card(
 
 
 def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
-    """The images of a shard, in order (a fair sample, since shards are shuffled), up to damage,
-    which verify reports."""
+    """Yield the images of a shard, in order (a fair sample, since shards are shuffled), up to
+    damage, which verify reports."""
     with contextlib.suppress(tarfile.TarError, KeyError, ImageError):
         for _, files in read_samples(tar):
             yield as_image(decode(files[index.format], index.channels, index.resolution))
@@ -74,7 +74,7 @@ def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
 def card_text(
     recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], facts: DatasetStats, made: str
 ) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     return "\n".join(_lines(recipe, index, shards, facts, made)) + "\n"
 
 
@@ -123,7 +123,7 @@ def _lines(
 
 
 def _opt_outs(facts: DatasetStats) -> Iterator[str]:
-    """A section on the opt-out signals that were seen, if any."""
+    """Yield a section on the opt-out signals that were seen, if any."""
     rows = [(name, f"{n:,}", "refused", "") for name, n in sorted(facts.opt_outs.items())]
     kept = sorted(facts.overrides.items())
     rows += [(name, f"{n:,}", "kept, overridden", reason) for (name, reason), n in kept]
@@ -154,7 +154,7 @@ def _cell(text: str) -> str:
 
 
 def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterator[str]:
-    """A section with the most frequent values, and how many more there are."""
+    """Yield a section with the most frequent values, and how many more there are."""
     yield from ("", f"## {title}", "")
     rows = [(name or empty, f"{n:,}") for name, n in counts.most_common(_MOST_ROWS)]
     yield from _table((head, "images"), rows)
@@ -208,7 +208,7 @@ def colour_statistics(shards: Sequence[BuiltShard]) -> tuple[list[float], list[f
 
 
 def mean_image(shards: Sequence[BuiltShard]) -> bytes:
-    """The mean of the measured samples as a PNG."""
+    """Return the mean of the measured samples as a PNG."""
     images = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(shard.stats["mean_image"]))), float)
         for shard in shards

@@ -124,7 +124,8 @@ def _ground(original: LazyImage, options: ShardOptions) -> BackgroundModel | Non
 
 
 def _look_scale(original: LazyImage, options: ShardOptions) -> float:
-    """The scale to look at an image: enough to find things, and to crop it whole afterwards."""
+    """Return the scale to look at an image: enough to find things, and to crop it whole
+    afterwards."""
     height, width = options.size
     whole = Box(0, 0, *original.size)
     return max(2 * DETECT_SIDE / min(original.size), scale_for(whole, width, height))
@@ -132,7 +133,7 @@ def _look_scale(original: LazyImage, options: ShardOptions) -> float:
 
 @functools.lru_cache(maxsize=8)
 def load_hook(name: str) -> Hook:
-    """The crop hook that an installed package offers under this name.
+    """Return the crop hook that an installed package offers under this name.
 
     Raises:
         UserError: there is none; the message lists those there are.

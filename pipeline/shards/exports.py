@@ -44,7 +44,7 @@ class ExportResult:
 
 
 def forgotten_keys(dataset: DatasetPaths, index: ShardIndex) -> frozenset[str]:
-    """The keys of the forgotten images of a dataset, and of the one it is a variant of."""
+    """Return the keys of the forgotten images of a dataset, and of the one it is a variant of."""
     keys = read_forgotten(dataset).keys
     source = index.recipe.get("source", dataset.name)
     if isinstance(source, str) and source != dataset.name:
@@ -95,7 +95,7 @@ def _remove(path: Path) -> None:
 def _samples(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], log: EventLog
 ) -> Iterator[_Sample]:
-    """The samples of all shards, but for images that are to be forgotten and not yet are."""
+    """Yield the samples of all shards, but for images that are to be forgotten and not yet are."""
     done = 0
     forgotten = forgotten_keys(dataset, index)
     for path, entry in zip(paths, index.shardlist, strict=True):
@@ -109,7 +109,7 @@ def _samples(
 
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The samples of a shard whose sha256 is right.
+    """Yield the samples of a shard whose sha256 is right.
 
     Raises:
         UserError: it is no whole tar all the same.
@@ -144,12 +144,12 @@ def _check(path: Path, sha256: str) -> None:
 
 
 def _image_of(key: str) -> str:
-    """The key of the image that a sample is made of: KEY, or KEY_0 if there are several."""
+    """Return the key of the image that a sample is made of: KEY, or KEY_0 if there are several."""
     return key.partition("_")[0]
 
 
 def _folder_name(label: str) -> str:
-    """A label as one folder's name."""
+    """Return a label as one folder's name."""
     return label.replace("/", "_").replace("\0", "_").strip(". ") or "_"
 
 
@@ -170,7 +170,8 @@ def _image_folder(
 def _nvlabs(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
-    """An uncompressed zip of PNGs with `dataset.json`, as StyleGAN's and EDM's loaders take it."""
+    """Return an uncompressed zip of PNGs with `dataset.json`, as StyleGAN's and EDM's loaders take
+    it."""
     labels: list[list[object]] = []
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for count, sample in enumerate(_samples(dataset, index, paths, log)):
@@ -262,7 +263,7 @@ def _write_card(
 
 
 def _card_text(dataset: DatasetPaths) -> str:
-    """The dataset's card, "" if there is none; only its own pictures are pictures in it."""
+    """Return the dataset's card, "" if there is none; only its own pictures are pictures in it."""
     try:
         text = disarm_markdown(dataset.card.read_bytes().decode("utf-8", "replace"))
     except FileNotFoundError:
@@ -271,7 +272,7 @@ def _card_text(dataset: DatasetPaths) -> str:
 
 
 def _license(dataset: DatasetPaths) -> str:
-    """The hub's word for the licence where all images have the same one that it knows."""
+    """Return the hub's word for the licence where all images have the same one that it knows."""
     named = list(collect_stats(dataset).licenses) if dataset.selection.exists() else []
     if len(named) != 1:
         return "other"

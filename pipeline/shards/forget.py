@@ -154,7 +154,7 @@ def _erase(dataset: DatasetPaths, found: set[str]) -> int:
 
 
 def _pending(dataset: DatasetPaths, found: set[str]) -> int:
-    """How many of the images lie in parts that are not complete."""
+    """Return how many of the images lie in parts that are not complete."""
     parts = (part for part in planned_parts(dataset) if not is_complete(dataset, part))
     return sum(row["ok"] and row["key"] in found
                for part in parts for row in read_journal(dataset, part))  # fmt: skip
@@ -226,7 +226,8 @@ def variants(dataset: DatasetPaths) -> list[DatasetPaths]:
 
 
 def recipe_used_for(target: DatasetPaths, recipe: Recipe) -> Recipe:
-    """The recipe with the options by which the shards of `target` were last made, if any were."""
+    """Return the recipe with the options by which the shards of `target` were last made, if any
+    were."""
     made_with, path = read_snapshot(target), recipe_snapshot_path(target)
     if not made_with:
         return recipe

@@ -114,7 +114,7 @@ def shard_digest(with_options: bytes, images: list[bytes]) -> str:
 
 
 def shuffle_key(seed: int, key: str) -> int:
-    """The place of an image in the global shuffle (64 bits)."""
+    """Return the place of an image in the global shuffle (64 bits)."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8])
 
 
@@ -184,7 +184,8 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _shuffled(kept: _ShuffleIndex, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
-    """The images by number in the list, in global order; -1 is the place of a forgotten one."""
+    """Return the images by number in the list, in global order; -1 is the place of a forgotten
+    one."""
     holes = np.array([int(key, 16) for key in sorted(forgotten.labels_by_key)], np.uint64)
     keys = np.concatenate([np.array(kept.keys, np.uint64), holes])
     ranks = np.fromiter((shuffle_key(seed, f"{key:016x}") for key in keys), np.uint64, len(keys))

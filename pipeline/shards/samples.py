@@ -49,7 +49,7 @@ class Sample:
 
 
 def make_samples(data: bytes, image: SelectedImage, options: ShardOptions) -> list[Sample]:
-    """The samples of one image: one, or as many as `options.crops` under KEY_0, KEY_1, ….
+    """Return the samples of one image: one, or as many as `options.crops` under KEY_0, KEY_1, ….
 
     Raises:
         ImageError: the bytes cannot be decoded.
@@ -79,7 +79,7 @@ def _samples_of(original: LazyImage, image: SelectedImage, options: ShardOptions
 
 
 def background_colour(options: ShardOptions) -> tuple[int, ...]:
-    """The new ground's colour, a value a channel (gray by ITU-R BT.601)."""
+    """Return the new ground's colour, a value a channel (gray by ITU-R BT.601)."""
     red, green, blue = bytes.fromhex(options.background[1:])
     if options.channels == 3:
         return red, green, blue
@@ -87,7 +87,7 @@ def background_colour(options: ShardOptions) -> tuple[int, ...]:
 
 
 def encode(pixels: Pixels, options: ShardOptions) -> bytes:
-    """The pixels, (height, width, channels) uint8, as a file of the format asked for."""
+    """Return the pixels, (height, width, channels) uint8, as a file of the format asked for."""
     quality = options.quality
     if options.format == "jpg":
         return encode_jpeg(pixels, quality or DEFAULT_JPEG_QUALITY)
@@ -103,7 +103,7 @@ def encode(pixels: Pixels, options: ShardOptions) -> bytes:
 
 
 def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> Pixels:
-    """The pixels, (height, width, channels) uint8, of a stored sample (WebP stores gray as
+    """Return the pixels, (height, width, channels) uint8, of a stored sample (WebP stores gray as
     colour).
 
     Args:
@@ -124,7 +124,7 @@ def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> P
 
 
 def provenance(sample: Sample, image: SelectedImage) -> dict[str, Any]:
-    """Where a sample is from: the shard's KEY.json."""
+    """Return where a sample is from: the shard's KEY.json."""
     record = image.record
     facts = image.row.to_json()
     opt_out = {} if record.opt_out is None else {"opt_out": record.opt_out}
@@ -143,7 +143,7 @@ def provenance(sample: Sample, image: SelectedImage) -> dict[str, Any]:
 def sample_members(
     sample: Sample, image: SelectedImage, number: int | None, options: ShardOptions
 ) -> dict[str, bytes]:
-    """The members of a sample in a shard, by name: the image, its provenance, its class."""
+    """Return the members of a sample in a shard, by name: the image, its provenance, its class."""
     text = json.dumps(provenance(sample, image), ensure_ascii=False, sort_keys=True)
     files = {
         f"{sample.key}.{options.format}": encode(sample.pixels, options),

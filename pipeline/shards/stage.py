@@ -160,7 +160,7 @@ def _check_originals(
 
 
 def shard_target(dataset: DatasetPaths, variant: str | None) -> DatasetPaths:
-    """The dataset whose shards are made: `NAME`, or `NAME-VARIANT`."""
+    """Return the dataset whose shards are made: `NAME`, or `NAME-VARIANT`."""
     return dataset if variant is None else DatasetPaths(f"{dataset.name}-{variant}", dataset.root)
 
 

@@ -115,7 +115,7 @@ def _check_all(
 def _checked(
     index: ShardIndex, paths: Sequence[Path], workers: int
 ) -> Iterator[tuple[int, tuple[str | None, list[str]]]]:
-    """The place in the index, and the verdict, of each shard; in any order."""
+    """Yield the place in the index, and the verdict, of each shard; in any order."""
     facts = replace(index, shardlist=(), counts={}, recipe={})
     calls = list(enumerate(zip(paths, index.shardlist, strict=True)))
     if min(workers, len(calls)) <= 1:

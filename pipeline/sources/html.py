@@ -58,7 +58,7 @@ def parse(config: HtmlSource, page: Page) -> PageResult:
 def parse_soup(
     config: HtmlSource, soup: BeautifulSoup, page: Page, notes: dict[str, int]
 ) -> PageResult:
-    """The same for the parsed `page`; adds to `notes`."""
+    """Return the same for the parsed `page`; adds to `notes`."""
     base = page_base(soup, page.url)
     rows = _images(config, soup, page, base, notes)
     return PageResult(

@@ -27,7 +27,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet.
+    """Return True if an IP address belongs to the public internet.
 
     Loopback, private, link-local (cloud metadata), multicast and reserved ones do not, nor do
     IPv6 forms that embed such an IPv4 address.
@@ -49,7 +49,7 @@ def is_public(address: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host`.
+    """Return the addresses of `host`.
 
     Raises:
         OSError: the name is not known, or cannot be one (socket.gaierror).
@@ -63,7 +63,8 @@ def resolve(host: str, port: int) -> list[str]:
 
 @lru_cache(maxsize=2048)
 def host_key(url: str) -> str:
-    """What counts as one host for politeness: scheme, host and port, as the beginning of a URL.
+    """Return what counts as one host for politeness: scheme, host and port, as the beginning of a
+    URL.
 
     Raises:
         ValueError: no request can be made for the URL.

@@ -33,7 +33,8 @@ _LOOK = 1 << 16
 
 
 def check_body(answer: RawResponse) -> RequestFailure | None:
-    """What is wrong with a body as an image's, by its first and last bytes; None if nothing is.
+    """Return what is wrong with a body as an image's, by its first and last bytes; None if nothing
+    is.
 
     The Content-Type is not believed in either direction: a picture served as text/plain is a
     picture, a page served as image/jpeg is a page.
@@ -52,7 +53,7 @@ def check_body(answer: RawResponse) -> RequestFailure | None:
 
 
 def _broken_off(data: bytes, name: str) -> bool:
-    """Whether the format's end is missing. Some bytes after it are common and harmless."""
+    """Return True if the format's end is missing. Some bytes after it are common and harmless."""
     if name == "JPEG":
         return b"\xff\xd9" not in data[-4096:]
     if name == "PNG":

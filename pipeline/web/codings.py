@@ -54,7 +54,7 @@ class Decoder:
         return self._nbytes > self._limit
 
     def feed(self, data: bytes) -> bytes:
-        """What `data` adds to the body.
+        """Return what `data` adds to the body.
 
         Raises:
             CodingError: the data breaks the coding.
@@ -68,7 +68,7 @@ class Decoder:
         return self._unpacked(data)
 
     def finish(self) -> bytes:
-        """The body is over: the last of it.
+        """Return the body is over: the last of it.
 
         Raises:
             CodingError: it breaks off in the middle.

@@ -72,7 +72,7 @@ def failure(
     attempts: int = 1,
     detail: str = "",
 ) -> Failure:
-    """A `Failure` with the verdict of its kind.
+    """Return a `Failure` with the verdict of its kind.
 
     Raises:
         KeyError: `kind` is not in the list.
@@ -82,18 +82,18 @@ def failure(
 
 
 def internal_failure(stage: str, url: str, error: Exception, key: str | None = None) -> Failure:
-    """The failure of one page or image that an unexpected exception ended. For the catch-all
+    """Return the failure of one page or image that an unexpected exception ended. For the catch-all
     handler at the boundary of that unit."""
     return failure(stage, url, "internal", key=key, detail=describe_internal(error))
 
 
 def describe_internal(error: Exception) -> str:
-    """The detail of the kind `internal`: the end of the traceback."""
+    """Return the detail of the kind `internal`: the end of the traceback."""
     return "".join(traceback.format_exception(error, limit=-6))[-2000:]
 
 
 def caught_failure(stage: str, url: str, error: Exception, key: str | None = None) -> Failure:
-    """The failure of one image by an exception that its boundary caught.
+    """Return the failure of one image by an exception that its boundary caught.
 
     Raises:
         OSError: `error` again, if the disk is full: that is no failure of the image.
@@ -106,7 +106,7 @@ def caught_failure(stage: str, url: str, error: Exception, key: str | None = Non
 
 
 def kind_of_status(status: int) -> str:
-    """The kind of failure that an HTTP status is (2xx and 304 are none)."""
+    """Return the kind of failure that an HTTP status is (2xx and 304 are none)."""
     named = {
         401: "forbidden", 402: "forbidden", 403: "forbidden", 404: "not_found",
         408: "request_timeout", 410: "gone", 425: "request_timeout", 429: "rate_limited",

@@ -27,8 +27,8 @@ _ENDLESS = ("multipart/x-mixed-replace", "text/event-stream")
 
 
 def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
-    """The status and the headers (names in lower case, values in Latin-1) of the last answer in
-    `lines`: interim ones (1xx) come before it, trailers may follow.
+    """Return the status and the headers (names in lower case, values in Latin-1) of the last answer
+    in `lines`: interim ones (1xx) come before it, trailers may follow.
 
     Raises:
         ValueError: a status line is none; says what it is.
@@ -70,8 +70,9 @@ def refused_head(headers: Mapping[str, str], limit: int | None) -> tuple[str, st
 
 
 def sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of `headers` that a request can carry as they are. A validator goes back to the server
-    it came from, byte for byte; one with control characters, or from beyond Latin-1, does not."""
+    """Return those of `headers` that a request can carry as they are. A validator goes back to the
+    server it came from, byte for byte; one with control characters, or from beyond Latin-1, does
+    not."""
     return {
         name: value
         for name, value in headers.items()
@@ -80,7 +81,7 @@ def sendable(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def retry_after(value: str, now: datetime | None = None) -> float | None:
-    """The seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110,
+    """Return the seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110,
     10.2.3), at most `MAX_DELAY`. None where there is none or it is neither."""
     value = value.strip()
     if _SECONDS.fullmatch(value):

@@ -46,8 +46,8 @@ def _taken(value: Any, found: HostHeaders) -> Any:
 def with_host_headers(
     politeness: Politeness, found: HostHeaders, starts: Iterable[str]
 ) -> Politeness:
-    """The rules with the headers `found`, and with the secret ones of `headers` only for the hosts
-    of the recipe's `starts` (for every host if none of them is a URL)."""
+    """Return the rules with the headers `found`, and with the secret ones of `headers` only for the
+    hosts of the recipe's `starts` (for every host if none of them is a URL)."""
     hosts = {where for url in starts if (where := _origin(url))}
     secret = {name: value for name, value in politeness.headers.items() if name.lower() in SECRET}
     if not hosts:
@@ -66,12 +66,13 @@ def with_host_headers(
 
 
 def _origin(url: str) -> str:
-    """The origin as the requests have it, "" of what is not an http(s) URL."""
+    """Return the origin as the requests have it, "" of what is not an http(s) URL."""
     return origin(canonical_url(url) or "")
 
 
 def dropped_credentials(politeness: Politeness) -> dict[str, int]:
-    """How many links with a user and password were seen, by host, where the recipe has none."""
+    """Return how many links with a user and password were seen, by host, where the recipe has
+    none."""
     return {
         where: count
         for where, count in sorted(dropped_users.items())
@@ -80,6 +81,7 @@ def dropped_credentials(politeness: Politeness) -> dict[str, int]:
 
 
 def request_headers(politeness: Politeness, url: str) -> dict[str, str]:
-    """The headers that only the host of `url` gets; those of its own user and password are last."""
+    """Return the headers that only the host of `url` gets; those of its own user and password are
+    last."""
     _, user = split_user(url)
     return {**politeness.host_headers.get(origin(url), {}), **basic_authorization(user)}

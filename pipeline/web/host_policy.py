@@ -52,8 +52,8 @@ class HostPolicy:
         self._is_lifted = False
 
     def next_file(self, lines: RobotsLines) -> str | None:
-        """The URL of the next policy file to fetch, None if there is no more. `lines` are those of
-        robots.txt."""
+        """Return the URL of the next policy file to fetch, None if there is no more. `lines` are
+        those of robots.txt."""
         if not self._politeness.honour_opt_out:
             return None
         if self._tdmrep is None:
@@ -61,7 +61,7 @@ class HostPolicy:
         return self.next_license(requestable(lines.licenses))
 
     def next_license(self, licenses: list[str]) -> str | None:
-        """The first of `licenses` that is yet to be fetched."""
+        """Return the first of `licenses` that is yet to be fetched."""
         if not self._politeness.honour_opt_out or len(self._licenses) >= MAX_FILES:
             return None
         return next((one for one in licenses if one not in self._licenses), None)
@@ -93,12 +93,12 @@ class HostPolicy:
             self._licenses[url] = read_rsl(body)
 
     def take_unread(self) -> list[UnreadFile]:
-        """The files that could not be read, since the last call."""
+        """Return the files that could not be read, since the last call."""
         unread, self._unread = self._unread, []
         return unread
 
     def of_url(self, url: str, lines: RobotsLines) -> UrlPolicy:
-        """What the policy files say about `url`."""
+        """Return what the policy files say about `url`."""
         signals = lines.signals(url)
         signals += self.license_signals(url, requestable(lines.licenses))
         reservation = self._tdmrep.reservation(url) if self._tdmrep else None
@@ -107,7 +107,7 @@ class HostPolicy:
         return UrlPolicy(tuple(signals), reservation)
 
     def license_signals(self, url: str, licenses: list[str]) -> list[Signal]:
-        """The signals of licences that were fetched, for `url`."""
+        """Return the signals of licences that were fetched, for `url`."""
         documents = [(one, self._licenses.get(one)) for one in licenses]
         return [
             signal for one, document in documents if document
@@ -125,14 +125,14 @@ class HostPolicy:
 
 
 def linked_licenses(answer: RawResponse) -> list[str]:
-    """The licences that the headers of an answer link to, as URLs to request."""
+    """Return the licences that the headers of an answer link to, as URLs to request."""
     if "link" not in answer.headers:
         return []
     return requestable(header_licenses(answer.headers, answer.url))
 
 
 def requestable(licenses: Sequence[str]) -> list[str]:
-    """Those of `licenses` that a request can be made for, as it is made."""
+    """Return those of `licenses` that a request can be made for, as it is made."""
     found = []
     for one in licenses:
         try:

@@ -24,20 +24,20 @@ SCHEME = "file:"
 
 
 def file_url(path: Path, member: str = "") -> str:
-    """The URL of a file, or of a member of an archive."""
+    """Return the URL of a file, or of a member of an archive."""
     return path.absolute().as_uri() + (
         f"#{quote(member, errors='surrogateescape')}" if member else ""
     )
 
 
 def file_path(url: str) -> tuple[Path, str]:
-    """The file that a file: URL means, and the member in it (empty for the file itself)."""
+    """Return the file that a file: URL means, and the member in it (empty for the file itself)."""
     parts = urlsplit(url)
     return Path(os.fsdecode(unquote_to_bytes(parts.path))), unquote(parts.fragment)
 
 
 def argument_path(text: str | Path, missing: str) -> Path:
-    """A file or folder that the user names.
+    """Return a file or folder that the user names.
 
     Raises:
         UserError: there is none (`missing` says of what), or no name of a file is like that.
@@ -77,7 +77,7 @@ class LocalFileReader:
             self._archive = None
 
     def get(self, url: str, *, stage: str) -> Response | Failure:
-        """The bytes behind a file: URL, as an answer with status 200 and no headers."""
+        """Return the bytes behind a file: URL, as an answer with status 200 and no headers."""
         try:
             path, member = file_path(url)
             refused = self._why_outside(path)
@@ -139,7 +139,7 @@ def _check_regular(path: Path) -> None:
 
 
 def outside_link(path: Path, target: Path) -> str:
-    """What is said of a symbolic link that leads out of a recipe's folders."""
+    """Return what is said of a symbolic link that leads out of a recipe's folders."""
     return (
         f"{path} is a symbolic link to {target}, out of the recipe's folders; "
         "source.allow_outside_links = true admits it"

@@ -88,7 +88,7 @@ class Politeness:
         return 1
 
     def checks_robots(self, url: str) -> bool:
-        """Whether robots.txt has a say about `url`."""
+        """Return True if robots.txt applies to `url`."""
         return self.obey_robots and not url.startswith(self.robots_except)
 
     def override_reason(self, signal: str) -> str | None:
@@ -98,7 +98,7 @@ class Politeness:
         return self.opt_out_overrides.get(signal)
 
     def refusing(self, signals: Iterable[Signal]) -> list[Signal]:
-        """Those of `signals` that count."""
+        """Return those of `signals` that the recipe does not override."""
         return [signal for signal in signals if self.override_reason(signal.name) is None]
 
     @property
@@ -121,8 +121,9 @@ class PolitenessShare(Politeness):
 
 
 def share(politeness: Politeness, workers: int) -> Politeness:
-    """What one of `workers` processes may do, so that a host never sees more than `politeness`
-    allows: that part of the rate and of the places; a crawl-delay becomes that much longer.
+    """Return what one of `workers` processes may do, so that a host never sees more than
+    `politeness` allows: that part of the rate and of the places; a crawl-delay becomes that much
+    longer.
 
     The number of workers must not exceed `concurrency`: each needs a place.
     """
@@ -187,14 +188,14 @@ class HostLimiter:
         return f"{self._rest_reason}; {self.cooldown_left(now):.0f} s are left"
 
     def start(self, now: float) -> None:
-        """A request starts. Only when `delay` is 0."""
+        """Count a request that starts; call it only if `delay` is 0."""
         interval = self.interval * self.slowdown
         late = _BURST_SECONDS if interval < _BURST_SECONDS else 0.0
         self._next = max(self._next, now - late) + interval
         self.busy += 1
 
     def finish(self, now: float, kind: str | None, retry_after: float | None = None) -> None:
-        """A request ended: well (`kind` None) or as a failure of `kind`."""
+        """Count a request that ended: successfully (`kind` None) or with a failure of `kind`."""
         self.busy -= 1
         if kind in ("rate_limited", "unavailable"):
             self.slowdown = min(100.0, self.slowdown * 2)
@@ -217,7 +218,7 @@ class HostLimiter:
             self._rest_until, self._rest_reason = until, reason
 
     def waits_for(self, now: float) -> str:
-        """What a request to the host waits for."""
+        """Return the reason why a request to the host must wait."""
         if self._rest_until > max(now, self._next):
             return self._rest_reason
         if self._next > now:
@@ -229,5 +230,5 @@ class HostLimiter:
         return "its turn, behind other requests to the host"
 
     def is_unavailable(self, now: float) -> bool:
-        """Whether the host rests for longer than the recipe is ready to wait."""
+        """Return True if the host's cooldown is longer than the recipe accepts."""
         return self.cooldown_left(now) > self._politeness.max_wait

@@ -49,7 +49,7 @@ class Response(RawResponse):
 
 
 def response_of(answer: RawResponse, attempts: int) -> Response:
-    """The good answer after so many requests; its URL is without a user and password."""
+    """Return the good answer after so many requests; its URL is without a user and password."""
     return Response(**{**vars(answer), "url": split_user(answer.url)[0]}, attempts=attempts)
 
 
@@ -98,8 +98,8 @@ def check_response(
     is_policy: bool = False,
     policy: UrlPolicy = NO_POLICY,
 ) -> RawResponse | RequestFailure:
-    """A good or redirecting answer as it is; any other as its trouble. A robots.txt (`is_policy`)
-    is what policy is read from, so its own opt-out headers mean nothing."""
+    """Return a good or redirecting answer as it is; any other as its trouble. A robots.txt
+    (`is_policy`) is what policy is read from, so its own opt-out headers mean nothing."""
     if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in REDIRECTS):
         asked = retry_after(answer.headers.get("retry-after", ""), now)
         detail = "" if asked is None else f"Retry-After {asked:.0f} s"
@@ -124,7 +124,7 @@ def check_response(
 def stated_reservation(
     answer: RawResponse, default: Reservation | None = None
 ) -> Reservation | None:
-    """The reservation of text and data mining that an answer itself states, if any.
+    """Return the reservation of text and data mining that an answer itself states, if any.
 
     A meta element overrides the header, and both override `default`; pages are only searched for
     one if it makes a difference.
@@ -139,7 +139,8 @@ def stated_reservation(
 def decompress(
     answer: RawResponse, max_bytes: int, may_break_off: bool = False
 ) -> RawResponse | RequestFailure:
-    """The answer without its Content-Encoding, which may be there though nobody asked for it.
+    """Return the answer without its Content-Encoding, which may be there though nobody asked for
+    it.
 
     What it unpacks to is bounded like any body; `may_break_off` takes what there is of more.
     """

@@ -14,7 +14,8 @@ _STRONG_ETAG = re.compile('"[\x21\x23-\x7e\x80-\xff]{0,1000}"')
 
 
 def resume_headers(partial: RawResponse | None) -> Mapping[str, str]:
-    """The headers that ask for the rest of `partial`; none where it cannot be resumed safely.
+    """Return the headers that ask for the rest of `partial`; none where it cannot be resumed
+    safely.
 
     That takes a validator that names these very bytes: a strong ETag, or else Last-Modified.
     """
@@ -36,8 +37,8 @@ def resume_headers(partial: RawResponse | None) -> Mapping[str, str]:
 def join_ranges(
     partial: RawResponse | None, answer: RawResponse, max_bytes: int
 ) -> RawResponse | RequestFailure:
-    """The whole of a body from its two pieces, of `max_bytes` at most; an answer that is none of
-    ours to join, as it is."""
+    """Return the whole of a body from its two pieces, of `max_bytes` at most; an answer that is
+    none of ours to join, as it is."""
     if answer.status == 416 and partial is not None:
         return RequestFailure("truncated", "the server has no such range", answer.status)
     if answer.status != 206:
@@ -58,7 +59,7 @@ def join_ranges(
 
 
 def append_range(before: RawResponse | None, piece: RawResponse | None) -> RawResponse | None:
-    """What there is of a body after one more piece of it broke off too."""
+    """Return the part of a body received so far, after another interrupted piece."""
     if before is None or piece is None or piece.status != 206:
         return piece or before
     match = _CONTENT_RANGE.fullmatch(piece.headers.get("content-range", "").strip())
@@ -68,7 +69,7 @@ def append_range(before: RawResponse | None, piece: RawResponse | None) -> RawRe
 
 
 def timed_out(kind: str, received: int, partial: RawResponse | None = None) -> RequestFailure:
-    """What a transfer that is late has come to.
+    """Return what a transfer that is late has come to.
 
     A body that still came when its whole time was over has no better chance from its beginning: it
     is asked for again only if its length is known and the rest of it can be had.

@@ -34,7 +34,7 @@ class Robots:
     until: float = math.inf
 
     def is_stale(self, now: float) -> bool:
-        """Whether it is to be asked for again."""
+        """Return True if it must be fetched again."""
         return now >= self.until
 
     def why_disallowed(self, url: str, agent: str) -> RequestFailure | None:
@@ -50,7 +50,7 @@ class Robots:
         return None if allowed else RequestFailure("robots", "robots.txt")
 
     def crawl_delay(self, agent: str) -> float | None:
-        """The seconds between requests that robots.txt asks for."""
+        """Return the seconds between requests that robots.txt asks for."""
         if self.rules is None:
             return None
         rate = self.rules.request_rate(agent)
@@ -97,9 +97,9 @@ def parse_robots(
 
 
 def robots_text(body: bytes) -> str:
-    """The text of a robots.txt without a byte order mark; of one that is too large, the lines
-    that begin and end in its first `MAX_POLICY` bytes. Bytes that are not UTF-8 become escapes, as
-    in a URL with the same bytes."""
+    """Return the text of a robots.txt without a byte order mark; of one that is too large, the
+    lines that begin and end in its first `MAX_POLICY` bytes. Bytes that are not UTF-8 become
+    escapes, as in a URL with the same bytes."""
     if len(body) >= MAX_POLICY:
         body = body[:MAX_POLICY].rpartition(b"\n")[0]
     encoding = text_encoding(body)
@@ -110,8 +110,8 @@ def robots_text(body: bytes) -> str:
 
 
 def _for_agent(text: str, agent: str) -> str:
-    """The text with one name for all agents that are not `agent`: a rule then belongs to a few
-    at most, though a file may name thousands of agents before each of thousands of rules."""
+    """Return the text with one name for all agents that are not `agent`: a rule then belongs to a
+    few at most, though a file may name thousands of agents before each of thousands of rules."""
     lower = agent.lower()
 
     def one(match: re.Match[str]) -> str:

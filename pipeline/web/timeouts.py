@@ -48,7 +48,7 @@ class TransferTimeouts:
         return self._pieces > _MANY_PIECES and self._received < _TINY_PIECE * self._pieces
 
     def timeout_kind(self, now: float) -> str | None:
-        """The kind of failure the transfer has become, if any."""
+        """Return the kind of failure the transfer has become, if any."""
         polite = self._politeness
         if now - self._start > polite.total_timeout:
             return "total_timeout"

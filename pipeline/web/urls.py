@@ -37,7 +37,7 @@ _MAX_LABEL = 63
 
 
 def canonical_url(url: str, base: str | None = None) -> str | None:
-    """The canonical form of `url`, resolved against `base`; None for what is not http(s).
+    """Return the canonical form of `url`, resolved against `base`; None for what is not http(s).
 
     Scheme and host in lower case, the host in IDNA; no user and password, fragment, default port,
     dot segments or tracking parameters; what needs an escape has one, and what has one keeps it.
@@ -75,7 +75,7 @@ def _without_user(parts: SplitResult) -> SplitResult:
 
 
 def host_or_none(url: str) -> str | None:
-    """The host of a URL of any kind, without its port; None if it has none or is no URL."""
+    """Return the host of a URL of any kind, without its port; None if it has none or is no URL."""
     try:
         return urlsplit(url).hostname or None
     except ValueError:
@@ -83,7 +83,7 @@ def host_or_none(url: str) -> str | None:
 
 
 def request_url(url: str) -> str:
-    """The URL as a request is made for it: nothing but printable ASCII, without a fragment.
+    """Return the URL as a request is made for it: nothing but printable ASCII, without a fragment.
 
     What has an escape keeps it, so that a signed URL stays valid; a space becomes %20 in the path
     and + in the query, as curl does.
@@ -128,8 +128,8 @@ def _netloc(parts: SplitResult, scheme: str) -> str | None:
 
 
 def ascii_host(host: str) -> str | None:
-    """The host of a URL in the one spelling that DNS and the Host header know; None if it cannot
-    be one.
+    """Return the host of a URL in the one spelling that DNS and the Host header know; None if it
+    cannot be one.
 
     A name is in IDNA, an IPv6 address in brackets (without a zone, which means something on one
     machine only), an IPv4 address in four decimal numbers, whatever `inet_aton` makes of it.

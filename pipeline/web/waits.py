@@ -39,7 +39,7 @@ OnWait = Callable[[Wait], None]
 
 
 def log_waits(log: EventLog, stage: str) -> OnWait:
-    """What makes each wait an event of `stage`."""
+    """Return a listener that logs each wait as an event of `stage`."""
 
     def tell(wait: Wait) -> None:
         left = None if wait.left is None else describe_seconds(wait.left)
@@ -113,7 +113,7 @@ class WaitWatcher:
 
     @contextmanager
     def during(self, describe: Describe) -> Iterator[None]:
-        """What the block waits for is what `describe` says."""
+        """Report what the block waits for, as described by `describe`."""
         me = threading.get_ident()
         self._waits[me] = (time.monotonic(), describe)
         try:

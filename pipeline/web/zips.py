@@ -21,7 +21,7 @@ BROKEN_ARCHIVE = (
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """The archive in a regular file, which is closed with the archive.
+    """Return the archive in a regular file, which is closed with the archive.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.

@@ -32,7 +32,7 @@ class AdaController:
         self._options, self._batch, self._ranks = options, batch, ranks
 
     def p(self, scalars: dict[str, Tensor]) -> float:
-        """The current probability."""
+        """Return the current probability."""
         if not isinstance(self._options.p, str):
             return self._options.p
         return float(scalars["augment_p"]) if "augment_p" in scalars else 0.0

@@ -36,7 +36,7 @@ class Diverged(Exception):
 
 
 def crossed(before: int, after: int, every_kimg: float) -> bool:
-    """Whether a multiple of `every_kimg` thousand lies in (before, after]."""
+    """Return True if a multiple of `every_kimg` thousand lies in (before, after]."""
     every = every_kimg * 1000
     return int(after / every) > int(before / every)
 

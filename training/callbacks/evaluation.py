@@ -36,7 +36,7 @@ class EvaluationCallback(Callback):
         loop.reset_timers()
 
     def is_due(self) -> bool:
-        """Whether this step ends with an evaluation."""
+        """Return True if this step ends with an evaluation."""
         return self.evaluator.is_due(self.loop.seen_before, self.loop.state.seen)
 
     def after_step(self) -> None:

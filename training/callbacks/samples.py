@@ -28,7 +28,7 @@ class SamplesCallback(Callback):
             loop.on_main_process(self._draw)
 
     def is_due(self) -> bool:
-        """Whether this step ends with samples."""
+        """Return True if this step ends with samples."""
         loop = self.loop
         return (
             crossed(loop.seen_before, loop.state.seen, loop.config.record.sample_kimg)

@@ -58,8 +58,8 @@ def mix(space: LatentSpace, coarse: Tensor, fine: Tensor, layer: int, share: flo
 def style_mixing_grid(
     space: LatentSpace, rows: Tensor, columns: Tensor, label: Tensor, layer: int, share: float = 0.5
 ) -> Pixels:
-    """A grid of mixtures: the sources `rows` (coarse) on the left, `columns` (fine) on top; the
-    corner is empty. `label` (1,) applies to all."""
+    """Return a grid of mixtures: the sources `rows` (coarse) on the left, `columns` (fine) on top;
+    the corner is empty. `label` (1,) applies to all."""
     pairs = [
         mix(space, row[None], column[None], layer, share) for row in rows for column in columns
     ]

@@ -17,8 +17,8 @@ LIMIT = 1 << 32
 
 
 def _mix(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """A bijection of 32-bit integers in which every bit depends on every other (the finaliser of
-    MurmurHash3)."""
+    """Return a bijection of 32-bit integers in which every bit depends on every other (the
+    finaliser of MurmurHash3)."""
     with np.errstate(over="ignore"):
         values = values ^ (values >> np.uint32(16))
         values = values * np.uint32(0x85EBCA6B)

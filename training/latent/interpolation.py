@@ -46,7 +46,7 @@ def walk(points: Tensor, steps: int, curve: str, closed: bool) -> Tensor:
 
 
 def walk_rows(points: Tensor, steps: int, curve: str) -> Tensor:
-    """Each pair of a walk with both of its ends: ((n − 1) · steps, …)."""
+    """Return each pair of a walk with both of its ends: ((n − 1) · steps, …)."""
     way = slerp if curve == "slerp" else lerp
     share = torch.linspace(0, 1, steps, device=points.device)
     return torch.cat([way(*pair, share) for pair in pairwise(points)])

@@ -61,7 +61,7 @@ class Projection:
 
 
 def noise_inputs(generator: torch.nn.Module) -> list[Tensor]:
-    """The constant noise (h, w) of the layers, if the generator has any."""
+    """Return the constant noise (h, w) of the layers, if the generator has any."""
     return [
         buffer
         for name, buffer in generator.named_buffers()
@@ -70,8 +70,8 @@ def noise_inputs(generator: torch.nn.Module) -> list[Tensor]:
 
 
 def noise_correlation(noise: Tensor) -> Tensor:
-    """How far noise (h, w) is from white noise, over scales: the squared correlation with its
-    neighbours (Karras et al. 2020a, equation 16)."""
+    """Return how far noise (h, w) is from white noise, over scales: the squared correlation with
+    its neighbours (Karras et al. 2020a, equation 16)."""
     total = noise.new_zeros(())
     level = noise.reshape(1, 1, *noise.shape[-2:])
     while True:
@@ -82,7 +82,7 @@ def noise_correlation(noise: Tensor) -> Tensor:
 
 
 def w_std(space: LatentSpace, label: Tensor) -> float:
-    """The root mean square distance of w from the mean over 10,000 latents."""
+    """Return the root mean square distance of w from the mean over 10,000 latents."""
     random, z_dim = torch.Generator().manual_seed(0), space.generator.z_dim
     latents = draw_latents(space.latent, DRAWS, z_dim, random, torch.device("cpu"))
     latents = latents.to(space.device)

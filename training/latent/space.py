@@ -84,7 +84,7 @@ class LatentSpace:
         return pixels
 
     def at(self, generator: Generator) -> LatentSpace:
-        """The same space for another copy of the generator."""
+        """Return the same space for another copy of the generator."""
         return replace(self, generator=generator)
 
 

@@ -108,7 +108,7 @@ def rsgan_g(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Each logit minus the mean of the other kind: the "average" in relativistic average."""
+    """Return each logit minus the mean of the other kind: the "average" in relativistic average."""
     return real - fake.mean(dim=0), fake - real.mean(dim=0)
 
 
@@ -118,7 +118,7 @@ def rasgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Targe
 
 
 def rasgan_g(real: Tensor, fake: Tensor) -> Tensor:
-    """The same with the targets exchanged (eq. 10)."""
+    """Return the same with the targets exchanged (eq. 10)."""
     relative_real, relative_fake = _relative(real, fake)
     return softplus(-relative_fake).mean() + softplus(relative_real).mean()
 
@@ -130,7 +130,7 @@ def ralsgan_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Ta
 
 
 def ralsgan_g(real: Tensor, fake: Tensor) -> Tensor:
-    """The same with real and fake exchanged."""
+    """Return the same with real and fake exchanged."""
     return ralsgan_d(fake, real, 1.0, 0.0)
 
 
@@ -141,7 +141,7 @@ def rahinge_d(real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Ta
 
 
 def rahinge_g(real: Tensor, fake: Tensor) -> Tensor:
-    """The same with real and fake exchanged."""
+    """Return the same with real and fake exchanged."""
     return rahinge_d(fake, real, 1.0, 0.0)
 
 

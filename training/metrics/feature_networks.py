@@ -112,7 +112,7 @@ def load_feature_network(features: str, device: torch.device) -> FeatureNetwork:
 
 
 def load_lite0(device: torch.device) -> Lite0:
-    """The default network."""
+    """Return the default network."""
     return Lite0(load_extractor(device), device)
 
 
@@ -121,7 +121,7 @@ _MOST = 1 << 30
 
 
 def load_inception(path: Path, device: torch.device) -> Inception:
-    """The FID Inception-v3 with the weights at `path`: torch-fidelity's file
+    """Return the FID Inception-v3 with the weights at `path`: torch-fidelity's file
     `weights-inception-2015-12-05-6726825d.pth`, or another of that layout.
 
     Raises:

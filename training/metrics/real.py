@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 
 def no_progress(_done: int, _total: int) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing: a progress callback."""
 
 
 @dataclass(frozen=True)

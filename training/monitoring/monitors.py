@@ -45,7 +45,7 @@ def discriminator_wins(recent: Sequence[Row], _earlier: Sequence[Row]) -> Alarm 
 
 
 def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
-    """The generator's gradient norm is a hundredth of its 90th percentile so far."""
+    """Return the generator's gradient norm is a hundredth of its 90th percentile so far."""
     before = [row["grad_g"] for row in earlier if "grad_g" in row]
     now = [row["grad_g"] for row in recent if "grad_g" in row]
     if len(before) < RECENT or len(now) < RECENT:

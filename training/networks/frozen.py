@@ -17,7 +17,8 @@ from training.extractor import MIN_SIDE, Extractor, load_extractor, stage_distan
 
 
 def frozen_features(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The extractor's maps at strides 4, 8, 16 and 32 for images (n, 1 or 3, h, w) in [-1, 1].
+    """Return the extractor's maps at strides 4, 8, 16 and 32 for images (n, 1 or 3, h, w) in [-1,
+    1].
 
     Images are resized to `size` px per side (0: not resized, at least `MIN_SIDE` px). Gradients
     flow to the images. Computed in the precision of the surrounding autocast.

@@ -211,7 +211,7 @@ class R3ganDiscriminator(R3ganStageOptions, DiscriminatorOptions):
 
 
 def _kind(options: Any) -> str | None:
-    """The name of the kind of a section."""
+    """Return the name of the kind of a section."""
     name = (
         options.get("name", "dcgan")
         if isinstance(options, dict)

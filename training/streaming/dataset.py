@@ -82,7 +82,8 @@ def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
 def default_opener(
     source: ShardDataset, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
 ) -> ShardOpener:
-    """How the source's shards are opened: in place where they are files, else through a cache.
+    """Return how the source's shards are opened: in place where they are files, else through a
+    cache.
 
     The processes on a machine have a cache each and share its bound.
 

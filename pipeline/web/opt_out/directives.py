@@ -17,7 +17,7 @@ _SEPARATOR = re.compile(r"[,;\s]+")
 
 
 def header_signals(headers: Mapping[str, str], user_agent: str) -> list[Signal]:
-    """The signals in the headers of an answer, but for `tdm-reservation` and licences."""
+    """Return the signals in the headers of an answer, but for `tdm-reservation` and licences."""
     signals = []
     names = agent_names(user_agent) | {"", "*"}
     for part in headers.get("x-robots-tag", "").lower().split(","):
@@ -32,7 +32,7 @@ def header_signals(headers: Mapping[str, str], user_agent: str) -> list[Signal]:
 
 
 def meta_signals(metas: Sequence[tuple[str, str]], user_agent: str) -> list[Signal]:
-    """The signals in a page's meta elements, given as name (in lower case) and content."""
+    """Return the signals in a page's meta elements, given as name (in lower case) and content."""
     signals = []
     names = agent_names(user_agent) | {"robots"}
     for name, content in metas:

@@ -9,7 +9,8 @@ _MOST = 500
 
 
 def read_metas(body: bytes) -> list[tuple[str, str]]:
-    """The meta elements in the first part of an HTML page, as name (in lower case) and content."""
+    """Return the meta elements in the first part of an HTML page, as name (in lower case) and
+    content."""
     parser = etree.HTMLParser(no_network=True, huge_tree=False, recover=True)
     try:
         root = etree.fromstring(body[:MAX_BYTES], parser)

@@ -14,8 +14,9 @@ _SAFE = "/?:@!$&'()*+,;=%~#[]"
 
 
 def normalize(path: str) -> str:
-    """A path or pattern with escapes as RFC 9309 compares them: those of unreserved characters
-    resolved (but `%2A` and `%24`, which mean the characters themselves), all others in capitals."""
+    """Return a path or pattern with escapes as RFC 9309 compares them: those of unreserved
+    characters resolved (but `%2A` and `%24`, which mean the characters themselves), all others in
+    capitals."""
     path = quote(path, safe=_SAFE, errors="replace")
     path = _UNRESERVED.sub(_unescaped, path)
     return _ESCAPE.sub(lambda match: match[0].upper(), path)
@@ -27,7 +28,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def target_path(url: str) -> str:
-    """What patterns are compared with: the path and query of `url`, normalised."""
+    """Return what patterns are compared with: the path and query of `url`, normalised."""
     parts = urlsplit(url)
     return normalize((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 

@@ -52,7 +52,7 @@ class RobotsLines:
     licenses: tuple[str, ...] = ()
 
     def signals(self, url: str) -> list[Signal]:
-        """The preferences against training for `url`.
+        """Return the preferences against training for `url`.
 
         The longest matching pattern counts; if several of that length disagree, a no counts.
         """
@@ -73,7 +73,7 @@ NO_LINES = RobotsLines()
 
 
 def read_robots_lines(text: str, url: str, user_agent: str) -> RobotsLines:
-    """The lines of a robots.txt, fetched from `url`, that hold for `user_agent`."""
+    """Return the lines of a robots.txt, fetched from `url`, that hold for `user_agent`."""
     everyone, groups = _groups(text)
     names = agent_names(user_agent)
     chosen = [group for group in groups if names & set(group.agents)]
@@ -88,14 +88,15 @@ def read_robots_lines(text: str, url: str, user_agent: str) -> RobotsLines:
 
 
 def agent_names(user_agent: str) -> set[str]:
-    """What a site may call this agent, in lower case: its product token, or all before the `/`."""
+    """Return what a site may call this agent, in lower case: its product token, or all before the
+    `/`."""
     name = user_agent.partition("/")[0].strip().lower()
     token = re.match(r"[a-z0-9_-]*", name)
     return {name, token[0] if token else ""} - {""}
 
 
 def _groups(text: str) -> tuple[_Group, list[_Group]]:
-    """What holds for all, and the groups."""
+    """Return what holds for all, and the groups."""
     everyone = _Group()
     groups: list[_Group] = []
     current = everyone
@@ -124,7 +125,7 @@ def _groups(text: str) -> tuple[_Group, list[_Group]]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Each line's key, in lower case, and value; an empty key for a blank line."""
+    """Yield each line's key, in lower case, and value; an empty key for a blank line."""
     for line in _NEW_LINE.split(text.removeprefix("\ufeff")):
         content = line.partition("#")[0].strip()
         if not line.strip():

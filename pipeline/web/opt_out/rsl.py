@@ -62,12 +62,12 @@ class RslDocument:
         return bool(terms) and all(uses is not None and not uses & _TRAINING for uses in terms)
 
     def signals(self, url: str, license: str) -> list[Signal]:
-        """The signal for `url`, if any; `license` is where the terms were read."""
+        """Return the signal for `url`, if any; `license` is where the terms were read."""
         return [Signal("rsl", "licence", license)] if self.prohibits_training(url) else []
 
 
 def read_rsl(body: bytes) -> RslDocument | None:
-    """The terms in an RSL file, or None if it is none that can be read."""
+    """Return the terms in an RSL file, or None if it is none that can be read."""
     root = parse_xml(body)
     if root is None or local_name(root) != "rsl":
         return None
@@ -104,12 +104,12 @@ def _uses(element: Any) -> frozenset[str]:
 
 
 def header_licenses(headers: Mapping[str, str], url: str) -> list[str]:
-    """The RSL licences that an answer's Link header names, as absolute URLs."""
+    """Return the RSL licences that an answer's Link header names, as absolute URLs."""
     return list(_absolute(url, _header_links(headers.get("link", "")[:8192])))
 
 
 def page_licenses(links: Iterable[tuple[str, str, str]], url: str) -> list[str]:
-    """The RSL licences among a page's links, given as rel, type and href."""
+    """Return the RSL licences among a page's links, given as rel, type and href."""
     return list(_absolute(url, (href for rel, kind, href in links if _is_rsl(rel, kind))))
 
 

@@ -50,7 +50,8 @@ class Signal:
         return f"{self.name}: {self.where}{policy}".replace("; ", ";")
 
     def to_json(self, reason: str | None) -> dict[str, str]:
-        """What is recorded with an image; `reason` is why the recipe overrides the signal."""
+        """Return what is recorded with an image; `reason` is why the recipe overrides the
+        signal."""
         values = {
             "signal": self.name, "where": self.where, "policy": self.policy,
             "overridden": reason or "",
@@ -59,12 +60,12 @@ class Signal:
 
 
 def describe(signals: Iterable[Signal]) -> str:
-    """The detail of an `opt_out` failure: `noai: X-Robots-Tag; tdm-reservation: header`."""
+    """Return the detail of an `opt_out` failure: `noai: X-Robots-Tag; tdm-reservation: header`."""
     return "; ".join(str(signal) for signal in dict.fromkeys(signals))
 
 
 def signal_names(detail: str) -> list[str]:
-    """The names of the signals in the detail of an `opt_out` failure, or the nameless one.
+    """Return the names of the signals in the detail of an `opt_out` failure, or the nameless one.
 
     Details of older versions (`x-robots-tag: noai`) are understood too.
     """
@@ -78,7 +79,7 @@ def signal_names(detail: str) -> list[str]:
 
 
 def count_signals(rows: Iterable[Mapping[str, object]]) -> dict[str, int]:
-    """How often each signal occurs in `rows` of the failure log of the kind `opt_out`."""
+    """Return how often each signal occurs in `rows` of the failure log of the kind `opt_out`."""
     counts: Counter[str] = Counter()
     for row in rows:
         if row.get("kind") == "opt_out":
@@ -87,7 +88,7 @@ def count_signals(rows: Iterable[Mapping[str, object]]) -> dict[str, int]:
 
 
 def check_overrides(overrides: dict[str, str]) -> dict[str, str]:
-    """The overrides of a recipe: each a known signal with a reason.
+    """Return the overrides of a recipe: each a known signal with a reason.
 
     Raises:
         ValueError: an unknown signal, or no reason; the message says what to do.

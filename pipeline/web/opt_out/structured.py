@@ -25,7 +25,7 @@ _COMMA = re.compile(r"[ \t]*+,[ \t]*+")
 
 
 def parse_tokens(value: str) -> dict[str, str | None]:
-    """The members of a dictionary: a token's text, or None for a value of another type.
+    """Return the members of a dictionary: a token's text, or None for a value of another type.
 
     A value that does not parse has no members, as the standard says. The last of several members
     with the same key counts.

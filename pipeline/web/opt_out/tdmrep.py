@@ -43,7 +43,7 @@ class TdmRep:
     rules: tuple[_Rule, ...] = ()
 
     def reservation(self, url: str) -> Reservation | None:
-        """What the file says about `url`: the first rule that matches counts."""
+        """Return what the file says about `url`: the first rule that matches counts."""
         if not self.rules:
             return None
         target = target_path(url)
@@ -51,7 +51,7 @@ class TdmRep:
 
 
 def read_tdmrep(body: bytes) -> TdmRep:
-    """The rules of a tdmrep.json; none if it is no such file."""
+    """Return the rules of a tdmrep.json; none if it is no such file."""
     try:
         values = parse_json(body)
     except (ValueError, RecursionError):
@@ -76,7 +76,7 @@ def _rule(value: Any) -> _Rule | None:
 
 
 def header_reservation(headers: Mapping[str, str]) -> Reservation | None:
-    """What the headers of an answer say (names in lower case), or None."""
+    """Return what the headers of an answer say (names in lower case), or None."""
     reserved = _reserved(headers.get("tdm-reservation"))
     if reserved is None:
         return None
@@ -84,7 +84,7 @@ def header_reservation(headers: Mapping[str, str]) -> Reservation | None:
 
 
 def meta_reservation(metas: Sequence[tuple[str, str]]) -> Reservation | None:
-    """What the meta elements of a page say, given as name and content, or None."""
+    """Return what the meta elements of a page say, given as name and content, or None."""
     found = [_reserved(content) for name, content in metas if name == "tdm-reservation"]
     stated = [reserved for reserved in found if reserved is not None]
     if not stated:

@@ -12,8 +12,9 @@ _DOCTYPE = tuple("<!DOCTYPE".encode(coding) for coding in ("ascii", "utf-16-le",
 
 
 def parse_xml(data: bytes, recover: bool = False) -> Any:
-    """The root element, or None if `data` is no XML, too large or declares a document type (which
-    neither RSL nor XMP needs, and entities come from). lxml has no public name for its class."""
+    """Return the root element, or None if `data` is no XML, too large or declares a document type
+    (which neither RSL nor XMP needs, and entities come from). lxml has no public name for its
+    class."""
     if len(data) > MAX_BYTES or any(word in data for word in _DOCTYPE):
         return None
     parser = etree.XMLParser(
@@ -27,6 +28,6 @@ def parse_xml(data: bytes, recover: bool = False) -> Any:
 
 
 def local_name(element: Any) -> str:
-    """The tag without its namespace, in lower case."""
+    """Return the tag without its namespace, in lower case."""
     tag = element.tag
     return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""

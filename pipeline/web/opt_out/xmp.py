@@ -28,7 +28,7 @@ _ENDS = {b"<x:xmpmeta": b"</x:xmpmeta>", b"<rdf:RDF": b"</rdf:RDF>"}
 
 
 def data_mining_signals(data: bytes) -> list[Signal]:
-    """The signal in the bytes of an image file, if its metadata prohibits training."""
+    """Return the signal in the bytes of an image file, if its metadata prohibits training."""
     for count, packet in enumerate(_packets(data)):
         if count >= _MAX_PACKETS:
             break
@@ -50,7 +50,7 @@ def _prohibits(value: str) -> bool:
 
 
 def _values(packet: bytes) -> Iterator[str]:
-    """The values of the property in a packet: as attribute, element or resource."""
+    """Yield the values of the property in a packet: as attribute, element or resource."""
     root = parse_xml(packet[max(0, packet.find(b"<")) :].rstrip(b"\0"), recover=True)
     if root is None:
         return
@@ -62,8 +62,8 @@ def _values(packet: bytes) -> Iterator[str]:
 
 
 def _described(root: Any) -> Iterator[Any]:
-    """The elements that describe the file itself, not one that was put into it; all of them if
-    the packet is too broken to tell."""
+    """Yield the elements that describe the file itself, not one that was put into it; all of them
+    if the packet is too broken to tell."""
     found = False
     for rdf in root.iter(f"{{{RDF}}}RDF"):
         found = True
@@ -125,7 +125,7 @@ def _png_packets(data: bytes) -> Iterator[bytes]:
 
 
 def _text_chunk(chunk: bytes) -> Iterator[bytes]:
-    """The text of an iTXt chunk behind its keyword: flags, two short texts, then the text."""
+    """Yield the text of an iTXt chunk behind its keyword: flags, two short texts, then the text."""
     parts = chunk[2:].split(b"\0", 2)
     if len(parts) < 3:
         return

@@ -105,7 +105,7 @@ class SynthesisBlock(nn.Module):
         return maps, image
 
     def larger(self, image: Tensor) -> Tensor:
-        """The sum of the image so far, at the size of this block."""
+        """Return the sum of the image so far, at the size of this block."""
         if self.options.resample == "economical":
             return interpolate(image, scale_factor=2, mode="bilinear")
         return upsample2d(image, self.resample_filter)
