@@ -17,7 +17,8 @@ SLOW_NAMES = {
     "subprocess", "multiprocessing", "fork", "ChildProcesses", "ProcessPoolExecutor",
     "Browser", "fit_here", "run_here", "serve_prefect",
 }  # fmt: skip
-"""Modules, functions and classes that start processes or servers of other packages, or run whole commands."""
+"""Modules, functions and classes that start processes or servers of other packages, or run whole
+commands."""
 
 
 def is_slow(item: pytest.Function) -> bool:
