@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,77 +10,68 @@ import torch
 from torch import nn
 
 from pipeline.contract import UserError
-from training.options.resolve import resolve
-
-CHILD = """
-import sys
-import torch
-from torch import nn
+from tests.helpers.ranks import run_ranks
 from training.data import Batch
+from training.machine.distributed import init_distributed
 from training.networks import ImageShape
 from training.networks.sync_norm import convert_batch_norm
-from training.streaming.order import rank_slice
-from training.machine.distributed import init_distributed
 from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
+from training.streaming.order import rank_slice
 
-torch.set_num_threads(1)
-out = sys.argv[1]
-with init_distributed("gloo") as ranks:
-    torch.manual_seed(0)
-    norm = nn.Sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
-    images = torch.randn(7, 3, 4, 4) * 3 + 5
-    if ranks.world_size > 1:
-        convert_batch_norm(norm, ranks.rank, ranks.world_size)
-    here = images[rank_slice(7, ranks.rank, ranks.world_size)].requires_grad_(True)
-    values = norm(here)
-    (slope,) = torch.autograd.grad((values ** 3).sum(), here, create_graph=True)
-    torch.autograd.backward(slope.square().sum() + values.sigmoid().sum())
-    gradients = [weight.grad for weight in norm.parameters()]
-    ranks.all_reduce_sum(gradients)
-    found = {"values": values, "slope": slope, "gradients": gradients, "norm": norm.state_dict()}
-    norm.eval()
-    found["eval"] = norm(here)
 
-    config = resolve("dcgan64", {
-        "batch": "7", "generator.width": "4", "discriminator.width": "4", "resolution": "16",
-        "precision": "fp32", "loss.r1": "0.5", "sync_batch_norm": "true",
-        "discriminator.norm": "batch",
-    })
-    state = new_state(config, ImageShape(16, 16, 3), torch.device("cpu"))
-    step = Step(config, state, torch.device("cpu"), ranks)
-    for number in range(3):
-        random = torch.Generator().manual_seed(number)
-        images = torch.randint(256, (7, 3, 16, 16), generator=random, dtype=torch.uint8)
-        images = images[rank_slice(7, ranks.rank, ranks.world_size)]
-        facts = step([Batch(images, torch.zeros(len(images), dtype=torch.int64))])
-    found["grad_d"], found["grad_g"] = facts["grad_d"], facts["grad_g"]
-    found["generator"] = state.generator.state_dict()
-    found["average"] = state.g_ema.state_dict()
-    torch.save(found, f"{out}-{ranks.rank}-of-{ranks.world_size}.pt")
-"""
+def train_on_rank(out: str) -> None:
+    """Normalise and train 7 images over all processes; write what came out."""
+    with init_distributed("gloo") as ranks:
+        torch.manual_seed(0)
+        norm = nn.Sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+        images = torch.randn(7, 3, 4, 4) * 3 + 5
+        if ranks.world_size > 1:
+            convert_batch_norm(norm, ranks.rank, ranks.world_size)
+        here = images[rank_slice(7, ranks.rank, ranks.world_size)].requires_grad_(True)
+        values = norm(here)
+        (slope,) = torch.autograd.grad((values**3).sum(), here, create_graph=True)
+        torch.autograd.backward(slope.square().sum() + values.sigmoid().sum())
+        gradients = [weight.grad for weight in norm.parameters()]
+        ranks.all_reduce_sum(gradients)
+        found = {
+            "values": values,
+            "slope": slope,
+            "gradients": gradients,
+            "norm": norm.state_dict(),
+        }
+        norm.eval()
+        found["eval"] = norm(here)
+
+        config = resolve(
+            "dcgan64",
+            {
+                "batch": "7",
+                "generator.width": "4",
+                "discriminator.width": "4",
+                "resolution": "16",
+                "precision": "fp32",
+                "loss.r1": "0.5",
+                "sync_batch_norm": "true",
+                "discriminator.norm": "batch",
+            },
+        )
+        state = new_state(config, ImageShape(16, 16, 3), torch.device("cpu"))
+        step = Step(config, state, torch.device("cpu"), ranks)
+        for number in range(3):
+            random = torch.Generator().manual_seed(number)
+            images = torch.randint(256, (7, 3, 16, 16), generator=random, dtype=torch.uint8)
+            images = images[rank_slice(7, ranks.rank, ranks.world_size)]
+            facts = step([Batch(images, torch.zeros(len(images), dtype=torch.int64))])
+        found["grad_d"], found["grad_g"] = facts["grad_d"], facts["grad_g"]
+        found["generator"] = state.generator.state_dict()
+        found["average"] = state.g_ema.state_dict()
+        torch.save(found, f"{out}-{ranks.rank}-of-{ranks.world_size}.pt")
 
 
 def run(out: Path, world: int) -> list[dict[str, Any]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    root = str(Path(__file__).parents[3])
-    common = os.environ | {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world),
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": root,
-    }  # fmt: skip
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(out)], env=common | {"RANK": str(rank)},
-            stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(world)
-    ]  # fmt: skip
-    for child in children:
-        _, said = child.communicate(timeout=120)
-        assert child.returncode == 0, said
+    run_ranks(train_on_rank, world, out.parent, str(out))
     return [
         torch.load(out.parent / f"{out.name}-{rank}-of-{world}.pt", weights_only=True)
         for rank in range(world)
