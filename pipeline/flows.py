@@ -105,7 +105,7 @@ def _show_results(dataset: DatasetPaths) -> None:
     name = _slug(dataset.name)
     if dataset.card.exists():
         lines = dataset.card.read_bytes().decode("utf-8", "replace").splitlines()
-        # Its pictures are files beside it, which Prefect does not see.
+        # Its images are files beside it, which Prefect does not see.
         words = "\n".join(line for line in lines if not line.startswith("!["))
         create_markdown_artifact(disarm_markdown(words), key=f"{name}-card")
     contact = dataset.card.with_name("contact.jpg")

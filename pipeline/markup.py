@@ -17,7 +17,7 @@ _SPECIAL = re.compile(r"[\\`*\[\]<>&|!~$]|_(?![^\W_])|(?<![^\W_])_")
 _LIVE = re.compile(r"\\.|[<\[\]&!]", re.DOTALL)
 _FENCE = re.compile(r"^([ \t>]*)(```|~~~)", re.MULTILINE)  # an unclosed one would hide the rest
 _MAX_CARD = 2 << 20
-_MAX_PICTURE = 16 << 20
+_MAX_IMAGE = 16 << 20
 
 
 def escape_markdown(text: str) -> str:
@@ -63,7 +63,7 @@ def _embedded_image(attributes: str, folder: Path) -> str:
     if not re.fullmatch(r"\w[\w.-]*", name) or kind not in ("image/jpeg", "image/png"):
         return words
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_PICTURE:
+        if not path.is_file() or path.stat().st_size > _MAX_IMAGE:
             return words
         data = base64.b64encode(path.read_bytes()).decode()
     except OSError:

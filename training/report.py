@@ -77,7 +77,7 @@ class ReportExtras:
     """Optional parts of a report: the `seconds` of the run so far, and figures."""
 
     seconds: float = 0.0
-    pictures: ReportFigures | None = None
+    figures: ReportFigures | None = None
 
 
 def write_report(run: Run, rows: list[Row], extras: ReportExtras = ReportExtras()) -> None:
@@ -102,9 +102,9 @@ def write_report(run: Run, rows: list[Row], extras: ReportExtras = ReportExtras(
             measures=latest_quality_metrics(rows),
             hours=extras.seconds / 3600,
             cost=extras.seconds / 3600 * described["config"]["price_per_hour"],
-            interpolations=_shown(extras.pictures.interpolations) if extras.pictures else "",
-            nearest=_shown(extras.pictures.nearest) if extras.pictures else "",
-            nearest_pool=extras.pictures.nearest_pool if extras.pictures else 0,
+            interpolations=_shown(extras.figures.interpolations) if extras.figures else "",
+            nearest=_shown(extras.figures.nearest) if extras.figures else "",
+            nearest_pool=extras.figures.nearest_pool if extras.figures else 0,
             card=card_html(described["dataset"]["location"]),
             data=json.dumps({"frames": frames, "curves": curves(rows)}).replace("<", "\\u003c"),
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

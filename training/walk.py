@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, exit_status
 from training.latent.cli import (
-    PICTURES,
+    IMAGE_FORMATS,
     VIDEO_FORMATS,
     add_alias,
     add_label,
@@ -77,8 +77,8 @@ def write_walk(args: argparse.Namespace) -> None:
     """
     extension = args.out.suffix.lower()
     is_video = extension in VIDEO_FORMATS
-    if not is_video and extension not in PICTURES:
-        allowed = ", ".join((*VIDEO_FORMATS, *PICTURES))
+    if not is_video and extension not in IMAGE_FORMATS:
+        allowed = ", ".join((*VIDEO_FORMATS, *IMAGE_FORMATS))
         raise UserError(f"--out {args.out}: the extension must be one of {allowed}")
     check_target(args.out, "--out")
     numbers = parse_numbers(args.numbers, "--numbers", 256)

@@ -63,7 +63,7 @@ class DatasetPaths:
 
     @property
     def card_page(self) -> Path:
-        """The card as one page with its pictures."""
+        """The card as one page with its images."""
         return self.manifest_dir / "card.html"
 
     @property

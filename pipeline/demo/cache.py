@@ -23,7 +23,7 @@ ORPHAN_CHECK_SECONDS = 0.5
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-def picture_path(folder: Path, drawing: int, seed: int, index: int, side: int, kind: str) -> Path:
+def image_path(folder: Path, drawing: int, seed: int, index: int, side: int, kind: str) -> Path:
     """Return the path of an image in the cache; ``drawing`` is the version of the drawing code."""
     return folder / f"shell-d{drawing}-s{seed}-i{index:06d}-{side}px.{kind}"
 
@@ -57,7 +57,7 @@ def draw_into(folder: Path, seed: int, index: int, kind: str) -> None:
     for side in (THUMB, MEDIUM, FULL):
         scaled = full if side == FULL else full.resize((side, side), Image.Resampling.LANCZOS)
         write_file_atomic(
-            picture_path(folder, DRAWING, seed, index, side, kind), encode(scaled, kind)
+            image_path(folder, DRAWING, seed, index, side, kind), encode(scaled, kind)
         )
 
 

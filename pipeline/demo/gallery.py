@@ -23,7 +23,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.demo.cache import FULL, draw_into, draw_missing, picture_path
+from pipeline.demo.cache import FULL, draw_into, draw_missing, image_path
 from pipeline.demo.layout import ORNAMENTS, SIZES, Specimen, Truth
 from pipeline.demo.serving import LOOPBACK, LoopbackServer, StaticResponse
 from pipeline.demo.shells import DRAWING
@@ -77,28 +77,28 @@ class Gallery:
                 HTTPStatus.NOT_FOUND, "text/html; charset=utf-8", text.encode(), OPENED
             )
         if isinstance(found, SpecimenImage):
-            body = self._picture(found)
+            body = self._image(found)
             return StaticResponse(HTTPStatus.OK, MEDIA_TYPES[found.kind], body, OPENED)
         return StaticResponse(HTTPStatus.OK, found.media_type, found.text.encode(), OPENED)
 
     def _path(self, index: int, side: int, kind: str) -> Path:
-        return picture_path(self.cache, DRAWING, self.seed, index, side, kind)
+        return image_path(self.cache, DRAWING, self.seed, index, side, kind)
 
-    def _picture(self, picture: SpecimenImage) -> bytes:
+    def _image(self, image: SpecimenImage) -> bytes:
         """Return the bytes of an image, drawn now if it is not in the cache."""
-        path = self._path(picture.index, picture.side, picture.kind)
+        path = self._path(image.index, image.side, image.kind)
         with self._guard:
-            lock = self._locks.setdefault(picture.index, threading.Lock())
+            lock = self._locks.setdefault(image.index, threading.Lock())
         with lock:
             if not path.exists():
                 self.cache.mkdir(parents=True, exist_ok=True)
-                draw_into(self.cache, self.seed, picture.index, picture.kind)
+                draw_into(self.cache, self.seed, image.index, image.kind)
             return path.read_bytes()
 
     def _ornament(self, path: str) -> StaticResponse:
         """Return the logo or an icon; the logo is the site's first specimen, reduced."""
         first = self._site.layout.species[0].specimens[0]
-        small = self._picture(SpecimenImage(first.index, SIZES["thumb"], first.kind))
+        small = self._image(SpecimenImage(first.index, SIZES["thumb"], first.kind))
         out = io.BytesIO()
         with Image.open(io.BytesIO(small)) as logo:
             ornament(path, logo).save(out, "PNG")

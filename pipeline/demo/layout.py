@@ -68,7 +68,7 @@ class SpeciesPage:
 
 
 @dataclass(frozen=True)
-class TruePicture:
+class TrueImage:
     """A valid full-size image: the path to request, and its labels on the page."""
 
     path: str
@@ -93,11 +93,11 @@ class TrueFault:
 class Truth:
     """The layout of a site; all paths are as a client requests them.
 
-    ``pictures`` are exactly the valid full-size images; ``disallowed`` are linked but disallowed by
+    ``images`` are exactly the valid full-size images; ``disallowed`` are linked but disallowed by
     robots.txt; ``ornaments`` are logo and icons.
     """
 
-    pictures: tuple[TruePicture, ...]
+    images: tuple[TrueImage, ...]
     faults: tuple[TrueFault, ...]
     disallowed: tuple[str, ...]
     pages: tuple[str, ...]
@@ -125,8 +125,8 @@ class Layout:
 
     def truth(self) -> Truth:
         """Return the results of a perfect crawl of the site."""
-        pictures = tuple(
-            TruePicture(
+        images = tuple(
+            TrueImage(
                 address(specimen.path("full")),
                 specimen.index,
                 page.species.family.label,
@@ -154,7 +154,7 @@ class Layout:
         hidden = ["reserve/index.html"]
         hidden += [one.path(kind) for one in self.reserve for kind in SIZES]
         return Truth(
-            pictures,
+            images,
             tuple(faults),
             tuple(address(path) for path in hidden),
             tuple(address(path) for path in pages),

@@ -78,7 +78,7 @@ class Site:
         )
 
     @cached_property
-    def _pictures(self) -> dict[str, SpecimenImage]:
+    def _images(self) -> dict[str, SpecimenImage]:
         """All images by unescaped path."""
         found: dict[str, SpecimenImage] = {}
         shelves = [page.specimens for page in self.layout.species]
@@ -100,8 +100,8 @@ class Site:
 
     def resource_at(self, path: str) -> TextDocument | SpecimenImage | None:
         """Return the resource at an unescaped path without a leading slash, or None."""
-        if path in self._pictures:
-            return self._pictures[path]
+        if path in self._images:
+            return self._images[path]
         if path in self._species:
             return self._html("species", "../", page=self._species[path])
         if path in self._disguised:

@@ -57,9 +57,9 @@ def inspect_image(
     opt_out = {"opt_out": [signal.to_json(reason(signal.name)) for signal in signals]}
     try:
         if side is None:
-            with decoded(data, limits, DECODE_SIDE) as picture:
+            with decoded(data, limits, DECODE_SIDE) as decoded_image:
                 return StoredImage(
-                    data, measure_image(picture), sidecar(response, picture) | opt_out
+                    data, measure_image(decoded_image), sidecar(response, decoded_image) | opt_out
                 )
         square = center_square(data, side, limits.max_pixels, limits)
         kept = encode_stored_image(square.pixels, square.notes)
@@ -94,7 +94,7 @@ def encode_stored_image(pixels: Pixels, notes: tuple[str, ...]) -> DecodedImage:
     return DecodedImage(image, "JPEG", image.mode, *image.size, notes)
 
 
-def sidecar(response: Response, picture: DecodedImage | CenterSquare) -> dict[str, Any]:
+def sidecar(response: Response, decoded_image: DecodedImage | CenterSquare) -> dict[str, Any]:
     """Return what an image's JSON says beside its manifest row: the origin of its bytes and the
     response headers."""
     headers = {
@@ -109,9 +109,9 @@ def sidecar(response: Response, picture: DecodedImage | CenterSquare) -> dict[st
         "served": {
             "bytes": len(response.body),
             "sha256": hashlib.sha256(response.body).hexdigest(),
-            "format": picture.format,
-            "width": picture.width,
-            "height": picture.height,
+            "format": decoded_image.format,
+            "width": decoded_image.width,
+            "height": decoded_image.height,
         },
-        "notes": list(picture.notes),
+        "notes": list(decoded_image.notes),
     }

@@ -90,8 +90,8 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     for part, records in parts.items():
         keys: list[int] = []
         rows: list[Features] = []
-        pictures = _pictures(dataset, records, log)
-        while batch := list(islice(pictures, _BATCH)):
+        decoded_images = _decode_small(dataset, records, log)
+        while batch := list(islice(decoded_images, _BATCH)):
             done += len(batch)
             good = [(int(key, 16), pixels) for key, pixels in batch if pixels is not None]
             if good:
@@ -119,7 +119,7 @@ def _extract(
         return {}
 
 
-def _pictures(
+def _decode_small(
     dataset: DatasetPaths, records: Sequence[OriginalRecord], log: EventLog
 ) -> Iterator[tuple[str, Pixels | None]]:
     for record, data in zip(records, read_originals(dataset, records), strict=True):
@@ -128,8 +128,8 @@ def _pictures(
             continue
         try:
             limits = ImageLimits.of_size(record.width, record.height)
-            with decoded(data, limits, _SIDE) as picture:
-                image = picture.image
+            with decoded(data, limits, _SIDE) as opened:
+                image = opened.image
                 shrink = math.ceil(math.sqrt(image.width * image.height / _MOST_PIXELS))
                 small = image.reduce(shrink) if shrink > 1 else image
                 pixels = np.asarray(small.convert("RGB"))

@@ -66,12 +66,12 @@ def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24
         lists = Lists(Path(folder, "kept.jsonl"), Path(folder, "rejected.jsonl"))
         result = select(recipe, dataset, log, lists)
         counts = Counter(result.rejected)
-        pictures = Thumbnails(dataset, log)
+        thumbnails = Thumbnails(dataset, log)
         sections = [
-            *_measured(recipe.select, dataset, counts, most, pictures),
-            *_off_topic(recipe.select, dataset, lists, counts, most, pictures),
-            *_near(recipe.select, lists, counts, most, pictures),
-            *_others(lists, counts, most, pictures),
+            *_measured(recipe.select, dataset, counts, most, thumbnails),
+            *_off_topic(recipe.select, dataset, lists, counts, most, thumbnails),
+            *_near(recipe.select, lists, counts, most, thumbnails),
+            *_others(lists, counts, most, thumbnails),
         ]
     page = Environment(autoescape=True).from_string(PAGE)
     path = dataset.manifest_dir / "preview.html"
@@ -111,7 +111,7 @@ def _measured(
     dataset: DatasetPaths,
     counts: Counter[str],
     most: int,
-    pictures: Thumbnails,
+    thumbnails: Thumbnails,
 ) -> Iterator[Section]:
     """Yield a section for each measure, by one pass over the records."""
     sides = {(m.reason, passes): _Closest(most) for m in NUMERIC_LIMITS for passes in (False, True)}
@@ -129,7 +129,7 @@ def _measured(
         limit = measure.limit(limits)
         below, above = (
             [
-                pictures.show(record, f"{value:.4g}, {record.width} × {record.height}")
+                thumbnails.show(record, f"{value:.4g}, {record.width} × {record.height}")
                 for value, record in sides[measure.reason, passes]
             ]
             for passes in (False, True)
@@ -147,7 +147,7 @@ def _off_topic(
     lists: Lists,
     counts: Counter[str],
     most: int,
-    pictures: Thumbnails,
+    thumbnails: Thumbnails,
 ) -> Iterator[Section]:
     """Yield the least strange images that go, and the strangest that stay."""
     strange = outlier_scorer(dataset, limits)
@@ -169,16 +169,16 @@ def _off_topic(
         )
         for goes in (True, False)
     ]
-    records = pictures.find({key for side in sides for *_, key in side})
+    records = thumbnails.find({key for side in sides for *_, key in side})
     below, above = (
-        [pictures.show(records[key], f"{score:.2f} deviations") for _, score, key in side]
+        [thumbnails.show(records[key], f"{score:.2f} deviations") for _, score, key in side]
         for side in sides
     )
     yield Section(OFF_TOPIC, f"off_topic = {limits.off_topic:g}", counts[OFF_TOPIC], below, above)
 
 
 def _near(
-    limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, pictures: Thumbnails
+    limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, thumbnails: Thumbnails
 ) -> Iterator[Section]:
     """Yield the pairs that were hardly near enough, and those hardly far enough."""
     near = duplicate_thresholds(limits)
@@ -204,10 +204,10 @@ def _near(
         (f"{found.bits[i]} bits, {detail} of the detail", keys[i], keys[found.duplicate_of[i]])
         for i, detail in zip(alike[closest], apart[closest], strict=True)
     ]
-    records = pictures.find({key for _, *pair in (*rejected, *kept) for key in pair})
+    records = thumbnails.find({key for _, *pair in (*rejected, *kept) for key in pair})
     below, above = (
         [
-            pictures.show(records[key], f"{how}: {which}")
+            thumbnails.show(records[key], f"{how}: {which}")
             for how, one, other in pairs
             for key, which in ((one, "this one"), (other, "duplicate of"))
             if key in records
@@ -229,7 +229,7 @@ def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
 
 
 def _others(
-    lists: Lists, counts: Counter[str], most: int, pictures: Thumbnails
+    lists: Lists, counts: Counter[str], most: int, thumbnails: Thumbnails
 ) -> Iterator[Section]:
     """Yield the reasons without a scale: some images of each, with the detail."""
     shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
@@ -243,7 +243,7 @@ def _others(
         some = picked.get(line["reason"])
         if some is not None and len(some) < most:
             some[line["key"]] = line["detail"]
-    records = pictures.find({key for some in picked.values() for key in some})
+    records = thumbnails.find({key for some in picked.values() for key in some})
     for reason in reasons:
-        shown = [pictures.show(records[key], detail) for key, detail in picked[reason].items()]
+        shown = [thumbnails.show(records[key], detail) for key, detail in picked[reason].items()]
         yield Section(reason, "", counts[reason], shown, [])

@@ -25,7 +25,7 @@ class Thumbnail:
 
     key: str
     caption: str
-    picture: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Thumbnails:
         try:
             data = read_original(self._dataset, record)
             limits = ImageLimits.of_size(record.width, record.height)
-            with decoded(data, limits, THUMB) as picture:
-                image = picture.image.convert("RGB")
+            with decoded(data, limits, THUMB) as opened:
+                image = opened.image.convert("RGB")
                 image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
             file = io.BytesIO()
             image.save(file, "JPEG", quality=80)
@@ -108,7 +108,7 @@ to a limit: first those it rejects, then those it lets pass. The limits are in t
 {% for title, side in (("rejected", section.rejected), ("passed", section.kept)) %}
 <div><h3>{{ title }}</h3><div class="images">
 {% for image in side %}<figure>
-{% if image.picture %}<img src="{{ image.picture }}" alt="">{% endif %}
+{% if image.source %}<img src="{{ image.source }}" alt="">{% endif %}
 <figcaption>{{ image.caption }}<br><code>{{ image.key }}</code></figcaption></figure>
 {% else %}<p>none</p>{% endfor %}
 </div></div>{% endfor %}

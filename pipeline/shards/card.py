@@ -55,9 +55,9 @@ def write_card(
             tar = target.shards_dir / f"{shard.name}.tar"
             images += islice(_samples_of(tar, index), CONTACT_IMAGES - len(images))
     if images:
-        pictures = contact_sheet(images, _COLUMNS, _SIDE), mean_image(shards)
-        for name, picture in zip(CARD_IMAGES, pictures, strict=True):
-            write_atomic(target.manifest_dir / name, picture)
+        made = contact_sheet(images, _COLUMNS, _SIDE), mean_image(shards)
+        for name, data in zip(CARD_IMAGES, made, strict=True):
+            write_atomic(target.manifest_dir / name, data)
     text = card_text(recipe, index, shards, facts, now_utc())
     write_atomic(target.card, text)
     write_atomic(target.card_page, card_page(text, target.manifest_dir))

@@ -263,7 +263,7 @@ def _write_card(
 
 
 def _card_text(dataset: DatasetPaths) -> str:
-    """Return the dataset's card, "" if there is none; only its own pictures are pictures in it."""
+    """Return the dataset's card, "" if there is none; only its own images are shown in it."""
     try:
         text = disarm_markdown(dataset.card.read_bytes().decode("utf-8", "replace"))
     except FileNotFoundError:

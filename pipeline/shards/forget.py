@@ -200,8 +200,8 @@ def _make_again(
 def _remove_shards(dataset: DatasetPaths, target: DatasetPaths) -> int:
     """Remove the shards of a dataset of which nothing is left, and its card; returns 0."""
     shards = sorted(target.shards_dir.glob(f"{target.name}-*"))
-    pictures = [target.manifest_dir / name for name in CARD_IMAGES]
-    _remove(dataset, [target.shard_index, *shards, target.card, target.card_page, *pictures])
+    card_images = [target.manifest_dir / name for name in CARD_IMAGES]
+    _remove(dataset, [target.shard_index, *shards, target.card, target.card_page, *card_images])
     return 0
 
 

@@ -36,8 +36,8 @@ def check_body(answer: RawResponse) -> RequestFailure | None:
     """Return what is wrong with a body as an image's, by its first and last bytes; None if nothing
     is.
 
-    The Content-Type is not believed in either direction: a picture served as text/plain is a
-    picture, a page served as image/jpeg is a page.
+    The Content-Type is not believed in either direction: an image served as text/plain is an
+    image, a page served as image/jpeg is a page.
     """
     data = answer.body
     if answer.status == 304:

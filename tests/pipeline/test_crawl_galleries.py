@@ -85,7 +85,7 @@ def test_the_embedded_gallery(tmp_path: Path) -> None:
         rows = {str(row["url"]): row for row in read_jsonl(dataset.url_manifest)}
         broken = {canonical_url(one.path, site.url) for one in truth.faults}
         forbidden = {canonical_url(path, site.url) for path in truth.disallowed}
-        pictures = {canonical_url(one.path, site.url): one for one in truth.pictures}
+        pictures = {canonical_url(one.path, site.url): one for one in truth.images}
     assert pictures.keys() <= rows.keys()
     assert rows.keys() - pictures.keys() <= broken | forbidden
     for url, picture in pictures.items():

@@ -93,7 +93,7 @@ def test_the_counts_are_the_sites(
 ) -> None:
     truth = gallery.gallery.truth()
     found, _ = undisturbed
-    urls = [canonical_url(one.path, gallery.url) for one in truth.pictures]
+    urls = [canonical_url(one.path, gallery.url) for one in truth.images]
     assert found["kept"] == sorted(image_key(url) for url in urls if url)
     assert len(found["originals"]) == len(urls) == COUNT
     assert sum(map(len, found["samples"])) == 2 * COUNT  # a picture and a class each

@@ -30,7 +30,7 @@ class ReportCallback(Callback):
     def _write(self, final: bool = False) -> None:
         loop = self.loop
         space = build_latent_space(loop.state.g_ema.eval(), loop.config.latent, loop.source.classes)
-        figures = self._figures.pictures(space, loop.samples.latents, loop.samples.labels, final)
+        figures = self._figures.latest(space, loop.samples.latents, loop.samples.labels, final)
         extras = ReportExtras(loop.seconds_before + loop.seconds, figures)
         write_report(loop.run_files, loop.history.rows, extras)
         self._written = time.monotonic()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from training.pretrained.inference import TrainedGenerator
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 VIDEO_FORMATS = (".gif", ".webp", ".mp4")
 MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".mp4": 16_384}
 """The longest side in pixels that a format allows (mp4: the limit of x264)."""
@@ -119,8 +119,8 @@ def add_psi(made: argparse.ArgumentParser) -> None:
 
 def check_image_path(path: Path) -> None:
     """Raise UserError if the extension is not an image's, or the file cannot be written."""
-    if path.suffix.lower() not in PICTURES:
-        raise UserError(f"--out {path}: the extension must be one of {', '.join(PICTURES)}")
+    if path.suffix.lower() not in IMAGE_FORMATS:
+        raise UserError(f"--out {path}: the extension must be one of {', '.join(IMAGE_FORMATS)}")
     check_target(path, "--out")
 
 

@@ -95,7 +95,7 @@ class FigureMaker:
         self._made: ReportFigures | None = None
         self._at = 0.0
 
-    def pictures(
+    def latest(
         self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor, fresh: bool
     ) -> ReportFigures:
         """Return the figures of a generator's first latents (n, z_dim); new ones if `fresh`."""

@@ -14,7 +14,7 @@ from urllib.robotparser import RobotFileParser
 import pytest
 from PIL import Image
 
-from pipeline.demo.cache import FULL, encode, picture_path, write_file_atomic
+from pipeline.demo.cache import FULL, encode, image_path, write_file_atomic
 from pipeline.demo.gallery import Gallery, ServedGallery, main, serve
 from pipeline.demo.layout import build_layout
 from pipeline.demo.serving import requested_range
@@ -30,7 +30,7 @@ def fill(gallery: Gallery) -> None:
     for one in gallery.specimens():
         for side in (96, 160, 256):
             shade = (one.index % 200, 90, side % 200)
-            path = picture_path(gallery.cache, DRAWING, SEED, one.index, side, one.kind)
+            path = image_path(gallery.cache, DRAWING, SEED, one.index, side, one.kind)
             write_file_atomic(path, encode(Image.new("RGB", (side, side), shade), one.kind))
 
 
@@ -109,9 +109,9 @@ def requested(base: str, link: str) -> str:
 @pytest.mark.slow
 def test_every_good_picture_resolves(served: ServedGallery, visitor: Visitor) -> None:
     truth = served.gallery.truth()
-    assert len(truth.pictures) == COUNT
-    assert sorted(one.index for one in truth.pictures) == list(range(COUNT))
-    for one in truth.pictures:
+    assert len(truth.images) == COUNT
+    assert sorted(one.index for one in truth.images) == list(range(COUNT))
+    for one in truth.images:
         status, headers, body = visitor.get(one.path)
         assert status == 200
         assert headers["Content-Type"] == f"image/{'png' if one.path.endswith('png') else 'jpeg'}"
@@ -146,7 +146,7 @@ def test_pages_parse_and_link_to_exactly_the_truth(served: ServedGallery) -> Non
         assert all(not urlsplit(a["href"]).scheme or a.get("rel") for a in links.anchors)
         seen |= {requested(path, link) for link in links.of_class("specimen")}
         resources |= {requested(path, link) for link in links.resources}
-    good = {one.path for one in truth.pictures}
+    good = {one.path for one in truth.images}
     broken = {one.path for one in truth.faults if one.fault != "missing page"}
     assert seen - set(truth.disallowed) == good | broken
     assert seen & set(truth.disallowed)
@@ -174,14 +174,14 @@ def test_pagination_reaches_every_species(served: ServedGallery, visitor: Visito
 def test_labels_and_licence_stand_on_each_page(served: ServedGallery) -> None:
     site, truth = Site(COUNT, SEED), served.gallery.truth()
     by_page = {page.species.name: page for page in site.layout.species}
-    for one in truth.pictures:
+    for one in truth.images:
         page = site.resource_at(by_page[one.species].path)
         assert isinstance(page, TextDocument)
         assert f'<h1 class="species-name">{one.species}</h1>' in page.text
         assert f'<span class="family">{one.family}</span>' in page.text
         assert f'<span class="credit">{one.credit}</span>' in page.text
         assert ('rel="license"' in page.text) == one.licence.startswith("CC")
-    assert {one.licence for one in truth.pictures} == {
+    assert {one.licence for one in truth.images} == {
         "CC0-1.0", "CC-BY-4.0", "All rights reserved",
     }  # fmt: skip
 
@@ -199,12 +199,12 @@ def test_robots_disallow_the_reserve_only(served: ServedGallery, visitor: Visito
     robots.parse(visitor.get("/robots.txt")[2].decode().splitlines())
     truth = served.gallery.truth()
     assert not any(robots.can_fetch("any", path) for path in truth.disallowed)
-    assert all(robots.can_fetch("any", one.path) for one in truth.pictures)
+    assert all(robots.can_fetch("any", one.path) for one in truth.images)
     assert all(robots.can_fetch("any", path) for path in truth.pages)
 
 
 def test_conditional_requests(served: ServedGallery, visitor: Visitor) -> None:
-    for path in ("/index.html", served.gallery.truth().pictures[0].path):
+    for path in ("/index.html", served.gallery.truth().images[0].path):
         _, headers, body = visitor.get(path)
         etag, changed = headers["ETag"], headers["Last-Modified"]
         for condition in ({"If_None_Match": f'"x", W/{etag}'}, {"If_Modified_Since": changed}):
@@ -216,7 +216,7 @@ def test_conditional_requests(served: ServedGallery, visitor: Visitor) -> None:
 
 
 def test_head_and_ranges(served: ServedGallery, visitor: Visitor) -> None:
-    path = served.gallery.truth().pictures[0].path
+    path = served.gallery.truth().images[0].path
     _, headers, body = visitor.get(path)
     status, head, nothing = visitor.get(path, "HEAD")
     assert (status, nothing, head["Content-Length"]) == (200, b"", str(len(body)))
@@ -248,11 +248,11 @@ def test_paths_do_not_leave_the_site(served: ServedGallery, visitor: Visitor) ->
 
 def test_pictures_are_drawn_when_asked_for_and_only_once(tmp_path: Path) -> None:
     gallery = Gallery(2, SEED, tmp_path / "new")
-    path = gallery.truth().pictures[0].path
+    path = gallery.truth().images[0].path
     with serve(gallery) as running:
         client = Visitor(running.url)
         first = client.get(path)[2]
-        kept = picture_path(gallery.cache, DRAWING, SEED, 0, FULL, path.rsplit(".", 1)[1])
+        kept = image_path(gallery.cache, DRAWING, SEED, 0, FULL, path.rsplit(".", 1)[1])
         stamp = kept.stat().st_mtime_ns
         assert client.get(path)[2] == first == kept.read_bytes()
         assert kept.stat().st_mtime_ns == stamp
@@ -261,7 +261,7 @@ def test_pictures_are_drawn_when_asked_for_and_only_once(tmp_path: Path) -> None
 
 def test_half_written_files_are_never_served(tmp_path: Path) -> None:
     gallery = Gallery(1, SEED, tmp_path)
-    path = picture_path(tmp_path, DRAWING, SEED, 0, FULL, "jpg")
+    path = image_path(tmp_path, DRAWING, SEED, 0, FULL, "jpg")
 
     def torn(file: IO[bytes]) -> None:
         file.write(b"\xff\xd8half a picture")
@@ -272,7 +272,7 @@ def test_half_written_files_are_never_served(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     # What a process leaves that was killed while it wrote.
     (tmp_path / "tmpabc.part").write_bytes(b"\xff\xd8half a picture")
-    picture = gallery.truth().pictures[0]
+    picture = gallery.truth().images[0]
     with Image.open(io.BytesIO(gallery.respond(picture.path[1:]).body)) as image:
         image.load()
         assert image.size == (FULL, FULL)
@@ -300,7 +300,7 @@ def test_layout_is_a_pure_function_of_count_and_seed() -> None:
 
 def test_smallest_site_has_every_trap() -> None:
     truth = build_layout(1, 0).truth()
-    assert len(truth.pictures) == 1
+    assert len(truth.images) == 1
     assert len({one.fault for one in truth.faults}) == 3
 
 
