@@ -35,8 +35,6 @@ from training.versions import CONFIG_MIGRATIONS
 
 CONFIG_VERSION = len(CONFIG_MIGRATIONS) + 1
 
-_REWRITE = "remove this file and run the same training.fit command again, which writes it anew"
-
 
 @dataclass(frozen=True)
 class Run:
@@ -196,6 +194,12 @@ def write_run_config(
     return described
 
 
+def _how_to_rewrite(run: Run) -> str:
+    if not run.checkpoints.exists():
+        return "export the generator again"
+    return "remove this file and run the same training.fit command again, which writes it anew"
+
+
 def read_config(run: Run) -> dict[str, Any]:
     """Read a run's `config.json` as a `RunConfigFile`.
 
@@ -209,8 +213,8 @@ def read_config(run: Run) -> dict[str, Any]:
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{run.config}: not JSON ({error}); {_REWRITE}") from None
+        raise UserError(f"{run.config}: not JSON ({error}); {_how_to_rewrite(run)}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{run.config}: not a run's configuration; {_REWRITE}")
+        raise UserError(f"{run.config}: not a run's configuration; {_how_to_rewrite(run)}")
     values = migrate(values, CONFIG_MIGRATIONS, str(run.config))
     return asdict(parse_config(RunConfigFile, values, str(run.config)))

@@ -323,14 +323,15 @@ def test_a_folder_of_samples_with_anything_in_it_and_none(run: Path, trained: Pa
 def test_odd_rows_are_one_line(line: bytes, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (run / "metrics.jsonl").open("ab") as file:
         file.write(line + b"\n")
-    assert export.main(["whole", "--format", "safetensors", "--out", "given"]) == 2
+    assert export.main(["whole", "--format", "safetensors", "--out", "given"]) == 0
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
-    assert "metrics.jsonl" in said
+    assert said.startswith("warning: runs/whole/metrics.jsonl")
+    assert Path("given/README.md").exists()
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("odd", ["", "x" * 100, "fifo", "folder", "header", "other"])
+@pytest.mark.parametrize("odd", ["", "x" * 100, "fifo", "folder", "header", "name", "other"])
 def test_a_damaged_export_is_one_line(
     odd: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,6 +345,9 @@ def test_a_damaged_export_is_one_line(
         weights.mkdir()
     elif odd == "header":
         weights.write_bytes((2**62).to_bytes(8, "little") + good[8:])
+    elif odd == "name":
+        header = json.dumps({"x" * 5000: 5}).encode()
+        weights.write_bytes(len(header).to_bytes(8, "little") + header)
     elif odd == "other":
         from safetensors.torch import save
 
@@ -355,6 +359,17 @@ def test_a_damaged_export_is_one_line(
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
     assert "given" in said
+    assert len(said) < 400
+
+
+def test_advice_on_a_damaged_config_fits_a_run_or_an_export(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main(["whole", "--format", "safetensors", "--out", "given"]) == 0
+    for folder, advice in ((run, "the same training.fit"), (Path("given"), "export the generator")):
+        (folder / "config.json").write_text("{")
+        assert sample.main([str(folder.absolute()), "--out", "x.png"]) == 2
+        assert advice in capsys.readouterr().err
 
 
 NO_RUNS = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.contract import UserError, describe_os_error, open_regular
+from pipeline.contract import UserError, describe_os_error, open_regular, short_reason
 from training import best_checkpoint
 from training.checkpoint_check import check_fit, check_weights
 from training.config import Config
@@ -143,5 +143,4 @@ def _exported(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
     except Exception as error:  # noqa: BLE001 (a damaged file can fail in any way)
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: incomplete ({reason})") from None
+        raise UserError(f"{path}: incomplete ({short_reason(error)})") from None
