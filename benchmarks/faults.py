@@ -19,7 +19,8 @@ from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
 from pipeline.events import EventLog
 from pipeline.fetcher import Politeness
 from pipeline.originals.download import download
-from pipeline.originals.parts import read_original, read_records
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html_options import HtmlSource
 from tests.helpers.faulty_site import ATTEMPTS, ROWS, FaultySite

@@ -34,8 +34,9 @@ from pipeline.imaging.crops import center_box
 from pipeline.imaging.images import decode_image, measure_image
 from pipeline.imaging.pixels import divisor_for, scale_for
 from pipeline.options import ShardOptions
+from pipeline.originals.part_tars import read_original
 from pipeline.originals.part_writer import PartWriter
-from pipeline.originals.parts import read_original, write_plan
+from pipeline.originals.parts import write_plan
 from pipeline.select.selection import SelectedImage, read_selection
 from pipeline.shards.builder import build_shard
 from pipeline.shards.plan import plan_shards

@@ -22,14 +22,8 @@ from pipeline.forgotten import read_forgotten
 from pipeline.imaging.images import decoded
 from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.imaging.resampling import Pixels
-from pipeline.originals.parts import (
-    DamagedOriginal,
-    is_complete,
-    parts_without_tar,
-    planned_parts,
-    read_originals,
-    read_part,
-)
+from pipeline.originals.part_tars import DamagedOriginal, parts_without_tar, read_originals
+from pipeline.originals.parts import is_complete, planned_parts, read_part
 from pipeline.plugins import load_plugin
 from pipeline.web.failures import caught_failure
 

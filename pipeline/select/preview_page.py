@@ -13,7 +13,8 @@ from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.imaging.images import decoded
 from pipeline.imaging.limits import ImageError, ImageLimits
-from pipeline.originals.parts import read_original, read_records
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import read_records
 from pipeline.web.failures import caught_failure
 
 THUMB = 140

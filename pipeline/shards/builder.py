@@ -14,7 +14,7 @@ from pipeline.contract.tar import TarWriter, read_samples
 from pipeline.errors import Failure
 from pipeline.imaging.limits import ImageError
 from pipeline.options import ShardOptions
-from pipeline.originals.parts import (
+from pipeline.originals.part_tars import (
     DamagedOriginal,
     parts_without_tar,
     read_original,

@@ -33,9 +33,9 @@ from pipeline.crawl.manifest_lookup import manifest_rows
 from pipeline.events import EventLog
 from pipeline.forgotten import forgotten_path, read_forgotten
 from pipeline.options import SelectOptions, ShardOptions
+from pipeline.originals.part_tars import editable_tar
 from pipeline.originals.parts import (
     PartFiles,
-    editable_tar,
     is_complete,
     planned_parts,
     read_journal,

@@ -29,7 +29,8 @@ from pipeline.errors import Failure
 from pipeline.events import EventLog, unresolved_failures
 from pipeline.imaging.limits import limit_decoding
 from pipeline.options import ShardOptions
-from pipeline.originals.parts import PartFiles, delete_tar, parts_without_tar, planned_parts
+from pipeline.originals.part_tars import delete_tar, parts_without_tar
+from pipeline.originals.parts import PartFiles, planned_parts
 from pipeline.recipe import Recipe
 from pipeline.select.selection import read_rejected, read_selection
 from pipeline.shards.builder import (

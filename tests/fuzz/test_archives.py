@@ -24,7 +24,8 @@ from pipeline.contract import DatasetPaths, UserError, read_jsonl
 from pipeline.crawl.manifest_lookup import manifest_rows
 from pipeline.events import EventLog
 from pipeline.importers.stage import ImportResult, import_dataset
-from pipeline.originals.parts import read_original, read_records
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import read_records
 from pipeline.select.selection import SelectedImage
 from pipeline.web.failures import FAILURE_KINDS
 

@@ -29,8 +29,9 @@ from pipeline.imaging.images import EXTENSIONS
 from pipeline.imaging.limits import ImageError, decode_budget
 from pipeline.options import OriginalsOptions, ShardOptions
 from pipeline.originals.inspect_image import StoredImage, inspect_image
+from pipeline.originals.part_tars import read_original
 from pipeline.originals.part_writer import PartWriter
-from pipeline.originals.parts import read_original, read_records, write_plan
+from pipeline.originals.parts import read_records, write_plan
 from pipeline.recipe import Recipe
 from pipeline.select.selection import SelectedImage
 from pipeline.shards.samples import make_samples

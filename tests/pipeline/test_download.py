@@ -26,15 +26,9 @@ from pipeline.originals import download as stage
 from pipeline.originals import inspect_image as examine
 from pipeline.originals.download import DownloadResult, download, download_part
 from pipeline.originals.part_planning import assign_parts
+from pipeline.originals.part_tars import read_original
 from pipeline.originals.part_writer import tar_member
-from pipeline.originals.parts import (
-    PartFiles,
-    is_complete,
-    planned_parts,
-    read_original,
-    read_records,
-    write_plan,
-)
+from pipeline.originals.parts import PartFiles, is_complete, planned_parts, read_records, write_plan
 from pipeline.recipe import Recipe
 from pipeline.retry import retry_failures
 from pipeline.sources.html_options import HtmlSource

@@ -17,13 +17,8 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.contract import DatasetPaths, JsonlAppender, image_key, read_jsonl
-from pipeline.originals.parts import (
-    PartFiles,
-    planned_parts,
-    read_journal,
-    read_original,
-    read_records,
-)
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import PartFiles, planned_parts, read_journal, read_records
 from tests.helpers.faulty_site import (
     ATTEMPTS,
     BIG,

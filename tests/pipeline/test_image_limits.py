@@ -29,7 +29,8 @@ from pipeline.imaging.limits import DecodeBudget, ImageError
 from pipeline.options import OriginalsOptions
 from pipeline.originals import download as download_stage
 from pipeline.originals.download import download
-from pipeline.originals.parts import read_original, read_records
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import read_records
 from pipeline.recipe import Recipe
 from pipeline.sources.html_options import HtmlSource
 from tests.helpers.faulty_site import encoded, picture

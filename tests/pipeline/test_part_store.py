@@ -16,17 +16,9 @@ from pipeline.contract import (
     write_json,
 )
 from pipeline.originals.part_planning import assign_parts
+from pipeline.originals.part_tars import delete_tar, editable_tar, parts_without_tar, read_original
 from pipeline.originals.part_writer import PartWriter
-from pipeline.originals.parts import (
-    PartFiles,
-    delete_tar,
-    editable_tar,
-    is_complete,
-    parts_without_tar,
-    read_original,
-    read_records,
-    write_plan,
-)
+from pipeline.originals.parts import PartFiles, is_complete, read_records, write_plan
 from pipeline.remote.mirror import pull, push
 from pipeline.remote.originals_sync import SyncResult, sync_originals
 from pipeline.remote.store import Store

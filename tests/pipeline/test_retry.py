@@ -14,14 +14,8 @@ from pipeline.crawl.stage import crawl
 from pipeline.events import EventLog, LoggedFailure, unresolved_failures
 from pipeline.fetcher import Politeness
 from pipeline.originals.download import download, download_parts
-from pipeline.originals.parts import (
-    PartFiles,
-    next_part,
-    planned_parts,
-    read_original,
-    read_records,
-    write_plan,
-)
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import PartFiles, next_part, planned_parts, read_records, write_plan
 from pipeline.recipe import Recipe
 from pipeline.retry import RetryResult, filter_failures, retry_failures
 from pipeline.sources.html_options import HtmlSource

@@ -18,7 +18,8 @@ from werkzeug.serving import make_server
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
-from pipeline.originals.parts import read_original, read_originals, read_records
+from pipeline.originals.part_tars import read_original, read_originals
+from pipeline.originals.parts import read_records
 from pipeline.remote.store import Store, StoreError
 from tests.helpers.commands import run_pipeline
 

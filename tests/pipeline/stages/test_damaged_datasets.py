@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, image_key, load_index, read_jsonl
-from pipeline.originals.parts import PartFiles, read_original, read_records
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import PartFiles, read_records
 from tests.helpers.faulty_site import FaultySite, Row, picture, serve
 
 IMAGES = 6

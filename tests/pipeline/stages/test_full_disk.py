@@ -15,7 +15,8 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key, load_index
 from pipeline.contract.tar import read_samples
-from pipeline.originals.parts import read_original, read_records
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import read_records
 from pipeline.shards.verify import verify
 from tests.helpers.processes import run_python
 from tests.helpers.static_site import served

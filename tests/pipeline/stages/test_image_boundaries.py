@@ -17,8 +17,9 @@ from pipeline.__main__ import main
 from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
 from pipeline.contract.tar import read_samples
 from pipeline.errors import describe_os_error, is_disk_full
+from pipeline.originals.part_tars import read_original
 from pipeline.originals.part_writer import PartWriter
-from pipeline.originals.parts import PartFiles, read_original, read_records
+from pipeline.originals.parts import PartFiles, read_records
 from pipeline.select import features, preview_page
 from pipeline.select import stage as select_stage
 from pipeline.select.preview import preview

@@ -20,7 +20,8 @@ import pytest
 from pipeline.contract import DatasetPaths, UserError, read_jsonl
 from pipeline.importers.archives import _Zip
 from pipeline.importers.stage import ImportResult, import_dataset
-from pipeline.originals.parts import read_original, read_records
+from pipeline.originals.part_tars import read_original
+from pipeline.originals.parts import read_records
 
 Import = Callable[[Path], ImportResult]
 
