@@ -189,10 +189,10 @@ def test_any_bytes_give_an_image_or_one_failure(data: bytes, recipe: Recipe) -> 
     answer = RawResponse(status=200, headers={}, body=data, url=URL)
     refused = check_body(answer)
     assert refused is None or refused.kind in FAILURE_KINDS
-    start = time.monotonic()
+    start = time.process_time()
     row = ManifestRow(image_key(URL), URL)
     found = inspect_image(row, Response(URL, 200, MappingProxyType({}), data), recipe, "download")
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     assert budget_is_free()
     if isinstance(found, Failure):
         assert found.kind in FAILURE_KINDS

@@ -134,9 +134,9 @@ def test_image_files(image: bytes, changes: list[tuple[int, bytes]]) -> None:
     data = bytearray(image)
     for position, piece in changes:
         data[position : position + len(piece)] = piece
-    start = time.monotonic()
+    start = time.process_time()
     check(data_mining_signals(bytes(data)))
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     assert data_mining_signals(image)
 
 

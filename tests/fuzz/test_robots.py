@@ -69,12 +69,12 @@ def test_a_large_file_is_read_at_once(lines, pattern):
     part = "\n".join([*lines, ""])
     text = part + "".join(pattern.format(n) + "\n" for n in range(2000)) + part
     body = (text * (MAX_POLICY // len(text) + 1)).encode("utf-8", "replace")
-    began = time.monotonic()
+    began = time.process_time()
     assert len(robots_text(body)) <= MAX_POLICY
     parse_robots(RawResponse("http://a.example/robots.txt", 200, {}, body), AGENT).why_disallowed(
         "http://a.example/x", AGENT
     )
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 @given(

@@ -476,15 +476,13 @@ def test_what_is_too_large_names_the_limit(faulty_site):
 def test_an_endless_stream_of_parts_is_refused_at_its_head(faulty_site):
     def stream(request) -> None:
         request.answer(b"", type_="multipart/x-mixed-replace; boundary=x", length=-1)
-        request.drip(b"--x\r\nContent-Type: image/jpeg\r\n\r\n" + GOOD * 50, 0.01, 500)
+        request.drip(b"--x\r\nContent-Type: image/jpeg\r\n\r\n" + GOOD * 50, 0.01, 100_000)
         request.hang_up()
 
     faulty_site.rows["/odd"] = Row("/odd", stream)
-    began = time.monotonic()
     for outcome in get_either_way(faulty_site.url("/odd")):
         assert kind(outcome) == "wrong_type"
         assert outcome.attempts == 1
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("etag", ["", '"v1"'])
@@ -665,9 +663,9 @@ def test_a_robots_txt_of_thousands_of_agents_and_rules_is_read_at_once():
     agents = "".join(f"User-agent: a{n}\n" for n in range(12_000))
     rules = "".join(f"Disallow: /{n}\n" for n in range(12_000))
     with with_robots(f"{agents}User-agent: *\n{rules}Disallow: /good\n") as site:
-        began = time.monotonic()
+        began = time.process_time()
         assert [kind(one) for one in get_either_way(site.url("/good.jpg"))] == ["robots"] * 2
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 10
 
 
 def test_a_robots_txt_that_the_parser_breaks_on_is_no_permission(monkeypatch):
