@@ -87,7 +87,7 @@ class Loop:
             except Diverged as error:
                 what = str(error)
             except Exception:
-                # Other processes may be anywhere: the main one saves what was learned, alone.
+                # Other processes may be at any point: the main one saves what was learned, alone.
                 if self.ranks.is_main and self.state.seen > self.checkpoints.saved_seen:
                     self.on_main_process(self.checkpoints.write)
                 raise

@@ -71,20 +71,20 @@ class MicroBatcher:
         every = draw_latents(config.latent, config.batch, self._z_dim, self.random, self._device)
         latents = every[rank_slice(config.batch, self._ranks.rank, self._ranks.world_size)]
         size = config.micro_batch or count
-        pieces = []
+        parts = []
         for slot, start in enumerate(range(0, count, size)):
             some = slice(start, min(start + size, count))
             real = self._to_float(batch.images[some], slot)
             labels = batch.labels[some].to(self._device)
             weight, share = len(real) / config.batch, len(real) / count
-            pieces.append(MicroBatch(real, labels, latents[some], None, weight, share))
-        return pieces
+            parts.append(MicroBatch(real, labels, latents[some], None, weight, share))
+        return parts
 
 
-def accumulate_stats(facts: Stats, found: Stats, share: float) -> None:
+def accumulate_stats(stats: Stats, new: Stats, share: float) -> None:
     """Add the stats of a micro-batch, weighted by its fraction, to those of the batch."""
-    for name, value in found.items():
-        facts[name] = facts[name] + value * share if name in facts else value * share
+    for name, value in new.items():
+        stats[name] = stats[name] + value * share if name in stats else value * share
 
 
 def batch_std(images: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ def dry_run(
     as_json: bool = False,
     why: Sequence[str] = (),
 ) -> int:
-    """Say what the run would take, from a few timed steps, and write nothing; the exit status and
+    """Print the forecast of a run from a few timed steps and write nothing; the exit status and
     the refusals are those of `train`.
 
     Raises:

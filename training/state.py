@@ -79,7 +79,7 @@ class State:
         return bool(torch.nn.utils.get_total_norm(values).isfinite())
 
     def load(self, tensors: dict[str, Any]) -> None:
-        """Become what `tensors` (of an equal configuration, on any device) says."""
+        """Load a state from `tensors` (of an equal configuration, on any device)."""
         for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
             getattr(self, name).load_state_dict(tensors[name])
         self.g_ema.load_state_dict(tensors["average"])
@@ -100,7 +100,7 @@ class State:
 
 
 def make_optimizer(options: OptimizerOptions, network: nn.Module, device: torch.device) -> Any:
-    """Return the optimiser of `table` for the weights of `network`."""
+    """Return the optimiser that `options` describe for the weights of `network`."""
     parameters = list(network.parameters())
     if options.name == "sgd":
         return torch.optim.SGD(parameters, lr=options.lr, momentum=options.beta1)
@@ -128,14 +128,14 @@ def new_state(config: Config, shape: ImageShape, device: torch.device) -> State:
     networks: list[nn.Module] = [generator, discriminator]
     for network in networks:
         network.to(device=device, memory_format=form)  # type: ignore[call-overload]
-    g_table, d_table = optimizers(config)
+    g_options, d_options = optimizers(config)
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     return State(
         generator,
         discriminator,
         average,
-        make_optimizer(g_table, generator, device),
-        make_optimizer(d_table, discriminator, device),
+        make_optimizer(g_options, generator, device),
+        make_optimizer(d_options, discriminator, device),
         make_scaler(config, device),
         make_scaler(config, device),
     )

@@ -37,7 +37,7 @@ class Step:
         ranks: Distributed = SINGLE_PROCESS,
     ) -> None:
         self.config, self.state, self.device, self.ranks = config, state, device, ranks
-        self.g_table, self.d_options = optimizers(config)
+        self.g_options, self.d_options = optimizers(config)
         packing = config.discriminator.packing
         if config.replay.size and ranks.world_size > 1:
             raise UserError("replay.size: past fakes are kept by one process only")
@@ -50,7 +50,7 @@ class Step:
         if (config.sync_batch_norm or state.discriminator.joint_batch) and ranks.world_size > 1:
             convert_batch_norm(state.discriminator, ranks.rank, ranks.world_size)
         self.random = torch.Generator(device=device)
-        self._pieces = MicroBatcher(config, state.generator.z_dim, device, ranks)
+        self._split = MicroBatcher(config, state.generator.z_dim, device, ranks)
         self.loss = GanLoss(config, state, device, ranks, self.random)
         self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
@@ -64,24 +64,24 @@ class Step:
         self._seed()
         state.generator.train()
         state.discriminator.train()
-        facts: Stats = {}
+        stats: Stats = {}
         if config.updates == "generator-first":
-            facts |= self._train_generator(self._pieces(batches[0]))
+            stats |= self._train_generator(self._split(batches[0]))
         reuse = config.updates == "alternating" and not config.fresh_latents
         for batch in batches:
-            pieces, last = self._pieces(batch), batch is batches[-1]
+            micro_batches, last = self._split(batch), batch is batches[-1]
             if last and config.updates == "simultaneous":
-                facts |= self._train_simultaneously(pieces)
-                facts |= self._regularise_paths(pieces)
+                stats |= self._train_simultaneously(micro_batches)
+                stats |= self._regularise_paths(micro_batches)
             else:
-                facts |= self._train_discriminator(pieces, again=last and reuse)
+                stats |= self._train_discriminator(micro_batches, reuse=last and reuse)
         if config.updates == "alternating":
-            facts |= self._train_generator(pieces if reuse else self._pieces(batch))
+            stats |= self._train_generator(micro_batches if reuse else self._split(batch))
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
         ema.update(state.g_ema, state.generator, self._ema_decay(images))
-        return facts
+        return stats
 
     def _ema_decay(self, images: int) -> float:
         """Return the decay of the moving average for a step of this many images.
@@ -100,7 +100,7 @@ class Step:
     def _seed(self) -> None:
         """Latents are drawn equally in all processes (each takes its slice); all else differs."""
         seen, restarts, rank = self.state.seen, self.state.restarts, self.ranks.rank
-        self._pieces.random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
+        self._split.random.manual_seed(derive(self.config.seed, "latents", seen, restarts))
         seed = derive(self.config.seed, "step", seen, restarts, rank)
         self.random.manual_seed(seed)
         self.loss.augmentation.seed(seed)
@@ -111,32 +111,32 @@ class Step:
             images: Tensor = self._draw(latents, labels)
         return images
 
-    def _train_discriminator(self, pieces: list[MicroBatch], again: bool) -> Stats:
+    def _train_discriminator(self, micro_batches: list[MicroBatch], reuse: bool) -> Stats:
         """Update the discriminator once.
 
-        If the generator will be trained on the same images (`again`), a batch in one piece keeps
-        their graph; with micro-batches that would cost the memory they save.
+        If the generator will be trained on the same images (`reuse`), their graph is kept, but not
+        with several micro-batches: that would cost the memory they save.
         """
         state, replaying = self.state, self.config.replay
         self._unfreeze_discriminator()
-        facts: Stats = {}
-        keep = again and len(pieces) == 1
-        for piece in pieces:
-            with torch.set_grad_enabled(keep):
-                fake = self._fake(piece.latents, piece.labels)
-            piece.fake = fake if keep else None
-            shown, labels = fake.detach(), (piece.labels, piece.labels)
+        stats: Stats = {}
+        keep_graph = reuse and len(micro_batches) == 1
+        for micro in micro_batches:
+            with torch.set_grad_enabled(keep_graph):
+                fake = self._fake(micro.latents, micro.labels)
+            micro.fake = fake if keep_graph else None
+            shown, labels = fake.detach(), (micro.labels, micro.labels)
             if replaying.size:
                 shown, older = replay(
-                    state.replay, replaying.size, replaying.share, shown, piece.labels, self.random
+                    state.replay, replaying.size, replaying.share, shown, micro.labels, self.random
                 )
-                labels = piece.labels, older
-            loss, found = self.loss.discriminator(piece.real, shown, labels, piece.latents)
-            torch.autograd.backward(state.d_scaler.scale(loss * piece.weight))
-            accumulate_stats(facts, found | {"spread_real": batch_std(piece.real)}, piece.share)
-        return self._end_discriminator(pieces, facts)
+                labels = micro.labels, older
+            loss, new = self.loss.discriminator(micro.real, shown, labels, micro.latents)
+            torch.autograd.backward(state.d_scaler.scale(loss * micro.weight))
+            accumulate_stats(stats, new | {"spread_real": batch_std(micro.real)}, micro.share)
+        return self._end_discriminator(micro_batches, stats)
 
-    def _train_simultaneously(self, pieces: list[MicroBatch]) -> Stats:
+    def _train_simultaneously(self, micro_batches: list[MicroBatch]) -> Stats:
         """Update both networks from the same forward pass (simultaneous gradient descent: Mescheder
         2017; Shen 2021 measures the saving).
 
@@ -148,20 +148,20 @@ class Step:
         state.g_optimizer.zero_grad(set_to_none=True)
         d_params = [weight for weight in state.discriminator.parameters() if weight.requires_grad]
         g_params = [weight for weight in state.generator.parameters() if weight.requires_grad]
-        on_d, on_g = Stats(), Stats()
-        for piece in pieces:
-            drawn = self._fake(piece.latents, piece.labels)
-            (d_loss, found), (g_loss, found_g) = self.loss.both(
-                piece.real, drawn, piece.labels, piece.latents
+        d_stats, g_stats = Stats(), Stats()
+        for micro in micro_batches:
+            drawn = self._fake(micro.latents, micro.labels)
+            (d_loss, new), (g_loss, new_g) = self.loss.both(
+                micro.real, drawn, micro.labels, micro.latents
             )
-            scaled = state.d_scaler.scale(d_loss * piece.weight)
+            scaled = state.d_scaler.scale(d_loss * micro.weight)
             torch.autograd.backward(scaled, inputs=d_params, retain_graph=True)
-            accumulate_stats(on_d, found | {"spread_real": batch_std(piece.real)}, piece.share)
-            torch.autograd.backward(state.g_scaler.scale(g_loss * piece.weight), inputs=g_params)
+            accumulate_stats(d_stats, new | {"spread_real": batch_std(micro.real)}, micro.share)
+            torch.autograd.backward(state.g_scaler.scale(g_loss * micro.weight), inputs=g_params)
             spread = {"spread_fake": batch_std(drawn.detach())}
-            accumulate_stats(on_g, found_g | spread, piece.share)
-        facts = self._end_discriminator(pieces, on_d)
-        return facts | self._step_stats("g", on_g, self._update_generator(), state.g_scaler)
+            accumulate_stats(g_stats, new_g | spread, micro.share)
+        stats = self._end_discriminator(micro_batches, d_stats)
+        return stats | self._step_stats("g", g_stats, self._update_generator(), state.g_scaler)
 
     def _unfreeze_discriminator(self) -> None:
         """Unfreeze the discriminator, except for the layers frozen by `freeze_d`."""
@@ -169,70 +169,70 @@ class Step:
         freeze(self.state.discriminator, self.config.freeze_d)
         self.state.d_optimizer.zero_grad(set_to_none=True)
 
-    def _end_discriminator(self, pieces: list[MicroBatch], facts: Stats) -> Stats:
+    def _end_discriminator(self, micro_batches: list[MicroBatch], stats: Stats) -> Stats:
         """Apply the discriminator's gradients; return the stats of the step."""
         config, state = self.config, self.state
-        share = sum(piece.weight for piece in pieces)
-        facts |= self.loss.controller.observe(state.scalars, facts["r_t"], share)
-        facts = self._step_stats("d", facts, self._update_discriminator(), state.d_scaler)
+        share = sum(micro.weight for micro in micro_batches)
+        stats |= self.loss.controller.observe(state.scalars, stats["r_t"], share)
+        stats = self._step_stats("d", stats, self._update_discriminator(), state.d_scaler)
         if config.loss.own_step and is_due(state.steps, config.loss.interval):
-            facts |= self._penalise(pieces)
+            stats |= self._penalise(micro_batches)
         if config.loss.weight_clip:
             clip_weights(state.discriminator, config.loss.weight_clip)
-        return facts
+        return stats
 
     def _update_discriminator(self) -> Tensor:
-        state, table = self.state, self.d_options
-        set_learning_rate(state.d_optimizer, table, state.seen, self.config.burn_in)
-        return apply_gradients(state.d_optimizer, table, self.ranks, state.d_scaler)
+        state, options = self.state, self.d_options
+        set_learning_rate(state.d_optimizer, options, state.seen, self.config.burn_in)
+        return apply_gradients(state.d_optimizer, options, self.ranks, state.d_scaler)
 
-    def _penalise(self, pieces: list[MicroBatch]) -> Stats:
+    def _penalise(self, micro_batches: list[MicroBatch]) -> Stats:
         """Take a discriminator step for the penalties on real images only."""
         state = self.state
         state.d_optimizer.zero_grad(set_to_none=True)
-        facts: Stats = {}
-        for piece in pieces:
-            penalties, found = self.loss.own_step_penalties(piece.real, piece.labels)
+        stats: Stats = {}
+        for micro in micro_batches:
+            penalties, new = self.loss.own_step_penalties(micro.real, micro.labels)
             for penalty in penalties.values():
-                torch.autograd.backward(state.d_scaler.scale(penalty * piece.weight))
-            accumulate_stats(facts, found, piece.share)
-        if facts:
+                torch.autograd.backward(state.d_scaler.scale(penalty * micro.weight))
+            accumulate_stats(stats, new, micro.share)
+        if stats:
             self._update_discriminator()
-        return facts
+        return stats
 
-    def _train_generator(self, pieces: list[MicroBatch]) -> Stats:
+    def _train_generator(self, micro_batches: list[MicroBatch]) -> Stats:
         state = self.state
         state.discriminator.requires_grad_(False)
         state.g_optimizer.zero_grad(set_to_none=True)
-        facts: Stats = {}
-        for piece in pieces:
-            fake = piece.fake
+        stats: Stats = {}
+        for micro in micro_batches:
+            fake = micro.fake
             if fake is None:
-                fake = self._fake(piece.latents, piece.labels)
-            loss, found = self.loss.generator(piece.real, fake, piece.labels, piece.latents)
-            torch.autograd.backward(state.g_scaler.scale(loss * piece.weight))
-            accumulate_stats(facts, found | {"spread_fake": batch_std(fake.detach())}, piece.share)
-        facts = self._step_stats("g", facts, self._update_generator(), state.g_scaler)
-        return facts | self._regularise_paths(pieces)
+                fake = self._fake(micro.latents, micro.labels)
+            loss, new = self.loss.generator(micro.real, fake, micro.labels, micro.latents)
+            torch.autograd.backward(state.g_scaler.scale(loss * micro.weight))
+            accumulate_stats(stats, new | {"spread_fake": batch_std(fake.detach())}, micro.share)
+        stats = self._step_stats("g", stats, self._update_generator(), state.g_scaler)
+        return stats | self._regularise_paths(micro_batches)
 
-    def _step_stats(self, network: str, facts: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
+    def _step_stats(self, network: str, stats: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
         """Stats of one step. For a skipped step, only the skip is recorded: its other values are
         infinite."""
-        facts = facts | {f"grad_{network}": norm}
+        stats = stats | {f"grad_{network}": norm}
         if not scaler.is_enabled():
-            return facts
+            return stats
         name = f"skipped_{network}"
         if not step_was_skipped(norm, scaler):
-            return facts | {name: torch.zeros_like(norm)}
+            return stats | {name: torch.zeros_like(norm)}
         self.state.scalars[name] = self.state.scalars.get(name, torch.zeros(())) + 1
         return {name: torch.ones_like(norm)}
 
     def _update_generator(self) -> Tensor:
-        state, table = self.state, self.g_table
-        set_learning_rate(state.g_optimizer, table, state.seen, self.config.burn_in)
-        return apply_gradients(state.g_optimizer, table, self.ranks, state.g_scaler)
+        state, options = self.state, self.g_options
+        set_learning_rate(state.g_optimizer, options, state.seen, self.config.burn_in)
+        return apply_gradients(state.g_optimizer, options, self.ranks, state.g_scaler)
 
-    def _regularise_paths(self, pieces: list[MicroBatch]) -> Stats:
+    def _regularise_paths(self, micro_batches: list[MicroBatch]) -> Stats:
         """Take a generator step for the path length penalty, if it is due."""
         state, options = self.state, self.config.loss
         if not (options.path_length and is_due(state.steps, options.path_interval)):
@@ -240,19 +240,19 @@ class Step:
         generator = state.generator
         state.g_optimizer.zero_grad(set_to_none=True)
         old = state.scalars.get("path_mean", torch.zeros((), device=self.device))
-        new, facts = torch.zeros_like(old), Stats()
-        for piece in pieces:
-            some = slice(0, max(1, len(piece.latents) // options.path_batch_shrink))
+        new, stats = torch.zeros_like(old), Stats()
+        for micro in micro_batches:
+            some = slice(0, max(1, len(micro.latents) // options.path_batch_shrink))
             with self.loss.autocast():
-                ws = generator.styles(piece.latents[some], piece.labels[some])
+                ws = generator.styles(micro.latents[some], micro.labels[some])
                 lengths = path_lengths(generator.synthesis, ws, self.random)
             penalty, mean = path_penalty(lengths, old, options.path_decay)
-            weight = options.path_length * options.path_interval * piece.weight
+            weight = options.path_length * options.path_interval * micro.weight
             torch.autograd.backward(state.g_scaler.scale(penalty * weight))
-            new += mean * piece.weight
+            new += mean * micro.weight
             found = {"path_length": lengths.detach().mean(), "path_penalty": penalty.detach()}
-            accumulate_stats(facts, found, piece.share)
+            accumulate_stats(stats, found, micro.share)
         self.ranks.all_reduce_sum([new])
         state.scalars["path_mean"] = new
         self._update_generator()
-        return facts
+        return stats

@@ -9,37 +9,30 @@ numbers or tensors (n,).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
+
+from training.options.losses import LOSS_PROPERTIES, LossProperties
 
 Target = Tensor | float
 DLoss = Callable[[Tensor, Tensor, Target, Target], Tensor]
 GLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class AdversarialLoss:
-    """The two losses of a GAN.
-
-    `d(real, fake, real_target, fake_target)` and `g(real, fake)` take logits. `needs_real`: the
-    generator's loss depends on the real logits. `logistic`: σ(logit) is a probability. `targets`:
-    the discriminator's loss has targets that can be smoothed. `boundary` is the logit halfway
-    between real and fake; None: only differences of logits have a meaning.
-    """
+@dataclass(frozen=True, kw_only=True)
+class AdversarialLoss(LossProperties):
+    """The two losses of a GAN: `d(real, fake, real_target, fake_target)` and `g(real, fake)` take
+    logits."""
 
     d: DLoss
     g: GLoss
-    needs_real: bool = False
-    logistic: bool = False
-    targets: bool = False
-    boundary: float | None = 0.0
 
     def overfitting(self, real: Tensor, fake: Tensor) -> Tensor:
-        """r_t of adaptive augmentation: the mean sign of the logits of real images, 1 if all are
-        recognised (Karras 2020a, eq. 1); without a boundary, of differences to fake images."""
+        """Return r_t of adaptive augmentation: the mean sign of the logits of real images, 1 if all
+        are recognised (Karras 2020a, eq. 1); without a boundary, of differences to fake images."""
         return (real - (fake if self.boundary is None else self.boundary)).sign().mean()
 
 
@@ -118,7 +111,7 @@ def rasgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Targe
 
 
 def rasgan_g(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the same with the targets exchanged (eq. 10)."""
+    """Return `rasgan_d` with the targets exchanged (eq. 10)."""
     relative_real, relative_fake = _relative(real, fake)
     return softplus(-relative_fake).mean() + softplus(relative_real).mean()
 
@@ -145,15 +138,15 @@ def rahinge_g(real: Tensor, fake: Tensor) -> Tensor:
     return rahinge_d(fake, real, 1.0, 0.0)
 
 
-LOSSES: dict[str, AdversarialLoss] = {
-    "minimax": AdversarialLoss(logistic_d, minimax_g, logistic=True, targets=True),
-    "non-saturating": AdversarialLoss(logistic_d, non_saturating_g, logistic=True, targets=True),
-    "lsgan": AdversarialLoss(lsgan_d, lsgan_g, targets=True, boundary=0.5),
-    "hinge": AdversarialLoss(hinge_d, score_g),
-    "random-hinge": AdversarialLoss(random_hinge_d, score_g),
-    "wgan": AdversarialLoss(wgan_d, score_g, boundary=None),
-    "rsgan": AdversarialLoss(rsgan_d, rsgan_g, needs_real=True, boundary=None),
-    "rasgan": AdversarialLoss(rasgan_d, rasgan_g, needs_real=True, targets=True, boundary=None),
-    "ralsgan": AdversarialLoss(ralsgan_d, ralsgan_g, needs_real=True, boundary=None),
-    "rahinge": AdversarialLoss(rahinge_d, rahinge_g, needs_real=True, boundary=None),
-}
+minimax_d = non_saturating_d = logistic_d
+hinge_g = random_hinge_g = wgan_g = score_g
+
+
+def _loss(name: str, properties: LossProperties) -> AdversarialLoss:
+    prefix = name.replace("-", "_")
+    d, g = globals()[f"{prefix}_d"], globals()[f"{prefix}_g"]
+    return AdversarialLoss(d=d, g=g, **asdict(properties))
+
+
+LOSSES = {name: _loss(name, properties) for name, properties in LOSS_PROPERTIES.items()}
+"""The losses by name: `NAME_d` and `NAME_g` of this module."""

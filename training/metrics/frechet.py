@@ -15,7 +15,7 @@ from training.metrics.distances import Features, Floats
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Return the mean (d,) and a factor (d, r) of the unbiased covariance, r = min(n, d)."""
+    """The mean (d,) and a factor (d, r) of the unbiased covariance, r = min(n, d)."""
 
     mean: Floats
     factor: Floats

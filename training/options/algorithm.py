@@ -9,19 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
 from training.options.base import Count, Fraction, NonNegative, Number, Positive
-
-LossName = Literal[
-    "minimax",
-    "non-saturating",
-    "lsgan",
-    "hinge",
-    "wgan",
-    "rsgan",
-    "rasgan",
-    "ralsgan",
-    "rahinge",
-    "random-hinge",
-]
+from training.options.losses import LossName
 
 AdaName = Literal[
     "blit", "geom", "color", "filter", "noise", "cutout",

@@ -8,11 +8,8 @@ from training.config import Config
 from training.options.architectures import (
     code_count,
     is_semi_supervised,
-)  # fmt: skip
-
-LOSSES_WITH_TARGETS = frozenset({"minimax", "non-saturating", "lsgan", "rasgan"})
-"""The losses whose discriminator has targets."""
-
+)
+from training.options.losses import LOSSES_WITH_TARGETS
 
 CROSS_ENTROPY = LOSSES_WITH_TARGETS - {"lsgan"}
 """Those of them that have no minimum if a target is outside 0 to 1."""

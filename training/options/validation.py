@@ -15,8 +15,8 @@ from training.options.architectures import (
     code_count,
 )
 from training.options.efficient import FastganDiscriminator, ProjectedDiscriminator  # fmt: skip
+from training.options.losses import LOSSES_WITH_TARGETS
 from training.options.target_rules import (
-    LOSSES_WITH_TARGETS,
     label_conflicts,
     packing_conflicts,
     semi_supervised_conflicts,

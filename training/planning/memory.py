@@ -154,9 +154,9 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
     # each course starts in the same way, with periodic penalties due, so that it has the same
     # operators
     state.steps, state.scalars, state.replay = 0, {}, {}
-    g_table, d_table = optimizers(config)
-    state.g_optimizer = make_optimizer(g_table, state.generator, device)
-    state.d_optimizer = make_optimizer(d_table, state.discriminator, device)
+    g_options, d_options = optimizers(config)
+    state.g_optimizer = make_optimizer(g_options, state.generator, device)
+    state.d_optimizer = make_optimizer(d_options, state.discriminator, device)
     step = Step(small, state, device)
     with LiveBytes() as live:
         step([batch])

@@ -17,18 +17,18 @@ Image.MAX_IMAGE_PIXELS = None  # `_check_size` checks before; Pillow would only 
 Pixels = NDArray[np.uint8]
 
 
-def decode_into(out: Pixels, data: bytes, ending: str, stored: tuple[int, int]) -> None:
+def decode_into(out: Pixels, data: bytes, extension: str, stored: tuple[int, int]) -> None:
     """Decode the image into `out`, uint8 (height, width, channels).
 
     A larger image with the same aspect, up to `stored` (height, width), is reduced by averaging
     (box filter); gray and colour are converted if `out` has other channels.
 
     Raises:
-        ValueError: the image does not have the format of `ending`, is smaller than requested,
+        ValueError: the image does not have the format of `extension`, is smaller than requested,
             larger than `stored`, or has another aspect.
     """
     height, width, channels = out.shape
-    if ending in ("jpg", "jpeg"):
+    if extension in ("jpg", "jpeg"):
         space = "RGB" if channels == 3 else "GRAY"
         try:  # it usually fits; asking for its size first would parse the header twice
             if simplejpeg.decode_jpeg(data, space, buffer=out).shape == out.shape:
@@ -38,7 +38,7 @@ def decode_into(out: Pixels, data: bytes, ending: str, stored: tuple[int, int]) 
         _check_size(simplejpeg.decode_jpeg_header(data)[:2], out.shape, stored)
         pixels: Pixels = simplejpeg.decode_jpeg(data, space)
     else:
-        pixels = _pillow(data, FORMATS[ending], out.shape, stored)
+        pixels = _pillow(data, FORMATS[extension], out.shape, stored)
     out[...] = pixels if pixels.shape[:2] == (height, width) else _shrink(pixels, height, width)
 
 

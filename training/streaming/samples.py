@@ -14,8 +14,8 @@ from training.streaming.shards import DamagedShard, Shard, ShardOpener, ShardPoo
 
 Labels = NDArray[np.int64]
 
-_SAID_BYTES = 16 << 20
-"""Of an image file at most: its profile, EXIF and XMP."""
+_METADATA_BYTES = 16 << 20
+"""Maximum size of an image file's metadata: its profile, EXIF and XMP."""
 _LABEL_BYTES = 64
 
 
@@ -40,8 +40,8 @@ class SampleCache:
         self.sizes = [entry.nsamples for entry in entries]
         self.shards = ShardPool(entries, source.locations, opener)
         self.shape = (source.height, source.width, source.channels)
-        # encoded images are smaller than their pixels but for what is said of them
-        self._most = _SAID_BYTES + 4 * math.prod(source.index.resolution) * source.channels
+        # encoded images are smaller than their pixels, apart from metadata
+        self._most = _METADATA_BYTES + 4 * math.prod(source.index.resolution) * source.channels
         self._starts = np.cumsum([0, *self.sizes])
         kept = int(min(self._starts[-1], memory_bytes // int(np.prod(self.shape))))
         self._kept: Pixels = np.empty((kept, *self.shape), dtype=np.uint8)
@@ -80,17 +80,17 @@ class SampleCache:
 
     def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
         sample, where = shard.samples[member], self.source.locations[number]
-        for ending in FORMATS:  # a generator would cost as much as reading the bytes
-            if ending in sample.members:
+        for extension in FORMATS:  # a generator would cost as much as reading the bytes
+            if extension in sample.members:
                 break
         else:
             raise DamagedShard(f"{where}: {sample.key} has no image")
         try:
-            data = shard.read(member, ending, self._most)
+            data = shard.read(member, extension, self._most)
             assert data is not None
-            decode_into(out, data, ending, self.source.index.resolution)
+            decode_into(out, data, extension, self.source.index.resolution)
         except ValueError as error:
-            raise DamagedShard(f"{where}: {sample.key}.{ending} {error}") from None
+            raise DamagedShard(f"{where}: {sample.key}.{extension} {error}") from None
         if not self.source.classes:
             return 0
         if self._shown is not None and not self._shown[self._starts[number] + member]:

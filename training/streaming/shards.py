@@ -25,13 +25,13 @@ class Shard:
     fd: int
     samples: list[TarSample]
 
-    def read(self, sample: int, ending: str, most: int) -> bytes | None:
+    def read(self, sample: int, extension: str, most: int) -> bytes | None:
         """Return the bytes of a member of the sample with that number, or None.
 
         Raises:
             ValueError: there are more than `most`.
         """
-        extent = self.samples[sample].members.get(ending)
+        extent = self.samples[sample].members.get(extension)
         if extent is None:
             return None
         if extent.size > most:

@@ -1,0 +1,50 @@
+"""The adversarial losses by name, with what the other options must know of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossProperties:
+    """Properties of an adversarial loss.
+
+    `needs_real`: the generator's loss depends on the real logits. `logistic`: σ(logit) is a
+    probability. `targets`: the discriminator's loss has targets that can be smoothed. `boundary` is
+    the logit halfway between real and fake; None: only differences of logits have a meaning.
+    """
+
+    needs_real: bool = False
+    logistic: bool = False
+    targets: bool = False
+    boundary: float | None = 0.0
+
+
+LOSS_PROPERTIES = {
+    "minimax": LossProperties(logistic=True, targets=True),
+    "non-saturating": LossProperties(logistic=True, targets=True),
+    "lsgan": LossProperties(targets=True, boundary=0.5),
+    "hinge": LossProperties(),
+    "random-hinge": LossProperties(),
+    "wgan": LossProperties(boundary=None),
+    "rsgan": LossProperties(needs_real=True, boundary=None),
+    "rasgan": LossProperties(needs_real=True, targets=True, boundary=None),
+    "ralsgan": LossProperties(needs_real=True, boundary=None),
+    "rahinge": LossProperties(needs_real=True, boundary=None),
+}
+"""A new loss is a line here and the functions NAME_d and NAME_g in
+`training/losses/adversarial.py`."""
+
+LOSSES_WITH_TARGETS = frozenset(name for name, one in LOSS_PROPERTIES.items() if one.targets)
+
+
+def _known(name: str) -> str:
+    if name not in LOSS_PROPERTIES:
+        raise ValueError(f"must be one of {', '.join(LOSS_PROPERTIES)}")
+    return name
+
+
+LossName = Annotated[str, AfterValidator(_known)]
