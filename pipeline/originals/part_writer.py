@@ -1,6 +1,7 @@
 """Writes one part: each image into its tar, one line per image into its journal, its summary last.
 
-An image counts once its line is written. The next run cuts off what the tar holds beyond that.
+An image counts once its line is written. The next run cuts off what the tar holds beyond that, but
+for whole images whose line is missing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pipeline.contract import (
 from pipeline.contract.tar import tar_header
 from pipeline.errors import Failure
 from pipeline.forgotten import read_forgotten
+from pipeline.originals.lost_lines import read_lost_line
 from pipeline.originals.part_lock import lock_part
 from pipeline.originals.parts import PartFiles, journal_line
 from pipeline.remote.part_store import upload_part
@@ -83,30 +85,39 @@ class PartWriter:
             raise
 
     def _recover(self) -> None:
-        """Find what the journal vouches for, check it against the tar, forget the rest."""
-        rows, sound = _read_lines(self.files)
+        """Keep the images that the tar proves, and the failures; cut off the rest. An image whose
+        line was lost is measured again."""
+        rows, is_whole = _read_lines(self.files)
+        starts = {row["offset"] - _BLOCK: row for row in rows if row["ok"]}
         kept = []
-        lines = len(rows) + (not sound)
-        sound = True
         self.files.tar.touch()
         with self.files.tar.open("rb") as tar:
-            for row in rows:
-                if row["key"] in self.done:
-                    continue
-                if row["ok"]:
-                    # Only a power cut can leave a journal that knows more than the tar.
-                    sound = sound and self._matches_tar(tar, row)
-                    if not sound:
-                        continue
-                    self.nsamples += 1
-                    self.bytes += row["bytes"]
-                else:
-                    self.failed[row["kind"]] += 1
+            while row := self._image_at_end(tar, starts):
+                self.nsamples += 1
+                self.bytes += row["bytes"]
                 self.done.add(row["key"])
                 kept.append(row)
-        if len(kept) < lines:
+        for row in rows:
+            if not row["ok"] and row["key"] not in self.done:
+                self.failed[row["kind"]] += 1
+                self.done.add(row["key"])
+                kept.append(row)
+        if not is_whole or set(map(id, kept)) != set(map(id, rows)):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
             write_atomic(self.files.journal, text.encode(errors="replace"))
+
+    def _image_at_end(
+        self, tar: IO[bytes], starts: dict[int, dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Return the line of the next image of the tar, and go past it; None if there is none."""
+        start = self._end
+        row = starts.get(start)
+        if row is not None and row["key"] not in self.done and self._matches_tar(tar, row):
+            return row
+        row = read_lost_line(self.part, tar, start)
+        if row is not None and row["key"] not in self.done and self._matches_tar(tar, row):
+            return row
+        return None
 
     def _matches_tar(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
         first, size = self._end + _BLOCK, os.fstat(tar.fileno()).st_size

@@ -1,7 +1,8 @@
 """The originals on disk: parts of about 1,000 images, each a tar, a journal and a summary.
 
 The journal is the truth. An image counts once its line is written; the next run cuts off what the
-tar holds beyond that. A part is complete when its summary exists.
+tar holds beyond that, but for whole images whose line is missing. A part is complete when its
+summary exists.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def _journal_advice(files: PartFiles) -> str:
     """Return how to repair a complete part with a damaged journal."""
     return (
         f"restore it from a copy, or remove {files.summary.name} beside it and run download, which "
-        "fetches what is missing"
+        "reads the tar again and fetches what is missing"
     )
 
 

@@ -351,7 +351,7 @@ def test_damaged_metadata_is_one_line_or_made_again(
             forget(recipe, shop.dataset, log, keys=[three[0].key], workers=1)
     PartFiles(shop.dataset, "shells-000000").summary.write_bytes(junk)
     shard(recipe, shop.dataset, log, workers=1)
-    with pytest.raises(UserError, match=r"shells-000000\.json: damaged; remove it"):
+    with pytest.raises(UserError, match=r"shells-000000\.json: damaged; run download"):
         forget(recipe, shop.dataset, log, keys=[three[0].key], workers=1)
 
 
