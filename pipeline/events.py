@@ -28,7 +28,9 @@ are `kind`, `url` and `detail`."""
 RESOLVED = "resolved"
 """The kind of the line that cancels an earlier failure."""
 
-RENAMED_KINDS = {"unexpected_form": "parse_error", "mended": RESOLVED}
+RENAMED_KINDS = {
+    "unexpected_form": "parse_error", "host_resting": "host_cooldown", "mended": RESOLVED,
+}  # fmt: skip
 """Kinds of lines in version 1 of the failure log, and their names since."""
 
 

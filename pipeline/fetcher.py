@@ -58,7 +58,7 @@ class Fetcher:
         self._transport.close()
 
     def stop(self) -> None:
-        """End the waits of other threads: their requests fail as `host_resting`."""
+        """End the waits of other threads: their requests fail as `host_cooldown`."""
         self._stopped.set()
         for host in self._hosts.all():
             with host.limiter.lock:
@@ -140,7 +140,7 @@ class Fetcher:
             while True:
                 now = time.monotonic()
                 if self._stopped.is_set():
-                    request.abort(RequestFailure("host_resting", "stopped"), now)
+                    request.abort(RequestFailure("host_cooldown", "stopped"), now)
                 action = request.next(now)
                 if not isinstance(action, WaitUntil):
                     return action

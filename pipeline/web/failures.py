@@ -39,7 +39,7 @@ FAILURE_KINDS: dict[str, bool] = {
     "robots": False,
     "robots_unreachable": True,
     "opt_out": False,
-    "host_resting": True,
+    "host_cooldown": True,
     # the body
     "too_large": False,
     "empty": True,

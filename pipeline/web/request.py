@@ -155,7 +155,7 @@ class Request(Generic[H]):
             if self._policy is None and (refused := host.refusal(self.current_url, now)):
                 return self._end(refused)
             if host.limiter.is_unavailable(now):
-                return self._end(RequestFailure("host_resting", host.limiter.describe_rest(now)))
+                return self._end(RequestFailure("host_cooldown", host.limiter.describe_rest(now)))
             if self._policy is None and (action := self._check_policies(host, now)) is not None:
                 return action
             if (delay := host.limiter.delay(now)) > 0:

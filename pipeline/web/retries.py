@@ -10,7 +10,7 @@ from pipeline.web.responses import RequestFailure
 FILE_ATTEMPTS = 2
 """Most attempts for a policy file other than robots.txt."""
 
-_RETRY_NEXT_RUN = frozenset(("host_resting", "quota_page"))
+_RETRY_NEXT_RUN = frozenset(("host_cooldown", "quota_page"))
 """Failures that are worth retrying, but not within minutes."""
 
 

@@ -104,7 +104,7 @@ def test_any_answer_is_a_page_or_one_failure_and_a_neighbour_arrives(site, answe
         settled(fetcher.get(site.url("/odd"), stage="x"))
         neighbour = fetcher.get(site.url("/good.jpg"), stage="x")
         assert neighbour.body == GOOD if isinstance(neighbour, Response) else (
-            neighbour.kind == "host_resting" and b"Retry-After" in answer
+            neighbour.kind == "host_cooldown" and b"Retry-After" in answer
         )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_any_answer_is_an_image_or_one_failure_and_a_neighbour_arrives(site, ans
     assert len(outcomes) == len(answers) + 1
     neighbour = outcomes.pop("good")
     assert neighbour.body == GOOD if isinstance(neighbour, Response) else (
-        neighbour.kind == "host_resting" and any(b"Retry-After" in one for one in answers)
+        neighbour.kind == "host_cooldown" and any(b"Retry-After" in one for one in answers)
     )  # fmt: skip
     for outcome in outcomes.values():
         settled(outcome)

@@ -289,7 +289,7 @@ def test_a_host_that_rests_for_a_day_gives_up_later_rows_too(dataset, monkeypatc
         run(dataset)
         asked = len(site.asked())
     kinds = Counter(line["kind"] for line in read_jsonl(dataset.failure_log))
-    assert kinds.keys() == {"rate_limited", "host_resting"}
+    assert kinds.keys() == {"rate_limited", "host_cooldown"}
     assert kinds.total() == 30
     assert asked <= POLITENESS.concurrency
     assert is_complete(dataset, *planned_parts(dataset))

@@ -203,7 +203,7 @@ def test_a_dead_host_is_rested_and_then_given_up():
             [*dead, *alive], rest_after=3, backoff=0.01, max_wait=0.2, obey_robots=False
         )
     kinds = [kind(outcomes[url]) for url in dead]
-    assert set(kinds) == {"refused", "host_resting"} or set(kinds) == {"host_resting"}
+    assert set(kinds) == {"refused", "host_cooldown"} or set(kinds) == {"host_cooldown"}
     assert all(outcomes[url].retryable for url in dead)
     assert all(kind(outcomes[url]) is None for url in alive)
 
@@ -213,10 +213,10 @@ def test_a_retry_after_of_a_day_is_not_waited_for(faulty_site):
     others = [faulty_site.url(f"/good.jpg?{n}") for n in range(3)]
     outcomes = get_in_bulk([url, *others], concurrency=1)
     assert kind(outcomes[url]) == "rate_limited"
-    assert {kind(outcomes[other]) for other in others} == {"host_resting"}
+    assert {kind(outcomes[other]) for other in others} == {"host_cooldown"}
     with Fetcher(polite()) as fetcher:
         assert kind(fetcher.get(url, stage="x")) == "rate_limited"
-        assert kind(fetcher.get(others[0], stage="x")) == "host_resting"
+        assert kind(fetcher.get(others[0], stage="x")) == "host_cooldown"
 
 
 def test_a_host_that_does_not_take_the_connection():

@@ -230,7 +230,7 @@ def test_an_absurd_retry_after_is_bounded(value):
         with Fetcher(polite(attempts=1)) as fetcher:
             fetcher.get(site.url("/odd"), stage="x")
             after = kind(get_after_close(fetcher, site.url("/good.jpg")))
-        assert after == ("host_resting" if long else None)
+        assert after == ("host_cooldown" if long else None)
 
 
 # bodies
@@ -460,7 +460,7 @@ def test_why_a_host_is_left_alone_is_in_the_failure():
     with FaultySite(robots=answer) as site:
         page, image = get_either_way(site.url("/good.jpg"), attempts=1)
     assert page.detail == "robots.txt: status 429, Retry-After 604800 s"
-    assert image.kind == "host_resting"
+    assert image.kind == "host_cooldown"
     assert image.detail.startswith("a pause that the server asks for; 604")
 
 

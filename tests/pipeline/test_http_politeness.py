@@ -149,7 +149,7 @@ def test_backoff_is_exponential_with_full_jitter():
 def test_what_is_tried_again(kind):
     policy = retry_policy(Politeness(attempts=3))
     again = delay_before_retry(policy, 1, RequestFailure(kind)) is not None
-    assert again == (FAILURE_KINDS[kind] and kind not in ("host_resting", "quota_page"))
+    assert again == (FAILURE_KINDS[kind] and kind not in ("host_cooldown", "quota_page"))
     assert delay_before_retry(policy, 3, RequestFailure(kind)) is None
 
 

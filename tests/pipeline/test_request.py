@@ -140,7 +140,7 @@ def test_retry_after_is_kept_and_too_long_a_pause_fails_the_others():
     assert all(later - earlier >= 50 for earlier, later in itertools.pairwise(times))
     world.server = lambda url: response(url, 503, retry_after="5000")
     assert world.get(f"{A}/2").kind == "unavailable"
-    assert world.get(f"{A}/3").kind == "host_resting"
+    assert world.get(f"{A}/3").kind == "host_cooldown"
 
 
 def test_a_broken_body_is_resumed_and_joined():
