@@ -11,6 +11,7 @@ import io
 import math
 import os
 import pickle
+import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,9 @@ class AllowedCallable:
 
     def __call__(self, *given: Any) -> Any:
         return self._make(*given)
+
+
+_MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class _Dict(dict[Any, Any]):
@@ -104,9 +108,8 @@ INERT = {
 """Names among the training options in the pickle, which are not needed."""
 
 
-class _Unpickler(pickle._Unpickler):
-    """The unpickler in Python: the C version allocates any amount of memory that the pickle asks
-    for."""
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that builds nothing but what is allowed above."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in MAKERS:
@@ -145,4 +148,17 @@ def read_pickle(path: Path) -> Any:
 
 
 def _load(file: BinaryIO) -> Any:
+    _check_sizes(file)
+    file.seek(0)
     return _Unpickler(file).load()
+
+
+def _check_sizes(file: BinaryIO) -> None:
+    """Refuse numbers for which the unpickler would allocate more memory than the file justifies."""
+    nbytes = os.fstat(file.fileno()).st_size
+    argument: Any
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in _MEMO_OPCODES and argument > count:
+            raise pickle.UnpicklingError(f"it numbers an object {argument} of at most {count}")
+        if opcode.name == "FRAME" and argument > nbytes:
+            raise pickle.UnpicklingError(f"a frame of {argument} bytes in {nbytes}")

@@ -172,6 +172,23 @@ def test_hostile_bytes_inside_of_a_storage_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "it numbers an object 2147483647 of at most 2"),
+        (b"\x80\x02}p99999999\n.", "it numbers an object 99999999 of at most 2"),
+        (b"\x80\x04\x95" + b"\xff" * 7 + b"\x00}.", "a frame of 72057594037927935 bytes in 13"),
+    ],
+)
+def test_a_number_that_asks_for_much_memory_is_refused(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "net.pkl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"net\.pkl: refused: {said}"):
+        read_nvlabs_pickle(path)
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"not a pickle", pickle.dumps({"G_ema": 1}), pickle.dumps([1])]
 )
 def test_something_else_is_one_line(tmp_path: Path, content: bytes) -> None:
