@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 _TWICE = ContextVar("twice", default=False)
+_SKIPS_WEIGHTS = ContextVar("skips_weights", default=False)
 
 
 @contextmanager
@@ -24,6 +25,17 @@ def double_backward() -> Iterator[None]:
         _TWICE.reset(before)
 
 
+@contextmanager
+def skip_weight_gradients() -> Iterator[None]:
+    """Convolutions of `convolve` do not compute derivatives with respect to weight and bias in
+    backward passes of this block, which must not ask for them: they are a third of a pass."""
+    before = _SKIPS_WEIGHTS.set(True)
+    try:
+        yield
+    finally:
+        _SKIPS_WEIGHTS.reset(before)
+
+
 def convolve(
     images: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0
 ) -> Tensor:
@@ -34,8 +46,6 @@ def convolve(
         kind = torch.get_autocast_dtype("cpu")
         images, weight = images.to(kind), weight.to(kind)
         bias = None if bias is None else bias.to(kind)
-    if weight.is_leaf:  # for a leaf, the engine does not report whether a pass leads to it
-        weight = weight.view_as(weight)
     found: Tensor = _Convolution.apply(images, weight, bias, stride, padding)
     return found
 
@@ -58,7 +68,10 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, (images, weight), needed = gradients[0], ctx.saved_tensors, _needed(ctx)
+        gradient, (images, weight) = gradients[0], ctx.saved_tensors
+        needed = list(ctx.needs_input_grad[:3])
+        if _SKIPS_WEIGHTS.get():
+            needed[1:] = [False, False]
         if not torch.is_grad_enabled():
             found = _backward(gradient, images, weight, ctx.given, needed, ctx.outside)
             return *found, None, None
@@ -82,7 +95,8 @@ class _ImageGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        images, (gradient, weight), needed = gradients[0], ctx.saved_tensors, _needed(ctx)
+        images, (gradient, weight) = gradients[0], ctx.saved_tensors
+        needed = ctx.needs_input_grad
         return (
             _Convolution.apply(images, weight, None, *ctx.given) if needed[0] else None,
             _WeightGradient.apply(gradient, images, weight, *ctx.given) if needed[1] else None,
@@ -103,23 +117,13 @@ class _WeightGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weight, (gradient, images), needed = gradients[0], ctx.saved_tensors, _needed(ctx)
+        weight, (gradient, images) = gradients[0], ctx.saved_tensors
+        needed = ctx.needs_input_grad
         return (
             _Convolution.apply(images, weight, None, *ctx.given) if needed[0] else None,
             _ImageGradient.apply(gradient, weight, images, *ctx.given) if needed[1] else None,
             None, None, None,
         )  # fmt: skip
-
-
-def _needed(ctx: Any) -> list[bool]:
-    """Return which derivatives the current pass needs; `needs_input_grad` only says which could
-    be requested, and the one with respect to the weight is a third of a pass."""
-    nodes = [node for node, _ in ctx.next_functions] + [None]  # without a bias there are two
-
-    def is_due(node: Any) -> bool:
-        return hasattr(node, "variable") or torch._C._will_engine_execute_node(node)
-
-    return [node is not None and is_due(node) for node in nodes[:3]]
 
 
 def _backward(

@@ -11,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import conv2d, leaky_relu
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.double_backward import convolve, double_backward
+from training.double_backward import convolve, double_backward, skip_weight_gradients
 from training.losses import squared_gradient
 
 
@@ -79,12 +79,19 @@ def test_only_what_is_asked_for_is_computed() -> None:
     images, weight = drawn(2, 2, 4, 4), drawn(2, 2, 3, 3)
     with double_backward():
         found = convolve(images * 1, weight, padding=1)
-    with Masks() as masks:
+    with Masks() as masks, skip_weight_gradients():
         torch.autograd.grad(found.sum(), images, create_graph=True)
     assert masks.seen == [[True, False, False]]
     with Masks() as masks:
         torch.autograd.backward(convolve(images * 1, weight, padding=1).sum())
     assert masks.seen == [[True, True, False]]
+
+
+def test_a_penalty_computes_no_gradient_of_a_weight_in_its_first_pass() -> None:
+    images, weight = drawn(2, 2, 4, 4).detach(), drawn(2, 2, 3, 3)
+    with Masks() as masks:
+        squared_gradient(lambda some: convolve(some, weight, padding=1).sum((1, 2, 3)), images)
+    assert masks.seen == [[True, False, False]]
 
 
 def test_elsewhere_it_is_pytorch_s_own() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from training.double_backward import double_backward
+from training.double_backward import double_backward, skip_weight_gradients
 
 
 def path_lengths(
@@ -23,7 +23,8 @@ def path_lengths(
         images = synthesis(ws)
     pixels = images.shape[2] * images.shape[3]
     noise = torch.randn(images.shape, generator=random, device=images.device) / pixels**0.5
-    (gradient,) = torch.autograd.grad(images, ws, noise, create_graph=True)
+    with skip_weight_gradients():
+        (gradient,) = torch.autograd.grad(images, ws, noise, create_graph=True)
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from training.double_backward import double_backward
+from training.double_backward import double_backward, skip_weight_gradients
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -34,12 +34,12 @@ def logit_gradients(
     gradient is computed `scale` times as large, per image like the loss, and divided again in
     float32: otherwise fp16 would round it to 0.
     """
-    if scale == 1.0:
-        total = torch.stack([one.float().sum() for one in logits]).sum()
-        return list(torch.autograd.grad(total, images, create_graph=True))
-    factor = scale / len(images[0])
+    factor = 1.0 if scale == 1.0 else scale / len(images[0])
     total = torch.stack([one.float().sum() * factor for one in logits]).sum()
-    gradients = torch.autograd.grad(total, images, create_graph=True)
+    with skip_weight_gradients():
+        gradients = torch.autograd.grad(total, images, create_graph=True)
+    if scale == 1.0:
+        return list(gradients)
     return [gradient.float() / factor for gradient in gradients]
 
 
