@@ -1,4 +1,4 @@
-"""Imports, pyproject.toml and the requirements of training agree."""
+"""Imports, pyproject.toml and the requirements of training agree; private names are not used."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ PROJECT = Path(__file__).parents[1]
 NOT_IMPORTED = {
     "fastapi",  # limits the version that Prefect's server gets
     "webdataset",  # reads the shards in other trainers: docs/formats.md
+}
+
+
+PUBLIC = {"_exit", "_replace", "_asdict", "_fields", "_make"}
+"""Documented names of the standard library that begin with an underscore."""
+WITHOUT_PUBLIC_NAME = {
+    # the only name of this class in PyTorch, and that of its manual ("Extending PyTorch")
+    "from torch.utils._python_dispatch import TorchDispatchMode",
 }
 
 
@@ -185,3 +193,44 @@ def test_the_lock_satisfies_pyproject_and_has_hashes() -> None:
     hashed = re.compile(r"\S+==\S+( ;[^\\]*)? \\(\n +--hash=sha256:[0-9a-f]{64}( \\)?)+\s*")
     assert [entry for entry in entries if not hashed.fullmatch(entry)] == []
     assert "://" not in text
+
+
+def private_uses(path: Path) -> Iterator[str]:
+    """Yield the private names that a file imports, and those of other objects than its own."""
+    for node in ast.walk(script.parse(path)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [part for name in script.names_in(node) for part in name.split(".")]
+        elif isinstance(node, ast.Attribute) and not is_own(node.value):
+            names = [node.attr]
+        else:
+            continue
+        text = ast.unparse(node)
+        if any(map(is_private, names)) and text not in WITHOUT_PUBLIC_NAME:
+            yield f"{path.relative_to(PROJECT)}:{node.lineno}: {text}"
+
+
+def is_own(owner: ast.expr) -> bool:
+    return isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name not in PUBLIC
+
+
+def test_no_private_names_of_others_are_used() -> None:
+    files = sources(*script.PACKAGES, "docs")
+    assert [use for path in files for use in private_uses(path)] == []
+
+
+def test_tests_and_benchmarks_import_no_private_names_of_other_packages() -> None:
+    own = (*script.PACKAGES, "tests")
+    uses = [
+        f"{path.relative_to(PROJECT)}: {name}"
+        for path in sources("tests", "benchmarks")
+        for node in ast.walk(script.parse(path))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and ast.unparse(node) not in WITHOUT_PUBLIC_NAME
+        for name in script.names_in(node)
+        if name.split(".")[0] not in own and any(map(is_private, name.split(".")))
+    ]
+    assert uses == []
