@@ -105,6 +105,10 @@ def _listen(host: str, port: int) -> socket.socket:
     Raises:
         UserError: the address is not available.
     """
+    if not host:  # it would mean all networks
+        raise UserError(
+            "--host: empty; use 127.0.0.1 (this machine only) or 0.0.0.0 (all networks)"
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for wanted in (port, 0) if port == PORT else (port,):
         # with an explicit protocol asyncio sets TCP_NODELAY, which saves 44 ms per small response

@@ -16,7 +16,7 @@ import torch
 
 from tests.helpers.small_shards import SmallShards
 from tests.helpers.training_runs import fit_here, read_run
-from training import checkpoint, evaluate, export, probe, sample, walk
+from training import checkpoint, evaluate, explore, export, probe, sample, walk
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_newer_unusable_checkpoint_never_drives_out_good_ones(run: Path, train
 @pytest.mark.parametrize("name", ["checkpoints", "checkpoints/best", "samples", "tensorboard"])
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_a_run_without_room_for_its_folders_is_refused_before_it_trains(
-    name: str, kind: str, run: Path, trained: Path, fit_here: Any,
+    name: str, kind: str, run: Path, trained: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     folder = run / name
@@ -164,7 +164,7 @@ def test_a_run_without_room_for_its_folders_is_refused_before_it_trains(
 
 @pytest.mark.timeout(60)
 def test_a_lock_that_is_no_file_is_named(
-    run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str]
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / ".lock").unlink()
     os.mkfifo(run / ".lock")
@@ -176,7 +176,7 @@ def test_a_lock_that_is_no_file_is_named(
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("extension", [".pt", ".json"])
 def test_a_folder_with_the_name_of_a_checkpoint_does_not_stop_the_run(
-    number: int, extension: str, run: Path, trained: Path, fit_here: Any,
+    number: int, extension: str, run: Path, trained: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     saved = checkpoint.list_checkpoints(run / "checkpoints")[number]
@@ -194,7 +194,7 @@ def test_a_folder_with_the_name_of_a_checkpoint_does_not_stop_the_run(
 
 
 def test_metadata_with_another_number_is_not_the_newest_for_ever(
-    run: Path, trained: Path, fit_here: Any, capsys: pytest.CaptureFixture[str]
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = checkpoint.list_checkpoints(run / "checkpoints")[1]
     values = json.loads(saved.metadata_path.read_text())
@@ -370,6 +370,14 @@ def test_advice_on_a_damaged_config_fits_a_run_or_an_export(
         (folder / "config.json").write_text("{")
         assert sample.main([str(folder.absolute()), "--out", "x.png"]) == 2
         assert advice in capsys.readouterr().err
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("run")
+def test_an_empty_host_does_not_serve_all_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["whole", "--host", "", "--port", "0", "--no-browser", "--nearest", "off"]
+    assert explore.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: --host: empty; use 127.0.0.1")
 
 
 NO_RUNS = [

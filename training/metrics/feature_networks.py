@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError, describe_os_error, read_bytes
+from pipeline.contract import UserError, describe_os_error, read_bytes, short_reason
 from training.extractor import EXTRACTOR, Extractor, load_extractor
 from training.metrics.distances import Features
 
@@ -138,7 +139,8 @@ def load_inception(path: Path, device: torch.device) -> Inception:
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
     except Exception as error:  # noqa: BLE001 (unpickling what may be any file)
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not the weights of the FID Inception-v3 ({line})") from None
+        # the text of an UnpicklingError advises to load the file without protection
+        line = "" if isinstance(error, UnpicklingError) else f" ({short_reason(error)})"
+        raise UserError(f"{path}: not the weights of the FID Inception-v3{line}") from None
     digest = hashlib.sha256(data).hexdigest()[:8]
     return Inception(network.to(device), device, f"inception-{digest}")

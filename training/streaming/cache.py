@@ -9,6 +9,7 @@ so a kill leaves nothing behind; its name contains the expected hash, which is c
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import threading
 from collections import Counter
@@ -69,10 +70,17 @@ class ShardCache:
             if path is None:
                 check_scheme(location)
         self._check_window(window)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UserError(f"{folder}: not a folder; use another --data.cache") from None
         self._lock_file = self._lock_folder()
         self._change = threading.Condition()
-        self._held = self._take_over()  # name → disk usage, least recently used first
+        try:
+            self._held = self._take_over()  # name → disk usage, least recently used first
+        except BaseException:
+            self._lock_file.release()
+            raise
         self._coming: dict[str, int] = {}
         self._retries: dict[str, str] = {}  # name → why its last connection was lost
         self._in_use: Counter[str] = Counter()
@@ -172,15 +180,17 @@ class ShardCache:
         """Keep the files of an earlier run that are still needed; remove all others."""
         wanted = {f"{entry.sha256}.tar": entry.bytes for entry in self._entries}
         held: dict[str, int] = {}
-        for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
-            if path.name == ".lock":
-                continue
-            size = path.stat().st_size
-            fits = sum(held.values()) + disk_usage(size) <= self._limit
-            if fits and wanted.get(path.name) == size:
-                held[path.name] = disk_usage(size)
-            elif path.suffix in (".tar", ".tmp"):
+        found = [path for path in self._folder.iterdir() if path.suffix in (".tar", ".tmp")]
+        for path in sorted(found, key=lambda path: path.lstat().st_mtime):
+            state = path.lstat()
+            fits = sum(held.values()) + disk_usage(state.st_size) <= self._limit
+            is_wanted = wanted.get(path.name) == state.st_size and stat.S_ISREG(state.st_mode)
+            if fits and is_wanted:
+                held[path.name] = disk_usage(state.st_size)
+            elif not stat.S_ISDIR(state.st_mode):
                 path.unlink()
+            elif path.name in wanted:
+                raise UserError(f"{path}: a folder; remove it or use another --data.cache")
         return held
 
     def _use(self, name: str, fd: int) -> int:

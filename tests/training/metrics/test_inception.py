@@ -44,14 +44,18 @@ def test_features_and_logits_are_torch_fidelitys(weights: Path) -> None:
     assert full_name("fd", ours.name) == "fid"
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", "other"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"cos\nsystem\n(S'true'\ntR.", "other"])
 def test_another_file_is_one_line(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match=r"weights\.pth: not the weights of the FID Inception-v3"):
+    with pytest.raises(
+        UserError, match=r"weights\.pth: not the weights of the FID Inception-v3"
+    ) as got:
         load_inception(path, torch.device("cpu"))
+    assert "weights_only" not in str(got.value)  # no advice to load the file without protection
+    assert "trust" not in str(got.value)
     with pytest.raises(UserError, match="No such file"):
         load_inception(tmp_path / "none.pth", torch.device("cpu"))

@@ -253,3 +253,36 @@ def test_the_next_shard_is_fetched_while_this_one_is_read(tmp_path: Path, web: A
     assert threading.active_count() < 20
     cache.release(1)
     cache.close()
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "loop", "fifo", "folder of another", "device"])
+def test_what_is_no_file_of_the_cache_is_not_in_its_way(
+    kind: str, tmp_path: Path, web: Any
+) -> None:
+    _, _, location = web
+    first = open_shard_dataset(location, 0).index.shardlist[0]
+    path = tmp_path / "cache" / f"{first.sha256}.tar"
+    path.parent.mkdir()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder of another":
+        (path.parent / "other.tar").mkdir()
+    else:
+        target = {"dangling link": "/none/there", "loop": path, "device": "/dev/zero"}[kind]
+        path.symlink_to(target)
+    assert len(take(location, options(tmp_path), 8)) == 8
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+def test_a_folder_in_place_of_a_shard_or_a_file_in_place_of_the_cache_is_named(
+    tmp_path: Path, web: Any
+) -> None:
+    _, _, location = web
+    first = open_shard_dataset(location, 0).index.shardlist[0]
+    (tmp_path / "cache" / f"{first.sha256}.tar").mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"{first.sha256}\.tar: a folder; remove it or"):
+        take(location, options(tmp_path), 1)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file: not a folder; use another --data\.cache"):
+        take(location, options(tmp_path, cache=str(tmp_path / "file")), 1)
