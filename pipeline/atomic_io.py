@@ -1,4 +1,4 @@
-"""Files that survive a kill at any moment.
+"""Crash-safe file writes.
 
 Whole files appear under their name only when complete (`write_atomic`). Logs grow by whole lines
 (`JsonlAppender`); a line torn by a crash is dropped by the next writer and ignored by readers.
@@ -20,17 +20,18 @@ from pipeline.errors import UserError
 from pipeline.reading import open_regular
 from pipeline.versions import migrate
 
-_TAIL = 1 << 16
-_MEND = "correct or delete this line"
+_READ_SIZE = 1 << 16
+_REPAIR_ADVICE = "correct or delete this line"
 
 T = TypeVar("T")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a binary file that becomes `path` if the block succeeds, and is removed if it fails.
+    """Open a temporary binary file that becomes `path` if the block succeeds, and is removed if it
+    fails.
 
-    It is written beside the target, flushed, synced and renamed; the folder is synced too.
+    It is in the folder of `path`, and is flushed, synced and renamed; the folder is synced too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -44,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which file had no room
+            error.filename = str(path)  # the error of a full disk names no file
         raise
     _sync_folder(path.parent)
 
@@ -68,7 +69,8 @@ def json_text(value: Any) -> str:
 
 
 def remove_temp_files(folder: Path) -> None:
-    """Remove what a killed `atomic_file` left in `folder`. Only while nobody else writes there."""
+    """Remove the temporary files of a killed `atomic_file` from `folder`. Call it only if no other
+    process writes there."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -82,7 +84,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class FileLock:
-    """The exclusive lock of a file, which `lock` returns. A context manager that releases it."""
+    """The exclusive lock of a file, returned by `lock`. The end of a `with` block releases it."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
@@ -94,7 +96,7 @@ class FileLock:
             remove: also remove the file.
         """
         if not self._file.closed:
-            if remove:  # before the release: whoever has opened this file finds it gone
+            if remove:  # before the release: `lock` checks that the file it opened still exists
                 self._path.unlink(missing_ok=True)
             self._file.close()
 
@@ -106,13 +108,13 @@ class FileLock:
 
 
 def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
-    """Lock the file `path`, which is created and contains the number of this process.
+    """Create and lock the file `path`, and write the id of this process into it.
 
-    The lock is released by the end of the process at the latest, even if it is killed.
+    The lock is released when the process ends, even if it is killed.
 
     Args:
-        busy: returns the error to raise if the lock is held; its argument is the number of the
-            process that holds it, or `unknown`.
+        busy: returns the error to raise if the file is locked; its argument is the id of the
+            process that holds the lock, or `unknown`.
     """
     while True:
         file = _open_to_append(path)
@@ -120,7 +122,7 @@ def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
                 file.truncate(0)
-                with contextlib.suppress(OSError):  # a full disk: held, but without the number
+                with contextlib.suppress(OSError):  # a full disk: locked, but without the id
                     file.write(str(os.getpid()).encode())
                 return FileLock(path, file)
         except BlockingIOError:
@@ -129,7 +131,7 @@ def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
             file.close()
             raise busy(holder) from None
         except FileNotFoundError:
-            pass  # removed by its holder since it was opened
+            pass  # the process that held the lock removed it
         except BaseException:
             file.close()
             raise
@@ -137,7 +139,7 @@ def lock(path: Path, busy: Callable[[str], Exception]) -> FileLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Return True if the file exists and is locked; it is not changed."""
+    """Return True if the file exists and is locked. Does not change it."""
     try:
         file = os.fdopen(open_regular(path), "rb")
     except FileNotFoundError:
@@ -151,7 +153,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _open_to_append(path: Path) -> IO[bytes]:
-    """Open a regular file to read and append; it is created if it does not exist."""
+    """Open a regular file to read and append; create it if it does not exist."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     return os.fdopen(open_regular(path, flags), "a+b", buffering=0)
 
@@ -159,15 +161,15 @@ def _open_to_append(path: Path) -> IO[bytes]:
 class JsonlAppender:
     """Appends whole JSON lines; several processes may append to the same file.
 
-    Each line is one write under a file lock. On opening, a last line that a crash left without
-    its newline is cut off.
+    Each line is one write under a file lock. The constructor removes a last line that a crash left
+    without its newline.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _open_to_append(path)
         with self._lock():
-            end = _whole_lines(self._file)
+            end = _end_of_lines(self._file)
             if end < self._file.seek(0, os.SEEK_END):
                 self._file.truncate(end)
 
@@ -180,7 +182,7 @@ class JsonlAppender:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def append(self, *rows: Any) -> None:
-        """Append each row as one line; they reach the file together."""
+        """Append each row as one line, all of them or none."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         data = text.encode(errors="replace")
         with self._lock():
@@ -189,13 +191,14 @@ class JsonlAppender:
             try:
                 while view:
                     view = view[self._file.write(view) :]
-            except OSError as error:  # such as a full disk: leave no torn line to append to
+            except OSError as error:  # such as a full disk: leave no incomplete line
                 self._file.truncate(end)
                 error.filename = self._file.name
                 raise
 
     def sync(self) -> None:
-        """Force what was appended to the disk (a kill needs no sync, a power cut does)."""
+        """Sync the appended lines to the disk. They survive a kill without it, but not a power
+        cut."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -208,11 +211,11 @@ class JsonlAppender:
         self.close()
 
 
-def _whole_lines(file: IO[bytes]) -> int:
-    """Return the length of `file` up to and with its last newline."""
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Return the length of `file` up to and including its last newline."""
     position = file.seek(0, os.SEEK_END)
     while position > 0:
-        start = max(0, position - _TAIL)
+        start = max(0, position - _READ_SIZE)
         file.seek(start)
         newline = file.read(position - start).rfind(b"\n")
         if newline >= 0:
@@ -222,20 +225,22 @@ def _whole_lines(file: IO[bytes]) -> int:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a JSONL file, in order; none if there is no file.
+    """Yield the rows of a JSONL file, in order; none if the file does not exist.
 
-    A last line without its newline was cut by a crash and is ignored.
+    A last line without its newline was left by a crash and is ignored.
 
     Raises:
-        UserError: a whole line is not a JSON object; the message names file and line.
+        UserError: a complete line is not a JSON object; the message names file and line.
     """
-    return (row for _, row in _numbered(path))
+    return (row for _, row in _numbered_rows(path))
 
 
-def read_rows(path: Path, build: Callable[[dict[str, Any]], T], advice: str = _MEND) -> Iterator[T]:
-    """Yield what `build` makes of each row of a JSONL file, as read by `read_jsonl`.
+def read_rows(
+    path: Path, build: Callable[[dict[str, Any]], T], advice: str = _REPAIR_ADVICE
+) -> Iterator[T]:
+    """Yield `build(row)` for each row of a JSONL file, as read by `read_jsonl`.
 
-    All these files have version 1; a row without `version` has it too.
+    All these files have version 1, which is also the version of a row without `version`.
 
     Args:
         advice: what to do about a damaged line.
@@ -244,7 +249,7 @@ def read_rows(path: Path, build: Callable[[dict[str, Any]], T], advice: str = _M
         UserError: a row has a later version, or `build` raised a ValueError, KeyError or TypeError;
             the message names file and line and says why.
     """
-    for number, row in _numbered(path, advice):
+    for number, row in _numbered_rows(path, advice):
         if "version" in row:
             row = migrate(row, (), f"{path}:{number}")
         try:
@@ -256,7 +261,9 @@ def read_rows(path: Path, build: Callable[[dict[str, Any]], T], advice: str = _M
         yield built
 
 
-def _numbered(path: Path, advice: str = _MEND) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered_rows(
+    path: Path, advice: str = _REPAIR_ADVICE
+) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.exists():
         return
     with os.fdopen(open_regular(path), "rb") as file:

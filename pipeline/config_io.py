@@ -1,4 +1,4 @@
-"""Typed configuration: TOML or JSON into frozen dataclasses; unknown keys are errors.
+"""Parses TOML and JSON configuration into frozen dataclasses; unknown keys are errors.
 
 A user error is one line: the file, the key, and what is wrong.
 """
@@ -19,7 +19,7 @@ from pipeline.reading import read_bytes
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: rejects unknown keys."""
 
-_MOST = 16 << 20
+_MAX_BYTES = 16 << 20
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: the file does not exist or is not TOML.
     """
     try:
-        return tomllib.loads(decode_text(read_bytes(path, _MOST), "strict"))
+        return tomllib.loads(decode_text(read_bytes(path, _MAX_BYTES), "strict"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
@@ -59,12 +59,12 @@ def parse_config(model: type[T], values: Any, where: str) -> T:
         raise UserError(f"{where}: {key}: {reason}" if key else f"{where}: {reason}") from None
 
 
-def _keys(place: Sequence[int | str], values: Any, missing: bool) -> Iterator[str]:
-    """Return the keys that lead to an error, without pydantic's names of union branches."""
-    for depth, part in enumerate(place, start=1):
+def _keys(location: Sequence[int | str], values: Any, missing: bool) -> Iterator[str]:
+    """Yield the keys that lead to an error, without pydantic's names of union branches."""
+    for depth, part in enumerate(location, start=1):
         within = isinstance(values, Mapping) and part in values
         if within or (isinstance(values, list | tuple) and isinstance(part, int)):
             values = values[part] if within or int(part) < len(values) else None
             yield str(part)
-        elif missing and depth == len(place):
+        elif missing and depth == len(location):
             yield str(part)

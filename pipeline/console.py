@@ -1,6 +1,6 @@
-"""Console output of stages: bars on a terminal, lines otherwise.
+"""Console output of stages: progress bars on a terminal, lines otherwise.
 
-The listener of an `EventLog`; it has no influence on the stages.
+The console listens to an `EventLog` and does not affect the stages.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ from pipeline.outside_text import printable
 from pipeline.units import format_bytes, format_duration
 
 LINE_INTERVAL = 5.0
-"""Seconds between two lines of one stage without a terminal."""
+"""Seconds between two progress lines of one stage if there is no terminal."""
 
 
-_MOST_CHARACTERS = 300
+_MAX_CHARACTERS = 300
 """Longer values of an event are truncated when printed; the logs contain them in full."""
 
 
 def describe_event(event: Event) -> str:
-    """Format `download done: images 340, bytes 1.2 MB`, in one line without control characters."""
+    """Format an event as one line without control characters, such as `download done: images 340,
+    bytes 1.2 MB`."""
     facts = event.facts
     if event.event == FIRST_FAILURE:
-        where = f"{facts['kind']}: {_plain(facts['url'])}"
-        detail = _plain(_last_line(str(facts["detail"])))
+        where = f"{facts['kind']}: {_format_value(facts['url'])}"
+        detail = _format_value(_last_line(str(facts["detail"])))
         return f"{event.stage} {event.event} {where}" + (f": {detail}" if detail else "")
     words = ", ".join(
-        _describe_fact(key, value)
+        _describe_field(key, value)
         for key, value in facts.items()
         if value not in ({}, (), [], None)
     )
@@ -50,19 +51,19 @@ def describe_event(event: Event) -> str:
 
 
 def _last_line(text: str) -> str:
-    """Return the line of a traceback with the error."""
+    """Return the last line of a traceback, which names the error; other texts unchanged."""
     return text.rstrip().rpartition("\n")[2] if text.startswith("Traceback") else text
 
 
-def _describe_fact(key: str, value: object) -> str:
+def _describe_field(key: str, value: object) -> str:
     name = printable(key.replace("_", " "))
     if key == "bytes" and isinstance(value, int):
         return f"{name} {format_bytes(value)}"
-    return f"{name} {_plain(value)}"
+    return f"{name} {_format_value(value)}"
 
 
 def describe_count(report: Report) -> str:
-    """Format `340/2000 images, 12.3 MB, 3 failed (not_found 2, wrong_type 1)`."""
+    """Format progress, such as `340/2000 images, 12.3 MB, 3 failed (not_found 2, wrong_type 1)`."""
     total = "" if report.total is None else f"/{report.total:,}"
     parts = [f"{report.done:,}{total} {report.unit}"]
     if report.bytes:
@@ -74,8 +75,8 @@ def describe_count(report: Report) -> str:
 
 
 class _RateMeter:
-    """Units per second since the first report of a stage (work of an earlier run does not
-    count)."""
+    """Measures units per second since the first report of a stage, without the work of earlier
+    runs."""
 
     def __init__(self, report: Report) -> None:
         self._start, self._done = time.monotonic(), report.done
@@ -85,7 +86,7 @@ class _RateMeter:
         return done / max(time.monotonic() - self._start, 1e-6)
 
     def left(self, report: Report) -> float | None:
-        """Return the seconds left, once total and rate are known."""
+        """Return the seconds left; None until the total and the rate are known."""
         rate = self.rate(report)
         if report.total is None or rate <= 0:
             return None
@@ -102,7 +103,7 @@ class Console:
 
     Args:
         quiet: print only errors.
-        live: draw bars; None: if stderr is a terminal.
+        live: draw bars; None: only if stderr is a terminal.
     """
 
     def __init__(self, quiet: bool = False, live: bool | None = None) -> None:
@@ -142,7 +143,7 @@ class Console:
         self._out.print(Text.assemble((stage, "bold"), " ", rest), soft_wrap=True)
 
     def on_progress(self, report: Report) -> None:
-        """Update the stage's bar, or print a line if the last one is some seconds old."""
+        """Update the stage's bar, or print a line if `LINE_INTERVAL` has passed."""
         if self._quiet or self._last_report.get(report.stage) == report:
             return
         self._last_report[report.stage] = report
@@ -175,12 +176,16 @@ class Console:
         )
 
 
-def _plain(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{_plain(k)} {_plain(v)}" for k, v in sorted(value.items())) + ")"
+        return (
+            "("
+            + ", ".join(f"{_format_value(k)} {_format_value(v)}" for k, v in sorted(value.items()))
+            + ")"
+        )
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(_format_value, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = f"{value:,}" if isinstance(value, int) else str(value)
-    return printable(text, _MOST_CHARACTERS)
+    return printable(text, _MAX_CHARACTERS)

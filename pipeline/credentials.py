@@ -14,8 +14,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def split_user(url: str) -> tuple[str, str]:
-    """Return the URL without its user and password, and these as written (`user:password`, or
-    "")."""
+    """Return the URL without user and password, and `user:password` as written ("" if there is
+    none)."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -25,8 +25,8 @@ def split_user(url: str) -> tuple[str, str]:
 
 
 def basic_authorization(user: str) -> dict[str, str]:
-    """Return the header for `user:password`, written as in a URL (RFC 7617); none if it is
-    empty."""
+    """Return the Basic authorization header (RFC 7617) for `user:password`, written as in a URL;
+    no header if it is empty."""
     if not user:
         return {}
     name, _, password = user.partition(":")
@@ -35,7 +35,7 @@ def basic_authorization(user: str) -> dict[str, str]:
 
 
 def origin(url: str) -> str:
-    """Return scheme, host and port of an http(s) URL, as a URL; "" for any other text."""
+    """Return scheme, host and port of an http(s) URL as a URL; "" for any other text."""
     try:
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
@@ -48,8 +48,8 @@ def origin(url: str) -> str:
 
 
 def with_user_of(base: str, url: str) -> str:
-    """Return `url` with the user and password of `base` if both have the same origin and it has
-    none."""
+    """Return `url` with the user and password of `base` if it has none and both have the same
+    origin."""
     _, user = split_user(base)
     parts = urlsplit(url)
     if not user or "@" in parts.netloc or not origin(url) or origin(url) != origin(base):
@@ -58,7 +58,7 @@ def with_user_of(base: str, url: str) -> str:
 
 
 def fsspec_arguments(url: str) -> tuple[str, dict[str, Any]]:
-    """Return the URL and the options for fsspec (which reads the user of other schemes itself)."""
+    """Return the URL and the options for fsspec, which reads the users of non-S3 URLs itself."""
     if urlsplit(url).scheme not in _S3:
         return url, {}
     bare, user = split_user(url)

@@ -1,4 +1,4 @@
-"""Errors of SQLite files, as one line with advice."""
+"""Converts SQLite errors into one line with advice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-_LITTLE_SPACE = 256 << 10
+_MIN_FREE_BYTES = 256 << 10
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_CLOSED = (
+_NOT_ACCESSIBLE = (
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH,
 )  # fmt: skip
 
@@ -35,25 +35,25 @@ def sqlite_errors(path: Path, if_damaged: str) -> Iterator[None]:
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
         raise  # an error of this program
     except sqlite3.Error as error:
-        raise _described(path, error, if_damaged) from None
+        raise _user_error(path, error, if_damaged) from None
 
 
-def _described(path: Path, error: sqlite3.Error, if_damaged: str) -> Exception:
+def _user_error(path: Path, error: sqlite3.Error, if_damaged: str) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     failed = primary == sqlite3.SQLITE_IOERR
-    if primary == sqlite3.SQLITE_FULL or (failed and _free_bytes(path) < _LITTLE_SPACE):
+    if primary == sqlite3.SQLITE_FULL or (failed and _free_bytes(path) < _MIN_FREE_BYTES):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     if failed:
         return UserError(
-            f"{path}: {error}: the disk, or a limit on the size of files, refuses to read or "
-            "write; mend that and run the same command again (the file is kept)"
+            f"{path}: {error}: the disk failed, or a limit on the file size was reached; correct "
+            "that and run the same command again (the file is kept)"
         )
     if primary in _BUSY:
         return UserError(
-            f"{path}: {error}: another program uses it; end that and run the same command again"
+            f"{path}: {error}: another program uses it; end it and run the same command again"
         )
-    if primary in _CLOSED:
+    if primary in _NOT_ACCESSIBLE:
         return UserError(
             f"{path}: {error}; let this user write the file and its folder, and run the same "
             "command again"
@@ -65,4 +65,4 @@ def _free_bytes(path: Path) -> int:
     try:
         return shutil.disk_usage(path.parent).free
     except OSError:
-        return _LITTLE_SPACE
+        return _MIN_FREE_BYTES

@@ -1,4 +1,5 @@
-"""The download and shard stages on a task runner: the work of each task, and all progress."""
+"""The download and shard stages on a task runner: the work of each task, and the progress of all
+tasks."""
 
 from __future__ import annotations
 
@@ -26,18 +27,18 @@ from pipeline.shards.stage import ShardBuilder
 from pipeline.web.politeness import share
 
 PARTS_PER_TASK = 5
-"""5,000 URLs: a task run costs some 65 ms of CPU, so a task is ten seconds of work or more."""
+"""5,000 URLs take ten seconds or more, so the overhead of a task, some 65 ms of CPU, is small."""
 
 IMAGES_PER_TASK = 4000
 _LOCK_TIMEOUT = 600
-_HELD_PAUSE = 0.5
+_LOCK_PAUSE = 0.5
 
 
 def distributed_download(runner_options: RunnerOptions) -> PartDownloader:
     """Return a function that completes parts on the task runner, for `originals.download.download`.
 
-    No more tasks run at once than a host may be asked at once, and each keeps to its share of the
-    recipe's politeness.
+    The number of parallel tasks is at most the recipe's `politeness.concurrency`, and each task
+    gets its share of the recipe's politeness.
     """
     return partial(_run_parts, runner_options)
 
@@ -51,53 +52,53 @@ def _run_parts(
 ) -> list[PartResult]:
     limit_decoding(recipe.originals.decode_megabytes)
     at_once = max(1, min(runner_options.workers, recipe.politeness.concurrency, len(parts)))
-    mine = replace(recipe, politeness=share(recipe.politeness, at_once))
+    task_recipe = replace(recipe, politeness=share(recipe.politeness, at_once))
     calls = [
-        partial(_download_batch, mine, dataset, batch, log.run)
+        partial(_download_batch, task_recipe, dataset, batch, log.run)
         for batch in split_evenly(parts, at_once, PARTS_PER_TASK)
     ]
-    watch = _JournalProgress(dataset, parts, log)
+    progress = _JournalProgress(dataset, parts, log)
     for _ in run_tasks(
-        replace(runner_options, workers=at_once), "download parts", calls, watch.look
+        replace(runner_options, workers=at_once), "download parts", calls, progress.update
     ):
         pass
-    watch.look()
-    return [_result(dataset, part, watch.fetched[part]) for part in parts]
+    progress.update()
+    return [_result(dataset, part, progress.fetched[part]) for part in parts]
 
 
 def _download_batch(recipe: Recipe, dataset: DatasetPaths, parts: list[str], run: str) -> None:
-    """In a worker: complete those of the parts that are not.
+    """In a worker: complete the parts that are not complete yet.
 
-    A part that another process holds is waited for: a cluster can take a worker for lost that
-    is not, and a killed flow can leave workers that end their tasks.
+    Waits for parts that another process has locked: a cluster can consider a running worker lost,
+    and the workers of a killed flow can still finish their tasks.
 
     Raises:
-        PartLocked: a part was not let go of within `_LOCK_TIMEOUT`.
+        PartLocked: a part was still locked after `_LOCK_TIMEOUT` seconds.
     """
     deadline = time.monotonic() + _LOCK_TIMEOUT
-    with EventLog(dataset, run, [_say]) as log:
+    with EventLog(dataset, run, [_log_event]) as log:
         while left := [part for part in parts if not is_complete(dataset, part)]:
             try:
                 download_parts(recipe, dataset, left, log)
             except PartLocked:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(_HELD_PAUSE)
+                time.sleep(_LOCK_PAUSE)
 
 
-def _say(event: Event) -> None:
+def _log_event(event: Event) -> None:
     run_logger().info("%s", describe_event(event))
 
 
 def _result(dataset: DatasetPaths, part: str, fetched: int) -> PartResult:
-    record = read_summary(PartFiles(dataset, part))
-    return PartResult(part, record["nsamples"], fetched, record["image_bytes"], record["failed"])
+    summary = read_summary(PartFiles(dataset, part))
+    return PartResult(part, summary["nsamples"], fetched, summary["image_bytes"], summary["failed"])
 
 
 class _JournalProgress:
     """Reports the progress of parts from the lines that workers append to their journals.
 
-    `fetched` counts the downloaded images by part since it was created.
+    `fetched` counts, by part, the images downloaded since this object was created.
     """
 
     def __init__(self, dataset: DatasetPaths, parts: list[str], log: EventLog) -> None:
@@ -109,7 +110,7 @@ class _JournalProgress:
         self._read_all()
         self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Read new lines and report the progress."""
         for part, row in self._read_all():
             if row["ok"]:
@@ -121,7 +122,7 @@ class _JournalProgress:
         self._log.progress(STAGE, self._done, self._total, "images", self._bytes)
 
     def _read_all(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the journals' new lines, by part; they are counted."""
+        """Return the new lines of the journals, each with its part, and count them."""
         new = []
         for part in list(self._open):
             ended = is_complete(self._dataset, part)
@@ -143,7 +144,7 @@ class _JournalProgress:
         if whole:
             self._open[part] += len(whole) + 1
             for line in whole.splitlines():
-                # A worker that takes a part over may have written the journal again meanwhile.
+                # A worker that took over a part may have rewritten its journal.
                 with contextlib.suppress(ValueError, AttributeError, RecursionError):
                     yield journal_line(part, json.loads(line))
 
@@ -166,10 +167,10 @@ def _run_shards(
     plan: ShardingPlan,
     missing: Sequence[ShardPlan],
 ) -> Iterator[tuple[ShardPlan, BuiltShard]]:
-    a_task = max(1, IMAGES_PER_TASK // options.samples_per_shard)
+    shards_per_task = max(1, IMAGES_PER_TASK // options.samples_per_shard)
     calls = [
         partial(
-            _make_batch,
+            _build_batch,
             options,
             source,
             target,
@@ -178,20 +179,20 @@ def _run_shards(
             decode_budget().total >> 20,
             runner_options.workers,
         )
-        for batch in split_evenly(missing, runner_options.workers, a_task)
+        for batch in split_evenly(missing, runner_options.workers, shards_per_task)
     ]
-    for made in run_tasks(runner_options, "make shards", calls, lambda: None):
-        yield from made
+    for built in run_tasks(runner_options, "make shards", calls, lambda: None):
+        yield from built
 
 
-def _make_batch(
+def _build_batch(
     options: ShardOptions, source: DatasetPaths, target: DatasetPaths, classes: tuple[str, ...],
     batch: list[ShardPlan], megabytes: int, workers: int,
 ) -> list[tuple[ShardPlan, BuiltShard]]:  # fmt: skip
-    """In a worker: make the shards, or find them made."""
+    """In a worker: build the shards that are not built yet, and return all of the batch."""
     limit_decoding(megabytes, workers)
-    made = []
+    built = []
     for one in batch:
-        made.append((one, build_shard(options, source, target, classes, one)))
-        run_logger().info("shard %s: %d samples", one.name, made[-1][1].nsamples)
-    return made
+        built.append((one, build_shard(options, source, target, classes, one)))
+        run_logger().info("shard %s: %d samples", one.name, built[-1][1].nsamples)
+    return built

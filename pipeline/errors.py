@@ -2,8 +2,8 @@
 
 An expected failure (a page that no longer exists, a file that is not an image) is a value,
 `Failure`: it is logged, counted by kind and retried from the log. A user error is a `UserError`:
-one line that names the file, key or URL, and exit status 2. Everything else is a programming error
-and raises.
+one line that names the file, key or URL, and exit status 2. All other exceptions are programming
+errors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UserError(Exception):
-    """An error of the user, in one line that names the file, key or URL. Exit status 2.
+    """An error of the user: one line that names the file, key or URL. The exit status is 2.
 
     Its text contains no passwords and no control characters.
     """
@@ -52,7 +52,8 @@ class Failure:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Return True if there was no space: a full disk, a quota, or a limit on the file size."""
+    """Return True if there was no space: the disk is full, or a quota or file size limit was
+    reached."""
     return error.errno in _DISK_FULL
 
 

@@ -1,9 +1,9 @@
-"""What happened: one schema, one writer.
+"""The event log and the failure log of a dataset.
 
-Every event is a line of `logs/NAME/events.jsonl` and goes to the listeners (the console, a Prefect
-run); every failure is a line of `logs/NAME/failures.jsonl`, the input of retrying. The listeners
-also get the first failure of each kind, and progress, which no log holds. Passwords of URLs are
-removed from all of it.
+Every event is a line of `logs/NAME/events.jsonl` and is passed to the listeners (the console, a
+Prefect run). Every failure is a line of `logs/NAME/failures.jsonl`, from which `retry` works. The
+listeners also receive the first failure of each kind, and progress, which is not logged. Passwords
+in URLs are removed everywhere.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from pipeline.outside_text import without_passwords
 from pipeline.versions import migrate
 
 FIRST_FAILURE = "first failure"
-"""The event that tells the listeners of a failure whose kind this run has not had before; its facts
-are `kind`, `url` and `detail`."""
-
+"""The event for the first failure of each kind in a run; its facts are `kind`, `url` and
+`detail`."""
 
 RESOLVED = "resolved"
 """The kind of the line that cancels an earlier failure."""
@@ -31,7 +30,7 @@ RESOLVED = "resolved"
 RENAMED_KINDS = {
     "unexpected_form": "parse_error", "host_resting": "host_cooldown", "mended": RESOLVED,
 }  # fmt: skip
-"""Kinds of lines in version 1 of the failure log, and their names since."""
+"""Kinds in version 1 of the failure log, and their present names."""
 
 
 def _rename_kind(row: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +50,7 @@ class LoggedFailure(Failure):
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> LoggedFailure:
-        """Return the failure of a line with `stage`, `url` and `kind`; others may be missing."""
+        """Return the failure in a line, which must have `stage`, `url` and `kind`."""
         return cls(
             stage=str(row["stage"]),
             url=str(row["url"]),
@@ -67,7 +66,7 @@ class LoggedFailure(Failure):
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened in `stage`; `facts` are JSON values."""
+    """One event of a stage; `facts` are its details, as JSON values."""
 
     ts: str
     run: str
@@ -78,9 +77,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is: `done` of `total` units (None while the total is not known).
+    """The progress of a stage: `done` of `total` units (None while the total is unknown).
 
-    `failed` counts failures by kind so far; `bytes` what was fetched or written.
+    `failed` counts failures by kind so far; `bytes` counts bytes fetched or written.
     """
 
     stage: str
@@ -96,11 +95,10 @@ ProgressListener = Callable[[Progress], None]
 
 
 class EventLog:
-    """The one writer of a dataset's history. Safe to use from several threads.
+    """Writes the logs of a dataset. Safe to use from several threads.
 
     Args:
-        dataset: whose logs to write.
-        run: a name for this run, in every line.
+        run: a name for this run, written in every line.
         on_event: called with each event.
         on_progress: called with each progress report.
     """
@@ -135,7 +133,7 @@ class EventLog:
         self.count_failure(failure.stage, failure.kind, failure.url, failure.detail)
 
     def count_failure(self, stage: str, kind: str, url: str, detail: str = "") -> None:
-        """Count a failure that is in the log, and tell the listeners of the first of its kind."""
+        """Count a failure that is in the log, and notify the listeners of the first of its kind."""
         with self._lock:
             self.failed[kind] += 1
             if self.failed[kind] > 1:
@@ -145,7 +143,7 @@ class EventLog:
                 listener(Event(now_utc(), self.run, stage, FIRST_FAILURE, facts))
 
     def log_resolved(self, failure: Failure) -> None:
-        """Record that an earlier failure was resolved: its line with `kind` "resolved"."""
+        """Record that an earlier failure was resolved, by a line with the kind "resolved"."""
         changes = {"kind": RESOLVED, "detail": f"was {failure.kind}", "run": self.run}
         with self._lock:
             self._append_failure({**asdict(failure), **changes, "ts": now_utc()})
@@ -156,7 +154,7 @@ class EventLog:
     def progress(
         self, stage: str, done: int, total: int | None, unit: str, nbytes: int = 0
     ) -> None:
-        """Tell the listeners how far `stage` is."""
+        """Report the progress of `stage` to the listeners."""
         with self._lock:
             report = Progress(stage, done, total, unit, nbytes, dict(self.failed))
             for listener in self._on_progress:
@@ -174,14 +172,14 @@ class EventLog:
 
 
 def unresolved_failures(dataset: DatasetPaths) -> dict[tuple[str, str], LoggedFailure]:
-    """Return the last line of each (stage, url) of the failure log, if it is a failure."""
+    """Return the last line of each (stage, url) in the failure log, if it is not resolved."""
     last = last_failures(read_jsonl(dataset.failure_log))
     return {where: LoggedFailure.from_json(row) for where, row in last.items()}
 
 
 def last_failures(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the last row of each (stage, url), if it is a failure; rows without a stage, URL or
-    kind are skipped, and those of earlier versions migrated.
+    """Return the last row of each (stage, url), if it is not resolved. Rows without stage, URL or
+    kind are skipped; rows of earlier versions are migrated.
 
     Raises:
         UserError: a row has a later version.
@@ -210,7 +208,7 @@ def _without_passwords(value: Any) -> Any:
 
 
 class EventTail:
-    """The events that other processes write from now on."""
+    """Reads the events that other processes write after its creation."""
 
     def __init__(self, dataset: DatasetPaths) -> None:
         self._path = dataset.event_log

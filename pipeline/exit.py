@@ -1,4 +1,5 @@
-"""Exit status of every command: 2 for a user error, 130 for an interrupt, otherwise its own."""
+"""The exit status of every command: 2 for a user error, 130 for an interrupt, else the command's
+own."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ def exit_status(
 ) -> int:
     """Run `work` and return its exit status (None: 0); SIGTERM interrupts it like Ctrl-C.
 
-    A `UserError`, an `OSError` such as a full disk, and insufficient memory are printed in one line
-    and give 2. An interrupt prints the line `interrupted` and gives `interrupted_status`. A second
-    interrupt ends the process at once: all state is on disk.
+    For a `UserError`, an `OSError` such as a full disk, and insufficient memory, prints one line
+    and returns 2. For an interrupt, prints the line `interrupted` and returns `interrupted_status`.
+    A second interrupt ends the process at once, because all state is on disk.
     """
     with resilient_output(), _interrupts():
         try:
@@ -50,7 +51,7 @@ def exit_status(
 
 
 def exit_process(status: int) -> NoReturn:
-    """End the process with `status`; an interrupt meanwhile takes effect at once."""
+    """Exit with `status`; an interrupt during the exit ends the process at once."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     sys.exit(status)
 
@@ -63,13 +64,13 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def print_error(message: str) -> None:
-    """Print the one line that explains exit status 2."""
+    """Print the line that explains exit status 2."""
     print(f"error: {printable(without_passwords(message))}", file=sys.stderr)
 
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """In the block, the first SIGINT or SIGTERM raises `KeyboardInterrupt`."""
+    """Make the first SIGINT or SIGTERM in the block raise `KeyboardInterrupt`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -96,7 +97,7 @@ def _interrupts() -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return True if memory ran out; PyTorch raises a `RuntimeError` for that."""
+    """Return True if memory ran out, for which PyTorch raises a `RuntimeError`."""
     texts = (
         "can't allocate memory",
         "CUDA out of memory",

@@ -1,6 +1,7 @@
-"""Polite HTTP for pages: one blocking call that obeys the rules and returns failures as values.
+"""Polite HTTP for pages: a blocking call that follows the politeness rules and returns failures as
+values.
 
-It drives `pipeline.web.request.Request` over requests.
+It runs `pipeline.web.request.Request` on the `requests` library.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _POLICY_LIMIT = BodyLimit(MAX_POLICY, may_cut=True)
 
 @dataclass(frozen=True)
 class FileTarget:
-    """Where the body of a 200 goes instead of into memory: it may be of `max_bytes`, and take as
-    long as it comes fast enough."""
+    """The file that the body of a 200 response is written to. The body has at most `max_bytes`;
+    there is no time limit as long as it arrives fast enough."""
 
     path: Path
     max_bytes: int
@@ -79,16 +80,16 @@ class Fetcher:
         copy: FileTarget | None = None,
         max_bytes: int | None = None,
     ) -> Response | Failure:
-        """Return the response to a GET, or the failure it ended in.
+        """Send a GET request and return its response, or its failure.
 
-        A 304 is a `Response` (send `If-None-Match` in `headers`); other statuses than 2xx are
-        failures. With `copy` the body of a 200 is in that file, and empty here.
+        A 304 is a `Response` (send `If-None-Match` in `headers`); statuses other than that and 2xx
+        are failures. With `copy`, the body of a 200 is in that file, and the response's is empty.
 
         Args:
-            max_bytes: of the body; None for the limit of pages in the politeness.
+            max_bytes: maximum size of the body; None: `politeness.max_page_bytes`.
 
         Raises:
-            OSError: the body cannot be copied to the disk.
+            OSError: the body cannot be written to the disk.
         """
         limit = BodyLimit(max_bytes or self.politeness.max_page_bytes)
         if copy is not None:
@@ -99,7 +100,7 @@ class Fetcher:
             return request.result(stage, "" if copy else "politeness.max_page_bytes")
         except DiskError as error:
             raise error.reason from None
-        except Exception as error:  # noqa: BLE001 - the boundary of one page
+        except Exception as error:  # noqa: BLE001 - errors of one page are caught here
             return internal_failure(stage, url, error)
 
     def license_signals(self, url: str, licenses: Sequence[str]) -> list[Signal]:
@@ -123,7 +124,7 @@ class Fetcher:
         return [file for host in self._hosts.all() for file in host.policy.take_unread()]
 
     def _run(self, request: Request[Host], limit: BodyLimit) -> None:
-        """Do what the request asks for until it is over."""
+        """Perform the request's actions until it is done."""
         while not isinstance(action := self._wait_turn(request), Done):
             if isinstance(action, FetchFile):
                 self._fetch_file(action)
@@ -131,7 +132,7 @@ class Fetcher:
                 self._send(request, action, limit)
 
     def _wait_turn(self, request: Request[Host]) -> Send | FetchFile[Host] | Done:
-        """Wait until the request has something to do."""
+        """Wait until the request has an action, and return it."""
         if request.outcome is not None:
             return Done(request.outcome)
         lock, name = request.host.limiter.lock, request.host.name
@@ -151,16 +152,17 @@ class Fetcher:
         watch, name = Watch(), request.host.name
         try:
             with self._waits.during(lambda _: _request_wait(name, watch)):
-                answer = self._transport.request(send.url, send.headers, limit, watch)
-            request.receive(answer, time.monotonic())
+                response = self._transport.request(send.url, send.headers, limit, watch)
+            request.receive(response, time.monotonic())
         finally:
             request.release(time.monotonic())
 
     def _fetch_file(self, file: FetchFile[Host]) -> None:
-        """Fetch a policy file. Its host is told of every outcome, so that others go on."""
+        """Fetch a policy file. Its host receives every outcome, so that waiting requests
+        continue."""
         try:
             self._run(file.request, _POLICY_LIMIT)
-        except Exception as error:  # noqa: BLE001 - the boundary of one policy file
+        except Exception as error:  # noqa: BLE001 - errors of one policy file are caught here
             file.request.abort(error, time.monotonic())
         finally:
             outcome = file.request.outcome or RequestFailure("internal", "interrupted")

@@ -1,7 +1,7 @@
 """The Prefect flows: the stages as subflows, shown in Prefect's UI.
 
-The journals on disk decide what is done; Prefect's database only displays it. So nothing is cached,
-nothing here retries (the HTTP client does), and a flow that runs again does the remaining work.
+The journals on disk record what is done; Prefect only displays it. So no flow caches results or
+retries (the HTTP client does), and a flow that is run again does the remaining work.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ from pipeline.status import read_status
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
 ARTIFACT_EVERY = 2.0
-"""Seconds between two updates of a progress artifact (one costs some 30 ms)."""
+"""Seconds between two updates of a progress artifact (an update takes some 30 ms)."""
 
 Overrides = dict[str, Any] | None
 
 
 class _PrefectReporter:
-    """Shows a job in Prefect: events as log lines of the run, progress as an artifact a stage."""
+    """Shows a job in Prefect: events as log lines of the run, progress as one artifact per
+    stage."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -84,7 +85,7 @@ class _PrefectReporter:
 
 
 def _slug(name: str) -> str:
-    """Prefect's artifact keys take letters, digits and dashes."""
+    """Return `name` as a Prefect artifact key: letters, digits and dashes."""
     return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
@@ -105,7 +106,7 @@ def _show_results(dataset: DatasetPaths) -> None:
     name = _slug(dataset.name)
     if dataset.card.exists():
         lines = dataset.card.read_bytes().decode("utf-8", "replace").splitlines()
-        # Its images are files beside it, which Prefect does not see.
+        # Prefect cannot read the images, which are files beside the card.
         words = "\n".join(line for line in lines if not line.startswith("!["))
         create_markdown_artifact(disarm_markdown(words), key=f"{name}-card")
     contact = dataset.card.with_name("contact.jpg")
@@ -128,7 +129,7 @@ def _show_results(dataset: DatasetPaths) -> None:
 _SECRET_KEYS = ("politeness.headers", "politeness.host_headers", "storage.url")
 _secret_overrides: dict[str, Any] = {}
 _credentials: HostHeaders = {}
-"""What the parameters of subflows, which Prefect stores and shows, do not hold."""
+"""Secrets that are kept out of the subflows' parameters, which Prefect stores and shows."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class FlowOptions:
     refresh: bool = False
 
     def public(self) -> FlowOptions:
-        """Return the options for subflows: without passwords, which stay in this process."""
+        """Return the options for subflows, without passwords, which stay in this process."""
         values = take_credentials(dict(self.overrides or {}), _credentials)
         _secret_overrides.update(
             {key: values.pop(key) for key in list(values) if key.startswith(_SECRET_KEYS)}
@@ -156,7 +157,7 @@ class FlowOptions:
         return Job(self.recipe, values, Path(self.root).absolute() if self.root else Path.cwd())
 
     def resolve_runner(self) -> RunnerOptions | None:
-        """Return the task runner, as `runners.resolve_runner`."""
+        """Return the task runner, see `runners.resolve_runner`."""
         return resolve_runner(self.runner, self.workers, self.runner_address)
 
 
@@ -196,7 +197,7 @@ def shard(options: FlowOptions) -> dict[str, Any]:
 
 
 def _run_subflows(subflows: Sequence[Flow[..., dict[str, Any]]], options: FlowOptions) -> None:
-    options.resolve_runner()  # refuses wrong options before the first stage
+    options.resolve_runner()  # raises for invalid options before the first stage
     public = options.public()
     for subflow in subflows:
         facts = subflow(public)
@@ -215,17 +216,17 @@ def scrape(
     runner_address: str | None = None,
     refresh: bool = False,
 ) -> None:
-    """From a site to training shards: crawl, download, select, shard.
+    """Build training shards from a site: crawl, download, select, shard.
 
     Args:
         recipe: a recipe's name in pipeline/sites, or a path to a TOML file.
         overrides: values by dotted key of the recipe, such as {"shards.resolution": 128}.
-        root: the project's folder, if not the one that serves.
+        root: the project's folder; by default that of `pipeline.serve`.
         runner: the task runner of download and shard: a local pool of processes ("local"), or
             Prefect's task runner for processes, Dask or Ray.
         workers: parallel tasks if the runner is not local; all cores of this machine by default.
-        runner_address: of the Dask scheduler or the Ray cluster; without it, and without
-            SHELLGAN_RUNNER_ADDRESS, a cluster is started on this machine.
+        runner_address: address of the Dask scheduler or the Ray cluster; if neither it nor
+            SHELLGAN_RUNNER_ADDRESS is set, a cluster is started on this machine.
         refresh: visit every page again and add what is new.
     """
     options = FlowOptions(recipe, overrides, root, runner, workers, runner_address, refresh)
@@ -241,7 +242,7 @@ def build_shards(
     workers: int | None = None,
     runner_address: str | None = None,
 ) -> None:
-    """Select and shard the existing originals again, without a download.
+    """Select and shard the existing originals again without downloading.
 
     The parameters are those of the scrape flows.
     """

@@ -1,7 +1,7 @@
-"""Images to exclude for good: `manifests/NAME/forgotten.jsonl`, one line per image.
+"""Permanently excluded images: `manifests/NAME/forgotten.jsonl`, one line per image.
 
-`select` rejects these images however often they are found again. A line contains only the key, not
-the URL. An image that was selected before (`held`) keeps an empty place in the shuffle, so that no
+`select` rejects these images even if they are found again. A line contains only the key, not the
+URL. An image that was selected before (`held`) keeps an empty place in the shuffle, so that no
 other image moves to another shard; its labels keep the class numbers unchanged.
 """
 
@@ -19,7 +19,7 @@ _KEY = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The keys of all forgotten images, and by key the labels of those that had a place in the
+    """The keys of all forgotten images, and the labels, by key, of those that were in the
     shards."""
 
     keys: frozenset[str] = frozenset()

@@ -40,14 +40,15 @@ _SUFFIXES = frozenset((
     ".json", ".jsonl", ".tar", ".npz", ".md", ".html", ".jpg", ".png", ".lock",
     ".sqlite", ".sqlite-journal", ".sqlite-shm", ".sqlite-wal",
 ))  # fmt: skip
-"""Endings of the names of a dataset's files."""
+"""Extensions of a dataset's files."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The job: the name of an included recipe, or a recipe file; overrides by dotted key.
+    """A recipe and its dataset.
 
-    The dataset has the recipe's name, under the folder `root`.
+    `recipe_name` is the name of an included recipe, or a path to a recipe file; `overrides` replace
+    its values by dotted key. The dataset has the recipe's name, under the folder `root`.
     """
 
     recipe_name: str
@@ -72,14 +73,14 @@ class Job:
         on_event: Sequence[EventListener] = (),
         on_progress: Sequence[ProgressListener] = (),
     ) -> Iterator[tuple[Recipe, DatasetPaths, EventLog]]:
-        """Open the recipe, the dataset and its log under the dataset's lock.
+        """Lock the dataset, and yield the recipe, the dataset and its log.
 
-        Before, newer files are pulled from the recipe's store; after a successful block, new files
-        are pushed there, otherwise at the next time.
+        If the recipe has a store, newer files are pulled from it before the block, and new files
+        are pushed to it after a successful block, or else after the next one.
 
         Raises:
-            UserError: an error in the recipe, another process holds the dataset, or the store does
-                not respond.
+            UserError: the recipe is invalid, another process has locked the dataset, or the store
+                does not respond.
         """
         recipe = self.recipe()
         dataset = replace(self.dataset, store=recipe.storage.url)
@@ -106,11 +107,11 @@ def run_stage(
     variant: str | None = None,
     stage: Stage | None = None,
 ) -> dict[str, Any]:
-    """Run one stage; its start and its result are events. Returns the result's fields.
+    """Run one stage, log its start and its result as events, and return the result's fields.
 
     Args:
-        refresh: a crawl visits every page again.
-        variant: build the shards of the dataset `NAME-VARIANT`.
+        refresh: if the stage is the crawl, visit every page again.
+        variant: if the stage is shard, build the shards of the dataset `NAME-VARIANT`.
         stage: function to run instead of `STAGES[name]`.
     """
     log.emit(name, "start")
@@ -128,7 +129,7 @@ def _locked(dataset: DatasetPaths) -> FileLock:
     """Lock the dataset.
 
     Raises:
-        UserError: another process works on it, or `check_files` refuses one of its files.
+        UserError: another process works on it, or one of its files is not a regular file.
     """
     dataset.data_dir.mkdir(parents=True, exist_ok=True)
     check_files(dataset)
@@ -141,11 +142,11 @@ def _locked(dataset: DatasetPaths) -> FileLock:
 
 
 def check_files(dataset: DatasetPaths) -> None:
-    """Check that the files of a dataset are regular files: reading a FIFO may never end, and a
-    folder cannot be read or replaced.
+    """Check that the files of a dataset are regular files, because reading a FIFO may never end,
+    and a folder cannot be read or replaced.
 
     Raises:
-        UserError: one is not; the message names it.
+        UserError: one is not a regular file; the message names it.
     """
     folders = (
         dataset.manifest_dir, dataset.data_dir, dataset.originals_dir, dataset.shards_dir,

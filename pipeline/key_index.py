@@ -8,7 +8,7 @@ from pathlib import Path
 
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 _STATEMENTS = (
-    # Derived data: if a power cut damages it, it is created again.
+    # Derived data: rebuilt if a power cut damages it.
     "PRAGMA journal_mode = TRUNCATE",
     "PRAGMA synchronous = OFF",
     "PRAGMA cache_size = -65536",
@@ -24,7 +24,8 @@ class KeyIndex:
     """Numbers by key, and the names of the sources whose keys were added.
 
     Args:
-        path: the SQLite file, which is created again if it is damaged; None: a temporary file.
+        path: the SQLite file, which is replaced by an empty one if it is damaged; None: a temporary
+            file.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -40,7 +41,8 @@ class KeyIndex:
         self._db.close()
 
     def add(self, source: str, numbers: Iterable[tuple[str, int]]) -> None:
-        """Add the pairs of key and number of a source, all or none; the first of a key is kept."""
+        """Add the (key, number) pairs of a source, all or none. A key that was added before keeps
+        its number."""
         pairs = ((_signed(key), number) for key, number in numbers)
         self._db.execute("BEGIN")
         self._db.executemany("INSERT OR IGNORE INTO numbers VALUES (?, ?)", pairs)

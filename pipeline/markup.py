@@ -1,4 +1,4 @@
-"""Text from outside in Markdown and HTML: displayed, never interpreted."""
+"""Displays text from outside in Markdown and HTML without interpreting it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_IMAGE = 16 << 20
 
 
 def escape_markdown(text: str) -> str:
-    """Return `text` as one line of Markdown that displays it, also in a table."""
+    """Return one line of Markdown that displays `text` literally, also in a table."""
     line = printable(without_passwords(" ".join(text.split())))
     return _SPECIAL.sub(lambda match: f"\\{match[0]}", line)
 
@@ -42,8 +42,8 @@ def disarm_markdown(text: str) -> str:
 
 
 def render_card(markdown: str, folder: Path) -> str:
-    """Return the HTML of a dataset card from outside: tags are displayed as text, there are no
-    links, and the only images are files in `folder`, which are embedded."""
+    """Return the HTML of a dataset card from outside. Tags are displayed as text, links are
+    removed, and only images in `folder` are shown, embedded in the page."""
     from markdown_it import MarkdownIt
 
     markdown = safe_text(markdown[:_MAX_CARD])
@@ -54,8 +54,8 @@ def render_card(markdown: str, folder: Path) -> str:
 
 
 def _embedded_image(attributes: str, folder: Path) -> str:
-    """Return the element of an embedded image; its alternative text if it is not a file of the
-    folder."""
+    """Return an `img` element with the embedded image; only its alternative text if it is not an
+    image file in the folder."""
     named: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', attributes))
     name, words = named.get("src", ""), named.get("alt", "")
     kind = mimetypes.guess_type(name)[0] or ""
@@ -72,5 +72,5 @@ def _embedded_image(attributes: str, folder: Path) -> str:
 
 
 def policy_element(policy: str = STILL_PAGE) -> str:
-    """Return the head element that states a page's Content-Security-Policy."""
+    """Return the meta element for a page's Content-Security-Policy."""
     return f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">'

@@ -1,4 +1,4 @@
-"""Names of recipes and flows. Without heavy imports, because Prefect's plugin hook reads it at
+"""Names of recipes and flows. Has no heavy imports, because Prefect's plugin hook imports it at
 every start."""
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ def scrape_flow(recipe: str) -> str:
 
 
 def flow_names() -> list[str]:
-    """Return the names of all flows of `python -m pipeline.serve`, which are also their
-    deployments' names."""
+    """Return the names of all flows of `python -m pipeline.serve`; the deployments have the same
+    names."""
     return [*map(scrape_flow, recipe_names()), BUILD_SHARDS, RETRY_FAILURES]

@@ -15,21 +15,21 @@ class SelectOptions:
     """Limits for the selection, on image properties. An unset limit does not apply.
 
     `min_side` is in pixels, `max_aspect` is long side / short side; `min_sharpness` and
-    `min_contrast` are limits of the properties of that name (`contract.OriginalRecord`).
+    `min_contrast` are minimums of the properties of that name (`contract.OriginalRecord`).
 
-    Of images whose perceptual hashes differ in at most `near_duplicate_bits` of 64 bits, and whose
-    detail hashes in at most `near_duplicate_detail` of 256, the largest is kept; "off" rejects only
-    exact duplicates. (Copies that were encoded, resized or brightened again differ in 0 to 4 and 0
-    to 20 bits; different objects in one pose may be that close by the first hash, but hardly by the
-    second.)
+    Images are near duplicates if their perceptual hashes differ in at most `near_duplicate_bits` of
+    64 bits and their detail hashes in at most `near_duplicate_detail` of 256; only the largest is
+    kept. "off" rejects only exact duplicates. (Re-encoded, resized or brightened copies differ in 0
+    to 4 and 0 to 20 bits. Different objects in the same pose can be that close by the first hash,
+    but rarely by the second.)
 
     `off_topic` rejects outliers: images whose features (`features`, an entry point of group
-    `shellgan.features`) are this many robust standard deviations or more from the centre of the
-    dataset. Start with 2.5; the preview shows the boundary. Features are computed once, about 50 ms
-    per image.
+    `shellgan.features`) are more than this many robust standard deviations from the centre of the
+    dataset. Start with 2.5; the preview shows the images next to the limit. Features are computed
+    once, about 50 ms per image.
 
-    `licenses` are substrings, one of which the licence must contain (ignoring case); `labels`
-    likewise, in any label. `modes` are Pillow's image modes that are kept, such as "RGB" or "L".
+    The licence must contain one of `licenses`, and a label must contain one of `labels` (substrings
+    whose case is ignored). `modes` are the Pillow image modes to keep, such as "RGB" or "L".
     """
 
     min_side: int = Field(default=64, ge=1)
@@ -51,7 +51,7 @@ class SelectOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class StorageOptions:
-    """Object storage of a dataset (`[storage]`).
+    """The object storage of a dataset (`[storage]`).
 
     `url` is a folder for fsspec, such as `s3://bucket/galleries` (`pip install 'shellgan[s3]'`) or
     `file:///mnt/shared`. The tars of the originals are stored only there; manifests, logs and
@@ -64,9 +64,9 @@ class StorageOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class OriginalsOptions:
-    """What is stored of a downloaded image (`[originals]`): the bytes as served, or, with `side`,
-    its central square at that size in pixels, as a JPEG of `quality`. The image properties are then
-    those of the stored image, and larger samples cannot be built later.
+    """How to store downloaded images (`[originals]`): the bytes as served or, with `side`, the
+    central square scaled to that side in pixels, as a JPEG of `quality`. The image properties are
+    then those of the stored image, and larger samples cannot be built later.
 
     Besides `politeness.max_pixels`, `max_side` (in pixels) and `max_aspect` (long side / short
     side) limit the images that are decoded. All images decoded at the same time, by all threads and
@@ -87,23 +87,23 @@ Crop = Literal["center", "pad", "object", "box", "hook", "none"]
 
 @dataclass(frozen=True, config=STRICT)
 class ShardOptions:
-    """How to build training samples.
+    """How to build training samples (`[shards]`).
 
     `resolution` is a side, or [height, width], in pixels. `crop` is one of
     - `center`: the largest central region with that aspect;
     - `pad`: the whole image on a background of its border's colour;
     - `object`: the object on a plain or slowly varying background, with `margin` around it (a
-      fraction of its longer side); the center if no object is found;
+      fraction of its longer side); as `center` if no object is found;
     - `box`: the boxes in the manifest, with `margin`;
     - `hook`: the boxes found by the entry point `hook` of group `shellgan.crops`;
     - `none`: the whole image, stretched to the size of the sample.
 
-    An image gives at most `crops` samples: with `center`, windows along its longer side; with `box`
-    and `hook`, the largest boxes. `background`, "#rrggbb", replaces the plain background of an
-    object. `linear_light` resizes in linear light instead of sRGB values; JPEGs are then decoded
-    whole. `class_label` is the position of the label that is the class; None: a dataset without
-    classes. `quality` None is lossless for png and webp, and 95 for jpg. With `keep_originals`
-    false, originals are deleted once they are in shards.
+    An image yields at most `crops` samples: with `center`, windows along its longer side; with
+    `box` and `hook`, the largest boxes. `background`, "#rrggbb", replaces the plain background of
+    an object. `linear_light` resizes in linear light instead of sRGB values; JPEGs are then decoded
+    at full size. `class_label` is the position of the label that is the class; None: the dataset
+    has no classes. `quality` None is lossless for png and webp, and 95 for jpg. If `keep_originals`
+    is false, originals are deleted once they are in shards.
     """
 
     resolution: Side | tuple[Side, Side] = 64

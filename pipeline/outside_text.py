@@ -1,4 +1,4 @@
-"""Text from outside (URLs, titles, file names, messages, JSON), made safe to print and to store."""
+"""Makes text from outside (URLs, titles, file names, messages, JSON) safe to print and store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ZEROS: dict[tuple[bool, ...], str] = {
     (True, False, True, False): "utf-16-le", (False, True, False, True): "utf-16-be",
     (True, False, False, False): "utf-32-le", (False, False, False, True): "utf-32-be",
 }  # fmt: skip
-"""Encodings by which of the first four bytes are not zero."""
+"""Encodings; each key says which of the first four bytes are not zero."""
 NOT_UTF8 = "not UTF-8; save the file as UTF-8"
 
 
@@ -60,14 +60,14 @@ def without_passwords(text: str) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Return `text` that every encoding, file and terminal accepts: lone surrogates and control
-    characters other than tab and line ends become U+FFFD."""
+    """Return `text` in a form that every encoding, file and terminal accepts: lone surrogates and
+    control characters other than tabs and line ends become U+FFFD."""
     return text if text.isprintable() else _UNWRITABLE.sub(REPLACEMENT, text)
 
 
 def plain_value(value: object) -> str | None:
-    """Return a scalar from a file as text: "" for a missing value (also NaN), None for an
-    object, a list or another type that is not text."""
+    """Return a scalar from a file as text: "" for a missing value or NaN; None for an object, a
+    list or another type that is not text."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -80,8 +80,8 @@ def plain_value(value: object) -> str | None:
 
 
 def text_encoding(head: bytes) -> str:
-    """Return the encoding of a text that starts with `head`: UTF-16 or UTF-32 by its byte order
-    mark or the zero bytes in its first characters, otherwise UTF-8."""
+    """Detect the encoding of a text that starts with `head`: UTF-16 or UTF-32 if it has their byte
+    order mark or zero bytes, otherwise UTF-8."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
@@ -89,14 +89,14 @@ def text_encoding(head: bytes) -> str:
 
 
 def decode_text(data: bytes, errors: Literal["replace", "strict"] = "replace") -> str:
-    """Decode a text from outside, without a byte order mark.
+    """Decode a text from outside and remove its byte order mark.
 
     Args:
         errors: "replace" turns invalid bytes into U+FFFD.
 
     Raises:
-        ValueError: `errors` is "strict" and the text is in another encoding; the message names the
-            line and says what to do.
+        ValueError: `errors` is "strict" and a byte is invalid; the message names the line and says
+            what to do.
     """
     try:
         return data.decode(text_encoding(data), errors)
@@ -107,7 +107,7 @@ def decode_text(data: bytes, errors: Literal["replace", "strict"] = "replace") -
 
 def open_text(file: IO[bytes]) -> io.TextIOWrapper:
     """Open a binary file from outside as text, in its encoding. Line ends (LF, CR or both) are
-    kept; of lines that are not UTF-8, `has_invalid_bytes` is true."""
+    kept; `has_invalid_bytes` finds lines that are not UTF-8."""
     encoding = text_encoding(file.read(4))
     file.seek(0)
     errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
@@ -115,15 +115,15 @@ def open_text(file: IO[bytes]) -> io.TextIOWrapper:
 
 
 def has_invalid_bytes(text: str) -> bool:
-    """Return True if a text of `open_text` contains bytes that are not UTF-8."""
+    """Return True if a text read from `open_text` contains bytes that are not UTF-8."""
     return not text.isascii() and _INVALID_BYTE.search(text) is not None
 
 
 def parse_json(data: str | bytes) -> Any:
     """Parse JSON from outside.
 
-    Bytes that are invalid in its encoding become U+FFFD. NaN and infinities, which JSON does not
-    have, become None, and an integer of more than 300 digits becomes text.
+    Invalid bytes become U+FFFD; NaN and infinities, which JSON does not have, become None; an
+    integer of more than 300 digits becomes text.
 
     Raises:
         ValueError: the text is not JSON, or is nested too deeply.

@@ -1,4 +1,4 @@
-"""Functions that installed packages offer as entry points."""
+"""Loads functions that installed packages provide as entry points."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def load_plugin(group: str, name: str, key: str) -> Any:
     """Load the entry point `name` of `group`.
 
     Args:
-        key: the recipe key that names it, for the message.
+        key: the recipe key that names it, for the error message.
 
     Raises:
-        UserError: it does not exist, or what it needs is not installed.
+        UserError: it does not exist, or its dependencies are not installed.
     """
     offered = {entry.name: entry for entry in entry_points(group=group)}
     if name not in offered:
-        there = ", ".join(sorted(offered)) or "none"
-        raise UserError(f"{key}: {name!r} is not an entry point of {group}; choose from {there}")
+        names = ", ".join(sorted(offered)) or "none"
+        raise UserError(f"{key}: {name!r} is not an entry point of {group}; choose from {names}")
     try:
         return offered[name].load()
     except ImportError as error:

@@ -2,9 +2,9 @@
 
 Prefect's client splits a deployment's name at "/" before it asks the server, so a short name always
 fails. This start-up hook (entry point group `prefect.plugins`, enabled by `[plugins]` in
-prefect.toml) completes the name in the command line, only for the flows of this project. The hook
-was not designed for that, so only `prefect deployment run NAME` is changed, and the full name
-always works. It also disables the client's telemetry, for which prefect.toml has no setting.
+prefect.toml) completes the short names of this project's flows in the command line. The hook was
+not designed for that, so it changes only `prefect deployment run NAME`, and the full name always
+works. It also disables the client's telemetry, for which prefect.toml has no setting.
 """
 
 from __future__ import annotations

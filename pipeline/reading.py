@@ -1,4 +1,4 @@
-"""Small files from a path or URL, read completely, with limits on size and time."""
+"""Reads small files from a path or URL, with limits on size and time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from pipeline.errors import UserError
 from pipeline.outside_text import printable, without_passwords
 
 MOST = 64 << 20
-"""Maximum size in bytes of an index or another description."""
+"""Maximum size in bytes of an index or a similar file."""
 _SECONDS = 300.0
-"""Maximum time in seconds for an HTTP response."""
+"""Maximum time in seconds to read a URL."""
 _CHUNK = 1 << 16
 QUIET_SECONDS = 10.0
 """Time after which `report_waiting` first reports."""
 _BACKOFF = 0.5
-"""Delay in seconds before a retry; doubled after each."""
+"""Delay in seconds before the first retry; doubled for each further one."""
 _REASON_LENGTH = 200
 T = TypeVar("T")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -41,10 +41,10 @@ def is_url(location: str) -> bool:
 
 
 def local_path(location: str) -> Path | None:
-    """Return the path of a location; None for a URL with another scheme than file.
+    """Return the local path of a location; None for a URL whose scheme is not `file`.
 
     Raises:
-        UserError: not a valid URL.
+        UserError: the URL is invalid.
     """
     if not is_url(location):
         return Path(location)
@@ -56,8 +56,8 @@ def local_path(location: str) -> Path | None:
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
-    """Open a regular file and return its descriptor; FIFOs, which could block, and devices are
-    refused. A file that does not exist is created if `flags` contains `O_CREAT`.
+    """Open a regular file and return its descriptor; refuse FIFOs, which could block, and devices.
+    A file that does not exist is created if `flags` contains `O_CREAT`.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.
@@ -80,7 +80,7 @@ def read_bytes(location: str | Path, most: int = MOST) -> bytes:
 
     Raises:
         OSError: it cannot be read, or is larger than `most` bytes.
-        UserError: not a valid URL.
+        UserError: the URL is invalid.
     """
     path = location if isinstance(location, Path) else local_path(location)
     if path is not None:
@@ -99,10 +99,10 @@ def read_bytes(location: str | Path, most: int = MOST) -> bytes:
 
 
 def finish_within(seconds: float, work: Callable[[], T]) -> T:
-    """Return the result of `work`, which runs in a thread of its own.
+    """Run `work` in a new thread and return its result.
 
     Raises:
-        TimeoutError: it takes longer than `seconds`; the thread is left behind.
+        TimeoutError: it takes longer than `seconds`; the thread keeps running.
     """
     result: Future[T] = Future()
 
@@ -120,8 +120,8 @@ def finish_within(seconds: float, work: Callable[[], T]) -> T:
 
 @contextmanager
 def report_waiting(location: str, reason: Callable[[], str] = str) -> Iterator[None]:
-    """Print a line on standard error if the block takes longer than ten seconds, and one per minute
-    after that. `reason` returns why it takes so long, or nothing."""
+    """Print a line to standard error if the block takes longer than ten seconds, and one per minute
+    after that. `reason` returns the reason for the wait, or ""."""
     done = threading.Event()
 
     def report() -> None:
@@ -141,7 +141,7 @@ def report_waiting(location: str, reason: Callable[[], str] = str) -> Iterator[N
 
 
 def short_reason(error: BaseException) -> str:
-    """Return the innermost cause of an error of the network in one short line."""
+    """Return the innermost cause of a network error in one short line."""
     while True:
         causes = (getattr(error, "reason", None), *error.args)
         inner = next((cause for cause in causes if isinstance(cause, BaseException)), None)
@@ -165,16 +165,17 @@ def _from_store(url: str, most: int) -> bytes:
         bare, options = fsspec_arguments(url)
         with fsspec.open(bare, "rb", **options) as file:
             data: bytes = file.read(most + 1)
-    except Exception as error:  # noqa: BLE001 (file systems and their clients raise what they like)
+    except Exception as error:  # noqa: BLE001 (the clients of file systems raise any exception)
         raise OSError(short_reason(error)) from None
     return data
 
 
 def _get(url: str, most: int) -> bytes:
-    """Read the body of an HTTP response, without further dependencies (fsspec would need aiohttp).
+    """Read the body of an HTTP response without further dependencies (fsspec would need aiohttp).
 
     Raises:
-        OSError: no response, a status other than 200, or an incomplete body after five minutes.
+        OSError: there is no response, its status is not 200, or its body is not complete after
+            `_SECONDS`.
     """
     import urllib3
 
@@ -186,20 +187,20 @@ def _get(url: str, most: int) -> bytes:
     bare, user = split_user(url)
     end, parts, size = time.monotonic() + _SECONDS, list[bytes](), 0
     try:
-        answer = urllib3.request(
+        response = urllib3.request(
             "GET", bare, headers=basic_authorization(user), timeout=60.0, retries=retries,
             preload_content=False,
         )  # fmt: skip
         try:
-            if answer.status != 200:
-                raise OSError(f"HTTP {answer.status}")
-            while size <= most and (part := answer.read1(_CHUNK, decode_content=True)):
+            if response.status != 200:
+                raise OSError(f"HTTP {response.status}")
+            while size <= most and (part := response.read1(_CHUNK, decode_content=True)):
                 parts.append(part)
                 size += len(part)
                 if time.monotonic() > end:
                     raise OSError(f"not there after {_SECONDS:.0f} s")
         finally:
-            answer.close()
+            response.close()
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 (urllib3, http.client and codecs raise their own)

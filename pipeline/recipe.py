@@ -1,6 +1,6 @@
-"""The site recipe, `pipeline/sites/NAME.toml`.
+"""The recipe of a site, `pipeline/sites/NAME.toml`.
 
-Typed; unknown keys are errors. A user error is one line with the file and the key.
+Unknown keys are errors. A user error is one line with the file and the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_h
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """A site: where its images are (`source`), politeness, limits, and the shards to build."""
+    """Describes a site: where its images are (`source`), politeness, limits, and the shards to
+    build."""
 
     source: Source
     title: str = ""
@@ -34,7 +35,7 @@ class Recipe:
     shards: ShardOptions = field(default_factory=ShardOptions)
 
     def __post_init__(self) -> None:
-        """Keep users and passwords only in the headers of their hosts."""
+        """Move users and passwords from URLs into the headers of their hosts."""
         found: HostHeaders = {}
         source = take_credentials(self.source, found)
         politeness = with_host_headers(self.politeness, found, map(str, source.start))
@@ -46,7 +47,7 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     """Read a recipe; `overrides` replace values by dotted keys (`shards.resolution`).
 
     Raises:
-        UserError: the file does not exist, is not TOML, or a key is unknown or invalid.
+        UserError: the file does not exist or is not TOML, or a key is unknown or invalid.
     """
     values = read_toml(path)
     for key, value in (overrides or {}).items():
@@ -64,7 +65,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def recipe_path(name: str) -> Path:
-    """Return the file of recipe `name`: the name of an included recipe, or a path to a TOML file.
+    """Return the path of a recipe; `name` is that of an included recipe, or a path to a TOML file.
 
     Raises:
         UserError: it does not exist; the message lists the included recipes.

@@ -1,7 +1,7 @@
 """Retry the failures in the failure log.
 
 A failure is unresolved if it is the last line of its (stage, url) and not `resolved`. Images that
-are downloaded now go into a new part, and the log gets a line of the kind `resolved`.
+are now downloaded go into a new part, and a line with the kind `resolved` is logged.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pipeline.web.failures import FAILURE_KINDS
 
 @dataclass(frozen=True)
 class RetryResult:
-    """The outcome of a retry. `passed_over` counts the unresolved failures that were not retried,
-    by reason."""
+    """The outcome of a retry. `passed_over` counts the failures that were not retried, by
+    reason."""
 
     tried: int
     resolved: int
@@ -67,12 +67,12 @@ def filter_failures(
 
 
 def _time_before(now: datetime, hours: float) -> datetime:
-    """Return the time so many hours before `now`.
+    """Return the time `hours` before `now`.
 
     Raises:
-        UserError: `hours` is negative, or no number.
+        UserError: `hours` is negative or NaN.
     """
-    if not hours >= 0:  # so that nan is refused, too
+    if not hours >= 0:  # also true for NaN
         raise UserError(f"--older-than {hours}: give a number of hours, 0 or more")
     try:
         return now - timedelta(hours=hours)
@@ -105,7 +105,7 @@ def retry_failures(
         run: downloads the parts; None: in this process.
 
     Raises:
-        UserError: an unknown kind.
+        UserError: a kind is unknown.
     """
     kinds = tuple(RENAMED_KINDS.get(kind, kind) for kind in kinds)
     _check_kinds(kinds)
@@ -121,7 +121,7 @@ def retry_failures(
     images = [failed for failed in chosen if failed.stage == STAGE]
     resolved = _retry_pages(recipe, dataset, log, pages)
     if pages or images:
-        # Images of the pages that could be read now, and parts that an earlier run left open.
+        # Download the images of the resolved pages, and complete parts of an interrupted run.
         _complete(recipe, dataset, assign_parts(dataset), log, run)
     resolved += _retry_images(recipe, dataset, log, images, run)
     tried = len(pages) + len(images)
@@ -130,8 +130,8 @@ def retry_failures(
 
 
 def _passed_over(every: list[LoggedFailure], tried: list[LoggedFailure]) -> dict[str, int]:
-    """Count why the other failures were not retried: by kind if the kind is not retryable, by stage
-    if `retry` does not handle the stage; the rest did not match the options."""
+    """Count the other failures by the reason why they were not retried: the kind if it is not
+    retryable, the stage if `retry` does not handle it, or else that no option matched."""
     done = {(failed.stage, failed.url) for failed in tried}
     reasons: Counter[str] = Counter()
     for failed in every:
@@ -184,8 +184,8 @@ def _retry_images(
         return 0
     by_key = {failed.key or image_key(failed.url): failed for failed in failures}
     wanted = set(by_key)
-    # A kill can leave a line in the log for an image that was had after all, and a run that was
-    # killed while it retried has had some of them.
+    # After a kill, the log can list images as failed that were downloaded later, for example by an
+    # interrupted retry.
     wanted -= downloaded_keys(dataset, wanted)
     parts = _plan_retry(dataset, sorted(wanted), by_key)
     _complete(recipe, dataset, parts, log, run)

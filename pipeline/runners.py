@@ -1,8 +1,8 @@
-"""Runs the work on parts and shards in several processes or on several machines, on Prefect's task
+"""Runs work on parts and shards in several processes or on several machines, with Prefect's task
 runners.
 
 Workers run the same code as a local run. The journals and sidecars on disk record what is done, so
-a lost worker's task is run again and costs what was in flight.
+the task of a lost worker is run again and repeats only the work in progress.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _ON_CLUSTERS = ("dask", "ray")
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """Who works: the runner's name, how many tasks at once, and the cluster's address (None:
-    workers of our own on this machine)."""
+    """The task runner's name, the number of parallel tasks, and the cluster's address (None: start
+    workers on this machine)."""
 
     runner: RunnerName
     workers: int
@@ -51,15 +51,15 @@ class RunnerOptions:
 def resolve_runner(
     runner: RunnerName, workers: int | None, address: str | None
 ) -> RunnerOptions | None:
-    """Return the task runner that a flow's parameters select; None is the flow's own process.
+    """Return the task runner that a flow's parameters select; None: the flow's own process.
 
     Args:
-        workers: tasks at once; all cores of this machine when None.
-        address: of a Dask scheduler or a Ray cluster; else that of the environment's
-            SHELLGAN_RUNNER_ADDRESS, else a cluster of `workers` is started on this machine.
+        workers: number of parallel tasks; None: the number of cores of this machine.
+        address: address of a Dask scheduler or a Ray cluster; None: that in
+            SHELLGAN_RUNNER_ADDRESS, or else a cluster of `workers` is started on this machine.
 
     Raises:
-        UserError: the parameters do not go together, the runner's package is missing, or there
+        UserError: the parameters contradict each other, the runner's package is missing, or there
             is no Prefect server.
     """
     if workers is not None and workers < 1:
@@ -90,18 +90,18 @@ def run_logger() -> logging.Logger:
     """Return the logger whose lines Prefect shows with the flow or task run that writes them."""
     logger = logging.getLogger("pipeline.run")
     logger.setLevel(logging.INFO)
-    # The API handler hangs on the logger "pipeline"; the console has its own listener.
+    # Prefect's API handler is attached to the logger "pipeline"; the console has its own listener.
     logging.getLogger("pipeline").propagate = False
     return logger
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
 def _run_call(call: Callable[[], T]) -> T:
-    """Return a task: one call, opaque to Prefect, which would search plain arguments for
+    """Run one call as a task. It is wrapped because Prefect searches plain arguments for
     futures."""
     try:
         return call()
-    except TimeoutError as error:  # here it would look like a task that is not done
+    except TimeoutError as error:  # `_run_round` would mistake it for a running task
         raise RuntimeError(f"timed out: {error}") from error
 
 
@@ -113,7 +113,7 @@ def run_tasks(
 ) -> Iterator[T]:
     """Run each call as a task named `name`, at most `runner_options.workers` at once.
 
-    A call whose worker is lost is run again, so it must skip what it has done already.
+    A call whose worker is lost is run again, so it must skip work that is already done.
 
     Args:
         calls: picklable functions without arguments, such as partials of module functions.
@@ -131,7 +131,7 @@ def run_tasks(
     )
     losses: Counter[int] = Counter()
     while waiting:
-        # A lost process breaks its pool: what is left goes to a new one.
+        # A lost process breaks its pool, so a new pool runs the remaining calls.
         with _RUNNERS[runner_options.runner](runner_options) as runner:
             lost: list[Callable[[], T]] = []
             yield from _run_round(runner_options, runner, name, waiting, lost, meanwhile)
@@ -150,31 +150,32 @@ def _run_round(
     lost: list[Callable[[], T]],
     meanwhile: Callable[[], None],
 ) -> Iterator[T]:
-    """Submit what waits until it is done or until workers are lost; `lost` takes their calls."""
+    """Run the waiting calls until all are done or a worker is lost; put the calls of lost workers
+    in `lost`."""
     named = _run_call.with_options(name=name, task_run_name=name)
-    losing = _lost_worker(runner_options)
-    under_way: dict[Any, Callable[[], T]] = {}
-    while under_way or (waiting and not lost):
-        while waiting and len(under_way) < runner_options.workers and not lost:
+    worker_errors = _worker_errors(runner_options)
+    running: dict[Any, Callable[[], T]] = {}
+    while running or (waiting and not lost):
+        while waiting and len(running) < runner_options.workers and not lost:
             call = waiting.popleft()
-            under_way[runner.submit(named, {"call": call})] = call
-        for future, call in list(under_way.items()):
+            running[runner.submit(named, {"call": call})] = call
+        for future, call in list(running.items()):
             try:
-                result = future.result(timeout=_POLL / len(under_way))
+                result = future.result(timeout=_POLL / len(running))
             except TimeoutError:
                 continue
-            except losing as error:
+            except worker_errors as error:
                 run_logger().warning("%s: a worker was lost: %r", name, error)
                 lost.append(call)
             else:
                 yield result
-            del under_way[future]
+            del running[future]
         meanwhile()
 
 
 def split_evenly(items: Sequence[T], workers: int, at_most: int) -> list[list[T]]:
-    """Divide `items` into runs of equal length (give or take one) of `at_most` items: as few as
-    possible, but one per worker if there are enough items."""
+    """Divide `items` into lists whose lengths differ by at most one and are at most `at_most`: as
+    few as possible, but at least one per worker if there are enough items."""
     count = min(len(items), max(workers, -(-len(items) // at_most)))
     ends = [len(items) * number // count for number in range(count + 1)] if count else []
     return [list(items[start:end]) for start, end in pairwise(ends)]
@@ -182,12 +183,12 @@ def split_evenly(items: Sequence[T], workers: int, at_most: int) -> list[list[T]
 
 @contextmanager
 def _processes(runner_options: RunnerOptions) -> Iterator[TaskRunner[Any]]:
-    """Processes that end when this one does, and at once when the block ends by an exception."""
+    """Start processes that end with this one, or at once if the block raises an exception."""
     theirs, ours = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    made = ProcessPoolTaskRunner(
+    pool = ProcessPoolTaskRunner(
         runner_options.workers, initializer=begin_worker, initargs=worker_arguments(theirs)
     )
-    with theirs, ours, single_threaded_children(), made as runner:
+    with theirs, ours, single_threaded_children(), pool as runner:
         try:
             yield runner
         except BaseException:
@@ -201,7 +202,7 @@ def _dask(runner_options: RunnerOptions) -> AbstractContextManager[TaskRunner[An
         "threads_per_worker": 1,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
-        # Plugins run an event loop, and a Dask worker imports Prefect within its own.
+        # Plugins start an event loop, but a Dask worker imports Prefect inside a running one.
         "env": {"PREFECT_PLUGINS_ENABLED": "false"},
     }
     options = (
@@ -209,10 +210,10 @@ def _dask(runner_options: RunnerOptions) -> AbstractContextManager[TaskRunner[An
         if runner_options.address
         else {"cluster_kwargs": cluster}
     )
-    made: TaskRunner[Any] = importlib.import_module("prefect_dask").DaskTaskRunner(**options)
-    # It tells of each connection.
+    runner: TaskRunner[Any] = importlib.import_module("prefect_dask").DaskTaskRunner(**options)
+    # At INFO it logs every connection.
     logging.getLogger("distributed").setLevel(logging.WARNING)
-    return made
+    return runner
 
 
 def _ray(runner_options: RunnerOptions) -> AbstractContextManager[TaskRunner[Any]]:
@@ -221,8 +222,8 @@ def _ray(runner_options: RunnerOptions) -> AbstractContextManager[TaskRunner[Any
     options = (
         {"address": runner_options.address} if runner_options.address else {"init_kwargs": cluster}
     )
-    made: TaskRunner[Any] = importlib.import_module("prefect_ray").RayTaskRunner(**options)
-    return made
+    runner: TaskRunner[Any] = importlib.import_module("prefect_ray").RayTaskRunner(**options)
+    return runner
 
 
 _RUNNERS: dict[str, Callable[[RunnerOptions], AbstractContextManager[TaskRunner[Any]]]] = {
@@ -232,8 +233,8 @@ _RUNNERS: dict[str, Callable[[RunnerOptions], AbstractContextManager[TaskRunner[
 }
 
 
-def _lost_worker(runner_options: RunnerOptions) -> tuple[type[BaseException], ...]:
-    """Return the exception of a future whose worker is lost (Dask and Ray retry first)."""
+def _worker_errors(runner_options: RunnerOptions) -> tuple[type[BaseException], ...]:
+    """Return the exceptions of a future whose worker is lost (Dask and Ray retry first)."""
     if runner_options.runner == "dask":
         distributed: Any = importlib.import_module("distributed")
         return (distributed.KilledWorker, distributed.client.FutureCancelledError)

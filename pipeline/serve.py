@@ -1,9 +1,9 @@
 """`python -m pipeline.serve`: register the deployments and serve them until interrupted.
 
-There is one deployment `scrape-NAME` per recipe in pipeline/sites/, `build-shards` and
-`retry-failures`. Flow and deployment have the same name: the full name of a deployment is
+The deployments are `build-shards`, `retry-failures` and one `scrape-NAME` per recipe in
+pipeline/sites/. Flow and deployment have the same name: the full name of a deployment is
 `scrape-shells/scrape-shells`, and the short name works in this folder (see prefect_plugin.py).
-`--runner`, `--workers` and `--runner-address` are the defaults of the parameters of the runs.
+`--runner`, `--workers` and `--runner-address` are the default parameters of the runs.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any] | None = None) -> RunnerDeployment:
     """Return the deployment of `flow`, under the flow's own name."""
-    # By module path: by file path Prefect would put this folder itself on sys.path, and our
-    # http.py in the place of the standard library's.
-    made = flow.to_deployment(
+    # With a file path, Prefect would put this folder on sys.path, where `select` shadows the
+    # standard library's module.
+    deployment = flow.to_deployment(
         name=flow.name, parameters=parameters, entrypoint_type=EntrypointType.MODULE_PATH
     )
-    assert isinstance(made, RunnerDeployment)  # not a coroutine: there is no event loop here
-    return made
+    assert isinstance(deployment, RunnerDeployment)  # not a coroutine: no event loop is running
+    return deployment
 
 
 def _refuse(why: str) -> int:

@@ -1,5 +1,5 @@
-"""The status of a dataset, read from its files: without a server or lock, while others work on
-it."""
+"""Reads the status of a dataset from its files, without a server or lock, also while other
+processes work on it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from pipeline.units import format_bytes, format_duration
 from pipeline.web.opt_out.signals import count_signals
 
 _PAGE_STATES = {"new": "queued", "held": "fetched"}
-"""How the states of the database are printed; the others are printed as they are."""
+"""Printed names of the page states in the database; other states are printed unchanged."""
 
 _FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
-"""Exceptions of reading a damaged file."""
+"""Exceptions that reading a damaged file can raise."""
 
 
 @dataclass(frozen=True)
 class Status:
     """Counts of every stage, read from the files.
 
-    `pages` are counted by state of the crawl; `urls` is the number of rows in the manifest,
-    `images` those that were downloaded, `attempted` those that were downloaded or failed; `failed`
-    are unresolved failures by kind, `opt_outs` those of kind opt_out by signal, `retryable` how
-    many a retry would attempt; `bytes` of the images; `rate` in images per second over the open
-    parts, None if there are none. `damaged` lists files that could not be read, with the error.
+    `pages` counts pages by state of the crawl; `urls` is the number of rows in the manifest;
+    `images` were downloaded, with `bytes` in total; `attempted` were downloaded or failed. `failed`
+    counts unresolved failures by kind, `opt_outs` those of the kind opt_out by signal, `retryable`
+    those that `retry` attempts by default. `rate` is in images per second over the open parts, None
+    if there are none. `damaged` lists files that could not be read, with the error.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """Return the seconds until every URL is attempted, at the current rate."""
+        """The seconds until every URL is attempted, at the current rate."""
         return max(0, self.urls - self.attempted) / self.rate if self.rate else None
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Status:
         return {**values, "tried": values.pop("attempted"), "seconds_left": self.seconds_left}
 
     def progress(self) -> list[Progress]:
-        """Return the status as progress reports of crawl and download, for a console."""
+        """Return progress reports of crawl and download, for a console."""
         reports = []
         pages = sum(self.pages.values())
         if pages:
@@ -84,7 +84,7 @@ class Status:
 def read_status(dataset: DatasetPaths) -> Status:
     """Read the status of `dataset`; all counts of a new dataset are zero.
 
-    A damaged file is listed in the status, and the others are counted.
+    Damaged files are listed in the status and do not affect the counts from other files.
     """
     files = _Files()
     originals = _originals(files, dataset)
@@ -122,14 +122,14 @@ class _Originals:
 
 
 def _originals(files: _Files, dataset: DatasetPaths) -> _Originals:
-    """Return the images of all parts, and the times of attempts in open parts."""
+    """Count the images of all parts, and collect the times of attempts in open parts."""
     found = _Originals()
     for part in planned_parts(dataset):
         paths = PartFiles(dataset, part)
         if is_complete(dataset, part):
-            facts = files.summary(paths)
-            found.images += facts.get("nsamples", 0)
-            found.bytes += facts.get("image_bytes", 0)
+            summary = files.summary(paths)
+            found.images += summary.get("nsamples", 0)
+            found.bytes += summary.get("image_bytes", 0)
             continue
         for row in files.rows(paths.journal):
             if isinstance(row.get("ts"), str):
@@ -141,7 +141,7 @@ def _originals(files: _Files, dataset: DatasetPaths) -> _Originals:
 
 
 class _Files:
-    """Reads the files of a dataset; `damaged` lists errors."""
+    """Reads the files of a dataset; `damaged` collects the errors."""
 
     def __init__(self) -> None:
         self.damaged: list[str] = []
@@ -150,7 +150,7 @@ class _Files:
         self.damaged.append(printable(f"{path}: {what}"))
 
     def rows(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a JSONL file; invalid lines are reported."""
+        """Yield the valid rows of a JSONL file; add an error for invalid lines."""
         bad: list[int] = []
         try:
             with os.fdopen(open_regular(path), "rb") as file:
@@ -158,7 +158,7 @@ class _Files:
                     row = _row(line)
                     if row is not None:
                         yield row
-                    elif line.strip() and line.endswith(b"\n"):  # otherwise incomplete, or empty
+                    elif line.strip() and line.endswith(b"\n"):  # not incomplete or empty
                         bad.append(number)
         except FileNotFoundError:
             return
@@ -201,7 +201,7 @@ class _Files:
             return {}
 
     def shards(self, dataset: DatasetPaths) -> tuple[int, int, int]:
-        """Return the number of shards and samples in the index, and their bytes."""
+        """Return the number of shards, of samples and of bytes in the index."""
         if not dataset.shard_index.exists():
             return 0, 0, 0
         try:

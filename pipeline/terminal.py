@@ -1,4 +1,4 @@
-"""Standard output and standard error that never make a command fail.
+"""Standard output and standard error that do not make a command fail.
 
 The reader of a pipe may stop reading, a terminal may be closed, and its encoding may lack
 characters.
@@ -19,8 +19,9 @@ from pipeline.errors import is_disk_full
 class ResilientStream:
     """A text stream that writes what `stream` accepts and drops the rest.
 
-    Characters that its encoding lacks become escapes. Once its reader is gone, everything is
-    dropped. With `is_result`, a full disk still raises, because the output is the result.
+    Characters that its encoding lacks become escapes. Once its reader is gone, all output is
+    dropped. With `is_result`, a full disk still raises `OSError`, because the output is the
+    command's result.
     """
 
     def __init__(self, stream: TextIO, is_result: bool = False) -> None:
@@ -62,7 +63,7 @@ class ResilientStream:
 
 @contextmanager
 def resilient_output() -> Iterator[None]:
-    """In the block, standard output and standard error are resilient streams."""
+    """Make standard output and standard error resilient streams in the block."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _resilient(sys.stdout, is_result=True), _resilient(sys.stderr)
     try:

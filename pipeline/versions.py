@@ -1,4 +1,4 @@
-"""Versions of files: files of earlier versions are migrated, one version at a time."""
+"""Migrates files of earlier versions, one version at a time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def migrate(values: Any, migrations: Sequence[Migration], where: str) -> Any:
-    """Return the content of a JSON file in its current version, which is one more than there are
-    migrations.
+    """Return the content of a JSON file migrated to the current version, which is the number of
+    migrations plus one.
 
     Args:
-        values: the content; an object without `version` has version 1. Other values are returned
-            as they are.
+        values: the content; an object without `version` has version 1. Values that are not objects
+            are returned unchanged.
         migrations: the first converts version 1 to 2, the second 2 to 3, and so on.
-        where: the file, for the error.
+        where: the file, for the error message.
 
     Raises:
         UserError: the version is not an integer from 1 to the current one.

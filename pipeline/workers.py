@@ -1,4 +1,4 @@
-"""A pool of processes that end when their parent ends, however it ends."""
+"""A pool of processes that end when their parent ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pipeline.errors import UserError
 from pipeline.imaging.limits import DecodeBudget, decode_budget, set_decode_budget
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""There is one worker per core, so each uses one thread; numpy reads these variables when a
-worker starts."""
+"""Variables that numpy reads when a worker starts. There is one worker per core, so each uses one
+thread."""
 
 
 def cpu_count() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Start new processes (a parent with threads cannot be forked safely).
+    """Start a pool of new processes (a parent with threads cannot be forked safely).
 
-    Leaving the block by an exception ends them at once. They share one memory budget for decoding,
-    as large as this process's.
+    An exception in the block ends them at once. They share one memory budget for decoding, as large
+    as that of this process.
 
     Raises:
-        UserError: one of them was ended from outside.
+        UserError: one of them was killed.
     """
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
@@ -47,8 +47,8 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise UserError(
-                    "a worker process was ended from outside (of want of memory, perhaps); run the "
-                    "same command again: what is done is kept"
+                    "a worker process was killed, perhaps for lack of memory; run the same command "
+                    "again (finished work is kept)"
                 ) from None
             raise
         else:
@@ -60,7 +60,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def single_threaded_children() -> Iterator[None]:
-    """Processes that are started in the block use one thread each."""
+    """Limit processes that are started in the block to one thread each."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
@@ -74,13 +74,13 @@ def single_threaded_children() -> Iterator[None]:
 
 
 def worker_arguments(parent_pipe: Connection) -> tuple[Connection, DecodeBudget]:
-    """Return the arguments of `begin_worker` for each of the processes that share a budget."""
+    """Return the arguments of `begin_worker` for processes that share one decoding budget."""
     context = multiprocessing.get_context("spawn")
     return parent_pipe, DecodeBudget(decode_budget().total, context)
 
 
 def begin_worker(parent_pipe: Connection, budget: DecodeBudget) -> None:
-    """Initialise a worker process: it ends with its parent and decodes within `budget`."""
+    """Initialise a worker process, which ends with its parent and decodes within `budget`."""
     exit_with_parent(parent_pipe)
     set_decode_budget(budget)
 

@@ -86,7 +86,7 @@ def open_job(args: argparse.Namespace) -> Iterator[tuple[Recipe, DatasetPaths, E
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print one line without control characters and passwords (default: to standard error)."""
+    """Print one line without control characters and passwords, by default to standard error."""
     print(printable(without_passwords(text)), file=file or sys.stderr)
 
 
@@ -113,7 +113,7 @@ def command(args: argparse.Namespace, name: str) -> str:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """Parse `KEY=VALUE`; the value is JSON if it parses as such, else text."""
+    """Parse `KEY=VALUE`; a value that is not JSON is text."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         shown = printable(without_passwords(text), 100)

@@ -81,7 +81,7 @@ def _verify(args: argparse.Namespace) -> int:
         say(f"{name}: {why}")
     if result.damaged and not args.repair:
         variant = f" --variant {shlex.quote(args.variant)}" if args.variant else ""
-        say(f"to rebuild what is damaged, run: {command(args, 'verify')} --repair{variant}")
+        say(f"to rebuild damaged shards, run: {command(args, 'verify')} --repair{variant}")
     if not result.current:
         say(
             f"{dataset.shard_index}: out of date: the selection, the options or the originals have "

@@ -16,7 +16,7 @@ from pipeline.outside_text import printable
 from pipeline.web.politeness import Politeness
 from pipeline.web.waits import Wait
 
-_MOST_CHARACTERS = 1000
+_MAX_CHARACTERS = 1000
 """Longer values are truncated in the table."""
 
 
@@ -43,7 +43,7 @@ def _check(args: argparse.Namespace) -> int:
         for column in COLUMNS:
             table.add_column(column, overflow="fold")
         for row in found.rows():
-            table.add_row(*(Text(printable(cell, _MOST_CHARACTERS)) for cell in row))
+            table.add_row(*(Text(printable(cell, _MAX_CHARACTERS)) for cell in row))
         out.print(table)
     else:
         why = found.error or (f"the page has {found.seen}" if found.seen else "")

@@ -1,8 +1,8 @@
-"""The contract between the parts: names, files and formats on disk.
+"""The contract between the two packages: names, files and formats on disk.
 
-One dataset is one NAME. Its small description is in `manifests/NAME/`, its large bytes in
-`data/NAME/`, its history in `logs/NAME/`. `training` imports of the pipeline only this package,
-so it also exports the helpers that both share.
+A dataset is identified by its NAME. Its manifests are in `manifests/NAME/`, its large files in
+`data/NAME/`, its logs in `logs/NAME/`. `training` imports only this package of the pipeline, so it
+also exports the helpers that both share.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shard index: the shards of a dataset, their form and where they are."""
+"""The shard index: the shards of a dataset, the format of their samples and their locations."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pipeline.reading import is_url, read_bytes
 from pipeline.versions import Migration, migrate
 
 LARGEST_SIDE = 16_384
-"""Pixels; samples with a longer side are refused."""
-MOST_SAMPLES = 2**31 - 1
+"""Maximum side of a sample in pixels."""
+MAX_SAMPLES = 2**31 - 1
 MIGRATIONS: tuple[Migration, ...] = ()
 """Migrations of the shard index, see `pipeline.versions`."""
 
@@ -34,7 +34,7 @@ def _one_or_three(channels: int) -> int:
 
 def _different(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(labels)) < len(labels):
-        raise ValueError("a label is there twice")
+        raise ValueError("a label occurs twice")
     return labels
 
 
@@ -43,7 +43,8 @@ _Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 
 @typed_dataclass(frozen=True, config=STRICT)
 class ShardEntry:
-    """One shard: `url` absolute or relative to the index, its samples, size and hash."""
+    """One shard: its `url`, absolute or relative to the index, its number of samples, its size in
+    bytes and its hash."""
 
     url: Annotated[str, Field(min_length=1, max_length=4096)]
     nsamples: Annotated[int, Field(ge=0)]
@@ -53,11 +54,11 @@ class ShardEntry:
 
 @typed_dataclass(frozen=True, config=STRICT)
 class ShardIndex:
-    """The shard index, `shards.json`: form 1 of wids, with metadata of the dataset beside it.
+    """The shard index, `shards.json`: version 1 of the wids format, with metadata of the dataset.
 
     `resolution` is (height, width) in pixels; `channels` is 1 or 3; `format` is the extension of
-    the image members; `labels` holds the class names in the order of the class numbers; `counts`
-    holds the numbers of images found, selected and rejected; `version` is the version of these
+    the image members; `labels` contains the class names in the order of the class numbers; `counts`
+    contains the numbers of images found, selected and rejected; `version` is the version of these
     keys; `digest` identifies the samples (recipe, options and inputs).
     """
 
@@ -85,8 +86,8 @@ def index_to_json(index: ShardIndex) -> dict[str, Any]:
 
 
 def locate_index(location: str | Path) -> str:
-    """Return the path or URL of the index that `location` means: a manifest folder, an index, or a
-    URL."""
+    """Return the path or URL of the index at `location`: a manifest folder, an index, or a URL of
+    either."""
     text = str(location)
     try:
         path = urlsplit(text).path
@@ -104,7 +105,7 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
         location: a manifest folder, an index file, or a URL of either (file, http, s3, …).
 
     Raises:
-        UserError: there is no index, or it is not one; the message names it.
+        UserError: the index does not exist or is invalid; the message names it.
     """
     where = locate_index(location)
     try:
@@ -120,8 +121,8 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
             f"{where}: not a shard index ({error}); `python -m pipeline shard` writes it again"
         ) from None
     index = parse_config(ShardIndex, migrate(values, MIGRATIONS, where), where)
-    if index.nsamples > MOST_SAMPLES:
-        raise UserError(f"{where}: shardlist: more than {MOST_SAMPLES} samples")
+    if index.nsamples > MAX_SAMPLES:
+        raise UserError(f"{where}: shardlist: more than {MAX_SAMPLES} samples")
     return index, list(_shard_locations(index, where))
 
 
@@ -131,15 +132,16 @@ def _shard_locations(index: ShardIndex, where: str) -> Iterator[str]:
             if is_url(entry.url):
                 yield with_user_of(where, entry.url)
             elif is_url(where):
-                yield _beside(where, entry.url)
+                yield _join_url(where, entry.url)
             else:
                 yield str((Path(where).parent / entry.url).resolve())
-        except (ValueError, OSError, RuntimeError) as error:  # a loop of links is the last one
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a loop of links
             raise UserError(f"{where}: shardlist: {entry.url!r}: {error}") from None
 
 
-def _beside(base: str, url: str) -> str:
-    """`url`, relative to the URL `base`; `urljoin` alone leaves schemes it does not know, as s3."""
+def _join_url(base: str, url: str) -> str:
+    """Resolve `url` relative to the URL `base`. `urljoin` alone does not join URLs of schemes that
+    it does not know, such as s3."""
     parts = urlsplit(base)
     joined = urlsplit(urljoin(parts._replace(scheme="http").geturl(), url))
     return urlunsplit(joined._replace(scheme=parts.scheme))

@@ -1,4 +1,4 @@
-"""Where the files of a dataset are."""
+"""The paths of the files of a dataset."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ INDEX_FILE = "shards.json"
 class DatasetPaths:
     """Paths of the files of dataset `name`, under the project's folder `root`.
 
-    With `store`, a URL that fsspec reaches, the tars of complete parts are stored there instead of
-    in `originals`, and the rest is mirrored there under the same paths.
+    With `store`, a URL for fsspec, the tars of complete parts are stored there instead of in
+    `originals_dir`, and the other files are mirrored there under the same paths.
 
     Raises:
         UserError: the name is not safe as a file name.
@@ -39,17 +39,17 @@ class DatasetPaths:
 
     @property
     def url_manifest(self) -> Path:
-        """The URL manifest, a `ManifestRow` a line."""
+        """The URL manifest: one `ManifestRow` per line."""
         return self.manifest_dir / "urls.jsonl"
 
     @property
     def selection(self) -> Path:
-        """What select kept, a line an image: `key`, `part` and what sharding needs."""
+        """The selection: one line per image that passed `select`."""
         return self.manifest_dir / "kept.jsonl"
 
     @property
     def rejections(self) -> Path:
-        """What select rejected, a line an image: `key`, `url`, `reason`, `detail`."""
+        """The rejections: one line per image, with `key`, `url`, `part`, `reason` and `detail`."""
         return self.manifest_dir / "rejected.jsonl"
 
     @property
@@ -63,7 +63,7 @@ class DatasetPaths:
 
     @property
     def card_page(self) -> Path:
-        """The card as one page with its images."""
+        """The card as one HTML page with its images."""
         return self.manifest_dir / "card.html"
 
     @property
@@ -76,9 +76,9 @@ class DatasetPaths:
 
     @property
     def originals_dir(self) -> Path:
-        """The parts: for part N `NAME-N.plan.jsonl` (its manifest rows), `NAME-N.tar` (the bytes
-        as served), `NAME-N.jsonl` (its journal, an `OriginalRecord` or a failure a line) and
-        `NAME-N.json` (its record, written last)."""
+        """The folder of the parts. Part N is `NAME-N.plan.jsonl` (its manifest rows), `NAME-N.tar`
+        (the originals), `NAME-N.jsonl` (its journal, one `OriginalRecord` or failure per line) and
+        `NAME-N.json` (its summary, written last)."""
         return self.data_dir / "originals"
 
     @property

@@ -27,11 +27,11 @@ def image_key(url: str) -> str:
 @dataclass(frozen=True)
 class ManifestRow:
     """One image of the URL manifest. `boxes` are annotated objects, each (left, top, right,
-    bottom) in pixels of the upright image; `page_opt_out` the opt-out signals of the page that the
-    recipe overrides (`noai: meta element`).
+    bottom) in pixels of the upright image; `page_opt_out` lists the opt-out signals of the page
+    that the recipe overrides (`noai: meta element`).
 
-    Here text from outside enters the dataset: it is made safe to write (`safe_text`), and has no
-    password of a URL.
+    Text from outside enters the dataset here, so it is made safe to write (`safe_text`), and
+    passwords are removed from URLs.
     """
 
     key: str
@@ -57,7 +57,7 @@ class ManifestRow:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ManifestRow:
-        """Return the row that a JSON object holds; members that are not of a row are ignored.
+        """Return the row in a JSON object; other members are ignored.
 
         Raises:
             ValueError: a member is missing or of the wrong type; the message names it.
@@ -105,10 +105,10 @@ def _texts_of(row: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def _boxes_of(boxes: Any) -> Iterator[tuple[float, float, float, float]]:
-    """Boxes as they are in a row.
+    """Yield the boxes of a row.
 
     Raises:
-        ValueError: they are not lists of four finite numbers.
+        ValueError: a box is not a list of four finite numbers.
     """
     for box in boxes if isinstance(boxes, list | tuple) else [boxes]:
         numbers = box if isinstance(box, list | tuple) else ()
@@ -127,9 +127,9 @@ class OriginalRecord:
     and `height` are in pixels after EXIF orientation. `mode` is Pillow's mode of the file. `phash`
     is a 64-bit perceptual hash in hex, `detail_hash` one of 256 bits (empty in old records).
     `sharpness` is the variance of the Laplacian of the gray image at 256 px short side, values 0 to
-    255; `contrast` is the standard deviation of its gray values. On disk these three are called
-    `detail`, `blur` and `spread`. `opt_out` lists the opt-out signals that the recipe overrides,
-    empty if none was seen; it is None in old records.
+    255; `contrast` is the standard deviation of its gray values. On disk, `detail_hash`,
+    `sharpness` and `contrast` are called `detail`, `blur` and `spread`. `opt_out` lists the opt-out
+    signals that the recipe overrides, empty if there were none; it is None in old records.
     """
 
     key: str
@@ -150,7 +150,7 @@ class OriginalRecord:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> OriginalRecord:
-        """Return the record that a JSON object holds; other members are ignored.
+        """Return the record in a JSON object; other members are ignored.
 
         Raises:
             ValueError: a member is missing or of the wrong type; the message names it.

@@ -1,10 +1,10 @@
-"""Tar archives of samples and originals: the reader and the writer of both packages.
+"""Reader and writer of tar archives of samples and originals, for both packages.
 
-The reader finds the samples without reading their bytes; the standard library's tarfile needs some
-ten times as long per member. It understands what WebDataset writers produce: regular files in
-ustar, GNU long names, and pax paths and sizes. Links, folders and devices are left out. An archive
-without its end-of-archive block is truncated and refused, as is one that two readers could
-understand differently.
+The reader finds the samples without reading their bytes, some ten times faster per member than the
+standard library's tarfile. It supports what WebDataset writers produce: regular files in ustar, GNU
+long names, and pax paths and sizes. It skips links, folders and devices. It refuses archives
+without an end-of-archive block, which are truncated, and archives that two readers could interpret
+differently.
 
 The bytes that the writer writes (POSIX ustar) depend only on the members: no times, no owners.
 """
@@ -21,15 +21,15 @@ from typing import IO, Protocol
 
 BLOCK = 512
 _CHUNK = 1 << 16
-"""Read-ahead while members are small, for fewer system calls."""
+"""Read-ahead in bytes, for fewer system calls while members are small."""
 _REGULAR = frozenset({b"0", b"\0", b"7"})
 _WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
-"""Links, devices, folders, FIFOs: no data follows their header, whatever size they state."""
+"""Links, devices, folders, FIFOs: no data follows their header, even if it states a size."""
 _SPARSE = frozenset({b"S", b"M"})
 """Sparse and multi-volume files."""
-_MOST_EXTENDED = 1 << 20
+_MAX_EXTENDED = 1 << 20
 """Maximum size in bytes of a pax header or a GNU long name."""
-_MOST_MEMBERS = 100
+_MAX_MEMBERS = 100
 """Maximum number of members per sample."""
 _MAX_NAME = 100
 _MODE_OWNERS = b"0000644\0" + 2 * b"0000000\0"
@@ -37,8 +37,9 @@ _TIME = b"00000000000\0"
 _REST = (
     b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + 2 * b"0000000\0" + bytes(167)
 )  # type, link, magic and version, names of the owners, device, prefix
-_SUM_BESIDES = sum(_MODE_OWNERS + _TIME + b" " * 8 + _REST)
-"""What name and size are added to: a header's checksum counts its own field as spaces."""
+_BASE_SUM = sum(_MODE_OWNERS + _TIME + b" " * 8 + _REST)
+"""The part of a header's checksum that does not depend on name and size; the checksum's own field
+counts as spaces."""
 _OCTAL = re.compile(rb"[0-7]*")
 _PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
 
@@ -69,14 +70,14 @@ Pread = Callable[[int, int], bytes]
 
 @dataclass
 class _Extended:
-    """What preceding headers state about a member, instead of its own header."""
+    """Name and size of a member in preceding headers, which override its own header."""
 
     name: str = ""
     size: int | None = None
 
 
 def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, Extent]]:
-    """Yield name and extent of each plain file in the tar of `end` bytes; `check` verifies header
+    """Yield name and extent of each regular file in the tar of `end` bytes; `check` verifies header
     checksums.
 
     Raises:
@@ -125,24 +126,24 @@ def samples(pread: Pread, end: int, check: bool = True, most: int | None = None)
     The key is the path up to the first dot of the file name, the rest is the extension.
 
     Raises:
-        DamagedTar: as in `members`; a sample has a member twice, or too many; or there are more
-            than `most` samples.
+        DamagedTar: as in `members`; or a sample has a member twice or too many members, or there
+            are more than `most` samples.
     """
     found: list[TarSample] = []
     for name, extent in members(pread, end, check):
         folder, slash, file = name.rpartition("/")
-        stem, _, ending = file.partition(".")
+        stem, _, extension = file.partition(".")
         key = folder + slash + stem if stem else name
         if not found or found[-1].key != key:
             if len(found) == most:
                 raise DamagedTar(f"more than {most} samples")
             found.append(TarSample(key))
-        known, ending = found[-1].members, ending.lower()
-        if ending in known:
-            raise DamagedTar(f"{name!r} is there twice")
-        if len(known) == _MOST_MEMBERS:
-            raise DamagedTar(f"{key!r} has more than {_MOST_MEMBERS} members")
-        known[ending] = extent
+        known, extension = found[-1].members, extension.lower()
+        if extension in known:
+            raise DamagedTar(f"{name!r} occurs twice")
+        if len(known) == _MAX_MEMBERS:
+            raise DamagedTar(f"{key!r} has more than {_MAX_MEMBERS} members")
+        known[extension] = extent
     return found
 
 
@@ -178,7 +179,7 @@ def _name(header: bytes) -> str:
 
 def _extend(extended: _Extended, kind: bytes, pread: Pread, data: Extent) -> None:
     """Read what a header's data states about the following member."""
-    if data.size > _MOST_EXTENDED:
+    if data.size > _MAX_EXTENDED:
         raise DamagedTar(f"a name of {data.size} bytes at byte {data.offset}")
     if kind == b"K":  # the target of a link
         return
@@ -216,10 +217,10 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the key of each sample of a WebDataset tar, and its members' bytes by ending.
+    """Yield the key of each sample of a WebDataset tar, and its members' bytes by extension.
 
     Raises:
-        DamagedTar: as `samples`.
+        DamagedTar: as in `samples`.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -231,8 +232,8 @@ def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
             yield (
                 sample.key,
                 {
-                    ending: pread(extent.size, extent.offset)
-                    for ending, extent in sample.members.items()
+                    extension: pread(extent.size, extent.offset)
+                    for extension, extent in sample.members.items()
                 },
             )
 
@@ -243,7 +244,7 @@ class _Hash(Protocol):
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """Return the 512-byte header of a plain file: mode 0644, owner 0, time 0.
+    """Return the 512-byte header of a regular file: mode 0644, owner 0, time 0.
 
     Raises:
         ValueError: the name is longer than 100 bytes.
@@ -252,7 +253,7 @@ def tar_header(name: str, size: int) -> bytes:
     if len(encoded) > _MAX_NAME:
         raise ValueError(f"{name!r}: a member's name has at most {_MAX_NAME} bytes")
     octal = b"%011o\0" % size
-    checksum = _SUM_BESIDES + sum(encoded) + sum(octal)
+    checksum = _BASE_SUM + sum(encoded) + sum(octal)
     return b"%b%b%b%b%06o\0 %b" % (
         encoded, bytes(_MAX_NAME - len(encoded)), _MODE_OWNERS, octal + _TIME, checksum, _REST
     )  # fmt: skip

@@ -299,7 +299,7 @@ def test_verify_says_how_to_repair(
     said = capsys.readouterr().err
     recipe = dataset.root / "d.toml"
     assert "d-000001: its sha256 is not the index's\n" in said
-    advice = f"to rebuild what is damaged, run: python -m pipeline verify {recipe} --repair\n"
+    advice = f"to rebuild damaged shards, run: python -m pipeline verify {recipe} --repair\n"
     assert said.endswith(advice)
     assert command(dataset, "verify", "--repair") == 0
     assert command(dataset, "verify") == 0
