@@ -79,6 +79,7 @@ def test_every_import_of_a_test_is_declared() -> None:
     assert set().union(*missing) == set()
 
 
+@pytest.mark.slow
 def test_extras_are_imported_inside_functions() -> None:
     for path in sources(*script.PACKAGES):
         top_level = ast.Module(

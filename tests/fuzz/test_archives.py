@@ -129,6 +129,7 @@ def test_members_of_a_zip(
         check(path, dataset, log, set(neighbours.values()))
 
 
+@pytest.mark.slow
 @given(patches=PATCHES, cut=st.integers(0, 60), content=JSON)
 def test_bytes_of_a_zip(patches: list[tuple[int, bytes]], cut: int, content: object) -> None:
     with project() as (folder, dataset, log):

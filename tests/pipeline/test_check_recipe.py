@@ -48,6 +48,7 @@ FULL_SIZE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FULL_SIZE))
 def test_a_proposed_recipe_finds_the_full_size_images(
     galleries: str, name: str, tmp_path: Path

@@ -659,6 +659,7 @@ def test_a_robots_txt_that_redirects_to_nowhere_has_no_rules():
             assert [kind(one) for one in get_either_way(site.url("/good.jpg"))] == [None] * 2
 
 
+@pytest.mark.slow
 def test_a_robots_txt_of_thousands_of_agents_and_rules_is_read_at_once():
     agents = "".join(f"User-agent: a{n}\n" for n in range(12_000))
     rules = "".join(f"Disallow: /{n}\n" for n in range(12_000))

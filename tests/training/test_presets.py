@@ -77,6 +77,7 @@ def test_preset_names_its_source_and_survives_config_json(name: str) -> None:
     assert unflatten(flatten(config), "config.json") == config
 
 
+@pytest.mark.slow
 def test_table_in_the_documentation_is_current() -> None:
     path = Path(__file__).parents[2] / "docs" / "presets.md"
     assert path.read_text() == document(), "run python -m training.catalogue > docs/presets.md"

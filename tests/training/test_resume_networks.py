@@ -16,6 +16,8 @@ from training.networks import ImageShape
 from training.state import State, new_state
 from training.step import Step
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 FASTGAN: dict[str, Any] = {"name": "fastgan", "width": 4, "z_dim": 8}
 R3GAN: dict[str, Any] = {"name": "r3gan", "widths": [8], "blocks": [1]}

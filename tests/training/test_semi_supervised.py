@@ -68,6 +68,7 @@ def corners(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return images.to(torch.uint8), labels
 
 
+@pytest.mark.slow
 def test_it_learns_from_eight_labels_among_hundreds_of_images() -> None:
     config = resolve("dcgan64", SMALL | {"loss.classifier": "2"})
     state = new_state(config, SHAPE, torch.device("cpu"))

@@ -86,6 +86,7 @@ def test_r1_is_half_of_gamma_s_factor_by_autograd() -> None:
     torch.testing.assert_close(found, expected.float())
 
 
+@pytest.mark.slow
 def test_penalties_come_at_their_intervals_in_steps_of_their_own() -> None:
     step, facts = trained(configuration(), 8)
     assert [n for n, row in enumerate(facts) if "r1" in row] == [0, 4]

@@ -20,6 +20,8 @@ from pipeline.demo.spiral import (
     sweep_surface,
 )
 
+pytestmark = pytest.mark.slow
+
 SIZE = 96
 
 
@@ -52,14 +54,12 @@ def test_pixels_do_not_depend_on_what_was_drawn_before() -> None:
     assert draw(5, 1, 64).tobytes() == first
 
 
-@pytest.mark.slow
 def test_seed_and_index_change_the_picture(sheet: dict[int, Image.Image]) -> None:
     digests = {hashlib.sha256(image.tobytes()).hexdigest() for image in sheet.values()}
     assert len(digests) == len(sheet)
     assert draw(8, 0, SIZE).tobytes() != sheet[0].tobytes()
 
 
-@pytest.mark.slow
 def test_specimens_of_one_species_differ_to_the_eye() -> None:
     for family in range(len(FAMILIES)):
         one, two = (small_grey(draw(7, family + len(FAMILIES) * n, SIZE)) for n in (0, 1))

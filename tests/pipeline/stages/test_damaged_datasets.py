@@ -177,6 +177,7 @@ def test_forgotten_images_are_not_fetched_for_a_part_that_is_repaired(
     assert index.nsamples == IMAGES - 1
 
 
+@pytest.mark.slow
 def test_an_image_that_is_forgotten_before_its_download_is_not_fetched(
     complete: Path, site: FaultySite, tmp_path: Path
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_journal_that_lost_its_end_is_noticed_and_repaired(
     assert not site.asked()
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_lost_is_written_again_and_nothing_is_fetched(
     dataset: DatasetPaths, site: FaultySite
 ) -> None:
@@ -284,6 +286,7 @@ def test_lists_that_a_stage_writes_are_written_again(
     assert not site.asked()
 
 
+@pytest.mark.slow
 def test_verify_says_how_to_repair(
     dataset: DatasetPaths,
     site: FaultySite,

@@ -59,6 +59,7 @@ def test_linear_probe_learns_what_features_show_and_nothing_from_noise() -> None
     assert 0.2 < transfer.linear_probe(network, mixed, wrong, 2) < 0.8
 
 
+@pytest.mark.slow
 def test_whole_probe_learns_and_leaves_the_network_as_it_was() -> None:
     network, taught, held = judge(), shades(64), shades(40)
     before = [weight.clone() for weight in network.state_dict().values()]

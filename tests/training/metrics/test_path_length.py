@@ -42,6 +42,7 @@ class Halves(Linear):
         return self(ws[:, 0], ws)
 
 
+@pytest.mark.slow
 def test_in_w_it_is_the_squared_length_of_the_way() -> None:
     found = path_length(Halves(3.0).double(), "gaussian", squares, LABELS, 2000, CPU)
     # ‖3 · 2(z₂ − z₁)‖², 12 dimensions of variance 2; float32 rounds steps of 10⁻⁴

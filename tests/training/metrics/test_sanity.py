@@ -21,6 +21,8 @@ from training.metrics.suite import (
     full_name,
 )
 
+pytestmark = pytest.mark.slow
+
 SIDE = 48
 REAL, FAKE = 110, 60
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -81,7 +83,6 @@ def compressed(quality: int) -> Damage:
     return damage
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("less", "more"),
     [(blurred(0.8), blurred(2)), (noisy(12), noisy(40)), (compressed(40), compressed(6))],
@@ -140,7 +141,6 @@ def test_the_baseline_is_what_held_out_images_get(
     assert abs(found["kid"][0]) < held_out["kid"] + 4 * found["kid"][1]
 
 
-@pytest.mark.slow
 def test_an_estimate_says_value_spread_and_bias(
     features: Any, real: FeatureSet, held_out: dict[str, float]
 ) -> None:
@@ -157,7 +157,6 @@ def test_an_estimate_says_value_spread_and_bias(
     assert found == estimate(real, side(features[REAL:]))  # seeded
 
 
-@pytest.mark.slow
 def test_the_spread_is_that_of_fresh_samples() -> None:
     random = np.random.default_rng(0)
     mix = random.normal(size=(8, 8))

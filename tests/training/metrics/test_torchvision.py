@@ -46,6 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", FEATURES)
 def test_features_are_those_before_the_last_layer(hub: Path, model: str) -> None:
     torch.manual_seed(0)

@@ -171,6 +171,7 @@ def test_filters_have_two_derivatives(up: int, down: int) -> None:
     doubly_differentiable(halve, torch.randn(1, 2, 4, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample", ["filter", "economical"])
 @pytest.mark.parametrize("up", [False, True])
 def test_a_styled_layer_has_two_derivatives(resample: str, up: bool) -> None:
