@@ -28,7 +28,8 @@ def test_events_and_failures_reach_their_logs_and_the_listeners(tmp_path: Path) 
     }
     first, _ = read_jsonl(dataset.failure_log)
     assert set(first) == {
-        *("ts", "stage", "url", "key", "kind", "status", "attempts", "retryable", "detail", "run")
+        *("ts", "stage", "url", "key", "kind", "status", "attempts", "retryable", "detail", "run"),
+        "version",
     }
     assert reports == [Progress("crawl", 1, 2, "pages", 100, {"http-404": 2})]
 
