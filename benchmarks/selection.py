@@ -140,7 +140,8 @@ def simulate(dataset: DatasetPaths, count: int) -> None:
                     "sha256": f"{twin:064x}", "format": "JPEG", "mode": "RGB",
                     "width": int(sides[i, 0]), "height": int(sides[i, 1]),
                     "phash": f"{int(hashes[i]):016x}", "blur": round(float(blur[i]), 3),
-                    "spread": 40.0, "detail": details[i].astype(">u8").tobytes().hex(), "end": 200_704,
+                    "spread": 40.0, "detail": details[i].astype(">u8").tobytes().hex(),
+                    "end": 200_704,
                 })  # fmt: skip
                 plan.append(row)
             text = "".join(json.dumps(row) + "\n" for row in plan)

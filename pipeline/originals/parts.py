@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.contract import (
     DatasetPaths,
@@ -29,6 +29,7 @@ PART_SIZE = 1000
 INDEX = "keys.sqlite"
 """The index of the keys in all plans."""
 
+T = TypeVar("T")
 _KEY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -150,8 +151,14 @@ def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
     """Check a line of a part's journal and return it.
 
     Raises:
-        ValueError: it is none; the message names the member.
+        ValueError: it is invalid; the message names the member.
     """
+    _record_of(part, row)
+    return row
+
+
+def _record_of(part: str, row: dict[str, Any]) -> OriginalRecord | None:
+    """Check a line of a part's journal; return its record, or None if it is a failure."""
     if not isinstance(row.get("key"), str) or not _KEY.fullmatch(row["key"]):
         raise ValueError(f"key: not 16 hex digits: {row.get('key')!r:.60}")
     if row.get("ok") is True:
@@ -160,9 +167,10 @@ def journal_line(part: str, row: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"part or member: of another image: {record.part}, {record.member}")
         if type(end := row.get("end")) is not int or end < record.offset + record.bytes:
             raise ValueError(f"end: not where the image can end: {end!r:.60}")
-    elif row.get("ok") is not False or not isinstance(row.get("kind"), str):
+        return record
+    if row.get("ok") is not False or not isinstance(row.get("kind"), str):
         raise ValueError("ok or kind: missing")
-    return row
+    return None
 
 
 def read_journal(dataset: DatasetPaths, part: str) -> Iterator[dict[str, Any]]:
@@ -172,8 +180,13 @@ def read_journal(dataset: DatasetPaths, part: str) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line is damaged; the message names file and line.
     """
-    files = PartFiles(dataset, part)
-    line = partial(journal_line, part)
+    return _read_lines(dataset, part, journal_line)
+
+
+def _read_lines(
+    dataset: DatasetPaths, part: str, build: Callable[[str, dict[str, Any]], T]
+) -> Iterator[T]:
+    files, line = PartFiles(dataset, part), partial(build, part)
     if not files.summary.exists():
         return read_rows(files.journal, line)
     return read_rows(files.journal, line, _journal_advice(files))
@@ -201,10 +214,10 @@ def read_part(dataset: DatasetPaths, part: str) -> Iterator[OriginalRecord]:
         UserError: the journal is damaged, or has fewer images than the summary.
     """
     count = 0
-    for row in read_journal(dataset, part):
-        if row["ok"]:
+    for record in _read_lines(dataset, part, _record_of):
+        if record:
             count += 1
-            yield OriginalRecord.from_json(row)
+            yield record
     files = PartFiles(dataset, part)
     if is_complete(dataset, part) and not has_damaged_summary(dataset, part):
         expected = read_summary(files)["nsamples"]
