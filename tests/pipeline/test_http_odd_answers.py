@@ -720,8 +720,7 @@ def test_a_check_that_breaks_ends_its_own_url_alone(faulty_site):
     with BulkFetcher[str](polite(concurrency=1), "x", check=check) as bulk:
         for url in urls:
             bulk.add(url, url)
-        end = time.monotonic() + 10
-        while bulk.pending and time.monotonic() < end:
+        while bulk.pending:
             outcomes.update(bulk.poll(0.1))
     assert kind(outcomes[urls[0]]) == "internal"
     assert outcomes[urls[1]].body == GOOD

@@ -57,8 +57,7 @@ def as_images(urls: list[str], politeness: Politeness) -> dict[str, Outcome]:
     with BulkFetcher[str](politeness, "download") as bulk:
         for url in urls:
             bulk.add(url, url)
-        end = time.monotonic() + 20
-        while bulk.pending and time.monotonic() < end:
+        while bulk.pending:
             outcomes.update(bulk.poll(0.1))
     return outcomes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 200.0
 
 
 def started(cache: Path, *arguments: str) -> subprocess.Popen[str]:
