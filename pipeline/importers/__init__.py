@@ -1,1 +1,1 @@
-"""Import of images and labels in formats of other tools."""
+"""Imports images and labels in the formats of other tools."""

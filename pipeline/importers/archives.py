@@ -1,4 +1,4 @@
-"""Images in archives: the zip of StyleGAN and EDM, and WebDataset tars. Nothing is extracted to
+"""Reads images in archives: zips of StyleGAN and EDM, and WebDataset tars. Nothing is extracted to
 disk."""
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _MAX_METADATA = 64 << 20
 _MAX_SAMPLE_TEXT = 1 << 20
 _MAX_RATIO = 100
 _FREE_BYTES = 256 << 20
-"""All images of a zip may unpack to this, or to `_MAX_RATIO` times its size: images hardly
-compress."""
+"""All images of a zip may together unpack to `_MAX_RATIO` times its size plus this many bytes;
+images hardly compress."""
 
 _SAMPLE_IMAGES = tuple(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
 
@@ -78,10 +78,10 @@ def _nvlabs_items(
 
 
 def _dataset_json(path: Path, read: Callable[[str, int], bytes]) -> dict[str, Any]:
-    """Return the labels of all images.
+    """Return the content of `dataset.json`.
 
     Raises:
-        UserError: they cannot be read; without them all images would lose their labels.
+        UserError: it cannot be read; without it all images would lose their labels.
     """
     where = f"{path}: dataset.json"
     try:
@@ -95,7 +95,7 @@ def _dataset_json(path: Path, read: Callable[[str, int], bytes]) -> dict[str, An
 
 
 def _label(number: object, names: Iterable[Any]) -> tuple[str, ...]:
-    """Return the label of a class number."""
+    """Return the label of a class number; the number itself if it has no name."""
     known = list(names)
     if isinstance(number, int) and 0 <= number < len(known):
         return (as_text(known[number]),)
@@ -103,11 +103,11 @@ def _label(number: object, names: Iterable[Any]) -> tuple[str, ...]:
 
 
 class _Zip:
-    """Read members of a zip one at a time, with limits on each image and on the total unpacked
-    size.
+    """Reads members of a zip one at a time, with limits on the size of a member and on the total
+    unpacked size.
 
     Raises:
-        UserError: not a zip file.
+        UserError: the file is not a zip file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,7 +117,7 @@ class _Zip:
             self._archive = open_zip(path)
         except (*BROKEN_ARCHIVE, OSError) as error:
             raise UserError(f"{path}: cannot be read as a zip file ({error})") from None
-        # Of members with the same name, the last counts, as in every unzip program.
+        # If several members have the same name, the last one counts, as in every unzip program.
         self.members = {info.filename: info for info in self._archive.infolist()}
 
     def read(self, name: str, most: int) -> bytes:
@@ -176,10 +176,10 @@ def shards(path: Path) -> Items:
 def _samples(tar: Path, labels: tuple[str, ...]) -> Items:
     with tar.open("rb") as file:
         for key, files in sample_entries(tar):
-            ending = next((one for one in _SAMPLE_IMAGES if one in files), None)
-            if ending is None:
+            extension = next((one for one in _SAMPLE_IMAGES if one in files), None)
+            if extension is None:
                 continue
-            url = file_url(tar, f"{key}.{ending}")
+            url = file_url(tar, f"{key}.{extension}")
             try:
                 facts = json.loads(_text(file, files, "json") or b"{}")
                 if not isinstance(facts, dict):
@@ -190,17 +190,17 @@ def _samples(tar: Path, labels: tuple[str, ...]) -> Items:
             except (ValueError, TypeError, RecursionError, tarfile.TarError) as error:
                 yield broken_metadata(url, f"{key}: {error}")
                 continue
-            read = partial(_read_member, tar, files[ending])
+            read = partial(_read_member, tar, files[extension])
             yield make_item(url, read, named, as_text(key), facts)
 
 
-def _text(file: IO[bytes], files: dict[str, TarEntry], ending: str) -> bytes:
+def _text(file: IO[bytes], files: dict[str, TarEntry], extension: str) -> bytes:
     """Return a small member of a sample; empty if it does not exist."""
-    entry = files.get(ending)
+    entry = files.get(extension)
     if entry is None:
         return b""
     if entry.size > _MAX_SAMPLE_TEXT:
-        raise ValueError(f"{ending}: {entry.size} bytes")
+        raise ValueError(f"{extension}: {entry.size} bytes")
     return read_entry(file, entry)
 
 

@@ -1,4 +1,4 @@
-"""Images in folders, with the metadata format of Hugging Face `datasets`."""
+"""Reads images in folders, with metadata in the format of Hugging Face `datasets`."""
 
 from __future__ import annotations
 

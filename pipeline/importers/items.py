@@ -1,4 +1,4 @@
-"""The items that readers of other formats return: images and failures."""
+"""The items that the readers of other formats yield: images and failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.imaging.limits import ImageError
 from pipeline.web.failures import failure
 
 STAGE = "import"
-IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in EXTENSIONS.values()) | {
+IMAGE_SUFFIXES = frozenset(f".{extension}" for extension in EXTENSIONS.values()) | {
     ".jpeg", ".tiff", ".heif", ".hif", ".pbm", ".pgm", ".pnm", ".j2k", ".jpx",
 }  # fmt: skip
 _MAX_TEXT = 10_000
@@ -22,13 +22,10 @@ _MAX_TEXT = 10_000
 
 @dataclass(frozen=True)
 class ImportedImage:
-    """An image of another tool's dataset: its place, its metadata, and a function that reads it.
+    """An image of another tool's dataset: its URL, its metadata, and a function that reads it.
 
-    `read` takes the maximum size in bytes.
-
-    Raises (`read`):
-        ImageError: its bytes cannot be used, for example because there are too many.
-        OSError: it cannot be read.
+    `read` receives the maximum size in bytes. It raises `ImageError` if the bytes cannot be used,
+    for example because there are too many, and `OSError` if they cannot be read.
     """
 
     url: str
@@ -53,7 +50,7 @@ def make_item(
     place: str, read: Callable[[int], bytes], labels: tuple[str, ...], title: str,
     facts: dict[str, Any],
 ) -> ImportedImage:  # fmt: skip
-    """Return an image with the URL in its metadata, or else with its path on this machine."""
+    """Return an image; its URL is that in its metadata, or else its path on this machine."""
     return ImportedImage(
         as_text(facts.get("url") or place), read, labels, as_text(facts.get("title") or title),
         as_text(facts.get("license") or ""), as_text(facts.get("attribution") or ""),
@@ -67,7 +64,7 @@ def as_text(value: object) -> str:
 
 
 def as_labels(value: object) -> tuple[str, ...]:
-    """Convert a metadata value to labels: a list, one, or none."""
+    """Convert a metadata value (a list, one label, or an empty value) to labels."""
     if value is None or value in ("", [], ()):
         return ()
     if isinstance(value, list | tuple):
@@ -89,10 +86,10 @@ def is_file(path: Path) -> bool:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Read a file.
+    """Read a file of at most `most` bytes.
 
     Raises:
-        ImageError: too_large.
+        ImageError: it is larger (`too_large`).
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -100,10 +97,10 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def read_most(file: IO[bytes], most: int) -> bytes:
-    """Read the rest of a file.
+    """Read the rest of an open file, at most `most` bytes.
 
     Raises:
-        ImageError: too_large.
+        ImageError: it is larger (`too_large`).
     """
     data = file.read(most + 1)
     if len(data) > most:

@@ -1,4 +1,4 @@
-"""Import of datasets made by other tools; `FORMATS` is the registry.
+"""Imports datasets of other tools; `FORMATS` is the registry.
 
 Import replaces crawl and download: it writes manifest rows and complete parts, from which select
 and shard continue. Images that were imported before are skipped.
@@ -69,7 +69,7 @@ def import_dataset(
     originals = recipe.originals if recipe else OriginalsOptions()
     limit_decoding(originals.decode_megabytes)
     limits = ImageLimits(politeness.max_pixels, originals.max_side, originals.max_aspect)
-    filler = _Filler(dataset, log, limits, politeness.max_bytes)
+    filler = _PartFiller(dataset, log, limits, politeness.max_bytes)
     for part in planned_parts(dataset):
         if not is_complete(dataset, part):
             wanted = {row.key for row in PartFiles(dataset, part).rows()}
@@ -77,7 +77,7 @@ def import_dataset(
             filler.fill(part, (item for item in items if item.row.key in wanted))
     known = {row.key for part in planned_parts(dataset) for row in PartFiles(dataset, part).rows()}
     listed = {line["key"] for line in read_jsonl(dataset.url_manifest)}
-    fresh = _unknown(FORMATS[form](path), known, filler)
+    fresh = _new_images(FORMATS[form](path), known, filler)
     while batch := list(islice(fresh, PART_SIZE)):
         rows = [item.row.to_json() for item in batch]
         with JsonlAppender(dataset.url_manifest) as urls:
@@ -90,7 +90,7 @@ def import_dataset(
     return ImportResult(**filler.counts)
 
 
-def _unknown(items: Items, known: set[str], filler: _Filler) -> Iterator[ImportedImage]:
+def _new_images(items: Items, known: set[str], filler: _PartFiller) -> Iterator[ImportedImage]:
     """Yield the images that are not in the dataset yet; log failures."""
     for item in items:
         if isinstance(item, Failure):
@@ -104,8 +104,8 @@ def _unknown(items: Items, known: set[str], filler: _Filler) -> Iterator[Importe
             yield item
 
 
-class _Filler:
-    """Fill parts with images, and count the outcomes."""
+class _PartFiller:
+    """Fills parts with images and counts the outcomes."""
 
     def __init__(
         self, dataset: DatasetPaths, log: EventLog, limits: ImageLimits, max_bytes: int
@@ -133,25 +133,26 @@ class _Filler:
         self._log.log_failure(failed)
 
 
-def _add(writer: PartWriter, item: ImportedImage, filler: _Filler) -> Failure | None:
-    """Add one image to its part, or return its failure. Errors of one image end here."""
+def _add(writer: PartWriter, item: ImportedImage, filler: _PartFiller) -> Failure | None:
+    """Add one image to its part, or return its failure; errors of one image are caught here."""
     row = item.row
     try:
         data = item.read(filler.max_bytes)
         with decoded(data, filler.limits) as image:
-            facts = measure_image(image)
+            properties = measure_image(image)
     except ImageError as error:
         return failure(STAGE, row.url, error.kind, key=row.key, detail=error.detail)
     except OSError as error:
         kind = "not_found" if isinstance(error, FileNotFoundError) else "unreachable"
         return failure(STAGE, row.url, kind, key=row.key, detail=error.strerror or str(error))
-    except Exception as error:  # noqa: BLE001 the boundary of one image
+    except Exception as error:  # noqa: BLE001 errors of one image are caught here
         return caught_failure(STAGE, row.url, error, row.key)
     try:
-        writer.add(row, EXTENSIONS[facts.format], data, facts.recorded(), {"imported": True})
+        extension = EXTENSIONS[properties.format]
+        writer.add(row, extension, data, properties.recorded(), {"imported": True})
     except OSError:  # an error of this machine, not of the image
         raise
-    except Exception as error:  # noqa: BLE001 the boundary of one image
+    except Exception as error:  # noqa: BLE001 errors of one image are caught here
         return internal_failure(STAGE, row.url, error, row.key)
     return None
 
@@ -172,4 +173,4 @@ FORMATS: dict[str, Callable[[Path], Items]] = {
     "nvlabs": nvlabs,
     "shards": shards,
 }
-"""Readers by format; each yields images in a fixed order."""
+"""Readers by format; each yields images and failures in a fixed order."""

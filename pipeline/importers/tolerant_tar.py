@@ -1,7 +1,7 @@
-"""Reader of tar archives that others wrote, for the import.
+"""Reads tar archives of other programs, for the import.
 
-Unlike `contract.tar` it accepts every form that Python's tarfile understands, names the members
-that cannot be read, and yields the samples before a damage.
+Unlike `contract.tar`, it accepts every format that Python's tarfile supports, names the members
+that cannot be read, and yields the samples before damage.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _MAX_HEADER = 1 << 20
 
 @dataclass(frozen=True)
 class TarEntry:
-    """A member of a tar: its bytes are the `size` at `offset`, unless it is none that can be read:
-    `wrong` then says why."""
+    """A member of a tar: `size` bytes from `offset`. `wrong` says why it cannot be read, if so."""
 
     name: str
     offset: int
@@ -30,7 +29,7 @@ class TarEntry:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that cannot make tarfile read without end or without bound."""
+    """A header; refuses sizes that would make tarfile read endlessly or too much."""
 
     _NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
               tarfile.GNUTYPE_LONGLINK)  # fmt: skip
@@ -44,17 +43,18 @@ class _Header(tarfile.TarInfo):
 
 
 def tar_entries(path: Path) -> Iterator[TarEntry]:
-    """Yield the members of an uncompressed tar in order, except folders; nothing of them is read.
+    """Yield the members of an uncompressed tar in order, except folders, without reading their
+    bytes.
 
     Raises:
-        tarfile.TarError: it is no tar, or is damaged after the entries so far.
+        tarfile.TarError: it is not a tar, or is damaged after the entries so far.
         OSError: it cannot be read.
     """
     try:
         with tarfile.open(path, "r:", tarinfo=_Header) as archive:
             before = -1
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # they are not needed again
+                archive.members = []  # type: ignore[attr-defined]  # saves memory
                 if member.size < 0 or member.offset <= before:
                     raise tarfile.ReadError(f"a size of {member.size} bytes at {member.offset}")
                 before = member.offset
@@ -65,7 +65,7 @@ def tar_entries(path: Path) -> Iterator[TarEntry]:
             _check_end(archive)
     except (tarfile.TarError, OSError, GeneratorExit):
         raise
-    except Exception as error:  # tarfile raises what it likes of a damaged header
+    except Exception as error:  # a damaged header can make tarfile raise any exception
         raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
 
 
@@ -74,11 +74,11 @@ def _why_unreadable(member: tarfile.TarInfo) -> str:
         return "a sparse file"
     if member.issym() or member.islnk():
         return "a link"
-    return "" if member.isreg() else "no file"
+    return "" if member.isreg() else "not a file"
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """tarfile takes a damaged header for the end."""
+    """Check that the archive ends here, because tarfile mistakes a damaged header for the end."""
     file = archive.fileobj
     assert file is not None
     file.seek(archive.offset)
@@ -90,7 +90,7 @@ def read_entry(file: IO[bytes], entry: TarEntry) -> bytes:
     """Return the bytes of a member of the open tar `file`.
 
     Raises:
-        tarfile.TarError: it is no file, is larger than `MAX_MEMBER`, or is cut off.
+        tarfile.TarError: it is not a file, is larger than `MAX_MEMBER`, or is truncated.
     """
     if entry.wrong:
         raise tarfile.ReadError(f"{entry.name}: {entry.wrong}")
@@ -99,15 +99,15 @@ def read_entry(file: IO[bytes], entry: TarEntry) -> bytes:
     file.seek(entry.offset)
     data = file.read(entry.size)
     if len(data) < entry.size:
-        raise tarfile.ReadError(f"{entry.name}: cut off")
+        raise tarfile.ReadError(f"{entry.name}: truncated")
     return data
 
 
 def sample_entries(path: Path) -> Iterator[tuple[str, dict[str, TarEntry]]]:
-    """Yield the samples of a WebDataset tar in order: the key, and the members by ending.
+    """Yield the samples of a WebDataset tar in order: the key, and the members by extension.
 
     Raises:
-        tarfile.TarError, OSError: as `tar_entries`.
+        tarfile.TarError, OSError: see `tar_entries`; samples before damage are yielded first.
     """
     key, files = "", dict[str, TarEntry]()
     damage: tarfile.TarError | None = None
@@ -120,14 +120,14 @@ def sample_entries(path: Path) -> Iterator[tuple[str, dict[str, TarEntry]]]:
         if entry is None:
             break
         folder, slash, base = entry.name.rpartition("/")
-        name, _, ending = base.partition(".")
+        name, _, extension = base.partition(".")
         name = folder + slash + name
         if name != key and files:
             yield key, files
             files = {}
         key = name
-        files[ending] = entry
+        files[extension] = entry
     if files:
         yield key, files
-    if damage is not None:  # the samples before it are whole
+    if damage is not None:
         raise damage

@@ -1,1 +1,1 @@
-"""Download: the URL manifest to originals, in parts."""
+"""Downloads the images of the URL manifest and stores them in parts."""

@@ -1,7 +1,7 @@
 """The download stage: fetches the images of the manifest into parts.
 
-One thread drives the requests, a few threads decode, and the main thread writes. An image is done
-when its line in the journal is written; a kill costs the images in flight.
+One thread sends requests, a few threads decode, and the main thread writes. An image is done when
+its line in the journal is written; a kill loses only the images in flight.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ STAGE = "download"
 _OPEN_PARTS = 16
 _QUEUED = 2 * PART_SIZE
 _MIN_IN_FLIGHT = 32
-"""With fewer requests under way, further parts are opened: their hosts may be ready."""
+"""If fewer requests are in flight, further parts are opened, whose hosts may be ready."""
 
 _BACKLOG_BYTES = 16 << 20
-_TELL_EVERY = 0.2
+_REPORT_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
 class PartResult:
-    """The images in a part, and how many of them this run fetched."""
+    """The number of images in a part, how many of them this run fetched, the bytes of all, and the
+    failures by kind."""
 
     part: str
     nsamples: int
@@ -56,8 +57,8 @@ class PartResult:
 
 @dataclass(frozen=True)
 class DownloadResult:
-    """What this run did: parts completed, the images in them, failures and bytes; of the images
-    `fetched` are new."""
+    """The number of parts that this run completed, of images in them, of failures and of bytes;
+    `fetched` counts the images that this run fetched."""
 
     parts: int
     images: int
@@ -68,7 +69,7 @@ class DownloadResult:
 
 @dataclass(frozen=True)
 class _InspectedResponse:
-    """A response after inspection: the image, its failure, or an error that ends the command, such
+    """A response and its outcome: the image, its failure, or an error that ends the command, such
     as a full disk."""
 
     writer: PartWriter
@@ -78,16 +79,16 @@ class _InspectedResponse:
 
 
 PartDownloader = Callable[[Recipe, DatasetPaths, list[str], EventLog], list[PartResult]]
-"""Completes planned parts: `download_parts`, or what has others do it."""
+"""A function that completes planned parts: `download_parts`, or one that distributes the work."""
 
 
 def download(
     recipe: Recipe, dataset: DatasetPaths, log: EventLog, run: PartDownloader | None = None
 ) -> DownloadResult:
-    """Fetch every image of the manifest that is in no complete part and not forgotten.
+    """Fetch every image of the manifest that is not in a complete part and not forgotten.
 
     Args:
-        run: completes the parts; in this process when None.
+        run: completes the parts; None: in this process.
     """
     dataset.originals_dir.mkdir(parents=True, exist_ok=True)
     remove_temp_files(dataset.originals_dir)
@@ -118,12 +119,13 @@ def download_parts(
 
 
 def decoding_threads() -> int:
-    """Two a core: while one waits for the interpreter another decodes."""
+    """Return the number of decoding threads: two per core, because of the GIL."""
     return 2 * (os.cpu_count() or 1)
 
 
 class _Run:
-    """Parts under way: rows go to the fetcher, answers to the decoders, images to the writers."""
+    """Downloads parts: passes rows to the fetcher, responses to the decoders, images to the
+    writers."""
 
     def __init__(
         self, recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
@@ -140,14 +142,14 @@ class _Run:
             on_wait=log_waits(log, STAGE),
         )
         self._pool = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
-        # Ending a part can take long (a disk, a store), and the requests under way do not wait.
-        self._ending = ThreadPoolExecutor(1, thread_name_prefix="part")
-        self._ended: dict[PartWriter, Future[None]] = {}
-        self._examined: queue.SimpleQueue[_InspectedResponse] = queue.SimpleQueue()
+        # Finishing a part can take long (a disk, a store), and must not delay requests in flight.
+        self._finish_pool = ThreadPoolExecutor(1, thread_name_prefix="part")
+        self._finishing: dict[PartWriter, Future[None]] = {}
+        self._inspected: queue.SimpleQueue[_InspectedResponse] = queue.SimpleQueue()
         self._waiting = iter(parts)
         self._rows: Iterator[ManifestRow] = iter(())
         self._feeding: PartWriter | None = None
-        self._left: dict[PartWriter, int] = {}
+        self._remaining: dict[PartWriter, int] = {}
         self._fetched: Counter[str] = Counter()
         self._results: dict[str, PartResult] = {}
         self._parts = parts
@@ -156,34 +158,34 @@ class _Run:
         self._total = len(parts) * PART_SIZE
         self._done = 0
         self._bytes = 0
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._ending.shutdown(wait=True, cancel_futures=True)
+        self._finish_pool.shutdown(wait=True, cancel_futures=True)
         self._fetcher.close()
-        for writer in (*self._left, *self._ended):
+        for writer in (*self._remaining, *self._finishing):
             writer.close()
 
     def run(self) -> list[PartResult]:
         while True:
             self._feed()
-            if not self._left and not self._ended and self._feeding is None:
+            if not self._remaining and not self._finishing and self._feeding is None:
                 break
             room = self._backlog + self._fetcher.received < _BACKLOG_BYTES
             for (writer, row), outcome in self._fetcher.poll(0.5, may_start=room):
-                self._take(writer, row, outcome)
+                self._handle_outcome(writer, row, outcome)
             for file in self._fetcher.take_unread():
                 self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
-            while not self._examined.empty():
-                self._store(self._examined.get())
-            self._take_ended()
-            self._tell()
-        self._tell(final=True)
+            while not self._inspected.empty():
+                self._store(self._inspected.get())
+            self._collect_finished()
+            self._report_progress()
+        self._report_progress(final=True)
         return [self._results[part] for part in self._parts]
 
     def _feed(self) -> None:
-        """Hand rows to the fetcher, opening part after part, while it has room."""
+        """Pass rows to the fetcher while its queue has room; open further parts if necessary."""
         limit = _QUEUED
         if self._fetcher.in_flight < _MIN_IN_FLIGHT:
             limit = max(limit, self._fetcher.pending + PART_SIZE)
@@ -194,7 +196,7 @@ class _Run:
                 self._fetcher.add((self._feeding, row), row.url)
                 continue
             self._feeding = None
-            if len(self._left) + len(self._ended) >= _OPEN_PARTS:
+            if len(self._remaining) + len(self._finishing) >= _OPEN_PARTS:
                 return
             part = next(self._waiting, None)
             if part is None:
@@ -209,76 +211,78 @@ class _Run:
         self._total += len(planned) - PART_SIZE
         self._done += len(planned) - len(rows)
         self._bytes += writer.bytes
-        self._left[writer] = len(rows)
+        self._remaining[writer] = len(rows)
         self._rows = iter(rows)
         self._feeding = writer
         if not rows:
             self._complete(writer)
 
-    def _take(self, writer: PartWriter, row: ManifestRow, outcome: Response | Failure) -> None:
+    def _handle_outcome(
+        self, writer: PartWriter, row: ManifestRow, outcome: Response | Failure
+    ) -> None:
         if isinstance(outcome, Failure):
             self._fail(writer, row, outcome)
             return
         self._backlog += len(outcome.body)
-        self._pool.submit(self._examine, writer, row, outcome)
+        self._pool.submit(self._inspect, writer, row, outcome)
 
-    def _examine(self, writer: PartWriter, row: ManifestRow, response: Response) -> None:
-        """On a decoding thread: the boundary of one image."""
+    def _inspect(self, writer: PartWriter, row: ManifestRow, response: Response) -> None:
+        """On a decoding thread: inspect a response; errors of one image are caught here."""
         outcome: StoredImage | Failure | BaseException
         try:
             try:
                 outcome = inspect_image(row, response, self._recipe, STAGE)
-            except Exception as error:  # noqa: BLE001 the boundary of one image
+            except Exception as error:  # noqa: BLE001 errors of one image are caught here
                 outcome = caught_failure(STAGE, row.url, error, row.key)
         except BaseException as error:  # noqa: BLE001 raised again on the main thread
             outcome = error
-        self._examined.put(_InspectedResponse(writer, row, response, outcome))
+        self._inspected.put(_InspectedResponse(writer, row, response, outcome))
         self._fetcher.wake()
 
-    def _store(self, examined: _InspectedResponse) -> None:
-        writer, row, response = examined.writer, examined.row, examined.response
+    def _store(self, inspected: _InspectedResponse) -> None:
+        writer, row, response = inspected.writer, inspected.row, inspected.response
         self._backlog -= len(response.body)
-        if isinstance(examined.outcome, Failure):
-            self._fail(writer, row, examined.outcome)
+        if isinstance(inspected.outcome, Failure):
+            self._fail(writer, row, inspected.outcome)
             return
-        if isinstance(examined.outcome, BaseException):
-            raise examined.outcome
-        kept = examined.outcome
+        if isinstance(inspected.outcome, BaseException):
+            raise inspected.outcome
+        kept = inspected.outcome
         try:
-            ending = EXTENSIONS[kept.facts.format]
-            writer.add(row, ending, kept.data, kept.facts.recorded(), kept.sidecar)
+            extension = EXTENSIONS[kept.properties.format]
+            writer.add(row, extension, kept.data, kept.properties.recorded(), kept.sidecar)
         except OSError:
             raise
-        except Exception as error:  # noqa: BLE001 the boundary of one image
+        except Exception as error:  # noqa: BLE001 errors of one image are caught here
             self._fail(writer, row, internal_failure(STAGE, row.url, error, row.key))
             return
         self._bytes += len(response.body)
         self._fetched[writer.part] += 1
-        self._is_finished(writer)
+        self._count_outcome(writer)
 
     def _fail(self, writer: PartWriter, row: ManifestRow, failed: Failure) -> None:
         failed = replace(failed, url=row.url, key=row.key)
-        # The log comes first: a kill between the two logs the failure twice, never not at all.
+        # The log comes first: after a kill in between, the failure is logged twice, not lost.
         self._log.log_failure(failed)
         writer.add_failure(row.key, failed)
-        self._is_finished(writer)
+        self._count_outcome(writer)
 
-    def _is_finished(self, writer: PartWriter) -> None:
+    def _count_outcome(self, writer: PartWriter) -> None:
         self._done += 1
-        self._left[writer] -= 1
-        if self._left[writer] == 0:
+        self._remaining[writer] -= 1
+        if self._remaining[writer] == 0:
             self._complete(writer)
 
     def _complete(self, writer: PartWriter) -> None:
-        del self._left[writer]
-        self._ended[writer] = future = self._ending.submit(writer.finish)
+        del self._remaining[writer]
+        self._finishing[writer] = future = self._finish_pool.submit(writer.finish)
         future.add_done_callback(lambda _: self._fetcher.wake())
 
-    def _take_ended(self) -> None:
-        """Count the parts that are complete now; what could not be ended is raised here."""
-        for writer in [one for one, future in self._ended.items() if future.done()]:
-            self._ended[writer].result()
-            del self._ended[writer]
+    def _collect_finished(self) -> None:
+        """Record the parts that are complete now; raise the error of one that failed."""
+        for writer in [one for one, future in self._finishing.items() if future.done()]:
+            self._finishing[writer].result()
+            del self._finishing[writer]
             self._results[writer.part] = PartResult(
                 writer.part,
                 writer.nsamples,
@@ -290,8 +294,8 @@ class _Run:
                 STAGE, "part", part=writer.part, images=writer.nsamples, failed=dict(writer.failed)
             )
 
-    def _tell(self, final: bool = False) -> None:
+    def _report_progress(self, final: bool = False) -> None:
         now = time.monotonic()
-        if final or now - self._told >= _TELL_EVERY:
-            self._told = now
+        if final or now - self._reported_at >= _REPORT_INTERVAL:
+            self._reported_at = now
             self._log.progress(STAGE, self._done, self._total, "images", self._bytes)

@@ -1,4 +1,4 @@
-"""Inspection of a response as an image: the bytes to store, its properties, its provenance."""
+"""Inspects responses as images: the bytes to store, their properties, their provenance."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ KEPT_HEADERS = (
     "content-type", "etag", "last-modified", "content-disposition", "link", "x-robots-tag",
     "tdm-reservation", "tdm-policy", "content-usage", "content-signal", "cache-control",
 )  # fmt: skip
-"""The headers that go into an image's JSON: what it is, which version, and on what terms."""
+"""Response headers that are stored in an image's JSON: its type, its version, its terms of use."""
 
 DECODE_SIDE = 256
-"""The facts are measured on an image decoded at this short side or more."""
+"""Minimum short side, in pixels, at which an image is decoded to measure its properties."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class StoredImage:
     """A valid image: the bytes to store, its properties and its JSON."""
 
     data: bytes
-    facts: ImageProperties
+    properties: ImageProperties
     sidecar: dict[str, Any]
 
 
 def inspect_image(
     row: ManifestRow, response: Response, recipe: Recipe, stage: str
 ) -> StoredImage | Failure:
-    """Decode a response and measure the image that is stored; return a failure if it is not
-    valid."""
+    """Decode a response and measure the image to be stored; return a failure if it is not a valid
+    image or opts out."""
     data, limits = response.body, image_limits(recipe)
     side = recipe.originals.side
     signals = _all_signals(row, response)
@@ -62,7 +62,7 @@ def inspect_image(
                     data, measure_image(decoded_image), sidecar(response, decoded_image) | opt_out
                 )
         square = center_square(data, side, limits.max_pixels, limits)
-        kept = encode_stored_image(square.pixels, square.notes)
+        kept = as_stored_image(square.pixels, square.notes)
         encoded = encode_jpeg(square.pixels, recipe.originals.quality)
         return StoredImage(encoded, measure_image(kept), sidecar(response, square) | opt_out)
     except ImageError as error:
@@ -73,8 +73,7 @@ def inspect_image(
 
 
 def _all_signals(row: ManifestRow, response: Response) -> list[Signal]:
-    """Return the opt-out signals of an image: of its request, of its file, and of the page it is
-    on."""
+    """Return the opt-out signals of an image: in its response, in its file, and on its page."""
     signals = [*response.signals, *data_mining_signals(response.body)]
     for text in row.page_opt_out:
         name, _, where = text.partition(": ")
@@ -83,20 +82,20 @@ def _all_signals(row: ManifestRow, response: Response) -> list[Signal]:
 
 
 def image_limits(recipe: Recipe) -> ImageLimits:
-    """Return the largest image that a recipe has decoded."""
+    """Return a recipe's limits on the images to decode."""
     originals = recipe.originals
     return ImageLimits(recipe.politeness.max_pixels, originals.max_side, originals.max_aspect)
 
 
-def encode_stored_image(pixels: Pixels, notes: tuple[str, ...]) -> DecodedImage:
-    """Encode (height, width, 1 or 3) pixels as the JPEG that is stored."""
+def as_stored_image(pixels: Pixels, notes: tuple[str, ...]) -> DecodedImage:
+    """Return (height, width, 1 or 3) pixels as the decoded image of the JPEG to be stored."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     return DecodedImage(image, "JPEG", image.mode, *image.size, notes)
 
 
 def sidecar(response: Response, decoded_image: DecodedImage | CenterSquare) -> dict[str, Any]:
-    """Return what an image's JSON says beside its manifest row: the origin of its bytes and the
-    response headers."""
+    """Return the fields that an image's JSON has in addition to its manifest row: the origin of its
+    bytes and the response headers."""
     headers = {
         name: without_passwords(response.headers[name])
         for name in KEPT_HEADERS

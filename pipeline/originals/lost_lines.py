@@ -1,4 +1,4 @@
-"""Lines of a journal that were lost, read again from the tar of the part."""
+"""Restores lost lines of a journal from the tar of the part."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _LIMITS = ImageLimits(Politeness().max_pixels, OriginalsOptions().max_side)
 
 
 def read_lost_line(part: str, tar: IO[bytes], start: int) -> dict[str, Any] | None:
-    """Return the journal line of the image at `start`, measured again.
+    """Measure the image at `start` in the tar again and return its journal line.
 
     Returns:
-        None if there is no image with its JSON, or its bytes are not those that the JSON names.
+        The line; None if no image with its JSON is there, or the JSON has another sha256.
     """
     tar.seek(start)
     try:
         name, data = _read_member(tar, Politeness().max_bytes)
         beside, text = _read_member(tar, _MAX_SIDECAR)
-        facts = parse_json(text)
-        key, digest = facts["key"], hashlib.sha256(data).hexdigest()
-        if facts["sha256"] != digest or beside != f"{key}.json" or not name.startswith(f"{key}."):
+        sidecar = parse_json(text)
+        key, digest = sidecar["key"], hashlib.sha256(data).hexdigest()
+        if sidecar["sha256"] != digest or beside != f"{key}.json" or not name.startswith(f"{key}."):
             return None
         with decoded(data, _LIMITS, DECODE_SIDE) as image:
             properties = measure_image(image).recorded()
@@ -39,17 +39,17 @@ def read_lost_line(part: str, tar: IO[bytes], start: int) -> dict[str, Any] | No
         return None
     record = OriginalRecord(
         key=key, part=part, member=name, offset=start + _BLOCK, bytes=len(data), sha256=digest,
-        opt_out=facts.get("opt_out"), **properties,
+        opt_out=sidecar.get("opt_out"), **properties,
     )  # fmt: skip
     return {"ok": True, "ts": now_utc(), **record.to_json(), "end": tar.tell()}
 
 
 def _read_member(tar: IO[bytes], most: int) -> tuple[str, bytes]:
-    """Read the member at this position, with its padding.
+    """Read the member at the current position, with its padding.
 
     Raises:
-        tarfile.TarError: there is none.
-        ValueError: it is larger than `most` bytes, or ends early.
+        tarfile.TarError: there is no member.
+        ValueError: it is larger than `most` bytes, or is truncated.
     """
     info = tarfile.TarInfo.frombuf(tar.read(_BLOCK), "utf-8", "strict")
     if not 0 <= info.size <= most:
@@ -57,5 +57,5 @@ def _read_member(tar: IO[bytes], most: int) -> tuple[str, bytes]:
     data = tar.read(info.size)
     padding = -info.size % _BLOCK
     if len(data) < info.size or len(tar.read(padding)) < padding:
-        raise ValueError("cut off")
+        raise ValueError("truncated")
     return info.name, data

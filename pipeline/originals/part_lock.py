@@ -1,4 +1,4 @@
-"""The lock of a part: two processes never write the same part."""
+"""Locks parts, so that two processes never write the same part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lock_part(path: Path) -> FileLock:
     """Lock the part whose lock file is `path`.
 
     Raises:
-        PartLocked: another process, or another writer of this one, holds the part.
+        PartLocked: another process, or another writer in this one, has locked the part.
     """
     return lock(
         path,

@@ -1,4 +1,4 @@
-"""Which manifest row belongs to which part. Keyed by URL, never by position: people edit files."""
+"""Assigns manifest rows to parts, by key and not by position, because users edit the manifest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assign_parts(dataset: DatasetPaths) -> list[str]:
     """
     dataset.originals_dir.mkdir(parents=True, exist_ok=True)
     path = dataset.originals_dir / INDEX
-    with sqlite_errors(path, "remove it; it is made again"), closing(KeyIndex(path)) as index:
+    with sqlite_errors(path, "remove it; it will be rebuilt"), closing(KeyIndex(path)) as index:
         if _restore_plans(dataset):
             index.clear()
         parts = planned_parts(dataset)
@@ -52,14 +52,14 @@ def assign_parts(dataset: DatasetPaths) -> list[str]:
             number += 1
     for part in parts:
         if PartFiles(dataset, part).tar.exists() and has_damaged_summary(dataset, part):
-            PartFiles(dataset, part).summary.unlink()  # it is written again from the journal
+            PartFiles(dataset, part).summary.unlink()  # it is rebuilt from the journal
     return [part for part in parts if not is_complete(dataset, part)]
 
 
 def _catch_up(index: KeyIndex, dataset: DatasetPaths, parts: list[str]) -> None:
-    """Add the plans that the index lacks: a kill came between, or it is new."""
+    """Add the plans that the index lacks because it is new, or because a run was killed."""
     known = index.sources()
-    if not known <= set(parts):  # parts were deleted: their rows are to be downloaded again
+    if not known <= set(parts):  # parts were deleted, so their rows must be downloaded again
         index.clear()
         known = set()
     for part in parts:
@@ -69,8 +69,8 @@ def _catch_up(index: KeyIndex, dataset: DatasetPaths, parts: list[str]) -> None:
 
 
 def _restore_plans(dataset: DatasetPaths) -> bool:
-    """Write the plans that were lost while their journals remain, so that nothing in them is
-    fetched again. Returns True if there were any."""
+    """Rebuild lost plans whose journals still exist, so that their images are not fetched again.
+    Return True if there were any."""
     journals = {path.stem for path in dataset.originals_dir.glob(f"{dataset.name}-*.jsonl")}
     lost = sorted(part for part in journals - set(planned_parts(dataset)) if "." not in part)
     for part in lost:
@@ -82,12 +82,12 @@ def _restore_plans(dataset: DatasetPaths) -> bool:
 
 
 def _new_rows(index: KeyIndex, rows: Iterator[ManifestRow]) -> Iterator[ManifestRow]:
-    """Yield the rows whose keys are not assigned; of rows with the same key the first."""
+    """Yield the rows whose keys are not assigned; the first one of those with the same key."""
     waiting: set[str] = set()
     for row in rows:
         if row.key not in waiting and index.get(row.key) is None:
             if len(waiting) == PART_SIZE:
-                waiting.clear()  # the batch before was assigned
+                waiting.clear()  # the previous batch is assigned
             waiting.add(row.key)
             yield row
 

@@ -1,4 +1,5 @@
-"""The tars of parts: reads images, here or from the store, and edits or deletes a tar."""
+"""Reads images from the tars of parts, on this machine or in the store, and edits or deletes
+tars."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def read_original(dataset: DatasetPaths, record: OriginalRecord) -> bytes:
 
     Raises:
         UserError: the tar does not exist.
-        DamagedOriginal: it is shorter than the record says, or cannot be read at that place.
+        DamagedOriginal: the tar is shorter than the record says, or cannot be read there.
     """
     path = PartFiles(dataset, record.part).tar
     try:
@@ -47,7 +48,7 @@ def read_original(dataset: DatasetPaths, record: OriginalRecord) -> bytes:
         why = getattr(error, "strerror", None) or str(error)
         raise DamagedOriginal(f"{path}: {record.member}: {why}") from None
     if len(data) != record.bytes:
-        raise DamagedOriginal(f"{path}: {record.member}: cut off")
+        raise DamagedOriginal(f"{path}: {record.member}: truncated")
     return data
 
 
@@ -63,10 +64,11 @@ def _read_range(dataset: DatasetPaths, path: Path, offset: int, size: int) -> by
 def read_originals(
     dataset: DatasetPaths, records: Iterable[OriginalRecord]
 ) -> Iterator[bytes | DamagedOriginal]:
-    """Yield the bytes of images in order, or why an image has none. Reads ahead from a store.
+    """Yield the bytes of each image in order, or the error of a damaged one. Prefetches from a
+    store.
 
     Raises:
-        UserError: as `read_original`, if the tar does not exist.
+        UserError: a tar does not exist.
     """
     if not dataset.store:
         yield from (_read_or_damage(dataset, record) for record in records)
@@ -89,7 +91,7 @@ def _read_or_damage(dataset: DatasetPaths, record: OriginalRecord) -> bytes | Da
 
 
 def parts_without_tar(dataset: DatasetPaths) -> set[str]:
-    """Return the planned parts whose tar is neither here nor in the store."""
+    """Return the planned parts whose tar is neither on this machine nor in the store."""
     gone = {part for part in planned_parts(dataset) if not PartFiles(dataset, part).tar.exists()}
     if gone and dataset.store:
         gone -= {name.removesuffix(".tar") for name in stored_tars(dataset)}
@@ -97,7 +99,8 @@ def parts_without_tar(dataset: DatasetPaths) -> set[str]:
 
 
 def delete_tar(dataset: DatasetPaths, part: str) -> None:
-    """Remove a part's tar, here and in the store; the rest stays, so nothing is fetched again."""
+    """Remove a part's tar, also in the store. Its other files are kept, so nothing is fetched
+    again."""
     tar = PartFiles(dataset, part).tar
     tar.unlink(missing_ok=True)
     if dataset.store:
@@ -106,9 +109,10 @@ def delete_tar(dataset: DatasetPaths, part: str) -> None:
 
 @contextmanager
 def editable_tar(dataset: DatasetPaths, part: str) -> Iterator[PartFiles | None]:
-    """Provide the tar of a complete part on this machine, to be changed; None if it does not exist.
+    """Yield a complete part whose tar is on this machine and may be changed; None if there is no
+    tar.
 
-    A tar in the store is downloaded, and uploaded when the block ends.
+    A tar in the store is downloaded before the block and uploaded after it.
     """
     files = PartFiles(dataset, part)
     if not dataset.store:

@@ -1,7 +1,7 @@
-"""Writes one part: each image into its tar, one line per image into its journal, its summary last.
+"""Writes one part: images into its tar, one line per image into its journal, its summary last.
 
-An image counts once its line is written. The next run cuts off what the tar holds beyond that, but
-for whole images whose line is missing.
+An image counts once its line is written. The next run keeps complete images in the tar whose line
+is missing, and truncates the tar after them.
 """
 
 from __future__ import annotations
@@ -34,24 +34,22 @@ _END = bytes(2 * _BLOCK)
 
 
 def tar_member(name: str, data: bytes) -> bytes:
-    """One member of a tar, header and padding with it; the same bytes for the same member."""
+    """Return one member of a tar with header and padding; equal members have equal bytes."""
     return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % _BLOCK)))
 
 
 def _read_lines(files: PartFiles) -> tuple[list[dict[str, Any]], bool]:
-    """Return the lines of a journal, and whether all are complete. An incomplete line counts as not
-    written: its image is fetched again."""
+    """Return the valid lines of a journal, and whether all complete lines are valid."""
     rows: list[dict[str, Any]] = []
-    whole = True
+    all_valid = True
     if files.journal.exists():
-        for line in files.journal.read_bytes().split(b"\n")[
-            :-1
-        ]:  # a line without its end is cut off
+        lines = files.journal.read_bytes().split(b"\n")[:-1]  # without an incomplete last line
+        for line in lines:
             try:
                 rows.append(journal_line(files.part, json.loads(line)))
             except (ValueError, AttributeError, RecursionError):
-                whole = False
-    return rows, whole
+                all_valid = False
+    return rows, all_valid
 
 
 class PartWriter:
@@ -85,9 +83,9 @@ class PartWriter:
             raise
 
     def _recover(self) -> None:
-        """Keep the images that the tar proves, and the failures; cut off the rest. An image whose
-        line was lost is measured again."""
-        rows, is_whole = _read_lines(self.files)
+        """Keep the failures and the images that the tar confirms, and truncate the tar after them.
+        Images whose line was lost are measured again."""
+        rows, all_valid = _read_lines(self.files)
         starts = {row["offset"] - _BLOCK: row for row in rows if row["ok"]}
         kept = []
         self.files.tar.touch()
@@ -102,14 +100,15 @@ class PartWriter:
                 self.failed[row["kind"]] += 1
                 self.done.add(row["key"])
                 kept.append(row)
-        if not is_whole or set(map(id, kept)) != set(map(id, rows)):
+        if not all_valid or set(map(id, kept)) != set(map(id, rows)):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
             write_atomic(self.files.journal, text.encode(errors="replace"))
 
     def _image_at_end(
         self, tar: IO[bytes], starts: dict[int, dict[str, Any]]
     ) -> dict[str, Any] | None:
-        """Return the line of the next image of the tar, and go past it; None if there is none."""
+        """Return the line of the next image in the tar, and advance past it; None if there is
+        none."""
         start = self._end
         row = starts.get(start)
         if row is not None and row["key"] not in self.done and self._matches_tar(tar, row):
@@ -142,24 +141,25 @@ class PartWriter:
             self._forgotten = read_forgotten(self.files.dataset).keys
         return row["key"] in self._forgotten
 
-    def add(self, row: ManifestRow, name: str, data: bytes, facts: dict[str, Any],
+    def add(self, row: ManifestRow, extension: str, data: bytes, properties: dict[str, Any],
             sidecar: dict[str, Any]) -> OriginalRecord:  # fmt: skip
-        """Add an image under its key with the ending `name`, and its JSON beside it.
+        """Add an image as KEY.`extension`, and its JSON beside it.
 
         Raises:
-            OSError: it cannot be written; the part can only be closed then.
-            Exception: anything else is wrong with this image alone, and nothing was written.
+            OSError: it cannot be written; the part must be closed.
+            Exception: the image is invalid; nothing was written.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         record = OriginalRecord(
-            key=row.key, part=self.part, member=f"{row.key}.{name}", offset=self._end + _BLOCK,
-            bytes=len(data), sha256=sha256, opt_out=sidecar.get("opt_out"), **facts,
+            key=row.key, part=self.part, member=f"{row.key}.{extension}",
+            offset=self._end + _BLOCK, bytes=len(data), sha256=sha256,
+            opt_out=sidecar.get("opt_out"), **properties,
         )  # fmt: skip
         beside = {**row.to_json(), **sidecar, "bytes": len(data), "sha256": sha256}
         text = json.dumps(beside, ensure_ascii=False, sort_keys=True).encode(errors="replace")
         block = tar_member(record.member, data) + tar_member(f"{row.key}.json", text)
         line = {"ok": True, "ts": now_utc(), **record.to_json(), "end": self._end + len(block)}
-        json.dumps(line)  # what cannot be written is found out before anything is
+        json.dumps(line)  # raises before anything is written
         self._write(block)
         self._journal.append(line)
         self.done.add(row.key)
@@ -184,7 +184,7 @@ class PartWriter:
         self._end += len(block)
 
     def finish(self) -> None:
-        """End the tar, make everything durable, and write the summary.
+        """End the tar, sync the files to the disk, and write the summary.
 
         With a store, all files are uploaded before the local summary is written, and the local tar
         is removed afterwards.
@@ -195,7 +195,7 @@ class PartWriter:
         self._write(_END)
         os.fsync(self._tar.fileno())
         self._journal.sync()
-        record = json_text(
+        summary = json_text(
             {
                 "part": self.part, "nsamples": self.nsamples, "bytes": self._end,
                 "sha256": self._hash.hexdigest(), "image_bytes": self.bytes,
@@ -205,14 +205,14 @@ class PartWriter:
         stored = self.files.dataset.store
         if stored:
             files = self.files.without_summary()
-            upload_part(self.files.dataset, files, self.files.summary, record)
-        write_atomic(self.files.summary, record)
+            upload_part(self.files.dataset, files, self.files.summary, summary)
+        write_atomic(self.files.summary, summary)
         if stored:
             self.files.tar.unlink()
         self.close()
 
     def close(self) -> None:
-        """Close the files. Another run can continue the part."""
+        """Close the files and release the lock. Another run can continue the part."""
         self._tar.close()
         self._journal.close()
         self._lock.release(remove=True)

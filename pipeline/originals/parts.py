@@ -1,8 +1,8 @@
 """The originals on disk: parts of about 1,000 images, each a tar, a journal and a summary.
 
-The journal is the truth. An image counts once its line is written; the next run cuts off what the
-tar holds beyond that, but for whole images whose line is missing. A part is complete when its
-summary exists.
+An image counts once its line in the journal is written. The next run keeps complete images in the
+tar whose line is missing, and truncates the tar after them. A part is complete when its summary
+exists.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.reading import read_bytes
 
 PART_SIZE = 1000
 INDEX = "keys.sqlite"
-"""The index of the keys in all plans."""
+"""File name of the index of the keys in all plans."""
 
 T = TypeVar("T")
 _KEY = re.compile(r"[0-9a-f]{16}")
@@ -40,8 +40,8 @@ class PartFiles:
     dataset: DatasetPaths
     part: str
 
-    def _file(self, ending: str) -> Path:
-        return self.dataset.originals_dir / f"{self.part}.{ending}"
+    def _file(self, extension: str) -> Path:
+        return self.dataset.originals_dir / f"{self.part}.{extension}"
 
     @property
     def plan(self) -> Path:
@@ -61,7 +61,7 @@ class PartFiles:
 
     @property
     def lock(self) -> Path:
-        """There while a process works on the part (see `part_lock.lock_part`)."""
+        """Exists while a process works on the part (see `part_lock.lock_part`)."""
         return self._file("lock")
 
     def without_summary(self) -> list[Path]:
@@ -72,10 +72,10 @@ class PartFiles:
         """Return the manifest rows of the part.
 
         Raises:
-            UserError: a line of the plan is none; the message names file and line.
+            UserError: a line of the plan is invalid; the message names file and line.
         """
         advice = "correct or delete this line"
-        if not self.summary.exists():  # the image is to be planned again
+        if not self.summary.exists():  # the image must be planned again
             advice += f", and remove {INDEX} beside the file"
         return read_rows(self.plan, _planned_row, advice)
 
@@ -92,7 +92,7 @@ def part_name(dataset: DatasetPaths, number: int) -> str:
 
 
 def planned_parts(dataset: DatasetPaths) -> list[str]:
-    """Return the names of all parts that were planned, in order."""
+    """Return the names of all planned parts, in order."""
     pattern = re.compile(re.escape(dataset.name) + r"-(\d{6,})\.plan\.jsonl")
     if not dataset.originals_dir.is_dir():
         return []
@@ -111,7 +111,7 @@ def next_part(dataset: DatasetPaths) -> str:
 
 
 def write_plan(dataset: DatasetPaths, part: str, rows: list[dict[str, Any]]) -> None:
-    """Plan a part: its manifest rows, so that it can be worked on from this file alone."""
+    """Write the manifest rows of a part, so that downloading it needs no other file."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_atomic(PartFiles(dataset, part).plan, text.encode(errors="replace"))
 
@@ -124,7 +124,7 @@ def read_summary(files: PartFiles) -> dict[str, Any]:
     """Return the summary of a complete part.
 
     Raises:
-        UserError: it is damaged; `assign_parts` removes it if the tar is here.
+        UserError: it is damaged; `assign_parts` removes it if the tar is on this machine.
     """
     try:
         values = json.loads(read_bytes(files.summary))
@@ -139,7 +139,7 @@ def read_summary(files: PartFiles) -> dict[str, Any]:
 
 
 def has_damaged_summary(dataset: DatasetPaths, part: str) -> bool:
-    """Return True if a part has a summary that cannot be read."""
+    """Return True if the summary of a part exists but cannot be read."""
     files = PartFiles(dataset, part)
     try:
         return files.summary.exists() and not read_summary(files)
@@ -201,14 +201,14 @@ def _journal_advice(files: PartFiles) -> str:
 
 
 def read_records(dataset: DatasetPaths) -> Iterator[OriginalRecord]:
-    """Yield the good images of the complete parts."""
+    """Yield the downloaded images of the complete parts."""
     for part in planned_parts(dataset):
         if is_complete(dataset, part):
             yield from read_part(dataset, part)
 
 
 def read_part(dataset: DatasetPaths, part: str) -> Iterator[OriginalRecord]:
-    """Yield the good images of one part.
+    """Yield the downloaded images of one part.
 
     Raises:
         UserError: the journal is damaged, or has fewer images than the summary.

@@ -1,9 +1,9 @@
 """Mirrors a dataset's manifests, logs, crawl state and shards in a store, under the same paths.
 
-Files are written locally and copied after a stage. A file appears in the store complete or not at
-all, and the shard index last. `data/NAME/store.json` caches what is known about the store. One
-machine works on a dataset at a time. If a machine stopped before it had copied its work and another
-one continued, append-only lists are merged; of all other files, which can be rebuilt, the store's
+Files are written locally and uploaded after a stage. A file appears in the store complete or not at
+all, and the shard index appears last. `data/NAME/store.json` caches the state of the store. Only
+one machine works on a dataset at a time. If a machine stopped before it uploaded its work and
+another one continued, append-only lists are merged; other files can be rebuilt, so the store's
 version is used.
 """
 
@@ -25,15 +25,16 @@ from pipeline.errors import UserError
 from pipeline.remote.originals_sync import sync_originals
 from pipeline.remote.part_store import store_of, store_path
 
-KNOWN = "store.json"
-FEATURES = ".npz"
+SYNC_STATE = "store.json"
+FEATURE_SUFFIX = ".npz"
 APPEND_ONLY = frozenset({"urls.jsonl", "forgotten.jsonl", "failures.jsonl", "events.jsonl"})
-_AT_ONCE = 4
+_PARALLEL = 4
 
 
 @dataclass(frozen=True)
 class PullResult:
-    """Files and parts downloaded from the store, and parts uploaded that a killed run had left."""
+    """The numbers of files and parts downloaded from the store, and of parts of a killed run that
+    were uploaded (`sent`)."""
 
     files: int = 0
     parts: int = 0
@@ -41,27 +42,27 @@ class PullResult:
 
 
 def pull(dataset: DatasetPaths) -> PullResult:
-    """Take from the store what another machine put there.
+    """Download the files that another machine uploaded.
 
-    Shards and their index stay there: here they are made, or streamed.
+    Shards and their index are not downloaded, because they can be rebuilt or streamed.
 
     Raises:
         UserError: the store is the project's own folder.
-        StoreError: the store does not answer.
+        StoreError: the store does not respond.
     """
     if Path(urlsplit(dataset.store).path).resolve() == dataset.root.resolve():
         raise UserError(f"storage.url: {dataset.store} is the project's own folder")
-    settled = sync_originals(dataset)
+    synced = sync_originals(dataset)
     known = _SyncState(dataset)
-    taken = 0
+    downloaded = 0
     for folder in _folders(dataset):
         there = store_of(dataset).list(store_path(dataset, folder))
         for name, token in sorted(there.items()):
             path = folder / name
             if _is_mirrored(dataset, path):
-                taken += _receive_file(dataset, path, token, known)
+                downloaded += _pull_file(dataset, path, token, known)
     known.write()
-    return PullResult(taken, settled.received, settled.sent)
+    return PullResult(downloaded, synced.received, synced.sent)
 
 
 def _folders(dataset: DatasetPaths) -> tuple[Path, ...]:
@@ -69,62 +70,63 @@ def _folders(dataset: DatasetPaths) -> tuple[Path, ...]:
 
 
 def _is_mirrored(dataset: DatasetPaths, path: Path) -> bool:
-    """Return True if a file is copied after each stage: parts are when they are finished, the index
-    when its shards are."""
+    """Return True if a file is copied after each stage. Parts are copied when they are complete,
+    and the shard index with the shards."""
     if path.parent == dataset.originals_dir:
-        return path.suffix == FEATURES
+        return path.suffix == FEATURE_SUFFIX
     if path.parent == dataset.data_dir:
         return path == dataset.crawl_state
     return path != dataset.shard_index
 
 
-def _receive_file(dataset: DatasetPaths, path: Path, token: str, known: _SyncState) -> bool:
-    """Take one file if it is another than this machine knows; whether it was taken."""
+def _pull_file(dataset: DatasetPaths, path: Path, token: str, known: _SyncState) -> bool:
+    """Download a file if it has changed in the store; return True if it has."""
     if path.exists() and known.token(path) == token:
         return False
     aside = path.with_name(f".{path.name}.store.tmp")
     store_of(dataset).download(store_path(dataset, path), aside)
-    grows = path.name in APPEND_ONLY and path.exists() and known.is_changed(path)
-    more = _join(aside, path) if grows else False
+    must_merge = path.name in APPEND_ONLY and path.exists() and known.is_changed(path)
+    has_local_lines = _append_missing_lines(aside, path) if must_merge else False
     if path == dataset.crawl_state:
-        for ending in ("-wal", "-shm"):  # of the one that goes now
+        for ending in ("-wal", "-shm"):  # they belong to the database that is replaced
             path.with_name(path.name + ending).unlink(missing_ok=True)
     aside.replace(path)
-    if more:
+    if has_local_lines:
         known.note_token(path, token)
     else:
         known.note(path, token)
     return True
 
 
-def _join(theirs: Path, ours: Path) -> bool:
-    """Append to a list the lines of ours that it has not; whether there were any.
+def _append_missing_lines(downloaded: Path, local: Path) -> bool:
+    """Append the lines that only the local list has to the downloaded one; return True if there
+    are any.
 
-    Takes some 100 bytes of memory a line.
+    Needs some 100 bytes of memory per line.
     """
-    with theirs.open("rb") as file:
-        there = {_identity(line) for line in file}
-    with ours.open("rb") as file, theirs.open("ab") as joined:
-        before = joined.tell()
+    with downloaded.open("rb") as file:
+        known = {_line_id(line) for line in file}
+    with local.open("rb") as file, downloaded.open("ab") as merged:
+        before = merged.tell()
         for line in file:
-            if line.endswith(b"\n") and _identity(line) not in there:
-                joined.write(line)
-        return joined.tell() > before
+            if line.endswith(b"\n") and _line_id(line) not in known:
+                merged.write(line)
+        return merged.tell() > before
 
 
-def _identity(line: bytes) -> bytes:
-    """Return what distinguishes a line: its key if the list has unique keys, else the whole
-    line."""
+def _line_id(line: bytes) -> bytes:
+    """Return a hash that identifies a line: of its key if it has one, or of the whole line of a
+    log."""
     row = json.loads(line)
     log = "run" in row
     return hashlib.sha256(line if log else row["key"].encode()).digest()[:8]
 
 
 def push(dataset: DatasetPaths, variants: Iterable[DatasetPaths] = ()) -> int:
-    """Copy changed files into the store; return their number.
+    """Upload changed files to the store; return their number.
 
     Shards and their index are uploaded once the index exists locally; until then the store keeps
-    its previous set. While shards are replaced, the store has no index.
+    the previous shards. While shards are replaced, the store has no index.
 
     Raises:
         StoreError: the store does not respond; the next run continues.
@@ -137,7 +139,7 @@ def push(dataset: DatasetPaths, variants: Iterable[DatasetPaths] = ()) -> int:
         if target != dataset:
             files = [path for path in _visible(target.manifest_dir) if path != target.shard_index]
             sent += _upload(dataset, [path for path in files if known.is_changed(path)], known)
-        sent += _publish_shards(dataset, target, known)
+        sent += _push_shards(dataset, target, known)
     return sent
 
 
@@ -152,7 +154,7 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
 
 
-def _publish_shards(dataset: DatasetPaths, target: DatasetPaths, known: _SyncState) -> int:
+def _push_shards(dataset: DatasetPaths, target: DatasetPaths, known: _SyncState) -> int:
     if not target.shard_index.exists():
         return 0
     store = store_of(dataset)
@@ -178,7 +180,7 @@ def _upload(dataset: DatasetPaths, paths: list[Path], known: _SyncState) -> int:
     if not paths:
         return 0
     store = store_of(dataset)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_PARALLEL) as pool:
         stamps = [_stamp(path) for path in paths]
         for _ in pool.map(lambda path: store.upload(path, store_path(dataset, path)), paths):
             pass
@@ -190,10 +192,10 @@ def _upload(dataset: DatasetPaths, paths: list[Path], known: _SyncState) -> int:
     return len(paths)
 
 
-def _checkpoint(journal: Path) -> None:
-    """Have all of a database in its one file."""
-    if journal.exists():
-        with closing(sqlite3.connect(journal)) as db:
+def _checkpoint(database: Path) -> None:
+    """Move the write-ahead log of a database into its file."""
+    if database.exists():
+        with closing(sqlite3.connect(database)) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -203,11 +205,11 @@ def _stamp(path: Path) -> list[int]:
 
 
 class _SyncState:
-    """What each file was here, and there, when they were last the same."""
+    """The local stamp and the store's token of each file at the last sync."""
 
     def __init__(self, dataset: DatasetPaths) -> None:
         self._root = dataset.root
-        self._path = dataset.data_dir / KNOWN
+        self._path = dataset.data_dir / SYNC_STATE
         try:
             values = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
@@ -219,19 +221,19 @@ class _SyncState:
         return path.relative_to(self._root).as_posix()
 
     def token(self, path: Path) -> str | None:
-        """Return the store's token of a file at the last synchronisation."""
+        """Return the store's token of a file at the last sync."""
         return dict(self._files.get(self._name(path), {})).get("there")
 
     def is_changed(self, path: Path) -> bool:
-        """Return True if the local file differs from the last known one in the store."""
+        """Return True if the local file has changed since the last sync."""
         return bool(self._files.get(self._name(path), {}).get("here") != _stamp(path))
 
     def note(self, path: Path, token: str, stamp: list[int] | None = None) -> None:
-        """Record that a file is the same here and in the store."""
+        """Record that the local file and that in the store are the same."""
         self._files[self._name(path)] = {"here": stamp or _stamp(path), "there": token}
 
     def note_token(self, path: Path, token: str) -> None:
-        """Record the store's version of a file, which the local one will replace."""
+        """Record the store's token of a file that the local one will replace."""
         self._files[self._name(path)] = {"here": None, "there": token}
 
     def write(self) -> None:

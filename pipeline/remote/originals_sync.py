@@ -1,7 +1,8 @@
 """Synchronizes the originals with the store before work begins.
 
-What a killed run left, or was downloaded before there was a store, is uploaded. Parts that another
-machine has uploaded are downloaded without their tars, so nothing in them is requested again.
+Parts that a killed run left, or that were downloaded before the recipe had a store, are uploaded.
+Parts that another machine has uploaded are downloaded without their tars, so none of their images
+is requested again.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from pipeline.originals.parts import (
 )
 from pipeline.remote.part_store import store_of, store_path, upload_part
 
-_AT_ONCE = 8
+_PARALLEL = 8
 
 
 @dataclass(frozen=True)
 class SyncResult:
-    """Parts that went into the store and parts that were new to this machine."""
+    """The numbers of parts that were uploaded and downloaded."""
 
     sent: int = 0
     received: int = 0
 
 
 def sync_originals(dataset: DatasetPaths) -> SyncResult:
-    """Synchronize both sides. No process works on a part meanwhile.
+    """Upload and download missing parts. Call it only if no process works on a part.
 
     Raises:
-        StoreError: the store does not respond; what was done so far stays.
+        StoreError: the store does not respond; finished parts are kept.
     """
     names = store_of(dataset).list(store_path(dataset, dataset.originals_dir))
     there = {name.removesuffix(".json") for name in names if name.endswith(".json")}
@@ -58,33 +59,33 @@ def sync_originals(dataset: DatasetPaths) -> SyncResult:
     for part in tars:
         PartFiles(dataset, part).tar.unlink()
     new = sorted(there - here)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_PARALLEL) as pool:
         for _ in pool.map(lambda part: _adopt_part(dataset, part), new):
             pass
     return SyncResult(len(sent), len(new))
 
 
 def _differs(dataset: DatasetPaths, part: str) -> bool:
-    """Return True if the store has another tar by its record: a run that erased images was
-    killed."""
+    """Return True if the part's summary in the store is of another tar, because a run that erased
+    images was killed."""
     files = PartFiles(dataset, part)
     try:
         theirs = json.loads(store_of(dataset).read(store_path(dataset, files.summary)))["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        theirs = ""  # damaged there: it is sent again
+        theirs = ""  # damaged, so the part is uploaded again
     return bool(theirs != read_summary(files)["sha256"])
 
 
 def _adopt_part(dataset: DatasetPaths, part: str) -> None:
-    """Download a part from the store; a partial local copy of it is discarded."""
+    """Download a part from the store and discard a partial local copy."""
     files = PartFiles(dataset, part)
-    plan, journal, record = (
+    plan, journal, summary = (
         store_of(dataset).read(store_path(dataset, path))
         for path in (files.plan, files.journal, files.summary)
     )
     if files.plan.exists() and files.plan.read_bytes() != plan:
-        # Rows that were planned here alone are to be planned again.
+        # Rows that were only in the local plan must be planned again.
         (dataset.originals_dir / INDEX).unlink(missing_ok=True)
-    for path, data in ((files.plan, plan), (files.journal, journal), (files.summary, record)):
+    for path, data in ((files.plan, plan), (files.journal, journal), (files.summary, summary)):
         write_atomic(path, data)
     files.tar.unlink(missing_ok=True)

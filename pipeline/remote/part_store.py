@@ -1,8 +1,8 @@
 """Parts whose tars are in a store.
 
-In the store a part has the same files as in the folder, its record last, so a part without one is
-not there. On this machine its plan, journal and record stay, which is all that planning, selecting
-and retrying read; its tar goes once the store has it.
+A part has the same files in the store as in the folder. Its summary is uploaded last, so a part
+without one does not count. The plan, journal and summary also stay on this machine, because
+planning, selecting and retrying read them; the local tar is removed once the store has it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ def store_of(dataset: DatasetPaths) -> Store:
     return open_store(dataset.store)
 
 
-def upload_part(dataset: DatasetPaths, files: Sequence[Path], record: Path, facts: bytes) -> None:
-    """Upload the files of a finished part, then its summary."""
+def upload_part(
+    dataset: DatasetPaths, files: Sequence[Path], summary: Path, content: bytes
+) -> None:
+    """Upload the files of a finished part, then its summary with this content."""
     store = store_of(dataset)
     for path in files:
         store.upload(path, store_path(dataset, path))
-    store.write(store_path(dataset, record), facts)
+    store.write(store_path(dataset, summary), content)
 
 
 def read_range(dataset: DatasetPaths, tar: Path, start: int, end: int) -> bytes:
-    """Bytes of a tar that is in the store.
+    """Return the bytes from `start` to before `end` of a tar in the store.
 
     Raises:
-        FileNotFoundError: it is not.
+        FileNotFoundError: the store does not have it.
     """
     return store_of(dataset).read(store_path(dataset, tar), start, end)
 

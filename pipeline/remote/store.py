@@ -1,4 +1,4 @@
-"""A folder of files behind a URL: S3 and its like, or whatever else fsspec reaches."""
+"""A folder of files at a URL: S3, or any other file system that fsspec supports."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ READ_ONLY = frozenset({"http", "https", "data"})
 _WITH_FOLDERS = frozenset(
     {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"}
 )
-"""Here a folder must be there before a file, and a file is there before it is whole."""
+"""Schemes whose folders must be created before their files, and whose files are visible before they
+are complete."""
 
 _UPLOAD_OPTIONS = {
     scheme: {"chunksize": 16 << 20, "max_concurrency": 2} for scheme in ("s3", "s3a")
 }
-"""How a large file is uploaded; s3fs would else hold up to 500 MB of it in memory."""
+"""fsspec options for large files; by default s3fs holds up to 500 MB of a file in memory."""
 
 _TOKENS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated",
            "mtime", "created")  # fmt: skip
@@ -35,17 +36,18 @@ _PACKAGES = {"s3": "shellgan[s3]", "s3a": "shellgan[s3]"}
 
 
 class StoreError(UserError):
-    """A store does not respond, or refuses; the line names the URL. Running again continues."""
+    """A store does not respond or refuses a request; the message names the URL. The next run
+    continues."""
 
 
 class Store:
     """Files by their paths under `url`. Safe to use from several threads.
 
-    Credentials and endpoints are fsspec's and the provider's own business (for S3 the environment's
+    fsspec and the provider's package read credentials and endpoints (for S3 from the environment:
     AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on).
 
     Raises:
-        UserError: the URL is none that can be written, or its package is missing.
+        UserError: the URL cannot be written, or its package is missing.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,7 +56,7 @@ class Store:
         if len(scheme) < 2 or scheme in READ_ONLY or "::" in url:
             raise UserError(f"{url}: give a URL that can be written, such as s3://bucket/folder")
         self._has_folders = scheme in _WITH_FOLDERS
-        self._how = _UPLOAD_OPTIONS.get(scheme, {})
+        self._upload_options = _UPLOAD_OPTIONS.get(scheme, {})
         import fsspec
 
         url, options = fsspec_arguments(self.url)
@@ -96,42 +98,44 @@ class Store:
         """Return the bytes of a file, or those from `start` to before `end`.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
         with self._wrap_errors(name):
             data: bytes = self._files.cat_file(self._path(name), start=start, end=end)
             return data
 
     def download(self, name: str, path: Path) -> None:
-        """Make `path` a copy of a file; it appears whole or not at all.
+        """Download a file to `path`, which appears complete or not at all.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
         with (
             atomic_file(path) as file,
             self._wrap_errors(name),
-            self._files.open(self._path(name), "rb", block_size=_BLOCK) as there,
+            self._files.open(self._path(name), "rb", block_size=_BLOCK) as stored,
         ):
-            shutil.copyfileobj(there, file, _CHUNK)
+            shutil.copyfileobj(stored, file, _CHUNK)
 
     def upload(self, path: Path, name: str) -> None:
-        """Make a file of the one at `path`; it appears whole or not at all."""
+        """Upload the file `path`; it appears in the store complete or not at all."""
         size = path.stat().st_size
-        self._put(name, lambda target: self._files.put_file(str(path), target, **self._how))
-        there = self.size(name)
-        if there != size:
+        self._put(
+            name, lambda target: self._files.put_file(str(path), target, **self._upload_options)
+        )
+        stored = self.size(name)
+        if stored != size:
             raise StoreError(
-                f"{self.url}/{name}: upload incomplete: the store has {there} of {size} bytes; "
+                f"{self.url}/{name}: upload incomplete: the store has {stored} of {size} bytes; "
                 "run the command again"
             )
 
     def write(self, name: str, data: bytes) -> None:
-        """Make a file of `data`; it appears whole or not at all."""
+        """Upload `data` as a file, which appears complete or not at all."""
         self._put(name, lambda target: self._files.pipe_file(target, data))
 
     def remove(self, name: str) -> None:
-        """Remove a file; it need not be there."""
+        """Remove a file if it exists."""
         try:
             with self._wrap_errors(name):
                 self._files.rm_file(self._path(name))
@@ -158,7 +162,7 @@ class Store:
 
     @contextmanager
     def _wrap_errors(self, name: str) -> Iterator[None]:
-        """Whatever a provider's client raises is one line with the URL."""
+        """Convert any exception of a provider's client into one line with the URL."""
         try:
             yield
         except (FileNotFoundError, UserError):
@@ -168,16 +172,16 @@ class Store:
             raise StoreError(f"{self.url}/{name}: {words}") from error
 
 
-def _token(facts: dict[str, Any]) -> str:
-    """Return a store's token of a file, which changes when the file changes."""
-    return next((str(facts[name]) for name in _TOKENS if facts.get(name)), "")
+def _token(info: dict[str, Any]) -> str:
+    """Return a token of a file that changes when the file changes."""
+    return next((str(info[name]) for name in _TOKENS if info.get(name)), "")
 
 
 @functools.lru_cache(maxsize=8)
 def open_store(url: str) -> Store:
-    """Return the store behind `url`, one a process.
+    """Return the store at `url`; each process opens it once.
 
     Raises:
-        UserError: as `Store`.
+        UserError: see `Store`.
     """
     return Store(url)

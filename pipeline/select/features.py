@@ -104,7 +104,7 @@ def _extract(
     try:
         rows = extractor([pixels for _, pixels in images])
         return {key: row[None] for (key, _), row in zip(images, rows, strict=True)}
-    except Exception as error:  # noqa: BLE001 the boundary of one image
+    except Exception as error:  # noqa: BLE001 errors of one image are caught here
         if len(images) > 1:
             alone = [_extract(extractor, [image], log) for image in images]
             return {key: row for one in alone for key, row in one.items()}
@@ -129,7 +129,7 @@ def _decode_small(
                 pixels = np.asarray(small.convert("RGB"))
         except ImageError:
             yield record.key, None
-        except Exception as error:  # noqa: BLE001 the boundary of one image
+        except Exception as error:  # noqa: BLE001 errors of one image are caught here
             log.log_failure(
                 caught_failure("select", f"{record.part}/{record.member}", error, record.key)
             )

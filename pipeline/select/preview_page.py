@@ -66,7 +66,7 @@ class Thumbnails:
             image.save(file, "JPEG", quality=80)
         except (UserError, ImageError):
             return ""
-        except Exception as error:  # noqa: BLE001 the boundary of one image
+        except Exception as error:  # noqa: BLE001 errors of one image are caught here
             name = f"{record.part}/{record.member}"
             self._log.log_failure(caught_failure("select", name, error, record.key))
             return ""

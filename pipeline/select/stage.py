@@ -134,7 +134,7 @@ def _judged(
         else:
             try:
                 verdict = first_rejection(image, recipe)
-            except Exception as error:  # noqa: BLE001 the boundary of one image
+            except Exception as error:  # noqa: BLE001 errors of one image are caught here
                 log.log_failure(caught_failure("select", row.url, error, record.key))
                 verdict = INTERNAL, f"{type(error).__name__}: {error}"
             yield image, verdict

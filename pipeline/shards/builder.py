@@ -188,7 +188,7 @@ def _make(
 def _samples_or_failure(
     data: bytes | DamagedOriginal, image: SelectedImage, options: ShardOptions
 ) -> list[Sample] | Failure:
-    """Return the boundary of one image: its samples, or why it gives none."""
+    """Return errors of one image are caught here: its samples, or why it gives none."""
     url, key = image.row.url, image.key
     try:
         if isinstance(data, DamagedOriginal):
@@ -199,7 +199,7 @@ def _samples_or_failure(
         return failure(STAGE, url, error.kind, key=key, detail=error.detail)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001 the boundary of one image
+    except Exception as error:  # noqa: BLE001 errors of one image are caught here
         return caught_failure(STAGE, url, error, key)
 
 
@@ -230,7 +230,7 @@ def _write(
     for sample, image, number in samples:
         try:
             files = sample_members(sample, image, number, options)
-        except Exception as error:  # noqa: BLE001 the boundary of one image
+        except Exception as error:  # noqa: BLE001 errors of one image are caught here
             skipped.append(_skip(caught_failure(STAGE, image.row.url, error, image.key), image))
             continue
         for name, data in files.items():

@@ -152,7 +152,7 @@ def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str |
         return error.strerror or str(error), []
     except tarfile.TarError as error:
         return f"no whole tar ({error})", []
-    except Exception as error:  # noqa: BLE001 the boundary of one shard
+    except Exception as error:  # noqa: BLE001 errors of one shard are caught here
         return "internal: " + "".join(traceback.format_exception(error, limit=-6))[-2000:], []
     if len(keys) != entry.nsamples:
         return f"{len(keys)} samples, the index says {entry.nsamples}", keys
