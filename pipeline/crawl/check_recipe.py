@@ -72,12 +72,12 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
     whole_list = PageRequest(address, 0, {"role": source.kind})
     most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
     with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
-        answer = fetcher.get(address, stage=STAGE, max_bytes=most)
-        if isinstance(answer, Failure):
-            return PageCheck(address, error=_said(answer))
-        context = {"role": source.kind} if _is_list_page(source.kind, answer.body) else {}
+        response = fetcher.get(address, stage=STAGE, max_bytes=most)
+        if isinstance(response, Failure):
+            return PageCheck(address, error=_said(response))
+        context = {"role": source.kind} if _is_list_page(source.kind, response.body) else {}
         request = PageRequest(address, 0, context)
-        page = Page(request, answer.body, answer.url, answer.headers)
+        page = Page(request, response.body, response.url, response.headers)
         try:
             result = adapter.parse(source, page)
             rows = tuple(result.images)
@@ -87,7 +87,7 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
             return PageCheck(address, error=str(error))
         except Exception as error:  # noqa: BLE001 - the boundary of one page
             return PageCheck(address, error=_said(internal_failure(STAGE, address, error)))
-        signals = page_signals(fetcher, answer, result.terms)
+        signals = page_signals(fetcher, response, result.terms)
     if (refusing := recipe.politeness.refusing(signals)) and rows:
         return PageCheck(address, error=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
     return PageCheck(
@@ -122,10 +122,10 @@ def propose_recipe(
 
         def get(one: str) -> Page | None:
             on_page(one)
-            answer = fetcher.get(one, stage=STAGE)
-            if isinstance(answer, Failure):
+            response = fetcher.get(one, stage=STAGE)
+            if isinstance(response, Failure):
                 return None
-            return Page(PageRequest(one), answer.body, answer.url, answer.headers)
+            return Page(PageRequest(one), response.body, response.url, response.headers)
 
         first = fetcher.get(address, stage=STAGE)
         if isinstance(first, Failure):

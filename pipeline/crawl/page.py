@@ -56,23 +56,23 @@ class PageReader:
         if self._adapter.max_copy_bytes is not None:
             return self._copy(fetcher, page, self._adapter.max_copy_bytes(self._source))
         most = max(self._politeness.max_page_bytes, self._adapter.page_bytes(page.request))
-        answer = fetcher.get(
+        response = fetcher.get(
             page.request.url, stage=STAGE, headers=_validators(page), max_bytes=most
         )
-        if isinstance(answer, Failure):
-            return answer
-        digest = hashlib.sha256(answer.body).hexdigest()
-        if answer.status == 304 or (page.digest == digest and page.fetched):
+        if isinstance(response, Failure):
+            return response
+        digest = hashlib.sha256(response.body).hexdigest()
+        if response.status == 304 or (page.digest == digest and page.fetched):
             return FetchedPage(None)
-        read = Page(page.request, answer.body, answer.url, answer.headers)
+        read = Page(page.request, response.body, response.url, response.headers)
         result = self.parse(read)
         if not isinstance(result, Failure):
-            signals = page_signals(fetcher, answer, result.terms)
+            signals = page_signals(fetcher, response, result.terms)
             result = self._with_signals(page.request.url, result, signals)
         if isinstance(result, Failure):
             return result
         return FetchedPage(
-            result, answer.headers.get("etag"), answer.headers.get("last-modified"), digest
+            result, response.headers.get("etag"), response.headers.get("last-modified"), digest
         )
 
     def _copy(self, fetcher: Fetcher, page: CrawlPage, most: int) -> FetchedPage | Failure:
@@ -82,15 +82,15 @@ class PageReader:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.tmp")
         headers = _validators(page) if path.exists() else {}
-        answer = fetcher.get(url, stage=STAGE, headers=headers, copy=FileTarget(aside, most))
-        if isinstance(answer, Failure):
+        response = fetcher.get(url, stage=STAGE, headers=headers, copy=FileTarget(aside, most))
+        if isinstance(response, Failure):
             aside.unlink(missing_ok=True)
-            return answer
-        if answer.status == 304:
+            return response
+        if response.status == 304:
             return FetchedPage(None)
         aside.replace(path)
         return FetchedPage(
-            PageResult(), answer.headers.get("etag"), answer.headers.get("last-modified")
+            PageResult(), response.headers.get("etag"), response.headers.get("last-modified")
         )
 
     def copy_path(self, url: str) -> Path:

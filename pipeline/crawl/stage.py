@@ -53,7 +53,7 @@ def crawl(
     """Visit the queued pages and add their images to the manifest.
 
     A finished crawl does nothing unless `refresh` is set: then every page is requested again
-    (unchanged pages answer 304), new images are added and vanished ones are marked in the state. If
+    (unchanged pages return 304), new images are added and vanished ones are marked in the state. If
     the recipe's source has changed, all pages are read again.
     """
     with open_journal(dataset) as journal:

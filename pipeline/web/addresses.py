@@ -1,4 +1,4 @@
-"""Which addresses a crawler may talk to."""
+"""Which IP addresses may be connected to, and what counts as one host."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NOT_PUBLIC_4 = tuple(map(ipaddress.IPv4Network, (
     "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
     "168.63.129.16/32",  # the host of a virtual machine at Azure
 )))  # fmt: skip
-"""The special-purpose registry of IANA (RFC 6890), and multicast."""
+"""IANA's special-purpose address registry (RFC 6890), and multicast."""
 
 _GLOBAL_6 = ipaddress.IPv6Network("2000::/3")
-"""All that IANA gives out as global unicast; no site-local, unique local or multicast address, and
-none of the forms that embed an IPv4 address at the end of ::/80 or of 64:ff9b:1::/48."""
+"""Global unicast. It excludes site-local, unique local and multicast addresses, and the forms that
+embed an IPv4 address (::/80 and 64:ff9b:1::/48)."""
 
 _NOT_PUBLIC_6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -29,8 +29,8 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 def is_public(address: str) -> bool:
     """Return True if an IP address belongs to the public internet.
 
-    Loopback, private, link-local (cloud metadata), multicast and reserved ones do not, nor do
-    IPv6 forms that embed such an IPv4 address.
+    Loopback, private, link-local (cloud metadata), multicast and reserved addresses do not, nor do
+    IPv6 addresses that embed one of these.
     """
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
@@ -52,22 +52,21 @@ def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of `host`.
 
     Raises:
-        OSError: the name is not known, or cannot be one (socket.gaierror).
+        OSError: the name is unknown or invalid (socket.gaierror).
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # of the codec "idna"
+    except UnicodeError as error:  # raised by the codec "idna"
         raise socket.gaierror(socket.EAI_NONAME, str(error)) from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @lru_cache(maxsize=2048)
 def host_key(url: str) -> str:
-    """Return what counts as one host for politeness: scheme, host and port, as the beginning of a
-    URL.
+    """Return the key of a host for politeness: scheme, host and port (`https://host:443`).
 
     Raises:
-        ValueError: no request can be made for the URL.
+        ValueError: the URL cannot be requested.
     """
     parts = urlsplit(request_url(url))
     host = parts.netloc.rpartition("@")[2]

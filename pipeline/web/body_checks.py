@@ -1,4 +1,4 @@
-"""What a body is that should have been an image."""
+"""Checks whether a response body is an image, and recognizes what else it is."""
 
 from __future__ import annotations
 
@@ -29,31 +29,34 @@ _PAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|title|script|meta)", re.S)
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype svg[^>]*>\s*)?<svg", re.S)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.S | re.I)
-_LOOK = 1 << 16
+_SNIFF_BYTES = 1 << 16
 
 
-def check_body(answer: RawResponse) -> RequestFailure | None:
-    """Return what is wrong with a body as an image's, by its first and last bytes; None if nothing
-    is.
+def check_body(response: RawResponse) -> RequestFailure | None:
+    """Return why a body is not a complete image, or None. Only its first and last bytes are read.
 
-    The Content-Type is not believed in either direction: an image served as text/plain is an
-    image, a page served as image/jpeg is a page.
+    The Content-Type is ignored: an image served as text/plain is an image, and a page served as
+    image/jpeg is a page.
     """
-    data = answer.body
-    if answer.status == 304:
-        return RequestFailure("bad_status", "not modified, which was not asked", 304)
+    data = response.body
+    if response.status == 304:
+        return RequestFailure(
+            "bad_status", "not modified, although the request was unconditional", 304
+        )
     if not data.strip(b"\0 \r\n\t"):
-        return RequestFailure("empty", f"{len(data)} bytes of nothing", answer.status)
+        return RequestFailure("empty", f"{len(data)} bytes, all blank", response.status)
     name = image_format(data)
     if name is None:
-        return RequestFailure(*_what_else(data, answer.content_type), status=answer.status)
-    if "content-length" not in answer.headers and _broken_off(data, name):
-        return RequestFailure("truncated", f"{len(data)} bytes, without an end", answer.status)
+        return RequestFailure(*_what_else(data, response.content_type), status=response.status)
+    if "content-length" not in response.headers and _broken_off(data, name):
+        return RequestFailure(
+            "truncated", f"{len(data)} bytes without an end marker", response.status
+        )
     return None
 
 
 def _broken_off(data: bytes, name: str) -> bool:
-    """Return True if the format's end is missing. Some bytes after it are common and harmless."""
+    """Return True if the end marker of the format is missing. Extra bytes after it are allowed."""
     if name == "JPEG":
         return b"\xff\xd9" not in data[-4096:]
     if name == "PNG":
@@ -64,7 +67,7 @@ def _broken_off(data: bytes, name: str) -> bool:
 
 
 def _what_else(data: bytes, content_type: str) -> tuple[str, str]:
-    start = data[:_LOOK].lstrip(b"\xef\xbb\xbf")
+    start = data[:_SNIFF_BYTES].lstrip(b"\xef\xbb\xbf")
     lower = start.lower()
     if _SVG.match(lower):
         return "wrong_type", "SVG"

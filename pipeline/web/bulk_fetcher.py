@@ -1,4 +1,4 @@
-"""Many URLs at once: one queue per host, so that a slow host delays no other.
+"""Fetches many URLs at once, with one queue per host, so that a slow host does not delay others.
 
 An event loop drives `pipeline.web.request.Request` over libcurl.
 """
@@ -29,7 +29,7 @@ from pipeline.web.responses import (
     RequestFailure,
     Response,
 )
-from pipeline.web.waits import OnWait, Wait, WaitTeller
+from pipeline.web.waits import OnWait, Wait, WaitReporter
 
 T = TypeVar("T")
 _SLOTS = 256
@@ -38,15 +38,14 @@ _LOCAL_AT_ONCE = 8
 
 
 class BulkFetcher(Generic[T]):
-    """Fetches the URLs that are added; `poll` returns results. One thread, except for `wake`.
+    """Fetches the URLs that are added; `poll` returns results. Not thread-safe, except for `wake`.
 
     Args:
-        politeness: the rules.
         stage: the stage named in failures.
-        slots: most requests in flight, over all hosts.
-        check: returns what is wrong with the body of a good response, if anything.
+        slots: maximum number of requests in flight, over all hosts.
+        check: returns what is wrong with the body of a successful response, or None.
         local: reads file: URLs; without it they are refused.
-        on_wait: called with long waits.
+        on_wait: called for long waits.
     """
 
     def __init__(
@@ -71,8 +70,8 @@ class BulkFetcher(Generic[T]):
         self._order = itertools.count()
         self._results: list[tuple[T, Response | Failure]] = []
         self._unread: list[UnreadFile] = []
-        self._teller = WaitTeller(on_wait) if on_wait else None
-        self._looked = 0.0
+        self._reporter = WaitReporter(on_wait) if on_wait else None
+        self._reported = 0.0
         self.pending = 0
 
     def close(self) -> None:
@@ -87,7 +86,7 @@ class BulkFetcher(Generic[T]):
         self.close()
 
     def wake(self) -> None:
-        """End a `poll` that waits. From any thread."""
+        """Interrupt a waiting `poll`. Safe to call from any thread."""
         self._curl.wake()
 
     @property
@@ -97,7 +96,7 @@ class BulkFetcher(Generic[T]):
 
     @property
     def received(self) -> int:
-        """Bytes held for requests in flight."""
+        """Bytes in memory for requests in flight."""
         return self._curl.received
 
     def take_unread(self) -> list[UnreadFile]:
@@ -112,21 +111,21 @@ class BulkFetcher(Generic[T]):
             self._local_urls.append((token, url))
             return
         job = FetchJob(token, Request(self._hosts, url, headers, check=self._check))
-        self._guarded(job, self._route, job)
+        self._guard(job, self._route, job)
 
     def poll(self, timeout: float, may_start: bool = True) -> list[tuple[T, Response | Failure]]:
         """Make progress with everything; return results after at most `timeout` seconds."""
         now = time.monotonic()
         while self._delayed and self._delayed[0][0] <= now:
             job = heapq.heappop(self._delayed)[2]
-            self._guarded(job, self._enqueue, job)
+            self._guard(job, self._enqueue, job)
         if may_start:
             self._start_ready(now)
             self._read_local()
         wait = 0.0 if self._results else min(timeout, self._next_wake(now, may_start))
-        for job, answer in self._curl.poll(max(0.0, wait)):
-            self._guarded(job, self._finish, job, answer)
-        self._tell_waits(time.monotonic())
+        for job, response in self._curl.poll(max(0.0, wait)):
+            self._guard(job, self._finish, job, response)
+        self._report_waits(time.monotonic())
         results, self._results = self._results, []
         return results
 
@@ -136,13 +135,13 @@ class BulkFetcher(Generic[T]):
             times.append(self._ready[0][0])
         return max(0.0, min(times, default=math.inf) - now)
 
-    def _tell_waits(self, now: float) -> None:
-        if self._teller is not None and now - self._looked >= 1.0:
-            self._looked = now
-            self._teller.look(self._waits(now), now)
+    def _report_waits(self, now: float) -> None:
+        if self._reporter is not None and now - self._reported >= 1.0:
+            self._reported = now
+            self._reporter.update(self._waits(now), now)
 
     def _waits(self, now: float) -> Iterator[tuple[float, Wait]]:
-        """Yield what is waited for, with the seconds it has lasted if they count."""
+        """Yield all current waits, each with the seconds since its request was sent, or 0."""
         for elapsed, job, reason in self._curl.waits(now):
             yield elapsed, Wait(job.request.host.name, reason.partition("(")[0], reason)
         for when, _, host in self._ready:
@@ -151,19 +150,19 @@ class BulkFetcher(Generic[T]):
                 yield 0.0, Wait(host.name, reason, reason, when - now)
         for when, _, job in self._delayed:
             name = job.request.host.name
-            yield 0.0, Wait(name, "again", "another try after a failure", when - now)
+            yield 0.0, Wait(name, "again", "a retry after a failure", when - now)
 
-    def _guarded(self, job: FetchJob[T], work: Callable[..., None], *args: object) -> None:
-        """Work for one job. An unexpected exception ends that job and no other."""
+    def _guard(self, job: FetchJob[T], work: Callable[..., None], *args: object) -> None:
+        """Call `work` for one job. An unexpected exception ends only that job."""
         try:
             work(*args)
-        except Exception as error:  # noqa: BLE001 - the boundary of one URL
+        except Exception as error:  # noqa: BLE001 - errors of one URL are caught here
             if not job.is_over:
                 job.request.abort(error, time.monotonic())
                 self._complete(job)
 
     def _read_local(self) -> None:
-        """Read a few files. They arrive at once, so `may_start` decides when."""
+        """Read a few local files."""
         assert self._local is not None or not self._local_urls
         for _ in range(min(_LOCAL_AT_ONCE, len(self._local_urls))):
             token, url = self._local_urls.popleft()
@@ -179,14 +178,14 @@ class BulkFetcher(Generic[T]):
                 )
                 if wrong is not None:
                     return failure(self._stage, url, wrong.kind, detail=wrong.detail)
-        except Exception as error:  # noqa: BLE001 - the boundary of one file
+        except Exception as error:  # noqa: BLE001 - errors of one file are caught here
             return internal_failure(self._stage, url, error)
         return result
 
     def _route(self, job: FetchJob[T]) -> None:
-        """Put a job where it waits for what it needs next."""
+        """Queue a job, delay it, or advance it if its response has arrived."""
         request = job.request
-        if request.is_answered:
+        if request.has_response:
             self._advance(job)
         elif request.not_before > time.monotonic():
             heapq.heappush(self._delayed, (request.not_before, next(self._order), job))
@@ -205,10 +204,10 @@ class BulkFetcher(Generic[T]):
         self._schedule(host, time.monotonic())
 
     def _schedule(self, host: HostQueue[T], now: float) -> None:
-        """Plan when the host may start its next request, unless it is planned."""
+        """Schedule the next request to the host, unless it is already scheduled."""
         if host.limiter.is_unavailable(now):
-            for job in host.take_all():  # they fail: the host rests
-                self._guarded(job, self._advance, job)
+            for job in host.take_all():  # these fail because of the cooldown
+                self._guard(job, self._advance, job)
         if host.has_next and not host.scheduled:
             delay = host.limiter.delay(now)
             if delay < math.inf:
@@ -221,7 +220,7 @@ class BulkFetcher(Generic[T]):
             host.scheduled = False
             if host.has_next and host.limiter.delay(now) == 0:
                 job = host.take_next()
-                self._guarded(job, self._advance, job)
+                self._guard(job, self._advance, job)
             self._schedule(host, now)
 
     def _advance(self, job: FetchJob[T]) -> None:
@@ -235,7 +234,7 @@ class BulkFetcher(Generic[T]):
             self._curl.start(job, action.url, action.headers, limit)
         else:
             host = request.host
-            if request.is_answered:
+            if request.has_response:
                 host.parked.append(job)
             elif job.file is not None:
                 host.files.appendleft(job)
@@ -243,18 +242,18 @@ class BulkFetcher(Generic[T]):
                 host.queue.appendleft(job)
             if isinstance(action, FetchFile):
                 child: FetchJob[T] = FetchJob(None, action.request, action)
-                self._guarded(child, self._route, child)
+                self._guard(child, self._route, child)
 
-    def _finish(self, job: FetchJob[T], answer: RawResponse | RequestFailure) -> None:
+    def _finish(self, job: FetchJob[T], response: RawResponse | RequestFailure) -> None:
         host = job.request.host
         try:
-            job.request.receive(answer, time.monotonic())
-        finally:  # whatever comes of this response, the host has a place again
+            job.request.receive(response, time.monotonic())
+        finally:  # in any case, the host has a free place again
             self._schedule(host, time.monotonic())
         self._route(job)
 
     def _complete(self, job: FetchJob[T]) -> None:
-        """Hand out the result, or read the policy file."""
+        """Return the result from `poll`, or read the policy file."""
         job.is_over = True
         outcome = job.request.outcome
         if job.file is None:
@@ -267,7 +266,7 @@ class BulkFetcher(Generic[T]):
         self._unread += host.policy.take_unread()
         parked, host.parked = host.parked, []
         for waiting in parked:
-            self._guarded(waiting, self._advance, waiting)
+            self._guard(waiting, self._advance, waiting)
         self._schedule(host, time.monotonic())
 
     def _hand_out(self, token: T, result: Response | Failure) -> None:

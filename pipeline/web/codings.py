@@ -1,4 +1,4 @@
-"""Content-Encoding undone, the same for every transport, as browsers do."""
+"""Decodes Content-Encoding as browsers do, for every transport."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 _GZIP = ("gzip", "x-gzip")
 _OTHERS = ("br", "zstd", "compress", "x-compress", "dcb", "dcz")
 _MAGIC = b"\x1f\x8b"
-_MOST_MEMBERS = 10_000
+_MAX_MEMBERS = 10_000
 _HEAD = 5
-"""Bytes that tell whether a body is in its coding."""
+"""Number of bytes needed to detect the coding."""
 
 
 class CodingError(Exception):
-    """A body that cannot be had from its coding; `kind` is that of the failure."""
+    """A body cannot be decoded; `kind` is the failure kind."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -22,24 +22,26 @@ class CodingError(Exception):
 
 
 class Decoder:
-    """Undoes gzip or deflate piece by piece. What it unpacks to is bounded.
+    """Decodes gzip or deflate piece by piece, up to a size limit.
 
-    A body that says gzip or deflate and begins as neither is taken as it is: some servers name the
-    coding and send the plain bytes. So is one with a coding that nobody knows, such as `utf-8`.
+    A body that is declared as gzip or deflate but is neither is returned unchanged: some servers
+    declare a coding and send plain bytes. So is a body with an unknown coding, such as `utf-8`.
 
     Args:
         header: the Content-Encoding header.
-        limit: no more than this and one byte comes out; `is_over` says that there was more.
+        limit: at most `limit` + 1 bytes are returned; `is_over` is then true.
 
     Raises:
-        CodingError: a coding that was not asked for, or several.
+        CodingError: the header names a coding that was not requested, or several.
     """
 
     def __init__(self, header: str, limit: int) -> None:
         codings = [part.strip().lower() for part in header.split(",")]
         known = [one for one in codings if one in (*_GZIP, *_OTHERS, "deflate")]
         if len(known) > 1 or set(known) & set(_OTHERS):
-            raise CodingError("protocol", f"Content-Encoding {header[:60]}, which nobody asked for")
+            raise CodingError(
+                "protocol", f"Content-Encoding {header[:60]}, which was not requested"
+            )
         self._coding = known[0] if known else ""
         self._limit = limit
         self._nbytes = 0
@@ -54,10 +56,10 @@ class Decoder:
         return self._nbytes > self._limit
 
     def feed(self, data: bytes) -> bytes:
-        """Return what `data` adds to the body.
+        """Return the decoded bytes of `data`.
 
         Raises:
-            CodingError: the data breaks the coding.
+            CodingError: the data is damaged.
         """
         if not self._begun:
             self._start += data
@@ -65,28 +67,28 @@ class Decoder:
                 return b""
             data, self._start = self._start, b""
             self._begin(data)
-        return self._unpacked(data)
+        return self._decoded(data)
 
     def finish(self) -> bytes:
-        """Return the body is over: the last of it.
+        """Return the last decoded bytes.
 
         Raises:
-            CodingError: it breaks off in the middle.
+            CodingError: the body is truncated.
         """
         rest = b""
         if not self._begun and self._start:
             self._begin(self._start)
-            rest = self._unpacked(self._start)
+            rest = self._decoded(self._start)
         if self._unpack is not None and not self._unpack.eof and not self.is_over:
             raise CodingError("truncated", f"Content-Encoding {self._coding} breaks off")
         return rest
 
     def _begin(self, data: bytes) -> None:
         self._begun = True
-        if data.startswith(_MAGIC):  # whatever the header calls it
+        if data.startswith(_MAGIC):  # even if the header says deflate
             self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
         elif self._coding == "deflate":
-            # That of zlib, or the bare one that some servers send.
+            # With a zlib header, or raw deflate as some servers send it.
             for bits in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
                 try:
                     zlib.decompressobj(bits).decompress(data, 1)
@@ -95,7 +97,7 @@ class Decoder:
                 self._unpack = zlib.decompressobj(bits)
                 return
 
-    def _unpacked(self, data: bytes) -> bytes:
+    def _decoded(self, data: bytes) -> bytes:
         if self._unpack is None:
             data = data[: self._room]
             self._nbytes += len(data)
@@ -103,9 +105,9 @@ class Decoder:
         pieces = []
         try:
             while data and not self.is_over:
-                if self._unpack.eof:  # gzip may go on; anything else after its end means nothing
+                if self._unpack.eof:  # another gzip member may follow; other bytes are ignored
                     self._members += 1
-                    if not data.startswith(_MAGIC) or self._members > _MOST_MEMBERS:
+                    if not data.startswith(_MAGIC) or self._members > _MAX_MEMBERS:
                         break
                     self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
                 pieces.append(self._unpack.decompress(data, self._room))

@@ -1,4 +1,4 @@
-"""Connections of requests that reach public addresses only, and that a timer can end."""
+"""Connections for requests that only reach public addresses and can be shut down by a timer."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PrivateAddressError(OSError):
 
 
 class Watch:
-    """Timer of one request, which shuts its socket down when the time is up.
+    """Shuts down the socket of a request when one of its timeouts expires.
 
-    A timeout of requests applies to each read of the socket, so a slow drip never exceeds it.
+    The timeouts of requests apply to each read, so a slow drip never exceeds them.
     """
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class Watch:
             self._socket = sock
 
     def waits_for(self) -> str:
-        """Return what the request waits for."""
+        """Describe what the request waits for."""
         if self._socket is None:
             return "a connection (looking up its name, connecting)"
         if not self.pace.has_started:
-            return "the beginning of an answer"
+            return "the beginning of a response"
         return "the rest of a page"
 
     def _look(self) -> None:
@@ -74,7 +74,7 @@ class Watch:
             if kind and self._socket is not None:
                 self.cut_as = kind
                 with contextlib.suppress(OSError):
-                    # Not SSLSocket's own, which would tear its state from under the reader.
+                    # Not SSLSocket.shutdown, which clears TLS state that the reader still uses.
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
@@ -87,13 +87,13 @@ class _Current(threading.local):
 current = _Current()
 
 
-def _watched(sock: Any) -> None:
+def _watch_socket(sock: Any) -> None:
     if current.watch is not None:
         current.watch.uses(sock)
 
 
 class _Heads:
-    """Reads the lines of at most `MAX_INTERIM` heads of responses from a file."""
+    """Reads header lines of at most `MAX_INTERIM` responses from a file."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -101,7 +101,7 @@ class _Heads:
 
     def readline(self, limit: int = -1) -> bytes:
         if self._ended == MAX_INTERIM:
-            raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
+            raise http.client.HTTPException(f"more than {MAX_INTERIM} interim responses")
         line: bytes = self._file.readline(limit)
         self._ended += line in (b"\r\n", b"\n")
         return line
@@ -110,8 +110,8 @@ class _Heads:
         self._file.close()
 
 
-class _LastAnswer(http.client.HTTPResponse):
-    """Skips less than `MAX_INTERIM` interim responses; http.client only skips status 100."""
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips fewer than `MAX_INTERIM` interim responses; http.client only skips status 100."""
 
     def begin(self) -> None:
         whole, heads = self.fp, _Heads(self.fp)
@@ -119,18 +119,18 @@ class _LastAnswer(http.client.HTTPResponse):
         try:
             super().begin()
             while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-                self.headers = None  # type: ignore[assignment]  # otherwise it has begun
+                self.headers = None  # type: ignore[assignment]  # else begin() does nothing
                 super().begin()
         finally:
-            if self.fp is not None:  # as after an error
+            if self.fp is not None:  # None after an error
                 self.fp = whole
 
 
 class _GuardedHTTP(HTTPConnection):
-    """Connects to public addresses only. The peer is checked before a byte is sent."""
+    """Connects only to public addresses. The peer is checked before anything is sent."""
 
     allow_private = False
-    response_class = _LastAnswer
+    response_class = _FinalResponse
     _socket: socket.socket | None = None
 
     @property
@@ -148,7 +148,7 @@ class _GuardedHTTP(HTTPConnection):
             if not is_public(peer):
                 self.close()
                 raise PrivateAddressError(_private(self.host, peer))
-        _watched(new)
+        _watch_socket(new)
 
     def connect(self) -> None:
         if not self.allow_private:
@@ -156,7 +156,7 @@ class _GuardedHTTP(HTTPConnection):
         super().connect()
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        _watched(self.sock)
+        _watch_socket(self.sock)
         return super().getresponse()
 
 
@@ -173,9 +173,9 @@ def _check_addresses(host: str, port: int) -> None:
     try:
         addresses = resolve(host, port)
     except OSError:
-        return  # urllib3 says it in its own words
+        return  # urllib3 reports it
     for address in addresses:
-        if not is_public(address):  # even if it is one among public ones
+        if not is_public(address):  # even if others are public
             raise PrivateAddressError(_private(host, address))
 
 
@@ -201,7 +201,7 @@ def certificates() -> str:
 
 
 class GuardedSession(requests.Session):
-    """Ignores Location: requests parses it even if it must not follow, and raises for some."""
+    """Ignores Location: requests parses it even without following, and may raise."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None

@@ -22,13 +22,13 @@ from pipeline.web.responses import RawResponse, RequestFailure
 from pipeline.web.timeouts import TINY_PIECES, TransferTimeouts
 
 _E_TOO_LARGE = 100
-"""CURLE_TOO_LARGE, for which pycurl has no name."""
+"""CURLE_TOO_LARGE; pycurl does not define it."""
 
 
 class Transfer:
     """One request in flight.
 
-    A body longer than `limit` bytes is refused; with `may_cut` (policy files) it is cut there.
+    A body longer than `limit` bytes is refused; with `may_cut` (policy files) it is truncated.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Transfer:
         self.opened: list[socket.socket] = []
 
     def on_header(self, line: bytes) -> int | None:
-        """Keep the line; after the last one, stop transfers whose head already refuses them."""
+        """Store a header line. After the last one, return -1 to end a transfer that must fail."""
         self._head_bytes += len(line)
         if self._head_bytes > MAX_HEAD:
             self.refused = RequestFailure("protocol", f"more than {MAX_HEAD} bytes of headers")
@@ -62,21 +62,21 @@ class Transfer:
         return None
 
     def _look_at_head(self) -> int | None:
-        """Return -1 to end the transfer if its head already means a failure."""
+        """Return -1 to end the transfer if its headers mean a failure."""
         try:
             status, headers = self.head()
         except ValueError as error:
             self.refused = RequestFailure("protocol", str(error))
             return -1
-        if 100 <= status < 200 and status != 101:  # the answer that counts is yet to come
+        if 100 <= status < 200 and status != 101:  # interim: the final response follows
             self._lines.clear()
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 self.refused = RequestFailure(
-                    "protocol", f"more than {MAX_INTERIM} interim answers"
+                    "protocol", f"more than {MAX_INTERIM} interim responses"
                 )
                 return -1
-        elif not 200 <= status < 300:  # of an error, the body says nothing
+        elif not 200 <= status < 300:  # the body of an error is not used
             self.limit, self.may_cut = min(self.limit, MAX_ERROR_BODY), True
         else:
             wrong = refused_head(headers, None if self.may_cut else self.limit)
@@ -110,14 +110,14 @@ class Transfer:
         return bytes(memoryview(self._body)[: self.limit])
 
     def drop_body(self) -> None:
-        """Free the memory, which the idle handle would keep after the transfer."""
+        """Free the memory; the idle handle keeps a reference to this transfer."""
         self._body = bytearray()
 
     def waits_for(self) -> str:
-        """Return what the request waits for."""
+        """Describe what the request waits for."""
         if self.pace.has_started:
             return f"the rest of an image ({self.received / 1e6:.1f} MB so far)"
-        return "a connection or the beginning of an answer"
+        return "a connection or the beginning of a response"
 
     def open_socket(self, _purpose: int, address: Any) -> Any:
         """Open a socket for libcurl, or refuse if `address` is not public."""
@@ -130,7 +130,7 @@ class Transfer:
             opened = socket.socket(family, kind, protocol)
         except OSError:  # no IPv6 on this machine, or too many open files
             return pycurl.SOCKET_BAD
-        self.opened.append(opened)  # pycurl goes on with a duplicate
+        self.opened.append(opened)  # pycurl uses a duplicate
         return opened
 
 
@@ -140,21 +140,21 @@ def transfer_outcome(
     """Return the outcome of a transfer that ended; never raises."""
     try:
         if code == pycurl.E_OK and not transfer.private:
-            return _answer(transfer)
+            return _received_response(transfer)
         return _failure(transfer, code, message, os_error)
-    except ValueError as error:  # of the status line
+    except ValueError as error:  # the status line is invalid
         return RequestFailure("protocol", str(error))
-    except Exception as error:  # noqa: BLE001 - the boundary of one answer
+    except Exception as error:  # noqa: BLE001 - errors of one response are caught here
         return RequestFailure("internal", describe_internal(error), retries_exhausted=True)
 
 
-def _answer(transfer: Transfer) -> RawResponse:
+def _received_response(transfer: Transfer) -> RawResponse:
     return RawResponse(transfer.url, *transfer.head(), transfer.body())
 
 
 def partial_response(transfer: Transfer) -> RawResponse | None:
     try:
-        return _answer(transfer) if transfer.received else None
+        return _received_response(transfer) if transfer.received else None
     except ValueError:
         return None
 
@@ -174,10 +174,10 @@ _KINDS = {
     pycurl.E_SEND_ERROR: "connection_lost",
     pycurl.E_RECV_ERROR: "connection_lost",
 }
-"""Failure kinds of libcurl's errors; any other is `protocol`."""
+"""Failure kinds of libcurl errors; all others are `protocol`."""
 
 _DETAILS = {_E_TOO_LARGE: "a header line or a status line is too long"}
-"""Texts for errors without a message of libcurl."""
+"""Messages for errors for which libcurl has none."""
 
 
 def _failure(
@@ -189,7 +189,7 @@ def _failure(
         return transfer.refused
     if transfer.is_cut:
         if transfer.may_cut:
-            return _answer(transfer)
+            return _received_response(transfer)
         return RequestFailure("too_large", f"over {transfer.limit} bytes")
     kind = _KINDS.get(code, "protocol")
     if kind == "unreachable" and os_error == errno.ECONNREFUSED:

@@ -1,7 +1,7 @@
-"""Many requests at once by libcurl, on one thread: for images.
+"""Sends many requests at once by libcurl on one thread, for images.
 
-A GET of a 200 kB image costs a tenth of the CPU of the usual client's, and nothing here waits: a
-slow host costs a socket and no thread.
+A GET of a 200 kB image takes a tenth of the CPU time of the requests library, and a slow host
+occupies a socket but no thread.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ import pycurl
 from pipeline.credentials import split_user
 from pipeline.web.connections import certificates
 from pipeline.web.curl_transfer import Transfer, partial_response, transfer_outcome
-from pipeline.web.headers import (
-    sendable,
-)
+from pipeline.web.headers import sendable
 from pipeline.web.host_headers import request_headers
 from pipeline.web.politeness import Politeness
 from pipeline.web.responses import RawResponse, RequestFailure
@@ -33,7 +31,7 @@ _TICK = 0.1
 
 
 class CurlTransport:
-    """Sends many requests at once. One thread, except for `wake`; `poll` makes progress."""
+    """Sends many requests at once; `poll` makes progress. Not thread-safe, except for `wake`."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._politeness = politeness
@@ -56,7 +54,7 @@ class CurlTransport:
 
     @property
     def received(self) -> int:
-        """Bytes held for transfers in flight."""
+        """Bytes received by the transfers in flight."""
         return sum(transfer.received for transfer in self._active.values())
 
     def waits(self, now: float) -> Iterator[tuple[float, Any, str]]:
@@ -76,11 +74,11 @@ class CurlTransport:
         self._wakee.close()
 
     def wake(self) -> None:
-        """End a `poll` that waits. From any thread."""
+        """Interrupt a waiting `poll`. Safe to call from any thread."""
         try:
             self._waker.send(b"\0")
         except BlockingIOError:
-            pass  # enough wakes are under way
+            pass  # enough wake-ups are pending
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
@@ -91,8 +89,8 @@ class CurlTransport:
         """Start a GET; `poll` returns its outcome with `token`.
 
         Args:
-            url: as `urls.request_url` makes it.
-            policy_bytes: of a policy file: no more of it is read.
+            url: normalized by `urls.request_url`.
+            policy_bytes: for a policy file, the maximum number of bytes to read.
         """
         handle = self._idle.pop() if self._idle else self._new_handle()
         pace = TransferTimeouts(self._politeness, time.monotonic())
@@ -106,11 +104,11 @@ class CurlTransport:
             **request_headers(self._politeness, url),
         }
         if lines:
-            # As bytes, which a validator from outside has to come back in.
+            # As bytes, so that a server's validator is returned byte for byte.
             encoded = [f"{name}: {value}".encode("latin-1") for name, value in lines.items()]
             handle.setopt(pycurl.HTTPHEADER, encoded)
         else:
-            # An empty list would leave those of the handle's last request.
+            # An empty list would keep the headers of the handle's previous request.
             handle.unsetopt(pycurl.HTTPHEADER)
         handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
         handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
@@ -120,7 +118,7 @@ class CurlTransport:
         self._multi.add_handle(handle)
 
     def poll(self, timeout: float) -> list[tuple[Any, RawResponse | RequestFailure]]:
-        """Return the transfers that ended; wait for at most `timeout` seconds."""
+        """Return the outcomes of finished transfers; wait for at most `timeout` seconds."""
         now = time.monotonic()
         until = timeout if self._timer is None else min(timeout, max(0.0, self._timer - now))
         for key, mask in self._selector.select(min(until, _TICK) if self._active else until):

@@ -1,4 +1,4 @@
-"""The closed list of what goes wrong on the web, and whether trying again later can help."""
+"""All kinds of failures, and whether a later retry can help."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FAILURE_KINDS: dict[str, bool] = {
     "animated": False,
     # pages
     "parse_error": False,
-    # an error of this program while it handled one page or image; its detail is the traceback
+    # a bug of this program at one page or image; its detail is the traceback
     "internal": True,
 }
 """Every kind of failure, and whether a retry can help. `resolved` in a log is not a failure: it
@@ -72,31 +72,30 @@ def failure(
     attempts: int = 1,
     detail: str = "",
 ) -> Failure:
-    """Return a `Failure` with the verdict of its kind.
+    """Return a `Failure`, retryable if its kind is.
 
     Raises:
-        KeyError: `kind` is not in the list.
+        KeyError: `kind` is not in `FAILURE_KINDS`.
     """
     most = 2000 if kind == "internal" else 300
     return Failure(stage, url, kind, FAILURE_KINDS[kind], key, status, attempts, detail[:most])
 
 
 def internal_failure(stage: str, url: str, error: Exception, key: str | None = None) -> Failure:
-    """Return the failure of one page or image that an unexpected exception ended. For the catch-all
-    handler at the boundary of that unit."""
+    """Return the failure of a page or image on which an unexpected exception occurred."""
     return failure(stage, url, "internal", key=key, detail=describe_internal(error))
 
 
 def describe_internal(error: Exception) -> str:
-    """Return the detail of the kind `internal`: the end of the traceback."""
+    """Return the detail of an `internal` failure: the end of the traceback."""
     return "".join(traceback.format_exception(error, limit=-6))[-2000:]
 
 
 def caught_failure(stage: str, url: str, error: Exception, key: str | None = None) -> Failure:
-    """Return the failure of one image by an exception that its boundary caught.
+    """Return the failure that an exception at one image means.
 
     Raises:
-        OSError: `error` again, if the disk is full: that is no failure of the image.
+        OSError: `error` itself if the disk is full, since that is not a failure of the image.
     """
     if isinstance(error, OSError) and is_disk_full(error):
         raise error
@@ -106,7 +105,7 @@ def caught_failure(stage: str, url: str, error: Exception, key: str | None = Non
 
 
 def kind_of_status(status: int) -> str:
-    """Return the kind of failure that an HTTP status is (2xx and 304 are none)."""
+    """Return the failure kind of an HTTP status other than 2xx and 304."""
     named = {
         401: "forbidden", 402: "forbidden", 403: "forbidden", 404: "not_found",
         408: "request_timeout", 410: "gone", 425: "request_timeout", 429: "rate_limited",

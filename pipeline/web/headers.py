@@ -1,4 +1,4 @@
-"""The head of an answer, which a server fills with what it likes."""
+"""Parses the head of a response and checks headers in both directions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from email.utils import parsedate_tz
 from pipeline.web.politeness import MAX_DELAY
 
 MAX_HEAD = 256 << 10
-"""Bytes of an answer's head, with all interim answers (1xx) before it."""
+"""Maximum bytes of all headers of a response, including interim responses (1xx)."""
 
 MAX_ERROR_BODY = 64 << 10
-"""Bytes read of an answer that is neither a page nor an image, so that its connection serves on."""
+"""Maximum bytes to read of an error's body, so that its connection can be reused."""
 
 MAX_INTERIM = 100
-"""Interim answers (1xx) before the one that counts."""
+"""Maximum number of interim responses (1xx) before the final one."""
 
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])? +([0-9]{3})(?: .*)?", re.DOTALL)
 _SECONDS = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -27,11 +27,12 @@ _ENDLESS = ("multipart/x-mixed-replace", "text/event-stream")
 
 
 def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
-    """Return the status and the headers (names in lower case, values in Latin-1) of the last answer
-    in `lines`: interim ones (1xx) come before it, trailers may follow.
+    """Return the status and headers (names in lower case, values in Latin-1) of the final response.
+
+    `lines` may contain interim responses (1xx) before it and trailers after it.
 
     Raises:
-        ValueError: a status line is none; says what it is.
+        ValueError: a status line is invalid.
     """
     status = 0
     headers: dict[str, str] = {}
@@ -56,11 +57,11 @@ def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
 
 
 def refused_head(headers: Mapping[str, str], limit: int | None) -> tuple[str, str] | None:
-    """Why the body need not be waited for, as a kind of failure with its detail: it never ends,
-    or is announced to be of more than `limit` bytes."""
+    """Return the failure kind and detail of a body that is an endless stream or longer than `limit`
+    bytes; None if the headers are fine."""
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media in _ENDLESS:
-        return "wrong_type", f"{media}: a stream without an end"
+        return "wrong_type", f"{media}: an endless stream"
     length = headers.get("content-length", "").strip()
     if limit is not None and _DIGITS.fullmatch(length):
         significant = length.lstrip("0")
@@ -70,9 +71,8 @@ def refused_head(headers: Mapping[str, str], limit: int | None) -> tuple[str, st
 
 
 def sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those of `headers` that a request can carry as they are. A validator goes back to the
-    server it came from, byte for byte; one with control characters, or from beyond Latin-1, does
-    not."""
+    """Return those of `headers` that can be sent unchanged: short, without control characters, and
+    in Latin-1. A validator must reach its server byte for byte."""
     return {
         name: value
         for name, value in headers.items()
@@ -81,8 +81,8 @@ def sendable(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def retry_after(value: str, now: datetime | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110,
-    10.2.3), at most `MAX_DELAY`. None where there is none or it is neither."""
+    """Return the seconds of a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3), at
+    most `MAX_DELAY`; None if it is missing or invalid."""
     value = value.strip()
     if _SECONDS.fullmatch(value):
         return min(max(0.0, float(value)), MAX_DELAY)

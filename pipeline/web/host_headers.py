@@ -1,4 +1,4 @@
-"""Headers with secrets, each for one host: from the user and password of a URL, or a recipe's."""
+"""Secret headers for single hosts, from the recipe or a user and password in a URL."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from pipeline.web.politeness import Politeness
 from pipeline.web.urls import canonical_url, dropped_users
 
 SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
-"""Headers, in lower case, that no host gets but those for which they are meant."""
+"""Secret headers, in lower case: only the hosts that they are meant for get them."""
 
 HostHeaders = dict[str, dict[str, str]]
 T = TypeVar("T")
 
 
 def take_credentials(value: T, found: HostHeaders) -> T:
-    """`value` with every http(s) URL in it without its user and password; `found` gets them, as
-    headers by origin."""
-    return _taken(value, found)  # type: ignore[no-any-return]
+    """Return `value` with the user and password removed from every http(s) URL in it.
+
+    They are added to `found`, as headers by origin.
+    """
+    return _strip(value, found)  # type: ignore[no-any-return]
 
 
-def _taken(value: Any, found: HostHeaders) -> Any:
+def _strip(value: Any, found: HostHeaders) -> Any:
     if isinstance(value, str):
         bare, user = split_user(value) if "@" in value and "://" in value else (value, "")
         where = _origin(bare)
@@ -32,12 +34,12 @@ def _taken(value: Any, found: HostHeaders) -> Any:
         found.setdefault(where, {}).update(basic_authorization(user))
         return bare
     if isinstance(value, Mapping):
-        return {key: _taken(one, found) for key, one in value.items()}
+        return {key: _strip(one, found) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_taken(one, found) for one in value)
+        return type(value)(_strip(one, found) for one in value)
     if is_dataclass(value) and not isinstance(value, type):
         before = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
-        after = {name: _taken(one, found) for name, one in before.items()}
+        after = {name: _strip(one, found) for name, one in before.items()}
         changed = {name: one for name, one in after.items() if one != before[name]}
         return replace(value, **changed) if changed else value
     return value
@@ -46,8 +48,8 @@ def _taken(value: Any, found: HostHeaders) -> Any:
 def with_host_headers(
     politeness: Politeness, found: HostHeaders, starts: Iterable[str]
 ) -> Politeness:
-    """Return the rules with the headers `found`, and with the secret ones of `headers` only for the
-    hosts of the recipe's `starts` (for every host if none of them is a URL)."""
+    """Return the politeness options with the headers `found`. Secret headers in `headers` are
+    limited to the hosts of the recipe's `starts` (not limited if none of them is a URL)."""
     hosts = {where for url in starts if (where := _origin(url))}
     secret = {name: value for name, value in politeness.headers.items() if name.lower() in SECRET}
     if not hosts:
@@ -66,13 +68,13 @@ def with_host_headers(
 
 
 def _origin(url: str) -> str:
-    """Return the origin as the requests have it, "" of what is not an http(s) URL."""
+    """Return the origin of the canonical URL; empty if `url` is not an http(s) URL."""
     return origin(canonical_url(url) or "")
 
 
 def dropped_credentials(politeness: Politeness) -> dict[str, int]:
-    """Return how many links with a user and password were seen, by host, where the recipe has
-    none."""
+    """Return the number of links with a user and password per host for which the recipe has no
+    headers."""
     return {
         where: count
         for where, count in sorted(dropped_users.items())
@@ -81,7 +83,6 @@ def dropped_credentials(politeness: Politeness) -> dict[str, int]:
 
 
 def request_headers(politeness: Politeness, url: str) -> dict[str, str]:
-    """Return the headers that only the host of `url` gets; those of its own user and password are
-    last."""
+    """Return the headers for the host of `url`; a user and password in `url` take precedence."""
     _, user = split_user(url)
     return {**politeness.host_headers.get(origin(url), {}), **basic_authorization(user)}

@@ -1,7 +1,7 @@
-"""What the policy files of a host say about the use of its contents; kept like robots.txt.
+"""The policy files of a host: what they say about the use of its contents.
 
-A driver asks `next_file` for what to fetch, hands the outcome to `take_file`, and then knows by
-`of_url` what holds for each URL. A file that is missing, broken or cannot be had says nothing.
+A driver fetches the URL that `next_file` returns and passes the outcome to `take_file`, until there
+is none. Then `of_url` returns what applies to a URL. Missing and invalid files state nothing.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from pipeline.web.responses import (
 from pipeline.web.urls import request_url
 
 TRIALS = 10
-"""A header or a page may lift the reservation of a tdmrep.json. After so many answers of a host of
-which none did, reserved URLs are refused without a request."""
+"""A header or a page may lift the reservation of a tdmrep.json. If none of this many responses of a
+host does, its reserved URLs are refused without a request."""
 
 MAX_FILES = 16
-"""More policy files are not fetched for one host, whatever its answers link to."""
+"""Maximum number of licence files to fetch per host."""
 
 
 @dataclass(frozen=True)
 class UnreadFile:
-    """A policy file that could not be had, and why; noted once for each host."""
+    """A policy file that could not be read, and why; reported once per host."""
 
     url: str
     reason: str
 
 
 class HostPolicy:
-    """The policy files of one host: robots.txt (its lines on use), tdmrep.json and licences."""
+    """The policy files of one host: usage lines of robots.txt, tdmrep.json and licences."""
 
     def __init__(self, host: str, politeness: Politeness) -> None:
         self._unread: list[UnreadFile] = []
@@ -52,8 +52,8 @@ class HostPolicy:
         self._is_lifted = False
 
     def next_file(self, lines: RobotsLines) -> str | None:
-        """Return the URL of the next policy file to fetch, None if there is no more. `lines` are
-        those of robots.txt."""
+        """Return the URL of the next policy file to fetch, or None. `lines` are the usage lines of
+        robots.txt."""
         if not self._politeness.honour_opt_out:
             return None
         if self._tdmrep is None:
@@ -61,13 +61,13 @@ class HostPolicy:
         return self.next_license(requestable(lines.licenses))
 
     def next_license(self, licenses: list[str]) -> str | None:
-        """Return the first of `licenses` that is yet to be fetched."""
+        """Return the first of `licenses` that has not been fetched, or None."""
         if not self._politeness.honour_opt_out or len(self._licenses) >= MAX_FILES:
             return None
         return next((one for one in licenses if one not in self._licenses), None)
 
     def take_file(self, url: str, outcome: RawResponse | RequestFailure) -> None:
-        """Read a policy file as fetched."""
+        """Store the contents of a policy file from the outcome of its request."""
         body = outcome.body if isinstance(outcome, RawResponse) else b""
         if isinstance(outcome, RequestFailure):
             status = outcome.status or 0
@@ -80,7 +80,7 @@ class HostPolicy:
             self._licenses[url] = None
         try:
             self._read(url, body)
-        except Exception as error:  # noqa: BLE001 - the boundary of one policy file
+        except Exception as error:  # noqa: BLE001 - errors of one policy file are caught here
             self._unread.append(UnreadFile(url, describe_internal(error)))
             return
         if isinstance(outcome, RawResponse) and self._licenses.get(url, self) is None:
@@ -93,7 +93,7 @@ class HostPolicy:
             self._licenses[url] = read_rsl(body)
 
     def take_unread(self) -> list[UnreadFile]:
-        """Return the files that could not be read, since the last call."""
+        """Return the policy files that could not be read since the last call."""
         unread, self._unread = self._unread, []
         return unread
 
@@ -107,32 +107,32 @@ class HostPolicy:
         return UrlPolicy(tuple(signals), reservation)
 
     def license_signals(self, url: str, licenses: list[str]) -> list[Signal]:
-        """Return the signals of licences that were fetched, for `url`."""
+        """Return the signals of the fetched licences among `licenses` for `url`."""
         documents = [(one, self._licenses.get(one)) for one in licenses]
         return [
             signal for one, document in documents if document
             for signal in document.signals(url, one)
         ]  # fmt: skip
 
-    def note_answer(self, reservation: Reservation | None, answer: RawResponse) -> None:
-        """Learn from an answer whether this host lifts the reservations of its file."""
-        if reservation is not None and reservation.reserved and 200 <= answer.status < 300:
-            stated = stated_reservation(answer, reservation)
+    def note_response(self, reservation: Reservation | None, response: RawResponse) -> None:
+        """Count whether a response lifts the reservation of the host's tdmrep.json."""
+        if reservation is not None and reservation.reserved and 200 <= response.status < 300:
+            stated = stated_reservation(response, reservation)
             if stated is not None and not stated.reserved:
                 self._is_lifted = True
             else:
                 self._confirmed += 1
 
 
-def linked_licenses(answer: RawResponse) -> list[str]:
-    """Return the licences that the headers of an answer link to, as URLs to request."""
-    if "link" not in answer.headers:
+def linked_licenses(response: RawResponse) -> list[str]:
+    """Return the URLs of the licences that the headers of a response link to."""
+    if "link" not in response.headers:
         return []
-    return requestable(header_licenses(answer.headers, answer.url))
+    return requestable(header_licenses(response.headers, response.url))
 
 
 def requestable(licenses: Sequence[str]) -> list[str]:
-    """Return those of `licenses` that a request can be made for, as it is made."""
+    """Return the URLs in `licenses` that can be requested, normalized."""
     found = []
     for one in licenses:
         try:

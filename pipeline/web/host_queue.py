@@ -1,4 +1,4 @@
-"""The images that wait for one host."""
+"""Queues of requests to one host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class FetchJob(Generic[T]):
-    """One request and the `token` that its result is returned with.
+    """A request, and the `token` that is returned with its result.
 
     A job without a token fetches the policy `file` of a host.
     """
@@ -29,7 +29,7 @@ class FetchJob(Generic[T]):
 class HostQueue(Host, Generic[T]):
     """A host with its jobs: policy `files` go first, then the `queue`.
 
-    `parked` jobs have a response and wait for a licence that it links to.
+    `parked` jobs have a response and wait for a licence that the response links to.
     """
 
     def __init__(self, name: str, politeness: Politeness) -> None:
@@ -41,11 +41,11 @@ class HostQueue(Host, Generic[T]):
 
     @property
     def has_next(self) -> bool:
-        """Whether a job may go on; only policy files may while one of the host is fetched."""
+        """Whether a job can start; only policy files can while one is being fetched."""
         return bool(self.files) or (bool(self.queue) and not self.is_fetching)
 
     def take_next(self) -> FetchJob[T]:
-        """Remove and return the job to go on with. Only if `has_next`."""
+        """Remove and return the next job. Call it only if `has_next`."""
         return (self.files or self.queue).popleft()
 
     def take_all(self) -> list[FetchJob[T]]:
@@ -56,6 +56,6 @@ class HostQueue(Host, Generic[T]):
         return jobs
 
     def is_idle(self, now: float) -> bool:
-        """Return whether forgetting the host loses nothing."""
+        """Return True if the host can be forgotten without loss."""
         has_work = self.files or self.queue or self.parked or self.scheduled
         return not has_work and super().is_idle(now)

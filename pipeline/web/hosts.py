@@ -1,4 +1,4 @@
-"""What is known of each host: its limiter, its robots.txt and its opt-out files."""
+"""The state of each host: its limiter, robots.txt and opt-out files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pipeline.web.robots import Robots, parse_robots
 
 
 class Host:
-    """State that all requests to one host share. Hold `limiter.lock` to use it from threads.
+    """The state that all requests to one host share. Hold `limiter.lock` to use it from threads.
 
-    `is_fetching` is true while one request fetches a policy file of the host; others wait for it.
+    `is_fetching` is true while a policy file of the host is being fetched; other requests wait.
     """
 
     def __init__(self, name: str, politeness: Politeness) -> None:
@@ -32,7 +32,7 @@ class Host:
         self._politeness = politeness
 
     def refusal(self, url: str, now: float) -> RequestFailure | None:
-        """Return why robots.txt forbids `url`; None if it does not, or must be fetched first."""
+        """Return why robots.txt forbids `url`; None if it allows it or has not been fetched."""
         if self.robots is None or self._needs_robots(url, now):
             return None
         if not self._politeness.checks_robots(url):
@@ -40,7 +40,7 @@ class Host:
         return self.robots.why_disallowed(url, self._politeness.user_agent)
 
     def missing_file(self, url: str, now: float) -> str | None:
-        """Return the policy file to fetch next before `url`: robots.txt first, then opt-outs."""
+        """Return the policy file to fetch before `url` may be requested, or None."""
         if self._needs_robots(url, now):
             return self.robots_url
         return self.policy.next_file(self._lines(url))
@@ -59,8 +59,8 @@ class Host:
         return self.robots.lines
 
     def take_file(self, url: str, outcome: RawResponse | RequestFailure, now: float) -> None:
-        """Read the policy file that was fetched from `url`, and let waiting requests go on."""
-        with self.limiter.lock:  # nobody asks about a file that is half read
+        """Store the policy file that was fetched from `url`, and wake waiting requests."""
+        with self.limiter.lock:  # no thread sees a file that is half read
             try:
                 if url != self.robots_url:
                     self.policy.take_file(url, outcome)
@@ -73,7 +73,7 @@ class Host:
                 self.limiter.lock.notify_all()
 
     def is_idle(self, now: float) -> bool:
-        """Return whether forgetting the host loses nothing: no work, cooldown or slower rate."""
+        """Return True if the host has no request, cooldown or reduced rate."""
         limiter = self.limiter
         return not (
             self.is_fetching or limiter.busy or limiter.delay(now) > 0
@@ -85,7 +85,7 @@ H = TypeVar("H", bound=Host)
 
 
 class Hosts(Generic[H]):
-    """The hosts by name. From `most` hosts on, idle ones are forgotten to bound the memory."""
+    """The hosts by name. Idle hosts are forgotten when there are `most`, to bound the memory."""
 
     def __init__(
         self, politeness: Politeness, make: Callable[[str, Politeness], H], most: float = math.inf
@@ -100,7 +100,7 @@ class Hosts(Generic[H]):
         return len(self._hosts)
 
     def all(self) -> list[H]:
-        """Return the hosts known now."""
+        """Return a snapshot of all hosts."""
         with self._lock:
             return list(self._hosts.values())
 
@@ -108,7 +108,7 @@ class Hosts(Generic[H]):
         """Return the host of `url`.
 
         Raises:
-            ValueError: no request can be made for `url`.
+            ValueError: `url` cannot be requested.
         """
         name = host_key(url)
         with self._lock:

@@ -1,7 +1,6 @@
 """Images on this machine: `file:///folder/a.jpg`, and `file:///folder/x.zip#a.jpg` in an archive.
 
-Only files under the folders of a recipe are ever read, so no page and no redirect can lead here
-to anything else.
+Only files under the folders of a recipe are read, so pages and redirects cannot lead to others.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ def file_url(path: Path, member: str = "") -> str:
 
 
 def file_path(url: str) -> tuple[Path, str]:
-    """Return the file that a file: URL means, and the member in it (empty for the file itself)."""
+    """Return the path of a file: URL, and the archive member (empty for the file itself)."""
     parts = urlsplit(url)
     return Path(os.fsdecode(unquote_to_bytes(parts.path))), unquote(parts.fragment)
 
 
 def argument_path(text: str | Path, missing: str) -> Path:
-    """Return a file or folder that the user names.
+    """Return the path of a file or folder that the user names.
 
     Raises:
-        UserError: there is none (`missing` says of what), or no name of a file is like that.
+        UserError: it does not exist (with the message `missing`), or the name is invalid.
     """
     path = Path(text)
     try:
@@ -55,12 +54,12 @@ def argument_path(text: str | Path, missing: str) -> Path:
 
 
 class LocalFileReader:
-    """Answers file: URLs under `roots` as a server would.
+    """Returns responses for file: URLs under `roots`. Not thread-safe.
 
     Args:
         roots: folders, or single archives.
         max_bytes: larger files are refused.
-        allow_outside_links: read also what symbolic links under the roots lead to elsewhere.
+        allow_outside_links: follow symbolic links under the roots that lead out of them.
     """
 
     def __init__(
@@ -77,11 +76,11 @@ class LocalFileReader:
             self._archive = None
 
     def get(self, url: str, *, stage: str) -> Response | Failure:
-        """Return the bytes behind a file: URL, as an answer with status 200 and no headers."""
+        """Return the bytes of a file: URL, as a response with status 200 and no headers."""
         try:
             path, member = file_path(url)
             refused = self._why_outside(path)
-        except (OSError, ValueError, RuntimeError) as error:  # a null byte, links in a circle
+        except (OSError, ValueError, RuntimeError) as error:  # a null byte, or a cycle of links
             refused = str(error)
         if refused:
             return failure(stage, url, "bad_url", detail=refused)
@@ -95,14 +94,14 @@ class LocalFileReader:
             return failure(stage, url, "unreachable", detail=str(error))
         except BROKEN_ARCHIVE as error:
             return failure(stage, url, "undecodable", detail=str(error))
-        except Exception as error:  # noqa: BLE001 - the boundary of one file
+        except Exception as error:  # noqa: BLE001 - errors of one file are caught here
             return internal_failure(stage, url, error)
         if body is None:
             return failure(stage, url, "too_large", detail=f"more than {self._max_bytes} bytes")
         return Response(url, 200, MappingProxyType({}), body)
 
     def _why_outside(self, path: Path) -> str:
-        """Why a path is not one of the recipe's, empty if it is."""
+        """Return why a path is outside of the recipe's folders; empty if it is inside."""
         target = path.resolve()
         if any(target.is_relative_to(root) for root in self._roots):
             return ""
@@ -130,7 +129,7 @@ class LocalFileReader:
 
 
 class NotRegular(OSError):
-    """A FIFO, a socket or a device, which may block or have no end."""
+    """The file is a FIFO, socket or device, which may block or be endless."""
 
 
 def _check_regular(path: Path) -> None:
@@ -139,7 +138,7 @@ def _check_regular(path: Path) -> None:
 
 
 def outside_link(path: Path, target: Path) -> str:
-    """Return what is said of a symbolic link that leads out of a recipe's folders."""
+    """Return the error message for a symbolic link that leads out of the recipe's folders."""
     return (
         f"{path} is a symbolic link to {target}, out of the recipe's folders; "
         "source.allow_outside_links = true admits it"

@@ -1,6 +1,6 @@
-"""How polite to be, and the gate in front of each host that keeps to it.
+"""Politeness options of a recipe, and the limiter that enforces them per host.
 
-Decisions are pure functions of the time handed in; who sleeps and how is the caller's business.
+The limiter never sleeps: it takes the current time as an argument, and the caller waits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.web.opt_out.signals import Signal, check_overrides
 
 CONTACT_VARIABLE: Final = "SHELLGAN_CONTACT"
 MAX_DELAY: Final = 7 * 86400.0
-"""Seconds: the longest wait that a server can ask for; a longer one counts as this."""
+"""Longest wait in seconds that a server can request; longer ones are shortened to this."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
@@ -28,24 +28,25 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 
 @dataclass(frozen=True, config=STRICT)
 class Politeness:
-    """The `[politeness]` table of a recipe.
+    """The `[politeness]` options of a recipe.
 
-    `rate` is in requests a second and `concurrency` in requests under way, both a host; `contact`
-    (an address or URL, else the environment's SHELLGAN_CONTACT) goes into the User-Agent. Timeouts
-    are in seconds: to the connection, to the first byte of the answer, and of one request in
-    all; a body slower than `min_speed` bytes/s for `min_speed_window` seconds is given up.
-    `max_bytes` bounds an image, and `max_page_bytes` a page, which takes many times its size to
-    read (sitemaps, feeds and answers of an API may be larger, see `sources`). A Retry-After or
-    rest longer than `max_wait` seconds is not waited for: the failure is logged and retried from
-    the log. A host is rested after `rest_after` connection failures in a row.
-    `robots_except` are beginnings of URLs that robots.txt is not asked about: the endpoint of an
-    API that is there for programs, on a host that shuts it to search engines.
-    `opt_out_overrides` maps an opt-out signal to the reason why it does not count here;
-    `honour_opt_out = false` overrides all of them without one.
-    `headers` go with every request; but Authorization and Cookie only to the hosts of the source's
-    `start`. `host_headers` are those of one host, by its URL (`[politeness.host_headers]`,
-    "https://example.org" = {Authorization = "…"}); the user and password in a URL of the recipe
-    become one.
+    `rate` is the maximum number of requests per second and `concurrency` of requests in flight,
+    both per host. `contact` (an e-mail address or URL; default: the environment variable
+    SHELLGAN_CONTACT) is added to the User-Agent. Timeouts are in seconds: until the connection,
+    until the first byte of the response, and of the whole request; a body slower than `min_speed`
+    bytes/s for `min_speed_window` seconds fails. `max_bytes` limits an image and `max_page_bytes`
+    a page, which takes many times its size to parse (sources may allow more, see
+    `sources.interface.Adapter`). If a Retry-After or cooldown is longer than `max_wait` seconds,
+    the request fails and can be retried from the failure log. A host gets a cooldown after
+    `rest_after` consecutive connection failures.
+    `robots_except` are URL prefixes to which robots.txt is not applied, such as an API for
+    programs on a host that excludes search engines from it.
+    `opt_out_overrides` maps an opt-out signal to the reason why it is ignored;
+    `honour_opt_out = false` overrides all signals without a reason.
+    `headers` are sent with every request, except that Authorization and Cookie are sent only to the
+    hosts of the source's `start`. `host_headers` are sent to one host, given by its URL
+    (`[politeness.host_headers]`, "https://example.org" = {Authorization = "…"}). A user and
+    password in a URL of the recipe become an entry.
     """
 
     user_agent: str = Field(default="ShellGAN/0.1", min_length=1, pattern=r"^[\x20-\x7e]+$")
@@ -84,7 +85,7 @@ class Politeness:
 
     @property
     def num_processes(self) -> int:
-        """How many processes ask the hosts at once, each by such rules."""
+        """Number of processes that send requests with these options at once."""
         return 1
 
     def checks_robots(self, url: str) -> bool:
@@ -92,7 +93,7 @@ class Politeness:
         return self.obey_robots and not url.startswith(self.robots_except)
 
     def override_reason(self, signal: str) -> str | None:
-        """Why the recipe does not count an opt-out signal, or None if it counts."""
+        """Return why the recipe overrides an opt-out signal; None if it does not."""
         if not self.honour_opt_out:
             return "honour_opt_out = false"
         return self.opt_out_overrides.get(signal)
@@ -103,15 +104,15 @@ class Politeness:
 
     @property
     def full_user_agent(self) -> str:
-        """The whole User-Agent: who we are, what for, and how to reach the operator."""
+        """The complete User-Agent, with the purpose and the contact."""
         contact = self.contact or os.environ.get(CONTACT_VARIABLE, "")
         return f"{self.user_agent} (image data set builder; +{contact or 'no contact given'})"
 
 
 @dataclass(frozen=True, config=STRICT)
 class PolitenessShare(Politeness):
-    """The rules for one of `workers` processes that ask the same hosts at once. Never in a
-    recipe; made by `share`."""
+    """The options of one of `workers` processes that send requests to the same hosts. Returned by
+    `share`; never part of a recipe."""
 
     workers: int = Field(default=1, ge=1)
 
@@ -121,11 +122,10 @@ class PolitenessShare(Politeness):
 
 
 def share(politeness: Politeness, workers: int) -> Politeness:
-    """Return what one of `workers` processes may do, so that a host never sees more than
-    `politeness` allows: that part of the rate and of the places; a crawl-delay becomes that much
-    longer.
+    """Return the options of one of `workers` processes, so that together they stay within
+    `politeness`: rate and concurrency are divided, and a crawl-delay is multiplied.
 
-    The number of workers must not exceed `concurrency`: each needs a place.
+    `workers` must not exceed `concurrency`.
     """
     values = {name: getattr(politeness, name) for name in Politeness.__dataclass_fields__}
     values["rate"] = politeness.rate / workers
@@ -134,7 +134,7 @@ def share(politeness: Politeness, workers: int) -> Politeness:
 
 
 _BURST_SECONDS = 0.05
-"""A turn may be taken up to so many seconds' worth of tokens late without losing them."""
+"""A request may start this many seconds late without delaying the next ones."""
 
 _CONNECTION_KINDS = frozenset(
     ("dns", "refused", "unreachable", "tls", "connect_timeout", "first_byte_timeout")
@@ -142,11 +142,11 @@ _CONNECTION_KINDS = frozenset(
 
 
 class HostLimiter:
-    """Lets requests to one host through: at most `concurrency` at a time, by a token bucket.
+    """Limits the requests to one host: at most `concurrency` in flight, at `rate` per second.
 
-    The rate adapts: a 429 or 503 halves it, down to a hundredth; successes bring it back by a
-    twentieth each. Retry-After and repeated connection failures rest the host. Not thread-safe by
-    itself: hold `lock`.
+    A status of 429 or 503 halves the rate, down to a hundredth; each success restores a twentieth
+    of it. Retry-After and repeated connection failures start a cooldown. To use it from threads,
+    hold `lock`.
     """
 
     def __init__(self, politeness: Politeness) -> None:
@@ -156,76 +156,78 @@ class HostLimiter:
         self.busy = 0
         self._politeness = politeness
         self._next = -math.inf
-        self._rest_until = -math.inf
-        self._rest_reason = ""
+        self._cooldown_until = -math.inf
+        self._cooldown_reason = ""
         self._has_crawl_delay = False
         self._lost = 0
 
     def crawl_delay(self, seconds: float | None) -> None:
-        """Keep to robots.txt's crawl-delay where it is stricter than the recipe."""
+        """Apply the crawl-delay of robots.txt if it is stricter than the recipe."""
         if seconds is not None and seconds >= 0:
             seconds = min(seconds, MAX_DELAY) * self._politeness.num_processes
             self._has_crawl_delay = self._has_crawl_delay or seconds > self.interval
             self.interval = max(self.interval, seconds)
 
     def delay(self, now: float) -> float:
-        """Seconds from `now` until a request may start; infinite while all places are taken."""
+        """Return the seconds until a request may start; infinite at the maximum concurrency."""
         if self.busy >= (1 if self.is_probing else self._politeness.concurrency):
             return math.inf
-        return max(0.0, self._next - now, self._rest_until - now)
+        return max(0.0, self._next - now, self._cooldown_until - now)
 
     @property
     def is_probing(self) -> bool:
-        """Whether the host failed so often in a row that only one request at a time probes it."""
+        """Whether the host failed so often that only one request at a time is sent to it."""
         return self._lost >= self._politeness.rest_after
 
     def cooldown_left(self, now: float) -> float:
-        """Seconds the host is still to be left alone."""
-        return max(0.0, self._rest_until - now)
+        """Return the remaining seconds of the cooldown."""
+        return max(0.0, self._cooldown_until - now)
 
-    def describe_rest(self, now: float) -> str:
-        """Why the host is left alone, and for how long."""
-        return f"{self._rest_reason}; {self.cooldown_left(now):.0f} s are left"
+    def describe_cooldown(self, now: float) -> str:
+        """Return the reason for the cooldown and its remaining time."""
+        return f"{self._cooldown_reason}; {self.cooldown_left(now):.0f} s left"
 
     def start(self, now: float) -> None:
-        """Count a request that starts; call it only if `delay` is 0."""
+        """Record that a request starts. Call it only if `delay` is 0."""
         interval = self.interval * self.slowdown
         late = _BURST_SECONDS if interval < _BURST_SECONDS else 0.0
         self._next = max(self._next, now - late) + interval
         self.busy += 1
 
     def finish(self, now: float, kind: str | None, retry_after: float | None = None) -> None:
-        """Count a request that ended: successfully (`kind` None) or with a failure of `kind`."""
+        """Record that a request succeeded (`kind` None) or failed with `kind`."""
         self.busy -= 1
         if kind in ("rate_limited", "unavailable"):
             self.slowdown = min(100.0, self.slowdown * 2)
             self._next = max(self._next, now + self.interval * self.slowdown)
         elif kind is None:
-            # Back by a twentieth of the full rate for each success.
+            # Each success restores a twentieth of the full rate.
             self.slowdown = 1.0 / min(1.0, 1.0 / self.slowdown + 0.05)
         if retry_after is not None and retry_after >= 0:
-            self._rest(now + min(retry_after, MAX_DELAY), "a pause that the server asks for")
+            self._start_cooldown(
+                now + min(retry_after, MAX_DELAY), "a pause requested by the server"
+            )
         self._lost = self._lost + 1 if kind in _CONNECTION_KINDS else 0
         if self.is_probing:
             more = self._lost - self._politeness.rest_after
             pause = max(self._politeness.backoff, 0.01) * 2.0 ** min(more + 3, 16)
             until = now + min(pause, MAX_DELAY)
-            self._rest(until, f"a rest after failures in a row (the last: {kind})")
+            self._start_cooldown(until, f"a cooldown after consecutive failures (the last: {kind})")
         self.lock.notify_all()
 
-    def _rest(self, until: float, reason: str) -> None:
-        if until > self._rest_until:
-            self._rest_until, self._rest_reason = until, reason
+    def _start_cooldown(self, until: float, reason: str) -> None:
+        if until > self._cooldown_until:
+            self._cooldown_until, self._cooldown_reason = until, reason
 
     def waits_for(self, now: float) -> str:
         """Return the reason why a request to the host must wait."""
-        if self._rest_until > max(now, self._next):
-            return self._rest_reason
+        if self._cooldown_until > max(now, self._next):
+            return self._cooldown_reason
         if self._next > now:
             if self._has_crawl_delay:
                 return "the crawl-delay in robots.txt"
             if self.slowdown > 1:
-                return "a slower rate after answers of 429 or 503"
+                return "a rate reduced after a status of 429 or 503"
             return "politeness.rate"
         return "its turn, behind other requests to the host"
 

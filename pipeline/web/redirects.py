@@ -28,22 +28,24 @@ def next_url(
     return target
 
 
-def redirect_target(answer: RawResponse) -> str | RequestFailure:
+def redirect_target(response: RawResponse) -> str | RequestFailure:
     """Return the absolute URL that a redirect leads to, normalized for a request.
 
     A Location that is not valid UTF-8 is percent-encoded byte by byte, as browsers do.
     """
-    location = answer.headers.get("location", "").strip(" \t")
+    location = response.headers.get("location", "").strip(" \t")
     if not location:
-        return RequestFailure("bad_redirect", "no Location", answer.status)
+        return RequestFailure("bad_redirect", "no Location", response.status)
     if len(location) > _MAX_LOCATION:
-        return RequestFailure("bad_redirect", f"a Location of {len(location)} bytes", answer.status)
+        return RequestFailure(
+            "bad_redirect", f"a Location of {len(location)} bytes", response.status
+        )
     raw = location.encode("latin-1", "replace")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw)
     try:
-        return request_url(urljoin(answer.url, text))
+        return request_url(urljoin(response.url, text))
     except ValueError as error:
-        return RequestFailure("bad_redirect", str(error), answer.status)
+        return RequestFailure("bad_redirect", str(error), response.status)

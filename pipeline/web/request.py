@@ -1,7 +1,7 @@
 """One GET as a state machine without I/O.
 
-A driver asks `Request.next` what to do, does it, and reports the response by `Request.receive`.
-The rules are in files of their own: `robots`, `host_policy` (opt-outs), `politeness` (rate and
+A driver performs the actions that `Request.next` returns and passes responses to `Request.receive`.
+The rules are in other modules: `robots`, `host_policy` (opt-outs), `politeness` (rate and
 cooldowns), `redirects`, `retries` (backoff and Retry-After), `resume`, `failures`; the transports
 apply `addresses`.
 """
@@ -42,7 +42,7 @@ _INTERNAL = RequestFailure("internal")
 
 @dataclass(frozen=True)
 class Send:
-    """Send a GET now. A place at the host is taken until `Request.receive` or `Request.abort`."""
+    """Send a GET now. It counts as in flight until `Request.receive` or `Request.abort`."""
 
     url: str
     headers: Mapping[str, str]
@@ -50,14 +50,14 @@ class Send:
 
 @dataclass(frozen=True)
 class WaitUntil:
-    """Ask again at `time`, or when a request to the host ends or its policy file is there."""
+    """Call `next` again at `time`, or when a request to the host or its policy file ends."""
 
     host: str
     time: float
     reason: str
 
     def describe(self, now: float) -> Wait:
-        """Return the wait in words, with the seconds left at `now`."""
+        """Return the wait with the seconds left at `now`."""
         left = self.time - now if self.time < math.inf else None
         return Wait(self.host, self.reason, self.reason, left)
 
@@ -65,7 +65,7 @@ class WaitUntil:
 @dataclass(frozen=True)
 class FetchFile(Generic[H]):
     """Fetch the policy file `url` of `host` (robots.txt, tdmrep.json or a licence) by `request`,
-    and give its outcome to `host.take_file`."""
+    and pass its outcome to `host.take_file`."""
 
     host: H
     url: str
@@ -80,14 +80,14 @@ class Done:
 
 
 class Request(Generic[H]):
-    """A GET through robots.txt, opt-outs, rate, redirects and retries.
+    """A GET that observes robots.txt, opt-outs and rate, with redirects and retries.
 
     Args:
         hosts: state shared by all requests.
-        headers: sent with every hop, within what the transport lets through.
+        headers: sent with every hop, unless the transport drops them as unsafe.
         is_file: whether this fetches a policy file, to which robots.txt and opt-outs do not apply.
-        attempts: most attempts; None for those of the politeness.
-        check: returns what is wrong with the body of a good response, if anything.
+        attempts: maximum number of attempts; None: the one of the politeness options.
+        check: returns what is wrong with the body of a successful response, or None.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Request(Generic[H]):
         attempts: int | None = None,
         check: Callable[[RawResponse], RequestFailure | None] | None = None,
     ) -> None:
-        self.url = url  # as given: failures name it
+        self.url = url  # as given, for the failure log
         self.is_file = is_file
         self.attempts = 1
         self.not_before = -math.inf
-        """When the next attempt may start, in seconds of the monotonic clock."""
+        """Start of the next attempt, in seconds of the monotonic clock."""
         self.outcome: Outcome | None = None
         self._hosts = hosts
         self._politeness = hosts.politeness
@@ -115,7 +115,7 @@ class Request(Generic[H]):
         self._partial: RawResponse | None = None
         self._signals: tuple[Signal, ...] = ()
         self._policy: UrlPolicy | None = NO_POLICY if is_file else None
-        self._answer: RawResponse | None = None
+        self._response: RawResponse | None = None
         self._sent_to: H | None = None
         try:
             self._visited = [request_url(url)]
@@ -124,7 +124,7 @@ class Request(Generic[H]):
 
     @property
     def current_url(self) -> str:
-        """The URL that redirects have led to."""
+        """The URL after the redirects so far."""
         return self._visited[-1]
 
     @property
@@ -138,24 +138,25 @@ class Request(Generic[H]):
         return len(self._visited) > 1
 
     @property
-    def is_answered(self) -> bool:
-        """Whether nothing more is sent, though a licence may still be missing."""
-        return self.outcome is not None or self._answer is not None
+    def has_response(self) -> bool:
+        """Whether nothing more is sent for `url`; a licence may still have to be fetched."""
+        return self.outcome is not None or self._response is not None
 
     def next(self, now: float) -> Send | WaitUntil | FetchFile[H] | Done:
         """Return what to do at `now` (seconds of the monotonic clock)."""
         if self.outcome is not None:
             return Done(self.outcome)
         host = self.host
-        if self._answer is not None:
-            return self._check_licenses(host, self._answer)
+        if self._response is not None:
+            return self._check_licenses(host, self._response)
         if now < self.not_before:
-            return WaitUntil(host.name, self.not_before, "another try after a failure")
+            return WaitUntil(host.name, self.not_before, "a retry after a failure")
         with host.limiter.lock:
             if self._policy is None and (refused := host.refusal(self.current_url, now)):
                 return self._end(refused)
             if host.limiter.is_unavailable(now):
-                return self._end(RequestFailure("host_cooldown", host.limiter.describe_rest(now)))
+                reason = host.limiter.describe_cooldown(now)
+                return self._end(RequestFailure("host_cooldown", reason))
             if self._policy is None and (action := self._check_policies(host, now)) is not None:
                 return action
             if (delay := host.limiter.delay(now)) > 0:
@@ -165,7 +166,7 @@ class Request(Generic[H]):
         return Send(self.current_url, {**self._headers, **resume_headers(self._partial)})
 
     def _check_policies(self, host: H, now: float) -> WaitUntil | FetchFile[H] | Done | None:
-        """Fetch and apply the policy files of the host; None if the URL may be requested."""
+        """Apply the policy files of the host. Return None if the URL may be requested."""
         url = self.current_url
         if (file := host.missing_file(url, now)) is not None:
             return self._fetch(host, file)
@@ -183,22 +184,22 @@ class Request(Generic[H]):
             host.is_fetching = True
         return FetchFile(host, file, file_request(self._hosts, host, file))
 
-    def _check_licenses(self, host: H, answer: RawResponse) -> WaitUntil | FetchFile[H] | Done:
-        """Hand out a good answer, if the licences that it links to allow it."""
-        licenses = linked_licenses(answer)
+    def _check_licenses(self, host: H, response: RawResponse) -> WaitUntil | FetchFile[H] | Done:
+        """End with a successful response if the licences that it links to allow it."""
+        licenses = linked_licenses(response)
         if (file := host.policy.next_license(licenses)) is not None:
             return self._fetch(host, file)
-        signals = host.policy.license_signals(answer.url, licenses)
+        signals = host.policy.license_signals(response.url, licenses)
         if refusing := self._politeness.refusing(signals):
-            return self._end(RequestFailure("opt_out", describe(refusing), answer.status))
-        answer = replace(answer, signals=(*answer.signals, *signals))
-        return self._end(response_of(answer, self.attempts))
+            return self._end(RequestFailure("opt_out", describe(refusing), response.status))
+        response = replace(response, signals=(*response.signals, *signals))
+        return self._end(response_of(response, self.attempts))
 
-    def receive(self, answer: Outcome, now: float) -> None:
-        """Take note of the response or failure that the last `Send` ended in."""
+    def receive(self, response: Outcome, now: float) -> None:
+        """Process the response or failure of the last `Send`."""
         checked: Outcome = _INTERNAL
         try:
-            checked = self._checked(answer)
+            checked = self._join_and_check(response)
         finally:
             self.release(now, checked)
         if isinstance(checked, RequestFailure):
@@ -211,10 +212,10 @@ class Request(Generic[H]):
         elif self.is_file:
             self.outcome = checked
         else:
-            self._answer = checked
+            self._response = checked
 
     def abort(self, error: Exception | RequestFailure, now: float) -> None:
-        """End the request, unless it is over."""
+        """End the request with `error`, unless it has ended."""
         if isinstance(error, Exception):
             detail = describe_internal(error)
             error = RequestFailure("internal", detail, retries_exhausted=True)
@@ -222,7 +223,7 @@ class Request(Generic[H]):
         self.outcome = self.outcome or error
 
     def result(self, stage: str, size_option: str = "") -> Response | Failure:
-        """Return the outcome, a failure as an entry of the failure log of `stage`.
+        """Return the response, or the failure for the log of `stage`. Call it only after the end.
 
         Args:
             size_option: the option that allows larger bodies.
@@ -241,7 +242,7 @@ class Request(Generic[H]):
         return Done(outcome)
 
     def release(self, now: float, checked: Outcome = _INTERNAL) -> None:
-        """Give the place at the host back, if one is taken: for a `Send` without a result."""
+        """Record at the host that the request is no longer in flight, if it was."""
         host, self._sent_to = self._sent_to, None
         if host is None:
             return
@@ -251,33 +252,33 @@ class Request(Generic[H]):
             else:
                 host.limiter.finish(now, None)
 
-    def _checked(self, answer: Outcome) -> Outcome:
-        """Return the whole response if it is good or redirects, else the failure that it means."""
-        if isinstance(answer, RequestFailure):
-            starts_anew = answer.partial is not None and answer.partial.status != 206
-            if answer.kind == "total_timeout" and self._partial and starts_anew:
-                # The server does not resume but starts again.
-                return replace(answer, retries_exhausted=True)
-            return answer
-        whole = join_ranges(self._partial, answer, self._politeness.max_bytes)
+    def _join_and_check(self, response: Outcome) -> Outcome:
+        """Return the whole response if it is a success or redirect, else the failure it means."""
+        if isinstance(response, RequestFailure):
+            is_restart = response.partial is not None and response.partial.status != 206
+            if response.kind == "total_timeout" and self._partial and is_restart:
+                # The server ignores the range and starts from the beginning.
+                return replace(response, retries_exhausted=True)
+            return response
+        whole = join_ranges(self._partial, response, self._politeness.max_bytes)
         if isinstance(whole, RequestFailure):
             self._partial = None
             return whole
         policy = self._policy or NO_POLICY
-        self.host.policy.note_answer(policy.reservation, whole)
+        self.host.policy.note_response(policy.reservation, whole)
         return check_response(self._politeness, whole, is_policy=self.is_file, policy=policy)
 
-    def _redirect(self, answer: RawResponse) -> None:
-        target = next_url(self._politeness, self._visited, answer)
+    def _redirect(self, response: RawResponse) -> None:
+        target = next_url(self._politeness, self._visited, response)
         if isinstance(target, RequestFailure):
             self.outcome = target
             return
         self._visited.append(target)
-        self._signals = answer.signals
+        self._signals = response.signals
         self._start_hop(None)
 
     def _retry(self, failed: RequestFailure, now: float) -> None:
-        """Plan another attempt if the policy allows it, which resumes the body if it can."""
+        """Schedule another attempt if allowed. It resumes the body if possible."""
         policy = retry_policy(self._politeness, self._max_attempts)
         if (delay := delay_before_retry(policy, self.attempts, failed)) is None:
             self.outcome = failed

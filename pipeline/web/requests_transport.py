@@ -1,4 +1,4 @@
-"""Single requests by the library requests, for pages."""
+"""Sends single requests by the requests library, for pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pipeline.web.timeouts import TINY_PIECES
 
 _CHUNK = 1 << 16
 _CODING_OVERHEAD = 1 << 16
-"""How many bytes a compressed body may be longer than its content."""
+"""Maximum number of bytes by which a compressed body may exceed its content."""
 
 
 class DiskError(Exception):
@@ -47,10 +47,10 @@ class DiskError(Exception):
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """The largest size of a body in bytes.
+    """The maximum size of a body in bytes, and where to store it.
 
-    A longer body is refused, or cut there with `may_cut`. With `copy` the body of a 200 goes to
-    that file instead of into memory, and has no total timeout while it is fast enough.
+    A longer body is refused, or truncated with `may_cut`. With `copy`, the body of a 200 is written
+    to that file instead of into memory, and there is no total timeout while it is fast enough.
     """
 
     nbytes: int
@@ -83,8 +83,8 @@ class RequestsTransport:
         """Send one GET for `url`, which must be normalized by `urls.request_url`.
 
         Args:
-            limit: on the body.
-            watch: where others see how far it is.
+            limit: the limit of the body.
+            watch: reports the progress to other threads.
 
         Raises:
             DiskError: the body cannot be copied to the disk.
@@ -127,25 +127,25 @@ class RequestsTransport:
             status = response.status_code
             head = {name.lower(): value for name, value in response.headers.items()}
             nbytes, may_cut = limit.nbytes, limit.may_cut
-            if not 200 <= status < 300:  # of an error, the body says nothing
+            if not 200 <= status < 300:  # the body of an error is not used
                 nbytes, may_cut = min(nbytes, MAX_ERROR_BODY), True
             wrong = refused_head(head, None if may_cut else nbytes)
             if wrong is not None:
                 return RequestFailure(*wrong, status=status)
             body = io.BytesIO()
             copied = limit.copy if status == 200 else None
-            into = stack.enter_context(_opened(copied)) if copied else body
+            into = stack.enter_context(_open_file(copied)) if copied else body
             late = self._read_body(response, head, into, nbytes, may_cut, watch)
             if late is not None:
                 return late
-            head.pop("content-encoding", None)  # undone by now
+            head.pop("content-encoding", None)  # decoded by _read_body
             return RawResponse(url, status, head, body.getvalue()[:nbytes])
 
     def _read_body(
         self, response: requests.Response, head: Mapping[str, str], into: IO[bytes], nbytes: int,
         may_cut: bool, watch: Watch,
     ) -> RequestFailure | None:  # fmt: skip
-        """Write the decompressed body `into` a file; return what is wrong with it, or None."""
+        """Write the decoded body `into` a file; return what is wrong with it, or None."""
         decoder = Decoder(head.get("content-encoding", ""), nbytes)
         more = True
         while more:
@@ -169,7 +169,7 @@ class RequestsTransport:
         return None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_file(path: Path) -> IO[bytes]:
     try:
         return path.open("wb")
     except OSError as error:
@@ -190,7 +190,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _failure_of(error: Exception, received: int, began: bool) -> RequestFailure:
-    """Return the failure that an exception of requests or urllib3 means.
+    """Return the failure for an exception of requests or urllib3.
 
     Args:
         received: bytes of the body received.

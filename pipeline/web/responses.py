@@ -26,8 +26,8 @@ REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 @dataclass(frozen=True)
 class RawResponse:
-    """The raw answer to one request; header names in lower case. `signals` are the opt-out signals
-    that were seen for it and are overridden."""
+    """The response to one request, with header names in lower case. `signals` are the opt-out
+    signals found for it, all of them overridden."""
 
     url: str
     status: int
@@ -43,20 +43,20 @@ class RawResponse:
 
 @dataclass(frozen=True)
 class Response(RawResponse):
-    """A good answer (2xx, or 304) after redirects and retries: `url` is the final one."""
+    """A successful response (2xx or 304) after redirects and retries; `url` is the final URL."""
 
     attempts: int = 1
 
 
-def response_of(answer: RawResponse, attempts: int) -> Response:
-    """Return the good answer after so many requests; its URL is without a user and password."""
-    return Response(**{**vars(answer), "url": split_user(answer.url)[0]}, attempts=attempts)
+def response_of(response: RawResponse, attempts: int) -> Response:
+    """Return the successful response after `attempts`, without user and password in its URL."""
+    return Response(**{**vars(response), "url": split_user(response.url)[0]}, attempts=attempts)
 
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """What went wrong with one request. `partial` is what can be resumed, if anything; a
-    `final` one was tried again already."""
+    """What went wrong with one request. `partial` is the part of a body that can be resumed.
+    If `retries_exhausted`, it is not retried even if its kind is retryable."""
 
     kind: str
     detail: str = ""
@@ -71,18 +71,18 @@ class RequestFailure:
 
 
 _MEDIAWIKI_BUSY = frozenset(("maxlag", "ratelimited"))
-"""MediaWiki's API says with a status of 200 that it is busy (API:Etiquette, Manual:Maxlag)."""
+"""MediaWiki's API reports overload with a status of 200 (API:Etiquette, Manual:Maxlag)."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _SLICE = 1 << 16
 MAX_POLICY = 512 * 1024
-"""Bytes read of a robots.txt; RFC 9309, 2.5, asks for 500 KiB or more. The rest is left."""
+"""Maximum bytes to read of a policy file; RFC 9309, 2.5, requires 500 KiB for robots.txt."""
 
 
 @dataclass(frozen=True)
 class UrlPolicy:
-    """What the policy files of a host say about one URL: opt-out signals, and the reservation of
-    its tdmrep.json, which headers and the page itself may override."""
+    """What the policy files of a host state about one URL: opt-out signals, and the reservation in
+    tdmrep.json, which headers and the page itself may override."""
 
     signals: tuple[Signal, ...] = ()
     reservation: Reservation | None = None
@@ -93,72 +93,76 @@ NO_POLICY = UrlPolicy()
 
 def check_response(
     politeness: Politeness,
-    answer: RawResponse,
+    response: RawResponse,
     now: datetime | None = None,
     is_policy: bool = False,
     policy: UrlPolicy = NO_POLICY,
 ) -> RawResponse | RequestFailure:
-    """Return a good or redirecting answer as it is; any other as its trouble. A robots.txt
-    (`is_policy`) is what policy is read from, so its own opt-out headers mean nothing."""
-    if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in REDIRECTS):
-        asked = retry_after(answer.headers.get("retry-after", ""), now)
+    """Return the decoded response if it is a success or redirect, else the failure it means.
+
+    Opt-out signals in the headers of a policy file (`is_policy`) are ignored.
+    """
+    if not (200 <= response.status < 300 or response.status == 304 or response.status in REDIRECTS):
+        asked = retry_after(response.headers.get("retry-after", ""), now)
         detail = "" if asked is None else f"Retry-After {asked:.0f} s"
-        return RequestFailure(kind_of_status(answer.status), detail, answer.status, asked)
-    if busy := _MEDIAWIKI_BUSY & set(answer.headers.get("mediawiki-api-error", "").split(", ")):
-        asked = retry_after(answer.headers.get("retry-after", ""), now)
-        return RequestFailure(kind_of_status(503), "".join(busy), answer.status, asked)
+        return RequestFailure(kind_of_status(response.status), detail, response.status, asked)
+    if busy := _MEDIAWIKI_BUSY & set(response.headers.get("mediawiki-api-error", "").split(", ")):
+        asked = retry_after(response.headers.get("retry-after", ""), now)
+        return RequestFailure(kind_of_status(503), "".join(busy), response.status, asked)
     if is_policy:
-        return decompress(answer, MAX_POLICY, may_break_off=True)
-    good = decompress(answer, politeness.max_bytes)
-    whole = good if isinstance(good, RawResponse) else answer
-    signals = [*policy.signals, *header_signals(answer.headers, politeness.user_agent)]
+        return decompress(response, MAX_POLICY, may_break_off=True)
+    good = decompress(response, politeness.max_bytes)
+    whole = good if isinstance(good, RawResponse) else response
+    signals = [*policy.signals, *header_signals(response.headers, politeness.user_agent)]
     reservation = stated_reservation(whole, policy.reservation) or policy.reservation
     signals += reservation.signals() if reservation else ()
     if refusing := politeness.refusing(signals):
-        return RequestFailure("opt_out", describe(refusing), answer.status)
+        return RequestFailure("opt_out", describe(refusing), response.status)
     if signals and isinstance(good, RawResponse):
         return replace(good, signals=tuple(dict.fromkeys(signals)))
     return good
 
 
 def stated_reservation(
-    answer: RawResponse, default: Reservation | None = None
+    response: RawResponse, default: Reservation | None = None
 ) -> Reservation | None:
-    """Return the reservation of text and data mining that an answer itself states, if any.
+    """Return the reservation of text and data mining that a response itself states, or None.
 
-    A meta element overrides the header, and both override `default`; pages are only searched for
-    one if it makes a difference.
+    A meta element overrides the header, and both override `default`. A page is parsed only if that
+    can lift a reservation.
     """
-    stated = header_reservation(answer.headers)
+    stated = header_reservation(response.headers)
     reservation = stated or default
-    if reservation and reservation.reserved and "html" in answer.content_type and answer.body:
-        stated = meta_reservation(read_metas(answer.body)) or stated
+    if reservation and reservation.reserved and "html" in response.content_type and response.body:
+        stated = meta_reservation(read_metas(response.body)) or stated
     return stated
 
 
 def decompress(
-    answer: RawResponse, max_bytes: int, may_break_off: bool = False
+    response: RawResponse, max_bytes: int, may_break_off: bool = False
 ) -> RawResponse | RequestFailure:
-    """Return the answer without its Content-Encoding, which may be there though nobody asked for
-    it.
+    """Return the response with Content-Encoding decoded; servers use it even if not requested.
 
-    What it unpacks to is bounded like any body; `may_break_off` takes what there is of more.
+    A decoded body over `max_bytes`, or a truncated one, is a failure; with `may_break_off`, its
+    first part is returned.
     """
-    header = answer.headers.get("content-encoding", "")
-    if not header or not answer.body:
-        return answer
+    header = response.headers.get("content-encoding", "")
+    if not header or not response.body:
+        return response
     pieces: list[bytes] = []
     try:
         decoder = Decoder(header, max_bytes)
-        starts = range(0, len(answer.body), _SLICE)
-        pieces.extend(decoder.feed(answer.body[start : start + _SLICE]) for start in starts)
+        starts = range(0, len(response.body), _SLICE)
+        pieces.extend(decoder.feed(response.body[start : start + _SLICE]) for start in starts)
         pieces.append(decoder.finish())
     except CodingError as error:
         if not may_break_off or error.kind == "protocol":
-            return RequestFailure(error.kind, str(error), answer.status)
+            return RequestFailure(error.kind, str(error), response.status)
     if decoder.is_over and not may_break_off:
-        return RequestFailure("too_large", f"over {max_bytes} bytes unpacked", answer.status)
+        return RequestFailure(
+            "too_large", f"over {max_bytes} bytes when decompressed", response.status
+        )
     body = b"".join(pieces)[:max_bytes]
-    headers = {**answer.headers, "content-length": str(len(body))}
+    headers = {**response.headers, "content-length": str(len(body))}
     del headers["content-encoding"]
-    return replace(answer, headers=headers, body=body)
+    return replace(response, headers=headers, body=body)

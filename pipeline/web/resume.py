@@ -1,4 +1,4 @@
-"""Going on with a body that broke off, by Range and If-Range (RFC 9110, 13.1.5 and 14)."""
+"""Resumes interrupted bodies, by Range and If-Range (RFC 9110, 13.1.5 and 14)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _STRONG_ETAG = re.compile('"[\x21\x23-\x7e\x80-\xff]{0,1000}"')
 
 
 def resume_headers(partial: RawResponse | None) -> Mapping[str, str]:
-    """Return the headers that ask for the rest of `partial`; none where it cannot be resumed
-    safely.
+    """Return the headers that request the rest of `partial`; empty if it cannot be resumed safely.
 
-    That takes a validator that names these very bytes: a strong ETag, or else Last-Modified.
+    Resuming needs a validator that identifies the same bytes: a strong ETag, or Last-Modified.
     """
     if partial is None or partial.status not in (200, 206) or not partial.body:
         return NO_HEADERS
@@ -35,31 +34,35 @@ def resume_headers(partial: RawResponse | None) -> Mapping[str, str]:
 
 
 def join_ranges(
-    partial: RawResponse | None, answer: RawResponse, max_bytes: int
+    partial: RawResponse | None, response: RawResponse, max_bytes: int
 ) -> RawResponse | RequestFailure:
-    """Return the whole of a body from its two pieces, of `max_bytes` at most; an answer that is
-    none of ours to join, as it is."""
-    if answer.status == 416 and partial is not None:
-        return RequestFailure("truncated", "the server has no such range", answer.status)
-    if answer.status != 206:
-        return answer
-    match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", "").strip())
+    """Join a partial body with the range response that continues it, up to `max_bytes`.
+
+    Other responses are returned unchanged, except 416, which fails as `truncated`.
+    """
+    if response.status == 416 and partial is not None:
+        return RequestFailure("truncated", "the server has no such range", response.status)
+    if response.status != 206:
+        return response
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
     if partial is None or match is None:
-        return RequestFailure("protocol", "a part that was not asked for", answer.status)
+        return RequestFailure("protocol", "a range that was not requested", response.status)
     if int(match[1]) != len(partial.body):
-        return RequestFailure("truncated", f"asked from {len(partial.body)}, got {match[0]}")
-    body = partial.body + answer.body
+        return RequestFailure(
+            "truncated", f"requested bytes from {len(partial.body)}, received {match[0]}"
+        )
+    body = partial.body + response.body
     if len(body) > max_bytes:
         return RequestFailure("too_large", f"over {max_bytes} bytes")
     if match[3] != "*" and len(body) != int(match[3]):
         return RequestFailure("truncated", f"{len(body)} of {match[3]} bytes")
-    headers = {**partial.headers, **answer.headers, "content-length": str(len(body))}
+    headers = {**partial.headers, **response.headers, "content-length": str(len(body))}
     headers.pop("content-range", None)
-    return replace(answer, status=200, headers=headers, body=body)
+    return replace(response, status=200, headers=headers, body=body)
 
 
 def append_range(before: RawResponse | None, piece: RawResponse | None) -> RawResponse | None:
-    """Return the part of a body received so far, after another interrupted piece."""
+    """Return the part of a body received so far, including another interrupted piece."""
     if before is None or piece is None or piece.status != 206:
         return piece or before
     match = _CONTENT_RANGE.fullmatch(piece.headers.get("content-range", "").strip())
@@ -69,15 +72,15 @@ def append_range(before: RawResponse | None, piece: RawResponse | None) -> RawRe
 
 
 def timed_out(kind: str, received: int, partial: RawResponse | None = None) -> RequestFailure:
-    """Return what a transfer that is late has come to.
+    """Return the failure of a transfer that timed out.
 
-    A body that still came when its whole time was over has no better chance from its beginning: it
-    is asked for again only if its length is known and the rest of it can be had.
+    A body that was still arriving at the total timeout would time out again from the beginning: it
+    is retried only if its length is known and it can be resumed.
     """
     final = kind == "total_timeout" and received > 0 and (
         partial is None or "content-length" not in partial.headers or not resume_headers(partial)
     )  # fmt: skip
-    more = "; more still came" if final else ""
+    more = "; more was still arriving" if final else ""
     return RequestFailure(
         kind, f"{received} bytes by then{more}", partial=partial, retries_exhausted=final
     )

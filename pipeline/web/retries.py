@@ -8,14 +8,14 @@ from pipeline.web.politeness import Politeness
 from pipeline.web.responses import RequestFailure
 
 FILE_ATTEMPTS = 2
-"""Most attempts for a policy file other than robots.txt."""
+"""Maximum number of attempts for a policy file other than robots.txt."""
 
 _RETRY_NEXT_RUN = frozenset(("host_cooldown", "quota_page"))
 """Failures that are worth retrying, but not within minutes."""
 
 
 class _RetryAfterOrJitter(tenacity.wait.wait_base):
-    """Exponential backoff with full jitter, and never sooner than the server asks for."""
+    """Exponential backoff with full jitter, at least as long as the server's Retry-After."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._jitter = tenacity.wait_random_exponential(
@@ -50,7 +50,7 @@ def retry_policy(politeness: Politeness, attempts: int | None = None) -> tenacit
 def delay_before_retry(
     policy: tenacity.Retrying, attempts: int, failure: RequestFailure
 ) -> float | None:
-    """Return the seconds to wait after `attempts` attempts, or None if there is no other."""
+    """Return the seconds to wait after `attempts` attempts, or None not to retry."""
     state = tenacity.RetryCallState(policy, None, (), {})
     state.attempt_number = attempts
     state.set_result(failure)

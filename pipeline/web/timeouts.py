@@ -1,4 +1,4 @@
-"""Whether one transfer is still fast enough: the same clock for every transport."""
+"""Timeouts and minimum speed of one transfer, for every transport."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pipeline.web.politeness import Politeness
 _MANY_PIECES = 200_000
 _TINY_PIECE = 32
 TINY_PIECES = f"a body in pieces of less than {_TINY_PIECE} bytes"
-"""What is wrong with a transfer of which `has_tiny_pieces` is true."""
+"""The message for a transfer with `has_tiny_pieces`."""
 
 
 class TransferTimeouts:
     """Watches one transfer that started at `now` (seconds of a monotonic clock).
 
-    The timeouts are of the whole request, not of a socket: a body that drips keeps a socket
-    alive for ever.
+    The timeouts apply to the whole request, not to a socket: a slow drip keeps a socket alive
+    forever.
     """
 
     def __init__(self, politeness: Politeness, now: float) -> None:
@@ -28,15 +28,15 @@ class TransferTimeouts:
 
     @property
     def has_started(self) -> bool:
-        """Whether the head of the answer was there."""
+        """Whether the headers of the response have arrived."""
         return self._first is not None
 
     def elapsed(self, now: float) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return now - self._start
 
     def received(self, nbytes: int, now: float) -> None:
-        """`nbytes` of the answer came in."""
+        """Record that the headers (0) or `nbytes` of the body arrived."""
         if self._first is None:
             self._first = self._window = now
         self._received += nbytes
@@ -44,11 +44,11 @@ class TransferTimeouts:
 
     @property
     def has_tiny_pieces(self) -> bool:
-        """Whether the body comes in so many and so small pieces that it takes up the machine."""
+        """Whether the body arrives in so many tiny pieces that it occupies the CPU."""
         return self._pieces > _MANY_PIECES and self._received < _TINY_PIECE * self._pieces
 
     def timeout_kind(self, now: float) -> str | None:
-        """Return the kind of failure the transfer has become, if any."""
+        """Return the failure kind if the transfer is too late or too slow at `now`, else None."""
         polite = self._politeness
         if now - self._start > polite.total_timeout:
             return "total_timeout"

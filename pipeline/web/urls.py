@@ -1,7 +1,7 @@
 """Canonical URLs: one spelling for one resource, since an image's key is the hash of its URL.
 
-The form is a browser's (WHATWG URL), narrowed where it leaves apart two spellings that servers
-take for one: parentheses and brackets are always escaped, letters, digits and `-._~` never.
+The form is that of browsers (WHATWG URL), except that spellings which servers treat as equal become
+one: parentheses and brackets are always escaped, letters, digits and `-._~` never.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TRACKING = frozenset((
     "yclid", "igshid", "srsltid", "li_fat_id", "mc_cid", "mc_eid", "mkt_tok", "vero_id",
     "oly_anon_id", "oly_enc_id", "_hsenc", "_hsmi", "_ga", "_gl",
 ))  # fmt: skip
-"""Parameters that say where a visitor came from and never what is served; so does `utm_…`."""
+"""Query parameters for tracking, which do not affect the response; also all `utm_…`."""
 
 _UNRESERVED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 _PATH_SAFE = _UNRESERVED | frozenset(b"/:@!$&'*+,;=")
@@ -37,10 +37,11 @@ _MAX_LABEL = 63
 
 
 def canonical_url(url: str, base: str | None = None) -> str | None:
-    """Return the canonical form of `url`, resolved against `base`; None for what is not http(s).
+    """Return the canonical form of `url`, resolved against `base`; None if it is not http(s).
 
-    Scheme and host in lower case, the host in IDNA; no user and password, fragment, default port,
-    dot segments or tracking parameters; what needs an escape has one, and what has one keeps it.
+    Scheme and host are in lower case, the host in IDNA. User and password, fragment, default port,
+    dot segments and tracking parameters are removed. Characters are escaped if necessary, and
+    existing escapes are kept.
     """
     text = _CONTROL.sub("", url.strip())
     try:
@@ -59,7 +60,7 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
 
 
 dropped_users: Counter[str] = Counter()
-"""How many URLs `canonical_url` saw with a user and password, by their scheme and host."""
+"""Number of URLs with a user and password passed to `canonical_url`, by scheme and host."""
 
 _MAX_DROPPED = 1000
 
@@ -75,7 +76,7 @@ def _without_user(parts: SplitResult) -> SplitResult:
 
 
 def host_or_none(url: str) -> str | None:
-    """Return the host of a URL of any kind, without its port; None if it has none or is no URL."""
+    """Return the host of a URL of any scheme, without its port; None if there is none."""
     try:
         return urlsplit(url).hostname or None
     except ValueError:
@@ -83,14 +84,14 @@ def host_or_none(url: str) -> str | None:
 
 
 def request_url(url: str) -> str:
-    """Return the URL as a request is made for it: nothing but printable ASCII, without a fragment.
+    """Return the URL to send in a request: printable ASCII without a fragment.
 
-    What has an escape keeps it, so that a signed URL stays valid; a space becomes %20 in the path
-    and + in the query, as curl does.
+    Existing escapes are kept, so that a signed URL stays valid. A space becomes %20 in the path and
+    + in the query, as in curl.
 
     Raises:
-        ValueError: it is not an http(s) URL, or has control characters, or a host or port that
-            cannot be; says which.
+        ValueError: it is not an http(s) URL, contains control characters, or has an invalid host or
+            port; the message says which.
     """
     if _CONTROLS.search(url):
         raise ValueError("control characters in the URL")
@@ -100,7 +101,7 @@ def request_url(url: str) -> str:
         raise ValueError(f"not an http(s) URL: {scheme[:40] or 'no scheme'}")
     netloc = _netloc(parts, scheme)
     if netloc is None:
-        raise ValueError(f"no host that can be: {(parts.hostname or '')[:100]!r}")
+        raise ValueError(f"invalid host: {(parts.hostname or '')[:100]!r}")
     path, query = _escape_rest(parts.path, "%20"), _escape_rest(parts.query, "+")
     return urlunsplit((scheme, netloc, path or "/", query, ""))
 
@@ -111,28 +112,29 @@ def _escape_rest(text: str, space: str) -> str:
 
 
 def _netloc(parts: SplitResult, scheme: str) -> str | None:
-    """User, host and port; None without a host that can be written in ASCII.
+    """Return user, host and port; None without a valid host.
 
     Raises:
         ValueError: the port is not a number from 1 to 65535.
     """
     host = ascii_host(parts.hostname or "")
-    if not host or ("[" in parts.netloc) != ("[" in host):  # brackets around another thing
+    if not host or ("[" in parts.netloc) != (
+        "[" in host
+    ):  # brackets around something other than IPv6
         return None
     user = _escaped(parts.netloc.rpartition("@")[0], _USER_SAFE).replace("@", "%40")
     port = parts.port
     if port == 0:
-        raise ValueError("port 0")
+        raise ValueError("invalid port: 0")
     suffix = "" if port is None or port == DEFAULT_PORTS[scheme] else f":{port}"
     return (f"{user}@" if user else "") + host + suffix
 
 
 def ascii_host(host: str) -> str | None:
-    """Return the host of a URL in the one spelling that DNS and the Host header know; None if it
-    cannot be one.
+    """Return the host of a URL as DNS and the Host header use it; None if it is invalid.
 
-    A name is in IDNA, an IPv6 address in brackets (without a zone, which means something on one
-    machine only), an IPv4 address in four decimal numbers, whatever `inet_aton` makes of it.
+    A name is in IDNA, an IPv6 address in brackets (without a zone, which is valid on one machine
+    only), and an IPv4 address is in dotted decimal notation, from any form that browsers accept.
     """
     if ":" in host:
         return _ipv6(host)
@@ -158,14 +160,14 @@ def _ipv6(host: str) -> str | None:
         return None
     if address.scope_id is not None:
         return None
-    if address.ipv4_mapped:  # newer Pythons write its end in decimal
+    if address.ipv4_mapped:  # newer Python versions write its end in decimal
         low = int(address) & 0xFFFFFFFF
         return f"[::ffff:{low >> 16:x}:{low & 0xFFFF:x}]"
     return f"[{address}]"
 
 
 def _ipv4(labels: list[str]) -> str | None:
-    """Up to four numbers, decimal, octal or hexadecimal; the last fills what is left."""
+    """Parse up to four decimal, octal or hexadecimal numbers; the last fills the rest."""
     if len(labels) > 4 or not all(_NUMBER.fullmatch(label) for label in labels):
         return None
     try:
@@ -186,7 +188,7 @@ def _ipv4_number(text: str) -> int:
 
 
 def _without_dots(path: str) -> str:
-    """`path` without its `.` and `..` segments (RFC 3986, 5.2.4)."""
+    """Return `path` without `.` and `..` segments (RFC 3986, 5.2.4)."""
     if "/." not in path:
         return path or "/"
     kept: list[str] = []
@@ -211,8 +213,7 @@ def _is_tracking(parameter: str) -> bool:
 
 
 def _escaped(text: str, safe: frozenset[int]) -> str:
-    """`text` with every byte outside `safe` as %XX, and escapes already there kept as they are."""
-
+    """Return `text` with every byte outside `safe` as %XX; existing escapes are kept."""
     if _PLAIN.fullmatch(text):
         return text
 

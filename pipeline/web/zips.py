@@ -1,4 +1,4 @@
-"""Zip archives from outside, opened whatever their names are encoded in."""
+"""Opens untrusted zip archives, whatever the encoding of their names."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ BROKEN_ARCHIVE = (
     zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError,
     struct.error, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-"""What a damaged archive, one with a password or an unknown compression raises."""
+"""Exceptions for an archive that is damaged, encrypted, or has an unknown compression."""
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """Return the archive in a regular file, which is closed with the archive.
+    """Open a zip archive.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.
-        BROKEN_ARCHIVE: it is no zip.
+        BROKEN_ARCHIVE: it is not a zip archive.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         try:
             return zipfile.ZipFile(path)
         except UnicodeDecodeError:
-            return zipfile.ZipFile(cast(IO[bytes], _Patched.of(file)))
+            return zipfile.ZipFile(cast(IO[bytes], _PatchedZip.of(file)))
 
 
-class _Patched(mmap.mmap):
-    """A zip in which names that say they are UTF-8 and are not do not say so any more (they are
-    then read as cp437, in which any bytes are a name). The file itself is not changed."""
+class _PatchedZip(mmap.mmap):
+    """A zip with the UTF-8 flag cleared for names that are not UTF-8, so that they are decoded as
+    cp437, which accepts any bytes. The file itself is not changed."""
 
     _END, _ENTRY = b"PK\5\6", b"PK\1\2"
 
     @classmethod
-    def of(cls, file: IO[bytes]) -> _Patched:
+    def of(cls, file: IO[bytes]) -> _PatchedZip:
         data = cls(file.fileno(), 0, access=mmap.ACCESS_COPY)
         end = data.rfind(cls._END)
         (size,) = struct.unpack_from("<I", data, end + 12)

@@ -461,7 +461,7 @@ def test_why_a_host_is_left_alone_is_in_the_failure():
         page, image = get_either_way(site.url("/good.jpg"), attempts=1)
     assert page.detail == "robots.txt: status 429, Retry-After 604800 s"
     assert image.kind == "host_cooldown"
-    assert image.detail.startswith("a pause that the server asks for; 604")
+    assert image.detail.startswith("a pause requested by the server; 604")
 
 
 def test_what_is_too_large_names_the_limit(faulty_site):

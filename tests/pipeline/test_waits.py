@@ -16,7 +16,7 @@ from pipeline.fetcher import Fetcher
 from pipeline.web import waits
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.politeness import MAX_DELAY, HostLimiter, Politeness
-from pipeline.web.waits import Wait, WaitTeller, describe_seconds
+from pipeline.web.waits import Wait, WaitReporter, describe_seconds
 from tests.helpers.both_transports import polite
 from tests.helpers.faulty_site import GOOD, FaultySite, page, serve
 
@@ -31,26 +31,26 @@ def impatient(monkeypatch):
 def test_a_host_and_reason_are_told_at_growing_pauses_and_few_at_a_time():
     told: list[tuple[float, Wait]] = []
     now = 0.0
-    teller = WaitTeller(lambda wait: told.append((now, wait)))
+    reporter = WaitReporter(lambda wait: told.append((now, wait)))
     day = Wait("http://a", "delay", "a crawl-delay", 86400)
     for second in range(600):
         now = float(second)
-        teller.look([(now, day)], now)
+        reporter.update([(now, day)], now)
     assert [when for when, _ in told] == [0, 10, 30, 70, 150, 310]
     told.clear()
     many = [(11.0, Wait(f"http://{n}", "delay", "a delay")) for n in range(100)]
     for second in range(1000, 1040):
         now = float(second)
-        teller.look(many, now)
+        reporter.update(many, now)
     assert 4 <= len(told) <= 20
     assert len({wait.host for _, wait in told}) == len(told)
 
 
 def test_a_short_wait_is_not_worth_a_word():
     told: list[Wait] = []
-    teller = WaitTeller(told.append)
+    reporter = WaitReporter(told.append)
     for second in range(100):
-        teller.look([(3.0, Wait("http://a", "rate", "the rate", 5.0))], second)
+        reporter.update([(3.0, Wait("http://a", "rate", "the rate", 5.0))], second)
     assert not told
 
 
@@ -103,7 +103,7 @@ def test_a_slow_server_is_named(impatient):
     told: list[Wait] = []
     with FaultySite() as site, Fetcher(polite(attempts=1), told.append) as fetcher:
         fetcher.get(site.url("/never"), stage="x")
-    assert {wait.reason for wait in told} == {"the beginning of an answer"}
+    assert {wait.reason for wait in told} == {"the beginning of a response"}
 
 
 def test_images_name_the_host_and_the_reason(impatient):

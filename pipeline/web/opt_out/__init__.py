@@ -1,5 +1,5 @@
-"""Opt-out signals: how a site says that its images are not for machine learning.
+"""Opt-out signals: how a site states that its images are not for machine learning.
 
-Every module here is pure: text or bytes in, signals out. Fetching is the business of
-`pipeline.web.request`; `pipeline.web.host_policy` combines what is read.
+The modules are pure parsers from text or bytes to signals. `pipeline.web.request` fetches the
+files, and `pipeline.web.host_policy` combines them.
 """

@@ -1,5 +1,5 @@
-"""`noai`, `noimageai` and `noml` in X-Robots-Tag and robots meta elements (conventions), and all
-that a page's meta elements and an answer's headers say.
+"""All opt-out signals in headers and meta elements, including `noai`, `noimageai` and `noml`
+(conventions in X-Robots-Tag and robots meta elements).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SEPARATOR = re.compile(r"[,;\s]+")
 
 
 def header_signals(headers: Mapping[str, str], user_agent: str) -> list[Signal]:
-    """Return the signals in the headers of an answer, but for `tdm-reservation` and licences."""
+    """Return the signals in the headers of a response, except `tdm-reservation` and licences."""
     signals = []
     names = agent_names(user_agent) | {"", "*"}
     for part in headers.get("x-robots-tag", "").lower().split(","):

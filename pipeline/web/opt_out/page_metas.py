@@ -1,11 +1,11 @@
-"""The meta elements of a page whose rights are reserved, to see whether the page lifts that."""
+"""Reads the meta elements of a page, which may lift a reservation of rights."""
 
 from __future__ import annotations
 
 from lxml import etree
 
 MAX_BYTES = 1 << 20
-_MOST = 500
+_MAX_METAS = 500
 
 
 def read_metas(body: bytes) -> list[tuple[str, str]]:
@@ -20,4 +20,4 @@ def read_metas(body: bytes) -> list[tuple[str, str]]:
         return []
     found = root.iterfind(".//meta[@name][@content]")
     return [(one.get("name", "").strip().lower(), one.get("content", ""))
-            for one, _ in zip(found, range(_MOST), strict=False)]  # fmt: skip
+            for one, _ in zip(found, range(_MAX_METAS), strict=False)]  # fmt: skip

@@ -1,6 +1,6 @@
-"""Path patterns as in robots.txt (RFC 9309, 2.2.2 and 2.2.3): `*` is any text, a final `$` the end.
+"""Path patterns of robots.txt (RFC 9309, 2.2.2 and 2.2.3): `*` is any text, a final `$` the end.
 
-Matching takes time linear in the path for each part of the pattern, whatever the pattern is.
+Matching takes linear time in the path for each part of the pattern.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ _SAFE = "/?:@!$&'()*+,;=%~#[]"
 
 
 def normalize(path: str) -> str:
-    """Return a path or pattern with escapes as RFC 9309 compares them: those of unreserved
-    characters resolved (but `%2A` and `%24`, which mean the characters themselves), all others in
-    capitals."""
+    """Return a path or pattern with escapes normalised as in RFC 9309: unreserved characters are
+    decoded (but not `%2A` and `%24`, which mean literal characters), others are in capitals."""
     path = quote(path, safe=_SAFE, errors="replace")
     path = _UNRESERVED.sub(_unescaped, path)
     return _ESCAPE.sub(lambda match: match[0].upper(), path)
@@ -28,13 +27,13 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def target_path(url: str) -> str:
-    """Return what patterns are compared with: the path and query of `url`, normalised."""
+    """Return the normalised path and query of `url`, with which patterns are compared."""
     parts = urlsplit(url)
     return normalize((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
 
 def matches(pattern: str, target: str) -> bool:
-    """True if the normalised `pattern` matches a beginning of the normalised path `target`."""
+    """Return True if the normalised `pattern` matches a prefix of the normalised `target`."""
     anchored = pattern.endswith("$")
     first, *rest = (pattern[:-1] if anchored else pattern).split("*")
     if not target.startswith(first):

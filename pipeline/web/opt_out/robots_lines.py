@@ -1,7 +1,7 @@
 """The lines of a robots.txt that state usage preferences and licences.
 
-Protego answers who may fetch what; these lines it passes over. Groups are chosen as RFC 9309 says:
-all that name this agent, or else all for `*`. What stands before the first group holds for all.
+Protego decides who may fetch what and ignores these lines. Groups are chosen as in RFC 9309: all
+that name this agent, or else all for `*`. Lines before the first group apply to all agents.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.web.opt_out.signals import Signal
 
 MAX_RULES = 10_000
 MAX_LICENSES = 4
-"""More licences of one robots.txt are not asked for: each is a request."""
+"""Maximum number of licences per robots.txt: each costs a request."""
 
 _NEW_LINE = re.compile(r"\r\n|\r|\n")
 _DISALLOWS: dict[str, Callable[[str], bool]] = {
@@ -25,7 +25,7 @@ _DISALLOWS: dict[str, Callable[[str], bool]] = {
     "content-usage": usage_disallows,
 }
 _NO_RULES = ("sitemap", "host")
-"""Lines that are about the whole file and end no list of agents."""
+"""Lines for the whole file, which do not end a list of agents."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class RobotsLines:
-    """The usage preferences and licences that hold for one agent on one host."""
+    """The usage preferences and licences for one agent on one host."""
 
     rules: tuple[_Rule, ...] = ()
     licenses: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class RobotsLines:
     def signals(self, url: str) -> list[Signal]:
         """Return the preferences against training for `url`.
 
-        The longest matching pattern counts; if several of that length disagree, a no counts.
+        The longest matching pattern counts; if several of that length differ, disallowing wins.
         """
         if not self.rules:
             return []
@@ -73,13 +73,13 @@ NO_LINES = RobotsLines()
 
 
 def read_robots_lines(text: str, url: str, user_agent: str) -> RobotsLines:
-    """Return the lines of a robots.txt, fetched from `url`, that hold for `user_agent`."""
+    """Return the lines for `user_agent` of a robots.txt that was fetched from `url`."""
     everyone, groups = _groups(text)
     names = agent_names(user_agent)
     chosen = [group for group in groups if names & set(group.agents)]
     chosen = chosen or [group for group in groups if "*" in group.agents]
     rules = [rule for group in (everyone, *chosen) for rule in group.rules]
-    # A licence of the agent's own group replaces those of the whole file (RSL 1.0).
+    # A licence in the agent's group replaces those of the whole file (RSL 1.0).
     licenses = [license for group in chosen for license in group.licenses] or everyone.licenses
     found = [_absolute(license, url) for license in licenses]
     return RobotsLines(
@@ -88,15 +88,15 @@ def read_robots_lines(text: str, url: str, user_agent: str) -> RobotsLines:
 
 
 def agent_names(user_agent: str) -> set[str]:
-    """Return what a site may call this agent, in lower case: its product token, or all before the
-    `/`."""
+    """Return the names that a site may use for this agent, in lower case: its product token, and
+    everything before the `/`."""
     name = user_agent.partition("/")[0].strip().lower()
     token = re.match(r"[a-z0-9_-]*", name)
     return {name, token[0] if token else ""} - {""}
 
 
 def _groups(text: str) -> tuple[_Group, list[_Group]]:
-    """Return what holds for all, and the groups."""
+    """Return the group for all agents, and the other groups."""
     everyone = _Group()
     groups: list[_Group] = []
     current = everyone
@@ -112,7 +112,7 @@ def _groups(text: str) -> tuple[_Group, list[_Group]]:
             current.agents.append(value.partition("/")[0].strip().lower())
             in_agents = True
         elif key == "license":
-            # One that stands apart, behind the last group, is the site's.
+            # A licence after a blank line behind a group applies to the whole site.
             apart = after_blank and not in_agents
             (everyone if apart else current).licenses.append(value)
             in_agents = False

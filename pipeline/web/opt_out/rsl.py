@@ -23,7 +23,7 @@ MEDIA_TYPE = "application/rsl+xml"
 MAX_CONTENTS = 10_000
 
 _TRAINING = frozenset(("all", "ai-all", "ai-train", "train-ai", "train-genai"))
-"""The uses that include training a GAN; the last two are those of drafts, still in use."""
+"""The uses that include training a GAN; the last two are from drafts and still in use."""
 
 _LINK = re.compile(r"<([^<>]*)>([^<]*)")
 _PARAMETER = re.compile(r';\s*([a-z*]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
@@ -37,7 +37,7 @@ class _License:
 
 @dataclass(frozen=True)
 class _Content:
-    """`host` is the host that an absolute pattern names, or empty for the site's own."""
+    """`host` is the host of an absolute pattern, or empty for the site itself."""
 
     host: str
     pattern: str
@@ -67,7 +67,7 @@ class RslDocument:
 
 
 def read_rsl(body: bytes) -> RslDocument | None:
-    """Return the terms in an RSL file, or None if it is none that can be read."""
+    """Return the terms in an RSL file, or None if it is invalid."""
     root = parse_xml(body)
     if root is None or local_name(root) != "rsl":
         return None
@@ -104,12 +104,12 @@ def _uses(element: Any) -> frozenset[str]:
 
 
 def header_licenses(headers: Mapping[str, str], url: str) -> list[str]:
-    """Return the RSL licences that an answer's Link header names, as absolute URLs."""
+    """Return the RSL licences in the Link header of a response, as absolute URLs."""
     return list(_absolute(url, _header_links(headers.get("link", "")[:8192])))
 
 
 def page_licenses(links: Iterable[tuple[str, str, str]], url: str) -> list[str]:
-    """Return the RSL licences among a page's links, given as rel, type and href."""
+    """Return the RSL licences among the links of a page (rel, type, href), as absolute URLs."""
     return list(_absolute(url, (href for rel, kind, href in links if _is_rsl(rel, kind))))
 
 

@@ -1,4 +1,4 @@
-"""The closed list of opt-out signals, and what is said and recorded about those that were seen."""
+"""All kinds of opt-out signals, and how they are described and recorded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SIGNALS: Final[dict[str, str]] = {
     "rsl": "an RSL licence that prohibits ai-train",
     "plus-data-mining": "plus:DataMining in the XMP of the image file",
 }
-"""Every signal by the name that recipes, failures and provenance use."""
+"""Descriptions of the signals, by the names that recipes, failures and provenance use."""
 
 NAMELESS: Final = "unnamed"
-"""The name under which a logged opt-out counts whose detail names no signal of the list."""
+"""The name for a logged opt-out whose detail contains no known signal."""
 
 _LONGEST = 500
 _SEGMENT = re.compile(r"(?:^|; )([a-z-]+): ?([^;]*)")
@@ -32,8 +32,8 @@ _WORD = re.compile(r"[a-z-]+")
 
 @dataclass(frozen=True)
 class Signal:
-    """One opt-out signal that was seen: its name, where, and the policy it refers to, if any. Text
-    from outside becomes plain text without passwords."""
+    """An opt-out signal: its name, where it was found, and the policy it refers to, if any. `where`
+    and `policy` are made printable, without passwords."""
 
     name: str
     where: str
@@ -50,8 +50,7 @@ class Signal:
         return f"{self.name}: {self.where}{policy}".replace("; ", ";")
 
     def to_json(self, reason: str | None) -> dict[str, str]:
-        """Return what is recorded with an image; `reason` is why the recipe overrides the
-        signal."""
+        """Return the record for an image; `reason` is why the recipe overrides the signal."""
         values = {
             "signal": self.name, "where": self.where, "policy": self.policy,
             "overridden": reason or "",
@@ -65,9 +64,9 @@ def describe(signals: Iterable[Signal]) -> str:
 
 
 def signal_names(detail: str) -> list[str]:
-    """Return the names of the signals in the detail of an `opt_out` failure, or the nameless one.
+    """Return the names of the signals in the detail of an `opt_out` failure; `NAMELESS` if none.
 
-    Details of older versions (`x-robots-tag: noai`) are understood too.
+    Details from older versions (`x-robots-tag: noai`) are also understood.
     """
     found: list[str] = []
     for name, rest in _SEGMENT.findall(detail):
@@ -79,7 +78,7 @@ def signal_names(detail: str) -> list[str]:
 
 
 def count_signals(rows: Iterable[Mapping[str, object]]) -> dict[str, int]:
-    """Return how often each signal occurs in `rows` of the failure log of the kind `opt_out`."""
+    """Return how often each signal occurs in the `opt_out` failures among `rows` of the log."""
     counts: Counter[str] = Counter()
     for row in rows:
         if row.get("kind") == "opt_out":
@@ -88,10 +87,10 @@ def count_signals(rows: Iterable[Mapping[str, object]]) -> dict[str, int]:
 
 
 def check_overrides(overrides: dict[str, str]) -> dict[str, str]:
-    """Return the overrides of a recipe: each a known signal with a reason.
+    """Validate the overrides of a recipe and return them unchanged.
 
     Raises:
-        ValueError: an unknown signal, or no reason; the message says what to do.
+        ValueError: a signal is unknown or has no reason.
     """
     for name, reason in overrides.items():
         if name not in SIGNALS:

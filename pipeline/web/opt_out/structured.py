@@ -1,4 +1,4 @@
-"""Dictionaries of Structured Field Values (RFC 9651, 4.2.2), as far as usage preferences need them.
+"""Parses dictionaries of Structured Field Values (RFC 9651, 4.2.2), for usage preferences.
 
 Only tokens are kept; members with values of other types are parsed and have the value None.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 MAX_LENGTH = 8192
-"""Longer values are not read: no preference takes so many characters."""
+"""Maximum length of a value in characters; longer ones are ignored."""
 
 _KEY = r"[a-z*][a-z0-9_.*-]*+"
 _TOKEN = r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*+"
@@ -25,10 +25,10 @@ _COMMA = re.compile(r"[ \t]*+,[ \t]*+")
 
 
 def parse_tokens(value: str) -> dict[str, str | None]:
-    """Return the members of a dictionary: a token's text, or None for a value of another type.
+    """Return the members of a dictionary: the text of a token, or None for other types.
 
-    A value that does not parse has no members, as the standard says. The last of several members
-    with the same key counts.
+    An invalid value has no members, as the standard requires. Of several members with the same key,
+    the last one counts.
     """
     members: dict[str, str | None] = {}
     value = value.strip(" \t")

@@ -1,7 +1,7 @@
 """TDM Reservation Protocol (W3C community group, final report of 2024-05-10).
 
 A site reserves the rights to text and data mining in `/.well-known/tdmrep.json`, by headers, or by
-meta elements; each overrides the one before. What is none of `0` and `1` says nothing.
+meta elements; each overrides the one before. Values other than `0` and `1` are ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_RULES = 10_000
 
 @dataclass(frozen=True)
 class Reservation:
-    """What one place says: whether the rights are reserved, under which policy, and where."""
+    """Whether one place reserves the rights, the URL of the policy, and the name of the place."""
 
     reserved: bool
     policy: str = ""
@@ -38,12 +38,12 @@ class _Rule:
 
 @dataclass(frozen=True)
 class TdmRep:
-    """The rules of a tdmrep.json, in its order."""
+    """The rules of a tdmrep.json, in order."""
 
     rules: tuple[_Rule, ...] = ()
 
     def reservation(self, url: str) -> Reservation | None:
-        """Return what the file says about `url`: the first rule that matches counts."""
+        """Return the reservation of the first rule that matches `url`, or None."""
         if not self.rules:
             return None
         target = target_path(url)
@@ -51,7 +51,7 @@ class TdmRep:
 
 
 def read_tdmrep(body: bytes) -> TdmRep:
-    """Return the rules of a tdmrep.json; none if it is no such file."""
+    """Return the rules of a tdmrep.json; none if it is invalid."""
     try:
         values = parse_json(body)
     except (ValueError, RecursionError):
@@ -76,7 +76,7 @@ def _rule(value: Any) -> _Rule | None:
 
 
 def header_reservation(headers: Mapping[str, str]) -> Reservation | None:
-    """Return what the headers of an answer say (names in lower case), or None."""
+    """Return the reservation in headers (names in lower case), or None."""
     reserved = _reserved(headers.get("tdm-reservation"))
     if reserved is None:
         return None
@@ -84,7 +84,7 @@ def header_reservation(headers: Mapping[str, str]) -> Reservation | None:
 
 
 def meta_reservation(metas: Sequence[tuple[str, str]]) -> Reservation | None:
-    """Return what the meta elements of a page say, given as name and content, or None."""
+    """Return the reservation in meta elements, given as name and content, or None."""
     found = [_reserved(content) for name, content in metas if name == "tdm-reservation"]
     stated = [reserved for reserved in found if reserved is not None]
     if not stated:
@@ -95,7 +95,7 @@ def meta_reservation(metas: Sequence[tuple[str, str]]) -> Reservation | None:
 
 def _reserved(value: Any) -> bool | None:
     if isinstance(value, str):
-        # the same header twice arrives as "1, 1"
+        # A repeated header arrives as "1, 1".
         parts = {part.strip() for part in value.split(",")}
         return "1" in parts if parts & {"0", "1"} else None
     if isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1):

@@ -1,4 +1,4 @@
-"""XML from outside, read safely: no entities, no network, bounded size."""
+"""Parses untrusted XML: no entities, no network, bounded size."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ _DOCTYPE = tuple("<!DOCTYPE".encode(coding) for coding in ("ascii", "utf-16-le",
 
 
 def parse_xml(data: bytes, recover: bool = False) -> Any:
-    """Return the root element, or None if `data` is no XML, too large or declares a document type
-    (which neither RSL nor XMP needs, and entities come from). lxml has no public name for its
-    class."""
+    """Return the root element (of lxml); None if `data` is not XML, is too large, or declares a
+    document type (RSL and XMP do not need one, and it could define entities)."""
     if len(data) > MAX_BYTES or any(word in data for word in _DOCTYPE):
         return None
     parser = etree.XMLParser(

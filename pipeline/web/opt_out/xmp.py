@@ -2,7 +2,7 @@
 
 XMP is read from JPEG (APP1, also extended), PNG (iTXt) and WebP (chunk `XMP `); in every other
 format, such as TIFF, AVIF and GIF, packets are found by scanning, as the XMP specification allows.
-Broken metadata says nothing and never fails an image.
+Damaged metadata is ignored and never makes an image fail.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _short(value: str) -> str:
 
 
 def _prohibits(value: str) -> bool:
-    """True for each value of the vocabulary that prohibits training: as URI, code or label."""
+    """Return True if a value (URI, code or label) prohibits training."""
     text = value.strip().upper()
     return text.startswith("PROHIBITED") or text.rpartition("/")[2].startswith("DMI-PROHIBITED")
 
 
 def _values(packet: bytes) -> Iterator[str]:
-    """Yield the values of the property in a packet: as attribute, element or resource."""
+    """Yield the values of the property in a packet, from attributes, elements and resources."""
     root = parse_xml(packet[max(0, packet.find(b"<")) :].rstrip(b"\0"), recover=True)
     if root is None:
         return
@@ -62,8 +62,8 @@ def _values(packet: bytes) -> Iterator[str]:
 
 
 def _described(root: Any) -> Iterator[Any]:
-    """Yield the elements that describe the file itself, not one that was put into it; all of them
-    if the packet is too broken to tell."""
+    """Yield the elements that describe the file itself, not a file embedded in it; all elements if
+    the packet is too damaged to tell."""
     found = False
     for rdf in root.iter(f"{{{RDF}}}RDF"):
         found = True
@@ -90,10 +90,10 @@ def _jpeg_packets(data: bytes) -> Iterator[bytes]:
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
-        if marker == 0xFF:  # fill
+        if marker == 0xFF:  # a fill byte
             position += 1
             continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # stand alone
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a segment
             position += 2
             continue
         if marker in (0xDA, 0xD9):  # the image itself, or its end
@@ -104,7 +104,7 @@ def _jpeg_packets(data: bytes) -> Iterator[bytes]:
             if segment.startswith(_JPEG_MAIN):
                 yield segment[len(_JPEG_MAIN) :]
             elif segment.startswith(_JPEG_EXTENDED) and size < MAX_BYTES:
-                # 32 digits that name the packet, its whole length, and where this piece belongs
+                # 32 digits that identify the packet, its whole length, and the offset of this piece
                 head = len(_JPEG_EXTENDED)
                 offset = int.from_bytes(segment[head + 36 : head + 40])
                 extended.setdefault(segment[head : head + 32], {})[offset] = segment[head + 40 :]
@@ -125,7 +125,7 @@ def _png_packets(data: bytes) -> Iterator[bytes]:
 
 
 def _text_chunk(chunk: bytes) -> Iterator[bytes]:
-    """Yield the text of an iTXt chunk behind its keyword: flags, two short texts, then the text."""
+    """Yield the text of an iTXt chunk, which follows the keyword, flags and two short texts."""
     parts = chunk[2:].split(b"\0", 2)
     if len(parts) < 3:
         return
