@@ -1,1 +1,1 @@
-"""Crawl: pages to the URL manifest."""
+"""The crawl stage: from the pages of a site to the URL manifest."""

@@ -1,4 +1,4 @@
-"""Trying a recipe on one page, and proposing one for a page."""
+"""Checks a recipe on one page, and proposes a recipe for a page."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ COLUMNS = ("url", "title", "labels", "license", "attribution")
 class PageCheck:
     """The result of applying a recipe to one page.
 
-    `images` are in page order, `follow` holds the URLs of further pages, and `skipped` counts by
-    reason what was not used. `error` says why the page could not be read; it is empty otherwise.
-    `seen` describes an HTML page on which the recipe finds no image.
+    `images` are in page order, `follow` has the URLs of further pages, and `skipped` counts skipped
+    entries by reason. `error` is why the page could not be read, or empty. `seen` describes an HTML
+    page on which the recipe finds no image.
     """
 
     url: str
@@ -53,7 +53,7 @@ class PageCheck:
 
 
 def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageCheck:
-    """Fetch the page at `url` by the rules of the recipe and apply the recipe to it.
+    """Fetch the page at `url` with the politeness of the recipe, and apply the recipe to it.
 
     Args:
         on_wait: called during long waits.
@@ -66,7 +66,7 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
     if isinstance(source, FolderSource):
         raise UserError(f"{path}: a folder has no pages to check; crawl it")
     adapter = SOURCES[source.kind]
-    if isinstance(source, HtmlSource):  # the page's host is one to stay on
+    if isinstance(source, HtmlSource):  # stay on the page's host
         source = replace(source, start=(*source.start, address))
     is_html = isinstance(source, HtmlSource) and source.kind == "html"
     whole_list = PageRequest(address, 0, {"role": source.kind})
@@ -74,7 +74,7 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
     with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
         response = fetcher.get(address, stage=STAGE, max_bytes=most)
         if isinstance(response, Failure):
-            return PageCheck(address, error=_said(response))
+            return PageCheck(address, error=_describe(response))
         context = {"role": source.kind} if _is_list_page(source.kind, response.body) else {}
         request = PageRequest(address, 0, context)
         page = Page(request, response.body, response.url, response.headers)
@@ -85,8 +85,8 @@ def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageChe
             raise
         except CorruptFile as error:
             return PageCheck(address, error=str(error))
-        except Exception as error:  # noqa: BLE001 - the boundary of one page
-            return PageCheck(address, error=_said(internal_failure(STAGE, address, error)))
+        except Exception as error:  # noqa: BLE001 - errors of one page are caught here
+            return PageCheck(address, error=_describe(internal_failure(STAGE, address, error)))
         signals = page_signals(fetcher, response, result.terms)
     if (refusing := recipe.politeness.refusing(signals)) and rows:
         return PageCheck(address, error=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
@@ -106,15 +106,14 @@ def propose_recipe(
     on_wait: OnWait | None = None,
     on_page: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """Return the text of a recipe for the site at `url`, from a look at that page and a few behind
-    it.
+    """Return the text of a recipe for the site at `url`, from that page and a few pages behind it.
 
     Args:
         on_wait: called during long waits.
         on_page: called with the URL of each further page before it is requested.
 
     Raises:
-        UserError: `url` is not an http(s) URL, or the page could not be had or read.
+        UserError: `url` is not an http(s) URL, or the page could not be fetched or read.
     """
     address = _address(url)
     rules = _with_credentials(politeness or Politeness(), url)
@@ -131,20 +130,20 @@ def propose_recipe(
         if isinstance(first, Failure):
             private = first.kind == "private_address"
             hint = "; for new-recipe, use --allow-private" if private else ""
-            raise UserError(f"{address}: {_said(first)}{hint}")
+            raise UserError(f"{address}: {_describe(first)}{hint}")
         page = Page(PageRequest(address), first.body, first.url, first.headers)
         try:
             proposal = propose(page, get)
         except UserError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary of one page
+        except Exception as error:  # noqa: BLE001 - errors of one page are caught here
             failed = internal_failure(STAGE, address, error)
-            raise UserError(f"{address}: {_said(failed)}") from None
+            raise UserError(f"{address}: {_describe(failed)}") from None
         return replace(proposal, start=address, private=rules.allow_private).to_toml()
 
 
 def _with_credentials(politeness: Politeness, url: str) -> Politeness:
-    """Return the rules with the user and password of `url`, for its host."""
+    """Return `politeness` with the user and password of `url` as headers for its host."""
     found: HostHeaders = {}
     take_credentials(url, found)
     return with_host_headers(politeness, found, ())
@@ -157,14 +156,14 @@ def _address(url: str) -> str:
     return address
 
 
-def _said(failed: Failure) -> str:
+def _describe(failed: Failure) -> str:
     status = f", status {failed.status}" if failed.status else ""
     hint = f" ({_OVERRIDE})" if failed.kind == "opt_out" else ""
     return f"{failed.kind}{status}{': ' if failed.detail else ''}{failed.detail}{hint}"
 
 
 def _is_list_page(kind: str, body: bytes) -> bool:
-    """Return True if a page is the sitemap or feed itself and not one that it leads to."""
+    """Return True if a page is the sitemap or feed itself, not a page that it links to."""
     if kind not in ("sitemap", "feed"):
         return False
     if b"<html" in body[:1000].lower():

@@ -1,11 +1,11 @@
-"""The images that a crawl has found, and the manifest that lists them.
+"""The index of the images found by a crawl, and the manifest that lists them.
 
-The table `images` stores the pages on which each row of the manifest was found. It prevents a key
-from being written twice and shows when an image has vanished. The manifest is the truth: the state
-records how much of the manifest it has read, and catches up when it is opened.
+The table `images` stores the pages on which each row of the manifest was found. It prevents
+duplicate keys and shows when an image has vanished. The manifest is authoritative: the index
+records how much of the manifest it has read, and reads the rest when it is opened.
 
-Keys are hashes, so inserting each would write to a random page of that table. So new rows are
-appended to `recent` (a bounded number of keys is in memory) and merged in batches, in key order.
+Keys are hashes, so each insertion would write to a random place of the table. New rows are
+therefore appended to `recent` (their keys are in memory) and merged in batches, in key order.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from pipeline.crawl.manifest_lookup import manifest_row
 from pipeline.errors import UserError
 
 RECENT = 250_000
-"""New rows that are merged together; what is held of them in memory takes some 16 MB."""
+"""Number of new rows that are merged together; their keys take about 16 MB of memory."""
 
 EXTERNAL, NO_PAGE = 0, -1
-"""Pages of images that are not of this crawl, and of those that are on no page any more."""
+"""Page numbers of images that are not from this crawl, and of vanished images."""
 
 
 @dataclass(frozen=True)
 class CatchUpResult:
-    """The result of catching up with the manifest: `rows` that were not known, `lost` rows that are
-    missing, and `again` pages to fetch again because of them."""
+    """The result of catching up with the manifest: the numbers of new `rows`, `lost` rows, and pages
+    to fetch `again` because of lost rows."""
 
     rows: int = 0
     lost: int = 0
@@ -48,7 +48,8 @@ class CatchUpResult:
 
 
 class ImageIndex:
-    """The manifest's rows and where they were found. Inside transactions of the caller's."""
+    """The rows of the manifest and the pages on which they were found. Call `add`,
+    `begin_page_update` and `end_page_update` inside a transaction."""
 
     def __init__(self, db: sqlite3.Connection, manifest: Path) -> None:
         self._db = db
@@ -60,7 +61,7 @@ class ImageIndex:
         self._rows = JsonlAppender(manifest)
 
     def merge(self) -> None:
-        """Put the recent rows in their places."""
+        """Move the recent rows into the table `images`. Call it outside of a transaction."""
         with transaction(self._db):
             self._db.execute("INSERT OR IGNORE INTO images SELECT * FROM recent ORDER BY key, page")
             self._db.execute("DELETE FROM recent")
@@ -75,33 +76,32 @@ class ImageIndex:
         return None if row is None else row[0]
 
     def get(self, name: str) -> Any:
-        """Return the fact stored under `name`, or None."""
+        """Return the value stored under `name`, or None."""
         return self._one("SELECT value FROM meta WHERE name = ?", name)
 
     def put(self, name: str, value: Any) -> None:
-        """Keep a fact under `name`."""
+        """Store a value under `name`."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def count(self) -> int:
-        """Rows of the manifest."""
+        """Return the number of rows in the manifest."""
         return int(self.get("rows") or 0)
 
     def gained(self) -> int:
-        """Return the number of times an image was found that no page of this crawl had shown
-        before. It only grows, so comparing two values shows whether the pages in between
-        contributed new images."""
+        """Return how many images were new to this crawl when they were found. The number only
+        grows, so a difference shows whether the pages in between had new images."""
         return int(self.get("gained") or 0)
 
     def vanished(self) -> int:
-        """Rows of the manifest whose image is on no page any more."""
+        """Return the number of rows whose image is no longer on any page."""
         return int(self._one("SELECT count(*) FROM images WHERE page = ?", NO_PAGE))
 
-    # what a page holds
+    # the images of a page
 
     def add(
         self, page: int, rows: Iterable[ManifestRow], max_images: int | None = None
     ) -> tuple[int, bool]:
-        """Append the rows that are new; how many, and whether `max_images` cut the rest off."""
+        """Append the new rows. Return their number, and whether `max_images` was reached."""
         fresh: dict[int, ManifestRow] = {}
         seen: dict[int, int] = {}
         known, full, found_again = self.count(), False, 0
@@ -130,7 +130,7 @@ class ImageIndex:
         return len(fresh), full
 
     def merge_if_many(self) -> None:
-        """Merge once enough rows are recent. Outside of a transaction."""
+        """Merge if there are many recent rows. Call it outside of a transaction."""
         if len(self._recent) >= RECENT:
             self.merge()
 
@@ -170,7 +170,8 @@ class ImageIndex:
             self._db.execute("INSERT INTO old SELECT key FROM images WHERE page = ?", (page,))
 
     def end_page_update(self, page: int) -> None:
-        """Take the page from the images it has no more; those on no other page have vanished."""
+        """Remove the page from images that are no longer on it. Images on no other page have
+        vanished."""
         if not self._has_old:
             return
         self._db.execute(
@@ -187,10 +188,8 @@ class ImageIndex:
     # the manifest
 
     def rewrite_changed_rows(self) -> int:
-        """Write the rows anew of which their page says something else now; how many those were.
-
-        They keep their places and the time they were found.
-        """
+        """Rewrite the manifest with the new metadata of changed rows, in place and with the times
+        they were found. Return their number. Call it outside of a transaction."""
         if not self._one("SELECT 1 FROM revised LIMIT 1"):
             return 0
         count = 0
@@ -220,8 +219,8 @@ class ImageIndex:
         self.put("tail", tail_digest(self._manifest, end))
 
     def catch_up(self) -> CatchUpResult:
-        """Read the rows of the manifest that are not in the state: the end that an interrupted
-        crawl or an import wrote last, or the whole file if it was replaced."""
+        """Read the rows of the manifest that are not in the index: the last ones, written by an
+        interrupted crawl or an import, or the whole file if it was replaced."""
         offset, stat = int(self.get("offset") or 0), self._manifest.stat()
         same = (
             stat.st_size >= offset
@@ -233,7 +232,7 @@ class ImageIndex:
         return self._reread()
 
     def _ingest(self, offset: int) -> int:
-        """Take the rows from `offset` on as known; how many were not."""
+        """Add the rows from `offset` to the index. Return the number of new rows."""
         added = 0
         with self._manifest.open("rb") as file:
             file.seek(offset)
@@ -244,7 +243,7 @@ class ImageIndex:
                     self._remember(self.count() + new, offset)
                 self.merge_if_many()
                 added += new
-        self.merge()  # so that each is known by its page
+        self.merge()  # so that `images` has the page of each
         return added
 
     def _learn(self, lines: Iterable[bytes]) -> int:
@@ -275,7 +274,7 @@ class ImageIndex:
             return next((number for number, one in enumerate(lines, start=1) if one == line), 0)
 
     def _reread(self) -> CatchUpResult:
-        """Believe the manifest anew; pages whose rows it has lost are to be fetched again."""
+        """Rebuild the index from the manifest. Queue the pages of lost rows again."""
         added = 0
         self._db.execute("CREATE TEMP TABLE present (key INTEGER PRIMARY KEY)")
         with self._manifest.open("rb") as file:
@@ -287,7 +286,7 @@ class ImageIndex:
                 self.merge_if_many()
             end = file.tell()
         self.merge()
-        # Only now is the manifest remembered: a kill before this does all of it again.
+        # The manifest is recorded last: after a kill before this, the next run starts again.
         absent = "FROM images WHERE key NOT IN (SELECT key FROM present)"
         with transaction(self._db):
             lost = self._one(f"SELECT count(DISTINCT key) {absent}")

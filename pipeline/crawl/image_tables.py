@@ -15,11 +15,9 @@ from typing import TypeVar
 from pipeline.contract import ManifestRow
 
 BATCH = 5000
-"""Rows that are held in memory and written together."""
-
+"""Number of rows that are written together."""
 
 _TAIL = 4096
-
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -35,12 +33,11 @@ CREATE TABLE IF NOT EXISTS revised (
 ) WITHOUT ROWID;
 """
 
-
 T = TypeVar("T")
 
 
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
-    """`items` in lists of at most `size`."""
+    """Yield `items` in lists of at most `size`."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
@@ -54,7 +51,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:  # a full disk has rolled back by itself
+        if db.in_transaction:  # SQLite itself rolls back when the disk is full
             db.execute("ROLLBACK")
         raise
 
@@ -66,15 +63,14 @@ def key_number(key: str) -> int:
 
 
 def row_checksum(row: ManifestRow) -> int:
-    """Return a checksum of what a page says about an image, to notice when it says something
-    else."""
+    """Return a checksum of the metadata of an image on a page, to detect changes."""
     said: list[object] = [row.title, row.labels, row.license, row.attribution]
     text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
     return zlib.crc32(text.encode()) + 1
 
 
 def tail_digest(path: Path, end: int) -> str:
-    """Return a digest of the last bytes of a file before `end`, to know it again by."""
+    """Return a digest of the last bytes of a file before `end`, to recognise the file."""
     with path.open("rb") as file:
         file.seek(max(0, end - _TAIL))
         return hashlib.sha256(file.read(min(end, _TAIL))).hexdigest()

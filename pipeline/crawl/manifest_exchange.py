@@ -1,8 +1,8 @@
-"""The URL manifest in and out, as Parquet, CSV or JSON Lines, for other downloaders and from them.
+"""Exports and imports the URL manifest as Parquet, CSV or JSON Lines, for other downloaders.
 
-What goes out has a column for each member of a row (lists in Parquet and JSON Lines; in CSV
-`labels` joined by `|` and `boxes` as JSON), so img2dataset reads it with `url_col=url,
-caption_col=title`. What comes in may have the columns of img2dataset, LAION or DataComp, or ours.
+An export has one column per field of a row (lists in Parquet and JSON Lines; in CSV, `labels` are
+joined by `|` and `boxes` are JSON), so img2dataset reads it with `url_col=url, caption_col=title`.
+An import may have the columns of this project, img2dataset, LAION or DataComp.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ NAMES = tuple(one.name for one in fields(ManifestRow))
 
 @dataclass(frozen=True)
 class ManifestImportResult:
-    """Rows `read` from a file, rows `added` to the manifest, and rows `skipped` by reason, with the
-    first example of each reason."""
+    """The numbers of rows `read` from a file, `added` to the manifest, and `skipped` by reason, and
+    the first example of each reason."""
 
     read: int
     added: int
@@ -46,17 +46,17 @@ class ManifestImportResult:
 
 
 def export_manifest(dataset: DatasetPaths, path: Path) -> int:
-    """Write the manifest to `path` (.parquet, .csv, .jsonl by its ending); the number of rows.
+    """Write the manifest to `path` (.parquet, .csv or .jsonl). Return the number of rows.
 
-    Images that were forgotten are not in it.
+    Forgotten images are excluded.
 
     Raises:
-        UserError: the ending is none of these, or there is no manifest.
+        UserError: the extension is unknown, or the manifest does not exist.
     """
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise UserError(f"{path}: write to .parquet, .csv or .jsonl")
+        raise UserError(f"{path}: unknown extension; choose from .parquet, .csv and .jsonl")
     if not dataset.url_manifest.exists():
         raise UserError(f"{dataset.url_manifest}: no such manifest")
     count = 0
@@ -108,11 +108,11 @@ def _write_jsonl(file: IO[bytes], rows: Iterator[dict[str, Any]]) -> None:
 def import_manifest(
     dataset: DatasetPaths, path: Path, *, license: str = "", attribution: str = ""
 ) -> ManifestImportResult:
-    """Add the rows of `path` that are not in the manifest yet. The file may be larger than memory.
+    """Add the rows of `path` that are not yet in the manifest. The file may be larger than memory.
 
-    A file with the columns `url` and `found` is treated as a manifest of this project and keeps its
-    pages and times. `license` and `attribution` apply to rows without their own. A row that cannot
-    be read is counted with the first example of its reason, and the others are added.
+    A file with the columns `url` and `found` is treated as a manifest of this project, and its
+    pages and times are kept. `license` and `attribution` apply to rows without their own. Invalid
+    rows are skipped and counted by reason.
 
     Raises:
         UserError: the file does not exist, has an unknown format or no column of URLs, or ends
@@ -167,10 +167,10 @@ def _first_record(path: Path) -> Mapping[str, Any]:
 def _own_row(
     license: str, attribution: str, notes: Notes, record: Mapping[str, Any]
 ) -> Iterator[ManifestRow]:
-    """Yield the row that a record of an exported manifest is.
+    """Yield the row of a record of an exported manifest.
 
     Raises:
-        ValueError: a member is of the wrong type.
+        ValueError: a field has the wrong type.
     """
     text = record.get("url")
     url = None

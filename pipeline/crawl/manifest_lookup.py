@@ -1,4 +1,4 @@
-"""Rows of the URL manifest by key, without holding the manifest in memory."""
+"""Looks up rows of the URL manifest by key, without reading the manifest into memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from pipeline.web.urls import canonical_url
 
 
 def row_key(row: dict[str, Any]) -> str:
-    """Return the key of a manifest row; the one in it may be missing or be that of a URL edited
-    since.
+    """Return the key of a manifest row. The stored key may be missing, or not match an edited URL.
 
     Raises:
         ValueError: the row has no URL.
@@ -29,10 +28,10 @@ def row_key(row: dict[str, Any]) -> str:
 
 
 def manifest_row(row: dict[str, Any]) -> ManifestRow:
-    """Return the row that a line of the manifest holds, with the key that its URL has.
+    """Return the row of a line of the manifest, with the key of its URL.
 
     Raises:
-        ValueError: the line is no manifest row.
+        ValueError: the line is not a manifest row.
     """
     return ManifestRow.from_json({**row, "key": row_key(row)})
 
@@ -41,16 +40,16 @@ def manifest_rows(dataset: DatasetPaths) -> Iterator[ManifestRow]:
     """Return the rows of the URL manifest.
 
     Raises:
-        UserError: a line is no manifest row; the message names file and line.
+        UserError: a line is not a manifest row; the message names file and line.
     """
     return read_rows(dataset.url_manifest, manifest_row)
 
 
 class ManifestLookup:
-    """Reads a manifest once for its keys, then single rows on request. A context manager.
+    """Indexes a manifest by key and reads single rows on request. A context manager.
 
     Raises:
-        UserError: a whole line is not a manifest row; the message names file and line.
+        UserError: a complete line is not a manifest row; the message names file and line.
     """
 
     def __init__(self, path: Path) -> None:

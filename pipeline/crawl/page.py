@@ -1,4 +1,4 @@
-"""One page of a crawl: fetched or copied to the disk, and read. No page ends the crawl."""
+"""Fetches and parses one page of a crawl. Errors of a page never end the crawl."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STAGE = "crawl"
 
 @dataclass(frozen=True)
 class FetchedPage:
-    """A fetched page. `result` is None if the page has not changed."""
+    """The result of a fetched page (None if the page has not changed), and its validators."""
 
     result: PageResult | None
     etag: str | None = None
@@ -31,7 +31,7 @@ class FetchedPage:
 
 
 class PageReader:
-    """Fetches and reads the pages of a recipe. Safe to use from several threads.
+    """Fetches and parses the pages of a recipe. Thread-safe.
 
     Args:
         copies: the folder for copies of files that may be larger than memory.
@@ -47,9 +47,9 @@ class PageReader:
         """Fetch and parse one page. Every error becomes a failure of this page."""
         try:
             return self._fetch(fetcher, page)
-        except (UserError, OSError):  # the user's mistake, or a disk that does not write
+        except (UserError, OSError):  # a mistake of the user, or a full or broken disk
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary of one page
+        except Exception as error:  # noqa: BLE001 - errors of one page are caught here
             return internal_failure(STAGE, page.request.url, error)
 
     def _fetch(self, fetcher: Fetcher, page: CrawlPage) -> FetchedPage | Failure:
@@ -76,7 +76,7 @@ class PageReader:
         )
 
     def _copy(self, fetcher: Fetcher, page: CrawlPage, most: int) -> FetchedPage | Failure:
-        """Copy a large file to the disk; it is read from there when its turn comes."""
+        """Copy a large file to the disk, from where it is parsed later."""
         url = page.request.url
         path = self.copy_path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class PageReader:
             return failure(STAGE, url, "parse_error", detail=str(error))
         except RecursionError:
             return failure(STAGE, url, "parse_error", detail="nested too deeply")
-        except Exception as error:  # noqa: BLE001 - the boundary of one page
+        except Exception as error:  # noqa: BLE001 - errors of one page are caught here
             return internal_failure(STAGE, url, error)
         if result.error:
             return failure(STAGE, url, "parse_error", detail=result.error)
@@ -117,7 +117,7 @@ class PageReader:
         self, url: str, result: PageResult, signals: Sequence[Signal]
     ) -> PageResult | Failure:
         """Return the result with the overridden opt-out signals of the page in its rows; a failure
-        if it has images and a signal that counts. Pages without images only lead to others."""
+        if a signal is not overridden. Signals do not affect pages without images."""
         if not signals or not result.images:
             return result
         if refusing := self._politeness.refusing(signals):
@@ -127,6 +127,6 @@ class PageReader:
 
 
 def _validators(page: CrawlPage) -> dict[str, str]:
-    """Return the headers that ask for a page only if it has changed."""
+    """Return the headers of a conditional request for a page."""
     headers = {"If-None-Match": page.etag, "If-Modified-Since": page.last_modified}
     return {name: value for name, value in headers.items() if value}

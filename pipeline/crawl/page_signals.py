@@ -1,4 +1,4 @@
-"""The opt-out signals of a page: those of its request, its meta elements and its RSL licences."""
+"""The opt-out signals of a page, from its request, meta elements and RSL licences."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pipeline.web.opt_out.signals import Signal
 
 
 def page_signals(fetcher: Fetcher, response: Response, terms: PageTerms) -> list[Signal]:
-    """Return all signals of a fetched page. Licences that it links to are fetched, once for each
-    host."""
+    """Return all signals of a fetched page. Licences that it links to are fetched once per host."""
     signals = [*response.signals, *meta_signals(terms.metas, fetcher.politeness.user_agent)]
     signals += fetcher.license_signals(response.url, page_licenses(terms.links, response.url))
     for text in terms.licenses:

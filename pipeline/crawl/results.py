@@ -1,4 +1,4 @@
-"""Results of pages as text, and what identifies files and hosts."""
+"""Helpers of the crawl: results of pages as JSON, digests, pages to follow, log lines."""
 
 from __future__ import annotations
 
@@ -25,15 +25,13 @@ from pipeline.web.local_files import SCHEME
 
 _LIMITS = ("max_pages", "max_images")
 _ADDED = frozenset(("max_unproductive_pages", "allow_outside_links"))
-"""Settings that earlier versions did not have: at their defaults they change nothing."""
-
+"""Options that earlier versions did not have; at their defaults they do not affect the digest."""
 
 _CHAIN = "chain"
-"""The context of a next page: how many images there were before the page that leads to it, and how
-many pages of the list in a row brought none."""
+"""Key in the context of a next page: the number of images before the page that links to it, and the
+number of consecutive pages of the list without a new image."""
 
-
-_TOLD = frozenset((
+_LOGGED_REASONS = frozenset((
     "template", "bad_entry", "bad_line", "bad_url", "bad_next", "broken_xml", "too_many_entries",
     "not_utf8",
 ))  # fmt: skip
@@ -42,12 +40,12 @@ _TOLD = frozenset((
 def host_of(url: str) -> str:
     try:
         return urlsplit(url).netloc
-    except ValueError:  # the fetcher says what is wrong with it
+    except ValueError:  # the fetcher reports it
         return ""
 
 
 def file_stamp(path: Path) -> str | None:
-    """Return a value that changes when a file, or the list of names in a folder, changes."""
+    """Return a value that changes with a file or the names in a folder; None if it is missing."""
     try:
         stat = path.stat()
     except OSError:
@@ -80,14 +78,14 @@ def from_text(text: str) -> PageResult:
 
 
 def source_digest(source: Source) -> str:
-    """Return a digest of the source's settings without its limits, since raising a limit only
-    continues the crawl."""
+    """Return a digest of the source's options, without limits: raising a limit only continues the
+    crawl."""
     values = TypeAdapter(type(source)).dump_python(source, mode="json")
-    usual = type(source).__dataclass_fields__
+    options = type(source).__dataclass_fields__
     kept = {
         key: value
         for key, value in values.items()
-        if key not in _LIMITS and (key not in _ADDED or value != usual[key].default)
+        if key not in _LIMITS and (key not in _ADDED or value != options[key].default)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -99,12 +97,12 @@ def pages_to_follow(
     gained: int,
     dropped: Notes,
 ) -> Iterator[PageRequest]:
-    """Yield the pages to visit: not too deep, and not on a list that yields nothing new.
+    """Yield the pages to visit, except those that are too deep or on an unproductive list.
 
     Args:
         page: the page that links to them.
         gained: how many images the crawl had found before this page.
-        dropped: gets the pages that are not followed, by reason.
+        dropped: counts the pages that are not followed, by reason.
     """
     before = page.request.context.get(_CHAIN, {"gained": -1, "idle": 0})
     idle = 0 if gained > before["gained"] else before["idle"] + 1
@@ -129,7 +127,7 @@ def log_skipped(
     with the reasons."""
     nothing = not result.images and not follow and not is_chunk(page.request.url)
     local = page.request.url.startswith(SCHEME) and result.skipped
-    if nothing or local or not _TOLD.isdisjoint(result.skipped):
+    if nothing or local or not _LOGGED_REASONS.isdisjoint(result.skipped):
         examples = getattr(result.skipped, "examples", {})
         images = len(result.images) if isinstance(result.images, tuple | list) else None
         log.emit(

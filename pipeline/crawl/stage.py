@@ -1,7 +1,7 @@
-"""Crawl: visit a site's pages and write the URL manifest.
+"""The crawl stage: visits the pages of a site and writes the URL manifest.
 
-A few threads fetch pages. Results are written in the order in which the pages were found, so the
-manifest has the same rows in the same order even if the crawl was interrupted.
+A few threads fetch pages. Results are written in the order in which the pages were found, so an
+interrupted crawl yields the same manifest in the same order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from pipeline.web.urls import dropped_users
 from pipeline.web.waits import log_waits
 
 MIN_THREADS = 4
-"""So that one slow host does not hold up the others; each host has its own limit besides."""
+"""Minimum number of threads, so that a slow host does not delay the others."""
 
 _LOOKAHEAD = 64
 
@@ -53,8 +53,8 @@ def crawl(
     """Visit the queued pages and add their images to the manifest.
 
     A finished crawl does nothing unless `refresh` is set: then every page is requested again
-    (unchanged pages return 304), new images are added and vanished ones are marked in the state. If
-    the recipe's source has changed, all pages are read again.
+    (unchanged pages return 304), new images are added, and vanished ones are marked in the state.
+    If the source in the recipe has changed, all pages are fetched again in full.
     """
     with open_journal(dataset) as journal:
         crawling = _Crawl(recipe, dataset, log, journal)
@@ -104,24 +104,24 @@ class _Crawl:
         if before is not None and before != digest:
             self._log.emit(STAGE, "recipe changed", again="all pages")
             self.journal.requeue_all(unconditionally=True)
-        elif refresh and not images.get("refreshing"):  # one that was killed goes on
+        elif refresh and not images.get("refreshing"):  # a killed refresh continues
             self.journal.requeue_all(unconditionally=False)
             images.put("refreshing", 1)
         start = self._adapter.start(self._source)
         self.journal.add_pages(start)
-        # Without its first page a crawl is nothing, so that one needs no retrying from the log.
+        # Always retry failed start pages.
         self.journal.requeue(one.url for one in start)
         images.put("source", digest)
 
     def run(self) -> CrawlResult:
-        """Fetch and finish pages until none is left or a limit is reached."""
+        """Fetch pages and write their results until none is left or a limit is reached."""
         threads = max(MIN_THREADS, self._recipe.politeness.concurrency)
         with Fetcher(self._recipe.politeness, log_waits(self._log, STAGE)) as fetcher:
             pool = ThreadPoolExecutor(threads, thread_name_prefix="crawl")
             try:
                 self._work(fetcher, pool, threads)
             finally:
-                fetcher.stop()  # if this was interrupted, a thread may wait for a day
+                fetcher.stop()  # ends the waits of threads if this was interrupted
                 pool.shutdown(cancel_futures=True)
         self.journal.images.merge()
         self.journal.images.put("refreshing", 0)
@@ -143,10 +143,9 @@ class _Crawl:
         )
 
     def _resolve_failures(self) -> None:
-        """Mark failures in the log as resolved if their pages have been read since, or are gone.
+        """Mark logged failures as resolved if their pages have been read since, or are gone.
 
-        The log is compared with the state, which also covers runs that were killed before this
-        point.
+        This compares the log with the state, so it also covers runs that were killed.
         """
         for (stage, url), failed in unresolved_failures(self._dataset).items():
             page = self.journal.page(url) if stage == STAGE else None
@@ -170,18 +169,17 @@ class _Crawl:
             for file in fetcher.take_unread():
                 self._log.emit(STAGE, "policy file not read", url=file.url, reason=file.reason)
 
-    def _next_page(self, flying: Collection[CrawlPage]) -> CrawlPage | None:
-        """Return the first page whose host is not busy, so that a slow host does not block all
-        threads."""
-        busy = Counter(host_of(page.request.url) for page in flying)
-        taken = {page.id for page in flying}
+    def _next_page(self, in_flight: Collection[CrawlPage]) -> CrawlPage | None:
+        """Return the first queued page whose host is not busy, or None."""
+        busy = Counter(host_of(page.request.url) for page in in_flight)
+        taken = {page.id for page in in_flight}
         for page in self.journal.waiting(_LOOKAHEAD + len(taken), self._source.max_pages):
             host = host_of(page.request.url)
             if page.id not in taken and busy[host] < self._recipe.politeness.concurrency:
                 return page
         return None
 
-    # back in the main thread
+    # called in the main thread
 
     def _record_outcome(self, page: CrawlPage, outcome: FetchedPage | Failure) -> None:
         if isinstance(outcome, FetchedPage):
@@ -201,7 +199,7 @@ class _Crawl:
         self.journal.fail(page.id)
 
     def _finish_heads(self) -> None:
-        """Write the results of the pages whose turn it is."""
+        """Write all results that are next in order."""
         while not self._full:
             page = self.journal.first_unfinished(self._source.max_pages)
             if page is None:
@@ -211,12 +209,12 @@ class _Crawl:
                     return
             except (UserError, OSError, sqlite3.Error):
                 raise
-            except Exception as error:  # noqa: BLE001 - the boundary of one page
+            except Exception as error:  # noqa: BLE001 - errors of one page are caught here
                 self._fail(page, internal_failure(STAGE, page.request.url, error))
             self._report_progress()
 
     def _finish_head(self, page: CrawlPage) -> bool:
-        """Write the result of the page whose turn it is; whether there is one."""
+        """Write the result of the first unfinished page. Return False if it is not fetched yet."""
         if page.request.url.startswith(SCHEME):
             self._account.visited += 1
             self._finish_file(page, file_path(page.request.url)[0])
@@ -276,12 +274,12 @@ class _Crawl:
         self._account.add(page.request.url, result.skipped)
         log_skipped(self._log, page, result, follow)
         bug = getattr(result.skipped, "bug", "")
-        if bug:  # some of its entries were not read: another run may read them
+        if bug:  # some entries were not read: a retry may read them
             failed = failure(STAGE, page.request.url, "internal")
             self._fail(page, replace(failed, detail=bug))
 
     def explain(self, result: CrawlResult) -> None:
-        """Log what was not followed, why no image was found, or why no page was requested."""
+        """Log which links were not followed, and why nothing was found or requested."""
         counts = self.journal.page_counts(MOST)
         waiting = counts.get("new", 0) + counts.get("held", 0)
         for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):
@@ -294,5 +292,5 @@ class _Crawl:
         counts = self.journal.page_counts(self._source.max_pages)
         done = sum(counts.get(state, 0) for state in ("done", "failed", "gone"))
         self._log.progress(STAGE, done, sum(counts.values()), "pages")
-        # Counting a long queue takes its time: 2 % of the crawl's at most.
+        # Counting a long queue is slow: spend at most 2 % of the time on it.
         self._show_after = now + max(0.1, 50 * (time.monotonic() - now))

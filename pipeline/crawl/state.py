@@ -1,10 +1,10 @@
 """The state of a crawl, `data/NAME/crawl.sqlite`: pages to visit and images found.
 
-It holds the whole state, so memory does not grow with the crawl, and a kill costs at most the pages
-in flight. Pages are written to the manifest as a whole and in the order of their numbers.
+It stores the whole state, so memory does not grow with the crawl, and a kill loses at most the
+pages in flight. The images of a page are written to the manifest in the order of page numbers.
 
-A page is `new` (queued), `held` (fetched; its result waits to be written), `done`, `failed`, or
-`gone` (it existed before).
+A page is `new` (queued), `held` (fetched, but not yet written), `done`, `failed`, or `gone` (it
+existed before).
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ class CrawlPage:
 
 
 def is_chunk(url: str) -> bool:
-    """Return True if a URL means a chunk of a file. URLs of pages have no fragment."""
+    """Return True if the URL is that of a chunk of a file. URLs of pages have no fragment."""
     return "#" in url
 
 
 @contextmanager
 def open_journal(dataset: DatasetPaths) -> Iterator[CrawlState]:
-    """Open the crawl journal of a dataset; errors of SQLite in the block become one line.
+    """Open the crawl state of a dataset. SQLite errors in the block become a `UserError`.
 
     Raises:
         OSError: the disk is full.
-        UserError: the file cannot be used, or a line of the manifest is no row.
+        UserError: the file is damaged, or a line of the manifest is not a row.
     """
     with sqlite_errors(dataset.crawl_state, _IF_DAMAGED):
         journal = CrawlState(dataset.crawl_state, dataset.url_manifest)
@@ -75,7 +75,7 @@ _IF_DAMAGED = (
 )
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
     try:
         db.executescript(
@@ -83,7 +83,7 @@ def _opened(path: Path) -> sqlite3.Connection:
             "PRAGMA temp_store = FILE; PRAGMA journal_size_limit = 16000000;"
         )
         if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            # Of another version, or new: begin again. The manifest still says what is known.
+            # New, or of another version: start again. The manifest still lists the images.
             for table in ("meta", "pages", "images", "recent", "revised"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             db.execute(f"PRAGMA user_version = {_VERSION}")
@@ -95,12 +95,12 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 class CrawlState:
-    """The state of one crawl, opened by `open_journal`. For one thread; the dataset's lock is
-    held."""
+    """The state of one crawl, opened by `open_journal`. Not thread-safe; the caller must hold the
+    lock of the dataset."""
 
     def __init__(self, path: Path, manifest: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = _opened(path)
+        self._db = _open_database(path)
         try:
             self.images = ImageIndex(self._db, manifest)
         except BaseException:
@@ -117,7 +117,7 @@ class CrawlState:
         self._db.close()
 
     def page_counts(self, max_pages: int) -> dict[str, int]:
-        """Pages by state, among the first `max_pages`."""
+        """Return the number of pages per state, among the first `max_pages`."""
         rows = self._db.execute(
             "SELECT state, count(*) FROM pages WHERE id <= ? GROUP BY state", (max_pages,)
         )
@@ -126,8 +126,8 @@ class CrawlState:
     # the queue
 
     def add_pages(self, requests: Iterable[PageRequest]) -> None:
-        """Append unknown pages to the queue. The chunks of a changed file start at other places:
-        their context is replaced."""
+        """Append unknown pages to the queue. The context of a chunk is replaced, because the chunks
+        of a changed file start at other offsets."""
         self._db.executemany(
             "INSERT INTO pages (url, depth, context, state) VALUES (?, ?, ?, 'new') "
             "ON CONFLICT (url) DO UPDATE SET context = excluded.context "
@@ -136,7 +136,7 @@ class CrawlState:
         )
 
     def waiting(self, count: int, max_pages: int) -> list[CrawlPage]:
-        """Return the first pages to fetch, at most `count`."""
+        """Return the first `count` pages to fetch."""
         return self._pages(
             "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' AND url NOT LIKE '%#%' "
             "ORDER BY id",
@@ -145,7 +145,7 @@ class CrawlState:
         )
 
     def first_unfinished(self, max_pages: int) -> CrawlPage | None:
-        """Return the first page that is not finished; the only one whose result may be written."""
+        """Return the first page that is queued or held: the next one to write, or None."""
         found = [
             self._db.execute(
                 "SELECT min(id) FROM pages WHERE state = ? AND id <= ?", (state, max_pages)
@@ -156,7 +156,7 @@ class CrawlState:
         return None if first is None else self._page("id = ?", (first,))
 
     def page(self, url: str) -> CrawlPage | None:
-        """Return the page with this URL."""
+        """Return the page with this URL, or None."""
         return self._page("url = ?", (url,))
 
     def _page(self, where: str, values: Sequence[Any]) -> CrawlPage | None:
@@ -177,25 +177,25 @@ class CrawlState:
             raise sqlite3.DatabaseError("the context of a page is not JSON") from None
 
     def requeue(self, urls: Iterable[str]) -> None:
-        """Put failed pages back to be fetched."""
+        """Queue failed pages again."""
         self._db.executemany(
             "UPDATE pages SET state = 'new' WHERE url = ? AND state = 'failed'",
             ((url,) for url in urls),
         )
 
-    def requeue_file(self, piece: str) -> None:
-        """Queue the file of a chunk to be fetched again."""
+    def requeue_file(self, chunk_url: str) -> None:
+        """Queue the file of a chunk again."""
         self._db.execute(
             "UPDATE pages SET state = 'new', result = NULL WHERE url = ?",
-            (piece.partition("#")[0],),
+            (chunk_url.partition("#")[0],),
         )
 
     def requeue_all(self, *, unconditionally: bool) -> None:
-        """Queue every page again. Unless stated otherwise, unchanged pages are not transferred."""
+        """Queue every page again, by conditional requests unless `unconditionally`."""
         validators = ", etag = NULL, last_modified = NULL, digest = NULL" if unconditionally else ""
         self._db.execute(f"UPDATE pages SET state = 'new', result = NULL{validators}")
 
-    # what came of a page
+    # the outcome of a page
 
     def store_result(
         self,
@@ -205,7 +205,7 @@ class CrawlState:
         last_modified: str | None = None,
         digest: str | None = None,
     ) -> None:
-        """Store the result of a fetched page until its turn; None: it has not changed."""
+        """Store the result of a fetched page until it is written; None if it has not changed."""
         if result is None:
             self._db.execute("UPDATE pages SET state = 'held', result = NULL WHERE id = ?", (page,))
             return
@@ -216,7 +216,7 @@ class CrawlState:
         )
 
     def set_file_stamp(self, page: int, digest: str | None) -> None:
-        """Remember what a file looked like when it was read."""
+        """Store the stamp of a file that was read."""
         self._db.execute("UPDATE pages SET digest = ? WHERE id = ?", (digest, page))
 
     def fail(self, page: int) -> None:
@@ -251,10 +251,10 @@ class CrawlState:
         now: str,
         max_images: int | None = None,
     ) -> tuple[int, bool]:
-        """Write a page's new images to the manifest, queue its further pages, call it done.
+        """Write a page's new images to the manifest, queue its further pages, mark it as done.
 
-        Returns how many rows were new, and whether the limit of images came first (then the page
-        is not done).
+        Return the number of new rows, and whether the limit of images was reached first (then the
+        page is not done).
         """
         added, first = 0, True
         for batch in batches(rows):
@@ -279,7 +279,7 @@ class CrawlState:
         return added, False
 
     def add_external(self, rows: list[ManifestRow]) -> int:
-        """Add rows that no page of this crawl gave, unless they are known; how many were new."""
+        """Add rows from outside of this crawl. Return the number of new rows."""
         with transaction(self._db):
             added = self.images.add(EXTERNAL, rows)[0]
         self.images.merge_if_many()

@@ -1,4 +1,4 @@
-"""What a crawl did not take, and why: the lines that explain a crawl which found little."""
+"""Explains what a crawl skipped, and why it found little or nothing."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 from pipeline.errors import Failure
 from pipeline.sources import CrawlLimits, Notes
 
-_MOST_REASONS = 8
+_MAX_REASONS = 8
 REASONS = {
     "nothing_selected": "no element fits the recipe's selectors (try check-recipe on this page)",
-    "template": "scripts draw the page: use a json source on what they request",
-    "no_image": "no image address in the entry",
-    "no_url": "no address in the row",
-    "not_http": "no http(s) address",
-    "excluded": "shut out by include or exclude",
+    "template": "scripts build the page: use a json source for the API that they request",
+    "no_image": "the entry has no image URL",
+    "no_url": "the row has no URL",
+    "not_http": "not an http(s) URL",
+    "excluded": "excluded by source.include or source.exclude",
     "offsite": "links to other hosts (source.offsite = true follows them)",
     "too_many_canvases": "more canvases than source.max_canvases",
     "bad_entry": "the entry could not be read",
     "bad_line": "the line could not be read",
-    "not_utf8": "text that is not UTF-8, read with U+FFFD in its place",
+    "not_utf8": "text that is not UTF-8; invalid bytes are read as U+FFFD",
     "empty": "the file has no rows",
-    "bad_url": "not an http(s) address",
-    "bad_next": "the address of the next page could not be read",
-    "broken_xml": "the document is damaged, and read as far as that allows",
-    "not_text": "a column is no text",
+    "bad_url": "not an http(s) URL",
+    "bad_next": "the URL of the next page could not be read",
+    "broken_xml": "the document is damaged; only a part could be read",
+    "not_text": "the value of a column is not text",
     "no_image_entries": 'a sitemap without image entries (take = "pages" reads its pages)',
-    "too_many_entries": "more entries than are read of one page",
+    "too_many_entries": "more entries than the maximum per page",
     "outside_link": "symbolic links out of the folder (source.allow_outside_links = true takes "
     "them)",
-    "broken_link": "symbolic links that lead nowhere",
-    "link_loop": "symbolic links to a folder they are in",
-    "not_a_file": "neither files nor folders",
+    "broken_link": "broken symbolic links",
+    "link_loop": "symbolic links to a folder around them",
+    "not_a_file": "neither a regular file nor a folder",
 }
 
 
@@ -51,8 +51,8 @@ class CrawlResult:
 
 @dataclass
 class CrawlAccount:
-    """Counts of one run of a crawl: pages `visited`, what its pages held and was not taken
-    (`notes`), links that were not followed (`dropped`), and the first failure of each kind."""
+    """Counts of one run of a crawl: pages `visited`, skipped entries of pages (`notes`), links that
+    were not followed (`dropped`), and `failures` by kind."""
 
     source: CrawlLimits
     visited: int = 0
@@ -61,7 +61,7 @@ class CrawlAccount:
     failures: Notes = field(default_factory=Notes)
 
     def add(self, url: str, notes: Mapping[str, int]) -> None:
-        """Count what the page at `url` held and was not taken."""
+        """Count the skipped entries of the page at `url`."""
         examples = getattr(notes, "examples", {})
         for reason, count in notes.items():
             self.notes.add(reason, examples.get(reason, url), count)
@@ -77,10 +77,10 @@ class CrawlAccount:
         """Yield the events that explain the run to the user.
 
         Args:
-            pages: had by the crawl so far.
-            failed: not had.
-            urls: in the manifest.
-            waiting: pages that a limit kept from being visited.
+            pages: number of pages read by the crawl so far.
+            failed: number of failed pages.
+            urls: number of rows in the manifest.
+            waiting: number of pages that are queued because of a limit.
         """
         limits = {
             "too_deep": f"source.max_depth = {self.source.max_depth}",
@@ -93,25 +93,25 @@ class CrawlAccount:
                 {"links": count, "first": self.dropped.examples[reason], "limit": limits[reason]},
             )
         if not self.visited:
-            yield "no page requested", {"why": self._why_nothing_asked(pages, failed, waiting)}
+            yield "no page requested", {"why": self._why_nothing_requested(pages, failed, waiting)}
         elif not urls:
             yield "no image found", {"why": "; ".join(self._why_nothing_found())}
 
-    def _why_nothing_asked(self, pages: int, failed: int, waiting: int) -> str:
+    def _why_nothing_requested(self, pages: int, failed: int, waiting: int) -> str:
         if waiting:
             return (
-                f"{waiting:,} pages wait, but source.max_pages ({self.source.max_pages:,}) or "
-                f"source.max_images ({self.source.max_images}) is reached; raise it"
+                f"{waiting:,} pages are queued, but source.max_pages ({self.source.max_pages:,}) "
+                f"or source.max_images ({self.source.max_images}) is reached; raise it"
             )
-        had = f"all {pages:,} pages were visited before; crawl --refresh visits them again"
-        return f"{had}; {failed:,} failed, and retry visits those" if failed else had
+        known = f"all {pages:,} pages were visited before; crawl --refresh visits them again"
+        return f"{known}; {failed:,} failed, and retry visits those" if failed else known
 
     def _why_nothing_found(self) -> Iterator[str]:
         read = self.visited - sum(self.failures.values())
         yield f"{read:,} of {self.visited:,} pages could be read"
-        for kind, count in list(self.failures.items())[:_MOST_REASONS]:
+        for kind, count in list(self.failures.items())[:_MAX_REASONS]:
             yield f"{count:,} failed with {kind}, first {self.failures.examples[kind]}"
-        for reason, count in list(self.notes.items())[:_MOST_REASONS]:
+        for reason, count in list(self.notes.items())[:_MAX_REASONS]:
             example = self.notes.examples.get(reason)
             first = f", first {example}" if example else ""
             yield f"{count:,} × {reason}: {REASONS.get(reason, reason)}{first}"
@@ -120,5 +120,5 @@ class CrawlAccount:
 _DROPPED = {
     "too_deep": "links deeper than max_depth not followed",
     "unproductive": "list not followed further: its last pages brought no new image",
-    "bad_url": "links not followed: no http(s) address",
+    "bad_url": "links not followed: not an http(s) URL",
 }

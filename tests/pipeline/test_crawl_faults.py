@@ -365,7 +365,7 @@ def test_a_run_that_requests_nothing_says_so(tmp_path: Path) -> None:
         run(other, max_images=1, **source)
         run(other, max_images=1, **source)
     (facts,) = facts_of(other, "no page requested")
-    assert "1 pages wait" in facts["why"]
+    assert "1 pages are queued" in facts["why"]
 
 
 # the disk

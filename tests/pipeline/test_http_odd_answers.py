@@ -497,7 +497,7 @@ def test_a_body_that_never_ends_is_asked_for_once(faulty_site, etag):
     for outcome in get_either_way(faulty_site.url("/odd")):
         assert kind(outcome) == "total_timeout"
         assert outcome.attempts == 1
-        assert "still came" in outcome.detail
+        assert "still arriving" in outcome.detail
 
 
 def test_an_error_with_an_endless_body_is_that_error(faulty_site):
