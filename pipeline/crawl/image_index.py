@@ -39,8 +39,8 @@ EXTERNAL, NO_PAGE = 0, -1
 
 @dataclass(frozen=True)
 class CatchUpResult:
-    """The result of catching up with the manifest: the numbers of new `rows`, `lost` rows, and pages
-    to fetch `again` because of lost rows."""
+    """The result of catching up with the manifest: the numbers of new `rows`, of `lost` rows, and
+    of pages to fetch `again` because of them."""
 
     rows: int = 0
     lost: int = 0
