@@ -324,7 +324,7 @@ def test_why_nothing_was_found(tmp_path: Path) -> None:
     (facts,) = facts_of(dataset, "no image found")
     assert "3 of 4 pages could be read" in facts["why"]
     assert f"1 failed with not_found, first {site.url}/gone" in facts["why"]
-    assert "template: scripts draw the page" in facts["why"]
+    assert "template: scripts build the page" in facts["why"]
     assert "nothing_selected: no element fits" in facts["why"]
 
 
