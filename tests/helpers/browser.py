@@ -44,7 +44,7 @@ class Browser:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
         while True:
-            said = json.loads(self._socket.recv(timeout=90))
+            said = json.loads(self._socket.recv(timeout=240))
             if said.get("id") == self._number:
                 assert "error" not in said, said
                 return dict(said["result"])
@@ -99,13 +99,13 @@ class Browser:
         self._process.wait(30)
 
 
-def _until(found: Callable[[], Any], seconds: float = 60) -> Any:
+def _until(found: Callable[[], Any], seconds: float = 240) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := found():
             return value
         time.sleep(0.05)
-    raise AssertionError("not within a minute")
+    raise AssertionError("not within four minutes")
 
 
 def _port(path: Path) -> str:

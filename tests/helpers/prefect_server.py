@@ -31,7 +31,7 @@ class PrefectServer:
     def api(self) -> str:
         return self.env["PREFECT_API_URL"]
 
-    def wait_for(self, path: str, seconds: float = 180) -> None:
+    def wait_for(self, path: str, seconds: float = 240) -> None:
         """Wait until the server answers well to `path`."""
         deadline = time.monotonic() + seconds
         while True:
@@ -44,7 +44,7 @@ class PrefectServer:
             time.sleep(0.2)
 
     def post(self, path: str, **body: object) -> list[dict[str, object]]:
-        answer = requests.post(f"{self.api}/{path}", json=body, timeout=30)
+        answer = requests.post(f"{self.api}/{path}", json=body, timeout=120)
         answer.raise_for_status()
         found: list[dict[str, object]] = answer.json()
         return found

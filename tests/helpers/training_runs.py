@@ -51,7 +51,7 @@ class Fit:
         self, shards: str | Path, *options: str, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         with self.start(shards, *options, **more) as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -376,7 +376,7 @@ def command(root: Path, recipe: Path, limit_kb: int | None = None) -> tuple[int,
     shell = ["sh", "-c", f'ulimit -f {limit_kb}; exec "$@"', "sh"] if limit_kb else []
     done = subprocess.run(
         [*shell, sys.executable, "-m", "pipeline", "crawl", str(recipe), "--root", str(root)],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 

@@ -221,7 +221,7 @@ def test_an_interrupt_ends_soon_and_the_next_run_goes_on(dataset, faulty_site, s
         while len(faulty_site.log) < 20:
             time.sleep(0.01)
         process.send_signal(sign)
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
     before = len(faulty_site.log)
     assert before < 80
     run(dataset)

@@ -156,7 +156,7 @@ def test_a_long_wait_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Lines()
     monkeypatch.setattr(sys, "stderr", lines)
     with report_waiting("http://user:secret@host/x.tar", lambda: "HTTP 503; retry 1 of 4"):
-        assert lines.written.wait(30)
+        assert lines.written.wait(200)
     assert lines.getvalue().startswith("http://host/x.tar: waiting for the server (HTTP 503; retry")
 
 

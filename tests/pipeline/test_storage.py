@@ -63,7 +63,7 @@ class S3Server:
         self.requests.append((method, path))
         if method == "PUT" and self.hold(path):
             self.held.set()
-            self.let_go.wait(30)
+            self.let_go.wait(240)
             return []  # as if the line had been cut: nothing is stored
         answer: Iterable[bytes] = self._app(environ, start_response)
         return answer
@@ -112,7 +112,7 @@ def kill_while_putting(s3: S3Server, ending: str, words: list[str]) -> None:
     s3.hold = lambda path: path.endswith(ending)
     child = subprocess.Popen(words, stderr=subprocess.PIPE, env=os.environ)
     try:
-        assert s3.held.wait(60), ending
+        assert s3.held.wait(240), ending
     finally:
         child.kill()
         child.communicate()

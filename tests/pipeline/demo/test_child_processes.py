@@ -60,7 +60,7 @@ def test_ends_with_its_starter(tmp_path: Path, number: signal.Signals) -> None:
     pids = [int(word) for word in told.read_text().split()]
     assert all(map(alive, pids))
     starter.send_signal(number)
-    starter.wait(30)
+    starter.wait()
     assert wait_for(lambda: not any(map(alive, pids)))
 
 
@@ -68,7 +68,7 @@ def test_gives_the_exit_status_and_the_output(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "out.log"
     with ChildProcesses() as children:
         process = children.start([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], log)
-        assert process.wait(20) == 3
+        assert process.wait() == 3
     assert log.read_text() == "hello\n"
 
 
