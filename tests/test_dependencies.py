@@ -89,6 +89,7 @@ def test_extras_are_imported_inside_functions() -> None:
         assert undeclared(path, names, set(DECLARED[""])) == set()
 
 
+@pytest.mark.slow
 def test_every_dependency_is_imported() -> None:
     tops = script.external(
         name for path in sources(*script.PACKAGES) for name in script.imported_names(path)
@@ -223,6 +224,7 @@ def test_no_private_names_of_others_are_used() -> None:
     assert [use for path in files for use in private_uses(path)] == []
 
 
+@pytest.mark.slow
 def test_tests_and_benchmarks_import_no_private_names_of_other_packages() -> None:
     own = (*script.PACKAGES, "tests")
     uses = [
