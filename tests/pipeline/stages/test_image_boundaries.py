@@ -171,7 +171,7 @@ def test_an_error_of_the_disk_in_a_worker_arrives_as_what_it_is() -> None:
 
 
 def test_a_worker_that_is_ended_from_outside_is_one_line() -> None:
-    with pytest.raises(UserError, match="a worker process was ended"), process_pool(1) as pool:
+    with pytest.raises(UserError, match="a worker process was killed"), process_pool(1) as pool:
         pool.submit(os._exit, 9).result()
 
 
