@@ -45,7 +45,7 @@ def center_square(
         limits: limits on the size; replaces `max_pixels`.
 
     Raises:
-        ImageError: not an image, too many pixels, animated, damaged.
+        ImageError: it is not an image, has too many pixels, or is animated or damaged.
     """
     limits = limits or ImageLimits(max_pixels)
     header = read_jpeg_header(data)
@@ -58,7 +58,7 @@ def center_square(
         pixels = np.asarray(image)
         pixels = pixels[:, :, None] if image.mode == "L" else pixels
         full = opened.width, opened.height
-        square_pixels = _resized(pixels, full, side)
+        square_pixels = _resize_square(pixels, full, side)
         return CenterSquare(square_pixels, opened.format, opened.mode, *full, opened.notes)
 
 
@@ -77,13 +77,13 @@ def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> CenterSquare | N
         with hold_for_jpeg(data, (width, height), scale):
             pixels = decode_jpeg(data, mode, (width, height), scale, strict=True)
             return CenterSquare(
-                _resized(pixels, (width, height), side), "JPEG", mode, width, height
+                _resize_square(pixels, (width, height), side), "JPEG", mode, width, height
             )
     except ValueError:
         return None
 
 
-def _resized(pixels: Pixels, full: tuple[int, int], side: int) -> Pixels:
+def _resize_square(pixels: Pixels, full: tuple[int, int], side: int) -> Pixels:
     """Return the central square of a decoded image whose full size is `full` (width, height).
 
     The square is computed in the full image: the size of a reduced image is rounded up, so its

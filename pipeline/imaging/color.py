@@ -21,7 +21,7 @@ _LOCK = threading.Lock()
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """Convert any mode to 8-bit sRGB, RGB or L; transparent pixels are blended with white.
+    """Convert an image of any mode to 8-bit sRGB (RGB or L); blend transparent pixels with white.
 
     The image is converted in bands, so that a large image needs memory only for itself and the
     result.
@@ -29,7 +29,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
     Args:
         image: the decoded image.
         profile: the ICC profile of the file; a damaged one is ignored with a line in `notes`.
-        notes: receives messages about oddities.
+        notes: receives a line per oddity.
     """
     if profile and len(profile) > _MAX_PROFILE:
         notes.append(f"colour profile ignored: {len(profile)} bytes")
@@ -83,7 +83,7 @@ def _convert(
 
 
 def _palette_mode(image: Image.Image) -> str:
-    """Return L if a palette contains only grays."""
+    """Return L if the palette contains only grays, otherwise RGB."""
     palette = np.asarray(image.convert("RGB").resize((1, 1)) if image.palette is None else
                          _palette(image))  # fmt: skip
     gray = bool((palette == palette[..., :1]).all())
@@ -100,8 +100,8 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _levels(image: Image.Image) -> tuple[float, float]:
-    """Return the values of 16-bit, 32-bit and float gray that become black and white: integers are
-    treated as 16-bit if they fit; other ranges are scaled by their own maximum."""
+    """Return the values of 16-bit, 32-bit and float gray that become black and white. Integers are
+    treated as 16-bit if they fit; other ranges end at their own maximum."""
     low, high, rows = 0.0, 0.0, max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(image.height, top + rows))

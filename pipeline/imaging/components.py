@@ -54,7 +54,8 @@ def _root(parents: list[int], number: int) -> int:
 
 
 def _join(parents: list[int], touching: list[int]) -> int:
-    """Return the label of the runs that touch this one; a new label if none does."""
+    """Merge the labels of the runs that touch this one and return the result; a new label if none
+    does."""
     if not touching:
         parents.append(len(parents))
         return len(parents) - 1

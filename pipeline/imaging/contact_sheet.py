@@ -1,4 +1,4 @@
-"""Contact sheets: a grid of samples, and their mean."""
+"""Contact sheets: samples in a grid."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def contact_sheet(images: Sequence[Image.Image], columns: int, most_side: int) -
     size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
     sheet = Image.new("RGB", size, _BACKGROUND)
     for number, image in enumerate(images):
-        place = (number % columns * (width + _GAP), number // columns * (height + _GAP))
+        corner = (number % columns * (width + _GAP), number // columns * (height + _GAP))
         small = image.convert("RGB")
         if small.size != (width, height):
             small = small.resize((width, height), Image.Resampling.LANCZOS)
-        sheet.paste(small, place)
+        sheet.paste(small, corner)
     file = io.BytesIO()
     sheet.save(file, "JPEG", quality=90)
     return file.getvalue()

@@ -58,7 +58,7 @@ def pad_box(width: int, height: int, aspect: float) -> Box:
 def center_boxes(width: int, height: int, aspect: float, most: int) -> list[Box]:
     """Return evenly spaced windows along the longer side that overlap by at most half.
 
-    An image that is hardly longer than a window gives one window, in the middle.
+    An image that is hardly longer than a window gets one window, in its centre.
     """
     first = center_box(width, height, aspect)
     slack = max(width - first.width, height - first.height)
@@ -73,10 +73,10 @@ def center_boxes(width: int, height: int, aspect: float, most: int) -> list[Box]
 
 
 def expand_box(found: Box, margin: float, aspect: float, width: int, height: int) -> Box:
-    """Return the smallest box with this aspect around `found` and its margin.
+    """Return the smallest box with this aspect that contains `found` and its margin.
 
-    The margin is a fraction of the longer side of `found`. If the box fits into the image, it is
-    moved into it; otherwise it extends beyond both sides.
+    The margin is a fraction of the longer side of `found`. Along each axis, the box is moved into
+    the image if it fits; otherwise it is centred on the image and extends beyond both sides.
     """
     around = margin * max(found.width, found.height)
     wide, high = found.width + 2 * around, found.height + 2 * around

@@ -1,4 +1,4 @@
-"""Detection of file types by their first bytes: image formats, and other files."""
+"""Detects image formats and other file types by their first bytes."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ _REDUCED, _SUB_IFDS, _DNG = 254, 330, 50706
 
 
 def image_format(data: bytes) -> str | None:
-    """Return the image format for the first bytes if it can be read, perhaps with an optional
-    package; otherwise None."""
+    """Return the image format of a file by its first bytes; None if it is not supported, even with
+    the optional packages."""
     for magic, name in _READ:
         if data.startswith(magic):
             return name
@@ -115,8 +115,8 @@ def other_format(data: bytes) -> str | None:
 
 
 def _is_old_tga(data: bytes) -> bool:
-    """Return True if the first bytes look like a Truevision (TGA) image, which has no signature: no
-    palette, a known type, a valid depth."""
+    """Return True if the first bytes look like a Truevision (TGA) image, which has no signature: it
+    has no palette, a known type and a valid depth."""
     plain = data[1:2] == b"\0" and not any(data[3:8])
     return plain and data[2:3] in (b"\2", b"\3", b"\x0a", b"\x0b") and data[16:17] in (
         b"\x08", b"\x10", b"\x18", b"\x20"

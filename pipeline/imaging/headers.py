@@ -1,4 +1,4 @@
-"""Checks on the header of an image file: format, size, frames and the memory for decoding."""
+"""Checks the header of an image file: format, size, frames and the memory for decoding."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PLUGINS = {"HEIC": ("pillow_heif", "HEIF", "heic"), "JXL": ("pillow_jxl", "JXL"
 it."""
 
 _STILL = ("MPO", "TIFF", "HEIF", "ICO")
-"""Formats with several images, of which the first (TIFF), the main (HEIF) or the largest (ICO) is
-used; the others are pages, previews, a second view, other sizes."""
+"""Formats of which one image is used: the first (MPO, TIFF), the main (HEIF) or the largest (ICO).
+The others are pages, previews, a second view or other sizes."""
 
 MAX_SCANS = 200
 """A progressive JPEG has about ten scans; thousands of empty ones take minutes to decode."""
@@ -49,8 +49,8 @@ def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> 
         hold: called with the number of bytes that opening needs, if opening decodes the image.
 
     Raises:
-        ImageError: not an image, an unsupported format, too large, or animated.
-        Exception: whatever Pillow raises.
+        ImageError: it is not an image, its format is not supported, or it is too large or animated.
+        Exception: any exception of Pillow.
     """
     name = image_format(data)
     formats: list[str] | tuple[str, ...] = FORMATS
@@ -104,14 +104,14 @@ def decode_bytes(file: Image.Image, full: tuple[int, int], data: bytes) -> int:
 
 
 def jpeg_coefficient_bytes(data: bytes, full: tuple[int, int]) -> int:
-    """Return the memory for the coefficients of a JPEG with several scans, which are kept in
-    memory."""
+    """Return the bytes of memory for the coefficients of a JPEG; they are kept only if it has
+    several scans."""
     several = data.count(b"\xff\xda") > 1
     return full[0] * full[1] * 8 if several else 0
 
 
 def page_note(file: Image.Image) -> str | None:
-    """Return the note for a file with further pages, of which the first is used."""
+    """Return a note if the file has further pages, which are not used; otherwise None."""
     ifd = getattr(file, "tag_v2", None)
     return "page 1 of several" if getattr(ifd, "next", None) else None
 
@@ -156,7 +156,7 @@ def _declares_nothing(data: bytes) -> bool:
 
 
 def _largest_icon(data: bytes) -> bytes:
-    """Return an icon file with only its largest image, or the PNG itself if that is one."""
+    """Return an icon file that contains only the largest image; the image itself if it is a PNG."""
     (count,) = struct.unpack_from("<H", data, 4)
     entries = [
         data[start : start + _ICO_ENTRY]
@@ -177,8 +177,8 @@ def _largest_icon(data: bytes) -> bytes:
 
 
 def _bitmap_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) of the bitmap in a file made by `_largest_icon`; its mask is below
-    it."""
+    """Return (width, height) of the bitmap in a result of `_largest_icon`; the stated height
+    includes the mask below the bitmap."""
     head, width, height = struct.unpack_from("<Iii", data, _ICO_HEAD + _ICO_ENTRY)
     if head < 40:
         raise ImageError("undecodable", "an icon in an old format")

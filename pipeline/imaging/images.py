@@ -1,4 +1,4 @@
-"""Decoding of images, and the image properties recorded at download.
+"""Decodes images, and measures the image properties that are recorded at download.
 
 The result is always 8-bit RGB or gray (L) in sRGB, upright, without alpha. The size and the memory
 for decoding are checked before an image is decoded.
@@ -29,12 +29,12 @@ EXTENSIONS = {
 }  # fmt: skip
 
 MEASURE_SIDE = 256
-"""The short side, in pixels, at which sharpness and contrast are measured (smaller images at their
-own size)."""
+"""The short side, in pixels, at which sharpness and contrast are measured; smaller images are
+measured at their own size."""
 
-# This module checks the limit before decoding, and returns an error; Pillow would only warn.
+# This module checks the limit before decoding and raises an error; Pillow would only warn.
 Image.MAX_IMAGE_PIXELS = None
-# Pillow warns about oddities in files; what matters is in the notes.
+# Pillow warns about oddities in files; the important ones are in the notes.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
@@ -60,7 +60,7 @@ class ImageProperties:
 @dataclass(frozen=True)
 class DecodedImage:
     """A decoded image (RGB or L, upright) and properties of the file. `width` and `height` are the
-    full upright size, whatever size was decoded."""
+    full upright size, even if the image was decoded at a reduced size."""
 
     image: Image.Image
     format: str
@@ -78,27 +78,26 @@ _TURNS = {
 """The transposition that makes an image upright, by Exif orientation."""
 
 DraftTo = int | Callable[[int], int] | None
-"""A sufficient short side in pixels, the same as a function of the full short side, or None for the
-full size."""
+"""The minimum short side to decode in pixels, a function that computes it from the full short side,
+or None for the full size."""
 
 
 def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Image.Image:
     """Decode `data` to an upright sRGB image of mode RGB or L.
 
     Args:
-        data: the bytes of the file.
-        max_pixels: images with more pixels, by the header, are refused before decoding.
+        max_pixels: images whose header states more pixels are refused before decoding.
         draft_to: a JPEG may be decoded at a reduced size, with a short side of at least this many
             pixels.
 
     Raises:
-        ImageError: not an image, too many pixels, animated, damaged.
+        ImageError: it is not an image, has too many pixels, or is animated or damaged.
     """
     return decode_image(data, max_pixels=max_pixels, draft_to=draft_to).image
 
 
 def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> DecodedImage:
-    """Like `open_image`, and return the properties of the file."""
+    """Decode like `open_image`; also return the properties of the file."""
     with decoded(data, ImageLimits(max_pixels), draft_to) as image:
         return image
 
@@ -107,15 +106,14 @@ def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> D
 def decoded(
     data: bytes, limits: ImageLimits, draft_to: DraftTo = None, more: int = 0
 ) -> Iterator[DecodedImage]:
-    """Decode like `decode_image`, and hold the memory for decoding (`decode_budget`) while the
-    block runs; this may have to wait. Do not nest blocks: two that wait for each other would
-    deadlock.
+    """Decode like `decode_image`, and hold memory for decoding (`decode_budget`) while the block
+    runs. Waits until the memory is free; do not nest blocks, because they can deadlock.
 
     Args:
         more: bytes of memory that the block itself needs for the image.
 
     Raises:
-        ImageError: not an image, over the limits or the budget, animated, damaged.
+        ImageError: it is not an image, exceeds the limits or the budget, or is animated or damaged.
     """
     with ExitStack() as stack:
         yield _decode(data, limits, draft_to, more, stack)
@@ -124,7 +122,7 @@ def decoded(
 def _decode(
     data: bytes, limits: ImageLimits, draft_to: DraftTo, more: int, stack: ExitStack
 ) -> DecodedImage:
-    """Decode an image; `stack` acquires the memory for it."""
+    """Decode an image; `stack` holds the memory for it."""
     if not data:
         raise ImageError("empty", "no bytes")
     notes: list[str] = []
@@ -175,7 +173,7 @@ def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
 def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
     try:
         turn = _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception as error:  # noqa: BLE001 a broken EXIF block must not cost the image
+    except Exception as error:  # noqa: BLE001 a damaged EXIF block must not fail the image
         notes.append(f"EXIF ignored: {error}")
         return file
     return file if turn is None else file.transpose(turn)
@@ -205,7 +203,7 @@ def measure_image(image: DecodedImage) -> ImageProperties:
 
 def _laplacian_variance(gray: NDArray[np.uint8]) -> float:
     """Return the variance of the 4-neighbour Laplacian over the inner pixels (Pech-Pacheco et al.,
-    2000): low if an image is out of focus."""
+    2000), which is low if the image is out of focus."""
     if min(gray.shape) < 3:
         return 0.0
     wide = gray.astype(np.int16)
@@ -227,15 +225,15 @@ def _deviation(histogram: list[int]) -> float:
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """Return 64 bits in hex: which of the 8 × 8 lowest DCT coefficients of the 32 × 32 gray image
-    are above their median (pHash; Zauner, 2010)."""
+    """Return a 64-bit hash in hex. Its bits state which of the 8 × 8 lowest DCT coefficients of the
+    32 × 32 gray image are above their median (pHash; Zauner, 2010)."""
     return _hash(image, 8)
 
 
 def detail_hash(image: Image.Image) -> str:
-    """Return 256 bits in hex: like `perceptual_hash`, of the 16 × 16 lowest coefficients of the 64
-    × 64 gray image. It distinguishes images that differ only in detail, such as two similar objects
-    in one pose."""
+    """Return a 256-bit hash in hex, like `perceptual_hash` of the 16 × 16 lowest coefficients of
+    the 64 × 64 gray image. It distinguishes images that differ only in detail, such as two similar
+    objects in the same pose."""
     return _hash(image, 16)
 
 

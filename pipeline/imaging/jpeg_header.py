@@ -1,4 +1,4 @@
-"""How to decode a JPEG, read from its header."""
+"""Reads from the header of a JPEG how to decode it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 @dataclass(frozen=True)
 class JpegHeader:
-    """`orientation` is that of Exif, or else of XMP, 1 to 8. `plain`: the decoded pixels are 8-bit
-    gray or RGB values in sRGB, so no conversion is needed."""
+    """`orientation` is that in Exif, or else in XMP, from 1 to 8. `plain` is True if the decoded
+    pixels are 8-bit gray or RGB values in sRGB, so that no conversion is needed."""
 
     orientation: int
     plain: bool

@@ -1,4 +1,4 @@
-"""The size of a JPEG XL image, read from its header, because the plugin decodes images on opening.
+"""Reads the size of a JPEG XL image from its header, because the plugin decodes images on opening.
 
 ISO/IEC 18181-1 (codestream) and 18181-2 (container).
 """
@@ -12,7 +12,7 @@ _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 @dataclass(frozen=True)
 class JxlHeader:
-    """(width, height) as stored, and whether the image is animated."""
+    """The (width, height) as stored, and whether the image is animated."""
 
     size: tuple[int, int]
     animated: bool
@@ -22,7 +22,7 @@ def read_jxl_header(data: bytes) -> JxlHeader:
     """Read the header of a JPEG XL file.
 
     Raises:
-        ValueError: it has no valid header.
+        ValueError: the header is invalid.
     """
     stream = data if data[:2] == b"\xff\x0a" else _codestream(data)
     if stream[:2] != b"\xff\x0a":
@@ -30,7 +30,7 @@ def read_jxl_header(data: bytes) -> JxlHeader:
     bits = _Bits(stream[2:66])
     size = _size(bits)
     animated = False
-    if not bits.take(1) and bits.take(1):  # not all default, with extra fields
+    if not bits.take(1) and bits.take(1):  # not all fields have defaults, and there are extra ones
         bits.take(3)  # orientation
         if bits.take(1):
             _size(bits)  # the intrinsic size
@@ -57,7 +57,7 @@ def _codestream(data: bytes) -> bytes:
 
 
 class _Bits:
-    """Read bits, lowest first."""
+    """Reads bits, lowest first."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "little")

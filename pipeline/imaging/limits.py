@@ -18,7 +18,7 @@ MAX_SIDE = 65_535
 MAX_ASPECT = 1000.0
 DECODE_MEGABYTES = 2048
 _M_MMAP_THRESHOLD = -3
-"""Constants of `mallopt` (glibc's malloc.h)."""
+"""Parameter of `mallopt`, from glibc's malloc.h."""
 
 
 class ImageError(Exception):
@@ -44,15 +44,14 @@ class ImageLimits:
 
     @classmethod
     def of_size(cls, width: int, height: int) -> ImageLimits:
-        """Return limits that allow at most an image of this size, for a file whose size is
-        recorded."""
+        """Return the limits for a file whose size is recorded: at most this size."""
         return cls(width * height, max(width, height), math.inf)
 
     def check(self, width: int, height: int) -> None:
-        """Raise if an image of this size is empty or too large.
+        """Check the size of an image.
 
         Raises:
-            ImageError: zero_size or too_many_pixels.
+            ImageError: it is empty (`zero_size`) or too large (`too_many_pixels`).
         """
         size = f"{width} × {height}"
         if width <= 0 or height <= 0:
@@ -66,14 +65,14 @@ class ImageLimits:
 
 
 class DecodeBudget:
-    """The memory for all images that are decoded at the same time, by the threads of this process
-    and, with `context`, by the processes that receive it.
+    """The memory for all images that are decoded at the same time by the threads of this process
+    and, with `context`, of the processes that receive this object.
 
     Args:
-        total: bytes.
+        total: the budget in bytes.
         context: create a budget that processes of this multiprocessing context share.
-        sharers: number of processes with separate budgets; each uses its part of `total`, except
-            for a single image that needs more.
+        sharers: number of processes with separate budgets; each uses its share of `total`, or more
+            for a single image that needs it.
     """
 
     def __init__(self, total: int, context: BaseContext | None = None, sharers: int = 1) -> None:
@@ -85,10 +84,10 @@ class DecodeBudget:
 
     @contextmanager
     def hold(self, needed: int) -> Iterator[None]:
-        """Hold `needed` bytes while the block runs; wait until they are free.
+        """Wait until `needed` bytes are free and hold them while the block runs.
 
         Raises:
-            ImageError: too_many_pixels, if the whole budget is smaller.
+            ImageError: the whole budget is smaller (`too_many_pixels`).
         """
         if needed > self.total:
             raise ImageError(
@@ -125,8 +124,8 @@ def set_decode_budget(budget: DecodeBudget) -> None:
 
 
 def limit_decoding(megabytes: int, sharers: int = 1) -> None:
-    """Set the budget of this process in MB, divided by the number of processes, unless it already
-    shares a budget with other processes."""
+    """Set the budget of this process to its share of `megabytes`, unless it already shares a budget
+    with other processes."""
     if not _budget.is_shared:
         set_decode_budget(DecodeBudget(megabytes << 20, sharers=sharers))
 
@@ -134,7 +133,7 @@ def limit_decoding(megabytes: int, sharers: int = 1) -> None:
 def _return_large_blocks() -> None:
     """Make the C library return the memory of decoded images to the system as soon as it is freed.
 
-    By default it keeps blocks of up to 32 MB per thread: up to three times the budget was measured.
+    By default it keeps blocks of up to 32 MB per thread, and used up to three times the budget.
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 << 20)

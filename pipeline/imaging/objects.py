@@ -1,8 +1,7 @@
-"""Detection of one object on a plain or slowly varying background, and replacement of that
-background.
+"""Detects one object on a plain or slowly varying background, and replaces that background.
 
-The background colour is modelled from the border of the image: a quadratic polynomial in x and y,
-fitted without outliers. Pixels that differ from the model belong to the object; only the largest
+The background colour is modelled by a quadratic polynomial in x and y, fitted to the border of the
+image without outliers. Pixels that differ from the model belong to the object; only the largest
 region counts.
 """
 
@@ -23,16 +22,17 @@ DETECT_SIDE = 128
 """The short side, in pixels, at which objects are detected."""
 
 _BORDER = 0.04
-_FITS = 3
-_PLAIN_NOISE = 10.0
-"""The border of a plain background differs from its model by at most this (values 0 to 255)."""
-_PLAIN_SHARE = 0.5
+_FIT_ROUNDS = 3
+_MAX_NOISE = 10.0
+"""Maximum noise of a plain background: the robust standard deviation of the border from its model
+(values 0 to 255)."""
+_MIN_BORDER = 0.5
 """Minimum fraction of the border that must be background."""
-_LEAST_STEP = 14.0
-"""Pixels that differ by less than this are background, however uniform it is."""
-_NOISES = 5.0
-_LEAST_AREA, _MOST_AREA = 0.01, 0.95
-_MOST_OF_IT = 0.6
+_MIN_STEP = 14.0
+"""Pixels that differ by less than this are background, even if it has no noise."""
+_NOISE_FACTOR = 5.0
+_MIN_AREA, _MAX_AREA = 0.01, 0.95
+_MIN_LARGEST = 0.6
 """Minimum fraction of all foreground pixels that must belong to the object."""
 
 
@@ -40,7 +40,7 @@ _MOST_OF_IT = 0.6
 class BackgroundModel:
     """The model of an image's background, and the object on it.
 
-    `coefficients` (6, channels) belong to `_basis`; a pixel that differs from the model by more
+    `coefficients`, (6, channels), multiply `_basis`; a pixel that differs from the model by more
     than `step` is foreground. `mask` is the object at detection size, without holes.
     """
 
@@ -56,8 +56,8 @@ class BackgroundModel:
 
 
 def find_object(pixels: Pixels) -> BackgroundModel | None:
-    """Find the object on a plain background; None if the background is not plain or there is no
-    object.
+    """Find the object on a plain background; return None if the background is not plain or there is
+    no object.
 
     Args:
         pixels: the image, (height, width, channels), at any scale.
@@ -66,22 +66,22 @@ def find_object(pixels: Pixels) -> BackgroundModel | None:
     scale = min(1.0, DETECT_SIDE / min(height, width))
     size = max(8, round(height * scale)), max(8, round(width * scale))
     small = resize(pixels, Box(0, 0, width, height), size).astype(np.float64)
-    fitted = _fit_ground(small)
+    fitted = _fit_background(small)
     if fitted is None:
         return None
     coefficients, noise = fitted
-    step = max(_LEAST_STEP, _NOISES * noise)
-    differs = _opened(_difference(small, coefficients) > step)
+    step = max(_MIN_STEP, _NOISE_FACTOR * noise)
+    differs = _remove_specks(_difference(small, coefficients) > step)
     mask = largest_region(differs)
-    if not _LEAST_AREA <= mask.mean() <= _MOST_AREA:
+    if not _MIN_AREA <= mask.mean() <= _MAX_AREA:
         return None
-    if (differs & mask).sum() < _MOST_OF_IT * differs.sum():
+    if (differs & mask).sum() < _MIN_LARGEST * differs.sum():
         return None
     return BackgroundModel(coefficients, step, mask)
 
 
-def _fit_ground(pixels: Field) -> tuple[Field, float] | None:
-    """Return the coefficients and noise of the background, fitted to the border; None if it is not
+def _fit_background(pixels: Field) -> tuple[Field, float] | None:
+    """Fit the background to the border; return its coefficients and noise, or None if it is not
     plain."""
     height, width, _ = pixels.shape
     depth = max(2, round(min(height, width) * _BORDER))
@@ -91,24 +91,24 @@ def _fit_ground(pixels: Field) -> tuple[Field, float] | None:
     inside = np.ones(len(values), bool)
     # Start at the median, so that an object at the border does not bias the fit.
     strays = np.abs(values - np.median(values, axis=0)).max(axis=1)
-    for _ in range(_FITS):
+    for _ in range(_FIT_ROUNDS):
         noise = float(np.median(strays[inside])) * 1.4826
-        inside = strays <= max(_LEAST_STEP, 3 * noise)
-        if inside.mean() < _PLAIN_SHARE:
+        inside = strays <= max(_MIN_STEP, 3 * noise)
+        if inside.mean() < _MIN_BORDER:
             return None
         fitted = basis[inside]
-        # The normal equations of six well-scaled unknowns; a small weight keeps them solvable.
+        # Normal equations of six well-scaled unknowns; a small ridge term keeps them solvable.
         square = fitted.T @ fitted + 1e-6 * np.eye(fitted.shape[1])
         coefficients = np.linalg.solve(square, fitted.T @ values[inside])
         strays = np.abs(values - basis @ coefficients).max(axis=1)
     noise = float(np.median(strays[inside])) * 1.4826
-    if noise > _PLAIN_NOISE or (strays <= _LEAST_STEP + 3 * noise).mean() < _PLAIN_SHARE:
+    if noise > _MAX_NOISE or (strays <= _MIN_STEP + 3 * noise).mean() < _MIN_BORDER:
         return None
     return coefficients, noise
 
 
 def _basis(height: int, width: int) -> Field:
-    """Return `_basis_at` the centres of an image's pixels."""
+    """Return `_basis_at` for the centres of an image's pixels."""
     return _basis_at(
         (np.arange(width) + 0.5) / width * 2 - 1, (np.arange(height) + 0.5) / height * 2 - 1
     )
@@ -123,19 +123,19 @@ def _basis_at(x: Field, y: Field) -> Field:
 
 
 def _difference(pixels: Field, coefficients: Field) -> Field:
-    """Return the distance of each pixel to the background model: the largest difference of a
+    """Return the distance of each pixel from the background model: the largest difference in any
     channel."""
     height, width, _ = pixels.shape
     model = _basis(height, width) @ coefficients
     return np.asarray(np.abs(pixels - model).max(axis=2))
 
 
-def _opened(mask: Mask) -> Mask:
+def _remove_specks(mask: Mask) -> Mask:
     """Remove specks and thin lines: erode, then dilate."""
-    return _grown(~_grown(~mask))
+    return _dilate(~_dilate(~mask))
 
 
-def _grown(mask: Mask) -> Mask:
+def _dilate(mask: Mask) -> Mask:
     """Dilate a mask by its 4 neighbours."""
     grown = mask.copy()
     grown[1:] |= mask[:-1]
@@ -147,7 +147,7 @@ def _grown(mask: Mask) -> Mask:
 
 def replace_background(
     pixels: Pixels,
-    ground: BackgroundModel,
+    background: BackgroundModel,
     box: Box,
     full: tuple[int, int],
     colour: tuple[int, ...],
@@ -159,7 +159,7 @@ def replace_background(
 
     Args:
         pixels: the sample, (height, width, channels).
-        ground: the result of `find_object` for the whole image.
+        background: the result of `find_object` for the whole image.
         box: the sample's box in the whole image.
         full: (width, height) of the whole image.
         colour: the new colour, one value per channel.
@@ -167,21 +167,24 @@ def replace_background(
     height, width, _ = pixels.shape
     x = (box.left + (np.arange(width) + 0.5) / width * box.width) / full[0]
     y = (box.top + (np.arange(height) + 0.5) / height * box.height) / full[1]
-    model = _basis_at(np.clip(x, 0, 1) * 2 - 1, np.clip(y, 0, 1) * 2 - 1) @ ground.coefficients
+    model = _basis_at(np.clip(x, 0, 1) * 2 - 1, np.clip(y, 0, 1) * 2 - 1) @ background.coefficients
     values = pixels.astype(np.float64)
     differs = np.abs(values - model).max(axis=2)
-    opaque = np.clip((differs - ground.step / 2) / ground.step, 0, 1)
-    rows, columns = _places(y, ground.mask.shape[0]), _places(x, ground.mask.shape[1])
-    core, around = ~_grown(~ground.mask), _grown(_grown(ground.mask))
-    opaque = np.where(_inside(core, rows, columns), 1.0, opaque)
-    opaque = np.where(_inside(around, rows, columns), opaque, 0.0)[:, :, None]
+    opacity = np.clip((differs - background.step / 2) / background.step, 0, 1)
+    rows, columns = (
+        _cell_indices(y, background.mask.shape[0]),
+        _cell_indices(x, background.mask.shape[1]),
+    )
+    core, around = ~_dilate(~background.mask), _dilate(_dilate(background.mask))
+    opacity = np.where(_inside(core, rows, columns), 1.0, opacity)
+    opacity = np.where(_inside(around, rows, columns), opacity, 0.0)[:, :, None]
     new = np.asarray(colour, np.float64)
-    mixed = np.where(opaque > 0, values + (1 - opaque) * (new - model), new)
+    mixed = np.where(opacity > 0, values + (1 - opacity) * (new - model), new)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def _places(share: Field, count: int) -> NDArray[np.int64]:
-    """Return the index of the cell (of `count`) for each fraction of the side; -1 outside."""
+def _cell_indices(share: Field, count: int) -> NDArray[np.int64]:
+    """Return the index of the mask cell, of `count`, at each fraction of a side; -1 outside."""
     cells = np.floor(share * count).astype(np.int64)
     return np.where((share >= 0) & (share < 1), cells, -1)
 

@@ -1,11 +1,11 @@
-"""Pixels of an original, decoded no larger than needed, and rendering of samples.
+"""Decodes the pixels of an original no larger than needed, and renders samples.
 
 A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size at a fraction of the cost (the eighths in
 between have no vector code and gain nothing). Images are decoded at `OVERSAMPLE` times the sample's
 size or more, so that samples have a PSNR of 47 dB (median; minimum 40 dB) against a full decode.
-The table shows the PSNR in dB for the benchmark's photographs (120 of 600 to 1600 pixels per side)
-and, for reduced decodes, for the hardest images: photographs that are sharp at pixel level (120 of
-256 pixels, reduced to 14 to 125 pixels, although such small images are decoded whole, see
+The table shows the PSNR in dB for the benchmark's 120 photographs (600 to 1600 pixels per side)
+and for the hardest images: 120 photographs of 256 pixels that are sharp at pixel level, reduced to
+14 to 125 pixels (in practice, such small images are decoded at full size, see
 `DECODE_WHOLE_BELOW`):
 
     oversampling                    1.25    1.5     1.75    2       2.5
@@ -38,8 +38,8 @@ Mode = Literal["L", "RGB"]
 
 OVERSAMPLE = 1.75
 DECODE_WHOLE_BELOW = 1 << 18
-"""Images with at most this many pixels are decoded whole: most were reduced by others and are sharp
-at pixel level, and a reduced decode would save only a millisecond."""
+"""Images with at most this many pixels are decoded at full size: most were reduced before and are
+sharp at pixel level, and a reduced decode would save only a millisecond."""
 _DIVISORS = (8, 4, 2, 1)
 
 
@@ -106,7 +106,7 @@ class LazyImage:
 
     @property
     def _light_bytes(self) -> int:
-        """Return the memory for the linear-light values of all pixels."""
+        """The bytes of memory for the linear-light values of all pixels."""
         return 12 * self.size[0] * self.size[1] if self._linear_light else 0
 
     def _fast(self, scale: float) -> _Decoded | None:
@@ -116,7 +116,7 @@ class LazyImage:
         orientation = self._header.orientation
         stored = self.size if orientation <= 4 else self.size[::-1]
         try:
-            # The size differs from the recorded one: let Pillow report the error.
+            # If the size differs from the recorded one, Pillow reports the error.
             if simplejpeg.decode_jpeg_header(self._data)[1::-1] != stored:
                 return None
             self._memory.enter_context(hold_for_jpeg(self._data, stored, scale, self._light_bytes))
@@ -141,7 +141,7 @@ class LazyImage:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Return an image as stored, before rotation, at `scale` of its size."""
+    """An image as stored, before rotation, at `scale` of its size."""
 
     pixels: Pixels
     scale: float
@@ -149,7 +149,7 @@ class _Decoded:
 
     @classmethod
     def of(cls, pixels: Pixels, full: tuple[int, int], orientation: int) -> _Decoded:
-        """Find the scale; libjpeg rounds sizes up."""
+        """Compute the scale from the decoded and the full size; libjpeg rounds sizes up."""
         height, width, _ = pixels.shape
         for divisor in _DIVISORS[::-1]:
             if (width, height) == (-(-full[0] // divisor), -(-full[1] // divisor)):
@@ -160,7 +160,8 @@ class _Decoded:
 def decode_jpeg(
     data: bytes, mode: Mode, size: tuple[int, int], scale: float, strict: bool
 ) -> Pixels:
-    """Decode a plain JPEG as stored, at the smallest fraction of its size that is `scale` or more.
+    """Decode a plain JPEG as stored, at the smallest available fraction of its size that is at
+    least `scale`.
 
     Args:
         size: its full (width, height).
@@ -184,7 +185,7 @@ def decode_jpeg(
 def hold_for_jpeg(
     data: bytes, size: tuple[int, int], scale: float, more: int = 0
 ) -> Iterator[None]:
-    """Hold the memory for `decode_jpeg`, for the conversion of its result, and `more` bytes.
+    """Hold memory for `decode_jpeg`, for the conversion of its result, and `more` bytes.
 
     Raises:
         ImageError: it exceeds the budget.
@@ -198,7 +199,7 @@ def hold_for_jpeg(
 
 
 def divisor_for(scale: float) -> int:
-    """Return the largest reduction at which an image still has `scale` of its size or more."""
+    """Return the largest divisor of the size at which an image keeps at least `scale` of it."""
     return next(divisor for divisor in _DIVISORS if divisor * scale <= 1 or divisor == 1)
 
 
@@ -234,7 +235,7 @@ def render(original: LazyImage, box: Box, size: tuple[int, int]) -> Pixels:
     """Render the region `box` of an image as (height, width, channels) uint8 (Lanczos,
     antialiased).
 
-    Pixels outside the image get the colour of its border (the median).
+    Pixels outside the image get the median colour of its border.
 
     Args:
         size: (height, width) of the result.

@@ -39,7 +39,7 @@ def resize_linear(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
 
 @functools.lru_cache(maxsize=1)
 def _light_tables() -> tuple[NDArray[np.uint16], Pixels]:
-    """Lookup tables from sRGB values to linear light in 65535ths, and back."""
+    """Return lookup tables from sRGB values to linear light (0 to 65535), and back."""
     srgb = np.arange(256) / 255
     light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     every = np.arange(65536) / 65535

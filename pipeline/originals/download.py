@@ -119,13 +119,12 @@ def download_parts(
 
 
 def decoding_threads() -> int:
-    """Return the number of decoding threads: two per core, because of the GIL."""
+    """Return two decoding threads per core, because of the GIL."""
     return 2 * (os.cpu_count() or 1)
 
 
 class _Run:
-    """Downloads parts: passes rows to the fetcher, responses to the decoders, images to the
-    writers."""
+    """Passes rows to the fetcher, responses to the decoders, images to the writers."""
 
     def __init__(
         self, recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog

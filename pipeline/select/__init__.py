@@ -1,1 +1,1 @@
-"""Select: the originals that pass all limits."""
+"""Selects the originals that pass all limits."""

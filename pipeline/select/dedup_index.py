@@ -30,7 +30,7 @@ from pipeline.select.selection import SelectedImage
 
 
 class DedupIndex:
-    """What finding duplicates needs of every image, in flat arrays, in the order of the records."""
+    """The properties of all images that finding duplicates needs, in the order of the records."""
 
     def __init__(self) -> None:
         self._keys = array("Q")
@@ -47,14 +47,14 @@ class DedupIndex:
 
     @property
     def without_detail(self) -> int:
-        """Images that were recorded without a detail hash: not looked at for near duplicates."""
+        """The number of images recorded without a detail hash, which cannot be near duplicates."""
         return len(self) - sum(self._detailed)
 
     def key(self, index: int) -> str:
         return f"{self._keys[index]:016x}"
 
     def reason(self, index: int) -> str | None:
-        """Why an image was rejected for its own facts."""
+        """Return the reason to reject an image by its own properties; None if there is none."""
         return REASONS[self._reasons[index]] if self._reasons[index] >= 0 else None
 
     def add(self, image: SelectedImage, reason: str | None) -> None:
@@ -72,11 +72,11 @@ class DedupIndex:
         self,
         near: DuplicateThresholds | None,
         off_topic: float | None,
-        strange_by: Callable[[Keys], NDArray[np.float32]] | None,
+        scorer: Callable[[Keys], NDArray[np.float32]] | None,
     ) -> DedupResult:
         """Find repeated keys, outliers and duplicates among the images that are not rejected yet.
 
-        Of duplicates the larger copy stays: more pixels, then more bytes, then the lower key.
+        The largest of several duplicates is kept: more pixels, then more bytes, then the lower key.
         """
         keys = np.frombuffer(self._keys, np.uint64)
         sizes = [np.frombuffer(one, np.uint64) for one in (self._bytes, self._pixels)]
@@ -84,14 +84,14 @@ class DedupIndex:
         _, first = np.unique(keys, return_index=True)
         repeated = np.ones(count, bool)
         repeated[first] = False
-        open_to = (np.frombuffer(self._reasons, np.int8) < 0) & ~repeated
-        strange = np.full(count, np.nan, np.float32)
-        if strange_by is not None and off_topic is not None and open_to.any():
-            scores = strange_by(keys[open_to])
-            strange[open_to] = np.where(scores > off_topic, scores, np.nan)
-            open_to &= np.isnan(strange)
+        candidates = (np.frombuffer(self._reasons, np.int8) < 0) & ~repeated
+        outliers = np.full(count, np.nan, np.float32)
+        if scorer is not None and off_topic is not None and candidates.any():
+            scores = scorer(keys[candidates])
+            outliers[candidates] = np.where(scores > off_topic, scores, np.nan)
+            candidates &= np.isnan(outliers)
         order = np.lexsort((keys, *(~size for size in sizes)))
-        order = order[open_to[order]]
+        order = order[candidates[order]]
         same = np.full(count, -1, np.int64)
         digests = np.frombuffer(self._digests, np.uint64).reshape(-1, 4)
         leader = exact_duplicates([one[order] for one in digests.T], np.arange(len(order)))
@@ -109,31 +109,33 @@ class DedupIndex:
         detail = np.zeros(count, np.int16)
         one = np.flatnonzero(found >= 0)
         detail[one] = detail_distance(details[one], details[found[one]])
-        return DedupResult(repeated, strange, same, found, bits, detail)
+        return DedupResult(repeated, outliers, same, found, bits, detail)
 
 
 @dataclass(frozen=True)
 class DedupResult:
-    """By image: whether its key came before, how strange it is (NaN if not off topic), what it is
-    a copy of (-1 if none), what it is nearly one of, and by how many bits."""
+    """For each image: whether an earlier image has its key (`repeated`), its outlier score (NaN if
+    it is not an outlier), the index of the image that it is an exact (`same`) or near duplicate of
+    (-1 if there is none), and the numbers of bits by which the hashes of near duplicates differ."""
 
     repeated: NDArray[np.bool_]
-    strange: NDArray[np.float32]
+    outliers: NDArray[np.float32]
     same: NDArray[np.int64]
     near: NDArray[np.int64]
     bits: NDArray[np.int16]
     detail: NDArray[np.int16]
 
-    def of(self, index: int, facts: DedupIndex) -> tuple[str, str] | None:
+    def rejection(self, index: int, images: DedupIndex) -> tuple[str, str] | None:
+        """Return the reason to reject an image and its details; None to keep it."""
         if self.repeated[index]:
-            return DUPLICATE_KEY, "the key came before"
-        if not np.isnan(self.strange[index]):
-            return OFF_TOPIC, f"{self.strange[index]:.2f} deviations from the rest"
+            return DUPLICATE_KEY, "an earlier image has the same key"
+        if not np.isnan(self.outliers[index]):
+            return OFF_TOPIC, f"{self.outliers[index]:.2f} deviations from the rest"
         if self.same[index] >= 0:
-            return DUPLICATE, facts.key(self.same[index])
+            return DUPLICATE, images.key(self.same[index])
         if self.near[index] >= 0:
             return NEAR_DUPLICATE, (
-                f"{facts.key(self.near[index])} ({self.bits[index]} bits, "
+                f"{images.key(self.near[index])} ({self.bits[index]} bits, "
                 f"{self.detail[index]} of the detail)"
             )
         return None

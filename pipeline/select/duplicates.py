@@ -1,9 +1,10 @@
-"""Exact and near duplicates among a million images, in flat memory.
+"""Finds exact and near duplicates among a million images, in flat arrays.
 
-Near means a small Hamming distance between 64-bit perceptual hashes, and one between 256-bit hashes
-that see more detail. Two hashes within d bits, cut into m bands, agree to within d // m bits in one
-band at least (pigeonhole; multi-index hashing, Norouzi, Punjani and Fleet, CVPR 2012), so only the
-hashes that share a band are compared; the detail is asked of those that are near.
+Near duplicates have a small Hamming distance between their 64-bit perceptual hashes, and between
+their 256-bit detail hashes. If two hashes that differ in at most d bits are cut into m bands, then
+at least one band differs in at most d // m bits (pigeonhole principle; multi-index hashing,
+Norouzi, Punjani and Fleet, CVPR 2012). So only hashes that share a band are compared, and detail
+hashes only for images whose first hashes are near.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _BANDS = (2, 3, 4, 5, 6, 8)
 
 @dataclass(frozen=True)
 class PerceptualHashes:
-    """What images look like: (n,) 64-bit hashes, and (n, 4) words of 256-bit detail hashes."""
+    """The hashes of n images: (n,) 64-bit hashes, and (n, 4) words of 256-bit detail hashes."""
 
     hashes: Hashes
     details: Hashes
@@ -39,38 +40,39 @@ class PerceptualHashes:
         return PerceptualHashes(self.hashes[which], self.details[which])
 
     def words(self, which: Indices) -> list[Hashes]:
-        """Five columns: all there is of these images."""
+        """Return the hashes of these images as five columns of 64-bit words."""
         return [self.hashes[which], *(column[which] for column in self.details.T)]
 
 
 @dataclass(frozen=True)
 class DuplicateThresholds:
-    """When two images are near: hashes within `bits` of 64 and details within `detail` of 256."""
+    """The maximum differences of near duplicates: `bits` of 64, and `detail` of 256 bits."""
 
     bits: int
     detail: int
 
 
 def hash_words(digest: str) -> list[int]:
-    """64 hex digits as four numbers."""
+    """Return 64 hex digits as four 64-bit numbers."""
     return [int(digest[start : start + 16], 16) for start in range(0, 64, 16)]
 
 
 def detail_distance(a: Hashes, b: Hashes) -> NDArray[np.int16]:
-    """In how many bits each pair of detail hashes, (n, 4) words each, differs."""
+    """Return the number of bits in which each pair of detail hashes, (n, 4) words each, differs."""
     return np.asarray(np.bitwise_count(a ^ b).sum(axis=-1, dtype=np.int16))
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """For each image the index of the one it repeats, or -1, and how many bits they differ by."""
+    """For each image the index of the image that it is a duplicate of, or -1, and the number of
+    bits in which their perceptual hashes differ."""
 
     duplicate_of: Indices
     bits: NDArray[np.int16]
 
 
 def exact_duplicates(digests: Iterable[Hashes], order: Indices) -> Indices:
-    """For each image the index of the equal one that comes first in `order`, or -1.
+    """Return for each image the index of the equal one that is first in `order`, or -1.
 
     Args:
         digests: the words of each image's digest, as columns of length n.
@@ -94,24 +96,26 @@ def exact_duplicates(digests: Iterable[Hashes], order: Indices) -> Indices:
 def near_duplicates(
     prints: PerceptualHashes, order: Indices, near: DuplicateThresholds
 ) -> Duplicates:
-    """Return what a greedy walk in `order` finds: each image is kept unless a kept one is near it.
+    """Find near duplicates by a greedy walk in `order`: keep each image unless a kept one is near.
 
-    So no two kept images are near each other, and every rejected one is near the kept, preferred
-    one it names.
+    So no two kept images are near each other, and every duplicate is near the kept image that its
+    entry names.
 
-    The walk is exact, though done in halves: what the first half keeps is taken from the second
-    half in one join, then the second half walks alone. So a heap of equal images costs no square.
+    The walk is exact and recursive: duplicates of images that the first half keeps are removed from
+    the second half in one join, then the second half is walked alone. So many equal images do not
+    take quadratic time.
 
     Args:
-        prints: of n images.
-        order: the indices to walk, the preferred copy first; those left out are not judged.
+        prints: the hashes of n images.
+        order: the indices to walk, the preferred copy first; other images are ignored.
     """
     found = Duplicates(np.full(len(prints), -1, np.int64), np.zeros(len(prints), np.int16))
     repeats = exact_duplicates(prints.words(order), np.arange(len(order)))
     same = repeats >= 0
     found.duplicate_of[order[same]] = order[repeats[same]]
     _walk(prints, order[~same], near, found)
-    # A repeat of an image that is itself a near duplicate belongs to what that one repeats.
+    # If the image that a copy equals is a near duplicate itself, name the image that this one
+    # duplicates.
     via = found.duplicate_of[found.duplicate_of[order[same]]]
     moved = order[same][via >= 0]
     found.bits[moved] = found.bits[found.duplicate_of[moved]]
@@ -158,9 +162,10 @@ def _walk_leaf(
 def nearest_duplicates(
     known: PerceptualHashes, queries: PerceptualHashes, near: DuplicateThresholds
 ) -> tuple[Indices, NDArray[np.int16]]:
-    """For each query the index of the nearest known image that is near, or -1, and its distance.
+    """Return for each query the index of the known image that is its nearest duplicate, or -1, and
+    the distance of the perceptual hashes.
 
-    Nearest by the hash; of several at the same distance the first in `known` is named.
+    If several known images have the same distance, the first one is returned.
     """
     best = np.full(len(queries), (near.bits + 1) << 32, np.int64)
     if len(known) and len(queries):
@@ -172,7 +177,8 @@ def nearest_duplicates(
 
 @dataclass(frozen=True)
 class _Band:
-    """`width` bits of a hash from bit `start`; hashes match when they agree but for `radius`."""
+    """`width` bits of a hash from bit `start`; two hashes match if at most `radius` of them
+    differ."""
 
     start: int
     width: int
@@ -188,7 +194,7 @@ class _Band:
         near: DuplicateThresholds,
         best: Indices,
     ) -> None:
-        """Lower `best` (distance << 32 | index in known) by the pairs that share this band."""
+        """Lower `best` (distance << 32 | index in known) to the pairs that match in this band."""
         values = self.of(known.hashes)
         by_value = np.argsort(values, kind="stable")
         values = values[by_value]
@@ -209,7 +215,8 @@ class _Band:
 
 
 def _cuts(count: Indices) -> list[tuple[int, int]]:
-    """Ranges of queries with at most `_CANDIDATES` candidates together (or one query)."""
+    """Return ranges of queries that together have at most `_CANDIDATES` candidates, or of one
+    query."""
     total = np.cumsum(count)
     cuts = []
     begin = 0
@@ -243,8 +250,8 @@ def _compare(
 
 
 def _bands(n: int, bits: int) -> list[_Band]:
-    """Return the cut of 64 bits into bands that costs least for n hashes: look-ups and
-    candidates."""
+    """Return the division of 64 bits into bands with the lowest cost of look-ups and candidates for
+    n hashes."""
 
     def cost(bands: int) -> float:
         width = 64 / bands

@@ -1,7 +1,7 @@
-"""What a network sees in each original, recorded once, and how far that is from the rest.
+"""Records the features of each original once, and computes outlier scores from them.
 
 A part's features are in a file beside it, `PART.EXTRACTOR.npz`: `keys` (n,) and `features` (n, d)
-of half precision. The extractor is an entry point, so this package needs no neural network.
+in half precision. The extractor is an entry point, so this package needs no neural network.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ Features = NDArray[np.float32]
 
 _SIDE = 224
 _BATCH = 32
-_MOST_PIXELS = 1 << 22
-"""Larger images are reduced before they are batched: the extractor sees far fewer pixels."""
+_MAX_PIXELS = 1 << 22
+"""Larger images are reduced before they are batched; the extractor uses far fewer pixels."""
 _MAX_CENTER_IMAGES = 20_000
-"""The centre is that of so many images at most, evenly taken: memory does not grow with more."""
+"""Approximate maximum number of evenly spaced images from which the centre is computed, to limit
+memory."""
 
 
 def load_extractor(name: str) -> Extractor:
-    """Return the feature extractor that an installed package offers under this name.
+    """Return the feature extractor that an installed package provides under this name.
 
     Raises:
-        UserError: there is none, or what it needs is not installed.
+        UserError: it does not exist, or its dependencies are not installed.
     """
     extractor: Extractor = load_plugin(EXTRACTOR_GROUP, name, "select.features")
     return extractor
@@ -59,7 +60,8 @@ def features_path(dataset: DatasetPaths, part: str, name: str) -> Path:
 def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     """Compute the features of the complete parts that have none yet.
 
-    A kill costs the part in progress. Missing, damaged and forgotten originals have no features.
+    A kill loses only the part in progress. Missing, damaged and forgotten originals have no
+    features.
 
     Raises:
         UserError: the extractor does not exist.
@@ -99,8 +101,8 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
 def _extract(
     extractor: Extractor, images: Sequence[tuple[int, Pixels]], log: EventLog
 ) -> dict[int, Features]:
-    """Return the features (1, d) of images by key; of one by one if the extractor fails over
-    them."""
+    """Return the features (1, d) of images by key. If the extractor fails for a batch, it is run on
+    each image alone."""
     try:
         rows = extractor([pixels for _, pixels in images])
         return {key: row[None] for (key, _), row in zip(images, rows, strict=True)}
@@ -124,7 +126,7 @@ def _decode_small(
             limits = ImageLimits.of_size(record.width, record.height)
             with decoded(data, limits, _SIDE) as opened:
                 image = opened.image
-                shrink = math.ceil(math.sqrt(image.width * image.height / _MOST_PIXELS))
+                shrink = math.ceil(math.sqrt(image.width * image.height / _MAX_PIXELS))
                 small = image.reduce(shrink) if shrink > 1 else image
                 pixels = np.asarray(small.convert("RGB"))
         except ImageError:
@@ -157,7 +159,7 @@ def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, TypeError):
         good = False
     if not good:
-        raise UserError(f"{path}: damaged; remove it: select records the features again")
+        raise UserError(f"{path}: damaged; remove it and run select, which records them again")
     return keys, features
 
 
@@ -174,30 +176,28 @@ def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Feat
 
 
 def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> None:
-    """Take the features of images out of a part's files."""
+    """Remove the features of images from a part's files."""
     gone = np.array([int(key, 16) for key in keys], np.uint64)
     for path in dataset.originals_dir.glob(f"{part}.*.npz"):
         try:
             keys, features = _load(path)
-        except UserError:  # damaged, and derived from the originals
+        except UserError:  # damaged; select records them again
             path.unlink()
             continue
-        stay = ~np.isin(keys, gone)
-        left, features = keys[stay], features[stay]
-        if not stay.all():
-            _write(path, left.tolist(), [features.astype(np.float32)])
+        kept = ~np.isin(keys, gone)
+        if not kept.all():
+            _write(path, keys[kept].tolist(), [features[kept].astype(np.float32)])
 
 
 def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.float32]:
-    """Return how far each image is from the bulk of the dataset; NaN where no features are
-    recorded.
+    """Return the outlier score of each image; NaN if its features are not recorded.
 
-    The cosine distance to the centre (the median of each feature), in robust standard deviations
-    from the median distance (1.4826 times the median absolute deviation), so that some strange
-    images change neither. Negative for the most typical.
+    The score is the cosine distance to the centre (the median of each feature), in robust standard
+    deviations (1.4826 times the median absolute deviation) from the median distance. A few outliers
+    affect neither. The scores of the most typical images are negative.
 
     Args:
-        keys: the images to judge, (n,); they alone define the centre.
+        keys: the images to score, (n,); only these define the centre.
     """
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]

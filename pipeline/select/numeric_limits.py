@@ -1,4 +1,4 @@
-"""The limits of select on numbers, and histograms of the values."""
+"""The numeric limits of select, and histograms of the values."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _BARS = 60
 
 @dataclass(frozen=True)
 class NumericLimit:
-    """A property with a limit: the `value` of an image must be at least (`least`) or at most the
-    limit."""
+    """A property with a limit: the `value` of an image must be at least the limit if `least` is
+    True, otherwise at most."""
 
     reason: str
     option: str
@@ -45,7 +45,7 @@ NUMERIC_LIMITS = (
 def histogram(
     values: Sequence[float], limit: float, measure: NumericLimit
 ) -> tuple[list[tuple[float, float, bool]], str]:
-    """Bars (left, height, passes) from 0 to 1 on a log scale, and the text of the axis."""
+    """Return bars (left, height, passes) from 0 to 1 on a log scale, and the text of the axis."""
     if not values:
         return [], ""
     logs = np.log1p(np.asarray(values))

@@ -1,6 +1,6 @@
-"""A page to set select's limits by looking: the images on both sides of each limit.
+"""A page that helps to set the limits of select: it shows the images on both sides of each limit.
 
-One HTML file, `manifests/NAME/preview.html`, with everything in it.
+It is one self-contained HTML file, `manifests/NAME/preview.html`.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _PAIR_MARGIN = DuplicateThresholds(bits=4, detail=24)
 
 
 def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24) -> Path:
-    """Judge by the recipe's limits, and write the page. The selection stays as it is.
+    """Apply the recipe's limits and write the page; the selection does not change.
 
     Args:
-        most: images on each side of a limit.
+        most: maximum number of images on each side of a limit.
 
     Returns:
-        the page's path.
+        The path of the page.
     """
     dataset.data_dir.mkdir(parents=True, exist_ok=True)
     for left_over in dataset.data_dir.glob(".preview-*"):
@@ -68,10 +68,10 @@ def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24
         counts = Counter(result.rejected)
         thumbnails = Thumbnails(dataset, log)
         sections = [
-            *_measured(recipe.select, dataset, counts, most, thumbnails),
-            *_off_topic(recipe.select, dataset, lists, counts, most, thumbnails),
-            *_near(recipe.select, lists, counts, most, thumbnails),
-            *_others(lists, counts, most, thumbnails),
+            *_numeric_sections(recipe.select, dataset, counts, most, thumbnails),
+            *_outlier_section(recipe.select, dataset, lists, counts, most, thumbnails),
+            *_duplicate_section(recipe.select, lists, counts, most, thumbnails),
+            *_other_sections(lists, counts, most, thumbnails),
         ]
     page = Environment(autoescape=True).from_string(PAGE)
     path = dataset.manifest_dir / "preview.html"
@@ -106,14 +106,14 @@ class _Closest:
         return ((value, record) for _, _, value, record in sorted(self.heap, reverse=True))
 
 
-def _measured(
+def _numeric_sections(
     limits: SelectOptions,
     dataset: DatasetPaths,
     counts: Counter[str],
     most: int,
     thumbnails: Thumbnails,
 ) -> Iterator[Section]:
-    """Yield a section for each measure, by one pass over the records."""
+    """Yield a section for each numeric limit, with one pass over the records."""
     sides = {(m.reason, passes): _Closest(most) for m in NUMERIC_LIMITS for passes in (False, True)}
     values = {measure.reason: array("d") for measure in NUMERIC_LIMITS}
     forgotten = read_forgotten(dataset).keys
@@ -141,7 +141,7 @@ def _measured(
         )  # fmt: skip
 
 
-def _off_topic(
+def _outlier_section(
     limits: SelectOptions,
     dataset: DatasetPaths,
     lists: Lists,
@@ -149,25 +149,26 @@ def _off_topic(
     most: int,
     thumbnails: Thumbnails,
 ) -> Iterator[Section]:
-    """Yield the least strange images that go, and the strangest that stay."""
-    strange = outlier_scorer(dataset, limits)
-    if strange is None:
+    """Yield a section with the rejected images of the lowest and the kept ones of the highest
+    outlier scores."""
+    scorer = outlier_scorer(dataset, limits)
+    if scorer is None:
         return
-    judged = {image.key: False for image in read_selection(lists.kept)}
+    is_outlier = {image.key: False for image in read_selection(lists.kept)}
     for line in read_rejected(lists.rejected):
         if line["reason"] in (OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE):
-            judged[line["key"]] = line["reason"] == OFF_TOPIC
-    scores = strange(np.array([int(key, 16) for key in judged], np.uint64)).tolist()
+            is_outlier[line["key"]] = line["reason"] == OFF_TOPIC
+    scores = scorer(np.array([int(key, 16) for key in is_outlier], np.uint64)).tolist()
     sides = [
         heapq.nsmallest(
             most,
             (
                 (abs(score - float(limits.off_topic or 0)), score, key)
-                for score, (key, gone) in zip(scores, judged.items(), strict=True)
-                if gone == goes and not math.isnan(score)
+                for score, (key, rejected) in zip(scores, is_outlier.items(), strict=True)
+                if rejected == wanted and not math.isnan(score)
             ),
         )
-        for goes in (True, False)
+        for wanted in (True, False)
     ]
     records = thumbnails.find({key for side in sides for *_, key in side})
     below, above = (
@@ -177,10 +178,11 @@ def _off_topic(
     yield Section(OFF_TOPIC, f"off_topic = {limits.off_topic:g}", counts[OFF_TOPIC], below, above)
 
 
-def _near(
+def _duplicate_section(
     limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, thumbnails: Thumbnails
 ) -> Iterator[Section]:
-    """Yield the pairs that were hardly near enough, and those hardly far enough."""
+    """Yield a section with the rejected pairs that differ most, and the kept pairs that differ
+    least."""
     near = duplicate_thresholds(limits)
     if near is None:
         return
@@ -221,17 +223,18 @@ def _near(
 
 
 def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
-    """Yield how far apart in detail a rejected pair is, that in words, and the two keys."""
+    """Yield for each rejected pair the difference of the detail hashes, a description of the
+    difference, and the two keys."""
     for line in read_rejected(lists.rejected):
         if line["reason"] == NEAR_DUPLICATE:
             other, _, how = line["detail"].rstrip(")").partition(" (")
             yield int(how.split()[2]), how, line["key"], other
 
 
-def _others(
+def _other_sections(
     lists: Lists, counts: Counter[str], most: int, thumbnails: Thumbnails
 ) -> Iterator[Section]:
-    """Yield the reasons without a scale: some images of each, with the detail."""
+    """Yield a section for each reason without a numeric limit: some images, with the details."""
     shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
     reasons = [
         one

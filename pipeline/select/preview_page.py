@@ -22,7 +22,8 @@ THUMB = 140
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image on the page: its thumbnail as a data URL (or none) and its caption."""
+    """An image on the page: its caption, and its thumbnail as a data URL (`source`, "" if there is
+    none)."""
 
     key: str
     caption: str
@@ -31,7 +32,8 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Section:
-    """One reason: its limit, how many fall to it, and images on both sides of the limit."""
+    """One reason: its limit, the number of images rejected for it, images on both sides of the
+    limit, and a histogram with its axis text (`scale`)."""
 
     reason: str
     limit: str
@@ -43,7 +45,7 @@ class Section:
 
 
 class Thumbnails:
-    """Thumbnails of originals; none if the bytes are missing."""
+    """Renders thumbnails of originals; those of missing or damaged ones are empty."""
 
     def __init__(self, dataset: DatasetPaths, log: EventLog) -> None:
         self._dataset = dataset

@@ -1,4 +1,4 @@
-"""The rules of select: the reasons to reject an image, in their order."""
+"""The rules of select: the reasons to reject an image, in order."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ RULES: dict[str, Callable[[SelectedImage, SelectOptions], str | None]] = {
     "blurred": _blurred,
     "uniform": _uniform,
 }
-"""By reason, in the order they are asked: what is wrong with an image, or None."""
+"""Functions by reason, in the order in which they are applied; each returns details, or None to
+keep the image."""
 
 
 FORGOTTEN, NOT_IN_MANIFEST = "forgotten", "not_in_manifest"
@@ -90,7 +91,7 @@ REASONS = (
 
 
 def aspect_of(record: OriginalRecord) -> float:
-    """Long side over short side, 1 or more."""
+    """Return long side / short side, 1 or more."""
     return max(record.width, record.height) / max(1, min(record.width, record.height))
 
 

@@ -16,7 +16,7 @@ _ADVICE = "run select, which writes it again"
 
 @dataclass(frozen=True)
 class SelectedImage:
-    """Everything that sharding needs to know about an image; no other file is read."""
+    """All that sharding needs to know about an image; it reads no other metadata."""
 
     record: OriginalRecord
     row: ManifestRow
@@ -49,10 +49,10 @@ def read_selection(path: Path) -> Iterator[SelectedImage]:
 
 
 def read_rejected(path: Path) -> Iterator[dict[str, str]]:
-    """Return the lines of a list of rejected images: `key`, `url`, `part`, `reason` and `detail`.
+    """Yield the lines of a list of rejected images: `key`, `url`, `part`, `reason` and `detail`.
 
     Raises:
-        UserError: a line is not what select writes.
+        UserError: a line is not what `select` writes.
     """
     return read_rows(path, _rejected_line, _ADVICE)
 

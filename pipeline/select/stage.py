@@ -1,4 +1,4 @@
-"""Select: chooses originals by the properties recorded at download.
+"""The select stage: chooses originals by the properties recorded at download.
 
 The result depends only on the records, the manifest, the recipe and the list of forgotten images.
 No image is opened and nothing is deleted, so a run with another limit takes seconds. (If
@@ -48,7 +48,7 @@ _REPORT_EVERY = 5000
 
 @dataclass(frozen=True)
 class SelectResult:
-    """How many images were kept, and how many rejected for each reason."""
+    """The number of images kept, and of images rejected, by reason."""
 
     kept: int
     rejected: dict[str, int]
@@ -56,7 +56,7 @@ class SelectResult:
 
 @dataclass(frozen=True)
 class Lists:
-    """Where select writes the images that it keeps and those that it rejects."""
+    """The files to which select writes the kept and the rejected images."""
 
     kept: Path
     rejected: Path
@@ -65,15 +65,15 @@ class Lists:
 def select(
     recipe: Recipe, dataset: DatasetPaths, log: EventLog, lists: Lists | None = None
 ) -> SelectResult:
-    """Judge every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
+    """Check every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
 
-    Needs about 260 bytes of memory an image, and a passing copy of the lists on disk.
+    Needs about 260 bytes of memory per image, and disk space for a temporary copy of the lists.
 
     Args:
-        lists: written instead of the dataset's own.
+        lists: files to write instead of the dataset's own.
 
     Raises:
-        UserError: a line of the manifest or of a journal that is damaged.
+        UserError: a line of the manifest or of a journal is damaged.
     """
     lists = lists or Lists(dataset.selection, dataset.rejections)
     limit_decoding(recipe.originals.decode_megabytes)
@@ -83,22 +83,22 @@ def select(
     with ExitStack() as stack:
         spool = stack.enter_context(tempfile.TemporaryFile(dir=dataset.manifest_dir))
         rows = stack.enter_context(ManifestLookup(dataset.url_manifest))
-        facts = DedupIndex()
-        for image, verdict in _judged(recipe, dataset, rows, log):
-            facts.add(image, verdict and verdict[0])
-            line = image.to_line() if verdict is None else _rejected(image.to_json(), *verdict)
+        images = DedupIndex()
+        for image, rejection in _apply_rules(recipe, dataset, rows, log):
+            images.add(image, rejection and rejection[0])
+            line = image.to_line() if rejection is None else _rejected(image.to_json(), *rejection)
             spool.write(line)
-        log.progress("select", len(facts), len(facts), "images")
+        log.progress("select", len(images), len(images), "images")
         limits = recipe.select
         near = duplicate_thresholds(limits)
-        if near is not None and facts.without_detail:
-            log.emit("select", "without_detail", images=facts.without_detail)
-        verdicts = facts.find_duplicates(near, limits.off_topic, outlier_scorer(dataset, limits))
-        # The kept list last: what is sharded is then never newer than its list of rejections.
+        if near is not None and images.without_detail:
+            log.emit("select", "without_detail", images=images.without_detail)
+        result = images.find_duplicates(near, limits.off_topic, outlier_scorer(dataset, limits))
+        # `kept` is written last, so that the selection is never newer than its rejections.
         kept = stack.enter_context(atomic_file(lists.kept))
         rejected = stack.enter_context(atomic_file(lists.rejected))
         spool.seek(0)
-        counts = _write_lists(spool, facts, verdicts, kept, rejected)
+        counts = _write_lists(spool, images, result, kept, rejected)
     return SelectResult(counts.pop("kept", 0), dict(sorted(counts.items())))
 
 
@@ -118,9 +118,10 @@ def outlier_scorer(
     return partial(outlier_scores, dataset, limits.features)
 
 
-def _judged(
+def _apply_rules(
     recipe: Recipe, dataset: DatasetPaths, rows: ManifestLookup, log: EventLog
 ) -> Iterator[tuple[SelectedImage, tuple[str, str] | None]]:
+    """Yield each image and its rejection (reason and details); None if it passes all rules."""
     forgotten = read_forgotten(dataset).keys
     for number, record in enumerate(read_records(dataset)):
         if number % _REPORT_EVERY == 0:
@@ -128,16 +129,16 @@ def _judged(
         row = rows.get(record.key)
         image = SelectedImage(record, row or ManifestRow(record.key, ""))
         if record.key in forgotten:
-            yield image, (FORGOTTEN, "as asked")
+            yield image, (FORGOTTEN, "on request")
         elif row is None:
             yield image, (NOT_IN_MANIFEST, "not in the manifest")
         else:
             try:
-                verdict = first_rejection(image, recipe)
+                rejection = first_rejection(image, recipe)
             except Exception as error:  # noqa: BLE001 errors of one image are caught here
                 log.log_failure(caught_failure("select", row.url, error, record.key))
-                verdict = INTERNAL, f"{type(error).__name__}: {error}"
-            yield image, verdict
+                rejection = INTERNAL, f"{type(error).__name__}: {error}"
+            yield image, rejection
 
 
 def _rejected(image: dict[str, Any], reason: str, detail: str) -> bytes:
@@ -147,21 +148,22 @@ def _rejected(image: dict[str, Any], reason: str, detail: str) -> bytes:
 
 
 def _write_lists(
-    spool: Iterable[bytes], facts: DedupIndex, verdicts: DedupResult,
+    spool: Iterable[bytes], images: DedupIndex, result: DedupResult,
     kept: IO[bytes], rejected: IO[bytes],
 ) -> Counter[str]:  # fmt: skip
-    """Send each spooled line to the list it belongs to; count both."""
+    """Write each spooled line to its list; count the kept images, and the rejected ones by
+    reason."""
     counts: Counter[str] = Counter()
     for index, line in enumerate(spool):
-        reason = facts.reason(index)
-        verdict = verdicts.of(index, facts)
+        reason = images.reason(index)
+        rejection = result.rejection(index, images)
         if reason is not None:
             rejected.write(line)
             counts[reason] += 1
-        elif verdict is None:
+        elif rejection is None:
             kept.write(line)
             counts["kept"] += 1
         else:
-            rejected.write(_rejected(json.loads(line), *verdict))
-            counts[verdict[0]] += 1
+            rejected.write(_rejected(json.loads(line), *rejection))
+            counts[rejection[0]] += 1
     return counts
