@@ -211,13 +211,13 @@ def check_written(
     other = ManifestRow(image_key(URL + "b"), URL + "b")
     write_plan(dataset, "fuzz-000000", [row.to_json(), other.to_json()])
     writer = PartWriter(dataset, "fuzz-000000")
-    facts = found.facts
+    facts = found.properties
     writer.add(row, EXTENSIONS[facts.format], found.data, facts.recorded(), found.sidecar)
     good = inspect_image(
         other, Response(other.url, 200, MappingProxyType({}), neighbour), RECIPES[0], "x"
     )
     assert isinstance(good, StoredImage)
-    writer.add(other, "png", good.data, good.facts.recorded(), good.sidecar)
+    writer.add(other, "png", good.data, good.properties.recorded(), good.sidecar)
     writer.finish()
     records = list(read_records(dataset))
     assert [read_original(dataset, one) for one in records] == [found.data, neighbour]

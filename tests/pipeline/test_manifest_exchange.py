@@ -73,7 +73,7 @@ def test_lists_of_others_come_in_and_nothing_twice(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     dataset = filled(tmp_path)
-    with pytest.raises(UserError, match=r"write to \.parquet"):
+    with pytest.raises(UserError, match=r"choose from \.parquet"):
         export_manifest(dataset, tmp_path / "out.xlsx")
     with pytest.raises(UserError, match="no such manifest"):
         export_manifest(DatasetPaths("none", tmp_path), tmp_path / "out.csv")
