@@ -32,7 +32,7 @@ from pipeline.events import EventLog, unresolved_failures
 from pipeline.fetcher import Fetcher
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, CorruptFile, Page, PageResult
-from pipeline.sources.interface import MOST
+from pipeline.sources.interface import MAX_LIMIT
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.host_headers import dropped_credentials
 from pipeline.web.local_files import SCHEME, file_path
@@ -280,7 +280,7 @@ class _Crawl:
 
     def explain(self, result: CrawlResult) -> None:
         """Log which links were not followed, and why nothing was found or requested."""
-        counts = self.journal.page_counts(MOST)
+        counts = self.journal.page_counts(MAX_LIMIT)
         waiting = counts.get("new", 0) + counts.get("held", 0)
         for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):
             self._log.emit(STAGE, event, **facts)

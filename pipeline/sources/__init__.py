@@ -1,5 +1,4 @@
-"""One adapter per kind of source. `SOURCES` is the registry, `Source` the union of their
-options."""
+"""Sources: one adapter per kind. `SOURCES` is the registry, `Source` the union of their options."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Image candidates: the URLs that an element of a page offers for one image, and the choice of the
-largest.
+"""Finds the candidate URLs of an image in an element, and chooses the largest.
 
-Order of precedence: an attribute that names the full size (`data-big` and others); one that a
-lightbox reads (`data-src` of a link or of an element around a thumbnail); a link to an image file
+Order of precedence: an attribute for the full size (`data-big` and others); one that a lightbox
+reads (`data-src` of a link or of an element around a thumbnail); a link to an image file
 or a JSON-LD `contentUrl`; what the page displays (`srcset`, `picture`, lazy attributes, `src`,
 backgrounds, `og:image`), by width in pixels.
 """
@@ -32,7 +31,7 @@ FULL_SIZE_ATTRIBUTES = (
 """Attributes that contain the URL of the full-size image."""
 
 _POINTING_ATTRIBUTES = ("data-src", "data-image", "data-href", "data-featherlight")
-"""The same on a link or on an element around a thumbnail; on an img, `data-src` is lazy loading."""
+"""The same for a link or an element around a thumbnail. On an img, `data-src` is lazy loading."""
 
 LAZY_ATTRIBUTES = (
     "data-src", "data-lazy-src", "data-lazy", "data-original", "data-echo", "data-lazyload",
@@ -52,6 +51,7 @@ MAX_SRCSET = 100_000
 """Maximum length of a `srcset` in characters; the rest is ignored."""
 
 FULL, POINTED, LINKED, SHOWN, PREVIEW = 4, 3, 2, 1, 0
+"""Values of `Candidate.trust`."""
 
 _PAGE_PATH = re.compile(r"(\.(x?html?|shtml|php\d?|aspx?|jsp|cgi)|/)$", re.IGNORECASE)
 _DECLARATION = re.compile(
@@ -59,12 +59,13 @@ _DECLARATION = re.compile(
 )
 _CSS_URL = re.compile(r"url\(\s*(?:\"([^\"]*)\"|'([^']*)'|([^)\"']*))", re.IGNORECASE)
 _FORMATS = {"image/jpeg": 3, "image/png": 3, "": 2, "image/webp": 1}
-"""Preference among files of one width: widely supported formats first."""
+"""Preference among files of equal width: widely supported formats first."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A URL as written, its rank as a full-size image, and its width if known."""
+    """A URL as written, its rank as a full-size image (`trust`), its width in pixels or 0, and the
+    preference of its `format`."""
 
     url: str
     trust: int
@@ -75,8 +76,8 @@ class Candidate:
 def largest_candidate(
     candidates: Sequence[Candidate], base: str, notes: dict[str, int]
 ) -> str | None:
-    """Return the canonical URL of the largest usable candidate. If none is usable, the reasons are
-    added to `notes`; invalid URLs are always counted."""
+    """Return the canonical URL of the largest usable candidate, or None. `notes` counts the reasons
+    if none is usable, and all invalid URLs."""
     usable, reasons = [], []
     for order, candidate in enumerate(candidates):
         text = candidate.url.strip()
@@ -97,7 +98,7 @@ def candidates(tag: Tag, full_size: Sequence[str]) -> list[Candidate]:
     """Return all candidates of the element `tag`, of the elements in it, and of a link around it.
 
     Args:
-        tag: the element a recipe selected: img, picture, a, meta, or an element that contains them.
+        tag: the element that a recipe selects: img, picture, a, meta, or an element around them.
         full_size: names of attributes that contain the URL of the full-size image.
     """
     scope = [tag, *tag.find_all(True)]
@@ -114,9 +115,9 @@ def candidates(tag: Tag, full_size: Sequence[str]) -> list[Candidate]:
         found += [
             Candidate(attribute(element, name), FULL) for name in full_size if attrs.get(name)
         ]
-        found += _of_element(element, chosen=element is tag)
+        found += _element_candidates(element, chosen=element is tag)
     base = _items_base(tag)
-    return [replace(one, url=_joined(base, one.url)) for one in found] if base else found
+    return [replace(one, url=_join_base(base, one.url)) for one in found] if base else found
 
 
 def attribute_candidates(tag: Tag, name: str, match: str | None = None) -> list[Candidate]:
@@ -127,7 +128,7 @@ def attribute_candidates(tag: Tag, name: str, match: str | None = None) -> list[
         found = re.search(match, text)
         text = (found[1] if found.re.groups else found[0]) or "" if found else ""
     elif name.endswith("srcset"):
-        return list(_of_srcset(text, 0.0, 2))
+        return list(_srcset_candidates(text, 0.0, 2))
     elif name == "style" or text[:4].lower() == "url(":
         return [Candidate(url, SHOWN) for url in _css_urls(text)]
     return [Candidate(text, FULL)] if text else []
@@ -142,7 +143,7 @@ def closest(tag: Tag, names: tuple[str, ...]) -> Tag | None:
 
 
 def _items_base(tag: Tag) -> str:
-    """Return the prefix of nanogallery2 for the URLs of the items in its element."""
+    """Return the URL prefix that nanogallery2 sets for the items in its element, or empty."""
     around: Tag | None = tag
     while around is not None:
         settings = around.attrs.get("data-nanogallery2")
@@ -153,24 +154,24 @@ def _items_base(tag: Tag) -> str:
     return ""
 
 
-def _joined(base: str, url: str) -> str:
+def _join_base(base: str, url: str) -> str:
     return url if "//" in url[:8] or url[:1] == "/" else f"{base.rstrip('/')}/{url}"
 
 
-def _of_element(element: Tag, chosen: bool) -> Iterator[Candidate]:
+def _element_candidates(element: Tag, chosen: bool) -> Iterator[Candidate]:
     name, attrs = element.name, element.attrs
     if name in ("a", "area"):
         href = attribute(element, "href").strip()
         if _may_be_image(href, chosen):
             yield Candidate(href, LINKED, _pixels(element, "data-pswp-width", "data-width"))
     if name == "img":
-        yield from _of_img(element)
+        yield from _img_candidates(element)
         if looks_like_image(attribute(element, "data-image")):
             yield Candidate(attribute(element, "data-image"), POINTED)
     elif name == "source" and closest(element, ("picture",)) is not None:
         kind = _FORMATS.get(attribute(element, "type").lower(), 0)
         for attr in ("srcset", *LAZY_SETS):
-            yield from _of_srcset(attribute(element, attr), 0.0, kind)
+            yield from _srcset_candidates(attribute(element, attr), 0.0, kind)
     elif name == "meta" and chosen:
         yield Candidate(attribute(element, "content"), SHOWN, _og_width(element))
     elif name == "link" and chosen:
@@ -183,12 +184,12 @@ def _of_element(element: Tag, chosen: bool) -> Iterator[Candidate]:
             if _may_be_image(value, chosen and name == "a" and attr == "data-src"):
                 yield Candidate(value, trust)
     if "style" in attrs or any(one in attrs for one in BACKGROUND_ATTRIBUTES):
-        yield from _of_background(element)
+        yield from _background_candidates(element)
 
 
 def _may_be_image(url: str, chosen: bool) -> bool:
-    """Return True if a link leads to an image: by its extension, or, if a recipe selected the link,
-    unless it is clearly a page."""
+    """Return True if a URL has an image extension, or, if a recipe selected the link, if it is not
+    clearly a page."""
     if looks_like_image(url):
         return True
     path = url_path(url)
@@ -202,7 +203,7 @@ def _holds_thumbnail(element: Tag) -> bool:
     return not linked and element.find("img") is not None
 
 
-def _of_background(element: Tag) -> Iterator[Candidate]:
+def _background_candidates(element: Tag) -> Iterator[Candidate]:
     for name in BACKGROUND_ATTRIBUTES:
         text = attribute(element, name).strip()
         urls = _css_urls(text) if "url(" in text.lower() else [text] if text else []
@@ -218,20 +219,20 @@ def _css_urls(text: str) -> list[str]:
     return [(m[1] or m[2] or m[3] or "").strip() for m in _CSS_URL.finditer(text)]
 
 
-def _of_img(img: Tag) -> Iterator[Candidate]:
+def _img_candidates(img: Tag) -> Iterator[Candidate]:
     width = _pixels(img, "width")
     if 0 < width <= 2:
         return
     attrs = img.attrs
     lazy = [attribute(img, name) for name in LAZY_ATTRIBUTES if attrs.get(name)]
     sets = [attribute(img, name) for name in LAZY_SETS if attrs.get(name)]
-    # Beside a lazy attribute or a noscript fallback, src is a placeholder.
+    # If there is a lazy attribute or a noscript fallback, src is a placeholder.
     fallback = None if lazy or sets else _fallback(img)
     if fallback is not None:
-        yield from _of_img(fallback)
+        yield from _img_candidates(fallback)
         return
     for text in [*sets, attribute(img, "srcset")]:
-        yield from _of_srcset(text, width, 2)
+        yield from _srcset_candidates(text, width, 2)
     for url in lazy:
         yield Candidate(url, SHOWN, width)
     if attrs.get("src") and not lazy and not sets:
@@ -252,7 +253,7 @@ def _fallback(img: Tag) -> Tag | None:
     return None
 
 
-def _of_srcset(text: str, shown: float, kind: int) -> Iterator[Candidate]:
+def _srcset_candidates(text: str, shown: float, kind: int) -> Iterator[Candidate]:
     for one in parse_srcset(text[:MAX_SRCSET]):
         yield Candidate(
             one.url, SHOWN, one.width if one.width is not None else (shown or 1) * one.density, kind

@@ -1,4 +1,4 @@
-"""RSS and Atom feeds, with Media RSS and enclosures, page by page (RFC 5005)."""
+"""RSS and Atom feeds, with Media RSS, enclosures and paging (RFC 5005)."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from pipeline.web.urls import canonical_url
 class FeedSource(HtmlSource):
     """RSS or Atom feeds.
 
-    `take` states where the images are: in the `feed` (the largest image of each entry:
-    media:content and enclosures before images in its text), with the entry's title, categories,
-    licence and credit; or on the `pages` of the entries, which are read like those of an html
-    source (with all of its keys). Feeds with several pages are followed by their rel=next links.
+    `take` states where the images are: in the `feed` (media:content or enclosures of an entry, or
+    else images in its text), with the entry's title, categories, licence and credit; or on the
+    `pages` of the entries, which are parsed like those of an html source (with all of its keys).
+    Further pages of a feed are found by rel=next links.
     """
 
     kind: Literal["feed"] = "feed"  # type: ignore[assignment]
@@ -89,7 +89,7 @@ def parse(config: FeedSource, page: Page) -> PageResult:
 def _found(
     config: FeedSource, page: Page, license: str, notes: Notes, entry: Element
 ) -> Iterator[FoundImage]:
-    """Return the images of one entry."""
+    """Yield the images of one entry."""
     for url in _images(config, page, entry, notes):
         yield _describe(entry, license, url)
 
@@ -112,7 +112,7 @@ def _link(entry: Element) -> str:
 def _entry_page(
     config: FeedSource, page: Page, notes: Notes, entry: Element
 ) -> Iterator[PageRequest]:
-    """Return the page of one entry."""
+    """Yield the request for the page of one entry, if it is valid and allowed."""
     text = _link(entry)
     url = canonical_url(text, page.url) if text else None
     if url and is_allowed(url, config.follow_include, config.follow_exclude):

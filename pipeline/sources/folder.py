@@ -35,9 +35,9 @@ SUFFIXES = frozenset(
 class FolderSource(CrawlLimits):
     """Folders or zip archives of images; the sub-folders of an image are its labels.
 
-    Archives in a folder are opened like folders. Hidden files are skipped, and so are symbolic
-    links that lead out of the folders of `start`, unless `allow_outside_links`. Patterns are
-    applied to file: URLs. Paths are relative to the current folder.
+    Archives are treated like folders. Hidden files are skipped, and so are symbolic links that lead
+    out of the folders of `start`, unless `allow_outside_links` is true. Patterns are applied to
+    file: URLs. Paths are relative to the current folder.
     """
 
     kind: Literal["folder"] = "folder"
@@ -50,8 +50,8 @@ class FolderSource(CrawlLimits):
 
 
 def local_files(source: CrawlLimits, max_bytes: int) -> LocalFileReader | None:
-    """Return the reader for the images of a folder source; None for other sources, which may not
-    read file: URLs."""
+    """Return the reader of file: URLs for a folder source; None for other sources, which must not
+    read them."""
     if not isinstance(source, FolderSource):
         return None
     return LocalFileReader(source.start, max_bytes, source.allow_outside_links)
@@ -122,8 +122,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _why_not(
     config: FolderSource, folder: Path, entry: os.DirEntry[str], is_folder: bool
 ) -> tuple[str, str]:
-    """Return the reason why an entry is skipped, and its description; empty if it is not
-    skipped."""
+    """Return why an entry is skipped, and a description; both are empty if it is not."""
     path = folder / entry.name
     if entry.is_symlink():
         try:

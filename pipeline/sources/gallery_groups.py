@@ -1,4 +1,4 @@
-"""Groups of elements and URLs of a gallery: links of one kind, sizes of one image, lists."""
+"""Groups elements and URLs of a gallery: links of one kind, sizes of one image, pages of a list."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ def folder_of(url: str) -> str:
 
 
 def image_stem(url: str) -> str:
-    """Return the file name of an image without its extension and without a part that names a
-    size."""
+    """Return the file name of an image without its extension and the name of a size."""
     name = url_path(url).rpartition("/")[2].rpartition(".")[0].lower()
     name = re.sub(r"^(thumb(nail)?s?|tn|small|preview|mini)[-_.]+", "", name)
     return SIZE_SUFFIX.sub("", name)
 
 
 def group_key(link: LinkUnit) -> str:
-    """Return the group key of a link; thumbnails and text links are in different groups."""
+    """Return the group of a link. Thumbnails and text links are in different groups."""
     return f"{link.key} {'image' if link.thumbnail else 'text'}"
 
 
@@ -43,7 +42,7 @@ def listing_keys(view: PageView) -> set[str]:
 
 
 def without_renditions(units: list[ImageUnit]) -> list[ImageUnit]:
-    """Return one link per image: if groups point to the same images, that of the originals."""
+    """Return one unit per image: if two groups show the same images, that of the originals."""
     groups: dict[str, dict[str, ImageUnit]] = {}
     for unit in units:
         groups.setdefault(unit.key, {})[image_stem(unit.url)] = unit
@@ -61,17 +60,17 @@ def without_renditions(units: list[ImageUnit]) -> list[ImageUnit]:
 
 def _originality(group: dict[str, ImageUnit]) -> tuple[bool, bool, float]:
     unit = next(iter(group.values()))
-    said = f"{unit.element.get_text()} {unit.element.get('class')} {unit.url}".lower()
+    text = f"{unit.element.get_text()} {unit.element.get('class')} {unit.url}".lower()
     return (
         unit.element.get("download") is not None,
-        re.search(r"orig|full|download|large|raw|high|max", said) is not None,
+        re.search(r"orig|full|download|large|raw|high|max", text) is not None,
         -float(unit.element.select_one("img") is not None),
     )
 
 
 def same_list(url: str, other: str) -> bool:
-    """Return True if `other` may be another page of the list that `url` belongs to: the URLs differ
-    only in a page number or in the query."""
+    """Return True if `other` may be another page of the same list as `url`: they differ only in a
+    page number or in the query."""
     one, two = urlsplit(url), urlsplit(other)
     if one.netloc != two.netloc:
         return False

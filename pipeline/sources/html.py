@@ -58,7 +58,7 @@ def parse(config: HtmlSource, page: Page) -> PageResult:
 def parse_soup(
     config: HtmlSource, soup: BeautifulSoup, page: Page, notes: dict[str, int]
 ) -> PageResult:
-    """Return the same for the parsed `page`; adds to `notes`."""
+    """Extract images and links from a parsed `page`; `notes` counts skipped entries."""
     base = page_base(soup, page.url)
     rows = _images(config, soup, page, base, notes)
     return PageResult(
@@ -114,7 +114,7 @@ def _offers(
 
 
 def _groups(config: HtmlSource, tag: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
-    """Yield the candidates of each image in one element."""
+    """Return the candidates of each image in one element."""
     if config.image.attribute:
         return [attribute_candidates(tag, config.image.attribute, config.image.match)]
     if tag.name == "script":
@@ -139,8 +139,7 @@ def _describe(
     url: str,
     license: str,
 ) -> FoundImage:
-    """Return the image at `url` with its metadata; `license` is the licence that the page links
-    to."""
+    """Return the image at `url` with its metadata; `license` is the licence of the page."""
 
     def text(what: TextSelector | None) -> str:
         return " ".join(reader.read(what, item, url))
@@ -186,8 +185,7 @@ def _links(
     notes: dict[str, int],
     images: set[str],
 ) -> list[PageRequest]:
-    """Return the pages that a page links to; links to image files that gave one of its `images` are
-    excluded."""
+    """Return the pages that a page links to, except links to its `images`."""
     found: dict[str, PageRequest] = {}
     reader = TextReader(soup, request.url)
     hosts = {urlsplit(one.url).netloc for one in start(config)}
@@ -209,14 +207,14 @@ def _links(
     for rule in config.follow:
         rule = rule if isinstance(rule, Follow) else Follow(select=rule)
         for tag in soup.select(rule.select):
-            add(tag, request.depth + 1, _carried(rule, tag, reader, request))
+            add(tag, request.depth + 1, _inherited_context(rule, tag, reader, request))
     for tag in soup.select(config.next) if config.next else ():
         add(tag, request.depth, dict(request.context))
     return list(found.values())
 
 
 def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
-    """Return the target of a link; None, counted in `notes`, if it is not a URL."""
+    """Return the URL of a link, or None; `notes` counts invalid URLs."""
     link = tag if tag.get("href") or tag.get("src") else tag.select_one("[href]")
     if link is None:
         return None
@@ -231,9 +229,11 @@ def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:
     return url
 
 
-def _carried(rule: Follow, tag: Tag, reader: TextReader, request: PageRequest) -> dict[str, object]:
-    """Return what the pages behind a link inherit: labels and title so far, and those of the
-    link."""
+def _inherited_context(
+    rule: Follow, tag: Tag, reader: TextReader, request: PageRequest
+) -> dict[str, object]:
+    """Return the context of the pages behind a link: the inherited labels and title, and those of
+    the link."""
     item = (soupsieve.closest(rule.item, tag) if rule.item else None) or tag
     labels = list(request.context.get("labels", ()))
     for what in rule.labels:

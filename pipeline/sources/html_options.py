@@ -16,8 +16,8 @@ from pipeline.sources.interface import (
 )
 from pipeline.sources.text_selectors import (
     Css,
-    ImagePick,
-    ImagePickTable,
+    ImageSelector,
+    ImageSelectorOptions,
     Pattern,
     TextSelector,
 )
@@ -26,10 +26,10 @@ from pipeline.sources.url_rules import check_start
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Follow:
-    """Links to follow, and how to read texts beside them for the images behind them.
+    """Links to follow, and texts near them that are passed on to the images behind them.
 
-    `item` is the element in which text selectors look: the closest matching element around the
-    link; the link itself without `item`.
+    Text selectors are evaluated in the closest element around the link that matches `item`; without
+    `item`, in the link itself.
     """
 
     select: Css
@@ -42,13 +42,13 @@ class Follow:
 class HtmlSource(CrawlLimits):
     """A gallery of HTML pages.
 
-    All pages are treated in the same way. `follow` and `next` select further pages (`next` is the
-    next page of the same list, so it is not a step deeper), `image` selects the images; a link that
-    gives an image is not followed. `image` selects one element per image, inside each `item` if
-    that is set, otherwise in the whole page: an img, picture, a, meta or script (JSON-LD, or data
-    in JavaScript), or any element around one; the largest image it offers is used. As a table with
-    `select` and `attribute`, it reads that attribute. With `one_per_page`, only the largest image
-    of the page is used.
+    All pages are treated in the same way. `follow` and `next` select links to further pages (`next`
+    selects the next page of the same list, at the same depth). `image` selects one element per
+    image, inside each `item` if that is set, otherwise in the whole page: an img, picture, a, meta
+    or script (JSON-LD, or data in JavaScript), or any element around one. The largest candidate of
+    the element is used; a link to an image is not followed. As a table with `select` and
+    `attribute`, `image` reads that attribute. With `one_per_page`, only the largest image of the
+    page is used.
 
     `title`, `labels`, `license` and `attribution` are read in the item (the image's element without
     `item`) or in the page. Patterns are applied to canonical URLs: `include` and `exclude` to those
@@ -61,7 +61,7 @@ class HtmlSource(CrawlLimits):
     follow: tuple[Css | Follow, ...] = ()
     next: Css | None = None
     item: Css | None = None
-    image: ImagePick = ImagePickTable()
+    image: ImageSelector = ImageSelectorOptions()
     one_per_page: bool = False
     full_size: tuple[str, ...] = FULL_SIZE_ATTRIBUTES
     title: TextSelector | None = None

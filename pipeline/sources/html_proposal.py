@@ -34,10 +34,10 @@ from pipeline.sources.page_view import LinkUnit, PageView
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey
 from pipeline.sources.site_visits import Visit
-from pipeline.sources.text_selectors import ImagePickTable, attribute
+from pipeline.sources.text_selectors import ImageSelectorOptions, attribute
 from pipeline.sources.url_rules import is_allowed
 
-_USUAL = ("jpg", "jpeg", "png", "webp", "gif")
+_COMMON_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif")
 _LISTS = r"[/?](tags?|categor(y|ies)|archives?|authors?|feed|rss|login|search)([/?=.]|$)"
 
 
@@ -63,14 +63,15 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
     exclude += survey.exclude
     if exclude:
         found.extra["exclude"] = exclude
-    turns = {visit.view.url: next_page_links(survey, visit) for visit in survey.visits}
-    if any(turns.values()):
-        found.next = next_selector(survey, turns)
+    next_links = {visit.view.url: next_page_links(survey, visit) for visit in survey.visits}
+    if any(next_links.values()):
+        found.next = next_selector(survey, next_links)
     groups = [key for key in survey.follow if not is_next(survey, key, found.next)]
-    found.follow = [follow_selector(survey, key, turns) for key in groups]
+    found.follow = [follow_selector(survey, key, next_links) for key in groups]
     found.follow = list(dict.fromkeys(found.follow))
     if found.follow or found.next:
-        scope, others = _scope(survey), _elsewhere(survey, [*found.follow, found.next], turns)
+        scope = _scope(survey)
+        others = _other_lists(survey, [*found.follow, found.next], next_links)
         found.extra |= {"follow_include": [scope]} if scope else {}
         found.extra |= {"follow_exclude": others} if others else {}
     total = set[str]().union(*(visit.wanted for visit in wanted))
@@ -85,14 +86,14 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
 
 
 def _image_selector(survey: SiteSurvey) -> tuple[str, list[str]]:
-    """Return the best selector, and patterns that exclude what it selects in excess."""
+    """Return the best selector, and patterns that exclude other images that it selects."""
     if survey.kind.startswith("script"):
         return survey.kind, []
     best, best_score, best_extra = "", (-1.0, 0), set[str]()
     for order, selector in enumerate(dict.fromkeys(_image_selectors(survey))):
         missing, extra = 0, set[str]()
         for visit in survey.visits:
-            taken = _taken(visit, selector)
+            taken = _selected_images(visit, selector)
             missing += len(visit.wanted - taken)
             extra |= taken - visit.wanted
         if not missing and not extra:
@@ -104,9 +105,9 @@ def _image_selector(survey: SiteSurvey) -> tuple[str, list[str]]:
     return best, patterns[:20]
 
 
-def _taken(visit: Visit, selector: str) -> set[str]:
-    """Return the images that a selector selects on a surveyed page."""
-    config = HtmlSource(start=(visit.view.url,), image=ImagePickTable(selector))
+def _selected_images(visit: Visit, selector: str) -> set[str]:
+    """Return the URLs of the images that a selector selects on a surveyed page."""
+    config = HtmlSource(start=(visit.view.url,), image=ImageSelectorOptions(selector))
     result = parse_soup(config, visit.view.soup, visit.view.page, {})
     return {one.url for one in result.images}
 
@@ -150,24 +151,24 @@ def _image_selectors(survey: SiteSurvey) -> Iterator[str]:
 
 
 def _link_selector(links: list[Tag]) -> str:
-    """Return a selector of links to files with the extensions of these links; empty if a link has
-    none."""
-    endings: dict[str, None] = dict.fromkeys(_USUAL)
+    """Return a selector of links to files with the extensions of these links; empty if one of them
+    is not a link to an image."""
+    extensions: dict[str, None] = dict.fromkeys(_COMMON_EXTENSIONS)
     query = False
     for link in links:
         href = attribute(link, "href").strip()
         if not looks_like_image(href):
             return ""
-        endings[url_path(href).rpartition(".")[2].lower()] = None
+        extensions[url_path(href).rpartition(".")[2].lower()] = None
         query = query or "?" in href
-    kinds = [f'[href$=".{one}" i]' for one in endings]
+    kinds = [f'[href$=".{one}" i]' for one in extensions]
     if query:
-        kinds += [f'[href*=".{one}?" i]' for one in endings]
+        kinds += [f'[href*=".{one}?" i]' for one in extensions]
     return f"a:is({', '.join(kinds)})"
 
 
 def _classes_in_all(survey: SiteSurvey) -> Iterator[str]:
-    """Return tag names with a class that all elements of the images have."""
+    """Yield selectors (tag and class) that match the elements of all images."""
     common: set[str] | None = None
     for visit in survey.visits:
         for unit in visit.units:
@@ -178,7 +179,7 @@ def _classes_in_all(survey: SiteSurvey) -> Iterator[str]:
 
 
 def _common_places(survey: SiteSurvey) -> Iterator[str]:
-    """Return selectors of elements around the images that exist on all pages with images, closest
+    """Yield selectors of elements around the images that exist on all pages with images, closest
     first."""
     common: list[str] | None = None
     for visit in survey.visits:
@@ -194,7 +195,7 @@ def _common_places(survey: SiteSurvey) -> Iterator[str]:
 
 
 def _scope(survey: SiteSurvey) -> str:
-    """Return a pattern for the folder that contains all pages of the gallery; empty if that is the
+    """Return a pattern for the folder that contains all pages of the gallery; empty for the whole
     site."""
     pages = [visit.view.url for visit in survey.visits]
     pages += followed_links(survey)
@@ -211,12 +212,12 @@ def _scope(survey: SiteSurvey) -> str:
     return f"^{re.escape(f'{first.scheme}://{first.netloc}/' + '/'.join(common))}(/|$)"
 
 
-def _elsewhere(
-    survey: SiteSurvey, selectors: list[str], turns: dict[str, list[LinkUnit]]
+def _other_lists(
+    survey: SiteSurvey, selectors: list[str], next_links: dict[str, list[LinkUnit]]
 ) -> list[str]:
-    """Return a pattern of lists (tags, archives, …) if the selectors lead out of the gallery to
-    such lists."""
-    allowed = allowed_links(survey, turns)
+    """Return a pattern that excludes lists such as tags and archives, if the selectors lead to
+    them."""
+    allowed = allowed_links(survey, next_links)
     others = {
         url
         for visit in survey.visits

@@ -1,4 +1,4 @@
-"""IIIF: Presentation 2 and 3 manifests and collections, image sizes through the Image API."""
+"""IIIF manifests and collections (Presentation API 2 and 3)."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _manifest(config: IiifSource, page: Page, data: dict[str, Any]) -> PageResul
 
 
 def _resources(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return the images painted on a canvas; of a choice, the first."""
+    """Yield the image resources painted on a canvas; of a choice, the first."""
     for annotation_page in nodes_of(canvas.get("items")):
         for annotation in nodes_of(annotation_page.get("items")):
             if annotation.get("motivation", "painting") == "painting":
@@ -168,7 +168,7 @@ def _describe(
 
 
 class _Text:
-    """Read the texts of both versions: strings, {"@value"}, lists, and language maps."""
+    """Reads texts of both versions: strings, {"@value"} objects, lists, and language maps."""
 
     def __init__(self, language: str) -> None:
         self._language = language
@@ -190,21 +190,18 @@ class _Text:
             )
             return self._pick(wanted)
         values = list_of(value)
-        mine = [
+        matching = [
             one
             for one in values
             if isinstance(one, dict) and one.get("@language") == self._language
         ]
-        if not mine and any(isinstance(one, dict) and one.get("@language") for one in values):
-            mine = values[:1]
-        return [text for one in mine or values for text in self._one(one)]
+        if not matching and any(isinstance(one, dict) and one.get("@language") for one in values):
+            matching = values[:1]
+        return [text for one in matching or values for text in self._one(one)]
 
     def _one(self, value: Any) -> list[str]:
         text = value.get("@value") if isinstance(value, dict) else value
         return [clean_html(text)] if isinstance(text, str) and text.strip() else []
-
-
-# the Image API
 
 
 IIIF = Adapter(IiifSource, start, parse, page_bytes=lambda _: LARGE_PAGE)

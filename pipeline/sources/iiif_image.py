@@ -1,4 +1,4 @@
-"""IIIF resources: their properties, and image URLs of the Image API."""
+"""Reads properties of IIIF resources, and builds image URLs of the Image API."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import re
 from typing import Any
 
 _MAX_SIDE = 10**7
-
-
 _LEVEL = re.compile(r"level(\d)|#level(\d)|compliance.*?level(\d)", re.IGNORECASE)
-
-
 _API = re.compile(r"(?:ImageService|image/|image-api/)(\d)", re.IGNORECASE)
 
 
@@ -44,7 +40,7 @@ def image_url(resource: dict[str, Any], max_side: int | None) -> str | None:
 
     Args:
         resource: the body (Presentation 3) or resource (2) of a painting annotation.
-        max_side: the longest side in pixels; None: the whole image.
+        max_side: maximum of the longer side in pixels; None: the whole image.
     """
     service = next(
         (one for one in nodes_of(resource.get("service")) if _is_image_service(one)), None
@@ -114,6 +110,6 @@ def _side(service: dict[str, Any], resource: dict[str, Any], name: str) -> int:
 
 
 def _number(node: dict[str, Any], name: str) -> int:
-    """Return a size in pixels; 0 if the value is not one."""
+    """Return a size in pixels; 0 if the value is invalid."""
     value = node.get(name)
     return int(value) if isinstance(value, int | float) and 0 < value <= _MAX_SIDE else 0

@@ -1,4 +1,4 @@
-"""Checks on URLs as written: do they look like an image, can they be used at all?"""
+"""Checks whether a URL as written looks like an image, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from urllib.parse import unquote, urlsplit
 _IMAGE_PATH = re.compile(
     r"\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|avif|jp2|heic|heif)$", re.IGNORECASE
 )
-
-
 _WIKI_PAGE = re.compile(r"/wiki/[^/]*:", re.IGNORECASE)
-
-
 _TEMPLATE = re.compile(r"[{}]|<%|%>|%7B%7B|\[\[", re.IGNORECASE)
-
-
 _PLACEHOLDER = re.compile(
     r"(^|/)(blank|spacer|transparent|1x1|pixel|loading|gr[ea]y)\.(gif|png|jpe?g|webp|svg)$|"
     r"[/_.-](placeholder|lqip)([_.-][^/]*)?\.\w+$|[/,](e_)?blur[_:]\d+(?=[,/])|"
@@ -25,8 +19,8 @@ _PLACEHOLDER = re.compile(
 
 
 def url_path(url: str) -> str:
-    """Return the path of a URL as written, unescaped; for an invalid URL, everything before its
-    query."""
+    """Return the unescaped path of a URL as written; everything before the query if it is
+    invalid."""
     try:
         return unquote(urlsplit(url.strip()).path)
     except ValueError:
@@ -34,8 +28,7 @@ def url_path(url: str) -> str:
 
 
 def looks_like_image(url: str) -> bool:
-    """Return True if the path of `url` has an image extension (and is not a wiki page about an
-    image)."""
+    """Return True if the path of `url` has an image extension and is not a wiki page."""
     path = url_path(url)
     return bool(_IMAGE_PATH.search(path)) and not _WIKI_PAGE.search(path)
 

@@ -1,7 +1,8 @@
-"""The interface of adapters: pages in, images and further pages out.
+"""The interface of adapters, which extract images and further pages from pages.
 
-An adapter is two pure functions of its options: where to start, and how to parse one page. Fetching
-and state are the task of the crawl stage, so an adapter can be tested with recorded responses.
+An adapter consists of two pure functions of its options: one returns the first requests, the other
+parses a page. The crawl stage fetches pages and keeps the state, so an adapter can be tested with
+recorded responses.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-MOST = 1 << 53
-"""The highest limit; SQLite integers go up to 2**63."""
+MAX_LIMIT = 1 << 53
+"""Maximum value of a limit; below the maximum of SQLite integers, 2**63 - 1."""
 
 _EXAMPLE = 200
 
@@ -33,8 +34,8 @@ _EXAMPLE = 200
 class Notes(dict[str, int]):
     """What was skipped on a page, counted by reason.
 
-    `examples` has the first example per reason, if there is one. `bug` is the traceback of the
-    first entry on which the adapter itself failed, or empty.
+    `examples` has the first example per reason, if any. `bug` is the traceback of the first
+    unexpected exception of the adapter, or empty.
     """
 
     def __init__(self, counts: Mapping[str, int] | None = None) -> None:
@@ -43,7 +44,7 @@ class Notes(dict[str, int]):
         self.bug = ""
 
     def add(self, reason: str, example: object = None, count: int = 1) -> None:
-        """Count one more skipped entry for this reason."""
+        """Count `count` skipped entries for a reason, with an example."""
         self[reason] = self.get(reason, 0) + count
         if example is not None and reason not in self.examples:
             self.examples[reason] = safe_text(str(example)[:_EXAMPLE])
@@ -73,13 +74,13 @@ class Notes(dict[str, int]):
                 raise
             except expected as error:
                 self.add("bad_entry", str(error) or type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - the boundary of one entry
+            except Exception as error:  # noqa: BLE001 - errors of one entry are caught here
                 self.add("bad_entry", f"{type(error).__name__}: {error}")
                 self.bug = self.bug or internal_failure("", "", error).detail
 
 
 def notes_on_text(body: bytes) -> Notes:
-    """Return new notes, with `not_utf8` if bytes of a document are invalid in its encoding."""
+    """Return new notes, with `not_utf8` if a document is invalid in its encoding."""
     notes = Notes()
     try:
         decode_text(body, "strict")
@@ -94,21 +95,21 @@ class CrawlLimits:
 
     `max_depth` counts links from a start page (the next page of the same list does not count).
     Pages and images beyond the limits are ignored. A list is not followed further after
-    `max_unproductive_pages` pages that bring no new image, neither themselves nor through the pages
-    they link to: it may be endless (a calendar, a cursor).
+    `max_unproductive_pages` consecutive pages without a new image on them or on pages they link to,
+    because it may be endless (a calendar, a cursor).
     """
 
-    max_pages: int = Field(default=100_000, ge=1, le=MOST)
-    max_images: int | None = Field(default=None, ge=1, le=MOST)
+    max_pages: int = Field(default=100_000, ge=1, le=MAX_LIMIT)
+    max_images: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
     max_depth: int = Field(default=10, ge=0)
-    max_unproductive_pages: int = Field(default=50, ge=1, le=MOST)
+    max_unproductive_pages: int = Field(default=50, ge=1, le=MAX_LIMIT)
 
 
 @dataclass(frozen=True)
 class PageRequest:
     """A page to fetch: a canonical URL, or a file: URL that is read from the disk.
 
-    `context` is what earlier pages know about this page (a label, a position), as JSON values.
+    `context` contains JSON values from earlier pages, such as a label or a position.
     """
 
     url: str
@@ -121,7 +122,7 @@ class Page:
     """A fetched page. `location` is its URL after redirects; header names are in lower case.
 
     `body` is empty for a file: URL, which the adapter reads itself, and for a page that was copied
-    to the file `path`.
+    to the disk, to `path`.
     """
 
     request: PageRequest
@@ -172,9 +173,9 @@ class PageResult:
     """The content of a page: images in order, pages to follow, and what was skipped.
 
     `skipped` counts skipped entries by reason. `error` says why the page does not have the format
-    that the recipe expects; all other fields are then empty. `terms` is what the page says about
-    the use of its images. `images` of a file may be an iterator over more than fits into memory; it
-    raises `CorruptFile` if the file ends early.
+    that the recipe expects; all other fields are then empty. `terms` are the terms of use in the
+    page. `images` of a file may be an iterator over more than fits into memory; it raises
+    `CorruptFile` if the file ends early.
     """
 
     images: Iterable[FoundImage] = ()
@@ -195,10 +196,10 @@ than parsing HTML of the same size."""
 class Adapter(Generic[Config]):
     """A kind of source.
 
-    `start` returns the first requests, `parse` the content of one page. `parse` does not raise for
-    a page it cannot read: it returns an `error`. If `max_copy_bytes` is set, pages may be larger
-    than memory: they are copied to the disk, up to this size, and read from there. `page_bytes` is
-    the maximum size of a page, if it is larger than the limit in the politeness options.
+    `start` returns the first requests, and `parse` the content of one page. For a page that cannot
+    be parsed, `parse` returns an `error` instead of raising. If `max_copy_bytes` is set, pages may
+    be larger than memory: they are copied to the disk, up to this size. `page_bytes` returns the
+    maximum size of a page; it applies if it exceeds the limit in the politeness options.
     """
 
     config: type[Config]

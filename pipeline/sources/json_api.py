@@ -44,7 +44,7 @@ def start(config: JsonSource) -> list[PageRequest]:
 
 
 def parse(config: JsonSource, page: Page) -> PageResult:
-    """Parse a response: its images, the next page, and the pages below it."""
+    """Extract the images, the next page and further pages from a response."""
     try:
         data = parse_json(page.body)
     except ValueError as error:
@@ -52,14 +52,14 @@ def parse(config: JsonSource, page: Page) -> PageResult:
     try:
         return _parse(config, page, data)
     except _BAD_DATA as error:
-        return PageResult(error=_not_of_the_form(error))
+        return PageResult(error=_mismatch(error))
 
 
 _BAD_DATA = (jmespath.exceptions.JMESPathError, ValueError, RecursionError)
-"""Exceptions of an expression on unexpected values."""
+"""Exceptions that an expression raises for unexpected values."""
 
 
-def _not_of_the_form(reason: object) -> str:
+def _mismatch(reason: object) -> str:
     return f"the recipe's expressions do not match the response: {reason}"
 
 
@@ -74,7 +74,7 @@ def _parse(config: JsonSource, page: Page, data: Any) -> PageResult:
     for one in notes.each(records, partial(_images, config, page, data, notes), _BAD_DATA):
         found.setdefault(one.url, one)
     if not found and notes.get("bad_entry") == len(records):
-        return PageResult(error=_not_of_the_form(notes.examples["bad_entry"]))
+        return PageResult(error=_mismatch(notes.examples["bad_entry"]))
     following = [*_following(config, page, data), *_next(config, page, data, records, notes)]
     return PageResult(list(found.values()), following, notes)
 
@@ -91,7 +91,7 @@ def _records(config: JsonSource, data: Any) -> list[Any] | None:
 def _images(
     config: JsonSource, page: Page, data: Any, notes: Notes, item: Any
 ) -> Iterator[FoundImage]:
-    """Return the images of one record."""
+    """Yield the images of one record."""
     media = item if config.media is None else jmespath.search(config.media, item)
     for one in media if isinstance(media, list) and config.media is not None else [media]:
         if one is None and config.media is not None:
@@ -128,7 +128,8 @@ def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -
 
 
 def _texts(expression: str, scope: Any) -> list[str]:
-    """Return the value of an expression as texts; lists in order, nothing for null and objects."""
+    """Return the value of an expression, or its items, as texts. Null, booleans and objects are
+    skipped."""
     value = jmespath.search(expression, scope)
     values = value if isinstance(value, list) else [value]
     return [
@@ -208,7 +209,7 @@ def _next_by_number(
 
 
 def next_link(header: str) -> str | None:
-    """Return the target of rel=next in a Link header (RFC 8288)."""
+    """Return the URL of rel=next in a Link header (RFC 8288), or None."""
     for match in _LINK.finditer(header[:_MAX_HEADER]):
         relation = re.search(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]*))', match[2], re.IGNORECASE)
         if relation and "next" in (relation[1] or relation[2] or "").lower().split():

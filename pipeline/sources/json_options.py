@@ -23,8 +23,8 @@ def _check_path(expression: str) -> str:
     try:
         jmespath.compile(expression)
     except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"not a JMESPath expression: {said}") from None
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"not a JMESPath expression: {reason}") from None
     return expression
 
 
@@ -42,9 +42,9 @@ class Paging:
     - `page`: `parameter` grows by 1 from `first`.
     - `offset`: `parameter` grows by `step` from `first`.
 
-    Paging ends if there is no `value`. For `page` and `offset` it ends if a page has no items or
-    the same as the page before, if `last` is true, at `total` items (`step` per page), or before
-    the parameter exceeds `until`.
+    Paging ends if `value` is missing. With `page` and `offset`, it ends if a page is empty or has
+    the same items as the previous page, if `last` is true, after `total` items (`step` per page),
+    or before the parameter exceeds `until`.
     """
 
     by: Literal["link", "url", "cursor", "parameters", "page", "offset"]
@@ -69,8 +69,8 @@ class Paging:
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class JsonFollow:
     """Further pages: for each of `values`, `url` with {} replaced by the (escaped) value, or the
-    value itself without `url`. `label` is a pattern for a label in the value: its first group, or
-    the whole match; the pages behind inherit it."""
+    value itself without `url`. The first group (or the whole match) of the pattern `label` in the
+    value becomes a label of the images on these pages."""
 
     values: Expression
     url: str = ""
@@ -83,8 +83,8 @@ class JsonSource(CrawlLimits):
 
     `items` selects the records of a page, `media` the images of a record (by default the record
     itself). `image` and the metadata are expressions on an object with three members: `page` (the
-    whole response), `item` and `media`. If an expression gives a list, all of its images or labels
-    are used, and the first of its texts. `rewrite` changes image URLs, for example a thumbnail's
+    whole response), `item` and `media`. If the value is a list, all images or labels in it are
+    used, but only the first text. `rewrite` changes image URLs, for example a thumbnail's
     into the original's. HTML tags in texts are removed.
     """
 

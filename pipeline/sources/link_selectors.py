@@ -1,4 +1,4 @@
-"""Proposes CSS selectors of the links to follow, from a survey of a site."""
+"""Proposes CSS selectors for the links to follow, from a survey of a site."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from pipeline.sources.page_view import LinkUnit
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey
 from pipeline.sources.site_visits import Visit
-from pipeline.sources.text_selectors import ImagePickTable, attribute
+from pipeline.sources.text_selectors import ImageSelectorOptions, attribute
 
 IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)
 
 
 def frame_selectors(survey: SiteSurvey) -> list[str]:
-    """Return selectors of headers, lists of related pages and the like, recognised by their
-    names."""
+    """Return selectors of headers, lists of related pages and the like, found by their names."""
     found: dict[str, None] = {}
     for visit in survey.visits:
         selectors = Selectors(visit.view.soup)
@@ -40,40 +39,44 @@ def next_page_links(survey: SiteSurvey, visit: Visit) -> list[LinkUnit]:
     chain = visit is survey.start and len(visit.wanted) == 1 and not survey.follow
     units = [
         link
-        for link in visit.view.turns
+        for link in visit.view.next_links
         if same_list(visit.view.url, link.url) or (chain and not link.thumbnail)
     ]
     is_list = len(visit.wanted) > 1 or any(one.through in survey.follow for one in visit.children)
     return units if is_list or chain else []
 
 
-def next_selector(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> str:
-    allowed = allowed_links(survey, turns)
-    pages = [visit for visit in survey.visits if turns[visit.view.url]]
-    if all(any("next" in attribute(one.element, "rel").split() for one in turns[visit.view.url])
-           for visit in pages):  # fmt: skip
+def next_selector(survey: SiteSurvey, next_links: dict[str, list[LinkUnit]]) -> str:
+    """Return the first selector that selects a next page on each page of a list and nothing else;
+    empty if there is none."""
+    allowed = allowed_links(survey, next_links)
+    pages = [visit for visit in survey.visits if next_links[visit.view.url]]
+    rels = [
+        [attribute(one.element, "rel") for one in next_links[visit.view.url]] for visit in pages
+    ]
+    if all(any("next" in rel.split() for rel in page_rels) for page_rels in rels):
         selectors = ["a[rel~=next]", "[rel~=next]"]
     else:
         selectors = []
-    keys = list(dict.fromkeys(one.key for visit in pages for one in turns[visit.view.url]))
+    keys = list(dict.fromkeys(one.key for visit in pages for one in next_links[visit.view.url]))
     selectors += keys
     for visit in pages:
-        for one in turns[visit.view.url]:
+        for one in next_links[visit.view.url]:
             selectors += [f"{outer} a" for outer in visit.view.selectors.around(one.element)]
-    selectors += [", ".join(keys), *_by_address(turns)]
+    selectors += [", ".join(keys), *_selectors_by_url(next_links)]
     for selector in dict.fromkeys(selectors):
         if all(
             link_targets(visit, selector) <= allowed[visit.view.url]
-            and {one.url for one in turns[visit.view.url]} & link_targets(visit, selector)
+            and {one.url for one in next_links[visit.view.url]} & link_targets(visit, selector)
             for visit in pages
         ) and all(link_targets(one, selector) <= allowed[one.view.url] for one in survey.visits):
             return selector
     return ""
 
 
-def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
-    """Return selectors of links by the common part of the URLs of numbered pages."""
-    for links in turns.values():
+def _selectors_by_url(next_links: dict[str, list[LinkUnit]]) -> Iterator[str]:
+    """Yield selectors that match the part of a URL before a page number."""
+    for links in next_links.values():
         for link in links:
             href = attribute(link.element, "href")
             match = re.match(r"(.*?[^\d/]*[/=_-]?)\d+[^\d]*$", href)
@@ -85,24 +88,25 @@ def _by_address(turns: dict[str, list[LinkUnit]]) -> Iterator[str]:
 
 
 def is_next(survey: SiteSurvey, key: str, selector: str) -> bool:
-    """Return True if the selector of next pages covers all links of a group."""
+    """Return True if the selector of next pages makes it unnecessary to follow a group."""
     if not selector:
         return False
     for visit in survey.visits:
         links = {link.url for link in visit.view.links if link.key == key}
-        turns = {link.url for link in visit.view.turns}
-        if (links & turns) - link_targets(visit, selector) or (links - turns) & _all_seen(survey):
+        following = {link.url for link in visit.view.next_links}
+        covered = link_targets(visit, selector)
+        if (links & following) - covered or (links - following) & _surveyed_urls(survey):
             return False
     return True
 
 
-def _all_seen(survey: SiteSurvey) -> set[str]:
+def _surveyed_urls(survey: SiteSurvey) -> set[str]:
     return {visit.view.page.request.url for visit in survey.visits}
 
 
-def follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUnit]]) -> str:
-    """Return the selector of a group, narrowed if it also selects links that lead elsewhere."""
-    allowed = allowed_links(survey, turns)
+def follow_selector(survey: SiteSurvey, key: str, next_links: dict[str, list[LinkUnit]]) -> str:
+    """Return the selector of a group, narrowed to select as few other links as possible."""
+    allowed = allowed_links(survey, next_links)
     links = [link for visit in survey.visits for link in visit.view.links if link.key == key]
     with_image = all(link.thumbnail for link in links)
     options = [key]
@@ -127,16 +131,16 @@ def follow_selector(survey: SiteSurvey, key: str, turns: dict[str, list[LinkUnit
     )
 
 
-def allowed_links(survey: SiteSurvey, turns: dict[str, list[LinkUnit]]) -> dict[str, set[str]]:
+def allowed_links(survey: SiteSurvey, next_links: dict[str, list[LinkUnit]]) -> dict[str, set[str]]:
     """Return, for each page, the URLs that may be followed from it."""
     known = {visit.view.url for visit in survey.visits}
     known |= {visit.view.page.request.url for visit in survey.visits}
     return {
         visit.view.url: known
         | {link.url for link in visit.view.links if link.key in survey.follow}
-        | {link.url for link in turns[visit.view.url]}
-        | {link.url for link in visit.view.turns if same_list(visit.view.url, link.url)}
-        | {link.url for link in visit.view.turns if link.url in followed_links(survey)}
+        | {link.url for link in next_links[visit.view.url]}
+        | {link.url for link in visit.view.next_links if same_list(visit.view.url, link.url)}
+        | {link.url for link in visit.view.next_links if link.url in followed_links(survey)}
         for visit in survey.visits
     }
 
@@ -151,7 +155,9 @@ def followed_links(survey: SiteSurvey) -> set[str]:
 
 
 def link_targets(visit: Visit, selector: str) -> set[str]:
-    """Return the pages that a selector of links leads to, from a surveyed page."""
-    config = HtmlSource(start=(visit.view.url,), image=ImagePickTable("x"), follow=(selector,))
+    """Return the URLs of the pages that a selector leads to from a surveyed page."""
+    config = HtmlSource(
+        start=(visit.view.url,), image=ImageSelectorOptions("x"), follow=(selector,)
+    )
     result = parse_soup(config, visit.view.soup, visit.view.page, {})
     return {one.url for one in result.follow} - visit.wanted

@@ -1,6 +1,6 @@
-"""Files of records: JSON Lines, CSV and Parquet, read record by record.
+"""Reads records from JSON Lines, CSV and Parquet files.
 
-A line or value that cannot be read is counted or skipped, and does not affect the others.
+Invalid lines and values are skipped or counted, and do not affect the others.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ MAX_LINE = 16 << 20
 """Maximum length of a text line in bytes."""
 
 BATCH = 10_000
-"""Rows of a Parquet file that are read at a time."""
+"""Number of rows of a Parquet file to read at a time."""
 
 BROKEN = (OSError, EOFError, zlib.error)
-"""Exceptions of a file that ends early or cannot be read."""
+"""Exceptions for a file that ends early or cannot be read."""
 
 FORMATS = {
     ".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -38,18 +38,18 @@ FORMATS = {
 
 
 def list_format(path: Path) -> str | None:
-    """Return the format by the extension of a list's name."""
+    """Return the format of a list by its extension; None if it is unknown."""
     return FORMATS.get(without_gz(path.name).suffix.lower())
 
 
 def without_gz(name: str) -> Path:
-    """Return the name without the extension of a gzipped file."""
+    """Return the name without the extension `.gz`."""
     path = Path(name)
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
 def _check_first_line(line: bytes) -> None:
-    """Refuse a file that cannot be read from the middle of its bytes, line by line.
+    """Refuse a file that cannot be read line by line from any offset.
 
     Raises:
         CorruptFile: it is UTF-16 or UTF-32, or its lines end with CR alone.
@@ -57,12 +57,12 @@ def _check_first_line(line: bytes) -> None:
     if text_encoding(line) not in ("utf-8", "utf-8-sig"):
         raise CorruptFile("UTF-16 or UTF-32 text; save it as UTF-8")
     start, cr, _ = line.rstrip(b"\r\n").partition(b"\r")
-    if cr and start.count(b'"') % 2 == 0:  # otherwise it is within quotes
+    if cr and start.count(b'"') % 2 == 0:  # the CR is not within quotes
         raise CorruptFile("its lines end with CR alone; save it with LF as the end of each line")
 
 
 class Lines:
-    """Yield the lines of a text file. `offset` is the start of the line after the last one yielded.
+    """Iterates over the lines of a text file. `offset` is the start of the next line.
 
     A line longer than `MAX_LINE` bytes is counted as bad and skipped without reading it into
     memory. Bytes that are not UTF-8 become U+FFFD, and their line is counted.
@@ -74,15 +74,15 @@ class Lines:
         self._notes = notes
         self._most = most
         self._read = offset
-        self._again: deque[tuple[str, int]] = deque()
+        self._pushed_back: deque[tuple[str, int]] = deque()
         self.offset = offset
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        if self._again:
-            text, self.offset = self._again.popleft()
+        if self._pushed_back:
+            text, self.offset = self._pushed_back.popleft()
             return text
         while line := self._next_line():
             first = self._read == len(line)
@@ -112,19 +112,19 @@ class Lines:
             raise CorruptFile(f"unpacks to more than source.max_gb = {self._most / 1e9:g} GB")
         return line
 
-    def give_again(self, lines: Sequence[tuple[str, int]], offset: int) -> None:
-        """Yield these lines again, each with the offset after it; the first starts at `offset`."""
-        self._again.extendleft(reversed(lines))
+    def push_back(self, lines: Sequence[tuple[str, int]], offset: int) -> None:
+        """Put back lines, each with the offset after it. The first starts at `offset`."""
+        self._pushed_back.extendleft(reversed(lines))
         self.offset = offset
 
 
-class _Given:
-    """Passes lines to a CSV reader and keeps those of the current record."""
+class _LineRecorder:
+    """Passes lines to a CSV reader and records those of the current row."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self.lines: list[tuple[str, int]] = []
-        self.ended = False
+        self.has_ended = False
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -133,40 +133,44 @@ class _Given:
         try:
             text = next(self._lines)
         except StopIteration:
-            self.ended = True
+            self.has_ended = True
             raise
         self.lines.append((text, self._lines.offset))
         return text
 
 
 def csv_records(lines: Lines, delimiter: str, notes: Notes) -> Iterator[list[str]]:
-    """Yield the records of a CSV file. If a record cannot be read, for example because a quote is
-    never closed, only its first line is skipped: the reader continues with the next line."""
-    given = _Given(lines)
-    reader = csv.reader(given, delimiter=delimiter)
+    """Yield the rows of a CSV file. If a row is invalid, for example because of an unclosed quote,
+    only its first line is skipped: the reader continues with the next line."""
+    recorder = _LineRecorder(lines)
+    reader = csv.reader(recorder, delimiter=delimiter)
     while True:
-        given.lines.clear()
+        recorder.lines.clear()
         bad: object = ""
         row: list[str] | None = []
         try:
             row = next(reader, None)
         except csv.Error as error:
             bad = error
-        if given.ended and len(given.lines) > 1 and _is_open(given.lines, delimiter):
+        if (
+            recorder.has_ended
+            and len(recorder.lines) > 1
+            and _has_open_quote(recorder.lines, delimiter)
+        ):
             bad = "a quote that is never closed"
         if bad:
-            (first, after), *rest = given.lines
+            (first, after), *rest = recorder.lines
             notes.add("bad_line", f"{bad}: {first[:60]}")
-            lines.give_again(rest, after)
-            given = _Given(lines)
-            reader = csv.reader(given, delimiter=delimiter)
+            lines.push_back(rest, after)
+            recorder = _LineRecorder(lines)
+            reader = csv.reader(recorder, delimiter=delimiter)
         elif row is None:
             return
         elif row:
             yield row
 
 
-def _is_open(lines: Sequence[tuple[str, int]], delimiter: str) -> bool:
+def _has_open_quote(lines: Sequence[tuple[str, int]], delimiter: str) -> bool:
     try:
         list(csv.reader([text for text, _ in lines], delimiter=delimiter, strict=True))
     except csv.Error as error:
@@ -192,7 +196,7 @@ def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
     """Yield all records of a JSON Lines or Parquet file; invalid lines are counted.
 
     Raises:
-        CorruptFile: the file ends early, or does not have its format.
+        CorruptFile: the file ends early or does not have the format of its extension.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         if list_format(path) == "parquet":
@@ -228,8 +232,8 @@ def arrow() -> tuple[Any, Any]:
 
 
 def plain_records(batch: Any) -> Iterator[dict[str, Any]]:
-    """Return the rows of an Arrow batch; a value that Python cannot represent (text that is not
-    UTF-8, a date after the year 9999) is None, or its bytes."""
+    """Yield the rows of an Arrow batch. A value that Python cannot represent is None (a date after
+    the year 9999) or bytes (text that is not UTF-8)."""
     columns = [_plain_column(column) for column in batch.columns]
     for values in zip(*columns, strict=True):
         yield dict(zip(batch.schema.names, values, strict=True))

@@ -16,12 +16,12 @@ from pipeline.sources.text_selectors import Pattern
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class ListSource(CrawlLimits):
-    """Files of image URLs, local (also folders of them) or at an http(s) address.
+    """Lists of image URLs: local files, folders of them, or http(s) URLs.
 
-    The format follows from the extension (before `.gz`) unless given; text may be gzipped. A list
-    of more than `max_gb` GB is not copied. Columns are found by their usual names unless given;
-    several `labels` columns give several labels, and so does a list in one column. Constant
-    `license` and `attribution` apply if the file has none. Paths are relative to the current
+    By default, `format` is determined by the extension (before `.gz`) and columns by their usual
+    names. Text may be gzipped. A list of more than `max_gb` GB is not downloaded or unpacked.
+    Several `labels` columns, or a list in one column, yield several labels. `license` and
+    `attribution` are used for images without their own. Paths are relative to the current
     folder.
     """
 

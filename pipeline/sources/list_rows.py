@@ -1,4 +1,4 @@
-"""Images from the rows of a list, by the usual names of columns."""
+"""Converts the rows of a list to images, by the usual column names."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COLUMNS = {
     "attribution": ("attribution", "rightsHolder", "author", "Author", "creator"),
     "labels": ("labels", "label", "class"),
 }
-"""The columns tried for each field of a row: those of this project's manifest, then img2dataset's,
-LAION's (URL, TEXT, LICENSE), DataComp's (url, text) and Open Images'."""
+"""The usual columns of each field, in order: those of this project's manifest, img2dataset, LAION
+(URL, TEXT, LICENSE), DataComp (url, text) and Open Images."""
 
 
 def find_columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
-    """Return which column of a file contains which field."""
-    there = list(names)
+    """Return the columns of a file for each field."""
+    present = list(names)
     given = {
         "url": config.url, "title": config.title, "license": config.license_column,
         "attribution": config.attribution_column,
@@ -36,10 +36,10 @@ def find_columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str
     chosen = {}
     for member, usual in COLUMNS.items():
         name = given.get(member)
-        wanted = [name] if name else [one for one in usual if one in there][:1]
-        chosen[member] = [one for one in wanted if one in there]
+        wanted = [name] if name else [one for one in usual if one in present][:1]
+        chosen[member] = [one for one in wanted if one in present]
     if config.labels is not None:
-        chosen["labels"] = [one for one in config.labels if one in there]
+        chosen["labels"] = [one for one in config.labels if one in present]
     return chosen
 
 

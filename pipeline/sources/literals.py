@@ -1,7 +1,7 @@
-"""Objects and arrays in scripts: JSON, and JavaScript literals in inline scripts.
+"""Parses objects and arrays in scripts: JSON and JavaScript literals.
 
-The parser is tolerant and linear in the size of the text: what is not a literal is skipped, and
-unclosed literals end with the text.
+The parser is tolerant and takes linear time: other code is skipped, and unclosed literals end with
+the text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 MAX_DEPTH = 64
-"""Literals nested deeper are ignored."""
+"""Maximum depth of literals; deeper ones are ignored."""
 
 _TOKEN = re.compile(
     r"""(?P<string>"(?:[^"\\\n]++|\\.)*+"?|'(?:[^'\\\n]++|\\.)*+'?|`(?:[^`\\]++|\\.)*+`?)"""
@@ -46,7 +46,7 @@ def read_literals(text: str) -> list[Any]:
             continue
         if mark is None:
             string = token["string"]
-            stack[-1].see(token["word"] if string is None else _unquoted(string))
+            stack[-1].see(token["word"] if string is None else _unquote(string))
         elif mark in "[({":
             if len(stack) > MAX_DEPTH:
                 skipped += 1
@@ -81,7 +81,7 @@ class _Frame:
         self.value: Any = None
 
     def see(self, value: Any) -> None:
-        """Start a value. A value before it that is not a word is complete, even without a comma."""
+        """Start a value. An object or array before it is complete even without a comma."""
         if isinstance(self.value, dict | list):
             self.commit()
         self.value = value
@@ -102,13 +102,13 @@ class _Frame:
         self.key = self.value = None
 
 
-def _unquoted(string: str) -> str:
+def _unquote(string: str) -> str:
     quote = string[0]
     text = string[1:-1] if len(string) > 1 and string[-1] == quote else string[1:]
-    return _ESCAPE.sub(_unescaped, text) if "\\" in text else text
+    return _ESCAPE.sub(_unescape, text) if "\\" in text else text
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     code = match[1] or match[2]
     if code:
         number = int(code, 16)

@@ -1,4 +1,4 @@
-"""Parts of a page that are not content: its frame, ornaments, links to other pages of a list."""
+"""Recognises parts of a page that are not content: frame, ornaments, links to next pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pipeline.sources.text_selectors import attribute
 
 FRAME_TAGS = ("header", "footer", "nav", "aside")
 
-
 _FRAME_NAME = re.compile(
     r"((site|page|main|global|top|primary|blog|entry|post)[-_]?)?"
     r"(header|footer|nav|navbar|navigation|menu|sidebar|masthead|topbar|colophon)"
@@ -23,9 +22,7 @@ _FRAME_NAME = re.compile(
     re.IGNORECASE,
 )
 
-
 _FRAME_ROLES = frozenset(("navigation", "banner", "contentinfo", "complementary", "search"))
-
 
 _ORNAMENT = re.compile(
     r"(?<![a-z])(logo|icons?|favicon|avatar|gravatar|badge|sprite|spinner|preloader|emoji"
@@ -35,7 +32,6 @@ _ORNAMENT = re.compile(
     re.IGNORECASE,
 )
 
-
 _NEXT_TEXT = re.compile(
     r"\W*((next|older|more|weiter|nächste|suivante?s?|siguientes?|successiv[oa]|avanti|próxim[oa]|"
     r"volgende|nästa|neste|næste|dalej|następna|следующая|далее|下一页|次へ|次のページ)\b.{0,20}"
@@ -43,12 +39,12 @@ _NEXT_TEXT = re.compile(
     re.IGNORECASE,
 )
 
-
 _NUMBER_TEXT = re.compile(r"\W*(page |seite |p\.? ?)?\d{1,4}\W*", re.IGNORECASE)
 
 
 def is_frame(tag: Tag, by_name: bool = True) -> bool:
-    """Return True if an element itself is a header, footer, navigation or the like."""
+    """Return True if an element is a header, footer, navigation or the like; with `by_name`, also
+    judged by its class and id."""
     if tag.name in FRAME_TAGS or attribute(tag, "role") in _FRAME_ROLES:
         return True
     if not by_name:
@@ -58,13 +54,13 @@ def is_frame(tag: Tag, by_name: bool = True) -> bool:
 
 
 def is_ornament(url: str, classes: str = "") -> bool:
-    """Return True if the file name of an image says that it is a logo, an icon or the like."""
+    """Return True if the file name or `classes` of an image indicate a logo, icon or the like."""
     name = url_path(url).rpartition("/")[2]
     return bool(_ORNAMENT.search(name) or any(map(_ORNAMENT.search, classes.split())))
 
 
-def is_turn(link: Tag) -> bool:
-    """Return True if a link is labelled as leading to the next page, or to a page number."""
+def is_next_link(link: Tag) -> bool:
+    """Return True if a link is labelled as the next page or as a page number."""
     rel = attribute(link, "rel").lower().split()
     if "next" in rel:
         return True

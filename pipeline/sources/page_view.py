@@ -1,4 +1,4 @@
-"""A page as the author of a recipe sees it: images and links, by kind.
+"""Finds the images and links of a page by kind, to propose a recipe.
 
 The frame of a page (header, footer, navigation, lists of related pages) is recognised by its
 elements and by common class names. Elements with the same selector form a group.
@@ -26,7 +26,7 @@ from pipeline.sources.candidates import (
 )
 from pipeline.sources.image_urls import looks_like_image, url_path
 from pipeline.sources.interface import Page
-from pipeline.sources.page_parts import is_frame, is_ornament, is_turn
+from pipeline.sources.page_parts import is_frame, is_next_link, is_ornament
 from pipeline.sources.script_images import attribute_images, script_images
 from pipeline.sources.selectors import Selectors
 from pipeline.sources.soup import make_soup, page_base
@@ -34,14 +34,14 @@ from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
 MAX_TAGS = 20_000
-"""Maximum number of tags that are examined per page."""
+"""Maximum number of tags to examine per page."""
 
-_SMALLEST = 64
-_NO_PAGE = re.compile(
+_MIN_SIDE = 64
+_NOT_A_PAGE = re.compile(
     r"\.(xml|rss|atom|zip|tar|gz|7z|rar|pdf|mp[34]|m4[av]|mov|avi|webm|ogg|js|css|json|txt|svg|ics)$",
     re.IGNORECASE,
 )
-_NO_GALLERY = re.compile(
+_NOT_GALLERY = re.compile(
     r"(^|[/?&=._-])(log-?(in|out)|sign-?(in|up|out)|register|wp-login|wp-admin|feeds?|rss|atom|cart|"
     r"checkout|account|replytocom|share|print|identification|password)(\.\w+)?([/?&=._-]|$)",
     re.IGNORECASE,
@@ -56,8 +56,8 @@ _OTHER_LISTS = re.compile(
 
 @dataclass(frozen=True)
 class ImageUnit:
-    """An element of the content that stands for one image: its URL, the selector of its group, and
-    its width in pixels if known."""
+    """An element of the content with one image: its URL, the selector of its group (`key`), and its
+    width in pixels or 0."""
 
     element: Tag
     url: str
@@ -67,7 +67,8 @@ class ImageUnit:
 
 @dataclass(frozen=True)
 class LinkUnit:
-    """A link of the content to a page of the site; `thumbnail` is the URL of the image in it."""
+    """A link of the content to a page of the site; `key` is the selector of its group, and
+    `thumbnail` the URL of the image in it."""
 
     element: Tag
     url: str
@@ -78,8 +79,9 @@ class LinkUnit:
 @dataclass
 class PageView:
     """The images of a page by kind (`full`: named or linked in full size; `shown`: not in a link to
-    an image), its links to pages, and links that may lead to its next pages; `counts` is for the
-    user. `by_name`: frames are also recognised by their class names."""
+    an image; `scripted`: URLs in scripts, by selector), its links to pages, and links that may lead
+    to its next pages. `counts` is for the user. With `by_name`, frames are also recognised by class
+    names. `unfilled` is true if the page contains templates for scripts."""
 
     page: Page
     by_name: bool = True
@@ -87,7 +89,7 @@ class PageView:
     shown: list[ImageUnit] = field(default_factory=list)
     scripted: dict[str, list[str]] = field(default_factory=dict)
     links: list[LinkUnit] = field(default_factory=list)
-    turns: list[LinkUnit] = field(default_factory=list)
+    next_links: list[LinkUnit] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     unfilled: bool = False
 
@@ -101,10 +103,10 @@ class PageView:
         self.host = urlsplit(self.url).netloc
         self.selectors = Selectors(self.soup)
         self._frames: dict[int, bool] = {}
-        self._look()
+        self._find_units()
 
     def in_frame(self, tag: Tag) -> bool:
-        """Return True if `tag` is in the header, footer, navigation or the like."""
+        """Return True if `tag` is inside a header, footer, navigation or the like."""
         if tag.name in ("html", "body", "main", "[document]"):
             return False
         known = self._frames.get(id(tag))
@@ -114,24 +116,24 @@ class PageView:
             self._frames[id(tag)] = known
         return known
 
-    def _look(self) -> None:
+    def _find_units(self) -> None:
         taken: set[int] = set()
         text = str(self.page.body[:200_000])
         self.unfilled = "{{" in text or "{%" in text
         elements = self.soup.find_all(True)
-        for tag in _interesting(elements):
+        for tag in _relevant_elements(elements):
             if tag.name == "script":
-                self._look_at_script(tag)
+                self._add_script(tag)
             elif tag.name == "a":
-                self._look_at_link(tag, taken)
+                self._add_link(tag, taken)
             else:
-                self._look_at_image(tag, taken)
+                self._add_image(tag, taken)
         often = Counter(url for url, _ in {(one.thumbnail, one.url) for one in self.links})
         self.links = [
             replace(one, thumbnail="") if often[one.thumbnail] > 1 else one for one in self.links
         ]
 
-    def _look_at_script(self, tag: Tag) -> None:
+    def _add_script(self, tag: Tag) -> None:
         self.counts["scripts"] += 1
         key = 'script[type="application/ld+json"]'
         if "ld+json" not in attribute(tag, "type"):
@@ -141,7 +143,7 @@ class PageView:
             if url and not is_ornament(url):
                 self.scripted.setdefault(key, []).append(url)
 
-    def _look_at_link(self, link: Tag, taken: set[int]) -> None:
+    def _add_link(self, link: Tag, taken: set[int]) -> None:
         href = attribute(link, "href").strip()
         offers = candidates(link, FULL_SIZE_ATTRIBUTES)
         certain = [
@@ -159,18 +161,18 @@ class PageView:
             taken.update(id(one) for one in link.find_all(True))
             return
         target = canonical_url(href, self.base) if href and href[:1] != "#" else None
-        if target is None or target == self.url or _NO_PAGE.search(url_path(target)):
+        if target is None or target == self.url or _NOT_A_PAGE.search(url_path(target)):
             return
         if urlsplit(target).netloc != self.host:
             self.counts["links to other sites"] += 1
             taken.update(id(one) for one in link.find_all(True))
             return
         self.counts["links to pages of the site"] += 1
-        self._look_at_page_link(link, target, offers)
+        self._add_page_link(link, target, offers)
 
-    def _look_at_page_link(self, link: Tag, target: str, offers: list[Candidate]) -> None:
+    def _add_page_link(self, link: Tag, target: str, offers: list[Candidate]) -> None:
         place = target.removeprefix(f"{urlsplit(target).scheme}://{self.host}")
-        if _NO_GALLERY.search(place):
+        if _NOT_GALLERY.search(place):
             return
         thumbnail = (
             largest_candidate([one for one in offers if one.trust < LINKED], self.base, {}) or ""
@@ -178,8 +180,8 @@ class PageView:
         if url_path(thumbnail).lower().endswith(".svg"):
             thumbnail = ""
         unit = LinkUnit(link, target, self.selectors.for_tag(link), thumbnail)
-        if is_turn(link):
-            self.turns.append(unit)
+        if is_next_link(link):
+            self.next_links.append(unit)
         here = self.url.partition(self.host)[2]
         if self.in_frame(link) or is_ornament(thumbnail) or _is_tiny(link.select_one("img")):
             return
@@ -188,7 +190,7 @@ class PageView:
         if not _is_above(target, self.url):
             self.links.append(unit)
 
-    def _look_at_image(self, tag: Tag, taken: set[int]) -> None:
+    def _add_image(self, tag: Tag, taken: set[int]) -> None:
         if id(tag) in taken:
             return
         if tag.name == "img":
@@ -213,8 +215,8 @@ class PageView:
                 self.shown.append(unit)
 
 
-def _interesting(elements: list[Tag]) -> Iterator[Tag]:
-    """Return links, images and other elements that name an image, outer ones first."""
+def _relevant_elements(elements: list[Tag]) -> Iterator[Tag]:
+    """Yield links, scripts, images and other elements with an image URL, outer ones first."""
     for tag in elements:
         attrs = tag.attrs
         wanted = (
@@ -237,12 +239,12 @@ def _interesting(elements: list[Tag]) -> Iterator[Tag]:
 
 def _is_tiny(image: Tag | None) -> bool:
     sides = [attribute(image, name) for name in ("width", "height")] if image is not None else []
-    return any(re.fullmatch(r"\s*\d{1,4}(px)?\s*", one) and int(re.sub(r"\D", "", one)) <= _SMALLEST
+    return any(re.fullmatch(r"\s*\d{1,4}(px)?\s*", one) and int(re.sub(r"\D", "", one)) <= _MIN_SIDE
                for one in sides)  # fmt: skip
 
 
 def _is_above(target: str, url: str) -> bool:
-    """Return True if `target` is a folder around that of `url`, or its index page."""
+    """Return True if `target` is a folder above that of `url`, or the index page of one."""
     here = urlsplit(url).path.rpartition("/")[0] + "/"
     parts = urlsplit(target)
     folder, _, name = parts.path.rpartition("/")

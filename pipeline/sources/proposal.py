@@ -1,7 +1,7 @@
 """Proposes a recipe for the site of a page.
 
-Which links to follow and which elements are images is guessed from repeated elements, and by
-visiting a few pages behind the page (`site_survey`, `html_proposal`).
+For HTML, the links and images are inferred from repeated elements and by visiting a few further
+pages (`site_survey`, `html_proposal`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pipeline.web.urls import canonical_url
 
 @dataclass
 class Proposal:
-    """The keys of a recipe, and comments for its author. `private`: the site is on this machine or
-    in the private network."""
+    """The keys of a recipe, and comments for its author. `private` is true if the site is on this
+    machine or network."""
 
     start: str
     kind: str = "html"
@@ -60,7 +60,7 @@ class Proposal:
 
 
 def propose(page: Page, get: GetPage) -> Proposal:
-    """Return a proposal for the site of `page`; `get` fetches a further page, or returns None.
+    """Return a proposal for the site of `page`. `get` fetches a further page or returns None.
 
     Raises:
         UserError: the response is neither HTML nor JSON nor XML.
@@ -123,7 +123,7 @@ def _propose_json(proposal: Proposal, body: bytes) -> None:
         proposal.kind = "iiif"
         return
     if not counts:
-        proposal.comments.append("no URLs of images in it")
+        proposal.comments.append("no image URLs found")
         return
     (items, image), count = counts.most_common(1)[0]
     proposal.comments.append(f"{count} images in {items or 'the response'}")
@@ -136,7 +136,7 @@ def _propose_json(proposal: Proposal, body: bytes) -> None:
 
 
 def _image_paths(node: Any, items: str, path: str) -> Iterator[tuple[str, str]]:
-    """Return (path of the list, path inside its records) of each image URL."""
+    """Yield (path of the list, path in its records) for each image URL."""
     if isinstance(node, dict):
         for name, value in node.items():
             key = name if re.fullmatch(r"[A-Za-z_]\w*", name) else json.dumps(name)

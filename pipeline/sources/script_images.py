@@ -1,7 +1,7 @@
-"""Images in the scripts and data attributes of a page: JSON-LD, JSON, JavaScript literals.
+"""Finds images in scripts and data attributes: JSON-LD, JSON and JavaScript literals.
 
 An object with URLs of image files is one image, with sizes named by its keys (`thumb`, `src`,
-`original` …). Several plain URLs in an array are several images.
+`original` …). Plain URLs in an array are several images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.sources.text_selectors import attribute
 
 _MAX_DEPTH = 64
 _RENDITIONS = re.compile(r"article|posting|recipe|event|product(group|model)$", re.IGNORECASE)
-"""Types whose plain list of images is one image in several formats, as search engines require."""
+"""Types whose list of plain URLs is one image in several formats, as search engines require."""
 
 _ORNAMENT_KEYS = frozenset(("logo", "publisher", "thumbnail", "thumbnailUrl", "thumbnailURL"))
 _SMALL_KEY = re.compile(
@@ -35,8 +35,7 @@ _SIZES_KEY = re.compile(r"^(sources?|sizes|srcset|renditions|variants|resolution
 
 
 def script_images(script: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
-    """Return the images in a script, each as its candidates. `notes` counts JSON-LD that cannot be
-    parsed."""
+    """Return the candidates of each image in a script. `notes` counts invalid JSON-LD."""
     text = script.get_text()
     kind = attribute(script, "type").lower()
     if "ld+json" not in kind:
@@ -51,7 +50,7 @@ def script_images(script: Tag, notes: dict[str, int]) -> list[list[Candidate]]:
 
 
 def attribute_images(tag: Tag) -> list[list[Candidate]]:
-    """Return the images in a JSON attribute of `tag`, each as its candidates."""
+    """Return the candidates of each image in the JSON attributes of `tag`."""
     found: list[list[Candidate]] = []
     for name, value in tag.attrs.items():
         text = value.strip() if isinstance(value, str) else ""
@@ -65,7 +64,7 @@ def attribute_images(tag: Tag) -> list[list[Candidate]]:
 
 
 def _keys(node: Any) -> Iterator[str]:
-    """Return the keys of an object, or of the objects in an array."""
+    """Yield the keys of an object, or of the objects in an array."""
     for one in _as_list(node):
         if isinstance(one, dict):
             yield from one
@@ -126,18 +125,23 @@ def _data_images(data: list[Any]) -> list[list[Candidate]]:
 
 
 class _DataWalk:
-    """Collect the images of nested objects and arrays into `found`."""
+    """Collects the images of nested objects and arrays in `found`."""
 
     def __init__(self) -> None:
         self.found: list[list[Candidate]] = []
 
     def take(self, offers: list[Candidate]) -> None:
-        """Return one image if more than a preview of it is known."""
+        """Add an image, unless only previews of it are known."""
         if any(one.trust > PREVIEW for one in offers):
             self.found.append(offers)
 
     def offers(self, node: Any, keys: tuple[str, ...], base: str, depth: int) -> list[Candidate]:
-        """Return the candidates in `node`, found under `keys`, for the object around it."""
+        """Return the candidates in `node` that belong to the image of the object around it.
+
+        Args:
+            keys: the keys that lead to `node` within that object.
+            base: prefix of relative URLs.
+        """
         if depth > _MAX_DEPTH:
             return []
         if isinstance(node, list):
@@ -188,7 +192,7 @@ def _is_size(key: str) -> bool:
 def _from_text(
     text: str, keys: tuple[str, ...], base: str, width: float, listed: bool = False
 ) -> list[Candidate]:
-    """Return the candidate for a string that is the URL of an image file."""
+    """Return the candidate of a string that is the URL of an image file, if it is one."""
     if not looks_like_image(text) or rejection_reason(text) or "<" in text:
         return []
     if base and "//" not in text[:8] and not text.startswith("/"):

@@ -1,4 +1,4 @@
-"""Short CSS selectors for groups of elements."""
+"""Builds short CSS selectors for groups of elements."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LAYOUT = re.compile(
     r"|six|nine|twelve|left|right|center|float|d-flex|flex|lazy|lazyload|active|first|last|odd|even"
     r"|rounded|shadow|img-fluid|img-responsive|border|col-.*|[mp][trblxy]?-.*)"
 )
-"""Classes that describe layout, which are poor selectors."""
+"""Classes for layout, which make poor selectors."""
 
 _TOP = ("html", "body", "[document]")
 
 
 class Selectors:
-    """Selectors of the tags of one page."""
+    """Builds selectors for the tags of one page."""
 
     def __init__(self, soup: BeautifulSoup) -> None:
         self._counts = Counter(
@@ -30,14 +30,14 @@ class Selectors:
         )
 
     def for_tag(self, tag: Tag) -> str:
-        """Return the tag's name with its most frequent class, and those of the closest element
-        around it that has a class or id."""
+        """Return the selector of a tag, preceded by that of the closest element around it with a
+        class or id."""
         own = self.own(tag)
         outer = next(self.around(tag), "")
         return f"{outer} {own}" if outer else own
 
     def own(self, tag: Tag) -> str:
-        """Return the tag's name with its most frequent class."""
+        """Return the name of a tag with its most frequent class, if it has one."""
         classes = _classes(tag)
         if not classes:
             return tag.name
@@ -47,22 +47,21 @@ class Selectors:
         return f"{tag.name}.{best}"
 
     def around(self, tag: Tag) -> Iterator[str]:
-        """Return selectors of the elements around a tag that have a class or id, closest first."""
+        """Yield selectors of the elements around a tag that have a class or id, closest first."""
         for parent in tag.parents:
             if parent.name in _TOP:
                 return
             identity = attribute(parent, "id")
             if _classes(parent):
                 yield self.own(parent)
-            elif _PLAIN_NAME.fullmatch(identity) and not _has_like(parent):
+            elif _PLAIN_NAME.fullmatch(identity) and not _has_sibling_with_id(parent):
                 yield f"#{identity}"
             elif parent.name == "main":
                 yield "main"
 
 
-def _has_like(tag: Tag) -> bool:
-    """Return True if a sibling of the same name has an id too: ids then identify items, not
-    places."""
+def _has_sibling_with_id(tag: Tag) -> bool:
+    """Return True if a similar sibling has an id, because ids then identify items, not places."""
     return any(
         one.get("id")
         for beside in (tag.find_next_sibling(tag.name), tag.find_previous_sibling(tag.name))

@@ -1,8 +1,7 @@
 """Decides what belongs to a gallery, from a few pages of its site.
 
-A page is part of the gallery
-if it has images of the gallery's kind, or links to a page that has. A thumbnail that links to a
-page is not an image of the gallery; the larger image is on that page.
+A page is part of the gallery if it has images of the gallery's kind, or links to a page that has. A
+thumbnail that links to a page is not an image of the gallery; the larger image is on that page.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from pipeline.sources.site_visits import GetPage, SiteVisits, Visit
 
 
 class SiteSurvey:
-    """The result: `visits` in order, the kind of images (`kind`), the selectors of links through
-    the gallery (`follow`), and links to next pages (`turns`)."""
+    """Surveys a site. The results are the `visits` to pages of the gallery, in order, and `others`;
+    the `kind` of images; the groups of links to `follow`; and patterns of images to `exclude`."""
 
     def __init__(self, start: Page, get: GetPage, by_name: bool = True) -> None:
         self._site = SiteVisits(start, get, by_name)
@@ -34,8 +33,8 @@ class SiteSurvey:
         for visit in self.visits:
             self._choose_images(visit)
         self.follow = self._choose_follow()
-        self._forget_others()
-        self.exclude = self._look_for_larger() if self.kind == "shown" else []
+        self._drop_other_pages()
+        self.exclude = self._find_larger_versions() if self.kind == "shown" else []
 
     @property
     def start(self) -> Visit:
@@ -76,8 +75,8 @@ class SiteSurvey:
         return found
 
     def main_shown(self, visit: Visit) -> list[ImageUnit]:
-        """Return the main images of a page, of those that do not link to an image: the largest
-        group of several, or the single largest image."""
+        """Return the main images of a page among those without a link to an image: all groups of
+        several images, or else the largest image."""
         previews = self._previews()
         often = self._on_many_pages()
         units = [
@@ -98,8 +97,8 @@ class SiteSurvey:
         return [max(named or units, key=lambda unit: unit.width)]
 
     def _shown_units(self, visit: Visit) -> list[ImageUnit]:
-        """Return the images of a page that are in no list of thumbnails, including those in a link
-        to a page."""
+        """Return the images of a page that are not in a list of thumbnails, including those in a
+        link to a page."""
         lists = listing_keys(visit.view) | self._all_listing_keys()
         inside: dict[int, LinkUnit] = {
             id(one): link for link in visit.view.links for one in link.element.find_all(True)
@@ -112,8 +111,7 @@ class SiteSurvey:
         return found
 
     def _is_preview(self, visit: Visit, link: LinkUnit) -> bool:
-        """Return True if the page behind a thumbnail, further from the start, has the same image or
-        a thumbnail of it."""
+        """Return True if a deeper page behind a thumbnail has the same image or thumbnail."""
         stem = image_stem(link.thumbnail)
         for other in self.visits:
             view = other.view
@@ -128,14 +126,14 @@ class SiteSurvey:
         return {key for visit in self.visits for key in listing_keys(visit.view)}
 
     def _previews(self) -> set[str]:
-        """Return thumbnails: images in lists of links to pages."""
+        """Return the URLs of thumbnails in lists of links to pages."""
         keys = self._all_listing_keys()
         return {
             link.thumbnail for visit in self.visits for link in visit.view.links if link.key in keys
         }
 
     def _on_many_pages(self) -> set[str]:
-        """Return images that occur on several pages of one group: decoration."""
+        """Return images that occur on several pages of one group, which are decoration."""
         counts = Counter(
             (visit.through, url)
             for visit in self.visits
@@ -166,8 +164,8 @@ class SiteSurvey:
         visit.wanted = {unit.url for unit in visit.units}
 
     def _choose_follow(self) -> list[str]:
-        """Return the groups of links that lead to images of the gallery that are not on the page
-        itself and, from a page with images of its own, stay in its folder."""
+        """Return the groups of links that lead to further images of the gallery. Links out of the
+        folder of the start page count only if they are thumbnails and it has at most one image."""
         if self.kind == "thumbnail":
             return []
         found: dict[str, None] = {}
@@ -196,9 +194,9 @@ class SiteSurvey:
                     stack.append(child)
         return found
 
-    def _look_for_larger(self) -> list[str]:
-        """Follow links from a page with one image to a larger version of it; return patterns of the
-        smaller versions."""
+    def _find_larger_versions(self) -> list[str]:
+        """Follow links from pages with one image to a larger version of it. Return patterns that
+        exclude the smaller versions."""
         slides = [visit for visit in self.visits if len(visit.units) == 1]
         for visit in slides[1:3]:
             here = visit.view.url.rpartition(".")[0] or visit.view.url
@@ -216,8 +214,8 @@ class SiteSurvey:
                         return [pattern]
         return []
 
-    def _forget_others(self) -> None:
-        """Remove the pages that no followed group leads to."""
+    def _drop_other_pages(self) -> None:
+        """Move the pages that no followed group leads to from `visits` to `others`."""
         kept = [self.start]
         for visit in self.visits[1:]:
             if visit.through in self.follow and visit.parent in kept and visit.productive:
@@ -227,7 +225,7 @@ class SiteSurvey:
 
 
 def survey_site(start: Page, get: GetPage) -> SiteSurvey:
-    """Survey a site; if class names hide all images, survey it again without regard to them."""
+    """Survey a site. If no image is found, survey it again without recognising frames by name."""
     pages: dict[str, Page | None] = {}
 
     def get_once(url: str) -> Page | None:
@@ -243,16 +241,16 @@ def survey_site(start: Page, get: GetPage) -> SiteSurvey:
 
 
 def _smaller_pattern(small: Visit, large: Visit, survey: SiteSurvey) -> str:
-    """Return the suffix in the names of the smaller versions; empty if the other image is not a
-    larger version of the same image."""
+    """Return a pattern of the names of smaller versions; empty if `large` does not have a larger
+    version of the same image."""
     units = survey.main_shown(large)
     (unit,) = small.units
     if len(units) != 1 or units[0].width <= unit.width:
         return ""
-    name, ending = url_path(unit.url).rpartition("/")[2].rsplit(".", 1)
+    name, extension = url_path(unit.url).rpartition("/")[2].rsplit(".", 1)
     suffix = SIZE_SUFFIX.search(name.lower())
     if suffix is None or image_stem(units[0].url) != image_stem(unit.url):
         return ""
     large.units, large.wanted = units, {units[0].url}
-    pattern = rf"{re.escape(name[suffix.start() :])}\.{ending}$"
+    pattern = rf"{re.escape(name[suffix.start() :])}\.{extension}$"
     return "" if re.search(pattern, units[0].url) else pattern

@@ -1,4 +1,4 @@
-"""Visits a few pages of a site, a few links of each group (links with the same selector)."""
+"""Visits a few pages of a site: a few links per group (links with the same selector)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ GetPage = Callable[[str], Page | None]
 
 @dataclass
 class Visit:
-    """A visited page, and the page that links to it."""
+    """A visited page, the page that links to it (`parent`), and the group of that link (`through`).
+
+    `units` and `wanted` (URLs) are the images of the gallery on this page."""
 
     view: PageView
     depth: int
@@ -33,16 +35,16 @@ class Visit:
 
     @property
     def productive(self) -> bool:
-        """Return True if this page, or a page visited behind it, has images of the gallery."""
+        """Whether this page, or a page visited through it, has images of the gallery."""
         return bool(self.wanted) or any(one.productive for one in self.children)
 
     def images_below(self) -> set[str]:
-        """Return the images of this page and of the pages behind it."""
+        """Return the URLs of images of this page and of the pages visited through it."""
         return self.wanted.union(*(one.images_below() for one in self.children))
 
 
 class SiteVisits:
-    """The pages visited from `start`, in order (`visits`), and the URLs that gave no page
+    """The pages visited from `start`, in order (`visits`), and the URLs that could not be fetched
     (`unreachable`)."""
 
     def __init__(self, start: Page, get: GetPage, by_name: bool) -> None:
@@ -55,10 +57,10 @@ class SiteVisits:
         self.unreachable: list[str] = []
         first = Visit(PageView(start, by_name), 0)
         self.visits = [first]
-        self._look_around(first)
-        self._take_image_groups()
+        self._visit_links(first)
+        self._add_image_groups()
 
-    def _look_around(self, first: Visit) -> None:
+    def _visit_links(self, first: Visit) -> None:
         queue = [first]
         while queue:
             visit = queue.pop(0)
@@ -72,7 +74,7 @@ class SiteVisits:
                     queue.append(child)
 
     def visit(self, visit: Visit, link: LinkUnit) -> Visit | None:
-        """Visit the page behind a link; None if there is none, or a page that is known."""
+        """Visit the page behind a link. Return None if it fails, is an image, or was visited."""
         self.seen.add(link.url)
         page = self._get(link.url)
         if page is None or not page.body:
@@ -91,7 +93,7 @@ class SiteVisits:
         return child
 
     def _samples(self, visit: Visit) -> Iterator[LinkUnit]:
-        """Return a few links of each group that have not been followed yet, thumbnails first."""
+        """Yield a few links of each group that have not been followed yet, thumbnails first."""
         groups: dict[str, list[LinkUnit]] = {}
         behind = {link.url for link in visit.view.links if link.thumbnail}
         for link in visit.view.links:
@@ -113,8 +115,8 @@ class SiteVisits:
                     self._per_group[key] += 1
                     yield link
 
-    def _take_image_groups(self) -> None:
-        """Treat the links of groups that led to an image, by its type, as links to images."""
+    def _add_image_groups(self) -> None:
+        """Treat all links of a group as links to images if one of them returned an image."""
         for visit in self.visits:
             view = visit.view
             found = [link for link in view.links if link.key in self._image_groups]

@@ -1,4 +1,4 @@
-"""Sitemaps: indexes of sitemaps, lists of pages, and the images in them."""
+"""Sitemaps: indexes, lists of pages, and image entries."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from pipeline.web.urls import canonical_url
 class SitemapSource(HtmlSource):
     """Sitemaps (also gzipped, plain text, or named by robots.txt) and the pages behind them.
 
-    `take` states where the images are: on the `pages`, which are read like those of an html source
-    (with all of its keys), or in the `sitemap` itself (its image entries).
+    `take` states where the images are: on the `pages`, which are parsed like those of an html
+    source (with all of its keys), or in the `sitemap` itself (its image entries).
     """
 
     kind: Literal["sitemap"] = "sitemap"  # type: ignore[assignment]
@@ -75,8 +75,7 @@ def parse(config: SitemapSource, page: Page) -> PageResult:
 def _sitemaps(
     config: SitemapSource, page: Page, urls: list[str], notes: Notes
 ) -> list[PageRequest]:
-    """Return the sitemaps in an index. An index at the start is not a step deeper, a chain of
-    indexes is."""
+    """Return the sitemaps in an index. Only indexes that are not start pages increase the depth."""
     is_start = page.request.url in {canonical_url(url) for url in config.start}
     depth = page.request.depth + (0 if is_start else 1)
     found = dict.fromkeys(_canonical(page, urls, notes))
@@ -131,7 +130,7 @@ def _urlset(config: SitemapSource, page: Page, root: Element, notes: Notes) -> P
 def _images(
     config: SitemapSource, page: Page, notes: Notes, entry: Element
 ) -> Iterator[FoundImage]:
-    """Return the image entries of one page's entry."""
+    """Yield the images of the entry of one page."""
     for image in children(entry, "image", "sitemap-image"):
         text = text_of(image, "loc")
         url = canonical_url(text, page.url)

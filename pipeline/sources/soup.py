@@ -1,4 +1,4 @@
-"""Parsing of a page into a tree of limited size and depth."""
+"""Parses a page into a tree of limited size and depth."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
 MAX_TAGS = 200_000
-"""Maximum number of tags: it limits the time and memory per page."""
+"""Maximum number of tags, which limits time and memory per page."""
 MAX_DEPTH = 200
-"""Elements nested deeper become siblings."""
+"""Maximum depth; deeper elements become siblings."""
 
 _PROLOG = re.compile(rb"^\s*(?:\xef\xbb\xbf)?<\?xml[^>]*\?>")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
 
 class _Soup(BeautifulSoup):
-    """A tree of at most `MAX_DEPTH`, because selectors visit all elements around one."""
+    """A tree of at most `MAX_DEPTH`, because the time of selectors depends on the depth."""
 
     _too_deep = 0
 
@@ -48,28 +48,27 @@ class _Soup(BeautifulSoup):
 def make_soup(
     page: Page, notes: dict[str, int] | None = None, max_tags: int = MAX_TAGS
 ) -> BeautifulSoup:
-    """Parse a page, in the charset of its header if that is known, or in UTF-16 or UTF-32 if its
-    first bytes are. A page with more than `max_tags` tags is read up to there, with an entry in
-    `notes`."""
+    """Parse a page, in UTF-16 or UTF-32 if its first bytes indicate it, else in the charset of its
+    header. A page with more than `max_tags` tags is truncated, which `notes` counts."""
     body, charset = page.body, _charset(page)
     if not text_encoding(body).startswith("utf-8"):
         body, charset = decode_text(body).encode(errors="replace"), "utf-8"
     body = _PROLOG.sub(b"", body)
     if body.count(b"<") > max_tags:
-        body = body[: _position(body, max_tags)]
+        body = body[: _tag_offset(body, max_tags)]
         if notes is not None:
             notes["cut_after_too_many_tags"] = 1
     return _Soup(body, "lxml", from_encoding=charset)
 
 
 def page_base(soup: BeautifulSoup, url: str) -> str:
-    """Return the base of relative URLs of the page: the first `<base href>`, or its URL."""
+    """Return the base of relative URLs in the page: the first `<base href>`, or its URL."""
     tag = soup.select_one("base[href]")
     return (canonical_url(attribute(tag, "href"), url) if tag else None) or url
 
 
-def _position(body: bytes, number: int) -> int:
-    """Return where the tag with this number starts."""
+def _tag_offset(body: bytes, number: int) -> int:
+    """Return the offset of the tag with this number."""
     found = -1
     for _ in range(number + 1):
         found = body.index(b"<", found + 1)

@@ -1,5 +1,4 @@
-"""The `srcset` attribute, parsed as HTML specifies (section 4.8.4.3.10, "parsing a srcset
-attribute").
+"""Parses the `srcset` attribute (HTML, section 4.8.4.3.10, "parsing a srcset attribute").
 
 Splitting at commas would be wrong: URLs may contain commas, and a candidate may lack a descriptor.
 """
@@ -46,7 +45,8 @@ def parse_srcset(text: str) -> list[SrcsetCandidate]:
 
 
 def _descriptors(text: str, position: int) -> tuple[list[str], int]:
-    """Return the descriptors from `position` to the comma outside parentheses that ends them."""
+    """Return the descriptors from `position` to the next comma outside parentheses, and the
+    position after it."""
     inside, start = False, position
     while position < len(text) and not (text[position] == "," and not inside):
         if text[position] in "()":

@@ -1,4 +1,4 @@
-"""Text selectors: where a recipe reads a title, label or licence on an HTML page."""
+"""Text selectors: how a recipe reads a title, label or licence from an HTML page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _check_css(selector: str) -> str:
 def _check_pattern(pattern: str) -> str:
     try:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
-            re.compile(pattern)  # such as "[[", which may change its meaning in a later Python
+            re.compile(pattern)  # such as "[[", whose meaning may change in a later Python
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
     return pattern
@@ -74,12 +74,12 @@ def _from_text(value: Any) -> Any:
 
 
 TextSelector = Annotated[TextSelectorOptions, BeforeValidator(_from_text)]
-"""A `TextSelectorOptions`; a plain string stands for a CSS selector in the item."""
+"""Options of a text selector; a plain string is a CSS selector in the item."""
 
 
 @dataclass(frozen=True, config=STRICT)
-class ImagePickTable:
-    """The elements with the images of a page, by CSS selector.
+class ImageSelectorOptions:
+    """Selects the elements with the images of a page, by CSS selector.
 
     With `attribute`, the URL is read only from that attribute, otherwise from all candidates of the
     element. `match` takes the first group (or the whole match) of a regular expression in the
@@ -99,12 +99,12 @@ def _select_from_text(value: Any) -> Any:
     return {"select": value} if isinstance(value, str) else value
 
 
-ImagePick = Annotated[ImagePickTable, BeforeValidator(_select_from_text)]
-"""An `ImagePickTable`; a plain string stands for a CSS selector."""
+ImageSelector = Annotated[ImageSelectorOptions, BeforeValidator(_select_from_text)]
+"""Options of an image selector; a plain string is a CSS selector."""
 
 
 class TextReader:
-    """Reads text selectors on one page; those of the whole page are evaluated once."""
+    """Evaluates text selectors on one page; those on the whole page are evaluated once."""
 
     def __init__(self, page: Tag, url: str) -> None:
         self.page = page
@@ -112,8 +112,7 @@ class TextReader:
         self._page_texts: dict[TextSelectorOptions, list[str]] = {}
 
     def read(self, what: TextSelectorOptions | None, item: Tag, image_url: str = "") -> list[str]:
-        """Return the texts that `what` selects for `item`: at most one unless `what.all`; none
-        without a match."""
+        """Return the texts that `what` selects for `item`; at most one unless `what.all`."""
         if what is None:
             return []
         texts = [clean(text) for text in self._texts(what, item, image_url)]

@@ -1,8 +1,8 @@
-"""Lists of image URLs: text, CSV, JSON Lines, Parquet, with the columns of other tools.
+"""Lists of image URLs: text, CSV, JSON Lines and Parquet, with the columns of other tools.
 
-Lists may be larger than memory. A list at an http address is first copied to the disk. Text is read
-in chunks of `CHUNK_ROWS` lines and Parquet by row groups, so an interruption costs one chunk;
-gzipped text is read in one pass.
+Lists may be larger than memory. A remote list is first copied to the disk. Text is read in chunks
+of `CHUNK_ROWS` records and Parquet by row groups, so an interruption loses one chunk; gzipped text
+is read in one pass.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from pipeline.web.local_files import argument_path, file_path, file_url
 from pipeline.web.urls import canonical_url
 
 CHUNK_ROWS = 10_000
-"""Records of a text file, or rows of a Parquet file, that are read at a time."""
+"""Number of records of a text file, or rows of a Parquet file, to read at a time."""
 
 
 def start(config: ListSource) -> list[PageRequest]:
@@ -65,7 +65,7 @@ def start(config: ListSource) -> list[PageRequest]:
             paths = sorted(one for one in path.iterdir() if _is_list(one))
         elif path.is_file():
             paths = [path]
-        else:  # a FIFO or device may be endless, and reading cannot resume in its middle
+        else:  # a FIFO or device may be endless, and cannot be read from an offset
             raise UserError(f"{path}: not a regular file; write the list to a file first")
         found += [PageRequest(file_url(one.resolve())) for one in paths]
     for request in found:
@@ -95,7 +95,7 @@ def parse(config: ListSource, page: Page) -> PageResult:
     try:
         if kind == "parquet":
             return _parquet(config, page, path or io.BytesIO(page.body))
-        with _opened(path, page) as file:
+        with _open_list(path, page) as file:
             zipped = file.read(2) == GZIP
             if not zipped:
                 return _text(config, page, kind, file, CHUNK_ROWS if path else None)
@@ -104,11 +104,11 @@ def parse(config: ListSource, page: Page) -> PageResult:
         return PageResult(error=f"{type(error).__name__}: {error}")
 
 
-def _opened(path: Path | None, page: Page) -> IO[bytes]:
+def _open_list(path: Path | None, page: Page) -> IO[bytes]:
     return os.fdopen(open_regular(path), "rb") if path else io.BytesIO(page.body)
 
 
-def _unbroken(
+def _raise_corrupt(
     rows: Iterable[FoundImage], errors: tuple[type[Exception], ...]
 ) -> Iterator[FoundImage]:
     try:
@@ -131,25 +131,25 @@ def _text(
         return PageResult(error=_no_urls(header))
     taken = 0
 
-    def counted() -> Iterator[Mapping[str, Any]]:
+    def counted_records() -> Iterator[Mapping[str, Any]]:
         nonlocal taken
-        for record in islice(records, size):  # each may be large, and is released at once
+        for record in islice(records, size):  # records may be large and are not kept
             taken += 1
             yield record
 
-    rows = list(read_rows(config, counted(), notes))
+    rows = list(read_rows(config, counted_records(), notes))
     if not (taken or notes or context):
         notes.add("empty")
     if taken < (size or 0):
         return PageResult(rows, skipped=notes)
-    follow = [_piece(page.request, offset=lines.offset, header=header)] if size else []
+    follow = [_next_chunk(page.request, offset=lines.offset, header=header)] if size else []
     return PageResult(rows, follow, notes)
 
 
 def _records(
     kind: str, lines: Lines, header: list[str] | None, notes: Notes
 ) -> tuple[Iterator[Mapping[str, Any]], list[str] | None]:
-    """Yield the records of a text, and the column names if a header line gives them."""
+    """Return the records of a text, and the column names if it has a header line."""
     if kind == "txt":
         return ({"url": line.strip()} for line in lines), None
     if kind == "jsonl":
@@ -160,15 +160,17 @@ def _records(
 
 
 def _no_urls(names: Iterable[str]) -> str:
-    said = ", ".join(names)[:200]
+    listed = ", ".join(names)[:200]
     return (
-        f"no column of URLs among: {said}" if said else "no column of URLs: there is no header line"
+        f"no column of URLs among: {listed}"
+        if listed
+        else "no column of URLs: there is no header line"
     )
 
 
 def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:
-    """Read a whole gzipped text: it cannot be read from its middle."""
-    opened = _opened(path, page)
+    """Read a whole gzipped text, because it cannot be read from an offset."""
+    opened = _open_list(path, page)
     file = gzip.GzipFile(fileobj=opened)
     notes = Notes()
     lines = Lines(cast(IO[bytes], file), 0, notes, config.max_gb * 1e9)
@@ -185,11 +187,11 @@ def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> Pa
         with opened, file:
             yield from read_rows(config, records, notes)
 
-    return PageResult(_unbroken(rows(), BROKEN), skipped=notes)
+    return PageResult(_raise_corrupt(rows(), BROKEN), skipped=notes)
 
 
-def _piece(request: PageRequest, **context: Any) -> PageRequest:
-    """Return the request for the next chunk of a file: the same URL with the position as its
+def _next_chunk(request: PageRequest, **context: Any) -> PageRequest:
+    """Return the request for the next chunk of a file: the same URL with the chunk number as its
     fragment."""
     number = int(request.context.get("piece", 0)) + 1
     url = f"{request.url.partition('#')[0]}#{number}"
@@ -224,12 +226,9 @@ def _parquet(config: ListSource, page: Page, file: Path | IO[bytes]) -> PageResu
                 for batch in opened.iter_batches(CHUNK_ROWS, row_groups=[group], columns=columns):
                     yield from plain_records(batch)
 
-    follow = [] if last else [_piece(page.request, group=group + 1)]
-    rows = _unbroken(read_rows(config, records(), notes), broken)
+    follow = [] if last else [_next_chunk(page.request, group=group + 1)]
+    rows = _raise_corrupt(read_rows(config, records(), notes), broken)
     return PageResult(rows, follow, notes)
-
-
-# rows
 
 
 LIST = Adapter(ListSource, start, parse, max_copy_bytes=lambda config: int(config.max_gb * 1e9))

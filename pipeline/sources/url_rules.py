@@ -1,4 +1,4 @@
-"""Rules on URLs shared by several adapters: allow by pattern, rewrite by pattern, query parts."""
+"""URL helpers of several adapters: include and exclude patterns, rewriting, query parameters."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pipeline.web.urls import canonical_url
 
 
 def check_start(urls: Sequence[str]) -> None:
-    """Raise unless all start addresses are http(s) URLs.
+    """Check that all start URLs are http(s) URLs.
 
     Raises:
-        ValueError: one of `urls` is not; names it.
+        ValueError: one of `urls` is not; the message names it.
     """
     for url in urls:
         if canonical_url(url) is None:
@@ -27,7 +27,7 @@ def check_start(urls: Sequence[str]) -> None:
 
 @dataclass(frozen=True, config=STRICT)
 class Rewrite:
-    """Replace the match of `match` in a URL by `by`, in which \\1 … are the groups of the match."""
+    """Replaces matches of `match` in a URL by `by`; in it \\1 … stand for groups."""
 
     match: Pattern
     by: str
@@ -40,22 +40,22 @@ class Rewrite:
 
 
 def is_allowed(url: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
-    """Return True if one of `include` matches `url`, or there are none, and none of `exclude`
-    matches."""
+    """Return True if one of `include` matches `url` (or `include` is empty), and none of `exclude`
+    does."""
     if any(re.search(one, url) for one in exclude):
         return False
     return not include or any(re.search(one, url) for one in include)
 
 
 def rewrite_url(url: str, rules: Sequence[Rewrite]) -> str:
-    """Return `url` after all rules, applied in order."""
+    """Apply all rules to `url`, in order."""
     for rule in rules:
         url = re.sub(rule.match, rule.by, url)
     return url
 
 
 def query_value(url: str, name: str) -> str | None:
-    """Return the value of a query parameter; None if it does not exist."""
+    """Return the value of a query parameter, or None."""
     for part in urlsplit(url).query.split("&"):
         key, _, value = part.partition("=")
         if unquote_plus(key) == name:
@@ -64,8 +64,7 @@ def query_value(url: str, name: str) -> str | None:
 
 
 def with_query(url: str, values: Mapping[str, object]) -> str:
-    """Return the canonical `url` with the given query parameters set. A parameter with the value
-    None is removed."""
+    """Return the canonical `url` with query parameters set; values that are None are ignored."""
     texts = {
         safe_text(name): safe_text(str(value))
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""Parsing of untrusted XML: no network, no entities, limited unpacked size."""
+"""Parses untrusted XML: no network, no entities, limited decompressed size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.outside_text import decode_text
 from pipeline.sources.interface import Notes
 
 MAX_UNPACKED = 64 << 20
-"""Bytes; the sitemap protocol allows 50 MB."""
+"""Maximum decompressed size in bytes; the sitemap protocol allows 50 MB."""
 
 MAX_ENTRIES = 100_000
 """Maximum number of entries per document; the sitemap protocol allows 50,000."""
@@ -23,8 +23,8 @@ Element = Any
 
 
 def unpack(body: bytes) -> tuple[bytes, str]:
-    """Return the content of a gzipped document, empty if it is damaged, and the error in it; a
-    document that is not gzipped is returned as it is."""
+    """Decompress a gzipped document; others are returned unchanged. Return the content (empty or
+    incomplete if the document is damaged), and an error message or empty."""
     if body[:2] != b"\x1f\x8b":
         return body, ""
     unpacker = zlib.decompressobj(wbits=31)
@@ -43,26 +43,26 @@ def starts_with(body: bytes, *texts: str) -> bool:
 
 
 def read_xml(body: bytes) -> tuple[Element | None, str]:
-    """Return the root element of an XML document, gzipped or not, and the error in it.
+    """Return the root element of an XML document, gzipped or not, and an error message or empty.
 
-    A document that ends early, or changes its format, gives the part that could be parsed.
+    Of a damaged document, the part that could be parsed is returned; None if there is none.
     """
-    body, said = unpack(body)
-    if said and not body:
-        return None, said
+    body, problem = unpack(body)
+    if problem and not body:
+        return None, problem
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
     try:
         root = etree.fromstring(body.lstrip(), parser)
     except (etree.XMLSyntaxError, ValueError) as error:
         return None, f"not XML ({error})"
     if root is None:
-        return None, said or "not XML"
+        return None, problem or "not XML"
     errors = parser.error_log.filter_from_errors()
-    return root, said or (f"line {errors[0].line}: {errors[0].message}" if len(errors) else "")
+    return root, problem or (f"line {errors[0].line}: {errors[0].message}" if len(errors) else "")
 
 
 def entries_of(elements: Iterable[Element], notes: Notes) -> list[Element]:
-    """Return the first `MAX_ENTRIES` of some elements; count the others."""
+    """Return the first `MAX_ENTRIES` elements; `notes` counts the others."""
     iterator = iter(elements)
     taken = list(islice(iterator, MAX_ENTRIES))
     more = sum(1 for _ in iterator)
@@ -72,7 +72,7 @@ def entries_of(elements: Iterable[Element], notes: Notes) -> list[Element]:
 
 
 _USUAL = {"media": "mrss", "image": "sitemap-image"}
-"""Common prefixes that documents use without declaring them."""
+"""Namespaces of common prefixes that documents use without declaring them."""
 
 
 def name_of(element: Element) -> str:
@@ -96,14 +96,14 @@ def _name(element: Element) -> tuple[str, str]:
 
 
 def children(element: Element, name: str, namespace: str | None = None) -> Iterator[Element]:
-    """Return the children with this local name, in a namespace that contains `namespace`."""
+    """Yield the children with a local name, whose namespace contains `namespace`."""
     for child in element:
         if name_of(child) == name and (namespace is None or namespace in namespace_of(child)):
             yield child
 
 
 def text_of(element: Element, name: str, namespace: str | None = None) -> str:
-    """Return the text of the first such child; empty if it does not exist."""
+    """Return the text of the first of these children; empty if there is none."""
     for child in children(element, name, namespace):
         return "".join(child.itertext("*")).strip()
     return ""

@@ -45,7 +45,7 @@ class Robots:
             return None
         try:
             allowed = self.rules.can_fetch(url, agent)
-        except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
+        except Exception as error:  # noqa: BLE001 - errors of one robots.txt are caught here
             return _parse_failure(error)
         return None if allowed else RequestFailure("robots", "robots.txt")
 
@@ -81,7 +81,7 @@ def parse_robots(
             text = robots_text(response.body)
             lines = read_robots_lines(text, response.url, agent)
             return Robots(Protego.parse(_for_agent(text, agent)), lines)
-        except Exception as error:  # noqa: BLE001 - the boundary of one robots.txt
+        except Exception as error:  # noqa: BLE001 - errors of one robots.txt are caught here
             return Robots(failure=_parse_failure(error), until=until)
     status = response.status or 0
     if response.kind == "redirect_loop" or (300 <= status < 500 and status != 429):

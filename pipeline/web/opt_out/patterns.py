@@ -17,11 +17,11 @@ def normalize(path: str) -> str:
     """Return a path or pattern with escapes normalised as in RFC 9309: unreserved characters are
     decoded (but not `%2A` and `%24`, which mean literal characters), others are in capitals."""
     path = quote(path, safe=_SAFE, errors="replace")
-    path = _UNRESERVED.sub(_unescaped, path)
+    path = _UNRESERVED.sub(_unescape, path)
     return _ESCAPE.sub(lambda match: match[0].upper(), path)
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     character = chr(int(match[1], 16))
     return character if re.match(r"[A-Za-z0-9._~-]", character) else match[0].upper()
 
