@@ -1,1 +1,1 @@
-"""Shard: selected originals to training samples in WebDataset tars."""
+"""Builds training samples from the selected originals, in WebDataset tars."""

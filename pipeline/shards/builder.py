@@ -1,4 +1,4 @@
-"""Making one shard: read the originals, make the samples, write the tar, then its sidecar."""
+"""Builds one shard: reads the originals, makes the samples, writes the tar, then its sidecar."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ from pipeline.web.failures import caught_failure, failure
 STAGE = "shard"
 _DAMAGED = "damaged"
 _STATS = frozenset({"mean", "mean_square", "mean_image", "measured", *PROVENANCE_FLAGS})
-_VALUES_WAITING = 1 << 20
-"""Samples are encoded together once they have this many values: 85 at 64 pixels, 5 at 256."""
+_BATCH_VALUES = 1 << 20
+"""Samples are encoded in batches of this many values: 85 samples of 64 × 64 pixels, 5 of 256."""
 
 
 @dataclass(frozen=True)
 class BuiltShard:
     """The sidecar of a shard.
 
-    `digest` is its plan's digest. `options` identifies the options that turned originals into
-    samples. `images` holds the keys of the originals and short digests of their records, in order.
-    `skipped` lists originals without a sample (key, URL, reason). `stats` holds sums for the card.
+    `digest` is that of its plan. `options` identifies the options that determine the samples.
+    `images` contains the keys of the originals and short digests of their records, in order.
+    `skipped` lists originals without a sample (`key`, `url`, `why`). `stats` contains sums for the
+    card.
     """
 
     name: str
@@ -57,14 +58,14 @@ class BuiltShard:
 
 
 def find_built_shard(dataset: DatasetPaths, plan: ShardPlan) -> BuiltShard | None:
-    """Return the existing shard if it is the planned one and its tar has the right size."""
-    made = _read_sidecar(plan.sidecar(dataset))
+    """Return the existing shard if it is the planned one and its tar has the recorded size."""
+    built = _read_sidecar(plan.sidecar(dataset))
     try:
         size = plan.tar(dataset).stat().st_size
     except OSError:
         return None
-    same = made is not None and made.digest == plan.digest and made.bytes == size
-    return made if same else None
+    same = built is not None and built.digest == plan.digest and built.bytes == size
+    return built if same else None
 
 
 def is_repairable(
@@ -72,24 +73,24 @@ def is_repairable(
     source: DatasetPaths,
     classes: tuple[str, ...],
     plan: ShardPlan,
-    made: BuiltShard,
+    built: BuiltShard,
 ) -> bool:
-    """Return True if an original that was damaged when the shard was built has been repaired since,
-    and everything the shard is built from exists.
+    """Return True if an original that was damaged when the shard was built is intact now, and all
+    originals of the shard exist.
 
     Raises:
         UserError: the selection has changed since the plan.
     """
-    damaged = {one["key"] for one in made.skipped if one["why"].startswith(_DAMAGED)}
+    damaged = {one["key"] for one in built.skipped if one["why"].startswith(_DAMAGED)}
     if not damaged:
         return False
     images = planned_images(options, source, classes, plan).images
-    if not any(_is_sound(source, image) for image in images if image.key in damaged):
+    if not any(_is_intact(source, image) for image in images if image.key in damaged):
         return False
     return parts_without_tar(source).isdisjoint(image.record.part for image in images)
 
 
-def _is_sound(source: DatasetPaths, image: SelectedImage) -> bool:
+def _is_intact(source: DatasetPaths, image: SelectedImage) -> bool:
     try:
         _check_bytes(read_original(source, image.record), image)
     except (UserError, ImageError):
@@ -99,8 +100,8 @@ def _is_sound(source: DatasetPaths, image: SelectedImage) -> bool:
 
 def _read_sidecar(path: Path) -> BuiltShard | None:
     try:
-        made = parse_config(BuiltShard, json.loads(path.read_bytes()), str(path))
-        return made if made.stats.keys() >= _STATS else None
+        built = parse_config(BuiltShard, json.loads(path.read_bytes()), str(path))
+        return built if built.stats.keys() >= _STATS else None
     except (OSError, ValueError, RecursionError, UserError):
         return None
 
@@ -114,60 +115,60 @@ def build_shard(
 ) -> BuiltShard:
     """Build one planned shard, or reuse the existing one. The tar appears complete or not at all.
 
-    If the existing tar holds everything that is planned and more (an image was forgotten since),
-    its members are copied and no original is needed; the bytes are the same.
+    If the existing tar contains all planned images and more (an image was forgotten since), its
+    members are copied, without the originals; the bytes are the same.
 
     Args:
-        source: the dataset whose selection and originals are used.
-        target: the dataset that the shard belongs to; often the same.
-        classes: the class names of the plan.
+        source: dataset whose selection and originals are used.
+        target: dataset that the shard belongs to; often the same.
+        classes: class names in the order of their numbers.
 
     Raises:
         UserError: the selection has changed since the plan, or originals are missing.
     """
-    made = find_built_shard(target, plan)
-    if made:
-        return made
+    built = find_built_shard(target, plan)
+    if built:
+        return built
     planned = planned_images(options, source, classes, plan)
     skipped: list[dict[str, str]] = []
-    tally = PixelStats(options.size, options.channels)
+    sums = PixelStats(options.size, options.channels)
     old = reusable_shard(target, plan, planned)
     with atomic_file(plan.tar(target)) as file:
         tar = TarWriter(file)
         if old is None:
-            _make(options, source, planned, tar, tally, skipped)
+            _write_samples(options, source, planned, tar, sums, skipped)
         else:
             skipped += [one for one in old.skipped if one["key"] in planned.digests]
-            _copy(plan.tar(target), options, planned, tar, tally)
+            _copy_samples(plan.tar(target), options, planned, tar, sums)
         tar.close()
-        plan.sidecar(target).unlink(missing_ok=True)  # it speaks of the tar that goes now
-    made = BuiltShard(
+        plan.sidecar(target).unlink(missing_ok=True)  # it describes the tar that is replaced now
+    built = BuiltShard(
         name=plan.name,
         digest=plan.digest,
         options=planned.options,
-        nsamples=tally.samples,
+        nsamples=sums.samples,
         bytes=tar.nbytes,
         sha256=tar.sha256,
         images=[f"{key} {digest}" for key, digest in planned.digests.items()],
         skipped=skipped,
-        stats=tally.to_json(),
+        stats=sums.to_json(),
     )
-    write_json(plan.sidecar(target), asdict(made))
-    return made
+    write_json(plan.sidecar(target), asdict(built))
+    return built
 
 
-def _make(
+def _write_samples(
     options: ShardOptions,
     source: DatasetPaths,
     planned: PlannedImages,
     tar: TarWriter,
-    tally: PixelStats,
+    sums: PixelStats,
     skipped: list[dict[str, str]],
 ) -> None:
-    """Make the samples of the planned images, from the originals.
+    """Make the samples of the planned images from the originals, and write them.
 
-    Encoded a few at a time: the encoder's code and tables then stay in the processor's cache,
-    which the decoder's pixels push out.
+    They are encoded in batches, so that the encoder's code and tables stay in the processor's cache
+    and are not evicted by the decoder's pixels.
     """
     waiting: list[tuple[Sample, SelectedImage, int | None]] = []
     values = 0
@@ -179,16 +180,16 @@ def _make(
             continue
         waiting += ((sample, image, number) for sample in samples)
         values += sum(sample.pixels.size for sample in samples)
-        if values > _VALUES_WAITING:
-            skipped += _write(options, waiting, tar, tally)
+        if values > _BATCH_VALUES:
+            skipped += _write_batch(options, waiting, tar, sums)
             waiting, values = [], 0
-    skipped += _write(options, waiting, tar, tally)
+    skipped += _write_batch(options, waiting, tar, sums)
 
 
 def _samples_or_failure(
     data: bytes | DamagedOriginal, image: SelectedImage, options: ShardOptions
 ) -> list[Sample] | Failure:
-    """Return errors of one image are caught here: its samples, or why it gives none."""
+    """Return the samples of one image, or its failure; errors of one image are caught here."""
     url, key = image.row.url, image.key
     try:
         if isinstance(data, DamagedOriginal):
@@ -204,28 +205,28 @@ def _samples_or_failure(
 
 
 def _skip(failed: Failure, image: SelectedImage) -> dict[str, str]:
-    """Return what a sidecar says of an image that gave no sample."""
+    """Return the entry of an image without a sample in `BuiltShard.skipped`."""
     return {"key": image.key, "url": image.row.url, "why": f"{failed.kind}: {failed.detail}"}
 
 
 def _check_bytes(data: bytes, image: SelectedImage) -> None:
-    """Raise where an original is not the one that was recorded.
+    """Check that an original has the recorded sha256.
 
     Raises:
-        ImageError: `damaged`, and where its bytes are.
+        ImageError: it has not (`damaged`); the detail names the tar and the member.
     """
     if hashlib.sha256(data).hexdigest() != image.record.sha256:
         detail = f"{image.record.part}.tar: {image.record.member}: not the recorded sha256"
         raise ImageError(_DAMAGED, detail)
 
 
-def _write(
+def _write_batch(
     options: ShardOptions,
     samples: Iterable[tuple[Sample, SelectedImage, int | None]],
     tar: TarWriter,
-    tally: PixelStats,
+    sums: PixelStats,
 ) -> list[dict[str, str]]:
-    """Write samples; returns what is to be skipped, since it cannot be encoded."""
+    """Write samples; return the entries of those that cannot be encoded, for `skipped`."""
     skipped = []
     for sample, image, number in samples:
         try:
@@ -235,38 +236,38 @@ def _write(
             continue
         for name, data in files.items():
             tar.add(name, data)
-        tally.add(sample.notes, lambda sample=sample: sample.pixels)  # type: ignore[misc]
+        sums.add(sample.notes, lambda sample=sample: sample.pixels)  # type: ignore[misc]
     return skipped
 
 
-def _copy(
-    old: Path, options: ShardOptions, planned: PlannedImages, tar: TarWriter, tally: PixelStats
+def _copy_samples(
+    old: Path, options: ShardOptions, planned: PlannedImages, tar: TarWriter, sums: PixelStats
 ) -> None:
-    """Write those samples of a shard whose images are planned."""
+    """Copy the samples of planned images from an existing shard."""
     for key, files in read_samples(old):
         if key.partition("_")[0] in planned.digests:
-            for ending, data in files.items():
-                tar.add(f"{key}.{ending}", data)
+            for extension, data in files.items():
+                tar.add(f"{key}.{extension}", data)
             notes = tuple(
                 name for name, holds in json.loads(files["json"])["notes"].items() if holds
             )
-            tally.add(notes, lambda data=files[options.format]: decode(data, options.channels))  # type: ignore[misc]
+            sums.add(notes, lambda data=files[options.format]: decode(data, options.channels))  # type: ignore[misc]
 
 
 def reusable_shard(
     target: DatasetPaths, plan: ShardPlan, planned: PlannedImages
 ) -> BuiltShard | None:
-    """Return the existing shard if it is intact and holds everything planned, built with the same
-    options."""
-    made = _read_sidecar(plan.sidecar(target))
-    if made is None or made.options != planned.options:
+    """Return the existing shard if it is intact, contains all planned images, and was built with
+    the same options."""
+    built = _read_sidecar(plan.sidecar(target))
+    if built is None or built.options != planned.options:
         return None
-    there = dict(image.partition(" ")[::2] for image in made.images)
-    if any(there.get(key) != digest for key, digest in planned.digests.items()):
+    digests = dict(image.partition(" ")[::2] for image in built.images)
+    if any(digests.get(key) != digest for key, digest in planned.digests.items()):
         return None
     try:
         with plan.tar(target).open("rb") as file:
-            sound = hashlib.file_digest(file, "sha256").hexdigest() == made.sha256
+            intact = hashlib.file_digest(file, "sha256").hexdigest() == built.sha256
     except OSError:
         return None
-    return made if sound else None
+    return built if intact else None

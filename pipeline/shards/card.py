@@ -31,7 +31,7 @@ CONTACT_IMAGES = 64
 CARD_IMAGES = ("contact.jpg", "mean.png")
 _COLUMNS = 8
 _SIDE = 128
-_MOST_ROWS = 30
+_MAX_ROWS = 30
 
 
 def has_card(target: DatasetPaths) -> bool:
@@ -46,7 +46,7 @@ def write_card(
     target: DatasetPaths,
     index: ShardIndex,
     shards: Sequence[BuiltShard],
-    facts: DatasetStats,
+    stats: DatasetStats,
 ) -> None:
     """Write README.md, card.html, contact.jpg and mean.png into the dataset's manifest folder."""
     images: list[Image.Image] = []
@@ -58,28 +58,28 @@ def write_card(
         made = contact_sheet(images, _COLUMNS, _SIDE), mean_image(shards)
         for name, data in zip(CARD_IMAGES, made, strict=True):
             write_atomic(target.manifest_dir / name, data)
-    text = card_text(recipe, index, shards, facts, now_utc())
+    text = card_text(recipe, index, shards, stats, now_utc())
     write_atomic(target.card, text)
     write_atomic(target.card_page, card_page(text, target.manifest_dir))
 
 
 def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
-    """Yield the images of a shard, in order (a fair sample, since shards are shuffled), up to
-    damage, which verify reports."""
+    """Yield the images of a shard in order; shards are shuffled, so the first ones are a random
+    sample. Stops at damage, which `verify` reports."""
     with contextlib.suppress(tarfile.TarError, KeyError, ImageError):
         for _, files in read_samples(tar):
             yield as_image(decode(files[index.format], index.channels, index.resolution))
 
 
 def card_text(
-    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], facts: DatasetStats, made: str
+    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], stats: DatasetStats, made: str
 ) -> str:
     """Return the card as Markdown."""
-    return "\n".join(_lines(recipe, index, shards, facts, made)) + "\n"
+    return "\n".join(_lines(recipe, index, shards, stats, made)) + "\n"
 
 
 def _lines(
-    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], facts: DatasetStats, made: str
+    recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], stats: DatasetStats, made: str
 ) -> Iterator[str]:
     height, width = index.resolution
     yield from (
@@ -97,35 +97,35 @@ def _lines(
             ("Format", f"{index.format}, {sum(s.bytes for s in shards) / 1e6:,.1f} MB"),
             ("Crop", recipe.shards.crop),
             ("Source", _source(recipe)),
-            ("Hosts", ", ".join(f"{host} ({n:,})" for host, n in facts.hosts.most_common(5))),
-            ("Found", f"{facts.first} to {facts.last}" if facts.first else "not recorded"),
+            ("Hosts", ", ".join(f"{host} ({n:,})" for host, n in stats.hosts.most_common(5))),
+            ("Found", f"{stats.first} to {stats.last}" if stats.first else "not recorded"),
             ("Made", made),
             ("Digest", _Code(index.digest)),
         ],
     )
     yield from ("", "## Kept and rejected", "")
-    rows = [("kept", facts.kept), *facts.rejections.most_common()]
+    rows = [("kept", stats.kept), *stats.rejections.most_common()]
     yield from _table(("reason", "images"), [(name, f"{n:,}") for name, n in rows])
-    yield from _opt_outs(facts)
-    yield from _counted("Licences", "licence", facts.licenses, "not stated")
-    if index.labels or facts.labels:
-        yield from _counted("Labels", "label", facts.labels, "none")
+    yield from _opt_outs(stats)
+    yield from _counted("Licences", "licence", stats.licenses, "not stated")
+    if index.labels or stats.labels:
+        yield from _counted("Labels", "label", stats.labels, "none")
     yield from ("", "## Originals", "")
     sides = [
-        (f"{side} to {2 * side - 1}", f"{facts.short_sides[side]:,}")
-        for side in sorted(facts.short_sides)
+        (f"{side} to {2 * side - 1}", f"{stats.short_sides[side]:,}")
+        for side in sorted(stats.short_sides)
     ]
     yield from _table(("short side, pixels", "images"), sides)
     yield from ("", "## Colour", "", "![mean image](mean.png)", "")
     yield from _colour(shards)
     yield from _notes(recipe, shards)
-    yield from _counted("Attributions", "attribution", facts.attributions, "not stated")
+    yield from _counted("Attributions", "attribution", stats.attributions, "not stated")
 
 
-def _opt_outs(facts: DatasetStats) -> Iterator[str]:
-    """Yield a section on the opt-out signals that were seen, if any."""
-    rows = [(name, f"{n:,}", "refused", "") for name, n in sorted(facts.opt_outs.items())]
-    kept = sorted(facts.overrides.items())
+def _opt_outs(stats: DatasetStats) -> Iterator[str]:
+    """Yield a section on opt-out signals if there were any."""
+    rows = [(name, f"{n:,}", "refused", "") for name, n in sorted(stats.opt_outs.items())]
+    kept = sorted(stats.overrides.items())
     rows += [(name, f"{n:,}", "kept, overridden", reason) for (name, reason), n in kept]
     if rows:
         yield from ("", "## Opt-out signals", "")
@@ -154,13 +154,13 @@ def _cell(text: str) -> str:
 
 
 def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterator[str]:
-    """Yield a section with the most frequent values, and how many more there are."""
+    """Yield a section with the most frequent values, and the number of others."""
     yield from ("", f"## {title}", "")
-    rows = [(name or empty, f"{n:,}") for name, n in counts.most_common(_MOST_ROWS)]
+    rows = [(name or empty, f"{n:,}") for name, n in counts.most_common(_MAX_ROWS)]
     yield from _table((head, "images"), rows)
-    if len(counts) > _MOST_ROWS:
-        rest = sum(counts.values()) - sum(n for _, n in counts.most_common(_MOST_ROWS))
-        yield from ("", f"and {len(counts) - _MOST_ROWS:,} more ({rest:,} images)")
+    if len(counts) > _MAX_ROWS:
+        rest = sum(counts.values()) - sum(n for _, n in counts.most_common(_MAX_ROWS))
+        yield from ("", f"and {len(counts) - _MAX_ROWS:,} more ({rest:,} images)")
 
 
 def _colour(shards: Sequence[BuiltShard]) -> Iterator[str]:
@@ -181,24 +181,25 @@ def _notes(recipe: Recipe, shards: Sequence[BuiltShard]) -> Iterator[str]:
     notes = []
     if options.crop in ("object", "box", "hook"):
         notes.append(
-            f"In {total['fell_back']:,} of {samples:,} samples crop {options.crop!r} found "
-            "nothing, and the center was taken."
+            f"In {total['fell_back']:,} of {samples:,} samples, crop {options.crop!r} found "
+            "nothing, so the center was used."
         )
     if options.background:
         notes.append(
-            f"{total['plain']:,} of {samples:,} samples have a plain ground that was replaced "
+            f"{total['plain']:,} of {samples:,} samples have a plain background that was replaced "
             f"by {options.background}."
         )
     if total["enlarged"]:
-        notes.append(f"{total['enlarged']:,} samples are larger than what they are made of.")
+        notes.append(f"{total['enlarged']:,} samples were enlarged from smaller crops.")
     if skipped:
-        notes.append(f"{skipped:,} images gave no sample; the failure log names them.")
+        notes.append(f"{skipped:,} images have no sample; the failure log lists them.")
     for note in notes:
         yield from ("", note)
 
 
 def colour_statistics(shards: Sequence[BuiltShard]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over the pixels of the measured samples."""
+    """Return mean and standard deviation of each channel over the pixels of the measured
+    samples."""
     weights = np.array([shard.stats["measured"] for shard in shards], float)
     means = np.array([shard.stats["mean"] for shard in shards])
     squares = np.array([shard.stats["mean_square"] for shard in shards])

@@ -1,4 +1,4 @@
-"""The dataset card as one page, `manifests/NAME/card.html`: light and dark, with its images."""
+"""The dataset card as a self-contained page, `manifests/NAME/card.html`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ code { word-break: break-all; }
 
 
 def card_page(markdown: str, folder: Path) -> str:
-    """Return the card's Markdown as a page with its images, which are those in `folder`."""
+    """Return the card's Markdown as an HTML page with the images in `folder` embedded."""
     title = html.escape(markdown.partition("\n")[0].lstrip("# ").replace("\\", "").strip())
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'

@@ -1,6 +1,6 @@
-"""Which boxes an image is cropped to, by crop mode; `MODES` is the registry.
+"""Computes the crop boxes of an image, by crop mode; `MODES` is the registry.
 
-A mode looks at the pixels only if it has to, and only at as many as it needs.
+A mode decodes the image only if it needs the pixels, and at the smallest sufficient scale.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from pipeline.select.selection import SelectedImage
 HOOK_GROUP = "shellgan.crops"
 """The entry point group of crop hooks."""
 Hook = Callable[[Image.Image], Iterable[tuple[float, float, float, float]]]
-"""An upright image (RGB or L, any scale) → boxes (left, top, right, bottom), sides from 0 to 1."""
+"""An upright image (RGB or L, any scale) → boxes (left, top, right, bottom), coordinates from 0 to
+1."""
 
 
 @dataclass(frozen=True)
 class CropResult:
-    """The boxes of an image's samples; `ground` where an object on a plain one was looked for.
+    """The boxes of an image's samples, and the model of its plain background if it was detected.
 
-    `fell_back` says that the mode found nothing and the center was taken.
+    `used_fallback` is True if the mode found nothing and the center was used.
     """
 
     boxes: list[Box]
@@ -43,13 +44,13 @@ def find_crops(original: LazyImage, image: SelectedImage, options: ShardOptions)
     """Return the crop boxes of an image's samples.
 
     Raises:
-        ImageError: the image must be decoded for this and cannot be.
+        ImageError: the mode needs the pixels, and the image cannot be decoded.
         UserError: the hook is not installed.
     """
-    framing = MODES[options.crop](original, image, options)
-    if options.background and framing.background is None and options.crop != "object":
-        return CropResult(framing.boxes, _ground(original, options), framing.used_fallback)
-    return framing
+    crops = MODES[options.crop](original, image, options)
+    if options.background and crops.background is None and options.crop != "object":
+        return CropResult(crops.boxes, _find_background(original, options), crops.used_fallback)
+    return crops
 
 
 def _aspect(options: ShardOptions) -> float:
@@ -71,25 +72,26 @@ def _none(original: LazyImage, _image: SelectedImage, _options: ShardOptions) ->
 
 
 def _object(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
-    ground = _ground(original, options)
-    if ground is None:
+    background = _find_background(original, options)
+    if background is None:
         return _fallback(original, options)
-    found = ground.box(*original.size)
-    return CropResult([expand_box(found, options.margin, _aspect(options), *original.size)], ground)
+    found = background.box(*original.size)
+    box = expand_box(found, options.margin, _aspect(options), *original.size)
+    return CropResult([box], background)
 
 
 def _box(original: LazyImage, image: SelectedImage, options: ShardOptions) -> CropResult:
-    return _framed(original, options, [Box(*sides) for sides in image.row.boxes])
+    return _largest_boxes(original, options, [Box(*sides) for sides in image.row.boxes])
 
 
 def _hook(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
     width, height = original.size
-    pixels = original.pixels(_look_scale(original, options))
+    pixels = original.pixels(_detection_scale(original, options))
     boxes = [
         Box(left * width, top * height, right * width, bottom * height)
         for left, top, right, bottom in load_hook(options.hook)(as_image(pixels))
     ]
-    return _framed(original, options, boxes)
+    return _largest_boxes(original, options, boxes)
 
 
 MODES: dict[str, Mode] = {
@@ -102,8 +104,8 @@ MODES: dict[str, Mode] = {
 }
 
 
-def _framed(original: LazyImage, options: ShardOptions, boxes: list[Box]) -> CropResult:
-    """Return the largest boxes with their margins; the centre if none is in the image."""
+def _largest_boxes(original: LazyImage, options: ShardOptions, boxes: list[Box]) -> CropResult:
+    """Return the largest boxes with their margins; the center if none is in the image."""
     inside = [box.within(*original.size) for box in boxes]
     inside = [box for box in inside if box.width >= 1 and box.height >= 1]
     inside.sort(key=lambda box: (-box.width * box.height, box.left, box.top))
@@ -119,13 +121,13 @@ def _fallback(original: LazyImage, options: ShardOptions) -> CropResult:
     return CropResult([center_box(*original.size, _aspect(options))], used_fallback=True)
 
 
-def _ground(original: LazyImage, options: ShardOptions) -> BackgroundModel | None:
-    return find_object(original.pixels(_look_scale(original, options)))
+def _find_background(original: LazyImage, options: ShardOptions) -> BackgroundModel | None:
+    return find_object(original.pixels(_detection_scale(original, options)))
 
 
-def _look_scale(original: LazyImage, options: ShardOptions) -> float:
-    """Return the scale to look at an image: enough to find things, and to crop it whole
-    afterwards."""
+def _detection_scale(original: LazyImage, options: ShardOptions) -> float:
+    """Return a scale that suffices to detect objects and to render the whole image, so that it is
+    decoded only once."""
     height, width = options.size
     whole = Box(0, 0, *original.size)
     return max(2 * DETECT_SIDE / min(original.size), scale_for(whole, width, height))
@@ -133,10 +135,10 @@ def _look_scale(original: LazyImage, options: ShardOptions) -> float:
 
 @functools.lru_cache(maxsize=8)
 def load_hook(name: str) -> Hook:
-    """Return the crop hook that an installed package offers under this name.
+    """Return the crop hook that an installed package provides under this name.
 
     Raises:
-        UserError: there is none; the message lists those there are.
+        UserError: it does not exist or cannot be loaded.
     """
     hook: Hook = load_plugin(HOOK_GROUP, name, "shards.hook")
     return hook

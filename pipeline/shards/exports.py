@@ -1,6 +1,6 @@
-"""Datasets as other tools take them; `FORMS` is the registry.
+"""Exports datasets in the formats of other tools; `FORMATS` is the registry.
 
-Everything is read from the shards of an index and checked against their sha256 on the way.
+All samples are read from the shards in the index, whose sha256 is checked first.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ _LICENSES = {
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where the export is and how many samples it has."""
+    """The path of the export and its number of samples."""
 
     path: str
     samples: int
 
 
 def forgotten_keys(dataset: DatasetPaths, index: ShardIndex) -> frozenset[str]:
-    """Return the keys of the forgotten images of a dataset, and of the one it is a variant of."""
+    """Return the keys of the forgotten images of a dataset and, if it is a variant, of its source
+    dataset."""
     keys = read_forgotten(dataset).keys
     source = index.recipe.get("source", dataset.name)
     if isinstance(source, str) and source != dataset.name:
@@ -63,15 +64,15 @@ class _Sample:
 def export(dataset: DatasetPaths, form: str, out: Path, log: EventLog) -> ExportResult:
     """Write the dataset to `out` (a folder, or a file for `nvlabs`) in one of the `FORMATS`.
 
-    It appears under its name only when it is complete.
+    `out` appears only when the export is complete.
 
     Raises:
-        UserError: the format is unknown, `out` exists, the index does not, or a shard is damaged.
+        UserError: the format is unknown, `out` exists, there is no index, or a shard is damaged.
     """
     if form not in FORMATS:
         raise UserError(f"export: unknown format {form!r}; choose from {', '.join(FORMATS)}")
     if out.exists():
-        raise UserError(f"{out}: is there already")
+        raise UserError(f"{out}: exists already; remove it or choose another path")
     index, locations = load_index(dataset.manifest_dir)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.tmp")
@@ -95,7 +96,7 @@ def _remove(path: Path) -> None:
 def _samples(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], log: EventLog
 ) -> Iterator[_Sample]:
-    """Yield the samples of all shards, but for images that are to be forgotten and not yet are."""
+    """Yield the samples of all shards, except those of forgotten images that are still in them."""
     done = 0
     forgotten = forgotten_keys(dataset, index)
     for path, entry in zip(paths, index.shardlist, strict=True):
@@ -109,28 +110,28 @@ def _samples(
 
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the samples of a shard whose sha256 is right.
+    """Yield the samples of a shard.
 
     Raises:
-        UserError: it is no whole tar all the same.
+        UserError: it is not a complete tar.
     """
     try:
         yield from read_samples(path)
     except tarfile.TarError as error:
-        raise UserError(f"{path}: no whole tar ({error}); run verify --repair") from None
+        raise UserError(f"{path}: not a complete tar ({error}); run verify --repair") from None
 
 
 def _sample(path: Path, key: str, files: dict[str, bytes], index: ShardIndex) -> _Sample:
     try:
         number = int(files["cls"]) if index.labels else None
-        facts = json.loads(files["json"])
+        metadata = json.loads(files["json"])
         image = files[index.format]
         good = number is None or 0 <= number < len(index.labels)
     except (ValueError, KeyError, RecursionError):
         good = False
-    if not good or not isinstance(facts, dict):
-        raise UserError(f"{path}: {key}: not a sample as the index says; run verify --repair")
-    return _Sample(key, image, facts, number)
+    if not good or not isinstance(metadata, dict):
+        raise UserError(f"{path}: {key}: not a sample as in the index; run verify --repair")
+    return _Sample(key, image, metadata, number)
 
 
 def _check(path: Path, sha256: str) -> None:
@@ -140,16 +141,17 @@ def _check(path: Path, sha256: str) -> None:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run verify --repair") from None
     if found != sha256:
-        raise UserError(f"{path}: damaged (its sha256 is not the index's); run verify --repair")
+        raise UserError(f"{path}: damaged: its sha256 is not the index's; run verify --repair")
 
 
 def _image_of(key: str) -> str:
-    """Return the key of the image that a sample is made of: KEY, or KEY_0 if there are several."""
+    """Return the image key of a sample whose key is KEY, or KEY_0, KEY_1, … if an image has several
+    samples."""
     return key.partition("_")[0]
 
 
 def _folder_name(label: str) -> str:
-    """Return a label as one folder's name."""
+    """Convert a label to a folder name."""
     return label.replace("/", "_").replace("\0", "_").strip(". ") or "_"
 
 
@@ -170,8 +172,8 @@ def _image_folder(
 def _nvlabs(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
-    """Return an uncompressed zip of PNGs with `dataset.json`, as StyleGAN's and EDM's loaders take
-    it."""
+    """Write an uncompressed zip of PNGs with `dataset.json`, for the loaders of StyleGAN and
+    EDM."""
     labels: list[list[object]] = []
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for count, sample in enumerate(_samples(dataset, index, paths, log)):
@@ -183,8 +185,8 @@ def _nvlabs(
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), image)
             labels.append([name, sample.number])
         known = labels if index.labels else None
-        facts = {"labels": known, "label_names": list(index.labels)}
-        archive.writestr(zipfile.ZipInfo("dataset.json", _ZIP_TIME), json.dumps(facts))
+        labels_json = {"labels": known, "label_names": list(index.labels)}
+        archive.writestr(zipfile.ZipInfo("dataset.json", _ZIP_TIME), json.dumps(labels_json))
     return len(labels)
 
 
@@ -199,7 +201,8 @@ def _as_png(data: bytes, index: ShardIndex) -> bytes:
 def _huggingface(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
-    """Hugging Face `datasets`, imagefolder: files, metadata.jsonl and a dataset card."""
+    """Write files, metadata.jsonl and a dataset card, for imagefolder of Hugging Face
+    `datasets`."""
     folder = out / "data" / "train"
     folder.mkdir(parents=True)
     count = 0
@@ -207,9 +210,9 @@ def _huggingface(
         for sample in _samples(dataset, index, paths, log):
             name = f"{sample.key}.{index.format}"
             (folder / name).write_bytes(sample.image)
-            facts = {name: sample.metadata.get(name) for name in ("url", "license", "attribution")}
+            origin = {name: sample.metadata.get(name) for name in ("url", "license", "attribution")}
             label = {} if sample.number is None else {"label": index.labels[sample.number]}
-            line = {"file_name": name, **label, **facts}
+            line = {"file_name": name, **label, **origin}
             metadata.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
     _write_card(dataset, index, out, "data/train/**", count)
@@ -219,14 +222,14 @@ def _huggingface(
 def _huggingface_shards(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
-    """Hugging Face `datasets`, webdataset: the shards as they are and a dataset card."""
+    """Copy the shards and write a dataset card, for webdataset of Hugging Face `datasets`."""
     (out / "data").mkdir(parents=True)
     done = 0
     forgotten = forgotten_keys(dataset, index)
     for number, (path, entry) in enumerate(zip(paths, index.shardlist, strict=True)):
         _check(path, entry.sha256)
         if forgotten and any(_image_of(key) in forgotten for key, _ in _read(path)):
-            raise UserError(f"{path}: holds images that are to be forgotten; run forget again")
+            raise UserError(f"{path}: still contains forgotten images; run forget again")
         shutil.copyfile(path, out / "data" / f"train-{number:05d}-of-{len(paths):05d}.tar")
         done += entry.nsamples
         log.progress("export", done, index.nsamples, "images")
@@ -263,7 +266,7 @@ def _write_card(
 
 
 def _card_text(dataset: DatasetPaths) -> str:
-    """Return the dataset's card, "" if there is none; only its own images are shown in it."""
+    """Return the dataset's card, "" if there is none; only its own images are displayed."""
     try:
         text = disarm_markdown(dataset.card.read_bytes().decode("utf-8", "replace"))
     except FileNotFoundError:
@@ -272,7 +275,8 @@ def _card_text(dataset: DatasetPaths) -> str:
 
 
 def _license(dataset: DatasetPaths) -> str:
-    """Return the hub's word for the licence where all images have the same one that it knows."""
+    """Return the hub's identifier of the licence if all images have the same known one, otherwise
+    "other"."""
     named = list(collect_stats(dataset).licenses) if dataset.selection.exists() else []
     if len(named) != 1:
         return "other"
@@ -281,12 +285,12 @@ def _license(dataset: DatasetPaths) -> str:
     return known[0] if known else "other"
 
 
-Form = Callable[[DatasetPaths, ShardIndex, list[Path], Path, EventLog], int]
+Exporter = Callable[[DatasetPaths, ShardIndex, list[Path], Path, EventLog], int]
 
-FORMATS: dict[str, Form] = {
+FORMATS: dict[str, Exporter] = {
     "imagefolder": _image_folder,
     "nvlabs": _nvlabs,
     "huggingface": _huggingface,
     "huggingface-webdataset": _huggingface_shards,
 }
-"""By name: what writes a dataset in that form, and returns how many samples it wrote."""
+"""Functions by format; each writes a dataset and returns the number of samples written."""

@@ -1,10 +1,10 @@
-"""Forget: removes images from a dataset for good, for takedown requests.
+"""Permanently removes images from a dataset, for takedown requests.
 
 The request is recorded first (`forgotten.jsonl`, only keys), so `select` excludes the images even
 if they are found again. Their bytes are removed from the originals, from the shards of the dataset
-and of its variants, and from the contact sheet. Only shards that held them are rewritten, from the
-shard itself if the originals do not exist any more. The URLs stay in the manifest, so that nothing
-fetches the images again.
+and of its variants, and from the contact sheet. Only shards that contain them are rewritten, from
+the shard itself if the originals no longer exist. The URLs stay in the manifest, so that the images
+are not fetched again.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ from pipeline.web.urls import canonical_url, host_or_none
 
 @dataclass(frozen=True)
 class ForgetResult:
-    """How many images are newly forgotten, how many originals were erased, and how many shards of
-    each dataset were written again. `pending` are in parts that are still being downloaded: they
-    are in no shard, and a second run erases them once the parts are complete."""
+    """The numbers of newly forgotten images, of erased originals, and of rebuilt shards by dataset.
+    `pending` images are in incomplete parts: they are in no shard, and running `forget` again
+    erases them once the parts are complete."""
 
     images: int
     erased: int
@@ -66,8 +66,8 @@ class ForgetResult:
 
 @dataclass(frozen=True)
 class ForgetFilter:
-    """Which images to forget: any that fits one of these. A host stands for its subdomains too;
-    a licence fits where its words are in the image's (no case)."""
+    """The images to forget: those that match one of these. A host includes its subdomains; a
+    licence matches if the image's licence contains it, ignoring case."""
 
     keys: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
@@ -96,7 +96,7 @@ def forget(
 ) -> ForgetResult:
     """Forget images by URL, host, licence or key. If it is killed, run it again.
 
-    Shards are rebuilt with the options they were built with, not with those of a changed recipe.
+    Shards are rebuilt with their previous options, even if the recipe has changed.
 
     Raises:
         UserError: no filter was given, or nothing in the manifest matches.
@@ -107,15 +107,15 @@ def forget(
         tuple(licenses),
     )
     if not (wanted.keys or wanted.hosts or any(wanted.licenses)):
-        raise UserError("forget: name a URL, a host, a licence or a key")
+        raise UserError("forget: give a URL, a host, a licence or a key")
     found = _listed(dataset, wanted)
     if not found:
         raise UserError(f"{dataset.url_manifest}: lists no such image")
     new = _record(dataset, found)
     erased = _erase(dataset, found)
     _remove(dataset, [dataset.manifest_dir / "preview.html"])
-    remade = _make_again(recipe, dataset, log, workers) if dataset.selection.exists() else {}
-    return ForgetResult(new, erased, remade, _pending(dataset, found))
+    rebuilt = _rebuild(recipe, dataset, log, workers) if dataset.selection.exists() else {}
+    return ForgetResult(new, erased, rebuilt, _count_pending(dataset, found))
 
 
 def _listed(dataset: DatasetPaths, wanted: ForgetFilter) -> set[str]:
@@ -123,7 +123,7 @@ def _listed(dataset: DatasetPaths, wanted: ForgetFilter) -> set[str]:
 
 
 def _record(dataset: DatasetPaths, found: set[str]) -> int:
-    """Write down the images that are not yet forgotten; returns how many."""
+    """Record the images that are not forgotten yet; return their number."""
     known = read_forgotten(dataset).keys
     held = {line["key"]: line["labels"] for line in read_jsonl(dataset.selection)
             if line["key"] in found}  # fmt: skip
@@ -139,7 +139,8 @@ def _record(dataset: DatasetPaths, found: set[str]) -> int:
 
 
 def _erase(dataset: DatasetPaths, found: set[str]) -> int:
-    """Overwrite the bytes in the originals with zeros; return how many images had any."""
+    """Overwrite the images in the originals with zeros; return the number of those that were not
+    erased before."""
     by_part: dict[str, list[OriginalRecord]] = {}
     for record in read_records(dataset):
         if record.key in found:
@@ -153,8 +154,8 @@ def _erase(dataset: DatasetPaths, found: set[str]) -> int:
     return erased
 
 
-def _pending(dataset: DatasetPaths, found: set[str]) -> int:
-    """Return how many of the images lie in parts that are not complete."""
+def _count_pending(dataset: DatasetPaths, found: set[str]) -> int:
+    """Return the number of the images that are in incomplete parts."""
     parts = (part for part in planned_parts(dataset) if not is_complete(dataset, part))
     return sum(row["ok"] and row["key"] in found
                for part in parts for row in read_journal(dataset, part))  # fmt: skip
@@ -175,16 +176,17 @@ def _erase_in(files: PartFiles, records: Sequence[OriginalRecord]) -> int:
         os.fsync(tar.fileno())
         tar.seek(0)
         digest = hashlib.file_digest(tar, "sha256").hexdigest()
-    facts = read_summary(files)
-    if facts["sha256"] != digest:
-        write_json(files.summary, {**facts, "sha256": digest})
+    summary = read_summary(files)
+    if summary["sha256"] != digest:
+        write_json(files.summary, {**summary, "sha256": digest})
     return erased
 
 
-def _make_again(
+def _rebuild(
     recipe: Recipe, dataset: DatasetPaths, log: EventLog, workers: int | None
 ) -> dict[str, int]:
-    """Select again, and shard the dataset and its variants; the shards made, by dataset."""
+    """Select again, rebuild the shards of the dataset and its variants, and return their numbers by
+    dataset."""
     made: dict[str, int] = {}
     kept = select(recipe_used_for(dataset, recipe), dataset, log).kept
     for target in (dataset, *variants(dataset)):
@@ -198,7 +200,7 @@ def _make_again(
 
 
 def _remove_shards(dataset: DatasetPaths, target: DatasetPaths) -> int:
-    """Remove the shards of a dataset of which nothing is left, and its card; returns 0."""
+    """Remove the shards and the card of a dataset without images; return 0."""
     shards = sorted(target.shards_dir.glob(f"{target.name}-*"))
     card_images = [target.manifest_dir / name for name in CARD_IMAGES]
     _remove(dataset, [target.shard_index, *shards, target.card, target.card_page, *card_images])
@@ -206,7 +208,7 @@ def _remove_shards(dataset: DatasetPaths, target: DatasetPaths) -> int:
 
 
 def _remove(dataset: DatasetPaths, paths: Iterable[Path]) -> None:
-    """Remove files here and in the store; they need not exist."""
+    """Remove files on this machine and in the store, if they exist."""
     for path in paths:
         path.unlink(missing_ok=True)
         if dataset.store:
@@ -226,14 +228,14 @@ def variants(dataset: DatasetPaths) -> list[DatasetPaths]:
 
 
 def recipe_used_for(target: DatasetPaths, recipe: Recipe) -> Recipe:
-    """Return the recipe with the options by which the shards of `target` were last made, if any
-    were."""
-    made_with, path = read_snapshot(target), recipe_snapshot_path(target)
-    if not made_with:
+    """Return the recipe with the options of the existing shards of `target`; unchanged if there are
+    none."""
+    used, path = read_snapshot(target), recipe_snapshot_path(target)
+    if not used:
         return recipe
     return replace(
         recipe,
-        title=str(made_with.get("title", "")),
-        select=parse_config(SelectOptions, made_with.get("select"), f"{path}: select"),
-        shards=parse_config(ShardOptions, made_with.get("shards"), f"{path}: shards"),
+        title=str(used.get("title", "")),
+        select=parse_config(SelectOptions, used.get("select"), f"{path}: select"),
+        shards=parse_config(ShardOptions, used.get("shards"), f"{path}: shards"),
     )

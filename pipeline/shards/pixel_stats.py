@@ -1,4 +1,4 @@
-"""Statistics of the pixels of a shard, for the card."""
+"""Pixel statistics of a shard, for the card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATS_EVERY = 4
 
 
 class PixelStats:
-    """Sums over a fair part of a shard's samples (one in `_STATS_EVERY`), for the card."""
+    """Sums over one in `_STATS_EVERY` samples of a shard."""
 
     def __init__(self, size: tuple[int, int], channels: int) -> None:
         self.samples = 0
@@ -44,9 +44,8 @@ class PixelStats:
         self._values += histogram.reshape(values.shape[2], 256)
 
     def to_json(self) -> dict[str, Any]:
-        """`mean` and `mean_square` by channel, the mean image (a PNG, base64), how many samples
-        these are of; how many are larger than what they are made of (`enlarged`), were cropped to
-        the center for want of an object (`fell_back`), got a new ground (`plain`)."""
+        """Return `mean` and `mean_square` by channel, the mean image (PNG, base64), the number of
+        samples `measured`, and the number of samples with each of `PROVENANCE_FLAGS`."""
         level = np.arange(256)
         pixels = max(1, int(self._values[0].sum()))
         return {

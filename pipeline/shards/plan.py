@@ -1,8 +1,8 @@
 """Plans which images go into which shard, and checks whether an existing shard is up to date.
 
-The order is a global shuffle by the sha256 of seed and key, so every shard is a fair sample. The
-digest of a shard covers the options and all its inputs. Its sidecar `NAME-000000.json` is written
-after the tar and records the digest that the tar was built with.
+The order is a global shuffle by the sha256 of seed and key, so every shard is a random sample of
+the dataset. The digest of a shard covers the options and all its inputs. Its sidecar
+`NAME-000000.json` is written after the tar and records the digest that the tar was built with.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pipeline.forgotten import Forgotten, read_forgotten
 from pipeline.options import ShardOptions
 
 SAMPLE_VERSION = 3
-"""Raise it when the same options make other samples; all shards are then made again."""
+"""Increase it when the same options produce other samples; all shards are then rebuilt."""
 
 _NOT_IN_IMAGE_DIGEST = ("part", "member", "offset", "phash", "blur", "spread", "detail")
-"""Of a kept image, what its samples do not depend on."""
+"""Fields of a selected image that do not affect its samples."""
 
 _NOT_IN_OPTIONS_DIGEST = ("samples_per_shard", "seed", "keep_originals")
-"""Of the options, what the samples do not depend on (which shard they are in does)."""
+"""Options that do not affect the samples, only which shard they are in."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class ShardingPlan:
-    """All shards to be. `classes` are the class names in the order of their numbers."""
+    """All planned shards. `classes` are the class names in the order of their numbers."""
 
     shards: tuple[ShardPlan, ...]
     classes: tuple[str, ...]
@@ -61,7 +61,7 @@ class ShardingPlan:
 
     @property
     def digest(self) -> str:
-        """Identifies the samples of all shards together."""
+        """The digest that identifies the samples of all shards together."""
         return _sha256([self.classes, *(shard.digest for shard in self.shards)]).hex()
 
 
@@ -74,7 +74,7 @@ def plan_shards(options: ShardOptions, source: DatasetPaths, name: str) -> Shard
         UserError: there is no selection, or an image in it has no label for its class.
     """
     if not source.selection.exists():
-        raise UserError(f"{source.selection}: no kept list; run select first")
+        raise UserError(f"{source.selection}: no selection; run select first")
     forgotten = read_forgotten(source)
     kept = _read(source.selection, options, forgotten)
     with_options = options_digest(options, kept.classes)
@@ -97,24 +97,24 @@ def plan_shards(options: ShardOptions, source: DatasetPaths, name: str) -> Shard
 
 
 def options_digest(options: ShardOptions, classes: tuple[str, ...]) -> bytes:
-    """Identifies what turns an original into samples."""
+    """Return a digest (32 bytes) of all that determines the samples of an original."""
     values = {field: getattr(options, field) for field in options.__dataclass_fields__
               if field not in _NOT_IN_OPTIONS_DIGEST}  # fmt: skip
     return _sha256([SAMPLE_VERSION, values, classes])
 
 
 def image_digest(line: dict[str, Any]) -> bytes:
-    """Identifies all of a kept image that its samples depend on (32 bytes)."""
+    """Return a digest (32 bytes) of the fields of a selected image that affect its samples."""
     return _sha256({name: line[name] for name in sorted(line) if name not in _NOT_IN_IMAGE_DIGEST})
 
 
 def shard_digest(with_options: bytes, images: list[bytes]) -> str:
-    """Identifies a shard by its options and the digests of its images, in order."""
+    """Return the digest of a shard from those of its options and of its images, in order."""
     return hashlib.sha256(with_options + b"".join(images)).hexdigest()
 
 
 def shuffle_key(seed: int, key: str) -> int:
-    """Return the place of an image in the global shuffle (64 bits)."""
+    """Return the sort key of an image in the global shuffle (64 bits)."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8])
 
 
@@ -125,7 +125,7 @@ def _sha256(value: Any) -> bytes:
 
 @dataclass(frozen=True)
 class _ShuffleIndex:
-    """The keys, offsets and digests of the selection in flat memory, in the order of the list."""
+    """The keys, offsets and digests of the selection in flat arrays, in the order of the list."""
 
     keys: array[int]
     offsets: array[int]
@@ -177,15 +177,15 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 list(image["labels"])
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(
-                    f"{path}:{number}: not an image of a kept list ({error}); run select again"
+                    f"{path}:{number}: not an image of a selection ({error}); run select again"
                 ) from None
             yield offset, image
             offset += len(line)
 
 
 def _shuffled(kept: _ShuffleIndex, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
-    """Return the images by number in the list, in global order; -1 is the place of a forgotten
-    one."""
+    """Return the indices of the images in the selection in shuffled order; -1 for a forgotten
+    image."""
     holes = np.array([int(key, 16) for key in sorted(forgotten.labels_by_key)], np.uint64)
     keys = np.concatenate([np.array(kept.keys, np.uint64), holes])
     ranks = np.fromiter((shuffle_key(seed, f"{key:016x}") for key in keys), np.uint64, len(keys))

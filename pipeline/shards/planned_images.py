@@ -1,4 +1,4 @@
-"""The images of a planned shard, read from the selection."""
+"""Reads the images of a planned shard from the selection."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def planned_images(
         images = [SelectedImage.from_json(line) for line in found]
     except ValueError as error:
         raise UserError(
-            f"{source.selection}: not an image of a kept list ({error}); run select again"
+            f"{source.selection}: not an image of a selection ({error}); run select again"
         ) from None
     return PlannedImages(
         images,

@@ -1,4 +1,4 @@
-"""The options by which the shards of a dataset are made, as a file of the manifest folder."""
+"""A file in the manifest folder with the options of the shards of a dataset."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ MIGRATIONS: tuple[Migration, ...] = ()
 
 
 def recipe_snapshot_path(target: DatasetPaths) -> Path:
-    """Return the path of the snapshot, `manifests/NAME/recipe.json`, which is written first."""
+    """Return the path of the snapshot, `manifests/NAME/recipe.json`, which is written before the
+    shards."""
     return target.manifest_dir / "recipe.json"
 
 
 def snapshot(recipe: Recipe, source: DatasetPaths) -> dict[str, Any]:
-    """Return the options by which shards are made from the originals of `source`."""
+    """Return the options of the shards that are built from the originals of `source`."""
     return {
         "title": recipe.title,
         "source": source.name,
@@ -35,7 +36,7 @@ def snapshot(recipe: Recipe, source: DatasetPaths) -> dict[str, Any]:
 
 
 def write_snapshot(recipe: Recipe, source: DatasetPaths, target: DatasetPaths) -> None:
-    """Write the snapshot of a dataset, unless it is there."""
+    """Write the snapshot of a dataset if it has changed."""
     options = plain_json({**snapshot(recipe, source), "version": len(MIGRATIONS) + 1})
     try:
         written = read_snapshot(target)
@@ -46,10 +47,10 @@ def write_snapshot(recipe: Recipe, source: DatasetPaths, target: DatasetPaths) -
 
 
 def read_snapshot(target: DatasetPaths) -> dict[str, Any]:
-    """Return the snapshot of a dataset in its current version; empty if there is none.
+    """Return the snapshot of a dataset, migrated to the current version; empty if there is none.
 
     Raises:
-        UserError: the file is damaged, or of a later version.
+        UserError: the file is damaged, or has a later version.
     """
     path = recipe_snapshot_path(target)
     if not path.exists():
@@ -64,7 +65,7 @@ def read_snapshot(target: DatasetPaths) -> dict[str, Any]:
 
 
 def plain_json(value: Any) -> Any:
-    """Return `value` as it is after a round trip through JSON: lists in place of tuples."""
+    """Convert tuples in `value` to lists, as a round trip through JSON does."""
     if isinstance(value, dict):
         return {key: plain_json(one) for key, one in value.items()}
     return [plain_json(one) for one in value] if isinstance(value, list | tuple) else value

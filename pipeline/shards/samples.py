@@ -26,20 +26,20 @@ from pipeline.select.selection import SelectedImage
 from pipeline.shards.crop_modes import find_crops
 
 FORMATS = ("PNG", "WEBP", "JPEG")
-"""What samples are stored as."""
+"""Pillow's names of the formats of samples."""
 DEFAULT_JPEG_QUALITY = 95
 PNG_LEVEL = 6
 
 PROVENANCE_FLAGS = ("enlarged", "fell_back", "plain")
-"""What a sample's provenance says of its making: the box has fewer pixels than the sample; the crop
-mode found nothing and took the center; the ground was replaced."""
+"""Flags in a sample's provenance: the crop box has fewer pixels than the sample; the crop mode
+found nothing and the center was used; the plain background was replaced."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """A training sample: its key in the shard, (height, width, channels) pixels, crop box.
 
-    `notes` are those of `NOTES` that hold.
+    `notes` contains the `PROVENANCE_FLAGS` that are true.
     """
 
     key: str
@@ -49,7 +49,7 @@ class Sample:
 
 
 def make_samples(data: bytes, image: SelectedImage, options: ShardOptions) -> list[Sample]:
-    """Return the samples of one image: one, or as many as `options.crops` under KEY_0, KEY_1, ….
+    """Return the samples of one image: one, or up to `options.crops` with keys KEY_0, KEY_1, ….
 
     Raises:
         ImageError: the bytes cannot be decoded.
@@ -62,15 +62,15 @@ def make_samples(data: bytes, image: SelectedImage, options: ShardOptions) -> li
 
 
 def _samples_of(original: LazyImage, image: SelectedImage, options: ShardOptions) -> list[Sample]:
-    framing = find_crops(original, image, options)
+    crops = find_crops(original, image, options)
     samples = []
-    for number, box in enumerate(framing.boxes):
+    for number, box in enumerate(crops.boxes):
         key = image.key if options.crops == 1 else f"{image.key}_{number}"
         pixels = render(original, box, options.size)
-        notes = ["fell_back"] if framing.used_fallback else []
-        if options.background and framing.background is not None:
+        notes = ["fell_back"] if crops.used_fallback else []
+        if options.background and crops.background is not None:
             colour = background_colour(options)
-            pixels = replace_background(pixels, framing.background, box, original.size, colour)
+            pixels = replace_background(pixels, crops.background, box, original.size, colour)
             notes.append("plain")
         if box.height < options.size[0] or box.width < options.size[1]:
             notes.append("enlarged")
@@ -79,7 +79,7 @@ def _samples_of(original: LazyImage, image: SelectedImage, options: ShardOptions
 
 
 def background_colour(options: ShardOptions) -> tuple[int, ...]:
-    """Return the new ground's colour, a value a channel (gray by ITU-R BT.601)."""
+    """Return the new background's colour, one value per channel (gray by ITU-R BT.601)."""
     red, green, blue = bytes.fromhex(options.background[1:])
     if options.channels == 3:
         return red, green, blue
@@ -87,7 +87,7 @@ def background_colour(options: ShardOptions) -> tuple[int, ...]:
 
 
 def encode(pixels: Pixels, options: ShardOptions) -> bytes:
-    """Return the pixels, (height, width, channels) uint8, as a file of the format asked for."""
+    """Encode pixels, (height, width, channels) uint8, in the format of the options."""
     quality = options.quality
     if options.format == "jpg":
         return encode_jpeg(pixels, quality or DEFAULT_JPEG_QUALITY)
@@ -107,10 +107,10 @@ def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> P
     colour).
 
     Args:
-        size: its (height, width), checked before decoding.
+        size: expected (height, width), checked before decoding.
 
     Raises:
-        ImageError: it has another size or cannot be decoded.
+        ImageError: the sample has another size or cannot be decoded.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -124,12 +124,11 @@ def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> P
 
 
 def provenance(sample: Sample, image: SelectedImage) -> dict[str, Any]:
-    """Return where a sample is from: the shard's KEY.json."""
+    """Return the provenance of a sample, its KEY.json in the shard."""
     record = image.record
-    facts = image.row.to_json()
     opt_out = {} if record.opt_out is None else {"opt_out": record.opt_out}
     return {
-        **facts,
+        **image.row.to_json(),
         **opt_out,
         "crop": sample.box.to_json(),
         "notes": {note: note in sample.notes for note in PROVENANCE_FLAGS},

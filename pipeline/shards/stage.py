@@ -1,4 +1,4 @@
-"""Shard: builds training shards from the selected images.
+"""The shard stage: builds training shards from the selected images.
 
 Each shard is independent: its plan lists its inputs, and its sidecar marks it as built. So a killed
 run continues with the missing shards, and a run without changes writes nothing. The index is
@@ -53,8 +53,8 @@ from pipeline.workers import cpu_count, process_pool
 
 @dataclass(frozen=True)
 class ShardResult:
-    """How many samples and shards there are, how many shards this run made and how many it found
-    made, how many images gave no sample (`failed`), and the bytes of all shards."""
+    """The numbers of samples and shards, of shards that this run built (`made`) or reused, of
+    images without a sample (`failed`), and the bytes of all shards."""
 
     samples: int
     shards: int
@@ -68,8 +68,8 @@ ShardBuilder = Callable[
     [ShardOptions, DatasetPaths, DatasetPaths, ShardingPlan, Sequence[ShardPlan]],
     Iterable[tuple[ShardPlan, BuiltShard]],
 ]
-"""Makes planned shards: of the options, the source, the target and the plan those that are missing.
-Each comes with what was made of it, as soon as it is, in any order."""
+"""A function of the options, the source, the target, the plan and the missing shards. It builds the
+missing shards and yields each with its result when it is built, in any order."""
 
 
 def shard(
@@ -83,10 +83,10 @@ def shard(
     """Build the shards that are missing or out of date, then the card and the index.
 
     Args:
-        workers: processes; all cores if None.
-        variant: builds another set of shards from the same selection, the dataset
-            `NAME-VARIANT`, for example at another resolution; nothing is downloaded again.
-        make: builds the shards; a pool of `workers` processes if None.
+        workers: number of processes; None: one per core.
+        variant: build the dataset `NAME-VARIANT`, another set of shards from the same selection,
+            for example at another resolution; nothing is downloaded again.
+        make: builds the shards; None: a pool of `workers` processes.
 
     Raises:
         UserError: there is no selection, it is empty, needed originals are missing, or the crop
@@ -99,24 +99,24 @@ def shard(
     plan = plan_shards(recipe.shards, dataset, target.name)
     if not plan.shards:
         raise UserError(
-            f"{dataset.selection}: nothing was kept, so there is nothing to shard; "
-            "run select, with other limits if it keeps nothing again"
+            f"{dataset.selection}: nothing was kept, so there is nothing to shard; change the "
+            "limits and run select"
         )
     if target.shards_dir.is_dir():
         remove_temp_files(target.shards_dir)
     missing = [one for one in plan.shards if find_built_shard(target, one) is None]
     repairable = repairable_shards(recipe, dataset, target, plan)
     for one in repairable:
-        one.sidecar(target).unlink()  # then nothing takes the shard for made, or copies from it
+        one.sidecar(target).unlink()  # without it, the shard is not reused
     missing += repairable
     write_snapshot(recipe, dataset, target)
     if missing:
         _check_originals(recipe.shards, dataset, target, plan, missing)
-        # While shards change the old index would be wrong; without one the set is not ready.
+        # The old index is wrong while shards change; without an index the shards are not ready.
         target.shard_index.unlink(missing_ok=True)
     done = plan.images - sum(len(one.offsets) for one in missing)
     log.progress("shard", done, plan.images, "images")
-    make = make or partial(_make, workers or cpu_count())
+    make = make or partial(_build_shards, workers or cpu_count())
     for one, made in make(recipe.shards, dataset, target, plan, missing):
         done += len(one.offsets)
         log.progress("shard", done, plan.images, "images")
@@ -128,7 +128,7 @@ def shard(
 def repairable_shards(
     recipe: Recipe, dataset: DatasetPaths, target: DatasetPaths, plan: ShardingPlan
 ) -> list[ShardPlan]:
-    """Return the shards that lack images whose damaged originals have been repaired since."""
+    """Return the shards without samples of damaged originals that are intact now."""
     return [
         one
         for one in plan.shards
@@ -144,7 +144,11 @@ def _check_originals(
     plan: ShardingPlan,
     missing: Sequence[ShardPlan],
 ) -> None:
-    """Refuse to replace existing shards by shards that cannot be built."""
+    """Check that missing shards can be built before existing ones are replaced.
+
+    Raises:
+        UserError: a shard needs originals that no longer exist.
+    """
     gone = parts_without_tar(dataset)
     if not gone:
         return
@@ -153,19 +157,19 @@ def _check_originals(
         needed = sorted({image.record.part for image in planned.images} & gone)
         if needed and reusable_shard(target, one, planned) is None:
             raise UserError(
-                f"{PartFiles(dataset, needed[0]).tar}: {one.name} is to be made of originals that "
-                "are gone (keep_originals = false drops them); no shard was changed; to fetch them "
-                f"again, remove {PartFiles(dataset, needed[0]).summary.name} beside the file and "
-                "run download"
+                f"{PartFiles(dataset, needed[0]).tar}: does not exist, but {one.name} needs its "
+                "originals (keep_originals = false deletes them); no shard was changed; to fetch "
+                f"them again, remove {PartFiles(dataset, needed[0]).summary.name} beside the file "
+                "and run download"
             )
 
 
 def shard_target(dataset: DatasetPaths, variant: str | None) -> DatasetPaths:
-    """Return the dataset whose shards are made: `NAME`, or `NAME-VARIANT`."""
+    """Return the dataset whose shards are built: `NAME`, or `NAME-VARIANT`."""
     return dataset if variant is None else DatasetPaths(f"{dataset.name}-{variant}", dataset.root)
 
 
-def _make(
+def _build_shards(
     workers: int,
     options: ShardOptions,
     source: DatasetPaths,
@@ -210,22 +214,22 @@ def finish_shards(
     for one in plan.shards:
         found = find_built_shard(target, one)
         if found is None:
-            raise UserError(f"{one.tar(target)}: not made yet")
+            raise UserError(f"{one.tar(target)}: not built yet; run shard")
         shards.append(found)
     if not any(one.nsamples for one in shards):
         raise UserError(
-            f"{dataset.selection}: no image of it gave a sample; "
+            f"{dataset.selection}: none of its images has a sample; "
             f"the reasons are in {dataset.failure_log}"
         )
-    facts = collect_stats(dataset)
-    facts.opt_outs.update(count_signals(map(vars, unresolved_failures(dataset).values())))
-    index = _index(recipe, dataset, target, plan, shards, facts.counts)
+    stats = collect_stats(dataset)
+    stats.opt_outs.update(count_signals(map(vars, unresolved_failures(dataset).values())))
+    index = _index(recipe, dataset, target, plan, shards, stats.counts)
     if not (has_card(target) and _is_written(target, index)):
-        write_card(recipe, target, index, shards, facts)
+        write_card(recipe, target, index, shards, stats)
         write_json(target.shard_index, index_to_json(index))
     _remove_others(target, {one.name for one in plan.shards})
     if not recipe.shards.keep_originals:
-        _drop_originals(dataset)
+        _delete_originals(dataset)
     return ShardResult(
         samples=index.nsamples,
         shards=len(shards),
@@ -263,24 +267,24 @@ def _is_written(target: DatasetPaths, index: ShardIndex) -> bool:
         written, _ = load_index(target.shard_index)
     except UserError:
         return False
-    # Through JSON tuples become lists in the free-form part.
+    # In the free-form part, a round trip through JSON turns tuples into lists.
     same: bool = plain_json(index_to_json(written)) == plain_json(index_to_json(index))
     return same
 
 
 def _remove_others(target: DatasetPaths, names: set[str]) -> None:
-    """Remove shards, and their sidecars, that are no longer in the index."""
-    ours = re.compile(re.escape(target.name) + r"-\d{6,}")
+    """Remove shards that are no longer in the index, with their sidecars."""
+    pattern = re.compile(re.escape(target.name) + r"-\d{6,}")
     for path in sorted(target.shards_dir.iterdir()):
-        shard_file = path.suffix in (".tar", ".json") and ours.fullmatch(path.stem)
+        shard_file = path.suffix in (".tar", ".json") and pattern.fullmatch(path.stem)
         if shard_file and path.stem not in names:
             path.unlink()
 
 
-def _drop_originals(dataset: DatasetPaths) -> None:
-    """Remove the tars of the parts that `select` has read. Journals and summaries stay, so nothing
-    is downloaded again."""
-    judged = {image.record.part for image in read_selection(dataset.selection)}
-    judged |= {line["part"] for line in read_rejected(dataset.rejections)}
-    for part in sorted(judged & set(planned_parts(dataset))):
+def _delete_originals(dataset: DatasetPaths) -> None:
+    """Remove the tars of the parts that `select` has read. Journals and summaries are kept, so that
+    nothing is downloaded again."""
+    parts = {image.record.part for image in read_selection(dataset.selection)}
+    parts |= {line["part"] for line in read_rejected(dataset.rejections)}
+    for part in sorted(parts & set(planned_parts(dataset))):
         delete_tar(dataset, part)

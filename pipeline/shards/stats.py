@@ -1,4 +1,4 @@
-"""Counts for the card and the index of a dataset, in one pass over its lists."""
+"""Counts for the card and the index of a dataset, from one pass over its lists."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pipeline.contract import DatasetPaths
 from pipeline.select.selection import SelectedImage, read_rejected, read_selection
 from pipeline.web.urls import host_or_none
 
-_MOST_ATTRIBUTIONS = 10_000
+_MAX_ATTRIBUTIONS = 10_000
 
 
 @dataclass
 class DatasetStats:
-    """Counts over the kept images and the rejected. `sides` counts short sides by the power of
-    two at or under them; `first` and `last` bound when the images were found (ISO 8601).
-    `opt_outs` counts failures by opt-out signal, `overrides` kept images by overridden signal and
-    reason."""
+    """Counts over the kept and the rejected images. `short_sides` counts images by their short
+    side, rounded down to a power of two; `first` and `last` are the times at which the first and
+    the last image was found (ISO 8601). `opt_outs` counts failures by opt-out signal, `overrides`
+    kept images by overridden signal and reason."""
 
     kept: int = 0
     rejections: Counter[str] = field(default_factory=Counter)
@@ -34,7 +34,7 @@ class DatasetStats:
 
     @property
     def counts(self) -> dict[str, int]:
-        """For the index: downloaded, kept, rejected, and rejected by reason."""
+        """The counts for the index: downloaded, kept, rejected, and rejected by reason."""
         rejected = sum(self.rejections.values())
         return {
             "downloaded": self.kept + rejected,
@@ -47,7 +47,7 @@ class DatasetStats:
         row, record = image.row, image.record
         self.kept += 1
         self.licenses[row.license] += 1
-        if row.attribution in self.attributions or len(self.attributions) < _MOST_ATTRIBUTIONS:
+        if row.attribution in self.attributions or len(self.attributions) < _MAX_ATTRIBUTIONS:
             self.attributions[row.attribution] += 1
         self.labels.update(row.labels)
         self.hosts[host_or_none(row.url) or "(local files)"] += 1
@@ -63,9 +63,9 @@ class DatasetStats:
 
 
 def collect_stats(dataset: DatasetPaths) -> DatasetStats:
-    """Count over the kept and the rejected list of a dataset."""
-    facts = DatasetStats()
+    """Collect the stats of a dataset from its selection and its rejections."""
+    stats = DatasetStats()
     for image in read_selection(dataset.selection):
-        facts.add(image)
-    facts.rejections.update(line["reason"] for line in read_rejected(dataset.rejections))
-    return facts
+        stats.add(image)
+    stats.rejections.update(line["reason"] for line in read_rejected(dataset.rejections))
+    return stats

@@ -1,4 +1,4 @@
-"""Verify: is every shard what the index says, member by member; and make the damaged ones again."""
+"""Checks every shard against the index, member by member, and rebuilds damaged ones."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from pipeline.workers import cpu_count, process_pool
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """The numbers of intact shards and samples; what is wrong, by shard or file; whether the index
-    matches the selection, options and originals (`current`); which shards were rebuilt."""
+    """The numbers of intact shards and samples; the errors by shard or file (`damaged`); whether
+    the index matches the selection, options and originals (`current`); the names of rebuilt
+    shards."""
 
     shards: int
     samples: int
@@ -54,11 +55,12 @@ def verify(
     image, provenance and class.
 
     Args:
-        repair: rebuild damaged shards from the originals and leave the others alone. Also updates
-            an index that is not `current`.
+        repair: rebuild damaged shards from the originals, keep the others, and update an index that
+            is not `current`.
 
     Raises:
-        UserError: there is no index and nothing to build one from, or a repair lacks originals.
+        UserError: there is no index (with `repair`: and it cannot be rebuilt), or the originals for
+            a repair do not exist.
     """
     limit_decoding(recipe.originals.decode_megabytes)
     target = shard_target(dataset, variant)
@@ -74,8 +76,8 @@ def verify(
     if not repair or result.is_valid:
         return result
     for name in result.damaged:
-        for ending in ("tar", "json"):
-            (target.shards_dir / f"{name}.{ending}").unlink(missing_ok=True)
+        for extension in ("tar", "json"):
+            (target.shards_dir / f"{name}.{extension}").unlink(missing_ok=True)
     shard(recipe, dataset, log, workers, variant)
     after = verify(recipe, dataset, log, workers=workers, variant=variant)
     return replace(after, repaired=tuple(sorted(set(result.damaged) - set(after.damaged))))
@@ -97,7 +99,7 @@ def _check_all(
     damaged: dict[str, str] = {}
     seen: dict[str, str] = {}
     done = samples = 0
-    for place, (wrong, keys) in _checked(index, paths, workers):
+    for place, (wrong, keys) in _check_shards(index, paths, workers):
         name = paths[place].stem
         twice = next((key for key in keys if key in seen), None)
         if wrong is None and twice is not None:
@@ -112,26 +114,27 @@ def _check_all(
     return VerifyResult(len(paths) - len(damaged), samples, dict(sorted(damaged.items())), True)
 
 
-def _checked(
+def _check_shards(
     index: ShardIndex, paths: Sequence[Path], workers: int
 ) -> Iterator[tuple[int, tuple[str | None, list[str]]]]:
-    """Yield the place in the index, and the verdict, of each shard; in any order."""
-    facts = replace(index, shardlist=(), counts={}, recipe={})
+    """Yield the position of each shard in the index and the result of `check_shard`, in any
+    order."""
+    metadata = replace(index, shardlist=(), counts={}, recipe={})
     calls = list(enumerate(zip(paths, index.shardlist, strict=True)))
     if min(workers, len(calls)) <= 1:
         for place, (path, entry) in calls:
-            yield place, check_shard(path, entry, facts)
+            yield place, check_shard(path, entry, metadata)
         return
     with process_pool(min(workers, len(calls))) as pool:
         futures = {
-            pool.submit(check_shard, path, entry, facts): place for place, (path, entry) in calls
+            pool.submit(check_shard, path, entry, metadata): place for place, (path, entry) in calls
         }
         for future in as_completed(futures):
             yield futures[future], future.result()
 
 
 def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str | None, list[str]]:
-    """Return what is wrong with a shard, or None, and its keys."""
+    """Return the error of a shard (None if it is intact) and its keys."""
     try:
         if not path.is_file():
             return "not a file" if path.exists() else "No such file or directory", []
@@ -151,7 +154,7 @@ def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str |
     except OSError as error:
         return error.strerror or str(error), []
     except tarfile.TarError as error:
-        return f"no whole tar ({error})", []
+        return f"not a complete tar ({error})", []
     except Exception as error:  # noqa: BLE001 errors of one shard are caught here
         return "internal: " + "".join(traceback.format_exception(error, limit=-6))[-2000:], []
     if len(keys) != entry.nsamples:
@@ -160,7 +163,7 @@ def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str |
 
 
 def _is_gray(image: Image.Image) -> bool:
-    return bool((np.ptp(np.asarray(image), axis=2) <= 4).all())  # rounding, where it is lossy
+    return bool((np.ptp(np.asarray(image), axis=2) <= 4).all())  # tolerance for lossy formats
 
 
 def _check_sample(files: dict[str, bytes], index: ShardIndex) -> str | None:

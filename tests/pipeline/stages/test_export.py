@@ -194,7 +194,7 @@ def test_mistakes_are_told_and_leave_nothing(
     with pytest.raises(UserError, match=f"choose from {', '.join(FORMATS)}"):
         export(made, "lmdb", tmp_path / "out", log)
     (tmp_path / "there").mkdir()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         export(made, "imagefolder", tmp_path / "there", log)
     tar = made.shards_dir / "shells-000001.tar"
     tar.write_bytes(tar.read_bytes()[:-1])
