@@ -56,7 +56,7 @@ def filter_failures(
     wanted_kinds, wanted_hosts = set(kinds), {host.lower() for host in hosts}
     limit = None
     if older_than is not None:
-        limit = _time_before(now or datetime.now(UTC), older_than)
+        limit = _hours_before(now or datetime.now(UTC), older_than)
     return [
         failed
         for failed in failures
@@ -66,7 +66,7 @@ def filter_failures(
     ]
 
 
-def _time_before(now: datetime, hours: float) -> datetime:
+def _hours_before(now: datetime, hours: float) -> datetime:
     """Return the time `hours` before `now`.
 
     Raises:
@@ -122,7 +122,7 @@ def retry_failures(
     resolved = _retry_pages(recipe, dataset, log, pages)
     if pages or images:
         # Download the images of the resolved pages, and complete parts of an interrupted run.
-        _complete(recipe, dataset, assign_parts(dataset), log, run)
+        _download_parts(recipe, dataset, assign_parts(dataset), log, run)
     resolved += _retry_images(recipe, dataset, log, images, run)
     tried = len(pages) + len(images)
     passed_over = _passed_over(every, [*pages, *images])
@@ -161,7 +161,7 @@ def _retry_pages(
     return len(retry_pages(recipe, dataset, log, [failed.url for failed in failures]))
 
 
-def _complete(
+def _download_parts(
     recipe: Recipe,
     dataset: DatasetPaths,
     parts: list[str],
@@ -188,7 +188,7 @@ def _retry_images(
     # interrupted retry.
     wanted -= downloaded_keys(dataset, wanted)
     parts = _plan_retry(dataset, sorted(wanted), by_key)
-    _complete(recipe, dataset, parts, log, run)
+    _download_parts(recipe, dataset, parts, log, run)
     good = downloaded_keys(dataset, set(by_key))
     for key, failed in by_key.items():
         if key in good:

@@ -25,7 +25,7 @@ from pipeline.web.opt_out.signals import count_signals
 _PAGE_STATES = {"new": "queued", "held": "fetched"}
 """Printed names of the page states in the database; other states are printed unchanged."""
 
-_FAULTS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+_DAMAGE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """Exceptions that reading a damaged file can raise."""
 
 
@@ -146,7 +146,7 @@ class _Files:
     def __init__(self) -> None:
         self.damaged: list[str] = []
 
-    def _note(self, path: Path, what: str) -> None:
+    def _add_error(self, path: Path, what: str) -> None:
         self.damaged.append(printable(f"{path}: {what}"))
 
     def rows(self, path: Path) -> Iterator[dict[str, Any]]:
@@ -163,10 +163,10 @@ class _Files:
         except FileNotFoundError:
             return
         except OSError as error:
-            self._note(path, f"cannot be read ({error.strerror})")
+            self._add_error(path, f"cannot be read ({error.strerror})")
         if bad:
             more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-            self._note(path, f"line {bad[0]:,}{more}: not a JSON object; remove it")
+            self._add_error(path, f"line {bad[0]:,}{more}: not a JSON object; remove it")
 
     def failures(self, dataset: DatasetPaths) -> list[dict[str, Any]]:
         """Return the unresolved failures."""
@@ -177,7 +177,7 @@ class _Files:
         try:
             return read_summary(files)
         except OSError as error:
-            self._note(files.summary, f"cannot be read ({error.strerror})")
+            self._add_error(files.summary, f"cannot be read ({error.strerror})")
         except UserError as error:
             self.damaged.append(str(error))
         return {}
@@ -187,7 +187,7 @@ class _Files:
         path = dataset.crawl_state
         if not path.is_file():
             if path.exists():
-                self._note(path, "not a regular file; remove or replace it")
+                self._add_error(path, "not a regular file; remove or replace it")
             return {}
         try:
             uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -196,8 +196,8 @@ class _Files:
                 return {str(state): int(count) for state, count in db.execute(query)}
         except sqlite3.OperationalError:  # just created, or locked
             return {}
-        except (sqlite3.Error, *_FAULTS) as error:
-            self._note(path, f"not a crawl state ({error})")
+        except (sqlite3.Error, *_DAMAGE_ERRORS) as error:
+            self._add_error(path, f"not a crawl state ({error})")
             return {}
 
     def shards(self, dataset: DatasetPaths) -> tuple[int, int, int]:
@@ -208,8 +208,8 @@ class _Files:
             index, _ = load_index(dataset.shard_index)
             nbytes = sum(entry.bytes for entry in index.shardlist)
             return len(index.shardlist), index.nsamples, nbytes
-        except (UserError, *_FAULTS):
-            self._note(dataset.shard_index, "not a shard index; run shard")
+        except (UserError, *_DAMAGE_ERRORS):
+            self._add_error(dataset.shard_index, "not a shard index; run shard")
             return 0, 0, 0
 
 
@@ -231,7 +231,7 @@ def _rate(times: list[str]) -> float | None:
     try:
         first, last = (datetime.fromisoformat(time) for time in (min(times), max(times)))
         seconds = (last - first).total_seconds()
-    except _FAULTS:
+    except _DAMAGE_ERRORS:
         return None
     return (len(times) - 1) / seconds if seconds > 0 else None
 

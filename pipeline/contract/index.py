@@ -26,13 +26,13 @@ MIGRATIONS: tuple[Migration, ...] = ()
 """Migrations of the shard index, see `pipeline.versions`."""
 
 
-def _one_or_three(channels: int) -> int:
+def _valid_channels(channels: int) -> int:
     if channels not in (1, 3):
         raise ValueError("1 or 3, an integer")
     return channels
 
 
-def _different(labels: tuple[str, ...]) -> tuple[str, ...]:
+def _unique(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(labels)) < len(labels):
         raise ValueError("a label occurs twice")
     return labels
@@ -65,10 +65,10 @@ class ShardIndex:
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     shardlist: tuple[ShardEntry, ...]
     resolution: tuple[_Side, _Side]
-    channels: Annotated[int, AfterValidator(_one_or_three)]
+    channels: Annotated[int, AfterValidator(_valid_channels)]
     format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,8}$")]
     digest: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{0,128}$")]  # a part of file names
-    labels: Annotated[tuple[str, ...], AfterValidator(_different)] = ()
+    labels: Annotated[tuple[str, ...], AfterValidator(_unique)] = ()
     counts: dict[str, int] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     wids_version: int = 1

@@ -50,7 +50,7 @@ def center_square(
     limits = limits or ImageLimits(max_pixels)
     header = read_jpeg_header(data)
     if header is not None and header.plain and header.orientation == 1:
-        square = _plain_jpeg(data, side, limits)
+        square = _decode_plain_jpeg(data, side, limits)
         if square is not None:
             return square
     with decoded(data, limits, lambda short: decode_side(short, side)) as opened:
@@ -67,7 +67,7 @@ def decode_side(short_side: int, side: int) -> int:
     return math.floor(short_side / divisor_for(OVERSAMPLE * side / short_side))
 
 
-def _plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> CenterSquare | None:
+def _decode_plain_jpeg(data: bytes, side: int, limits: ImageLimits) -> CenterSquare | None:
     """Decode with libjpeg-turbo; None if it reports an error (Pillow then decides)."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)

@@ -16,7 +16,7 @@ _BAND = 1 << 20
 _MAX_PROFILE = 4 << 20
 """In bytes. Larger profiles are ignored; profiles that were used are cached."""
 
-_LOCK = threading.Lock()
+_PROFILE_LOCK = threading.Lock()
 """Profiles are opened one at a time; they can be applied in several threads."""
 
 
@@ -71,7 +71,7 @@ def _convert(
     elif _is_deep(image):
         image = _deep_gray(image, levels)
     if profile and image.mode in ("RGB", "L", "CMYK"):
-        image = _by_profile(image, profile, notes)
+        image = _apply_profile(image, profile, notes)
     if image.mode == "LAB":
         image = ImageCms.applyTransform(image, _lab_transform()) or image
     if image.mode not in ("RGB", "L"):
@@ -105,21 +105,21 @@ def _levels(image: Image.Image) -> tuple[float, float]:
     low, high, rows = 0.0, 0.0, max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(image.height, top + rows))
-        values = _finite(image.crop(box))
+        values = _finite_values(image.crop(box))
         low, high = min(low, float(values.min())), max(high, float(values.max()))
     if image.mode == "F":
         return low, 1.0 if high <= 1.0 else 255.0 if high <= 255.0 else high
     return low, 65535.0 if high <= 65535.0 else high
 
 
-def _finite(image: Image.Image) -> NDArray[np.float64]:
+def _finite_values(image: Image.Image) -> NDArray[np.float64]:
     return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _deep_gray(image: Image.Image, levels: tuple[float, float]) -> Image.Image:
     """Convert 16-bit, 32-bit and float gray to 8 bits by scaling, without clipping."""
     low, full = levels
-    scaled = np.rint((_finite(image) - low) * (255.0 / (full - low)))
+    scaled = np.rint((_finite_values(image) - low) * (255.0 / (full - low)))
     return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
 
 
@@ -146,9 +146,9 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return ImageCms.buildTransform(source, _srgb(), mode, "RGB")
 
 
-def _by_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+def _apply_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
     try:
-        with _LOCK:
+        with _PROFILE_LOCK:
             transform = _transform(profile, image.mode)
         if transform is None:
             return image

@@ -75,7 +75,7 @@ def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> 
     try:
         file = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
-        if _declares_nothing(data):
+        if _states_zero_size(data):
             raise ImageError("zero_size", "the header says so") from None
         what = f"a damaged {name}" if name else "not a supported image format"
         raise ImageError("undecodable", what) from None
@@ -142,7 +142,7 @@ def _plugin(name: str) -> str:
     return known_as
 
 
-def _declares_nothing(data: bytes) -> bool:
+def _states_zero_size(data: bytes) -> bool:
     """Return True if the header of a PNG, GIF or BMP gives a width or height of zero."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
         sides = struct.unpack_from(">II", data.ljust(24, b"\1"), 16)

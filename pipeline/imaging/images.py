@@ -70,7 +70,7 @@ class DecodedImage:
     notes: tuple[str, ...] = ()
 
 
-_TURNS = {
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
@@ -143,7 +143,7 @@ def _decode(
             file.load()
             if file.size != asked:
                 raise ImageError("undecodable", f"{file.size} pixels, {asked} by its header")
-            image = _upright(file, notes)
+            image = _apply_orientation(file, notes)
             if image.size != file.size:
                 size = (size[1], size[0])
             if image is not file:
@@ -170,9 +170,9 @@ def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
     file.draft(None, (width // scale, height // scale))
 
 
-def _upright(file: Image.Image, notes: list[str]) -> Image.Image:
+def _apply_orientation(file: Image.Image, notes: list[str]) -> Image.Image:
     try:
-        turn = _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = _TRANSPOSITIONS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # noqa: BLE001 a damaged EXIF block must not fail the image
         notes.append(f"EXIF ignored: {error}")
         return file

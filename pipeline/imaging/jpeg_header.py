@@ -31,7 +31,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
     if data[:2] != b"\xff\xd8":
         return None
     orientation: int | None = None
-    by_xmp: int | None = None
+    xmp_orientation: int | None = None
     plain, place = True, 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
@@ -41,12 +41,12 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         (length,) = struct.unpack_from(">H", data, place + 2)
         body = data[place + 4 : place + 2 + length]
         if marker == _START_OF_SCAN:
-            return JpegHeader(orientation or by_xmp or 1, plain)
+            return JpegHeader(orientation or xmp_orientation or 1, plain)
         if marker == _EXIF and body.startswith(b"Exif\0\0"):
             orientation = exif_orientation(body[6:])
         elif marker == _EXIF and body.startswith(_XMP_HEAD):
-            said = _XMP_ORIENTATION.search(body)
-            by_xmp = int(said[1]) if said else None
+            found = _XMP_ORIENTATION.search(body)
+            xmp_orientation = int(found[1]) if found else None
         elif marker == _ICC and body.startswith(_ICC_HEAD):
             plain = plain and body[12:14] == b"\1\1" and _is_srgb(body[14:])
         elif marker == _ADOBE and body.startswith(b"Adobe") and len(body) > 11:

@@ -78,7 +78,7 @@ class DecodeBudget:
     def __init__(self, total: int, context: BaseContext | None = None, sharers: int = 1) -> None:
         self.total = total
         self.is_shared = context is not None
-        self._mine = total // sharers
+        self._own_share = total // sharers
         self._condition: Any = context.Condition() if context else threading.Condition()
         self._used: Any = context.RawValue(ctypes.c_int64) if context else ctypes.c_int64(0)
 
@@ -97,7 +97,7 @@ class DecodeBudget:
             )
         with self._condition:
             self._condition.wait_for(
-                lambda: self._used.value == 0 or self._used.value + needed <= self._mine
+                lambda: self._used.value == 0 or self._used.value + needed <= self._own_share
             )
             self._used.value += needed
         try:

@@ -75,7 +75,7 @@ class LazyImage:
         Raises:
             ImageError: the file cannot be decoded.
         """
-        decoded = self._at_least(scale)
+        decoded = self._decode_at(scale)
         return apply_orientation(decoded.pixels, decoded.orientation)
 
     def region(self, box: Box, size: tuple[int, int], scale: float) -> Pixels:
@@ -87,7 +87,7 @@ class LazyImage:
         Raises:
             ImageError: the file cannot be decoded.
         """
-        decoded = self._at_least(scale)
+        decoded = self._decode_at(scale)
         if decoded.orientation > 4:
             size = (size[1], size[0])
         # Transform the box instead of the image, because libjpeg may have added a fraction of a
@@ -96,12 +96,12 @@ class LazyImage:
         how = resize_linear if self._linear_light else resize
         return apply_orientation(how(decoded.pixels, part, size), decoded.orientation)
 
-    def _at_least(self, scale: float) -> _Decoded:
+    def _decode_at(self, scale: float) -> _Decoded:
         whole = self._linear_light or self.size[0] * self.size[1] <= DECODE_WHOLE_BELOW
         scale = 1.0 if whole else min(1.0, scale)
         if self._decoded is None or self._decoded.scale < scale:
             self.close()  # hold nothing while waiting for more
-            self._decoded = self._fast(scale) or self._safe(scale)
+            self._decoded = self._decode_fast(scale) or self._decode_with_pillow(scale)
         return self._decoded
 
     @property
@@ -109,7 +109,7 @@ class LazyImage:
         """The bytes of memory for the linear-light values of all pixels."""
         return 12 * self.size[0] * self.size[1] if self._linear_light else 0
 
-    def _fast(self, scale: float) -> _Decoded | None:
+    def _decode_fast(self, scale: float) -> _Decoded | None:
         """Decode with libjpeg-turbo; None if that is not possible."""
         if self._header is None or not self._header.plain:
             return None
@@ -126,7 +126,7 @@ class LazyImage:
             return None
         return _Decoded.of(pixels, stored, orientation)
 
-    def _safe(self, scale: float) -> _Decoded:
+    def _decode_with_pillow(self, scale: float) -> _Decoded:
         # A rotated image is not decoded at a reduced size, see `region`.
         turned = self._header is not None and self._header.orientation != 1
         short = None if turned else min(self.size) // divisor_for(scale)

@@ -111,7 +111,7 @@ def download_parts(
     recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
 ) -> list[PartResult]:
     """Fetch planned parts together. While one waits for a slow host, others continue."""
-    run = _Run(recipe, dataset, parts, log)
+    run = _Downloader(recipe, dataset, parts, log)
     try:
         return run.run()
     finally:
@@ -123,7 +123,7 @@ def decoding_threads() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-class _Run:
+class _Downloader:
     """Passes rows to the fetcher, responses to the decoders, images to the writers."""
 
     def __init__(
@@ -145,7 +145,7 @@ class _Run:
         self._finish_pool = ThreadPoolExecutor(1, thread_name_prefix="part")
         self._finishing: dict[PartWriter, Future[None]] = {}
         self._inspected: queue.SimpleQueue[_InspectedResponse] = queue.SimpleQueue()
-        self._waiting = iter(parts)
+        self._waiting_parts = iter(parts)
         self._rows: Iterator[ManifestRow] = iter(())
         self._feeding: PartWriter | None = None
         self._remaining: dict[PartWriter, int] = {}
@@ -197,12 +197,12 @@ class _Run:
             self._feeding = None
             if len(self._remaining) + len(self._finishing) >= _OPEN_PARTS:
                 return
-            part = next(self._waiting, None)
+            part = next(self._waiting_parts, None)
             if part is None:
                 return
-            self._open(part)
+            self._open_part(part)
 
-    def _open(self, part: str) -> None:
+    def _open_part(self, part: str) -> None:
         writer = PartWriter(self._dataset, part)
         planned = list(PartFiles(self._dataset, part).rows())
         excluded = (writer.done, self._forgotten)
@@ -214,7 +214,7 @@ class _Run:
         self._rows = iter(rows)
         self._feeding = writer
         if not rows:
-            self._complete(writer)
+            self._finish_part(writer)
 
     def _handle_outcome(
         self, writer: PartWriter, row: ManifestRow, outcome: Response | Failure
@@ -270,9 +270,9 @@ class _Run:
         self._done += 1
         self._remaining[writer] -= 1
         if self._remaining[writer] == 0:
-            self._complete(writer)
+            self._finish_part(writer)
 
-    def _complete(self, writer: PartWriter) -> None:
+    def _finish_part(self, writer: PartWriter) -> None:
         del self._remaining[writer]
         self._finishing[writer] = future = self._finish_pool.submit(writer.finish)
         future.add_done_callback(lambda _: self._fetcher.wake())

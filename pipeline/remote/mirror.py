@@ -55,7 +55,7 @@ def pull(dataset: DatasetPaths) -> PullResult:
     synced = sync_originals(dataset)
     known = _SyncState(dataset)
     downloaded = 0
-    for folder in _folders(dataset):
+    for folder in _mirrored_folders(dataset):
         there = store_of(dataset).list(store_path(dataset, folder))
         for name, token in sorted(there.items()):
             path = folder / name
@@ -65,7 +65,7 @@ def pull(dataset: DatasetPaths) -> PullResult:
     return PullResult(downloaded, synced.received, synced.sent)
 
 
-def _folders(dataset: DatasetPaths) -> tuple[Path, ...]:
+def _mirrored_folders(dataset: DatasetPaths) -> tuple[Path, ...]:
     return dataset.manifest_dir, dataset.failure_log.parent, dataset.data_dir, dataset.originals_dir
 
 
@@ -137,18 +137,20 @@ def push(dataset: DatasetPaths, variants: Iterable[DatasetPaths] = ()) -> int:
     sent = _upload(dataset, files, known)
     for target in (dataset, *variants):
         if target != dataset:
-            files = [path for path in _visible(target.manifest_dir) if path != target.shard_index]
+            files = [
+                path for path in _visible_files(target.manifest_dir) if path != target.shard_index
+            ]
             sent += _upload(dataset, [path for path in files if known.is_changed(path)], known)
         sent += _push_shards(dataset, target, known)
     return sent
 
 
 def _small_files(dataset: DatasetPaths) -> Iterator[Path]:
-    for folder in _folders(dataset):
-        yield from (path for path in _visible(folder) if _is_mirrored(dataset, path))
+    for folder in _mirrored_folders(dataset):
+        yield from (path for path in _visible_files(folder) if _is_mirrored(dataset, path))
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))

@@ -95,7 +95,7 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
                 keys += found
                 rows += found.values()
             log.progress("features", done, total, "images")
-        _write(features_path(dataset, part, name), keys, rows)
+        _write_features(features_path(dataset, part, name), keys, rows)
 
 
 def _extract(
@@ -140,13 +140,13 @@ def _decode_small(
             yield record.key, pixels
 
 
-def _write(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:
+def _write_features(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:
     features = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
     with atomic_file(path) as file:
         np.savez(file, keys=np.array(keys, np.uint64), features=features.astype(np.float16))
 
 
-def _load(path: Path) -> tuple[Keys, NDArray[np.float16]]:
+def _load_features(path: Path) -> tuple[Keys, NDArray[np.float16]]:
     """Return the keys and features in a part's file.
 
     Raises:
@@ -168,7 +168,7 @@ def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Feat
     for part in planned_parts(dataset):
         path = features_path(dataset, part, name)
         if path.exists():
-            keys, saved = _load(path)
+            keys, saved = _load_features(path)
             features = saved.astype(np.float32)
             if len(keys):
                 norms = np.linalg.norm(features, axis=1, keepdims=True)
@@ -180,13 +180,13 @@ def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> No
     gone = np.array([int(key, 16) for key in keys], np.uint64)
     for path in dataset.originals_dir.glob(f"{part}.*.npz"):
         try:
-            keys, features = _load(path)
+            keys, features = _load_features(path)
         except UserError:  # damaged; select records them again
             path.unlink()
             continue
         kept = ~np.isin(keys, gone)
         if not kept.all():
-            _write(path, keys[kept].tolist(), [features[kept].astype(np.float32)])
+            _write_features(path, keys[kept].tolist(), [features[kept].astype(np.float32)])
 
 
 def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.float32]:

@@ -75,10 +75,10 @@ def card_text(
     recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], stats: DatasetStats, made: str
 ) -> str:
     """Return the card as Markdown."""
-    return "\n".join(_lines(recipe, index, shards, stats, made)) + "\n"
+    return "\n".join(_card_lines(recipe, index, shards, stats, made)) + "\n"
 
 
-def _lines(
+def _card_lines(
     recipe: Recipe, index: ShardIndex, shards: Sequence[BuiltShard], stats: DatasetStats, made: str
 ) -> Iterator[str]:
     height, width = index.resolution
@@ -107,9 +107,9 @@ def _lines(
     rows = [("kept", stats.kept), *stats.rejections.most_common()]
     yield from _table(("reason", "images"), [(name, f"{n:,}") for name, n in rows])
     yield from _opt_outs(stats)
-    yield from _counted("Licences", "licence", stats.licenses, "not stated")
+    yield from _top_values("Licences", "licence", stats.licenses, "not stated")
     if index.labels or stats.labels:
-        yield from _counted("Labels", "label", stats.labels, "none")
+        yield from _top_values("Labels", "label", stats.labels, "none")
     yield from ("", "## Originals", "")
     sides = [
         (f"{side} to {2 * side - 1}", f"{stats.short_sides[side]:,}")
@@ -117,9 +117,9 @@ def _lines(
     ]
     yield from _table(("short side, pixels", "images"), sides)
     yield from ("", "## Colour", "", "![mean image](mean.png)", "")
-    yield from _colour(shards)
-    yield from _notes(recipe, shards)
-    yield from _counted("Attributions", "attribution", stats.attributions, "not stated")
+    yield from _color_table(shards)
+    yield from _note_lines(recipe, shards)
+    yield from _top_values("Attributions", "attribution", stats.attributions, "not stated")
 
 
 def _opt_outs(stats: DatasetStats) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _cell(text: str) -> str:
     return code_span(text) if isinstance(text, _Code) else escape_markdown(text)
 
 
-def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterator[str]:
+def _top_values(title: str, head: str, counts: Counter[str], empty: str) -> Iterator[str]:
     """Yield a section with the most frequent values, and the number of others."""
     yield from ("", f"## {title}", "")
     rows = [(name or empty, f"{n:,}") for name, n in counts.most_common(_MAX_ROWS)]
@@ -163,7 +163,7 @@ def _counted(title: str, head: str, counts: Counter[str], empty: str) -> Iterato
         yield from ("", f"and {len(counts) - _MAX_ROWS:,} more ({rest:,} images)")
 
 
-def _colour(shards: Sequence[BuiltShard]) -> Iterator[str]:
+def _color_table(shards: Sequence[BuiltShard]) -> Iterator[str]:
     mean, std = colour_statistics(shards)
     names = ("gray",) if len(mean) == 1 else ("red", "green", "blue")
     rows = [(n, f"{m:.1f}", f"{s:.1f}") for n, m, s in zip(names, mean, std, strict=True)]
@@ -172,7 +172,7 @@ def _colour(shards: Sequence[BuiltShard]) -> Iterator[str]:
     yield from _table(("channel", "mean", "standard deviation"), rows)
 
 
-def _notes(recipe: Recipe, shards: Sequence[BuiltShard]) -> Iterator[str]:
+def _note_lines(recipe: Recipe, shards: Sequence[BuiltShard]) -> Iterator[str]:
     total = {name: sum(shard.stats[name] for shard in shards)
              for name in ("enlarged", "fell_back", "plain")}  # fmt: skip
     samples = sum(shard.nsamples for shard in shards)

@@ -100,8 +100,8 @@ def _samples(
     done = 0
     forgotten = forgotten_keys(dataset, index)
     for path, entry in zip(paths, index.shardlist, strict=True):
-        _check(path, entry.sha256)
-        for key, files in _read(path):
+        _check_sha256(path, entry.sha256)
+        for key, files in _read_shard(path):
             if _image_of(key) in forgotten:
                 continue
             yield _sample(path, key, files, index)
@@ -109,7 +109,7 @@ def _samples(
         log.progress("export", done, index.nsamples, "images")
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _read_shard(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the samples of a shard.
 
     Raises:
@@ -134,7 +134,7 @@ def _sample(path: Path, key: str, files: dict[str, bytes], index: ShardIndex) ->
     return _Sample(key, image, metadata, number)
 
 
-def _check(path: Path, sha256: str) -> None:
+def _check_sha256(path: Path, sha256: str) -> None:
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -227,8 +227,8 @@ def _huggingface_shards(
     done = 0
     forgotten = forgotten_keys(dataset, index)
     for number, (path, entry) in enumerate(zip(paths, index.shardlist, strict=True)):
-        _check(path, entry.sha256)
-        if forgotten and any(_image_of(key) in forgotten for key, _ in _read(path)):
+        _check_sha256(path, entry.sha256)
+        if forgotten and any(_image_of(key) in forgotten for key, _ in _read_shard(path)):
             raise UserError(f"{path}: still contains forgotten images; run forget again")
         shutil.copyfile(path, out / "data" / f"train-{number:05d}-of-{len(paths):05d}.tar")
         done += entry.nsamples

@@ -108,21 +108,21 @@ def forget(
     )
     if not (wanted.keys or wanted.hosts or any(wanted.licenses)):
         raise UserError("forget: give a URL, a host, a licence or a key")
-    found = _listed(dataset, wanted)
+    found = _find_keys(dataset, wanted)
     if not found:
         raise UserError(f"{dataset.url_manifest}: lists no such image")
-    new = _record(dataset, found)
+    new = _record_forgotten(dataset, found)
     erased = _erase(dataset, found)
     _remove(dataset, [dataset.manifest_dir / "preview.html"])
     rebuilt = _rebuild(recipe, dataset, log, workers) if dataset.selection.exists() else {}
     return ForgetResult(new, erased, rebuilt, _count_pending(dataset, found))
 
 
-def _listed(dataset: DatasetPaths, wanted: ForgetFilter) -> set[str]:
+def _find_keys(dataset: DatasetPaths, wanted: ForgetFilter) -> set[str]:
     return {row.key for row in manifest_rows(dataset) if wanted.matches(row)}
 
 
-def _record(dataset: DatasetPaths, found: set[str]) -> int:
+def _record_forgotten(dataset: DatasetPaths, found: set[str]) -> int:
     """Record the images that are not forgotten yet; return their number."""
     known = read_forgotten(dataset).keys
     held = {line["key"]: line["labels"] for line in read_jsonl(dataset.selection)
@@ -150,7 +150,7 @@ def _erase(dataset: DatasetPaths, found: set[str]) -> int:
         forget_features(dataset, part, (record.key for record in records))
         with editable_tar(dataset, part) as files:
             if files is not None:
-                erased += _erase_in(files, records)
+                erased += _erase_records(files, records)
     return erased
 
 
@@ -161,7 +161,7 @@ def _count_pending(dataset: DatasetPaths, found: set[str]) -> int:
                for part in parts for row in read_journal(dataset, part))  # fmt: skip
 
 
-def _erase_in(files: PartFiles, records: Sequence[OriginalRecord]) -> int:
+def _erase_records(files: PartFiles, records: Sequence[OriginalRecord]) -> int:
     erased = 0
     with files.tar.open("r+b") as tar:
         size = os.fstat(tar.fileno()).st_size

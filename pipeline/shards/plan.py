@@ -76,9 +76,9 @@ def plan_shards(options: ShardOptions, source: DatasetPaths, name: str) -> Shard
     if not source.selection.exists():
         raise UserError(f"{source.selection}: no selection; run select first")
     forgotten = read_forgotten(source)
-    kept = _read(source.selection, options, forgotten)
+    kept = _index_selection(source.selection, options, forgotten)
     with_options = options_digest(options, kept.classes)
-    order = _shuffled(kept, forgotten, options.seed)
+    order = _shuffle(kept, forgotten, options.seed)
     size = options.samples_per_shard
     shards = []
     for number, start in enumerate(range(0, len(order), size)):
@@ -136,7 +136,7 @@ class _ShuffleIndex:
         return bytes(self.digests[32 * index : 32 * index + 32])
 
 
-def _read(path: Path, options: ShardOptions, forgotten: Forgotten) -> _ShuffleIndex:
+def _index_selection(path: Path, options: ShardOptions, forgotten: Forgotten) -> _ShuffleIndex:
     keys, offsets, digests = array("Q"), array("Q"), bytearray()
     position = options.class_label
     names: set[str] = set()
@@ -146,7 +146,7 @@ def _read(path: Path, options: ShardOptions, forgotten: Forgotten) -> _ShuffleIn
             for labels in forgotten.labels_by_key.values()
             if len(labels) > position
         }
-    for offset, line in _lines(path):
+    for offset, line in _selection_lines(path):
         keys.append(int(line["key"], 16))
         offsets.append(offset)
         digests += image_digest(line)
@@ -166,7 +166,7 @@ def class_name(line: dict[str, Any], position: int, path: Path) -> str:
     return str(line["labels"][position])
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _selection_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the offset and the values of each line of the selection."""
     offset = 0
     with path.open("rb") as file:
@@ -183,7 +183,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             offset += len(line)
 
 
-def _shuffled(kept: _ShuffleIndex, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
+def _shuffle(kept: _ShuffleIndex, forgotten: Forgotten, seed: int) -> NDArray[np.int64]:
     """Return the indices of the images in the selection in shuffled order; -1 for a forgotten
     image."""
     holes = np.array([int(key, 16) for key in sorted(forgotten.labels_by_key)], np.uint64)
