@@ -106,7 +106,7 @@ class ImageIndex:
         seen: dict[int, int] = {}
         known, full, found_again = self.count(), False, 0
         for row in rows:
-            key, facts = key_number(row.key), row_checksum(row)
+            key, checksum = key_number(row.key), row_checksum(row)
             before = self._page_of(key)
             if key not in fresh and before is None:
                 if max_images is not None and known + len(fresh) >= max_images:
@@ -114,9 +114,9 @@ class ImageIndex:
                     break
                 fresh[key] = row
             elif key not in seen:
-                self._note_revision(key, page, facts, row)
+                self._note_revision(key, page, checksum, row)
                 found_again += before is not None and before <= EXTERNAL
-            seen.setdefault(key, facts)
+            seen.setdefault(key, checksum)
         if fresh or found_again:
             self.put("gained", self.gained() + len(fresh) + found_again)
         if fresh:
@@ -126,7 +126,7 @@ class ImageIndex:
                 "INSERT INTO recent VALUES (?, ?, ?)", ((key, page, seen[key]) for key in fresh)
             )
             self._recent.update(fresh)
-        self._link(page, {key: facts for key, facts in seen.items() if key not in fresh})
+        self._link(page, {key: checksum for key, checksum in seen.items() if key not in fresh})
         return len(fresh), full
 
     def merge_if_many(self) -> None:
@@ -142,9 +142,9 @@ class ImageIndex:
         page: int | None = self._one("SELECT max(page) FROM images WHERE key = ?", key)
         return page
 
-    def _note_revision(self, key: int, page: int, facts: int, row: ManifestRow) -> None:
+    def _note_revision(self, key: int, page: int, checksum: int, row: ManifestRow) -> None:
         before = self._one("SELECT facts FROM images WHERE key = ? AND page = ?", key, page)
-        if before is not None and before != facts:
+        if before is not None and before != checksum:
             text = json.dumps(row.to_json(), ensure_ascii=False)
             self._db.execute("REPLACE INTO revised VALUES (?, ?, ?)", (key, row.page, text))
 
@@ -152,7 +152,7 @@ class ImageIndex:
         self._db.executemany(
             "INSERT INTO images VALUES (?, ?, ?) "
             "ON CONFLICT (key, page) DO UPDATE SET facts = excluded.facts",
-            ((key, page, facts) for key, facts in seen.items()),
+            ((key, page, checksum) for key, checksum in seen.items()),
         )
         keys = [(key,) for key in seen]
         if self._one("SELECT 1 FROM images WHERE page = ? LIMIT 1", NO_PAGE):
@@ -248,12 +248,12 @@ class ImageIndex:
 
     def _learn(self, lines: Iterable[bytes]) -> int:
         added = 0
-        for key, page, facts in (self._identify(line) for line in lines if line.strip()):
+        for key, page, checksum in (self._identify(line) for line in lines if line.strip()):
             if self._page_of(key) is None:
                 self._db.execute(
                     "INSERT INTO recent VALUES "
                     f"(?, ifnull((SELECT id FROM pages WHERE url = ?), {EXTERNAL}), ?)",
-                    (key, page, facts),
+                    (key, page, checksum),
                 )
                 self._recent.add(key)
                 added += 1

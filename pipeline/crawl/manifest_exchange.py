@@ -20,7 +20,7 @@ from pipeline.atomic_io import atomic_file
 from pipeline.contract import DatasetPaths, ManifestRow, image_key, now_utc
 from pipeline.crawl.image_tables import batches
 from pipeline.crawl.manifest_lookup import manifest_rows
-from pipeline.crawl.state import open_journal
+from pipeline.crawl.state import open_crawl_state
 from pipeline.errors import UserError
 from pipeline.forgotten import read_forgotten
 from pipeline.outside_text import REPLACEMENT
@@ -120,11 +120,11 @@ def import_manifest(
     """
     notes = Notes()
     counts = {"read": 0, "added": 0}
-    with open_journal(dataset) as journal:
+    with open_crawl_state(dataset) as state:
         try:
             for batch in batches(_rows(path, license, attribution, notes)):
                 counts["read"] += len(batch)
-                counts["added"] += journal.add_external(batch)
+                counts["added"] += state.add_external(batch)
         except CorruptFile as error:
             raise UserError(
                 f"{path}: {error}; the {counts['added']:,} new rows before that were added"

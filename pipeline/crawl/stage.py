@@ -25,7 +25,7 @@ from pipeline.crawl.results import (
     source_digest,
     to_text,
 )
-from pipeline.crawl.state import CrawlPage, CrawlState, is_chunk, open_journal
+from pipeline.crawl.state import CrawlPage, CrawlState, is_chunk, open_crawl_state
 from pipeline.crawl.summary import CrawlAccount, CrawlResult
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog, unresolved_failures
@@ -56,8 +56,8 @@ def crawl(
     (unchanged pages return 304), new images are added, and vanished ones are marked in the state.
     If the source in the recipe has changed, all pages are fetched again in full.
     """
-    with open_journal(dataset) as journal:
-        crawling = _Crawl(recipe, dataset, log, journal)
+    with open_crawl_state(dataset) as state:
+        crawling = _Crawl(recipe, dataset, log, state)
         crawling.begin(refresh)
         result = crawling.run()
         crawling.explain(result)
@@ -70,16 +70,16 @@ def retry_pages(
     """Fetch failed pages again, and the pages they link to. Return those of `urls` that
     succeeded."""
     asked = set(urls)
-    with open_journal(dataset) as journal:
-        journal.requeue(sorted(asked))
-        _Crawl(recipe, dataset, log, journal).run()
-        pages = {url: journal.page(url) for url in asked}
+    with open_crawl_state(dataset) as state:
+        state.requeue(sorted(asked))
+        _Crawl(recipe, dataset, log, state).run()
+        pages = {url: state.page(url) for url in asked}
         return {url for url, page in pages.items() if page and page.state == "done"}
 
 
 class _Crawl:
     def __init__(
-        self, recipe: Recipe, dataset: DatasetPaths, log: EventLog, journal: CrawlState
+        self, recipe: Recipe, dataset: DatasetPaths, log: EventLog, state: CrawlState
     ) -> None:
         self._recipe = recipe
         self._source = recipe.source
@@ -88,7 +88,7 @@ class _Crawl:
         self._log = log
         self._reader = PageReader(recipe, dataset.data_dir / "lists")
         self._account = CrawlAccount(recipe.source)
-        self.journal = journal
+        self._state = state
         self._new = 0
         self._full = False
         self._show_after = 0.0
@@ -96,21 +96,21 @@ class _Crawl:
     def begin(self, refresh: bool) -> None:
         """Queue the pages of this run."""
         dropped_users.clear()
-        caught_up = self.journal.caught_up
+        caught_up = self._state.caught_up
         if any(asdict(caught_up).values()):
             self._log.emit(STAGE, "manifest read", **asdict(caught_up))
-        digest, images = source_digest(self._source), self.journal.images
+        digest, images = source_digest(self._source), self._state.images
         before = images.get("source")
         if before is not None and before != digest:
             self._log.emit(STAGE, "recipe changed", again="all pages")
-            self.journal.requeue_all(unconditionally=True)
+            self._state.requeue_all(unconditionally=True)
         elif refresh and not images.get("refreshing"):  # a killed refresh continues
-            self.journal.requeue_all(unconditionally=False)
+            self._state.requeue_all(unconditionally=False)
             images.put("refreshing", 1)
         start = self._adapter.start(self._source)
-        self.journal.add_pages(start)
+        self._state.add_pages(start)
         # Always retry failed start pages.
-        self.journal.requeue(one.url for one in start)
+        self._state.requeue(one.url for one in start)
         images.put("source", digest)
 
     def run(self) -> CrawlResult:
@@ -123,23 +123,23 @@ class _Crawl:
             finally:
                 fetcher.stop()  # ends the waits of threads if this was interrupted
                 pool.shutdown(cancel_futures=True)
-        self.journal.images.merge()
-        self.journal.images.put("refreshing", 0)
+        self._state.images.merge()
+        self._state.images.put("refreshing", 0)
         if dropped := dropped_credentials(self._recipe.politeness):
-            remedy = "give those of a host in the recipe, as politeness.host_headers"
+            remedy = "set politeness.host_headers in the recipe for the hosts that need them"
             self._log.emit(STAGE, "passwords in links not used", links=dropped, remedy=remedy)
         self._report_progress(final=True)
         self._resolve_failures()
-        revised = self.journal.images.rewrite_changed_rows()
+        revised = self._state.images.rewrite_changed_rows()
         if revised:
             self._log.emit(STAGE, "rows revised", rows=revised)
-        counts = self.journal.page_counts(self._source.max_pages)
+        counts = self._state.page_counts(self._source.max_pages)
         return CrawlResult(
             pages=counts.get("done", 0),
-            urls=self.journal.images.count(),
+            urls=self._state.images.count(),
             new=self._new,
             failed=counts.get("failed", 0),
-            vanished=self.journal.images.vanished(),
+            vanished=self._state.images.vanished(),
         )
 
     def _resolve_failures(self) -> None:
@@ -148,7 +148,7 @@ class _Crawl:
         This compares the log with the state, so it also covers runs that were killed.
         """
         for (stage, url), failed in unresolved_failures(self._dataset).items():
-            page = self.journal.page(url) if stage == STAGE else None
+            page = self._state.page(url) if stage == STAGE else None
             if page is not None and page.state in ("done", "gone"):
                 self._log.log_resolved(failed)
 
@@ -172,10 +172,10 @@ class _Crawl:
     def _next_page(self, in_flight: Collection[CrawlPage]) -> CrawlPage | None:
         """Return the first queued page whose host is not busy, or None."""
         busy = Counter(host_of(page.request.url) for page in in_flight)
-        taken = {page.id for page in in_flight}
-        for page in self.journal.waiting(_LOOKAHEAD + len(taken), self._source.max_pages):
+        ids = {page.id for page in in_flight}
+        for page in self._state.waiting(_LOOKAHEAD + len(ids), self._source.max_pages):
             host = host_of(page.request.url)
-            if page.id not in taken and busy[host] < self._recipe.politeness.concurrency:
+            if page.id not in ids and busy[host] < self._recipe.politeness.concurrency:
                 return page
         return None
 
@@ -184,24 +184,24 @@ class _Crawl:
     def _record_outcome(self, page: CrawlPage, outcome: FetchedPage | Failure) -> None:
         if isinstance(outcome, FetchedPage):
             held = None if outcome.result is None else to_text(outcome.result)
-            self.journal.store_result(
+            self._state.store_result(
                 page.id, held, outcome.etag, outcome.last_modified, outcome.digest
             )
         elif page.fetched and outcome.kind in _GONE:
             self._log.emit(STAGE, "page vanished", url=page.request.url, kind=outcome.kind)
-            self.journal.mark_gone(page.id)
+            self._state.mark_gone(page.id)
         else:
             self._fail(page, outcome)
 
     def _fail(self, page: CrawlPage, failed: Failure) -> None:
         self._log.log_failure(failed)
         self._account.fail(failed)
-        self.journal.fail(page.id)
+        self._state.fail(page.id)
 
     def _finish_heads(self) -> None:
         """Write all results that are next in order."""
         while not self._full:
-            page = self.journal.first_unfinished(self._source.max_pages)
+            page = self._state.first_unfinished(self._source.max_pages)
             if page is None:
                 return
             try:
@@ -235,11 +235,11 @@ class _Crawl:
         stamp = file_stamp(path)
         if stamp is None and page.fetched and page.request.url.startswith(SCHEME):
             self._log.emit(STAGE, "page vanished", url=page.request.url, kind="not_found")
-            self.journal.mark_gone(page.id)
+            self._state.mark_gone(page.id)
         elif stamp and stamp == page.digest and page.fetched:
             self._finish(page, None)
         elif self._finish_parsed(page, Page(page.request, path=path)):
-            self.journal.set_file_stamp(page.id, stamp)
+            self._state.set_file_stamp(page.id, stamp)
 
     def _finish_piece(self, page: CrawlPage) -> None:
         """Read a chunk of a copied file. If the copy is missing, fetch the file again first."""
@@ -247,7 +247,7 @@ class _Crawl:
         if path.exists():
             self._finish_file(page, path)
         else:
-            self.journal.requeue_file(page.request.url)
+            self._state.requeue_file(page.request.url)
 
     def _finish_parsed(self, page: CrawlPage, read: Page) -> bool:
         """Parse a file and write its images. Return False if it ended early."""
@@ -264,12 +264,12 @@ class _Crawl:
     def _finish(self, page: CrawlPage, result: PageResult | None) -> None:
         now = now_utc()
         if result is None:
-            self.journal.finish_unchanged(page.id, now)
+            self._state.finish_unchanged(page.id, now)
             return
-        gained, dropped = self.journal.images.gained(), self._account.dropped
+        gained, dropped = self._state.images.gained(), self._account.dropped
         follow = list(pages_to_follow(page, result.follow, self._source, gained, dropped))
         rows = (found.row(page.request.url, now) for found in result.images)
-        new, self._full = self.journal.finish(page.id, rows, follow, now, self._source.max_images)
+        new, self._full = self._state.finish(page.id, rows, follow, now, self._source.max_images)
         self._new += new
         self._account.add(page.request.url, result.skipped)
         log_skipped(self._log, page, result, follow)
@@ -280,16 +280,18 @@ class _Crawl:
 
     def explain(self, result: CrawlResult) -> None:
         """Log which links were not followed, and why nothing was found or requested."""
-        counts = self.journal.page_counts(MAX_LIMIT)
+        counts = self._state.page_counts(MAX_LIMIT)
         waiting = counts.get("new", 0) + counts.get("held", 0)
-        for event, facts in self._account.events(result.pages, result.failed, result.urls, waiting):
-            self._log.emit(STAGE, event, **facts)
+        for event, fields in self._account.events(
+            result.pages, result.failed, result.urls, waiting
+        ):
+            self._log.emit(STAGE, event, **fields)
 
     def _report_progress(self, final: bool = False) -> None:
         now = time.monotonic()
         if not final and now < self._show_after:
             return
-        counts = self.journal.page_counts(self._source.max_pages)
+        counts = self._state.page_counts(self._source.max_pages)
         done = sum(counts.get(state, 0) for state in ("done", "failed", "gone"))
         self._log.progress(STAGE, done, sum(counts.values()), "pages")
         # Counting a long queue is slow: spend at most 2 % of the time on it.

@@ -54,7 +54,7 @@ def is_chunk(url: str) -> bool:
 
 
 @contextmanager
-def open_journal(dataset: DatasetPaths) -> Iterator[CrawlState]:
+def open_crawl_state(dataset: DatasetPaths) -> Iterator[CrawlState]:
     """Open the crawl state of a dataset. SQLite errors in the block become a `UserError`.
 
     Raises:
@@ -62,11 +62,11 @@ def open_journal(dataset: DatasetPaths) -> Iterator[CrawlState]:
         UserError: the file is damaged, or a line of the manifest is not a row.
     """
     with sqlite_errors(dataset.crawl_state, _IF_DAMAGED):
-        journal = CrawlState(dataset.crawl_state, dataset.url_manifest)
+        state = CrawlState(dataset.crawl_state, dataset.url_manifest)
         try:
-            yield journal
+            yield state
         finally:
-            journal.close()
+            state.close()
 
 
 _IF_DAMAGED = (
@@ -95,7 +95,7 @@ def _open_database(path: Path) -> sqlite3.Connection:
 
 
 class CrawlState:
-    """The state of one crawl, opened by `open_journal`. Not thread-safe; the caller must hold the
+    """The state of one crawl, opened by `open_crawl_state`. Not thread-safe; the caller must hold the
     lock of the dataset."""
 
     def __init__(self, path: Path, manifest: Path) -> None:

@@ -93,9 +93,9 @@ def _image_selector(survey: SiteSurvey) -> tuple[str, list[str]]:
     for order, selector in enumerate(dict.fromkeys(_image_selectors(survey))):
         missing, extra = 0, set[str]()
         for visit in survey.visits:
-            taken = _selected_images(visit, selector)
-            missing += len(visit.wanted - taken)
-            extra |= taken - visit.wanted
+            selected = _selected_images(visit, selector)
+            missing += len(visit.wanted - selected)
+            extra |= selected - visit.wanted
         if not missing and not extra:
             return selector, []
         score = (-(4.0 * missing + len(extra)), -order)

@@ -117,7 +117,7 @@ class PageView:
         return known
 
     def _find_units(self) -> None:
-        taken: set[int] = set()
+        done: set[int] = set()
         text = str(self.page.body[:200_000])
         self.unfilled = "{{" in text or "{%" in text
         elements = self.soup.find_all(True)
@@ -125,9 +125,9 @@ class PageView:
             if tag.name == "script":
                 self._add_script(tag)
             elif tag.name == "a":
-                self._add_link(tag, taken)
+                self._add_link(tag, done)
             else:
-                self._add_image(tag, taken)
+                self._add_image(tag, done)
         often = Counter(url for url, _ in {(one.thumbnail, one.url) for one in self.links})
         self.links = [
             replace(one, thumbnail="") if often[one.thumbnail] > 1 else one for one in self.links
@@ -143,7 +143,7 @@ class PageView:
             if url and not is_ornament(url):
                 self.scripted.setdefault(key, []).append(url)
 
-    def _add_link(self, link: Tag, taken: set[int]) -> None:
+    def _add_link(self, link: Tag, done: set[int]) -> None:
         href = attribute(link, "href").strip()
         offers = candidates(link, FULL_SIZE_ATTRIBUTES)
         certain = [
@@ -158,14 +158,14 @@ class PageView:
                 self.counts["images in the page's frame"] += 1
             else:
                 self.full.append(ImageUnit(link, url, self.selectors.for_tag(link)))
-            taken.update(id(one) for one in link.find_all(True))
+            done.update(id(one) for one in link.find_all(True))
             return
         target = canonical_url(href, self.base) if href and href[:1] != "#" else None
         if target is None or target == self.url or _NOT_A_PAGE.search(url_path(target)):
             return
         if urlsplit(target).netloc != self.host:
             self.counts["links to other sites"] += 1
-            taken.update(id(one) for one in link.find_all(True))
+            done.update(id(one) for one in link.find_all(True))
             return
         self.counts["links to pages of the site"] += 1
         self._add_page_link(link, target, offers)
@@ -190,8 +190,8 @@ class PageView:
         if not _is_above(target, self.url):
             self.links.append(unit)
 
-    def _add_image(self, tag: Tag, taken: set[int]) -> None:
-        if id(tag) in taken:
+    def _add_image(self, tag: Tag, done: set[int]) -> None:
+        if id(tag) in done:
             return
         if tag.name == "img":
             self.counts["images"] += 1
@@ -210,7 +210,7 @@ class PageView:
             unit = ImageUnit(tag, url, self.selectors.for_tag(tag), width)
             if trust >= POINTED or len(groups) > 1 or (trust >= LINKED and tag.name != "img"):
                 self.full.append(unit)
-                taken.update(id(one) for one in tag.find_all(True))
+                done.update(id(one) for one in tag.find_all(True))
             else:
                 self.shown.append(unit)
 

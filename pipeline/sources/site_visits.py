@@ -106,12 +106,12 @@ class SiteVisits:
             text_groups += is_text
             if is_text and (text_groups > 4 or visit.view.full):
                 continue
-            taken = 0
+            count = 0
             for link in groups[key]:
-                if taken >= _PER_PAGE or self._per_group[key] >= _PER_GROUP:
+                if count >= _PER_PAGE or self._per_group[key] >= _PER_GROUP:
                     break
                 if link.url not in self.seen:
-                    taken += 1
+                    count += 1
                     self._per_group[key] += 1
                     yield link
 

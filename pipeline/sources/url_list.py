@@ -129,18 +129,18 @@ def _text(
     records, header = _records(kind, lines, context.get("header"), notes)
     if header is not None and not find_columns(config, header)["url"]:
         return PageResult(error=_no_urls(header))
-    taken = 0
+    count = 0
 
     def counted_records() -> Iterator[Mapping[str, Any]]:
-        nonlocal taken
+        nonlocal count
         for record in islice(records, size):  # records may be large and are not kept
-            taken += 1
+            count += 1
             yield record
 
     rows = list(read_rows(config, counted_records(), notes))
-    if not (taken or notes or context):
+    if not (count or notes or context):
         notes.add("empty")
-    if taken < (size or 0):
+    if count < (size or 0):
         return PageResult(rows, skipped=notes)
     follow = [_next_chunk(page.request, offset=lines.offset, header=header)] if size else []
     return PageResult(rows, follow, notes)

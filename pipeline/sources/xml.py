@@ -64,11 +64,11 @@ def read_xml(body: bytes) -> tuple[Element | None, str]:
 def entries_of(elements: Iterable[Element], notes: Notes) -> list[Element]:
     """Return the first `MAX_ENTRIES` elements; `notes` counts the others."""
     iterator = iter(elements)
-    taken = list(islice(iterator, MAX_ENTRIES))
+    first = list(islice(iterator, MAX_ENTRIES))
     more = sum(1 for _ in iterator)
     if more:
         notes.add("too_many_entries", f"more than {MAX_ENTRIES:,}", more)
-    return taken
+    return first
 
 
 _USUAL = {"media": "mrss", "image": "sitemap-image"}

@@ -155,9 +155,9 @@ def _scanned_packets(data: bytes) -> Iterator[bytes]:
         if not starts:
             return
         first = min(starts)
-        ending = _ENDS[starts[first]]
-        end = data.find(ending, first)
+        end_tag = _ENDS[starts[first]]
+        end = data.find(end_tag, first)
         if end < 0:
             return
-        yield data[first : end + len(ending)]
-        position = end + len(ending)
+        yield data[first : end + len(end_tag)]
+        position = end + len(end_tag)
