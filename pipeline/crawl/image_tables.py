@@ -64,8 +64,8 @@ def key_number(key: str) -> int:
 
 def row_checksum(row: ManifestRow) -> int:
     """Return a checksum of the metadata of an image on a page, to detect changes."""
-    said: list[object] = [row.title, row.labels, row.license, row.attribution]
-    text = json.dumps([*said, row.page_opt_out] if row.page_opt_out else said)
+    metadata: list[object] = [row.title, row.labels, row.license, row.attribution]
+    text = json.dumps([*metadata, row.page_opt_out] if row.page_opt_out else metadata)
     return zlib.crc32(text.encode()) + 1
 
 

@@ -122,8 +122,8 @@ class PageReader:
             return result
         if refusing := self._politeness.refusing(signals):
             return failure(STAGE, url, "opt_out", detail=describe(refusing))
-        said = tuple(dict.fromkeys(str(signal) for signal in signals))
-        return replace(result, images=[replace(row, page_opt_out=said) for row in result.images])
+        texts = tuple(dict.fromkeys(str(signal) for signal in signals))
+        return replace(result, images=[replace(row, page_opt_out=texts) for row in result.images])
 
 
 def _validators(page: CrawlPage) -> dict[str, str]:

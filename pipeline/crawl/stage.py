@@ -69,11 +69,11 @@ def retry_pages(
 ) -> set[str]:
     """Fetch failed pages again, and the pages they link to. Return those of `urls` that
     succeeded."""
-    asked = set(urls)
+    requested = set(urls)
     with open_crawl_state(dataset) as state:
-        state.requeue(sorted(asked))
+        state.requeue(sorted(requested))
         _Crawl(recipe, dataset, log, state).run()
-        pages = {url: state.page(url) for url in asked}
+        pages = {url: state.page(url) for url in requested}
         return {url for url, page in pages.items() if page and page.state == "done"}
 
 

@@ -95,8 +95,8 @@ def _open_database(path: Path) -> sqlite3.Connection:
 
 
 class CrawlState:
-    """The state of one crawl, opened by `open_crawl_state`. Not thread-safe; the caller must hold the
-    lock of the dataset."""
+    """The state of one crawl, opened by `open_crawl_state`. Not thread-safe; the caller must hold
+    the lock of the dataset."""
 
     def __init__(self, path: Path, manifest: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

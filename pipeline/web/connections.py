@@ -33,16 +33,16 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self.cut_as: str | None = None
+        self.timeout_kind: str | None = None
         self.nbytes = 0
-        self.pace: TransferTimeouts
+        self.timeouts: TransferTimeouts
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._timers: list[threading.Timer] = []
 
     def start(self, politeness: Politeness) -> None:
         """Start the timers of the request."""
-        self.pace = TransferTimeouts(politeness, time.monotonic())
+        self.timeouts = TransferTimeouts(politeness, time.monotonic())
         self._timers = [
             threading.Timer(seconds, self._look)
             for seconds in (politeness.first_byte_timeout, politeness.total_timeout)
@@ -55,7 +55,7 @@ class Watch:
         for timer in self._timers:
             timer.cancel()
 
-    def uses(self, sock: socket.socket | None) -> None:
+    def set_socket(self, sock: socket.socket | None) -> None:
         """Set the socket that the request uses."""
         with self._lock:
             self._socket = sock
@@ -64,15 +64,15 @@ class Watch:
         """Describe what the request waits for."""
         if self._socket is None:
             return "a connection (looking up its name, connecting)"
-        if not self.pace.has_started:
+        if not self.timeouts.has_started:
             return "the beginning of a response"
         return "the rest of a page"
 
     def _look(self) -> None:
-        kind = self.pace.timeout_kind(time.monotonic() + 0.001)
+        kind = self.timeouts.timeout_kind(time.monotonic() + 0.001)
         with self._lock:
             if kind and self._socket is not None:
-                self.cut_as = kind
+                self.timeout_kind = kind
                 with contextlib.suppress(OSError):
                     # Not SSLSocket.shutdown, which clears TLS state that the reader still uses.
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
@@ -89,7 +89,7 @@ current = _Current()
 
 def _watch_socket(sock: Any) -> None:
     if current.watch is not None:
-        current.watch.uses(sock)
+        current.watch.set_socket(sock)
 
 
 class _Heads:

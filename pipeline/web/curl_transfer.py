@@ -32,11 +32,11 @@ class Transfer:
     """
 
     def __init__(
-        self, token: Any, url: str, pace: TransferTimeouts, limit: int, may_cut: bool
+        self, token: Any, url: str, timeouts: TransferTimeouts, limit: int, may_cut: bool
     ) -> None:
         self.token = token
         self.url = url
-        self.pace = pace
+        self.timeouts = timeouts
         self.limit = limit
         self.may_cut = may_cut
         self._lines: list[bytes] = []
@@ -57,7 +57,7 @@ class Transfer:
             return -1
         self._lines.append(line)
         if not line.strip(b"\r\n"):
-            self.pace.received(0, time.monotonic())
+            self.timeouts.received(0, time.monotonic())
             return self._look_at_head()
         return None
 
@@ -94,13 +94,13 @@ class Transfer:
         return parse_head(self._lines)
 
     def on_body(self, data: bytes) -> int | None:
-        self.pace.received(len(data), time.monotonic())
+        self.timeouts.received(len(data), time.monotonic())
         self._body += data
         self.received += len(data)
         if self.received > self.limit:
             self.is_cut = True
             return 0
-        if self.pace.has_tiny_pieces:
+        if self.timeouts.has_tiny_pieces:
             self.refused = RequestFailure("protocol", TINY_PIECES)
             return 0
         return None
@@ -115,7 +115,7 @@ class Transfer:
 
     def waits_for(self) -> str:
         """Describe what the request waits for."""
-        if self.pace.has_started:
+        if self.timeouts.has_started:
             return f"the rest of an image ({self.received / 1e6:.1f} MB so far)"
         return "a connection or the beginning of a response"
 

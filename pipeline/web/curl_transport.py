@@ -60,7 +60,7 @@ class CurlTransport:
     def waits(self, now: float) -> Iterator[tuple[float, Any, str]]:
         """Yield for each transfer the seconds since its start, its token and what it waits for."""
         for transfer in self._active.values():
-            yield transfer.pace.elapsed(now), transfer.token, transfer.waits_for()
+            yield transfer.timeouts.elapsed(now), transfer.token, transfer.waits_for()
 
     def close(self) -> None:
         for handle in list(self._active):
@@ -93,9 +93,9 @@ class CurlTransport:
             policy_bytes: for a policy file, the maximum number of bytes to read.
         """
         handle = self._idle.pop() if self._idle else self._new_handle()
-        pace = TransferTimeouts(self._politeness, time.monotonic())
+        timeouts = TransferTimeouts(self._politeness, time.monotonic())
         limit = policy_bytes or self._politeness.max_bytes
-        transfer = Transfer(token, url, pace, limit, policy_bytes is not None)
+        transfer = Transfer(token, url, timeouts, limit, policy_bytes is not None)
         bare, _ = split_user(url)
         handle.setopt(pycurl.URL, bare)
         lines = {
@@ -196,7 +196,7 @@ class CurlTransport:
     def _overdue(self, now: float) -> list[tuple[Any, RawResponse | RequestFailure]]:
         late: list[tuple[Any, RawResponse | RequestFailure]] = []
         for handle, transfer in list(self._active.items()):
-            kind = transfer.pace.timeout_kind(now)
+            kind = transfer.timeouts.timeout_kind(now)
             if kind:
                 self._retire(handle)
                 failure = timed_out(kind, transfer.received, partial_response(transfer))

@@ -72,8 +72,8 @@ class HostPolicy:
         if isinstance(outcome, RequestFailure):
             status = outcome.status or 0
             if not 400 <= status < 500 or status == 429:
-                said = f", status {status}" if status else ""
-                self._unread.append(UnreadFile(url, f"{outcome.kind}{said}"))
+                suffix = f", status {status}" if status else ""
+                self._unread.append(UnreadFile(url, f"{outcome.kind}{suffix}"))
         if url == self._tdmrep_url:
             self._tdmrep = TdmRep()
         else:

@@ -195,11 +195,11 @@ class Request(Generic[H]):
         response = replace(response, signals=(*response.signals, *signals))
         return self._end(response_of(response, self.attempts))
 
-    def receive(self, response: Outcome, now: float) -> None:
+    def receive(self, outcome: Outcome, now: float) -> None:
         """Process the response or failure of the last `Send`."""
         checked: Outcome = _INTERNAL
         try:
-            checked = self._join_and_check(response)
+            checked = self._join_and_check(outcome)
         finally:
             self.release(now, checked)
         if isinstance(checked, RequestFailure):
@@ -252,15 +252,15 @@ class Request(Generic[H]):
             else:
                 host.limiter.finish(now, None)
 
-    def _join_and_check(self, response: Outcome) -> Outcome:
+    def _join_and_check(self, outcome: Outcome) -> Outcome:
         """Return the whole response if it is a success or redirect, else the failure it means."""
-        if isinstance(response, RequestFailure):
-            is_restart = response.partial is not None and response.partial.status != 206
-            if response.kind == "total_timeout" and self._partial and is_restart:
+        if isinstance(outcome, RequestFailure):
+            is_restart = outcome.partial is not None and outcome.partial.status != 206
+            if outcome.kind == "total_timeout" and self._partial and is_restart:
                 # The server ignores the range and starts from the beginning.
-                return replace(response, retries_exhausted=True)
-            return response
-        whole = join_ranges(self._partial, response, self._politeness.max_bytes)
+                return replace(outcome, retries_exhausted=True)
+            return outcome
+        whole = join_ranges(self._partial, outcome, self._politeness.max_bytes)
         if isinstance(whole, RequestFailure):
             self._partial = None
             return whole

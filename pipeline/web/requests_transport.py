@@ -96,13 +96,13 @@ class RequestsTransport:
         try:
             return self._request(url, headers, watch, limit)
         except CodingError as error:
-            if watch.cut_as:
-                return timed_out(watch.cut_as, watch.nbytes)
+            if watch.timeout_kind:
+                return timed_out(watch.timeout_kind, watch.nbytes)
             return RequestFailure(error.kind, str(error))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            if watch.cut_as:
-                return timed_out(watch.cut_as, watch.nbytes)
-            return _failure_of(error, watch.nbytes, watch.pace.has_started)
+            if watch.timeout_kind:
+                return timed_out(watch.timeout_kind, watch.nbytes)
+            return _failure_of(error, watch.nbytes, watch.timeouts.has_started)
         finally:
             watch.stop()
             current.watch = None
@@ -123,7 +123,7 @@ class RequestsTransport:
             stream=True,
             allow_redirects=False,
         ) as response:  # fmt: skip
-            watch.pace.received(0, time.monotonic())
+            watch.timeouts.received(0, time.monotonic())
             status = response.status_code
             head = {name.lower(): value for name, value in response.headers.items()}
             nbytes, may_cut = limit.nbytes, limit.may_cut
@@ -158,11 +158,11 @@ class RequestsTransport:
             except OSError as error:
                 raise DiskError(error) from error
             now = time.monotonic()
-            watch.pace.received(len(chunk), now)
-            late = watch.cut_as or watch.pace.timeout_kind(now)
+            watch.timeouts.received(len(chunk), now)
+            late = watch.timeout_kind or watch.timeouts.timeout_kind(now)
             if late:
                 return timed_out(late, watch.nbytes)
-            if watch.pace.has_tiny_pieces:
+            if watch.timeouts.has_tiny_pieces:
                 return RequestFailure("protocol", TINY_PIECES)
             if decoder.is_over or watch.nbytes > nbytes + _CODING_OVERHEAD:
                 return None if may_cut else RequestFailure("too_large", f"over {nbytes} bytes")

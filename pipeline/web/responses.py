@@ -103,12 +103,12 @@ def check_response(
     Opt-out signals in the headers of a policy file (`is_policy`) are ignored.
     """
     if not (200 <= response.status < 300 or response.status == 304 or response.status in REDIRECTS):
-        asked = retry_after(response.headers.get("retry-after", ""), now)
-        detail = "" if asked is None else f"Retry-After {asked:.0f} s"
-        return RequestFailure(kind_of_status(response.status), detail, response.status, asked)
+        delay = retry_after(response.headers.get("retry-after", ""), now)
+        detail = "" if delay is None else f"Retry-After {delay:.0f} s"
+        return RequestFailure(kind_of_status(response.status), detail, response.status, delay)
     if busy := _MEDIAWIKI_BUSY & set(response.headers.get("mediawiki-api-error", "").split(", ")):
-        asked = retry_after(response.headers.get("retry-after", ""), now)
-        return RequestFailure(kind_of_status(503), "".join(busy), response.status, asked)
+        delay = retry_after(response.headers.get("retry-after", ""), now)
+        return RequestFailure(kind_of_status(503), "".join(busy), response.status, delay)
     if is_policy:
         return decompress(response, MAX_POLICY, may_break_off=True)
     good = decompress(response, politeness.max_bytes)

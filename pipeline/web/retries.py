@@ -24,8 +24,8 @@ class _RetryAfterOrJitter(tenacity.wait.wait_base):
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         failure = retry_state.outcome.result() if retry_state.outcome else None
-        asked = failure.retry_after if isinstance(failure, RequestFailure) else None
-        return max(self._jitter(retry_state), asked or 0.0)
+        delay = failure.retry_after if isinstance(failure, RequestFailure) else None
+        return max(self._jitter(retry_state), delay or 0.0)
 
 
 def retry_policy(politeness: Politeness, attempts: int | None = None) -> tenacity.Retrying:

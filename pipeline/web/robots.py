@@ -69,30 +69,30 @@ _HOST_KINDS = frozenset(
 
 
 def parse_robots(
-    response: RawResponse | RequestFailure, agent: str, until: float = math.inf
+    outcome: RawResponse | RequestFailure, agent: str, until: float = math.inf
 ) -> Robots:
     """Return the rules of robots.txt for `agent`, from the outcome of its request.
 
     RFC 9309, 2.3.1: after a 4xx or too many redirects there are no rules; without a response, or
     after a 5xx, nothing may be fetched (until the time `until`).
     """
-    if isinstance(response, RawResponse):
+    if isinstance(outcome, RawResponse):
         try:
-            text = robots_text(response.body)
-            lines = read_robots_lines(text, response.url, agent)
+            text = robots_text(outcome.body)
+            lines = read_robots_lines(text, outcome.url, agent)
             return Robots(Protego.parse(_for_agent(text, agent)), lines)
         except Exception as error:  # noqa: BLE001 - errors of one robots.txt are caught here
             return Robots(failure=_parse_failure(error), until=until)
-    status = response.status or 0
-    if response.kind == "redirect_loop" or (300 <= status < 500 and status != 429):
+    status = outcome.status or 0
+    if outcome.kind == "redirect_loop" or (300 <= status < 500 and status != 429):
         return Robots()
-    kind = "robots_unreachable" if status else response.kind
-    said = [f"status {status}"] if status else []
-    said += [response.detail] if response.detail else []
-    detail = ", ".join(said)
+    kind = "robots_unreachable" if status else outcome.kind
+    parts = [f"status {status}"] if status else []
+    parts += [outcome.detail] if outcome.detail else []
+    detail = ", ".join(parts)
     if kind not in _HOST_KINDS:  # the failure names the URL of the page, not of robots.txt
         detail = f"robots.txt: {detail}"
-    failure = replace(response, kind=kind, detail=detail, retries_exhausted=True, retry_after=None)
+    failure = replace(outcome, kind=kind, detail=detail, retries_exhausted=True, retry_after=None)
     return Robots(failure=failure, until=until)
 
 
