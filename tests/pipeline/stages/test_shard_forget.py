@@ -135,5 +135,5 @@ def test_what_is_not_there_is_a_mistake(shop: Any, log: Any) -> None:
     shop.add(shop.served(2))
     with pytest.raises(UserError, match="lists no such image"):
         forget(shop.recipe(), shop.dataset, log, hosts=["other.example"])
-    with pytest.raises(UserError, match="name a URL"):
+    with pytest.raises(UserError, match="give a URL"):
         forget(shop.recipe(), shop.dataset, log)
