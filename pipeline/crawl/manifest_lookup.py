@@ -83,7 +83,7 @@ class ManifestLookup:
         offset = 0
         for number, line in enumerate(self._file or (), start=1):
             if not line.endswith(b"\n"):
-                break  # torn by a crash
+                break  # an incomplete line after a crash
             if line.strip():
                 try:
                     yield manifest_row(json.loads(line)).key, offset

@@ -161,7 +161,7 @@ class _GuardedHTTP(HTTPConnection):
 
 
 class _GuardedHTTPS(_GuardedHTTP, HTTPSConnection):
-    """The same over TLS."""
+    """`_GuardedHTTP` over TLS."""
 
 
 def _private(host: str, address: str) -> str:

@@ -11,7 +11,7 @@ TINY_PIECES = f"a body in pieces of less than {_TINY_PIECE} bytes"
 
 
 class TransferTimeouts:
-    """Watches one transfer that started at `now` (seconds of a monotonic clock).
+    """Checks the speed of a transfer that started at `now` (seconds of a monotonic clock).
 
     The timeouts apply to the whole request, not to a socket: a slow drip keeps a socket alive
     forever.

@@ -118,9 +118,7 @@ def _netloc(parts: SplitResult, scheme: str) -> str | None:
         ValueError: the port is not a number from 1 to 65535.
     """
     host = ascii_host(parts.hostname or "")
-    if not host or ("[" in parts.netloc) != (
-        "[" in host
-    ):  # brackets around something other than IPv6
+    if not host or ("[" in parts.netloc) != ("[" in host):  # brackets without IPv6
         return None
     user = _escaped(parts.netloc.rpartition("@")[0], _USER_SAFE).replace("@", "%40")
     port = parts.port
