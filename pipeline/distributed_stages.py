@@ -67,7 +67,7 @@ def _run_parts(
 
 
 def _download_batch(recipe: Recipe, dataset: DatasetPaths, parts: list[str], run: str) -> None:
-    """In a worker: complete the parts that are not complete yet.
+    """Complete, in a worker, the parts that are not complete yet.
 
     Waits for parts that another process has locked: a cluster can consider a running worker lost,
     and the workers of a killed flow can still finish their tasks.
@@ -189,7 +189,7 @@ def _build_batch(
     options: ShardOptions, source: DatasetPaths, target: DatasetPaths, classes: tuple[str, ...],
     batch: list[ShardPlan], megabytes: int, workers: int,
 ) -> list[tuple[ShardPlan, BuiltShard]]:  # fmt: skip
-    """In a worker: build the shards that are not built yet, and return all of the batch."""
+    """Build, in a worker, the shards that are not built yet; return all of the batch."""
     limit_decoding(megabytes, workers)
     built = []
     for one in batch:

@@ -58,7 +58,8 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
 def _convert(
     image: Image.Image, profile: bytes | None, notes: list[str], levels: tuple[float, float]
 ) -> Image.Image:
-    """Like `to_srgb`, without bands; `levels` are the values that become black and white."""
+    """Convert like `to_srgb`, without bands; `levels` are the values that become black and
+    white."""
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")

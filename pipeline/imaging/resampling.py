@@ -30,7 +30,7 @@ def resize(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
 
 
 def resize_linear(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
-    """Like `resize`, but average in linear light instead of sRGB values (IEC 61966-2-1)."""
+    """Resize like `resize`, but in linear light instead of sRGB values (IEC 61966-2-1)."""
     to_light, to_srgb = _light_tables()
     light = to_light[pixels]
     made = _convolve(light, box, size, PixelType.U16 if light.shape[2] == 1 else PixelType.U16x3)

@@ -88,7 +88,7 @@ def test_an_export_before_the_shards_are_made_again_leaves_the_forgotten_out(mad
     with EventLog(dataset, "run") as log:
         assert export(dataset, "imagefolder", dataset.root / "a", log).samples == 5
         assert gone.encode() not in b"".join(p.name.encode() for p in dataset.root.rglob("a/*/*"))
-        with pytest.raises(UserError, match="to be forgotten; run forget again"):
+        with pytest.raises(UserError, match="contains forgotten images; run forget again"):
             export(dataset, "huggingface-webdataset", dataset.root / "b", log)
         assert not (dataset.root / "b").exists()
         forget(recipe, dataset, log, keys=[gone])

@@ -140,7 +140,7 @@ def test_shards_whose_originals_are_all_damaged(shop: Any, log: Any, three: Any)
     tar = PartFiles(shop.dataset, "shells-000001").tar
     tar.write_bytes(bytes(tar.stat().st_size))
     recipe = shop.recipe(samples_per_shard=1, resolution=32)
-    with pytest.raises(UserError, match="no image of it gave a sample; the reasons are in"):
+    with pytest.raises(UserError, match="none of its images has a sample; the reasons are in"):
         shard(recipe, shop.dataset, log, workers=1)
 
 
