@@ -200,8 +200,8 @@ def _run_subflows(subflows: Sequence[Flow[..., dict[str, Any]]], options: FlowOp
     options.resolve_runner()  # raises for invalid options before the first stage
     public = options.public()
     for subflow in subflows:
-        facts = subflow(public)
-        words = ", ".join(f"{key}={value}" for key, value in facts.items())
+        result = subflow(public)
+        words = ", ".join(f"{key}={value}" for key, value in result.items())
         run_logger().info("%s done: %s", subflow.name, words)
     _show_results(options.job().dataset)
 

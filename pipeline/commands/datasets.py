@@ -151,6 +151,6 @@ def _import_manifest(args: argparse.Namespace) -> int:
     return 1 if added.skipped.keys() - {"known"} else 0
 
 
-def _print(args: argparse.Namespace, facts: dict[str, Any]) -> None:
+def _print(args: argparse.Namespace, result: dict[str, Any]) -> None:
     if args.json:
-        print(json.dumps(facts))
+        print(json.dumps(result))

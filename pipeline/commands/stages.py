@@ -83,7 +83,7 @@ def add_variant(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    facts: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     failed: Counter[str] = Counter()
     before = _digest(job_from_args(args).dataset)
     for name in args.stages:
@@ -91,23 +91,23 @@ def _run(args: argparse.Namespace) -> int:
             if args.preview:
                 print(preview(recipe, dataset, log))
             else:
-                facts[name] = run_stage(
+                results[name] = run_stage(
                     name, recipe, dataset, log, refresh=args.refresh, variant=args.variant
                 )
         failed += log.failed
     if args.json:
-        print(json.dumps(facts))
-    _explain_next(args, dataset, facts, before)
+        print(json.dumps(results))
+    _explain_next(args, dataset, results, before)
     explain_failures(args, dataset, failed)
-    return 1 if failed or any(result.get("failed") for result in facts.values()) else 0
+    return 1 if failed or any(result.get("failed") for result in results.values()) else 0
 
 
 def _explain_next(
-    args: argparse.Namespace, dataset: DatasetPaths, facts: dict[str, dict[str, Any]], before: str
+    args: argparse.Namespace, dataset: DatasetPaths, results: dict[str, dict[str, Any]], before: str
 ) -> None:
     """Print which stages to run next; `before` is the digest of the old selection."""
-    fetched, selected = facts.get("download", {}).get("fetched"), facts.get("select")
-    if "shard" in facts or args.preview:
+    fetched, selected = results.get("download", {}).get("fetched"), results.get("select")
+    if "shard" in results or args.preview:
         return
     if selected is None and fetched:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))

@@ -48,12 +48,13 @@ Items = Iterator[ImportedImage | Failure]
 
 def make_item(
     place: str, read: Callable[[int], bytes], labels: tuple[str, ...], title: str,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> ImportedImage:  # fmt: skip
     """Return an image; its URL is that in its metadata, or else its path on this machine."""
     return ImportedImage(
-        as_text(facts.get("url") or place), read, labels, as_text(facts.get("title") or title),
-        as_text(facts.get("license") or ""), as_text(facts.get("attribution") or ""),
+        as_text(metadata.get("url") or place), read, labels,
+        as_text(metadata.get("title") or title),
+        as_text(metadata.get("license") or ""), as_text(metadata.get("attribution") or ""),
     )  # fmt: skip
 
 
