@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ _OCTAL = re.compile(rb"[0-7]*")
 _PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
 
 
-class DamagedTar(Exception):
+class DamagedTar(tarfile.TarError):
     """Not a complete tar archive."""
 
 

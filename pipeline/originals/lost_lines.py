@@ -11,6 +11,7 @@ from pipeline.imaging.images import decoded, measure_image
 from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.options import OriginalsOptions
 from pipeline.originals.inspect_image import DECODE_SIDE
+from pipeline.originals.parts import journal_line
 from pipeline.outside_text import parse_json
 from pipeline.web.politeness import Politeness
 
@@ -35,13 +36,14 @@ def read_lost_line(part: str, tar: IO[bytes], start: int) -> dict[str, Any] | No
             return None
         with decoded(data, _LIMITS, DECODE_SIDE) as image:
             properties = measure_image(image).recorded()
+        record = OriginalRecord(
+            key=key, part=part, member=name, offset=start + _BLOCK, bytes=len(data), sha256=digest,
+            opt_out=sidecar.get("opt_out"), **properties,
+        )  # fmt: skip
+        line = {"ok": True, "ts": now_utc(), **record.to_json(), "end": tar.tell()}
+        return journal_line(part, line)
     except (tarfile.TarError, ImageError, ValueError, KeyError, TypeError):
         return None
-    record = OriginalRecord(
-        key=key, part=part, member=name, offset=start + _BLOCK, bytes=len(data), sha256=digest,
-        opt_out=sidecar.get("opt_out"), **properties,
-    )  # fmt: skip
-    return {"ok": True, "ts": now_utc(), **record.to_json(), "end": tar.tell()}
 
 
 def _read_member(tar: IO[bytes], most: int) -> tuple[str, bytes]:

@@ -309,3 +309,29 @@ def test_verify_says_how_to_repair(
     assert_complete(dataset)
     assert not site.asked()
     assert not list(read_jsonl(dataset.failure_log))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", [124, 148, 156], ids=["size", "checksum", "kind"])
+def test_a_shard_with_a_damaged_header_is_named_and_rebuilt(
+    dataset: DatasetPaths,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    field: int,
+) -> None:
+    """Its size is right, so only reading it shows the damage."""
+    monkeypatch.setattr(verify, "cpu_count", lambda: 1)
+    shard = next(dataset.shards_dir.glob("*.tar"))
+    whole = shard.read_bytes()
+    damaged = bytearray(whole)
+    damaged[field] ^= 0xFF
+    shard.write_bytes(damaged)
+    dataset.card.unlink()
+    assert command(dataset, "shard") in (0, 1)
+    assert command(dataset, "export", str(dataset.root / "exported")) != 0
+    assert command(dataset, "verify") == 1
+    assert shard.name in (said := capsys.readouterr().err)
+    assert "internal" not in said
+    assert "Traceback" not in said
+    assert command(dataset, "verify", "--repair") == 0
+    assert shard.read_bytes() == whole
