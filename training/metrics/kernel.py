@@ -33,20 +33,3 @@ def kernel_distance(a: Features, b: Features) -> float:
     """Return MMD² of all rows of (n, d) and (m, d); may be slightly negative for equal
     distributions."""
     return mean_kernel_within(a) + mean_kernel_within(b) - 2 * mean_kernel_between(a, b)
-
-
-def kernel_distance_subsets(
-    a: Features, b: Features, subsets: int = 100, size: int = 1000, seed: int = 2020
-) -> tuple[float, float]:
-    """Return mean and standard deviation of MMD² over random subsets, as usually published.
-
-    Defaults and sampling are those of torch-fidelity, so the values are the same.
-    """
-    random = np.random.RandomState(seed)  # the random generator of published values
-    values = []
-    for _ in range(subsets):
-        some = a[random.choice(len(a), size, replace=False)]
-        values.append(
-            kernel_distance(some, b[random.choice(len(b), size, replace=False)])
-        )  # fmt: skip
-    return float(np.mean(values)), float(np.std(values))

@@ -98,8 +98,6 @@ METRICS: tuple[Callable[[FeatureSet, FeatureSet], Values], ...] = (
 """Each returns one or more values by name; `compute_metrics` adds MiFID, which combines two of
 them."""
 
-LOWER_IS_BETTER = frozenset({"fd", "kid", "mifid", "copies", "ppl_w", "ppl_z"})
-
 
 def compute_metrics(real: FeatureSet, fake: FeatureSet) -> Values:
     """Compute all metrics of `fake` against `real` by their plain names, in a fixed order."""
