@@ -6,8 +6,10 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from tests.helpers.static_site import QuietServer
 
 
 class ShardServer:
@@ -27,7 +29,7 @@ class ShardServer:
         self.ranges = True
         self.asked: list[tuple[str, str]] = []
         handler = type("Handler", (_Handler,), {"shards": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = QuietServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))

@@ -4,7 +4,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources import Page, PageRequest
 from pipeline.sources.proposal import propose
-from tests.helpers.static_site import served
+from tests.helpers.static_site import QuietServer, served
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
@@ -32,7 +32,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def galleries() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(GALLERIES)))
+    server = QuietServer(("127.0.0.1", 0), partial(_Quiet, directory=str(GALLERIES)))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

@@ -20,6 +20,7 @@ import urllib3
 from pipeline import reading
 from pipeline.errors import UserError
 from pipeline.reading import read_bytes, report_waiting, short_reason
+from tests.helpers.static_site import QuietServer
 
 
 class Odd(http.server.BaseHTTPRequestHandler):
@@ -99,7 +100,7 @@ class Odd(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    server = QuietServer(("127.0.0.1", 0), Odd)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

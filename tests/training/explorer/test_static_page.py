@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
+from tests.helpers.static_site import QuietServer
 from training.explorer.generator_info import page_files
 from training.export import main
 from training.exports import runtime
@@ -38,7 +39,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def host(tmp_path: Path) -> Iterator[str]:
     """A plain web server for the folder `page`."""
     handler = functools.partial(Quiet, directory=str(tmp_path / "page"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = QuietServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

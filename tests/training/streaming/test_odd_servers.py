@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.errors import UserError
+from tests.helpers.static_site import QuietServer
 from training.streaming import fetch as fetching
 from training.streaming.fetch import fetch
 
@@ -68,7 +69,7 @@ class Odd(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    server = QuietServer(("127.0.0.1", 0), Odd)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
