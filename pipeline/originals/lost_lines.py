@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
+from itertools import islice
 from typing import IO, Any
 
 from pipeline.contract import OriginalRecord, now_utc
+from pipeline.contract.tar import BLOCK, members
 from pipeline.imaging.images import decoded, measure_image
 from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.options import OriginalsOptions
@@ -15,7 +18,6 @@ from pipeline.originals.parts import journal_line
 from pipeline.outside_text import parse_json
 from pipeline.web.politeness import Politeness
 
-_BLOCK = 512
 _MAX_SIDECAR = 1 << 20
 _LIMITS = ImageLimits(Politeness().max_pixels, OriginalsOptions().max_side)
 
@@ -26,38 +28,28 @@ def read_lost_line(part: str, tar: IO[bytes], start: int) -> dict[str, Any] | No
     Returns:
         The line; None if no image with its JSON is there, or the JSON has another sha256.
     """
-    tar.seek(start)
+
+    def pread(size: int, offset: int) -> bytes:
+        return os.pread(tar.fileno(), size, start + offset)
+
     try:
-        name, data = _read_member(tar, Politeness().max_bytes)
-        beside, text = _read_member(tar, _MAX_SIDECAR)
-        sidecar = parse_json(text)
+        rest = os.fstat(tar.fileno()).st_size - start
+        (name, image), (beside, text) = islice(members(pread, rest), 2)
+        if image.size > Politeness().max_bytes or text.size > _MAX_SIDECAR:
+            return None
+        data = pread(image.size, image.offset)
+        sidecar = parse_json(pread(text.size, text.offset))
         key, digest = sidecar["key"], hashlib.sha256(data).hexdigest()
         if sidecar["sha256"] != digest or beside != f"{key}.json" or not name.startswith(f"{key}."):
             return None
-        with decoded(data, _LIMITS, DECODE_SIDE) as image:
-            properties = measure_image(image).recorded()
+        with decoded(data, _LIMITS, DECODE_SIDE) as opened:
+            properties = measure_image(opened).recorded()
         record = OriginalRecord(
-            key=key, part=part, member=name, offset=start + _BLOCK, bytes=len(data), sha256=digest,
-            opt_out=sidecar.get("opt_out"), **properties,
+            key=key, part=part, member=name, offset=start + image.offset, bytes=len(data),
+            sha256=digest, opt_out=sidecar.get("opt_out"), **properties,
         )  # fmt: skip
-        line = {"ok": True, "ts": now_utc(), **record.to_json(), "end": tar.tell()}
+        end = start + text.offset + text.size + -text.size % BLOCK
+        line = {"ok": True, "ts": now_utc(), **record.to_json(), "end": end}
         return journal_line(part, line)
     except (tarfile.TarError, ImageError, ValueError, KeyError, TypeError):
         return None
-
-
-def _read_member(tar: IO[bytes], most: int) -> tuple[str, bytes]:
-    """Read the member at the current position, with its padding.
-
-    Raises:
-        tarfile.TarError: there is no member.
-        ValueError: it is larger than `most` bytes, or is truncated.
-    """
-    info = tarfile.TarInfo.frombuf(tar.read(_BLOCK), "utf-8", "strict")
-    if not 0 <= info.size <= most:
-        raise ValueError(f"{info.size} bytes")
-    data = tar.read(info.size)
-    padding = -info.size % _BLOCK
-    if len(data) < info.size or len(tar.read(padding)) < padding:
-        raise ValueError("truncated")
-    return info.name, data

@@ -21,7 +21,7 @@ from pipeline.contract import (
     now_utc,
     write_atomic,
 )
-from pipeline.contract.tar import tar_header
+from pipeline.contract.tar import BLOCK, tar_header
 from pipeline.errors import Failure
 from pipeline.forgotten import read_forgotten
 from pipeline.originals.lost_lines import read_lost_line
@@ -29,13 +29,12 @@ from pipeline.originals.part_lock import lock_part
 from pipeline.originals.parts import PartFiles, journal_line
 from pipeline.remote.part_store import upload_part
 
-_BLOCK = 512
-_END = bytes(2 * _BLOCK)
+_END = bytes(2 * BLOCK)
 
 
 def tar_member(name: str, data: bytes) -> bytes:
     """Return one member of a tar with header and padding; equal members have equal bytes."""
-    return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % _BLOCK)))
+    return b"".join((tar_header(name, len(data)), data, bytes(-len(data) % BLOCK)))
 
 
 def _read_lines(files: PartFiles) -> tuple[list[dict[str, Any]], bool]:
@@ -86,7 +85,7 @@ class PartWriter:
         """Keep the failures and the images that the tar confirms, and truncate the tar after them.
         Images whose line was lost are measured again."""
         rows, all_valid = _read_lines(self.files)
-        starts = {row["offset"] - _BLOCK: row for row in rows if row["ok"]}
+        starts = {row["offset"] - BLOCK: row for row in rows if row["ok"]}
         kept = []
         self.files.tar.touch()
         with self.files.tar.open("rb") as tar:
@@ -119,12 +118,12 @@ class PartWriter:
         return None
 
     def _matches_tar(self, tar: IO[bytes], row: dict[str, Any]) -> bool:
-        first, size = self._end + _BLOCK, os.fstat(tar.fileno()).st_size
+        first, size = self._end + BLOCK, os.fstat(tar.fileno()).st_size
         if row["offset"] != first or not first + row["bytes"] <= row["end"] <= size:
             return False
         tar.seek(self._end)
         block = tar.read(row["end"] - self._end)
-        data = block[_BLOCK : _BLOCK + row["bytes"]]
+        data = block[BLOCK : BLOCK + row["bytes"]]
         if len(block) != row["end"] - self._end:
             return False
         if hashlib.sha256(data).hexdigest() != row["sha256"] and not self._is_erased(row, data):
@@ -152,7 +151,7 @@ class PartWriter:
         sha256 = hashlib.sha256(data).hexdigest()
         record = OriginalRecord(
             key=row.key, part=self.part, member=f"{row.key}.{extension}",
-            offset=self._end + _BLOCK, bytes=len(data), sha256=sha256,
+            offset=self._end + BLOCK, bytes=len(data), sha256=sha256,
             opt_out=sidecar.get("opt_out"), **properties,
         )  # fmt: skip
         beside = {**row.to_json(), **sidecar, "bytes": len(data), "sha256": sha256}
