@@ -121,6 +121,13 @@ _MOST = 1 << 30
 """Maximum size of a weights file in bytes."""
 
 
+def wrong_weights(path: Path, network: str, error: Exception, advice: str = "") -> UserError:
+    """Return the error of a file that does not hold the weights of `network`."""
+    # the text of an UnpicklingError advises to load the file without protection
+    line = "" if isinstance(error, UnpicklingError) else f" ({short_reason(error)})"
+    return UserError(f"{path}: not the weights of {network}{line}{advice}")
+
+
 def load_inception(path: Path, device: torch.device) -> Inception:
     """Return the FID Inception-v3 with the weights at `path`: torch-fidelity's file
     `weights-inception-2015-12-05-6726825d.pth`, or another of that layout.
@@ -139,8 +146,6 @@ def load_inception(path: Path, device: torch.device) -> Inception:
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
     except Exception as error:  # noqa: BLE001 (unpickling what may be any file)
-        # the text of an UnpicklingError advises to load the file without protection
-        line = "" if isinstance(error, UnpicklingError) else f" ({short_reason(error)})"
-        raise UserError(f"{path}: not the weights of the FID Inception-v3{line}") from None
+        raise wrong_weights(path, "the FID Inception-v3", error) from None
     digest = hashlib.sha256(data).hexdigest()[:8]
     return Inception(network.to(device), device, f"inception-{digest}")

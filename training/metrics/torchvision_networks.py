@@ -18,7 +18,7 @@ from torchvision import models
 
 from pipeline.contract import UserError
 from training.metrics.distances import Features
-from training.metrics.feature_networks import in_batches
+from training.metrics.feature_networks import in_batches, wrong_weights
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,5 @@ def _load(model: str, weights: Any) -> nn.Module:
             f"{weights.url} elsewhere to {path}"
         ) from None
     except Exception as error:  # noqa: BLE001 (unpickling what may be any file)
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not the weights of {model} ({line}); delete the file") from None
+        raise wrong_weights(path, model, error, "; delete the file") from None
     return network.eval().requires_grad_(False)
