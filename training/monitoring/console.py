@@ -45,11 +45,11 @@ class TrainingProgress:
 
     def text(self) -> str:
         left = "" if self.left is None else f"  {format_duration(self.left)} left"
-        facts = f"  {losses(self.row)}" if self.row else ""
-        facts += "".join(f"  {text}" for text in (self.measured, self.spent) if text)
+        rest = f"  {losses(self.row)}" if self.row else ""
+        rest += "".join(f"  {text}" for text in (self.measured, self.spent) if text)
         return (
             f"{self.seen / 1000:.1f}/{self.total / 1000:g} kimg  "
-            f"{self.rate:.0f} images/s ({1000 / self.rate:.3g} s/kimg){left}{facts}"
+            f"{self.rate:.0f} images/s ({1000 / self.rate:.3g} s/kimg){left}{rest}"
         )
 
 
@@ -62,7 +62,7 @@ class Display(Protocol):
 
     def message(self, text: str) -> None: ...
     def update(self, advance: TrainingProgress) -> None: ...
-    def finish(self, facts: EndSummary) -> None: ...
+    def finish(self, summary: EndSummary) -> None: ...
     def close(self) -> None: ...
 
 
@@ -80,7 +80,7 @@ class TextDisplay:
             self._last = time.monotonic()
             print(advance.text(), flush=True)
 
-    def finish(self, facts: EndSummary) -> None:
+    def finish(self, summary: EndSummary) -> None:
         pass
 
     def close(self) -> None:
@@ -113,14 +113,14 @@ class JsonDisplay:
                 }
             )  # fmt: skip
 
-    def finish(self, facts: EndSummary) -> None:
-        self._print({"event": "end", **facts})
+    def finish(self, summary: EndSummary) -> None:
+        self._print({"event": "end", **summary})
 
     def close(self) -> None:
         pass
 
-    def _print(self, facts: EndSummary) -> None:
-        print(json.dumps(facts), flush=True)
+    def _print(self, summary: EndSummary) -> None:
+        print(json.dumps(summary), flush=True)
 
 
 class BarDisplay:
@@ -143,7 +143,7 @@ class BarDisplay:
             self._task = self._progress.add_task("", total=advance.total)
         self._progress.update(self._task, completed=advance.seen, description=advance.text())
 
-    def finish(self, facts: EndSummary) -> None:
+    def finish(self, summary: EndSummary) -> None:
         pass
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class NullDisplay:
     def update(self, advance: TrainingProgress) -> None:
         pass
 
-    def finish(self, facts: EndSummary) -> None:
+    def finish(self, summary: EndSummary) -> None:
         pass
 
     def close(self) -> None:

@@ -117,23 +117,23 @@ class Choice:
     explanation: tuple[str, str, str]
 
 
-def choose(facts: AutoInputs) -> Choice:
-    """Choose the overrides for `facts`.
+def choose(inputs: AutoInputs) -> Choice:
+    """Choose the overrides for a dataset, machine and time.
 
     Raises:
         UserError: there are too few images, or no network supports their size.
     """
-    if facts.samples < 16:
-        raise UserError(f"--preset auto: {facts.samples} images; at least 16 are needed")
-    size = _size(facts)
-    kimg = round((facts.hours or 24.0) * size.kimg_per_hour, 1)
-    passes = kimg * 1000 / facts.samples
-    conditional = facts.labels > 1 and kimg / facts.labels >= LABEL_KIMG
+    if inputs.samples < 16:
+        raise UserError(f"--preset auto: {inputs.samples} images; at least 16 are needed")
+    size = _size(inputs)
+    kimg = round((inputs.hours or 24.0) * size.kimg_per_hour, 1)
+    passes = kimg * 1000 / inputs.samples
+    conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
     options = {
-        "resolution": str(_height(facts, max(SMALL, size.height))),
-        "batch": str(min(size.batch, facts.samples)),
+        "resolution": str(_height(inputs, max(SMALL, size.height))),
+        "batch": str(min(size.batch, inputs.samples)),
         # with --hours the time ends the run: a faster machine continues at the last rates
-        "total_kimg": f"{kimg * (10 if facts.hours else 1):g}",
+        "total_kimg": f"{kimg * (10 if inputs.hours else 1):g}",
         "generator.width": str(size.width),
         "generator.condition": "norm" if conditional else "none",
         "discriminator.condition": "projection" if conditional else "none",
@@ -144,69 +144,69 @@ def choose(facts: AutoInputs) -> Choice:
         "ema.half_life_kimg": f"{min(20.0, max(1.0, kimg * AVERAGE_SHARE)):g}",
         "burn_in.kimg": f"{kimg:g}",
         "burn_in.lr": f"{LAST_RATE:g}",
-        "precision": _precision(facts),
+        "precision": _precision(inputs),
     }
     # the run would end before the first one, and preparing evaluations takes a minute
     if kimg < EvaluateOptions().kimg:
         options["evaluate.kimg"] = "0"
-    return Choice(options, _why(facts, size, kimg, options))
+    return Choice(options, _why(inputs, size, kimg, options))
 
 
-def _precision(facts: AutoInputs) -> str:
-    if facts.device == "mps":
+def _precision(inputs: AutoInputs) -> str:
+    if inputs.device == "mps":
         return "fp32"
-    return "bf16" if facts.bf16 else "fp16"
+    return "bf16" if inputs.bf16 else "fp16"
 
 
-def _height(facts: AutoInputs, most: int) -> int:
+def _height(inputs: AutoInputs, most: int) -> int:
     """Return the largest height up to `most` that keeps the images' aspect and that networks
     support."""
-    for height in range(min(facts.height, most), 7, -1):
-        width, rest = divmod(facts.width * height, facts.height)
+    for height in range(min(inputs.height, most), 7, -1):
+        width, rest = divmod(inputs.width * height, inputs.height)
         if not rest and count_doublings(height, width):
             return height
     raise UserError(
-        f"--preset auto: no network supports images of {facts.width}×{facts.height} px or a "
+        f"--preset auto: no network supports images of {inputs.width}×{inputs.height} px or a "
         "smaller size; build shards of another size, for example 64 or 96×64 px"
     )
 
 
-def _size(facts: AutoInputs) -> AutoRow:
-    hours = facts.hours or float("inf")
-    rows = [row for row in AUTO_TABLE if row.device == facts.device and row.hours <= hours]
+def _size(inputs: AutoInputs) -> AutoRow:
+    hours = inputs.hours or float("inf")
+    rows = [row for row in AUTO_TABLE if row.device == inputs.device and row.hours <= hours]
     # rows for larger images than these only cost time, unless their networks are wider
-    fitting = [row for row in rows if row.height <= max(SMALL, facts.height)]
+    fitting = [row for row in rows if row.height <= max(SMALL, inputs.height)]
     return (fitting or rows)[-1]
 
 
 def _why(
-    facts: AutoInputs, size: AutoRow, kimg: float, options: Mapping[str, str]
+    inputs: AutoInputs, size: AutoRow, kimg: float, options: Mapping[str, str]
 ) -> tuple[str, str, str]:
-    height, passes = int(options["resolution"]), kimg * 1000 / facts.samples
-    time = f"in {facts.hours:g} hours" if facts.hours else "in a day (no --hours were given)"
-    scaled = f" of {facts.height}" if height < facts.height else ""
+    height, passes = int(options["resolution"]), kimg * 1000 / inputs.samples
+    time = f"in {inputs.hours:g} hours" if inputs.hours else "in a day (no --hours were given)"
+    scaled = f" of {inputs.height}" if height < inputs.height else ""
     augmented = (
         "augmented (color, translation, cutout) against overfitting"
         if options["augment.policy"] == POLICY
         else "no augmentation is needed"
     )
     ignored = (
-        f"; conditional on its {facts.labels} labels"
+        f"; conditional on its {inputs.labels} labels"
         if options["generator.condition"] != "none"
-        else f"; too short for its {facts.labels} labels, which are not used"
-        if facts.labels > 1
+        else f"; too short for its {inputs.labels} labels, which are not used"
+        if inputs.labels > 1
         else ""
     )
     ground = (
         " (for drawings, try --preset shells64)"
-        if facts.plain >= PLAIN
+        if inputs.plain >= PLAIN
         else " (the others need more time; a recipe can make them uniform)"
     )
     return (
-        f"auto: {facts.device}, {time}, makes about {kimg:g} thousand images of {height}{scaled} px"
-        f" with a generator of width {size.width} (speed: {size.evidence})",
-        f"auto: {facts.samples} images, {facts.plain:.0%} with a plain border{ground}, are seen "
-        f"about {passes:.0f} times each: {augmented}{ignored}",
+        f"auto: {inputs.device}, {time}, makes about {kimg:g} thousand images of {height}{scaled}"
+        f" px with a generator of width {size.width} (speed: {size.evidence})",
+        f"auto: {inputs.samples} images, {inputs.plain:.0%} with a plain border{ground},"
+        f" are seen about {passes:.0f} times each: {augmented}{ignored}",
         f"auto: preset {PRESET}, batch {options['batch']}, rates {size.lr:g} falling to a tenth: "
         "a projected discriminator learns most in little time and needs no gamma",
     )
