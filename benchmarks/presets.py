@@ -26,7 +26,7 @@ from training.grid import generate_images
 from training.options.resolve import preset_names, resolve
 from training.state import new_state
 from training.step import Step
-from training.techniques.latents import fixed_latents
+from training.techniques import fixed_latents
 
 STEPS = 2
 CPU = torch.device("cpu")

@@ -16,14 +16,19 @@ from training.config import Config
 from training.double_backward import double_backward
 from training.machine.distributed import Distributed
 from training.networks import DiscriminatorOutput, deinterleave, interleave, latent_codes
+from training.optimizer import burn_in_value, is_due
 from training.options.architectures import is_semi_supervised
 from training.state import State
-from training.techniques.lazy import is_due
-from training.techniques.noise import add_noise, noise_scale
-from training.techniques.packing import pack, unpack
-from training.techniques.schedule import burn_in_value
-from training.techniques.targets import Target, draw_targets
-from training.techniques.unroll import Weights, unroll
+from training.techniques import (
+    Target,
+    Weights,
+    add_noise,
+    draw_targets,
+    noise_scale,
+    pack,
+    unpack,
+    unroll,
+)
 
 Stats = dict[str, Tensor]
 """Scalars of a step by name."""

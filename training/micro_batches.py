@@ -12,7 +12,7 @@ from training.data import Batch
 from training.gan_loss import Stats
 from training.machine.distributed import Distributed
 from training.streaming.order import rank_slice
-from training.techniques.latents import draw_latents
+from training.techniques import draw_latents
 
 
 class ToFloat:

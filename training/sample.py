@@ -60,7 +60,7 @@ def write_samples(args: argparse.Namespace) -> None:
 
     from training.grid import make_grid, save_image, square_columns
     from training.latent.grids import truncation_grid
-    from training.techniques.latents import fixed_latents
+    from training.techniques import fixed_latents
 
     trained = load(args.run, args.device)
     count = len(numbers) or args.n

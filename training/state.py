@@ -18,11 +18,11 @@ from training.networks import (
     build_discriminator,
     build_generator,
 )  # fmt: skip
+from training.optimizer import optimizers
 from training.options.algorithm import OptimizerOptions
 from training.options.architectures import code_count
 from training.seeds import derive
-from training.techniques.lazy import optimizers
-from training.techniques.replay import FILLED
+from training.techniques import FILLED
 
 CPU_SCALARS = frozenset(("augment_p", "augment_steps", "skipped_d", "skipped_g"))
 """The scalars that stay on the CPU: reading them must not wait for the device."""

@@ -13,17 +13,22 @@ from training import ema
 from training.config import Config
 from training.data import Batch
 from training.gan_loss import GanLoss, Stats
-from training.gradients import apply_gradients, step_was_skipped
 from training.losses import clip_weights, path_lengths, path_penalty
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.micro_batches import MicroBatch, MicroBatcher, accumulate_stats, batch_std
 from training.networks.sync_norm import convert_batch_norm
+from training.optimizer import (
+    apply_gradients,
+    burn_in_value,
+    is_due,
+    optimizers,
+    set_learning_rate,
+    step_was_skipped,
+)
 from training.pretrained.finetune import freeze
 from training.seeds import derive
 from training.state import State
-from training.techniques.lazy import is_due, optimizers
-from training.techniques.replay import replay
-from training.techniques.schedule import burn_in_value, set_learning_rate
+from training.techniques import replay
 
 
 class Step:

@@ -15,9 +15,9 @@ from pipeline.contract import UserError
 from tests.helpers.training_runs import read_run
 from training import checkpoint
 from training.data import Batch
-from training.gradients import MIN_LOSS_SCALE, step_was_skipped
 from training.losses import gradient_penalty, squared_gradient
 from training.networks import ImageShape
+from training.optimizer import MIN_LOSS_SCALE, step_was_skipped
 from training.options.resolve import resolve
 from training.state import State, new_state
 from training.step import Step

@@ -16,10 +16,10 @@ from training.data import Batch
 from training.losses import path_lengths, path_penalty, squared_gradient
 from training.networks import ImageShape
 from training.networks.stylegan2 import StyleGan2G
+from training.optimizer import lazy_adam_settings, optimizers
 from training.options.validation import check_compatible
 from training.state import new_state
 from training.step import Step
-from training.techniques.lazy import lazy_adam_settings, optimizers
 
 CPU = torch.device("cpu")
 SHAPE = ImageShape(16, 16, 3)

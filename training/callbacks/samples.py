@@ -8,7 +8,7 @@ import torch
 
 from training.callbacks.base import Callback, EndReason, crossed
 from training.grid import generate_images, make_grid, save_image
-from training.techniques.latents import fixed_latents
+from training.techniques import fixed_latents
 
 
 class SamplesCallback(Callback):

@@ -36,7 +36,7 @@ def _uniform(numbers: NDArray[np.uint32], count: int) -> NDArray[np.float64]:
 
 
 def latents_of(numbers: list[int], kind: str, z_dim: int) -> Tensor:
-    """Return latents float32 (n, z_dim) of the numbers; `kind` as in `training.techniques.latents`.
+    """Return latents float32 (n, z_dim) of the numbers; `kind` as in `training.techniques`.
 
     Normal values are computed by Box and Muller (1958): indices 2k and 2k + 1 are one pair.
     """

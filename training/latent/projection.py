@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from training.latent.space import LatentSpace
-from training.techniques.latents import draw_latents
+from training.techniques import draw_latents
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Images (n, channels, h, w) in [-1, 1] and as many others → distances (n,)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.contract import UserError
 from training.latent.space import LatentSpace, style_weights
-from training.techniques.latents import draw_latents
+from training.techniques import draw_latents
 
 
 @dataclass(frozen=True)

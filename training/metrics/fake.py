@@ -16,7 +16,7 @@ from training.metrics.feature_networks import BATCH, FeatureNetwork
 from training.metrics.real import Progress, no_progress
 from training.networks import Generator
 from training.seeds import derive
-from training.techniques.latents import draw_latents
+from training.techniques import draw_latents
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from torch import nn
 from pipeline.contract import format_bytes, format_duration
 from training.config import Config
 from training.networks import ImageShape
+from training.optimizer import optimizers
 from training.options.algorithm import OptimizerOptions
 from training.state import State
 from training.streaming.dataset import ShardDataset
-from training.techniques.lazy import optimizers
 
 _TENSOR_BYTES, _CHECKPOINT_BYTES = 320, 4096
 """Bytes in a file per tensor besides its values, and per file."""

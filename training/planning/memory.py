@@ -18,13 +18,13 @@ from training.machine.allocator import release_freed
 from training.machine.distributed import Distributed
 from training.metrics.feature_networks import BATCH, load_feature_network
 from training.networks import ImageShape
+from training.optimizer import optimizers
 from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
 from training.planning.live import Course, LiveBytes, extended
 from training.state import State, make_optimizer, new_state
 from training.step import Step
 from training.streaming.dataset import ShardDataset
-from training.techniques.latents import fixed_latents
-from training.techniques.lazy import optimizers
+from training.techniques import fixed_latents
 
 _PROGRAM = 800 << 20
 """Approximate memory of the interpreter and PyTorch on the CPU, if the system does not report

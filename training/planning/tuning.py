@@ -21,8 +21,8 @@ from enum import Enum
 import torch
 
 from training.config import Config
+from training.optimizer import is_due
 from training.planning.threads import candidates, choose_threads, seconds
-from training.techniques.lazy import is_due
 
 SLOW = 1.35
 """A measurement is worthwhile if steps take this many times as long as usual."""

@@ -17,7 +17,7 @@ from training.metrics.real import cache_path, real_features
 from training.networks import Generator
 from training.streaming.dataset import open_shard_dataset
 from training.streaming.shards import DamagedShard
-from training.techniques.latents import draw_latents
+from training.techniques import draw_latents
 
 
 @dataclass

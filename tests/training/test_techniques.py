@@ -21,12 +21,16 @@ from training.networks import ImageShape, build_generator
 from training.networks.layers import Dropout, MinibatchStddev, Noise
 from training.state import State, new_state
 from training.step import Step
-from training.techniques.latents import draw_latents
-from training.techniques.noise import add_noise, noise_scale
-from training.techniques.packing import pack, unpack
-from training.techniques.replay import replay
-from training.techniques.targets import draw_targets
-from training.techniques.unroll import unroll
+from training.techniques import (
+    add_noise,
+    draw_latents,
+    draw_targets,
+    noise_scale,
+    pack,
+    replay,
+    unpack,
+    unroll,
+)
 
 SHAPE = ImageShape(16, 16, 3, 4)
 CPU = torch.device("cpu")

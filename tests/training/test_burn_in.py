@@ -12,10 +12,10 @@ from training import ema
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
+from training.optimizer import burn_in_value
 from training.options.algorithm import BurnInOptions
 from training.state import State, new_state
 from training.step import Step
-from training.techniques.schedule import burn_in_value
 
 CPU = torch.device("cpu")
 TABLE = {"kimg": 0.032, "lr": 0.25, "penalty": 0.1, "beta2": 0.99, "ema": True}

@@ -1,1 +1,0 @@
-"""Training techniques; `docs/tricks.md` lists all of them."""
