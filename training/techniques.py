@@ -109,7 +109,7 @@ def replay(
     labels: Tensor,
     random: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Replace a `share` of `fake` (n, c, h, w) and `labels` (n,) by earlier ones (Shrivastava 2017).
+    """Replace a `share` of `fake` (n, c, h, w), `labels` (n,) by earlier ones (Shrivastava 2017).
 
     `memory` keeps `size` fakes as float16 between calls and contains all state of the replay. It is
     filled first; from then on, a random `share` of each batch is swapped with random entries.
