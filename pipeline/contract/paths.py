@@ -53,6 +53,11 @@ class DatasetPaths:
         return self.manifest_dir / "rejected.jsonl"
 
     @property
+    def curation(self) -> Path:
+        """The decisions made by eye: one line per decision."""
+        return self.manifest_dir / "curated.jsonl"
+
+    @property
     def shard_index(self) -> Path:
         """The shard index, written last."""
         return self.manifest_dir / INDEX_FILE

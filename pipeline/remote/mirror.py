@@ -27,7 +27,9 @@ from pipeline.remote.part_store import store_of, store_path
 
 SYNC_STATE = "store.json"
 FEATURE_SUFFIX = ".npz"
-APPEND_ONLY = frozenset({"urls.jsonl", "forgotten.jsonl", "failures.jsonl", "events.jsonl"})
+APPEND_ONLY = frozenset(
+    {"urls.jsonl", "forgotten.jsonl", "curated.jsonl", "failures.jsonl", "events.jsonl"}
+)
 _PARALLEL = 4
 
 
@@ -116,9 +118,9 @@ def _append_missing_lines(downloaded: Path, local: Path) -> bool:
 
 def _line_id(line: bytes) -> bytes:
     """Return a hash that identifies a line: of its key if it has one, or of the whole line of a
-    log."""
+    log or a decision."""
     row = json.loads(line)
-    log = "run" in row
+    log = "run" in row or "decision" in row
     return hashlib.sha256(line if log else row["key"].encode()).digest()[:8]
 
 

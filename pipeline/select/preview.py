@@ -37,6 +37,7 @@ from pipeline.select.duplicates import (
 from pipeline.select.numeric_limits import NUMERIC_LIMITS, histogram
 from pipeline.select.preview_page import PAGE, THUMB, Section, Thumbnails
 from pipeline.select.rules import (
+    CURATED,
     DUPLICATE,
     NEAR_DUPLICATE,
     NO_CLASS_LABEL,
@@ -238,7 +239,7 @@ def _other_sections(
     shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
     reasons = [
         one
-        for one in (*RULES, NO_CLASS_LABEL, DUPLICATE)
+        for one in (*RULES, NO_CLASS_LABEL, CURATED, DUPLICATE)
         if one in counts and one not in shown_above
     ]
     picked: dict[str, dict[str, str]] = {reason: {} for reason in reasons}

@@ -70,6 +70,9 @@ FORGOTTEN, NOT_IN_MANIFEST = "forgotten", "not_in_manifest"
 NO_CLASS_LABEL, DUPLICATE_KEY = "no_class_label", "duplicate_key"
 
 
+CURATED = "curated"
+
+
 OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE = "off_topic", "duplicate", "near_duplicate"
 
 
@@ -80,14 +83,22 @@ REASONS = (
     FORGOTTEN,
     NOT_IN_MANIFEST,
     DUPLICATE_KEY,
-    *RULES,
+    "license",
     NO_CLASS_LABEL,
+    CURATED,
+    *(reason for reason in RULES if reason != "license"),
     OFF_TOPIC,
     DUPLICATE,
     NEAR_DUPLICATE,
     INTERNAL,
 )
 """All reasons. An image is rejected for the first one that applies."""
+
+
+PERMANENT = frozenset(
+    (FORGOTTEN, NOT_IN_MANIFEST, DUPLICATE_KEY, "license", NO_CLASS_LABEL, INTERNAL)
+)
+"""The reasons that a decision to keep an image does not change."""
 
 
 def aspect_of(record: OriginalRecord) -> float:
@@ -102,7 +113,7 @@ def first_rejection(image: SelectedImage, recipe: Recipe) -> tuple[str, str] | N
         detail = rule(image, recipe.select)
         if detail is not None:
             return reason, detail
-    position = recipe.shards.class_label
-    if position is not None and len(image.row.labels) <= position:
-        return NO_CLASS_LABEL, f"no label number {position} in {list(image.row.labels)}"
+        position = recipe.shards.class_label
+        if reason == "license" and position is not None and len(image.row.labels) <= position:
+            return NO_CLASS_LABEL, f"no label number {position} in {list(image.row.labels)}"
     return None

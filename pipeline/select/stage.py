@@ -1,6 +1,7 @@
 """The select stage: chooses originals by the properties recorded at download.
 
-The result depends only on the records, the manifest, the recipe and the list of forgotten images.
+The result depends only on the records, the manifest, the recipe, the list of forgotten images and
+the decisions of `curate`.
 No image is opened and nothing is deleted, so a run with another limit takes seconds. (If
 `off_topic` is set, missing features are computed first.) Every rejected image is listed with its
 reason in `rejected.jsonl`.
@@ -29,6 +30,7 @@ from pipeline.imaging.limits import limit_decoding
 from pipeline.options import SelectOptions
 from pipeline.originals.parts import read_records
 from pipeline.recipe import Recipe
+from pipeline.select.curation import Curation, Rejection, read_curation
 from pipeline.select.dedup_index import DedupIndex, DedupResult
 from pipeline.select.duplicates import (
     DuplicateThresholds,
@@ -63,7 +65,11 @@ class Lists:
 
 
 def select(
-    recipe: Recipe, dataset: DatasetPaths, log: EventLog, lists: Lists | None = None
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    log: EventLog,
+    lists: Lists | None = None,
+    curation: Curation | None = None,
 ) -> SelectResult:
     """Check every image of the complete parts; write `kept.jsonl` and `rejected.jsonl`.
 
@@ -71,11 +77,13 @@ def select(
 
     Args:
         lists: files to write instead of the dataset's own.
+        curation: decisions to obey instead of the recorded ones.
 
     Raises:
-        UserError: a line of the manifest or of a journal is damaged.
+        UserError: a line of the manifest, of a journal or of the decisions is damaged.
     """
     lists = lists or Lists(dataset.selection, dataset.rejections)
+    curation = read_curation(dataset) if curation is None else curation
     limit_decoding(recipe.originals.decode_megabytes)
     dataset.manifest_dir.mkdir(parents=True, exist_ok=True)
     if recipe.select.off_topic is not None:
@@ -86,8 +94,8 @@ def select(
         images = DedupIndex()
         for image, rejection in _apply_rules(recipe, dataset, rows, log):
             images.add(image, rejection and rejection[0])
-            line = image.to_line() if rejection is None else _rejected(image.to_json(), *rejection)
-            spool.write(line)
+            left = curation.apply(image.key, rejection)
+            spool.write(image.to_line() if left is None else _rejected(image.to_json(), *left))
         log.progress("select", len(images), len(images), "images")
         limits = recipe.select
         near = duplicate_thresholds(limits)
@@ -98,7 +106,7 @@ def select(
         kept = stack.enter_context(atomic_file(lists.kept))
         rejected = stack.enter_context(atomic_file(lists.rejected))
         spool.seek(0)
-        counts = _write_lists(spool, images, result, kept, rejected)
+        counts = _write_lists(spool, images, result, curation, kept, rejected)
     return SelectResult(counts.pop("kept", 0), dict(sorted(counts.items())))
 
 
@@ -120,7 +128,7 @@ def outlier_scorer(
 
 def _apply_rules(
     recipe: Recipe, dataset: DatasetPaths, rows: ManifestLookup, log: EventLog
-) -> Iterator[tuple[SelectedImage, tuple[str, str] | None]]:
+) -> Iterator[tuple[SelectedImage, Rejection | None]]:
     """Yield each image and its rejection (reason and details); None if it passes all rules."""
     forgotten = read_forgotten(dataset).keys
     for number, record in enumerate(read_records(dataset)):
@@ -148,18 +156,19 @@ def _rejected(image: dict[str, Any], reason: str, detail: str) -> bytes:
 
 
 def _write_lists(
-    spool: Iterable[bytes], images: DedupIndex, result: DedupResult,
+    spool: Iterable[bytes], images: DedupIndex, result: DedupResult, curation: Curation,
     kept: IO[bytes], rejected: IO[bytes],
 ) -> Counter[str]:  # fmt: skip
     """Write each spooled line to its list; count the kept images, and the rejected ones by
     reason."""
     counts: Counter[str] = Counter()
     for index, line in enumerate(spool):
-        reason = images.reason(index)
-        rejection = result.rejection(index, images)
-        if reason is not None:
+        key, reason = images.key(index), images.reason(index)
+        spooled = curation.apply(key, None if reason is None else (reason, ""))
+        rejection = curation.apply(key, result.rejection(index, images))
+        if spooled is not None:
             rejected.write(line)
-            counts[reason] += 1
+            counts[spooled[0]] += 1
         elif rejection is None:
             kept.write(line)
             counts["kept"] += 1
