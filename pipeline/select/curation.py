@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.contract import DatasetPaths, JsonlAppender, read_rows
-from pipeline.outside_text import safe_text
+from pipeline.outside_text import plain_value, safe_text
 from pipeline.select.rules import CURATED, PERMANENT
 
 KEEP, REJECT, UNDO = "keep", "reject", "undo"
@@ -45,9 +45,10 @@ class Decision:
             raise ValueError(f"key: not 16 hex digits: {key!r:.60}")
         if decision not in DECISIONS:
             raise ValueError(f"decision: {decision!r:.60}: not one of {', '.join(DECISIONS)}")
-        if not isinstance(reason, str):
+        text = plain_value(reason)
+        if text is None:
             raise ValueError(f"reason: not a text: {reason!r:.60}")
-        return cls(key, decision, reason)
+        return cls(key, decision, text)
 
     def to_json(self) -> dict[str, Any]:
         """Return the line, with the present time. Its microseconds distinguish the lines about one

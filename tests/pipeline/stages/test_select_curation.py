@@ -30,7 +30,10 @@ def outcome(shop: Any) -> dict[str, str]:
 
 
 def test_decisions_override_the_limits_and_are_counted(shop: Any, log: Any) -> None:
-    good, bad, small, shape, left = [*shop.served(4), shop.Served(shop.encoded(shop.picture(9, (60, 40))), "small.jpg")]
+    good, bad, small, shape, left = [
+        *shop.served(4),
+        shop.Served(shop.encoded(shop.picture(9, (60, 40))), "small.jpg"),
+    ]
     shop.add([good, bad, small, shape, left])
     recipe = shop.recipe({"min_side": 64})
     decide(shop, reject=bad.key, keep=left.key)
