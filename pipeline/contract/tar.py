@@ -1,24 +1,21 @@
-"""Reader and writer of tar archives of samples and originals, for both packages.
+"""Reader of tar archives of samples and originals, for both packages.
 
-The reader finds the samples without reading their bytes, some ten times faster per member than the
+It finds the samples without reading their bytes, some ten times faster per member than the
 standard library's tarfile. It supports what WebDataset writers produce: regular files in ustar, GNU
 long names, and pax paths and sizes. It skips links, folders and devices. It refuses archives
 without an end-of-archive block, which are truncated, and archives that two readers could interpret
 differently.
-
-The bytes that the writer writes (POSIX ustar) depend only on the members: no times, no owners.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 BLOCK = 512
 _CHUNK = 1 << 16
@@ -32,21 +29,21 @@ _MAX_EXTENDED = 1 << 20
 """Maximum size in bytes of a pax header or a GNU long name."""
 _MAX_MEMBERS = 100
 """Maximum number of members per sample."""
-_MAX_NAME = 100
-_MODE_OWNERS = b"0000644\0" + 2 * b"0000000\0"
-_TIME = b"00000000000\0"
-_REST = (
-    b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + 2 * b"0000000\0" + bytes(167)
-)  # type, link, magic and version, names of the owners, device, prefix
-_BASE_SUM = sum(_MODE_OWNERS + _TIME + b" " * 8 + _REST)
-"""The part of a header's checksum that does not depend on name and size; the checksum's own field
-counts as spaces."""
 _OCTAL = re.compile(rb"[0-7]*")
+_SAMPLE_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+_META_NAME = re.compile(r"__[^/]*__($|/)")
 _PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
 
 
 class DamagedTar(tarfile.TarError):
     """Not a complete tar archive."""
+
+
+class Hash(Protocol):
+    """A hash of hashlib."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -77,9 +74,15 @@ class _Extended:
     size: int | None = None
 
 
-def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, Extent]]:
-    """Yield name and extent of each regular file in the tar of `end` bytes; `check` verifies header
-    checksums.
+def members(
+    pread: Pread, end: int, check: bool = True, ahead: int = _CHUNK, digest: Hash | None = None
+) -> Iterator[tuple[str, Extent]]:
+    """Yield name and extent of each regular file in the tar of `end` bytes.
+
+    Args:
+        check: verify header checksums.
+        ahead: bytes to read at each header that was not read yet.
+        digest: receives all headers, and the names in extended ones.
 
     Raises:
         DamagedTar: a header is invalid, a member extends beyond the tar, or the end-of-archive
@@ -89,7 +92,7 @@ def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, E
     start, chunk = 0, b""
     while True:
         if offset + BLOCK > start + len(chunk) or offset < start:
-            start, chunk = offset, pread(_CHUNK, offset)
+            start, chunk = offset, pread(ahead, offset)
         header = chunk[offset - start : offset - start + BLOCK]
         if len(header) < BLOCK:
             raise DamagedTar(f"no end-of-archive block at byte {offset}")
@@ -97,6 +100,8 @@ def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, E
             return
         if check:
             _check(header, offset)
+        if digest is not None:
+            digest.update(header)
         kind, size = header[156:157], _number(header[124:136])
         is_more = kind in (b"L", b"x")
         if extended.size is not None and not is_more:
@@ -110,6 +115,8 @@ def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, E
             raise DamagedTar(f"the member at byte {offset} is a file in pieces")
         if is_more or kind in (b"K", b"g"):
             _extend(extended, kind, pread, data)
+            if digest is not None:
+                digest.update(extended.name.encode())
         else:
             if kind in _REGULAR:
                 name = extended.name or _name(header)
@@ -121,31 +128,68 @@ def members(pread: Pread, end: int, check: bool = True) -> Iterator[tuple[str, E
         offset = data.offset + (data.size + BLOCK - 1) // BLOCK * BLOCK
 
 
-def samples(pread: Pread, end: int, check: bool = True, most: int | None = None) -> list[TarSample]:
-    """Return the samples of a WebDataset tar of `end` bytes: consecutive members with the same key.
+def split_name(name: str) -> tuple[str, str] | None:
+    """Return the key and the extension of a member's name, as webdataset does: the path up to the
+    first dot of the file name, and the rest in lower case.
 
-    The key is the path up to the first dot of the file name, the rest is the extension.
+    None if the member belongs to no sample: its name has no dot, it is metadata (`__NAME__`), a
+    hidden file (such as `._NAME` of macOS), or in a folder `__MACOSX`.
+    """
+    match = _SAMPLE_NAME.fullmatch(name)
+    if match is None or name.startswith(".", name.rfind("/") + 1):
+        return None
+    if "__" in name and (_META_NAME.match(name) or "__MACOSX" in name.split("/")):
+        return None
+    return match[1], match[2].lower()
+
+
+def group_samples(
+    found: Iterable[tuple[str, Extent]], most: int | None = None
+) -> Iterator[TarSample]:
+    """Yield the samples of the members of a WebDataset tar: consecutive ones with the same key.
 
     Raises:
-        DamagedTar: as in `members`; or a sample has a member twice or too many members, or there
-            are more than `most` samples.
+        DamagedTar: a sample has a member twice or too many members, a key occurs again after other
+            samples, or there are more than `most` samples.
     """
-    found: list[TarSample] = []
-    for name, extent in members(pread, end, check):
-        folder, slash, file = name.rpartition("/")
-        stem, _, extension = file.partition(".")
-        key = folder + slash + stem if stem else name
-        if not found or found[-1].key != key:
-            if len(found) == most:
+    sample: TarSample | None = None
+    keys: set[str] = set()
+    for name, extent in found:
+        parts = split_name(name)
+        if parts is None:
+            continue
+        key, extension = parts
+        if sample is None or sample.key != key:
+            if sample is not None:
+                yield sample
+            if key in keys:
+                raise DamagedTar(
+                    f"the key {key!r} occurs again after other samples ({name!r}); the members of "
+                    "a sample must be next to each other, and keys must be unique"
+                )
+            if len(keys) == most:
                 raise DamagedTar(f"more than {most} samples")
-            found.append(TarSample(key))
-        known, extension = found[-1].members, extension.lower()
-        if extension in known:
+            keys.add(key)
+            sample = TarSample(key)
+        if extension in sample.members:
             raise DamagedTar(f"{name!r} occurs twice")
-        if len(known) == _MAX_MEMBERS:
+        if len(sample.members) == _MAX_MEMBERS:
             raise DamagedTar(f"{key!r} has more than {_MAX_MEMBERS} members")
-        known[extension] = extent
-    return found
+        sample.members[extension] = extent
+    if sample is not None:
+        yield sample
+
+
+def samples(
+    pread: Pread, end: int, check: bool = True, most: int | None = None,
+    digest: Hash | None = None,
+) -> list[TarSample]:  # fmt: skip
+    """Return the samples of a WebDataset tar of `end` bytes, see `split_name`.
+
+    Raises:
+        DamagedTar: as in `members` and `group_samples`.
+    """
+    return list(group_samples(members(pread, end, check, digest=digest), most))
 
 
 def _check(header: bytes, offset: int) -> None:
@@ -237,49 +281,3 @@ def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
                     for extension, extent in sample.members.items()
                 },
             )
-
-
-class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
-def tar_header(name: str, size: int) -> bytes:
-    """Return the 512-byte header of a regular file: mode 0644, owner 0, time 0.
-
-    Raises:
-        ValueError: the name is longer than 100 bytes.
-    """
-    encoded = name.encode()
-    if len(encoded) > _MAX_NAME:
-        raise ValueError(f"{name!r}: a member's name has at most {_MAX_NAME} bytes")
-    octal = b"%011o\0" % size
-    checksum = _BASE_SUM + sum(encoded) + sum(octal)
-    return b"%b%b%b%b%06o\0 %b" % (
-        encoded, bytes(_MAX_NAME - len(encoded)), _MODE_OWNERS, octal + _TIME, checksum, _REST
-    )  # fmt: skip
-
-
-class TarWriter:
-    """Writes members one after another and computes the archive's size and sha256."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._hash: _Hash = hashlib.sha256()
-        self.nbytes = 0
-
-    def add(self, name: str, data: bytes) -> None:
-        self._write(b"".join((tar_header(name, len(data)), data, bytes(-len(data) % BLOCK))))
-
-    def close(self) -> None:
-        """Write the end-of-archive blocks. The file itself stays open."""
-        self._write(bytes(2 * BLOCK))
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-        self.nbytes += len(data)

@@ -21,7 +21,8 @@ from pipeline.contract import (
     now_utc,
     write_atomic,
 )
-from pipeline.contract.tar import BLOCK, tar_header
+from pipeline.contract.tar import BLOCK
+from pipeline.contract.tar_writer import tar_header
 from pipeline.errors import Failure
 from pipeline.forgotten import read_forgotten
 from pipeline.originals.lost_lines import read_lost_line

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import DatasetPaths, UserError, atomic_file, parse_config, write_json
-from pipeline.contract.tar import TarWriter, read_samples
+from pipeline.contract.tar import read_samples
+from pipeline.contract.tar_writer import TarWriter
 from pipeline.errors import Failure
 from pipeline.imaging.limits import ImageError
 from pipeline.options import ShardOptions

@@ -391,7 +391,7 @@ def remake(path: Path, change: Callable[[str, bytes], bytes]) -> Any:
     import hashlib
 
     from pipeline.contract import ShardEntry
-    from pipeline.contract.tar import TarWriter
+    from pipeline.contract.tar_writer import TarWriter
 
     index, _ = load_index(path.parents[3] / "manifests" / path.parent.parent.name)
     found = [(f"{key}.{ending}", data) for key, files in read_samples(path)
