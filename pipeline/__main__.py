@@ -6,6 +6,7 @@ Exit status: 0 success; 1 finished, but some items failed and are in the failure
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from pipeline.exit import CommandParser, exit_process, exit_status
@@ -18,13 +19,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     # imported here, so that an interrupt during the import is handled
-    from pipeline.commands import datasets, recipes, stages
+    from pipeline.commands import stages
 
+    words = sys.argv[1:] if argv is None else argv
     parser = CommandParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (stages, recipes, datasets):
-        group.add(commands)
-    args = parser.parse_args(argv)
+    stages.add(commands)
+    if not words or words[0] not in commands.choices:  # their imports take longer than `status`
+        from pipeline.commands import datasets, recipes
+
+        recipes.add(commands)
+        datasets.add(commands)
+    args = parser.parse_args(words)
     status: int = args.run(args)
     return status
 

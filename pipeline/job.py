@@ -11,28 +11,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.atomic_io import FileLock, lock
 from pipeline.contract import DatasetPaths, now_utc
-from pipeline.crawl.stage import crawl
 from pipeline.errors import UserError
 from pipeline.events import EventListener, EventLog, ProgressListener
-from pipeline.originals.download import download
-from pipeline.recipe import Recipe, load_recipe, recipe_path
-from pipeline.remote.mirror import pull, push
-from pipeline.select.stage import select
-from pipeline.shards.forget import variants
-from pipeline.shards.stage import shard
 
-Stage = Callable[[Recipe, DatasetPaths, EventLog], Any]
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
-STAGES: dict[str, Stage] = {
-    "crawl": crawl,
-    "download": download,
-    "select": select,
-    "shard": shard,
-}
+Stage = Callable[..., Any]
+"""Takes the recipe, the dataset, its log and keyword options; returns a dataclass."""
+
+STAGES = ("crawl", "download", "select", "shard")
 """The stages in order."""
 
 
@@ -65,6 +57,8 @@ class Job:
         Raises:
             UserError: it does not exist, or has an error.
         """
+        from pipeline.recipe import load_recipe, recipe_path
+
         return load_recipe(recipe_path(self.recipe_name), self.overrides)
 
     @contextmanager
@@ -89,6 +83,9 @@ class Job:
                 with EventLog(dataset, now_utc(), on_event, on_progress) as log:
                     yield recipe, dataset, log
                 return
+            from pipeline.remote.mirror import pull, push
+            from pipeline.shards.forget import variants
+
             received = pull(dataset)
             with EventLog(dataset, now_utc(), on_event, on_progress) as log:
                 if any(asdict(received).values()):
@@ -112,17 +109,39 @@ def run_stage(
     Args:
         refresh: if the stage is the crawl, visit every page again.
         variant: if the stage is shard, build the shards of the dataset `NAME-VARIANT`.
-        stage: function to run instead of `STAGES[name]`.
+        stage: function to run instead of the stage's own.
     """
     log.emit(name, "start")
-    stage = stage or STAGES[name]
+    stage = stage or load_stage(name)
     if refresh and name == "crawl":
-        stage = partial(crawl, refresh=True)
+        stage = partial(stage, refresh=True)
     if variant and name == "shard":
-        stage = partial(shard, variant=variant)
+        stage = partial(stage, variant=variant)
     result: dict[str, Any] = asdict(stage(recipe, dataset, log))
     log.emit(name, "done", **result)
     return result
+
+
+def load_stage(name: str) -> Stage:
+    """Import and return the function of a stage.
+
+    Commands that run no stage start faster, because the imports take most of their time.
+    """
+    if name == "crawl":
+        from pipeline.crawl.stage import crawl
+
+        return crawl
+    if name == "download":
+        from pipeline.originals.download import download
+
+        return download
+    if name == "select":
+        from pipeline.select.stage import select
+
+        return select
+    from pipeline.shards.stage import shard
+
+    return shard
 
 
 def _locked(dataset: DatasetPaths) -> FileLock:

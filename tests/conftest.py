@@ -13,7 +13,8 @@ from tests.helpers.faulty_site import FaultySite
 from tests.helpers.prefect_server import PrefectServer, serve_prefect
 from tests.helpers.slow import is_slow
 
-# Tests and their processes share the cores: threads of OpenMP that wait must not keep one busy.
+# Tests and their processes share the cores: threads of one test would wait for those of another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.console import Console
 from pipeline.contract import DatasetPaths
@@ -18,8 +18,10 @@ from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.job import Job
 from pipeline.outside_text import printable, without_passwords
-from pipeline.recipe import Recipe
 from pipeline.web.failures import FAILURE_KINDS
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 Command = Callable[[argparse.Namespace], int]
 Commands = Any

@@ -8,7 +8,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.common import (
     Commands,
@@ -22,10 +22,9 @@ from pipeline.commands.common import (
 from pipeline.contract import DatasetPaths
 from pipeline.job import STAGES, run_stage
 from pipeline.reading import open_regular
-from pipeline.recipe import recipe_path
-from pipeline.retry import RetryResult, retry_failures
-from pipeline.select.preview import preview
-from pipeline.status import format_status, read_status
+
+if TYPE_CHECKING:
+    from pipeline.retry import RetryResult
 
 STAGE_HELP = {
     "run": "run all stages: crawl, download, select, shard",
@@ -89,6 +88,8 @@ def _run(args: argparse.Namespace) -> int:
     for name in args.stages:
         with open_job(args) as (recipe, dataset, log):
             if args.preview:
+                from pipeline.select.preview import preview
+
                 print(preview(recipe, dataset, log))
             else:
                 results[name] = run_stage(
@@ -130,6 +131,8 @@ def _digest(dataset: DatasetPaths) -> str:
 
 
 def _retry(args: argparse.Namespace) -> int:
+    from pipeline.retry import retry_failures
+
     with open_job(args) as (recipe, dataset, log):
         result = retry_failures(
             recipe,
@@ -166,9 +169,13 @@ def _explain_retry(args: argparse.Namespace, result: RetryResult, dataset: Datas
 
 
 def _status(args: argparse.Namespace) -> int:
+    from pipeline.status import format_status, read_status
+
     dataset = job_from_args(args, reads=True).dataset
     folders = (dataset.manifest_dir, dataset.data_dir, dataset.failure_log.parent)
     if not any(folder.exists() for folder in folders):
+        from pipeline.recipe import recipe_path
+
         recipe_path(args.recipe)  # raises if there is no such recipe either
     status = read_status(dataset)
     print(json.dumps(status.to_json()) if args.json else format_status(status))

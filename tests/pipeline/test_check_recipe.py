@@ -202,7 +202,7 @@ def test_a_recipe_that_takes_nothing_from_a_page_says_what_is_there(
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         f'[source]\nkind = "html"\nstart = ["{galleries}/llgal/index.html"]\n'
-        'image = ".nothing"\n[politeness]\nallow_private = true\n'
+        'image = ".nothing"\n[politeness]\nallow_private = true\nrate = 500\n'
     )
     check = check_recipe(recipe, f"{galleries}/llgal/index.html")
     assert (check.images, check.skipped) == ((), {"nothing_selected": 1})
@@ -217,7 +217,8 @@ def test_a_list_that_breaks_off_is_one_line(tmp_path: Path) -> None:
     with served(tmp_path) as url:
         address = f"{url}/urls.txt.gz"
         recipe.write_text(
-            f'[source]\nkind = "list"\nstart = ["{address}"]\n[politeness]\nallow_private = true\n'
+            f'[source]\nkind = "list"\nstart = ["{address}"]\n'
+            "[politeness]\nallow_private = true\nrate = 500\n"
         )
         found = check_recipe(recipe, address)
     assert found.error.startswith("EOFError")

@@ -494,7 +494,7 @@ def test_a_body_that_never_ends_is_asked_for_once(faulty_site, etag):
         request.hang_up()
 
     faulty_site.rows["/odd"] = Row("/odd", stream)
-    for outcome in get_either_way(faulty_site.url("/odd")):
+    for outcome in get_either_way(faulty_site.url("/odd"), total_timeout=0.7):
         assert kind(outcome) == "total_timeout"
         assert outcome.attempts == 1
         assert "still arriving" in outcome.detail

@@ -125,6 +125,18 @@ def test_a_terminal_without_unicode_gets_escapes(project: Path) -> None:
     assert "\\xfc 1" in result.stdout
 
 
+def test_status_loads_neither_image_libraries_nor_adapters(project: Path) -> None:
+    """They would take most of its time."""
+    code = (
+        "import sys; from pipeline.__main__ import main; main(['status', 'mine.toml']); "
+        "print(sorted({'numpy', 'PIL', 'bs4', 'requests', 'jinja2'} & sys.modules.keys()))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]", result.stderr
+
+
 AT_IMPORT = """
 import signal, sys
 class Finder:

@@ -453,7 +453,8 @@ def test_check_recipe_names_the_signal_and_the_way_out(
     put_file(faulty_site, "/page", serve(text.encode(), type_="text/html"))
     url, path = faulty_site.url("/page"), tmp_path / "one.toml"
     path.write_text(
-        f'[source]\nkind = "html"\nstart = ["{url}"]\n[politeness]\nallow_private = true\n'
+        f'[source]\nkind = "html"\nstart = ["{url}"]\n'
+        "[politeness]\nallow_private = true\nrate = 500\n"
     )
     problem = check_recipe(path, url).error
     assert problem.startswith("opt_out: noml: meta element (politeness.opt_out_overrides can")

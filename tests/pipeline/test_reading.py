@@ -98,6 +98,11 @@ class Odd(http.server.BaseHTTPRequestHandler):
         self.answer(404)
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_BACKOFF", 0.001)
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     server = QuietServer(("127.0.0.1", 0), Odd)
@@ -115,8 +120,7 @@ def test_a_good_answer_is_read(url: str) -> None:
     assert read_bytes(f"{url}/packed") == b"{}"
 
 
-def test_a_busy_server_is_asked_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_BACKOFF", 0.001)
+def test_a_busy_server_is_asked_again(url: str) -> None:
     assert read_bytes(f"{url}/busy") == b"{}"
     with pytest.raises(OSError, match=r"^HTTP 503$"):
         read_bytes(f"{url}/later")
@@ -134,7 +138,7 @@ def test_an_odd_answer_is_an_error_soon(url: str, path: str) -> None:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("path", ["slow", "header_in_drops"])
 def test_an_answer_in_drops_ends(url: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_SECONDS", 0.5)
+    monkeypatch.setattr(reading, "_SECONDS", 0.2)
     with pytest.raises(OSError, match="not there after"):
         read_bytes(f"{url}/{path}")
 

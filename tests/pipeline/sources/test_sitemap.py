@@ -89,7 +89,7 @@ def test_plain_lists_and_robots_txt() -> None:
         "nothing here",
         "",
         b"\x1f\x8bbroken",
-        gzip.compress(b" " * (65 << 20), mtime=0),
+        gzip.compress(b" " * (65 << 20), 1, mtime=0),
     ],
     ids=["html", "text", "empty", "damaged gzip", "bomb"],
 )

@@ -94,8 +94,8 @@ def test_an_odd_server_is_given_up_soon(url: str, path: str) -> None:
 @pytest.mark.timeout(60)
 def test_headers_in_drops_are_a_lost_connection(url: str) -> None:
     where, reasons = f"{url}/header_in_drops", list[str]()
-    with pytest.raises(UserError, match=rf"{where}: TimeoutError: not there after 0\.5 s \(tried"):
-        fetch(where, SIZE, lambda _: None, 0.5, threading.Event(), reasons.append)
+    with pytest.raises(UserError, match=rf"{where}: TimeoutError: not there after 0\.1 s \(tried"):
+        fetch(where, SIZE, lambda _: None, 0.1, threading.Event(), reasons.append)
     assert [one.rpartition("; ")[2] for one in reasons] == [f"retry {n} of 4" for n in range(1, 5)]
 
 
