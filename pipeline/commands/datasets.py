@@ -15,7 +15,8 @@ from pipeline.commands.common import Commands, add_command, command, job_from_ar
 from pipeline.commands.stages import add_variant
 from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
-from pipeline.importers.stage import FORMATS as IMPORT_FORMATS
+from pipeline.importers.items import ImportOptions
+from pipeline.importers.registry import FORMATS as IMPORT_FORMATS
 from pipeline.importers.stage import import_dataset
 from pipeline.job import check_files
 from pipeline.outside_text import decode_text
@@ -49,8 +50,14 @@ def add(commands: Commands) -> None:
     out.add_argument("out", type=Path, help="a new folder, or a zip file for nvlabs")
     _add_format(out, EXPORT_FORMATS, "imagefolder", "default: imagefolder")
     into = add_command(commands, "import", "add images in another tool's format", _import)
-    into.add_argument("path", type=Path, help="a folder, a zip file, or a shard index")
+    into.add_argument("path", type=Path, help="a folder, a zip, a tar, or another file")
     _add_format(into, IMPORT_FORMATS, "", "default: detected from the files")
+    into.add_argument(
+        "--label",
+        default="",
+        help="what becomes the label: a column or key; attr:NAME or identity of CelebA",
+    )
+    into.add_argument("--split", default="", help="import only this part, such as train")
     for name, what, run in (
         ("export-manifest", "write the URL manifest for another downloader", _export_manifest),
         ("import-manifest", "add the rows of another downloader's manifest", _import_manifest),
@@ -120,7 +127,15 @@ def _export(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     with open_job(args) as (recipe, dataset, log):
-        result = import_dataset(args.path, dataset, log, args.format, recipe)
+        result = import_dataset(
+            args.path,
+            dataset,
+            log,
+            args.format,
+            recipe,
+            ImportOptions(args.label, args.split),
+            lambda found: None if args.quiet else say(f"{args.path}: {found}"),
+        )
         log.emit("import", "done", **asdict(result))
     _print(args, asdict(result))
     if result.failed:

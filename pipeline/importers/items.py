@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,13 @@ IMAGE_SUFFIXES = frozenset(f".{extension}" for extension in EXTENSIONS.values())
     ".jpeg", ".tiff", ".heif", ".hif", ".pbm", ".pgm", ".pnm", ".j2k", ".jpx",
 }  # fmt: skip
 _MAX_TEXT = 10_000
+_MAX_COORDINATE = 1e8
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom of an object, in pixels of the upright image."""
+
+
+LABEL_KEYS = ("labels", "label", "class", "category")
+"""Usual keys and columns of labels, in order."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,42 @@ class ImportedImage:
     title: str = ""
     license: str = ""
     attribution: str = ""
+    boxes: tuple[Box, ...] = ()
+    held: int = 0
 
     @property
     def row(self) -> ManifestRow:
         return ManifestRow(
             image_key(self.url), self.url, "", self.title, self.labels, self.license,
-            self.attribution, now_utc(),
+            self.attribution, now_utc(), self.boxes,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What to take from a dataset.
+
+    `label` names what becomes the label of an image: a column of a table, a key of JSON, or
+    `attr:NAME` and `identity` of CelebA; empty: the format's own labels. `split` names the part to
+    import, such as train; empty: all.
+    """
+
+    label: str = ""
+    split: str = ""
+
+    def has_split(self, name: str) -> bool:
+        """Return True if the split of this name is imported."""
+        return not self.split or split_name(self.split) == split_name(name)
+
+
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val",
+          "valid": "val", "validation": "val", "dev": "val"}  # fmt: skip
+"""Usual names of splits."""
+
+
+def split_name(text: str) -> str:
+    """Return the usual name of a split; the text itself in lower case if it is not one."""
+    return SPLITS.get(text.casefold(), text.casefold())
 
 
 Items = Iterator[ImportedImage | Failure]
@@ -48,13 +84,14 @@ Items = Iterator[ImportedImage | Failure]
 
 def make_item(
     place: str, read: Callable[[int], bytes], labels: tuple[str, ...], title: str,
-    metadata: dict[str, Any],
+    metadata: dict[str, Any], boxes: tuple[Box, ...] = (), held: int = 0,
 ) -> ImportedImage:  # fmt: skip
     """Return an image; its URL is that in its metadata, or else its path on this machine."""
     return ImportedImage(
         as_text(metadata.get("url") or place), read, labels,
-        as_text(metadata.get("title") or title),
-        as_text(metadata.get("license") or ""), as_text(metadata.get("attribution") or ""),
+        as_text(metadata.get("title") or metadata.get("caption") or title),
+        as_text(metadata.get("license") or ""), as_text(metadata.get("attribution") or ""), boxes,
+        held,
     )  # fmt: skip
 
 
@@ -71,6 +108,42 @@ def as_labels(value: object) -> tuple[str, ...]:
     if isinstance(value, list | tuple):
         return tuple(as_text(one) for one in value)
     return (as_text(value),)
+
+
+def labels_in(values: Mapping[str, Any], wanted: str = "") -> tuple[str, ...]:
+    """Return the labels in the metadata of an image: those at the key `wanted`, or else at the
+    first of the usual keys."""
+    keys = (wanted,) if wanted else LABEL_KEYS
+    return next(filter(None, (as_labels(values.get(key)) for key in keys)), ())
+
+
+def label_of_number(number: object, names: Sequence[Any]) -> tuple[str, ...]:
+    """Return the label of a class number: its name, or the number itself if it has none."""
+    if isinstance(number, int) and 0 <= number < len(names):
+        return (as_text(names[number]),)
+    return as_labels(number)
+
+
+def box_of_size(values: object) -> Box | None:
+    """Return the box of (x, y, width, height); None if these are not four finite numbers."""
+    if not (isinstance(values, list | tuple) and len(values) == 4):
+        return None
+    if not all(isinstance(one, int | float) and abs(one) <= _MAX_COORDINATE for one in values):
+        return None
+    x, y, width, height = values
+    return (x, y, x + width, y + height)
+
+
+def sort_objects(objects: Iterable[tuple[str, Box]]) -> tuple[tuple[Box, ...], tuple[str, ...]]:
+    """Return the boxes of named objects, the largest first, and their names without repetition."""
+
+    def area(entry: tuple[str, Box]) -> float:
+        left, top, right, bottom = entry[1]
+        return (right - left) * (bottom - top)
+
+    ordered = sorted(objects, key=area, reverse=True)
+    names = dict.fromkeys(as_text(name) for name, _ in ordered if name)
+    return tuple(box for _, box in ordered), tuple(names)
 
 
 def broken_metadata(url: str, detail: str) -> Failure:

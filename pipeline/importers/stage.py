@@ -1,4 +1,4 @@
-"""Imports datasets of other tools; `FORMATS` is the registry.
+"""Imports datasets of other tools, in one of the formats of `registry.FORMATS`.
 
 Import replaces crawl and download: it writes manifest rows and complete parts, from which select
 and shard continue. Images that were imported before are skipped.
@@ -6,21 +6,25 @@ and shard continue. Images that were imported before are skipped.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.imaging.images import EXTENSIONS, decoded, measure_image
+from pipeline.imaging.images import EXTENSIONS, ImageProperties, decoded, measure_image
 from pipeline.imaging.limits import ImageError, ImageLimits, limit_decoding
-from pipeline.importers.archives import find_tars, nvlabs, shards
-from pipeline.importers.folders import image_folder
-from pipeline.importers.items import STAGE, ImportedImage, Items, is_file
+from pipeline.importers.items import STAGE, ImportedImage, ImportOptions, Items
+from pipeline.importers.registry import Import, open_import
 from pipeline.options import OriginalsOptions
+from pipeline.originals.download import decoding_threads
+from pipeline.originals.inspect_image import DECODE_SIDE
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import (
     PART_SIZE,
@@ -34,6 +38,13 @@ from pipeline.recipe import Recipe
 from pipeline.web.failures import caught_failure, failure, internal_failure
 from pipeline.web.politeness import Politeness
 
+_MAX_HELD = 128 << 20
+"""Bytes of images that wait in memory; a part then has fewer than `PART_SIZE` images."""
+
+_MAX_AHEAD = 32 << 20
+"""Bytes of images to read ahead."""
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class ImportResult:
@@ -45,49 +56,69 @@ class ImportResult:
 
 
 def import_dataset(
-    path: Path, dataset: DatasetPaths, log: EventLog, form: str = "", recipe: Recipe | None = None
+    path: Path,
+    dataset: DatasetPaths,
+    log: EventLog,
+    form: str = "",
+    recipe: Recipe | None = None,
+    options: ImportOptions = ImportOptions(),  # noqa: B008 frozen
+    announce: Callable[[str], None] = lambda _: None,
 ) -> ImportResult:
     """Import the images at `path`. If the import is interrupted, run it again.
 
     Args:
-        path: a folder, a zip file, or a shard index.
-        form: one of `FORMATS`; detected if empty.
+        path: a folder, an archive, a shard index, or another file of one of the formats.
+        form: one of `registry.FORMATS`; detected if empty.
         recipe: the recipe whose image limits apply; None: the defaults.
+        announce: called with the format that was found, as one line.
 
     Raises:
-        UserError: the path does not exist, or has another format.
+        UserError: the path does not exist, or has another format, or no images.
     """
-    if not (path.is_dir() or path.is_file()):
-        there = path.exists()
-        raise UserError(
-            f"{path}: " + ("not a file or folder" if there else "file or folder does not exist")
-        )
-    form = form or detect_format(path)
-    if form not in FORMATS:
-        raise UserError(f"import: unknown format {form!r}; choose from {', '.join(FORMATS)}")
+    source = open_import(path, form)
+    with closing(source.tree):
+        announce(source.found)
+        return _import(source, dataset, log, recipe, options)
+
+
+def _import(
+    source: Import, dataset: DatasetPaths, log: EventLog, recipe: Recipe | None,
+    options: ImportOptions,
+) -> ImportResult:  # fmt: skip
     politeness = recipe.politeness if recipe else Politeness()
     originals = recipe.originals if recipe else OriginalsOptions()
     limit_decoding(originals.decode_megabytes)
     limits = ImageLimits(politeness.max_pixels, originals.max_side, originals.max_aspect)
-    filler = _PartFiller(dataset, log, limits, politeness.max_bytes)
+    with ThreadPoolExecutor(decoding_threads(), thread_name_prefix="import") as pool:
+        filler = _PartFiller(dataset, log, _Reader(limits, politeness.max_bytes), pool)
+        _complete_parts(dataset, lambda: source.items(options), filler)
+        _add_parts(dataset, source.items(options), filler)
+    if not any(filler.counts.values()):
+        raise UserError(f"{source.tree.path}: no images in it (read as {source.format})")
+    return ImportResult(**filler.counts)
+
+
+def _complete_parts(dataset: DatasetPaths, items: Callable[[], Items], filler: _PartFiller) -> None:
+    """Complete the parts of an interrupted import."""
     for part in planned_parts(dataset):
         if not is_complete(dataset, part):
             wanted = {row.key for row in PartFiles(dataset, part).rows()}
-            items = (one for one in FORMATS[form](path) if isinstance(one, ImportedImage))
-            filler.fill(part, (item for item in items if item.row.key in wanted))
+            found = (one for one in items() if isinstance(one, ImportedImage))
+            filler.fill(part, (item for item in found if image_key(item.url) in wanted))
+
+
+def _add_parts(dataset: DatasetPaths, items: Items, filler: _PartFiller) -> None:
+    """Add the images that are not in the dataset yet, in new parts."""
     known = {row.key for part in planned_parts(dataset) for row in PartFiles(dataset, part).rows()}
     listed = {line["key"] for line in read_jsonl(dataset.url_manifest)}
-    fresh = _new_images(FORMATS[form](path), known, filler)
-    while batch := list(islice(fresh, PART_SIZE)):
+    new = _new_images(items, known, filler)
+    while batch := list(_next_batch(new)):
         rows = [item.row.to_json() for item in batch]
         with JsonlAppender(dataset.url_manifest) as urls:
             urls.append(*(row for row in rows if row["key"] not in listed))
         part = next_part(dataset)
         write_plan(dataset, part, rows)
         filler.fill(part, iter(batch))
-    if not any(filler.counts.values()):
-        raise UserError(f"{path}: no images in it (read as {form})")
-    return ImportResult(**filler.counts)
 
 
 def _new_images(items: Items, known: set[str], filler: _PartFiller) -> Iterator[ImportedImage]:
@@ -104,49 +135,108 @@ def _new_images(items: Items, known: set[str], filler: _PartFiller) -> Iterator[
             yield item
 
 
+def _next_batch(items: Iterator[ImportedImage]) -> Iterator[ImportedImage]:
+    """Yield the images of one part."""
+    held = 0
+    for item in islice(items, PART_SIZE):
+        yield item
+        held += item.held
+        if held > _MAX_HELD:
+            return
+
+
+_Outcome = ImageProperties | Failure
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads and measures images; errors of one image are returned."""
+
+    limits: ImageLimits
+    max_bytes: int
+
+    def read(self, item: ImportedImage) -> bytes | Failure:
+        return _or_failure(item, lambda: item.read(self.max_bytes))
+
+    def measure(self, item: ImportedImage, data: bytes) -> _Outcome:
+        def run() -> ImageProperties:
+            with decoded(data, self.limits, DECODE_SIDE) as image:
+                return measure_image(image)
+
+        return _or_failure(item, run)
+
+
+def _or_failure(item: ImportedImage, run: Callable[[], T]) -> T | Failure:
+    """Return the result of `run`, or the failure of the image."""
+    key = image_key(item.url)
+    try:
+        return run()
+    except ImageError as error:
+        return failure(STAGE, item.url, error.kind, key=key, detail=error.detail)
+    except OSError as error:
+        kind = "not_found" if isinstance(error, FileNotFoundError) else "unreachable"
+        return failure(STAGE, item.url, kind, key=key, detail=error.strerror or str(error))
+    except Exception as error:  # noqa: BLE001 errors of one image are caught here
+        return caught_failure(STAGE, item.url, error, key)
+
+
 class _PartFiller:
-    """Fills parts with images and counts the outcomes."""
+    """Fills parts with images and counts the outcomes. Threads decode; parts are written in
+    order."""
 
     def __init__(
-        self, dataset: DatasetPaths, log: EventLog, limits: ImageLimits, max_bytes: int
+        self, dataset: DatasetPaths, log: EventLog, reader: _Reader, pool: ThreadPoolExecutor
     ) -> None:
         self.counts = {"images": 0, "known": 0, "failed": 0}
-        self.limits, self.max_bytes = limits, max_bytes
-        self._dataset, self._log = dataset, log
+        self._dataset, self._log, self._reader, self._pool = dataset, log, reader, pool
 
     def fill(self, part: str, items: Iterator[ImportedImage]) -> None:
         with closing(PartWriter(self._dataset, part)) as writer:
-            for item in items:
-                if item.row.key in writer.done:
-                    continue
-                failed = _add(writer, item, self)
+            missing = (item for item in items if image_key(item.url) not in writer.done)
+            for item, data, outcome in self._measured(missing):
+                failed = outcome if isinstance(outcome, Failure) else None
+                if not isinstance(outcome, Failure):
+                    failed = _add(writer, item, data, outcome)
                 if failed is None:
                     self.counts["images"] += 1
                 else:
-                    writer.add_failure(item.row.key, failed)
+                    writer.add_failure(image_key(item.url), failed)
                     self.fail(failed)
                 self._log.progress(STAGE, sum(self.counts.values()), None, "images")
             writer.finish()
+
+    def _measured(
+        self, items: Iterator[ImportedImage]
+    ) -> Iterator[tuple[ImportedImage, bytes, _Outcome]]:
+        """Yield the images in order with their bytes and properties."""
+        waiting = deque[tuple[ImportedImage, bytes, Future[_Outcome]]]()
+        ahead = 0
+        for item in items:
+            data = self._reader.read(item)
+            if isinstance(data, Failure):
+                outcome: Future[_Outcome] = Future()
+                outcome.set_result(data)
+                waiting.append((item, b"", outcome))
+            else:
+                waiting.append((item, data, self._pool.submit(self._reader.measure, item, data)))
+                ahead += len(data)
+            while len(waiting) > 2 * decoding_threads() or ahead > _MAX_AHEAD:
+                first, data, outcome = waiting.popleft()
+                ahead -= len(data)
+                yield first, data, outcome.result()
+        for first, data, outcome in waiting:
+            yield first, data, outcome.result()
 
     def fail(self, failed: Failure) -> None:
         self.counts["failed"] += 1
         self._log.log_failure(failed)
 
 
-def _add(writer: PartWriter, item: ImportedImage, filler: _PartFiller) -> Failure | None:
+def _add(
+    writer: PartWriter, item: ImportedImage, data: bytes, properties: ImageProperties
+) -> Failure | None:
     """Add one image to its part, or return its failure; errors of one image are caught here."""
     row = item.row
-    try:
-        data = item.read(filler.max_bytes)
-        with decoded(data, filler.limits) as image:
-            properties = measure_image(image)
-    except ImageError as error:
-        return failure(STAGE, row.url, error.kind, key=row.key, detail=error.detail)
-    except OSError as error:
-        kind = "not_found" if isinstance(error, FileNotFoundError) else "unreachable"
-        return failure(STAGE, row.url, kind, key=row.key, detail=error.strerror or str(error))
-    except Exception as error:  # noqa: BLE001 errors of one image are caught here
-        return caught_failure(STAGE, row.url, error, row.key)
     try:
         extension = EXTENSIONS[properties.format]
         writer.add(row, extension, data, properties.recorded(), {"imported": True})
@@ -155,22 +245,3 @@ def _add(writer: PartWriter, item: ImportedImage, filler: _PartFiller) -> Failur
     except Exception as error:  # noqa: BLE001 errors of one image are caught here
         return internal_failure(STAGE, row.url, error, row.key)
     return None
-
-
-def detect_format(path: Path) -> str:
-    """Detect the format of a dataset."""
-    if path.suffix in (".json", ".tar") or is_file(path / "shards.json"):
-        return "shards"
-    if path.is_dir() and find_tars(path):
-        return "shards"
-    if path.suffix == ".zip" or is_file(path / "dataset.json"):
-        return "nvlabs"
-    return "imagefolder"
-
-
-FORMATS: dict[str, Callable[[Path], Items]] = {
-    "imagefolder": image_folder,
-    "nvlabs": nvlabs,
-    "shards": shards,
-}
-"""Readers by format; each yields images and failures in a fixed order."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Self
 
 BLOCK = 512
@@ -42,7 +41,7 @@ class _Header(tarfile.TarInfo):
         return found
 
 
-def tar_entries(path: Path) -> Iterator[TarEntry]:
+def tar_entries(file: IO[bytes]) -> Iterator[TarEntry]:
     """Yield the members of an uncompressed tar in order, except folders, without reading their
     bytes.
 
@@ -51,7 +50,8 @@ def tar_entries(path: Path) -> Iterator[TarEntry]:
         OSError: it cannot be read.
     """
     try:
-        with tarfile.open(path, "r:", tarinfo=_Header) as archive:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as archive:
             before = -1
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # saves memory
@@ -103,15 +103,16 @@ def read_entry(file: IO[bytes], entry: TarEntry) -> bytes:
     return data
 
 
-def sample_entries(path: Path) -> Iterator[tuple[str, dict[str, TarEntry]]]:
-    """Yield the samples of a WebDataset tar in order: the key, and the members by extension.
+def sample_entries(file: IO[bytes]) -> Iterator[tuple[str, dict[str, TarEntry]]]:
+    """Yield the samples of a WebDataset tar in order: the key, and the members by extension in
+    lower case.
 
     Raises:
         tarfile.TarError, OSError: see `tar_entries`; samples before damage are yielded first.
     """
     key, files = "", dict[str, TarEntry]()
     damage: tarfile.TarError | None = None
-    entries = tar_entries(path)
+    entries = tar_entries(file)
     while True:
         try:
             entry = next(entries, None)
@@ -126,7 +127,7 @@ def sample_entries(path: Path) -> Iterator[tuple[str, dict[str, TarEntry]]]:
             yield key, files
             files = {}
         key = name
-        files[extension] = entry
+        files.setdefault(extension.lower(), entry)
     if files:
         yield key, files
     if damage is not None:

@@ -1,0 +1,214 @@
+"""Reads images with boxes in the JSON of COCO (`instances_train2017.json` and the like)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from pipeline.imaging.limits import ImageError
+from pipeline.importers.items import (
+    STAGE,
+    Box,
+    ImportOptions,
+    Items,
+    as_text,
+    box_of_size,
+    broken_metadata,
+    make_item,
+    sort_objects,
+)
+from pipeline.importers.members import FolderMember, Member
+from pipeline.importers.tree import Tree, base_name
+from pipeline.outside_text import open_text
+from pipeline.web.failures import failure
+
+_CHUNK = 1 << 20
+_HEAD = 1 << 16
+_MAX_ELEMENT = 64 << 20
+_NOT_OBJECTS = ("captions_", "person_keypoints_", "image_info_", "stuff_")
+
+
+def detect(tree: Tree) -> str:
+    """Return what was found; empty if it is not of this format."""
+    names = _tables(tree)
+    listed = ", ".join(base_name(name) for name in names)
+    return f"images with boxes (COCO): {listed}" if names else ""
+
+
+def _tables(tree: Tree) -> list[str]:
+    """Return the files of instances."""
+    found = []
+    for name in tree.files:
+        base = base_name(name).casefold()
+        if not base.endswith(".json") or base.startswith(_NOT_OBJECTS):
+            continue
+        if base.startswith("instances") or base.endswith(".coco.json") or name == tree.single:
+            found.append(name)
+    return found if len(found) > 1 or (found and _is_coco(tree, found[0])) else []
+
+
+def _is_coco(tree: Tree, name: str) -> bool:
+    with suppress(ImageError, OSError), tree.open(name) as file:
+        head = file.read(_HEAD)
+        return any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
+    return False
+
+
+@dataclass
+class _Content:
+    """The images of a file, their objects, and the names of the categories, by their ids."""
+
+    images: dict[object, str] = field(default_factory=dict)
+    objects: dict[object, list[tuple[object, Box]]] = field(default_factory=dict)
+    categories: dict[object, str] = field(default_factory=dict)
+
+
+def read(tree: Tree, options: ImportOptions) -> Items:
+    """Yield the images with the boxes and categories of their objects, the largest first. Crowds
+    are skipped."""
+    places = {base_name(name): member for name, member in tree.files.items()}
+    for name in _tables(tree):
+        split = PurePosixPath(name).stem.removeprefix("instances_").rstrip("0123456789")
+        if base_name(name).startswith("_"):  # Roboflow: train/_annotations.coco.json
+            split = PurePosixPath(name).parent.name
+        if not options.has_split(split):
+            continue
+        content = _Content()
+        yield from _read_content(tree, name, content)
+        for number, file_name in content.images.items():
+            member = places.get(base_name(file_name)) or _beside(tree, name, split, file_name)
+            if member is None:
+                where = f"{tree.files[name].url}#{number}"
+                yield failure(STAGE, where, "not_found", detail=f"no image {file_name:.200}")
+                continue
+            found = content.objects.get(number, [])
+            boxes, labels = sort_objects(
+                (content.categories.get(one, str(one)), box) for one, box in found
+            )
+            title = as_text(base_name(file_name))
+            yield make_item(member.url, member.read, labels, title, {}, boxes)
+
+
+def _beside(tree: Tree, table: str, split: str, file_name: str) -> Member | None:
+    """Return an image of a JSON file that was given alone: in its folder, or in the folder
+    `train2017` beside that of the annotations."""
+    if not tree.single:
+        return None
+    stem = PurePosixPath(table).stem.removeprefix("instances_")
+    base, folder = base_name(file_name.replace("\\", "/")), tree.path.parent
+    for place in (folder, folder.parent):
+        for part in (stem, split, "images", "."):
+            path = place / part / base
+            if path.is_file():
+                return FolderMember(path)
+    return None
+
+
+def _read_content(tree: Tree, name: str, content: _Content) -> Items:
+    """Add the content of a file; yield the failures of its entries, and of the file."""
+    url = tree.files[name].url
+    number = 0
+    try:
+        with open_text(tree.open(name)) as file:
+            for number, (key, entry) in enumerate(_elements(file), start=1):
+                try:
+                    _add(content, key, entry)
+                except (TypeError, KeyError, ValueError) as error:
+                    yield broken_metadata(f"{url}#{key}{number}", f"{key}: {error!r:.200}")
+    except (ImageError, OSError, ValueError, RecursionError) as error:
+        detail = error.detail if isinstance(error, ImageError) else str(error)
+        yield broken_metadata(url, f"not JSON of COCO, after {number} entries: {detail}")
+
+
+def _add(content: _Content, key: str, entry: Any) -> None:
+    if key == "images":
+        content.images[entry["id"]] = str(entry["file_name"]).replace("\\", "/")
+    elif key == "categories":
+        content.categories[entry["id"]] = as_text(entry["name"])
+    elif key == "annotations" and not entry.get("iscrowd"):
+        box = box_of_size(entry["bbox"])
+        if box is None:
+            raise ValueError(f"bbox: not four numbers: {entry['bbox']!r:.60}")
+        content.objects.setdefault(entry["image_id"], []).append((entry["category_id"], box))
+
+
+def _elements(file: IO[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the key and each element of the lists of a JSON object, without reading the whole
+    file, which may have 500 MB.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    text = _Text(file)
+    text.expect("{")
+    while text.peek() != "}":
+        key = text.value()
+        text.expect(":")
+        if text.peek() != "[":
+            text.value()
+        else:
+            text.expect("[")
+            while text.peek() != "]":
+                yield str(key), text.value()
+                if text.peek() == ",":
+                    text.expect(",")
+            text.expect("]")
+        if text.peek() == ",":
+            text.expect(",")
+
+
+class _Text:
+    """Reads JSON from a file value by value."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._buffer = ""
+        self._place = 0
+        self._decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """Return the next character that is not white space, without moving past it.
+
+        Raises:
+            ValueError: the file ends.
+        """
+        while True:
+            while self._place < len(self._buffer):
+                if not self._buffer[self._place].isspace():
+                    return self._buffer[self._place]
+                self._place += 1
+            if not self._more():
+                raise ValueError("the file ends early")
+
+    def expect(self, character: str) -> None:
+        found = self.peek()
+        if found != character:
+            raise ValueError(f"{found!r} instead of {character!r}")
+        self._place += 1
+
+    def value(self) -> Any:
+        """Return the next value, and move past it."""
+        self.peek()
+        while True:
+            try:
+                found, end = self._decoder.raw_decode(self._buffer, self._place)
+            except ValueError:
+                if not self._more():
+                    raise
+                continue
+            if end == len(self._buffer) and self._more():  # a number may continue
+                continue
+            self._place = end
+            return found
+
+    def _more(self) -> bool:
+        rest = self._buffer[self._place :]
+        if len(rest) > _MAX_ELEMENT:
+            return False
+        more = self._file.read(max(_CHUNK, len(rest)))
+        self._buffer, self._place = rest + more, 0
+        return bool(more)

@@ -1,0 +1,105 @@
+"""Reads images with boxes in XML files of Pascal VOC, such as Stanford Dogs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.contract import UserError
+from pipeline.imaging.limits import ImageError
+from pipeline.importers.image_folder import Layout
+from pipeline.importers.items import (
+    Box,
+    ImportOptions,
+    Items,
+    as_text,
+    broken_metadata,
+    make_item,
+    sort_objects,
+)
+from pipeline.importers.members import Member
+from pipeline.importers.tree import Tree, base_name, open_tree
+from pipeline.sources.xml import children, name_of, read_xml, text_of
+
+_FOLDERS = ("annotation", "annotations")
+_BESIDE = ("annotation.tar", "Annotation.zip", "annotations.tar", "annotations.zip")
+_MAX_XML = 1 << 20
+
+
+def detect(tree: Tree) -> str:
+    """Return what was found; empty if it is not of this format."""
+    if not next(tree.images, None):
+        return ""
+    annotations = _annotations(tree)
+    if not annotations:
+        return ""
+    count = sum(1 for name in tree.images)
+    return f"images with boxes (Pascal VOC): {count:,} images, {len(annotations):,} XML files"
+
+
+def _annotations(tree: Tree) -> dict[str, Member]:
+    """Return the files of annotations by the name of their image without extension."""
+    found = {PurePosixPath(name).stem: tree.files[name] for name in tree.files if _is_xml(name)}
+    if found or not tree.path.is_file():
+        return found
+    for name in _BESIDE:  # Stanford Dogs: images.tar and annotation.tar
+        path = tree.path.with_name(name)
+        if path.is_file() and path != tree.path:
+            with suppress(UserError):
+                return _annotations(open_tree(path))
+    return {}
+
+
+def _is_xml(name: str) -> bool:
+    """Return True for an XML file, or one without extension in a folder of annotations."""
+    path = PurePosixPath(name)
+    in_folder = any(part.casefold() in _FOLDERS for part in path.parts[:-1])
+    return in_folder and path.suffix.casefold() in (".xml", "")
+
+
+def read(tree: Tree, _options: ImportOptions) -> Items:
+    """Yield the images with the boxes and names of their objects, the largest first. An image
+    without annotation has the labels of its folders."""
+    annotations = _annotations(tree)
+    layout = Layout(list(tree.images))
+    for name in tree.images:
+        url, labels = tree.files[name].url, layout.labels(name)
+        boxes: tuple[Box, ...] = ()
+        member = annotations.get(PurePosixPath(name).stem)
+        if member is not None:
+            try:
+                boxes, labels = sort_objects(_objects(member.read(_MAX_XML)))
+            except (ImageError, OSError, ValueError) as error:
+                detail = error.detail if isinstance(error, ImageError) else str(error)
+                yield broken_metadata(member.url, f"not an annotation: {detail}")
+                continue
+        yield make_item(url, partial(tree.read, name), labels, as_text(base_name(name)), {}, boxes)
+
+
+def _objects(data: bytes) -> Iterator[tuple[str, Box]]:
+    """Yield the name and box of each object of an annotation.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    root, problem = read_xml(data)
+    if root is None or problem:
+        raise ValueError(problem)
+    if name_of(root) != "annotation":
+        raise ValueError(f"the root is <{name_of(root)}>, not <annotation>")
+    for one in children(root, "object"):
+        for box in children(one, "bndbox"):
+            yield text_of(one, "name"), _box(box)
+
+
+def _box(element: Any) -> Box:
+    left, top, right, bottom = (
+        float(text_of(element, name)) for name in ("xmin", "ymin", "xmax", "ymax")
+    )
+    if not all(map(math.isfinite, (left, top, right, bottom))):
+        raise ValueError("a box that is not finite")
+    return left, top, right, bottom
