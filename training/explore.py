@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import socket
 import sys
-import webbrowser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError, exit_status
+from pipeline.contract import (
+    UserError,
+    accepted_hosts,
+    exit_status,
+    listen,
+    page_url,
+    serve_app,
+)
 from training.latent.cli import int_in_range, load, parser
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from training.pretrained.inference import TrainedGenerator
 
 PORT = 8972
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +60,6 @@ def serve(args: argparse.Namespace) -> None:
         UserError: the run does not exist, or the address is not available.
     """
     import torch
-    import uvicorn
 
     from training.explorer.server import create_app
 
@@ -66,20 +67,11 @@ def serve(args: argparse.Namespace) -> None:
     # up to twice as fast on a CPU; changes only the last bits of the values
     trained.generator.to(memory_format=torch.channels_last)
     finder = _finder(trained, args)
-    listener = _listen(args.host, args.port)
-    port = listener.getsockname()[1]
-    shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
-    url = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
-    hosts = ["127.0.0.1", "localhost", "[::1]"] if args.host in LOOPBACK else ["*"]
-    config = uvicorn.Config(
-        create_app(trained, finder, hosts, args.title), log_level="error", access_log=False,
-        timeout_graceful_shutdown=1, lifespan="off",
-    )  # fmt: skip
+    listener = listen(args.host, args.port, PORT)
+    url = page_url(args.host, listener)
+    app = create_app(trained, finder, accepted_hosts(args.host), args.title)
     print(f"{trained.name}: {url}   (stop with Ctrl-C)", flush=True)
-    if not args.no_browser and _has_windows():
-        webbrowser.open(url)
-    with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
-        uvicorn.Server(config).run(sockets=[listener])
+    serve_app(app, listener, url, not args.no_browser)
 
 
 def _finder(trained: TrainedGenerator, args: argparse.Namespace) -> NearestFinder | None:
@@ -97,39 +89,6 @@ def _finder(trained: TrainedGenerator, args: argparse.Namespace) -> NearestFinde
         print(f"nearest training images are not available: {error}", file=sys.stderr)
         return None
     return NearestFinder(trained, choose_embedding(args.nearest, trained.space.device), args.shards)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; if the default port is in use, on a free port.
-
-    Raises:
-        UserError: the address is not available.
-    """
-    if not host:  # it would mean all networks
-        raise UserError(
-            "--host: empty; use 127.0.0.1 (this machine only) or 0.0.0.0 (all networks)"
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for wanted in (port, 0) if port == PORT else (port,):
-        # with an explicit protocol asyncio sets TCP_NODELAY, which saves 44 ms per small response
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, wanted))
-        except (OSError, UnicodeError, TypeError) as error:  # the last two: invalid host names
-            listener.close()
-            reason = getattr(error, "strerror", None) or str(error)
-            continue
-        listener.listen(128)
-        return listener
-    raise UserError(f"--host {host} --port {port}: {reason}")
-
-
-def _has_windows() -> bool:
-    """Return True if a browser would open in a window, not in this terminal."""
-    if sys.platform.startswith("linux"):
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    return True
 
 
 if __name__ == "__main__":

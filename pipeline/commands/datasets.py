@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import shlex
 import sys
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.commands.common import Commands, add_command, command, job_from_args, open_job, say
 from pipeline.commands.stages import add_variant
+from pipeline.contract import listen, page_url, serve_app
 from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
 from pipeline.importers.items import ImportOptions
@@ -25,6 +28,8 @@ from pipeline.shards.exports import export
 from pipeline.shards.forget import forget
 from pipeline.shards.verify import verify
 
+CURATE_PORT = 8973
+
 
 def add(commands: Commands) -> None:
     """Add these commands to the parser."""
@@ -33,6 +38,19 @@ def add(commands: Commands) -> None:
         "--repair", action="store_true", help="rebuild damaged shards from the originals"
     )
     add_variant(check)
+    by_eye = add_command(
+        commands, "curate", "open a page to keep and reject images by eye; stop it with Ctrl-C",
+        _curate,
+    )  # fmt: skip
+    by_eye.add_argument(
+        "--port", type=int, default=CURATE_PORT,
+        help=f"port on this machine (default: {CURATE_PORT}, or a free port if it is in use)",
+    )  # fmt: skip
+    by_eye.add_argument(
+        "--no-network", action="store_true",
+        help="compare images by colours and hashes, without computing the network's features",
+    )  # fmt: skip
+    by_eye.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     gone = add_command(
         commands, "forget", "remove images and rebuild the shards that contain them", _forget
     )
@@ -96,6 +114,32 @@ def _verify(args: argparse.Namespace) -> int:
         )
     _print(args, asdict(result))
     return 0 if result.is_valid else 1
+
+
+def _curate(args: argparse.Namespace) -> int:
+    # imported here, because other commands need no web server
+    from pipeline.curate.curator import Curator
+    from pipeline.curate.image_table import load_image_table
+    from pipeline.curate.server import HOST, create_app
+    from pipeline.curate.thumbnails import lock_thumbnails
+
+    listener = listen(HOST, args.port, CURATE_PORT)
+    with ExitStack() as stack:
+        with open_job(args) as (recipe, dataset, log):
+            stack.enter_context(lock_thumbnails(dataset))
+            table = load_image_table(recipe, dataset, log, not args.no_network)
+        for note in table.notes:
+            say(note)
+        # The dataset is not locked any more, so that other commands can run beside the page.
+        curator, token = Curator(table, dataset), secrets.token_urlsafe(16)
+        url = f"{page_url(HOST, listener)}#{token}"
+        say(f"{dataset.name}: {url}   (stop with Ctrl-C)", sys.stdout)
+        sys.stdout.flush()
+        serve_app(create_app(curator, token), listener, url, not args.no_browser)
+    if curator.recorded:
+        todo = " && ".join(command(args, name) for name in ("select", "shard"))
+        say(f"{curator.recorded:,} new lines in {dataset.curation}; to use them, run: {todo}")
+    return 0
 
 
 def _forget(args: argparse.Namespace) -> int:

@@ -37,6 +37,15 @@ from pipeline.credentials import (
 )
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import CommandParser, exit_status
+from pipeline.local_server import (
+    MEDIA_TYPES,
+    accepted_hosts,
+    listen,
+    page_headers,
+    page_url,
+    policy_of,
+    serve_app,
+)
 from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
 from pipeline.outside_text import printable, safe_text, without_passwords
 from pipeline.reading import (
@@ -53,6 +62,7 @@ from pipeline.versions import Migration, migrate
 
 __all__ = [
     "LARGEST_SIDE",
+    "MEDIA_TYPES",
     "NAME",
     "STILL_PAGE",
     "STRICT",
@@ -66,6 +76,7 @@ __all__ = [
     "ShardEntry",
     "ShardIndex",
     "UserError",
+    "accepted_hosts",
     "atomic_file",
     "basic_authorization",
     "code_span",
@@ -82,6 +93,7 @@ __all__ = [
     "is_disk_full",
     "is_locked",
     "is_url",
+    "listen",
     "load_index",
     "local_path",
     "locate_index",
@@ -89,7 +101,10 @@ __all__ = [
     "migrate",
     "now_utc",
     "open_regular",
+    "page_headers",
+    "page_url",
     "parse_config",
+    "policy_of",
     "printable",
     "read_bytes",
     "read_jsonl",
@@ -98,6 +113,7 @@ __all__ = [
     "remove_temp_files",
     "report_waiting",
     "safe_text",
+    "serve_app",
     "short_reason",
     "split_user",
     "without_passwords",

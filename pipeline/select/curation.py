@@ -97,7 +97,8 @@ def read_curation(dataset: DatasetPaths) -> Curation:
     return Curation(by_key)
 
 
-def record_decisions(file: JsonlAppender, decisions: Iterable[Decision]) -> None:
+def record_decisions(dataset: DatasetPaths, decisions: Iterable[Decision]) -> None:
     """Append decisions, all or none, and sync them to the disk."""
-    file.append(*(one.to_json() for one in decisions))
-    file.sync()
+    with JsonlAppender(dataset.curation) as file:  # a store may have replaced the file meanwhile
+        file.append(*(one.to_json() for one in decisions))
+        file.sync()

@@ -64,7 +64,7 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     features.
 
     Raises:
-        UserError: the extractor does not exist.
+        UserError: the extractor does not exist, or needs a package that is not installed.
     """
     gone = parts_without_tar(dataset)
     missing = [
@@ -91,7 +91,12 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
             done += len(batch)
             good = [(int(key, 16), pixels) for key, pixels in batch if pixels is not None]
             if good:
-                found = _extract(extractor, good, log)
+                try:
+                    found = _extract(extractor, good, log)
+                except ImportError as error:
+                    raise UserError(
+                        f"select.features: {name!r} cannot be loaded ({error})"
+                    ) from None
                 keys += found
                 rows += found.values()
             log.progress("features", done, total, "images")
@@ -106,6 +111,8 @@ def _extract(
     try:
         rows = extractor([pixels for _, pixels in images])
         return {key: row[None] for (key, _), row in zip(images, rows, strict=True)}
+    except ImportError:  # a missing package fails every image
+        raise
     except Exception as error:  # noqa: BLE001 errors of one image are caught here
         if len(images) > 1:
             alone = [_extract(extractor, [image], log) for image in images]
@@ -214,6 +221,11 @@ def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.f
         place = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
         known = ranked[place] == part
         found[order[place[known]]] = 1 - features[known] @ centre
-    middle = np.nanmedian(found)
-    deviation = 1.4826 * np.nanmedian(np.abs(found - middle))
-    return np.asarray((found - middle) / max(float(deviation), 1e-6), np.float32)
+    return robust_deviations(found)
+
+
+def robust_deviations(values: Features) -> Features:
+    """Return the distances of values from their median, in robust standard deviations."""
+    middle = np.nanmedian(values)
+    deviation = 1.4826 * np.nanmedian(np.abs(values - middle))
+    return np.asarray((values - middle) / max(float(deviation), 1e-6), np.float32)

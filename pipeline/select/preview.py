@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import heapq
 import math
-import shutil
 from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from jinja2 import Environment
@@ -45,7 +43,7 @@ from pipeline.select.rules import (
     RULES,
 )
 from pipeline.select.selection import read_rejected, read_selection
-from pipeline.select.stage import Lists, duplicate_thresholds, outlier_scorer, select
+from pipeline.select.stage import Lists, duplicate_thresholds, outlier_scorer, scratch_lists, select
 
 _PAIR_MARGIN = DuplicateThresholds(bits=4, detail=24)
 """Kept pairs are shown up to this many bits beyond the limits of near duplicates."""
@@ -60,11 +58,7 @@ def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24
     Returns:
         The path of the page.
     """
-    dataset.data_dir.mkdir(parents=True, exist_ok=True)
-    for left_over in dataset.data_dir.glob(".preview-*"):
-        shutil.rmtree(left_over)
-    with TemporaryDirectory(dir=dataset.data_dir, prefix=".preview-") as folder:
-        lists = Lists(Path(folder, "kept.jsonl"), Path(folder, "rejected.jsonl"))
+    with scratch_lists(dataset) as lists:
         result = select(recipe, dataset, log, lists)
         counts = Counter(result.rejected)
         thumbnails = Thumbnails(dataset, log)

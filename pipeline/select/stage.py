@@ -10,10 +10,11 @@ reason in `rejected.jsonl`.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,16 @@ class Lists:
 
     kept: Path
     rejected: Path
+
+
+@contextmanager
+def scratch_lists(dataset: DatasetPaths) -> Iterator[Lists]:
+    """Yield lists for a trial, which are removed after the block. Removes those of killed runs."""
+    dataset.data_dir.mkdir(parents=True, exist_ok=True)
+    for left_over in dataset.data_dir.glob(".preview-*"):
+        shutil.rmtree(left_over)
+    with tempfile.TemporaryDirectory(dir=dataset.data_dir, prefix=".preview-") as folder:
+        yield Lists(Path(folder, "kept.jsonl"), Path(folder, "rejected.jsonl"))
 
 
 def select(

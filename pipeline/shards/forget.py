@@ -30,6 +30,7 @@ from pipeline.contract import (
     write_json,
 )
 from pipeline.crawl.manifest_lookup import manifest_rows
+from pipeline.curate.thumbnails import forget_thumbnails
 from pipeline.events import EventLog
 from pipeline.forgotten import forgotten_path, read_forgotten
 from pipeline.options import SelectOptions, ShardOptions
@@ -148,6 +149,7 @@ def _erase(dataset: DatasetPaths, found: set[str]) -> int:
     erased = 0
     for part, records in sorted(by_part.items()):
         forget_features(dataset, part, (record.key for record in records))
+        forget_thumbnails(dataset, part)
         with editable_tar(dataset, part) as files:
             if files is not None:
                 erased += _erase_records(files, records)

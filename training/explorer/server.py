@@ -7,7 +7,6 @@ one after the other, because PyTorch uses all of its threads for one.
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import threading
 import traceback
@@ -26,7 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from torch import Tensor
 
-from pipeline.contract import UserError
+from pipeline.contract import MEDIA_TYPES, UserError, page_headers, policy_of
 from training.explorer.generator_info import generator_info, page_files
 from training.grid import encode
 from training.latent.neighbours import (
@@ -41,7 +40,6 @@ from training.pretrained.inference import TrainedGenerator
 MAX_IMAGES_PER_REQUEST = 64
 """Maximum number of images per request."""
 NEIGHBOURS = 6
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
 @dataclass
@@ -149,7 +147,7 @@ def create_app(
         routes.append(Route("/nearest", answer, methods=["POST"]))
     for name, data in page_files("server").items():
         path = "/" if name == "index.html" else f"/{name}"
-        routes.append(Route(path, _fixed(data, TYPES[name.rpartition(".")[2]])))
+        routes.append(Route(path, _fixed(data, MEDIA_TYPES[name.rpartition(".")[2]])))
     return Starlette(
         routes=routes,
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
@@ -189,19 +187,8 @@ async def _body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-@functools.cache
-def _policy() -> str:
-    """Return the Content-Security-Policy stated in the page."""
-    page = page_files("server")["index.html"].decode()
-    return page.partition('Content-Security-Policy" content="')[2].partition('"')[0]
-
-
 def _fixed(data: bytes, kind: str) -> Callable[[Request], Response]:
-    headers = {
-        "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": f"{_policy()}; base-uri 'none'; frame-ancestors 'none'",
-    }  # fmt: skip
+    headers = page_headers(policy_of(page_files("server")["index.html"]))
 
     def answer(_: Request) -> Response:
         return Response(data, media_type=kind, headers=headers)

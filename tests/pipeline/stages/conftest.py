@@ -1,25 +1,11 @@
-"""Datasets of real originals."""
+"""Folders as values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from pipeline.events import EventLog
-from tests.helpers.shop import Shop
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path)
-
-
-@pytest.fixture
-def log(shop: Shop) -> Iterator[EventLog]:
-    with EventLog(shop.dataset, "test") as log:
-        yield log
 
 
 @pytest.fixture

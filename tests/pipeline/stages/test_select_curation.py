@@ -18,8 +18,7 @@ from pipeline.select.stage import select
 
 def decide(shop: Any, **decisions: str) -> None:
     """Record decisions: `decide(shop, reject=key)`."""
-    with JsonlAppender(shop.dataset.curation) as file:
-        record_decisions(file, [Decision(key, name) for name, key in decisions.items()])
+    record_decisions(shop.dataset, [Decision(key, name) for name, key in decisions.items()])
 
 
 def outcome(shop: Any) -> dict[str, str]:
@@ -141,8 +140,7 @@ def test_decisions_of_two_machines_are_merged(tmp_path: Path) -> None:
     a, b = (image_key(f"https://shells.example/{n}") for n in range(2))
 
     def record(dataset: DatasetPaths, key: str, *decisions: str) -> None:
-        with JsonlAppender(dataset.curation) as file:
-            record_decisions(file, [Decision(key, decision) for decision in decisions])
+        record_decisions(dataset, [Decision(key, decision) for decision in decisions])
 
     record(one, a, "reject", "undo", "keep")
     push(one)

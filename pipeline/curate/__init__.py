@@ -1,0 +1,1 @@
+"""The page on which images are kept and rejected by eye."""

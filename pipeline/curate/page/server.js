@@ -1,0 +1,88 @@
+// @ts-check
+// The server: columns of all images, thumbnails, decisions.
+
+const ARRAYS = {
+  uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int32: Int32Array, float32: Float32Array,
+};
+const BATCH = 64, PARALLEL = 3, CACHED = 2500;
+
+const token = location.hash.slice(1);
+
+/** @returns {Promise<Response>} */
+export async function ask(path, body) {
+  const response = await fetch(path, {
+    method: body === undefined ? "GET" : "POST", body, headers: { "X-Curate-Token": token },
+  }).catch(() => { throw new Error("the server does not respond; start it again, then reload this page"); });
+  if (!response.ok) throw new Error(await response.text());
+  return response;
+}
+
+/** All columns, and the header that describes them. */
+export async function loadImages() {
+  const bytes = await (await ask("images")).arrayBuffer();
+  const length = new DataView(bytes).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
+  const columns = {};
+  for (const [name, { type, at }] of Object.entries(header.columns)) {
+    const width = name === "color" ? 3 : 1;
+    columns[name] = new ARRAYS[type](bytes, 4 + length + at, header.count * width);
+  }
+  return { header, columns };
+}
+
+/** Thumbnails as object URLs: loads what is wanted now, and keeps the last few thousand. */
+export class Thumbnails {
+  /** @param {(ids: number[]) => void} loaded */
+  constructor(loaded, failed) {
+    this.loaded = loaded;
+    this.failed = failed;
+    this.urls = new Map();
+    this.asked = new Set();
+    this.wanted = [];
+  }
+
+  /** The URL of a thumbnail, "" if there is none, undefined if it is not loaded. */
+  get(id) {
+    const url = this.urls.get(id);
+    if (url !== undefined) {
+      this.urls.delete(id);
+      this.urls.set(id, url); // the least recently used come first
+    }
+    return url;
+  }
+
+  /** Load these, and no longer those wanted before. */
+  want(ids) {
+    this.wanted = ids.filter((id) => !this.urls.has(id) && !this.asked.has(id));
+    while (this.wanted.length && this.running < PARALLEL) this.load(this.wanted.splice(0, BATCH));
+  }
+
+  running = 0;
+
+  async load(ids) {
+    this.running++;
+    ids.forEach((id) => this.asked.add(id));
+    try {
+      const bytes = await (await ask("thumbnails", Uint32Array.from(ids))).arrayBuffer();
+      const lengths = new Uint32Array(bytes, 0, ids.length);
+      let at = 4 * ids.length;
+      ids.forEach((id, i) => {
+        const blob = new Blob([new Uint8Array(bytes, at, lengths[i])], { type: "image/jpeg" });
+        this.urls.set(id, lengths[i] ? URL.createObjectURL(blob) : "");
+        at += lengths[i];
+      });
+      for (const [id, url] of this.urls) {
+        if (this.urls.size <= CACHED) break;
+        this.urls.delete(id);
+        if (url) URL.revokeObjectURL(url);
+      }
+      this.loaded(ids);
+    } catch (error) {
+      this.failed(error);
+    } finally {
+      ids.forEach((id) => this.asked.delete(id));
+      this.running--;
+    }
+    this.want(this.wanted);
+  }
+}
