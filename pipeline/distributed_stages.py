@@ -17,8 +17,7 @@ from pipeline.events import Event, EventLog
 from pipeline.imaging.limits import decode_budget, limit_decoding
 from pipeline.options import ShardOptions
 from pipeline.originals.download import STAGE, PartDownloader, PartResult, download_parts
-from pipeline.originals.part_lock import PartLocked
-from pipeline.originals.parts import PartFiles, is_complete, journal_line, read_summary
+from pipeline.originals.parts import PartFiles, PartLocked, is_complete, journal_line, read_summary
 from pipeline.recipe import Recipe
 from pipeline.runners import RunnerOptions, run_logger, run_tasks, split_evenly
 from pipeline.shards.builder import BuiltShard, build_shard

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.crawl.page_signals import page_signals
+from pipeline.crawl.page import page_signals
 from pipeline.errors import Failure, UserError
 from pipeline.fetcher import Fetcher, Politeness
 from pipeline.recipe import load_recipe

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.contract import image_key
-from pipeline.crawl.page_signals import page_signals
 from pipeline.crawl.state import CrawlPage
 from pipeline.errors import Failure, UserError
-from pipeline.fetcher import Fetcher, FileTarget
+from pipeline.fetcher import Fetcher, FileTarget, Response
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, CorruptFile, Page, PageResult
+from pipeline.sources.page_terms import PageTerms
 from pipeline.web.failures import failure, internal_failure
+from pipeline.web.opt_out.directives import meta_signals
+from pipeline.web.opt_out.rsl import page_licenses, read_rsl
 from pipeline.web.opt_out.signals import Signal, describe
 
 STAGE = "crawl"
@@ -130,3 +132,14 @@ def _validators(page: CrawlPage) -> dict[str, str]:
     """Return the headers of a conditional request for a page."""
     headers = {"If-None-Match": page.etag, "If-Modified-Since": page.last_modified}
     return {name: value for name, value in headers.items() if value}
+
+
+def page_signals(fetcher: Fetcher, response: Response, terms: PageTerms) -> list[Signal]:
+    """Return all signals of a fetched page. Licences that it links to are fetched once per host."""
+    signals = [*response.signals, *meta_signals(terms.metas, fetcher.politeness.user_agent)]
+    signals += fetcher.license_signals(response.url, page_licenses(terms.links, response.url))
+    for text in terms.licenses:
+        document = read_rsl(text.encode("utf-8", "replace"))
+        if document is not None:
+            signals += document.signals(response.url, "")
+    return list(dict.fromkeys(signals))

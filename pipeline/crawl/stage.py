@@ -17,6 +17,8 @@ from pathlib import Path
 from pipeline.contract import DatasetPaths, now_utc
 from pipeline.crawl.page import STAGE, FetchedPage, PageReader
 from pipeline.crawl.results import (
+    CrawlAccount,
+    CrawlResult,
     file_stamp,
     from_text,
     host_of,
@@ -26,7 +28,6 @@ from pipeline.crawl.results import (
     to_text,
 )
 from pipeline.crawl.state import CrawlPage, CrawlState, is_chunk, open_crawl_state
-from pipeline.crawl.summary import CrawlAccount, CrawlResult
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog, unresolved_failures
 from pipeline.fetcher import Fetcher

@@ -21,13 +21,12 @@ from pipeline.events import EventLog
 from pipeline.forgotten import read_forgotten
 from pipeline.imaging.images import EXTENSIONS
 from pipeline.imaging.limits import limit_decoding
-from pipeline.originals.inspect_image import StoredImage, inspect_image
+from pipeline.originals.inspect_image import StoredImage, check_body, inspect_image
 from pipeline.originals.part_planning import assign_parts
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import PART_SIZE, PartFiles
 from pipeline.recipe import Recipe
 from pipeline.sources.folder import local_files
-from pipeline.web.body_checks import check_body
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.failures import caught_failure, internal_failure
 from pipeline.web.responses import Response

@@ -15,14 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.atomic_io import FileLock, lock
 from pipeline.contract import (
     DatasetPaths,
     ManifestRow,
     OriginalRecord,
-    UserError,
     read_rows,
     write_atomic,
 )
+from pipeline.errors import UserError
 from pipeline.reading import read_bytes
 
 PART_SIZE = 1000
@@ -226,3 +227,19 @@ def read_part(dataset: DatasetPaths, part: str) -> Iterator[OriginalRecord]:
                 f"{files.journal}: {count:,} images, the summary counts {expected:,}; "
                 f"{_journal_advice(files)}"
             )
+
+
+class PartLocked(UserError):
+    """Another process works on the part."""
+
+
+def lock_part(path: Path) -> FileLock:
+    """Lock the part whose lock file is `path`.
+
+    Raises:
+        PartLocked: another process, or another writer in this one, has locked the part.
+    """
+    return lock(
+        path,
+        lambda holder: PartLocked(f"{path}: process {holder} is working on this part"),
+    )

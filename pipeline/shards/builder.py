@@ -22,12 +22,13 @@ from pipeline.originals.part_tars import (
     read_originals,
 )
 from pipeline.select.selection import SelectedImage
-from pipeline.shards.pixel_stats import PixelStats
 from pipeline.shards.plan import (
+    PlannedImages,
     ShardPlan,
+    planned_images,
 )
-from pipeline.shards.planned_images import PlannedImages, planned_images
 from pipeline.shards.samples import PROVENANCE_FLAGS, Sample, decode, make_samples, sample_members
+from pipeline.shards.stats import PixelStats
 from pipeline.web.failures import caught_failure, failure
 
 STAGE = "shard"

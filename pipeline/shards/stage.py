@@ -43,8 +43,7 @@ from pipeline.shards.builder import (
 )
 from pipeline.shards.card import has_card, write_card
 from pipeline.shards.crop_modes import load_hook
-from pipeline.shards.plan import ShardingPlan, ShardPlan, plan_shards
-from pipeline.shards.planned_images import planned_images
+from pipeline.shards.plan import ShardingPlan, ShardPlan, plan_shards, planned_images
 from pipeline.shards.recipe_snapshot import plain_json, snapshot, write_snapshot
 from pipeline.shards.stats import collect_stats
 from pipeline.web.opt_out.signals import count_signals

@@ -21,8 +21,7 @@ from pipeline.markup import disarm_markdown, escape_markdown, policy_element
 from pipeline.recipe import Recipe
 from pipeline.select.preview_page import PAGE, Section, Thumbnail
 from pipeline.shards.builder import BuiltShard
-from pipeline.shards.card import card_text
-from pipeline.shards.card_page import card_page
+from pipeline.shards.card import card_page, card_text
 from pipeline.shards.stats import DatasetStats
 from pipeline.sources.html_options import HtmlSource
 from training.exports import folder as exports

@@ -28,7 +28,7 @@ from pipeline.imaging.headers import _load_plugin
 from pipeline.imaging.images import EXTENSIONS
 from pipeline.imaging.limits import ImageError, decode_budget
 from pipeline.options import OriginalsOptions, ShardOptions
-from pipeline.originals.inspect_image import StoredImage, inspect_image
+from pipeline.originals.inspect_image import StoredImage, check_body, inspect_image
 from pipeline.originals.part_tars import read_original
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import read_records, write_plan
@@ -36,7 +36,6 @@ from pipeline.recipe import Recipe
 from pipeline.select.selection import SelectedImage
 from pipeline.shards.samples import make_samples
 from pipeline.sources.html_options import HtmlSource
-from pipeline.web.body_checks import check_body
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.responses import RawResponse, Response
 

@@ -23,8 +23,8 @@ import pytest
 from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, image_key, read_jsonl
 from pipeline.crawl import image_index as crawl_images
+from pipeline.crawl.results import CrawlResult
 from pipeline.crawl.stage import MIN_THREADS, crawl, retry_pages
-from pipeline.crawl.summary import CrawlResult
 from pipeline.errors import UserError
 from pipeline.events import EventLog, unresolved_failures
 from pipeline.recipe import Recipe

@@ -20,8 +20,8 @@ import pytest
 from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.crawl import stage as crawl_stage
+from pipeline.crawl.results import CrawlResult
 from pipeline.crawl.stage import crawl, retry_pages
-from pipeline.crawl.summary import CrawlResult
 from pipeline.errors import UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.results import CrawlResult
 from pipeline.crawl.stage import crawl
-from pipeline.crawl.summary import CrawlResult
 from pipeline.demo.gallery import Gallery, serve
 from pipeline.events import EventLog
 from pipeline.recipe import load_recipe, recipe_path

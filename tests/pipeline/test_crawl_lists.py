@@ -12,8 +12,8 @@ from pyarrow import parquet
 
 from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.results import CrawlResult
 from pipeline.crawl.stage import crawl
-from pipeline.crawl.summary import CrawlResult
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import url_list as listing

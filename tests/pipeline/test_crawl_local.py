@@ -13,8 +13,8 @@ from PIL import Image
 
 from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, image_key, read_jsonl
+from pipeline.crawl.results import CrawlResult
 from pipeline.crawl.stage import crawl
-from pipeline.crawl.summary import CrawlResult
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.originals.download import download

@@ -22,10 +22,11 @@ from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.errors import UserError
 from pipeline.job import Job, run_stage
-from pipeline.originals.part_lock import PartLocked, lock_part
 from pipeline.originals.parts import (
     PartFiles,
+    PartLocked,
     is_complete,
+    lock_part,
     planned_parts,
     read_journal,
     write_plan,
@@ -318,7 +319,7 @@ def test_a_part_is_held_by_one_process_until_that_is_gone(tmp_path: Path) -> Non
     path = tmp_path / "shells-000000.lock"
     script = (
         "import sys, time; from pathlib import Path; "
-        "from pipeline.originals.part_lock import lock_part; "
+        "from pipeline.originals.parts import lock_part; "
         "held = lock_part(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.shards.card_page import card_page
+from pipeline.shards.card import card_page
 from training.latent.neighbours import Neighbours
 from training.pretrained.inference import load_generator
 from training.report import (

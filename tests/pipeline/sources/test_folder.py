@@ -16,8 +16,8 @@ import pytest
 
 from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, read_jsonl
+from pipeline.crawl.results import CrawlResult
 from pipeline.crawl.stage import crawl
-from pipeline.crawl.summary import CrawlResult
 from pipeline.errors import Failure, UserError
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe

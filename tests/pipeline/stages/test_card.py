@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.contract import load_index
 from pipeline.contract.tar import read_samples
 from pipeline.select.stage import select
-from pipeline.shards.card_page import card_page
+from pipeline.shards.card import card_page
 from pipeline.shards.samples import decode
 from pipeline.shards.stage import shard
 

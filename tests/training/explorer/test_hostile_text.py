@@ -19,7 +19,7 @@ from pipeline.originals.download import download
 from pipeline.recipe import Recipe
 from pipeline.select.preview import preview
 from pipeline.select.stage import select
-from pipeline.shards.card_page import card_page
+from pipeline.shards.card import card_page
 from pipeline.shards.stage import shard
 from pipeline.sources.folder import FolderSource
 from training.monitoring.history import Row
