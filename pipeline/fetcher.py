@@ -15,8 +15,7 @@ from pathlib import Path
 from pipeline.errors import Failure
 from pipeline.web.connections import Watch
 from pipeline.web.failures import FAILURE_KINDS, internal_failure
-from pipeline.web.host_policy import UnreadFile, requestable
-from pipeline.web.hosts import Host, Hosts
+from pipeline.web.hosts import Host, Hosts, UnreadFile, requestable
 from pipeline.web.opt_out.signals import Signal
 from pipeline.web.politeness import Politeness
 from pipeline.web.request import Done, FetchFile, Request, Send, WaitUntil, file_request

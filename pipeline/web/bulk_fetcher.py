@@ -16,9 +16,8 @@ from typing import Generic, TypeVar
 from pipeline.errors import Failure
 from pipeline.web.curl_transport import CurlTransport
 from pipeline.web.failures import failure, internal_failure
-from pipeline.web.host_policy import UnreadFile
 from pipeline.web.host_queue import FetchJob, HostQueue
-from pipeline.web.hosts import Hosts
+from pipeline.web.hosts import Hosts, UnreadFile
 from pipeline.web.local_files import SCHEME, LocalFileReader
 from pipeline.web.politeness import Politeness
 from pipeline.web.request import Done, FetchFile, Request, Send

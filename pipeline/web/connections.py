@@ -17,9 +17,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from pipeline.web.addresses import is_public, resolve
-from pipeline.web.headers import MAX_INTERIM
 from pipeline.web.politeness import Politeness
-from pipeline.web.timeouts import TransferTimeouts
+from pipeline.web.transfers import MAX_INTERIM, TransferTimeouts
 
 
 class PrivateAddressError(OSError):

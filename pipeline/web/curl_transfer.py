@@ -11,15 +11,16 @@ import pycurl
 
 from pipeline.web.addresses import is_public
 from pipeline.web.failures import describe_internal
-from pipeline.web.headers import (
+from pipeline.web.responses import RawResponse, RequestFailure
+from pipeline.web.transfers import (
     MAX_ERROR_BODY,
     MAX_HEAD,
     MAX_INTERIM,
+    TINY_PIECES,
+    TransferTimeouts,
     parse_head,
     refused_head,
 )
-from pipeline.web.responses import RawResponse, RequestFailure
-from pipeline.web.timeouts import TINY_PIECES, TransferTimeouts
 
 _E_TOO_LARGE = 100
 """CURLE_TOO_LARGE; pycurl does not define it."""

@@ -16,14 +16,13 @@ from typing import Any
 import pycurl
 
 from pipeline.credentials import split_user
+from pipeline.web.attempts import timed_out
 from pipeline.web.connections import certificates
 from pipeline.web.curl_transfer import Transfer, partial_response, transfer_outcome
-from pipeline.web.headers import sendable
 from pipeline.web.host_headers import request_headers
 from pipeline.web.politeness import Politeness
 from pipeline.web.responses import RawResponse, RequestFailure
-from pipeline.web.resume import timed_out
-from pipeline.web.timeouts import TransferTimeouts
+from pipeline.web.transfers import TransferTimeouts, sendable
 
 _BUFFER = 64 * 1024
 _TICK = 0.1

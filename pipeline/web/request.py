@@ -1,9 +1,8 @@
 """One GET as a state machine without I/O.
 
 A driver performs the actions that `Request.next` returns and passes responses to `Request.receive`.
-The rules are in other modules: `robots`, `host_policy` (opt-outs), `politeness` (rate and
-cooldowns), `redirects`, `retries` (backoff and Retry-After), `resume`, `failures`; the transports
-apply `addresses`.
+The rules are in other modules: `robots`, `hosts` (opt-outs), `politeness` (rate and cooldowns),
+`attempts` (redirects, backoff, resumption), `failures`; the transports apply `addresses`.
 """
 
 from __future__ import annotations
@@ -14,11 +13,18 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pipeline.errors import Failure
+from pipeline.web.attempts import (
+    FILE_ATTEMPTS,
+    append_range,
+    delay_before_retry,
+    join_ranges,
+    next_url,
+    resume_headers,
+    retry_policy,
+)
 from pipeline.web.failures import describe_internal, failure
-from pipeline.web.host_policy import linked_licenses
-from pipeline.web.hosts import Host, Hosts
+from pipeline.web.hosts import Host, Hosts, linked_licenses
 from pipeline.web.opt_out.signals import Signal, describe
-from pipeline.web.redirects import next_url
 from pipeline.web.responses import (
     NO_HEADERS,
     NO_POLICY,
@@ -30,8 +36,6 @@ from pipeline.web.responses import (
     check_response,
     response_of,
 )  # fmt: skip
-from pipeline.web.resume import append_range, join_ranges, resume_headers
-from pipeline.web.retries import FILE_ATTEMPTS, delay_before_retry, retry_policy
 from pipeline.web.urls import request_url
 from pipeline.web.waits import Wait
 

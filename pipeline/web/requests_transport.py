@@ -16,7 +16,7 @@ import requests
 import urllib3
 
 from pipeline.credentials import split_user
-from pipeline.web.codings import CodingError, Decoder
+from pipeline.web.attempts import timed_out
 from pipeline.web.connections import (
     GuardedAdapter,
     GuardedSession,
@@ -25,12 +25,10 @@ from pipeline.web.connections import (
     certificates,
     current,
 )
-from pipeline.web.headers import MAX_ERROR_BODY, refused_head, sendable
 from pipeline.web.host_headers import request_headers
 from pipeline.web.politeness import Politeness
-from pipeline.web.responses import RawResponse, RequestFailure
-from pipeline.web.resume import timed_out
-from pipeline.web.timeouts import TINY_PIECES
+from pipeline.web.responses import CodingError, Decoder, RawResponse, RequestFailure
+from pipeline.web.transfers import MAX_ERROR_BODY, TINY_PIECES, refused_head, sendable
 
 _CHUNK = 1 << 16
 _CODING_OVERHEAD = 1 << 16

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from pipeline.errors import Failure
 from pipeline.fetcher import Fetcher
+from pipeline.web.attempts import join_ranges, resume_headers
 from pipeline.web.bulk_fetcher import BulkFetcher
-from pipeline.web.codings import CodingError, Decoder
 from pipeline.web.failures import FAILURE_KINDS
-from pipeline.web.headers import parse_head, refused_head, retry_after, sendable
 from pipeline.web.politeness import MAX_DELAY
-from pipeline.web.responses import RawResponse, RequestFailure, Response
-from pipeline.web.resume import join_ranges, resume_headers
+from pipeline.web.responses import CodingError, Decoder, RawResponse, RequestFailure, Response
+from pipeline.web.transfers import parse_head, refused_head, retry_after, sendable
 from tests.helpers.both_transports import polite
 from tests.helpers.faulty_site import GOOD, FaultySite, Row, serve
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.web.addresses import host_key, is_public
-from pipeline.web.redirects import redirect_target
+from pipeline.web.attempts import redirect_target
 from pipeline.web.responses import RawResponse, RequestFailure
 from pipeline.web.urls import canonical_url, request_url
 

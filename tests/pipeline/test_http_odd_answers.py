@@ -688,15 +688,15 @@ def test_a_robots_txt_that_the_parser_breaks_on_is_no_permission(monkeypatch):
 
 
 def test_a_bug_ends_its_own_url_alone(faulty_site, monkeypatch):
-    from pipeline.web import redirects
+    from pipeline.web import attempts
 
     def broken(answer):
         if answer.url.endswith("/moved"):
             raise ZeroDivisionError("a bug")
         return original(answer)
 
-    original = redirects.redirect_target
-    monkeypatch.setattr(redirects, "redirect_target", broken)
+    original = attempts.redirect_target
+    monkeypatch.setattr(attempts, "redirect_target", broken)
     bad, good = faulty_site.url("/moved"), faulty_site.url("/good.jpg")
     with Fetcher(polite()) as fetcher:
         outcome = fetcher.get(bad, stage="x")

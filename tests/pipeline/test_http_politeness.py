@@ -12,8 +12,14 @@ from email.utils import format_datetime
 import pytest
 from pydantic import ValidationError
 
+from pipeline.web.attempts import (
+    append_range,
+    delay_before_retry,
+    join_ranges,
+    resume_headers,
+    retry_policy,
+)
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
-from pipeline.web.headers import retry_after
 from pipeline.web.politeness import HostLimiter, Politeness
 from pipeline.web.responses import (
     RawResponse,
@@ -21,9 +27,7 @@ from pipeline.web.responses import (
     check_response,
     decompress,
 )
-from pipeline.web.resume import append_range, join_ranges, resume_headers
-from pipeline.web.retries import delay_before_retry, retry_policy
-from pipeline.web.timeouts import TransferTimeouts
+from pipeline.web.transfers import TransferTimeouts, retry_after
 
 
 def finish(

@@ -27,7 +27,7 @@ from pipeline.sources.html_options import HtmlSource
 from pipeline.status import format_status as describe_status
 from pipeline.status import read_status
 from pipeline.web.bulk_fetcher import BulkFetcher
-from pipeline.web.host_policy import TRIALS
+from pipeline.web.hosts import TRIALS
 from pipeline.web.responses import Response
 from tests.helpers.faulty_site import Behaviour, FaultySite, Row, picture, redirect, serve, status
 from tests.helpers.opt_out_examples import VOCABULARY, image_with, licence, packet, rsl

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
-from pipeline.web.opt_out.patterns import matches, normalize, target_path
 from pipeline.web.opt_out.preferences import signal_disallows, usage_disallows
 from pipeline.web.opt_out.signals import Signal
 
@@ -26,6 +25,10 @@ _DISALLOWS: dict[str, Callable[[str], bool]] = {
 }
 _NO_RULES = ("sitemap", "host")
 """Lines for the whole file, which do not end a list of agents."""
+
+_UNRESERVED = re.compile(r"%(2d|2e|3\d|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])", re.IGNORECASE)
+_ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
+_SAFE = "/?:@!$&'()*+,;=%~#[]"
 
 
 @dataclass(frozen=True)
@@ -147,3 +150,42 @@ def _absolute(license: str, url: str) -> str:
         return urljoin(url, license) if license else ""
     except ValueError:
         return ""
+
+
+def normalize(path: str) -> str:
+    """Return a path or pattern with escapes normalised as in RFC 9309: unreserved characters are
+    decoded (but not `%2A` and `%24`, which mean literal characters), others are in capitals."""
+    path = quote(path, safe=_SAFE, errors="replace")
+    path = _UNRESERVED.sub(_unescape, path)
+    return _ESCAPE.sub(lambda match: match[0].upper(), path)
+
+
+def _unescape(match: re.Match[str]) -> str:
+    character = chr(int(match[1], 16))
+    return character if re.match(r"[A-Za-z0-9._~-]", character) else match[0].upper()
+
+
+def target_path(url: str) -> str:
+    """Return the normalised path and query of `url`, with which patterns are compared."""
+    parts = urlsplit(url)
+    return normalize((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+
+
+def matches(pattern: str, target: str) -> bool:
+    """Return True if the normalised `pattern` matches a prefix of the normalised `target`."""
+    anchored = pattern.endswith("$")
+    first, *rest = (pattern[:-1] if anchored else pattern).split("*")
+    if not target.startswith(first):
+        return False
+    if not rest:
+        return not anchored or target == first
+    position = len(first)
+    *middle, last = rest
+    for part in middle:
+        found = target.find(part, position)
+        if found < 0:
+            return False
+        position = found + len(part)
+    if anchored:
+        return len(target) - len(last) >= position and target.endswith(last)
+    return target.find(last, position) >= 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from pipeline.web.opt_out.patterns import matches, normalize, target_path
+from pipeline.web.opt_out.robots_lines import matches, normalize, target_path
 from pipeline.web.opt_out.signals import Signal
 from pipeline.web.opt_out.xml import local_name, parse_xml
 

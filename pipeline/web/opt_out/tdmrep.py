@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.outside_text import parse_json
-from pipeline.web.opt_out.patterns import matches, normalize, target_path
+from pipeline.web.opt_out.robots_lines import matches, normalize, target_path
 from pipeline.web.opt_out.signals import Signal
 
 PATH = "/.well-known/tdmrep.json"
