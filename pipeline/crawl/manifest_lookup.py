@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key, read_rows
-from pipeline.databases import sqlite_errors
-from pipeline.key_index import KeyIndex
+from pipeline.databases import KeyIndex, sqlite_errors
 from pipeline.web.urls import canonical_url
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from pipeline.contract import DatasetPaths, ManifestRow
 from pipeline.crawl.image_tables import batches
 from pipeline.crawl.manifest_lookup import manifest_rows
-from pipeline.databases import sqlite_errors
-from pipeline.key_index import KeyIndex
+from pipeline.databases import KeyIndex, sqlite_errors
 from pipeline.originals.parts import (
     INDEX,
     PART_SIZE,

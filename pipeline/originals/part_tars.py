@@ -16,7 +16,7 @@ from pipeline.contract import (
     UserError,
 )
 from pipeline.originals.parts import PartFiles, planned_parts
-from pipeline.remote.part_store import (
+from pipeline.remote.store import (
     read_range,
     store_of,
     store_path,

@@ -33,7 +33,7 @@ from pipeline.options import OriginalsOptions
 from pipeline.originals.inspect_image import DECODE_SIDE
 from pipeline.originals.parts import PartFiles, journal_line, lock_part
 from pipeline.outside_text import parse_json
-from pipeline.remote.part_store import upload_part
+from pipeline.remote.store import upload_part
 from pipeline.web.politeness import Politeness
 
 _END = bytes(2 * BLOCK)

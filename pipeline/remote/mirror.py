@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from pipeline.contract import DatasetPaths, load_index, without_passwords, write_json
 from pipeline.errors import UserError
 from pipeline.remote.originals_sync import sync_originals
-from pipeline.remote.part_store import store_of, store_path
+from pipeline.remote.store import store_of, store_path
 
 SYNC_STATE = "store.json"
 FEATURE_SUFFIX = ".npz"

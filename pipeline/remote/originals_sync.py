@@ -20,7 +20,7 @@ from pipeline.originals.parts import (
     planned_parts,
     read_summary,
 )
-from pipeline.remote.part_store import store_of, store_path, upload_part
+from pipeline.remote.store import store_of, store_path, upload_part
 
 _PARALLEL = 8
 

@@ -44,7 +44,7 @@ from pipeline.originals.parts import (
     read_summary,
 )
 from pipeline.recipe import Recipe
-from pipeline.remote.part_store import store_of, store_path
+from pipeline.remote.store import store_of, store_path
 from pipeline.select.features import forget_features
 from pipeline.select.stage import select
 from pipeline.shards.card import CARD_IMAGES

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 
 from bs4 import Tag
 
-from pipeline.sources.image_urls import looks_like_image, rejection_reason, url_path
-from pipeline.sources.srcset import parse_srcset
+from pipeline.sources.image_urls import looks_like_image, parse_srcset, rejection_reason, url_path
 from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 

@@ -3,7 +3,7 @@ shared conformance tests state them."""
 
 import pytest
 
-from pipeline.sources.srcset import SrcsetCandidate, parse_srcset
+from pipeline.sources.image_urls import SrcsetCandidate, parse_srcset
 
 
 @pytest.mark.parametrize(
