@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import PackageLoader, Environment, StrictUndefined
 from PIL import Image, ImageDraw
 
-from pipeline.demo import templates
 from pipeline.demo.layout import (
     ORNAMENTS,
     SIZES,
@@ -22,6 +22,7 @@ from pipeline.demo.layout import (
 )
 
 PLACEHOLDER = "data:image/gif;base64,R0lGODlhAQABAIAAAO/u6wAAACwAAAAAAQABAAACAkQBADs="
+STYLE = resources.files("pipeline.demo") / "pages" / "style.css"
 ROBOTS = "User-agent: *\nDisallow: /reserve/\n"
 
 
@@ -55,16 +56,7 @@ class Site:
     def __init__(self, count: int, seed: int) -> None:
         self.layout: Layout = build_layout(count, seed)
         self._templates = Environment(
-            loader=DictLoader(
-                {
-                    "base": templates.BASE,
-                    "index": templates.INDEX,
-                    "species": templates.SPECIES,
-                    "picture": templates.PICTURE,
-                    "reserve": templates.RESERVE,
-                    "notice": templates.NOTICE,
-                }
-            ),
+            loader=PackageLoader("pipeline.demo", "pages"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -110,7 +102,7 @@ class Site:
         if path == "robots.txt":
             return TextDocument("text/plain; charset=utf-8", ROBOTS)
         if path == "assets/style.css":
-            return TextDocument("text/css; charset=utf-8", templates.STYLE)
+            return TextDocument("text/css; charset=utf-8", STYLE.read_text())
         if path in ("reserve/", "reserve/index.html"):
             return self._html("reserve", "../")
         return self._index(path)
@@ -140,7 +132,9 @@ class Site:
 
     def _html(self, template: str, up: str, **values: object) -> TextDocument:
         """Render a template of a page that lies below the root by ``up``."""
-        text = self._templates.get_template(template).render(layout=self.layout, up=up, **values)
+        text = self._templates.get_template(f"{template}.html").render(
+            layout=self.layout, up=up, **values
+        )
         return TextDocument("text/html; charset=utf-8", text)
 
 
