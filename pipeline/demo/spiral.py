@@ -65,21 +65,6 @@ def curve_normals(curve: Floats) -> Floats:
     return np.column_stack([-tangent[:, 1], tangent[:, 0]])
 
 
-def helicospiral(curve: Floats, expansion: float, phi: Floats) -> Floats:
-    """Return the surface (len(phi), n, 3) swept by a curve (n, 2) of (r, y) points.
-
-    ``expansion`` is Raup's W > 1; ``phi`` in radians is 0 at the aperture and negative on
-    older shell.
-    """
-    scale = np.power(expansion, phi / TURN)[:, None]
-    radius = curve[None, :, 0] * scale
-    points = np.empty((len(phi), curve.shape[0], 3), dtype=np.float32)
-    points[..., 0] = radius * np.cos(phi)[:, None]
-    points[..., 1] = curve[None, :, 1] * scale
-    points[..., 2] = radius * np.sin(phi)[:, None]
-    return points
-
-
 @dataclass(frozen=True)
 class Coil:
     """A coiled shell: generating curve, growth and aperture.

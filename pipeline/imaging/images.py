@@ -82,8 +82,8 @@ DraftTo = int | Callable[[int], int] | None
 or None for the full size."""
 
 
-def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Image.Image:
-    """Decode `data` to an upright sRGB image of mode RGB or L.
+def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> DecodedImage:
+    """Decode `data` to an upright sRGB image of mode RGB or L, with the properties of the file.
 
     Args:
         max_pixels: images whose header states more pixels are refused before decoding.
@@ -93,11 +93,6 @@ def open_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> Ima
     Raises:
         ImageError: it is not an image, has too many pixels, or is animated or damaged.
     """
-    return decode_image(data, max_pixels=max_pixels, draft_to=draft_to).image
-
-
-def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> DecodedImage:
-    """Decode like `open_image`; also return the properties of the file."""
     with decoded(data, ImageLimits(max_pixels), draft_to) as image:
         return image
 

@@ -101,11 +101,6 @@ def download(
     )
 
 
-def download_part(recipe: Recipe, dataset: DatasetPaths, part: str, log: EventLog) -> PartResult:
-    """Fetch the images of one planned part that are not in it yet."""
-    return download_parts(recipe, dataset, [part], log)[0]
-
-
 def download_parts(
     recipe: Recipe, dataset: DatasetPaths, parts: list[str], log: EventLog
 ) -> list[PartResult]:

@@ -16,7 +16,7 @@ from pipeline.config_io import parse_config
 from pipeline.contract import ManifestRow, OriginalRecord, UserError
 from pipeline.imaging.components import label_regions, largest_region
 from pipeline.imaging.crops import Box, center_box, center_boxes, expand_box, pad_box
-from pipeline.imaging.images import open_image
+from pipeline.imaging.images import decode_image
 from pipeline.imaging.objects import find_object
 from pipeline.imaging.pixels import LazyImage, render
 from pipeline.imaging.resampling import resize, resize_linear
@@ -27,7 +27,7 @@ from pipeline.shards.samples import make_samples
 
 
 def kept(data: bytes, **row: Any) -> SelectedImage:
-    image = open_image(data, max_pixels=10**8)
+    image = decode_image(data, max_pixels=10**8).image
     record = OriginalRecord(
         "0" * 16, "shells-000000", "m", 0, len(data), hashlib.sha256(data).hexdigest(),
         "JPEG", image.mode, image.width, image.height, "0" * 16, 1.0, 1.0,
@@ -251,7 +251,7 @@ def test_every_exif_orientation_is_turned_upright(
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = jpeg(image, exif=exif)
-    upright = open_image(data, max_pixels=10**8)
+    upright = decode_image(data, max_pixels=10**8).image
     box = Box(20.5, 31.25, 220.5, 131.25)
     made = render(LazyImage(data, upright.size, "RGB"), box, (25, 50))
     sides = (box.left, box.top, box.right, box.bottom)
@@ -263,7 +263,7 @@ def test_an_orientation_that_only_xmp_tells_is_heeded() -> None:
     image = clutter((300, 200)).filter(ImageFilter.GaussianBlur(2))
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
     data = jpeg(image, xmp=xmp)
-    upright = open_image(data, max_pixels=10**8)
+    upright = decode_image(data, max_pixels=10**8).image
     assert upright.size == (200, 300)
     made = render(LazyImage(data, upright.size, "RGB"), Box(0, 50, 200, 250), (40, 40))
     truth = upright.resize((40, 40), Image.Resampling.LANCZOS, box=(0, 50, 200, 250))
@@ -293,7 +293,7 @@ def test_whatever_the_file_the_sample_is_that_of_the_opened_image(
         data = jpeg(image.convert("L"))
     else:
         data = jpeg(image, icc_profile=profile("sRGB" if "sRGB" in kind else "XYZ"))
-    opened = open_image(data, max_pixels=10**8)
+    opened = decode_image(data, max_pixels=10**8).image
     for mode in ("RGB", "L"):
         made = render(LazyImage(data, (400, 300), mode), Box(50, 0, 350, 300), (48, 48))
         whole = opened.convert(mode)

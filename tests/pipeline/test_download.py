@@ -24,7 +24,7 @@ from pipeline.fetcher import Politeness
 from pipeline.options import OriginalsOptions
 from pipeline.originals import download as stage
 from pipeline.originals import inspect_image as examine
-from pipeline.originals.download import DownloadResult, download, download_part
+from pipeline.originals.download import DownloadResult, download, download_parts
 from pipeline.originals.part_planning import assign_parts
 from pipeline.originals.part_tars import read_original
 from pipeline.originals.part_writer import tar_member
@@ -78,7 +78,7 @@ def test_a_part_can_be_worked_on_from_its_plan_alone(dataset, faulty_site):
     (part,) = assign_parts(dataset)
     dataset.url_manifest.unlink()
     with EventLog(dataset, "test") as log:
-        result = download_part(RECIPE, dataset, part, log)
+        (result,) = download_parts(RECIPE, dataset, [part], log)
     assert (result.nsamples, result.fetched, result.failed) == (4, 4, {})
     assert {record.key for record in read_records(dataset)} == {image_key(url) for url in urls}
 

@@ -19,7 +19,6 @@ from pipeline.imaging.images import (
     decode_image,
     detail_hash,
     measure_image,
-    open_image,
     perceptual_hash,
 )
 from tests.helpers.faulty_site import animation, encoded, picture, png_header
@@ -36,7 +35,7 @@ def scene(width: int = 180, height: int = 120, seed: int = 0) -> Image.Image:
 
 
 def opened(data: bytes, **options) -> Image.Image:
-    return open_image(data, max_pixels=LIMIT, **options)
+    return decode_image(data, max_pixels=LIMIT, **options).image
 
 
 def pixels(image: Image.Image) -> np.ndarray:

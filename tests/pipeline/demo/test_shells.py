@@ -16,7 +16,7 @@ from pipeline.demo.spiral import (
     Coil,
     closed_curve,
     growth_angles,
-    helicospiral,
+    place_curve,
     sweep_surface,
 )
 
@@ -96,18 +96,12 @@ def test_no_black_holes(sheet: dict[int, Image.Image]) -> None:
         assert dark.mean() < 0.004, index
 
 
-def test_whorls_expand_by_raups_w() -> None:
-    curve = np.array([[0.5, -1.0], [1.0, -1.4], [0.4, -1.8]])
-    for expansion in (1.2, 1.8, 3.0):
-        phi = np.array([-2 * TURN, -TURN, 0.0])
-        radii = np.hypot(*helicospiral(curve, expansion, phi)[..., [0, 2]].transpose(2, 0, 1))
-        np.testing.assert_allclose(radii[1:] / radii[:-1], expansion, rtol=1e-5)
-
-
-def test_helicospiral_is_equiangular_and_right_handed() -> None:
+def test_the_spiral_is_equiangular_and_right_handed() -> None:
     phi = np.linspace(-TURN, 0, 4001)
     point = np.array([[1.0, -2.0]])
-    path = helicospiral(point, 1.7, phi)[:, 0].astype(float)
+    coil = Coil(point, 1.0, 1.7, 1.0, 0.0)
+    scale = 1.7 ** (phi / TURN)[:, None]
+    path = place_curve(coil, 0 * point, 0 * scale, scale, phi[:, None])[:, 0].astype(float)
     radius = np.hypot(path[:, 0], path[:, 2])
     np.testing.assert_allclose(np.log(radius), np.log(1.7) * phi / TURN, atol=1e-5)
     np.testing.assert_allclose(path[:, 1] / radius, -2.0, rtol=1e-5)

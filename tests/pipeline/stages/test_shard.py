@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, UserError, load_index
-from pipeline.imaging.images import open_image
+from pipeline.imaging.images import decode_image
 from pipeline.originals.parts import PartFiles, planned_parts
 from pipeline.select.stage import select
 from pipeline.shards.stage import ShardResult, shard
@@ -404,7 +404,7 @@ def test_a_turned_jpeg_is_made_upright(shop: Any, build: Any) -> None:
     shop.add([served])
     build(format="png", resolution=24)
     made = np.asarray(Image.open(io.BytesIO(samples(shop.dataset)[served.key]["png"])), float)
-    upright = open_image(data, max_pixels=10**6)
+    upright = decode_image(data, max_pixels=10**6).image
     truth = upright.resize((24, 24), Image.Resampling.LANCZOS, box=(0, 45, 270, 315))
     assert psnr(made, truth) > 40
     assert psnr(made, truth.rotate(90)) < 20
