@@ -34,10 +34,10 @@ NARROW = {
 
 
 def tiny(name: str) -> Config:
-    """The preset with narrow layers, small batches and at most 256 px; all else is its own."""
+    """The preset with narrow layers, small batches and at most 128 px; all else is its own."""
     options = {"batch": "8", "replay.size": "8"} if name == "ganhacks64" else {"batch": "8"}
     config = resolve(name, {})
-    options["resolution"] = str(min(config.resolution, 256))
+    options["resolution"] = str(min(config.resolution, 128))
     for network in ("generator", "discriminator"):
         options |= {
             f"{network}.{key}": value for key, value in NARROW[getattr(config, network).name]

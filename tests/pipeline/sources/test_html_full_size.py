@@ -199,21 +199,21 @@ def test_a_bad_url_beside_a_good_one_is_counted() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"<div>" * 400_000,
+        b"<div>" * 100_000,
         b"<figure>" * 20_000 + b"<a href=b.jpg>" * 20_000,
-        b"<img " + b"".join(b'a%d="b" ' % n for n in range(300_000)) + b">",
-        b'<img srcset="' + b"b.jpg 1w," * 400_000 + b'">',
-        b'<p style="' + b"background:url(" * 250_000 + b'">',
-        b"<script>" + b"/*{[" * 1_000_000 + b"</script>",
-        b"<script>" + b'\\"' * 2_000_000 + b"</script>",
-        b'<script type="application/ld+json">' + b"[" * 4_000_000 + b"</script>",
+        b"<img " + b"".join(b'a%d="b" ' % n for n in range(75_000)) + b">",
+        b'<img srcset="' + b"b.jpg 1w," * 100_000 + b'">',
+        b'<p style="' + b"background:url(" * 62_500 + b'">',
+        b"<script>" + b"/*{[" * 250_000 + b"</script>",
+        b"<script>" + b'\\"' * 500_000 + b"</script>",
+        b'<script type="application/ld+json">' + b"[" * 1_000_000 + b"</script>",
         b"<table>" + b"<tr><td><img src=b.jpg>" * 20_000,
         b'<img src="b\x00.jpg">\x00' * 20_000,
     ],
     ids=["divs", "deep links", "attributes", "srcset", "style", "comments", "quotes", "json",
          "table", "nul"],
 )  # fmt: skip
-def test_a_page_of_4_mb_takes_bounded_time_and_gives_what_came_before(body: bytes) -> None:
+def test_a_page_of_1_mb_takes_bounded_time_and_gives_what_came_before(body: bytes) -> None:
     began = time.process_time()
     result = parsed(b'<img src="a.jpg">' + body, image="img, script, a, p", follow=["nav a"])
     assert BASE + "a.jpg" in [one.url for one in result.images]
