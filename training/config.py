@@ -66,6 +66,12 @@ class DataOptions:
     only this many samples, drawn by the seed, show their label to a semi-supervised discriminator
     (0: all that have one). `cache_gb` limits the disk space of shards fetched from a URL, in the
     folder `cache`.
+
+    `fit` resizes images to `resolution` when they are read: the largest central region (`crop`),
+    the whole image on a background of its border's colour (`pad`) or the whole image (`stretch`).
+    Empty: all images have the same size. `label` is where labels come from in shards of other
+    tools: `.cls` (empty), `none`, the extension of a text member, or `json:KEY`; `image` is the
+    extension of the image member (empty: jpg, jpeg, png, webp, …).
     """
 
     window: Count = 4
@@ -76,6 +82,9 @@ class DataOptions:
     cache: str = ""
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     skip_corrupt: bool = False
+    fit: Literal["", "crop", "pad", "stretch"] = ""
+    label: Annotated[str, Field(pattern=r"^(none|json:.+|[a-z0-9._-]{0,32})$")] = ""
+    image: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,32}$")] = ""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -23,11 +23,13 @@ from training.streaming.dataset import ShardDataset, default_opener
 from training.streaming.decode import Pixels
 from training.streaming.order import Epoch, epoch_order, label_mask, rank_slice
 from training.streaming.samples import Labels, SampleCache
-from training.streaming.shards import DamagedShard, ShardOpener
+from training.streaming.shards import DamagedSample, DamagedShard, ShardOpener
 
 _GIGA = 1 << 30
 _POLL = 0.5
 _PATIENCE = 3.0
+_MOST_WARNINGS = 100
+"""Maximum number of damaged shards and samples that are reported."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Loader:
         self._epochs: dict[int, Epoch] = {}
         self._reached = (-1, -1)
         self._damaged: set[int] = set()
+        self._damaged_samples: set[tuple[int, int]] = set()
         self._open_since: dict[int, int] = {}  # shard → the epoch that it was opened in
         self.warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=3)
@@ -169,24 +172,29 @@ class Loader:
                 turned[row] = turned[row].flip(-1)  # three times as fast as in NumPy
 
     def _read_or_replace(self, number: int, place: int, out: Pixels) -> int:
-        """Return the sample at `place`; where its shard is damaged and may be skipped, the nearest
-        one before it in the epoch (else after it) that is not. So the position stays one number."""
+        """Return the sample at `place`; if it or its shard is damaged and may be skipped, the
+        nearest one before it in the epoch (else after it) that is not. So the position stays one
+        number."""
         epoch, last = self._epoch(number), ""
         for other in chain(range(place, -1, -1), range(place + 1, self._total)):
-            shard = int(epoch.shard[other])
-            if shard in self._damaged:
+            shard, member = int(epoch.shard[other]), int(epoch.member[other])
+            if shard in self._damaged or (shard, member) in self._damaged_samples:
                 continue
             if shard not in self._open_since:
                 self._release_finished_shards(number, place)
                 self._prefetch(number, shard)
                 self._open_since[shard] = number
             try:
-                return self._samples.read(shard, int(epoch.member[other]), out)
+                return self._samples.read(shard, member, out)
             except DamagedShard as error:
                 if not self._config.data.skip_corrupt:
                     raise DamagedShard(f"{error}{self._advice}") from None
-                self._damaged.add(shard)
-                self.warnings.put(f"{error}; skipped, other samples take its place")
+                if isinstance(error, DamagedSample):
+                    self._damaged_samples.add((shard, member))
+                else:
+                    self._damaged.add(shard)
+                if len(self._damaged) + len(self._damaged_samples) <= _MOST_WARNINGS:
+                    self.warnings.put(f"{error}; skipped, other samples take its place")
                 last = f"; the last one: {error}"
         raise UserError(f"all shards are damaged{last}")
 

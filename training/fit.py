@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.contract import CommandParser, UserError, exit_status
+from pipeline.contract.locations import join_locations
 from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
 
 TOP_LEVEL_KEYS = {
@@ -50,7 +51,11 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         "abbreviation of torchrun's --run-path; --name is the same as --run).",
         allow_abbrev=False,
     )
-    parser.add_argument("--shards", required=True, help="manifest folder, shard index, or URL")
+    parser.add_argument(
+        "--shards", required=True, nargs="+", metavar="SHARDS",
+        help="manifest folder, shard index, tar, folder of tars, glob, or braces such as "
+        "'FOLDER/{000..099}.tar', as paths or URLs; several separated by spaces or commas",
+    )  # fmt: skip
     parser.add_argument(
         "--preset", default=DEFAULT_PRESET,
         help=f"auto (depends on the images, the device and --hours), {', '.join(preset_names())}, "
@@ -79,6 +84,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
     )  # fmt: skip
     own = arguments[1:] if arguments[:1] == ["--"] else arguments
     args, rest = parser.parse_known_args(own)
+    args.shards = join_locations(args.shards)
     overrides = {
         key: value
         for name, key in keys.items()

@@ -105,7 +105,7 @@ def prepare(
     if ranks.world_size > config.batch:
         raise UserError(f"batch: {config.batch} images for {ranks.world_size} processes")
     device = _set_up(config, device, ranks)
-    source = open_shard_dataset(location, config.resolution)
+    source = open_shard_dataset(location, config.resolution, config.data)
     config = drop_label_conditions(config, source.classes)
     run = find_run(run_name or default_run_name(config, source))
     alone = device.type == "cpu" and ranks.world_size == 1
@@ -114,7 +114,7 @@ def prepare(
 
     _in_first(ranks, run, lambda: _take(run, config, source, location, stack if write else None))
     shown: Display = make_display(as_json) if ranks.is_main else NullDisplay()
-    for line in why:
+    for line in (*why, *source.notes):
         shown.message(line)
     shape = source.image_shape
     state = new_state(config, shape, device)

@@ -75,6 +75,7 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from training.evaluation import probing as transfer
+    from training.image_shape import ImageShape
     from training.machine.device import choose_device
     from training.runs import find_run, read_config
     from training.streaming.dataset import open_shard_dataset
@@ -83,8 +84,10 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
         args.run, choose_device(args.device), args.seed
     )
     dataset = read_config(find_run(args.run))["dataset"]
-    source = open_shard_dataset(args.shards or dataset["location"], dataset["height"])
-    if (source.width, source.channels) != (dataset["width"], dataset["channels"]):
+    shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"])
+    location = args.shards or dataset["location"]
+    source = open_shard_dataset(location, shape.height, config.data, shape)
+    if (source.width, source.channels) != (shape.width, shape.channels):
         raise UserError(f"{args.shards}: width or channels differ from the run's images")
     samples, shown = transfer.read_all(source, config, args.n)
     if config.data.labelled and not args.shards:  # train on the labels that the run saw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -50,6 +50,11 @@ class ShardEntry:
     nsamples: Annotated[int, Field(ge=0)]
     bytes: Annotated[int, Field(ge=0, le=1 << 50)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @property
+    def cache_name(self) -> str:
+        """A text that differs between shards with different bytes; a part of file names."""
+        return self.sha256
 
 
 @typed_dataclass(frozen=True, config=STRICT)
@@ -108,11 +113,48 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
         UserError: the index does not exist or is invalid; the message names it.
     """
     where = locate_index(location)
+    index = _parse(_read(where), where)
+    return index, list(_shard_locations([entry.url for entry in index.shardlist], where))
+
+
+def read_index(where: str) -> tuple[ShardIndex | None, list[str], dict[str, Any]]:
+    """Return the index in the file `where`, the location of each of its shards, and its JSON
+    object. The index is None if it has only what wids requires: URLs and numbers of samples.
+
+    Raises:
+        UserError: as in `load_index`.
+    """
+    values = _read(where)
+    if not _is_wids(values):
+        index = _parse(values, where)
+        return index, list(_shard_locations([one.url for one in index.shardlist], where)), values
+    for place, entry in enumerate(values["shardlist"]):
+        if not isinstance(entry.get("url"), str) or not entry["url"]:
+            raise UserError(f"{where}: shardlist.{place}.url: missing")
+    return None, list(_shard_locations([one["url"] for one in values["shardlist"]], where)), values
+
+
+def _is_wids(values: Any) -> bool:
+    """Return True if an index lacks what this project adds to those of wids."""
+    entries = values.get("shardlist") if isinstance(values, dict) else None
+    if (
+        not isinstance(entries, list)
+        or not entries
+        or not all(isinstance(one, dict) for one in entries)
+    ):
+        return False
+    return not {"resolution", "channels", "format", "digest"} & values.keys() or any(
+        not one.keys() >= {"bytes", "sha256"} for one in entries
+    )
+
+
+def _read(where: str) -> Any:
     try:
-        values = json.loads(read_bytes(where))
+        return json.loads(read_bytes(where))
     except FileNotFoundError:
         raise UserError(
-            f"{where}: no shard index there; `python -m pipeline shard` writes it"
+            f"{where}: no shard index there; `python -m pipeline shard` writes it; a tar, a folder "
+            "of tars, a glob and {000..099}.tar need none"
         ) from None
     except OSError as error:
         raise UserError(f"{where}: no shard index there ({error})") from None
@@ -120,23 +162,26 @@ def load_index(location: str | Path) -> tuple[ShardIndex, list[str]]:
         raise UserError(
             f"{where}: not a shard index ({error}); `python -m pipeline shard` writes it again"
         ) from None
+
+
+def _parse(values: Any, where: str) -> ShardIndex:
     index = parse_config(ShardIndex, migrate(values, MIGRATIONS, where), where)
     if index.nsamples > MAX_SAMPLES:
         raise UserError(f"{where}: shardlist: more than {MAX_SAMPLES} samples")
-    return index, list(_shard_locations(index, where))
+    return index
 
 
-def _shard_locations(index: ShardIndex, where: str) -> Iterator[str]:
-    for entry in index.shardlist:
+def _shard_locations(urls: Iterable[str], where: str) -> Iterator[str]:
+    for url in urls:
         try:
-            if is_url(entry.url):
-                yield with_user_of(where, entry.url)
+            if is_url(url):
+                yield with_user_of(where, url)
             elif is_url(where):
-                yield _join_url(where, entry.url)
+                yield _join_url(where, url)
             else:
-                yield str((Path(where).parent / entry.url).resolve())
+                yield str((Path(where).parent / url).resolve())
         except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-            raise UserError(f"{where}: shardlist: {entry.url!r}: {error}") from None
+            raise UserError(f"{where}: shardlist: {url!r}: {error}") from None
 
 
 def _join_url(base: str, url: str) -> str:

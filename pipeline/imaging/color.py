@@ -66,7 +66,7 @@ def _convert(
         alpha = image.getchannel("A")
         image = image.convert(image.mode.removesuffix("A"))
     elif image.mode == "P":
-        image = image.convert(_palette_mode(image))
+        image = image.convert("L" if is_gray_palette(image) else "RGB")
     elif image.mode == "1":
         image = image.convert("L")
     elif _is_deep(image):
@@ -83,12 +83,11 @@ def _convert(
     return image
 
 
-def _palette_mode(image: Image.Image) -> str:
-    """Return L if the palette contains only grays, otherwise RGB."""
+def is_gray_palette(image: Image.Image) -> bool:
+    """Return True if the palette contains only grays."""
     palette = np.asarray(image.convert("RGB").resize((1, 1)) if image.palette is None else
                          _palette(image))  # fmt: skip
-    gray = bool((palette == palette[..., :1]).all())
-    return "L" if gray else "RGB"
+    return bool((palette == palette[..., :1]).all())
 
 
 def _palette(image: Image.Image) -> NDArray[np.uint8]:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from pipeline.imaging.color import to_srgb
+from pipeline.imaging.color import is_gray_palette, to_srgb
 from pipeline.imaging.formats import image_format
 from pipeline.imaging.headers import decode_bytes, open_file, page_note
+from pipeline.imaging.jpeg_header import read_jpeg_header
 from pipeline.imaging.limits import ImageError, ImageLimits, decode_budget
 
 EXTENSIONS = {
@@ -27,6 +29,10 @@ EXTENSIONS = {
     "BMP": "bmp", "AVIF": "avif", "JPEG2000": "jp2", "PPM": "ppm", "ICO": "ico", "HEIF": "heic",
     "JXL": "jxl",
 }  # fmt: skip
+
+_GRAY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_ORIENTATION = ExifTags.Base.Orientation
+_ANY_SIZE = ImageLimits(1 << 60, 1 << 30, float("inf"))
 
 MEASURE_SIDE = 256
 """The short side, in pixels, at which sharpness and contrast are measured; smaller images are
@@ -167,11 +173,44 @@ def _draft(file: Image.Image, draft_to: int | Callable[[int], int]) -> None:
 
 def _apply_orientation(file: Image.Image, notes: list[str]) -> Image.Image:
     try:
-        turn = _TRANSPOSITIONS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = _TRANSPOSITIONS.get(file.getexif().get(_ORIENTATION, 1))
     except Exception as error:  # noqa: BLE001 a damaged EXIF block must not fail the image
         notes.append(f"EXIF ignored: {error}")
         return file
     return file if turn is None else file.transpose(turn)
+
+
+def image_header(data: bytes) -> tuple[int, int, bool]:
+    """Return the upright width and height of an image, and whether it is gray, without decoding it.
+
+    Args:
+        data: the file, or enough of its beginning.
+
+    Raises:
+        ImageError: it is not an image that can be used, or more bytes are needed.
+    """
+    header = read_jpeg_header(data)
+    if header is not None and header.plain:
+        return _plain_jpeg_header(data, header.orientation)
+    try:
+        with open_file(data, _ANY_SIZE, lambda _needed: None) as file:
+            turn = header.orientation if header else file.getexif().get(_ORIENTATION, 1)
+            width, height = file.size
+            gray = file.mode in _GRAY or (file.mode == "P" and is_gray_palette(file))
+            return (height, width, gray) if turn in (5, 6, 7, 8) else (width, height, gray)
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 (Pillow's plugins raise any exception)
+        raise ImageError("undecodable", f"{type(error).__name__}: {error}") from None
+
+
+def _plain_jpeg_header(data: bytes, orientation: int) -> tuple[int, int, bool]:
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise ImageError("undecodable", str(error)) from None
+    width, height = (height, width) if orientation > 4 else (width, height)
+    return width, height, space == "Gray"
 
 
 def measure_image(image: DecodedImage) -> ImageProperties:

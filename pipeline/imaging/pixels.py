@@ -51,15 +51,22 @@ class LazyImage:
         size: (width, height) in pixels, upright.
         mode: "L" for gray, "RGB" for colour.
         linear_light: resize in linear light, which requires a full decode.
+        strict: refuse an incomplete JPEG. (Originals were checked when they were stored.)
     """
 
     def __init__(
-        self, data: bytes, size: tuple[int, int], mode: Mode, linear_light: bool = False
+        self,
+        data: bytes,
+        size: tuple[int, int],
+        mode: Mode,
+        linear_light: bool = False,
+        strict: bool = False,
     ) -> None:
         self._data = data
         self.size = size
         self.mode: Mode = mode
         self._linear_light = linear_light
+        self._strict = strict
         self._header = read_jpeg_header(data)
         self._decoded: _Decoded | None = None
         self._memory = ExitStack()
@@ -120,7 +127,7 @@ class LazyImage:
             if simplejpeg.decode_jpeg_header(self._data)[1::-1] != stored:
                 return None
             self._memory.enter_context(hold_for_jpeg(self._data, stored, scale, self._light_bytes))
-            pixels = decode_jpeg(self._data, self.mode, stored, scale, strict=False)
+            pixels = decode_jpeg(self._data, self.mode, stored, scale, self._strict)
         except ValueError:
             self._memory.close()
             return None

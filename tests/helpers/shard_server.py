@@ -17,7 +17,8 @@ class ShardServer:
 
     `cut[name]` is how many more answers of the file break off half-way, `spoil[name]` how many
     have a byte flipped, `busy[name]` how many are 503; `dead` names hang up on every request.
-    `asked` lists (file name, Range header) in order. `pause` seconds before each 64 KiB.
+    `asked` lists (file name, Range header) in order, `sent` counts the bytes of bodies. `pause`
+    seconds before each 64 KiB. Without `ranges`, every answer is a whole file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,6 +29,7 @@ class ShardServer:
         self.dead: set[str] = set()
         self.ranges = True
         self.asked: list[tuple[str, str]] = []
+        self.sent = 0
         handler = type("Handler", (_Handler,), {"shards": self})
         self._server = QuietServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -64,21 +66,29 @@ class _Handler(BaseHTTPRequestHandler):
         data = bytearray(path.read_bytes())
         if self._due(shards.spoil, name):
             data[len(data) // 2] ^= 1
-        start = int(asked.removeprefix("bytes=").rstrip("-") or 0) if shards.ranges else 0
+        start, end = self._range(asked if shards.ranges else "", len(data))
         if start and start >= len(data):
             self.send_response(416)
             self.end_headers()
             return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
+        is_part = bool(asked) and shards.ranges
+        self.send_response(206 if is_part else 200)
+        if is_part:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        self.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
-        end = (start + len(data)) // 2 if self._due(shards.cut, name) else len(data)
+        end = (start + end) // 2 if self._due(shards.cut, name) else end
         with contextlib.suppress(OSError):
             for place in range(start, end, 1 << 16):
                 time.sleep(shards.pause)
-                self.wfile.write(data[place : min(place + (1 << 16), end)])
+                shards.sent += self.wfile.write(data[place : min(place + (1 << 16), end)])
+
+    @staticmethod
+    def _range(asked: str, size: int) -> tuple[int, int]:
+        """The first byte of the range, and the one after its last."""
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        return int(first or 0), min(int(last or size) + bool(last), size)
 
     @staticmethod
     def _due(left: Counter[str], name: str) -> bool:

@@ -104,8 +104,9 @@ def open_training_shards(trained: TrainedGenerator, location: str | None = None)
     where = location or trained.dataset.get("location", "")
     if not where:
         raise UserError(f"{trained.folder}: the location of its shards is unknown; set --shards")
-    source = open_shard_dataset(where, trained.shape.height)
-    if (source.width, source.channels) != (trained.shape.width, trained.shape.channels):
+    shape = trained.shape
+    source = open_shard_dataset(where, shape.height, trained.config.data, shape)
+    if (source.width, source.channels) != (shape.width, shape.channels):
         raise UserError(f"{where}: width or channels differ from the generator's images")
     return source
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.contract import DatasetPaths, UserError, atomic_file, is_disk_full
+from pipeline.contract import DatasetPaths, UserError, atomic_file, is_disk_full, local_path
 from training.config import DataOptions
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.metrics.distances import Features
@@ -30,8 +30,7 @@ def no_progress(_done: int, _total: int) -> None:
 
 @dataclass(frozen=True)
 class RealFeatures:
-    """Features (n, d) and labels int64 (n,) of the first n images of a dataset. Shards are
-    shuffled, so these are a fair sample."""
+    """Features (n, d) and labels int64 (n,) of n images of a dataset (`_places`)."""
 
     features: Features
     labels: NDArray[np.int64]
@@ -42,7 +41,8 @@ def cache_path(source: ShardDataset, network: FeatureNetwork, count: int) -> Pat
     `data/NAME/features/…`, with the dataset's digest, the image size and the network in its
     name."""
     size = f"{source.width}x{source.height}"
-    name = f"{network.identity}-{source.index.digest[:16]}-{size}-{count}.npz"
+    fitted = f"-{source.fit}" if source.fit else ""
+    name = f"{network.identity}-{source.index.digest[:16]}-{size}{fitted}-{count}.npz"
     return DatasetPaths(source.index.name).data_dir / "features" / name
 
 
@@ -93,9 +93,12 @@ def iter_image_batches(
     samples = SampleCache(source, 0, default_opener(source, options, ranks))
     shape = (source.height, source.width, source.channels)
     pixels, labels = np.empty((BATCH, *shape), np.uint8), np.zeros(BATCH, np.int64)
-    row = 0
+    row = before = 0
     try:
         for shard, member in _places(source, count):
+            if shard != before:
+                samples.shards.release(before)
+                before = shard
             try:
                 labels[row] = samples.read(shard, member, pixels[row])
             except DamagedShard:
@@ -106,8 +109,6 @@ def iter_image_batches(
             if row == BATCH:
                 yield torch.from_numpy(pixels).permute(0, 3, 1, 2), labels.copy()
                 row = 0
-            if member == source.index.shardlist[shard].nsamples - 1:
-                samples.shards.release(shard)
         if row:
             yield torch.from_numpy(pixels[:row]).permute(0, 3, 1, 2), labels[:row].copy()
     finally:
@@ -115,7 +116,15 @@ def iter_image_batches(
 
 
 def _places(source: ShardDataset, count: int) -> Iterator[tuple[int, int]]:
-    """Return (shard, member) of the first `count` samples."""
+    """Yield (shard, member) of `count` samples: the first ones, which are a fair sample because
+    shards are shuffled. Local shards of other tools may be sorted, so their samples are spread over
+    all shards."""
+    if source.labels is not None and all(local_path(one) is not None for one in source.locations):
+        starts = np.cumsum([0, *(entry.nsamples for entry in source.index.shardlist)])
+        numbers = np.arange(count) * source.index.nsamples // max(1, count)
+        shards = np.searchsorted(starts, numbers, side="right") - 1
+        yield from zip(shards.tolist(), (numbers - starts[shards]).tolist(), strict=True)
+        return
     for shard, entry in enumerate(source.index.shardlist):
         for member in range(min(entry.nsamples, count)):
             yield shard, member

@@ -251,7 +251,8 @@ def resolve_auto(
     from training.runs import find_run, read_config
 
     asked = resolve(PRESET, options)
-    source = open_shard_dataset(location, asked.resolution if "resolution" in options else 0)
+    resolution = asked.resolution if "resolution" in options else 0
+    source = open_shard_dataset(location, resolution, asked.data)
     run = find_run(run_name or f"{source.index.name}-{NAME}")
     if run.config.exists() and checkpoint.list_checkpoints(run.checkpoints):
         before = unflatten(read_config(run)["config"], str(run.config))

@@ -26,8 +26,9 @@ from pipeline.contract import (
     lock,
     report_waiting,
 )
+from pipeline.contract.schemes import check_scheme
 from training.machine.disk import DiskFull
-from training.streaming.fetch import FetchCancelled, check_scheme, fetch
+from training.streaming.fetch import FetchCancelled, fetch
 from training.streaming.shards import open_local
 
 _BLOCK = 4096
@@ -152,7 +153,7 @@ class ShardCache:
         self._lock_file.release()
 
     def _name(self, number: int) -> str:
-        return f"{self._entries[number].sha256}.tar"
+        return f"{self._entries[number].cache_name}.tar"
 
     def _check_window(self, window: int) -> None:
         sizes = sorted(
@@ -178,7 +179,7 @@ class ShardCache:
 
     def _take_over(self) -> dict[str, int]:
         """Keep the files of an earlier run that are still needed; remove all others."""
-        wanted = {f"{entry.sha256}.tar": entry.bytes for entry in self._entries}
+        wanted = {f"{entry.cache_name}.tar": entry.bytes for entry in self._entries}
         held: dict[str, int] = {}
         found = [path for path in self._folder.iterdir() if path.suffix in (".tar", ".tmp")]
         for path in sorted(found, key=lambda path: path.lstat().st_mtime):

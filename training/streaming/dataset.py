@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index, local_path
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.contract import DatasetPaths, ShardIndex, UserError, local_path
+from pipeline.contract.foreign import ForeignShards, find_shards, index_tars
+from pipeline.contract.tar_scan import SampleOptions
 from training.config import DataOptions
 from training.image_shape import ImageShape
 from training.machine.distributed import SINGLE_PROCESS, Distributed
@@ -19,16 +25,21 @@ _BYTES_PER_SAMPLE = 1024
 
 @dataclass(frozen=True)
 class ShardDataset:
-    """A set of shards and the size in which its images are read."""
+    """A set of shards and the shape in which its images are read.
+
+    `fit` is how images of other sizes are resized, see `DataOptions`. `labels` is None for shards
+    with a complete index; otherwise the class number of each sample in order, -1 if it has none.
+    `notes` are sentences for the user.
+    """
 
     index: ShardIndex
     locations: list[str]
     height: int
     width: int
-
-    @property
-    def channels(self) -> int:
-        return self.index.channels
+    channels: int
+    fit: str = ""
+    labels: NDArray[np.int32] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -39,26 +50,82 @@ class ShardDataset:
         return ImageShape(self.height, self.width, self.channels, self.classes)
 
 
-def open_shard_dataset(location: str | Path, resolution: int) -> ShardDataset:
+def open_shard_dataset(
+    location: str | Path,
+    resolution: int,
+    options: DataOptions | None = None,
+    shape: ImageShape | None = None,
+) -> ShardDataset:
     """Open the shards at `location` with images `resolution` px high (0: as stored).
 
+    Args:
+        location: an index, a tar, a folder, a glob, braces, or a list of these, as paths or URLs.
+        shape: of the images of a trained network: shards of other tools are read in this shape, and
+            cropped if their sizes differ.
+
     Raises:
-        UserError: there is no index, no sample, or the images are smaller than `resolution`.
+        UserError: there are no shards or no samples, or the images cannot be read in that size.
     """
-    index, locations = load_index(location)
+    options = options or DataOptions()
+    found = find_shards(str(location), complete=not (options.label or options.image))
+    if isinstance(found, list):
+        how = SampleOptions(options.image, options.label)
+        foreign = index_tars(found, how, options.skip_corrupt, options.timeout)
+        return _fit_foreign(foreign, location, resolution, options.fit, shape)
+    index, locations = found
     height, width = index.resolution
     if not index.nsamples:
         raise UserError(f"{location}: the shards hold no samples")
-    if resolution:
-        if resolution > height or width * resolution % height:
-            raise UserError(
-                f"resolution: {resolution} px wanted, but the shards at {location} are "
-                f"{width}×{height} px; build shards of that size, or ask for a smaller one"
-            )
-        height, width = resolution, width * resolution // height
+    if resolution and options.fit:
+        height, width = resolution, shape.width if shape else resolution
+    elif resolution:
+        height, width = _reduced(height, width, resolution, location)
     if index.nsamples > _MANY:
         _refuse_invented(index, locations)
-    return ShardDataset(index, locations, height, width)
+    return ShardDataset(index, locations, height, width, index.channels, options.fit)
+
+
+def _reduced(height: int, width: int, resolution: int, location: str | Path) -> tuple[int, int]:
+    """Return the (height, width) of images reduced to `resolution` px high."""
+    if resolution > height or width * resolution % height:
+        raise UserError(
+            f"resolution: {resolution} px wanted, but the shards at {location} are "
+            f"{width}×{height} px; build shards of that size, ask for a smaller one, or resize "
+            "with --data.fit crop, pad or stretch"
+        )
+    return resolution, width * resolution // height
+
+
+def _fit_foreign(
+    found: ForeignShards, location: str | Path, resolution: int, fit: str, shape: ImageShape | None
+) -> ShardDataset:
+    """Return shards of another tool with the size in which their images are read."""
+    (height, width), *others = found.sizes
+    notes = list(found.notes)
+    if others and shape is not None and not fit:
+        fit = "crop"
+        notes.append(f"{location}: images of several sizes; their central regions are used")
+    if fit and (resolution or others):
+        if not resolution:
+            raise UserError(f"{location}: --data.fit {fit} needs a --resolution")
+        height, width = resolution, shape.width if shape else resolution
+    elif others:
+        raise UserError(_several_sizes(found, location))
+    elif resolution:
+        height, width = _reduced(height, width, resolution, location)
+    channels = shape.channels if shape else found.index.channels
+    return ShardDataset(
+        found.index, found.locations, height, width, channels, fit, found.classes, tuple(notes)
+    )
+
+
+def _several_sizes(found: ForeignShards, location: str | Path) -> str:
+    named = (f"{width}×{height} px: {place}" for (height, width), place in found.sizes.items())
+    return (
+        f"{location}: images of several sizes ({'; '.join(islice(named, 2))}); resize them with "
+        "--data.fit crop, pad or stretch and --resolution N, or build shards once with "
+        "`python -m pipeline import`"
+    )
 
 
 def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.imaging.crops import Box, center_box, pad_box
+from pipeline.imaging.images import decoded, image_header
+from pipeline.imaging.jpeg_header import read_jpeg_header
+from pipeline.imaging.limits import ImageError, ImageLimits
+from pipeline.imaging.pixels import LazyImage, Mode, render
+
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 """Extensions of image members, in order of preference, and Pillow's names of the formats."""
 
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` checks before; Pillow would only warn about some
 
+_ODD = frozenset({"icc_profile", "transparency", "exif"})
+"""Properties of images whose pixels must be converted or rotated."""
+_LIMITS = ImageLimits(100_000_000)
+
 Pixels = NDArray[np.uint8]
+
+
+class OtherSizeError(ValueError):
+    """The image has another size than the shards."""
 
 
 def decode_into(out: Pixels, data: bytes, extension: str, stored: tuple[int, int]) -> None:
@@ -27,7 +42,7 @@ def decode_into(out: Pixels, data: bytes, extension: str, stored: tuple[int, int
         ValueError: the image does not have the format of `extension`, is smaller than requested,
             larger than `stored`, or has another aspect.
     """
-    height, width, channels = out.shape
+    channels = out.shape[2]
     if extension in ("jpg", "jpeg"):
         space = "RGB" if channels == 3 else "GRAY"
         try:  # it usually fits; asking for its size first would parse the header twice
@@ -39,12 +54,59 @@ def decode_into(out: Pixels, data: bytes, extension: str, stored: tuple[int, int
         pixels: Pixels = simplejpeg.decode_jpeg(data, space)
     else:
         pixels = _pillow(data, FORMATS[extension], out.shape, stored)
-    out[...] = pixels if pixels.shape[:2] == (height, width) else _shrink(pixels, height, width)
+    _put(out, pixels)
+
+
+def decode_any(out: Pixels, data: bytes, extension: str, stored: tuple[int, int]) -> None:
+    """Decode like `decode_into` an image of another tool, of any format, mode and colour space.
+
+    Raises:
+        ValueError: as in `decode_into`.
+    """
+    header = read_jpeg_header(data)
+    if header is not None and header.plain and header.orientation == 1:
+        try:
+            decode_into(out, data, "jpg", stored)
+        except OtherSizeError:
+            raise
+        except ValueError:  # Pillow decides whether it can be used
+            _put(out, _converted(data, out.shape, stored))
+    elif header is None and extension in FORMATS and extension not in ("jpg", "jpeg"):
+        decode_into(out, data, extension, stored)
+    else:
+        _put(out, _converted(data, out.shape, stored))
+
+
+def decode_fitted(out: Pixels, data: bytes, extension: str, fit: str) -> None:
+    """Decode an image of any size into `out`, uint8 (height, width, channels), resized as the shard
+    stage does: with the crop mode `center`, `pad` or `none` if `fit` is `crop`, `pad` or `stretch`.
+
+    Raises:
+        ValueError: it is not an image, or is too large.
+    """
+    height, width, channels = out.shape
+    try:
+        size = image_header(data)[:2]
+        if size == (width, height):
+            decode_any(out, data, extension, (height, width))
+            return
+        _LIMITS.check(*size)
+        if fit == "stretch":
+            box = Box(0, 0, *size)
+        else:
+            box = (center_box if fit == "crop" else pad_box)(*size, width / height)
+        mode: Mode = "L" if channels == 1 else "RGB"
+        with closing(LazyImage(data, size, mode, strict=True)) as image:
+            out[...] = render(image, box, (height, width))
+    except ImageError as error:
+        raise ValueError(f"is no image that can be read ({error})") from None
 
 
 def _pillow(data: bytes, form: str, wanted: tuple[int, ...], stored: tuple[int, int]) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=[form]) as image:
+            if image.mode not in ("RGB", "L") or not _ODD.isdisjoint(image.info):
+                return _converted(data, wanted, stored)
             _check_size((image.height, image.width), wanted, stored)
             pixels = np.asarray(image.convert("RGB" if wanted[2] == 3 else "L"))
     except ValueError:
@@ -54,14 +116,31 @@ def _pillow(data: bytes, form: str, wanted: tuple[int, ...], stored: tuple[int, 
     return pixels if wanted[2] == 3 else pixels[:, :, None]
 
 
+def _converted(data: bytes, wanted: tuple[int, ...], stored: tuple[int, int]) -> Pixels:
+    """Decode an image that must be rotated or converted to sRGB without alpha, as by the import."""
+    try:
+        width, height, _ = image_header(data)
+        _check_size((height, width), wanted, stored)
+        with decoded(data, ImageLimits.of_size(width, height)) as found:
+            pixels = np.asarray(found.image.convert("RGB" if wanted[2] == 3 else "L"))
+    except ImageError as error:
+        raise ValueError(f"is no image that can be read ({error})") from None
+    return pixels if wanted[2] == 3 else pixels[:, :, None]
+
+
 def _check_size(have: tuple[int, ...], wanted: tuple[int, ...], stored: tuple[int, int]) -> None:
     """Raise ValueError if an image of that (height, width) cannot be used; checked before it is
     decoded, because a small file may contain a huge image."""
     height, width = have
     if height > stored[0] or width > stored[1]:
-        raise ValueError(f"is {width}×{height} px, the index says {stored[1]}×{stored[0]}")
+        raise OtherSizeError(f"is {width}×{height} px, the index says {stored[1]}×{stored[0]}")
     if height < wanted[0] or width < wanted[1] or height * wanted[1] != width * wanted[0]:
-        raise ValueError(f"is {width}×{height} px, wanted {wanted[1]}×{wanted[0]}")
+        raise OtherSizeError(f"is {width}×{height} px, wanted {wanted[1]}×{wanted[0]}")
+
+
+def _put(out: Pixels, pixels: Pixels) -> None:
+    height, width, _ = out.shape
+    out[...] = pixels if pixels.shape == out.shape else _shrink(pixels, height, width)
 
 
 def _shrink(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -8,15 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import UserError
+from pipeline.contract.foreign import ScannedShard
+from pipeline.contract.tar_scan import MAX_IMAGE_BYTES, pick_image
 from training.streaming.dataset import ShardDataset
-from training.streaming.decode import FORMATS, Pixels, decode_into
-from training.streaming.shards import DamagedShard, Shard, ShardOpener, ShardPool
+from training.streaming.decode import (
+    FORMATS,
+    OtherSizeError,
+    Pixels,
+    decode_any,
+    decode_fitted,
+    decode_into,
+)
+from training.streaming.shards import (
+    DamagedSample,
+    DamagedShard,
+    Shard,
+    ShardOpener,
+    ShardPool,
+)
 
 Labels = NDArray[np.int64]
 
 _METADATA_BYTES = 16 << 20
 """Maximum size of an image file's metadata: its profile, EXIF and XMP."""
 _LABEL_BYTES = 64
+_RESIZE = "; resize images with --data.fit crop, pad or stretch"
 
 
 class SampleCache:
@@ -38,10 +54,14 @@ class SampleCache:
         self.source, self._shown, self._need_labels = source, shown, need_labels
         entries = source.index.shardlist
         self.sizes = [entry.nsamples for entry in entries]
+        first = entries[0] if entries else None
+        self._image = first.image if isinstance(first, ScannedShard) else ""
         self.shards = ShardPool(entries, source.locations, opener)
         self.shape = (source.height, source.width, source.channels)
         # encoded images are smaller than their pixels, apart from metadata
         self._most = _METADATA_BYTES + 4 * math.prod(source.index.resolution) * source.channels
+        if source.labels is not None:
+            self._most = MAX_IMAGE_BYTES
         self._starts = np.cumsum([0, *self.sizes])
         kept = int(min(self._starts[-1], memory_bytes // int(np.prod(self.shape))))
         self._kept: Pixels = np.empty((kept, *self.shape), dtype=np.uint8)
@@ -79,6 +99,8 @@ class SampleCache:
         return end > len(self._kept) or not self._have[start:end].all()
 
     def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
+        if self.source.labels is not None:
+            return self._decode_foreign(shard, number, member, out)
         sample, where = shard.samples[member], self.source.locations[number]
         for extension in FORMATS:  # a generator would cost as much as reading the bytes
             if extension in sample.members:
@@ -88,7 +110,10 @@ class SampleCache:
         try:
             data = shard.read(member, extension, self._most)
             assert data is not None
-            decode_into(out, data, extension, self.source.index.resolution)
+            if self.source.fit:
+                decode_fitted(out, data, extension, self.source.fit)
+            else:
+                decode_into(out, data, extension, self.source.index.resolution)
         except ValueError as error:
             raise DamagedShard(f"{where}: {sample.key}.{extension} {error}") from None
         if not self.source.classes:
@@ -99,14 +124,44 @@ class SampleCache:
             label = self._label(shard.read(member, "cls", _LABEL_BYTES))
         except ValueError as error:
             raise DamagedShard(f"{where}: {sample.key}.cls {error}") from None
-        if label is not None:
-            return label
-        if self._need_labels:
+        return self._known(label, where, sample.key)
+
+    def _decode_foreign(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
+        """Decode a sample of another tool, whose label is known."""
+        source, sample, where = self.source, shard.samples[member], self.source.locations[number]
+        extension = pick_image(sample.members, self._image)
+        assert extension is not None
+        assert source.labels is not None
+        try:
+            data = shard.read(member, extension, self._most)
+            assert data is not None
+            if source.fit:
+                decode_fitted(out, data, extension, source.fit)
+            else:
+                decode_any(out, data, extension, source.index.resolution)
+        except ValueError as error:
+            advice = _RESIZE if isinstance(error, OtherSizeError) else ""
+            raise DamagedSample(f"{where}: {sample.key}.{extension} {error}{advice}") from None
+        if not source.classes:
+            return 0
+        place = self._starts[number] + member
+        if self._shown is not None and not self._shown[place]:
+            return -1
+        label = int(source.labels[place])
+        return self._known(label if label >= 0 else None, where, sample.key)
+
+    def _known(self, label: int | None, where: str, key: str) -> int:
+        """Return a label, -1 if there is none.
+
+        Raises:
+            UserError: there is none, but each sample must have one.
+        """
+        if label is None and self._need_labels:
             raise UserError(
-                f"{where}: {sample.key} has no label ({sample.key}.cls), and the networks are "
-                "conditioned on labels"
+                f"{where}: {key} has no label ({key}.cls), and the networks are conditioned on "
+                "labels"
             )
-        return -1
+        return -1 if label is None else label
 
     def _label(self, text: bytes | None) -> int | None:
         """Return the class number of a label, None if there is none.

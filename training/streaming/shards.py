@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.contract import ShardEntry, UserError, describe_os_error, open_regular
+from pipeline.contract.foreign import ScannedShard
 from pipeline.contract.tar import DamagedTar, TarSample, samples
+from pipeline.contract.tar_scan import pick_image
 
 _CHUNK = 1 << 20
 
 
 class DamagedShard(UserError):
     """A shard that does not match the index; the message names it."""
+
+
+class DamagedSample(DamagedShard):
+    """A sample that cannot be used in a shard that can; the message names it."""
 
 
 @dataclass
@@ -61,23 +67,22 @@ def open_verified(
     """Return the shard in file `fd`, taking ownership; `known` are its samples, if they were found
     before in the same bytes.
 
-    `trusted` skips the hashes, for a file that this process has verified before.
+    `trusted` skips the hashes, for a file that this process has verified before. Samples without an
+    image are left out of shards without a complete index.
 
     Raises:
-        DamagedShard: size, sha256, archive or sample count do not match the index.
+        DamagedShard: size, sha256, headers, archive or sample count do not match the index.
     """
     try:
         size = os.fstat(fd).st_size
         if size != entry.bytes:
             raise DamagedShard(f"{where}: {size} bytes, the index says {entry.bytes}")
-        if not trusted and sha256_of(fd) != entry.sha256:
+        if entry.sha256 and not trusted and sha256_of(fd) != entry.sha256:
             raise DamagedShard(f"{where}: its sha256 is not the index's")
         if trusted and known is not None:
             return Shard(fd, known)
         try:
-            found = samples(
-                lambda count, offset: os.pread(fd, count, offset), size, not trusted, entry.nsamples
-            )
+            found = _samples(fd, entry, where, not trusted)
         except DamagedTar as error:
             raise DamagedShard(f"{where}: {error}") from None
         if len(found) != entry.nsamples:
@@ -86,6 +91,19 @@ def open_verified(
         os.close(fd)
         raise
     return Shard(fd, found)
+
+
+def _samples(fd: int, entry: ShardEntry, where: str, check: bool) -> list[TarSample]:
+    def pread(count: int, offset: int) -> bytes:
+        return os.pread(fd, count, offset)
+
+    if not isinstance(entry, ScannedShard):
+        return samples(pread, entry.bytes, check, entry.nsamples)
+    headers = hashlib.sha256() if check else None
+    found = samples(pread, entry.bytes, check, digest=headers)
+    if headers is not None and headers.hexdigest() != entry.headers:
+        raise DamagedShard(f"{where}: changed since it was scanned; run the command again")
+    return [sample for sample in found if pick_image(sample.members, entry.image)]
 
 
 def open_local(path: Path) -> int:

@@ -1,0 +1,290 @@
+"""Shards of other tools: tars without a complete index, which is built on first use and cached.
+
+The cache is one file per tar in `data/NAME/index/`. It is used while size and time (or ETag) of the
+tar are the same. If it cannot be written, the tars are scanned each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as typed_dataclass
+
+from pipeline.atomic_io import write_atomic
+from pipeline.config_io import STRICT
+from pipeline.contract.index import MAX_SAMPLES, ShardEntry, ShardIndex, read_index
+from pipeline.contract.locations import dataset_name, expand_location, split_locations
+from pipeline.contract.paths import DatasetPaths
+from pipeline.contract.ranges import RangeReader, open_ranges
+from pipeline.contract.sample_labels import named_labels, number_classes
+from pipeline.contract.tar import DamagedTar
+from pipeline.contract.tar_scan import SampleOptions, TarScan, scan_tar
+from pipeline.errors import UserError
+from pipeline.reading import local_path, read_bytes, report_waiting
+
+_THREADS = 16
+_LOCAL_AHEAD, _REMOTE_AHEAD = 1 << 16, 512
+_TIMEOUT = 60.0
+
+
+@typed_dataclass(frozen=True, config=STRICT)
+class ScannedShard(ShardEntry):
+    """A shard that was scanned. `headers` is the sha256 of its headers; `sha256` is empty if no
+    index states it; `image` is as in `SampleOptions`; `identity` is different for every tar."""
+
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    headers: str = ""
+    image: str = ""
+    identity: str = ""
+
+    @property
+    def cache_name(self) -> str:
+        return self.sha256 or self.identity
+
+
+@dataclass(frozen=True)
+class FoundTar:
+    """A tar, and what an index states about it, if it does. `labels` are the names of its class
+    numbers."""
+
+    location: str
+    samples: int | None = None
+    size: int | None = None
+    sha256: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ForeignShards:
+    """Shards of another tool. `classes` is the class number of each sample in order, -1 if it has
+    none. `sizes` are the (height, width) of the first images, each with the place of one of them;
+    `notes` are sentences for the user."""
+
+    index: ShardIndex
+    locations: list[str]
+    classes: NDArray[np.int32]
+    sizes: dict[tuple[int, int], str]
+    notes: tuple[str, ...]
+
+
+def find_shards(
+    location: str, complete: bool = True
+) -> tuple[ShardIndex, list[str]] | list[FoundTar]:
+    """Return the tars at `location`, or the shard index as `load_index` does, if there is a
+    complete one and `complete` is True.
+
+    Raises:
+        UserError: there is none, or an index is invalid.
+    """
+    found = [one for part in split_locations(location) for one in expand_location(part)]
+    if len(found) == 1 and found[0].endswith(".json"):
+        index, locations, claims = read_index(found[0])
+        if index is not None and complete:
+            return index, locations
+        return _claimed(locations, claims)
+    tars: list[FoundTar] = []
+    for one in found:
+        if one.endswith(".json"):
+            index, locations, claims = read_index(one)
+            tars += _claimed(locations, claims)
+        else:
+            tars.append(FoundTar(one))
+    return tars
+
+
+def _claimed(locations: Sequence[str], claims: dict[str, Any]) -> list[FoundTar]:
+    """Return the tars of an index, with what it states about them."""
+    labels = claims.get("labels")
+    names = tuple(labels) if isinstance(labels, list | tuple) else ()
+    if not all(isinstance(name, str) for name in names):
+        names = ()
+    found = []
+    for location, entry in zip(locations, claims["shardlist"], strict=True):
+        samples, size, sha256 = (entry.get(key) for key in ("nsamples", "bytes", "sha256"))
+        found.append(
+            FoundTar(
+                location,
+                samples if isinstance(samples, int) else None,
+                size if isinstance(size, int) else None,
+                sha256 if isinstance(sha256, str) else "",
+                names,
+            )
+        )
+    return found
+
+
+def index_tars(
+    tars: Sequence[FoundTar],
+    options: SampleOptions,
+    skip_damaged: bool = False,
+    timeout: float = _TIMEOUT,
+) -> ForeignShards:
+    """Scan tars, or read the cache of an earlier scan, and number their classes.
+
+    Args:
+        skip_damaged: leave out damaged tars, with a note.
+        timeout: seconds without a response.
+
+    Raises:
+        UserError: a tar does not exist, is damaged or does not fit its index, or the labels cannot
+            be numbered; the message names the tar.
+    """
+    if len({one.location for one in tars}) < len(tars):
+        twice = next(one.location for n, one in enumerate(tars) if one in tars[:n])
+        raise UserError(f"{twice}: given twice")
+    name = dataset_name([one.location for one in tars])
+    cache = DatasetPaths(name).data_dir / "index"
+    notes: list[str] = []
+    scans = _scan_all(tars, options, cache, timeout, notes if skip_damaged else None)
+    kept = [(tar, scan) for tar, scan in zip(tars, scans, strict=True) if scan is not None]
+    total = sum(scan.samples for _, scan in kept)
+    where = tars[0].location + (f" and {len(tars) - 1} more" if len(tars) > 1 else "")
+    if not total:
+        raise UserError(_no_images(where, options, [scan for _, scan in kept]))
+    if total > MAX_SAMPLES:
+        raise UserError(f"{where}: more than {MAX_SAMPLES} samples")
+    labels = [label for tar, scan in kept for label in named_labels(scan, tar.labels)]
+    declared = {tar.labels for tar, _ in kept}
+    lengths = {scan.one_hot for _, scan in kept if scan.one_hot}
+    order = declared.pop() if len(declared) == 1 else ()
+    classes, names = number_classes(labels, lengths, order, where)
+    if not names and options.label not in ("", "none"):
+        raise UserError(f"--data.label {options.label}: no sample of {where} has such a label")
+    images = [(tar, *image) for tar, scan in kept for image in scan.images]
+    sizes = {(height, width): f"{tar.location}: {key}" for tar, key, width, height, _ in images}
+    if not sizes:
+        raise UserError(f"{where}: none of the first images can be read")
+    heights, widths = zip(*sizes, strict=True)
+    entries = tuple(
+        ScannedShard(
+            tar.location, scan.samples, scan.size, tar.sha256, scan.headers, options.image,
+            _sha256(tar.location, scan.validator, scan.headers, str(scan.size)),
+        )
+        for tar, scan in kept
+    )  # fmt: skip
+    extension = next(scan.extension for _, scan in kept if scan.extension)
+    index = ShardIndex(
+        name, entries, (max(heights), max(widths)),
+        1 if all(gray for *_, gray in images) else 3, extension.rpartition(".")[2],
+        _sha256(options.key_id, *(scan.content for _, scan in kept), *names), tuple(names),
+    )  # fmt: skip
+    notes += _describe(kept, options, classes, names)
+    return ForeignShards(index, [tar.location for tar, _ in kept], classes, sizes, tuple(notes))
+
+
+def _scan_all(
+    tars: Sequence[FoundTar], options: SampleOptions, cache: Path, timeout: float,
+    notes: list[str] | None,
+) -> list[TarScan | None]:  # fmt: skip
+    """Scan all tars, several at a time if they are remote. Damaged ones are added to `notes`, or
+    raise."""
+    done = 0
+    lock = threading.Lock()
+
+    def scan(tar: FoundTar) -> TarScan | None:
+        nonlocal done
+        try:
+            found = _scan(tar, options, cache, timeout)
+        except DamagedTar as error:
+            if notes is None:
+                raise UserError(f"{tar.location}: {error}") from None
+            notes.append(f"{tar.location}: {error}; left out")
+            return None
+        finally:
+            with lock:
+                done += 1
+        return found
+
+    if all(local_path(tar.location) is not None for tar in tars):
+        return [scan(tar) for tar in tars]
+    with report_waiting(tars[0].location, lambda: f"{done} of {len(tars)} tars scanned"):
+        pool = ThreadPoolExecutor(_THREADS)
+        try:
+            return list(pool.map(scan, tars))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _scan(tar: FoundTar, options: SampleOptions, cache: Path, timeout: float) -> TarScan:
+    path = cache / f"{_sha256(tar.location, options.key_id)[:32]}.json"
+    reader = open_ranges(tar.location, timeout)
+    try:
+        scan = _cached(path, reader)
+        if scan is None:
+            ahead = _LOCAL_AHEAD if local_path(tar.location) is not None else _REMOTE_AHEAD
+            scan = scan_tar(reader, options, ahead)
+            with suppress(OSError):
+                write_atomic(path, json.dumps(scan.to_json()))
+    finally:
+        reader.close()
+    for stated, found, what in (
+        (tar.size, scan.size, "bytes"), (tar.samples, scan.samples + scan.others, "samples"),
+    ):  # fmt: skip
+        if stated is not None and stated != found:
+            raise UserError(f"{tar.location}: {found} {what}, the index says {stated}")
+    return scan
+
+
+def _cached(path: Path, reader: RangeReader) -> TarScan | None:
+    """Return an earlier scan of the same file; None if there is none."""
+    try:
+        scan = TarScan(**json.loads(read_bytes(path)))
+        scan.images = [
+            (key, int(width), int(height), gray) for key, width, height, gray in scan.images
+        ]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    is_same = (scan.size, scan.validator) == (reader.size, reader.validator)
+    return scan if is_same and reader.validator else None
+
+
+def _no_images(where: str, options: SampleOptions, scans: Sequence[TarScan]) -> str:
+    first = next((scan.first_other for scan in scans if scan.first_other), "")
+    if not first:
+        return f"{where}: the shards hold no samples"
+    wanted = f".{options.image}" if options.image else "a member with the extension of an image"
+    return (
+        f"{where}: no sample has {wanted} (the first has {first}); name the extension with "
+        "--data.image"
+    )
+
+
+def _describe(
+    scans: Sequence[tuple[FoundTar, TarScan]], options: SampleOptions,
+    classes: NDArray[np.int32], names: Sequence[str],
+) -> list[str]:  # fmt: skip
+    """Return what the user should know about the shards."""
+    notes = []
+    without = sum(not tar.sha256 for tar, _ in scans)
+    if without:
+        notes.append(
+            f"{without} of {len(scans)} shards have no sha256: sizes and headers are checked, not "
+            "the bytes of images"
+        )
+    others = sum(scan.others for _, scan in scans)
+    if others:
+        first = next(scan.first_other for _, scan in scans if scan.others)
+        notes.append(f"{others} samples without an image are left out (the first: {first})")
+    missing = int((classes < 0).sum())
+    if names and missing:
+        tar, scan = next(one for one in scans if one[1].first_unlabelled)
+        notes.append(
+            f"{missing} of {len(classes)} samples have no label (.{options.label_member}); the "
+            f"first is {scan.first_unlabelled} in {tar.location}"
+        )
+    return notes
+
+
+def _sha256(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

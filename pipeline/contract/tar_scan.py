@@ -1,0 +1,194 @@
+"""Finds the samples of a WebDataset tar without an index: their number, labels and first images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.contract.ranges import RangeReader
+from pipeline.contract.sample_labels import OneHot, parse_label
+from pipeline.contract.tar import (
+    DamagedTar,
+    Extent,
+    TarSample,
+    group_samples,
+    members,
+    split_name,
+)
+from pipeline.imaging.images import image_header
+from pipeline.imaging.limits import ImageError
+
+SCAN_VERSION = 1
+IMAGES = (
+    "jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "avif", "jp2", "jxl", "heic",
+    "heif", "ppm", "pgm", "pbm", "pnm",
+)  # fmt: skip
+"""Extensions of image members, in order of preference."""
+MAX_LABEL_BYTES = 1 << 20
+MAX_IMAGE_BYTES = 256 << 20
+_PROBED = 3
+"""Number of images per tar whose size is read."""
+_PROBE_BYTES = 4096
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What a sample consists of: the extension of its `image` member (empty: the first of
+    `IMAGES`), and its `label`: empty (`.cls`, if samples have it), `none`, the extension of a text
+    member, or `json:KEY` (a key of the JSON member; `a.b` is key b of the object a)."""
+
+    image: str = ""
+    label: str = ""
+
+    @property
+    def label_member(self) -> str:
+        """The extension of the member with the label; empty if labels are not read."""
+        if self.label == "none":
+            return ""
+        return "json" if self.label.startswith("json:") else self.label or "cls"
+
+    @property
+    def key_id(self) -> str:
+        return json.dumps([SCAN_VERSION, self.image, self.label])
+
+
+@dataclass
+class TarScan:
+    """What a scan of a tar found.
+
+    `headers` is the sha256 of all headers, `content` one of headers, labels and the beginnings of
+    the first images. `samples` counts those with an image, `others` those without. `labels` has one
+    entry per sample with an image: a class number, a name, or None; empty if no sample has a label.
+    `one_hot` is the length of one-hot labels. `images` lists (key, width, height, is gray) of the
+    first images.
+    """
+
+    size: int
+    validator: str
+    headers: str = ""
+    content: str = ""
+    samples: int = 0
+    others: int = 0
+    first_other: str = ""
+    first_unlabelled: str = ""
+    labels: list[int | str | None] = field(default_factory=list)
+    one_hot: int = 0
+    extension: str = ""
+    images: list[tuple[str, int, int, bool]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def pick_image(found: Mapping[str, object], image: str) -> str | None:
+    """Return the extension of a sample's image; None if it has none."""
+    if image:
+        return image if image in found else None
+    for extension in IMAGES:
+        if extension in found:
+            return extension
+    return None
+
+
+def scan_tar(reader: RangeReader, options: SampleOptions, ahead: int) -> TarScan:
+    """Find the samples of a tar.
+
+    Args:
+        ahead: bytes to read at each header.
+
+    Raises:
+        DamagedTar: it is not a complete tar, or a sample or label in it cannot be used; the message
+            names the key.
+    """
+    start = reader.pread(_BLOCK, 0)
+    if start[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5"):
+        raise DamagedTar("compressed, so samples cannot be read one by one; unpack it (.tar)")
+    scan = TarScan(reader.size, reader.validator)
+    headers, content = hashlib.sha256(), hashlib.sha256()
+    passed = _Passed(reader, options)
+    found = members(reader.pread, reader.size, ahead=ahead, digest=headers)
+    for sample in group_samples(passed.watch(found)):
+        extension = pick_image(sample.members, options.image)
+        label = passed.label(sample)
+        if extension is None:
+            if label is not None and options.label_member == "cls":
+                raise DamagedTar(f"the sample {sample.key!r} has a label but no image")
+            scan.others += 1
+            scan.first_other = scan.first_other or f"{sample.key}.{next(iter(sample.members))}"
+            continue
+        scan.samples += 1
+        scan.extension = scan.extension or extension
+        scan.labels.append(label)
+        if label is None:
+            scan.first_unlabelled = scan.first_unlabelled or sample.key
+        if (known := passed.images.get(sample.members[extension].offset)) is not None:
+            scan.images.append((sample.key, *known))
+    scan.one_hot = passed.one_hot
+    if all(label is None for label in scan.labels):
+        scan.labels = []
+    scan.headers = headers.hexdigest()
+    for part in (scan.headers.encode(), json.dumps(scan.labels).encode(), *passed.beginnings):
+        content.update(part)
+    scan.content = content.hexdigest()
+    return scan
+
+
+class _Passed:
+    """The labels and first images of a tar, read while its headers are passed, because a tar from a
+    server is read in order."""
+
+    def __init__(self, reader: RangeReader, options: SampleOptions) -> None:
+        self._reader, self._options = reader, options
+        self._texts: dict[int, bytes] = {}
+        self.images: dict[int, tuple[int, int, bool]] = {}
+        self.beginnings: list[bytes] = []
+        self.one_hot = 0
+
+    def watch(self, found: Iterator[tuple[str, Extent]]) -> Iterator[tuple[str, Extent]]:
+        """Yield the members, and remember the labels and images among them."""
+        image, label = self._options.image, self._options.label_member
+        for name, extent in found:
+            parts = split_name(name)
+            if parts is not None:
+                if parts[1] == label:
+                    if extent.size > MAX_LABEL_BYTES:
+                        raise DamagedTar(f"{name}: has {extent.size} bytes, too many for a label")
+                    self._texts[extent.offset] = self._reader.pread(extent.size, extent.offset)
+                is_image = parts[1] == image if image else parts[1] in IMAGES
+                if is_image and len(self.beginnings) < _PROBED:
+                    self._look_at(name, extent)
+            yield name, extent
+
+    def _look_at(self, name: str, extent: Extent) -> None:
+        if extent.size > MAX_IMAGE_BYTES:
+            raise DamagedTar(f"{name}: has {extent.size} bytes, over {MAX_IMAGE_BYTES}")
+        for count in (min(_PROBE_BYTES, extent.size), extent.size):
+            data = self._reader.pread(count, extent.offset)
+            try:
+                self.images[extent.offset] = image_header(data)
+                break
+            except ImageError:
+                continue  # more bytes are needed, or decoding it will report the error
+        self.beginnings.append(data[:_PROBE_BYTES])
+
+    def label(self, sample: TarSample) -> int | str | None:
+        """Return the label of a sample; None if it has none.
+
+        Raises:
+            DamagedTar: it is not one number, name or one-hot list.
+        """
+        extent = sample.members.get(self._options.label_member)
+        if extent is None:
+            return None
+        found = parse_label(self._texts.pop(extent.offset), self._options.label, sample.key)
+        if isinstance(found, OneHot):
+            if self.one_hot not in (0, found.length):
+                both = f"{self.one_hot} and {found.length}"
+                raise DamagedTar(f"{sample.key}: one-hot lists of different lengths: {both}")
+            self.one_hot = found.length
+            return found.number
+        return found

@@ -1,0 +1,114 @@
+"""Images of any size and mode, decoded while training: the same pixels as the import and the shard
+stage give."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from pipeline.contract import ManifestRow, OriginalRecord
+from pipeline.imaging.images import decode_image, measure_image
+from pipeline.imaging.pixels import Mode
+from pipeline.options import ShardOptions
+from pipeline.select.selection import SelectedImage
+from pipeline.shards.samples import make_samples
+from tests.helpers.foreign_shards import drawn, file_of
+from training.streaming.decode import decode_any, decode_fitted
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+def rotated(number: int, width: int, height: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return file_of(drawn(number, width, height), "JPEG", quality=95, exif=exif)
+
+
+def palette(width: int, height: int) -> Image.Image:
+    image = drawn(3, width, height).quantize(16)
+    image.info["transparency"] = 3
+    return image
+
+
+FILES: dict[str, tuple[str, bytes]] = {
+    "JPEG": ("jpg", file_of(drawn(1, 700, 800), "JPEG", quality=95)),
+    "gray JPEG": ("jpg", file_of(drawn(1, 90, 70, "L"), "JPEG", quality=95)),
+    "CMYK JPEG": ("jpg", file_of(drawn(1, 90, 70, "CMYK"), "JPEG", quality=95)),
+    "rotated JPEG": ("jpeg", rotated(1, 90, 60)),
+    "PNG called jpg": ("jpg", file_of(drawn(1, 90, 60), "PNG")),
+    "PNG": ("png", file_of(drawn(2, 61, 80), "PNG")),
+    "RGBA": ("png", file_of(drawn(2, 90, 60, "RGBA"), "PNG")),
+    "LA": ("png", file_of(drawn(2, 90, 60, "RGBA").convert("LA"), "PNG")),
+    "palette": ("png", file_of(drawn(3, 90, 60).quantize(16), "PNG")),
+    "transparent palette": ("png", file_of(palette(90, 60), "PNG", transparency=3)),
+    "16 bits": ("png", file_of(drawn(4, 90, 60, "I;16"), "PNG")),
+    "1 bit": ("png", file_of(drawn(5, 90, 60, "1"), "PNG")),
+    "WebP with alpha": ("webp", file_of(drawn(6, 90, 60, "RGBA"), "WEBP", lossless=True)),
+    "GIF": ("gif", file_of(drawn(7, 90, 60).quantize(32), "GIF")),
+    "TIFF": ("tiff", file_of(drawn(8, 90, 60, "CMYK"), "TIFF")),
+    "small": ("png", file_of(drawn(9, 11, 9), "PNG")),
+    "same size": ("jpg", file_of(drawn(9, 32, 32), "JPEG", quality=95)),
+    "profile": ("png", file_of(drawn(9, 40, 32), "PNG", icc_profile=PROFILE)),
+}
+
+
+def selected(data: bytes) -> SelectedImage:
+    """The image as it would be selected after an import."""
+    facts = measure_image(decode_image(data, max_pixels=10_000_000)).recorded()
+    names = {one.name for one in dataclasses.fields(OriginalRecord)}
+    record: dict[str, Any] = {
+        "key": "k", "part": "p", "member": "k", "offset": 0, "bytes": len(data), "sha256": "",
+        **{name: value for name, value in facts.items() if name in names},
+    }  # fmt: skip
+    return SelectedImage(OriginalRecord(**record), ManifestRow("k", "https://example.org/k"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("kind", FILES)
+def test_a_fit_gives_the_pixels_of_the_shard_stage(kind: str, fit: str, channels: int) -> None:
+    extension, data = FILES[kind]
+    crop: Any = {"crop": "center", "pad": "pad", "stretch": "none"}[fit]
+    options = ShardOptions(resolution=(32, 32), crop=crop, channels=channels)
+    (expected,) = make_samples(data, selected(data), options)
+    out = np.empty((32, 32, channels), np.uint8)
+    decode_fitted(out, data, extension, fit)
+    assert np.array_equal(out, expected.pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", FILES)
+def test_without_a_fit_modes_are_converted_as_by_the_import(kind: str, channels: int) -> None:
+    extension, data = FILES[kind]
+    mode: Mode = "RGB" if channels == 3 else "L"
+    image = decode_image(data, max_pixels=10_000_000).image.convert(mode)
+    out = np.empty((image.height, image.width, channels), np.uint8)
+    decode_any(out, data, extension, (image.height, image.width))
+    expected = np.asarray(image).reshape(out.shape)
+    if kind in ("JPEG", "same size"):  # libjpeg converts to gray itself
+        assert np.abs(out.astype(int) - expected).max() <= 2
+    else:
+        assert np.array_equal(out, expected)
+
+
+def test_alpha_is_blended_with_white_and_16_bits_are_scaled() -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    deep = Image.fromarray(np.full((8, 8), 32768, np.uint16))
+    for image, expected in ((clear, [255, 255, 255]), (deep, [128, 128, 128])):
+        out = np.empty((8, 8, 3), np.uint8)
+        decode_any(out, file_of(image, "PNG"), "png", (8, 8))
+        assert out[0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100, FILES["PNG"][1][:60], FILES["JPEG"][1][:900]])
+@pytest.mark.parametrize("extension", ["png", "jpg", "gif"])
+def test_what_is_no_image_is_an_error_of_this_sample(data: bytes, extension: str) -> None:
+    out = np.empty((16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match="image"):
+        decode_fitted(out, data, extension, "crop")
+    with pytest.raises(ValueError, match=r"image|JPEG|px"):
+        decode_any(out, data, extension, (16, 16))
