@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.limits import ImageError
-from pipeline.importers.items import STAGE, ImportOptions, Items, label_of_number, make_item
+from pipeline.importers.items import (
+    STAGE,
+    ImportOptions,
+    Items,
+    as_text,
+    label_of_number,
+    make_item,
+)
 from pipeline.importers.raw_pixels import encode_png, read_png
 from pipeline.importers.tree import Tree, base_name
 from pipeline.outside_text import decode_text
@@ -119,7 +126,12 @@ def _class_names(tree: Tree, version: _Version) -> list[str]:
     names = _unpickle(data).get(version.key.encode())
     if not isinstance(names, list):
         raise ImageError("damaged", f"no {version.key} in it")
-    return [one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in names]
+    return list(map(_text, names))
+
+
+def _text(value: object) -> str:
+    """Return a text of a pickle of Python 2 (bytes) or 3."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else as_text(value)
 
 
 def _read_binary(tree: Tree, name: str, version: _Version, names: list[str]) -> Items:
@@ -150,8 +162,8 @@ def _read_python(tree: Tree, name: str, _version: _Version, names: list[str]) ->
     titles = values.get(b"filenames")
     for number, label in enumerate(labels):
         title = f"{base_name(name)} {number}"
-        if isinstance(titles, list) and number < len(titles) and isinstance(titles[number], bytes):
-            title = titles[number].decode(errors="replace")
+        if isinstance(titles, list) and number < len(titles):
+            title = _text(titles[number])
         yield make_item(f"{tree.files[name].url}#{number}", partial(_png, pixels, number),
                         label_of_number(label, names), title, {})  # fmt: skip
 

@@ -117,7 +117,7 @@ def _read_content(tree: Tree, name: str, content: _Content) -> Items:
             for number, (key, entry) in enumerate(_elements(file), start=1):
                 try:
                     _add(content, key, entry)
-                except (TypeError, KeyError, ValueError) as error:
+                except (TypeError, KeyError, ValueError, AttributeError) as error:
                     yield broken_metadata(f"{url}#{key}{number}", f"{key}: {error!r:.200}")
     except (ImageError, OSError, ValueError, RecursionError) as error:
         detail = error.detail if isinstance(error, ImageError) else str(error)

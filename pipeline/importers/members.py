@@ -13,6 +13,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -113,6 +114,22 @@ class Archive:
         return file_url(self.path, self.prefix + name)
 
 
+@dataclass(frozen=True)
+class SampleTar:
+    """A WebDataset tar: a file on the disk, or a temporary one that is open as `file`."""
+
+    archive: Archive
+    file: IO[bytes] | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        if self.file is not None:
+            yield self.file
+            return
+        with self.archive.path.open("rb") as file:
+            yield file
+
+
 @dataclass(frozen=True, slots=True)
 class ZipMember:
     """A file in a zip."""
@@ -177,9 +194,7 @@ class TarMember:
 
     def open(self) -> IO[bytes]:
         self._check()
-        file = spool(self._chunks())
-        file.seek(0)
-        return file
+        return spool(self._chunks())
 
     def _check(self) -> None:
         if self.entry.wrong:
@@ -198,10 +213,13 @@ class TarMember:
 def spool(chunks: Iterator[bytes]) -> IO[bytes]:
     """Copy a stream to a temporary file, which disappears with its last reader."""
     file = cast(IO[bytes], tempfile.TemporaryFile(prefix="shellgan-"))  # noqa: SIM115
-    for chunk in chunks:
-        file.write(chunk)
-    file.flush()
-    file.seek(0)
+    try:
+        for chunk in chunks:
+            file.write(chunk)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
     return file
 
 

@@ -72,7 +72,7 @@ def open_import(path: Path, form: str = "") -> Import:
     """
     if form and form not in FORMATS:
         raise UserError(f"import: unknown format {form!r}; choose from {', '.join(FORMATS)}")
-    tree = open_tree(path, None if form in ("", "shards") else True)
+    tree = open_tree(path, form != "shards" if form else None)
     with ExitStack() as stack:
         stack.callback(tree.close)
         found = _detect(tree, form)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -21,6 +21,7 @@ from pipeline.importers.members import (
     Budget,
     FolderMember,
     Member,
+    SampleTar,
     tar_members,
     unpack,
     zip_members,
@@ -45,7 +46,7 @@ class Tree:
     out.
 
     Args:
-        unpack_tars: treat tars as folders; None: only those that are not WebDataset tars.
+        unpack_tars: treat tars as folders (True) or as WebDataset tars (False); None: as they are.
 
     Raises:
         UserError: `path` is a damaged archive.
@@ -54,7 +55,7 @@ class Tree:
     def __init__(self, path: Path, unpack_tars: bool | None = None) -> None:
         self.path = path
         self.problems: list[Failure] = []
-        self.samples: list[Path] = []
+        self.samples: list[SampleTar] = []
         self.single = ""
         """The name of the file if the dataset is a single file; the other files of its folder can
         be read too, with `beside`."""
@@ -89,6 +90,16 @@ class Tree:
             for one in names:
                 if is_file(self.path.with_name(one)):
                     return one, FolderMember(self.path.with_name(one))
+        return None
+
+    def sibling(self, *names: str) -> Tree | None:
+        """Return the files of the first of these archives in the folder of the dataset, if this is
+        a file; it is closed with this tree."""
+        for name in names if self.path.is_file() else ():
+            path = self.path.with_name(name)
+            if is_file(path) and path != self.path:
+                with suppress(UserError):
+                    return self._open_files.enter_context(closing(Tree(path)))
         return None
 
     def read(self, name: str, most: int) -> bytes:
@@ -148,13 +159,16 @@ class Tree:
             yield from zip_members(archive, self._open_files.enter_context(opened))
             return
         suffix = PurePosixPath(name or self.path.name).suffix.lower()
-        unpacked = unpack(member, ".gz" if suffix == ".tgz" else suffix, archive.budget)
-        file = self._open_files.enter_context(unpacked)
-        if self._unpack_tars is None and _is_webdataset(file):
-            if not is_outer or suffix != ".tar":
-                raise ImageError("wrong_type", "a WebDataset tar in an archive; unpack the archive")
-            self.samples.append(place)
+        file = unpack(member, ".gz" if suffix == ".tgz" else suffix, archive.budget)
+        is_samples = self._unpack_tars is False
+        if is_samples or (self._unpack_tars is None and _is_webdataset(file)):
+            if is_outer and suffix == ".tar":  # opened when it is read
+                file.close()
+                self.samples.append(SampleTar(archive))
+            else:
+                self.samples.append(SampleTar(archive, self._open_files.enter_context(file)))
             return
+        self._open_files.enter_context(file)
         yield from tar_members(archive, file)
 
     def _inner_zip(self, member: Member, budget: Budget) -> zipfile.ZipFile:

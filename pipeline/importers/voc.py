@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.contract import UserError
 from pipeline.imaging.limits import ImageError
 from pipeline.importers.image_folder import Layout
 from pipeline.importers.items import (
@@ -22,7 +20,7 @@ from pipeline.importers.items import (
     sort_objects,
 )
 from pipeline.importers.members import Member
-from pipeline.importers.tree import Tree, base_name, open_tree
+from pipeline.importers.tree import Tree, base_name
 from pipeline.sources.xml import children, name_of, read_xml, text_of
 
 _FOLDERS = ("annotation", "annotations")
@@ -44,14 +42,8 @@ def detect(tree: Tree) -> str:
 def _annotations(tree: Tree) -> dict[str, Member]:
     """Return the files of annotations by the name of their image without extension."""
     found = {PurePosixPath(name).stem: tree.files[name] for name in tree.files if _is_xml(name)}
-    if found or not tree.path.is_file():
-        return found
-    for name in _BESIDE:  # Stanford Dogs: images.tar and annotation.tar
-        path = tree.path.with_name(name)
-        if path.is_file() and path != tree.path:
-            with suppress(UserError):
-                return _annotations(open_tree(path))
-    return {}
+    beside = None if found else tree.sibling(*_BESIDE)  # Stanford Dogs: images.tar, annotation.tar
+    return _annotations(beside) if beside else found
 
 
 def _is_xml(name: str) -> bool:

@@ -24,7 +24,7 @@ from pipeline.importers.items import (
     labels_in,
     make_item,
 )
-from pipeline.importers.members import FolderMember
+from pipeline.importers.members import Archive, Budget, SampleTar
 from pipeline.importers.tolerant_tar import TarEntry, read_entry, sample_entries
 from pipeline.importers.tree import Tree, is_image, is_system_file
 from pipeline.web.failures import failure
@@ -63,33 +63,38 @@ def read(tree: Tree, options: ImportOptions) -> Items:
     the class in `.cls`, a number or a name; or what `options.label` names: a key of the JSON, or an
     extension such as txt."""
     labels: tuple[str, ...] = ()
-    tars = tree.samples or [
-        member.path for name, member in tree.files.items()
-        if name.endswith(".tar") and isinstance(member, FolderMember)
-    ]  # fmt: skip
+    tars = tree.samples
     if _index_of(tree):
         index, locations = load_index(tree.path)
-        labels, tars = index.labels, [Path(one) for one in locations]
+        labels, tars = index.labels, [_shard(Path(one)) for one in locations]
     for tar in tars:
-        if not is_file(tar):
-            yield failure(STAGE, file_url(tar), "not_found", detail="shard does not exist")
+        if tar.file is None and not is_file(tar.archive.path):
+            url = file_url(tar.archive.path)
+            yield failure(STAGE, url, "not_found", detail="shard does not exist")
             continue
         try:
-            with tar.open("rb") as file:
+            with tar.open() as file:
                 yield from _samples(tar, file, labels, options)
         except (tarfile.TarError, OSError) as error:
             yield failure(
-                STAGE, file_url(tar), "damaged", detail=f"not a complete tar file ({error})"
-            )
+                STAGE, file_url(tar.archive.path), "damaged",
+                detail=f"not a complete tar file ({error})",
+            )  # fmt: skip
 
 
-def _samples(tar: Path, file: IO[bytes], labels: tuple[str, ...], options: ImportOptions) -> Items:
+def _shard(path: Path) -> SampleTar:
+    return SampleTar(Archive(path, "", Budget(0)))
+
+
+def _samples(
+    tar: SampleTar, file: IO[bytes], labels: tuple[str, ...], options: ImportOptions
+) -> Items:
     seen = set[str]()
     for key, files in sample_entries(file):
         extension = _image_extension(files)
         if not extension or is_system_file(f"{key}.{extension}"):
             continue
-        url = file_url(tar, f"{key}.{extension}")
+        url = tar.archive.url_of(f"{key}.{extension}")
         if key in seen:
             yield broken_metadata(url, f"{key}: occurs twice, or its files are not adjacent")
             continue
@@ -138,13 +143,13 @@ def _text(file: IO[bytes], files: dict[str, TarEntry], extension: str) -> bytes:
     return read_entry(file, entry)
 
 
-def _read_member(tar: Path, entry: TarEntry, most: int) -> bytes:
+def _read_member(tar: SampleTar, entry: TarEntry, most: int) -> bytes:
     if entry.wrong:
         raise ImageError("wrong_type", entry.wrong)
     if entry.size > most:
         raise ImageError("too_large", f"{entry.size} bytes, over {most}")
     try:
-        with tar.open("rb") as file:
+        with tar.open() as file:
             return read_entry(file, entry)
     except tarfile.TarError as error:
         raise ImageError("damaged", str(error)) from None

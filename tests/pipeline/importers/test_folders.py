@@ -1,0 +1,366 @@
+"""Folders and archives as users have them: Kaggle's zips, splits, system files, boxes of COCO."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from pipeline.__main__ import main
+from pipeline.contract import UserError
+from tests.pipeline.importers.conftest import IMPORTS, Take
+
+
+def image(number: int) -> bytes:
+    return (IMPORTS / f"images/{number % 4}.png").read_bytes() + bytes([number])
+
+
+def files(*names: str) -> dict[str, bytes]:
+    return {name: image(number) for number, name in enumerate(names)}
+
+
+def folder_of(path: Path, members: dict[str, bytes]) -> Path:
+    for name, data in members.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def zip_of(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tar_of(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    folder = folder_of(path.with_name(f"{path.name}-src"), members)
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name in members:
+            archive.add(folder / name, name)
+    return path
+
+
+PACKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "in": folder_of,
+    "in.zip": zip_of,
+    "in.tar": tar_of,
+    "in.tar.gz": lambda path, members: tar_of(path, members, "w:gz"),
+    "in.tgz": lambda path, members: tar_of(path, members, "w:gz"),
+    "in.tar.bz2": lambda path, members: tar_of(path, members, "w:bz2"),
+    "in.tar.xz": lambda path, members: tar_of(path, members, "w:xz"),
+}
+"""Functions that put files into a folder or archive."""
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_folder_and_its_archives_are_alike(tmp_path: Path, take: Take, name: str) -> None:
+    done = take(PACKERS[name](tmp_path / name, files("b/0.png", "a/1.png", "c d/\u00e9/2.png")))
+    assert done.found == "image folder: 3 images, labels from 3 folders"
+    assert done.labels == {"0.png": ["b"], "1.png": ["a"], "2.png": ["c d", "\u00e9"]}
+    assert done.failures == []
+
+
+def birds() -> dict[str, bytes]:
+    """BIRDS 450: splits, and a folder of loose images."""
+    names = [
+        f"{split}/{bird}/{number} {split} {bird[0]}.jpg"
+        for split in ("train", "test", "valid")
+        for bird in ("ABBOTTS BABBLER", "ZEBRA DOVE")
+        for number in (1, 2)
+    ]
+    return {**files(*names, "images to test/9.jpg"), "birds.csv": b"class id,filepaths,labels\n"}
+
+
+@pytest.mark.parametrize("outer", ["", "archive/", "archive/birds/"])
+@pytest.mark.parametrize("name", ["in", "in.zip"])
+def test_splits_one_folder_deep(tmp_path: Path, take: Take, outer: str, name: str) -> None:
+    path = PACKERS[name](tmp_path / name, {outer + key: one for key, one in birds().items()})
+    done = take(path)
+    assert done.found == (
+        "image folder: 13 images, labels from 2 folders, splits images to test, test, train, valid"
+    )
+    assert done.labels["1 test A.jpg"] == ["ABBOTTS BABBLER"]
+    assert done.labels["9.jpg"] == []
+    train = take(path, split="train").labels
+    assert set(map(tuple, train.values())) == {("ABBOTTS BABBLER",), ("ZEBRA DOVE",)}
+    assert len(train) == 4
+    assert len(take(path, split="val").labels) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["train/0.png", "car/1.png"], [["train"], ["car"]]),  # a class, not a split
+        (["train/0.png", "test/1.png"], [[], []]),
+        (["train/a/0.png", "train/b/1.png"], [["a"], ["b"]]),
+        (["x/a/0.png", "x/b/1.png"], [["a"], ["b"]]),
+        (["a/0.png", "a/1.png"], [["a"], ["a"]]),
+        (["0.png", "a/1.png"], [[], ["a"]]),
+        (["0.png", "train/a/1.png"], [[], ["train", "a"]]),
+        (["Conidae/Conus/0.png", "Conidae/1.png"], [["Conidae", "Conus"], ["Conidae"]]),
+    ],
+)
+def test_what_folders_mean(
+    tmp_path: Path, take: Take, names: list[str], labels: list[list[str]]
+) -> None:
+    done = take(folder_of(tmp_path / "in", files(*names)))
+    assert [done.labels["0.png"], done.labels["1.png"]] == labels
+
+
+def test_a_zip_of_zips(tmp_path: Path, take: Take) -> None:
+    inner = zip_of(tmp_path / "a.zip", files("cat/0.png", "dog/1.png")).read_bytes()
+    cut = inner[:-30]
+    tar = tar_of(tmp_path / "t.tar", files("cow/2.png")).read_bytes()
+    path = zip_of(tmp_path / "in.zip", {
+        "train.zip": inner,
+        "test/x.zip": zip_of(tmp_path / "b.zip", {"cat/3.png": image(3)}).read_bytes(),
+        "train/t.tar": tar, "cut.zip": cut, "deep.zip": zip_of(
+            tmp_path / "c.zip", {"b.zip": zip_of(tmp_path / "d.zip", {"a.zip": inner}).read_bytes()}
+        ).read_bytes(),
+    })  # fmt: skip
+    done = take(path)
+    assert {title: labels[-1] for title, labels in done.labels.items()} == {
+        "0.png": "cat", "1.png": "dog", "2.png": "cow", "3.png": "cat",
+    }  # fmt: skip
+    (problem,) = done.problems
+    assert problem.startswith("damaged: cannot be read as a zip file (")
+    again = folder_of(tmp_path / "in", {"train.zip": inner, "test.zip": inner, "bad.zip": cut})
+    done = take(again, split="train")
+    assert done.labels == {"0.png": ["cat"], "1.png": ["dog"]}
+    folder_of(again, files("train/cat/0.png"))  # its user has unpacked it already
+    assert take(again, split="train").labels == {"0.png": ["cat"]}
+
+
+SYSTEM = {
+    "__MACOSX/a/._0.png": b"\0\5\x16\7", "a/._0.png": b"\0\5\x16\7", "a/.DS_Store": b"x",
+    "a/Thumbs.db": b"x", "__MACOSX/._a": b"x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_files_of_operating_systems_are_ignored(tmp_path: Path, take: Take, name: str) -> None:
+    done = take(PACKERS[name](tmp_path / name, files("a/0.png", "b/1.png") | SYSTEM))
+    assert done.labels == {"0.png": ["a"], "1.png": ["b"]}
+    assert done.failures == []
+    flat = take(PACKERS[name](tmp_path / f"f{name}", {
+        "0.png": image(0), "._0.png": b"\0\5\x16\7", "0.json": b"{}", "._0.json": b"x",
+    }))  # fmt: skip
+    assert len(flat.labels) == 1
+    assert flat.failures == []
+
+
+def test_hostile_names(tmp_path: Path, take: Take) -> None:
+    names = ["../../up/0.png", "/etc/1.png", "a/../../2.png", "C:\\x\\3.png", "a\n\x1b[2J/4.png"]
+    done = take(zip_of(tmp_path / "in.zip", files(*names)))
+    assert done.result.images == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip", "project-0"]
+    assert not any("\x1b" in "".join(labels) for labels in done.labels.values())
+
+
+@pytest.mark.parametrize("cut", [1, 30, 200, 700])
+@pytest.mark.parametrize("name", [name for name in PACKERS if "." in name])
+def test_archives_that_end_early(tmp_path: Path, take: Take, name: str, cut: int) -> None:
+    path = PACKERS[name](tmp_path / name, files("a/0.png", "b/1.png", "b/2.png"))
+    path.write_bytes(path.read_bytes()[: -min(cut, path.stat().st_size - 1)])
+    try:
+        done = take(path)
+    except UserError as error:
+        said = str(error)
+    else:
+        said = f"{path}: {len(done.problems)}"
+        assert done.result.images + done.result.failed <= 4
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+
+
+def test_a_metadata_table_in_parquet_and_in_a_zip(tmp_path: Path, take: Take) -> None:
+    images = files("train/0.png", "train/1.png", "train/2.png")
+    rows = [{"file_name": f"{number}.png", "label": "ab"[number], "kind": "x"} for number in (0, 1)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "metadata.parquet")
+    table = {"train/metadata.parquet": (tmp_path / "metadata.parquet").read_bytes()}
+    done = take(folder_of(tmp_path / "in", images | table))
+    assert done.found == "images with metadata.parquet: 3 images"
+    assert done.labels == {"0.png": ["a"], "1.png": ["b"]}
+    assert take(tmp_path / "in", label="kind").labels == {"0.png": ["x"], "1.png": ["x"]}
+    lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    done = take(zip_of(tmp_path / "in.zip", images | {"train/metadata.jsonl": lines[:-1]}))
+    assert done.labels == {"0.png": ["a"], "1.png": ["b"]}
+    with pytest.raises(UserError, match=r"metadata\.csv: lists none of the images; correct its"):
+        take(folder_of(tmp_path / "none", images | {"metadata.csv": b"file_name,label\n0.png,a"}))
+    path = folder_of(tmp_path / "bad", images | {"train/metadata.parquet": b"PAR1"})
+    with pytest.raises(UserError, match="lists none of the images"):
+        take(path)
+
+
+# StyleGAN's zips
+
+
+def nvlabs(path: Path, labels: object, names: list[str] | None = None) -> Path:
+    values = {"labels": labels, **({"label_names": names} if names else {})}
+    images = files("00000/img0.png", "00000/img1.png", "00000/img2.png")
+    return zip_of(path, images | {"dataset.json": json.dumps(values).encode()})
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (None, None, [[], [], []]),
+        ([["00000/img0.png", 2], ["00000/img1.png", 0], ["00000/img2.png", 1]], None,
+         [["2"], ["0"], ["1"]]),
+        ([["00000\\img0.png", 2], ["00000\\img1.png", 0], ["./00000/img2.png", 1]],
+         ["a", "b", "c"], [["c"], ["a"], ["b"]]),
+        ([["00000/img0.png", [0, 0, 1]], ["00000/img1.png", [1.0, 0.0, 0.0]],
+          ["00000/img2.png", [0, 1, 1]]], None, [["2"], ["0"], ["1", "2"]]),
+        ({"00000/img0.png": 2, "00000/img1.png": 0, "00000/img2.png": None}, None,
+         [["2"], ["0"], []]),
+    ],
+)  # fmt: skip
+def test_labels_of_stylegan(
+    tmp_path: Path, take: Take, labels: object, names: list[str] | None, expected: list[list[str]]
+) -> None:
+    done = take(nvlabs(tmp_path / "x.zip", labels, names))
+    assert done.found == "images with dataset.json (StyleGAN)"
+    assert [done.labels[f"00000/img{number}.png"] for number in range(3)] == expected
+    assert done.failures == []
+
+
+def test_labels_of_stylegan_that_are_lost_say_so(tmp_path: Path, take: Take) -> None:
+    done = take(nvlabs(tmp_path / "x.zip", [["img0.png", 1], ["00000/img1.png", [0.5, 0.5]]]))
+    assert done.result.images == 3
+    assert done.problems == [
+        "parse_error: labels.1: not a class number and not a one-hot list: [0.5, 0.5]",
+        "parse_error: no such image: img0.png",
+    ]
+
+
+# COCO
+
+
+def coco(**changes: object) -> bytes:
+    values = {
+        "info": {"description": "x", "nested": [[1], {"a": "]"}]},
+        "licenses": [{"id": 1}],
+        "images": [{"id": 7, "file_name": "0.png", "width": 16}, {"id": 8, "file_name": "1.png"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "iscrowd": 0},
+            {"image_id": 7, "category_id": 5, "bbox": [0, 0, 8.5, 8], "segmentation": [[1.5]]},
+            {"image_id": 7, "category_id": 3, "bbox": [0, 0, 16, 12], "iscrowd": 1},
+        ],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+        **changes,
+    }  # fmt: skip
+    return json.dumps(values, indent=1).encode()
+
+
+EXPECTED = {"0.png": [[0, 0, 8.5, 8], [1, 2, 4, 6]], "1.png": []}
+
+
+@pytest.mark.parametrize("outer", ["", "coco/"])
+@pytest.mark.parametrize("name", ["in", "in.zip"])
+def test_coco(tmp_path: Path, take: Take, name: str, outer: str) -> None:
+    members = files("train2017/0.png", "train2017/1.png")
+    members["annotations/instances_train2017.json"] = coco()
+    members["annotations/captions_train2017.json"] = b"{"
+    path = PACKERS[name](tmp_path / name, {outer + key: one for key, one in members.items()})
+    done = take(path)
+    assert done.found == "images with boxes (COCO): instances_train2017.json"
+    assert done.boxes == EXPECTED
+    assert done.labels == {"0.png": ["dog", "cat"], "1.png": []}
+    assert done.failures == []
+    assert take(path, split="train").result.images == 2
+    with pytest.raises(UserError, match="no images in it"):
+        take(path, split="val")
+    if path.is_dir():
+        json_file = path / outer / "annotations/instances_train2017.json"
+        assert take(json_file).boxes == EXPECTED
+
+
+def test_coco_as_roboflow_exports_it(tmp_path: Path, take: Take) -> None:
+    folder_of(tmp_path / "in", {
+        "train/0.png": image(0), "train/1.png": image(1), "train/_annotations.coco.json": coco(),
+    })  # fmt: skip
+    assert take(tmp_path / "in").boxes == EXPECTED
+    assert take(tmp_path / "in", split="train").boxes == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (coco()[:-200], "parse_error: not JSON of COCO, after 5 entries: "),
+        (coco(annotations=[{"image_id": 7}, 5]), "parse_error: annotations: "),
+        (coco(annotations=[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3]}]),
+         "parse_error: annotations: "),
+        (coco(images=[{"id": 1, "file_name": "../../etc/x"}]), "not_found: no image ../../etc/x"),
+        (coco(images=[{"id": 1}]), "parse_error: images: "),
+        (b'{"images": [', "parse_error: not JSON of COCO, after 0 entries: the file ends early"),
+        (b'{"images": ' + b"[" * 100_000, "parse_error: not JSON of COCO, after 0 entries: "),
+    ],
+)  # fmt: skip
+def test_damaged_coco(tmp_path: Path, take: Take, data: bytes, problem: str) -> None:
+    path = folder_of(tmp_path / "in", files("0.png", "1.png") | {"instances_x.json": data})
+    assert take(path).problems[0].startswith(problem)
+
+
+def test_json_of_coco_is_not_held_in_memory(tmp_path: Path, take: Take) -> None:
+    """An entry is parsed when its text is complete, wherever the chunks of the file end."""
+    many = [
+        {"image_id": 7, "category_id": 3, "bbox": [number, 0, 1, 1], "segmentation": [[0.5] * 400]}
+        for number in range(3000)
+    ]
+    data = coco(annotations=many)
+    assert len(data) > 5 << 20
+    done = take(folder_of(tmp_path / "in", files("0.png", "1.png") | {"instances_x.json": data}))
+    assert sorted(box[0] for box in done.boxes["0.png"]) == list(range(3000))
+
+
+# the command
+
+
+def test_the_command_prints_the_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.toml").write_text('[source]\nkind = "folder"\nstart = ["."]\n')
+    path = folder_of(tmp_path / "in", files("train/a/0.png", "test/b/1.png"))
+    assert main(["import", "d.toml", str(path), "--split", "train"]) == 0
+    said = capsys.readouterr().err
+    assert f"{path}: image folder: 2 images, labels from 2 folders, splits test, train\n" in said
+    assert main(["import", "d.toml", str(path), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    with pytest.raises(SystemExit):
+        main(["import", "d.toml", str(path), "--format", "zip"])
+    assert main(["import", "d.toml", str(tmp_path / "nothing"), "--format", "mnist"]) == 2
+    (tmp_path / "empty").mkdir()
+    assert main(["import", "d.toml", str(tmp_path / "empty")]) == 2
+    assert "no images in it; --format NAME reads it as one of shards, nvlabs" in (
+        capsys.readouterr().err
+    )
+
+
+def test_another_format_than_the_detected_one(tmp_path: Path, take: Take) -> None:
+    path = IMPORTS / "img2dataset/files"
+    assert set(take(path, "imagefolder").labels) == {
+        "000000.png", "000001.png", "000002.png", "000010.png",
+    }  # fmt: skip
+    assert take(IMPORTS / "img2dataset/webdataset", "imagefolder").result.images == 4
+    tar = tar_of(tmp_path / "x.tar", files("a/0.png", "b/1.png"))
+    assert take(tar).labels == {"0.png": ["a"], "1.png": ["b"]}
+    assert take(tar, "shards").labels == {"a/0": [], "b/1": []}
+
+
+def test_a_pipe_in_place_of_an_archive(tmp_path: Path, take: Take) -> None:
+    path = folder_of(tmp_path / "in", files("a/0.png"))
+    os.mkfifo(path / "x.zip")
+    os.mkfifo(path / "y.tar")
+    os.mkfifo(path / "z.parquet")
+    assert take(path).result.images == 1
+    shutil.rmtree(path)
