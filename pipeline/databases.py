@@ -51,6 +51,19 @@ def sqlite_errors(path: Path, if_damaged: str) -> Iterator[None]:
         raise _user_error(path, error, if_damaged) from None
 
 
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit all changes of the block, or none if it raises."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # SQLite itself rolls back when the disk is full
+            db.execute("ROLLBACK")
+        raise
+
+
 def _user_error(path: Path, error: sqlite3.Error, if_damaged: str) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None

@@ -19,16 +19,27 @@ from typing import Any
 
 from pipeline.atomic_io import atomic_file
 from pipeline.contract import JsonlAppender, ManifestRow
-from pipeline.crawl.image_tables import (
-    SCHEMA,
+from pipeline.crawl.manifest_lookup import (
     batches,
     key_number,
+    parse_line,
     row_checksum,
     tail_digest,
-    transaction,
 )
-from pipeline.crawl.manifest_lookup import manifest_row
-from pipeline.errors import UserError
+from pipeline.databases import transaction
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS images (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS images_page ON images (page);
+CREATE TABLE IF NOT EXISTS recent (
+    key INTEGER NOT NULL, page INTEGER NOT NULL, facts INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS revised (
+    key INTEGER NOT NULL, page TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (key, page)
+) WITHOUT ROWID;
+"""
 
 RECENT = 250_000
 """Number of new rows that are merged together; their keys take about 16 MB of memory."""
@@ -39,8 +50,7 @@ EXTERNAL, NO_PAGE = 0, -1
 
 @dataclass(frozen=True)
 class CatchUpResult:
-    """The result of catching up with the manifest: the numbers of new `rows`, of `lost` rows, and
-    of pages to fetch `again` because of them."""
+    """The numbers of new `rows`, of `lost` rows, and of pages to fetch `again` because of them."""
 
     rows: int = 0
     lost: int = 0
@@ -56,7 +66,7 @@ class ImageIndex:
         self._manifest = manifest
         self._has_old = False
         self._recent: set[int] = set()
-        db.executescript(SCHEMA)
+        db.executescript(_SCHEMA)
         self.merge()
         self._rows = JsonlAppender(manifest)
 
@@ -260,18 +270,8 @@ class ImageIndex:
         return added
 
     def _identify(self, line: bytes) -> tuple[int, str, int]:
-        try:
-            row = manifest_row(json.loads(line))
-            return key_number(row.key), row.page, row_checksum(row)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(
-                f"{self._manifest}:{self._line_number(line)}: not a manifest row ({error}); "
-                "correct or delete this line"
-            ) from None
-
-    def _line_number(self, line: bytes) -> int:
-        with self._manifest.open("rb") as lines:
-            return next((number for number, one in enumerate(lines, start=1) if one == line), 0)
+        row = parse_line(self._manifest, line)
+        return key_number(row.key), row.page, row_checksum(row)
 
     def _reread(self) -> CatchUpResult:
         """Rebuild the index from the manifest. Queue the pages of lost rows again."""

@@ -18,8 +18,7 @@ from typing import IO, Any
 
 from pipeline.atomic_io import atomic_file
 from pipeline.contract import DatasetPaths, ManifestRow, image_key, now_utc
-from pipeline.crawl.image_tables import batches
-from pipeline.crawl.manifest_lookup import manifest_rows
+from pipeline.crawl.manifest_lookup import batches, manifest_rows
 from pipeline.crawl.state import open_crawl_state
 from pipeline.errors import UserError
 from pipeline.forgotten import read_forgotten

@@ -1,16 +1,26 @@
-"""Looks up rows of the URL manifest by key, without reading the manifest into memory."""
+"""Rows of the URL manifest: their keys and checksums, and single rows by key."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key, read_rows
 from pipeline.databases import KeyIndex, sqlite_errors
 from pipeline.web.urls import canonical_url
+
+BATCH = 5000
+"""Number of rows that are written together."""
+
+_TAIL = 4096
+
+T = TypeVar("T")
 
 
 def row_key(row: dict[str, Any]) -> str:
@@ -42,6 +52,53 @@ def manifest_rows(dataset: DatasetPaths) -> Iterator[ManifestRow]:
         UserError: a line is not a manifest row; the message names file and line.
     """
     return read_rows(dataset.url_manifest, manifest_row)
+
+
+def parse_line(path: Path, line: bytes, number: int = 0) -> ManifestRow:
+    """Return the row of a line of the manifest `path`.
+
+    Args:
+        number: the number of the line, from 1; 0: it is looked up for the message.
+
+    Raises:
+        UserError: the line is not a manifest row; the message names file and line.
+    """
+    try:
+        return manifest_row(json.loads(line))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        with path.open("rb") as lines:
+            numbers = (count for count, one in enumerate(lines, start=1) if one == line)
+            number = number or next(numbers, 0)
+        raise UserError(
+            f"{path}:{number}: not a manifest row ({error}); correct or delete this line"
+        ) from None
+
+
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Yield `items` in lists of at most `size`."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def key_number(key: str) -> int:
+    """Return a manifest key as SQLite's signed 64-bit integer."""
+    number = int(key, 16)
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def row_checksum(row: ManifestRow) -> int:
+    """Return a checksum of the metadata of an image on a page, to detect changes."""
+    metadata: list[object] = [row.title, row.labels, row.license, row.attribution]
+    text = json.dumps([*metadata, row.page_opt_out] if row.page_opt_out else metadata)
+    return zlib.crc32(text.encode()) + 1
+
+
+def tail_digest(path: Path, end: int) -> str:
+    """Return a digest of the last bytes of a file before `end`, to recognise the file."""
+    with path.open("rb") as file:
+        file.seek(max(0, end - _TAIL))
+        return hashlib.sha256(file.read(min(end, _TAIL))).hexdigest()
 
 
 class ManifestLookup:
@@ -84,11 +141,5 @@ class ManifestLookup:
             if not line.endswith(b"\n"):
                 break  # an incomplete line after a crash
             if line.strip():
-                try:
-                    yield manifest_row(json.loads(line)).key, offset
-                except (ValueError, TypeError, AttributeError, RecursionError) as error:
-                    raise UserError(
-                        f"{self._path}:{number}: not a manifest row ({error}); "
-                        "correct or delete this line"
-                    ) from None
+                yield parse_line(self._path, line, number).key, offset
             offset += len(line)

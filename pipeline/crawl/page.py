@@ -13,7 +13,7 @@ from pipeline.errors import Failure, UserError
 from pipeline.fetcher import Fetcher, FileTarget, Response
 from pipeline.recipe import Recipe
 from pipeline.sources import SOURCES, CorruptFile, Page, PageResult
-from pipeline.sources.page_terms import PageTerms
+from pipeline.sources.interface import PageTerms
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.opt_out.directives import meta_signals
 from pipeline.web.opt_out.rsl import page_licenses, read_rsl

@@ -19,8 +19,8 @@ from typing import Any
 
 from pipeline.contract import DatasetPaths, ManifestRow
 from pipeline.crawl.image_index import EXTERNAL, ImageIndex
-from pipeline.crawl.image_tables import batches, transaction
-from pipeline.databases import sqlite_errors
+from pipeline.crawl.manifest_lookup import batches
+from pipeline.databases import sqlite_errors, transaction
 from pipeline.sources import PageRequest
 
 _VERSION = 2

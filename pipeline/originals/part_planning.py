@@ -7,8 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from pipeline.contract import DatasetPaths, ManifestRow
-from pipeline.crawl.image_tables import batches
-from pipeline.crawl.manifest_lookup import manifest_rows
+from pipeline.crawl.manifest_lookup import batches, manifest_rows
 from pipeline.databases import KeyIndex, sqlite_errors
 from pipeline.originals.parts import (
     INDEX,

@@ -18,7 +18,6 @@ from PIL import Image
 
 from pipeline.contract import DatasetPaths, ShardIndex, now_utc, write_atomic
 from pipeline.contract.tar import read_samples
-from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.imaging.limits import ImageError
 from pipeline.imaging.pixels import as_image
 from pipeline.markup import code_span, escape_markdown, policy_element, render_card
@@ -26,6 +25,9 @@ from pipeline.recipe import Recipe
 from pipeline.shards.builder import BuiltShard
 from pipeline.shards.samples import decode
 from pipeline.shards.stats import DatasetStats
+
+_GAP = 2
+_BACKGROUND = "white"
 
 CONTACT_IMAGES = 64
 CARD_IMAGES = ("contact.jpg", "mean.png")
@@ -48,6 +50,27 @@ td, th { border-top: 1px solid var(--line); padding: .25rem 1rem .25rem 0; text-
 th { color: var(--soft); font-weight: normal; }
 code { word-break: break-all; }
 """
+
+
+def contact_sheet(images: Sequence[Image.Image], columns: int, most_side: int) -> bytes:
+    """Arrange images in rows, each reduced to at most `most_side` pixels, and encode them as a
+    JPEG."""
+    scale = min(1.0, most_side / max(max(image.size) for image in images))
+    width = max(1, round(max(image.width for image in images) * scale))
+    height = max(1, round(max(image.height for image in images) * scale))
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
+    sheet = Image.new("RGB", size, _BACKGROUND)
+    for number, image in enumerate(images):
+        corner = (number % columns * (width + _GAP), number // columns * (height + _GAP))
+        small = image.convert("RGB")
+        if small.size != (width, height):
+            small = small.resize((width, height), Image.Resampling.LANCZOS)
+        sheet.paste(small, corner)
+    file = io.BytesIO()
+    sheet.save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def has_card(target: DatasetPaths) -> bool:

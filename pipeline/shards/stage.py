@@ -42,9 +42,9 @@ from pipeline.shards.builder import (
     reusable_shard,
 )
 from pipeline.shards.card import has_card, write_card
-from pipeline.shards.crop_modes import load_hook
 from pipeline.shards.plan import ShardingPlan, ShardPlan, plan_shards, planned_images
 from pipeline.shards.recipe_snapshot import plain_json, snapshot, write_snapshot
+from pipeline.shards.samples import load_hook
 from pipeline.shards.stats import collect_stats
 from pipeline.web.opt_out.signals import count_signals
 from pipeline.workers import cpu_count, process_pool

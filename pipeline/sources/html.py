@@ -26,9 +26,8 @@ from pipeline.sources.interface import (
     PageRequest,
     PageResult,
 )
-from pipeline.sources.page_terms import page_terms
 from pipeline.sources.script_images import attribute_images, script_images
-from pipeline.sources.soup import make_soup, page_base
+from pipeline.sources.soup import make_soup, page_base, page_terms
 from pipeline.sources.text_selectors import (
     TextReader,
     TextSelector,

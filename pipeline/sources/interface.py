@@ -18,7 +18,6 @@ from pydantic.dataclasses import dataclass as typed_dataclass
 from pipeline.config_io import STRICT
 from pipeline.contract import ManifestRow, UserError, image_key
 from pipeline.outside_text import decode_text, safe_text
-from pipeline.sources.page_terms import PageTerms
 from pipeline.web.failures import internal_failure
 
 T = TypeVar("T")
@@ -162,6 +161,16 @@ class FoundImage:
     def from_json(cls, values: dict[str, Any]) -> FoundImage:
         lists = {name: tuple(values.get(name, ())) for name in ("labels", "page_opt_out")}
         return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True)
+class PageTerms:
+    """Meta elements as (name in lower case, content), links as (rel, type, href), and the texts of
+    embedded RSL licences."""
+
+    metas: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str, str], ...] = ()
+    licenses: tuple[str, ...] = ()
 
 
 class CorruptFile(Exception):

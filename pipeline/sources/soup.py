@@ -1,4 +1,4 @@
-"""Parses a page into a tree of limited size and depth."""
+"""Parses a page into a tree of limited size and depth, and reads its terms of use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from bs4 import BeautifulSoup, Tag
 
 from pipeline.outside_text import decode_text, text_encoding
-from pipeline.sources.interface import Page
+from pipeline.sources.interface import Page, PageTerms
 from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url
 
@@ -16,6 +16,9 @@ MAX_TAGS = 200_000
 """Maximum number of tags, which limits time and memory per page."""
 MAX_DEPTH = 200
 """Maximum depth; deeper elements become siblings."""
+_MAX_ELEMENTS = 500
+_MAX_TEXT = 2000
+_MAX_LICENSES = 4
 
 _PROLOG = re.compile(rb"^\s*(?:\xef\xbb\xbf)?<\?xml[^>]*\?>")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
@@ -65,6 +68,20 @@ def page_base(soup: BeautifulSoup, url: str) -> str:
     """Return the base of relative URLs in the page: the first `<base href>`, or its URL."""
     tag = soup.select_one("base[href]")
     return (canonical_url(attribute(tag, "href"), url) if tag else None) or url
+
+
+def page_terms(soup: Tag) -> PageTerms:
+    """Return the terms of use in a page: meta elements, links and embedded RSL licences."""
+    metas = [
+        (attribute(meta, "name").strip().lower(), attribute(meta, "content")[:_MAX_TEXT])
+        for meta in soup.select("meta[name][content]", limit=_MAX_ELEMENTS)
+    ]
+    links = [
+        (attribute(link, "rel"), attribute(link, "type"), attribute(link, "href")[:_MAX_TEXT])
+        for link in soup.select("link[rel][href]", limit=_MAX_ELEMENTS)
+    ]
+    scripts = soup.select('script[type="application/rsl+xml"]', limit=_MAX_LICENSES)
+    return PageTerms(tuple(metas), tuple(links), tuple(script.get_text() for script in scripts))
 
 
 def _tag_offset(body: bytes, number: int) -> int:

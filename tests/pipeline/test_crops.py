@@ -22,7 +22,7 @@ from pipeline.imaging.pixels import LazyImage, render
 from pipeline.imaging.resampling import resize, resize_linear
 from pipeline.options import ShardOptions
 from pipeline.select.selection import SelectedImage
-from pipeline.shards import crop_modes as framing
+from pipeline.shards import samples as framing
 from pipeline.shards.samples import make_samples
 
 
