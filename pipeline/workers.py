@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import TypeVar
 
 from pipeline.errors import UserError
 from pipeline.imaging.limits import DecodeBudget, decode_budget, set_decode_budget
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables that numpy reads when a worker starts. There is one worker per core, so each uses one
@@ -56,6 +60,27 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             ours.close()
         finally:
             theirs.close()
+
+
+def run_unordered(
+    workers: int, calls: Sequence[tuple[K, Callable[[], T]]]
+) -> Iterator[tuple[K, T]]:
+    """Yield the key and the result of each call as it ends, in any order.
+
+    Args:
+        workers: maximum number of processes; one or fewer: the calls run in this process.
+        calls: keys, each with a function without arguments that can be pickled.
+
+    Raises:
+        UserError: a process was killed; or the exception of a call.
+    """
+    if min(workers, len(calls)) <= 1:
+        yield from ((key, call()) for key, call in calls)
+        return
+    with process_pool(min(workers, len(calls))) as pool:
+        futures = {pool.submit(call): key for key, call in calls}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,8 @@ def to_text(result: PageResult) -> str:
             "rows": [found.to_json() for found in result.images],
             "follow": [asdict(replace(one, context=dict(one.context))) for one in result.follow],
             "notes": dict(result.skipped),
-            "examples": getattr(result.skipped, "examples", {}),
-            "bug": getattr(result.skipped, "bug", ""),
+            "examples": result.skipped.examples,
+            "bug": result.skipped.bug,
         }
     )
 
@@ -159,7 +159,7 @@ def log_skipped(
     nothing = not result.images and not follow and not is_chunk(page.request.url)
     local = page.request.url.startswith(SCHEME) and result.skipped
     if nothing or local or not _LOGGED_REASONS.isdisjoint(result.skipped):
-        examples = getattr(result.skipped, "examples", {})
+        examples = result.skipped.examples
         images = len(result.images) if isinstance(result.images, tuple | list) else None
         log.emit(
             STAGE, "page skipped" if nothing else "page partly skipped",
@@ -191,9 +191,9 @@ class CrawlAccount:
     dropped: Notes = field(default_factory=Notes)
     failures: Notes = field(default_factory=Notes)
 
-    def add(self, url: str, notes: Mapping[str, int]) -> None:
+    def add(self, url: str, notes: Notes) -> None:
         """Count the skipped entries of the page at `url`."""
-        examples = getattr(notes, "examples", {})
+        examples = notes.examples
         for reason, count in notes.items():
             self.notes.add(reason, examples.get(reason, url), count)
 

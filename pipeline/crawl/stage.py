@@ -274,8 +274,7 @@ class _Crawl:
         self._new += new
         self._account.add(page.request.url, result.skipped)
         log_skipped(self._log, page, result, follow)
-        bug = getattr(result.skipped, "bug", "")
-        if bug:  # some entries were not read: a retry may read them
+        if bug := result.skipped.bug:  # some entries were not read: a retry may read them
             failed = failure(STAGE, page.request.url, "internal")
             self._fail(page, replace(failed, detail=bug))
 

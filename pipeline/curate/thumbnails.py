@@ -12,7 +12,6 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence, Set
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.originals.part_tars import DamagedOriginal, parts_without_tar, read_originals
 from pipeline.originals.parts import is_complete, planned_parts, read_part
 from pipeline.web.failures import caught_failure
-from pipeline.workers import cpu_count, process_pool
+from pipeline.workers import cpu_count, run_unordered
 
 STAGE = "curate"
 THUMBNAIL_SIDE = 160
@@ -124,14 +123,8 @@ def _make_parts(
     dataset: DatasetPaths, parts: Sequence[str], forgotten: Set[str]
 ) -> Iterator[tuple[str, list[Failure]]]:
     """Yield each part with its failures when its thumbnails are made, in any order."""
-    calls = {part: partial(_make_part, dataset, part, forgotten) for part in parts}
-    if len(calls) < 2 or cpu_count() < 2:
-        yield from ((part, call()) for part, call in calls.items())
-        return
-    with process_pool(min(cpu_count(), len(calls))) as pool:
-        waiting = {pool.submit(call): part for part, call in calls.items()}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+    make = partial(_make_part, dataset)
+    return run_unordered(cpu_count(), [(part, partial(make, part, forgotten)) for part in parts])
 
 
 def _make_part(dataset: DatasetPaths, part: str, forgotten: Set[str]) -> list[Failure]:

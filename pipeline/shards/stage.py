@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,7 +46,7 @@ from pipeline.shards.recipe_snapshot import plain_json, snapshot, write_snapshot
 from pipeline.shards.samples import load_hook
 from pipeline.shards.stats import collect_stats
 from pipeline.web.opt_out.signals import count_signals
-from pipeline.workers import cpu_count, process_pool
+from pipeline.workers import cpu_count, run_unordered
 
 
 @dataclass(frozen=True)
@@ -176,18 +175,8 @@ def _build_shards(
     plan: ShardingPlan,
     missing: Sequence[ShardPlan],
 ) -> Iterator[tuple[ShardPlan, BuiltShard]]:
-    workers = min(workers, len(missing))
-    if workers <= 1:
-        for one in missing:
-            yield one, build_shard(options, source, target, plan.classes, one)
-        return
-    with process_pool(workers) as pool:
-        futures = {
-            pool.submit(build_shard, options, source, target, plan.classes, one): one
-            for one in missing
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    build = partial(build_shard, options, source, target, plan.classes)
+    return run_unordered(workers, [(one, partial(build, one)) for one in missing])
 
 
 def _failures(made: BuiltShard) -> Iterator[Failure]:

@@ -6,10 +6,9 @@ import hashlib
 import io
 import json
 import tarfile
-import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,8 @@ from pipeline.recipe import Recipe
 from pipeline.shards.plan import plan_shards
 from pipeline.shards.samples import FORMATS
 from pipeline.shards.stage import repairable_shards, shard, shard_target
-from pipeline.workers import cpu_count, process_pool
+from pipeline.web.failures import describe_internal
+from pipeline.workers import cpu_count, run_unordered
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,9 @@ def _check_shards(
     """Yield the position of each shard in the index and the result of `check_shard`, in any
     order."""
     metadata = replace(index, shardlist=(), counts={}, recipe={})
-    calls = list(enumerate(zip(paths, index.shardlist, strict=True)))
-    if min(workers, len(calls)) <= 1:
-        for place, (path, entry) in calls:
-            yield place, check_shard(path, entry, metadata)
-        return
-    with process_pool(min(workers, len(calls))) as pool:
-        futures = {
-            pool.submit(check_shard, path, entry, metadata): place for place, (path, entry) in calls
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    pairs = zip(paths, index.shardlist, strict=True)
+    calls = [partial(check_shard, path, entry, metadata) for path, entry in pairs]
+    return run_unordered(workers, list(enumerate(calls)))
 
 
 def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str | None, list[str]]:
@@ -156,7 +148,7 @@ def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str |
     except tarfile.TarError as error:
         return f"not a complete tar ({error})", []
     except Exception as error:  # noqa: BLE001 errors of one shard are caught here
-        return "internal: " + "".join(traceback.format_exception(error, limit=-6))[-2000:], []
+        return f"internal: {describe_internal(error)}", []
     if len(keys) != entry.nsamples:
         return f"{len(keys)} samples, the index says {entry.nsamples}", keys
     return None, keys

@@ -22,6 +22,7 @@ from pipeline.sources.image_urls import looks_like_image, rejection_reason
 from pipeline.sources.interface import (
     Adapter,
     FoundImage,
+    Notes,
     Page,
     PageRequest,
     PageResult,
@@ -63,7 +64,7 @@ def parse_soup(
     return PageResult(
         images=rows,
         follow=_links(config, soup, page.request, base, notes, {one.url for one in rows}),
-        skipped=notes,
+        skipped=Notes(notes),
         terms=page_terms(soup),
     )
 

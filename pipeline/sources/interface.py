@@ -189,7 +189,7 @@ class PageResult:
 
     images: Iterable[FoundImage] = ()
     follow: Sequence[PageRequest] = ()
-    skipped: Mapping[str, int] = field(default_factory=Notes)
+    skipped: Notes = field(default_factory=Notes)
     error: str = ""
     terms: PageTerms = field(default_factory=PageTerms)
 
