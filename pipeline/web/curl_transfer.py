@@ -9,7 +9,7 @@ from typing import Any
 
 import pycurl
 
-from pipeline.web.addresses import is_public
+from pipeline.web.connections import is_public
 from pipeline.web.failures import describe_internal
 from pipeline.web.responses import RawResponse, RequestFailure
 from pipeline.web.transfers import (

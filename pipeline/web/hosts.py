@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pipeline.web.addresses import host_key
 from pipeline.web.failures import describe_internal
 from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines
 from pipeline.web.opt_out.rsl import RslDocument, header_licenses, read_rsl
@@ -23,7 +22,7 @@ from pipeline.web.responses import (
     stated_reservation,
 )
 from pipeline.web.robots import Robots, parse_robots
-from pipeline.web.urls import request_url
+from pipeline.web.urls import host_key, request_url
 
 TRIALS = 10
 """A header or a page may lift the reservation of a tdmrep.json. If none of this many responses of a

@@ -2,7 +2,7 @@
 
 A driver performs the actions that `Request.next` returns and passes responses to `Request.receive`.
 The rules are in other modules: `robots`, `hosts` (opt-outs), `politeness` (rate and cooldowns),
-`attempts` (redirects, backoff, resumption), `failures`; the transports apply `addresses`.
+`attempts` (redirects, backoff, resumption), `failures`; the transports check addresses.
 """
 
 from __future__ import annotations

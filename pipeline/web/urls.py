@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
+from functools import lru_cache
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import idna
@@ -225,3 +226,17 @@ def _escaped(text: str, safe: frozenset[int]) -> str:
         return bytes([byte]) if keep else b"%%%02X" % byte
 
     return _ESCAPE.sub(one, text.encode("utf-8", "replace")).decode("ascii")
+
+
+@lru_cache(maxsize=2048)
+def host_key(url: str) -> str:
+    """Return the key of a host for politeness: scheme, host and port (`https://host:443`).
+
+    Raises:
+        ValueError: the URL cannot be requested.
+    """
+    parts = urlsplit(request_url(url))
+    host = parts.netloc.rpartition("@")[2]
+    if parts.port is None:
+        host = f"{host}:{DEFAULT_PORTS[parts.scheme]}"
+    return f"{parts.scheme}://{host}"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pipeline.console import Console, describe_event
 from pipeline.errors import Failure, UserError
 from pipeline.events import FIRST_FAILURE, Event, Progress
+from pipeline.exit import ResilientStream
 from pipeline.outside_text import printable, without_passwords
 from pipeline.status import Status, format_status
-from pipeline.terminal import ResilientStream
 from training.monitoring.console import printable_lines
 
 TEXT = st.text(

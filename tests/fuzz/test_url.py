@@ -7,10 +7,10 @@ import string
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.web.addresses import host_key, is_public
 from pipeline.web.attempts import redirect_target
+from pipeline.web.connections import is_public
 from pipeline.web.responses import RawResponse, RequestFailure
-from pipeline.web.urls import canonical_url, request_url
+from pipeline.web.urls import canonical_url, host_key, request_url
 
 PARTS = st.sampled_from((
     "http:", "https:", "HTTP:", "ftp:", "//", "/", "\\", "[", "]", "[::1]", "[fe80::1%25e]",

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.errors import Failure
 from pipeline.fetcher import Fetcher, Politeness
-from pipeline.web import addresses, connections, curl_transfer
+from pipeline.web import connections, curl_transfer
 from pipeline.web.bulk_fetcher import BulkFetcher
 from pipeline.web.failures import FAILURE_KINDS
 from pipeline.web.responses import Response
@@ -274,7 +274,7 @@ def test_a_redirect_into_the_private_net_is_refused(faulty_site, monkeypatch):
      "2002:a00:1::1", "2001:20::1", "4000::1", "127.1", "0x7f000001"],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address):
-    assert not addresses.is_public(address)
+    assert not connections.is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_addresses_that_are_not_public(address):
     ],
 )
 def test_addresses_that_are(address):
-    assert addresses.is_public(address)
+    assert connections.is_public(address)
 
 
 # TLS

@@ -557,7 +557,7 @@ def test_ipv6_literals_work_with_their_robots_txt_and_redirects(six_site):
 )  # fmt: skip
 def test_spellings_of_private_addresses_are_refused_also_behind_a_redirect(host, monkeypatch):
     from pipeline.web import connections, curl_transfer
-    from pipeline.web.addresses import is_public
+    from pipeline.web.connections import is_public
 
     with FaultySite() as site:
         site.rows["/trap"] = Row("/trap", redirect(f"http://{host}:{site.port}/good.jpg"))

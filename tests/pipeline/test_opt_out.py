@@ -9,10 +9,17 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
 from pipeline.web.opt_out.directives import header_signals, meta_signals
-from pipeline.web.opt_out.preferences import signal_disallows, usage_disallows
 from pipeline.web.opt_out.robots_lines import matches, normalize, read_robots_lines, target_path
 from pipeline.web.opt_out.rsl import header_licenses, page_licenses, read_rsl
-from pipeline.web.opt_out.signals import SIGNALS, Signal, count_signals, describe, signal_names
+from pipeline.web.opt_out.signals import (
+    SIGNALS,
+    Signal,
+    count_signals,
+    describe,
+    signal_disallows,
+    signal_names,
+    usage_disallows,
+)
 from pipeline.web.opt_out.tdmrep import header_reservation, read_tdmrep
 from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness

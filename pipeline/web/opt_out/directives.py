@@ -7,9 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.web.opt_out.preferences import signal_disallows, usage_disallows
 from pipeline.web.opt_out.robots_lines import agent_names
-from pipeline.web.opt_out.signals import Signal
+from pipeline.web.opt_out.signals import Signal, signal_disallows, usage_disallows
 from pipeline.web.opt_out.tdmrep import meta_reservation
 
 _DIRECTIVES = ("noai", "noimageai", "noml")

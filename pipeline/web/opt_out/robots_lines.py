@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, urljoin, urlsplit
 
-from pipeline.web.opt_out.preferences import signal_disallows, usage_disallows
-from pipeline.web.opt_out.signals import Signal
+from pipeline.web.opt_out.signals import Signal, signal_disallows, usage_disallows
 
 MAX_RULES = 10_000
 MAX_LICENSES = 4
