@@ -9,8 +9,8 @@ import numpy as np
 import simplejpeg
 
 from pipeline.imaging.crops import center_box
-from pipeline.imaging.headers import read_jpeg_header
 from pipeline.imaging.images import decoded
+from pipeline.imaging.jpeg_header import read_jpeg_header
 from pipeline.imaging.limits import ImageLimits
 from pipeline.imaging.pixels import Mode, decode_jpeg, divisor_for, hold_for_jpeg
 from pipeline.imaging.resampling import Pixels, resize

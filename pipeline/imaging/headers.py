@@ -1,17 +1,15 @@
-"""Checks the header of an image file: format, size, frames, the memory and the way to decode it."""
+"""Checks the header of an image file: format, size, frames and the memory for decoding."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import io
-import re
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.imaging.formats import image_format, other_format
 from pipeline.imaging.jxl_header import read_jxl_header
@@ -42,12 +40,6 @@ and 13 with 8 bits per channel, so at most twice that with 16)."""
 _ICO_HEAD, _ICO_ENTRY = 6, 16
 _MAX_ICON = 1024
 """The longest side of a bitmap in an icon file (256 by the format; larger ones are PNGs)."""
-
-_START_OF_SCAN, _EXIF, _ICC, _ADOBE = 0xDA, 0xE1, 0xE2, 0xEE
-_NO_FRAME = (0xC4, 0xC8, 0xCC)
-_ICC_HEAD = b"ICC_PROFILE\0"
-_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
-_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
 def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> Image.Image:
@@ -194,70 +186,3 @@ def _bitmap_size(data: bytes) -> tuple[int, int]:
     if max(size) > _MAX_ICON:
         raise ImageError("too_many_pixels", f"{size[0]} × {size[1]} is over {_MAX_ICON} of an icon")
     return size
-
-
-@dataclass(frozen=True)
-class JpegHeader:
-    """`orientation` is that in Exif, or else in XMP, from 1 to 8. `plain` is True if the decoded
-    pixels are 8-bit gray or RGB values in sRGB, so that no conversion is needed."""
-
-    orientation: int
-    plain: bool
-
-
-def read_jpeg_header(data: bytes) -> JpegHeader | None:
-    """Read the header of a JPEG; None if the file is not a JPEG or its header is damaged."""
-    if data[:2] != b"\xff\xd8":
-        return None
-    orientation: int | None = None
-    xmp_orientation: int | None = None
-    plain, place = True, 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:  # fill bytes
-            place += 1
-            continue
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        body = data[place + 4 : place + 2 + length]
-        if marker == _START_OF_SCAN:
-            return JpegHeader(orientation or xmp_orientation or 1, plain)
-        if marker == _EXIF and body.startswith(b"Exif\0\0"):
-            orientation = exif_orientation(body[6:])
-        elif marker == _EXIF and body.startswith(_XMP_HEAD):
-            found = _XMP_ORIENTATION.search(body)
-            xmp_orientation = int(found[1]) if found else None
-        elif marker == _ICC and body.startswith(_ICC_HEAD):
-            plain = plain and body[12:14] == b"\1\1" and _is_srgb(body[14:])
-        elif marker == _ADOBE and body.startswith(b"Adobe") and len(body) > 11:
-            plain = plain and body[11] == 1
-        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
-            plain = plain and len(body) > 5 and body[0] == 8 and body[5] in (1, 3)
-        place += 2 + length
-    return None
-
-
-def exif_orientation(tiff: bytes) -> int | None:
-    """Return the orientation, 1 to 8, in an Exif block; None if it is missing or the block is
-    damaged."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return None
-    try:
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (entries,) = struct.unpack_from(f"{order}H", tiff, start)
-        for place in range(start + 2, start + 2 + 12 * entries, 12):
-            tag, _kind, _count, value = struct.unpack_from(f"{order}HHIH", tiff, place)
-            if tag == 0x0112:
-                return int(value) if 1 <= value <= 8 else None
-    except struct.error:
-        pass
-    return None
-
-
-@functools.lru_cache(maxsize=16)
-def _is_srgb(profile: bytes) -> bool:
-    try:
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return "sRGB" in ImageCms.getProfileDescription(opened)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return False

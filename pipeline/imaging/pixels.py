@@ -28,8 +28,9 @@ import simplejpeg
 from PIL import Image
 
 from pipeline.imaging.crops import Box
-from pipeline.imaging.headers import MAX_SCANS, jpeg_coefficient_bytes, read_jpeg_header
+from pipeline.imaging.headers import MAX_SCANS, jpeg_coefficient_bytes
 from pipeline.imaging.images import decoded
+from pipeline.imaging.jpeg_header import read_jpeg_header
 from pipeline.imaging.limits import ImageError, ImageLimits, decode_budget
 from pipeline.imaging.resampling import Pixels, resize, resize_linear
 
