@@ -68,7 +68,7 @@ def write_directions(args: argparse.Namespace) -> None:
 
     from training.grid import save_image
     from training.latent.grids import direction_grid
-    from training.latent.sefa import coordinate_std, directions
+    from training.latent.sefa import coordinate_std, directions, directions_to_json
 
     trained = load(args.run, args.device)
     space = trained.space
@@ -80,12 +80,7 @@ def write_directions(args: argparse.Namespace) -> None:
     amounts = torch.linspace(-far, far, args.steps).tolist()
     save_image(args.out, direction_grid(space, ws, labels[:1], found, amounts))
     if args.json:
-        values = {
-            "layers": list(found.layers),
-            "strengths": found.eigenvalues.tolist(),
-            "vectors": found.vectors.tolist(),
-        }
-        write_json(args.json, values)
+        write_json(args.json, directions_to_json(found))
     print(args.out)
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress as Bars
 
 from pipeline.contract import UserError, write_json
 from training.latent.neighbours import open_training_shards
@@ -24,8 +20,9 @@ from training.metrics.feature_networks import (
     load_lite0,
 )
 from training.metrics.path_length import path_length
-from training.metrics.real import Progress, RealFeatures, real_features
+from training.metrics.real import RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, Estimate, FeatureSet, estimate, full_name
+from training.monitoring.console import show_progress
 from training.monitoring.history import read_history
 from training.pretrained.inference import TrainedGenerator, load_generator
 from training.runs import Run, find_run, parse_run_spec
@@ -116,7 +113,7 @@ def _require_images(name: str, trained: TrainedGenerator, source: ShardDataset) 
 
 
 def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
-    with _progress(f"real images of {source.index.name}") as progress:
+    with show_progress(f"real images of {source.index.name}") as progress:
         return real_features(source, network, plan.real, progress=progress)
 
 
@@ -131,7 +128,7 @@ def _evaluate(
 ) -> EvaluationResult:
     labels = real.labels if trained.classes else real.labels * 0
     generator, device = trained.generator, plan.device
-    with _progress(f"samples of {name}") as progress:
+    with show_progress(f"samples of {name}") as progress:
         features = fake_features(
             generator, trained.latent, labels, network, plan.samples, device, plan.seed, progress
         )
@@ -173,23 +170,3 @@ def result_to_json(result: EvaluationResult) -> dict[str, Any]:
         "real": result.real,
         "metrics": {name: vars(value) for name, value in result.estimates.items()},
     }  # fmt: skip
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Progress]:
-    """A progress bar on a terminal, lines otherwise; on standard error, because the table is the
-    output."""
-    if not sys.stderr.isatty():
-        said = False
-
-        def line(_done: int, total: int) -> None:
-            nonlocal said
-            if not said:
-                print(f"{what}: features of {total} images", file=sys.stderr, flush=True)
-            said = True
-
-        yield line
-        return
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,26 +20,6 @@ def truncation_grid(
     """One row per psi, one column per image."""
     every = torch.cat([space.truncate(ws, psi) for psi in psis])
     return make_grid(space.generate(every, labels.repeat(len(psis))), len(ws))
-
-
-Path = Callable[[Tensor], Tensor]
-"""From points (n, …) to the points of a path through them (m, …)."""
-
-
-def walk_images(
-    space: LatentSpace, latents: Tensor, labels: Tensor, path: Path, where: str, psi: float = 1.0
-) -> Pixels:
-    """Generate the images along the `path` through latents (n, z_dim), in z or in w; (m, h, w, c).
-
-    All have the first label: labels cannot be interpolated.
-    """
-    label = labels[:1]
-    if where == "z":
-        way = path(latents)
-        ws = space.map(way, label.expand(len(way)))
-    else:
-        ws = path(space.map(latents, label.expand(len(latents))))
-    return space.generate(space.truncate(ws, psi), label.expand(len(ws)))
 
 
 def mix(space: LatentSpace, coarse: Tensor, fine: Tensor, layer: int, share: float = 0.5) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
+
+Curve = Literal["lerp", "slerp", "spline"]
 
 
 def lerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
@@ -32,21 +35,47 @@ def slerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
     return unit * lerp(lengths[0], lengths[1], share)
 
 
-def walk(points: Tensor, steps: int, curve: str, closed: bool) -> Tensor:
-    """Interpolate from point to point (n, …), with `steps` images per pair.
+def spline(
+    before: Tensor, start: Tensor, end: Tensor, after: Tensor, share: Tensor, keep_length: bool
+) -> Tensor:
+    """Catmull-Rom spline (Catmull & Rom 1974) from `start` (0) to `end` (1): points (steps, …).
 
-    `curve` is `lerp` or `slerp`. A closed walk returns to its start and repeats no image, so it
-    loops; an open one ends with the last point. (m, …).
+    Neither the direction nor the speed jumps at a point. With `keep_length`, the vectors of the
+    last dimension get the length that `slerp` gives them.
     """
-    way = slerp if curve == "slerp" else lerp
-    share = torch.arange(steps, device=points.device) / steps
-    ends = torch.cat([points[1:], points[:1]]) if closed else points[1:]
-    parts = [way(start, end, share) for start, end in zip(points, ends, strict=False)]
-    return torch.cat(parts if closed else [*parts, points[-1:]])
+    s = share.view(-1, *[1] * start.dim())
+    bend = 2 * before - 5 * start + 4 * end - after
+    turn = 3 * (start - end) + after - before
+    curve = start + 0.5 * s * (end - before + s * (bend + s * turn))
+    if not keep_length:
+        return curve
+    first, last = (point.norm(dim=-1, keepdim=True) for point in (start, end))
+    return normalize(curve, dim=-1) * lerp(first, last, share)
 
 
-def walk_rows(points: Tensor, steps: int, curve: str) -> Tensor:
-    """Return each pair of a walk with both of its ends: ((n − 1) · steps, …)."""
-    way = slerp if curve == "slerp" else lerp
-    share = torch.linspace(0, 1, steps, device=points.device)
-    return torch.cat([way(*pair, share) for pair in pairwise(points)])
+def points_along(
+    points: Tensor, positions: Tensor, curve: Curve, closed: bool, keep_length: bool = False
+) -> Tensor:
+    """Interpolate between points (n, …): position 1.5 is half way from point 1 to point 2; (m, …).
+
+    `positions` (m,) are ascending, from 0 to the number of pairs: n if `closed`, because then the
+    last point leads back to the first, otherwise n − 1. `keep_length` applies to splines.
+    """
+    count = len(points)
+    pairs = count if closed else count - 1
+    which = positions.floor().clamp(0, pairs - 1).long()
+    share = (positions - which).to(points.dtype)
+
+    def point(number: int) -> Tensor:
+        return points[number % count if closed else min(max(number, 0), count - 1)]
+
+    parts = []
+    for pair in sorted(set(which.tolist())):
+        here = share[which == pair]
+        start, end = point(pair), point(pair + 1)
+        if curve == "spline":
+            before, after = point(pair - 1), point(pair + 2)
+            parts.append(spline(before, start, end, after, here, keep_length))
+        else:
+            parts.append((slerp if curve == "slerp" else lerp)(start, end, here))
+    return torch.cat(parts)

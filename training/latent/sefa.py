@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, read_bytes
 from training.latent.space import LatentSpace, style_weights
 from training.techniques import draw_latents
 
@@ -47,8 +50,41 @@ def directions(space: LatentSpace, count: int, layers: Sequence[int] = ()) -> Di
     )
 
 
-def move(ws: Tensor, found: Directions, number: int, amount: float) -> Tensor:
-    """Move ws (n, num_ws, w_dim) by `amount` along a direction, only in its layers."""
+def directions_to_json(found: Directions) -> dict[str, Any]:
+    """Return directions as JSON values; `read_directions` reads them."""
+    return {
+        "layers": list(found.layers),
+        "strengths": found.eigenvalues.tolist(),
+        "vectors": found.vectors.tolist(),
+    }
+
+
+def read_directions(path: Path, space: LatentSpace) -> Directions:
+    """Read the file that `training.directions --json` wrote.
+
+    Raises:
+        UserError: it cannot be read, or does not fit the generator.
+    """
+    try:
+        values = json.loads(read_bytes(path))
+        vectors = torch.tensor(values["vectors"], dtype=torch.float32)
+        strengths = torch.tensor(values["strengths"], dtype=torch.float32)
+        layers = tuple(int(layer) for layer in values["layers"])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(
+            f"{path}: not a file of directions; write one with training.directions --json"
+        ) from None
+    fits = vectors.dim() == 2 and vectors.shape[1] == space.w_dim and bool(vectors.isfinite().all())
+    if not fits or any(not 0 <= layer < space.num_ws for layer in layers):
+        raise UserError(f"{path}: its directions are those of another generator")
+    return Directions(vectors.to(space.device), strengths, layers)
+
+
+def move(ws: Tensor, found: Directions, number: int, amount: float | Tensor) -> Tensor:
+    """Move ws (n, num_ws, w_dim) by `amount`, one number or (n, 1, 1), along a direction, only in
+    its layers."""
     moved = ws.clone()
     which = list(found.layers) if found.layers else slice(None)
     moved[:, which] += amount * found.vectors[number]

@@ -69,9 +69,12 @@ class LatentSpace:
         )
         return images.float()
 
-    def truncate(self, ws: Tensor, psi: float) -> Tensor:
-        """mean + psi · (w − mean) (Karras et al. 2019, appendix B); 1 changes nothing."""
-        return ws if psi == 1 else self.w_avg + psi * (ws - self.w_avg)
+    def truncate(self, ws: Tensor, psi: float | Tensor) -> Tensor:
+        """mean + psi · (w − mean) (Karras et al. 2019, appendix B); 1 changes nothing. `psi` is
+        one number, or (n, 1, 1)."""
+        if not isinstance(psi, Tensor) and psi == 1:
+            return ws
+        return self.w_avg + psi * (ws - self.w_avg)
 
     @torch.no_grad()
     def generate(self, ws: Tensor, labels: Tensor, batch: int = BATCH) -> Pixels:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from pipeline.contract import UserError, write_atomic
+from pipeline.contract import UserError, atomic_file
 from training.grid import Pixels
+from training.latent.audio import Sound, decode, open_sound
 from training.latent.cli import VIDEO_FORMATS
+
+SOUND_RATE = 48_000
+T = TypeVar("T")
 
 
 def require_codec(path: Path) -> None:
@@ -22,49 +31,74 @@ def require_codec(path: Path) -> None:
             raise UserError(f"{path}: mp4 needs PyAV: pip install 'shellgan[video]'") from None
 
 
-def write_video(path: Path, frames: Pixels, fps: int) -> None:
-    """Write frames uint8 (n, height, width, channels); GIF and WebP repeat forever.
+def read_ahead(parts: Iterator[T]) -> Generator[T, None, None]:
+    """Yield the parts, and compute the next one in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, parts, None)
+        while (part := pending.result()) is not None:
+            pending = pool.submit(next, parts, None)
+            yield part
+
+
+def write_video(path: Path, frames: Iterable[Pixels], fps: int, sound: Sound | None = None) -> None:
+    """Write frames uint8 (height, width, channels); GIF and WebP repeat forever. An mp4 gets the
+    sound, cut to the length of the video.
 
     Raises:
-        UserError: the extension is not in `VIDEO_FORMATS`, or PyAV is missing for mp4.
+        UserError: the extension is not in `VIDEO_FORMATS`, PyAV is missing for mp4, or the sound
+            cannot be read.
     """
     require_codec(path)
     ending = path.suffix.lower()
-    if ending == ".mp4":
-        write_atomic(path, _mp4(frames, fps))
-    elif ending in (".gif", ".webp"):
-        write_atomic(path, _animated(frames, fps, ending[1:].upper()))
-    else:
+    if ending not in VIDEO_FORMATS:
         raise UserError(f"{path}: the extension must be one of {', '.join(VIDEO_FORMATS)}")
+    with atomic_file(path) as file:
+        if ending == ".mp4":
+            _write_mp4(file, iter(frames), fps, sound)
+        else:
+            _write_animation(file, frames, fps, ending[1:].upper())
 
 
-def _images(frames: Pixels) -> list[Image.Image]:
-    return [Image.fromarray(frame if frame.shape[2] == 3 else frame[:, :, 0]) for frame in frames]
-
-
-def _animated(frames: Pixels, fps: int, form: str) -> bytes:
-    first, *rest = _images(frames)
-    buffer = io.BytesIO()
+def _write_animation(file: IO[bytes], frames: Iterable[Pixels], fps: int, form: str) -> None:
+    images = (Image.fromarray(frame if frame.shape[2] == 3 else frame[:, :, 0]) for frame in frames)
     how = {"quality": 90, "method": 4} if form == "WEBP" else {"disposal": 1}
-    first.save(
-        buffer, form, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **how
+    next(images).save(
+        file, form, save_all=True, append_images=images, duration=round(1000 / fps), loop=0, **how
     )
-    return buffer.getvalue()
 
 
-def _mp4(frames: Pixels, fps: int) -> bytes:
+def _write_mp4(file: IO[bytes], frames: Iterator[Pixels], fps: int, sound: Sound | None) -> None:
     import av
 
-    colour = np.repeat(frames, 3, axis=3) if frames.shape[3] == 1 else frames
-    odd = [(0, 0), (0, colour.shape[1] % 2), (0, colour.shape[2] % 2), (0, 0)]
-    colour = np.pad(colour, odd, mode="edge")  # chroma subsampling needs even sides
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
+    first = next(frames)
+    height, width = (side + side % 2 for side in first.shape[:2])  # for half-resolution colour
+    opened = open_sound(sound.path) if sound else nullcontext()
+    with opened as source, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
-        stream.height, stream.width = colour.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for pixels in colour:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        audio = _sound_packets(container, source) if sound else iter([])
+        heard = 0.0
+        for shown, pixels in enumerate(chain([first], frames), 1):
+            odd = [(0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)]
+            colour = np.pad(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), odd, mode="edge")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(colour), format="rgb24")
             container.mux(stream.encode(frame))
+            while heard < shown / fps and (packet := next(audio, None)) is not None:
+                heard = float((packet.pts + packet.duration) * packet.time_base)
+                container.mux(packet)  # empties the packet
         container.mux(stream.encode())
-    return buffer.getvalue()
+
+
+def _sound_packets(container: Any, source: Any) -> Iterator[Any]:
+    """Add a sound stream to the container, and return its packets, encoded as AAC."""
+    stream = container.add_stream("aac", rate=SOUND_RATE, layout="stereo")
+
+    def packets() -> Iterator[Any]:
+        count = 0
+        for frame in decode(source, "stereo", SOUND_RATE):
+            frame.pts, frame.time_base = count, Fraction(1, SOUND_RATE)
+            count += frame.samples
+            yield from stream.encode(frame)
+        yield from stream.encode()
+
+    return packets()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from pipeline.contract import format_duration, printable
 
@@ -164,6 +166,27 @@ class NullDisplay:
 
     def close(self) -> None:
         pass
+
+
+@contextmanager
+def show_progress(what: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (done, total) that draws a progress bar on a terminal, and otherwise
+    prints one line; on standard error, because standard output is the command's result."""
+    if not sys.stderr.isatty():
+        said = False
+
+        def line(_done: int, total: int) -> None:
+            nonlocal said
+            if not said:
+                print(f"{what}: {total} {unit}", file=sys.stderr, flush=True)
+            said = True
+
+        yield line
+        return
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def make_display(as_json: bool = False) -> Display:

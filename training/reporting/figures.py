@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
 from pipeline.contract import local_path
 from training.grid import Pixels, make_grid
-from training.latent.grids import walk_images
-from training.latent.interpolation import walk_rows
 from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
+from training.latent.route import find_route
 from training.latent.space import LatentSpace
+from training.latent.timing import row_positions
 from training.streaming.dataset import ShardDataset
 
 WAYS, STEPS = 4, 8
@@ -27,11 +26,10 @@ READING_SECONDS = 5.0
 def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor) -> Pixels:
     """Rows of interpolations between pairs of the first latents (n, z_dim): in w if there is a
     mapping, otherwise spherical in z. A row has the label of its first image."""
-    where, curve = ("w", "lerp") if space.has_mapping else ("z", "slerp")
-    path = partial(walk_rows, steps=STEPS, curve=curve)
     pairs = range(0, min(2 * WAYS, len(latents) - 1), 2)
+    positions = row_positions(1, STEPS)
     images = [
-        walk_images(space, latents[one : one + 2], labels[one : one + 2], path, where)
+        find_route(space, latents[one : one + 2], labels[one : one + 2]).images(positions)
         for one in pairs
     ]
     return make_grid(np.concatenate(images), STEPS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from training.latent.grids import mix, style_mixing_grid, truncation_grid, walk_images
-from training.latent.interpolation import walk
+from training.latent.grids import mix, style_mixing_grid, truncation_grid
+from training.latent.route import find_route
 from training.latent.sefa import coordinate_std, directions, move
 from training.latent.space import LatentSpace, build_latent_space, style_weights
 from training.networks import GENERATORS, ImageShape, build_generator
@@ -119,7 +120,8 @@ def test_walks_go_through_their_pictures(space: LatentSpace) -> None:
     label = labels[:1].expand(3)
     pictures = space.generate(space.map(latents, label), label)
     for where in ("z", "w"):
-        frames = walk_images(space, latents, label, lambda p: walk(p, 4, "lerp", True), where)
+        route = find_route(space, latents, label, where, "lerp", closed=True)
+        frames = route.images(np.arange(12) / 4)
         assert len(frames) == 12
         assert abs(frames[::4].astype(int) - pictures).max() <= 1
 
