@@ -171,15 +171,15 @@ class NullDisplay:
 @contextmanager
 def show_progress(what: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
     """Yield a function of (done, total) that draws a progress bar on a terminal, and otherwise
-    prints one line; on standard error, because standard output is the command's result."""
+    prints a line every few seconds; on standard error, because standard output is the result."""
     if not sys.stderr.isatty():
-        said = False
+        last = time.monotonic()
 
-        def line(_done: int, total: int) -> None:
-            nonlocal said
-            if not said:
-                print(f"{what}: {total} {unit}", file=sys.stderr, flush=True)
-            said = True
+        def line(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _LINE_SECONDS:
+                last = time.monotonic()
+                print(f"{what}: {done} of {total} {unit}", file=sys.stderr, flush=True)
 
         yield line
         return
