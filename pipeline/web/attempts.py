@@ -82,7 +82,7 @@ class _RetryAfterOrJitter(tenacity.wait.wait_base):
         return max(self._jitter(retry_state), delay or 0.0)
 
 
-def retry_policy(politeness: Politeness, attempts: int | None = None) -> tenacity.Retrying:
+def _retry_policy(politeness: Politeness, attempts: int | None) -> tenacity.Retrying:
     """Return the retry policy of `politeness`, for at most `attempts` attempts if given."""
 
     def is_worth_retrying(result: object) -> bool:
@@ -102,9 +102,14 @@ def retry_policy(politeness: Politeness, attempts: int | None = None) -> tenacit
 
 
 def delay_before_retry(
-    policy: tenacity.Retrying, attempts: int, failure: RequestFailure
+    politeness: Politeness, attempts: int, failure: RequestFailure, max_attempts: int | None = None
 ) -> float | None:
-    """Return the seconds to wait after `attempts` attempts, or None not to retry."""
+    """Return the seconds to wait after `attempts` attempts, or None not to retry.
+
+    Args:
+        max_attempts: fewer attempts than those of `politeness`.
+    """
+    policy = _retry_policy(politeness, max_attempts)
     state = tenacity.RetryCallState(policy, None, (), {})
     state.attempt_number = attempts
     state.set_result(failure)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline.web.failures import describe_internal
+from pipeline.web.opt_out.directives import PATH, Reservation, TdmRep, read_tdmrep
 from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines
 from pipeline.web.opt_out.rsl import RslDocument, header_licenses, read_rsl
 from pipeline.web.opt_out.signals import Signal
-from pipeline.web.opt_out.tdmrep import PATH, Reservation, TdmRep, read_tdmrep
 from pipeline.web.politeness import HostLimiter, Politeness
 from pipeline.web.responses import (
     RawResponse,

@@ -1,8 +1,7 @@
 """One GET as a state machine without I/O.
 
 A driver performs the actions that `Request.next` returns and passes responses to `Request.receive`.
-The rules are in other modules: `robots`, `hosts` (opt-outs), `politeness` (rate and cooldowns),
-`attempts` (redirects, backoff, resumption), `failures`; the transports check addresses.
+The rules are in `robots`, `hosts` (opt-outs), `politeness`, `attempts` and `failures`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from pipeline.web.attempts import (
     join_ranges,
     next_url,
     resume_headers,
-    retry_policy,
 )
 from pipeline.web.failures import describe_internal, failure
 from pipeline.web.hosts import Host, Hosts, linked_licenses
@@ -32,10 +30,9 @@ from pipeline.web.responses import (
     RawResponse,
     RequestFailure,
     Response,
-    UrlPolicy,
     check_response,
     response_of,
-)  # fmt: skip
+)
 from pipeline.web.urls import request_url
 from pipeline.web.waits import Wait
 
@@ -118,7 +115,7 @@ class Request(Generic[H]):
         self._visited = [url]
         self._partial: RawResponse | None = None
         self._signals: tuple[Signal, ...] = ()
-        self._policy: UrlPolicy | None = NO_POLICY if is_file else None
+        self._policy = NO_POLICY if is_file else None
         self._response: RawResponse | None = None
         self._sent_to: H | None = None
         try:
@@ -235,10 +232,9 @@ class Request(Generic[H]):
         if isinstance(outcome := self.outcome, Response):
             return outcome
         assert isinstance(outcome, RequestFailure)
-        detail = outcome.detail
-        if outcome.kind == "too_large" and size_option:
+        kind, status, detail = outcome.kind, outcome.status, outcome.detail
+        if kind == "too_large" and size_option:
             detail += f"; {size_option} can allow more"
-        kind, status = outcome.kind, outcome.status
         return failure(stage, self.url, kind, status=status, attempts=self.attempts, detail=detail)
 
     def _end(self, outcome: Outcome) -> Done:
@@ -283,8 +279,8 @@ class Request(Generic[H]):
 
     def _retry(self, failed: RequestFailure, now: float) -> None:
         """Schedule another attempt if allowed. It resumes the body if possible."""
-        policy = retry_policy(self._politeness, self._max_attempts)
-        if (delay := delay_before_retry(policy, self.attempts, failed)) is None:
+        polite, most = self._politeness, self._max_attempts
+        if (delay := delay_before_retry(polite, self.attempts, failed, most)) is None:
             self.outcome = failed
             return
         self.attempts += 1

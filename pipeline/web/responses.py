@@ -15,9 +15,13 @@ from typing import Any
 
 from pipeline.credentials import split_user
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
-from pipeline.web.opt_out.directives import header_signals
+from pipeline.web.opt_out.directives import (
+    Reservation,
+    header_reservation,
+    header_signals,
+    meta_reservation,
+)
 from pipeline.web.opt_out.signals import Signal, describe
-from pipeline.web.opt_out.tdmrep import Reservation, header_reservation, meta_reservation
 from pipeline.web.opt_out.xml import read_metas
 from pipeline.web.politeness import Politeness
 from pipeline.web.transfers import retry_after

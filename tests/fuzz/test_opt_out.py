@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.outside_text import printable
 from pipeline.web.hosts import HostPolicy, linked_licenses
-from pipeline.web.opt_out.directives import header_signals, meta_signals
+from pipeline.web.opt_out.directives import PATH, header_signals, meta_signals, read_tdmrep
 from pipeline.web.opt_out.robots_lines import read_robots_lines
 from pipeline.web.opt_out.rsl import header_licenses, page_licenses, read_rsl
 from pipeline.web.opt_out.signals import SIGNALS, Signal, describe, signal_names
-from pipeline.web.opt_out.tdmrep import PATH, read_tdmrep
 from pipeline.web.opt_out.xml import read_metas
 from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness

@@ -17,7 +17,6 @@ from pipeline.web.attempts import (
     delay_before_retry,
     join_ranges,
     resume_headers,
-    retry_policy,
 )
 from pipeline.web.failures import FAILURE_KINDS, kind_of_status
 from pipeline.web.politeness import HostLimiter, Politeness
@@ -140,9 +139,11 @@ def test_crawl_delay_only_makes_it_slower():
 
 
 def test_backoff_is_exponential_with_full_jitter():
-    policy = retry_policy(Politeness(backoff=1, max_backoff=10, attempts=9))
+    politeness = Politeness(backoff=1, max_backoff=10, attempts=9)
     for attempt, most in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (6, 10)):
-        delays = [delay_before_retry(policy, attempt, RequestFailure("dns")) for _ in range(2000)]
+        delays = [
+            delay_before_retry(politeness, attempt, RequestFailure("dns")) for _ in range(2000)
+        ]
         assert all(delay is not None and 0 <= delay <= most for delay in delays)
         assert statistics.mean(delays) == pytest.approx(most / 2, rel=0.1)
         assert min(delays) < 0.02 * most + 1e-9
@@ -151,16 +152,18 @@ def test_backoff_is_exponential_with_full_jitter():
 
 @pytest.mark.parametrize("kind", sorted(FAILURE_KINDS))
 def test_what_is_tried_again(kind):
-    policy = retry_policy(Politeness(attempts=3))
-    again = delay_before_retry(policy, 1, RequestFailure(kind)) is not None
+    politeness = Politeness(attempts=3)
+    again = delay_before_retry(politeness, 1, RequestFailure(kind)) is not None
     assert again == (FAILURE_KINDS[kind] and kind not in ("host_cooldown", "quota_page"))
-    assert delay_before_retry(policy, 3, RequestFailure(kind)) is None
+    assert delay_before_retry(politeness, 3, RequestFailure(kind)) is None
 
 
 def test_a_server_that_says_when_is_waited_for_unless_it_is_too_long():
-    policy = retry_policy(Politeness(backoff=0.01, max_wait=100))
-    assert delay_before_retry(policy, 1, RequestFailure("rate_limited", retry_after=40)) == 40
-    assert delay_before_retry(policy, 1, RequestFailure("rate_limited", retry_after=101)) is None
+    politeness = Politeness(backoff=0.01, max_wait=100)
+    assert delay_before_retry(politeness, 1, RequestFailure("rate_limited", retry_after=40)) == 40
+    assert (
+        delay_before_retry(politeness, 1, RequestFailure("rate_limited", retry_after=101)) is None
+    )
 
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

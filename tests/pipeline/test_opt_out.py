@@ -8,7 +8,12 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
-from pipeline.web.opt_out.directives import header_signals, meta_signals
+from pipeline.web.opt_out.directives import (
+    header_reservation,
+    header_signals,
+    meta_signals,
+    read_tdmrep,
+)
 from pipeline.web.opt_out.robots_lines import matches, normalize, read_robots_lines, target_path
 from pipeline.web.opt_out.rsl import header_licenses, page_licenses, read_rsl
 from pipeline.web.opt_out.signals import (
@@ -20,7 +25,6 @@ from pipeline.web.opt_out.signals import (
     signal_names,
     usage_disallows,
 )
-from pipeline.web.opt_out.tdmrep import header_reservation, read_tdmrep
 from pipeline.web.opt_out.xmp import data_mining_signals
 from pipeline.web.politeness import Politeness
 from pipeline.web.responses import RawResponse, RequestFailure, check_response

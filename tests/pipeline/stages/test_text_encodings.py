@@ -23,7 +23,7 @@ from pipeline.sources.interface import Notes
 from pipeline.sources.json_options import JsonSource
 from pipeline.sources.list_options import ListSource
 from pipeline.sources.proposal import propose
-from pipeline.web.opt_out.tdmrep import read_tdmrep
+from pipeline.web.opt_out.directives import read_tdmrep
 from pipeline.web.responses import RawResponse
 from pipeline.web.robots import parse_robots
 
