@@ -42,6 +42,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
+@pytest.fixture(autouse=True)
+def _same_signal_handlers() -> Iterator[None]:
+    """Commands called in this process set handlers, which would swallow Ctrl-C in later tests."""
+    names = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(name) for name in names]
+    yield
+    for name, handler in zip(names, handlers, strict=True):
+        signal.signal(name, handler)
+
+
 @pytest.fixture
 def faulty_site() -> Iterator[FaultySite]:
     """A site on loopback that misbehaves in every way (`faulty_site.ROWS`)."""

@@ -76,6 +76,7 @@ def test_robots_txt(before: str, after: str) -> None:
 
 
 @given(HEADERS)
+@example({"tdm-reservation": "1"})
 def test_headers(headers: dict[str, str]) -> None:
     check(header_signals(headers, AGENT))
     header_licenses(headers, URL)

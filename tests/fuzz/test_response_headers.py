@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Failure
@@ -151,6 +151,7 @@ def test_a_head_is_read_or_has_no_status_line(lines):
 @given(
     HEADERS, st.binary(max_size=9), HEADERS, st.sampled_from((200, 206, 416)), st.binary(max_size=9)
 )
+@example({"etag": '"v"'}, b"abc", {"etag": '"v"', "content-range": "bytes 3-5/6"}, 206, b"def")
 def test_pieces_are_joined_or_refused(head, body, later, status, rest):
     partial = RawResponse("http://a/x", 200, head, body)
     sent = sendable(resume_headers(partial))

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.contract import ShardEntry
@@ -139,6 +139,7 @@ def open_files() -> int:
 
 
 @given(mutated(), st.integers(0, 6))
+@example(packed({"a.png": b"x", "b.png": b"yy"}, tarfile.PAX_FORMAT), 2)
 def test_a_shard_with_a_matching_hash_opens_or_is_refused(data: bytes, nsamples: int) -> None:
     entry = ShardEntry("a.tar", nsamples, len(data), hashlib.sha256(data).hexdigest())
     with tempfile.NamedTemporaryFile() as file:

@@ -32,6 +32,8 @@ URLS = st.one_of(
 @given(URLS, st.none() | URLS)
 @example("http://[::1/", None)
 @example("http://\ud83d/", None)
+@example("HTTP://\xfc.Example:80/a b/../\xe9%2?x=\u2028#y", None)
+@example("../b.jpg?utm_a=1", "https://a.example:8443/c/d")
 def test_a_canonical_url_is_ascii_stable_and_can_be_requested(url, base):
     found = canonical_url(url, base)
     if found is not None:
@@ -42,6 +44,7 @@ def test_a_canonical_url_is_ascii_stable_and_can_be_requested(url, base):
 
 
 @given(URLS)
+@example("HTTP://\xfc.Example:80/a b/../\xe9%2?x=\u2028#y")
 def test_a_url_to_request_is_ascii_and_stable(url):
     try:
         found = request_url(url)
