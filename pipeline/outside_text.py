@@ -131,7 +131,7 @@ def parse_json(data: str | bytes) -> Any:
     if isinstance(data, bytes):
         data = decode_text(data)
     try:
-        return _DECODER.decode(data.removeprefix("\ufeff"))
+        return JSON_DECODER.decode(data.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -145,4 +145,7 @@ def _finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_int=_integer, parse_float=_finite)
+JSON_DECODER = json.JSONDecoder(
+    parse_constant=lambda _: None, parse_int=_integer, parse_float=_finite
+)
+"""NaN and infinities are None, and an integer of more than 300 digits is text."""

@@ -190,6 +190,17 @@ def _import(args: argparse.Namespace) -> int:
     return 1 if result.failed else 0
 
 
+_READ_AS = ("latin_1", "utf_16", "utf_32")
+_KEPT = {
+    "not_utf8": "not_utf8 (kept, with U+FFFD)",
+    "bad_boxes": "bad_boxes (kept without boxes)",
+    "latin_1": "latin_1 (not UTF-8; read as Latin-1)",
+    "utf_16": "utf_16 (read as UTF-16)",
+    "utf_32": "utf_32 (read as UTF-32)",
+}
+"""Descriptions of what is kept."""
+
+
 def _export_manifest(args: argparse.Namespace) -> int:
     dataset = job_from_args(args, reads=True).dataset
     check_files(dataset)
@@ -205,9 +216,9 @@ def _import_manifest(args: argparse.Namespace) -> int:
     for reason, count in added.skipped.items():
         example = added.examples.get(reason)
         first = f", first {example}" if example else ""
-        what = "not_utf8 (kept, with U+FFFD)" if reason == "not_utf8" else f"skipped: {reason}"
+        what = _KEPT.get(reason, f"skipped: {reason}")
         say(f"{what} {count:,}{first}", sys.stdout)
-    return 1 if added.skipped.keys() - {"known"} else 0
+    return 1 if added.skipped.keys() - {"known", *_READ_AS} else 0
 
 
 def _print(args: argparse.Namespace, result: dict[str, Any]) -> None:

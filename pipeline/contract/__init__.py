@@ -29,7 +29,14 @@ from pipeline.contract.index import (
     locate_index,
 )
 from pipeline.contract.paths import NAME, DatasetPaths
-from pipeline.contract.rows import ManifestRow, OriginalRecord, image_key, now_utc
+from pipeline.contract.rows import (
+    Box,
+    ManifestRow,
+    OriginalRecord,
+    image_key,
+    now_utc,
+    parse_boxes,
+)
 from pipeline.credentials import (
     basic_authorization,
     fsspec_arguments,
@@ -66,6 +73,7 @@ __all__ = [
     "NAME",
     "STILL_PAGE",
     "STRICT",
+    "Box",
     "CommandParser",
     "DatasetPaths",
     "FileLock",
@@ -103,6 +111,7 @@ __all__ = [
     "open_regular",
     "page_headers",
     "page_url",
+    "parse_boxes",
     "parse_config",
     "policy_of",
     "printable",

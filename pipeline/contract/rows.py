@@ -12,6 +12,8 @@ from typing import Any
 from pipeline.outside_text import plain_value, safe_text, without_passwords
 
 _MAX_COORDINATE = 1e9
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom of an object, in pixels of the upright image."""
 
 
 def now_utc() -> str:
@@ -42,7 +44,7 @@ class ManifestRow:
     license: str = ""
     attribution: str = ""
     found: str = ""
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    boxes: tuple[Box, ...] = ()
     page_opt_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,7 +71,7 @@ class ManifestRow:
         return cls(
             **texts,
             labels=tuple(_texts_of(row, "labels")),
-            boxes=tuple(_boxes_of(row.get("boxes") or ())),
+            boxes=parse_boxes(row.get("boxes")),
             page_opt_out=tuple(_texts_of(row, "page_opt_out")),
         )
 
@@ -104,18 +106,21 @@ def _texts_of(row: dict[str, Any], name: str) -> Iterator[str]:
         yield _text_of({name: one}, name)
 
 
-def _boxes_of(boxes: Any) -> Iterator[tuple[float, float, float, float]]:
-    """Yield the boxes of a row.
+def parse_boxes(boxes: Any) -> tuple[Box, ...]:
+    """Return the boxes in a JSON value: a list of boxes, or nothing.
 
     Raises:
         ValueError: a box is not a list of four finite numbers.
     """
-    for box in boxes if isinstance(boxes, list | tuple) else [boxes]:
-        numbers = box if isinstance(box, list | tuple) else ()
-        good = (one for one in numbers if isinstance(one, int | float) and one is not True)
-        if len(numbers) != 4 or sum(abs(one) <= _MAX_COORDINATE for one in good) != 4:
-            raise ValueError(f"boxes: not four numbers: {box!r:.60}")
-        yield (box[0], box[1], box[2], box[3])
+    return tuple(map(_box, boxes if isinstance(boxes, list | tuple) else [boxes] if boxes else []))
+
+
+def _box(box: Any) -> Box:
+    numbers = box if isinstance(box, list | tuple) else ()
+    good = (one for one in numbers if isinstance(one, int | float) and one is not True)
+    if len(numbers) != 4 or sum(abs(one) <= _MAX_COORDINATE for one in good) != 4:
+        raise ValueError(f"boxes: not four numbers: {box!r:.60}")
+    return (box[0], box[1], box[2], box[3])
 
 
 @dataclass(frozen=True)

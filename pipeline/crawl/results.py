@@ -27,7 +27,7 @@ from pipeline.sources import (
 from pipeline.web.local_files import SCHEME
 
 _LIMITS = ("max_pages", "max_images")
-_ADDED = frozenset(("max_unproductive_pages", "allow_outside_links"))
+_ADDED = frozenset(("max_unproductive_pages", "allow_outside_links", "boxes"))
 """Options that earlier versions did not have; at their defaults they do not affect the digest."""
 
 _CHAIN = "chain"
@@ -36,7 +36,7 @@ number of consecutive pages of the list without a new image."""
 
 _LOGGED_REASONS = frozenset((
     "template", "bad_entry", "bad_line", "bad_url", "bad_next", "broken_xml", "too_many_entries",
-    "not_utf8",
+    "not_utf8", "latin_1", "utf_16", "utf_32", "bad_boxes",
 ))  # fmt: skip
 
 
@@ -53,6 +53,10 @@ REASONS = {
     "bad_entry": "the entry could not be read",
     "bad_line": "the line could not be read",
     "not_utf8": "text that is not UTF-8; invalid bytes are read as U+FFFD",
+    "latin_1": "text that is not UTF-8; it is read as Latin-1",
+    "utf_16": "the file is read as UTF-16",
+    "utf_32": "the file is read as UTF-32",
+    "bad_boxes": "the boxes are not lists of four numbers; the image is kept without them",
     "empty": "the file has no rows",
     "bad_url": "not an http(s) URL",
     "bad_next": "the URL of the next page could not be read",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import Any
 
+from pipeline.contract import Box
 from pipeline.imaging.limits import ImageError
 from pipeline.importers.items import (
     STAGE,
-    Box,
     ImportOptions,
     Items,
     as_text,
@@ -24,11 +22,10 @@ from pipeline.importers.items import (
 from pipeline.importers.members import FolderMember, Member
 from pipeline.importers.tree import Tree, base_name
 from pipeline.outside_text import open_text
+from pipeline.sources.json_stream import json_elements
 from pipeline.web.failures import failure
 
-_CHUNK = 1 << 20
 _HEAD = 1 << 16
-_MAX_ELEMENT = 64 << 20
 _NOT_OBJECTS = ("captions_", "person_keypoints_", "image_info_", "stuff_")
 
 
@@ -114,7 +111,7 @@ def _read_content(tree: Tree, name: str, content: _Content) -> Items:
     number = 0
     try:
         with open_text(tree.open(name)) as file:
-            for number, (key, entry) in enumerate(_elements(file), start=1):
+            for number, (key, entry) in enumerate(json_elements(file), start=1):
                 try:
                     _add(content, key, entry)
                 except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -134,81 +131,3 @@ def _add(content: _Content, key: str, entry: Any) -> None:
         if box is None:
             raise ValueError(f"bbox: not four numbers: {entry['bbox']!r:.60}")
         content.objects.setdefault(entry["image_id"], []).append((entry["category_id"], box))
-
-
-def _elements(file: IO[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the key and each element of the lists of a JSON object, without reading the whole
-    file, which may have 500 MB.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
-    text = _Text(file)
-    text.expect("{")
-    while text.peek() != "}":
-        key = text.value()
-        text.expect(":")
-        if text.peek() != "[":
-            text.value()
-        else:
-            text.expect("[")
-            while text.peek() != "]":
-                yield str(key), text.value()
-                if text.peek() == ",":
-                    text.expect(",")
-            text.expect("]")
-        if text.peek() == ",":
-            text.expect(",")
-
-
-class _Text:
-    """Reads JSON from a file value by value."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        self._buffer = ""
-        self._place = 0
-        self._decoder = json.JSONDecoder()
-
-    def peek(self) -> str:
-        """Return the next character that is not white space, without moving past it.
-
-        Raises:
-            ValueError: the file ends.
-        """
-        while True:
-            while self._place < len(self._buffer):
-                if not self._buffer[self._place].isspace():
-                    return self._buffer[self._place]
-                self._place += 1
-            if not self._more():
-                raise ValueError("the file ends early")
-
-    def expect(self, character: str) -> None:
-        found = self.peek()
-        if found != character:
-            raise ValueError(f"{found!r} instead of {character!r}")
-        self._place += 1
-
-    def value(self) -> Any:
-        """Return the next value, and move past it."""
-        self.peek()
-        while True:
-            try:
-                found, end = self._decoder.raw_decode(self._buffer, self._place)
-            except ValueError:
-                if not self._more():
-                    raise
-                continue
-            if end == len(self._buffer) and self._more():  # a number may continue
-                continue
-            self._place = end
-            return found
-
-    def _more(self) -> bool:
-        rest = self._buffer[self._place :]
-        if len(rest) > _MAX_ELEMENT:
-            return False
-        more = self._file.read(max(_CHUNK, len(rest)))
-        self._buffer, self._place = rest + more, 0
-        return bool(more)

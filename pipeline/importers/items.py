@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.contract import ManifestRow, image_key, now_utc
+from pipeline.contract import Box, ManifestRow, image_key, now_utc
 from pipeline.errors import Failure
 from pipeline.imaging.images import EXTENSIONS
 from pipeline.imaging.limits import ImageError
@@ -19,8 +19,6 @@ IMAGE_SUFFIXES = frozenset(f".{extension}" for extension in EXTENSIONS.values())
 }  # fmt: skip
 _MAX_TEXT = 10_000
 _MAX_COORDINATE = 1e8
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom of an object, in pixels of the upright image."""
 
 
 LABEL_KEYS = ("labels", "label", "class", "category")

@@ -11,12 +11,11 @@ from pathlib import PurePosixPath
 from posixpath import dirname, join, normpath
 from typing import Any
 
-from pipeline.contract import UserError
+from pipeline.contract import Box, UserError
 from pipeline.imaging.limits import ImageError
 from pipeline.importers.items import (
     LABEL_KEYS,
     STAGE,
-    Box,
     ImportOptions,
     Items,
     as_text,

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline.contract import Box
 from pipeline.imaging.limits import ImageError
 from pipeline.importers.image_folder import Layout
 from pipeline.importers.items import (
-    Box,
     ImportOptions,
     Items,
     as_text,

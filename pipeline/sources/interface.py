@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from pipeline.config_io import STRICT
-from pipeline.contract import ManifestRow, UserError, image_key
+from pipeline.contract import Box, ManifestRow, UserError, image_key
 from pipeline.outside_text import decode_text, safe_text
 from pipeline.web.failures import internal_failure
 
@@ -137,7 +137,8 @@ class Page:
 
 @dataclass(frozen=True)
 class FoundImage:
-    """One image found on a page; `url` is canonical."""
+    """One image found on a page; `url` is canonical, `boxes` are annotated objects as in
+    `ManifestRow`."""
 
     url: str
     title: str = ""
@@ -145,13 +146,14 @@ class FoundImage:
     license: str = ""
     attribution: str = ""
     page_opt_out: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
 
     def row(self, page: str, found: str) -> ManifestRow:
         """Return the manifest row of this image, found on `page` at the time `found`."""
         key = image_key(self.url)
         return ManifestRow(
             key, self.url, page, self.title, self.labels, self.license, self.attribution, found,
-            page_opt_out=self.page_opt_out,
+            boxes=self.boxes, page_opt_out=self.page_opt_out,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -160,7 +162,8 @@ class FoundImage:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FoundImage:
         lists = {name: tuple(values.get(name, ())) for name in ("labels", "page_opt_out")}
-        return cls(**{**values, **lists})
+        boxes = tuple(map(tuple, values.get("boxes", ())))
+        return cls(**{**values, **lists, "boxes": boxes})
 
 
 @dataclass(frozen=True)

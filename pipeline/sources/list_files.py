@@ -5,25 +5,20 @@ Invalid lines and values are skipped or counted, and do not affect the others.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import math
 import os
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 from pipeline.errors import UserError
-from pipeline.outside_text import parse_json, text_encoding
+from pipeline.outside_text import parse_json
 from pipeline.reading import open_regular
 from pipeline.sources.interface import CorruptFile, Notes
-
-GZIP = b"\x1f\x8b"
-MAX_LINE = 16 << 20
-"""Maximum length of a text line in bytes."""
+from pipeline.sources.json_stream import json_elements
+from pipeline.sources.text_lines import Lines, WholeText, is_array, unpack_text
 
 BATCH = 10_000
 """Number of rows of a Parquet file to read at a time."""
@@ -33,7 +28,7 @@ BROKEN = (OSError, EOFError, zlib.error)
 
 FORMATS = {
     ".txt": "txt", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".parquet": "parquet",
+    ".parquet": "parquet", ".json": "json",
 }  # fmt: skip
 
 
@@ -46,76 +41,6 @@ def without_gz(name: str) -> Path:
     """Return the name without the extension `.gz`."""
     path = Path(name)
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
-
-
-def _check_first_line(line: bytes) -> None:
-    """Refuse a file that cannot be read line by line from any offset.
-
-    Raises:
-        CorruptFile: it is UTF-16 or UTF-32, or its lines end with CR alone.
-    """
-    if text_encoding(line) not in ("utf-8", "utf-8-sig"):
-        raise CorruptFile("UTF-16 or UTF-32 text; save it as UTF-8")
-    start, cr, _ = line.rstrip(b"\r\n").partition(b"\r")
-    if cr and start.count(b'"') % 2 == 0:  # the CR is not within quotes
-        raise CorruptFile("its lines end with CR alone; save it with LF as the end of each line")
-
-
-class Lines:
-    """Iterates over the lines of a text file. `offset` is the start of the next line.
-
-    A line longer than `MAX_LINE` bytes is counted as bad and skipped without reading it into
-    memory. Bytes that are not UTF-8 become U+FFFD, and their line is counted.
-    """
-
-    def __init__(self, file: IO[bytes], offset: int, notes: Notes, most: float = math.inf) -> None:
-        file.seek(offset)
-        self._file = file
-        self._notes = notes
-        self._most = most
-        self._read = offset
-        self._pushed_back: deque[tuple[str, int]] = deque()
-        self.offset = offset
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        if self._pushed_back:
-            text, self.offset = self._pushed_back.popleft()
-            return text
-        while line := self._next_line():
-            first = self._read == len(line)
-            if first:
-                _check_first_line(line)
-            text = self._decode(line.removeprefix(codecs.BOM_UTF8) if first else line)
-            if len(line) < MAX_LINE or line.endswith(b"\n"):
-                self.offset = self._read
-                return text
-            self._notes.add("bad_line", f"more than {MAX_LINE >> 20} MiB: {text[:60]}")
-            while (rest := self._next_line()) and not rest.endswith(b"\n"):
-                pass
-        raise StopIteration
-
-    def _decode(self, line: bytes) -> str:
-        try:
-            return line.decode()
-        except UnicodeDecodeError:
-            text = line.decode(errors="replace")
-            self._notes.add("not_utf8", text)
-            return text
-
-    def _next_line(self) -> bytes:
-        line = self._file.readline(MAX_LINE)
-        self._read += len(line)
-        if self._read > self._most:
-            raise CorruptFile(f"unpacks to more than source.max_gb = {self._most / 1e9:g} GB")
-        return line
-
-    def push_back(self, lines: Sequence[tuple[str, int]], offset: int) -> None:
-        """Put back lines, each with the offset after it. The first starts at `offset`."""
-        self._pushed_back.extendleft(reversed(lines))
-        self.offset = offset
 
 
 class _LineRecorder:
@@ -192,6 +117,29 @@ def json_records(lines: Iterable[str], notes: Notes) -> Iterator[Mapping[str, An
             notes.add("bad_line", line)
 
 
+def array_records(
+    file: IO[bytes], notes: Notes, most: float = math.inf
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the records of a JSON array, or of JSON Lines; a text in an array is a URL.
+
+    Raises:
+        CorruptFile: the array ends early or is damaged, or has more than `most` characters.
+    """
+    if not is_array(file):
+        yield from json_records(Lines(file, 0, notes, most), notes)
+        return
+    try:
+        for _, value in json_elements(cast(IO[str], WholeText(file, notes, most))):
+            if isinstance(value, dict):
+                yield value
+            elif isinstance(value, str):
+                yield {"url": value}
+            else:
+                notes.add("bad_entry", f"{value!r:.100}")
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"not a JSON array: {error or 'nested too deeply'}") from None
+
+
 def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
     """Yield all records of a JSON Lines or Parquet file; invalid lines are counted.
 
@@ -209,10 +157,7 @@ def records_of(path: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
                 raise CorruptFile(f"not Parquet ({error})") from None
             return
         try:
-            zipped = file.read(2) == GZIP
-            file.seek(0)
-            text = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
-            yield from json_records(Lines(text, 0, notes), notes)
+            yield from json_records(Lines(unpack_text(file, notes), 0, notes), notes)
         except BROKEN as error:
             raise CorruptFile(f"{type(error).__name__}: {error}") from None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from pipeline.outside_text import REPLACEMENT, plain_value
+from pipeline.contract import Box, parse_boxes
+from pipeline.outside_text import REPLACEMENT, parse_json, plain_value
 from pipeline.sources.interface import (
     FoundImage,
     Notes,
@@ -16,30 +18,35 @@ from pipeline.sources.url_rules import is_allowed
 from pipeline.web.urls import canonical_url
 
 COLUMNS = {
-    "url": ("url", "URL", "image_url", "Image URL", "OriginalURL", "identifier", "link"),
-    "title": ("title", "caption", "TEXT", "text", "TITLE", "alt", "ALT_TEXT"),
-    "license": ("license", "LICENSE", "License", "rights"),
-    "attribution": ("attribution", "rightsHolder", "author", "Author", "creator"),
+    "url": ("url", "image_url", "image url", "originalurl", "identifier", "link"),
+    "title": ("title", "caption", "text", "alt", "alt_text"),
+    "license": ("license", "rights"),
+    "attribution": ("attribution", "rightsholder", "author", "creator"),
     "labels": ("labels", "label", "class"),
+    "boxes": ("boxes",),
 }
-"""The usual columns of each field, in order: those of this project's manifest, img2dataset, LAION
-(URL, TEXT, LICENSE), DataComp (url, text) and Open Images."""
+"""The usual columns of each field in lower case, in order: those of this project's manifest,
+img2dataset, LAION (URL, TEXT, LICENSE), DataComp (url, text) and Open Images."""
 
 
 def find_columns(config: ListSource, names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the columns of a file for each field."""
+    """Return the columns of a file for each field. Names in another case count too."""
     present = list(names)
+    folded = {name.strip().casefold(): name for name in reversed(present)}
     given = {
         "url": config.url, "title": config.title, "license": config.license_column,
-        "attribution": config.attribution_column,
+        "attribution": config.attribution_column, "labels": config.labels, "boxes": config.boxes,
     }  # fmt: skip
     chosen = {}
     for member, usual in COLUMNS.items():
-        name = given.get(member)
-        wanted = [name] if name else [one for one in usual if one in present][:1]
-        chosen[member] = [one for one in wanted if one in present]
-    if config.labels is not None:
-        chosen["labels"] = [one for one in config.labels if one in present]
+        name = given[member]
+        wanted = (name,) if isinstance(name, str) else name
+        columns = [
+            one if one in present else folded.get(one.casefold())
+            for one in (usual if wanted is None else wanted)
+        ]
+        found = [one for one in columns if one is not None]
+        chosen[member] = found[:1] if wanted is None else found
     return chosen
 
 
@@ -75,6 +82,7 @@ def _row(
             tuple(_labels(record, columns["labels"], notes)),
             _value(record, columns["license"], notes) or config.license,
             _value(record, columns["attribution"], notes) or config.attribution,
+            boxes=_boxes(record, columns["boxes"], notes),
         )
     return None
 
@@ -92,6 +100,25 @@ def _as_text(value: object, name: str, notes: Notes) -> str:
 
 def _labels(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> Iterator[str]:
     for name in names:
-        value = record.get(name)
+        value = _parsed(record.get(name))
         for one in value[:MAX_LABELS] if isinstance(value, list | tuple) else [value]:
             yield _as_text(one, name, notes)
+
+
+def _boxes(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> tuple[Box, ...]:
+    """Return the boxes in a column: a list of boxes, or one box."""
+    value = _parsed(record.get(names[0])) if names else None
+    is_one = isinstance(value, list) and value and not isinstance(value[0], list)
+    try:
+        return parse_boxes([value] if is_one else value or ())
+    except ValueError as error:
+        notes.add("bad_boxes", error)
+        return ()
+
+
+def _parsed(value: object) -> object:
+    """Return the list in a text that is a JSON array; other values unchanged."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):
+            return parse_json(value)
+    return value

@@ -1,20 +1,19 @@
 """Lists of image URLs: text, CSV, JSON Lines and Parquet, with the columns of other tools.
 
 Lists may be larger than memory. A remote list is first copied to the disk. Text is read in chunks
-of `CHUNK_ROWS` records and Parquet by row groups, so an interruption loses one chunk; gzipped text
-is read in one pass.
+of `CHUNK_ROWS` records and Parquet by row groups, so an interruption loses one chunk; gzipped
+text, text in UTF-16 and JSON arrays are read in one pass.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import UserError
@@ -31,8 +30,7 @@ from pipeline.sources.interface import (
 from pipeline.sources.list_files import (
     BROKEN,
     FORMATS,
-    GZIP,
-    Lines,
+    array_records,
     arrow,
     csv_records,
     json_records,
@@ -41,6 +39,7 @@ from pipeline.sources.list_files import (
 )
 from pipeline.sources.list_options import ListSource
 from pipeline.sources.list_rows import find_columns, read_rows
+from pipeline.sources.text_lines import Lines, is_packed, unpack_text
 from pipeline.web.local_files import argument_path, file_path, file_url
 from pipeline.web.urls import canonical_url
 
@@ -74,7 +73,8 @@ def start(config: ListSource) -> list[PageRequest]:
 
 
 def _is_list(path: Path) -> bool:
-    return without_gz(path.name).suffix in FORMATS and path.is_file()
+    suffix = without_gz(path.name).suffix
+    return suffix in FORMATS and suffix != ".json" and path.is_file()  # often of other content
 
 
 def _format(config: ListSource, url: str) -> str:
@@ -82,7 +82,7 @@ def _format(config: ListSource, url: str) -> str:
     kind = config.format or FORMATS.get(without_gz(name).suffix.lower())
     if kind is None:
         raise UserError(
-            f"{name}: unknown format; set source.format to txt, csv, tsv, jsonl or parquet"
+            f"{name}: unknown format; set source.format to txt, csv, tsv, jsonl, json or parquet"
         )
     return kind
 
@@ -96,10 +96,9 @@ def parse(config: ListSource, page: Page) -> PageResult:
         if kind == "parquet":
             return _parquet(config, page, path or io.BytesIO(page.body))
         with _open_list(path, page) as file:
-            zipped = file.read(2) == GZIP
-            if not zipped:
+            if kind != "json" and not is_packed(file.read(4)):
                 return _text(config, page, kind, file, CHUNK_ROWS if path else None)
-        return _gzipped(config, page, kind, path)
+        return _whole(config, page, kind, path)
     except BROKEN as error:
         return PageResult(error=f"{type(error).__name__}: {error}")
 
@@ -168,14 +167,18 @@ def _no_urls(names: Iterable[str]) -> str:
     )
 
 
-def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:
-    """Read a whole gzipped text, because it cannot be read from an offset."""
+def _whole(config: ListSource, page: Page, kind: str, path: Path | None) -> PageResult:
+    """Read a whole text that cannot be read from an offset: gzipped, in UTF-16, a JSON array."""
     opened = _open_list(path, page)
-    file = gzip.GzipFile(fileobj=opened)
     notes = Notes()
-    lines = Lines(cast(IO[bytes], file), 0, notes, config.max_gb * 1e9)
+    most = config.max_gb * 1e9
+    header: list[str] | None = None
     try:
-        records, header = _records(kind, lines, None, notes)
+        file = unpack_text(opened, notes)
+        if kind == "json":
+            records = array_records(file, notes, most)
+        else:
+            records, header = _records(kind, Lines(file, 0, notes, most), None, notes)
     except BaseException:
         opened.close()
         raise
@@ -184,8 +187,13 @@ def _gzipped(config: ListSource, page: Page, kind: str, path: Path | None) -> Pa
         return PageResult(error=_no_urls(header))
 
     def rows() -> Iterator[FoundImage]:
-        with opened, file:
-            yield from read_rows(config, records, notes)
+        with opened:
+            is_empty = True
+            for row in read_rows(config, records, notes):
+                is_empty = False
+                yield row
+            if is_empty and not notes:
+                notes.add("empty")
 
     return PageResult(_raise_corrupt(rows(), BROKEN), skipped=notes)
 

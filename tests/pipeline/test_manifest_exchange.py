@@ -82,10 +82,6 @@ def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"no")
     with pytest.raises(UserError, match="not Parquet"):
         import_manifest(dataset, tmp_path / "bad.parquet")
-    for encoding in ("utf-16", "utf-32"):
-        (tmp_path / "wide.csv").write_text("url\nhttp://x/1.jpg\n", encoding=encoding)
-        with pytest.raises(UserError, match="save it as UTF-8"):
-            import_manifest(dataset, tmp_path / "wide.csv")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="no column of URLs among: a, b"):
         import_manifest(dataset, tmp_path / "bad.csv")
@@ -134,3 +130,36 @@ def test_a_file_that_breaks_off_is_one_line_and_its_rows_are_kept(tmp_path: Path
     with pytest.raises(UserError, match=r"jsonl\.gz: EOFError.*rows before that were added"):
         import_manifest(dataset, path)
     assert 1000 < len(list(read_jsonl(dataset.url_manifest))) <= 20_000
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("x.csv", ["url,label", "http://a.example/1.jpg,a", "http://a.example/2.jpg,b"]),
+        ("x.txt", ["http://a.example/1.jpg", "http://a.example/2.jpg"]),
+        ("x.jsonl", ['{"url": "http://a.example/1.jpg"}', '{"url": "http://a.example/2.jpg"}']),
+        ("own.jsonl", ['{"url": "http://a.example/1.jpg", "found": "x"}',
+                       '{"url": "http://a.example/2.jpg", "found": "x"}']),
+    ],
+)  # fmt: skip
+def test_the_last_row_needs_no_line_end(
+    tmp_path: Path, name: str, rows: list[str], mark: str
+) -> None:
+    (tmp_path / name).write_text(mark + "\n".join(rows), encoding="utf-8")
+    dataset = DatasetPaths("d", tmp_path)
+    assert import_manifest(dataset, tmp_path / name) == ManifestImportResult(2, 2, {})
+    assert [row["url"][-5:] for row in read_jsonl(dataset.url_manifest)] == ["1.jpg", "2.jpg"]
+
+
+def test_boxes_come_back_from_a_csv(tmp_path: Path) -> None:
+    dataset = DatasetPaths("d", tmp_path / "one")
+    dataset.manifest_dir.mkdir(parents=True)
+    url = "http://a.example/1.jpg"
+    row = ManifestRow(image_key(url), url, boxes=((1, 2, 3, 4), (0, 0, 9.5, 9)))
+    dataset.url_manifest.write_text(json.dumps(row.to_json()) + "\n")
+    export_manifest(dataset, tmp_path / "out.csv")
+    other = DatasetPaths("d", tmp_path / "two")
+    import_manifest(other, tmp_path / "out.csv")
+    (line,) = read_jsonl(other.url_manifest)
+    assert line["boxes"] == [[1, 2, 3, 4], [0, 0, 9.5, 9]]

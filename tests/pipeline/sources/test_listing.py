@@ -10,8 +10,9 @@ from pyarrow import parquet
 
 from pipeline.config_io import parse_config
 from pipeline.errors import UserError
-from pipeline.sources import FoundImage, Page, PageRequest, PageResult
+from pipeline.sources import FoundImage, Page, PageRequest, PageResult, text_lines
 from pipeline.sources import url_list as listing
+from pipeline.sources.interface import CorruptFile
 from pipeline.sources.list_options import ListSource
 from pipeline.sources.url_list import parse, start
 
@@ -80,7 +81,7 @@ def test_text(tmp_path: Path) -> None:
             "1,train,http://a.example/1.jpg,https://cc.example/by,An Author,x",
             FoundImage(
                 "http://a.example/1.jpg",
-                "",
+                "x",
                 license="https://cc.example/by",
                 attribution="An Author",
             ),
@@ -173,3 +174,97 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown format"):
         start(config(write(tmp_path / "urls.dat", "x")))
     assert start(config(tmp_path / "urls.dat", format="txt"))
+
+
+@pytest.mark.parametrize(
+    "header", ["URL,Caption,LICENSE,Author,Labels", "Url,TITLE,license,AUTHOR,labels"]
+)
+def test_headers_in_any_case(tmp_path: Path, header: str) -> None:
+    path = write(tmp_path / "x.csv", f"{header}\nhttp://a.example/1.jpg,t,CC0,me,a\n")
+    expected = FoundImage("http://a.example/1.jpg", "t", ("a",), "CC0", "me")
+    assert read(path)[0] == [expected]
+    assert read(path, url="uRL", labels=["LABELS"])[0] == [expected]
+
+
+BOXES = [[1, 2, 3, 4], [0, 0, 9.5, 9]]
+URL = "http://a.example/1.jpg"
+
+
+@pytest.mark.parametrize("column", ["boxes", "Boxes", "objects"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "parquet"])
+def test_boxes(tmp_path: Path, kind: str, column: str) -> None:
+    path = tmp_path / f"x.{kind}"
+    record = {"url": URL, column: BOXES}
+    if kind == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist([record]), path)
+    elif kind == "csv":
+        write(path, f'url,{column}\n{URL},"{json.dumps(BOXES)}"\n{URL},"[1, 2, 3, 4]"\n{URL},\n')
+    else:
+        write(path, json.dumps([record] if kind == "json" else record))
+    rows, notes, _ = read(path, **({"boxes": "objects"} if column == "objects" else {}))
+    assert rows[0] == FoundImage(URL, boxes=((1, 2, 3, 4), (0, 0, 9.5, 9)))
+    assert FoundImage.from_json(json.loads(json.dumps(rows[0].to_json()))) == rows[0]
+    assert rows[0].row("", "").boxes == rows[0].boxes
+    assert notes == {}
+    if kind == "csv":
+        assert [one.boxes for one in rows[1:]] == [((1, 2, 3, 4),), ()]
+
+
+@pytest.mark.parametrize(
+    "text", ["[[1, 2, 3]]", '[[1, 2, 3, "a"]]', "1 2 3 4", "[[1, 2, 3, 1e99]]"]
+)
+def test_bad_boxes_cost_themselves(tmp_path: Path, text: str) -> None:
+    rows, notes, _ = read(write(tmp_path / "x.jsonl", json.dumps({"url": URL, "boxes": text})))
+    assert rows == [FoundImage(URL)]
+    assert notes == {"bad_boxes": 1}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_json_array(tmp_path: Path, encoding: str, indent: int | None) -> None:
+    values = [
+        {"url": URL, "title": "caf\u00e9 ]", "labels": ["a", "b"], "more": {"x": [[1], {}]}},
+        "http://a.example/2.jpg", 5, {"title": "x"},
+    ]  # fmt: skip
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(values, ensure_ascii=False, indent=indent), encoding=encoding)
+    rows, notes, pieces = read(path)
+    assert rows == [
+        FoundImage(URL, "caf\u00e9 ]", ("a", "b")), FoundImage("http://a.example/2.jpg")
+    ]  # fmt: skip
+    said = {} if encoding.startswith("utf-8") else {encoding.replace("-", "_"): 1}
+    assert notes == {"bad_entry": 1, "no_url": 1, **said}
+    assert pieces == 1
+
+
+@pytest.mark.parametrize("tail", ["", ",", ", {", "}", ' {"url": "http://a.example/3.jpg"}]'])
+def test_a_damaged_json_array_gives_what_comes_before(tmp_path: Path, tail: str) -> None:
+    path = write(tmp_path / "x.json", f'[{{"url": "{URL}"}}{tail}')
+    result = parse(config(path), Page(start(config(path))[0]))
+    rows = iter(result.images)
+    assert next(rows) == FoundImage(URL)
+    with pytest.raises(CorruptFile, match="not a JSON array: "):
+        next(rows)
+
+
+def test_a_large_json_array_is_not_one_line_of_text(tmp_path: Path) -> None:
+    """Longer than the longest line that is read, and than a chunk of the file."""
+    urls = [f"http://a.example/{number}.jpg" for number in range(20_000)]
+    records = [{"url": url, "title": "x" * 900} for url in urls]
+    text = json.dumps(records)
+    assert len(text) > text_lines.MAX_LINE
+    rows, notes, _ = read(write(tmp_path / "x.json", text))
+    assert [one.url for one in rows] == urls
+    assert notes == {}
+
+
+def test_json_lines_with_the_extension_json(tmp_path: Path) -> None:
+    rows, notes, _ = read(write(tmp_path / "x.json", f'{{"url": "{URL}"}}\n\n{{"url": "{URL}"}}'))
+    assert rows == [FoundImage(URL)] * 2
+    assert notes == {}
+
+
+def test_labels_as_a_json_array_in_a_csv(tmp_path: Path) -> None:
+    text = f'url,labels\n{URL},"[""a"", ""b""]"\n{URL},[not json\n'
+    rows, _, _ = read(write(tmp_path / "x.csv", text))
+    assert [one.labels for one in rows] == [("a", "b"), ("[not json",)]
