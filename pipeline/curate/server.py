@@ -66,7 +66,7 @@ def create_app(curator: Curator, token: str) -> Starlette:
     answers: dict[str, tuple[Work, str, list[str]]] = {
         "/images": (lambda _body, _index: curator.images(), binary, ["GET"]),
         "/states": (lambda _body, _index: curator.states(), binary, ["GET"]),
-        "/thumbnails": (thumbnails, binary, posted),
+        "/thumbnails": (thumbnails, "text/plain", posted),
         "/details/{index:int}": (details, "application/json", ["GET"]),
         "/similar/{index:int}": (lambda _, index: curator.similar(index), binary, ["GET"]),
         "/picture/{index:int}": (lambda _, index: curator.picture(index), "image/jpeg", ["GET"]),

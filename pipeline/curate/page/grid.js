@@ -106,7 +106,9 @@ export class Grid {
     this.headers = headers;
     clearTimeout(this.settling);
     this.settling = setTimeout(() => this.want(), SETTLE); // nothing is loaded for what flies past
-    if (performance.now() - (this.wanted || 0) > 2 * SETTLE) this.want();
+    const isFlying = Math.abs(this.box.scrollTop - (this.seen || 0)) > height;
+    this.seen = this.box.scrollTop;
+    if (!isFlying && performance.now() - (this.wanted || 0) > 2 * SETTLE) this.want();
   }
 
   want() {

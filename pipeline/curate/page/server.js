@@ -30,7 +30,7 @@ export async function loadImages() {
   return { header, columns };
 }
 
-/** Thumbnails as object URLs: loads what is wanted now, and keeps the last few thousand. */
+/** Thumbnails as data URLs: loads what is wanted now, and keeps the last few thousand. */
 export class Thumbnails {
   /** @param {(ids: number[]) => void} loaded */
   constructor(loaded, failed) {
@@ -63,18 +63,11 @@ export class Thumbnails {
     this.running++;
     ids.forEach((id) => this.asked.add(id));
     try {
-      const bytes = await (await ask("thumbnails", Uint32Array.from(ids))).arrayBuffer();
-      const lengths = new Uint32Array(bytes, 0, ids.length);
-      let at = 4 * ids.length;
-      ids.forEach((id, i) => {
-        const blob = new Blob([new Uint8Array(bytes, at, lengths[i])], { type: "image/jpeg" });
-        this.urls.set(id, lengths[i] ? URL.createObjectURL(blob) : "");
-        at += lengths[i];
-      });
-      for (const [id, url] of this.urls) {
+      const lines = (await (await ask("thumbnails", Uint32Array.from(ids))).text()).split("\n");
+      ids.forEach((id, i) => this.urls.set(id, lines[i] && `data:image/jpeg;base64,${lines[i]}`));
+      for (const id of this.urls.keys()) {
         if (this.urls.size <= CACHED) break;
         this.urls.delete(id);
-        if (url) URL.revokeObjectURL(url);
       }
       this.loaded(ids);
     } catch (error) {

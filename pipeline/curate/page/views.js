@@ -7,7 +7,7 @@ const UNKNOWN = "unknown";
 export const SORTS = {
   cluster: { label: "clusters", make: clusters },
   pairs: { label: "near duplicates", make: pairs },
-  order: { label: "order of download", make: (ids) => [{ ids }] },
+  order: { label: "order of download", make: by((_, id) => id) },
   score: { label: "off-topic score", reversed: true, make: by(({ score }, id) => score[id]) },
   sharpness: { label: "sharpness", make: by(({ sharpness }, id) => sharpness[id]) },
   size: { label: "size", make: by(({ width, height }, id) => width[id] * height[id]) },
