@@ -172,6 +172,11 @@ def test_labels_that_some_images_lack_are_no_conditions(
     assert look(open_shard_dataset(str(shards.manifest), 0), asked).labels == expected
 
 
+def test_a_cpu_takes_bf16(small_shards: Any) -> None:
+    asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
+    assert look(open_shard_dataset(str(small_shards().manifest), 0), asked).bf16
+
+
 @pytest.mark.slow
 def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
     """Other hours would be another choice; the run goes on as it was begun."""
