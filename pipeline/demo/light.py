@@ -8,14 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline.demo.raster import (
-    Bools,
-    Floats,
-    Fragments,
-    rasterise,
-    sample_grid,
-    vertex_normals,
-)
+from pipeline.demo.raster import Bools, Floats, Fragments, rasterise, sample_grid, vertex_normals
 
 BACKGROUND = np.array([0.949, 0.943, 0.930], dtype=np.float32)
 SHOULDER = 0.8

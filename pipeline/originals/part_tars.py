@@ -10,19 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.contract import (
-    DatasetPaths,
-    OriginalRecord,
-    UserError,
-)
+from pipeline.contract import DatasetPaths, OriginalRecord, UserError
 from pipeline.originals.parts import PartFiles, planned_parts
-from pipeline.remote.store import (
-    read_range,
-    store_of,
-    store_path,
-    stored_tars,
-    upload_part,
-)
+from pipeline.remote.store import read_range, store_of, store_path, stored_tars, upload_part
 
 _PREFETCH = 8
 

@@ -16,13 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.atomic_io import FileLock, lock
-from pipeline.contract import (
-    DatasetPaths,
-    ManifestRow,
-    OriginalRecord,
-    read_rows,
-    write_atomic,
-)
+from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, read_rows, write_atomic
 from pipeline.errors import UserError
 from pipeline.reading import read_bytes
 

@@ -22,11 +22,7 @@ from pipeline.originals.part_tars import (
     read_originals,
 )
 from pipeline.select.selection import SelectedImage
-from pipeline.shards.plan import (
-    PlannedImages,
-    ShardPlan,
-    planned_images,
-)
+from pipeline.shards.plan import PlannedImages, ShardPlan, planned_images
 from pipeline.shards.samples import PROVENANCE_FLAGS, Sample, decode, make_samples, sample_members
 from pipeline.shards.stats import PixelStats
 from pipeline.web.failures import caught_failure, failure

@@ -7,10 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import (
-    DatasetPaths,
-    write_json,
-)
+from pipeline.contract import DatasetPaths, write_json
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.versions import Migration, migrate

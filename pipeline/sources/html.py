@@ -19,22 +19,10 @@ from pipeline.sources.candidates import (
 )
 from pipeline.sources.html_options import Follow, HtmlSource
 from pipeline.sources.image_urls import looks_like_image, rejection_reason
-from pipeline.sources.interface import (
-    Adapter,
-    FoundImage,
-    Notes,
-    Page,
-    PageRequest,
-    PageResult,
-)
+from pipeline.sources.interface import Adapter, FoundImage, Notes, Page, PageRequest, PageResult
 from pipeline.sources.script_images import attribute_images, script_images
 from pipeline.sources.soup import make_soup, page_base, page_terms
-from pipeline.sources.text_selectors import (
-    TextReader,
-    TextSelector,
-    attribute,
-    clean,
-)
+from pipeline.sources.text_selectors import TextReader, TextSelector, attribute, clean
 from pipeline.sources.url_rules import is_allowed
 from pipeline.web.urls import canonical_url
 

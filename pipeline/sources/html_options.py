@@ -8,12 +8,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.config_io import STRICT
-from pipeline.sources.candidates import (
-    FULL_SIZE_ATTRIBUTES,
-)
-from pipeline.sources.interface import (
-    CrawlLimits,
-)
+from pipeline.sources.candidates import FULL_SIZE_ATTRIBUTES
+from pipeline.sources.interface import CrawlLimits
 from pipeline.sources.text_selectors import (
     Css,
     ImageSelector,

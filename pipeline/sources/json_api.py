@@ -25,12 +25,7 @@ from pipeline.sources.interface import (
 )
 from pipeline.sources.json_options import JsonSource, Paging
 from pipeline.sources.text_selectors import MAX_LABELS, clean_html
-from pipeline.sources.url_rules import (
-    is_allowed,
-    query_value,
-    rewrite_url,
-    with_query,
-)
+from pipeline.sources.url_rules import is_allowed, query_value, rewrite_url, with_query
 from pipeline.web.urls import canonical_url
 
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+\s*(?:=\s*(?:"[^"]*"|[^",;\s]*))?)*)')

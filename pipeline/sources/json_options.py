@@ -9,14 +9,9 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.config_io import STRICT
-from pipeline.sources.interface import (
-    CrawlLimits,
-)
+from pipeline.sources.interface import CrawlLimits
 from pipeline.sources.text_selectors import Pattern
-from pipeline.sources.url_rules import (
-    Rewrite,
-    check_start,
-)
+from pipeline.sources.url_rules import Rewrite, check_start
 
 
 def _check_path(expression: str) -> str:

@@ -21,13 +21,7 @@ from pipeline.web.hosts import Hosts, UnreadFile
 from pipeline.web.local_files import SCHEME, LocalFileReader
 from pipeline.web.politeness import Politeness
 from pipeline.web.request import Done, FetchFile, Request, Send
-from pipeline.web.responses import (
-    MAX_POLICY,
-    NO_HEADERS,
-    RawResponse,
-    RequestFailure,
-    Response,
-)
+from pipeline.web.responses import MAX_POLICY, NO_HEADERS, RawResponse, RequestFailure, Response
 from pipeline.web.waits import OnWait, Wait, WaitReporter
 
 T = TypeVar("T")

@@ -15,12 +15,7 @@ from pipeline.web.opt_out.robots_lines import NO_LINES, RobotsLines
 from pipeline.web.opt_out.rsl import RslDocument, header_licenses, read_rsl
 from pipeline.web.opt_out.signals import Signal
 from pipeline.web.politeness import HostLimiter, Politeness
-from pipeline.web.responses import (
-    RawResponse,
-    RequestFailure,
-    UrlPolicy,
-    stated_reservation,
-)
+from pipeline.web.responses import RawResponse, RequestFailure, UrlPolicy, stated_reservation
 from pipeline.web.robots import Robots, parse_robots
 from pipeline.web.urls import host_key, request_url
 
