@@ -30,8 +30,8 @@ from pipeline.sources.link_selectors import (
     next_page_links,
     next_selector,
 )
+from pipeline.sources.page_parts import Selectors
 from pipeline.sources.page_view import LinkUnit, PageView
-from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey
 from pipeline.sources.site_visits import Visit
 from pipeline.sources.text_selectors import ImageSelectorOptions, attribute

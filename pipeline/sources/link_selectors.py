@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.sources.gallery_groups import same_list
 from pipeline.sources.html import parse_soup
 from pipeline.sources.html_options import HtmlSource
-from pipeline.sources.page_parts import FRAME_TAGS, is_frame
+from pipeline.sources.page_parts import FRAME_TAGS, Selectors, is_frame
 from pipeline.sources.page_view import LinkUnit
-from pipeline.sources.selectors import Selectors
 from pipeline.sources.site_survey import SiteSurvey
-from pipeline.sources.site_visits import Visit
+from pipeline.sources.site_visits import Visit, same_list
 from pipeline.sources.text_selectors import ImageSelectorOptions, attribute
 
 IN_FRAME = ", ".join(f"{name} *" for name in FRAME_TAGS)

@@ -26,9 +26,8 @@ from pipeline.sources.candidates import (
 )
 from pipeline.sources.image_urls import looks_like_image, url_path
 from pipeline.sources.interface import Page
-from pipeline.sources.page_parts import is_frame, is_next_link, is_ornament
+from pipeline.sources.page_parts import Selectors, is_frame, is_next_link, is_ornament
 from pipeline.sources.script_images import attribute_images, script_images
-from pipeline.sources.selectors import Selectors
 from pipeline.sources.soup import make_soup, page_base
 from pipeline.sources.text_selectors import attribute
 from pipeline.web.urls import canonical_url

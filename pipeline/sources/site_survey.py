@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from pipeline.sources.gallery_groups import (
+from pipeline.sources.image_urls import url_path
+from pipeline.sources.interface import Page
+from pipeline.sources.page_view import ImageUnit, LinkUnit
+from pipeline.sources.site_visits import (
     SIZE_SUFFIX,
+    GetPage,
+    SiteVisits,
+    Visit,
     folder_of,
     image_stem,
     listing_keys,
     without_renditions,
 )
-from pipeline.sources.image_urls import url_path
-from pipeline.sources.interface import Page
-from pipeline.sources.page_view import ImageUnit, LinkUnit
-from pipeline.sources.site_visits import GetPage, SiteVisits, Visit
 
 
 class SiteSurvey:
