@@ -1,5 +1,5 @@
-"""Recognises parts of a page that are not content (frame, ornaments, links to next pages), and builds
-short CSS selectors for groups of elements.
+"""Recognises parts of a page that are not content (frame, ornaments, links to next pages), and
+builds short CSS selectors for groups of elements.
 """
 
 from __future__ import annotations
