@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.contract import DatasetPaths, read_jsonl
 from pipeline.errors import Failure
 from pipeline.events import Event, EventLog, EventTail, Progress
+from pipeline.web.failures import failure
 
 
 def test_events_and_failures_reach_their_logs_and_the_listeners(tmp_path: Path) -> None:
@@ -64,3 +65,8 @@ def test_the_tail_gives_what_is_new_and_whole(tmp_path: Path) -> None:
         assert tail.read_new() == []
         file.write(line[10:])
     assert [event.stage for event in tail.read_new()] == ["s"]
+
+
+def test_a_traceback_is_kept_longer_than_the_detail_of_a_failure() -> None:
+    assert len(failure("crawl", "http://x/a", "internal", detail="x" * 9999).detail) == 2000
+    assert len(failure("crawl", "http://x/a", "not_found", detail="x" * 9999).detail) == 300
