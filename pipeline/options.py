@@ -98,6 +98,10 @@ class ShardOptions:
     - `hook`: the boxes found by the entry point `hook` of group `shellgan.crops`;
     - `none`: the whole image, stretched to the size of the sample.
 
+    `channels` is 1 (gray), 3 (colour) or 4 (colour and transparency, straight alpha). With 4,
+    images keep the transparency they have; `object` makes the background of the others transparent,
+    other modes leave them opaque. What is outside the image is transparent.
+
     An image yields at most `crops` samples: with `center`, windows along its longer side; with
     `box` and `hook`, the largest boxes. `background`, "#rrggbb", replaces the plain background of
     an object. `linear_light` resizes in linear light instead of sRGB values; JPEGs are then decoded
@@ -107,7 +111,7 @@ class ShardOptions:
     """
 
     resolution: Side | tuple[Side, Side] = 64
-    channels: Literal[1, 3] = 3
+    channels: Literal[1, 3, 4] = 3
     crop: Crop = "center"
     crops: int = Field(default=1, ge=1, le=64)
     margin: float = Field(default=0.1, ge=0, le=2)
@@ -126,6 +130,10 @@ class ShardOptions:
             raise ValueError('hook: must be set with crop = "hook", and only then')
         if self.crops > 1 and self.crop not in ("center", "box", "hook"):
             raise ValueError(f"crops: crop = {self.crop!r} gives one sample per image")
+        if self.channels == 4 and self.format == "jpg":
+            raise ValueError('format: jpg has no transparency (channels = 4); use "png" or "webp"')
+        if self.channels == 4 and self.background:
+            raise ValueError("background: transparent with channels = 4; remove one of them")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -27,8 +27,8 @@ MIGRATIONS: tuple[Migration, ...] = ()
 
 
 def _valid_channels(channels: int) -> int:
-    if channels not in (1, 3):
-        raise ValueError("1 or 3, an integer")
+    if channels not in (1, 3, 4):
+        raise ValueError("1, 3 or 4, an integer")
     return channels
 
 
@@ -61,10 +61,11 @@ class ShardEntry:
 class ShardIndex:
     """The shard index, `shards.json`: version 1 of the wids format, with metadata of the dataset.
 
-    `resolution` is (height, width) in pixels; `channels` is 1 or 3; `format` is the extension of
-    the image members; `labels` contains the class names in the order of the class numbers; `counts`
-    contains the numbers of images found, selected and rejected; `version` is the version of these
-    keys; `digest` identifies the samples (recipe, options and inputs).
+    `resolution` is (height, width) in pixels; `channels` is 1, 3 or 4 (RGBA, straight alpha);
+    `format` is the extension of the image members; `labels` contains the class names in the order
+    of the class numbers; `counts` contains the numbers of images found, selected and rejected;
+    `version` is the version of these keys; `digest` identifies the samples (recipe, options and
+    inputs).
     """
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]

@@ -20,7 +20,9 @@ _PROFILE_LOCK = threading.Lock()
 """Profiles are opened one at a time; they can be applied in several threads."""
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+def to_srgb(
+    image: Image.Image, profile: bytes | None, notes: list[str], alpha: bool = False
+) -> Image.Image:
     """Convert an image of any mode to 8-bit sRGB (RGB or L); blend transparent pixels with white.
 
     The image is converted in bands, so that a large image needs memory only for itself and the
@@ -30,6 +32,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
         image: the decoded image.
         profile: the ICC profile of the file; a damaged one is ignored with a line in `notes`.
         notes: receives a line per oddity.
+        alpha: keep transparency: the result is RGBA (straight) if the image has any.
     """
     if profile and len(profile) > _MAX_PROFILE:
         notes.append(f"colour profile ignored: {len(profile)} bytes")
@@ -39,13 +42,13 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
     levels = _levels(image) if _is_deep(image) else (0.0, 0.0)
     rows = max(1, _BAND // image.width)
     if rows >= image.height:
-        return _convert(image, profile, notes, levels)
+        return _convert(image, profile, notes, levels, alpha)
     odd: dict[str, None] = {}
     whole: Image.Image | None = None
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(image.height, top + rows))
         found: list[str] = []
-        band = _convert(image.crop(box), profile, found, levels)
+        band = _convert(image.crop(box), profile, found, levels, alpha)
         odd.update(dict.fromkeys(found))
         if whole is None:
             whole = Image.new(band.mode, image.size)
@@ -56,7 +59,11 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
 
 
 def _convert(
-    image: Image.Image, profile: bytes | None, notes: list[str], levels: tuple[float, float]
+    image: Image.Image,
+    profile: bytes | None,
+    notes: list[str],
+    levels: tuple[float, float],
+    keep_alpha: bool = False,
 ) -> Image.Image:
     """Convert like `to_srgb`, without bands; `levels` are the values that become black and
     white."""
@@ -77,7 +84,10 @@ def _convert(
         image = ImageCms.applyTransform(image, _lab_transform()) or image
     if image.mode not in ("RGB", "L"):
         image = image.convert("RGB")
-    if alpha is not None:
+    if alpha is not None and keep_alpha:
+        image = image.convert("RGB")
+        image.putalpha(alpha)
+    elif alpha is not None:
         white = Image.new(image.mode, image.size, "white")
         image = Image.composite(image, white, alpha)
     return image

@@ -1,7 +1,7 @@
 """Decodes images, and measures the image properties that are recorded at download.
 
-The result is always 8-bit RGB or gray (L) in sRGB, upright, without alpha. The size and the memory
-for decoding are checked before an image is decoded.
+The result is 8-bit RGB or gray (L) in sRGB, upright; alpha is kept only on request. The
+size and the memory for decoding are checked before an image is decoded.
 """
 
 from __future__ import annotations
@@ -105,23 +105,24 @@ def decode_image(data: bytes, *, max_pixels: int, draft_to: DraftTo = None) -> D
 
 @contextmanager
 def decoded(
-    data: bytes, limits: ImageLimits, draft_to: DraftTo = None, more: int = 0
+    data: bytes, limits: ImageLimits, draft_to: DraftTo = None, more: int = 0, alpha: bool = False
 ) -> Iterator[DecodedImage]:
     """Decode like `decode_image`, and hold memory for decoding (`decode_budget`) while the block
     runs. Waits until the memory is free; do not nest blocks, because they can deadlock.
 
     Args:
         more: bytes of memory that the block itself needs for the image.
+        alpha: return transparent images as RGBA (straight) instead of blended with white.
 
     Raises:
         ImageError: it is not an image, exceeds the limits or the budget, or is animated or damaged.
     """
     with ExitStack() as stack:
-        yield _decode(data, limits, draft_to, more, stack)
+        yield _decode(data, limits, draft_to, more, alpha, stack)
 
 
 def _decode(
-    data: bytes, limits: ImageLimits, draft_to: DraftTo, more: int, stack: ExitStack
+    data: bytes, limits: ImageLimits, draft_to: DraftTo, more: int, alpha: bool, stack: ExitStack
 ) -> DecodedImage:
     """Decode an image; `stack` holds the memory for it."""
     if not data:
@@ -150,7 +151,7 @@ def _decode(
             if image is not file:
                 file.close()  # releases its pixels
             profile = file.info.get("icc_profile")
-            image = to_srgb(image, profile if isinstance(profile, bytes) else None, notes)
+            image = to_srgb(image, profile if isinstance(profile, bytes) else None, notes, alpha)
     except ImageError:
         raise
     except MemoryError:

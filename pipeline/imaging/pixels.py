@@ -27,6 +27,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from pipeline.imaging.alpha import with_alpha
 from pipeline.imaging.crops import Box
 from pipeline.imaging.headers import MAX_SCANS, jpeg_coefficient_bytes
 from pipeline.imaging.images import decoded
@@ -34,7 +35,13 @@ from pipeline.imaging.jpeg_header import read_jpeg_header
 from pipeline.imaging.limits import ImageError, ImageLimits, decode_budget
 from pipeline.imaging.resampling import Pixels, resize, resize_linear
 
-Mode = Literal["L", "RGB"]
+Mode = Literal["L", "RGB", "RGBA"]
+
+
+def mode_of(channels: int) -> Mode:
+    """Return the mode of images with 1, 3 or 4 channels."""
+    return "L" if channels == 1 else "RGB" if channels == 3 else "RGBA"
+
 
 OVERSAMPLE = 1.75
 DECODE_WHOLE_BELOW = 1 << 18
@@ -49,7 +56,7 @@ class LazyImage:
     Args:
         data: the file.
         size: (width, height) in pixels, upright.
-        mode: "L" for gray, "RGB" for colour.
+        mode: "L" for gray, "RGB" for colour, "RGBA" for colour with straight alpha.
         linear_light: resize in linear light, which requires a full decode.
         strict: refuse an incomplete JPEG. (Originals were checked when they were stored.)
     """
@@ -83,7 +90,7 @@ class LazyImage:
             ImageError: the file cannot be decoded.
         """
         decoded = self._decode_at(scale)
-        return apply_orientation(decoded.pixels, decoded.orientation)
+        return self._complete(apply_orientation(decoded.pixels, decoded.orientation))
 
     def region(self, box: Box, size: tuple[int, int], scale: float) -> Pixels:
         """Return the region `box`, inside the image, resized (Lanczos) to `size` (height, width).
@@ -101,7 +108,12 @@ class LazyImage:
         # pixel at its right and lower edges.
         part = to_stored_box(box, self.size, decoded.orientation).scaled(decoded.scale)
         how = resize_linear if self._linear_light else resize
-        return apply_orientation(how(decoded.pixels, part, size), decoded.orientation)
+        resized = apply_orientation(how(decoded.pixels, part, size), decoded.orientation)
+        return self._complete(resized)
+
+    def _complete(self, pixels: Pixels) -> Pixels:
+        """Add an opaque alpha if the mode needs one: opaque images are decoded without."""
+        return with_alpha(pixels) if self.mode == "RGBA" else pixels
 
     def _decode_at(self, scale: float) -> _Decoded:
         whole = self._linear_light or self.size[0] * self.size[1] <= DECODE_WHOLE_BELOW
@@ -114,7 +126,7 @@ class LazyImage:
     @property
     def _light_bytes(self) -> int:
         """The bytes of memory for the linear-light values of all pixels."""
-        return 12 * self.size[0] * self.size[1] if self._linear_light else 0
+        return 16 * self.size[0] * self.size[1] if self._linear_light else 0
 
     def _decode_fast(self, scale: float) -> _Decoded | None:
         """Decode with libjpeg-turbo; None if that is not possible."""
@@ -127,7 +139,8 @@ class LazyImage:
             if simplejpeg.decode_jpeg_header(self._data)[1::-1] != stored:
                 return None
             self._memory.enter_context(hold_for_jpeg(self._data, stored, scale, self._light_bytes))
-            pixels = decode_jpeg(self._data, self.mode, stored, scale, self._strict)
+            mode: Mode = "L" if self.mode == "L" else "RGB"
+            pixels = decode_jpeg(self._data, mode, stored, scale, self._strict)
         except ValueError:
             self._memory.close()
             return None
@@ -139,9 +152,10 @@ class LazyImage:
         short = None if turned else min(self.size) // divisor_for(scale)
         limits = ImageLimits.of_size(*self.size)
         image = self._memory.enter_context(
-            decoded(self._data, limits, short, self._light_bytes)
+            decoded(self._data, limits, short, self._light_bytes, self.mode == "RGBA")
         ).image
-        image = image if image.mode == self.mode else image.convert(self.mode)
+        wanted = "RGB" if self.mode == "RGBA" != image.mode else self.mode
+        image = image if image.mode == wanted else image.convert(wanted)
         pixels = np.asarray(image)
         return _Decoded.of(pixels[:, :, None] if pixels.ndim == 2 else pixels, self.size, 1)
 
@@ -242,7 +256,7 @@ def render(original: LazyImage, box: Box, size: tuple[int, int]) -> Pixels:
     """Render the region `box` of an image as (height, width, channels) uint8 (Lanczos,
     antialiased).
 
-    Pixels outside the image get the median colour of its border.
+    Pixels outside the image get the median colour of its border; in mode RGBA they are transparent.
 
     Args:
         size: (height, width) of the result.
@@ -258,13 +272,13 @@ def render(original: LazyImage, box: Box, size: tuple[int, int]) -> Pixels:
     if inside.shape[:2] == size:
         return inside
     canvas = np.empty((*size, inside.shape[2]), np.uint8)
-    canvas[:] = border_color(original.pixels(scale))
+    canvas[:] = 0 if original.mode == "RGBA" else border_color(original.pixels(scale))
     canvas[top:bottom, left:right] = inside
     return canvas
 
 
 def as_image(pixels: Pixels) -> Image.Image:
-    """Convert (height, width, 1 or 3) uint8 to an image of mode L or RGB."""
+    """Convert (height, width, 1, 3 or 4) uint8 to an image of mode L, RGB or RGBA."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 

@@ -15,26 +15,37 @@ from numpy.typing import NDArray
 from pipeline.imaging.crops import Box
 
 Pixels = NDArray[np.uint8]
-"""(height, width, channels), channels 1 or 3."""
+"""(height, width, channels), channels 1, 3 or 4 (RGBA, straight unless stated)."""
 
 
 T = TypeVar("T", np.uint8, np.uint16)
 
 
 _LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
+_BYTES = {1: PixelType.U8, 3: PixelType.U8x3, 4: PixelType.U8x4}
+_WORDS = {1: PixelType.U16, 3: PixelType.U16x3, 4: PixelType.U16x4}
+"""The resizer's types of pixels with 8 and 16 bits, by channels; those with four have alpha."""
 
 
 def resize(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
-    """Resize the region `box` of an image (Lanczos 3, antialiased) to `size` (height, width)."""
-    return _convolve(pixels, box, size, PixelType.U8 if pixels.shape[2] == 1 else PixelType.U8x3)
+    """Resize the region `box` of an image (Lanczos 3, antialiased) to `size` (height, width).
+
+    Colours of RGBA are multiplied by alpha before and divided by it afterwards.
+    """
+    return _convolve(pixels, box, size, _BYTES[pixels.shape[2]])
 
 
 def resize_linear(pixels: Pixels, box: Box, size: tuple[int, int]) -> Pixels:
     """Resize like `resize`, but in linear light instead of sRGB values (IEC 61966-2-1)."""
     to_light, to_srgb = _light_tables()
     light = to_light[pixels]
-    made = _convolve(light, box, size, PixelType.U16 if light.shape[2] == 1 else PixelType.U16x3)
-    return to_srgb[made]
+    if pixels.shape[2] == 4:
+        light[..., 3] = pixels[..., 3] * np.uint16(257)
+    made = _convolve(light, box, size, _WORDS[light.shape[2]])
+    resized = to_srgb[made]
+    if pixels.shape[2] == 4:
+        resized[..., 3] = np.rint(made[..., 3] / 257)
+    return resized
 
 
 @functools.lru_cache(maxsize=1)

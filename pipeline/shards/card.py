@@ -18,12 +18,13 @@ from PIL import Image
 
 from pipeline.contract import DatasetPaths, ShardIndex, now_utc, write_atomic
 from pipeline.contract.tar import read_samples
+from pipeline.imaging.alpha import has_alpha, over_checkerboard, premultiply
 from pipeline.imaging.limits import ImageError
 from pipeline.imaging.pixels import as_image
 from pipeline.markup import code_span, escape_markdown, policy_element, render_card
 from pipeline.recipe import Recipe
 from pipeline.shards.builder import BuiltShard
-from pipeline.shards.samples import decode
+from pipeline.shards.samples import OPAQUE_FLAG, decode
 from pipeline.shards.stats import DatasetStats
 
 _GAP = 2
@@ -31,6 +32,7 @@ _BACKGROUND = "white"
 
 CONTACT_IMAGES = 64
 CARD_IMAGES = ("contact.jpg", "mean.png")
+_COLOURS = {1: "gray", 3: "colour", 4: "colour with transparency"}
 _COLUMNS = 8
 _SIDE = 128
 _MAX_ROWS = 30
@@ -107,7 +109,10 @@ def _samples_of(tar: Path, index: ShardIndex) -> Iterator[Image.Image]:
     sample. Stops at damage, which `verify` reports."""
     with contextlib.suppress(tarfile.TarError, KeyError, ImageError):
         for _, files in read_samples(tar):
-            yield as_image(decode(files[index.format], index.channels, index.resolution))
+            pixels = decode(files[index.format], index.channels, index.resolution)
+            if has_alpha(pixels):
+                pixels = over_checkerboard(premultiply(pixels))
+            yield as_image(pixels)
 
 
 def card_text(
@@ -132,7 +137,7 @@ def _card_lines(
         [
             ("Dataset", _Code(index.name)),
             ("Samples", f"{index.nsamples:,} in {len(shards)} shards"),
-            ("Size", f"{width} × {height} pixels, {'gray' if index.channels == 1 else 'colour'}"),
+            ("Size", f"{width} × {height} pixels, {_COLOURS[index.channels]}"),
             ("Format", f"{index.format}, {sum(s.bytes for s in shards) / 1e6:,.1f} MB"),
             ("Crop", recipe.shards.crop),
             ("Source", _source(recipe)),
@@ -204,10 +209,11 @@ def _top_values(title: str, head: str, counts: Counter[str], empty: str) -> Iter
 
 def _color_table(shards: Sequence[BuiltShard]) -> Iterator[str]:
     mean, std = colour_statistics(shards)
-    names = ("gray",) if len(mean) == 1 else ("red", "green", "blue")
+    names = ("gray",) if len(mean) == 1 else ("red", "green", "blue", "alpha")[: len(mean)]
     rows = [(n, f"{m:.1f}", f"{s:.1f}") for n, m, s in zip(names, mean, std, strict=True)]
     measured = sum(shard.stats["measured"] for shard in shards)
-    yield from (f"Measured on {measured:,} samples, values 0 to 255.", "")
+    weighted = "; colours are multiplied by alpha" if len(mean) == 4 else ""
+    yield from (f"Measured on {measured:,} samples, values 0 to 255{weighted}.", "")
     yield from _table(("channel", "mean", "standard deviation"), rows)
 
 
@@ -228,6 +234,9 @@ def _note_lines(recipe: Recipe, shards: Sequence[BuiltShard]) -> Iterator[str]:
             f"{total['plain']:,} of {samples:,} samples have a plain background that was replaced "
             f"by {options.background}."
         )
+    if options.channels == 4:
+        opaque = sum(shard.stats[OPAQUE_FLAG] for shard in shards)
+        notes.append(f"{opaque:,} of {samples:,} samples have no transparent pixel.")
     if total["enlarged"]:
         notes.append(f"{total['enlarged']:,} samples were enlarged from smaller crops.")
     if skipped:

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.imaging import alpha, objects
 from pipeline.imaging.center_crop import encode_jpeg
 from pipeline.imaging.crops import Box, center_box, center_boxes, expand_box, pad_box
 from pipeline.imaging.limits import ImageError
-from pipeline.imaging.objects import DETECT_SIDE, BackgroundModel, find_object, replace_background
-from pipeline.imaging.pixels import LazyImage, Mode, as_image, render, scale_for
+from pipeline.imaging.pixels import LazyImage, as_image, mode_of, render, scale_for
 from pipeline.imaging.resampling import Pixels
 from pipeline.options import ShardOptions
 from pipeline.plugins import load_plugin
@@ -44,6 +44,13 @@ PNG_LEVEL = 6
 PROVENANCE_FLAGS = ("enlarged", "fell_back", "plain")
 """Flags in a sample's provenance: the crop box has fewer pixels than the sample; the crop mode
 found nothing and the center was used; the plain background was replaced."""
+OPAQUE_FLAG = "opaque"
+"""A flag of samples with four channels: no pixel is transparent."""
+
+
+def flags_of(channels: int) -> tuple[str, ...]:
+    """Return the flags in the provenance of samples with this number of channels."""
+    return (*PROVENANCE_FLAGS, OPAQUE_FLAG) if channels == 4 else PROVENANCE_FLAGS
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class CropResult:
     """
 
     boxes: list[Box]
-    background: BackgroundModel | None = None
+    background: objects.BackgroundModel | None = None
     used_fallback: bool = False
 
 
@@ -93,7 +100,10 @@ def _none(original: LazyImage, _image: SelectedImage, _options: ShardOptions) ->
 
 
 def _object(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> CropResult:
-    background = _find_background(original, options)
+    pixels = original.pixels(_detection_scale(original, options))
+    if alpha.has_transparent_parts(pixels):  # it is cut out already
+        return _largest_boxes(original, options, alpha.visible_box(pixels, *original.size))
+    background = objects.find_object(pixels[:, :, :3])
     if background is None:
         return _fallback(original, options)
     found = background.box(*original.size)
@@ -110,7 +120,7 @@ def _hook(original: LazyImage, _image: SelectedImage, options: ShardOptions) -> 
     pixels = original.pixels(_detection_scale(original, options))
     boxes = [
         Box(left * width, top * height, right * width, bottom * height)
-        for left, top, right, bottom in load_hook(options.hook)(as_image(pixels))
+        for left, top, right, bottom in load_hook(options.hook)(as_image(alpha.over_white(pixels)))
     ]
     return _largest_boxes(original, options, boxes)
 
@@ -142,8 +152,8 @@ def _fallback(original: LazyImage, options: ShardOptions) -> CropResult:
     return CropResult([center_box(*original.size, _aspect(options))], used_fallback=True)
 
 
-def _find_background(original: LazyImage, options: ShardOptions) -> BackgroundModel | None:
-    return find_object(original.pixels(_detection_scale(original, options)))
+def _find_background(original: LazyImage, options: ShardOptions) -> objects.BackgroundModel | None:
+    return objects.find_object(original.pixels(_detection_scale(original, options)))
 
 
 def _detection_scale(original: LazyImage, options: ShardOptions) -> float:
@@ -151,7 +161,7 @@ def _detection_scale(original: LazyImage, options: ShardOptions) -> float:
     decoded only once."""
     height, width = options.size
     whole = Box(0, 0, *original.size)
-    return max(2 * DETECT_SIDE / min(original.size), scale_for(whole, width, height))
+    return max(2 * objects.DETECT_SIDE / min(original.size), scale_for(whole, width, height))
 
 
 @functools.lru_cache(maxsize=8)
@@ -169,7 +179,7 @@ def load_hook(name: str) -> Hook:
 class Sample:
     """A training sample: its key in the shard, (height, width, channels) pixels, crop box.
 
-    `notes` contains the `PROVENANCE_FLAGS` that are true.
+    RGBA has straight alpha. `notes` contains the flags (`flags_of`) that are true.
     """
 
     key: str
@@ -186,7 +196,7 @@ def make_samples(data: bytes, image: SelectedImage, options: ShardOptions) -> li
         UserError: the crop hook is not installed.
     """
     size = image.record.width, image.record.height
-    mode: Mode = "L" if options.channels == 1 else "RGB"
+    mode = mode_of(options.channels)
     with closing(LazyImage(data, size, mode, options.linear_light)) as original:
         return _samples_of(original, image, options)
 
@@ -200,8 +210,15 @@ def _samples_of(original: LazyImage, image: SelectedImage, options: ShardOptions
         notes = ["fell_back"] if crops.used_fallback else []
         if options.background and crops.background is not None:
             colour = background_colour(options)
-            pixels = replace_background(pixels, crops.background, box, original.size, colour)
+            pixels = objects.replace_background(
+                pixels, crops.background, box, original.size, colour
+            )
             notes.append("plain")
+        if options.channels == 4:
+            if crops.background is not None:
+                pixels = objects.cut_out(pixels[:, :, :3], crops.background, box, original.size)
+            pixels = alpha.define_hidden_colours(pixels)
+            notes += [OPAQUE_FLAG] if alpha.is_opaque(pixels) else []
         if box.height < options.size[0] or box.width < options.size[1]:
             notes.append("enlarged")
         samples.append(Sample(key, pixels, box, tuple(notes)))
@@ -226,15 +243,15 @@ def encode(pixels: Pixels, options: ShardOptions) -> bytes:
     if options.format == "png":
         image.save(file, "PNG", compress_level=PNG_LEVEL)
     elif quality is None:
-        image.save(file, "WEBP", lossless=True, method=0, quality=0)
+        image.save(file, "WEBP", lossless=True, method=0, quality=0, exact=True)
     else:
-        image.save(file, "WEBP", quality=quality, method=4)
+        image.save(file, "WEBP", quality=quality, method=4)  # alpha is always lossless
     return file.getvalue()
 
 
 def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> Pixels:
     """Return the pixels, (height, width, channels) uint8, of a stored sample (WebP stores gray as
-    colour).
+    colour, and opaque RGBA as RGB).
 
     Args:
         size: expected (height, width), checked before decoding.
@@ -247,7 +264,7 @@ def decode(data: bytes, channels: int, size: tuple[int, int] | None = None) -> P
             if size is not None and image.size != (size[1], size[0]):
                 found = f"{image.width} × {image.height} pixels"
                 raise ImageError("damaged", f"{found}, not {size[1]} × {size[0]}")
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+            pixels = np.asarray(image.convert(mode_of(channels)))
     except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise ImageError("undecodable", str(error)) from None
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
@@ -261,7 +278,7 @@ def provenance(sample: Sample, image: SelectedImage) -> dict[str, Any]:
         **image.row.to_json(),
         **opt_out,
         "crop": sample.box.to_json(),
-        "notes": {note: note in sample.notes for note in PROVENANCE_FLAGS},
+        "notes": {note: note in sample.notes for note in flags_of(sample.pixels.shape[2])},
         "original": {
             "sha256": record.sha256, "bytes": record.bytes, "format": record.format,
             "mode": record.mode, "width": record.width, "height": record.height,

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import DatasetPaths
+from pipeline.imaging.alpha import WHITE, has_alpha, over, premultiply
 from pipeline.imaging.pixels import as_image
 from pipeline.imaging.resampling import Pixels
 from pipeline.select.selection import SelectedImage, read_rejected, read_selection
-from pipeline.shards.samples import PROVENANCE_FLAGS
+from pipeline.shards.samples import flags_of
 from pipeline.web.urls import host_or_none
 
 _MAX_ATTRIBUTIONS = 10_000
@@ -86,10 +87,11 @@ def collect_stats(dataset: DatasetPaths) -> DatasetStats:
 
 
 class PixelStats:
-    """Sums over one in `_STATS_EVERY` samples of a shard."""
+    """Sums over one in `_STATS_EVERY` samples of a shard; colours of RGBA are multiplied by
+    alpha."""
 
     def __init__(self, size: tuple[int, int], channels: int) -> None:
-        self.samples = 0
+        self.samples, self._channels = 0, channels
         self.notes: Counter[str] = Counter()
         self._measured = 0
         self._sum = np.zeros((*size, channels), np.uint32)
@@ -102,14 +104,14 @@ class PixelStats:
         if self.samples % _STATS_EVERY != 1:
             return
         self._measured += 1
-        values = pixels()
+        values = premultiply(pixels()) if self._channels == 4 else pixels()
         self._sum += values
         histogram = np.array(as_image(values).histogram(), np.int64)
         self._values += histogram.reshape(values.shape[2], 256)
 
     def to_json(self) -> dict[str, Any]:
         """Return `mean` and `mean_square` by channel, the mean image (PNG, base64), the number of
-        samples `measured`, and the number of samples with each of `PROVENANCE_FLAGS`."""
+        samples `measured`, and the number of samples with each flag (`flags_of`)."""
         level = np.arange(256)
         pixels = max(1, int(self._values[0].sum()))
         return {
@@ -117,12 +119,13 @@ class PixelStats:
             "mean_square": [round(float(one), 4) for one in self._values @ level**2 / pixels],
             "mean_image": base64.b64encode(_small_png(self._sum / max(1, self._measured))).decode(),
             "measured": self._measured,
-            **{note: self.notes[note] for note in PROVENANCE_FLAGS},
+            **{note: self.notes[note] for note in flags_of(self._channels)},
         }
 
 
 def _small_png(mean: NDArray[np.float64]) -> bytes:
-    image = as_image(np.rint(mean).astype(np.uint8))
+    pixels = np.rint(mean).astype(np.uint8)
+    image = as_image(over(pixels, WHITE) if has_alpha(pixels) else pixels)
     image.thumbnail((_MEAN_SIDE, _MEAN_SIDE))
     file = io.BytesIO()
     image.save(file, "PNG")

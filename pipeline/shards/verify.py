@@ -174,6 +174,8 @@ def _check_sample(files: dict[str, bytes], index: ShardIndex) -> str | None:
             size, channels = (image.height, image.width), len(image.getbands())
             if index.format == "webp" and channels == 3 and _is_gray(image):
                 channels = index.channels  # WebP stores gray as colour
+            if index.format == "webp" and (channels, index.channels) == (3, 4):
+                channels = 4  # WebP does not store an alpha that is opaque everywhere
     except (OSError, ValueError, SyntaxError, RecursionError) as error:
         return f"not readable ({error})"
     if (size, channels) != (index.resolution, index.channels):
