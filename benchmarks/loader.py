@@ -8,7 +8,9 @@ installed. `--json` prints as the last line:
 - `ratio_webdataset_64`, `ratio_webdataset_256`: the usual webdataset pipeline (decode with Pillow,
   ToTensor, normalise) divided by this project's, streamed from local shards, nothing cached;
 - `ratio_best_peer_64`: the fastest other loader divided by this project's;
-- `cached_ms_64`: this project's with the decoded images in memory.
+- `cached_ms_64`: this project's with the decoded images in memory;
+- `ratio_foreign_64`, `ratio_foreign_256`: this project's from the same tars without their index,
+  divided by that with it.
 """
 
 from __future__ import annotations
@@ -118,15 +120,16 @@ def write_set(folder: Path, size: int) -> None:
 Batches = Iterator[torch.Tensor]
 
 
-def ours(folder: Path, memory_gb: float) -> Batches:
+def ours(location: str | Path, memory_gb: float, fit: str = "") -> Batches:
     from training.config import Config, DataOptions
     from training.data import Loader
     from training.micro_batches import ToFloat
     from training.streaming.dataset import open_shard_dataset
 
     to_float = ToFloat(torch.device("cpu"), channels_last=True)
-    config = Config(batch=BATCH, data=DataOptions(memory_gb=memory_gb, mirror=True))
-    with Loader(open_shard_dataset(folder, 0), config) as loader:
+    options = DataOptions(memory_gb=memory_gb, mirror=True, fit=fit)  # type: ignore[arg-type]
+    config = Config(batch=BATCH, data=options)
+    with Loader(open_shard_dataset(location, 0, options), config) as loader:
         for batch in loader:
             yield to_float(batch.images)
 
@@ -259,6 +262,8 @@ def litdata(folder: Path, form: str) -> Batches:
 LOADERS: dict[str, Callable[[Path], Batches]] = {
     "ours, streamed": lambda folder: ours(folder, 0.0),
     "ours, in memory": lambda folder: ours(folder, 2.0),
+    "ours, tars without an index": lambda folder: ours(f"{folder}/set-*.tar", 0.0),
+    "ours, tars without an index, crop": lambda folder: ours(f"{folder}/*.tar", 0.0, "crop"),
     "webdataset as documented": usual_webdataset,
     "webdataset, simplejpeg, uint8": fast_webdataset,
     "wids": wids_set,
@@ -336,6 +341,8 @@ def main() -> None:
                 found[f"ratio_webdataset_{size}"] = values["webdataset as documented"] / mine
             if peers := [value for name, value in values.items() if name in PEERS]:
                 found[f"ratio_best_peer_{size}"] = min(peers) / mine
+            if "ours, tars without an index" in values:
+                found[f"ratio_foreign_{size}"] = values["ours, tars without an index"] / mine
             if "ours, in memory" in values:
                 found[f"cached_ms_{size}"] = values["ours, in memory"]
         print(json.dumps({name: round(value, 4) for name, value in found.items()}))

@@ -31,6 +31,7 @@ from pipeline.contract.sample_labels import named_labels, number_classes
 from pipeline.contract.tar import DamagedTar
 from pipeline.contract.tar_scan import SampleOptions, TarScan, scan_tar
 from pipeline.errors import UserError
+from pipeline.outside_text import without_passwords
 from pipeline.reading import local_path, read_bytes, report_waiting
 
 _THREADS = 16
@@ -179,7 +180,7 @@ def index_tars(
         1 if all(gray for *_, gray in images) else 3, extension.rpartition(".")[2],
         _sha256(options.key_id, *(scan.content for _, scan in kept), *names), tuple(names),
     )  # fmt: skip
-    notes += _describe(kept, options, classes, names)
+    notes = [without_passwords(note) for note in notes + _describe(kept, options, classes, names)]
     return ForeignShards(index, [tar.location for tar, _ in kept], classes, sizes, tuple(notes))
 
 

@@ -158,7 +158,8 @@ def _read(where: str) -> Any:
             "of tars, a glob and {000..099}.tar need none"
         ) from None
     except OSError as error:
-        raise UserError(f"{where}: no shard index there ({error})") from None
+        advice = "; tars without an index: {000..099}.tar" if is_url(where) else ""
+        raise UserError(f"{where}: no shard index there ({error}){advice}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{where}: not a shard index ({error}); `python -m pipeline shard` writes it again"

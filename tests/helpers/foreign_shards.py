@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,28 +55,3 @@ def numbered(count: int, first: int = 0, size: int = 16, **members: Any) -> list
         }
         for number in range(first, first + count)
     ]
-
-
-def img2dataset_run(folder: Path, shards: int = 3, count: int = 8, size: int = 20) -> Path:
-    """A folder as img2dataset writes it with `--output_format webdataset --resize_mode no`: tars of
-    `KEY.jpg`, `KEY.txt` and `KEY.json`, each with its `_stats.json` and `.parquet` beside it."""
-    for shard in range(shards):
-        samples = []
-        for number in range(count):
-            key = f"{shard:03d}{number:04d}"
-            facts = {
-                "caption": f"shell {number}", "url": f"https://example.org/{key}.jpg", "key": key,
-                "status": "success", "error_message": None, "width": size + number, "height": size,
-                "original_width": size + number, "original_height": size, "exif": "{}",
-                "sha256": "0" * 64, "kind": ["cone", "whelk"][number % 2],
-            }  # fmt: skip
-            image = drawn(shard * count + number, size + number, size)
-            samples.append({
-                "__key__": key, "jpg": file_of(image, "JPEG", quality=95),
-                "txt": facts["caption"].encode(), "json": json.dumps(facts).encode(),
-            })  # fmt: skip
-        write_tar(folder / f"{shard:03d}.tar", samples)
-        stats = {"count": count, "successes": count, "failed_to_download": 0, "duration": 1.0}
-        (folder / f"{shard:03d}_stats.json").write_text(json.dumps(stats))
-        (folder / f"{shard:03d}.parquet").write_bytes(b"PAR1")
-    return folder
