@@ -32,7 +32,13 @@ from pipeline.select.duplicates import (
     hash_words,
     near_duplicates,
 )
-from pipeline.select.features import Features, outlier_scores, record_features, robust_deviations
+from pipeline.select.features import (
+    Features,
+    outlier_scores,
+    parts_without_features,
+    record_features,
+    robust_deviations,
+)
 from pipeline.select.rules import DUPLICATE_KEY, REASONS
 from pipeline.select.selection import read_rejected
 from pipeline.select.stage import duplicate_thresholds, scratch_lists, select
@@ -129,8 +135,8 @@ def load_image_table(
     notes = []
     network = limits.features if use_network else ""
     if network:
-        hint = "computed once; --no-network opens the page without them"
-        log.emit(STAGE, "features", hint=hint)
+        if missing := parts_without_features(dataset, network):
+            log.emit(STAGE, "computing features", parts=len(missing), skip_with="--no-network")
         try:
             record_features(dataset, network, log)
         except UserError as error:

@@ -57,6 +57,18 @@ def features_path(dataset: DatasetPaths, part: str, name: str) -> Path:
     return dataset.originals_dir / f"{part}.{name}.npz"
 
 
+def parts_without_features(dataset: DatasetPaths, name: str) -> list[str]:
+    """Return the complete parts whose features can be computed and are not recorded yet."""
+    gone = parts_without_tar(dataset)
+    return [
+        part
+        for part in planned_parts(dataset)
+        if is_complete(dataset, part)
+        and part not in gone
+        and not features_path(dataset, part, name).exists()
+    ]
+
+
 def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     """Compute the features of the complete parts that have none yet.
 
@@ -66,14 +78,7 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     Raises:
         UserError: the extractor does not exist, or needs a package that is not installed.
     """
-    gone = parts_without_tar(dataset)
-    missing = [
-        part
-        for part in planned_parts(dataset)
-        if is_complete(dataset, part)
-        and part not in gone
-        and not features_path(dataset, part, name).exists()
-    ]
+    missing = parts_without_features(dataset, name)
     if not missing:
         return
     extractor = load_extractor(name)

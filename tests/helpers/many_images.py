@@ -25,7 +25,9 @@ def add_many_images(dataset: DatasetPaths, count: int) -> None:
         numbers = range(begin, min(begin + PART_SIZE, count))
         urls = [f"https://many.example/{number:06d}.jpg" for number in numbers]
         rows = [
-            ManifestRow(image_key(url), url, "https://many.example/", labels=(f"kind {n % 7}",))
+            ManifestRow(
+                image_key(url), url, "https://many.example/", labels=(f"<b>kind {n % 7}</b>",)
+            )
             for n, url in zip(numbers, urls, strict=True)
         ]
         with JsonlAppender(dataset.url_manifest) as file:

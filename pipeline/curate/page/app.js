@@ -72,7 +72,7 @@ function arrange() {
 }
 
 function draw(tile, id, isNew) {
-  const [image, why, mark] = tile.children, rejected = isRejected(id), decided = columns.state[id] !== NONE;
+  const [, why, mark] = tile.children, rejected = isRejected(id), decided = columns.state[id] !== NONE;
   tile.classList.toggle("rejected", rejected);
   tile.classList.toggle("by-you", decided);
   tile.classList.toggle("selected", selected.size > 1 && selected.has(id));
@@ -84,10 +84,6 @@ function draw(tile, id, isNew) {
   if (!isNew) return;
   const [red, green, blue] = columns.color.subarray(3 * id, 3 * id + 3);
   tile.style.backgroundColor = `rgb(${red} ${green} ${blue})`; // until the thumbnail is there
-  image.classList.remove("loaded");
-  const url = thumbnails.get(id);
-  if (url) image.src = url;
-  else image.removeAttribute("src");
 }
 
 function drawHeader(element, group) {
@@ -282,6 +278,7 @@ function pressed(event) {
     changed();
   } else if (event.key in MOVES && grid.ids.length && !$("help").open) {
     moveTo(MOVES[event.key](), event.shiftKey);
+    if ("[]".includes(event.key)) grid.revealGroup(cursor);
     if ($("viewer").open) view();
   } else if (KEYS[event.key] && !(event.key === "Escape" && document.querySelector("dialog[open]"))) {
     if (event.key === "?" || event.key === "u" || selected.size) KEYS[event.key]();
@@ -320,11 +317,9 @@ async function start() {
   for (const [name, [label]] of Object.entries(FILTERS)) $("filter").add(new Option(label, name));
   const reasons = new Set(columns.reason);
   header.reasons.forEach((reason, i) => reasons.has(i) && $("filter").add(new Option(`limits: ${reason.replaceAll("_", " ")}`, String(i))));
-  thumbnails = new Thumbnails((ids) => {
-    const fresh = new Set(ids);
-    for (const tile of grid.tiles.values()) if (fresh.has(grid.ids[tile.position])) draw(tile, grid.ids[tile.position], true);
-  }, (error) => note(error.message));
-  grid = new Grid($("grid"), $("rows"), { draw, header: drawHeader, want: (ids) => thumbnails.want(ids) });
+  thumbnails = new Thumbnails(() => grid.fill(), (error) => note(error.message));
+  const content = { draw, header: drawHeader, want: (ids) => thumbnails.want(ids), picture: (id) => thumbnails.get(id) };
+  grid = new Grid($("grid"), $("rows"), content);
   if (innerWidth < 760) grid.size = 112;
   for (const name of ["sort", "filter"]) $(name).onchange = () => { arrange(); $("grid").focus(); };
   $("turn").onclick = () => { $("turn").textContent = $("turn").textContent === "↓" ? "↑" : "↓"; arrange(); };

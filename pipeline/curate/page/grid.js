@@ -1,13 +1,14 @@
 // @ts-check
 // A grid of tiles in groups. Only the tiles near the viewport exist; scrolling reuses them.
 
-const GAP = 6, HEADER = 46, MARGIN = 16, OVERSCAN = 0.6, SETTLE = 60;
+const GAP = 6, HEADER = 46, MARGIN = 16, OVERSCAN = 0.6, SETTLE = 60, PER_FRAME = 18;
 
 export class Grid {
   /**
    * @param {HTMLElement} box the element that scrolls
    * @param {HTMLElement} rows the element in it that is as tall as all rows
-   * @param {{ draw: Function, header: Function, want: Function }} view fills a tile or a group's header
+   * @param {{ draw: Function, header: Function, want: Function, picture: (id: number) => string | undefined }} view
+   *   draws a tile or a group's header, loads pictures, and returns the URL of a loaded one
    */
   constructor(box, rows, view) {
     this.box = box;
@@ -108,6 +109,7 @@ export class Grid {
     this.settling = setTimeout(() => this.want(), SETTLE); // nothing is loaded for what flies past
     const isFlying = Math.abs(this.box.scrollTop - (this.seen || 0)) > height;
     this.seen = this.box.scrollTop;
+    if (fresh.length <= PER_FRAME) this.fill();
     if (!isFlying && performance.now() - (this.wanted || 0) > 2 * SETTLE) this.want();
   }
 
@@ -116,6 +118,23 @@ export class Grid {
     const middle = this.box.scrollTop + this.box.clientHeight / 2;
     const near = [...this.tiles].sort(([, a], [, b]) => Math.abs(a.y - middle) - Math.abs(b.y - middle));
     this.view.want(near.map(([position]) => this.ids[position]));
+    this.fill();
+  }
+
+  /** Show the pictures that are loaded, a few per frame. */
+  fill() {
+    cancelAnimationFrame(this.filling);
+    let left = PER_FRAME;
+    for (const [position, tile] of this.tiles) {
+      const url = tile.filled ? undefined : this.view.picture(this.ids[position]);
+      if (url === undefined) continue;
+      tile.filled = true;
+      if (url) tile.firstChild.src = url;
+      if (!--left) {
+        this.filling = requestAnimationFrame(() => this.fill());
+        break;
+      }
+    }
   }
 
   place(position, tile) {
@@ -134,6 +153,9 @@ export class Grid {
     tile.y = y;
     tile.id = `tile-${position}`;
     tile.style.transform = `translate(${x}px, ${y}px)`;
+    tile.filled = false;
+    tile.firstChild.classList.remove("loaded");
+    tile.firstChild.removeAttribute("src");
     this.view.draw(tile, this.ids[position], true);
     return tile;
   }
@@ -163,6 +185,11 @@ export class Grid {
     const top = position - group.start < this.columns ? group.top : y;
     if (top < this.box.scrollTop) this.box.scrollTop = top - GAP;
     else if (y + this.size > this.box.scrollTop + height) this.box.scrollTop = y + this.size + GAP - height;
+  }
+
+  /** Scroll so that the group of an image begins at the top. */
+  revealGroup(position) {
+    this.box.scrollTop = this.groups[this.groupOf(position)].top;
   }
 
   /** The position one row up or down (`step` -1 or 1), in the same column if possible. */

@@ -32,7 +32,7 @@ export async function loadImages() {
 
 /** Thumbnails as data URLs: loads what is wanted now, and keeps the last few thousand. */
 export class Thumbnails {
-  /** @param {(ids: number[]) => void} loaded */
+  /** @param {() => void} loaded */
   constructor(loaded, failed) {
     this.loaded = loaded;
     this.failed = failed;
@@ -69,7 +69,7 @@ export class Thumbnails {
         if (this.urls.size <= CACHED) break;
         this.urls.delete(id);
       }
-      this.loaded(ids);
+      this.loaded();
     } catch (error) {
       this.failed(error);
     } finally {

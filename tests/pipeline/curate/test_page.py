@@ -218,6 +218,26 @@ def test_orders(page: Opened, sort: str, first: int, last: int) -> None:
     page.browser.js("document.getElementById('turn').click()")
 
 
+def test_labels_are_groups_and_text(page: Opened) -> None:
+    page.choose("sort", "label")
+    titles = "[...document.querySelectorAll('.group b')].map((title) => title.textContent)"
+    assert page.browser.js(titles)[0] == "<b>kind 0</b>"
+    page.press("]")
+    page.browser.until(f"{titles}.includes('<b>kind 1</b>')")
+    assert "<b>kind 1</b>" in page.text("current")
+    assert "sharpness 1 " in page.text("current")
+
+
+def test_decisions_of_another_window_appear(page: Opened) -> None:
+    ask = (
+        f"fetch('decisions', {{ method: 'POST', headers: {{ 'X-Curate-Token': '{TOKEN}' }}, "
+        "body: JSON.stringify({ reject: [7] }) }).then((answer) => answer.text())"
+    )
+    assert page.browser.js(ask) == "saved"
+    page.browser.js("document.dispatchEvent(new Event('visibilitychange')), 0")
+    page.wait_for("decided", "1")
+
+
 def test_similar_images_come_after_the_chosen_one(page: Opened) -> None:
     page.press("ArrowRight")
     page.press("ArrowRight")
