@@ -28,6 +28,11 @@ class SelectOptions:
     dataset. Start with 2.5; the preview shows the images next to the limit. Features are computed
     once, about 50 ms per image.
 
+    `duplicate_distance` also rejects cropped, mirrored and recoloured copies: images whose
+    features, whitened over the dataset, have a cosine distance of at most this (0 to 2) from those
+    of a selected image; the largest is kept. Start with 0.25, or 0.1 if all images show nearly the
+    same object.
+
     The licence must contain one of `licenses`, and a label must contain one of `labels` (substrings
     whose case is ignored). `modes` are the Pillow image modes to keep, such as "RGB" or "L".
     """
@@ -43,6 +48,7 @@ class SelectOptions:
     near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] | Literal["off"] = 4
     near_duplicate_detail: int = Field(default=20, ge=0, le=256)
     off_topic: float | None = Field(default=None, gt=0)
+    duplicate_distance: float | None = Field(default=None, gt=0, lt=2)
     features: str = "efficientnet_lite0"
     licenses: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()

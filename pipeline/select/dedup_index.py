@@ -18,10 +18,12 @@ from pipeline.select.duplicates import (
     hash_words,
     near_duplicates,
 )
+from pipeline.select.feature_duplicates import FeatureDuplicates
 from pipeline.select.features import Keys
 from pipeline.select.rules import (
     DUPLICATE,
     DUPLICATE_KEY,
+    FEATURE_DUPLICATE,
     NEAR_DUPLICATE,
     OFF_TOPIC,
     REASONS,
@@ -73,9 +75,11 @@ class DedupIndex:
         near: DuplicateThresholds | None,
         off_topic: float | None,
         scorer: Callable[[Keys], NDArray[np.float32]] | None,
+        comparer: Callable[[Keys], FeatureDuplicates] | None = None,
     ) -> DedupResult:
         """Find repeated keys, outliers and duplicates among the images that are not rejected yet.
 
+        `comparer` finds the images whose features are those of another one (`feature_duplicates`).
         The largest of several duplicates is kept: more pixels, then more bytes, then the lower key.
         """
         keys = np.frombuffer(self._keys, np.uint64)
@@ -99,24 +103,33 @@ class DedupIndex:
         found = np.full(count, -1, np.int64)
         bits = np.zeros(count, np.int16)
         details = np.frombuffer(self._details, np.uint64).reshape(-1, DETAIL_WORDS)
+        order = order[leader < 0]
         if near is not None:
-            order = order[leader < 0]
-            order = order[np.frombuffer(self._detailed, np.int8)[order] > 0]
+            detailed = order[np.frombuffer(self._detailed, np.int8)[order] > 0]
             duplicates = near_duplicates(
-                PerceptualHashes(np.frombuffer(self._hashes, np.uint64), details), order, near
+                PerceptualHashes(np.frombuffer(self._hashes, np.uint64), details), detailed, near
             )
             found, bits = duplicates.duplicate_of, duplicates.bits
         detail = np.zeros(count, np.int16)
         one = np.flatnonzero(found >= 0)
         detail[one] = detail_distance(details[one], details[found[one]])
-        return DedupResult(repeated, outliers, same, found, bits, detail)
+        copies = np.full(count, -1, np.int64)
+        distance = np.zeros(count, np.float32)
+        if comparer is not None:
+            order = order[found[order] < 0]
+            compared = comparer(keys[order])
+            is_copy = compared.duplicate_of >= 0
+            copies[order[is_copy]] = order[compared.duplicate_of[is_copy]]
+            distance[order] = compared.distance
+        return DedupResult(repeated, outliers, same, found, bits, detail, copies, distance)
 
 
 @dataclass(frozen=True)
 class DedupResult:
     """For each image: whether an earlier image has its key (`repeated`), its outlier score (NaN if
     it is not an outlier), the index of the image that it is an exact (`same`) or near duplicate of
-    (-1 if there is none), and the numbers of bits by which the hashes of near duplicates differ."""
+    (-1 if there is none), the numbers of bits by which the hashes of near duplicates differ, and
+    the index of the image whose features it has (`copies`), with the `distance` of the features."""
 
     repeated: NDArray[np.bool_]
     outliers: NDArray[np.float32]
@@ -124,6 +137,8 @@ class DedupResult:
     near: NDArray[np.int64]
     bits: NDArray[np.int16]
     detail: NDArray[np.int16]
+    copies: NDArray[np.int64]
+    distance: NDArray[np.float32]
 
     def rejection(self, index: int, images: DedupIndex) -> tuple[str, str] | None:
         """Return the reason to reject an image and its details; None to keep it."""
@@ -137,5 +152,9 @@ class DedupResult:
             return NEAR_DUPLICATE, (
                 f"{images.key(self.near[index])} ({self.bits[index]} bits, "
                 f"{self.detail[index]} of the detail)"
+            )
+        if self.copies[index] >= 0:
+            return FEATURE_DUPLICATE, (
+                f"{images.key(self.copies[index])} (distance {self.distance[index]:.3f})"
             )
         return None

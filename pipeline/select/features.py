@@ -201,6 +201,19 @@ def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> No
             _write_features(path, keys[kept].tolist(), [features[kept].astype(np.float32)])
 
 
+def sample_features(dataset: DatasetPaths, name: str, ranked: Keys) -> Features:
+    """Return the features of about `_MAX_CENTER_IMAGES` evenly spaced images, or of all.
+
+    Args:
+        ranked: the images, (n,), sorted.
+    """
+    every = max(1, len(ranked) // _MAX_CENTER_IMAGES)
+    some = [
+        features[np.isin(part, ranked[::every])] for part, features in read_features(dataset, name)
+    ]
+    return np.concatenate(some) if some else np.zeros((0, 0), np.float32)
+
+
 def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.float32]:
     """Return the outlier score of each image; NaN if its features are not recorded.
 
@@ -213,14 +226,11 @@ def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.f
     """
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
-    every = max(1, len(keys) // _MAX_CENTER_IMAGES)
-    some = [
-        features[np.isin(part, ranked[::every])] for part, features in read_features(dataset, name)
-    ]
     found = np.full(len(keys), np.nan, np.float32)
-    if not sum(map(len, some)):
+    some = sample_features(dataset, name, ranked)
+    if not len(some):
         return found
-    centre = np.median(np.concatenate(some), axis=0)
+    centre = np.median(some, axis=0)
     centre /= np.linalg.norm(centre) or 1.0
     for part, features in read_features(dataset, name):
         place = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)

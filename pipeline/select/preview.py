@@ -24,29 +24,20 @@ from pipeline.markup import policy_element
 from pipeline.options import SelectOptions
 from pipeline.originals.parts import read_records
 from pipeline.recipe import Recipe
-from pipeline.select.duplicates import (
-    DETAIL_WORDS,
-    DuplicateThresholds,
-    PerceptualHashes,
-    detail_distance,
-    hash_words,
-    near_duplicates,
-)
 from pipeline.select.numeric_limits import NUMERIC_LIMITS, histogram
 from pipeline.select.preview_page import PAGE, THUMB, Section, Thumbnails
+from pipeline.select.preview_pairs import feature_duplicate_section, near_duplicate_section
 from pipeline.select.rules import (
     CURATED,
     DUPLICATE,
+    FEATURE_DUPLICATE,
     NEAR_DUPLICATE,
     NO_CLASS_LABEL,
     OFF_TOPIC,
     RULES,
 )
 from pipeline.select.selection import read_rejected, read_selection
-from pipeline.select.stage import Lists, duplicate_thresholds, outlier_scorer, scratch_lists, select
-
-_PAIR_MARGIN = DuplicateThresholds(bits=4, detail=24)
-"""Kept pairs are shown up to this many bits beyond the limits of near duplicates."""
+from pipeline.select.stage import Lists, outlier_scorer, scratch_lists, select
 
 
 def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24) -> Path:
@@ -65,7 +56,8 @@ def preview(recipe: Recipe, dataset: DatasetPaths, log: EventLog, most: int = 24
         sections = [
             *_numeric_sections(recipe.select, dataset, counts, most, thumbnails),
             *_outlier_section(recipe.select, dataset, lists, counts, most, thumbnails),
-            *_duplicate_section(recipe.select, lists, counts, most, thumbnails),
+            *near_duplicate_section(recipe.select, lists, counts, most, thumbnails),
+            *feature_duplicate_section(recipe.select, dataset, lists, counts, most, thumbnails),
             *_other_sections(lists, counts, most, thumbnails),
         ]
     page = Environment(autoescape=True).from_string(PAGE)
@@ -151,7 +143,7 @@ def _outlier_section(
         return
     is_outlier = {image.key: False for image in read_selection(lists.kept)}
     for line in read_rejected(lists.rejected):
-        if line["reason"] in (OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE):
+        if line["reason"] in (OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE, FEATURE_DUPLICATE):
             is_outlier[line["key"]] = line["reason"] == OFF_TOPIC
     scores = scorer(np.array([int(key, 16) for key in is_outlier], np.uint64)).tolist()
     sides = [
@@ -171,59 +163,6 @@ def _outlier_section(
         for side in sides
     )
     yield Section(OFF_TOPIC, f"off_topic = {limits.off_topic:g}", counts[OFF_TOPIC], below, above)
-
-
-def _duplicate_section(
-    limits: SelectOptions, lists: Lists, counts: Counter[str], most: int, thumbnails: Thumbnails
-) -> Iterator[Section]:
-    """Yield a section with the rejected pairs that differ most, and the kept pairs that differ
-    least."""
-    near = duplicate_thresholds(limits)
-    if near is None:
-        return
-    rejected = [pair for _, *pair in heapq.nlargest(most, _rejected_pairs(lists))]
-    hashes, details, keys = array("Q"), array("Q"), list[str]()
-    for image in read_selection(lists.kept):
-        if image.record.detail_hash:
-            hashes.append(int(image.record.phash, 16))
-            details.extend(hash_words(image.record.detail_hash))
-            keys.append(image.key)
-    prints = PerceptualHashes(
-        np.frombuffer(hashes, np.uint64),
-        np.frombuffer(details, np.uint64).reshape(-1, DETAIL_WORDS),
-    )
-    wider = DuplicateThresholds(near.bits + _PAIR_MARGIN.bits, near.detail + _PAIR_MARGIN.detail)
-    found = near_duplicates(prints, np.arange(len(keys)), wider)
-    alike = np.flatnonzero(found.duplicate_of >= 0)
-    apart = detail_distance(prints.details[alike], prints.details[found.duplicate_of[alike]])
-    closest = np.argsort(apart, kind="stable")[:most]
-    kept = [
-        (f"{found.bits[i]} bits, {detail} of the detail", keys[i], keys[found.duplicate_of[i]])
-        for i, detail in zip(alike[closest], apart[closest], strict=True)
-    ]
-    records = thumbnails.find({key for _, *pair in (*rejected, *kept) for key in pair})
-    below, above = (
-        [
-            thumbnails.show(records[key], f"{how}: {which}")
-            for how, one, other in pairs
-            for key, which in ((one, "this one"), (other, "duplicate of"))
-            if key in records
-        ]
-        for pairs in (rejected, kept)
-    )
-    yield Section(
-        NEAR_DUPLICATE, f"near_duplicate_bits = {near.bits}, near_duplicate_detail = {near.detail}",
-        counts[NEAR_DUPLICATE], below, above,
-    )  # fmt: skip
-
-
-def _rejected_pairs(lists: Lists) -> Iterator[tuple[int, str, str, str]]:
-    """Yield for each rejected pair the difference of the detail hashes, a description of the
-    difference, and the two keys."""
-    for line in read_rejected(lists.rejected):
-        if line["reason"] == NEAR_DUPLICATE:
-            other, _, how = line["detail"].rstrip(")").partition(" (")
-            yield int(how.split()[2]), how, line["key"], other
 
 
 def _other_sections(

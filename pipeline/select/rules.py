@@ -76,6 +76,9 @@ CURATED = "curated"
 OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE = "off_topic", "duplicate", "near_duplicate"
 
 
+FEATURE_DUPLICATE = "feature_duplicate"
+
+
 INTERNAL = "internal"
 
 
@@ -90,6 +93,7 @@ REASONS = (
     OFF_TOPIC,
     DUPLICATE,
     NEAR_DUPLICATE,
+    FEATURE_DUPLICATE,
     INTERNAL,
 )
 """All reasons. An image is rejected for the first one that applies."""

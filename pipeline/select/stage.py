@@ -1,10 +1,9 @@
 """The select stage: chooses originals by the properties recorded at download.
 
 The result depends only on the records, the manifest, the recipe, the list of forgotten images and
-the decisions of `curate`.
-No image is opened and nothing is deleted, so a run with another limit takes seconds. (If
-`off_topic` is set, missing features are computed first.) Every rejected image is listed with its
-reason in `rejected.jsonl`.
+the decisions of `curate`. No image is opened and nothing is deleted, so a run with another limit
+takes seconds. (Missing features and values of filters are computed first if a limit needs them.)
+Every rejected image is listed with its reason in `rejected.jsonl`.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from pipeline.select.dedup_index import DedupIndex, DedupResult
 from pipeline.select.duplicates import (
     DuplicateThresholds,
 )
+from pipeline.select.feature_duplicates import FeatureDuplicates, feature_duplicates
 from pipeline.select.features import Keys, outlier_scores, record_features
 from pipeline.select.rules import (
     FORGOTTEN,
@@ -97,7 +97,7 @@ def select(
     curation = read_curation(dataset) if curation is None else curation
     limit_decoding(recipe.originals.decode_megabytes)
     dataset.manifest_dir.mkdir(parents=True, exist_ok=True)
-    if recipe.select.off_topic is not None:
+    if needs_features(recipe.select):
         record_features(dataset, recipe.select.features, log)
     with ExitStack() as stack:
         spool = stack.enter_context(tempfile.TemporaryFile(dir=dataset.manifest_dir))
@@ -112,7 +112,9 @@ def select(
         near = duplicate_thresholds(limits)
         if near is not None and images.without_detail:
             log.emit("select", "without_detail", images=images.without_detail)
-        result = images.find_duplicates(near, limits.off_topic, outlier_scorer(dataset, limits))
+        result = images.find_duplicates(
+            near, limits.off_topic, outlier_scorer(dataset, limits), copy_finder(dataset, limits)
+        )
         # `kept` is written last, so that the selection is never newer than its rejections.
         kept = stack.enter_context(atomic_file(lists.kept))
         rejected = stack.enter_context(atomic_file(lists.rejected))
@@ -135,6 +137,21 @@ def outlier_scorer(
     if limits.off_topic is None:
         return None
     return partial(outlier_scores, dataset, limits.features)
+
+
+def needs_features(limits: SelectOptions) -> bool:
+    """Whether a limit applies to the features of images."""
+    return limits.off_topic is not None or limits.duplicate_distance is not None
+
+
+def copy_finder(
+    dataset: DatasetPaths, limits: SelectOptions
+) -> Callable[[Keys], FeatureDuplicates] | None:
+    """Return the function that finds copies by their features; None if `duplicate_distance` is not
+    set."""
+    if limits.duplicate_distance is None:
+        return None
+    return partial(feature_duplicates, dataset, limits.features, limit=limits.duplicate_distance)
 
 
 def _apply_rules(
