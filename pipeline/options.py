@@ -30,8 +30,8 @@ class SelectOptions:
 
     `duplicate_distance` also rejects cropped, mirrored and recoloured copies: images whose
     features, whitened over the dataset, have a cosine distance of at most this (0 to 2) from those
-    of a selected image; the largest is kept. Start with 0.25, or 0.1 if all images show nearly the
-    same object.
+    of a selected image; the largest is kept. Start with 0.2; if all images show nearly the same
+    object, other specimens of it are rejected too.
 
     The licence must contain one of `licenses`, and a label must contain one of `labels` (substrings
     whose case is ignored). `modes` are the Pillow image modes to keep, such as "RGB" or "L".
