@@ -136,6 +136,8 @@ def write_walk(args: argparse.Namespace) -> None:
     closed = is_video and not args.no_loop
     durations = _durations(args, len(numbers) - (not closed))
 
+    import torch
+
     from training.latent.audio import read_sound
     from training.latent.route import find_route
     from training.latent.video import require_codec
@@ -149,6 +151,7 @@ def write_walk(args: argparse.Namespace) -> None:
         raise UserError(f"--space w: the generator of {trained.name} has no mapping; use z")
     latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
     route = find_route(trained.space, latents, labels, args.space, args.curve, closed)
+    torch.manual_seed(0)  # dropout that works when sampling
     arc = _arc_length(route, args.speed, args.truncation)
     if is_video:
         _write_video(args, route, durations, arc, sound)

@@ -146,6 +146,16 @@ def test_without_the_feature_network_pixels_set_the_speed(
     assert features != sheet("latent")
 
 
+def test_dropout_that_works_when_sampling_is_the_same_each_time(tmp_path: Path) -> None:
+    run, out = make_run(tmp_path / "made", "spectral"), tmp_path / "walk.gif"
+
+    def film() -> bytes:
+        assert walk.main([str(run), "--out", str(out), "--steps", "40", "--device", "cpu"]) == 0
+        return out.read_bytes()
+
+    assert film() == film()
+
+
 def test_a_terminal_shows_the_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
