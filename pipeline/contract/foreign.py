@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from pipeline.atomic_io import write_atomic
-from pipeline.config_io import STRICT
+from pipeline.config_io import STRICT, parse_config
 from pipeline.contract.index import MAX_SAMPLES, ShardEntry, ShardIndex, read_index
 from pipeline.contract.locations import dataset_name, expand_location, split_locations
 from pipeline.contract.paths import DatasetPaths
@@ -240,14 +240,11 @@ def _scan(tar: FoundTar, options: SampleOptions, cache: Path, timeout: float) ->
 def _cached(path: Path, reader: RangeReader) -> TarScan | None:
     """Return an earlier scan of the same file; None if there is none."""
     try:
-        scan = TarScan(**json.loads(read_bytes(path)))
-        scan.images = [
-            (key, int(width), int(height), gray) for key, width, height, gray in scan.images
-        ]
-    except (OSError, ValueError, TypeError, RecursionError):
+        scan = parse_config(TarScan, json.loads(read_bytes(path)), str(path))
+    except (OSError, ValueError, RecursionError, UserError):
         return None
     is_same = (scan.size, scan.validator) == (reader.size, reader.validator)
-    return scan if is_same and reader.validator else None
+    return scan if is_same and reader.validator and scan.is_consistent else None
 
 
 def _no_images(where: str, options: SampleOptions, scans: Sequence[TarScan]) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic.dataclasses import dataclass as typed_dataclass
+
+from pipeline.config_io import STRICT
 from pipeline.contract.ranges import RangeReader
 from pipeline.contract.sample_labels import OneHot, parse_label
 from pipeline.contract.tar import (
@@ -56,7 +59,7 @@ class SampleOptions:
         return json.dumps([SCAN_VERSION, self.image, self.label])
 
 
-@dataclass
+@typed_dataclass(config=STRICT)
 class TarScan:
     """What a scan of a tar found.
 
@@ -82,6 +85,11 @@ class TarScan:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def is_consistent(self) -> bool:
+        """False if the content of a cache cannot be that of a scan."""
+        return self.samples >= 0 and len(self.labels) in (0, self.samples)
 
 
 def pick_image(found: Mapping[str, object], image: str) -> str | None:

@@ -140,9 +140,13 @@ def test_tars_are_scanned_once_and_again_when_they_change(
     assert len(scanned) == 4
     opened("out", label="none")
     assert len(scanned) == 7
-    for path in (tmp_path / "data" / "out" / "index").iterdir():
-        path.write_bytes(b"{")  # a damaged cache is no precondition
-    assert opened("out").index.nsamples == 61
+    cached = sorted((tmp_path / "data" / "out" / "index").iterdir())
+    facts = json.loads(cached[0].read_text())
+    others = (json.dumps({**facts, "labels": labels}) for labels in (5, [1], "x"))
+    for damage in ("{", "[]", *others):
+        for path in cached:
+            path.write_text(damage)  # the cache is no precondition
+        assert opened("out").index.nsamples == 61
     shutil.rmtree(tmp_path / "data")
     (tmp_path / "data").write_text("not a folder")
     assert opened("out").index.nsamples == 61
