@@ -38,6 +38,18 @@ MANY_KIMG = 10_000
 """More than the time allows, so that every further run continues training."""
 LOGS = Path("logs/demo")
 RUN = Path("runs/demo")
+PREFECT_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    "PREFECT_CLIENT_MAX_RETRIES": "10",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_PLUGINS_ENABLED": "true",
+}
+"""Those of prefect.toml, which is not installed: the demo runs in any folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +108,7 @@ def _demo(args: argparse.Namespace) -> int:
     _say(f"  generated shells    {grid}")
     _say(f"  training report     {RUN / 'report.html'}")
     _say(f"  dataset card        manifests/{RECIPE}/README.md")
-    _say("Run `make demo` again to continue training; finished work is skipped.")
+    _say("Run the same command again to continue training; finished work is skipped.")
     return 0
 
 
@@ -124,6 +136,7 @@ def _prefect_env(home: Path, port: int) -> dict[str, str]:
     """Return the environment for a separate local Prefect server."""
     home.mkdir(parents=True, exist_ok=True)
     return {
+        **PREFECT_SETTINGS,
         **os.environ,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
@@ -148,7 +161,7 @@ def _free_port() -> int:
 def _start_server(children: ChildProcesses, env: dict[str, str]) -> subprocess.Popen[bytes]:
     prefect = shutil.which("prefect", path=env["PATH"])
     if prefect is None:
-        raise UserError("prefect: command not found; run: make install")
+        raise UserError("prefect: command not found; run: pip install prefect")
     return children.start([prefect, "server", "start"], LOGS / "prefect-server.log", env)
 
 
