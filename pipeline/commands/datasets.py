@@ -123,8 +123,8 @@ def _curate(args: argparse.Namespace) -> int:
     from pipeline.curate.server import HOST, create_app
     from pipeline.curate.thumbnails import lock_thumbnails
 
-    listener = listen(HOST, args.port, CURATE_PORT)
     with ExitStack() as stack:
+        listener = stack.enter_context(listen(HOST, args.port, CURATE_PORT))
         with open_job(args) as (recipe, dataset, log):
             stack.enter_context(lock_thumbnails(dataset))
             table = load_image_table(recipe, dataset, log, not args.no_network)
@@ -136,6 +136,7 @@ def _curate(args: argparse.Namespace) -> int:
         say(f"{dataset.name}: {url}   (stop with Ctrl-C)", sys.stdout)
         sys.stdout.flush()
         serve_app(create_app(curator, token), listener, url, not args.no_browser)
+    _print(args, {"recorded": curator.recorded})
     if curator.recorded:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
         say(f"{curator.recorded:,} new lines in {dataset.curation}; to use them, run: {todo}")

@@ -34,7 +34,6 @@ class Curator:
         self._lock = threading.Lock()
         self.recorded = 0
         decided = read_curation(dataset).by_key
-        self._reasons = {int(key, 16): one.reason for key, one in decided.items()}
         self._states = np.zeros(len(table), np.uint8)
         for index, key in enumerate(table.keys.tolist()):
             if (one := decided.get(f"{key:016x}")) is not None:
@@ -92,13 +91,11 @@ class Curator:
         """Return what is known about an image, as JSON values."""
         key = self._table.key(index)
         record, row = self._find(index)
-        number = int(key, 16)
         return {
             "key": key, "url": row.url, "page": row.page, "title": row.title,
             "labels": list(row.labels), "license": row.license, "attribution": row.attribution,
             "format": record.format, "bytes": record.bytes,
-            "detail": self._table.details.get(number, ""),
-            "reason": self._reasons.get(number, ""),
+            "detail": self._table.details.get(int(key, 16), ""),
         }  # fmt: skip
 
     def picture(self, index: int) -> bytes:
@@ -143,5 +140,4 @@ class Curator:
             record_decisions(self._dataset, rows)
             for name, indices in decisions.items():
                 self._states[np.asarray(indices, np.int64)] = _STATES[name]
-            self._reasons.update((int(row.key, 16), row.reason) for row in rows)
             self.recorded += len(rows)

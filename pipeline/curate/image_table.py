@@ -123,25 +123,9 @@ def load_image_table(
     Raises:
         UserError: there is no image, or a file of the dataset is damaged.
     """
-    limits = recipe.select
-    with scratch_lists(dataset) as lists:
-        select(recipe, dataset, log, lists, Curation())  # decisions apply on top, on the page
-        rejected = {
-            int(line["key"], 16): (REASONS.index(line["reason"]), line["detail"])
-            for line in read_rejected(lists.rejected)
-            if line["reason"] != DUPLICATE_KEY
-        }
+    rejected = _rejections(recipe, dataset, log)
     make_thumbnails(dataset, log)
-    notes = []
-    network = limits.features if use_network else ""
-    if network:
-        if missing := parts_without_features(dataset, network):
-            log.emit(STAGE, "computing features", parts=len(missing), skip_with="--no-network")
-        try:
-            record_features(dataset, network, log)
-        except UserError as error:
-            notes.append(f"{error}. Images are compared by colours and perceptual hashes.")
-            network = ""
+    network, notes = _network(recipe.select.features if use_network else "", dataset, log)
     log.progress("images", 0, None, "images")
     found, parts, words = _read_columns(recipe, dataset)
     keys = np.frombuffer(found.keys, np.uint64)
@@ -150,15 +134,8 @@ def load_image_table(
     part = np.frombuffer(found.part, np.int32)
     begin, end, colors = _find_thumbnails(dataset, keys, part, parts)
     hashes = np.frombuffer(found.hashes, np.uint64)
-    if network:
-        blocks = network_blocks(dataset, network, keys)
-        scores = outlier_scores(dataset, network, keys)
-    else:
-        blocks = color_blocks(colors, hashes)
-        apart = colors / 255 - np.median(colors / 255, axis=0)
-        scores = robust_deviations(np.linalg.norm(apart, axis=1).astype(np.float32))
-    features = principal_features(blocks, len(keys))
-    copy_of, bits, details = _find_pairs(found, duplicate_thresholds(limits))
+    features, scores = _compare(dataset, network, keys, colors, hashes)
+    copy_of, bits, details = _find_pairs(found, duplicate_thresholds(recipe.select))
     columns: dict[str, Column] = {
         "width": np.frombuffer(found.width, np.uint32),
         "height": np.frombuffer(found.height, np.uint32),
@@ -176,9 +153,49 @@ def load_image_table(
     }
     log.progress("images", len(keys), len(keys), "images")
     explained = {key: detail for key, (_, detail) in rejected.items()}
-    return ImageTable(
-        keys, parts, part, begin, end, columns, words, explained, features, notes
-    )  # fmt: skip
+    return ImageTable(keys, parts, part, begin, end, columns, words, explained, features, notes)
+
+
+def _rejections(recipe: Recipe, dataset: DatasetPaths, log: EventLog) -> dict[int, tuple[int, str]]:
+    """Return the number of the reason for which the limits reject each image, and the details.
+
+    Decisions are ignored, because the page applies them.
+    """
+    with scratch_lists(dataset) as lists:
+        select(recipe, dataset, log, lists, Curation())
+        return {
+            int(line["key"], 16): (REASONS.index(line["reason"]), line["detail"])
+            for line in read_rejected(lists.rejected)
+            if line["reason"] != DUPLICATE_KEY
+        }
+
+
+def _network(name: str, dataset: DatasetPaths, log: EventLog) -> tuple[str, list[str]]:
+    """Compute the missing features of a network, and return its name; or, if it cannot be loaded,
+    an empty name and a note for the page."""
+    if not name:
+        return "", []
+    if missing := parts_without_features(dataset, name):
+        log.emit(STAGE, "computing features", parts=len(missing), skip_with="--no-network")
+    try:
+        record_features(dataset, name, log)
+    except UserError as error:
+        return "", [f"{error}. Images are compared by colours and perceptual hashes."]
+    return name, []
+
+
+def _compare(
+    dataset: DatasetPaths, network: str, keys: NDArray[np.uint64], colors: NDArray[np.uint8],
+    hashes: NDArray[np.uint64],
+) -> tuple[Features, NDArray[np.float32]]:  # fmt: skip
+    """Return the features and the outlier score of each image; without a network those of its
+    colours."""
+    if network:
+        blocks = network_blocks(dataset, network, keys)
+        return principal_features(blocks, len(keys)), outlier_scores(dataset, network, keys)
+    apart = colors / 255 - np.median(colors / 255, axis=0)
+    scores = robust_deviations(np.linalg.norm(apart, axis=1).astype(np.float32))
+    return principal_features(color_blocks(colors, hashes), len(keys)), scores
 
 
 def _read_columns(

@@ -151,6 +151,7 @@ def _decisions(body: bytes, count: int) -> tuple[dict[str, list[int]], str]:
         values = json.loads(body)
         reason = values.pop("reason", "")
         good = isinstance(reason, str) and bool(values) and values.keys() <= set(DECISIONS)
+        good = good and all(isinstance(indices, list) for indices in values.values())
         good = good and all(
             type(index) is int and 0 <= index < count
             for indices in values.values()

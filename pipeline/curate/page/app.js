@@ -2,43 +2,28 @@
 // The page: what is shown, what is selected, what is decided.
 
 import { Grid } from "./grid.js";
-import { Thumbnails, ask, loadImages } from "./server.js";
+import { Images, KEEP, NONE, REJECT } from "./images.js";
+import { Thumbnails, ask } from "./server.js";
+import { Viewer } from "./viewer.js";
 import { SORTS } from "./views.js";
 
-const NONE = 0, KEEP = 1, REJECT = 2, NAMES = ["undo", "keep", "reject"];
+const NAMES = ["undo", "keep", "reject"];
 
 /** @returns {any} */
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 
-let header, columns, permanent, grid, thumbnails;
+let images, header, columns, grid, thumbnails, viewer;
 let groups = [], cursor = 0, anchor = 0;
 let selected = new Set();
 const history = [];
 let saving = Promise.resolve(), unsaved = 0;
 
-/** True if the limits and the decisions together reject an image. */
-function isRejected(id) {
-  const reason = columns.reason[id], state = columns.state[id];
-  if (reason !== header.kept && permanent.has(reason)) return true;
-  return state === NONE ? reason !== header.kept : state === REJECT;
-}
-
-function whyRejected(id) {
-  const reason = columns.reason[id];
-  return columns.state[id] === REJECT && !permanent.has(reason) ? "rejected by you" : header.reasons[reason].replaceAll("_", " ");
-}
-
 function showCounts() {
-  let rejected = 0, decided = 0;
-  for (let id = 0; id < header.count; id++) {
-    rejected += +isRejected(id);
-    decided += +(columns.state[id] !== NONE);
-  }
-  $("kept").textContent = count(header.count - rejected);
-  $("rejected").textContent = count(rejected);
-  $("decided").textContent = count(decided);
+  for (const [name, number] of Object.entries(images.counts())) $(name).textContent = count(number);
 }
+
+const isRejected = (id) => images.isRejected(id);
 
 function note(text) {
   $("note").textContent = text;
@@ -54,17 +39,11 @@ const FILTERS = {
   decided: ["decided by you", (id) => columns.state[id] !== NONE],
 };
 
-function passes() {
-  const name = $("filter").value;
-  return FILTERS[name]?.[1] || ((id) => columns.reason[id] === +name);
-}
-
 function arrange() {
-  const sort = SORTS[$("sort").value], pass = passes(), ids = [];
+  const sort = SORTS[$("sort").value], filter = $("filter").value, reversed = $("turn").textContent === "↑", ids = [];
+  const pass = FILTERS[filter]?.[1] || ((id) => columns.reason[id] === +filter);
   for (let id = 0; id < header.count; id++) if (pass(id)) ids.push(id);
-  const reversed = $("turn").textContent === "↑";
-  groups = sort.make(ids, columns, header, reversed !== !!sort.reversed);
-  groups = groups.filter((group) => group.ids.length);
+  groups = sort.make(ids, columns, header, reversed !== !!sort.reversed).filter((group) => group.ids.length);
   grid.show(groups);
   $("empty")?.remove();
   if (!groups.length) $("grid").insertAdjacentHTML("beforeend", '<p id="empty" class="soft">No image matches.</p>');
@@ -78,8 +57,8 @@ function draw(tile, id, isNew) {
   tile.classList.toggle("selected", selected.size > 1 && selected.has(id));
   tile.classList.toggle("cursor", tile.position === cursor);
   tile.setAttribute("aria-selected", selected.has(id));
-  tile.setAttribute("aria-label", `image ${id + 1}, ${rejected ? `rejected: ${whyRejected(id)}` : "kept"}`);
-  why.textContent = rejected ? whyRejected(id) : "";
+  tile.setAttribute("aria-label", `image ${id + 1}, ${rejected ? `rejected: ${images.why(id)}` : "kept"}`);
+  why.textContent = rejected ? images.why(id) : "";
   mark.textContent = rejected ? "✕" : "✓";
   if (!isNew) return;
   const [red, green, blue] = columns.color.subarray(3 * id, 3 * id + 3);
@@ -91,8 +70,9 @@ function drawHeader(element, group) {
   if (!element.firstChild) {
     const title = document.createElement("b"), about = document.createElement("span");
     title.textContent = title.title = group.title;
-    element.append(title, about, button("Reject all", "bad", () => decideGroup(group, group.ids, REJECT)), button("Keep all", "good", () => decideGroup(group, group.ids, KEEP)));
-    if (group.pair) element.children[2].replaceWith(button("Reject the copies", "bad", () => decideGroup(group, group.ids.slice(1), REJECT)));
+    const unwanted = group.pair ? group.ids.slice(1) : group.ids; // of near duplicates, all but the largest
+    const reject = button(group.pair ? "Reject the copies" : "Reject all", "bad", () => decideGroup(group, unwanted, REJECT));
+    element.append(title, about, reject, button("Keep all", "good", () => decideGroup(group, group.ids, KEEP)));
   }
   element.children[1].textContent = `${count(group.ids.length)} images, ${count(kept)} kept${group.note ? `; ${group.note}` : ""}`;
 }
@@ -132,25 +112,25 @@ function showCurrent() {
   const about = [`${columns.width[id]} × ${columns.height[id]} px`, `sharpness ${columns.sharpness[id].toFixed(0)}`];
   if (!Number.isNaN(columns.score[id])) about.push(`off-topic ${columns.score[id].toFixed(1)}`);
   if (header.words.label[columns.label[id]]) about.push(header.words.label[columns.label[id]]);
-  if (isRejected(id)) about.push(whyRejected(id));
+  if (isRejected(id)) about.push(images.why(id));
   $("current").textContent = (selected.size > 1 ? `${count(selected.size)} selected; ` : "") + about.join(" · ");
 }
 
 // --- decisions
 
 function decideGroup(group, ids, state) {
-  decide(ids, state, group.pair ? "near duplicate" : `${group.title}, ${group.ids.length} images`);
+  decide(ids, state, group.pair ? "near duplicate" : `one ${$("sort").value} of ${group.ids.length} images`);
 }
 
 function decideSelected(state) {
   const single = selected.size === 1;
   decide([...selected], state, single ? "" : `${selected.size} images at once`);
-  if (single && state !== NONE && !$("viewer").open) moveTo(cursor + 1, false);
+  if (single && state !== NONE && !viewer.isOpen) moveTo(cursor + 1, false);
 }
 
 function decide(all, state, reason) {
-  const ids = all.filter((id) => columns.state[id] !== state && !(state === KEEP && permanent.has(columns.reason[id])));
-  const locked = state === KEEP ? all.filter((id) => permanent.has(columns.reason[id])).length : 0;
+  const ids = all.filter((id) => columns.state[id] !== state && !(state === KEEP && images.isLocked(id)));
+  const locked = state === KEEP ? all.filter((id) => images.isLocked(id)).length : 0;
   note(locked ? `${count(locked)} of these images cannot be kept: their licence or a missing class label excludes them.` : "");
   if (!ids.length) return;
   const change = { ids, before: ids.map((id) => columns.state[id]) };
@@ -189,7 +169,7 @@ function apply(ids, states, reason, failed) {
 function shown() {
   showCounts();
   changed();
-  if ($("viewer").open) view();
+  if (viewer.isOpen) view();
 }
 
 // --- similar images, and the viewer
@@ -208,40 +188,18 @@ async function sortBySimilarity() {
   arrange();
 }
 
-let viewed = -1;
+const view = () => viewer.show(grid.ids[cursor]).catch((error) => note(error.message));
 
-async function view() {
-  const id = grid.ids[cursor], viewer = $("viewer");
-  if (!viewer.open) viewer.showModal();
-  try {
-    if (viewed !== id) {
-      viewed = id;
-      const [picture, details] = await Promise.all([ask(`picture/${id}`).catch(() => null), ask(`details/${id}`)]);
-      const url = picture ? URL.createObjectURL(await picture.blob()) : "", about = await details.json();
-      if (viewed !== id) return void (url && URL.revokeObjectURL(url));
-      URL.revokeObjectURL($("picture").src);
-      $("picture").src = url;
-      $("details").about = about;
-    }
-    describe(id, $("details").about);
-  } catch (error) {
-    note(error.message);
-  }
-}
-
-function describe(id, about) {
-  const rows = {
-    Outcome: isRejected(id) ? `rejected: ${whyRejected(id)}` : "kept", Limits: columns.reason[id] === header.kept ? "pass" : `${header.reasons[columns.reason[id]]}: ${about.detail}`,
-    Title: about.title, Labels: about.labels.join(", "), Size: `${columns.width[id]} × ${columns.height[id]} px, ${about.format}, ${count(about.bytes)} bytes`,
-    Sharpness: columns.sharpness[id].toFixed(1), "Off-topic score": Number.isNaN(columns.score[id]) ? "" : columns.score[id].toFixed(2),
+function details(id, about) {
+  const { reason, score } = columns;
+  return {
+    Outcome: isRejected(id) ? `rejected: ${images.why(id)}` : "kept",
+    Limits: reason[id] === header.kept ? "pass" : `${images.reasonName(reason[id])}: ${about.detail}`,
+    Title: about.title, Labels: about.labels.join(", "),
+    Size: `${columns.width[id]} × ${columns.height[id]} px, ${about.format}, ${count(about.bytes)} bytes`,
+    Sharpness: columns.sharpness[id].toFixed(1), "Off-topic score": Number.isNaN(score[id]) ? "" : score[id].toFixed(2),
     Licence: about.license, Attribution: about.attribution, Page: about.page, URL: about.url, Key: about.key,
   };
-  $("details").replaceChildren(...Object.entries(rows).filter(([, text]) => text).flatMap(([name, text]) => {
-    const term = document.createElement("dt"), value = document.createElement("dd");
-    term.textContent = name;
-    value.textContent = text;
-    return [term, value];
-  }));
 }
 
 // --- keys and pointer
@@ -256,7 +214,7 @@ const MOVES = {
 };
 const KEYS = {
   x: () => decideSelected(REJECT), k: () => decideSelected(KEEP), c: () => decideSelected(NONE), u: undo,
-  s: sortBySimilarity, " ": () => ($("viewer").open ? $("viewer").close() : view()), g: selectGroup,
+  s: sortBySimilarity, " ": () => (viewer.isOpen ? viewer.close() : view()), g: selectGroup,
   "?": () => ($("help").open ? $("help").close() : $("help").showModal()),
   Escape: () => moveTo(cursor, false),
 };
@@ -279,7 +237,7 @@ function pressed(event) {
   } else if (event.key in MOVES && grid.ids.length && !$("help").open) {
     moveTo(MOVES[event.key](), event.shiftKey);
     if ("[]".includes(event.key)) grid.revealGroup(cursor);
-    if ($("viewer").open) view();
+    if (viewer.isOpen) view();
   } else if (KEYS[event.key] && !(event.key === "Escape" && document.querySelector("dialog[open]"))) {
     if (event.key === "?" || event.key === "u" || selected.size) KEYS[event.key]();
   } else return;
@@ -307,8 +265,8 @@ async function synchronize() {
 }
 
 async function start() {
-  ({ header, columns } = await loadImages());
-  permanent = new Set(header.permanent);
+  images = await Images.load();
+  ({ header, columns } = images);
   document.title = `${header.name}: curate`;
   $("name").textContent = $("name").title = header.name;
   note(header.notes.join(" "));
@@ -316,7 +274,7 @@ async function start() {
   $("sort").querySelector("[value=similar]").disabled = true;
   for (const [name, [label]] of Object.entries(FILTERS)) $("filter").add(new Option(label, name));
   const reasons = new Set(columns.reason);
-  header.reasons.forEach((reason, i) => reasons.has(i) && $("filter").add(new Option(`limits: ${reason.replaceAll("_", " ")}`, String(i))));
+  header.reasons.forEach((_, i) => reasons.has(i) && $("filter").add(new Option(`limits: ${images.reasonName(i)}`, String(i))));
   thumbnails = new Thumbnails(() => grid.fill(), (error) => note(error.message));
   const content = { draw, header: drawHeader, want: (ids) => thumbnails.want(ids), picture: (id) => thumbnails.get(id) };
   grid = new Grid($("grid"), $("rows"), content);
@@ -328,7 +286,8 @@ async function start() {
   for (const [name, key] of Object.entries(actions)) $(name).onclick = () => { KEYS[key](); if (!document.querySelector("dialog[open]")) $("grid").focus(); };
   $("grid").addEventListener("click", clicked);
   $("grid").addEventListener("dblclick", (event) => event.target.closest(".tile") && view());
-  for (const name of ["viewer", "help"]) $(name).addEventListener("click", (event) => event.target === $(name) && $(name).close());
+  viewer = new Viewer($("viewer"), $("picture"), $("details"), details);
+  $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
   document.addEventListener("keydown", pressed);
   document.addEventListener("visibilitychange", () => synchronize().catch((error) => note(error.message)));
   window.addEventListener("beforeunload", (event) => unsaved && event.preventDefault());

@@ -1,9 +1,6 @@
 // @ts-check
-// The server: columns of all images, thumbnails, decisions.
+// Requests to the server, and the thumbnails that it sends.
 
-const ARRAYS = {
-  uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int32: Int32Array, float32: Float32Array,
-};
 const BATCH = 64, PARALLEL = 3, CACHED = 2500;
 
 const token = location.hash.slice(1);
@@ -15,19 +12,6 @@ export async function ask(path, body) {
   }).catch(() => { throw new Error("the server does not respond; start it again, then reload this page"); });
   if (!response.ok) throw new Error(await response.text());
   return response;
-}
-
-/** All columns, and the header that describes them. */
-export async function loadImages() {
-  const bytes = await (await ask("images")).arrayBuffer();
-  const length = new DataView(bytes).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
-  const columns = {};
-  for (const [name, { type, at }] of Object.entries(header.columns)) {
-    const width = name === "color" ? 3 : 1;
-    columns[name] = new ARRAYS[type](bytes, 4 + length + at, header.count * width);
-  }
-  return { header, columns };
 }
 
 /** Thumbnails as data URLs: loads what is wanted now, and keeps the last few thousand. */

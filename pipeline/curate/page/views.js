@@ -2,6 +2,7 @@
 // The orders of images: sorted by a value, or in groups.
 
 const UNKNOWN = "unknown";
+const collator = new Intl.Collator(undefined, { numeric: true });
 
 /** Sorts by name: { label, reversed, make(ids, columns, header) → groups }. */
 export const SORTS = {
@@ -42,7 +43,7 @@ function grouped(ids, column) {
 function words(name) {
   return (ids, columns, header, reversed) => {
     const found = [...grouped(ids, columns[name])].map(([number, members]) => ({ title: header.words[name][number] || UNKNOWN, ids: members }));
-    found.sort((a, b) => a.title.localeCompare(b.title, undefined, { numeric: true }));
+    found.sort((a, b) => collator.compare(a.title, b.title));
     return reversed ? found.reverse() : found;
   };
 }

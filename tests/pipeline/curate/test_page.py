@@ -184,7 +184,7 @@ def test_one_click_rejects_a_cluster(page: Opened) -> None:
     assert set(decided.values()) == {"reject"}
     assert len(decided) == size
     reasons = {one.reason for one in read_curation(page.dataset).by_key.values()}
-    assert reasons == {f"Cluster 1, {size} images"}
+    assert reasons == {f"one cluster of {size} images"}
     colors = {int(name[:6]) % 64 for name in decided}
     assert len(colors) < 20  # they are alike
     page.press("u")
