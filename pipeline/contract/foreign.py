@@ -6,14 +6,8 @@ tar are the same. If it cannot be written, the tars are scanned each time.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,21 +15,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.atomic_io import write_atomic
-from pipeline.config_io import STRICT, parse_config
+from pipeline.config_io import STRICT
 from pipeline.contract.index import MAX_SAMPLES, ShardEntry, ShardIndex, read_index
 from pipeline.contract.locations import dataset_name, expand_location, split_locations
 from pipeline.contract.paths import DatasetPaths
-from pipeline.contract.ranges import RangeReader, open_ranges
 from pipeline.contract.sample_labels import named_labels, number_classes
-from pipeline.contract.tar import DamagedTar
-from pipeline.contract.tar_scan import SampleOptions, TarScan, scan_tar
+from pipeline.contract.scans import FoundTar, scan_tars, sha256_of_texts
+from pipeline.contract.tar_scan import SampleOptions, TarScan
 from pipeline.errors import UserError
 from pipeline.outside_text import without_passwords
-from pipeline.reading import local_path, read_bytes, report_waiting
 
-_THREADS = 16
-_LOCAL_AHEAD, _REMOTE_AHEAD = 1 << 16, 512
 _TIMEOUT = 60.0
 
 
@@ -52,18 +41,6 @@ class ScannedShard(ShardEntry):
     @property
     def cache_name(self) -> str:
         return self.sha256 or self.identity
-
-
-@dataclass(frozen=True)
-class FoundTar:
-    """A tar, and what an index states about it, if it does. `labels` are the names of its class
-    numbers."""
-
-    location: str
-    samples: int | None = None
-    size: int | None = None
-    sha256: str = ""
-    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +124,7 @@ def index_tars(
     name = dataset_name([one.location for one in tars])
     cache = DatasetPaths(name).data_dir / "index"
     notes: list[str] = []
-    scans = _scan_all(tars, options, cache, timeout, notes if skip_damaged else None)
+    scans = scan_tars(tars, options, cache, timeout, notes if skip_damaged else None)
     kept = [(tar, scan) for tar, scan in zip(tars, scans, strict=True) if scan is not None]
     total = sum(scan.samples for _, scan in kept)
     where = tars[0].location + (f" and {len(tars) - 1} more" if len(tars) > 1 else "")
@@ -170,7 +147,7 @@ def index_tars(
     entries = tuple(
         ScannedShard(
             tar.location, scan.samples, scan.size, tar.sha256, scan.headers, options.image,
-            _sha256(tar.location, scan.validator, scan.headers, str(scan.size)),
+            sha256_of_texts(tar.location, scan.validator, scan.headers, str(scan.size)),
         )
         for tar, scan in kept
     )  # fmt: skip
@@ -178,73 +155,10 @@ def index_tars(
     index = ShardIndex(
         name, entries, (max(heights), max(widths)),
         1 if all(gray for *_, gray in images) else 3, extension.rpartition(".")[2],
-        _sha256(options.key_id, *(scan.content for _, scan in kept), *names), tuple(names),
+        sha256_of_texts(options.key_id, *(scan.content for _, scan in kept), *names), tuple(names),
     )  # fmt: skip
     notes = [without_passwords(note) for note in notes + _describe(kept, options, classes, names)]
     return ForeignShards(index, [tar.location for tar, _ in kept], classes, sizes, tuple(notes))
-
-
-def _scan_all(
-    tars: Sequence[FoundTar], options: SampleOptions, cache: Path, timeout: float,
-    notes: list[str] | None,
-) -> list[TarScan | None]:  # fmt: skip
-    """Scan all tars, several at a time if they are remote. Damaged ones are added to `notes`, or
-    raise."""
-    done = 0
-    lock = threading.Lock()
-
-    def scan(tar: FoundTar) -> TarScan | None:
-        nonlocal done
-        try:
-            found = _scan(tar, options, cache, timeout)
-        except DamagedTar as error:
-            if notes is None:
-                raise UserError(f"{tar.location}: {error}") from None
-            notes.append(f"{tar.location}: {error}; left out")
-            return None
-        finally:
-            with lock:
-                done += 1
-        return found
-
-    if all(local_path(tar.location) is not None for tar in tars):
-        return [scan(tar) for tar in tars]
-    with report_waiting(tars[0].location, lambda: f"{done} of {len(tars)} tars scanned"):
-        pool = ThreadPoolExecutor(_THREADS)
-        try:
-            return list(pool.map(scan, tars))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _scan(tar: FoundTar, options: SampleOptions, cache: Path, timeout: float) -> TarScan:
-    path = cache / f"{_sha256(tar.location, options.key_id)[:32]}.json"
-    reader = open_ranges(tar.location, timeout)
-    try:
-        scan = _cached(path, reader)
-        if scan is None:
-            ahead = _LOCAL_AHEAD if local_path(tar.location) is not None else _REMOTE_AHEAD
-            scan = scan_tar(reader, options, ahead)
-            with suppress(OSError):
-                write_atomic(path, json.dumps(scan.to_json()))
-    finally:
-        reader.close()
-    for stated, found, what in (
-        (tar.size, scan.size, "bytes"), (tar.samples, scan.samples + scan.others, "samples"),
-    ):  # fmt: skip
-        if stated is not None and stated != found:
-            raise UserError(f"{tar.location}: {found} {what}, the index says {stated}")
-    return scan
-
-
-def _cached(path: Path, reader: RangeReader) -> TarScan | None:
-    """Return an earlier scan of the same file; None if there is none."""
-    try:
-        scan = parse_config(TarScan, json.loads(read_bytes(path)), str(path))
-    except (OSError, ValueError, RecursionError, UserError):
-        return None
-    is_same = (scan.size, scan.validator) == (reader.size, reader.validator)
-    return scan if is_same and reader.validator and scan.is_consistent else None
 
 
 def _no_images(where: str, options: SampleOptions, scans: Sequence[TarScan]) -> str:
@@ -282,7 +196,3 @@ def _describe(
             f"first is {scan.first_unlabelled} in {tar.location}"
         )
     return notes
-
-
-def _sha256(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -55,7 +55,8 @@ def join_locations(locations: Sequence[str]) -> str:
     if len(locations) == 1:
         return locations[0]
     text = ",".join(locations)
-    return text if split_locations(text) == list(locations) else json.dumps(list(locations))
+    is_plain = not any(set(", []{}") & set(one) for one in locations) and not _exists(text)
+    return text if is_plain else json.dumps(list(locations))
 
 
 def _exists(text: str) -> bool:
@@ -131,9 +132,12 @@ def expand_location(location: str) -> list[str]:
     Raises:
         UserError: there is none; the message names the location.
     """
-    if not is_url(location) or urlsplit(location).scheme == "file":
-        return _local(location)
-    return _store(location) if check_scheme(location) not in HTTP else _http(location)
+    try:
+        if not is_url(location) or urlsplit(location).scheme == "file":
+            return _local(location)
+        return _store(location) if check_scheme(location) not in HTTP else _http(location)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{location!r:.200}: not a path or URL ({error})") from None
 
 
 def _local(location: str) -> list[str]:
@@ -195,10 +199,7 @@ def _tars_of(folder: str, tars: Callable[[str], list[str]]) -> list[str]:
 
 
 def _http(location: str) -> list[str]:
-    try:
-        path = urlsplit(location).path
-    except ValueError as error:
-        raise UserError(f"{location}: not a URL ({error})") from None
+    path = urlsplit(location).path
     names = expand_braces(location)
     if "*" in path:
         raise UserError(

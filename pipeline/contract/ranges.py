@@ -47,11 +47,13 @@ _VALIDATORS = (
 
 
 class RangeReader(Protocol):
-    """A file: its size in bytes, and a text that changes when it is written (`validator`)."""
+    """A file: its size in bytes, and a text that changes when it is written (`validator`, empty if
+    unknown)."""
 
-    size: int
-    validator: str
-
+    @property
+    def size(self) -> int: ...
+    @property
+    def validator(self) -> str: ...
     def pread(self, count: int, offset: int) -> bytes: ...
     def close(self) -> None: ...
 
@@ -152,9 +154,11 @@ class _Http:
         answer, skipped = http_range(self._url, start, start + count, self._timeout)
         size = stated_size(answer)
         validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        if self.size >= 0 and (size, validator) != (self.size, self.validator):
+        if self.size >= 0 and size != self.size:
             answer.close()
             raise UserError(f"{self._url}: changed while it was read; run the command again")
+        if self.size >= 0 and validator != self.validator:
+            validator = ""  # mirrors of a site may give different ones
         if answer.status == 200:
             if start:
                 answer.close()

@@ -122,14 +122,14 @@ def test_tars_are_scanned_once_and_again_when_they_change(
 ) -> None:
     folder = three_tars(tmp_path / "out")
     scanned: list[str] = []
-    from pipeline.contract import foreign
+    from pipeline.contract import scans
 
     def counted(reader: Any, *rest: Any) -> Any:
         scanned.append(reader.validator)
         return real(reader, *rest)
 
-    real = foreign.scan_tar
-    monkeypatch.setattr(foreign, "scan_tar", counted)
+    real = scans.scan_tar
+    monkeypatch.setattr(scans, "scan_tar", counted)
     first = opened("out")
     assert len(scanned) == 3
     assert opened("out").index == first.index

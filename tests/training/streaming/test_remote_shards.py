@@ -86,6 +86,15 @@ def test_lost_connections_are_tried_again(tmp_path: Path, serve: Callable[..., A
         open_shard_dataset(f"{server.url}/y.tar", 0)
 
 
+def test_the_first_error_ends_the_other_scans(tmp_path: Path, serve: Callable[..., Any]) -> None:
+    large_tar(tmp_path / "web/x.tar", 20_000, 400)
+    (tmp_path / "web/y.tar").write_bytes(b"no tar" * 500)
+    server = serve(tmp_path / "web")
+    with pytest.raises(UserError, match=r"y\.tar: "):
+        open_shard_dataset(f"{server.url}/{{x,y}}.tar", 0)
+    assert len(server.asked) < 300  # x.tar has 400 images
+
+
 def test_training_from_a_server_gives_the_batches_of_local_files(
     tmp_path: Path, serve: Callable[..., Any]
 ) -> None:
