@@ -183,6 +183,9 @@ def _import(args: argparse.Namespace) -> int:
         )
         log.emit("import", "done", **asdict(result))
     _print(args, asdict(result))
+    if result.images and not args.quiet:
+        todo = " && ".join(command(args, name) for name in ("select", "shard"))
+        say(f"{result.images:,} new images are not in the shards yet; run: {todo}")
     if result.failed:
         say(
             f"{result.failed:,} files could not be imported; "

@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 from pipeline.contract import UserError
 from pipeline.imaging.limits import ImageError
 from pipeline.importers.items import (
-    STAGE,
     ImportOptions,
     Items,
     as_text,
@@ -20,7 +19,6 @@ from pipeline.importers.items import (
 from pipeline.importers.members import Budget, Member, unpack
 from pipeline.importers.tree import Tree, base_name
 from pipeline.outside_text import open_text
-from pipeline.web.failures import failure
 
 _ATTRIBUTES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _IDENTITIES = ("identity_CelebA.txt", "identity_CelebA.csv")
@@ -48,7 +46,9 @@ def read(tree: Tree, options: ImportOptions) -> Items:
     `not NAME`; with `identity`, the number of the person."""
     labels: dict[str, tuple[str, ...]] = {}
     splits: dict[str, tuple[str, ...]] = {}
-    yield from _read_list(tree, *_list_of(options.label), labels)
+    files, convert = _list_of(options.label)
+    if options.label or tree.beside(*files):
+        yield from _read_list(tree, files, convert, labels)
     if options.split:
         yield from _read_list(tree, _PARTITIONS, _split_of, splits)
     for name in tree.images:
@@ -94,12 +94,14 @@ def _split_of(_names: list[str], values: list[str]) -> tuple[str, ...]:
 def _read_list(
     tree: Tree, files: tuple[str, ...], convert: Convert, found: dict[str, tuple[str, ...]]
 ) -> Items:
-    """Add the labels of a list by the image's name without its extension; yield its failures."""
+    """Add the labels of a list by the image's name without its extension; yield its failures.
+
+    Raises:
+        UserError: the list does not exist.
+    """
     place = tree.beside(*files)
     if place is None:
-        detail = f"{files[0]} is missing; put it beside the images"
-        yield failure(STAGE, tree.path.absolute().as_uri(), "not_found", detail=detail)
-        return
+        raise UserError(f"{tree.path}: {files[0]} is missing; put it beside the images")
     name, member = place
     names: list[str] | None = None
     number = 0

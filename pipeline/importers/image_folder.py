@@ -33,7 +33,11 @@ def detect(tree: Tree) -> str:
         return f"images with {base_name(tables[0])}: {images}"
     layout = Layout(names)
     labels = {layout.labels(name)[:1] for name in names} - {()}
-    found = f"{images}, labels from {len(labels):,} folders" if labels else f"{images}, no labels"
+    found = (
+        f"{images}, {len(labels):,} label{'s' * (len(labels) != 1)}"
+        if labels
+        else f"{images}, no labels"
+    )
     splits = f", splits {', '.join(layout.splits)}" if layout.splits else ""
     return f"image folder: {found}{splits}"
 
@@ -46,6 +50,10 @@ def read(tree: Tree, options: ImportOptions) -> Items:
     tables = _tables(tree)
     for table in tables:
         yield from _read_table(tree, table, metadata)
+    if options.label and not tables:
+        raise UserError(
+            f"--label {options.label}: {tree.path} has no metadata.csv, .jsonl or .parquet"
+        )
     if tables and not any(name in metadata for name in tree.images):
         raise UserError(
             f"{tree.path}: {tables[0]}: lists none of the images; correct its column file_name, or "

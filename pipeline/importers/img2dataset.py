@@ -10,6 +10,7 @@ from functools import partial
 
 from pipeline.contract import UserError
 from pipeline.imaging.limits import ImageError
+from pipeline.importers.image_folder import Layout
 from pipeline.importers.items import (
     ImportOptions,
     Items,
@@ -18,6 +19,7 @@ from pipeline.importers.items import (
     labels_in,
     make_item,
 )
+from pipeline.importers.parquet import image_tables
 from pipeline.importers.tree import Tree, base_name
 
 _MAX_TEXT = 1 << 20
@@ -46,14 +48,14 @@ def _others(tree: Tree) -> bool:
     """Return True if the files can contain images in another way."""
     if next(tree.images, None) or any(name.endswith(".tfrecord") for name in tree.files):
         return True
-    from pipeline.importers.parquet import image_tables
-
     return bool(image_tables(tree))
 
 
 def read(tree: Tree, options: ImportOptions) -> Items:
     """Yield the images. Their title is the caption; their labels are those in the JSON
-    (`labels_in`)."""
+    (`labels_in`). If it is another tool's JSON without labels, they are the folders."""
+    is_own = any(name.endswith("_stats.json") for name in tree.files) or options.label
+    layout = Layout([] if is_own else list(tree.images))
     for name in tree.images:
         url = tree.files[name].url
         beside = _stem(name) + ".json"
@@ -64,7 +66,7 @@ def read(tree: Tree, options: ImportOptions) -> Items:
         except (ValueError, TypeError, RecursionError, ImageError, OSError) as error:
             yield broken_metadata(url, f"{beside}: {error}")
             continue
-        labels = labels_in(values, options.label)
+        labels = labels_in(values, options.label) or (() if is_own else layout.labels(name))
         yield make_item(url, partial(tree.read, name), labels, as_text(base_name(name)), values)
 
 

@@ -51,6 +51,13 @@ FORMATS: dict[str, ImportFormat] = {
 """Modules by format, in the order in which formats are detected."""
 
 
+_OPTIONS = {
+    "label": ("shards", "tfrecord", "celeba", "img2dataset", "parquet", "imagefolder"),
+    "split": ("mnist", "cifar", "celeba", "coco", "parquet", "imagefolder"),
+}
+"""The formats that have each option."""
+
+
 @dataclass(frozen=True)
 class Import:
     """A dataset to import: its files, its format, and what was found, as one line."""
@@ -58,6 +65,19 @@ class Import:
     tree: Tree
     format: str
     found: str
+
+    def check(self, options: ImportOptions) -> None:
+        """Check that the format has the options.
+
+        Raises:
+            UserError: it does not have one.
+        """
+        for name, formats in _OPTIONS.items():
+            if getattr(options, name) and self.format not in formats:
+                raise UserError(
+                    f"--{name}: not an option of the format {self.format}; {', '.join(formats)} "
+                    "have it"
+                )
 
     def items(self, options: ImportOptions) -> Items:
         yield from self.tree.problems

@@ -77,6 +77,7 @@ def import_dataset(
     """
     source = open_import(path, form)
     with closing(source.tree):
+        source.check(options)
         announce(source.found)
         return _import(source, dataset, log, recipe, options)
 
@@ -92,9 +93,10 @@ def _import(
     with ThreadPoolExecutor(decoding_threads(), thread_name_prefix="import") as pool:
         filler = _PartFiller(dataset, log, _Reader(limits, politeness.max_bytes), pool)
         _complete_parts(dataset, lambda: source.items(options), filler)
-        _add_parts(dataset, source.items(options), filler)
+        _add_parts(dataset, source.items(options), filler, options)
     if not any(filler.counts.values()):
-        raise UserError(f"{source.tree.path}: no images in it (read as {source.format})")
+        split = f", split {options.split}" if options.split else ""
+        raise UserError(f"{source.tree.path}: no images in it (read as {source.format}{split})")
     return ImportResult(**filler.counts)
 
 
@@ -107,12 +109,23 @@ def _complete_parts(dataset: DatasetPaths, items: Callable[[], Items], filler: _
             filler.fill(part, (item for item in found if image_key(item.url) in wanted))
 
 
-def _add_parts(dataset: DatasetPaths, items: Items, filler: _PartFiller) -> None:
-    """Add the images that are not in the dataset yet, in new parts."""
+def _add_parts(
+    dataset: DatasetPaths, items: Items, filler: _PartFiller, options: ImportOptions
+) -> None:
+    """Add the images that are not in the dataset yet, in new parts.
+
+    Raises:
+        UserError: `options.label` names nothing that any of the first images has.
+    """
     known = {row.key for part in planned_parts(dataset) for row in PartFiles(dataset, part).rows()}
     listed = {line["key"] for line in read_jsonl(dataset.url_manifest)}
     new = _new_images(items, known, filler)
     while batch := list(_next_batch(new)):
+        if options.label and not filler.counts["images"] and not any(one.labels for one in batch):
+            raise UserError(
+                f"--label {options.label}: none of the first {len(batch):,} images has it; "
+                "choose another column or key"
+            )
         rows = [item.row.to_json() for item in batch]
         with JsonlAppender(dataset.url_manifest) as urls:
             urls.append(*(row for row in rows if row["key"] not in listed))

@@ -65,6 +65,7 @@ class Tree:
             stack.callback(self.close)
             self.files = dict(sorted(self._all_files().items()))
             stack.pop_all()
+        self._images = [name for name in self.files if is_image(name)]
 
     def close(self) -> None:
         """Close the archives, and the files of `keep_open`."""
@@ -73,7 +74,7 @@ class Tree:
     @property
     def images(self) -> Iterator[str]:
         """The names of the files with an image's extension."""
-        return (name for name in self.files if is_image(name))
+        return iter(self._images)
 
     def find(self, *names: str) -> str:
         """Return the first file with one of these base names, in any case; empty if there is
@@ -207,7 +208,8 @@ def _is_webdataset(file: IO[bytes]) -> bool:
 
 def is_image(name: str) -> bool:
     """Return True if a file has an image's extension."""
-    return PurePosixPath(name).suffix.casefold() in IMAGE_SUFFIXES
+    stem, dot, suffix = base_name(name).rpartition(".")
+    return bool(stem) and dot + suffix.casefold() in IMAGE_SUFFIXES
 
 
 def is_system_file(name: str) -> bool:

@@ -64,7 +64,7 @@ PACKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
 @pytest.mark.parametrize("name", PACKERS)
 def test_a_folder_and_its_archives_are_alike(tmp_path: Path, take: Take, name: str) -> None:
     done = take(PACKERS[name](tmp_path / name, files("b/0.png", "a/1.png", "c d/\u00e9/2.png")))
-    assert done.found == "image folder: 3 images, labels from 3 folders"
+    assert done.found == "image folder: 3 images, 3 labels"
     assert done.labels == {"0.png": ["b"], "1.png": ["a"], "2.png": ["c d", "\u00e9"]}
     assert done.failures == []
 
@@ -86,7 +86,7 @@ def test_splits_one_folder_deep(tmp_path: Path, take: Take, outer: str, name: st
     path = PACKERS[name](tmp_path / name, {outer + key: one for key, one in birds().items()})
     done = take(path)
     assert done.found == (
-        "image folder: 13 images, labels from 2 folders, splits images to test, test, train, valid"
+        "image folder: 13 images, 2 labels, splits images to test, test, train, valid"
     )
     assert done.labels["1 test A.jpg"] == ["ABBOTTS BABBLER"]
     assert done.labels["9.jpg"] == []
@@ -333,7 +333,7 @@ def test_the_command_prints_the_format(
     path = folder_of(tmp_path / "in", files("train/a/0.png", "test/b/1.png"))
     assert main(["import", "d.toml", str(path), "--split", "train"]) == 0
     said = capsys.readouterr().err
-    assert f"{path}: image folder: 2 images, labels from 2 folders, splits test, train\n" in said
+    assert f"{path}: image folder: 2 images, 2 labels, splits test, train\n" in said
     assert main(["import", "d.toml", str(path), "--quiet"]) == 0
     assert capsys.readouterr().err == ""
     with pytest.raises(SystemExit):
@@ -355,6 +355,32 @@ def test_another_format_than_the_detected_one(tmp_path: Path, take: Take) -> Non
     tar = tar_of(tmp_path / "x.tar", files("a/0.png", "b/1.png"))
     assert take(tar).labels == {"0.png": ["a"], "1.png": ["b"]}
     assert take(tar, "shards").labels == {"a/0": [], "b/1": []}
+
+
+def test_options_that_a_format_does_not_have(tmp_path: Path, take: Take) -> None:
+    path = nvlabs(tmp_path / "x.zip", None)
+    with pytest.raises(UserError, match="--label: not an option of the format nvlabs; shards, "):
+        take(path, label="x")
+    with pytest.raises(UserError, match="--split: not an option of the format nvlabs; mnist, "):
+        take(path, split="train")
+    folder = folder_of(tmp_path / "in", files("a/0.png"))
+    with pytest.raises(UserError, match=r"--label x: .* has no metadata\.csv"):
+        take(folder, label="x")
+    with pytest.raises(UserError, match=r"no images in it \(read as imagefolder, split val\)"):
+        take(folder, split="val")
+    tars = IMPORTS / "img2dataset/webdataset"
+    with pytest.raises(UserError, match="--label x: none of the first 4 images has it; choose"):
+        take(tars, label="x")
+    assert not (tmp_path / "project-4/manifests").exists()
+
+
+def test_json_of_other_tools_does_not_replace_the_labels(tmp_path: Path, take: Take) -> None:
+    members = files("cat/0.png", "dog/1.png", "dog/2.png") | {
+        "cat/0.json": b'{"shapes": []}', "dog/1.json": b'{"label": "x", "caption": "one"}',
+    }  # fmt: skip
+    done = take(folder_of(tmp_path / "in", members))
+    assert done.found == "2 images with JSON"
+    assert done.labels == {"0.png": ["cat"], "one": ["x"], "2.png": ["dog"]}
 
 
 def test_a_pipe_in_place_of_an_archive(tmp_path: Path, take: Take) -> None:

@@ -359,9 +359,10 @@ def test_mistakes_with_celeba(take: Take, celeba: Path) -> None:
         file.write("000003.jpg 1\n")
     assert take(celeba).problems == ["parse_error: row 5: 1 values, 3 names"]
     (celeba / "identity_CelebA.txt").unlink()
-    assert take(celeba, label="identity").problems == [
-        "not_found: identity_CelebA.txt is missing; put it beside the images"
-    ]
+    with pytest.raises(UserError, match=r"identity_CelebA\.txt is missing; put it beside the im"):
+        take(celeba, label="identity")
+    (celeba / "list_attr_celeba.txt").unlink()
+    assert take(celeba, split="train", form="celeba").labels == {"000001.jpg": []}
 
 
 # Pascal VOC
@@ -455,7 +456,7 @@ def test_image_folder(tmp_path: Path, take: Take) -> None:
         write(tmp_path / "in" / name, png(number))
     truth = datasets.ImageFolder(str(tmp_path / "in"))
     done = take(tmp_path / "in")
-    assert done.found == "image folder: 4 images, labels from 3 folders"
+    assert done.found == "image folder: 4 images, 3 labels"
     for path, number in truth.samples:
         name = Path(path).name
         assert done.labels[name][0] == truth.classes[number]
