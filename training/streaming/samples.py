@@ -157,9 +157,9 @@ class SampleCache:
             UserError: there is none, but each sample must have one.
         """
         if label is None and self._need_labels:
+            member = f" ({key}.cls)" if self.source.labels is None else ""
             raise UserError(
-                f"{where}: {key} has no label ({key}.cls), and the networks are conditioned on "
-                "labels"
+                f"{where}: {key} has no label{member}, and the networks are conditioned on labels"
             )
         return -1 if label is None else label
 

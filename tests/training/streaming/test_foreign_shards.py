@@ -20,6 +20,7 @@ from tests.helpers.small_shards import number_of
 from training.config import Config, DataOptions
 from training.data import Batch, Loader
 from training.metrics.real import iter_image_batches
+from training.options.architectures import DcganGenerator
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 from training.streaming.shards import DamagedShard
 
@@ -243,6 +244,26 @@ def test_samples_without_a_label_are_counted_and_named(tmp_path: Path) -> None:
     batches = take(source, 3)
     labels = torch.cat([batch.labels for batch in batches]).tolist()
     assert labels == [0 if number < 10 else -1 for number in numbers(batches)]
+
+
+def test_networks_that_are_conditioned_on_labels_refuse_samples_without_one(
+    tmp_path: Path,
+) -> None:
+    source = opened(write_tar(tmp_path / "a.tar", numbered(10, cls=b"0") + numbered(2, 10)))
+    config = Config(batch=12, generator=DcganGenerator(condition="norm"))
+    said = r"a\.tar: 00001[01] has no label, and the networks are"
+    with Loader(source, config) as loader, pytest.raises(UserError, match=said):
+        next(loader)
+
+
+def test_a_fit_resizes_shards_of_this_project_too(small_shards: Callable[..., Any]) -> None:
+    shards = small_shards(labels=("cone", "whelk"))
+    source = opened(shards.manifest, 24, fit="stretch")
+    (batch,) = take(source, 1)
+    assert batch.images.shape == (10, 3, 24, 24)
+    assert set(batch.labels.tolist()) == {0, 1}
+    with pytest.raises(UserError, match=r"resize with --data\.fit crop"):
+        opened(shards.manifest, 24)
 
 
 def test_other_files_in_a_tar_are_left_out_and_counted(tmp_path: Path) -> None:
