@@ -9,6 +9,8 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.config_io import STRICT
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
 
 @dataclass(frozen=True, config=STRICT)
 class SelectOptions:
@@ -33,6 +35,11 @@ class SelectOptions:
     of a selected image; the largest is kept. Start with 0.2; if all images show nearly the same
     object, other specimens of it are rejected too.
 
+    Filters reject images by networks of optional packages, whose values are recorded once:
+    `max_text` by the fraction of the image that text covers (`pip install 'shellgan[text]'`; start
+    with 0.002), `max_face` by the confidence of a face ('shellgan[face]'; 0.6) and `max_unsafe` by
+    the score of nudity ('shellgan[unsafe]'; 0.4), from 0 to 1.
+
     The licence must contain one of `licenses`, and a label must contain one of `labels` (substrings
     whose case is ignored). `modes` are the Pillow image modes to keep, such as "RGB" or "L".
     """
@@ -50,6 +57,9 @@ class SelectOptions:
     off_topic: float | None = Field(default=None, gt=0)
     duplicate_distance: float | None = Field(default=None, gt=0, lt=2)
     features: str = "efficientnet_lite0"
+    max_text: Fraction | None = None
+    max_face: Fraction | None = None
+    max_unsafe: Fraction | None = None
     licenses: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()

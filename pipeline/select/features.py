@@ -10,6 +10,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -34,7 +35,20 @@ Extractor = Callable[[Sequence[Pixels]], NDArray[np.float32]]
 Keys = NDArray[np.uint64]
 Features = NDArray[np.float32]
 
-_SIDE = 224
+
+@dataclass(frozen=True)
+class ExtractorKind:
+    """An entry point group, the recipe key that needs it, the side in pixels below which images are
+    not reduced, and the text of the progress."""
+
+    group: str
+    key: str
+    side: int
+    progress: str
+
+
+FEATURES = ExtractorKind(EXTRACTOR_GROUP, "select.features", side=224, progress="features")
+
 _BATCH = 32
 _MAX_PIXELS = 1 << 22
 """Larger images are reduced before they are batched; the extractor uses far fewer pixels."""
@@ -43,13 +57,13 @@ _MAX_CENTER_IMAGES = 20_000
 memory."""
 
 
-def load_extractor(name: str) -> Extractor:
-    """Return the feature extractor that an installed package provides under this name.
+def load_extractor(name: str, kind: ExtractorKind = FEATURES) -> Extractor:
+    """Return the extractor that an installed package provides under this name.
 
     Raises:
         UserError: it does not exist, or its dependencies are not installed.
     """
-    extractor: Extractor = load_plugin(EXTRACTOR_GROUP, name, "select.features")
+    extractor: Extractor = load_plugin(kind.group, name, kind.key)
     return extractor
 
 
@@ -69,7 +83,9 @@ def parts_without_features(dataset: DatasetPaths, name: str) -> list[str]:
     ]
 
 
-def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
+def record_features(
+    dataset: DatasetPaths, name: str, log: EventLog, kind: ExtractorKind = FEATURES
+) -> None:
     """Compute the features of the complete parts that have none yet.
 
     A kill loses only the part in progress. Missing, damaged and forgotten originals have no
@@ -81,7 +97,7 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     missing = parts_without_features(dataset, name)
     if not missing:
         return
-    extractor = load_extractor(name)
+    extractor = load_extractor(name, kind)
     forgotten = read_forgotten(dataset).keys
     parts = {
         part: [one for one in read_part(dataset, part) if one.key not in forgotten]
@@ -91,7 +107,7 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
     for part, records in parts.items():
         keys: list[int] = []
         rows: list[Features] = []
-        decoded_images = _decode_small(dataset, records, log)
+        decoded_images = _decode_small(dataset, records, log, kind.side)
         while batch := list(islice(decoded_images, _BATCH)):
             done += len(batch)
             good = [(int(key, 16), pixels) for key, pixels in batch if pixels is not None]
@@ -99,12 +115,10 @@ def record_features(dataset: DatasetPaths, name: str, log: EventLog) -> None:
                 try:
                     found = _extract(extractor, good, log)
                 except ImportError as error:
-                    raise UserError(
-                        f"select.features: {name!r} cannot be loaded ({error})"
-                    ) from None
+                    raise UserError(f"{kind.key}: {name!r} cannot be loaded ({error})") from None
                 keys += found
                 rows += found.values()
-            log.progress("features", done, total, "images")
+            log.progress(kind.progress, done, total, "images")
         _write_features(features_path(dataset, part, name), keys, rows)
 
 
@@ -128,7 +142,7 @@ def _extract(
 
 
 def _decode_small(
-    dataset: DatasetPaths, records: Sequence[OriginalRecord], log: EventLog
+    dataset: DatasetPaths, records: Sequence[OriginalRecord], log: EventLog, side: int
 ) -> Iterator[tuple[str, Pixels | None]]:
     for record, data in zip(records, read_originals(dataset, records), strict=True):
         if isinstance(data, DamagedOriginal):
@@ -136,7 +150,7 @@ def _decode_small(
             continue
         try:
             limits = ImageLimits.of_size(record.width, record.height)
-            with decoded(data, limits, _SIDE) as opened:
+            with decoded(data, limits, side) as opened:
                 image = opened.image
                 shrink = math.ceil(math.sqrt(image.width * image.height / _MAX_PIXELS))
                 small = image.reduce(shrink) if shrink > 1 else image
@@ -177,14 +191,19 @@ def _load_features(path: Path) -> tuple[Keys, NDArray[np.float16]]:
 
 def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
     """Yield the recorded features, part by part, each row scaled to length 1."""
+    for keys, features in read_values(dataset, name):
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        yield keys, features / np.maximum(norms, 1e-12)
+
+
+def read_values(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
+    """Yield what an extractor recorded, part by part: keys (n,) and values (n, d)."""
     for part in planned_parts(dataset):
         path = features_path(dataset, part, name)
         if path.exists():
             keys, saved = _load_features(path)
-            features = saved.astype(np.float32)
             if len(keys):
-                norms = np.linalg.norm(features, axis=1, keepdims=True)
-                yield keys, features / np.maximum(norms, 1e-12)
+                yield keys, saved.astype(np.float32)
 
 
 def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> None:

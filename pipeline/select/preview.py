@@ -24,6 +24,7 @@ from pipeline.markup import policy_element
 from pipeline.options import SelectOptions
 from pipeline.originals.parts import read_records
 from pipeline.recipe import Recipe
+from pipeline.select.filters import filter_limits
 from pipeline.select.numeric_limits import NUMERIC_LIMITS, histogram
 from pipeline.select.preview_page import PAGE, THUMB, Section, Thumbnails
 from pipeline.select.preview_pairs import feature_duplicate_section, near_duplicate_section
@@ -101,18 +102,21 @@ def _numeric_sections(
     thumbnails: Thumbnails,
 ) -> Iterator[Section]:
     """Yield a section for each numeric limit, with one pass over the records."""
-    sides = {(m.reason, passes): _Closest(most) for m in NUMERIC_LIMITS for passes in (False, True)}
-    values = {measure.reason: array("d") for measure in NUMERIC_LIMITS}
+    measures = (*NUMERIC_LIMITS, *filter_limits(dataset, limits))
+    sides = {(m.reason, passes): _Closest(most) for m in measures for passes in (False, True)}
+    values = {measure.reason: array("d") for measure in measures}
     forgotten = read_forgotten(dataset).keys
     for record in read_records(dataset):
         if record.key in forgotten:
             continue
-        for measure in NUMERIC_LIMITS:
+        for measure in measures:
             value, limit = measure.value(record), measure.limit(limits)
+            if math.isnan(value):  # a filter has no value of a damaged image
+                continue
             values[measure.reason].append(value)
             side = sides[measure.reason, measure.passes(value, limit)]
             side.add(abs(value - limit), value, record)
-    for measure in NUMERIC_LIMITS:
+    for measure in measures:
         limit = measure.limit(limits)
         below, above = (
             [

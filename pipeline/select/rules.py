@@ -79,6 +79,11 @@ OFF_TOPIC, DUPLICATE, NEAR_DUPLICATE = "off_topic", "duplicate", "near_duplicate
 FEATURE_DUPLICATE = "feature_duplicate"
 
 
+FILTERS = {"text": "max_text", "unsafe": "max_unsafe", "face": "max_face"}
+"""The option of each filter by its name, which is that of the entry point, of the extra that
+installs it and of the reason to reject an image."""
+
+
 INTERNAL = "internal"
 
 
@@ -90,6 +95,7 @@ REASONS = (
     NO_CLASS_LABEL,
     CURATED,
     *(reason for reason in RULES if reason != "license"),
+    *FILTERS,
     OFF_TOPIC,
     DUPLICATE,
     NEAR_DUPLICATE,

@@ -37,6 +37,7 @@ from pipeline.select.duplicates import (
 )
 from pipeline.select.feature_duplicates import FeatureDuplicates, feature_duplicates
 from pipeline.select.features import Keys, outlier_scores, record_features
+from pipeline.select.filters import filter_limits, filter_rejection, record_filter_values
 from pipeline.select.rules import (
     FORGOTTEN,
     INTERNAL,
@@ -99,6 +100,7 @@ def select(
     dataset.manifest_dir.mkdir(parents=True, exist_ok=True)
     if needs_features(recipe.select):
         record_features(dataset, recipe.select.features, log)
+    record_filter_values(dataset, recipe.select, log)
     with ExitStack() as stack:
         spool = stack.enter_context(tempfile.TemporaryFile(dir=dataset.manifest_dir))
         rows = stack.enter_context(ManifestLookup(dataset.url_manifest))
@@ -159,6 +161,7 @@ def _apply_rules(
 ) -> Iterator[tuple[SelectedImage, Rejection | None]]:
     """Yield each image and its rejection (reason and details); None if it passes all rules."""
     forgotten = read_forgotten(dataset).keys
+    filters = filter_limits(dataset, recipe.select)
     for number, record in enumerate(read_records(dataset)):
         if number % _REPORT_EVERY == 0:
             log.progress("select", number, None, "images")
@@ -170,7 +173,9 @@ def _apply_rules(
             yield image, (NOT_IN_MANIFEST, "not in the manifest")
         else:
             try:
-                rejection = first_rejection(image, recipe)
+                rejection = first_rejection(image, recipe) or filter_rejection(
+                    record, recipe.select, filters
+                )
             except Exception as error:  # noqa: BLE001 errors of one image are caught here
                 log.log_failure(caught_failure("select", row.url, error, record.key))
                 rejection = INTERNAL, f"{type(error).__name__}: {error}"

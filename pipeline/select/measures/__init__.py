@@ -1,0 +1,1 @@
+"""Measures of images for filters: functions from images to one value each."""
