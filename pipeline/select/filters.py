@@ -21,6 +21,11 @@ from pipeline.select.rules import FILTERS
 MEASURE_GROUP = "shellgan.measures"
 """The entry point group of measures."""
 _SIDE = 640
+MEASURES = {
+    name: ExtractorKind(MEASURE_GROUP, f"select.{option}", _SIDE, name)
+    for name, option in FILTERS.items()
+}
+"""The measure of each filter by its name."""
 
 
 def active_filters(limits: SelectOptions) -> list[str]:
@@ -35,8 +40,7 @@ def record_filter_values(dataset: DatasetPaths, limits: SelectOptions, log: Even
         UserError: a package is not installed.
     """
     for name in active_filters(limits):
-        kind = ExtractorKind(MEASURE_GROUP, f"select.{FILTERS[name]}", _SIDE, name)
-        record_features(dataset, name, log, kind)
+        record_features(dataset, name, log, MEASURES[name])
 
 
 @dataclass(frozen=True)
