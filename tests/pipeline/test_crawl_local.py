@@ -16,7 +16,7 @@ from pipeline.contract import DatasetPaths, image_key, read_jsonl
 from pipeline.crawl.results import CrawlResult
 from pipeline.crawl.stage import crawl
 from pipeline.errors import Failure, UserError
-from pipeline.events import EventLog
+from pipeline.events import Event, EventLog
 from pipeline.originals.download import download
 from pipeline.recipe import Recipe
 from pipeline.sources import url_list as listing
@@ -143,16 +143,19 @@ def write_list(path: Path, names: list[str]) -> None:
     path.write_text("".join(f"http://a.example/{name}.jpg\n" for name in names))
 
 
-def test_a_list_in_utf16_is_one_failure(tmp_path: Path) -> None:
+def test_a_list_in_utf16_is_read_and_the_crawl_says_so(tmp_path: Path) -> None:
     path = tmp_path / "wide.csv"
-    path.write_text("url\nhttp://a.example/1.jpg\n", encoding="utf-16")
+    text = 'URL,Boxes\nhttp://a.example/1.jpg,"[[1, 2, 3, 4]]"\nhttp://a.example/2.jpg,[5]\n'
+    path.write_text(text, encoding="utf-16")
     dataset = DatasetPaths("listed", tmp_path)
-    with EventLog(dataset, "run") as log:
-        crawl(Recipe(source=ListSource(start=(str(path),))), dataset, log)
-    (failed,) = read_jsonl(dataset.failure_log)
-    assert (failed["kind"], failed["detail"]) == (
-        "parse_error", "UTF-16 or UTF-32 text; save it as UTF-8",
-    )  # fmt: skip
+    events: list[Event] = []
+    with EventLog(dataset, "run", [events.append]) as log:
+        result = crawl(Recipe(source=ListSource(start=(str(path),))), dataset, log)
+    assert result.failed == 0
+    assert [row.get("boxes") for row in rows_of(dataset)] == [[[1, 2, 3, 4]], None]
+    said = str([event.facts for event in events])
+    assert "read as UTF-16" in said
+    assert "boxes: not four numbers: [5]" in said
 
 
 def names_of(dataset: DatasetPaths) -> list[str]:
