@@ -109,6 +109,10 @@ def _read_list(
         for number, (image, values) in enumerate(_rows(name, member), start=1):
             if not image:
                 names = values
+            elif names is None and files is _ATTRIBUTES:
+                detail = f"row {number}: no line with the names of the attributes before it"
+                yield broken_metadata(f"{member.url}#{number}", detail)
+                return
             elif names and len(values) != len(names):
                 detail = f"row {number}: {len(values)} values, {len(names)} names"
                 yield broken_metadata(f"{member.url}#{number}", detail)

@@ -11,6 +11,7 @@ from pipeline.contract import Box, ManifestRow, image_key, now_utc
 from pipeline.errors import Failure
 from pipeline.imaging.images import EXTENSIONS
 from pipeline.imaging.limits import ImageError
+from pipeline.outside_text import safe_text, without_passwords
 from pipeline.web.failures import failure
 
 STAGE = "import"
@@ -84,9 +85,10 @@ def make_item(
     place: str, read: Callable[[int], bytes], labels: tuple[str, ...], title: str,
     metadata: dict[str, Any], boxes: tuple[Box, ...] = (), held: int = 0,
 ) -> ImportedImage:  # fmt: skip
-    """Return an image; its URL is that in its metadata, or else its path on this machine."""
+    """Return an image; its URL is that in its metadata, or else its path on this machine. It is
+    made safe like that of a manifest row, so that its key is the one of the stored URL."""
     return ImportedImage(
-        as_text(metadata.get("url") or place), read, labels,
+        safe_text(without_passwords(as_text(metadata.get("url") or place))), read, labels,
         as_text(metadata.get("title") or metadata.get("caption") or title),
         as_text(metadata.get("license") or ""), as_text(metadata.get("attribution") or ""), boxes,
         held,

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from pipeline.config_io import parse_config
-from pipeline.contract import DatasetPaths, load_index, read_jsonl
+from pipeline.contract import DatasetPaths, image_key, load_index, read_jsonl
 from pipeline.contract.tar import read_samples
 from pipeline.events import EventLog
 from pipeline.importers.items import ImportOptions
 from pipeline.importers.stage import import_dataset
+from pipeline.originals.parts import read_records
 from pipeline.recipe import Recipe
 from pipeline.select.stage import select
 from pipeline.shards.samples import decode
@@ -90,3 +91,26 @@ def test_a_second_import_adds_only_what_is_new(dogs: Path, tmp_path: Path) -> No
         again = import_dataset(dogs, dataset, log, recipe=made)
     assert (again.images, again.known, again.failed) == (1, 2, 0)
     assert len(list(read_jsonl(dataset.url_manifest))) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        ("https://a.example/\0.png", "https://a.example/\ufffd.png"),
+        ("https://me:secret@a.example/1.png", "https://a.example/1.png"),
+    ],
+)
+def test_the_key_of_an_image_is_that_of_its_stored_url(
+    tmp_path: Path, url: str, stored: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "in/0.png")
+    (tmp_path / "in/metadata.jsonl").write_text(json.dumps({"file_name": "0.png", "url": url}))
+    dataset = DatasetPaths("d", tmp_path)
+    with EventLog(dataset, "test") as log:
+        import_dataset(tmp_path / "in", dataset, log)
+        assert import_dataset(tmp_path / "in", dataset, log).known == 1
+    (row,) = read_jsonl(dataset.url_manifest)
+    assert (row["url"], row["key"]) == (stored, image_key(stored))
+    (record,) = read_records(dataset)
+    assert record.key == image_key(stored)

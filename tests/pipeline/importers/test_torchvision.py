@@ -359,6 +359,10 @@ def test_mistakes_with_celeba(take: Take, celeba: Path) -> None:
         file.write("000003.jpg 1\n")
     assert take(celeba).problems == ["parse_error: row 5: 1 values, 3 names"]
     (celeba / "identity_CelebA.txt").unlink()
+    (celeba / "list_attr_celeba.txt").write_text("000001.jpg 1 1 1\n")
+    assert take(celeba).problems == [
+        "parse_error: row 1: no line with the names of the attributes before it"
+    ]
     with pytest.raises(UserError, match=r"identity_CelebA\.txt is missing; put it beside the im"):
         take(celeba, label="identity")
     (celeba / "list_attr_celeba.txt").unlink()
