@@ -21,7 +21,7 @@ from pipeline.contract.locations import dataset_name, expand_location, split_loc
 from pipeline.contract.paths import DatasetPaths
 from pipeline.contract.sample_labels import named_labels, number_classes
 from pipeline.contract.scans import FoundTar, scan_tars, sha256_of_texts
-from pipeline.contract.tar_scan import SampleOptions, TarScan
+from pipeline.contract.tar_scan import IMAGES, SampleOptions, TarScan
 from pipeline.errors import UserError
 from pipeline.outside_text import without_passwords
 
@@ -188,6 +188,12 @@ def _describe(
     if others:
         first = next(scan.first_other for _, scan in scans if scan.others)
         notes.append(f"{others} samples without an image are left out (the first: {first})")
+    rest = [one for one in scans[0][1].members if one not in IMAGES]
+    if not names and not options.label and rest:
+        notes.append(
+            f"no labels, because no sample has a .cls; --data.label takes them from other members "
+            f"({', '.join(rest[:5])})"
+        )
     missing = int((classes < 0).sum())
     if names and missing:
         tar, scan = next(one for one in scans if one[1].first_unlabelled)

@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.reading import local_path, read_bytes, report_waiting
 
 _THREADS = 16
-_LOCAL_AHEAD, _REMOTE_AHEAD = 1 << 16, 512
+_LOCAL_AHEAD, _REMOTE_AHEAD = 4096, 512
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class TarScan:
     `headers` is the sha256 of all headers, `content` one of headers, labels and the beginnings of
     the first images. `samples` counts those with an image, `others` those without. `labels` has one
     entry per sample with an image: a class number, a name, or None; empty if no sample has a label.
-    `one_hot` is the length of one-hot labels. `images` lists (key, width, height, is gray) of the
-    first images.
+    `one_hot` is the length of one-hot labels. `extension` is that of the first image, `members` are
+    those of its sample. `images` lists (key, width, height, is gray) of the first images.
     """
 
     size: int
@@ -81,6 +81,7 @@ class TarScan:
     labels: list[int | str | None] = field(default_factory=list)
     one_hot: int = 0
     extension: str = ""
+    members: list[str] = field(default_factory=list)
     images: list[tuple[str, int, int, bool]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -130,6 +131,7 @@ def scan_tar(reader: RangeReader, options: SampleOptions, ahead: int) -> TarScan
             continue
         scan.samples += 1
         scan.extension = scan.extension or extension
+        scan.members = scan.members or sorted(sample.members)
         scan.labels.append(label)
         if label is None:
             scan.first_unlabelled = scan.first_unlabelled or sample.key

@@ -31,6 +31,8 @@ def test_an_img2dataset_run_is_trained_on_as_it_is(
     location = "shells/{000..002}.tar"
     assert fit_here("plain", location, "--evaluate.kimg", "0") == 2
     assert "several sizes" in capsys.readouterr().err
+    assert fit_here("unlabelled", location, *FIT, "--total-kimg", "0.04") == 0
+    assert "--data.label takes them from other members (json, txt)" in capsys.readouterr().out
     assert fit_here("plain", location, *FIT, "--data.label", "json:kind") == 0
     assert "3 of 3 shards have no sha256" in capsys.readouterr().out
     stored = json.loads((folder / "runs/plain/config.json").read_text())
