@@ -1,4 +1,4 @@
-"""`python -m training.export RUN --format safetensors|onnx|page --out DIR`: export a generator."""
+"""`python -m training.export RUN --format FORMAT[,FORMAT] --out DIR`: export a generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.latent.cli import check_target, float_in_range, load, parser
 if TYPE_CHECKING:
     from training.pretrained.inference import TrainedGenerator
 
-FORMATS = ("safetensors", "onnx", "page")
+FORMATS = ("safetensors", "onnx", "page", "nvlabs", "rosinality")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--format", default="safetensors,onnx", metavar="FORMAT[,FORMAT]",
         help="safetensors: weights and configuration, which training.sample and the other commands "
         "accept instead of a run; onnx: an ONNX model, checked against PyTorch; page: a static "
-        "explorer page that generates images in the browser (default: safetensors,onnx)",
+        "explorer page that generates images in the browser; nvlabs, rosinality: StyleGAN2 weights "
+        "for NVlabs' StyleGAN2-ADA (safetensors) and for rosinality/stylegan2-pytorch (.pt) "
+        "(default: safetensors,onnx)",
     )  # fmt: skip
     made.add_argument("--static", action="store_true", help="the same as --format page")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
@@ -73,10 +75,15 @@ def export(args: argparse.Namespace) -> None:
         files |= _onnx(trained, folder, args.tolerance)
     if "page" in formats:
         files |= _page(trained, folder, args)
+    loading = {}
+    for name in formats:
+        if name in ("nvlabs", "rosinality"):
+            described, loading[name] = _layout(trained, name, folder)
+            files |= described
 
     from training.exports.folder import write_card
 
-    write_card(trained, folder, files, _history(trained))
+    write_card(trained, folder, files, _history(trained), loading)
     print(f"{folder / 'README.md'}  {(folder / 'README.md').stat().st_size / 1e3:.1f} kB")
 
 
@@ -88,6 +95,14 @@ def _weights(trained: TrainedGenerator, folder: Path) -> dict[str, str]:
     write_config(trained, folder)
     _print_file(folder / WEIGHTS)
     return {WEIGHTS: "the weights", "config.json": "the configuration and dataset properties"}
+
+
+def _layout(trained: TrainedGenerator, name: str, folder: Path) -> tuple[dict[str, str], str]:
+    from training.exports.stylegan2_layouts import FILES, PROJECTS, write_layout
+
+    loading = write_layout(trained, name, folder)
+    _print_file(folder / FILES[name])
+    return {FILES[name]: f"the weights for {PROJECTS[name]}"}, loading
 
 
 def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float) -> dict[str, str]:

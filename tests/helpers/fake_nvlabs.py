@@ -72,9 +72,11 @@ class Module(torch.nn.Module):
 
 
 def network(described: dict[str, Any], kind: str) -> Module:
-    """The modules for tensors given as {dotted name: [shape, "parameter" or "buffer"]}."""
+    """The modules for tensors given as {dotted name: [shape, "parameter" or "buffer"]}, or as
+    {dotted name: tensor}."""
     root = Module(kind, {"z_dim": 512, "img_resolution": 16})
-    for number, (name, (shape, role)) in enumerate(described.items()):
+    for number, (name, given) in enumerate(described.items()):
+        shape, role = ([], "buffer") if isinstance(given, torch.Tensor) else given
         *path, last = name.split(".")
         module = root
         for part in path:
@@ -83,7 +85,9 @@ def network(described: dict[str, Any], kind: str) -> Module:
             module = module._modules[part]  # type: ignore[assignment]
         random = torch.Generator().manual_seed(number)
         value = torch.randn(shape, generator=random)
-        if last == "resample_filter":
+        if isinstance(given, torch.Tensor):
+            value = given
+        elif last == "resample_filter":
             taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
             value = torch.outer(taps, taps) / 64
         if role == "parameter":

@@ -41,7 +41,7 @@ def make_run(folder: Path, kind: str, location: str = "", channels: int = 3) -> 
             elif name.endswith("noise_strength"):
                 value.fill_(0.3)
         if kind == "stylegan2":
-            latents = torch.randn(500, 8)
+            latents = torch.randn(500, generator.z_dim)
             ws = generator.eval().mapping(latents, torch.zeros(500, dtype=torch.int64))
             generator.w_avg.copy_(ws[:, 0].mean(dim=0))
     folder.mkdir(parents=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.contract import (
@@ -72,11 +74,16 @@ def latest_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_card(
-    trained: TrainedGenerator, folder: Path, files: dict[str, str], rows: list[dict[str, Any]]
+    trained: TrainedGenerator,
+    folder: Path,
+    files: dict[str, str],
+    rows: list[dict[str, Any]],
+    loading: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write `README.md`: what the model is, its training data and licences, how to load it.
 
-    `files` describes the files in the folder, by name.
+    `files` describes the files in the folder, by name; `loading` is Python code that loads the
+    weights in another project, by the project's name.
     """
     shape, dataset, config = trained.shape, trained.dataset, flatten(trained.config)
     colour = "colour" if shape.channels == 3 else "gray"
@@ -94,6 +101,8 @@ def write_card(
         }), "",
         "## Files", "", *_table(("file", "what"), {f"`{name}`": files[name] for name in files}),
         "", "## How to load it", "", *_loading(trained, folder, files),
+        *(line for name, code in loading.items() for line in (
+            f"With {name}'s code:", "", "```python", code, "```", "")),
         "## Training data", "",
         f"{dataset['samples']:,} images, digest {code_span(str(dataset['digest']))}. Its card, "
         "with the licences and attributions that apply to any use:", "",
