@@ -89,7 +89,8 @@ def _claimed(locations: Sequence[str], claims: dict[str, Any]) -> list[FoundTar]
         names = ()
     found = []
     for location, entry in zip(locations, claims["shardlist"], strict=True):
-        samples, size, sha256 = (entry.get(key) for key in ("nsamples", "bytes", "sha256"))
+        samples, sha256 = entry.get("nsamples"), entry.get("sha256")
+        size = entry.get("bytes", entry.get("filesize"))  # wids's own name is the second
         found.append(
             FoundTar(
                 location,

@@ -79,13 +79,17 @@ def test_a_run_resumes_at_the_image_it_had_seen(tmp_path: Path) -> None:
 
 def test_an_index_of_wids_without_sizes_and_hashes_is_read(tmp_path: Path) -> None:
     three_tars(tmp_path / "out")
-    entries = [{"url": f"{n:03d}.tar", "nsamples": 20} for n in range(3)]
+    entries: list[dict[str, Any]] = [{"url": f"{n:03d}.tar", "nsamples": 20} for n in range(3)]
     index = tmp_path / "out" / "shardindex.json"
     index.write_text(json.dumps({"wids_version": 1, "name": "x", "shardlist": entries}))
     cache = str(tmp_path / "cache")
     by_wids = wids.ShardListDataset(str(index), cache_dir=cache, keep=True, transformations=[])
     assert len(by_wids) == 60
     assert numbers(take(opened(index), 6)) == numbers(take(opened("out"), 6))
+    entries[2]["filesize"] = 1  # as widsindex calls it
+    index.write_text(json.dumps({"wids_version": 1, "shardlist": entries}))
+    with pytest.raises(UserError, match=r"002\.tar: \d+ bytes, the index says 1"):
+        opened(index)
     entries[1]["nsamples"] = 21
     index.write_text(json.dumps({"wids_version": 1, "shardlist": entries}))
     with pytest.raises(UserError, match=r"001\.tar: 20 samples, the index says 21"):
