@@ -88,7 +88,7 @@ def test_a_network_whose_package_is_missing_is_one_note_and_no_failure(
     def extractor(images: Any) -> Any:
         import_module("no_such_package")
 
-    monkeypatch.setattr(features, "load_extractor", lambda name: extractor)
+    monkeypatch.setattr(features, "load_extractor", lambda *_: extractor)
     shop.add(shop.served(3))
     table = load_image_table(shop.recipe(), shop.dataset, log)
     assert len(table.notes) == 1
@@ -105,7 +105,7 @@ def test_recorded_features_give_score_and_similarity(
         rows = [[image.mean() > 128, image.mean() <= 128, 0.01 * image.std()] for image in images]
         return np.array(rows, np.float32)
 
-    monkeypatch.setattr(features, "load_extractor", lambda name: extractor)
+    monkeypatch.setattr(features, "load_extractor", lambda *_: extractor)
     bright = [shop.Served(shop.encoded(disc(n, (210, 200, 190))), f"b{n}") for n in range(12)]
     dark = [shop.Served(shop.encoded(disc(n, (40, 40, 50))), f"d{n}") for n in range(20, 22)]
     shop.add([*bright, *dark])
