@@ -16,7 +16,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-PACKAGES = ("pipeline", "training")
+PACKAGES = ("pipeline", "shellgan", "training")
 TRAIN_FILE = "requirements-train.txt"
 _HEADER = (
     "# What training needs, without the pipeline; written by docs/requirements.py.\n"

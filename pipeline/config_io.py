@@ -5,6 +5,8 @@ A user error is one line: the file, the key, and what is wrong.
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,20 +26,67 @@ _MAX_BYTES = 16 << 20
 T = TypeVar("T")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read the sections of a TOML file.
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Read the sections of a TOML file, from a path or URL.
 
     Raises:
         UserError: the file does not exist or is not TOML.
     """
     try:
-        return tomllib.loads(decode_text(read_bytes(path, _MAX_BYTES), "strict"))
+        text = decode_text(read_bytes(path, _MAX_BYTES), "strict")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
-        raise UserError(describe_os_error(error)) from None
-    except (ValueError, RecursionError) as error:  # also for an integer of 5,000 digits
+        why = describe_os_error(error)
+        raise UserError(why if str(path) in why else f"{path}: {why}") from None
+    except ValueError as error:
         raise UserError(f"{path}: not TOML ({error})") from None
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Return the sections of a TOML text.
+
+    Raises:
+        UserError: it is not TOML; the message names `where`.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also for an integer of 5,000 digits
+        raise UserError(f"{where}: not TOML ({error})") from None
+
+
+def format_toml(values: Mapping[str, Any]) -> str:
+    """Return the TOML text of sections: plain keys first, then one section per mapping. Values of
+    None are left out."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    lines = [
+        f"{_key(key)} = {_literal(value)}" for key, value in plain.items() if value is not None
+    ]
+    for name, section in values.items():
+        if isinstance(section, Mapping):
+            lines += ["", f"[{_key(name)}]"]
+            lines += [
+                f"{_key(key)} = {_literal(value)}"
+                for key, value in section.items()
+                if value is not None
+            ]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(key)} = {_literal(one)}" for key, one in value.items() if one is not None)
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, Path):
+        value = str(value)
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 def parse_config(model: type[T], values: Any, where: str) -> T:

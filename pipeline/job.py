@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from pipeline.atomic_io import FileLock, lock
 from pipeline.contract import DatasetPaths, now_utc
 from pipeline.errors import UserError
 from pipeline.events import EventListener, EventLog, ProgressListener
+from pipeline.reading import is_url
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -39,17 +41,22 @@ _SUFFIXES = frozenset((
 class Job:
     """A recipe and its dataset.
 
-    `recipe_name` is the name of an included recipe, or a path to a recipe file; `overrides` replace
-    its values by dotted key. The dataset has the recipe's name, under the folder `root`.
+    `recipe_name` is the name of an included recipe, or the path or URL of a recipe file;
+    `overrides` replace its values by dotted key. `given` is a recipe that is used instead of the
+    file. The dataset has the recipe's name, under the folder `root`.
     """
 
     recipe_name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     root: Path = field(default_factory=Path.cwd)
+    given: Recipe | None = None
 
     @property
     def dataset(self) -> DatasetPaths:
-        return DatasetPaths(Path(self.recipe_name).name.removesuffix(".toml"), self.root)
+        name = self.recipe_name
+        if is_url(name):
+            name = unquote(urlsplit(name).path)
+        return DatasetPaths(Path(name).name.removesuffix(".toml"), self.root)
 
     def recipe(self) -> Recipe:
         """Read the recipe.
@@ -57,9 +64,11 @@ class Job:
         Raises:
             UserError: it does not exist, or has an error.
         """
-        from pipeline.recipe import load_recipe, recipe_path
+        if self.given is not None:
+            return self.given
+        from pipeline.recipe import load_recipe, locate_recipe
 
-        return load_recipe(recipe_path(self.recipe_name), self.overrides)
+        return load_recipe(locate_recipe(self.recipe_name), self.overrides)
 
     @contextmanager
     def open(
@@ -104,7 +113,23 @@ def run_stage(
     variant: str | None = None,
     stage: Stage | None = None,
 ) -> dict[str, Any]:
-    """Run one stage, log its start and its result as events, and return the result's fields.
+    """Return the fields of the result of `execute_stage`."""
+    return asdict(
+        execute_stage(name, recipe, dataset, log, refresh=refresh, variant=variant, stage=stage)
+    )
+
+
+def execute_stage(
+    name: str,
+    recipe: Recipe,
+    dataset: DatasetPaths,
+    log: EventLog,
+    *,
+    refresh: bool = False,
+    variant: str | None = None,
+    stage: Stage | None = None,
+) -> Any:
+    """Run one stage, log its start and its result as events, and return the result, a dataclass.
 
     Args:
         refresh: if the stage is the crawl, visit every page again.
@@ -117,8 +142,8 @@ def run_stage(
         stage = partial(stage, refresh=True)
     if variant and name == "shard":
         stage = partial(stage, variant=variant)
-    result: dict[str, Any] = asdict(stage(recipe, dataset, log))
-    log.emit(name, "done", **result)
+    result = stage(recipe, dataset, log)
+    log.emit(name, "done", **asdict(result))
     return result
 
 

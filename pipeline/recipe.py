@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.fetcher import Politeness
 from pipeline.names import RECIPES_DIR, recipe_names
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
+from pipeline.reading import is_url
 from pipeline.sources import Source
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
@@ -43,16 +44,36 @@ class Recipe:
         object.__setattr__(self, "politeness", politeness)
 
 
-def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe; `overrides` replace values by dotted keys (`shards.resolution`).
+def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe from a path or URL; `overrides` replace values by dotted keys
+    (`shards.resolution`).
 
     Raises:
         UserError: the file does not exist or is not TOML, or a key is unknown or invalid.
     """
-    values = read_toml(path)
+    return parse_recipe(read_toml(path), str(path), overrides)
+
+
+def parse_recipe(
+    values: dict[str, Any], where: str, overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Return the recipe of the sections `values`; changes them.
+
+    Raises:
+        UserError: a key is unknown or invalid; the message names `where`.
+    """
     for key, value in (overrides or {}).items():
         _put(values, key, value)
-    return parse_config(Recipe, values, str(path))
+    return parse_config(Recipe, values, where)
+
+
+def locate_recipe(name: str) -> Path | str:
+    """Return where a recipe is: a URL itself, or as `recipe_path`.
+
+    Raises:
+        UserError: as `recipe_path`.
+    """
+    return name if is_url(name) else recipe_path(name)
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

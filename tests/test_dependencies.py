@@ -19,7 +19,6 @@ from packaging.requirements import Requirement
 PROJECT = Path(__file__).parents[1]
 NOT_IMPORTED = {
     "fastapi",  # limits the version that Prefect's server gets
-    "webdataset",  # reads the shards in other trainers: docs/formats.md
 }
 
 

@@ -136,8 +136,13 @@ def fit(arguments: Sequence[str], started: float) -> int:
         from training.planning.auto import resolve_auto
 
         config, explanation = resolve_auto(args.shards, args.run, overrides)
-    run = session.dry_run if args.dry_run else session.train
-    return run(config, args.shards, args.run, started, args.json, explanation)
+    from training.monitoring.console import make_display
+
+    command = config, args.shards, args.run, started, make_display(args.json), explanation
+    if args.dry_run:
+        session.dry_run(*command)
+        return 0
+    return session.EXIT_STATUS[session.train(*command).reason]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ main one writes and prints.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,12 +32,14 @@ from training.streaming.order import rank_slice
 
 
 class Loop:
-    """Trains `state` on `source`; see `run`. The hours count from `started` (`time.monotonic`)."""
+    """Trains `state` on `source`; see `run`. The hours count from `started` (`time.monotonic`);
+    `more` makes further callbacks."""
 
     def __init__(
         self, config: Config, run: Run, source: ShardDataset, state: State, history: History,
         device: torch.device, display: Display, ranks: Distributed = SINGLE_PROCESS,
         started: float | None = None, forecast: Forecast | None = None, most_threads: int = 0,
+        more: Sequence[Callable[[Loop], Callback]] = (),
     ) -> None:  # fmt: skip
         self.config, self.run_files, self.source, self.ranks = config, run, source, ranks
         self.state, self.history, self.device, self.display = state, history, device, display
@@ -59,6 +61,7 @@ class Loop:
             self.threads, self.samples, self.log, self.evaluation, callbacks.AlarmsCallback(self),
             callbacks.ConsoleCallback(self, forecast), callbacks.ReportCallback(self),
             self.checkpoints, callbacks.LimitsCallback(self), self.rollback,
+            *(make(self) for make in more),
         )  # fmt: skip
         self.reset_timers()
 

@@ -24,7 +24,7 @@ from training.machine.device import choose_device
 from training.machine.disk import free_bytes
 from training.machine.distributed import Distributed, init_distributed
 from training.metrics.suite import MIN_IMAGES
-from training.monitoring.console import Display, NullDisplay, make_display
+from training.monitoring.console import Display, NullDisplay
 from training.options.resolve import drop_label_conditions
 from training.planning.forecast import Forecast
 from training.planning.memory import (
@@ -88,13 +88,13 @@ def prepare(
     run_name: str | None,
     stack: ExitStack,
     write: bool,
-    as_json: bool = False,
+    display: Display,
     why: Sequence[str] = (),
 ) -> Prepared:
     """Set up and check everything; with `write`, also lock the run and write its configuration.
 
     Actions to undo at the end of the command are registered in `stack`. `why` contains
-    sentences on how the configuration was chosen, printed first.
+    sentences on how the configuration was chosen, which `display` shows first.
 
     Raises:
         UserError: the device, the shards, the run, the memory or the disk cannot be used.
@@ -113,7 +113,7 @@ def prepare(
         config = recorded_threads(config, run)
 
     _in_first(ranks, run, lambda: _take(run, config, source, location, stack if write else None))
-    shown: Display = make_display(as_json) if ranks.is_main else NullDisplay()
+    shown = display if ranks.is_main else NullDisplay()
     for line in (*why, *source.notes):
         shown.message(line)
     shape = source.image_shape

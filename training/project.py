@@ -28,6 +28,7 @@ MOST_PIXELS = 100_000_000
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from training.pretrained.inference import TrainedGenerator
 
@@ -106,23 +107,31 @@ def read_target(path: Path, trained: TrainedGenerator) -> torch.Tensor:
     Raises:
         UserError: the file cannot be read as an image.
     """
-    import numpy as np
-    import torch
     from PIL import Image, ImageOps
 
     Image.MAX_IMAGE_PIXELS = None  # checked below; Pillow would only warn about some images
-    shape = trained.shape
     try:
         with os.fdopen(open_regular(path), "rb") as file, Image.open(file, formats=READ) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width}×{opened.height} px are too many")
-            upright = ImageOps.exif_transpose(opened)
-            image = upright.convert("RGB" if shape.channels == 3 else "L")
+            image = ImageOps.exif_transpose(opened)
+            image.load()
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{path}: cannot be read as an image ({reason})") from None
     except Exception as error:  # noqa: BLE001 (Pillow's plugins raise any exception)
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
+    return fit_target(image, trained)
+
+
+def fit_target(image: Image.Image, trained: TrainedGenerator) -> torch.Tensor:
+    """Crop an upright image to the generator's shape: (1, channels, height, width), [-1, 1]."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageOps
+
+    shape = trained.shape
+    image = image.convert("RGB" if shape.channels == 3 else "L")
     fitted = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted).reshape(shape.height, shape.width, shape.channels)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1

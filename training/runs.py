@@ -24,6 +24,7 @@ from pipeline.contract import (
     migrate,
     parse_config,
     read_bytes,
+    runs_dir,
     without_passwords,
     write_json,
 )
@@ -101,7 +102,7 @@ def find_run(name: str) -> Run:
     """
     if not name.strip() or any(unicodedata.category(one) == "Cc" for one in name):
         raise UserError(f"{name!r}: not a valid name for a run")
-    return Run(Path(name) if os.sep in name or name in (".", "..") else Path("runs") / name)
+    return Run(Path(name) if os.sep in name or name in (".", "..") else runs_dir() / name)
 
 
 def parse_run_spec(name: str) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from training.latent.cli import (
     check_sides,
     int_in_range,
     label_number,
-    latents_and_labels,
     load,
     parse_psi,
     parser,
@@ -56,27 +55,17 @@ def write_samples(args: argparse.Namespace) -> None:
     psis = [parse_psi(part) for part in args.truncation.split(",")]
     numbers = [] if args.numbers is None else parse_numbers(args.numbers, "--numbers")
 
-    import torch
-
     from training.grid import make_grid, save_image, square_columns
     from training.latent.grids import truncation_grid
-    from training.techniques import fixed_latents
+    from training.latent.sampling import sample_ws
 
     trained = load(args.run, args.device)
     count = len(numbers) or args.n
     columns = count if len(psis) > 1 else square_columns(count)
     check_sides(args.out, trained, columns, len(psis) * math.ceil(count / columns))
-    space, label = trained.space, label_number(trained, args.label)
-    if numbers:
-        latents, labels = latents_and_labels(trained, numbers, label)
-    else:
-        z_dim = trained.generator.z_dim
-        latents = fixed_latents(trained.latent, args.n, z_dim, args.seed, space.device)
-        labels = torch.full((args.n,), label, device=space.device)
-    if args.label is None:
-        labels = torch.arange(len(latents), device=space.device) % max(1, trained.classes)
-    torch.manual_seed(args.seed)  # dropout that works when sampling
-    ws = space.map(latents, labels)
+    space = trained.space
+    label = None if args.label is None else label_number(trained, args.label)
+    ws, labels = sample_ws(trained, count, numbers, label, args.seed)
     if len(psis) > 1:
         image = truncation_grid(space, ws, labels, psis)
     else:

@@ -1,65 +1,91 @@
-"""One training command from its configuration to its exit status."""
+"""One training, from its configuration to its result."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import torch
 
 from pipeline.contract import UserError, format_duration
-from training.callbacks import DIVERGENCE_HINT, EndReason
+from training.callbacks import DIVERGENCE_HINT, Callback, EndReason
 from training.checkpoint import list_checkpoints
 from training.config import Config
 from training.data import Loader
 from training.loop import Loop
-from training.monitoring.console import Display
+from training.monitoring.console import Display, NullDisplay
 from training.monitoring.history import History
 from training.planning.forecast import Forecast, cost, disk_bytes, is_timed, plan_course
 from training.preparation import Prepared, describe_write_error, prepare
 from training.runs import Run
 from training.step import Step
 
-_STATUS = {
+EXIT_STATUS = {
     EndReason.DONE: 0, EndReason.HOURS: 0, EndReason.INTERRUPTED: 130, EndReason.DISK: 1,
     EndReason.DIVERGED: 1,
 }  # fmt: skip
 _TIMED_SECONDS = 3.0
+MakeCallback = Callable[[Loop], Callback]
+"""A function of the loop that returns a callback, such as a subclass of `Callback`."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended: why, with a `detail` for people; the images `seen` and the `seconds` of
+    the run, over all commands that trained it; whether it `was_done` before."""
+
+    run: Run
+    reason: EndReason
+    seen: int
+    seconds: float
+    detail: str = ""
+    was_done: bool = False
 
 
 def train(
     config: Config,
     location: str,
     run_name: str | None,
-    started: float,
-    as_json: bool = False,
+    started: float | None = None,
+    display: Display | None = None,
     why: Sequence[str] = (),
-) -> int:
-    """Train with `config` on the shards at `location`; return the exit status.
+    callbacks: Sequence[MakeCallback] = (),
+) -> TrainingResult:
+    """Train with `config` on the shards at `location`, or resume the run.
 
-    `why` are sentences that explain how the configuration was chosen; they are printed first.
+    Args:
+        run_name: as in `find_run`; None: `default_run_name`.
+        started: `time.monotonic()` from which the hours count; None: now.
+        display: shows messages and progress; None: nothing is shown.
+        why: sentences that explain how the configuration was chosen; they are shown first.
+        callbacks: further callbacks, which are called after the loop's own.
 
     Raises:
         UserError: as `prepare`.
     """
+    started = time.monotonic() if started is None else started
     with ExitStack() as stack:
-        run = prepare(config, location, run_name, stack, True, as_json, why)
+        run = prepare(config, location, run_name, stack, True, display or NullDisplay(), why)
         if run.forecast is None:
-            return _already_done(run)
-        return _train(run, run.forecast, started)
+            _show_done(run)
+            seconds = float(run.values["seconds"]) if run.values else 0.0
+            return TrainingResult(run.run, EndReason.DONE, run.seen, seconds, was_done=True)
+        return _train(run, run.forecast, started, callbacks)
 
 
-def _already_done(run: Prepared) -> int:
+def _show_done(run: Prepared) -> None:
     total = int(run.config.total_kimg * 1000)
     run.shown.message(
         f"{run.run.folder}: already finished, {run.seen / 1000:g} of {total / 1000:g} kimg; "
         "set a larger --total-kimg to continue"
     )
-    return 0
 
 
-def _train(run: Prepared, found: Forecast, started: float) -> int:
+def _train(
+    run: Prepared, found: Forecast, started: float, callbacks: Sequence[MakeCallback]
+) -> TrainingResult:
     shown, folder = run.shown, run.run.folder
     try:
         text = run.values["history"] if run.values else ""
@@ -69,12 +95,12 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
     try:
         loop = Loop(
             run.config, run.run, run.source, run.state, history, run.device, shown, run.ranks,
-            started, found, run.most_threads,
+            started, found, run.most_threads, callbacks,
         )  # fmt: skip
         if run.values:
             loop.restore(run.values)
             run.values = None  # as large as a checkpoint
-        _print_header(run, found)
+        _show_header(run, found)
         if not run.config.max_hours:  # else the disk's line comes with the first speed
             shown.message(found.disk_line(run.config, run.source, run.config.total_kimg))
         if run.seen:
@@ -83,11 +109,10 @@ def _train(run: Prepared, found: Forecast, started: float) -> int:
     finally:
         shown.close()
         history.close()
-    _print_summary(reason, run.run, loop, run.shown)
-    return _STATUS[reason]
+    return _show_summary(reason, run.run, loop, run.shown)
 
 
-def _print_header(run: Prepared, found: Forecast) -> None:
+def _show_header(run: Prepared, found: Forecast) -> None:
     threads = f", {torch.get_num_threads()} threads" if run.device.type == "cpu" else ""
     run.shown.message(
         f"run {run.run.folder}  preset {run.config.preset}  {run.source.index.nsamples} images of "
@@ -98,7 +123,7 @@ def _print_header(run: Prepared, found: Forecast) -> None:
         run.shown.message(line)
 
 
-def _print_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> None:
+def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> TrainingResult:
     details = {
         EndReason.HOURS: f"the {loop.config.max_hours:g} hours are over",
         EndReason.DISK: loop.disk_full,
@@ -133,6 +158,7 @@ def _print_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> N
             "report": str(run.report),
         }
     )  # fmt: skip
+    return TrainingResult(run, reason, seen, seconds, detail)
 
 
 def _format_time_and_cost(loop: Loop) -> str:
@@ -152,22 +178,23 @@ def dry_run(
     location: str,
     run_name: str | None,
     started: float,
-    as_json: bool = False,
+    display: Display,
     why: Sequence[str] = (),
-) -> int:
-    """Print the forecast of a run from a few timed steps and write nothing; the exit status and
-    the refusals are those of `train`.
+) -> None:
+    """Show the forecast of a run from a few timed steps and write nothing; the refusals are those
+    of `train`.
 
     Raises:
         UserError: as `train`.
     """
     with ExitStack() as stack:
-        run = prepare(config, location, run_name, stack, False, as_json, why)
+        run = prepare(config, location, run_name, stack, False, display, why)
         shown, config, found = run.shown, run.config, run.forecast
         stack.callback(shown.close)
         if found is None:
-            return _already_done(run)
-        _print_header(run, found)
+            _show_done(run)
+            return
+        _show_header(run, found)
         used = time.monotonic() - started
         seconds = _timed(run)
         course = plan_course(seconds, run.left, config.max_hours, used, config.price_per_hour)
@@ -183,7 +210,6 @@ def dry_run(
                 "run": str(run.run.folder),
             }
         )  # fmt: skip
-    return 0
 
 
 def _timed(run: Prepared) -> float:

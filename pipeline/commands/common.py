@@ -40,7 +40,9 @@ def add_simple_command(
 def add_command(commands: Commands, name: str, what: str, run: Command) -> argparse.ArgumentParser:
     """Add a command for the dataset of a recipe, with the common options."""
     command = add_simple_command(commands, name, what, run)
-    command.add_argument("recipe", help="name of a recipe in pipeline/sites, or a TOML file")
+    command.add_argument(
+        "recipe", help="a recipe: its name in pipeline/sites, a TOML file, or its URL"
+    )
     command.add_argument(
         "--set",
         metavar="KEY=VALUE",

@@ -13,6 +13,7 @@ from rich.text import Text
 from pipeline.commands.common import Commands, add_simple_command, say
 from pipeline.crawl.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.outside_text import printable
+from pipeline.recipe import locate_recipe
 from pipeline.web.politeness import Politeness
 from pipeline.web.waits import Wait
 
@@ -24,7 +25,9 @@ def add(commands: Commands) -> None:
     """Add these commands to the parser."""
     what = "show what a recipe extracts from one page"
     check = add_simple_command(commands, "check-recipe", what, _check)
-    check.add_argument("file", type=Path, help="the recipe, a TOML file")
+    check.add_argument(
+        "recipe", help="a recipe: its name in pipeline/sites, a TOML file, or its URL"
+    )
     check.add_argument("--url", required=True, help="a page of the site")
     new = add_simple_command(commands, "new-recipe", "propose a recipe for a page's site", _new)
     new.add_argument("url", help="the page to start from")
@@ -36,7 +39,9 @@ def add(commands: Commands) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    found = check_recipe(args.file, args.url, _print_wait)
+    is_file = Path(args.recipe).is_file()  # of any extension
+    where = Path(args.recipe) if is_file else locate_recipe(args.recipe)
+    found = check_recipe(where, args.url, _print_wait)
     out = Console(highlight=False)
     if found.rows():
         table = Table(title=Text(f"{len(found.rows())} images on {printable(found.url)}"))

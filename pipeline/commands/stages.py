@@ -174,9 +174,9 @@ def _status(args: argparse.Namespace) -> int:
     dataset = job_from_args(args, reads=True).dataset
     folders = (dataset.manifest_dir, dataset.data_dir, dataset.failure_log.parent)
     if not any(folder.exists() for folder in folders):
-        from pipeline.recipe import recipe_path
+        from pipeline.recipe import locate_recipe
 
-        recipe_path(args.recipe)  # raises if there is no such recipe either
+        locate_recipe(args.recipe)  # raises if there is no such recipe either
     status = read_status(dataset)
     print(json.dumps(status.to_json()) if args.json else format_status(status))
     return 0

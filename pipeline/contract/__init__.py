@@ -28,7 +28,7 @@ from pipeline.contract.index import (
     load_index,
     locate_index,
 )
-from pipeline.contract.paths import NAME, DatasetPaths
+from pipeline.contract.paths import NAME, DatasetPaths, project_root, runs_dir
 from pipeline.contract.rows import (
     Box,
     ManifestRow,
@@ -115,12 +115,14 @@ __all__ = [
     "parse_config",
     "policy_of",
     "printable",
+    "project_root",
     "read_bytes",
     "read_jsonl",
     "read_rows",
     "read_toml",
     "remove_temp_files",
     "report_waiting",
+    "runs_dir",
     "safe_text",
     "serve_app",
     "short_reason",

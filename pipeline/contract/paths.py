@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +13,26 @@ from pipeline.errors import UserError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 INDEX_FILE = "shards.json"
+_root: ContextVar[Path] = ContextVar("root")
+
+
+@contextmanager
+def project_root(root: Path) -> Iterator[None]:
+    """Make `root` the project's folder in the block, instead of the current folder."""
+    token = _root.set(root)
+    try:
+        yield
+    finally:
+        _root.reset(token)
+
+
+def runs_dir() -> Path:
+    """Return the folder of training runs; relative if the project's folder is the current one."""
+    return _root.get(Path()) / "runs"
+
+
+def _project_root() -> Path:
+    return _root.get(None) or Path.cwd()
 
 
 @dataclass(frozen=True)
@@ -24,7 +47,7 @@ class DatasetPaths:
     """
 
     name: str
-    root: Path = field(default_factory=Path.cwd)
+    root: Path = field(default_factory=_project_root)
     store: str = ""
 
     def __post_init__(self) -> None:

@@ -52,10 +52,11 @@ class PageCheck:
         ]
 
 
-def check_recipe(path: Path, url: str, on_wait: OnWait | None = None) -> PageCheck:
+def check_recipe(path: Path | str, url: str, on_wait: OnWait | None = None) -> PageCheck:
     """Fetch the page at `url` with the politeness of the recipe, and apply the recipe to it.
 
     Args:
+        path: path or URL of the recipe.
         on_wait: called during long waits.
 
     Raises:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from training.streaming.dataset import ShardDataset
 class ComparisonOptions:
     """Options of a comparison: location of the real images (None: those of each run), number of
     samples and maximum number of real images, feature network, weights of Inception to use instead,
-    number of paths for the path length."""
+    number of paths for the path length, and how progress is shown."""
 
     shards: str | None
     samples: int
@@ -43,6 +44,7 @@ class ComparisonOptions:
     paths: int
     seed: int
     device: torch.device
+    show: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = show_progress
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _require_images(name: str, trained: TrainedGenerator, source: ShardDataset) 
 
 
 def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
-    with show_progress(f"real images of {source.index.name}") as progress:
+    with plan.show(f"real images of {source.index.name}") as progress:
         return real_features(source, network, plan.real, progress=progress)
 
 
@@ -128,7 +130,7 @@ def _evaluate(
 ) -> EvaluationResult:
     labels = real.labels if trained.classes else real.labels * 0
     generator, device = trained.generator, plan.device
-    with show_progress(f"samples of {name}") as progress:
+    with plan.show(f"samples of {name}") as progress:
         features = fake_features(
             generator, trained.latent, labels, network, plan.samples, device, plan.seed, progress
         )

@@ -6,6 +6,8 @@ same: the explorer, exported pages and the commands show the same image for a nu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,6 +53,19 @@ def latents_of(numbers: list[int], kind: str, z_dim: int) -> Tensor:
     if kind == "sphere":
         normal *= z_dim**0.5 / np.linalg.norm(normal, axis=1, keepdims=True)
     return torch.from_numpy(normal.astype(np.float32))
+
+
+def check_numbers(numbers: Sequence[int], least: int = 0) -> None:
+    """Check that the numbers are image numbers, and at least `least` of them.
+
+    Raises:
+        UserError: they are not.
+    """
+    if len(numbers) < least:
+        raise UserError(f"numbers: {len(numbers)} given; at least {least} are needed")
+    for number in numbers:
+        if not 0 <= number < LIMIT:
+            raise UserError(f"numbers: {number} is not from 0 to {LIMIT - 1}")
 
 
 def parse_numbers(text: str, option: str, at_most: int = 4096) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
+from training.callbacks import EndReason
 from training.fit import parse
 from training.networks import ImageShape
 from training.networks.sizes import doublings
@@ -186,7 +187,7 @@ def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
     shards, run = small_shards(), str(tmp_path / "run")
     options = {**TINY, "threads": "1", "total_kimg": "0.05", "max_hours": "0.5"}
     config, _ = resolve_auto(str(shards.manifest), run, options)
-    assert session.train(config, str(shards.manifest), run, _now()) == 0
+    assert session.train(config, str(shards.manifest), run).reason is EndReason.DONE
     before = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert before["preset"] == "auto"
     again, why = resolve_auto(
@@ -195,11 +196,5 @@ def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
     assert why == ("auto: as chosen when the run was started",)
     assert (again.ema, again.augment) == (config.ema, config.augment)
     assert (again.total_kimg, again.max_hours) == (0.1, 3)
-    assert session.train(again, str(shards.manifest), run, _now()) == 0
+    assert session.train(again, str(shards.manifest), run).reason is EndReason.DONE
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[0].seen == 104
-
-
-def _now() -> float:
-    import time
-
-    return time.monotonic()

@@ -1,0 +1,232 @@
+"""A trained generator: samples, interpolation, projection, evaluation, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.contract import project_root
+from shellgan.datasets import Dataset, absolute_location
+from training.evaluation.comparison import ComparisonOptions, EvaluationResult, compare
+from training.exports.writing import ExportOptions, export_generator
+from training.latent.cli import label_number, latents_and_labels
+from training.latent.image_numbers import check_numbers
+from training.latent.projection import Schedule, choose_distance, project
+from training.latent.route import find_route
+from training.latent.sampling import sample_ws
+from training.machine.device import choose_device
+from training.pretrained.inference import TrainedGenerator, load_generator
+from training.project import fit_target, read_target
+from training.runs import find_run
+
+if TYPE_CHECKING:
+    from shellgan.runs import Run
+
+Pixels = NDArray[np.uint8]
+"""Images (n, height, width, channels), from 0 to 255."""
+
+
+@dataclass(frozen=True)
+class ProjectedImage:
+    """The `image` (height, width, channels) of the generator that is nearest to a given one, its
+    latents `ws` (1, num_ws, w_dim), and the `distance` between both, beside that of the mean
+    image."""
+
+    image: Pixels
+    ws: NDArray[np.float32]
+    distance: float
+    initial_distance: float
+
+
+class Model:
+    """A trained generator. `labels` are the names of its classes, `seen` the number of images it
+    was trained on; `height`, `width` and `channels` are those of its images."""
+
+    def __init__(self, trained: TrainedGenerator, spec: str, root: Path) -> None:
+        self.trained, self._spec, self._root = trained, spec, root
+        self.name, self.labels, self.seen = trained.name, trained.labels, trained.seen
+        shape = trained.shape
+        self.height, self.width, self.channels = shape.height, shape.width, shape.channels
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        numbers: Sequence[int] = (),
+        truncation: float = 1.0,
+        label: str | int | None = None,
+        seed: int = 0,
+    ) -> Pixels:
+        """Generate `n` images from the seed, or those with the image `numbers`, which are the same
+        in the explorer. Without a label, image i has class i modulo the number of classes.
+
+        Raises:
+            UserError: the generator has no such label.
+        """
+        check_numbers(numbers)
+        space = self.trained.space
+        ws, labels = sample_ws(self.trained, n, list(numbers), self._label(label), seed)
+        return space.generate(space.truncate(ws, truncation), labels)
+
+    def interpolate(
+        self,
+        numbers: Sequence[int],
+        steps: int = 10,
+        *,
+        truncation: float = 1.0,
+        label: str | int | None = None,
+        curve: Literal["lerp", "slerp", "spline"] | None = None,
+        closed: bool = False,
+    ) -> Pixels:
+        """Generate the images on the way from each image number to the next, `steps` per pair, and
+        the last one; with `closed`, the way leads back to the first.
+
+        Raises:
+            UserError: the generator has no such label, or there are fewer than two numbers.
+        """
+        check_numbers(numbers, 2)
+        latents, labels = latents_and_labels(self.trained, numbers, self._label(label) or 0)
+        route = find_route(self.trained.space, latents, labels, curve=curve, closed=closed)
+        count = route.pairs * steps + (0 if closed else 1)
+        return route.images(np.arange(count, dtype=np.float64) / steps, truncation)
+
+    def project(
+        self,
+        image: str | Path | Image.Image | Pixels,
+        *,
+        steps: int = 1000,
+        w_plus: bool = False,
+        distance: Literal["features", "pixels"] = "features",
+        label: str | int | None = None,
+        seed: int = 0,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> ProjectedImage:
+        """Find the latents whose image is nearest to `image`: a file, or an upright image, whose
+        central crop is used.
+
+        Args:
+            w_plus: find a w for each layer, which is closer to the image and less natural.
+            distance: by the features of a network, or by pixels at several sizes.
+            on_step: called with the number of the step and the distance.
+
+        Raises:
+            UserError: the file is not an image, or the generator has no such label.
+        """
+        if isinstance(image, str | Path):
+            target = read_target(Path(image), self.trained)
+        else:
+            upright = image if isinstance(image, Image.Image) else to_pil(image[None])[0]
+            target = fit_target(upright, self.trained)
+        space = self.trained.space
+        number = torch.tensor([self._label(label) or 0], device=space.device)
+        found = project(
+            space, target, choose_distance(distance, space.device), number, Schedule(steps),
+            w_plus, seed, on_step,
+        )  # fmt: skip
+        pixels = ((found.image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return ProjectedImage(
+            pixels[0].permute(1, 2, 0).cpu().numpy(), found.ws.float().cpu().numpy(),
+            found.distance, found.initial_distance,
+        )  # fmt: skip
+
+    def evaluate(
+        self,
+        dataset: Dataset | str | None = None,
+        *,
+        samples: int = 1000,
+        real: int = 5000,
+        features: str = "efficientnet_lite0",
+        seed: int = 0,
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> EvaluationResult:
+        """Compare generated with real images; `estimates` of the result has each metric by name,
+        with its standard deviation and the baseline of real images.
+
+        Args:
+            dataset: the real images (None: those of the run).
+            samples: number of generated images, at least 50.
+            real: maximum number of real images, at least 100 (0: all).
+            features: the feature network: `efficientnet_lite0` or `torchvision:MODEL`.
+            on_progress: called with the part of the work, what is done of it, and its total.
+
+        Raises:
+            UserError: the real images are not available, or too few.
+        """
+
+        @contextmanager
+        def show(what: str) -> Iterator[Callable[[int, int], None]]:
+            yield lambda done, total: on_progress(what, done, total) if on_progress else None
+
+        where = self.trained.dataset["location"] if dataset is None else dataset
+        if isinstance(where, str):
+            location = absolute_location(where, self._root) if where else None
+        else:
+            location = where.location
+        device = self.trained.space.device
+        options = ComparisonOptions(location, samples, real, features, None, 0, seed, device, show)
+        with project_root(self._root):
+            return compare([self._spec], options)[0]
+
+    def export(
+        self,
+        folder: str | Path,
+        formats: Sequence[str] = ("safetensors",),
+        *,
+        title: str = "",
+        tolerance: float = 1e-3,
+    ) -> list[Path]:
+        """Write the generator for other programs, with a model card; return the files.
+
+        Args:
+            formats: `safetensors`, `onnx`, `nvlabs`, `rosinality`, or `page`, which generates in the
+                browser.
+            title: of the page.
+            tolerance: the largest difference of a pixel, in [-1, 1], between ONNX and PyTorch.
+
+        Raises:
+            UserError: the folder contains a run, or a package is missing.
+        """
+        target = Path(folder).absolute()
+        with project_root(self._root):
+            trained = load_generator(self._spec, torch.device("cpu"))
+            options = ExportOptions(tolerance, title)
+            files = export_generator(trained, target, formats, options)
+        return [target / name for name in (*files, "README.md")]
+
+    def _label(self, label: str | int | None) -> int | None:
+        return None if label is None else label_number(self.trained, str(label))
+
+
+def load(run: Run | str | Path, *, root: str | Path | None = None, device: str = "auto") -> Model:
+    """Load the generator of a run, of an exported folder, or of a pickle of StyleGAN2-ADA.
+
+    Args:
+        run: a run, its name, or a folder (a `Path`, or a text with a slash); `RUN@best` and
+            `RUN@200` (kimg) select a checkpoint.
+        root: the project's folder, which contains `runs` (None: that of the run, or the current
+            folder).
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UserError: there is no such run, checkpoint or device.
+    """
+    root = getattr(run, "root", None) if root is None else root
+    folder = Path(root).absolute() if root is not None else Path.cwd()
+    spec = str(getattr(run, "folder", run))
+    with project_root(folder):
+        is_path = isinstance(run, Path) or spec.endswith(".pkl")
+        spec = str(folder / (spec if is_path else find_run(spec).folder))
+        return Model(load_generator(spec, choose_device(device)), spec, folder)
+
+
+def to_pil(images: Pixels) -> list[Image.Image]:
+    """Return images (n, height, width, channels) as `PIL.Image.Image`."""
+    return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in images]
