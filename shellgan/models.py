@@ -186,8 +186,8 @@ class Model:
         """Write the generator for other programs, with a model card; return the files.
 
         Args:
-            formats: `safetensors`, `onnx`, `nvlabs`, `rosinality`, or `page`, which generates in the
-                browser.
+            formats: `safetensors`, `onnx`, `nvlabs`, `rosinality`, or `page`, which generates
+                images in the browser.
             title: of the page.
             tolerance: the largest difference of a pixel, in [-1, 1], between ONNX and PyTorch.
 
