@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -113,9 +114,7 @@ def scan_tar(reader: RangeReader, options: SampleOptions, ahead: int) -> TarScan
         DamagedTar: it is not a complete tar, or a sample or label in it cannot be used; the message
             names the key.
     """
-    start = reader.pread(_BLOCK, 0)
-    if start[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5"):
-        raise DamagedTar("compressed, so samples cannot be read one by one; unpack it (.tar)")
+    _refuse_other_files(reader.pread(_BLOCK, 0))
     scan = TarScan(reader.size, reader.validator)
     headers, content = hashlib.sha256(), hashlib.sha256()
     passed = _Passed(reader, options)
@@ -145,6 +144,20 @@ def scan_tar(reader: RangeReader, options: SampleOptions, ahead: int) -> TarScan
         content.update(part)
     scan.content = content.hexdigest()
     return scan
+
+
+def _refuse_other_files(start: bytes) -> None:
+    """Raise DamagedTar if a file that begins with these bytes is not a tar."""
+    if start[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5"):
+        raise DamagedTar("compressed, so samples cannot be read one by one; unpack it (.tar)")
+    if start and not start.strip(b"\0"):
+        return  # an empty tar
+    try:
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        raise DamagedTar(
+            "not a tar; `python -m pipeline import` reads images in other formats"
+        ) from None
 
 
 class _Passed:

@@ -240,6 +240,13 @@ def test_labels_and_tars_that_cannot_be_used_are_named(tmp_path: Path, kind: str
     assert "a.tar" in str(caught.value)
 
 
+@pytest.mark.parametrize("data", [b"", b"PK\3\4" + bytes(600), b"\x89PNG\r\n" * 200])
+def test_other_files_are_called_that(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "images.zip").write_bytes(data)
+    with pytest.raises(UserError, match=r"images\.zip: not a tar; .*pipeline import"):
+        opened("images.zip")
+
+
 def test_samples_without_a_label_are_counted_and_named(tmp_path: Path) -> None:
     samples = numbered(10, cls=b"0") + numbered(2, 10)
     source = opened(write_tar(tmp_path / "a.tar", samples))
