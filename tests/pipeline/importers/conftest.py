@@ -18,8 +18,7 @@ from pipeline.importers.items import ImportOptions
 from pipeline.importers.stage import ImportResult, import_dataset
 from pipeline.originals.part_tars import read_original
 from pipeline.originals.parts import read_records
-
-IMPORTS = Path(__file__).parents[2] / "data/imports"
+from tests.helpers.import_files import IMPORTS
 
 
 @dataclass

@@ -18,7 +18,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pipeline.contract import UserError
 from pipeline.importers import stage
-from tests.pipeline.importers.conftest import IMPORTS, Take
+from tests.helpers.import_files import IMPORTS
+from tests.pipeline.importers.conftest import Take
 
 CLASSES = ("Conus", "Bursa")
 CAPTIONS = {f"shell {number}": [CLASSES[number % 2]] for number in range(4)}

@@ -1,14 +1,12 @@
-"""MNIST, CIFAR, CelebA, Pascal VOC, LSUN and image folders: torchvision reads the same files, and
-its pixels, labels and boxes are the ones that were imported."""
+"""MNIST, CIFAR and image folders: torchvision reads the same files, and
+its pixels and labels are the ones that were imported."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import pickle
 import shutil
 import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,22 +16,10 @@ from PIL import Image
 from torchvision import datasets
 
 from pipeline.contract import UserError
+from tests.helpers.import_files import png, write
 from tests.pipeline.importers.conftest import Imported, Take
 
 RNG = np.random.default_rng
-
-
-def png(seed: int, size: tuple[int, int] = (16, 12)) -> bytes:
-    file = io.BytesIO()
-    values = RNG(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(values).save(file, "PNG")
-    return file.getvalue()
-
-
-def write(path: Path, data: bytes | str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return path
 
 
 def check(done: Imported, truth: Any, name: str, labels: list[list[str]]) -> None:
@@ -280,176 +266,6 @@ def test_damaged_binary_cifar(take: Take, cifar: Path) -> None:
     ]
     assert done.result.images == 17
     assert done.labels["data_batch_1.bin 2"] == ["2"]
-
-
-# CelebA
-
-ATTRIBUTES = ["Male", "Smiling", "Young"]
-VALUES = {"000001.jpg": (-1, 1, 1), "000002.jpg": (1, -1, 1), "000003.jpg": (-1, -1, -1)}
-
-
-class CelebA(datasets.CelebA):
-    """Without the checksums of the real files."""
-
-    def _check_integrity(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def celeba(tmp_path: Path) -> Path:
-    folder = tmp_path / "celeba"
-    for number, name in enumerate(VALUES):
-        write(folder / "img_align_celeba" / name, png(number))
-    lines = [f"{name} " + " ".join(map("{:2}".format, row)) for name, row in VALUES.items()]
-    write(folder / "list_attr_celeba.txt", "\n".join(["3", " ".join(ATTRIBUTES) + " ", *lines, ""]))
-    write(folder / "identity_CelebA.txt", "000001.jpg 2880\n000002.jpg 7\n000003.jpg 2880\n")
-    write(folder / "list_eval_partition.txt", "000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n")
-    zeros = "\n".join(f"{name} 0 0 0 0" for name in VALUES)
-    for name in ("list_bbox_celeba.txt", "list_landmarks_align_celeba.txt"):
-        write(folder / name, f"3\na b c d\n{zeros}\n")
-    return folder
-
-
-def test_celeba(tmp_path: Path, take: Take, celeba: Path) -> None:
-    truth = CelebA(str(tmp_path), "all", ["attr", "identity"])
-    assert truth.attr_names[:3] == ATTRIBUTES
-    plain = take(celeba)
-    assert plain.found == (
-        "CelebA: 3 images, list_attr_celeba.txt, identity_CelebA.txt, list_eval_partition.txt"
-    )
-    smiling, identity = take(celeba, label="attr:Smiling"), take(celeba, label="identity")
-    for number, name in enumerate(VALUES):
-        pixels, (attributes, person) = truth[number]
-        np.testing.assert_array_equal(plain.pixels[name], np.asarray(pixels))
-        assert plain.labels[name] == [
-            one for one, value in zip(ATTRIBUTES, attributes, strict=True) if value
-        ]
-        assert smiling.labels[name] == ["Smiling" if attributes[1] else "not Smiling"]
-        assert identity.labels[name] == [str(int(person))]
-    assert take(celeba, split="valid").labels.keys() == {"000002.jpg"}
-
-
-def test_celeba_in_a_zip_beside_its_lists_and_as_on_kaggle(
-    tmp_path: Path, take: Take, celeba: Path
-) -> None:
-    shutil.make_archive(str(celeba / "img_align_celeba"), "zip", celeba, "img_align_celeba")
-    expected = take(celeba, label="attr:Male").labels  # the zip is a copy of the folder
-    shutil.rmtree(celeba / "img_align_celeba")
-    assert take(celeba, label="attr:Male").labels == expected
-    assert take(celeba / "img_align_celeba.zip", label="attr:Male").labels == expected
-    kaggle = tmp_path / "archive"
-    (kaggle / "img_align_celeba").mkdir(parents=True)
-    with zipfile.ZipFile(celeba / "img_align_celeba.zip") as archive:
-        archive.extractall(kaggle / "img_align_celeba")
-    lines = [f"{name},{','.join(map(str, row))}" for name, row in VALUES.items()]
-    write(
-        kaggle / "list_attr_celeba.csv", "\r\n".join([f"image_id,{','.join(ATTRIBUTES)}", *lines])
-    )
-    write(kaggle / "list_eval_partition.csv", "image_id,partition\n000001.jpg,2\n")
-    assert take(kaggle, label="attr:Male").labels == expected
-    assert take(kaggle, split="test").labels.keys() == {"000001.jpg"}
-
-
-def test_mistakes_with_celeba(take: Take, celeba: Path) -> None:
-    with pytest.raises(UserError, match="--label attr:Bald: unknown; choose from Male, Smiling"):
-        take(celeba, label="attr:Bald")
-    with pytest.raises(UserError, match="--label hair: unknown for CelebA; choose attr:NAME or"):
-        take(celeba, label="hair")
-    with (celeba / "list_attr_celeba.txt").open("a") as file:
-        file.write("000003.jpg 1\n")
-    assert take(celeba).problems == ["parse_error: row 5: 1 values, 3 names"]
-    (celeba / "identity_CelebA.txt").unlink()
-    (celeba / "list_attr_celeba.txt").write_text("000001.jpg 1 1 1\n")
-    assert take(celeba).problems == [
-        "parse_error: row 1: no line with the names of the attributes before it"
-    ]
-    with pytest.raises(UserError, match=r"identity_CelebA\.txt is missing; put it beside the im"):
-        take(celeba, label="identity")
-    (celeba / "list_attr_celeba.txt").unlink()
-    assert take(celeba, split="train", form="celeba").labels == {"000001.jpg": []}
-
-
-# Pascal VOC
-
-
-def annotation(*objects: tuple[str, tuple[int, int, int, int]]) -> str:
-    inner = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
-        f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
-        for name, box in objects
-    )
-    return f"<annotation><folder>x</folder>{inner}</annotation>"
-
-
-def test_voc(tmp_path: Path, take: Take) -> None:
-    base = tmp_path / "VOCdevkit/VOC2012"
-    for number, objects in enumerate([
-        (("cat", (1, 1, 4, 4)), ("dog", (2, 2, 12, 10))), (("dog", (0, 0, 5, 5)),),
-    ]):  # fmt: skip
-        write(base / f"JPEGImages/{number}.jpg", png(number))
-        write(base / f"Annotations/{number}.xml", annotation(*objects))
-    write(base / "ImageSets/Main/train.txt", "0\n1\n")
-    done = take(tmp_path / "VOCdevkit")
-    assert done.found == "images with boxes (Pascal VOC): 2 images, 2 XML files"
-    assert done.labels == {"0.jpg": ["dog", "cat"], "1.jpg": ["dog"]}
-    truth = datasets.VOCDetection(str(tmp_path), "2012", "train")
-    for number, (pixels, target) in enumerate(truth):
-        boxes = [
-            [float(one["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")]
-            for one in target["annotation"]["object"]
-        ]
-        np.testing.assert_array_equal(done.pixels[f"{number}.jpg"], np.asarray(pixels))
-        assert sorted(done.boxes[f"{number}.jpg"]) == sorted(boxes)
-
-
-@pytest.fixture
-def dogs(tmp_path: Path) -> Path:
-    """Stanford Dogs: two tars, annotations without an extension."""
-    folder = tmp_path / "dogs"
-    folder.mkdir()
-    boxes = {}
-    for number, breed in enumerate(("n02085620-Chihuahua", "n02085782-Japanese_spaniel")):
-        name = f"{breed}/{breed[:9]}_{number}"
-        boxes[name] = annotation((breed.partition("-")[2], (2, 1, 14, 11)))
-        write(tmp_path / f"src/Images/{name}.jpg", png(number))
-        write(tmp_path / f"src/Annotation/{name}", boxes[name])
-    for name, source in (("images.tar", "Images"), ("annotation.tar", "Annotation")):
-        with tarfile.open(folder / name, "w") as archive:
-            archive.add(tmp_path / "src" / source, source)
-    return folder
-
-
-def test_stanford_dogs(tmp_path: Path, take: Take, dogs: Path) -> None:
-    expected = {
-        "n02085620_0.jpg": ["Chihuahua"], "n02085782_1.jpg": ["Japanese_spaniel"]
-    }  # fmt: skip
-    for path in (dogs, dogs / "images.tar", tmp_path / "src"):
-        done = take(path)
-        assert done.labels == expected
-        assert done.boxes == {name: [[2, 1, 14, 11]] for name in expected}
-    (dogs / "annotation.tar").unlink()
-    done = take(dogs / "images.tar")
-    assert done.labels == {
-        "n02085620_0.jpg": ["n02085620-Chihuahua"],
-        "n02085782_1.jpg": ["n02085782-Japanese_spaniel"],
-    }
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "<annotation><object>", "<html/>", "<annotation><object><bndbox/></object></annotation>",
-     annotation(("x", (0, 0, 1, 1))).replace("<xmin>0", "<xmin>nan"), "\0" * 20,
-     '<!DOCTYPE a [<!ENTITY e SYSTEM "/etc/passwd">]><annotation><object>&e;</annotation>'],
-)  # fmt: skip
-def test_a_damaged_annotation_costs_its_image(tmp_path: Path, take: Take, text: str) -> None:
-    for number in range(2):
-        write(tmp_path / f"in/{number}.png", png(number))
-    write(tmp_path / "in/Annotations/0.xml", text)
-    write(tmp_path / "in/Annotations/1.xml", annotation(("x", (1, 2, 3, 4))))
-    done = take(tmp_path / "in")
-    assert done.boxes == {"1.png": [[1, 2, 3, 4]]}
-    (problem,) = done.problems
-    assert problem.startswith("parse_error: not an annotation: ")
 
 
 # image folders
