@@ -108,8 +108,9 @@ class EvaluateOptions:
     """Evaluations during training, every `kimg` thousand images (0: none).
 
     `samples` images of the averaged generator are compared with the first `real` images of the
-    shards (0: all), by the features of a network: `efficientnet_lite0` or `torchvision:MODEL`. The
-    checkpoint with the lowest `metric` is kept beside the newest ones.
+    shards (0: all), by the features of a network: `efficientnet_lite0` or `torchvision:MODEL`,
+    which sees images with transparency over `background`, "#rrggbb". The checkpoint with the lowest
+    `metric` is kept beside the newest ones.
     """
 
     kimg: Annotated[NonNegative, AfterValidator(_none_or_interval)] = 100.0
@@ -119,6 +120,7 @@ class EvaluateOptions:
     features: Annotated[str, Field(pattern=r"^(efficientnet_lite0|torchvision:\w+)$")] = (
         "efficientnet_lite0"
     )
+    background: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")] = "#ffffff"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.latent.cli import add_device, add_seed, check_target, int_in_range
+from training.latent.cli import add_background, add_device, add_seed, check_target, int_in_range
 
 FEWEST = 50
 MOST = 10_000_000
@@ -54,6 +54,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--ppl", type=int_in_range("--ppl", 0, MOST), default=0, metavar="N",
         help="also compute the perceptual path length from N paths",
     )  # fmt: skip
+    add_background(made, "the feature network sees images with transparency over this colour")
     add_seed(made, "the latents")
     made.add_argument("--out", type=Path, metavar="FILE.svg", help="also write a chart")
     made.add_argument("--json", action="store_true", help="print a JSON object as the last line")
@@ -87,7 +88,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     device = choose_device(args.device)
     options = ComparisonOptions(
         args.shards, args.samples, args.real, args.features, args.inception, args.ppl, args.seed,
-        device,
+        device, args.background,
     )  # fmt: skip
     results = compare(args.runs, options)
     print_table(results)  # before any write, so that a full disk does not lose the results

@@ -13,9 +13,18 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.contract import write_atomic
+from pipeline.imaging.alpha import (
+    WHITE,
+    has_alpha,
+    over,
+    over_checkerboard,
+    parse_colour,
+    unpremultiply,
+)
 from training.networks import Generator
 
 Pixels = NDArray[np.uint8]
+"""(…, height, width, channels); RGBA is premultiplied, as in training."""
 
 
 @torch.no_grad()
@@ -47,10 +56,22 @@ def make_grid(images: Pixels, columns: int = 0) -> Pixels:
     return pixels
 
 
+def shown(pixels: Pixels) -> Pixels:
+    """Return an image for looking at: RGBA over a checkerboard."""
+    return over_checkerboard(pixels) if has_alpha(pixels) else pixels
+
+
+def on_background(pixels: Pixels, colour: str) -> Pixels:
+    """Composite an image with RGBA over a colour, "#rrggbb"; others are returned unchanged."""
+    return over(pixels, parse_colour(colour)) if has_alpha(pixels) else pixels
+
+
 def encode(pixels: Pixels, form: str = "PNG", **options: int) -> bytes:
-    """Encode an image as a file."""
+    """Encode an image as a file: RGBA with straight alpha, over white in a JPEG."""
     buffer = io.BytesIO()
-    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
+    if has_alpha(pixels):
+        pixels = over(pixels, WHITE) if form == "JPEG" else unpremultiply(pixels)
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image.save(buffer, form, **options)
     return buffer.getvalue()
 

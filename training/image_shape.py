@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ImageShape:
-    """The shape of the images that a network generates or classifies: size in pixels, 1 or 3
-    channels, number of classes."""
+    """The shape of the images that a network generates or classifies: size in pixels, 1, 3 or
+    4 channels (`training.transparency`), number of classes."""
 
     height: int
     width: int

@@ -131,7 +131,9 @@ def fit_target(image: Image.Image, trained: TrainedGenerator) -> torch.Tensor:
     from PIL import Image, ImageOps
 
     shape = trained.shape
-    image = image.convert("RGB" if shape.channels == 3 else "L")
+    image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[shape.channels])
+    if image.mode == "RGBA":
+        image = image.convert("RGBa")  # premultiplied, as in training
     fitted = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted).reshape(shape.height, shape.width, shape.channels)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1

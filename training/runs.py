@@ -73,7 +73,7 @@ class DatasetInfo:
     """The properties of a dataset stored with a run (`dataset` in its `config.json`); `location`
     is where the shards are, empty if unknown."""
 
-    channels: Literal[1, 3]
+    channels: Literal[1, 3, 4]
     digest: str
     height: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     labels: list[str]

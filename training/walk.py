@@ -16,6 +16,7 @@ from training.latent.cli import (
     IMAGE_FORMATS,
     VIDEO_FORMATS,
     add_alias,
+    add_background,
     add_label,
     add_numbers,
     add_psi,
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--scale", type=int_in_range("--scale", 1, 16), default=1, metavar="N",
         help="enlarge the images by this integer factor (default: 1)",
     )  # fmt: skip
+    add_background(made, "the colour behind images with transparency in a video")
     _add_sound(made)
     add_label(made)
     add_psi(made)
@@ -238,6 +240,7 @@ def _write_video(
     args: argparse.Namespace, route: Route, durations: list[float], arc: ArcLength | None,
     sound: Sound | None,
 ) -> None:  # fmt: skip
+    from training.grid import on_background
     from training.latent.timing import frame_times, positions_at, share_durations
     from training.latent.video import read_ahead, write_video
     from training.monitoring.console import show_progress
@@ -256,7 +259,7 @@ def _write_video(
 
         def counted() -> Iterator[Pixels]:
             for number, frame in enumerate(chain.from_iterable(read_ahead(parts)), 1):
-                yield frame
+                yield on_background(frame, args.background)
                 progress(number, count)
 
         write_video(args.out, counted(), args.fps, sound)

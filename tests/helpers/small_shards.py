@@ -31,7 +31,7 @@ def number_of(pixels: Any) -> int:
 def encoded(number: int, size: int, form: str, channels: int = 3) -> bytes:
     pixels = picture(number, size, channels)
     buffer = io.BytesIO()
-    Image.fromarray(pixels if channels == 3 else pixels[:, :, 0]).save(buffer, form)
+    Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(buffer, form)
     return buffer.getvalue()
 
 

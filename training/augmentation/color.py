@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.augmentation.transform_sampler import TransformSampler
+from training.transparency import has_alpha, join_alpha, split_alpha
 
 BRIGHTNESS = 0.2
 """Standard deviation of the brightness offset."""
@@ -64,10 +65,16 @@ def _stretch(factor: Tensor, luma: bool) -> Tensor:
 
 
 def recolor(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-    """Apply the maps of `draw_colors` to float32 images (n, 3, h, w) or gray (n, 1, h, w).
+    """Apply the maps of `draw_colors` to float32 images (n, 3, h, w), gray (n, 1, h, w) or RGBA (n,
+    4, h, w), whose alpha is not changed.
 
     A gray image is treated as one with three equal channels.
     """
+    if has_alpha(images):
+        colors, alpha = split_alpha(images)
+        moved = recolor(colors, matrix, torch.zeros_like(offset))
+        lift = alpha * offset.float().to(images.device)[:, None, None, None]
+        return join_alpha(moved + lift, alpha)
     if images.shape[1] == 1:
         matrix = matrix.sum(dim=2, keepdim=True).mean(dim=1, keepdim=True)
     neutral = torch.eye(images.shape[1], dtype=matrix.dtype)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from training.augmentation.transform_sampler import TransformSampler, apply_to_rows
+from training.transparency import fill, has_alpha, join_alpha, split_alpha
 
 NOISE = 0.1
 """Standard deviation of the normal distribution whose absolute value is the noise's standard
@@ -20,11 +21,16 @@ def draw_noise(draws: TransformSampler) -> Tensor:
 
 
 def add_noise(images: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
-    """Add noise drawn from `random`, of the images' device, to float32 `images` (n, c, h, w)."""
+    """Add noise drawn from `random`, of the images' device, to float32 `images` (n, c, h, w); in
+    RGBA, to the visible colours: times alpha, which is not changed."""
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
         noise = torch.empty(some.shape, device=some.device).normal_(generator=random)
-        return some + noise * scale[rows].float().to(some.device)[:, None, None, None]
+        noise = noise * scale[rows].float().to(some.device)[:, None, None, None]
+        if has_alpha(some):
+            colors, alpha = split_alpha(some)
+            return join_alpha(colors + alpha * noise[:, :3], alpha)
+        return some + noise
 
     return apply_to_rows(images, scale != 0, transform)
 
@@ -37,8 +43,8 @@ def draw_cutouts(draws: TransformSampler) -> tuple[Tensor, Tensor]:
 
 
 def cut_out(images: Tensor, happens: Tensor, centre: Tensor) -> Tensor:
-    """Set the rectangles of float32 `images` (n, c, h, w) to mid-gray (0); they may extend
-    outside."""
+    """Set the rectangles of float32 `images` (n, c, h, w) to mid-gray (0) or transparent; they
+    may extend outside."""
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
         inside = []
@@ -46,6 +52,6 @@ def cut_out(images: Tensor, happens: Tensor, centre: Tensor) -> Tensor:
             pixel = (torch.arange(size, dtype=torch.float64) + 0.5) / size
             inside.append((pixel - centre[rows, axis, None]).abs() < CUTOUT / 2)
         blank = inside[1][:, None, :, None] & inside[0][:, None, None, :]
-        return some * (~blank).to(some.device, some.dtype)
+        return fill(some, (~blank).to(some.device, some.dtype))
 
     return apply_to_rows(images, happens, transform)

@@ -1,6 +1,7 @@
 """DiffAugment (Zhao et al. 2020): the same random changes to real and fake images, differentiable.
 
-Images are float (n, c, h, w) in [-1, 1]. Random numbers come from the given generator.
+Images are float (n, c, h, w) in [-1, 1]; RGBA is premultiplied (`training.transparency`). Random
+numbers come from the given generator.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from training.transparency import fill, has_alpha, join_alpha, split_alpha
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -19,8 +22,17 @@ def _uniform(images: Tensor, random: torch.Generator, count: int = 1) -> Tensor:
 
 
 def color(images: Tensor, random: torch.Generator) -> Tensor:
-    """Brightness ± 0.5, saturation × U(0, 2), contrast × U(0.5, 1.5), in this order."""
+    """Brightness ± 0.5, saturation × U(0, 2), contrast × U(0.5, 1.5), in this order. Alpha is not
+    changed; the contrast's mean is that of the visible colours."""
     brightness, saturation, contrast = _uniform(images, random, 3).to(images.dtype).unbind(1)
+    if has_alpha(images):
+        colours, alpha = split_alpha(images)
+        colours = colours + alpha * (brightness[:, None] - 0.5)
+        gray = colours.mean(dim=1, keepdim=True)
+        colours = gray + (colours - gray) * (saturation[:, None] * 2)
+        weight = alpha.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-4)
+        mean = alpha * (colours.mean(dim=(1, 2, 3), keepdim=True) / weight)
+        return join_alpha(mean + (colours - mean) * (contrast[:, None] + 0.5), alpha)
     images = images + (brightness[:, None] - 0.5)
     gray = images.mean(dim=1, keepdim=True)
     images = gray + (images - gray) * (saturation[:, None] * 2)
@@ -29,7 +41,7 @@ def color(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def translation(images: Tensor, random: torch.Generator) -> Tensor:
-    """Shift by up to an eighth of the size in whole pixels, mid-gray (0) outside."""
+    """Shift by up to an eighth of the size in whole pixels, mid-gray (0) or transparent outside."""
     count, _, height, width = images.shape
     shifts = []
     for size in (height, width):
@@ -47,7 +59,7 @@ def translation(images: Tensor, random: torch.Generator) -> Tensor:
     moved = images.permute(0, 2, 3, 1)[
         batch, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
     ]
-    return moved.permute(0, 3, 1, 2) * inside[:, None].to(images.dtype)
+    return fill(moved.permute(0, 3, 1, 2), inside[:, None].to(images.dtype))
 
 
 def cutout(images: Tensor, random: torch.Generator) -> Tensor:
@@ -64,7 +76,7 @@ def cutout(images: Tensor, random: torch.Generator) -> Tensor:
         place = torch.arange(size, device=images.device)[None]
         marks.append((place >= start) & (place < start + half))
     keep &= ~(marks[0][:, :, None] & marks[1][:, None, :])
-    return images * keep[:, None].to(images.dtype)
+    return fill(images, keep[:, None].to(images.dtype))
 
 
 TRANSFORMS: dict[str, Transform] = {"color": color, "translation": translation, "cutout": cutout}

@@ -42,9 +42,9 @@ def transform(
     random: torch.Generator,
     parameters: torch.Generator,
 ) -> Tensor:
-    """Apply the `chosen` transforms to `images` float (n, c, h, w) in [-1, 1], gray or colour, each
-    with probability `p`, in the order of the paper; computed in float32, the result has the type of
-    `images`.
+    """Apply the `chosen` transforms to `images` float (n, c, h, w) in [-1, 1] (gray, colour or
+    RGBA), each with probability `p`, in the order of the paper; computed in float32, the result has
+    the type of `images`.
 
     `random`, of the images' device, draws noise; `parameters`, on the CPU, everything else.
     """

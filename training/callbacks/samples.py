@@ -7,7 +7,7 @@ import time
 import torch
 
 from training.callbacks.base import Callback, EndReason, crossed
-from training.grid import generate_images, make_grid, save_image
+from training.grid import generate_images, make_grid, save_image, shown
 from training.techniques import fixed_latents
 
 
@@ -46,5 +46,6 @@ class SamplesCallback(Callback):
     def _draw(self) -> None:
         start, state = time.monotonic(), self.loop.state
         pixels = generate_images(state.g_ema.eval(), self.latents, self.labels)
-        save_image(self.loop.run_files.samples / f"{state.seen:010d}.png", make_grid(pixels))
+        grid = shown(make_grid(pixels))
+        save_image(self.loop.run_files.samples / f"{state.seen:010d}.png", grid)
         self.seconds = time.monotonic() - start

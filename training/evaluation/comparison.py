@@ -19,6 +19,7 @@ from training.metrics.feature_networks import (
     load_feature_network,
     load_inception,
     load_lite0,
+    on_background,
 )
 from training.metrics.path_length import path_length
 from training.metrics.real import RealFeatures, real_features
@@ -28,13 +29,15 @@ from training.monitoring.history import read_history
 from training.pretrained.inference import TrainedGenerator, load_generator
 from training.runs import Run, find_run, parse_run_spec
 from training.streaming.dataset import ShardDataset
+from training.transparency import color_values, composite
 
 
 @dataclass(frozen=True)
 class ComparisonOptions:
     """Options of a comparison: location of the real images (None: those of each run), number of
     samples and maximum number of real images, feature network, weights of Inception to use instead,
-    number of paths for the path length, and how progress is shown."""
+    number of paths for the path length, how progress is shown, and the colour behind images with
+    transparency."""
 
     shards: str | None
     samples: int
@@ -45,12 +48,14 @@ class ComparisonOptions:
     seed: int
     device: torch.device
     show: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = show_progress
+    background: str = "#ffffff"
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
     """The estimates of a run by their full names. `history` contains (images seen, value) of its
-    evaluations during training, by the same names."""
+    evaluations during training, by the same names; `background` is the colour behind images with
+    transparency."""
 
     run: str
     seen: int
@@ -61,11 +66,12 @@ class EvaluationResult:
     real: int
     estimates: dict[str, Estimate]
     history: dict[str, list[tuple[int, float]]]
+    background: str = ""
 
     @property
     def comparison_key(self) -> tuple[Any, ...]:
         """Results with different keys must not be compared."""
-        return self.digest, self.size, self.real
+        return self.digest, self.size, self.real, self.background
 
 
 def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResult]:
@@ -87,11 +93,12 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
     reals: dict[tuple[Any, ...], tuple[RealFeatures, FeatureSet]] = {}
     results = []
     for (name, trained), source in zip(loaded, sources, strict=True):
-        key = source.index.digest, source.width, source.height
+        key = source.index.digest, source.width, source.height, source.channels
+        seeing = on_background(network, source.channels, plan.background)
         if key not in reals:
-            real = _real(source, network, plan)
+            real = _real(source, seeing, plan)
             reals[key] = real, FeatureSet(real.features, network.logits, network.splits)
-        results.append(_evaluate(name, trained, source, *reals[key], network, plan))
+        results.append(_evaluate(name, trained, source, *reals[key], seeing, plan))
     return results
 
 
@@ -140,10 +147,11 @@ def _evaluate(
         for plain, value in estimate(side, fakes, plan.seed).items()
     }
     if plan.paths:
-        lite0 = load_lite0(device)
+        lite0, behind = load_lite0(device), color_values(plan.background).to(device)
         length = path_length(
-            generator, trained.latent, lite0.extractor.distance, labels, plan.paths, device,
-            plan.seed,
+            generator, trained.latent,
+            lambda a, b: lite0.extractor.distance(composite(a, behind), composite(b, behind)),
+            labels, plan.paths, device, plan.seed,
         )  # fmt: skip
         key = full_name(f"ppl_{length.space}", lite0.name)
         found[key] = Estimate(length.value, length.sd)
@@ -151,7 +159,7 @@ def _evaluate(
     run = find_run(parse_run_spec(name)[0])
     return EvaluationResult(
         name, trained.seen, source.index.name, source.index.digest, size, plan.samples, len(side),
-        found, _history(run, list(found)),
+        found, _history(run, list(found)), plan.background if source.channels == 4 else "",
     )  # fmt: skip
 
 
@@ -170,5 +178,6 @@ def result_to_json(result: EvaluationResult) -> dict[str, Any]:
         "run": result.run, "seen": result.seen, "dataset": result.dataset,
         "digest": result.digest, "size": list(result.size), "samples": result.samples,
         "real": result.real,
+        **({"background": result.background} if result.background else {}),
         "metrics": {name: vars(value) for name, value in result.estimates.items()},
     }  # fmt: skip

@@ -20,6 +20,7 @@ from training.metrics.feature_networks import (
     FeatureNetwork,
     load_feature_network,
     network_name,
+    on_background,
 )
 from training.metrics.real import RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, FeatureSet, baseline, compute_metrics, full_name
@@ -78,16 +79,21 @@ class Evaluator:
             if asked():
                 raise EvaluationCancelled
 
-        network = load_feature_network(options.features, self.device)
+        network = on_background(
+            load_feature_network(options.features, self.device),
+            self.source.channels,
+            options.background,
+        )
         real = real_features(self.source, network, count, self.config.data, self.ranks, progress)
         side = FeatureSet(real.features, network.logits, network.splits)
         usual, held = baseline(side, options.samples, self.config.seed)
         self._ready = _RealReference(
             network, real, side, {name: mean for name, (mean, _) in usual.items()}
         )
+        over = f", over {options.background}" if self.source.channels == 4 else ""
         say(
             f"evaluations every {options.kimg:g} kimg: {options.samples} samples against "
-            f"{len(side)} real images; {held} real images against the others: "
+            f"{len(side)} real images{over}; {held} real images against the others: "
             f"{self._words(self._ready.usual)} ({time.monotonic() - start:.0f} s)"
         )
 
@@ -109,7 +115,8 @@ class Evaluator:
     def criterion(self) -> str:
         """The criterion of the best checkpoint; only values of the same criterion are compared."""
         count = len(self._ready.side) if self._ready else 0
-        return f"{self.metric} of {self.config.evaluate.samples} samples against {count}"
+        over = f" over {self.config.evaluate.background}" if self.source.channels == 4 else ""
+        return f"{self.metric} of {self.config.evaluate.samples} samples against {count}{over}"
 
     def format_summary(self, facts: dict[str, float]) -> str:
         """Return the most important metrics as text."""

@@ -48,6 +48,7 @@ def caveats(results: Sequence[EvaluationResult]) -> list[str]:
     lines = [
         f"{result.run}: {result.samples} samples against {result.real} images of "
         f"{result.dataset} at {result.size[0]}×{result.size[1]} px"
+        + (f", over {result.background}" if result.background else "")
         for result in results
     ]
     if len({result.comparison_key for result in results}) > 1:

@@ -24,6 +24,17 @@ from training.pretrained.inference import WEIGHTS, TrainedGenerator
 from training.runs import CONFIG_VERSION, Run
 
 _MOST_CARD = 4 << 20
+_ALPHA = (
+    "The channels are red, green, blue, alpha, and the colours are multiplied by alpha. To put an "
+    "image over a background, or to write a PNG, whose colours are not multiplied:",
+    "",
+    "```python",
+    "values = (images + 1) / 2",
+    "colour, alpha = values[:, :3], values[:, 3:]",
+    "on_white = colour + (1 - alpha) * 1.0",
+    "straight = np.where(alpha > 0, np.minimum(colour / np.maximum(alpha, 1e-3), 1), 0)",
+    "```",
+)
 SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..*|loss\..*)")
 
 
@@ -86,7 +97,7 @@ def write_card(
     weights in another project, by the project's name.
     """
     shape, dataset, config = trained.shape, trained.dataset, flatten(trained.config)
-    colour = "colour" if shape.channels == 3 else "gray"
+    colour = {1: "gray", 3: "colour", 4: "RGBA"}[shape.channels]
     text = [
         f"# {escape_markdown(trained.name)}", "",
         f"A generator of {shape.width} × {shape.height} px {colour} images, trained with ShellGAN "
@@ -160,4 +171,6 @@ def _loading(trained: TrainedGenerator, folder: Path, files: dict[str, str]) -> 
             "# (4, channels, height, width) in [-1, 1]",
             "```", "",
         ]  # fmt: skip
+        if trained.shape.channels == 4:
+            text += [*_ALPHA, ""]
     return text

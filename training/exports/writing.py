@@ -98,7 +98,8 @@ def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float, say: Say) -
     apart = write_onnx(full_graph(trained), folder / "generator.onnx", tolerance)
     _say_file(say, folder / "generator.onnx", f"differs from PyTorch by at most {apart:.2g}")
     inputs = "z, labels, truncation_psi" if trained.conditional else "z, truncation_psi"
-    what = f"{inputs} → images in [-1, 1]; differs from PyTorch by at most {apart:.2g}"
+    kind = "RGBA images (colours multiplied by alpha)" if trained.shape.channels == 4 else "images"
+    what = f"{inputs} → {kind} in [-1, 1]; differs from PyTorch by at most {apart:.2g}"
     return {"generator.onnx": what}
 
 

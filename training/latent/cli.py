@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,6 +108,21 @@ def add_seed(made: argparse.ArgumentParser, what: str) -> None:
 def add_label(made: argparse.ArgumentParser) -> None:
     """Add `--label`."""
     made.add_argument("--label", help="class to generate, by name or number (default: the first)")
+
+
+def add_background(made: argparse.ArgumentParser, what: str) -> None:
+    """Add `--background`, a colour; `what` says what it does."""
+    made.add_argument(
+        "--background", type=parse_background, default="#ffffff", metavar="COLOUR",
+        help=f"{what}: #rrggbb (default: #ffffff)",
+    )  # fmt: skip
+
+
+def parse_background(text: str) -> str:
+    """Return a colour, "#rrggbb"; UserError for anything else."""
+    if not re.fullmatch("#[0-9a-f]{6}", text.lower()):
+        raise UserError(f"--background {text}: not a colour; write it as #rrggbb")
+    return text.lower()
 
 
 def add_psi(made: argparse.ArgumentParser) -> None:

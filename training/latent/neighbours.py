@@ -18,6 +18,7 @@ from training.metrics.real import iter_image_batches
 from training.pretrained.inference import TrainedGenerator
 from training.streaming.dataset import ShardDataset, default_opener, open_shard_dataset
 from training.streaming.samples import SampleCache
+from training.transparency import composite
 
 SIDE = 32
 Describe = Callable[[Tensor], Tensor]
@@ -113,11 +114,11 @@ def open_training_shards(trained: TrainedGenerator, location: str | None = None)
 
 def choose_embedding(by: str, device: torch.device) -> Describe:
     """Return the embedding of images (n, channels, h, w) in [-1, 1] as vectors (n, d): their
-    `pixels`, or `features` of the metrics' extractor, of length 1 (distances are then from 0 to
-    2)."""
+    `pixels`, or `features` of the metrics' extractor (RGBA over white), of length 1 (distances
+    are then from 0 to 2)."""
     if by == "pixels":
         return small_pixels
     from training.extractor import load_extractor
 
     extractor = load_extractor(device)
-    return lambda images: normalize(extractor(images.to(device)), dim=1)
+    return lambda images: normalize(extractor(composite(images.to(device), 1.0)), dim=1)

@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d
 
 from training.latent.space import LatentSpace
 from training.techniques import draw_latents
+from training.transparency import composite, has_alpha
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Images (n, channels, h, w) in [-1, 1] and as many others → distances (n,)."""
@@ -154,9 +155,21 @@ def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
 
 def choose_distance(by: str, device: torch.device) -> Distance:
     """Return the distance `pixels`, or the perceptual distance on the `features` of the metrics'
-    extractor."""
+    extractor; RGBA is compared over black and over white."""
     if by == "pixels":
         return pixel_distance
     from training.extractor import load_extractor
 
-    return load_extractor(device).distance
+    extractor = load_extractor(device)
+
+    def distance(images: Tensor, others: Tensor) -> Tensor:
+        if not has_alpha(images):
+            return extractor.distance(images, others)
+        # on one background alone, a hole would be as good as an object of its colour
+        parts = [
+            extractor.distance(composite(images, behind), composite(others, behind))
+            for behind in (0.0, 1.0)
+        ]
+        return torch.stack(parts).mean(dim=0)
+
+    return distance

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.contract import UserError, describe_os_error, read_bytes, short_reason
+from pipeline.imaging.alpha import over, parse_colour
 from training.extractor import EXTRACTOR, Extractor, load_extractor
 from training.metrics.distances import Features
 
@@ -89,6 +90,38 @@ class Inception:
 def in_batches(function: Callable[[Tensor], Tensor], images: Tensor) -> Features:
     """Return the rows of `function` for images (n, channels, h, w), in batches of `BATCH`."""
     return np.concatenate([function(some).cpu().numpy() for some in torch.split(images, BATCH)])
+
+
+@dataclass(frozen=True)
+class OverBackground:
+    """A feature network that sees RGBA images over a colour, "#rrggbb"."""
+
+    network: FeatureNetwork
+    colour: str
+
+    @property
+    def name(self) -> str:
+        return self.network.name
+
+    @property
+    def identity(self) -> str:
+        return f"{self.network.identity}-on-{self.colour.removeprefix('#')}"
+
+    @property
+    def splits(self) -> int:
+        return self.network.splits
+
+    def features(self, images: Tensor) -> Features:
+        pixels = over(images.permute(0, 2, 3, 1).numpy(), parse_colour(self.colour))
+        return self.network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+    def logits(self, features: Features) -> Features:
+        return self.network.logits(features)
+
+
+def on_background(network: FeatureNetwork, channels: int, colour: str) -> FeatureNetwork:
+    """Return the network for images with this number of channels: RGBA over a colour."""
+    return OverBackground(network, colour) if channels == 4 else network
 
 
 def network_name(features: str) -> str:

@@ -14,16 +14,25 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from training.extractor import MIN_SIDE, Extractor, load_extractor, stage_distance
+from training.transparency import composite, has_alpha, random_backgrounds
 
 
-def frozen_features(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the extractor's maps at strides 4, 8, 16 and 32 for images (n, 1 or 3, h, w) in [-1,
-    1].
+def frozen_features(
+    images: Tensor, size: int = 0, backgrounds: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the extractor's maps at strides 4, 8, 16 and 32 for images (n, c, h, w) in [-1, 1].
+
+    RGBA is composited over `backgrounds` (n, 3, 1, 1), by default a random colour per image: on one
+    fixed background, an object of its colour and a hole would look the same, and where α·C equals
+    it, no gradient would reach alpha.
 
     Images are resized to `size` px per side (0: not resized, at least `MIN_SIDE` px). Gradients
     flow to the images. Computed in the precision of the surrounding autocast.
     """
     values = images.float()
+    if has_alpha(values):
+        behind = random_backgrounds(values) if backgrounds is None else backgrounds
+        values = composite(values, behind)
     height, width = (size, size) if size else (max(MIN_SIDE, side) for side in images.shape[2:])
     if (height, width) != tuple(images.shape[2:]):
         smaller = height < values.shape[2] or width < values.shape[3]  # to avoid aliasing
@@ -38,9 +47,10 @@ def frozen_features(images: Tensor, size: int = 0) -> tuple[Tensor, Tensor, Tens
 def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
     """Return the distance of two batches in the frozen network at their own size: the mean of
     `stage_distance`, a scalar. No gradient flows to `others`."""
+    backgrounds = random_backgrounds(images) if has_alpha(images) else None  # the same for both
     with torch.no_grad():
-        wanted = frozen_features(others)
-    return stage_distance(frozen_features(images), wanted).mean()
+        wanted = frozen_features(others, backgrounds=backgrounds)
+    return stage_distance(frozen_features(images, backgrounds=backgrounds), wanted).mean()
 
 
 def _extractor(device: torch.device) -> Extractor:

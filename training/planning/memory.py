@@ -16,7 +16,7 @@ from training.data import Batch
 from training.grid import generate_images, make_grid
 from training.machine.allocator import release_freed
 from training.machine.distributed import Distributed
-from training.metrics.feature_networks import BATCH, load_feature_network
+from training.metrics.feature_networks import BATCH, load_feature_network, on_background
 from training.networks import ImageShape
 from training.optimizer import optimizers
 from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
@@ -202,7 +202,11 @@ def _evaluation_bytes(config: Config, shape: ImageShape, device: torch.device) -
     """Return the maximum of live bytes while image features are computed; 0 if that is not
     possible here, which the run reports itself."""
     try:
-        network = load_feature_network(config.evaluate.features, device)
+        network = on_background(
+            load_feature_network(config.evaluate.features, device),
+            shape.channels,
+            config.evaluate.background,
+        )
     except UserError:
         return 0
 

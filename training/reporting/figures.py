@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.contract import local_path
-from training.grid import Pixels, make_grid
+from training.grid import Pixels, make_grid, shown
 from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
 from training.latent.route import find_route
 from training.latent.space import LatentSpace
@@ -32,7 +32,7 @@ def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tenso
         find_route(space, latents[one : one + 2], labels[one : one + 2]).images(positions)
         for one in pairs
     ]
-    return make_grid(np.concatenate(images), STEPS)
+    return shown(make_grid(np.concatenate(images), STEPS))
 
 
 class RealNeighbours:
@@ -72,7 +72,7 @@ class RealNeighbours:
             np.concatenate([image[None], nearest_pool.images(row)])
             for image, row in zip(some, places.tolist(), strict=True)
         ]
-        return make_grid(np.concatenate(found), len(found[0]))
+        return shown(make_grid(np.concatenate(found), len(found[0])))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.imaging.alpha import premultiply, with_alpha
 from pipeline.imaging.crops import Box, center_box, pad_box
 from pipeline.imaging.images import decoded, image_header
 from pipeline.imaging.jpeg_header import read_jpeg_header
 from pipeline.imaging.limits import ImageError, ImageLimits
-from pipeline.imaging.pixels import LazyImage, Mode, render
+from pipeline.imaging.pixels import LazyImage, mode_of, render
 
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 """Extensions of image members, in order of preference, and Pillow's names of the formats."""
@@ -34,7 +35,7 @@ class OtherSizeError(ValueError):
 
 
 def decode_into(out: Pixels, data: bytes, extension: str, stored: tuple[int, int]) -> None:
-    """Decode the image into `out`, uint8 (height, width, channels).
+    """Decode the image into `out`, uint8 (height, width, channels); RGBA is premultiplied.
 
     A larger image with the same aspect, up to `stored` (height, width), is reduced by averaging
     (box filter); gray and colour are converted if `out` has other channels.
@@ -48,7 +49,7 @@ def decode_into(out: Pixels, data: bytes, extension: str, stored: tuple[int, int
         if _decode_jpeg(out, data):
             return
         _check_size(simplejpeg.decode_jpeg_header(data)[:2], out.shape, stored)
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB" if channels == 3 else "GRAY")
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
     else:
         pixels = _pillow(data, FORMATS[extension], out.shape, stored)
     _put(out, pixels)
@@ -104,15 +105,17 @@ def decode_fitted(out: Pixels, data: bytes, extension: str, fit: str) -> None:
             box = Box(0, 0, *size)
         else:
             box = (center_box if fit == "crop" else pad_box)(*size, width / height)
-        mode: Mode = "L" if channels == 1 else "RGB"
-        with closing(LazyImage(data, size, mode, strict=True)) as image:
-            out[...] = render(image, box, (height, width))
+        with closing(LazyImage(data, size, mode_of(channels), strict=True)) as image:
+            pixels = render(image, box, (height, width))
+            out[...] = premultiply(pixels) if channels == 4 else pixels
     except ImageError as error:
         raise ValueError(f"is no image that can be read ({error})") from None
 
 
 def _decode_jpeg(out: Pixels, data: bytes) -> bool:
     """Decode a JPEG that fits into `out`; return False if it does not, or cannot be decoded."""
+    if out.shape[2] == 4:
+        return False
     space = "RGB" if out.shape[2] == 3 else "GRAY"
     try:  # it usually fits; asking for its size first would parse the header twice
         found: Pixels = simplejpeg.decode_jpeg(data, space, buffer=out)
@@ -124,27 +127,36 @@ def _decode_jpeg(out: Pixels, data: bytes) -> bool:
 def _pillow(data: bytes, form: str, wanted: tuple[int, ...], stored: tuple[int, int]) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=[form]) as image:
-            if image.mode not in ("RGB", "L") or not _ODD.isdisjoint(image.info):
+            plain = ("RGB", "L", "RGBA") if wanted[2] == 4 else ("RGB", "L")
+            if image.mode not in plain or not _ODD.isdisjoint(image.info):
                 return _converted(data, wanted, stored)
             _check_size((image.height, image.width), wanted, stored)
-            pixels = np.asarray(image.convert("RGB" if wanted[2] == 3 else "L"))
+            pixels = _as_pixels(image, wanted[2])
     except ValueError:
         raise
     except Exception as error:  # noqa: BLE001 (Pillow's plugins raise what they like)
         raise ValueError(f"is no image that can be read ({type(error).__name__})") from None
-    return pixels if wanted[2] == 3 else pixels[:, :, None]
+    return pixels
+
+
+def _as_pixels(image: Image.Image, channels: int) -> Pixels:
+    """Return the pixels of an image in sRGB, premultiplied if there are four channels."""
+    pixels = np.asarray(image.convert(mode_of(channels)))
+    if channels == 4:
+        return premultiply(pixels)
+    return pixels if channels == 3 else pixels[:, :, None]
 
 
 def _converted(data: bytes, wanted: tuple[int, ...], stored: tuple[int, int]) -> Pixels:
-    """Decode an image that must be rotated or converted to sRGB without alpha, as by the import."""
+    """Decode an image that must be rotated or converted to sRGB, as by the import: alpha is kept in
+    four channels, and blended with white otherwise."""
     try:
         width, height, _ = image_header(data)
         _check_size((height, width), wanted, stored)
-        with decoded(data, ImageLimits.of_size(width, height)) as found:
-            pixels = np.asarray(found.image.convert("RGB" if wanted[2] == 3 else "L"))
+        with decoded(data, ImageLimits.of_size(width, height), alpha=wanted[2] == 4) as found:
+            return _as_pixels(found.image, wanted[2])
     except ImageError as error:
         raise ValueError(f"is no image that can be read ({error})") from None
-    return pixels if wanted[2] == 3 else pixels[:, :, None]
 
 
 def _check_size(have: tuple[int, ...], wanted: tuple[int, ...], stored: tuple[int, int]) -> None:
@@ -159,10 +171,15 @@ def _check_size(have: tuple[int, ...], wanted: tuple[int, ...], stored: tuple[in
 
 def _put(out: Pixels, pixels: Pixels) -> None:
     height, width, _ = out.shape
-    out[...] = pixels if pixels.shape == out.shape else _shrink(pixels, height, width)
+    small = pixels if pixels.shape[:2] == (height, width) else _shrink(pixels, height, width)
+    out[...] = with_alpha(small) if out.shape[2] == 4 else small
 
 
 def _shrink(pixels: Pixels, height: int, width: int) -> Pixels:
-    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
+    if pixels.shape[2] == 4:  # Pillow's mode of premultiplied RGBA
+        size = pixels.shape[1], pixels.shape[0]
+        image = Image.frombuffer("RGBa", size, np.ascontiguousarray(pixels), "raw", "RGBa", 0, 1)
+    else:
+        image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
     small = np.asarray(image.resize((width, height), Image.Resampling.BOX))
-    return small if pixels.shape[2] == 3 else small[:, :, None]
+    return small[:, :, None] if small.ndim == 2 else small

@@ -172,6 +172,7 @@ function save() {
 }
 
 function furnish() {
+  document.documentElement.classList.toggle("transparent", facts.channels === 4);
   document.title = at("title").textContent = facts.title;
   at("about").textContent = facts.about;
   document.documentElement.style.setProperty("--aspect", `${facts.width} / ${facts.height}`);

@@ -69,8 +69,12 @@ export class Explorer {
       const image = new ImageData(width, height);
       for (let p = 0; p < height * width; p++) {
         const from = row * step + p * channels;
-        for (let c = 0; c < 3; c++) image.data[4 * p + c] = bytes[from + (channels === 3 ? c : 0)];
-        image.data[4 * p + 3] = 255;
+        const alpha = channels === 4 ? bytes[from + 3] : 255;
+        for (let c = 0; c < 3; c++) {
+          const value = bytes[from + (channels === 1 ? 0 : c)];
+          image.data[4 * p + c] = alpha === 255 ? value : alpha && (value * 255) / alpha; // premultiplied
+        }
+        image.data[4 * p + 3] = alpha;
       }
       return image;
     });
