@@ -88,7 +88,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     device = choose_device(args.device)
     options = ComparisonOptions(
         args.shards, args.samples, args.real, args.features, args.inception, args.ppl, args.seed,
-        device, args.background,
+        device, background=args.background,
     )  # fmt: skip
     results = compare(args.runs, options)
     print_table(results)  # before any write, so that a full disk does not lose the results
