@@ -37,6 +37,8 @@ def load_model(package: str, file: str, extra: str) -> Model:
         raise ImportError(f"{file} of the package {package} is missing; {install}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that wait must not take the processor from other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 

@@ -28,7 +28,7 @@ _LINE = 48
 _LONGEST = 640
 _ELONGATED = 1.5
 CONFIDENCE = 0.7
-CHARACTERS = 3
+CHARACTERS = 4
 
 
 def text_area(images: Sequence[Pixels]) -> NDArray[np.float32]:
