@@ -18,6 +18,7 @@ from pipeline.commands.stages import add_variant
 from pipeline.contract import listen, page_url, serve_app
 from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
+from pipeline.hub import HubRepo
 from pipeline.importers.items import ImportOptions
 from pipeline.importers.registry import FORMATS as IMPORT_FORMATS
 from pipeline.importers.stage import import_dataset
@@ -26,6 +27,7 @@ from pipeline.outside_text import decode_text
 from pipeline.shards.exports import FORMATS as EXPORT_FORMATS
 from pipeline.shards.exports import export
 from pipeline.shards.forget import forget
+from pipeline.shards.publish import HUB_FORMATS, publish
 from pipeline.shards.verify import verify
 
 CURATE_PORT = 8973
@@ -65,8 +67,22 @@ def add(commands: Commands) -> None:
         "--keys-from", type=Path, metavar="FILE", help="a text file with one key per line"
     )
     out = add_command(commands, "export", "write the samples in another tool's format", _export)
-    out.add_argument("out", type=Path, help="a new folder, or a zip file for nvlabs")
-    _add_format(out, EXPORT_FORMATS, "imagefolder", "default: imagefolder")
+    out.add_argument(
+        "out", type=Path, nargs="?",
+        help="a new folder, or a zip file for nvlabs; not needed with --hub",
+    )  # fmt: skip
+    _add_format(
+        out, EXPORT_FORMATS, "",
+        "default: imagefolder, with --hub huggingface-webdataset (the shards)",
+    )  # fmt: skip
+    out.add_argument(
+        "--hub", metavar="USER/NAME",
+        help="upload the export to the Hugging Face Hub as a dataset, with the card; the files "
+        "are listed first",
+    )  # fmt: skip
+    out.add_argument(
+        "--public", action="store_true", help="with --hub: a new dataset is public, not private"
+    )
     into = add_command(commands, "import", "add images in another tool's format", _import)
     into.add_argument("path", type=Path, help="a folder, a zip, a tar, or another file")
     _add_format(into, IMPORT_FORMATS, "", "default: detected from the files")
@@ -164,8 +180,17 @@ def _forget(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    repo = HubRepo(args.hub, "dataset", args.public) if args.hub else None
+    if args.public and not repo:
+        raise UserError("--public: only with --hub")
+    if not repo and args.out is None:
+        raise UserError("export: a folder for the export is missing, or --hub")
     with open_job(args) as (_recipe, dataset, log):
-        result = export(dataset, args.format, args.out, log)
+        if repo:
+            form = args.format or HUB_FORMATS[0]
+            result = publish(dataset, form, repo, args.out, log, say)
+        else:
+            result = export(dataset, args.format or "imagefolder", args.out, log)
         log.emit("export", "done", **asdict(result))
     return 0
 

@@ -44,6 +44,7 @@ from pipeline.credentials import (
 )
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import CommandParser, exit_status
+from pipeline.hub import HubRepo, front_matter, hub_license, license_warnings, upload
 from pipeline.local_server import (
     MEDIA_TYPES,
     accepted_hosts,
@@ -77,6 +78,7 @@ __all__ = [
     "CommandParser",
     "DatasetPaths",
     "FileLock",
+    "HubRepo",
     "JsonlAppender",
     "ManifestRow",
     "Migration",
@@ -95,12 +97,15 @@ __all__ = [
     "finish_within",
     "format_bytes",
     "format_duration",
+    "front_matter",
     "fsspec_arguments",
+    "hub_license",
     "image_key",
     "index_to_json",
     "is_disk_full",
     "is_locked",
     "is_url",
+    "license_warnings",
     "listen",
     "load_index",
     "local_path",
@@ -127,6 +132,7 @@ __all__ = [
     "serve_app",
     "short_reason",
     "split_user",
+    "upload",
     "without_passwords",
     "write_atomic",
     "write_json",

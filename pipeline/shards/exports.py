@@ -20,19 +20,18 @@ from pipeline.contract import DatasetPaths, ShardIndex, UserError, load_index
 from pipeline.contract.tar import read_samples
 from pipeline.events import EventLog
 from pipeline.forgotten import read_forgotten
+from pipeline.hub import front_matter, hub_license
 from pipeline.imaging.limits import ImageError
 from pipeline.imaging.pixels import as_image
 from pipeline.markup import disarm_markdown
 from pipeline.shards.card import CARD_IMAGES
 from pipeline.shards.samples import decode
-from pipeline.shards.stats import collect_stats
+from pipeline.shards.stats import DatasetStats, collect_stats
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-_LICENSES = {
-    "cc0": "cc0-1.0", "publicdomain": "cc0-1.0", "cc-by-sa-4.0": "cc-by-sa-4.0",
-    "cc-by-4.0": "cc-by-4.0", "cc-by-nc-4.0": "cc-by-nc-4.0", "cc-by-sa-3.0": "cc-by-sa-3.0",
-    "cc-by-3.0": "cc-by-3.0", "cc-by-2.0": "cc-by-2.0", "cc-by-nc-sa-4.0": "cc-by-nc-sa-4.0",
-}  # fmt: skip
+
+
+Copy = Callable[[Path, Path], object]
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,11 @@ class ExportResult:
 
     path: str
     samples: int
+
+
+def staging_folder(dataset: DatasetPaths) -> Path:
+    """Return the folder of an export that is being uploaded; one that remains is of a kill."""
+    return dataset.data_dir / "hub"
 
 
 def forgotten_keys(dataset: DatasetPaths, index: ShardIndex) -> frozenset[str]:
@@ -61,10 +65,13 @@ class _Sample:
     number: int | None
 
 
-def export(dataset: DatasetPaths, form: str, out: Path, log: EventLog) -> ExportResult:
+def export(
+    dataset: DatasetPaths, form: str, out: Path, log: EventLog, copy: Copy = shutil.copyfile
+) -> ExportResult:
     """Write the dataset to `out` (a folder, or a file for `nvlabs`) in one of the `FORMATS`.
 
-    `out` appears only when the export is complete.
+    `out` appears only when the export is complete. `copy` copies a shard, in the format that
+    contains the shards.
 
     Raises:
         UserError: the format is unknown, `out` exists, there is no index, or a shard is damaged.
@@ -77,8 +84,12 @@ def export(dataset: DatasetPaths, form: str, out: Path, log: EventLog) -> Export
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.tmp")
     _remove(unfinished)
+    paths = [Path(one) for one in locations]
     try:
-        written = FORMATS[form](dataset, index, [Path(one) for one in locations], unfinished, log)
+        if form == "huggingface-webdataset":
+            written = _huggingface_shards(dataset, index, paths, unfinished, log, copy)
+        else:
+            written = FORMATS[form](dataset, index, paths, unfinished, log)
         unfinished.replace(out)
     except BaseException:
         _remove(unfinished)
@@ -220,8 +231,9 @@ def _huggingface(
 
 
 def _huggingface_shards(
-    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
-) -> int:
+    dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog,
+    copy: Copy = shutil.copyfile,
+) -> int:  # fmt: skip
     """Copy the shards and write a dataset card, for webdataset of Hugging Face `datasets`."""
     (out / "data").mkdir(parents=True)
     done = 0
@@ -230,7 +242,7 @@ def _huggingface_shards(
         _check_sha256(path, entry.sha256)
         if forgotten and any(_image_of(key) in forgotten for key, _ in _read_shard(path)):
             raise UserError(f"{path}: still contains forgotten images; run forget again")
-        shutil.copyfile(path, out / "data" / f"train-{number:05d}-of-{len(paths):05d}.tar")
+        copy(path, out / "data" / f"train-{number:05d}-of-{len(paths):05d}.tar")
         done += entry.nsamples
         log.progress("export", done, index.nsamples, "images")
     _write_card(dataset, index, out, "data/*.tar", done)
@@ -242,24 +254,17 @@ def _write_card(
 ) -> None:
     sizes = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6))
     size = next((name for name, most in sizes if count < most), "1M<n<10M")
-    head = [
-        "---",
-        f"pretty_name: {json.dumps(index.recipe.get('title') or index.name)}",
-        f"license: {_license(dataset)}",
-        "task_categories:",
-        "- unconditional-image-generation",
-        "size_categories:",
-        f"- {size}",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        "  - split: train",
-        f"    path: {json.dumps(files)}",
-        "---",
-        "",
-    ]
+    stats = collect_stats(dataset) if dataset.selection.exists() else DatasetStats()
+    head = {
+        "pretty_name": index.recipe.get("title") or index.name,
+        **hub_license(stats.licenses),
+        "task_categories": ["unconditional-image-generation"],
+        "tags": ["image", "shellgan"],
+        "size_categories": [size],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}],
+    }
     text = _card_text(dataset) or f"# {index.name}\n"
-    (out / "README.md").write_text("\n".join(head) + text, encoding="utf-8")
+    (out / "README.md").write_text(front_matter(head) + text, encoding="utf-8")
     for name in CARD_IMAGES:
         if (dataset.manifest_dir / name).exists():
             shutil.copyfile(dataset.manifest_dir / name, out / name)
@@ -272,17 +277,6 @@ def _card_text(dataset: DatasetPaths) -> str:
     except FileNotFoundError:
         return ""
     return re.sub(r"\\!\\\[([a-z ]+)\\\]\((contact\.jpg|mean\.png)\)", r"![\1](\2)", text)
-
-
-def _license(dataset: DatasetPaths) -> str:
-    """Return the hub's identifier of the licence if all images have the same known one, otherwise
-    "other"."""
-    named = list(collect_stats(dataset).licenses) if dataset.selection.exists() else []
-    if len(named) != 1:
-        return "other"
-    word = named[0].casefold().replace(" ", "-").replace("_", "-").strip("-")
-    known = [value for name, value in _LICENSES.items() if word.removesuffix("-1.0") == name]
-    return known[0] if known else "other"
 
 
 Exporter = Callable[[DatasetPaths, ShardIndex, list[Path], Path, EventLog], int]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ from pipeline.remote.store import store_of, store_path
 from pipeline.select.features import forget_features
 from pipeline.select.stage import select
 from pipeline.shards.card import CARD_IMAGES
+from pipeline.shards.exports import staging_folder
 from pipeline.shards.recipe_snapshot import read_snapshot, recipe_snapshot_path
 from pipeline.shards.stage import shard
 from pipeline.web.urls import canonical_url, host_or_none
@@ -115,6 +117,7 @@ def forget(
     new = _record_forgotten(dataset, found)
     erased = _erase(dataset, found)
     _remove(dataset, [dataset.manifest_dir / "preview.html"])
+    shutil.rmtree(staging_folder(dataset), ignore_errors=True)
     rebuilt = _rebuild(recipe, dataset, log, workers) if dataset.selection.exists() else {}
     return ForgetResult(new, erased, rebuilt, _count_pending(dataset, found))
 

@@ -17,7 +17,7 @@ from pipeline.originals.download import download
 from pipeline.recipe import Recipe
 from pipeline.select.preview import preview
 from pipeline.select.stage import select
-from pipeline.shards.exports import FORMATS, export
+from pipeline.shards.exports import FORMATS, export, staging_folder
 from pipeline.shards.forget import forget
 from pipeline.shards.stage import shard
 from pipeline.sources.folder import FolderSource
@@ -54,8 +54,12 @@ def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
     recipe, dataset = made
     gone = next(read_jsonl(dataset.selection))
     with EventLog(dataset, "run") as log:
+        export(
+            dataset, "huggingface-webdataset", staging_folder(dataset), log
+        )  # of a killed upload
         forget(recipe, dataset, log, keys=[gone["key"]])
         assert not (dataset.manifest_dir / "preview.html").exists()
+        assert not staging_folder(dataset).exists()
         out = dataset.root / "out"
         out.mkdir()
         for form in FORMATS:
