@@ -32,13 +32,13 @@ class SelectOptions:
 
     `duplicate_distance` also rejects cropped, mirrored and recoloured copies: images whose
     features, whitened over the dataset, have a cosine distance of at most this (0 to 2) from those
-    of a selected image; the largest is kept. Start with 0.2; if all images show nearly the same
-    object, other specimens of it are rejected too.
+    of a selected image; the largest is kept. Start with 0.2. Not for images of nearly the same
+    object: other specimens of it are rejected too.
 
     Filters reject images by networks of optional packages, whose values are recorded once:
     `max_text` by the fraction of the image that text covers (`pip install 'shellgan[text]'`; start
-    with 0.002), `max_face` by the confidence of a face ('shellgan[face]'; 0.6) and `max_unsafe` by
-    the score of nudity ('shellgan[unsafe]'; 0.4), from 0 to 1.
+    with 0.002), `max_face` by the confidence of a face ('shellgan[face]'; 0.7) and `max_unsafe` by
+    the score of nudity ('shellgan[unsafe]'; 0.5), from 0 to 1.
 
     The licence must contain one of `licenses`, and a label must contain one of `labels` (substrings
     whose case is ignored). `modes` are the Pillow image modes to keep, such as "RGB" or "L".
