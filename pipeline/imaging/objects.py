@@ -37,6 +37,8 @@ _MIN_STEP = 14.0
 _NOISE_FACTOR = 5.0
 _BLUR = 1.5
 """Half the width of an edge after resizing, in pixels of the original or of a smaller sample."""
+_GAP = 2
+"""Half the width, in cells of the mask, of gaps through which an object counts as closed."""
 _MIN_AREA, _MAX_AREA = 0.01, 0.95
 _MIN_LARGEST = 0.6
 """Minimum fraction of all foreground pixels that must belong to the object."""
@@ -194,9 +196,9 @@ def cut_out(pixels: Pixels, background: BackgroundModel, box: Box, full: tuple[i
         pixels: the sample, (height, width, 3); the others as in `replace_background`.
     """
     model, rows, columns = _place(background, box, full, pixels.shape[:2])
-    values = pixels.astype(np.float64)
-    core = _inside(~_dilate(~background.mask), rows, columns)
-    around = _dilate(_inside(_dilate(_dilate(background.mask)), rows, columns))
+    values, mask = pixels.astype(np.float64), _fill_pockets(background.mask)
+    core = _inside(~_dilate(~mask), rows, columns)
+    around = _dilate(_inside(_dilate(_dilate(mask)), rows, columns))
     around &= (rows >= 0)[:, None] & (columns >= 0)[None, :]
     # The outermost pixels of the core may be mixtures, too: as many as the resizing blurs.
     sure, enlarged = core, max(1.0, pixels.shape[0] / box.height)
@@ -210,13 +212,25 @@ def cut_out(pixels: Pixels, background: BackgroundModel, box: Box, full: tuple[i
     # below the noise, a pixel is background; without contrast, the mask decides
     strength = np.abs(apart).max(axis=2) / (background.step / 2) - 1
     opacity = np.clip(opacity, 0, 1) * np.clip(strength, 0, 1)
-    inside = _inside(background.mask, rows, columns)
+    inside = _inside(mask, rows, columns)
     opacity = np.where(size < background.step**2, inside, opacity)
     opacity = np.where(around, np.where(sure, 1.0, opacity), 0.0)[:, :, None]
     own = np.clip(values - (1 - opacity) * model, 0, 255 * opacity)
     colour = own / np.maximum(opacity, 1 / 255)
     rgba = np.concatenate([np.clip(colour, 0, 255), opacity * 255], axis=2)
     return define_hidden_colours(np.rint(rgba).astype(np.uint8))
+
+
+def _fill_pockets(mask: Mask) -> Mask:
+    """Add to the object what it encloses but for a narrow gap: parts that have the background's
+    colour, such as a white lip before white."""
+    grown = mask
+    for _ in range(_GAP):
+        grown = _dilate(grown)
+    pockets = largest_region(grown) & ~grown
+    for _ in range(_GAP):
+        pockets = _dilate(pockets)
+    return largest_region(mask | pockets)
 
 
 def _spread(values: Field, known: Mask, wanted: Mask) -> Field:

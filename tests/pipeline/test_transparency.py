@@ -131,6 +131,19 @@ def test_a_hard_cut_would_leave_a_halo() -> None:
     assert colour_error(hard, wanted, DARK) > 60
 
 
+@pytest.mark.parametrize(("gap", "alpha"), [(5, OPAQUE), (60, 0)])
+def test_what_an_object_encloses_but_for_a_narrow_gap_belongs_to_it(gap: int, alpha: int) -> None:
+    """A white lip before white is no hole; the space inside a wide bay is none of the object."""
+    image = Image.new("RGB", (256, 256), LIGHT)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((64, 64, 192, 192), outline=SHELL, width=24)
+    draw.rectangle((128, 128 - gap // 2, 200, 128 + gap // 2), fill=LIGHT)
+
+    made = sample(saved(image, "PNG"), crop="object", resolution=64)
+
+    assert made.pixels[32, 32, 3] == alpha
+
+
 @pytest.mark.parametrize("crop", ["center", "object", "pad", "none"])
 def test_an_original_keeps_its_own_alpha(crop: str) -> None:
     original = drawn((0, 255, 0, 0), "RGBA")

@@ -245,6 +245,30 @@ def test_mistakes_are_one_line(
             assert all("nearest training images are not" in line for line in err[:-1])
 
 
+def test_transparent_images_are_shown_on_a_checkerboard(
+    run_of: Callable[..., Path], browser: Any
+) -> None:
+    run = run_of("dcgan", "", 4)
+    with exploring(run) as (url, _):
+        browser.look(1200, 800, "light")
+        browser.open(url + "#n=7")
+        browser.until("document.querySelectorAll('.tile.drawn').length >= 2")
+        (wanted,) = torch_pictures(run, [7], 0, 1.0)
+        flat = browser.js(
+            "(() => { const c = document.querySelector('#picture'); return Array.from("
+            "c.getContext('2d').getImageData(0, 0, c.width, c.height).data); })()"
+        )
+        seen = np.array(flat).reshape(16, 16, 4)
+        assert np.array_equal(seen[..., 3], wanted[..., 3])  # alpha
+        assert 10 < wanted[..., 3].mean() < 245
+        multiplied = seen[..., :3] * seen[..., 3:] / 255
+        assert np.abs(multiplied - np.minimum(wanted[..., :3], wanted[..., 3:])).max() <= 2
+        style = "getComputedStyle(document.querySelector('{}')).backgroundImage"
+        for canvas in ("#picture", ".tile canvas"):
+            assert "conic-gradient" in browser.js(style.format(canvas))
+        assert browser.complaints() == []
+
+
 def test_titles() -> None:
     assert title_of("shells") == "This shell does not exist"
     assert title_of("sea-shells") == "This sea shell does not exist"
