@@ -97,8 +97,8 @@ def serve(path: Path) -> Iterator[Server]:
 
 def measure(tars: int, endings: tuple[str, ...]) -> tuple[float, float, float]:
     """Return the percentage of bytes, the requests per tar and the seconds."""
-    from pipeline.contract.foreign import find_shards, index_tars
-    from pipeline.contract.tar_scan import SampleOptions
+    from training.streaming.foreign import find_shards, index_tars
+    from training.streaming.tar_scan import SampleOptions
 
     size = write_tar(Path("x.tar"), endings)
     with serve(Path("x.tar")) as server:

@@ -11,10 +11,10 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.contract import UserError, is_url, project_root
-from pipeline.contract.locations import join_locations, split_locations
 from training.config import Config, DataOptions
 from training.data import Loader
 from training.streaming.dataset import ShardDataset, open_shard_dataset
+from training.streaming.locations import join_locations, split_locations
 
 Sample = tuple[torch.Tensor, int]
 _AHEAD = 32

@@ -10,7 +10,7 @@ import webdataset
 from webdataset.compat import FluidInterface
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from pipeline.contract.ranges import RangeReader, open_ranges
+from training.streaming.ranges import RangeReader, open_ranges
 
 _BUFFER, _TIMEOUT = 1 << 20, 60.0
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from pipeline.contract.locations import join_locations
 from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
+from training.streaming.locations import join_locations
 
 TOP_LEVEL_KEYS = {
     "total-kimg": ("KIMG", "length of the run in thousands of real images"),

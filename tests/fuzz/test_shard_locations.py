@@ -7,16 +7,16 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.contract.locations import (
+from pipeline.contract.paths import NAME
+from pipeline.contract.tar import DamagedTar
+from pipeline.errors import UserError
+from training.streaming.locations import (
     dataset_name,
     expand_location,
     join_locations,
     split_locations,
 )
-from pipeline.contract.paths import NAME
-from pipeline.contract.sample_labels import OneHot, parse_label
-from pipeline.contract.tar import DamagedTar
-from pipeline.errors import UserError
+from training.streaming.sample_labels import OneHot, parse_label
 
 TEXTS = st.text(alphabet="ab0./*[]{},:\\?-\0 é~\ud83d\"'", max_size=24)
 JSON = st.recursive(

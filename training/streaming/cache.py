@@ -26,9 +26,9 @@ from pipeline.contract import (
     lock,
     report_waiting,
 )
-from pipeline.contract.schemes import check_scheme
 from training.machine.disk import DiskFull
 from training.streaming.fetch import FetchCancelled, fetch
+from training.streaming.schemes import check_scheme
 from training.streaming.shards import open_local
 
 _BLOCK = 4096

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import DatasetPaths, ShardIndex, UserError, local_path
-from pipeline.contract.foreign import ForeignShards, find_shards, index_tars
-from pipeline.contract.tar_scan import SampleOptions
 from training.config import DataOptions
 from training.image_shape import ImageShape
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.streaming.cache import ShardCache
+from training.streaming.foreign import ForeignShards, find_shards, index_tars
 from training.streaming.shards import LocalShards, ShardOpener
+from training.streaming.tar_scan import SampleOptions
 
 _MANY = 10_000_000
 _BYTES_PER_SAMPLE = 1024

@@ -11,8 +11,8 @@ from typing import Any
 import urllib3
 
 from pipeline.contract import UserError, short_reason
-from pipeline.contract.http_ranges import BeyondEnd, http_range
-from pipeline.contract.schemes import (
+from training.streaming.http_ranges import BeyondEnd, http_range
+from training.streaming.schemes import (
     HTTP,
     ConnectionDropped,
     check_scheme,

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import UserError
-from pipeline.contract.foreign import ScannedShard
-from pipeline.contract.tar_scan import MAX_IMAGE_BYTES, pick_image
 from training.streaming.dataset import ShardDataset
 from training.streaming.decode import (
     FORMATS,
@@ -19,6 +17,7 @@ from training.streaming.decode import (
     decode_fitted,
     decode_into,
 )
+from training.streaming.foreign import ScannedShard
 from training.streaming.shards import (
     DamagedSample,
     DamagedShard,
@@ -26,6 +25,7 @@ from training.streaming.shards import (
     ShardOpener,
     ShardPool,
 )
+from training.streaming.tar_scan import MAX_IMAGE_BYTES, pick_image
 
 Labels = NDArray[np.int64]
 

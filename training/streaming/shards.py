@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.contract import ShardEntry, UserError, describe_os_error, open_regular
-from pipeline.contract.foreign import ScannedShard
 from pipeline.contract.tar import DamagedTar, TarSample, samples
-from pipeline.contract.tar_scan import pick_image
+from training.streaming.foreign import ScannedShard
+from training.streaming.tar_scan import pick_image
 
 _CHUNK = 1 << 20
 

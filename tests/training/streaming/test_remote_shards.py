@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contract.foreign import FoundTar, index_tars
-from pipeline.contract.tar_scan import SampleOptions
 from pipeline.errors import UserError
 from tests.helpers.foreign_shards import numbered, write_tar
 from tests.helpers.small_shards import number_of
 from training.config import Config, DataOptions
 from training.data import Loader
 from training.streaming.dataset import open_shard_dataset
+from training.streaming.foreign import FoundTar, index_tars
+from training.streaming.tar_scan import SampleOptions
 
 
 @pytest.fixture(autouse=True)
 def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipeline.contract.ranges.BACKOFF", 0.001)
+    monkeypatch.setattr("training.streaming.ranges.BACKOFF", 0.001)
 
 
 def large_tar(path: Path, ballast: int, count: int = 60) -> Path:

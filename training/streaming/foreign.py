@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.config_io import STRICT
+from pipeline.contract import STRICT, UserError, without_passwords
 from pipeline.contract.index import MAX_SAMPLES, ShardEntry, ShardIndex, read_index
-from pipeline.contract.locations import dataset_name, expand_location, split_locations
 from pipeline.contract.paths import DatasetPaths
-from pipeline.contract.sample_labels import named_labels, number_classes
-from pipeline.contract.scans import FoundTar, scan_tars, sha256_of_texts
-from pipeline.contract.tar_scan import IMAGES, SampleOptions, TarScan
-from pipeline.errors import UserError
-from pipeline.outside_text import without_passwords
+from training.streaming.locations import dataset_name, expand_location, split_locations
+from training.streaming.sample_labels import named_labels, number_classes
+from training.streaming.scans import FoundTar, scan_tars, sha256_of_texts
+from training.streaming.tar_scan import IMAGES, SampleOptions, TarScan
 
 _TIMEOUT = 60.0
 

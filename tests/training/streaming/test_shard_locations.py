@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from webdataset.shardlists import expand_urls
 
-from pipeline.contract.locations import (
+from pipeline.errors import UserError
+from training.streaming.locations import (
     dataset_name,
     expand_braces,
     expand_location,
     join_locations,
     split_locations,
 )
-from pipeline.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pipeline.credentials import fsspec_arguments
-from pipeline.errors import UserError
-from pipeline.reading import short_reason
+from pipeline.contract import UserError, fsspec_arguments, short_reason
 
 T = TypeVar("T")
 HTTP = frozenset({"http", "https"})

@@ -11,9 +11,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.config_io import STRICT
-from pipeline.contract.ranges import RangeReader
-from pipeline.contract.sample_labels import OneHot, parse_label
+from pipeline.contract import STRICT
 from pipeline.contract.tar import (
     DamagedTar,
     Extent,
@@ -24,6 +22,8 @@ from pipeline.contract.tar import (
 )
 from pipeline.imaging.images import image_header
 from pipeline.imaging.limits import ImageError
+from training.streaming.ranges import RangeReader
+from training.streaming.sample_labels import OneHot, parse_label
 
 SCAN_VERSION = 1
 IMAGES = (

@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipeline.contract import UserError, is_url, local_path
 from pipeline.contract.paths import INDEX_FILE
-from pipeline.contract.schemes import HTTP, check_scheme, file_system, from_store
-from pipeline.errors import UserError
-from pipeline.reading import is_url, local_path
+from training.streaming.schemes import HTTP, check_scheme, file_system, from_store
 
 MOST_TARS = 100_000
 _NUMBERS = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?[1-9]\d{0,8}))?")

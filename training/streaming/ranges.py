@@ -14,16 +14,15 @@ from typing import Any, Protocol, TypeVar
 
 import urllib3
 
-from pipeline.contract.http_ranges import BeyondEnd, http_range, stated_size
-from pipeline.contract.schemes import (
+from pipeline.contract import UserError, describe_os_error, local_path, open_regular, short_reason
+from training.streaming.http_ranges import BeyondEnd, http_range, stated_size
+from training.streaming.schemes import (
     HTTP,
     ConnectionDropped,
     check_scheme,
     file_system,
     from_store,
 )
-from pipeline.errors import UserError, describe_os_error
-from pipeline.reading import local_path, open_regular, short_reason
 
 ATTEMPTS = 5
 """Attempts of a request."""

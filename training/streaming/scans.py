@@ -11,13 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.atomic_io import write_atomic
-from pipeline.config_io import parse_config
-from pipeline.contract.ranges import RangeReader, open_ranges
+from pipeline.contract import (
+    UserError,
+    local_path,
+    parse_config,
+    read_bytes,
+    report_waiting,
+    write_atomic,
+)
 from pipeline.contract.tar import DamagedTar
-from pipeline.contract.tar_scan import SampleOptions, TarScan, scan_tar
-from pipeline.errors import UserError
-from pipeline.reading import local_path, read_bytes, report_waiting
+from training.streaming.ranges import RangeReader, open_ranges
+from training.streaming.tar_scan import SampleOptions, TarScan, scan_tar
 
 _THREADS = 16
 _LOCAL_AHEAD, _REMOTE_AHEAD = 4096, 512

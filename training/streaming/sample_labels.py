@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.contract import UserError
 from pipeline.contract.tar import DamagedTar
-from pipeline.errors import UserError
 
 MAX_CLASSES = 65_536
 _LONGEST = 200

@@ -6,10 +6,14 @@ from http.client import HTTPException
 
 import urllib3
 
-from pipeline.contract.schemes import ConnectionDropped
-from pipeline.credentials import basic_authorization, split_user
-from pipeline.errors import UserError
-from pipeline.reading import finish_within, short_reason
+from pipeline.contract import (
+    UserError,
+    basic_authorization,
+    finish_within,
+    short_reason,
+    split_user,
+)
+from training.streaming.schemes import ConnectionDropped
 
 _MOST_WAIT = 60.0
 _POOL = urllib3.PoolManager(maxsize=16)
