@@ -127,7 +127,7 @@ def test_tars_are_scanned_once_and_again_when_they_change(
 ) -> None:
     folder = three_tars(tmp_path / "out")
     scanned: list[str] = []
-    from pipeline.contract import scans
+    from training.streaming import scans
 
     def counted(reader: Any, *rest: Any) -> Any:
         scanned.append(reader.validator)
