@@ -213,7 +213,7 @@ def test_features_of_an_image_that_stops_the_extractor_are_left_out(
             raise ZeroDivisionError("of the extractor")
         return means
 
-    monkeypatch.setattr(features, "load_extractor", lambda name: extract)
+    monkeypatch.setattr(features, "load_extractor", lambda name, kind: extract)
     recipe = shop.recipe({"off_topic": 50.0})
     assert select(recipe, shop.dataset, log).kept == 5
     (keys, _), = features.read_features(shop.dataset, recipe.select.features)  # fmt: skip

@@ -66,7 +66,7 @@ def record(shop: Any, log: Any, monkeypatch: pytest.MonkeyPatch, rows: np.ndarra
     monkeypatch.setattr(
         features,
         "load_extractor",
-        lambda name: lambda images: np.stack([next(taken) for _ in images]),
+        lambda name, kind: lambda images: np.stack([next(taken) for _ in images]),
     )
     images = shop.served(len(rows))
     shop.add(images)

@@ -92,8 +92,8 @@ def test_features_are_recorded_once_and_forgotten_with_the_image(
     seen: list[int] = []
     calls = features.load_extractor
 
-    def counted(name: str) -> Any:
-        extractor = calls(name)
+    def counted(name: str, kind: Any) -> Any:
+        extractor = calls(name, kind)
         return lambda pictures: (seen.append(len(pictures)), extractor(pictures))[1]
 
     monkeypatch.setattr(features, "load_extractor", counted)
@@ -129,7 +129,7 @@ def test_strangeness_is_the_distance_to_the_centre_in_robust_deviations(
     taken = iter(rows)
     monkeypatch.setattr(
         features, "load_extractor",
-        lambda name: lambda pictures: np.array([next(taken) for _ in pictures], np.float32),
+        lambda name, kind: lambda pictures: np.array([next(taken) for _ in pictures], np.float32),
     )  # fmt: skip
     images = shop.served(40)
     shop.add(images)
