@@ -235,18 +235,31 @@ def _fill_pockets(mask: Mask) -> Mask:
 
 def _spread(values: Field, known: Mask, wanted: Mask) -> Field:
     """Return `values` with those of the `wanted` pixels that are not `known` replaced by the mean
-    of their nearest known ones, one ring of neighbours after the other."""
-    filled, known = np.where(known[:, :, None], values, 0.0), known.copy()
-    while True:
-        near = wanted & ~known & _dilate(known)
-        if not near.any():
-            return filled
-        total, count = np.zeros_like(filled), np.zeros(known.shape)
+    of their nearest known ones, one ring of neighbours after the other; in large images, in blocks
+    of several pixels."""
+    block = max(1, max(known.shape) // (2 * DETECT_SIDE))
+    count = _block_sums(known.astype(np.float64), block)
+    filled = _block_sums(values * known[:, :, None], block) / np.maximum(count, 1)[:, :, None]
+    found, open_blocks = count > 0, _block_sums(wanted.astype(np.float64), block) > 0
+    while (near := open_blocks & ~found & _dilate(found)).any():
+        total, count = np.zeros_like(filled), np.zeros(found.shape)
         for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
             total += _shifted(filled, axis, step)
-            count += _shifted(known.astype(np.float64), axis, step)
+            count += _shifted(found.astype(np.float64), axis, step)
         filled[near] = total[near] / count[near][:, None]
-        known |= near
+        found |= near
+    height, width = known.shape
+    spread = filled.repeat(block, axis=0)[:height].repeat(block, axis=1)[:, :width]
+    return np.where(known[:, :, None], values, spread)
+
+
+def _block_sums(field: Field, block: int) -> Field:
+    """Return the sums over blocks of `block` × `block` pixels; the last ones may be smaller."""
+    if block == 1:
+        return field.copy()
+    rows, columns = (np.arange(0, side, block) for side in field.shape[:2])
+    sums: Field = np.add.reduceat(np.add.reduceat(field, rows, axis=0), columns, axis=1)
+    return sums
 
 
 def _shifted(values: Field, axis: int, step: int) -> Field:

@@ -107,7 +107,7 @@ def test_compositing_is_that_of_porter_and_duff() -> None:
 
 
 @pytest.mark.parametrize("ground", [LIGHT, DARK])
-@pytest.mark.parametrize("side", [48, 64, 160, 512])
+@pytest.mark.parametrize("side", [48, 64, 160, 512, 1024])
 def test_an_object_is_cut_out_of_its_background_without_a_halo(ground: Any, side: int) -> None:
     made = sample(saved(drawn(ground), "PNG"), crop="object", resolution=side)
 
