@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from pipeline.contract import exit_status
+from pipeline.contract import HubRepo, UserError, exit_status
 from training.latent.cli import float_in_range, load, parser
 
 
@@ -42,23 +43,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--runtime", type=Path, metavar="FILE",
         help="the npm package onnxruntime-web as a .tgz file (default: downloaded with npm)",
     )  # fmt: skip
+    made.add_argument(
+        "--hub", metavar="USER/NAME",
+        help="upload the exported files, the card and samples to the Hugging Face Hub; the files "
+        "are listed first",
+    )  # fmt: skip
+    made.add_argument(
+        "--space", action="store_true",
+        help="with --hub: upload the static explorer page as a Space (implies --format page)",
+    )  # fmt: skip
+    made.add_argument(
+        "--public", action="store_true", help="with --hub: what is new there is public, not private"
+    )
     return exit_status(lambda: export(made.parse_args(arguments)), "interrupted")
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the requested formats and print the files written.
+    """Write the requested formats, print the files written, and upload them if requested.
 
     Raises:
-        UserError: the run or the format does not exist, a package is missing, or the ONNX model
-            differs from PyTorch.
+        UserError: the run or the format does not exist, a package is missing, the ONNX model
+            differs from PyTorch, or the upload failed.
     """
     from training.exports.writing import ExportOptions, check_export, export_generator
 
-    formats = ["page"] if args.static else [part.strip() for part in args.format.split(",")]
+    if (args.space or args.public) and not args.hub:
+        raise UserError(f"{'--space' if args.space else '--public'}: only with --hub USER/NAME")
+    kind: Literal["space", "model"] = "space" if args.space else "model"
+    repo = HubRepo(args.hub, kind, args.public) if args.hub else None
+    as_page = args.static or args.space
+    formats = ["page"] if as_page else [part.strip() for part in args.format.split(",")]
     check_export(args.out, formats)
     options = ExportOptions(args.tolerance, args.title, args.runtime)
     say = partial(print, flush=True)
-    export_generator(load(args.run, "cpu"), args.out, formats, options, say)
+    trained = load(args.run, "cpu")
+    files = export_generator(trained, args.out, formats, options, say)
+    if repo:
+        from training.exports.hub import publish_generator
+
+        publish_generator(trained, args.out, files, repo, say, args.title)
 
 
 if __name__ == "__main__":

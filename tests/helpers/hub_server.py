@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
                 200, {"id": name, "private": repo.private, "sha": repo.sha, "siblings": listed}
             )
         if rest[0] == "tree":
-            return self._answer(200, [self._entry(repo, path) for path in sorted(repo.files)])
+            return self._answer(200, self._tree(repo, "/".join([*rest[2:], ""])))
         if name in hub.readonly:
             return self._answer(403, {"error": "You don't have the rights"}, message="no rights")
         if rest[0] == "preupload":
@@ -128,6 +128,21 @@ class _Handler(BaseHTTPRequestHandler):
             ]})  # fmt: skip
         assert rest[0] == "commit", parts
         return self._commit(repo, name, body)
+
+    def _tree(self, repo: Repo, folder: str) -> list[dict[str, Any]]:
+        """List the files and folders in a folder ("" or with a final slash)."""
+        inside = [path for path in sorted(repo.files) if path.startswith(folder)]
+        recursive = "recursive=true" in self.path.lower()
+        folders = dict.fromkeys(
+            folder + path[len(folder) :].partition("/")[0]
+            for path in inside
+            if "/" in path[len(folder) :]
+        )
+        return [
+            *({"type": "directory", "path": one, "oid": "0" * 40, "size": 0} for one in folders),
+            *(self._entry(repo, path) for path in inside
+              if recursive or "/" not in path[len(folder) :]),
+        ]  # fmt: skip
 
     @staticmethod
     def _entry(repo: Repo, path: str) -> dict[str, Any]:
