@@ -59,7 +59,10 @@ def hub_license(counts: Mapping[str, int]) -> dict[str, str]:
     if not any(counts):
         return {"license": "unknown"}
     listed = sorted(counts.items(), key=lambda item: -item[1])
-    told = [f"{name or 'not stated'} ({n:,} image{'s' * (n != 1)})" for name, n in listed[:_MAX_LICENSES]]
+    told = [
+        f"{name or 'not stated'} ({n:,} image{'s' * (n != 1)})"
+        for name, n in listed[:_MAX_LICENSES]
+    ]
     if len(listed) > _MAX_LICENSES:
         told.append(f"and {len(listed) - _MAX_LICENSES} more")
     name = "mixed" if len(counts) > 1 else "custom"
