@@ -22,6 +22,7 @@ from pipeline.imaging.alpha import (
     unpremultiply,
 )
 from training.networks import Generator
+from training.transparency import limit_colours
 
 Pixels = NDArray[np.uint8]
 """(…, height, width, channels); RGBA is premultiplied, as in training."""
@@ -35,7 +36,7 @@ def generate_images(
     float32."""
     parts = []
     for some, which in zip(torch.split(latents, batch), torch.split(labels, batch), strict=True):
-        images = generator(some, which).float().clamp(-1, 1)
+        images = limit_colours(generator(some, which).float()).clamp(-1, 1)
         parts.append(((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
     pixels: Pixels = torch.cat(parts).numpy()
     return pixels

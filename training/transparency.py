@@ -43,6 +43,15 @@ def random_backgrounds(images: Tensor) -> Tensor:
     return torch.rand(len(images), 3, 1, 1, device=images.device)
 
 
+def limit_colours(images: Tensor) -> Tensor:
+    """Reduce the colours of generated RGBA to alpha, which premultiplied colours cannot exceed: a
+    generator's can. Other images are returned unchanged."""
+    if not has_alpha(images):
+        return images
+    alpha = images[:, 3:]
+    return torch.cat([torch.minimum(images[:, :3], alpha), alpha], dim=1)
+
+
 def fill(images: Tensor, keep: Tensor) -> Tensor:
     """Blank the pixels of images (n, c, h, w) where `keep` (n, 1, h, w) is 0: mid-gray, or
     transparent in RGBA."""

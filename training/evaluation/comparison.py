@@ -29,7 +29,7 @@ from training.monitoring.history import read_history
 from training.pretrained.inference import TrainedGenerator, load_generator
 from training.runs import Run, find_run, parse_run_spec
 from training.streaming.dataset import ShardDataset
-from training.transparency import color_values, composite
+from training.transparency import color_values, composite, limit_colours
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,9 @@ def _evaluate(
         lite0, behind = load_lite0(device), color_values(plan.background).to(device)
         length = path_length(
             generator, trained.latent,
-            lambda a, b: lite0.extractor.distance(composite(a, behind), composite(b, behind)),
+            lambda *pair: lite0.extractor.distance(
+                *(composite(limit_colours(one), behind) for one in pair)
+            ),
             labels, plan.paths, device, plan.seed,
         )  # fmt: skip
         key = full_name(f"ppl_{length.space}", lite0.name)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from training.grid import Pixels
 from training.networks import Generator
+from training.transparency import limit_colours
 
 BATCH = 64
 
@@ -67,7 +68,7 @@ class LatentSpace:
         images: Tensor = (
             self.generator.synthesis(ws) if styled else self.generator(ws[:, 0], labels)
         )
-        return images.float()
+        return limit_colours(images.float())
 
     def truncate(self, ws: Tensor, psi: float | Tensor) -> Tensor:
         """mean + psi · (w − mean) (Karras et al. 2019, appendix B); 1 changes nothing. `psi` is
