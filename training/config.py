@@ -154,6 +154,9 @@ class Config:
 
     `labels` states what happens to conditions on labels if the shards have none: an error, or
     (`if-any`) the networks are built without them.
+
+    `tracking` sends metrics, configuration and samples to Weights & Biases or MLflow too, whose
+    package must be installed.
     """
 
     preset: str = ""
@@ -181,6 +184,7 @@ class Config:
     label_fake: Label = 0.0
     label_flip: Fraction = 0.0
     labels: Literal["required", "if-any"] = "required"
+    tracking: Literal["", "wandb", "mlflow"] = ""
     init_from: str = ""
     freeze_d: Number = 0
     generator: AnyGeneratorOptions = field(default_factory=DcganGenerator)
@@ -200,7 +204,7 @@ class Config:
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {
-        "about", "total_kimg", "device", "max_hours", "price_per_hour", "max_restarts",
+        "about", "total_kimg", "device", "max_hours", "price_per_hour", "max_restarts", "tracking",
         "data.memory_gb", "data.cache_gb", "data.cache", "data.timeout", "record", "evaluate",
     }
 )  # fmt: skip

@@ -25,6 +25,7 @@ from training.machine.disk import free_bytes
 from training.machine.distributed import Distributed, init_distributed
 from training.metrics.suite import MIN_IMAGES
 from training.monitoring.console import Display, NullDisplay
+from training.monitoring.trackers import check_tracking
 from training.options.resolve import drop_label_conditions
 from training.planning.forecast import Forecast
 from training.planning.memory import (
@@ -97,8 +98,10 @@ def prepare(
     sentences on how the configuration was chosen, which `display` shows first.
 
     Raises:
-        UserError: the device, the shards, the run, the memory or the disk cannot be used.
+        UserError: the tracker's package is missing, or the device, the shards, the run, the
+            memory or the disk cannot be used.
     """
+    check_tracking(config.tracking)
     device = choose_device(config.device)
     ranks = stack.enter_context(init_distributed("nccl" if device.type == "cuda" else "gloo"))
     stack.enter_context(determinism(config.deterministic, device))

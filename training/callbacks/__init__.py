@@ -11,9 +11,11 @@ from training.callbacks.report import ReportCallback
 from training.callbacks.rollback import DIVERGENCE_HINT, RollbackCallback
 from training.callbacks.samples import SamplesCallback
 from training.callbacks.threads import ThreadsCallback
+from training.callbacks.tracking import TrackingCallback
 
 __all__ = [
     "DIVERGENCE_HINT", "Action", "AlarmsCallback", "Callback", "CheckpointsCallback",
     "ConsoleCallback", "Diverged", "EndReason", "EvaluationCallback", "HistoryCallback",
     "LimitsCallback", "ReportCallback", "RollbackCallback", "SamplesCallback", "ThreadsCallback",
+    "TrackingCallback",
 ]  # fmt: skip
