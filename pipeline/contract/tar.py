@@ -30,7 +30,6 @@ _MAX_EXTENDED = 1 << 20
 _MAX_MEMBERS = 100
 """Maximum number of members per sample."""
 _OCTAL = re.compile(rb"[0-7]*")
-_SAMPLE_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _META_NAME = re.compile(r"__[^/]*__($|/)")
 _PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
 
@@ -135,12 +134,13 @@ def split_name(name: str) -> tuple[str, str] | None:
     None if the member belongs to no sample: its name has no dot, it is metadata (`__NAME__`), a
     hidden file (such as `._NAME` of macOS), or in a folder `__MACOSX`.
     """
-    match = _SAMPLE_NAME.fullmatch(name)
-    if match is None or name.startswith(".", name.rfind("/") + 1):
+    start = name.rfind("/") + 1
+    dot = name.find(".", start)
+    if dot <= start:  # no dot, or a hidden file
         return None
     if "__" in name and (_META_NAME.match(name) or "__MACOSX" in name.split("/")):
         return None
-    return match[1], match[2].lower()
+    return name[:dot], name[dot + 1 :].lower()
 
 
 def group_samples(
@@ -250,14 +250,14 @@ def _extend(extended: _Extended, kind: bytes, pread: Pread, data: Extent) -> Non
 def _pax_records(data: bytes) -> dict[bytes, bytes]:
     """Parse the records of a pax header: `LENGTH KEY=VALUE` and a newline each, length included."""
     found: dict[bytes, bytes] = {}
-    while data.strip(b"\0"):
-        length = _PAX_LENGTH.match(data)
-        count = int(length[1]) if length else 0
-        record = data[:count]
-        key, equals, value = record[length.end() if length else 0 :].partition(b"=")
-        if len(record) < count or not equals or not key or not value.endswith(b"\n"):
-            raise DamagedTar(f"not a pax header: {data[:80]!r}")
-        found[key], data = value[:-1], data[count:]
+    data, start = data.rstrip(b"\0"), 0
+    while start < len(data):
+        length = _PAX_LENGTH.match(data, start)
+        end = start + int(length[1]) if length else 0
+        key, equals, value = data[length.end() if length else end : end].partition(b"=")
+        if end > len(data) or not equals or not key or not value.endswith(b"\n"):
+            raise DamagedTar(f"not a pax header: {data[start : start + 80]!r}")
+        found[key], start = value[:-1], end
     return found
 
 

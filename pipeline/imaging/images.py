@@ -33,6 +33,8 @@ EXTENSIONS = {
 _GRAY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = ExifTags.Base.Orientation
 _ANY_SIZE = ImageLimits(1 << 60, 1 << 30, float("inf"))
+_LARGE = 100_000_000
+"""Pixels of an image that is not decoded for its orientation alone."""
 
 MEASURE_SIDE = 256
 """The short side, in pixels, at which sharpness and contrast are measured; smaller images are
@@ -182,7 +184,8 @@ def _apply_orientation(file: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def image_header(data: bytes) -> tuple[int, int, bool]:
-    """Return the upright width and height of an image, and whether it is gray, without decoding it.
+    """Return the upright width and height of an image, and whether it is gray, without decoding it
+    if it is large.
 
     Args:
         data: the file, or enough of its beginning.
@@ -195,8 +198,11 @@ def image_header(data: bytes) -> tuple[int, int, bool]:
         return _plain_jpeg_header(data, header.orientation)
     try:
         with open_file(data, _ANY_SIZE, lambda _needed: None) as file:
-            turn = header.orientation if header else file.getexif().get(_ORIENTATION, 1)
             width, height = file.size
+            # Pillow decodes a PNG to find EXIF after its pixels
+            is_large = width * height > _LARGE
+            exif = Image.Image.getexif(file) if is_large else file.getexif()
+            turn = header.orientation if header else exif.get(_ORIENTATION, 1)
             gray = file.mode in _GRAY or (file.mode == "P" and is_gray_palette(file))
             return (height, width, gray) if turn in (5, 6, 7, 8) else (width, height, gray)
     except ImageError:

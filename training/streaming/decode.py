@@ -128,7 +128,8 @@ def _pillow(data: bytes, form: str, wanted: tuple[int, ...], stored: tuple[int, 
     try:
         with Image.open(io.BytesIO(data), formats=[form]) as image:
             plain = ("RGB", "L", "RGBA") if wanted[2] == 4 else ("RGB", "L")
-            if image.mode not in plain or not _ODD.isdisjoint(image.info):
+            is_odd = not _ODD.isdisjoint(image.info) or getattr(image, "is_animated", False)
+            if image.mode not in plain or is_odd:
                 return _converted(data, wanted, stored)
             _check_size((image.height, image.width), wanted, stored)
             pixels = _as_pixels(image, wanted[2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import urllib3
 
 from pipeline.contract import UserError, short_reason
-from training.streaming.http_ranges import BeyondEnd, http_range
+from training.streaming.http_ranges import MIN_SPEED, BeyondEnd, http_range, not_too_slow
 from training.streaming.schemes import (
     HTTP,
     ConnectionDropped,
@@ -26,8 +25,6 @@ ATTEMPTS = 5
 BACKOFF = 0.2
 """Delay in seconds; doubled after each such attempt."""
 _CHUNK = 1 << 16
-_SLOWEST = 1024
-"""Bytes per second; a connection that is slower than this for the timeout counts as lost."""
 
 
 class FetchCancelled(Exception):
@@ -56,7 +53,7 @@ def fetch(
     while have < size:
         before, wait, short = have, 0.0, False
         try:
-            for chunk in _not_too_slow(read(url, have, timeout), timeout):
+            for chunk in not_too_slow(read(url, have, timeout), timeout):
                 if stop.is_set():
                     raise FetchCancelled(url)
                 write(chunk[: size - have])
@@ -66,25 +63,13 @@ def fetch(
             reason, short = f"ended after {have} of {size} bytes", True
         except ConnectionDropped as error:
             reason, wait = str(error), error.wait
-        failures = 0 if have - before >= _SLOWEST else failures + 1
+        failures = 0 if have - before >= MIN_SPEED else failures + 1
         if failures >= ATTEMPTS:
             kind = DamagedShard if short else UserError
             raise kind(f"{url}: {reason} (tried {ATTEMPTS} times)")
         on_retry(f"{reason}; retry {failures} of {ATTEMPTS - 1}" if failures else reason)
         if stop.wait(max(wait, BACKOFF * 2**failures if failures else 0.0)):
             raise FetchCancelled(url)
-
-
-def _not_too_slow(chunks: Iterator[bytes], timeout: float) -> Iterator[bytes]:
-    mark, came = time.monotonic(), 0
-    for chunk in chunks:
-        yield chunk
-        came += len(chunk)
-        now = time.monotonic()
-        if now - mark >= timeout:
-            if came < _SLOWEST * (now - mark):
-                raise ConnectionDropped(f"{came} bytes in {now - mark:.0f} s")
-            mark, came = now, 0
 
 
 def _http(url: str, start: int, timeout: float) -> Iterator[bytes]:

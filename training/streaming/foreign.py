@@ -6,6 +6,7 @@ tar are the same. If it cannot be written, the tars are scanned each time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -117,8 +118,8 @@ def index_tars(
         UserError: a tar does not exist, is damaged or does not fit its index, or the labels cannot
             be numbered; the message names the tar.
     """
-    if len({one.location for one in tars}) < len(tars):
-        twice = next(one.location for n, one in enumerate(tars) if one in tars[:n])
+    twice, count = Counter(one.location for one in tars).most_common(1)[0]
+    if count > 1:
         raise UserError(f"{twice}: given twice")
     name = dataset_name([one.location for one in tars])
     cache = DatasetPaths(name).data_dir / "index"

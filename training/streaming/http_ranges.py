@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from http.client import HTTPException
 
 import urllib3
@@ -15,6 +17,8 @@ from pipeline.contract import (
 )
 from training.streaming.schemes import ConnectionDropped
 
+MIN_SPEED = 1024
+"""Bytes per second; a connection that is slower than this for the timeout counts as lost."""
 _MOST_WAIT = 60.0
 _POOL = urllib3.PoolManager(maxsize=16)
 
@@ -77,6 +81,23 @@ def _skipped(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> int:
         after = answer.headers.get("Retry-After", "")
         raise ConnectionDropped(f"HTTP {answer.status}", min(_MOST_WAIT, _whole(after) or 0))
     raise UserError(f"{url}: HTTP {answer.status}")
+
+
+def not_too_slow(chunks: Iterator[bytes], timeout: float) -> Iterator[bytes]:
+    """Yield the chunks of a body.
+
+    Raises:
+        ConnectionDropped: it is slower than `MIN_SPEED` for `timeout` seconds.
+    """
+    mark, came = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        came += len(chunk)
+        now = time.monotonic()
+        if now - mark >= timeout:
+            if came < MIN_SPEED * (now - mark):
+                raise ConnectionDropped(f"{came} bytes in {now - mark:.0f} s")
+            mark, came = now, 0
 
 
 def stated_size(answer: urllib3.BaseHTTPResponse) -> int:

@@ -16,6 +16,7 @@ from pipeline.contract.paths import INDEX_FILE
 from training.streaming.schemes import HTTP, check_scheme, file_system, from_store
 
 MOST_TARS = 100_000
+_MOST_BRACES = 100
 _NUMBERS = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?[1-9]\d{0,8}))?")
 _LETTERS = re.compile(r"([A-Za-z])\.\.([A-Za-z])")
 _VAGUE = frozenset({"data", "main", "part", "resolve", "shard", "shards", "test", "train", "val"})
@@ -80,19 +81,28 @@ def expand_braces(text: str) -> list[str]:
     """Expand `{a,b}`, `{000..099}` and `{a..e}`, also nested, as shells and webdataset do.
 
     Raises:
-        UserError: it stands for more than `MOST_TARS` names.
+        UserError: it stands for more than `MOST_TARS` names, or has more than `_MOST_BRACES`
+            braces.
     """
+    if text.count("{") > _MOST_BRACES:
+        raise UserError(f"{text:.200}: more than {_MOST_BRACES} braces; use a glob or a list")
     for start, end in _pairs_of_braces(text):
         inside = text[start + 1 : end]
         options = _range(inside)
         if not options and len(parts := list(_split_outside_braces(inside))) > 1:
-            options = [one for part in parts for one in expand_braces(part)]
+            for part in parts:
+                options += expand_braces(part)
+                _check_count(text, len(options))
         if options:
             tails = expand_braces(text[end + 1 :])
-            if len(options) * len(tails) > MOST_TARS:
-                raise UserError(f"{text}: stands for more than {MOST_TARS} names")
+            _check_count(text, len(options) * len(tails))
             return [text[:start] + option + tail for option in options for tail in tails]
     return [text]
+
+
+def _check_count(text: str, count: int) -> None:
+    if count > MOST_TARS:
+        raise UserError(f"{text:.200}: stands for more than {MOST_TARS} names")
 
 
 def _pairs_of_braces(text: str) -> Iterator[tuple[int, int]]:
@@ -113,8 +123,7 @@ def _range(inside: str) -> list[str]:
         first, last, step = int(match[1]), int(match[2]), abs(int(match[3] or 1))
         padded = any(re.match("-?0.", end) for end in (match[1], match[2]))
         width = max(len(match[1]), len(match[2])) if padded else 0
-        if abs(last - first) // step >= MOST_TARS:
-            raise UserError(f"{{{inside}}}: stands for more than {MOST_TARS} names")
+        _check_count(f"{{{inside}}}", abs(last - first) // step + 1)
         return [f"{number:0{width}d}" for number in _steps(first, last, step)]
     if match := _LETTERS.fullmatch(inside):
         return [chr(code) for code in _steps(ord(match[1]), ord(match[2]), 1)]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import Any, Protocol, TypeVar
 
 import urllib3
 
 from pipeline.contract import UserError, describe_os_error, local_path, open_regular, short_reason
-from training.streaming.http_ranges import BeyondEnd, http_range, stated_size
+from training.streaming.http_ranges import BeyondEnd, http_range, not_too_slow, stated_size
 from training.streaming.schemes import (
     HTTP,
     ConnectionDropped,
@@ -166,25 +166,45 @@ class _Http:
                 answer.close()
                 raise UserError(f"{self._url}: the server does not tell its size; download it")
             self.size, self.validator = size, validator
-            self._body = _Body(self._url, answer, size)
+            self._body = _Body(self._url, answer, size, self._timeout)
             return b""
-        try:
-            data: bytes = answer.read()[skipped : skipped + count]
-        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            answer.close()
-            raise ConnectionDropped(short_reason(error)) from None
-        answer.release_conn()
+        data = self._read(answer, skipped, count)
         if size < 0 or len(data) < min(count, size - start):
             raise ConnectionDropped("a short answer to a range")
         self.size, self.validator = size, validator
         return data
 
+    def _read(self, answer: urllib3.BaseHTTPResponse, skipped: int, count: int) -> bytes:
+        """Return the `count` bytes of a body after the first `skipped`; no more are kept."""
+        data = bytearray()
+        try:
+            if skipped > _MOST_AHEAD:
+                raise ConnectionDropped("answered another range")
+            for chunk in not_too_slow(_chunks(answer), self._timeout):
+                data += chunk
+                if len(data) >= skipped + count:
+                    break
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+            raise ConnectionDropped(short_reason(error)) from None
+        finally:
+            if answer.length_remaining != 0:  # the connection cannot be used again
+                answer.close()
+            answer.release_conn()
+        return bytes(data[skipped : skipped + count])
+
+
+def _chunks(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    return iter(lambda: answer.read1(_CHUNK), b"")
+
 
 class _Body:
     """The body of a response, read in order."""
 
-    def __init__(self, url: str, answer: urllib3.BaseHTTPResponse, size: int) -> None:
+    def __init__(
+        self, url: str, answer: urllib3.BaseHTTPResponse, size: int, timeout: float
+    ) -> None:
         self._url, self._answer, self._size = url, answer, size
+        self._chunks = not_too_slow(_chunks(answer), timeout)
         self._start, self._data = 0, b""
 
     def pread(self, count: int, offset: int) -> bytes:
@@ -193,13 +213,15 @@ class _Body:
             raise UserError(f"{self._url}: the server answers no ranges; download it")
         try:
             while self._start + len(self._data) < end:
-                chunk = self._answer.read1(_CHUNK)
+                chunk = next(self._chunks, b"")
                 if not chunk:
                     break
                 past = max(0, min(len(self._data), offset - self._start))
                 self._start, self._data = self._start + past, self._data[past:] + chunk
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             raise UserError(f"{self._url}: {short_reason(error)}; run the command again") from None
+        except ConnectionDropped as error:
+            raise UserError(f"{self._url}: {error}; run the command again") from None
         return self._data[offset - self._start : end - self._start]
 
     def close(self) -> None:

@@ -88,8 +88,7 @@ def _scalar(value: Any, where: str) -> Label:
 
 
 def _one_hot(value: list[Any], where: str) -> OneHot:
-    numbers = all(isinstance(one, int | float) for one in value)
-    if not numbers or sorted(value)[-2:] != [0, 1] or min(value) < 0:
+    if not all(one in (0, 1) for one in value) or value.count(1) != 1:
         raise DamagedTar(f"{where}: {value!r:.60}: neither one label nor a one-hot list")
     return OneHot(value.index(1), len(value))
 

@@ -4,6 +4,8 @@ stage give."""
 from __future__ import annotations
 
 import dataclasses
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipeline.contract import ManifestRow, OriginalRecord
-from pipeline.imaging.images import decode_image, measure_image
+from pipeline.imaging.images import decode_image, image_header, measure_image
 from pipeline.imaging.pixels import Mode
 from pipeline.options import ShardOptions
 from pipeline.select.selection import SelectedImage
@@ -112,3 +114,37 @@ def test_what_is_no_image_is_an_error_of_this_sample(data: bytes, extension: str
         decode_fitted(out, data, extension, "crop")
     with pytest.raises(ValueError, match=r"image|JPEG|px"):
         decode_any(out, data, extension, (16, 16))
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header states any size."""
+    parts = [
+        b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
+        b"IDAT" + zlib.compress(bytes(100)),
+        b"IEND",
+    ]
+    chunks = [
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_a_huge_png_is_refused_without_decoding_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = png_of(65_000, 65_000)
+    monkeypatch.setattr(Image.core, "new", None)  # what takes the memory of the pixels
+    assert image_header(data) == (65_000, 65_000, False)
+    for fit in ("crop", "pad", "stretch"):
+        with pytest.raises(ValueError, match="too_many_pixels"):
+            decode_fitted(np.empty((32, 32, 3), np.uint8), data, "png", fit)
+
+
+@pytest.mark.parametrize(("extension", "form"), [("png", "PNG"), ("webp", "WEBP")])
+def test_an_animated_image_is_refused_in_its_own_size_too(extension: str, form: str) -> None:
+    frames = [drawn(1, 32, 32), drawn(2, 32, 32)]
+    data = file_of(frames[0], form, save_all=True, append_images=frames[1:])
+    out = np.empty((32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="animated"):
+        decode_any(out, data, extension, (32, 32))
+    with pytest.raises(ValueError, match="animated"):
+        decode_fitted(out, data, extension, "crop")

@@ -339,3 +339,21 @@ def test_evaluations_use_samples_of_all_shards(tmp_path: Path) -> None:
     rows = [row for rows, _ in iter_image_batches(source, 12, DataOptions()) for row in rows]
     found = [number_of(np.asarray(row.permute(1, 2, 0))) for row in rows]
     assert found == list(range(0, 60, 5))
+
+
+def test_a_tar_that_two_indexes_describe_differently_is_given_twice(tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "a.tar", numbered(3))
+    for name, samples in (("one", 3), ("two", 4)):
+        entries = [{"url": "a.tar", "nsamples": samples}]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"shardlist": entries}))
+    with pytest.raises(UserError, match=rf"{tar}: given twice"):
+        opened("one.json,two.json")
+
+
+@pytest.mark.parametrize(
+    "label", [b"[NaN, 0, 1]", b"[1, 1]", b"[0, 0.5, 1]", b'[0, "1"]', b"[2, 0]"]
+)
+def test_a_list_that_is_not_one_hot_is_refused(label: bytes) -> None:
+    write_tar(Path("a.tar"), numbered(1, cls=lambda _: label))
+    with pytest.raises(UserError, match="neither one label nor a one-hot list"):
+        opened("a.tar")

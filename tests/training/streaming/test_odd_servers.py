@@ -13,12 +13,16 @@ import pytest
 from pipeline.errors import UserError
 from tests.helpers.static_site import QuietServer
 from training.streaming import fetch as fetching
+from training.streaming import ranges
 from training.streaming.fetch import fetch
+from training.streaming.ranges import open_ranges
 
 SIZE = 300_000
 
 
 class Odd(http.server.BaseHTTPRequestHandler):
+    sent = 0
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -61,6 +65,28 @@ class Odd(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b" ")
             time.sleep(0.1)
 
+    def endless_range(self) -> None:  # far more than was asked for
+        self.answer(206, Content_Range=f"bytes 0-511/{SIZE}")
+        Odd.sent = 0
+        for _ in range(2000):
+            self.wfile.write(bytes(1 << 16))
+            Odd.sent += 1 << 16
+
+    def body_in_drops(self) -> None:
+        self.answer(206, Content_Range=f"bytes 0-511/{SIZE}", Content_Length="512")
+        for _ in range(512):
+            self.wfile.write(b"x")
+            time.sleep(0.02)
+
+    def file_in_drops(self) -> None:
+        self.answer(200, Content_Length=f"{SIZE}")
+        for _ in range(512):
+            self.wfile.write(b"x")
+            time.sleep(0.02)
+
+    def whole_file(self) -> None:  # however far from its beginning the range is
+        self.answer(206, bytes(SIZE), Content_Range=f"bytes 0-{8 << 20}/{8 << 20}")
+
     def endless(self) -> None:
         self.answer(200)
         for _ in range(1000):
@@ -82,6 +108,7 @@ def url() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "BACKOFF", 0.001)
+    monkeypatch.setattr(ranges, "BACKOFF", 0.001)
 
 
 @pytest.mark.timeout(60)
@@ -103,6 +130,31 @@ def test_an_endless_answer_ends_with_the_shard(url: str) -> None:
     got = bytearray()
     fetch(f"{url}/endless", SIZE, got.extend, 5.0, threading.Event())
     assert bytes(got) == bytes(SIZE)
+
+
+def test_an_endless_answer_to_a_range_is_not_read_to_its_end(url: str) -> None:
+    with contextlib.closing(open_ranges(f"{url}/endless_range", 5.0)) as reader:
+        assert reader.pread(512, 0) == bytes(512)
+    assert Odd.sent < 64 << 20
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("path", ["body_in_drops", "file_in_drops"])
+def test_a_body_in_drops_is_a_lost_connection(url: str, path: str) -> None:
+    with (
+        pytest.raises(UserError, match=rf"{url}/{path}: \d+ bytes in 0 s"),
+        contextlib.closing(open_ranges(f"{url}/{path}", 0.1)) as reader,
+    ):
+        reader.pread(4096, 0)
+
+
+@pytest.mark.timeout(60)
+def test_the_whole_file_is_not_read_for_a_range(url: str) -> None:
+    with (
+        pytest.raises(UserError, match="answered another range"),
+        contextlib.closing(open_ranges(f"{url}/whole_file", 5.0)) as reader,
+    ):
+        reader.pread(512, 4 << 20)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,20 @@ def test_a_name_of_several_megabytes_is_refused_though_it_is_there() -> None:
             read(data)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", [b"a/" * 400_000 + b"b", b"a/" * 400_000 + b"b.png"])
+def test_a_long_name_of_many_folders_takes_no_time(name: bytes) -> None:
+    data = member(b"long", name, b"L") + member() + END
+    found = samples(lambda size, at: data[at : at + size], len(data))
+    assert [sample.key for sample in found] == ([name[:-4].decode()] if b"." in name else [])
+
+
+@pytest.mark.timeout(20)
+def test_pax_headers_of_many_records_take_no_time() -> None:
+    data = pax(b"5 a=\n" * 200_000) * 20 + member() + END
+    assert read(data) == {"a.png": b"abc"}
+
+
 def test_pax_sizes_and_names_hold_for_the_next_member_alone() -> None:
     both = record(b"size", b"5") + record(b"path", b"n.png")
     data = pax(both) + header(b"a.png", b"0") + padded(b"12345") + member(b"b.png") + END

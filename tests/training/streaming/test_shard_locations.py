@@ -34,6 +34,18 @@ def test_too_many_names_are_refused() -> None:
             expand_braces(text)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    ["{a," * 800 + "}" * 800, "{1..1}" * 1500, "{" * 20_000 + "}" * 20_000,
+     "{" + ",".join(["{1..99999}"] * 200) + "}", "{" + ",".join(["{1..99999}"] * 50) + "}"],
+)  # fmt: skip
+def test_many_braces_are_refused_in_a_short_line(text: str) -> None:
+    with pytest.raises(UserError, match="more than 100") as caught:
+        expand_braces(text)
+    assert len(str(caught.value)) < 300
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("out/000.tar", "out/001.tar", "out/._001.tar", "out/notes.txt", "two/data/a.tar",
