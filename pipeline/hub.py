@@ -96,6 +96,21 @@ def front_matter(values: Mapping[str, Any]) -> str:
     return safe_text("\n".join(("---", *lines, "---", "")))
 
 
+def check_hub(repo: HubRepo) -> str:
+    """Return the token for the Hub.
+
+    Raises:
+        UserError: the package or the token is missing.
+    """
+    try:
+        from huggingface_hub import get_token
+    except ImportError:
+        raise UserError("--hub: needs pip install 'shellgan[hf]'") from None
+    if not (token := get_token()):
+        raise UserError(f"--hub {repo.name}: no token; set HF_TOKEN or run `hf auth login`")
+    return token
+
+
 def upload(
     folder: Path,
     names: Sequence[str],
@@ -113,18 +128,14 @@ def upload(
         UserError: the package or the token is missing, the account may not write there, or the Hub
             is not reachable.
     """
-    try:
-        import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-    except ImportError:
-        raise UserError("--hub: needs pip install 'shellgan[hf]'") from None
+    token = check_hub(repo)
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
     if not sys.stderr.isatty():
         disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    token = huggingface_hub.get_token()
-    if not token:
-        raise UserError(f"--hub {repo.name}: no token; set HF_TOKEN or run `hf auth login`")
-    api = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
     prefix = "" if repo.kind == "model" else f"{repo.kind}s/"
     url = f"{api.endpoint}/{prefix}{repo.name}"
     try:

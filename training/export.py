@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.contract import HubRepo, UserError, exit_status
+from pipeline.contract import HubRepo, UserError, check_hub, exit_status
 from training.latent.cli import float_in_range, load, parser
 
 
@@ -71,6 +71,8 @@ def export(args: argparse.Namespace) -> None:
         raise UserError(f"{'--space' if args.space else '--public'}: only with --hub USER/NAME")
     kind: Literal["space", "model"] = "space" if args.space else "model"
     repo = HubRepo(args.hub, kind, args.public) if args.hub else None
+    if repo:
+        check_hub(repo)
     as_page = args.static or args.space
     formats = ["page"] if as_page else [part.strip() for part in args.format.split(",")]
     check_export(args.out, formats)

@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
     out = add_command(commands, "export", "write the samples in another tool's format", _export)
     out.add_argument(
         "out", type=Path, nargs="?",
-        help="a new folder, or a zip file for nvlabs; not needed with --hub",
+        help="a new folder, or a zip file for nvlabs; not with --hub",
     )  # fmt: skip
     _add_format(
         out, EXPORT_FORMATS, "",
@@ -183,12 +183,12 @@ def _export(args: argparse.Namespace) -> int:
     repo = HubRepo(args.hub, "dataset", args.public) if args.hub else None
     if args.public and not repo:
         raise UserError("--public: only with --hub")
-    if not repo and args.out is None:
-        raise UserError("export: a folder for the export is missing, or --hub")
+    if (args.out is None) == (repo is None):
+        raise UserError("export: give either a folder for the export or --hub")
     with open_job(args) as (_recipe, dataset, log):
         if repo:
             form = args.format or HUB_FORMATS[0]
-            result = publish(dataset, form, repo, args.out, log, say)
+            result = publish(dataset, form, repo, log, say)
         else:
             result = export(dataset, args.format or "imagefolder", args.out, log)
         log.emit("export", "done", **asdict(result))

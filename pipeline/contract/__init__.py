@@ -44,7 +44,7 @@ from pipeline.credentials import (
 )
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import CommandParser, exit_status
-from pipeline.hub import HubRepo, front_matter, hub_license, license_warnings, upload
+from pipeline.hub import HubRepo, check_hub, front_matter, hub_license, license_warnings, upload
 from pipeline.local_server import (
     MEDIA_TYPES,
     accepted_hosts,
@@ -89,6 +89,7 @@ __all__ = [
     "accepted_hosts",
     "atomic_file",
     "basic_authorization",
+    "check_hub",
     "code_span",
     "describe_os_error",
     "disarm_markdown",

@@ -47,6 +47,11 @@ def staging_folder(dataset: DatasetPaths) -> Path:
     return dataset.data_dir / "hub"
 
 
+def known_stats(dataset: DatasetPaths) -> DatasetStats:
+    """Return the stats of a dataset; without counts if it has no selection, as a variant."""
+    return collect_stats(dataset) if dataset.selection.exists() else DatasetStats()
+
+
 def forgotten_keys(dataset: DatasetPaths, index: ShardIndex) -> frozenset[str]:
     """Return the keys of the forgotten images of a dataset and, if it is a variant, of its source
     dataset."""
@@ -254,10 +259,9 @@ def _write_card(
 ) -> None:
     sizes = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6))
     size = next((name for name, most in sizes if count < most), "1M<n<10M")
-    stats = collect_stats(dataset) if dataset.selection.exists() else DatasetStats()
     head = {
         "pretty_name": index.recipe.get("title") or index.name,
-        **hub_license(stats.licenses),
+        **hub_license(known_stats(dataset).licenses),
         "task_categories": ["unconditional-image-generation"],
         "tags": ["image", "shellgan"],
         "size_categories": [size],

@@ -126,7 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
                  else None}
                 for file in json.loads(body)["files"]
             ]})  # fmt: skip
-        assert rest[0] == "commit", parts
+        if rest[0] != "commit":
+            return self._answer(404, {}, code="EntryNotFound")
         return self._commit(repo, name, body)
 
     def _tree(self, repo: Repo, folder: str) -> list[dict[str, Any]]:

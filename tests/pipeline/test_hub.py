@@ -55,7 +55,7 @@ def make(shop: Any, log: Any, **options: Any) -> None:
 
 def test_the_shards_are_a_dataset_on_the_hub(hub: HubServer, made: Any, log: Any) -> None:
     said: list[str] = []
-    result = publish(made, "huggingface-webdataset", HubRepo("ann/shells", "dataset"), None, log,
+    result = publish(made, "huggingface-webdataset", HubRepo("ann/shells", "dataset"), log,
                      said.append)  # fmt: skip
     assert (result.path, result.samples) == (f"{hub.url}/datasets/ann/shells", 14)
     repo = hub.repos[KEY]
@@ -90,13 +90,13 @@ def test_a_second_upload_sends_only_what_changed_and_deletes_what_is_gone(
     hub: HubServer, made: Any, shop: Any, log: Any
 ) -> None:
     repo, said = HubRepo("ann/shells", "dataset", public=True), list[str]()
-    publish(made, "huggingface-webdataset", repo, None, log, said.append)
+    publish(made, "huggingface-webdataset", repo, log, said.append)
     assert len(hub.puts) == 2
-    publish(made, "huggingface-webdataset", repo, None, log, said.append)
+    publish(made, "huggingface-webdataset", repo, log, said.append)
     assert len(hub.puts) == 2
     assert any("(exists, public)" in line for line in said)
     make(shop, log, samples_per_shard=100)
-    publish(made, "huggingface-webdataset", repo, None, log, said.append)
+    publish(made, "huggingface-webdataset", repo, log, said.append)
     tars = [name for name in hub.repos[KEY].files if name.endswith(".tar")]
     assert tars == ["data/train-00000-of-00001.tar"]
 
@@ -149,7 +149,7 @@ def test_failures_are_one_line(hub: HubServer, made: Any, log: Any, repo: str, r
     if repo == "ann/broken":
         hub.on_commit = lambda: 500
     with pytest.raises(UserError) as caught:
-        publish(made, "huggingface-webdataset", HubRepo(repo, "dataset"), None, log, print)
+        publish(made, "huggingface-webdataset", HubRepo(repo, "dataset"), log, print)
     assert str(caught.value).startswith(f"{hub.url}/datasets/{repo}: {reason}")
     assert TOKEN not in str(caught.value)
 
@@ -159,7 +159,7 @@ def test_an_unreachable_hub_a_wrong_and_a_missing_token_are_one_line(
 ) -> None:
     def failure() -> str:
         with pytest.raises(UserError) as caught:
-            publish(made, "huggingface-webdataset", HubRepo("ann/x", "dataset"), None, log, print)
+            publish(made, "huggingface-webdataset", HubRepo("ann/x", "dataset"), log, print)
         assert not staging_folder(made).exists()
         return str(caught.value)
 
@@ -175,6 +175,15 @@ def test_an_unreachable_hub_a_wrong_and_a_missing_token_are_one_line(
     assert "http://127.0.0.1:9/datasets/ann/x: the upload failed (" in failure()
 
 
+def test_shards_without_a_selection_have_an_unknown_licence(
+    hub: HubServer, made: Any, log: Any
+) -> None:
+    made.selection.unlink()
+    publish(made, "huggingface-webdataset", HubRepo("ann/shells", "dataset"), log, print)
+    head = yaml.safe_load(hub.repos[KEY].files["README.md"].decode().split("---\n")[1])
+    assert head["license"] == "unknown"
+
+
 def test_options_that_do_not_fit_are_one_line(shop: Any) -> None:
     recipe = shop.root / "shells.toml"
     recipe.write_text(RECIPE)
@@ -182,7 +191,8 @@ def test_options_that_do_not_fit_are_one_line(shop: Any) -> None:
         (["--hub", "shells"], "--hub shells: expected USER/NAME"),
         (["--hub", "../x/y"], "expected USER/NAME"),
         (["out", "--public"], "--public: only with --hub"),
-        ([], "a folder for the export is missing"),
+        ([], "give either a folder for the export or --hub"),
+        (["out", "--hub", "ann/x"], "give either a folder for the export or --hub"),
         (["--hub", "ann/x", "--format", "nvlabs"], "--format nvlabs: --hub needs one of"),
     ):
         done = run(shop.root, "export", str(recipe), *words)
@@ -205,3 +215,11 @@ def test_licences_become_the_hubs_metadata() -> None:
     assert len(license_warnings("x", {"": 3}, 2)) == 2
     odd = {"license_details": 'a: "b"\n- # é'}
     assert yaml.safe_load(front_matter(odd).split("---\n")[1]) == odd
+
+
+def test_a_missing_package_is_one_line(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    (shop.root / "shells.toml").write_text(RECIPE)
+    done = run(shop.root, "export", str(shop.root / "shells.toml"), "--hub", "ann/x")
+    assert done.returncode == 2
+    assert done.stderr == "error: --hub: needs pip install 'shellgan[hf]'\n"

@@ -135,18 +135,22 @@ def test_the_explorer_is_a_static_space(
 
 
 def test_mistakes_are_one_line(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    hub: HubServer, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("HF_TOKEN")
     for words, said in (
         (["--space"], "--space: only with --hub USER/NAME"),
         (["--public"], "--public: only with --hub USER/NAME"),
         (["--hub", "shells"], "--hub shells: expected USER/NAME"),
+        (["--hub", "ann/x"], "--hub ann/x: no token; set HF_TOKEN or run `hf auth login`"),
     ):
         assert export.main([str(run), "--out", str(tmp_path / "out"), *words]) == 2
         err = capsys.readouterr().err
         assert said in err
         assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+    assert hub.asked == []
 
 
 def test_the_counts_of_a_card() -> None:
