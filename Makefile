@@ -11,7 +11,7 @@ help:
 	@echo "make test-fast  the tests that start no process, in about a minute"
 	@echo "make fuzz    odd input against every boundary, for about 10 minutes"
 	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
-	@echo "make docs    write the generated pages of docs/ and requirements-train.txt again"
+	@echo "make docs    write the generated pages and requirements-train.txt again, and build the site"
 	@echo "make lock    write requirements.lock, the tested versions with hashes, again"
 	@echo "make install only install into $(VENV)"
 	@echo "make clean   remove what demo and tests made (not $(VENV))"
@@ -33,6 +33,8 @@ serve: install
 docs: install
 	@$(PY) docs/generate.py
 	@$(PY) docs/requirements.py
+	@$(PY) -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "The site is complete, and all links in it lead somewhere. Open build/docs/index.html"
 
 # For all platforms; reads metadata only. The oldest Python for which all tested versions exist.
 lock: install

@@ -1,6 +1,7 @@
 """Writes the generated pages of this folder: `python docs/generate.py`.
 
-`commands.md` contains the help of every command, `presets.md` the tables of presets.
+`commands.md` contains the help of every command, `presets.md` the tables of presets,
+`recipe-keys.md` and `training-keys.md` those of all keys, `failure-kinds.md` the kinds of failures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import keys  # noqa: E402 - beside this file
+
 PYTHON = "3.11"
 """The wording and line breaks of the help are those of this version's argparse."""
 COMMANDS = {
@@ -31,6 +36,17 @@ COMMANDS = {
     },
 }  # fmt: skip
 """The arguments of `python -m`, and the modules with their `main`."""
+
+
+FAILURE_HEAD = """# Failure kinds
+
+The kinds in `logs/NAME/failures.jsonl` and in the output of `python -m pipeline status NAME`.
+`python -m pipeline retry NAME` tries the retryable ones again, `retry NAME --kind KIND` only those
+of one kind. The last line of a page or image counts; `resolved` means that a later
+attempt succeeded.
+
+| kind | retryable | meaning | what to do |
+|---|---|---|---|"""
 
 
 def help_of(main: Callable[[Sequence[str]], int], *words: str) -> str:
@@ -81,7 +97,24 @@ def pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
     from training.catalogue import document
 
-    return {"commands.md": commands_page(), "presets.md": document()}
+    return {
+        "commands.md": commands_page(),
+        "presets.md": document(),
+        "recipe-keys.md": keys.recipe_page(),
+        "training-keys.md": keys.training_page(),
+        "failure-kinds.md": failure_page(),
+    }
+
+
+def failure_page() -> str:
+    """Return the page of the kinds of failures."""
+    from pipeline.web.failures import FAILURE_HELP, FAILURE_KINDS
+
+    rows = [
+        f"| `{kind}` | {'yes' if retryable else 'no'} | {' | '.join(FAILURE_HELP[kind])} |"
+        for kind, retryable in FAILURE_KINDS.items()
+    ]
+    return "\n".join([FAILURE_HEAD, *rows, ""])
 
 
 def main() -> int:

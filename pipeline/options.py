@@ -108,22 +108,26 @@ class ShardOptions:
     `resolution` is a side, or [height, width], in pixels. `crop` is one of
     - `center`: the largest central region with that aspect;
     - `pad`: the whole image on a background of its border's colour;
-    - `object`: the object on a plain or slowly varying background, with `margin` around it (a
-      fraction of its longer side); as `center` if no object is found;
-    - `box`: the boxes in the manifest, with `margin`;
-    - `hook`: the boxes found by the entry point `hook` of group `shellgan.crops`;
+    - `object`: the object on a plain or slowly varying background; as `center` if no object is
+      found;
+    - `box`: the boxes in the manifest;
+    - `hook`: the boxes found by a function of yours;
     - `none`: the whole image, stretched to the size of the sample.
+
+    `margin` is left around objects and boxes, as a fraction of their longer side. With `crop =
+    "hook"`, `hook` names the function: an entry point of group `shellgan.crops`.
 
     `channels` is 1 (gray), 3 (colour) or 4 (colour and transparency, straight alpha). With 4,
     images keep the transparency they have; `object` makes the background of the others transparent,
     other modes leave them opaque. What is outside the image is transparent.
 
-    An image yields at most `crops` samples: with `center`, windows along its longer side; with
-    `box` and `hook`, the largest boxes. `background`, "#rrggbb", replaces the plain background of
-    an object. `linear_light` resizes in linear light instead of sRGB values; JPEGs are then decoded
-    at full size. `class_label` is the position of the label that is the class; None: the dataset
-    has no classes. `quality` None is lossless for png and webp, and 95 for jpg. If `keep_originals`
-    is false, originals are deleted once they are in shards.
+    An image yields at most `crops` samples: windows along its longer side, or the largest boxes.
+    `background`, "#rrggbb", replaces the plain background of an object. `linear_light` resizes in
+    linear light instead of sRGB values; JPEGs are then decoded at full size. `class_label` is the
+    position of the label that is the class; none: the dataset has no classes. `format` is that of
+    the images. `quality` none is lossless for png and webp, and 95 for jpg. A shard has
+    `samples_per_shard` samples, in an order given by `seed`. If `keep_originals` is false,
+    originals are deleted once they are in shards.
     """
 
     resolution: Side | tuple[Side, Side] = 64

@@ -25,7 +25,7 @@ from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_h
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
     """Describes a site: where its images are (`source`), politeness, limits, and the shards to
-    build."""
+    build. `title` is the name of the dataset in its card."""
 
     source: Source
     title: str = ""

@@ -1,21 +1,22 @@
-"""The generated pages are up to date, links lead to files, and all keys of a recipe are listed."""
+"""The generated pages are up to date, all keys are explained, and the site builds."""
 
 from __future__ import annotations
 
 import importlib.util
 import platform
 import re
-from dataclasses import fields
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
+from pipeline.recipe import Recipe
 from pipeline.select.rules import REASONS
-from pipeline.sources import SOURCES, CrawlLimits
-from pipeline.web.failures import FAILURE_KINDS
-from pipeline.web.politeness import Politeness
+from pipeline.sources import SOURCES
+from pipeline.web.failures import FAILURE_HELP, FAILURE_KINDS
+from training.config import Config
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -29,11 +30,12 @@ def generator() -> ModuleType:
     return module
 
 
-def test_the_commands_help_in_the_docs_is_what_they_print() -> None:
+def test_the_generated_pages_are_up_to_date() -> None:
     made = generator()
     if not platform.python_version().startswith(made.PYTHON + "."):
         pytest.skip(f"the help is worded by Python {made.PYTHON}")
-    assert (DOCS / "commands.md").read_text() == made.commands_page(), "run make docs"
+    pages = {name: text for name, text in made.pages().items() if name != "presets.md"}
+    assert {name: (DOCS / name).read_text() for name in pages} == pages, "run make docs"
 
 
 def test_every_command_of_the_project_is_there() -> None:
@@ -48,28 +50,38 @@ def test_every_command_of_the_project_is_there() -> None:
     assert with_main - inner <= set(generator().COMMANDS)
 
 
-@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), *DOCS.parent.glob("*.md")]))
+@pytest.mark.parametrize("page", sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")]))
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_key_of_a_recipe_is_documented() -> None:
-    sections = (
-        CrawlLimits,
-        Politeness,
-        StorageOptions,
-        OriginalsOptions,
-        SelectOptions,
-        ShardOptions,
-    )
-    options = [*sections, *(adapter.config for adapter in SOURCES.values())]
-    page = (DOCS / "recipes.md").read_text()
-    keys = {field.name for section in options for field in fields(section)} - {"kind"}
-    assert {key for key in keys if f"| `{key}` |" not in page} == set()
+def test_every_key_has_a_meaning() -> None:
+    keys = generator().keys
+    classes = [Recipe, Config, *keys.INLINE, *(adapter.config for adapter in SOURCES.values())]
+    for owner in (Recipe, Config):
+        for hint in keys.hints_of(owner).values():
+            classes += keys.sections_in(hint)
+    assert {one.__name__: keys.unexplained(one) for one in classes if keys.unexplained(one)} == {}
 
 
-def test_every_failure_kind_and_rejection_reason_is_documented() -> None:
+def test_every_failure_kind_has_advice_and_every_rejection_reason_is_documented() -> None:
+    assert FAILURE_HELP.keys() == FAILURE_KINDS.keys()
     page = (DOCS / "formats.md").read_text()
-    assert {name for name in (*FAILURE_KINDS, *REASONS) if f"`{name}`" not in page} == set()
+    assert {name for name in REASONS if f"`{name}`" not in page} == set()
+
+
+def test_the_site_builds_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:
+    """Sphinx warns about links to missing pages and headings, and pages that no menu contains."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", DOCS,
+         tmp_path / "site"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert {page.stem for page in DOCS.rglob("*.md")} <= {page.stem for page in pages}
+    loaded = r"""<(?:script|img|link|iframe)[^>]+(?:src|href)="(?:https?:)?//[^"]+"""
+    assert [(page.name, re.findall(loaded, page.read_text())) for page in pages
+            if re.search(loaded, page.read_text())] == []  # fmt: skip

@@ -50,7 +50,10 @@ Label = _Label | tuple[_Label, _Label]
 
 @dataclass(frozen=True, config=STRICT)
 class PresetInfo:
-    """Where a preset comes from and what result to expect; has no effect."""
+    """Where a preset comes from and what result to expect; has no effect.
+
+    `source` is its paper or tutorial, `summary` what it is, `expect` the expected result.
+    """
 
     source: str = ""
     summary: str = ""
@@ -65,7 +68,8 @@ class DataOptions:
     `memory_gb` limits the decoded images kept in memory; the others are decoded again. `labelled`:
     only this many samples, drawn by the seed, show their label to a semi-supervised discriminator
     (0: all that have one). `cache_gb` limits the disk space of shards fetched from a URL, in the
-    folder `cache`.
+    folder `cache`. A connection that is nearly idle for `timeout` seconds counts as lost. With
+    `skip_corrupt`, training goes on without a damaged shard.
 
     `fit` resizes images to `resolution` when they are read: the largest central region (`crop`),
     the whole image on a background of its border's colour (`pad`) or the whole image (`stretch`).
@@ -91,6 +95,8 @@ class DataOptions:
 class RecordOptions:
     """Intervals of writing, in thousands of images, and what is kept.
 
+    A row of `metrics.jsonl` is written every `log_kimg`, a grid of `grid` samples every
+    `sample_kimg`, and a checkpoint every `checkpoint_kimg` and every `checkpoint_minutes`.
     `keep` is the number of checkpoints; the run stops while `spare_mb` of the disk are still free.
     """
 
@@ -108,7 +114,7 @@ class EvaluateOptions:
     """Evaluations during training, every `kimg` thousand images (0: none).
 
     `samples` images of the averaged generator are compared with the first `real` images of the
-    shards (0: all), by the features of a network: `efficientnet_lite0` or `torchvision:MODEL`,
+    shards (0: all), by the `features` of a network: `efficientnet_lite0` or `torchvision:MODEL`,
     which sees images with transparency over `background`, "#rrggbb". The checkpoint with the lowest
     `metric` is kept beside the newest ones.
     """
@@ -125,9 +131,11 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """The complete configuration of a run. `resolution` 0 means that of the shards; `max_hours` 0
-    no limit. `threads` = 0 measures the best number of CPU threads, again when the machine becomes
-    busy or idle; a given number never changes.
+    """The complete configuration of a run. `preset` is the one it started from. `seed` determines
+    all random numbers. The run ends after `total_kimg` thousand images. `device` `auto` is CUDA,
+    MPS or the CPU, the first that exists. `resolution` 0 means that of the shards; `max_hours` 0
+    means no limit. `threads` = 0 measures the best number of CPU threads, again when the machine
+    becomes busy or idle; a given number never changes.
 
     `batch` is the global batch size; `micro_batch` limits the images that pass the networks at once
     (gradient accumulation; 0: no limit). `price_per_hour` of the machine, in any currency, is only
@@ -140,7 +148,10 @@ class Config:
     `precision` `fp16` scales the losses, and skips steps whose gradients overflow. `compile`
     compiles both networks with PyTorch, which takes minutes. `deterministic` allows only operations
     that give the same bits each time (those of the CPU do anyway). `sync_batch_norm` uses the batch
-    statistics of all processes.
+    statistics of all processes. `channels_last` stores images with the channels last, which is
+    faster for most convolutions. `latent` is the distribution of the latents: normal (`gaussian`),
+    on a sphere (`sphere`) or uniform in [-1, 1] (`uniform`). `n_critic` is the number of updates of
+    the discriminator per update of the generator.
 
     `updates`: `alternating` trains the discriminator, then the generator; `generator-first` the
     other way round, with latents of its own for each (the order of StyleGAN2 and R3GAN);

@@ -35,9 +35,10 @@ SUFFIXES = frozenset(
 class FolderSource(CrawlLimits):
     """Folders or zip archives of images; the sub-folders of an image are its labels.
 
-    Archives are treated like folders. Hidden files are skipped, and so are symbolic links that lead
-    out of the folders of `start`, unless `allow_outside_links` is true. Patterns are applied to
-    file: URLs. Paths are relative to the current folder.
+    `start` are the folders and archives, which are treated like folders; paths are relative to the
+    current folder. `license` and `attribution` are those of all images. Hidden files are skipped,
+    and so are symbolic links that lead out of the folders of `start`, unless `allow_outside_links`
+    is true. Patterns are applied to file: URLs: one of `include` and none of `exclude` must match.
     """
 
     kind: Literal["folder"] = "folder"

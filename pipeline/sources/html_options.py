@@ -24,7 +24,8 @@ from pipeline.sources.url_rules import check_start
 class Follow:
     """Links to follow, and texts near them that are passed on to the images behind them.
 
-    Text selectors are evaluated in the closest element around the link that matches `item`; without
+    `select` is the CSS selector of the links. The text selectors `title` and `labels` are evaluated
+    in the closest element around the link that matches `item`; without
     `item`, in the link itself.
     """
 
@@ -44,12 +45,13 @@ class HtmlSource(CrawlLimits):
     or script (JSON-LD, or data in JavaScript), or any element around one. The largest candidate of
     the element is used; a link to an image is not followed. As a table with `select` and
     `attribute`, `image` reads that attribute. With `one_per_page`, only the largest image of the
-    page is used.
+    page is used. `full_size` are attributes that may hold the URL of a larger image.
 
-    `title`, `labels`, `license` and `attribution` are read in the item (the image's element without
-    `item`) or in the page. Patterns are applied to canonical URLs: `include` and `exclude` to those
-    of images, `follow_include` and `follow_exclude` to those of pages. Pages on other hosts than
-    those of `start` are followed only with `offsite`.
+    The crawl begins at the URLs of `start`. `title`, `labels`, `license` and `attribution` are read
+    in the item (the image's element without `item`) or in the page. Patterns are applied to
+    canonical URLs: `include` and `exclude` to those of images, `follow_include` and
+    `follow_exclude` to those of pages. Pages on other hosts than those of `start` are followed only
+    with `offsite`.
     """
 
     kind: Literal["html"] = "html"

@@ -31,9 +31,11 @@ from pipeline.web.urls import canonical_url
 class IiifSource(CrawlLimits):
     """IIIF manifests, and collections of them at any depth; versions 2 and 3 may be mixed.
 
-    `max_side` is the longest side to request from the image service, in pixels; by default the
-    whole image. Manifests with more than `max_canvases` canvases (books) are skipped. `labels` are
-    names of metadata entries, in any of their languages. Patterns are applied to image URLs.
+    `start` are the URLs of manifests or collections. `max_side` is the longest side to request from
+    the image service, in pixels; by default the whole image. Manifests with more than
+    `max_canvases` canvases (books) are skipped. `labels` are names of metadata entries, in any of
+    their languages; `language` is the preferred one of texts. Patterns are applied to image URLs:
+    one of `include` and none of `exclude` must match.
     """
 
     kind: Literal["iiif"] = "iiif"

@@ -93,7 +93,8 @@ class CrawlLimits:
     """Limits of a crawl; part of the options of every source.
 
     `max_depth` counts links from a start page (the next page of the same list does not count).
-    Pages and images beyond the limits are ignored. A list is not followed further after
+    Pages and images beyond the limits are ignored: at most `max_pages` pages are visited and
+    `max_images` images taken (none: all). A list is not followed further after
     `max_unproductive_pages` consecutive pages without a new image on them or on pages they link to,
     because it may be endless (a calendar, a cursor).
     """

@@ -30,6 +30,7 @@ Expression = Annotated[str, AfterValidator(_check_path)]
 class Paging:
     """How to request the next page.
 
+    `by` is one of
     - `link`: follow the response's Link header (rel=next).
     - `url`: `value` is the URL of the next page.
     - `cursor`: `value` becomes the query parameter `parameter`.
@@ -77,10 +78,13 @@ class JsonSource(CrawlLimits):
     """A JSON API.
 
     `items` selects the records of a page, `media` the images of a record (by default the record
-    itself). `image` and the metadata are expressions on an object with three members: `page` (the
-    whole response), `item` and `media`. If the value is a list, all images or labels in it are
-    used, but only the first text. `rewrite` changes image URLs, for example a thumbnail's
-    into the original's. HTML tags in texts are removed.
+    itself). `image`, `title`, `labels`, `license` and `attribution` are expressions on an object
+    with three members: `page` (the whole response), `item` and `media`. If the value is a list, all
+    images or labels in it are used, but only the first text. The crawl begins at the URLs of
+    `start`. `next` states how to request the next page, and `follow` which further pages to visit.
+    Patterns are applied to image URLs: one of `include` and none of `exclude` must match. `rewrite`
+    changes image URLs, for example a thumbnail's into the original's. HTML tags in texts are
+    removed.
     """
 
     kind: Literal["json"] = "json"

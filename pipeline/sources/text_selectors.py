@@ -81,9 +81,9 @@ TextSelector = Annotated[TextSelectorOptions, BeforeValidator(_from_text)]
 class ImageSelectorOptions:
     """Selects the elements with the images of a page, by CSS selector.
 
-    With `attribute`, the URL is read only from that attribute, otherwise from all candidates of the
-    element. `match` takes the first group (or the whole match) of a regular expression in the
-    attribute's value.
+    `select` is the CSS selector. With `attribute`, the URL is read only from that attribute,
+    otherwise from all candidates of the element. `match` takes the first group (or the whole match)
+    of a regular expression in the attribute's value.
     """
 
     select: Css = "img"

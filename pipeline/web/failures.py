@@ -116,3 +116,60 @@ def kind_of_status(status: int) -> str:
     if 400 <= status < 500:
         return "client_error"
     return "server_error" if status >= 500 else "bad_status"
+
+
+_AGAIN = "retry later"
+_NOTHING = "nothing: the image is not used"
+FAILURE_HELP: dict[str, tuple[str, str]] = {
+    "bad_url": ("not a usable URL", "correct the recipe's selector or `rewrite`"),
+    "dns": ("the host name cannot be resolved", "check the network and the host, then retry"),
+    "private_address": (
+        "an address in a private network",
+        "set `politeness.allow_private` if the site is your own",
+    ),
+    "refused": ("the host refused the connection", _AGAIN),
+    "unreachable": ("the host cannot be reached", "check the network, then retry"),
+    "tls": ("the encrypted connection failed", "check the host's certificate and your clock"),
+    "connect_timeout": ("no connection in time", "retry, or raise `politeness.connect_timeout`"),
+    "first_byte_timeout": (
+        "no response in time", "retry, or raise `politeness.first_byte_timeout`",
+    ),
+    "total_timeout": ("not complete in time", "retry, or raise `politeness.total_timeout`"),
+    "too_slow": ("slower than the recipe admits", "retry, or lower `politeness.min_speed`"),
+    "connection_lost": ("the connection ended early", _AGAIN),
+    "truncated": ("the body is incomplete", _AGAIN),
+    "protocol": ("not a valid HTTP response", _AGAIN),
+    "redirect_loop": ("redirects in a circle, or too many", "open the URL in a browser"),
+    "bad_redirect": ("a redirect that leads nowhere", "open the URL in a browser"),
+    "not_found": ("status 404", "nothing: it does not exist"),
+    "gone": ("status 410", "nothing: it was removed"),
+    "forbidden": ("status 401, 402, 403 or 451", "ask the site, or set `politeness.headers`"),
+    "request_timeout": ("status 408 or 425", _AGAIN),
+    "rate_limited": ("status 429", "retry later with a lower `politeness.rate`"),
+    "client_error": ("another status from 400 to 499, or 501 and 505", "check the URL"),
+    "server_error": ("another status of 500 or above", _AGAIN),
+    "unavailable": ("status 503", _AGAIN),
+    "bad_status": ("a status below 400 without content", "open the URL in a browser"),
+    "robots": ("disallowed by robots.txt", "leave it out, or ask the site"),
+    "robots_unreachable": ("robots.txt could not be read", _AGAIN),
+    "opt_out": ("the site or the image opts out of such uses", "leave it out, or ask the site"),
+    "host_cooldown": ("the host has a pause after failures, or asked for one", _AGAIN),
+    "too_large": ("more bytes than the recipe admits", "raise `politeness.max_bytes`"),
+    "empty": ("a response without content", _AGAIN),
+    "quota_page": ("a page about a used-up quota instead of the image", "retry on another day"),
+    "virus_scan_page": ("a page about a missing virus scan instead of the image", _NOTHING),
+    "login_page": ("a login page instead of the image", "set `politeness.headers`"),
+    "html_page": ("another web page instead of the image", "correct the recipe's selector"),
+    "wrong_type": ("not an image of a supported format", _NOTHING),
+    "damaged": ("an image with damaged or missing parts", _NOTHING),
+    "undecodable": ("an image that cannot be decoded", _NOTHING),
+    "zero_size": ("an image without pixels", _NOTHING),
+    "too_many_pixels": (
+        "more pixels, or memory to decode them, than the recipe admits",
+        "raise `politeness.max_pixels` or `originals.decode_megabytes`",
+    ),
+    "animated": ("an animation", _NOTHING),
+    "parse_error": ("a page without the format of its source", "run `check-recipe` with its URL"),
+    "internal": ("an error of this program; the detail is the traceback", "report it, and retry"),
+}  # fmt: skip
+"""The meaning of each kind, and what a user can do."""

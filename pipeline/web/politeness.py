@@ -31,22 +31,25 @@ class Politeness:
     """The `[politeness]` options of a recipe.
 
     `rate` is the maximum number of requests per second and `concurrency` of requests in flight,
-    both per host. `contact` (an e-mail address or URL; default: the environment variable
-    SHELLGAN_CONTACT) is added to the User-Agent. Timeouts are in seconds: until the connection,
-    until the first byte of the response, and of the whole request; a body slower than `min_speed`
-    bytes/s for `min_speed_window` seconds fails. `max_bytes` limits an image and `max_page_bytes`
-    a page, which takes many times its size to parse (sources may allow more, see
+    both per host. `user_agent` is the name in the User-Agent; `contact` (an e-mail address or URL;
+    default: the environment variable SHELLGAN_CONTACT) is added to the User-Agent.
+    `connect_timeout`, `first_byte_timeout` and `total_timeout` are in seconds: until the
+    connection, until the first byte of the response, and of the whole request. A body slower than
+    `min_speed` bytes/s for `min_speed_window` seconds fails. `max_bytes` limits an image and
+    `max_page_bytes` a page, which takes many times its size to parse (sources may allow more, see
     `sources.interface.Adapter`). If a Retry-After or cooldown is longer than `max_wait` seconds,
     the request fails and can be retried from the failure log. A host gets a cooldown after
-    `rest_after` consecutive connection failures.
-    `robots_except` are URL prefixes to which robots.txt is not applied, such as an API for
-    programs on a host that excludes search engines from it.
-    `opt_out_overrides` maps an opt-out signal to the reason why it is ignored;
-    `honour_opt_out = false` overrides all signals without a reason.
-    `headers` are sent with every request, except that Authorization and Cookie are sent only to the
-    hosts of the source's `start`. `host_headers` are sent to one host, given by its URL
-    (`[politeness.host_headers]`, "https://example.org" = {Authorization = "…"}). A user and
-    password in a URL of the recipe become an entry.
+    `rest_after` consecutive connection failures. `max_pixels` limits the pixels of an image, from
+    its header. `max_redirects` limits the redirects of a request. A request is sent at most
+    `attempts` times; before the next attempt there is a random pause of at most `backoff` seconds,
+    doubled each time up to `max_backoff`. `obey_robots = false` ignores robots.txt. `allow_private`
+    admits hosts in private networks. `robots_except` are URL prefixes to which robots.txt is not
+    applied, such as an API for programs on a host that excludes search engines from it.
+    `opt_out_overrides` maps an opt-out signal to the reason why it is ignored; `honour_opt_out =
+    false` overrides all signals without a reason. `headers` are sent with every request, except
+    that Authorization and Cookie are sent only to the hosts of the source's `start`. `host_headers`
+    are sent to one host, given by its URL (`[politeness.host_headers]`, "https://example.org" =
+    {Authorization = "…"}). A user and password in a URL of the recipe become an entry.
     """
 
     user_agent: str = Field(default="ShellGAN/0.1", min_length=1, pattern=r"^[\x20-\x7e]+$")

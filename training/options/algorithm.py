@@ -23,11 +23,11 @@ AdaName = Literal[
 class LossOptions:
     """The adversarial loss, the gradient penalties, and auxiliary losses.
 
-    `gp` weights (‖∇D‖ − 1)² between real and fake (Gulrajani 2017), `dragan` the same around real
-    images (Kodali 2017), `r1` and `r2` γ/2·‖∇D‖² on real and on fake images (Mescheder 2018).
-    `interval` applies them every so many steps with a correspondingly larger weight (Karras 2020).
-    `own_step` gives those on real images their own optimiser step, as in Karras 2020, and corrects
-    the learning rate and decays; otherwise they are added to the loss.
+    `name` is the adversarial loss. `gp` weights (‖∇D‖ − 1)² between real and fake (Gulrajani 2017),
+    `dragan` the same around real images (Kodali 2017), `r1` and `r2` γ/2·‖∇D‖² on real and on fake
+    images (Mescheder 2018). `interval` applies them every so many steps with a correspondingly
+    larger weight (Karras 2020). `own_step` gives those on real images their own optimiser step, as
+    in Karras 2020, and corrects the learning rate and decays; otherwise they are added to the loss.
 
     `path_length` weights the generator's path length penalty (Karras 2020a; 0: none), always in its
     own step, every `path_interval` steps on 1/`path_batch_shrink` of the batch; `path_decay`
@@ -61,8 +61,9 @@ class LossOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class OptimizerOptions:
-    """Adam, SGD (momentum `beta1`) or RMSprop (momentum `beta1`, smoothing `beta2`).
+    """The optimiser of a network, and its learning rate `lr`.
 
+    `name`: Adam, SGD (momentum `beta1`) or RMSprop (momentum `beta1`, smoothing `beta2`).
     `clip` limits the gradient norm (0: no limit). The learning rate decays linearly to 0 at
     `decay_kimg` thousand images (0: constant).
     """

@@ -39,7 +39,7 @@ class DcganGenerator(ConvWidthOptions, GeneratorOptions):
 
     `upsample` is a stride-2 transposed convolution of size `kernel`, or doubling followed by a 3×3
     convolution. `last`: the image is the output of the last doubling (`up`), or of a 3×3
-    convolution at full size (`conv3`).
+    convolution at full size (`conv3`). `norm` and `activation` are those of the hidden layers.
     """
 
     name: Literal["dcgan"] = "dcgan"
@@ -55,7 +55,8 @@ class DcganDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorO
     """The discriminator of Radford et al. 2016 and its successors.
 
     `norm_from` is the first normalised layer (0 is the one next to the image). `bias` adds biases
-    to its convolutions. `kernel` is the size of its stride-2 convolutions.
+    to its convolutions. `norm` is that of the hidden layers. `kernel` is the size of its stride-2
+    convolutions.
     """
 
     name: Literal["dcgan"] = "dcgan"
@@ -67,7 +68,8 @@ class DcganDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorO
 
 @dataclass(frozen=True, config=STRICT)
 class MlpGenerator(GeneratorOptions):
-    """The fully connected generator of Goodfellow et al. 2014: hidden layers of `widths` units."""
+    """The fully connected generator of Goodfellow et al. 2014: hidden layers of `widths` units
+    with this `norm` and `activation`."""
 
     name: Literal["mlp"] = "mlp"
     widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (1200, 1200)
@@ -78,7 +80,7 @@ class MlpGenerator(GeneratorOptions):
 @dataclass(frozen=True, config=STRICT)
 class MlpDiscriminator(SemiSupervisedOptions, DiscriminatorOptions):
     """The fully connected discriminator of Goodfellow et al. 2014: hidden layers of `widths`
-    units, with maxout over `pieces` (Goodfellow 2013) or leaky ReLU."""
+    units. `activation`: maxout over `pieces` (Goodfellow 2013) or leaky ReLU."""
 
     name: Literal["mlp"] = "mlp"
     widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (240, 240)
@@ -89,7 +91,8 @@ class MlpDiscriminator(SemiSupervisedOptions, DiscriminatorOptions):
 @dataclass(frozen=True, config=STRICT)
 class ResnetGenerator(ConvWidthOptions, GeneratorOptions):
     """The residual generator of WGAN-GP (Gulrajani 2017), SNGAN (Miyato 2018) and SAGAN (Zhang
-    2019): one block per doubling; the first layer has the channels of the deepest block."""
+    2019): one block per doubling; the first layer has the channels of the deepest block. `norm` is
+    that inside the blocks."""
 
     name: Literal["resnet"] = "resnet"
     norm: Literal["batch", "none"] = "batch"
@@ -134,7 +137,9 @@ class StyleGan2Generator(StyleGan2WidthOptions, UnsupportedGeneratorOptions):
     rate, map latents to w; labels enter by a learned `embedding`. `w_avg_beta` is the decay of the
     mean w, `style_mixing_prob` the fraction of samples with a second w from a random layer on.
     `style` is weight `demodulation`, or `adain` (StyleGAN, Karras 2019). `noise_mode`: `random`
-    while training and fixed when sampling, always fixed (`const`), or `none`.
+    while training and fixed when sampling, always fixed (`const`), or `none`. `z_dim` latents are
+    noise. `condition`: labels enter, or do not. `architecture` is how the image leaves the blocks:
+    summed over them (`skip`), of residual blocks (`resnet`), or of the last one (`orig`).
     """
 
     name: Literal["stylegan2"] = "stylegan2"
@@ -156,7 +161,10 @@ class StyleGan2Discriminator(StyleGan2WidthOptions, UnsupportedDiscriminatorOpti
 
     `mbstd_channels` with the standard deviation over groups of `mbstd_group_size` samples are
     appended before its last convolution (0 channels: none; the number divides the channels of these
-    maps). Labels go through `mapping_layers` layers to a `projection` on the last features.
+    maps). Labels go through `mapping_layers` layers, trained at `mapping_lr_multiplier` times the
+    learning rate, to a `projection` on the last features (`condition`). `architecture` is how the
+    image enters the blocks: each of them (`skip`), or the first of residual (`resnet`) or plain
+    (`orig`) ones.
     """
 
     name: Literal["stylegan2"] = "stylegan2"

@@ -42,7 +42,9 @@ class GeneratorOptions:
     labels enter as an `embedding` of that dimension beside the latents, or as gains and offsets of
     each `norm` (Dumoulin 2017). `noise` is the standard deviation of Gaussian noise after each
     hidden layer while training, `dropout` the fraction of zeros there (`dropout_at_test` keeps it
-    when sampling, Isola 2017).
+    when sampling, Isola 2017). `output` is the function after the last layer. `spectral` normalises
+    every weight (Miyato 2018). `init` draws the first weights: N(0, 0.02) as `dcgan` does,
+    PyTorch's `default`, `orthogonal` or `xavier`.
     """
 
     z_dim: Count = 100
@@ -69,7 +71,8 @@ class DiscriminatorOptions:
     adds AC-GAN's prediction of the label (Odena 2017). `packing` classifies that many images
     together (Lin 2018). `minibatch_stddev` appends a channel with the standard deviation over
     groups of that many samples before the last layer (Karras 2018; 0: none). `spectral` normalises
-    every weight (Miyato 2018). `dropout` follows each hidden layer.
+    every weight (Miyato 2018). `dropout` follows each hidden layer. `init` draws the first weights,
+    with the names of the generator's.
     """
 
     condition: Literal["none", "embedding", "projection"] = "none"

@@ -57,12 +57,12 @@ class ProjectedDiscriminator:
     Images are resized to `size` px per side (0: not resized) for the network. Its maps of four
     scales are mixed across channels and scales by fixed random weights, to `width` channels at the
     largest scale; each scale has its own discriminator. `separable` convolutions are cheaper.
-    Labels enter by a `projection`.
+    Labels enter by a `projection` (`condition`). `spectral` normalises every weight (Miyato 2018).
 
-    Separate batch norm over real and fake images (the published `batch`) removes what all images of
-    a batch have in common, so that pale colours on all fakes are hardly noticed; `joint` normalises
-    both together. `pixel_width` adds a discriminator on the image itself, a DCGAN discriminator of
-    that width without norm (0: none).
+    `norm`: separate batch norm over real and fake images (the published `batch`) removes what all
+    images of a batch have in common, so that pale colours on all fakes are hardly noticed; `joint`
+    normalises both together. `pixel_width` adds a discriminator on the image itself, a DCGAN
+    discriminator of that width without norm (0: none).
     """
 
     name: Literal["projected"] = "projected"

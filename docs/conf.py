@@ -1,0 +1,20 @@
+"""Configuration of Sphinx, which builds the site: `make docs`."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+project = "ShellGAN"
+release = metadata.version("shellgan")
+html_title = project
+extensions = ["myst_parser"]
+myst_heading_anchors = 4
+"""Headings up to this level have an anchor, named as on GitHub; a link to none is an error."""
+html_theme = "furo"  # no fonts, scripts or pictures of other hosts
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}
