@@ -183,7 +183,7 @@ def describe_default(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, int | float):
-        return f"{value:,}" if value >= 10_000 or value == int(value) else f"{value:g}"
+        return f"{int(value):,}" if value == int(value) else f"{value:g}"
     if isinstance(value, tuple):
         names = ", ".join(f"`{one}`" for one in value[:5])
         return f"{names} and {len(value) - 5} more" if len(value) > 5 else names
