@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -119,14 +118,10 @@ def test_training_from_a_server_gives_the_batches_of_local_files(
 
 
 def test_a_missing_package_of_a_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+    def without(url: str, **options: Any) -> Any:
+        raise ImportError(url)
 
-    def without(name: str, *rest: Any) -> Any:
-        if name.startswith(("huggingface_hub", "gcsfs")):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("fsspec.core.url_to_fs", without)
     for url, extra in (("hf://datasets/a/b/x.tar", "hf"), ("gs://b/x.tar", "gs")):
         with pytest.raises(UserError, match=rf"{url}: .*pip install 'shellgan\[{extra}\]'"):
             index_tars([FoundTar(url)], SampleOptions())
