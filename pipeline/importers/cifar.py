@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +32,8 @@ _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
 _MAX_NAMES = 1 << 20
 _MAX_PICKLE = 256 << 20
+_MAX_VALUES = 2_000_000
+_NUMBERING = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,14 @@ class _Unpickler(pickle.Unpickler):
         return _Call(_CALLS[module, name])
 
 
+def _check_memory(data: bytes) -> None:
+    """Raise UnpicklingError if a pickle has too many values, or numbers them higher than it has:
+    the unpickler would allocate a table of that size."""
+    for count, (code, number, _) in enumerate(pickletools.genops(data)):
+        if count > _MAX_VALUES or (code.name in _NUMBERING and number > count):
+            raise pickle.UnpicklingError("needs too much memory")
+
+
 def _unpickle(data: bytes) -> dict[Any, Any]:
     """Return the dictionary in a pickle.
 
@@ -258,6 +269,7 @@ def _unpickle(data: bytes) -> dict[Any, Any]:
         ImageError, ValueError: it is damaged, or contains more than arrays and plain values.
     """
     try:
+        _check_memory(data)
         values = _Unpickler(io.BytesIO(data)).load()
     except Exception as error:  # noqa: BLE001 a damaged pickle can raise any exception
         raise ValueError(f"not a pickle of CIFAR ({type(error).__name__}: {error})") from None

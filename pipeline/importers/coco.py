@@ -130,4 +130,6 @@ def _add(content: _Content, key: str, entry: Any) -> None:
         box = box_of_size(entry["bbox"])
         if box is None:
             raise ValueError(f"bbox: not four numbers: {entry['bbox']!r:.60}")
-        content.objects.setdefault(entry["image_id"], []).append((entry["category_id"], box))
+        category = entry["category_id"]
+        hash(category)  # a list is no id
+        content.objects.setdefault(entry["image_id"], []).append((category, box))

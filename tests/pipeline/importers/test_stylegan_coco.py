@@ -109,6 +109,8 @@ def test_coco_as_roboflow_exports_it(tmp_path: Path, take: Take) -> None:
         (coco(annotations=[{"image_id": 7}, 5]), "parse_error: annotations: "),
         (coco(annotations=[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3]}]),
          "parse_error: annotations: "),
+        (coco(annotations=[{"image_id": 7, "category_id": [3], "bbox": [1, 2, 3, 4]}]),
+         "parse_error: annotations: TypeError"),
         (coco(images=[{"id": 1, "file_name": "../../etc/x"}]), "not_found: no image ../../etc/x"),
         (coco(images=[{"id": 1}]), "parse_error: images: "),
         (b'{"images": [', "parse_error: not JSON of COCO, after 0 entries: the file ends early"),

@@ -238,6 +238,19 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, take: Take, cifar: Path) 
 
 
 @pytest.mark.parametrize(
+    "data",
+    [b"\x80\x02K\x01r" + (1 << 24).to_bytes(4, "little") + b".", b"K\x01p9999999\n.",
+     b"\x80\x02" + b"]" * 2_500_000 + b"."],
+    ids=["LONG_BINPUT", "PUT", "many values"],
+)  # fmt: skip
+def test_a_small_pickle_takes_no_gigabytes(take: Take, cifar: Path, data: bytes) -> None:
+    write(cifar / "cifar-10-batches-py/data_batch_1", data)
+    done = take(cifar / "cifar-10-batches-py")
+    assert done.result.images == 15
+    assert "needs too much memory" in done.problems[0]
+
+
+@pytest.mark.parametrize(
     ("values", "problem"),
     [
         ({"data": PIXELS[:3], "labels": [1, 2]}, "not one label for each of its 3 images"),
