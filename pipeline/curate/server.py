@@ -40,6 +40,7 @@ MAX_THUMBNAILS = 512
 """Maximum number of thumbnails per request."""
 _MAX_BODY = 32 << 20
 _MAX_REASON = 200
+_MAX_DIGITS = 10
 
 Work = Callable[[bytes, int], bytes]
 """Makes the response from the request's body and the index in its path."""
@@ -67,9 +68,9 @@ def create_app(curator: Curator, token: str) -> Starlette:
         "/images": (lambda _body, _index: curator.images(), binary, ["GET"]),
         "/states": (lambda _body, _index: curator.states(), binary, ["GET"]),
         "/thumbnails": (thumbnails, "text/plain", posted),
-        "/details/{index:int}": (details, "application/json", ["GET"]),
-        "/similar/{index:int}": (lambda _, index: curator.similar(index), binary, ["GET"]),
-        "/picture/{index:int}": (lambda _, index: curator.picture(index), "image/jpeg", ["GET"]),
+        "/details/{index}": (details, "application/json", ["GET"]),
+        "/similar/{index}": (lambda _, index: curator.similar(index), binary, ["GET"]),
+        "/picture/{index}": (lambda _, index: curator.picture(index), "image/jpeg", ["GET"]),
         "/decisions": (decide, "text/plain", posted),
     }
     routes = [
@@ -97,11 +98,12 @@ def _answering(
         shown = request.headers.get(TOKEN_HEADER, "")
         if not secrets.compare_digest(shown.encode(), token.encode()):
             return PlainTextResponse("open the address that the command printed", 403)
-        index = int(request.path_params.get("index", 0))
-        if index >= count:
+        index = request.path_params.get("index", "0")
+        is_number = index.isascii() and index.isdigit() and len(index) <= _MAX_DIGITS
+        if not is_number or int(index) >= count:
             return PlainTextResponse("no such image", 404)
         try:
-            made = await run_in_threadpool(work, await _body(request), index)
+            made = await run_in_threadpool(work, await _body(request), int(index))
         except (BadRequest, ClientDisconnect) as error:
             return PlainTextResponse(str(error), 400)
         except (UserError, ImageError) as error:
