@@ -258,7 +258,7 @@ def _check_memory(data: bytes) -> None:
     """Raise UnpicklingError if a pickle has too many values, or numbers them higher than it has:
     the unpickler would allocate a table of that size."""
     for count, (code, number, _) in enumerate(pickletools.genops(data)):
-        if count > _MAX_VALUES or (code.name in _NUMBERING and number > count):
+        if count > _MAX_VALUES or (code.name in _NUMBERING and int(number or 0) > count):
             raise pickle.UnpicklingError("needs too much memory")
 
 
