@@ -19,16 +19,7 @@ from training.networks import DiscriminatorOutput, deinterleave, interleave, lat
 from training.optimizer import burn_in_value, is_due
 from training.options.architectures import is_semi_supervised
 from training.state import State
-from training.techniques import (
-    Target,
-    Weights,
-    add_noise,
-    draw_targets,
-    noise_scale,
-    pack,
-    unpack,
-    unroll,
-)
+from training.techniques import Weights, add_noise, draw_targets, noise_scale, pack, unpack, unroll
 
 Stats = dict[str, Tensor]
 """Scalars of a step by name."""
@@ -299,6 +290,6 @@ class GanLoss:
         return unroll(self._state.discriminator, loss, options.steps, rate)
 
 
-def _for_each(target: Target, logits: Tensor) -> Target:
+def _for_each(target: Tensor | float, logits: Tensor) -> Tensor | float:
     """Expand a sample's target to each of its logits."""
     return target[:, None] if isinstance(target, Tensor) and logits.ndim == 2 else target

@@ -40,19 +40,7 @@ def add(commands: Commands) -> None:
         "--repair", action="store_true", help="rebuild damaged shards from the originals"
     )
     add_variant(check)
-    by_eye = add_command(
-        commands, "curate", "open a page to keep and reject images by eye; stop it with Ctrl-C",
-        _curate,
-    )  # fmt: skip
-    by_eye.add_argument(
-        "--port", type=int, default=CURATE_PORT,
-        help=f"port on this machine (default: {CURATE_PORT}, or a free port if it is in use)",
-    )  # fmt: skip
-    by_eye.add_argument(
-        "--no-network", action="store_true",
-        help="compare images by colours and hashes, without computing the network's features",
-    )  # fmt: skip
-    by_eye.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    _add_curate(commands)
     gone = add_command(
         commands, "forget", "remove images and rebuild the shards that contain them", _forget
     )
@@ -98,6 +86,22 @@ def add(commands: Commands) -> None:
     ):
         moved = add_command(commands, name, what, run)
         moved.add_argument("file", type=Path, help="a .parquet, .csv or .jsonl file")
+
+
+def _add_curate(commands: Commands) -> None:
+    by_eye = add_command(
+        commands, "curate", "open a page to keep and reject images by eye; stop it with Ctrl-C",
+        _curate,
+    )  # fmt: skip
+    by_eye.add_argument(
+        "--port", type=int, default=CURATE_PORT,
+        help=f"port on this machine (default: {CURATE_PORT}, or a free port if it is in use)",
+    )  # fmt: skip
+    by_eye.add_argument(
+        "--no-network", action="store_true",
+        help="compare images by colours and hashes, without computing the network's features",
+    )  # fmt: skip
+    by_eye.add_argument("--no-browser", action="store_true", help="do not open a browser window")
 
 
 def _add_format(
