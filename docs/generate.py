@@ -24,6 +24,7 @@ import keys  # noqa: E402 - beside this file
 PYTHON = "3.11"
 """The wording and line breaks of the help are those of this version's argparse."""
 COMMANDS = {
+    "shellgan": "shellgan.__main__",
     "pipeline": "pipeline.__main__",
     "pipeline.serve": "pipeline.serve",
     "pipeline.demo": "pipeline.demo.__main__",

@@ -42,7 +42,7 @@ def test_every_command_of_the_project_is_there() -> None:
     root = DOCS.parent
     with_main = {
         str(path.relative_to(root).with_suffix("")).replace("/", ".").removesuffix(".__main__")
-        for package in ("pipeline", "training")
+        for package in ("pipeline", "shellgan", "training")
         for path in (root / package).rglob("*.py")
         if '__name__ == "__main__"' in path.read_text()
     }

@@ -90,11 +90,15 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         for name, key in keys.items()
         if (value := getattr(args, name.replace("-", "_"))) is not None
     }
-    return args, overrides | _dotted(rest)
+    return args, overrides | parse_dotted(rest)
 
 
-def _dotted(arguments: Sequence[str]) -> dict[str, str]:
-    """Parse `--key value` and `--key=value` pairs."""
+def parse_dotted(arguments: Sequence[str]) -> dict[str, str]:
+    """Parse `--key value` and `--key=value` pairs.
+
+    Raises:
+        UserError: an argument is not an option, or a value is missing.
+    """
     overrides: dict[str, str] = {}
     rest = list(arguments)
     while rest:

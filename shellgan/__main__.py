@@ -1,0 +1,146 @@
+"""`shellgan WHERE`: from a gallery, a folder or a dataset to an explorer of generated images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from pipeline.exit import CommandParser, exit_process, exit_status
+from pipeline.outside_text import printable
+from training.latent.cli import float_in_range
+
+FORWARDED = {
+    "status": ("pipeline.__main__", "status"), "curate": ("pipeline.__main__", "curate"),
+    "sample": ("training.sample", ""), "explore": ("training.explore", ""),
+    "evaluate": ("training.evaluate", ""), "export": ("training.export", ""),
+    "walk": ("training.walk", ""),
+}  # fmt: skip
+"""The module of each subcommand, and the word that it needs first."""
+WORDS = (*FORWARDED, "doctor")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in FORWARDED:
+        module, first = FORWARDED[words[0]]
+        status: int = import_module(module).main([*filter(None, [first]), *words[1:]])
+        return status
+    if words[:1] == ["doctor"]:
+        from shellgan.doctor import examine
+
+        return exit_status(lambda: examine(Path.cwd()))
+    return exit_status(lambda: _go(words))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `shellgan WHERE`."""
+    made = CommandParser(
+        prog="shellgan", usage="shellgan WHERE [options] | shellgan COMMAND …",
+        description="From images to an explorer of generated images. Run the same command again "
+        "to resume.",
+        epilog=f"Commands: {', '.join(WORDS)}. Options of training follow by dotted name, "
+        "as in --generator.width 32.", allow_abbrev=False,
+    )  # fmt: skip
+    made.add_argument(
+        "where", metavar="WHERE",
+        help="web address, folder, zip, dataset of another tool, shards, recipe or run",
+    )  # fmt: skip
+    made.add_argument(
+        "--hours",
+        type=float_in_range("--hours", 1e-4, 1e4),
+        default=2.0,
+        help="hours of training (default: 2)",
+    )
+    made.add_argument("--preset", default="auto", help="preset of training (default: auto)")
+    made.add_argument(
+        "--out", "--root", type=Path, default=Path(), metavar="DIR",
+        help="folder for everything that is written (default: the current folder)",
+    )  # fmt: skip
+    made.add_argument("--yes", action="store_true", help="start without asking")
+    made.add_argument("--no-explorer", action="store_true", help="end after the evaluation")
+    made.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    return made
+
+
+def _go(words: Sequence[str]) -> int:
+    args, rest = parser().parse_known_args(words)
+
+    from shellgan import journey
+    from shellgan.where import find
+    from training.fit import parse_dotted
+
+    options = journey.Options(args.out.absolute(), args.hours, args.preset, parse_dotted(rest))
+    where = find(args.where, options.root, WORDS)
+    if where.kind == "run":
+        return _explore(where.location, args)
+    first = {"files": ("import",), "shards": ()}.get(where.kind, ("crawl", "download"))
+    chosen = () if where.kind == "shards" else ("select", "shard")
+    last = () if args.no_explorer else ("explore",)
+    line = journey.Line((*first, *chosen, "train", "evaluate", *last), args.hours)
+    if where.kind == "shards":
+        shards = where.location
+    else:
+        recipe, has_begun = journey.prepare(where, options, _say)
+        if not has_begun and not _is_wanted(journey.describe(where, recipe, options), args):
+            _say(f"nothing was started; the proposed recipe is {recipe}")
+            return 0
+        try:
+            shards = journey.make_shards(where, recipe, options, line)
+        except journey.TooFewImages as error:
+            _say(str(error))
+            return 1
+    return _train(shards, options, line, args)
+
+
+def _train(shards: str, options: object, line: object, args: argparse.Namespace) -> int:
+    from shellgan import journey
+    from shellgan.datasets import open_dataset
+    from training.session import EXIT_STATUS
+
+    assert isinstance(options, journey.Options)
+    assert isinstance(line, journey.Line)
+    dataset = open_dataset(shards, root=options.root)
+    run = journey.train(shards, options, line)
+    folder = options.root / "runs" / f"{dataset.name}-{Path(options.preset).stem}"
+    if run is not None:
+        line.end(f"{run.seen / 1000:g} thousand images; {run.detail or run.reason.value}")
+        if not run.is_complete:
+            _say("state saved; run the same command again to resume")
+            return EXIT_STATUS[run.reason]
+        if len(dataset) >= journey.NEEDED:
+            journey.evaluate(run, len(dataset), line)
+    _say(f"report {folder / 'report.html'}")
+    if args.no_explorer:
+        return 0
+    line.begin("explore")
+    return _explore(str(folder), args)
+
+
+def _explore(run: str, args: argparse.Namespace) -> int:
+    from training.explore import main as explore
+
+    return explore([run, *(["--no-browser"] if args.no_browser else [])])
+
+
+def _is_wanted(screen: str, args: argparse.Namespace) -> bool:
+    from pipeline.contract import UserError
+
+    print(screen, flush=True)
+    if args.yes:
+        return True
+    try:
+        return input("Start? [Y/n] ").strip().lower() in ("", "y", "yes")
+    except EOFError:
+        raise UserError("no terminal to ask on; add --yes") from None
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    exit_process(main())

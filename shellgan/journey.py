@@ -1,0 +1,255 @@
+"""The whole way of the command: stages with one line of progress each; all state is in files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.contract import UserError, format_bytes, format_duration, printable
+from pipeline.events import Progress
+from shellgan.where import Where, check_owner, propose
+
+if TYPE_CHECKING:
+    from shellgan.runs import Run
+
+NEEDED = 100
+"""Fewer images can be neither evaluated nor learned from."""
+_EVALUATION_SECONDS, _LINE_SECONDS, _REST = 60.0, 5.0, 60.0
+
+
+class TooFewImages(Exception):
+    """The stages succeeded, but found too few images to train on; the text says what to do."""
+
+
+@dataclass
+class Line:
+    """One line of progress: rewritten on a terminal, otherwise printed every few seconds."""
+
+    stages: Sequence[str]
+    hours: float
+    number: int = 0
+    _start: float = field(default_factory=time.monotonic)
+    _last: float = 0.0
+
+    def begin(self, stage: str) -> None:
+        self.number, self._start, self._last = self.stages.index(stage) + 1, time.monotonic(), 0.0
+
+    def show(self, text: str, done: float, total: float | None, left: float | None = None) -> None:
+        now = time.monotonic()
+        if now - self._last < (0.2 if sys.stderr.isatty() else _LINE_SECONDS):
+            return
+        self._last = now
+        if left is None and total and done:
+            left = (now - self._start) / done * max(0.0, total - done)
+        rest = f"; {format_duration(left)} left, whole {format_duration(left + self.later())}" \
+            if left is not None else ""  # fmt: skip
+        self._print(f"{text}{rest}", "" if sys.stderr.isatty() else "\n")
+
+    def end(self, text: str) -> None:
+        self._print(text, "\n")
+
+    def later(self) -> float:
+        """Seconds of the stages after this one, as far as they are known."""
+        after = self.stages[self.number :]
+        return self.hours * 3600 * ("train" in after) + _EVALUATION_SECONDS * ("evaluate" in after)
+
+    def _print(self, text: str, end: str) -> None:
+        start = "\r\x1b[K" if sys.stderr.isatty() else ""
+        head = f"[{self.number} of {len(self.stages)}] {self.stages[self.number - 1]}"
+        print(f"{start}{head}: {printable(text)}", end=end, file=sys.stderr, flush=True)
+
+    def on_progress(self, report: Progress) -> None:
+        failed = f", {sum(report.failed.values())} failed" if report.failed else ""
+        total = f" of {report.total:,}" if report.total else ""
+        self.show(f"{report.done:,}{total} {report.unit}{failed}", report.done, report.total)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command: hours of training, preset, further training options by dotted key."""
+
+    root: Path
+    hours: float
+    preset: str
+    training: dict[str, str]
+
+
+def prepare(where: Where, options: Options, say: Callable[[str], None]) -> tuple[str, bool]:
+    """Return the recipe to use, writing a proposed one if there is none; and whether the work on
+    its dataset has already begun.
+
+    Raises:
+        UserError: as `propose`.
+    """
+    if where.kind == "recipe":
+        recipe = where.location
+    else:
+        path = options.root / f"{where.name}.toml"
+        if path.exists():
+            check_owner(path, where)
+        else:
+            options.root.mkdir(parents=True, exist_ok=True)
+            propose(where, path, say)
+        recipe = str(path)
+    return recipe, (options.root / "data" / where.name).exists()
+
+
+def describe(where: Where, recipe: str, options: Options) -> str:
+    """Return one screen about what the command will do.
+
+    Raises:
+        UserError: the recipe has an error, or the files have an unknown format.
+    """
+    from shellgan.stages import Recipe
+
+    parsed = Recipe.load(recipe).parse()
+    lines = [("recipe", f"{recipe} (edit it, then run the same command again)")]
+    if where.kind == "files":
+        from pipeline.importers.registry import open_import
+
+        found = open_import(Path(where.location))
+        found.tree.close()
+        lines.append(("images", found.found))
+    else:
+        polite = parsed.politeness
+        lines += [("pages", line) for line in _first_page(where, recipe)]
+        lines += [
+            ("politeness", f"{polite.rate:g} requests per second and host; robots.txt and opt-outs "
+             "are obeyed"),
+        ]  # fmt: skip
+    free = shutil.disk_usage(options.root).free
+    lines += [
+        ("shards", f"{parsed.shards.resolution} px; at least {NEEDED} images are needed, some "
+         "thousands are better"),
+        ("disk", f"{format_bytes(free)} free in {options.root}"),
+        ("time", f"{options.hours:g} hours of training, after the images are there"),
+        ("result", f"{options.root / 'runs' / f'{where.name}-{options.preset}'}, opened in the "
+         "explorer"),
+    ]  # fmt: skip
+    return "\n".join(f"  {name:<11} {printable(text)}" for name, text in lines)
+
+
+def _first_page(where: Where, recipe: str) -> list[str]:
+    from pipeline.crawl.check_recipe import check_recipe
+
+    if where.kind != "gallery":
+        return []
+    found = check_recipe(recipe, where.location)
+    if found.error:
+        raise UserError(f"{where.location}: {found.error}")
+    licences = {one.license for one in found.images if one.license}
+    stated = ", ".join(sorted(licences)[:3]) or "none stated on the first page; what you may use " \
+        "is your decision"  # fmt: skip
+    return [
+        f"the first page has {len(found.images)} images and leads to {len(found.follow)} pages",
+        f"licences: {stated}",
+    ]
+
+
+def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
+    """Run the stages up to the shards; return the manifest folder.
+
+    Raises:
+        TooFewImages: there are fewer than `NEEDED`.
+    """
+    from shellgan import stages
+
+    shared: dict[str, Any] = {"root": options.root, "on_progress": line.on_progress}
+    if where.kind == "files":
+        line.begin("import")
+        taken = stages.import_images(where.location, recipe, **shared)
+        line.end(f"{taken.images + taken.known:,} images, {taken.failed:,} failed")
+        _require(taken.images + taken.known, "images were found", recipe)
+    else:
+        line.begin("crawl")
+        crawled = stages.crawl(recipe, **shared)
+        line.end(f"{crawled.pages:,} pages, {crawled.urls:,} images, {crawled.failed:,} failed")
+        _require(crawled.urls, "images were found on its pages", recipe)
+        line.begin("download")
+        fetched = stages.download(recipe, **shared)
+        line.end(f"{fetched.images:,} new images, {fetched.failed:,} failed")
+    line.begin("select")
+    selected = stages.select(recipe, **shared)
+    reasons = ", ".join(f"{name} {count:,}" for name, count in selected.rejected.items())
+    line.end(f"{selected.kept:,} images kept; rejected: {reasons or 'none'}")
+    _require(selected.kept, f"images were kept (rejected: {reasons or 'none'})", recipe)
+    line.begin("shard")
+    built = stages.shard(recipe, **shared)
+    line.end(f"{built.samples:,} samples in {built.shards:,} shards")
+    return str(options.root / "manifests" / where.name)
+
+
+def _require(count: int, what: str, recipe: str) -> None:
+    if count < NEEDED:
+        raise TooFewImages(
+            f"too few images: {count:,} {what}, at least {NEEDED} are needed; change the limits or "
+            f"the start pages in {recipe}, or add images, and run the same command again"
+        )
+
+
+def train(shards: str, options: Options, line: Line) -> Run | None:
+    """Train for the hours that are left; None if the run was trained and evaluated before."""
+    from shellgan.datasets import open_dataset
+    from shellgan.runs import train as train_run
+
+    line.begin("train")
+    name = f"{open_dataset(shards, root=options.root).name}-{Path(options.preset).stem}"
+    folder = options.root / "runs" / name
+    left = options.hours * 3600 - _trained_seconds(folder)
+    if _is_evaluated(folder) and left < _REST:
+        line.end("already done")
+        return None
+    return train_run(
+        shards, options.preset, hours=max(left, 1.0) / 3600, run=folder, root=options.root,
+        options=options.training,
+        on_progress=lambda now: line.show(
+            f"{now.seen / 1000:.1f} thousand images, {now.rate:.0f} images/s", now.seen, now.total,
+            now.left,
+        ),
+        on_message=lambda text: line.end(text) if text.startswith(("warning", "auto")) else None,
+    )  # fmt: skip
+
+
+def _trained_seconds(folder: Path) -> float:
+    """Seconds that the run has trained, by its newest checkpoint."""
+    from training.best_checkpoint import load_named
+    from training.checkpoint import list_checkpoints
+    from training.checkpoint_check import check_weights
+
+    if not list_checkpoints(folder / "checkpoints"):
+        return 0.0
+    return float(load_named(folder / "checkpoints", "newest", "cpu", check_weights)["seconds"])
+
+
+def _is_evaluated(folder: Path) -> bool:
+    """Return True if the newest checkpoint has been evaluated."""
+    from training.checkpoint import list_checkpoints
+
+    try:
+        seen = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["seen"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    saved = list_checkpoints(folder / "checkpoints")
+    return bool(saved) and saved[0].seen == seen
+
+
+def evaluate(run: Run, samples: int, line: Line) -> None:
+    """Evaluate the run, print the table, and write it to the run's folder."""
+    from training.evaluation.comparison import write_results
+    from training.evaluation.table import print_table
+
+    line.begin("evaluate")
+    count = min(1000, samples)
+    result = run.load().evaluate(
+        samples=count,
+        on_progress=lambda what, done, total: line.show(f"{what}: {done} of {total}", done, total),
+    )
+    write_results([result])
+    line.end(f"{count} generated images against {result.real} real ones")
+    print_table([result])

@@ -1,0 +1,136 @@
+"""What the command is pointed at: a gallery, files to import, a recipe, shards or a run."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pipeline.contract import UserError, is_url
+from pipeline.contract.paths import NAME
+from pipeline.names import recipe_names
+
+Kind = Literal["gallery", "files", "recipe", "shards", "run"]
+_SECTIONS = """
+[select]
+min_side = 64
+
+[shards]
+resolution = 64
+# class_label = 0  # the first label of an image becomes its class
+"""
+
+
+@dataclass(frozen=True)
+class Where:
+    """What was found at `location`, and the `name` of its dataset or run."""
+
+    kind: Kind
+    location: str
+    name: str
+
+
+def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
+    """Return what `text` is: an address, a path, or the name of a recipe or run.
+
+    Raises:
+        UserError: it is none of these; the message suggests the nearest of them and of `words`.
+    """
+    if is_url(text):
+        parts = urlsplit(text)
+        end = Path(parts.path).suffix
+        if end == ".toml":
+            return Where("recipe", text, _slug(Path(parts.path).stem))
+        if end in (".tar", ".json") or parts.scheme not in ("http", "https"):
+            return Where("shards", text, _slug(Path(parts.path).stem))
+        return Where("gallery", text, _slug(f"{parts.hostname}-{parts.path.strip('/')}"))
+    path = Path(text).absolute()
+    if path.exists():
+        return _local(path)
+    if any(letter in text for letter in "*{["):
+        return Where("shards", str(path), _slug(path.parent.name))
+    run = root / "runs" / text.partition("@")[0]
+    if (run / "config.json").exists():
+        return Where("run", str(root / "runs" / text), text)
+    if text in recipe_names():
+        return Where("recipe", text, text)
+    known = [*words, *recipe_names(), *(one.name for one in (root / "runs").glob("*"))]
+    near = difflib.get_close_matches(text, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "give an address, a path, a recipe or a run"
+    raise UserError(f"{text}: not found; {hint}")
+
+
+def _local(path: Path) -> Where:
+    if path.suffix == ".toml":
+        return Where("recipe", str(path), path.stem)
+    if (path / "config.json").exists():
+        return Where("run", str(path), path.name)
+    if path.suffix == ".json" or (path / "shards.json").exists():
+        return Where("shards", str(path), _slug(path.stem))
+    return Where("files", str(path), _slug(path.name.partition(".")[0]))
+
+
+def _slug(text: str) -> str:
+    """Return a name for a dataset."""
+    slug = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:60].rstrip("-._") or "images"
+    assert NAME.fullmatch(slug)
+    return slug
+
+
+def propose(where: Where, path: Path, say: Callable[[str], None]) -> None:
+    """Write a proposed recipe for a gallery or for files to `path`.
+
+    Raises:
+        UserError: the pages cannot be fetched, forbid it, or have no images, for example because
+            scripts draw them.
+    """
+    from pipeline.atomic_io import write_atomic
+
+    if where.kind == "files":
+        from pipeline.config_io import format_toml
+
+        # import replaces the crawl; the source only says where the images come from
+        folder = {"kind": "folder", "start": [where.location]}
+        text = format_toml({"title": where.name, "source": folder, "shards": {"resolution": 64}})
+    else:
+        text = _propose_gallery(where.location, say)
+    write_atomic(path, f"# shellgan {where.location}\n{text}")
+
+
+def _propose_gallery(url: str, say: Callable[[str], None]) -> str:
+    from pipeline.crawl.check_recipe import propose_recipe
+    from pipeline.web.politeness import Politeness
+
+    rules = Politeness(allow_private=_is_private(urlsplit(url).hostname or ""))
+    text = propose_recipe(url, rules, on_page=lambda page: say(f"looking at {page}"))
+    remarks = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    if any(line.startswith(("no image found", "no image URLs")) for line in remarks):
+        raise UserError(
+            f"{'; '.join(remarks)}; if you know where the images are, write a recipe "
+            "(docs/recipes.md) and run shellgan FILE.toml"
+        )
+    return text + _SECTIONS
+
+
+def _is_private(host: str) -> bool:
+    """Return True for this machine and addresses of the private network, which the user named."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
+
+
+def check_owner(path: Path, where: Where) -> None:
+    """Check that a recipe written by `propose` is for the same place.
+
+    Raises:
+        UserError: it is for another one.
+    """
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    if first.startswith("# shellgan ") and first != f"# shellgan {where.location}":
+        raise UserError(f"{path}: is for {first[11:]}; use another folder with --out")

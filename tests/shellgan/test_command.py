@@ -1,0 +1,129 @@
+"""The command: from a folder to an evaluated run, resumed; and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shellgan.__main__ import WORDS, main, parser
+from shellgan.where import find
+from tests.helpers.commands import run_here
+from tests.helpers.small_shards import SmallShards, picture
+from tests.helpers.static_site import served
+from tests.helpers.untrained_runs import make_run
+
+IMPORTS = Path(__file__).parents[1] / "data" / "imports"
+TINY = (
+    "--yes", "--no-explorer", "--preset", "shells64", "--total-kimg", "0.016", "--batch", "8",
+    "--generator.width", "4", "--discriminator.width", "4", "--record.log_kimg", "0.008",
+    "--threads", "1",
+)  # fmt: skip
+
+
+def shellgan(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return run_here(main, folder, *words)
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        Image.fromarray(picture(number, 64)).save(folder / f"{number}.png")
+
+
+def test_a_folder_to_an_evaluated_run_and_again(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "My Shells", 100)
+    done = shellgan(tmp_path, "My Shells", "--out", "all", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert "[1 of 5] import: 100 images" in done.stderr
+    assert "[5 of 5] evaluate:" in done.stderr
+    run = tmp_path / "all" / "runs" / "my-shells-shells64"
+    assert (run / "evaluation.json").exists()
+    assert {one.name for one in tmp_path.iterdir()} == {"My Shells", "all"}
+    checkpoints = sorted((run / "checkpoints").glob("*.pt"))
+    again = shellgan(tmp_path, "My Shells", "--out", "all", *TINY)
+    assert again.returncode == 0, again.stderr
+    assert "recipe " not in again.stdout  # not asked again
+    assert sorted((run / "checkpoints").glob("*.pt")) == checkpoints
+
+
+def test_too_few_images_say_how_many_are_needed(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "few", 3)
+    with zipfile.ZipFile(tmp_path / "few.zip", "w") as archive:
+        for path in (tmp_path / "few").iterdir():
+            archive.write(path, f"train/{path.name}")
+    for where in ("few.zip", str(IMPORTS / "img2dataset" / "webdataset")):
+        said = shellgan(tmp_path, where, "--out", Path(where).stem, *TINY)
+        assert said.returncode == 1, said.stderr
+        assert "at least 100 are needed" in said.stderr
+        assert not (tmp_path / Path(where).stem / "runs").exists()
+
+
+def test_pages_that_scripts_draw_and_robots_are_refused(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("<html><body><script src='x.js'></script></body></html>")
+    with served(site) as url:
+        said = shellgan(tmp_path, f"{url}/index.html", *TINY)
+        assert said.returncode == 2
+        assert "scripts build it" in said.stderr
+        (site / "robots.txt").write_text("User-agent: *\nDisallow: /\n")
+        said = shellgan(tmp_path, f"{url}/index.html", *TINY)
+        assert said.returncode == 2
+        assert "robots" in said.stderr
+    assert {one.name for one in tmp_path.iterdir()} == {"site"}
+
+
+def test_no_terminal_means_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_terminal(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", no_terminal)
+    write_pictures(tmp_path / "some", 2)
+    said = shellgan(tmp_path, "some")
+    assert (said.returncode, said.stderr) == (
+        2, "error: no terminal to ask on; add --yes\n",
+    )  # fmt: skip
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_it_is_pointed_at(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 1)
+    shards = SmallShards(tmp_path)
+    make_run(tmp_path / "runs" / "mine", "dcgan")
+    (tmp_path / "my.toml").write_text("")
+
+    def kind(text: str) -> str:
+        return find(text, tmp_path, WORDS).kind
+
+    assert kind("https://example.org/gallery/") == "gallery"
+    assert kind("https://example.org/my.toml") == kind(str(tmp_path / "my.toml")) == "recipe"
+    assert kind("shells") == "recipe"
+    assert kind(str(shards.manifest)) == kind("s3://some/{0..9}.tar") == "shards"
+    assert kind("mine") == kind(str(tmp_path / "runs" / "mine")) == "run"
+    assert kind(str(tmp_path / "pictures")) == "files"
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("statsu", "status"), ("shels", "shells")])
+def test_unknown_words_get_a_suggestion(tmp_path: Path, wrong: str, right: str) -> None:
+    said = shellgan(tmp_path, wrong)
+    assert said.returncode == 2
+    assert f"did you mean {right}?" in said.stderr
+
+
+def test_the_help_fits_on_one_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(parser().format_help().splitlines()) <= 24
+
+
+def test_subcommands_and_doctor(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "mine", "dcgan")
+    sampled = shellgan(tmp_path, "sample", "mine", "--n", "1", "--out", "one.png")
+    assert (sampled.returncode, sampled.stdout) == (0, "one.png\n")
+    examined = shellgan(tmp_path, "doctor")
+    assert [line.split()[0] for line in examined.stdout.splitlines()] == [
+        "disk", "memory", "threads", "gpu", "packages", "ports",
+    ]  # fmt: skip
