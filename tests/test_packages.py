@@ -113,9 +113,7 @@ def test_the_sdist_has_every_tracked_file(sdist: Path, tracked: set[str]) -> Non
     with tarfile.open(sdist) as archive:
         files = [member.name.partition("/")[2] for member in archive if member.isfile()]
     own = {name for name in files if name.startswith("shellgan.egg-info/")}
-    assert set(files) - own - {"PKG-INFO", "setup.cfg"} == {
-        name for name in tracked if not name.startswith(".")
-    }
+    assert set(files) - own - {"PKG-INFO", "setup.cfg"} == tracked
 
 
 def test_the_installed_commands_work_in_an_empty_folder(installed: Run, tmp_path: Path) -> None:

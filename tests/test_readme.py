@@ -9,6 +9,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text()
+WORKFLOW = (PROJECT / ".github/workflows/ci.yml").read_text()
 
 
 def tree() -> list[str]:
@@ -76,6 +77,7 @@ def test_every_top_level_file_is_in_the_tree(tracked: set[str]) -> None:
 
 def test_every_make_target_exists() -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    for target in set(re.findall(r"^make (\w+)|`make (\w+)`", README + CONTRIBUTING, re.M)):
+    text = README + CONTRIBUTING + WORKFLOW
+    for target in set(re.findall(r"^make (\w+)|`make (\w+)`|run: make (\w+)", text, re.M)):
         name = "".join(target)
         assert re.search(rf"^{name}:", makefile, re.M), name
