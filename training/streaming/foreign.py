@@ -6,6 +6,7 @@ tar are the same. If it cannot be written, the tars are scanned each time.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from training.streaming.scans import FoundTar, scan_tars, sha256_of_texts
 from training.streaming.tar_scan import IMAGES, SampleOptions, TarScan
 
 _TIMEOUT = 60.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST_CHARACTERS = 4096
 
 
 @typed_dataclass(frozen=True, config=STRICT)
@@ -69,33 +72,43 @@ def find_shards(
         index, locations, claims = read_index(found[0])
         if index is not None and complete:
             return index, locations
-        return _claimed(locations, claims)
+        return _claimed(found[0], locations, claims)
     tars: list[FoundTar] = []
     for one in found:
         if one.endswith(".json"):
             index, locations, claims = read_index(one)
-            tars += _claimed(locations, claims)
+            tars += _claimed(one, locations, claims)
         else:
             tars.append(FoundTar(one))
     return tars
 
 
-def _claimed(locations: Sequence[str], claims: dict[str, Any]) -> list[FoundTar]:
-    """Return the tars of an index, with what it states about them."""
+def _claimed(where: str, locations: Sequence[str], claims: dict[str, Any]) -> list[FoundTar]:
+    """Return the tars of the index at `where`, with what it states about them.
+
+    Raises:
+        UserError: a hash is none, or two classes have the same name.
+    """
     labels = claims.get("labels")
     names = tuple(labels) if isinstance(labels, list | tuple) else ()
     if not all(isinstance(name, str) for name in names):
         names = ()
+    if len(set(names)) < len(names):
+        twice, _ = Counter(names).most_common(1)[0]
+        raise UserError(f"{where}: labels: {twice!r:.60} occurs twice; correct the index")
     found = []
     for location, entry in zip(locations, claims["shardlist"], strict=True):
         samples, sha256 = entry.get("nsamples"), entry.get("sha256")
+        sha256 = sha256.lower() if isinstance(sha256, str) else ""
+        if sha256 and not _SHA256.fullmatch(sha256):
+            raise UserError(f"{where}: {location}: sha256: not 64 hex digits; correct the index")
         size = entry.get("bytes", entry.get("filesize"))  # wids's own name is the second
         found.append(
             FoundTar(
                 location,
                 samples if isinstance(samples, int) else None,
                 size if isinstance(size, int) else None,
-                sha256 if isinstance(sha256, str) else "",
+                sha256,
                 names,
             )
         )
@@ -121,6 +134,8 @@ def index_tars(
     twice, count = Counter(one.location for one in tars).most_common(1)[0]
     if count > 1:
         raise UserError(f"{twice}: given twice")
+    if long := [one.location for one in tars if len(one.location) > _MOST_CHARACTERS]:
+        raise UserError(f"{long[0]:.200}: more than {_MOST_CHARACTERS} characters; shorten it")
     name = dataset_name([one.location for one in tars])
     cache = DatasetPaths(name).data_dir / "index"
     notes: list[str] = []

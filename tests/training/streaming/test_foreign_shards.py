@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import shutil
@@ -357,3 +358,28 @@ def test_a_list_that_is_not_one_hot_is_refused(label: bytes) -> None:
     write_tar(Path("a.tar"), numbered(1, cls=lambda _: label))
     with pytest.raises(UserError, match="neither one label nor a one-hot list"):
         opened("a.tar")
+
+
+@pytest.mark.parametrize(
+    ("claims", "entry", "said"),
+    [
+        ({"labels": ["a", "a"]}, {}, "i.json: labels: 'a' occurs twice"),
+        ({}, {"sha256": "zz"}, "sha256: not 64 hex digits"),
+        ({}, {"url": "http://127.0.0.1:9/" + "a" * 5000}, "more than 4096 characters"),
+    ],
+)
+def test_an_odd_claim_of_an_index_is_one_line(claims: Any, entry: Any, said: str) -> None:
+    write_tar(Path("a.tar"), numbered(3))
+    index = {"shardlist": [{"url": "a.tar", "nsamples": 3, **entry}], **claims}
+    Path("i.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=said) as caught:
+        opened("i.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sha256_in_capitals_is_one(tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "a.tar", numbered(3))
+    digest = hashlib.sha256(tar.read_bytes()).hexdigest().upper()
+    index = {"shardlist": [{"url": "a.tar", "nsamples": 3, "sha256": digest}]}
+    Path("i.json").write_text(json.dumps(index))
+    assert len(take(opened("i.json"), 1)) == 1
