@@ -5,6 +5,7 @@ Only files under the folders of a recipe are read, so pages and redirects cannot
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zipfile
@@ -90,8 +91,9 @@ class LocalFileReader:
             return failure(stage, url, "not_found")
         except NotRegular as error:
             return failure(stage, url, "wrong_type", detail=str(error))
-        except OSError as error:
-            return failure(stage, url, "unreachable", detail=str(error))
+        except OSError as error:  # from Python 3.13 on, `resolve` stops at a cycle of links
+            kind = "bad_url" if error.errno == errno.ELOOP else "unreachable"
+            return failure(stage, url, kind, detail=str(error))
         except BROKEN_ARCHIVE as error:
             return failure(stage, url, "undecodable", detail=str(error))
         except Exception as error:  # noqa: BLE001 - errors of one file are caught here
