@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pipeline.contract import load_index
 from shellgan.__main__ import WORDS, main, parser
 from shellgan.where import find
 from tests.helpers.commands import run_here
+from tests.helpers.processes import child_env
 from tests.helpers.small_shards import SmallShards, picture
 from tests.helpers.static_site import served
 from tests.helpers.untrained_runs import make_run
@@ -48,6 +52,25 @@ def test_a_folder_to_an_evaluated_run_and_again(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert "recipe " not in again.stdout  # not asked again
     assert sorted((run / "checkpoints").glob("*.pt")) == checkpoints
+
+
+def test_killed_in_the_middle_and_resumed(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "some", 100)
+    command = [sys.executable, "-m", "shellgan", "some", *TINY]
+    child = subprocess.Popen(
+        command, cwd=tmp_path, env=child_env(), stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.startswith("[3 of 5] shard"):
+            child.kill()
+            break
+    child.stderr.close()
+    assert child.wait() == -signal.SIGKILL
+    again = shellgan(tmp_path, "some", *TINY)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "runs" / "some-shells64" / "evaluation.json").exists()
+    assert load_index(tmp_path / "manifests" / "some")[0].nsamples == 100
 
 
 def test_too_few_images_say_how_many_are_needed(tmp_path: Path) -> None:
@@ -121,8 +144,8 @@ def test_the_help_fits_on_one_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_subcommands_and_doctor(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "mine", "dcgan")
-    sampled = shellgan(tmp_path, "sample", "mine", "--n", "1", "--out", "one.png")
-    assert (sampled.returncode, sampled.stdout) == (0, "one.png\n")
+    sampled = shellgan(tmp_path, "sample", "mine", "--n", "1")
+    assert (sampled.returncode, sampled.stdout) == (0, "mine-sample.png\n")
     examined = shellgan(tmp_path, "doctor")
     assert [line.split()[0] for line in examined.stdout.splitlines()] == [
         "disk", "memory", "threads", "gpu", "packages", "ports",

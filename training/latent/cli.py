@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,18 +23,34 @@ MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".
 """The longest side in pixels that a format allows (mp4: the limit of x264)."""
 
 
+class _RunParser(CommandParser):
+    """A parser that names the output after the run if there is no `--out`."""
+
+    default_out = ""
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        found, rest = super().parse_known_args(*args, **kwargs)
+        if self.default_out and found.out is None:
+            found.out = Path(f"{Path(found.run).name}-{self.default_out}")
+        return found, rest
+
+
 def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file") -> (
     argparse.ArgumentParser
 ):  # fmt: skip
     """Return a parser with RUN, `--out` (unless `out` is empty) and `--device`."""
-    parser = CommandParser(prog=f"python -m training.{name}", description=description)
+    parser = _RunParser(prog=f"python -m training.{name}", description=description)
     parser.add_argument(
         "run", metavar="RUN",
         help="name under runs/, a run folder or an exported folder; RUN@best or RUN@200 (kimg) "
         "selects a checkpoint",
     )  # fmt: skip
     if out:
-        parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
+        suffix = out.partition(".")[2].partition(",")[0].split()[0]
+        parser.default_out = f"{name}.{suffix}"
+        parser.add_argument(
+            "--out", type=Path, metavar="FILE", help=f"{out} (default: RUN-{parser.default_out})"
+        )
     add_device(parser)
     return parser
 
