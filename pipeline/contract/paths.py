@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-INDEX_FILE = "shards.json"
+URL_MANIFEST, INDEX_FILE = "urls.jsonl", "shards.json"
 _root: ContextVar[Path] = ContextVar("root")
 
 
@@ -63,7 +63,7 @@ class DatasetPaths:
     @property
     def url_manifest(self) -> Path:
         """The URL manifest: one `ManifestRow` per line."""
-        return self.manifest_dir / "urls.jsonl"
+        return self.manifest_dir / URL_MANIFEST
 
     @property
     def selection(self) -> Path:

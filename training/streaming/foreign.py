@@ -209,6 +209,10 @@ def _describe(
             f"no labels, because no sample has a .cls; --data.label takes them from other members "
             f"({', '.join(rest[:5])})"
         )
+    if names:
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        few = "; most have a single sample" if 3 * len(names) > 2 * len(classes) else ""
+        notes.append(f"{len(names)} labels: {shown}{few}")
     missing = int((classes < 0).sum())
     if names and missing:
         tar, scan = next(one for one in scans if one[1].first_unlabelled)

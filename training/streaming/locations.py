@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.contract import UserError, is_url, local_path
-from pipeline.contract.paths import INDEX_FILE
+from pipeline.contract.paths import INDEX_FILE, URL_MANIFEST
 from training.streaming.schemes import HTTP, check_scheme, file_system, from_store
 
 MOST_TARS = 100_000
@@ -183,6 +183,12 @@ def _in_folder(folder: Path) -> list[str]:
         return [str(one) for one in found if one.is_file() and not one.name.startswith(".")]
 
     found = _tars_of(str(folder), tars)
+    others = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
+    if not found and others and not (folder / URL_MANIFEST).exists():
+        raise UserError(
+            f"{folder}: neither a .tar nor {INDEX_FILE} in it (but {', '.join(others[:3])}); "
+            "unpack compressed tars; `python -m pipeline import` reads other formats"
+        )
     return found or [str(folder / INDEX_FILE)]
 
 

@@ -159,7 +159,8 @@ class SampleCache:
         if label is None and self._need_labels:
             member = f" ({key}.cls)" if self.source.labels is None else ""
             raise UserError(
-                f"{where}: {key} has no label{member}, and the networks are conditioned on labels"
+                f"{where}: {key} has no label{member}, and the networks are conditioned on labels; "
+                "remove such samples, or give --data.label none"
             )
         return -1 if label is None else label
 

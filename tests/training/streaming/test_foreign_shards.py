@@ -104,7 +104,7 @@ def test_sizes_and_hashes_of_an_index_are_checked_and_their_absence_is_stated(
     assert opened(shards.manifest).notes == ()
     relabelled = opened(shards.manifest, label="cls")  # not as the index says: it is scanned
     assert relabelled.index.labels == ("cone", "whelk")
-    assert relabelled.notes == ()
+    assert relabelled.notes == ("2 labels: cone, whelk",)
     assert numbers(take(relabelled, 5)) == numbers(take(opened(shards.manifest), 5))
     index = json.loads((shards.manifest / "shards.json").read_text())
     del index["shardlist"][0]["sha256"]
