@@ -140,7 +140,9 @@ def test_a_dataset_has_the_name_of_its_tars_or_their_folder(
 
 def test_a_folder_of_another_format_is_no_place_of_shards(tmp_path: Path) -> None:
     (tmp_path / "00000.parquet").write_bytes(b"")
-    with pytest.raises(UserError, match=r"neither a \.tar nor shards\.json.*00000\.parquet.*import"):
+    with pytest.raises(
+        UserError, match=r"neither a \.tar nor shards\.json.*00000\.parquet.*import"
+    ):
         expand_location(str(tmp_path))
     (tmp_path / "urls.jsonl").write_bytes(b"")  # a manifest folder
     assert expand_location(str(tmp_path)) == [str(tmp_path / "shards.json")]
