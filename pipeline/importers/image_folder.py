@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from posixpath import dirname, join, normpath
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.importers.items import (
     SPLITS,
     ImportOptions,
     Items,
+    Skipped,
     as_labels,
     as_text,
     broken_metadata,
@@ -45,32 +47,51 @@ def detect(tree: Tree) -> str:
 def read(tree: Tree, options: ImportOptions) -> Items:
     """Yield the images. Their labels are the folders they are in, without a folder that contains
     all others and without splits (train, test, …). A metadata.csv, .jsonl or .parquet beside them
-    takes precedence: images that it does not list are skipped."""
-    metadata: dict[str, dict[str, Any]] = {}
+    takes precedence: images that it does not list are skipped, and counted at the end. A row
+    without its image is a failure."""
+    rows: dict[str, _Row] = {}
     tables = _tables(tree)
     for table in tables:
-        yield from _read_table(tree, table, metadata)
+        yield from _read_table(tree, table, rows)
     if options.label and not tables:
         raise UserError(
             f"--label {options.label}: {tree.path} has no metadata.csv, .jsonl or .parquet"
         )
-    if tables and not any(name in metadata for name in tree.images):
+    if tables and not any(name in rows for name in tree.images):
         raise UserError(
             f"{tree.path}: {tables[0]}: lists none of the images; correct its column file_name, or "
             "remove it"
         )
     layout = Layout(list(tree.images))
+    unlisted = []
     for name in tree.images:
-        values = metadata.get(name)
-        if not options.has_split(layout.split(name)) or (tables and values is None):
-            continue  # for example an image of the dataset card
-        labels = layout.labels(name)
-        if values is not None:
-            labels = as_labels(values.get(options.label or "label"))
+        row = rows.pop(name, None)
+        if not options.has_split(layout.split(name)):
+            continue
+        if tables and row is None:
+            unlisted.append(name)  # for example an image of the dataset card
+            continue
+        values = row.values if row else {}
+        labels = as_labels(values.get(options.label or "label")) if row else layout.labels(name)
         yield make_item(
-            tree.files[name].url, partial(tree.read, name), labels, as_text(base_name(name)),
-            values or {},
-        )  # fmt: skip
+            tree.files[name].url, partial(tree.read, name), labels, as_text(base_name(name)), values
+        )
+    for name, row in rows.items():
+        if options.has_split(layout.split(name)):
+            detail = f"line {row.number}: no such image: {as_text(row.values['file_name'])}"
+            yield broken_metadata(row.url, detail)
+    if unlisted:
+        why = f"not listed in {base_name(tables[0])}; add rows to import them"
+        yield Skipped(len(unlisted), as_text(unlisted[0]), why)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a metadata file."""
+
+    url: str
+    number: int
+    values: dict[str, Any]
 
 
 class Layout:
@@ -89,7 +110,7 @@ class Layout:
 
     def split(self, name: str) -> str:
         """Return the split of an image; empty if there are none."""
-        return self._inside(name)[0] if self.splits else ""
+        return self._inside(name)[0] if self.splits and self._inside(name) else ""
 
     def labels(self, name: str) -> tuple[str, ...]:
         return as_labels(self._inside(name)[bool(self.splits) :])
@@ -125,14 +146,15 @@ def _suffix(name: str) -> str:
     return name.rpartition(".")[2].casefold()
 
 
-def _read_table(tree: Tree, table: str, found: dict[str, dict[str, Any]]) -> Iterator[Failure]:
+def _read_table(tree: Tree, table: str, found: dict[str, _Row]) -> Iterator[Failure]:
     """Add the rows of a metadata file, by image; yield the failures of its rows."""
     url = tree.files[table].url
     for number, row in READERS[_suffix(table)](tree, table):
         if not isinstance(row, str) and not isinstance(row.get("file_name"), str):
             row = "file_name: missing"
+        place = f"{url}#{number}"
         if isinstance(row, str):
-            yield broken_metadata(f"{url}#{number}", f"line {number}: {row}")
+            yield broken_metadata(place, f"line {number}: {row}")
         else:
-            place = join(dirname(table), row["file_name"].replace("\\", "/"))
-            found[normpath(place)] = row
+            name = join(dirname(table), row["file_name"].replace("\\", "/"))
+            found[normpath(name)] = _Row(place, number, row)

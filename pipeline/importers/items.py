@@ -78,7 +78,17 @@ def split_name(text: str) -> str:
     return SPLITS.get(text.casefold(), text.casefold())
 
 
-Items = Iterator[ImportedImage | Failure]
+@dataclass(frozen=True)
+class Skipped:
+    """Images that a dataset contains but that are not imported: their number, the name of the
+    first one, and why."""
+
+    images: int
+    first: str
+    why: str
+
+
+Items = Iterator[ImportedImage | Failure | Skipped]
 
 
 def make_item(

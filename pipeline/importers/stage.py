@@ -20,7 +20,7 @@ from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.imaging.images import EXTENSIONS, ImageProperties, decoded, measure_image
 from pipeline.imaging.limits import ImageError, ImageLimits, limit_decoding
-from pipeline.importers.items import STAGE, ImportedImage, ImportOptions, Items
+from pipeline.importers.items import STAGE, ImportedImage, ImportOptions, Items, Skipped
 from pipeline.importers.registry import Import, open_import
 from pipeline.options import OriginalsOptions
 from pipeline.originals.download import decoding_threads
@@ -135,8 +135,11 @@ def _add_parts(
 
 
 def _new_images(items: Items, known: set[str], filler: _PartFiller) -> Iterator[ImportedImage]:
-    """Yield the images that are not in the dataset yet; log failures."""
+    """Yield the images that are not in the dataset yet; log failures and what was skipped."""
     for item in items:
+        if isinstance(item, Skipped):
+            filler.skip(item)
+            continue
         if isinstance(item, Failure):
             filler.fail(item)
             continue
@@ -239,6 +242,9 @@ class _PartFiller:
                 yield first, data, outcome.result()
         for first, data, outcome in waiting:
             yield first, data, outcome.result()
+
+    def skip(self, skipped: Skipped) -> None:
+        self._log.emit(STAGE, "images skipped", **vars(skipped))
 
     def fail(self, failed: Failure) -> None:
         self.counts["failed"] += 1

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.__main__ import main
-from pipeline.contract import UserError
+from pipeline.contract import DatasetPaths, UserError, read_jsonl
 from tests.helpers.import_files import IMPORTS, PACKERS, files, folder_of, image, tar_of, zip_of
 from tests.pipeline.importers.conftest import Take
 
@@ -155,6 +155,42 @@ def test_a_metadata_table_in_parquet_and_in_a_zip(tmp_path: Path, take: Take) ->
     path = folder_of(tmp_path / "bad", images | {"train/metadata.parquet": b"PAR1"})
     with pytest.raises(UserError, match="lists none of the images"):
         take(path)
+
+
+ROWS = [("train/0.png", "a"), ("train/gone.png", "b"), ("test/lost.png", "c"), ("out.png", "d")]
+TABLES = {
+    "csv": "".join(f"{name},{label}\n" for name, label in [("file_name", "label"), *ROWS]),
+    "jsonl": "".join(json.dumps({"file_name": one, "label": two}) + "\n" for one, two in ROWS),
+}
+
+
+@pytest.mark.parametrize("form", TABLES)
+def test_rows_without_image_and_images_without_row_are_named(
+    tmp_path: Path, take: Take, form: str
+) -> None:
+    images = files("train/0.png", "train/1.png", "train/2.png", "test/3.png")
+    path = folder_of(tmp_path / "in", images | {f"metadata.{form}": TABLES[form].encode()})
+    done = take(path)
+    first = 3 if form == "csv" else 2
+    assert done.labels == {"0.png": ["a"]}
+    assert done.problems == [
+        f"parse_error: line {first + place}: no such image: {name}"
+        for place, (name, _) in enumerate(ROWS[1:])
+    ]
+    assert len({one["url"] for one in done.failures}) == 3
+    assert skipped(tmp_path / "project-0") == [
+        {"images": 3, "first": "test/3.png",
+         "why": f"not listed in metadata.{form}; add rows to import them"}
+    ]  # fmt: skip
+    done = take(path, split="train")
+    assert done.problems == [f"parse_error: line {first}: no such image: train/gone.png"]
+    assert [one["first"] for one in skipped(tmp_path / "project-1")] == ["train/1.png"]
+
+
+def skipped(project: Path) -> list[dict[str, object]]:
+    """Return the facts of the events that name skipped images."""
+    events = read_jsonl(DatasetPaths("d", project).event_log)
+    return [one["facts"] for one in events if one["event"] == "images skipped"]
 
 
 # the command

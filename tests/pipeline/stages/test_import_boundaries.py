@@ -339,7 +339,7 @@ def test_rows_of_metadata_that_are_junk(
     assert arrived(shop.dataset) == {
         image["0000.jpg"], image["0001.jpg"], also["0002.jpg"]
     }  # fmt: skip
-    assert result == ImportResult(3, 0, 7)
+    assert result == ImportResult(3, 0, 8)
     assert {text.partition(":")[0] for text in failures(shop.dataset).values()} == {"parse_error"}
 
 
