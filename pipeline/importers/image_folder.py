@@ -151,10 +151,17 @@ def _read_table(tree: Tree, table: str, found: dict[str, _Row]) -> Iterator[Fail
     url = tree.files[table].url
     for number, row in READERS[_suffix(table)](tree, table):
         if not isinstance(row, str) and not isinstance(row.get("file_name"), str):
-            row = "file_name: missing"
+            row = _no_file_name(row)
         place = f"{url}#{number}"
         if isinstance(row, str):
             yield broken_metadata(place, f"line {number}: {row}")
         else:
             name = join(dirname(table), row["file_name"].replace("\\", "/"))
             found[normpath(name)] = _Row(place, number, row)
+
+
+def _no_file_name(row: dict[str, Any]) -> str:
+    if "file_name" in row:
+        return f"file_name: not text, but {row['file_name']!r:.60}"
+    found = ", ".join(repr(name) for name in row if name is not None)
+    return f"file_name: missing; columns found: {found[:200]}"

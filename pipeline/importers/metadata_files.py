@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from pipeline.imaging.limits import ImageError
@@ -32,9 +34,20 @@ def _jsonl_rows(tree: Tree, name: str) -> Iterator[Row]:
             yield number, row if isinstance(row, dict) else "not a JSON object"
 
 
+def _separator(header: str) -> str:
+    """Return what separates the columns of a header: comma, semicolon or tab; comma if none of them
+    makes `file_name` a column."""
+    for separator in ",;\t":
+        with suppress(csv.Error):
+            if "file_name" in next(csv.reader([header], delimiter=separator), []):
+                return separator
+    return ","
+
+
 def _csv_rows(tree: Tree, name: str) -> Iterator[Row]:
     with open_text(tree.open(name)) as lines:
-        reader = csv.DictReader(lines)
+        first = next(lines, "")
+        reader = csv.DictReader(chain([first], lines), delimiter=_separator(first))
         while True:
             try:
                 row = next(reader, None)

@@ -187,6 +187,29 @@ def test_rows_without_image_and_images_without_row_are_named(
     assert [one["first"] for one in skipped(tmp_path / "project-1")] == ["train/1.png"]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_are_separated_by_commas_semicolons_or_tabs(
+    tmp_path: Path, take: Take, separator: str
+) -> None:
+    rows = [("license", "file_name", "label"), ("CC0", "0.png", '"a,b;c\td"'), ("", "1.png", "x")]
+    table = "".join(separator.join(row) + "\r\n" for row in rows).encode()
+    done = take(folder_of(tmp_path / "in", files("0.png", "1.png") | {"metadata.csv": table}))
+    assert done.labels == {"0.png": ["a,b;c\td"], "1.png": ["x"]}
+    assert done.rows["0.png"]["license"] == "CC0"
+    assert done.problems == []
+
+
+def test_a_row_without_file_name_names_the_columns_found(tmp_path: Path, take: Take) -> None:
+    lines = ['{"file_name": "0.png"}', '{"file": "1.png", "label": "x"}', '{"file_name": 5}']
+    table = {"metadata.jsonl": "\n".join(lines).encode(), "b/metadata.csv": b"name|label\n1.png|x"}
+    done = take(folder_of(tmp_path / "in", files("0.png", "b/1.png") | table))
+    assert sorted(done.problems) == [
+        "parse_error: line 2: file_name: missing; columns found: 'file', 'label'",
+        "parse_error: line 2: file_name: missing; columns found: 'name|label'",
+        "parse_error: line 3: file_name: not text, but 5",
+    ]
+
+
 def skipped(project: Path) -> list[dict[str, object]]:
     """Return the facts of the events that name skipped images."""
     events = read_jsonl(DatasetPaths("d", project).event_log)
