@@ -43,15 +43,11 @@ from pipeline.shards.builder import (
 from pipeline.shards.card import has_card, write_card
 from pipeline.shards.plan import ShardingPlan, ShardPlan, plan_shards, planned_images
 from pipeline.shards.recipe_snapshot import plain_json, snapshot, write_snapshot
-from pipeline.shards.samples import OPAQUE_FLAG, load_hook
+from pipeline.shards.samples import load_hook
 from pipeline.shards.stats import collect_stats
+from pipeline.shards.warnings import warn
 from pipeline.web.opt_out.signals import count_signals
 from pipeline.workers import cpu_count, run_unordered
-
-_OPAQUE_HINT = (
-    'channels = 4 keeps the transparency of the originals, and crop = "object" cuts objects out of '
-    "plain backgrounds; these images have neither"
-)
 
 
 @dataclass(frozen=True)
@@ -215,9 +211,7 @@ def finish_shards(
             f"{dataset.selection}: none of its images has a sample; "
             f"the reasons are in {dataset.failure_log}"
         )
-    opaque = sum(one.stats.get(OPAQUE_FLAG, 0) for one in shards)
-    if opaque == sum(one.nsamples for one in shards):
-        log.emit("shard", "no sample is transparent", samples=opaque, hint=_OPAQUE_HINT)
+    warn(recipe.shards, shards, log)
     stats = collect_stats(dataset)
     stats.opt_outs.update(count_signals(map(vars, unresolved_failures(dataset).values())))
     index = _index(recipe, dataset, target, plan, shards, stats.counts)
