@@ -51,7 +51,8 @@ def argument_path(text: str | Path, missing: str) -> Path:
         raise UserError(f"{str(text)[:200]!r}: {reason}") from None
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(text)):
         raise UserError(f"{text}: not an http(s) URL")
-    raise UserError(f"{path}: {missing}")
+    base = "" if path.is_absolute() else f" in {Path.cwd()}"
+    raise UserError(f"{path}: {missing}{base}")
 
 
 class LocalFileReader:

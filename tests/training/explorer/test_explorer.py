@@ -237,7 +237,7 @@ def test_mistakes_are_one_line(
             (["nowhere"], "no run there"),
             ([run, "--port", "70000"], "--port 70000"),
             ([run, "--port", port], f"--port {port}"),
-            ([run, "--shards", str(tmp_path)], "no shard index"),
+            ([run, "--shards", str(tmp_path)], "neither a .tar nor shards.json"),
         ):
             assert main([*arguments, "--no-browser"]) == 2
             err = capsys.readouterr().err.splitlines()
