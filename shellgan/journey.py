@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,19 +35,27 @@ class Line:
     stages: Sequence[str]
     hours: float
     number: int = 0
-    _start: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    _start: float = 0.0
+    _first: float = 0.0
+    _done: float = math.inf
     _last: float = 0.0
 
     def begin(self, stage: str) -> None:
-        self.number, self._start, self._last = self.stages.index(stage) + 1, time.monotonic(), 0.0
+        self.number, self._done, self._last = self.stages.index(stage) + 1, math.inf, 0.0
 
     def show(self, text: str, done: float, total: float | None, left: float | None = None) -> None:
-        now = time.monotonic()
+        """Print the progress. Without `left`, the seconds that are left follow from the progress
+        since the first report of this work; if `done` falls, another work has begun."""
+        now = self.clock()
+        if done < self._done:
+            self._start, self._first = now, done
+        self._done = done
         if now - self._last < (0.2 if sys.stderr.isatty() else _LINE_SECONDS):
             return
         self._last = now
-        if left is None and total and done:
-            left = (now - self._start) / done * max(0.0, total - done)
+        if left is None and total and done > self._first:
+            left = (now - self._start) / (done - self._first) * max(0.0, total - done)
         rest = f"; {format_duration(left)} left, whole {format_duration(left + self.later())}" \
             if left is not None else ""  # fmt: skip
         self._print(f"{text}{rest}", "" if sys.stderr.isatty() else "\n")

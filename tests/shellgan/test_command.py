@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.contract import load_index
 from shellgan.__main__ import WORDS, main, parser
+from shellgan.journey import Line
 from shellgan.where import find
 from tests.helpers.commands import run_here
 from tests.helpers.processes import child_env
@@ -149,4 +150,17 @@ def test_subcommands_and_doctor(tmp_path: Path) -> None:
     examined = shellgan(tmp_path, "doctor")
     assert [line.split()[0] for line in examined.stdout.splitlines()] == [
         "disk", "memory", "threads", "gpu", "packages", "ports",
+    ]  # fmt: skip
+
+
+def test_the_time_left_is_that_of_the_work_in_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 1000.0
+    line = Line(["evaluate"], hours=1, clock=lambda: now)
+    line.begin("evaluate")
+    for seconds, done in ((0, 10), (10, 20), (90, 100), (300, 0), (310, 20)):
+        now = 1000.0 + seconds
+        line.show(f"{done} of 100", done, 100)
+    said = capsys.readouterr().err.splitlines()
+    assert [one.partition("; ")[2].partition(" left")[0] for one in said] == [
+        "", "1:20", "0:00", "", "0:40",
     ]  # fmt: skip
