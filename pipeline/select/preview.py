@@ -33,7 +33,6 @@ from pipeline.select.rules import (
     DUPLICATE,
     FEATURE_DUPLICATE,
     NEAR_DUPLICATE,
-    NO_CLASS_LABEL,
     OFF_TOPIC,
     RULES,
 )
@@ -175,9 +174,7 @@ def _other_sections(
     """Yield a section for each reason without a numeric limit: some images, with the details."""
     shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
     reasons = [
-        one
-        for one in (*RULES, NO_CLASS_LABEL, CURATED, DUPLICATE)
-        if one in counts and one not in shown_above
+        one for one in (*RULES, CURATED, DUPLICATE) if one in counts and one not in shown_above
     ]
     picked: dict[str, dict[str, str]] = {reason: {} for reason in reasons}
     for line in read_rejected(lists.rejected):

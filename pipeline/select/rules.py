@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.contract import OriginalRecord
-from pipeline.options import SelectOptions
 from pipeline.recipe import Recipe
 from pipeline.select.selection import SelectedImage
 
 
-def _license(image: SelectedImage, limits: SelectOptions) -> str | None:
+def _license(image: SelectedImage, recipe: Recipe) -> str | None:
+    limits = recipe.select
     words = image.row.license.casefold()
     if limits.licenses and not any(one.casefold() in words for one in limits.licenses):
         return repr(image.row.license)
     return None
 
 
-def _labels(image: SelectedImage, limits: SelectOptions) -> str | None:
+def _labels(image: SelectedImage, recipe: Recipe) -> str | None:
+    limits = recipe.select
     labels = [label.casefold() for label in image.row.labels]
     wanted = [word.casefold() for word in limits.labels]
     if wanted and not any(word in label for word in wanted for label in labels):
@@ -25,34 +26,53 @@ def _labels(image: SelectedImage, limits: SelectOptions) -> str | None:
     return None
 
 
-def _mode(image: SelectedImage, limits: SelectOptions) -> str | None:
+def _mode(image: SelectedImage, recipe: Recipe) -> str | None:
+    limits = recipe.select
     if limits.modes and image.record.mode not in limits.modes:
         return image.record.mode
     return None
 
 
-def _small(image: SelectedImage, limits: SelectOptions) -> str | None:
+def _small(image: SelectedImage, recipe: Recipe) -> str | None:
+    limits = recipe.select
     side = min(image.record.width, image.record.height)
     return f"{side} < {limits.min_side}" if side < limits.min_side else None
 
 
-def _elongated(image: SelectedImage, limits: SelectOptions) -> str | None:
+def _elongated(image: SelectedImage, recipe: Recipe) -> str | None:
+    limits = recipe.select
     aspect = aspect_of(image.record)
     return f"{aspect:.3g} > {limits.max_aspect:g}" if aspect > limits.max_aspect else None
 
 
-def _blurred(image: SelectedImage, limits: SelectOptions) -> str | None:
+def _blurred(image: SelectedImage, recipe: Recipe) -> str | None:
+    limits = recipe.select
     blur = image.record.sharpness
     return f"{blur:.4g} < {limits.min_sharpness:g}" if blur < limits.min_sharpness else None
 
 
-def _uniform(image: SelectedImage, limits: SelectOptions) -> str | None:
+def _uniform(image: SelectedImage, recipe: Recipe) -> str | None:
+    limits = recipe.select
     spread = image.record.contrast
     return f"{spread:.4g} < {limits.min_contrast:g}" if spread < limits.min_contrast else None
 
 
-RULES: dict[str, Callable[[SelectedImage, SelectOptions], str | None]] = {
-    "license": _license,
+def _no_class_label(image: SelectedImage, recipe: Recipe) -> str | None:
+    position, labels = recipe.shards.class_label, image.row.labels
+    if position is None or len(labels) > position:
+        return None
+    return f"no label number {position} in {list(labels)}"
+
+
+FORGOTTEN, NOT_IN_MANIFEST = "forgotten", "not_in_manifest"
+
+
+LICENSE, NO_CLASS_LABEL, DUPLICATE_KEY = "license", "no_class_label", "duplicate_key"
+
+
+RULES: dict[str, Callable[[SelectedImage, Recipe], str | None]] = {
+    LICENSE: _license,
+    NO_CLASS_LABEL: _no_class_label,
     "label": _labels,
     "mode": _mode,
     "small": _small,
@@ -62,12 +82,6 @@ RULES: dict[str, Callable[[SelectedImage, SelectOptions], str | None]] = {
 }
 """Functions by reason, in the order in which they are applied; each returns details, or None to
 keep the image."""
-
-
-FORGOTTEN, NOT_IN_MANIFEST = "forgotten", "not_in_manifest"
-
-
-NO_CLASS_LABEL, DUPLICATE_KEY = "no_class_label", "duplicate_key"
 
 
 CURATED = "curated"
@@ -91,10 +105,10 @@ REASONS = (
     FORGOTTEN,
     NOT_IN_MANIFEST,
     DUPLICATE_KEY,
-    "license",
+    LICENSE,
     NO_CLASS_LABEL,
     CURATED,
-    *(reason for reason in RULES if reason != "license"),
+    *(reason for reason in RULES if reason not in (LICENSE, NO_CLASS_LABEL)),
     *FILTERS,
     OFF_TOPIC,
     DUPLICATE,
@@ -106,7 +120,7 @@ REASONS = (
 
 
 PERMANENT = frozenset(
-    (FORGOTTEN, NOT_IN_MANIFEST, DUPLICATE_KEY, "license", NO_CLASS_LABEL, INTERNAL)
+    (FORGOTTEN, NOT_IN_MANIFEST, DUPLICATE_KEY, LICENSE, NO_CLASS_LABEL, INTERNAL)
 )
 """The reasons that a decision to keep an image does not change."""
 
@@ -120,10 +134,7 @@ def first_rejection(image: SelectedImage, recipe: Recipe) -> tuple[str, str] | N
     """Return the first reason to reject an image by its own properties, with details; None to keep
     it."""
     for reason, rule in RULES.items():
-        detail = rule(image, recipe.select)
+        detail = rule(image, recipe)
         if detail is not None:
             return reason, detail
-        position = recipe.shards.class_label
-        if reason == "license" and position is not None and len(image.row.labels) <= position:
-            return NO_CLASS_LABEL, f"no label number {position} in {list(image.row.labels)}"
     return None
