@@ -1,4 +1,4 @@
-"""Pages for a browser on this machine: their address, headers, and server."""
+"""Pages for a browser on this machine: their address, headers, requests, and server."""
 
 from __future__ import annotations
 
@@ -12,10 +12,30 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.requests import Request
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 """The media types of a page's files, by extension."""
+
+
+class BadRequest(Exception):
+    """An invalid request."""
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        BadRequest: it has more than `most` bytes; no more are read.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise BadRequest(f"more than {most} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def listen(host: str, port: int, default: int) -> socket.socket:

@@ -47,11 +47,13 @@ from pipeline.exit import CommandParser, exit_status
 from pipeline.hub import HubRepo, check_hub, front_matter, hub_license, license_warnings, upload
 from pipeline.local_server import (
     MEDIA_TYPES,
+    BadRequest,
     accepted_hosts,
     listen,
     page_headers,
     page_url,
     policy_of,
+    read_body,
     serve_app,
 )
 from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
@@ -74,6 +76,7 @@ __all__ = [
     "NAME",
     "STILL_PAGE",
     "STRICT",
+    "BadRequest",
     "Box",
     "CommandParser",
     "DatasetPaths",
@@ -122,6 +125,7 @@ __all__ = [
     "policy_of",
     "printable",
     "project_root",
+    "read_body",
     "read_bytes",
     "read_jsonl",
     "read_rows",

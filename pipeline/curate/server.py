@@ -24,11 +24,13 @@ from starlette.routing import Route
 
 from pipeline.contract import (
     MEDIA_TYPES,
+    BadRequest,
     UserError,
     accepted_hosts,
     describe_os_error,
     page_headers,
     policy_of,
+    read_body,
 )
 from pipeline.curate.curator import Curator
 from pipeline.imaging.limits import ImageError
@@ -44,10 +46,6 @@ _MAX_DIGITS = 10
 
 Work = Callable[[bytes, int], bytes]
 """Makes the response from the request's body and the index in its path."""
-
-
-class BadRequest(Exception):
-    """An invalid request."""
 
 
 def create_app(curator: Curator, token: str) -> Starlette:
@@ -103,7 +101,7 @@ def _answering(
         if not is_number or int(index) >= count:
             return PlainTextResponse("no such image", 404)
         try:
-            made = await run_in_threadpool(work, await _body(request), int(index))
+            made = await run_in_threadpool(work, await read_body(request, _MAX_BODY), int(index))
         except (BadRequest, ClientDisconnect) as error:
             return PlainTextResponse(str(error), 400)
         except (UserError, ImageError) as error:
@@ -117,16 +115,6 @@ def _answering(
         return Response(made, media_type=kind, headers=headers)
 
     return answer
-
-
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _MAX_BODY:
-            raise BadRequest(f"more than {_MAX_BODY} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _indices(body: bytes, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:

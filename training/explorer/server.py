@@ -25,7 +25,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from torch import Tensor
 
-from pipeline.contract import MEDIA_TYPES, UserError, page_headers, policy_of
+from pipeline.contract import (
+    MEDIA_TYPES,
+    BadRequest,
+    UserError,
+    page_headers,
+    policy_of,
+    read_body,
+)
 from training.explorer.generator_info import generator_info, page_files
 from training.grid import encode
 from training.latent.neighbours import (
@@ -74,10 +81,6 @@ class NearestFinder:
                 distances[0].tolist(), self._every.images(places[0].tolist()), strict=True
             )
         ]
-
-
-class BadRequest(Exception):
-    """An invalid request body."""
 
 
 def parse(body: bytes, row: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -161,7 +164,7 @@ def _answering(
 
     async def answer(request: Request) -> Response:
         try:
-            body = await _body(request, 4 + MAX_IMAGES_PER_REQUEST * 4 * (1 + row))
+            body = await read_body(request, 4 + MAX_IMAGES_PER_REQUEST * 4 * (1 + row))
             asked = parse(body, row, classes)
             made = await run_in_threadpool(work, *asked)
         except (BadRequest, ClientDisconnect) as error:
@@ -174,17 +177,6 @@ def _answering(
         return Response(made, media_type=kind)
 
     return answer
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """Read the body, up to `most` bytes."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise BadRequest(f"more than {most} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _fixed(data: bytes, kind: str) -> Callable[[Request], Response]:
