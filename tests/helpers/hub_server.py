@@ -7,7 +7,6 @@ import base64
 import fnmatch
 import hashlib
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -16,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from tests.helpers.static_site import QuietServer
+from tests.helpers.static_site import BackgroundServer
 
 TOKEN = "hf_" + "t0ken" * 4
 _LARGE = ("*.tar", "*.safetensors", "*.pt", "*.onnx", "*.wasm")
@@ -37,7 +36,7 @@ class Repo:
         return f"{self.commits:040x}"
 
 
-class HubServer:
+class HubServer(BackgroundServer):
     """Answers at `url`. `repos` by (kind, name); `objects` are stored large files by sha256, `puts`
     lists those that were sent. `asked` lists (method, path). `readonly` names cannot be written to.
 
@@ -51,20 +50,7 @@ class HubServer:
         self.asked: list[tuple[str, str]] = []
         self.readonly: set[str] = set()
         self.on_commit: Callable[[], int | None] = lambda: None
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = QuietServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    def __enter__(self) -> HubServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(type("Handler", (_Handler,), {"hub": self}))
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from tests.helpers.static_site import QuietServer
+from tests.helpers.static_site import BackgroundServer
 
 
-class ShardServer:
+class ShardServer(BackgroundServer):
     """Serves the files of a folder on loopback, with ranges, and fails as it is told.
 
     `cut[name]` is how many more answers of the file break off half-way, `spoil[name]` how many
@@ -30,20 +29,7 @@ class ShardServer:
         self.ranges = True
         self.asked: list[tuple[str, str]] = []
         self.sent = 0
-        handler = type("Handler", (_Handler,), {"shards": self})
-        self._server = QuietServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    def __enter__(self) -> ShardServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(type("Handler", (_Handler,), {"shards": self}))
 
 
 class _Handler(BaseHTTPRequestHandler):
