@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+import shellgan
 
 project = "ShellGAN"
-release = metadata.version("shellgan")
+release = shellgan.__version__
 html_title = project
 extensions = ["myst_parser"]
 myst_heading_anchors = 4

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from training.evaluation.comparison import EvaluationResult as EvaluationResult
     from training.monitoring.console import TrainingProgress as TrainingProgress
 
-    __version__: str
+__version__ = "0.2.0"
 
 _MODULES = {
     "shellgan.stages": (
@@ -65,10 +65,6 @@ __all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("shellgan")
     if name not in _HOMES:
         raise AttributeError(f"module 'shellgan' has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.exit import CommandParser, exit_process, exit_status
 from pipeline.outside_text import printable
+from shellgan import __version__
 from training.latent.cli import float_in_range
 
 FORWARDED = {
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--yes", action="store_true", help="start without asking")
     made.add_argument("--no-explorer", action="store_true", help="end after the evaluation")
     made.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    made.add_argument("--version", action="version", version=f"shellgan {__version__}")
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import shellgan
 from pipeline.demo.__main__ import PREFECT_SETTINGS
+from pipeline.web.politeness import Politeness
 from tests.helpers.small_shards import picture
 
 PROJECT = Path(__file__).parents[1]
@@ -136,6 +139,15 @@ def test_the_installed_commands_work_in_an_empty_folder(installed: Run, tmp_path
     planned = installed("python", "-m", "training.fit", "--shards", "manifests/tiny", *plan)
     assert planned.returncode == 0, planned.stderr
     assert "parameters" in planned.stdout
+
+
+def test_the_version_is_the_same_everywhere(wheel: Path, sdist: Path, installed: Run) -> None:
+    version = shellgan.__version__
+    assert wheel.name == f"shellgan-{version}-py3-none-any.whl"
+    assert sdist.name == f"shellgan-{version}.tar.gz"
+    assert installed("shellgan", "--version").stdout == f"shellgan {version}\n"
+    assert runpy.run_path(str(PROJECT / "docs/conf.py"))["release"] == version
+    assert Politeness().user_agent == f"ShellGAN/{version.rpartition('.')[0]}"
 
 
 def test_the_demo_needs_no_settings_of_the_folder() -> None:

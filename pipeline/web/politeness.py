@@ -52,7 +52,7 @@ class Politeness:
     {Authorization = "…"}). A user and password in a URL of the recipe become an entry.
     """
 
-    user_agent: str = Field(default="ShellGAN/0.1", min_length=1, pattern=r"^[\x20-\x7e]+$")
+    user_agent: str = Field(default="ShellGAN/0.2", min_length=1, pattern=r"^[\x20-\x7e]+$")
     contact: str = Field(default="", pattern=r"^[\x21-\x7e]*$")
     rate: float = Field(default=2.0, gt=0)
     concurrency: int = Field(default=2, ge=1, le=256)
