@@ -68,6 +68,7 @@ class Dataset(IterableDataset[Sample]):
         data = self._config.data
         given = {
             "data.fit": data.fit, "data.label": data.label, "data.image": data.image,
+            "data.channels": str(data.channels or ""),
             "data.mirror": "true" if data.mirror else "",
             "data.skip_corrupt": "true" if data.skip_corrupt else "",
             "resolution": str(self._config.resolution or ""),
@@ -145,6 +146,7 @@ def open_dataset(
     fit: str = "",
     label: str = "",
     image: str = "",
+    channels: int = 0,
     mirror: bool = False,
     seed: int = 0,
     memory_gb: float = 2.0,
@@ -158,6 +160,8 @@ def open_dataset(
         resolution: height of the images in pixels (0: as stored).
         fit: how images of other sizes are resized: `crop`, `pad` or `stretch`.
         label, image: what is the label, and which member is the image, in shards of other tools.
+        channels: 1 (gray), 3 (colour) or 4 (colour and transparency, premultiplied); 0: as stored,
+            with transparency of shards of other tools over white.
         mirror: flip half of the images.
         seed: of the order of the samples.
         memory_gb: limit of the decoded images kept in memory.
@@ -171,7 +175,7 @@ def open_dataset(
         seed=seed, batch=_AHEAD, resolution=resolution,
         data=DataOptions(
             mirror=mirror, memory_gb=memory_gb, skip_corrupt=skip_corrupt, label=label, image=image,
-            fit=fit,  # type: ignore[arg-type]
+            fit=fit, channels=channels,  # type: ignore[arg-type]
         ),
     )  # fmt: skip
     location = absolute_location(where, folder)

@@ -73,9 +73,12 @@ class DataOptions:
 
     `fit` resizes images to `resolution` when they are read: the largest central region (`crop`),
     the whole image on a background of its border's colour (`pad`) or the whole image (`stretch`).
-    Empty: all images have the same size. `label` is where labels come from in shards of other
-    tools: `.cls` (empty), `none`, the extension of a text member, or `json:KEY`; `image` is the
-    extension of the image member (empty: jpg, jpeg, png, webp, …).
+    Empty: all images have the same size. `channels` is 1 (gray), 3 (colour) or 4 (colour and
+    transparency; opaque images get an opaque alpha); 0 is what the index says or, without one, 1 if
+    the first images are gray and 3 otherwise, with transparent pixels over white. `label` is where
+    labels come from in shards of other tools: `.cls` (empty), `none`, the extension of a text
+    member, or `json:KEY`; `image` is the extension of the image member (empty: jpg, jpeg, png,
+    webp, …).
     """
 
     window: Count = 4
@@ -87,6 +90,7 @@ class DataOptions:
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     skip_corrupt: bool = False
     fit: Literal["", "crop", "pad", "stretch"] = ""
+    channels: Literal[0, 1, 3, 4] = 0
     label: Annotated[str, Field(pattern=r"^(none|json:.+|[a-z0-9._-]{0,32})$")] = ""
     image: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,32}$")] = ""
 

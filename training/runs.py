@@ -128,7 +128,7 @@ def run_config_json(config: Config, source: ShardDataset, location: str) -> dict
     index = source.index
     dataset = {
         "location": without_passwords(location), "name": index.name, "digest": index.digest,
-        "samples": index.nsamples, "channels": index.channels, "labels": list(index.labels),
+        "samples": index.nsamples, "channels": source.channels, "labels": list(index.labels),
         "height": source.height, "width": source.width,
     }  # fmt: skip
     return {"config": flatten(config), "dataset": dataset, "version": CONFIG_VERSION}
@@ -183,6 +183,12 @@ def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: s
             f"{run.config}: this run was trained on dataset {before['dataset']['name']!r} (digest "
             f"{before['dataset']['digest'][:12]}), but --shards has another digest; use the same "
             "shards or a new --run"
+        )
+    if before["dataset"]["channels"] != now["dataset"]["channels"]:
+        raise UserError(
+            f"{run.config}: images have {before['dataset']['channels']} channels in the run, "
+            f"{now['dataset']['channels']} in the command; set --data.channels "
+            f"{before['dataset']['channels']}, or use a new --run"
         )
 
 

@@ -26,8 +26,12 @@ MIGRATIONS: tuple[Migration, ...] = ()
 """Migrations of the shard index, see `pipeline.versions`."""
 
 
+CHANNELS = (1, 3, 4)
+"""Gray, RGB and RGBA."""
+
+
 def _valid_channels(channels: int) -> int:
-    if channels not in (1, 3, 4):
+    if channels not in CHANNELS:
         raise ValueError("1, 3 or 4, an integer")
     return channels
 

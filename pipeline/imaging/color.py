@@ -68,7 +68,12 @@ def _convert(
     """Convert like `to_srgb`, without bands; `levels` are the values that become black and
     white."""
     alpha = None
-    if image.has_transparency_data:
+    if _is_deep(image):
+        hidden = image.info.get("transparency")  # one value of gray
+        if isinstance(hidden, int):
+            alpha = Image.fromarray(np.where(np.asarray(image) == hidden, 0, 255).astype(np.uint8))
+        image = _deep_gray(image, levels)
+    elif image.has_transparency_data:
         image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
         alpha = image.getchannel("A")
         image = image.convert(image.mode.removesuffix("A"))
@@ -76,8 +81,6 @@ def _convert(
         image = image.convert("L" if is_gray_palette(image) else "RGB")
     elif image.mode == "1":
         image = image.convert("L")
-    elif _is_deep(image):
-        image = _deep_gray(image, levels)
     if profile and image.mode in ("RGB", "L", "CMYK"):
         image = _apply_profile(image, profile, notes)
     if image.mode == "LAB":

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -183,9 +183,18 @@ def _apply_orientation(file: Image.Image, notes: list[str]) -> Image.Image:
     return file if turn is None else file.transpose(turn)
 
 
-def image_header(data: bytes) -> tuple[int, int, bool]:
-    """Return the upright width and height of an image, and whether it is gray, without decoding it
-    if it is large.
+class ImageHeader(NamedTuple):
+    """The upright size of an image in pixels, and whether it is gray or may have transparent
+    pixels."""
+
+    width: int
+    height: int
+    is_gray: bool
+    has_alpha: bool
+
+
+def image_header(data: bytes) -> ImageHeader:
+    """Return the header of an image, without decoding it if it is large.
 
     Args:
         data: the file, or enough of its beginning.
@@ -204,20 +213,21 @@ def image_header(data: bytes) -> tuple[int, int, bool]:
             exif = Image.Image.getexif(file) if is_large else file.getexif()
             turn = header.orientation if header else exif.get(_ORIENTATION, 1)
             gray = file.mode in _GRAY or (file.mode == "P" and is_gray_palette(file))
-            return (height, width, gray) if turn in (5, 6, 7, 8) else (width, height, gray)
+            width, height = (height, width) if turn in (5, 6, 7, 8) else (width, height)
+            return ImageHeader(width, height, gray, file.has_transparency_data)
     except ImageError:
         raise
     except Exception as error:  # noqa: BLE001 (Pillow's plugins raise any exception)
         raise ImageError("undecodable", f"{type(error).__name__}: {error}") from None
 
 
-def _plain_jpeg_header(data: bytes, orientation: int) -> tuple[int, int, bool]:
+def _plain_jpeg_header(data: bytes, orientation: int) -> ImageHeader:
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise ImageError("undecodable", str(error)) from None
     width, height = (height, width) if orientation > 4 else (width, height)
-    return width, height, space == "Gray"
+    return ImageHeader(width, height, space == "Gray", has_alpha=False)
 
 
 def measure_image(image: DecodedImage) -> ImageProperties:

@@ -71,7 +71,7 @@ def open_shard_dataset(
     if isinstance(found, list):
         how = SampleOptions(options.image, options.label)
         foreign = index_tars(found, how, options.skip_corrupt, options.timeout)
-        return _fit_foreign(foreign, location, resolution, options.fit, shape)
+        return _fit_foreign(foreign, location, resolution, options, shape)
     index, locations = found
     height, width = index.resolution
     if not index.nsamples:
@@ -82,7 +82,8 @@ def open_shard_dataset(
         height, width = _reduced(height, width, resolution, location)
     if index.nsamples > _MANY:
         _refuse_invented(index, locations)
-    return ShardDataset(index, locations, height, width, index.channels, options.fit)
+    channels = options.channels or index.channels
+    return ShardDataset(index, locations, height, width, channels, options.fit)
 
 
 def _reduced(height: int, width: int, resolution: int, location: str | Path) -> tuple[int, int]:
@@ -97,11 +98,15 @@ def _reduced(height: int, width: int, resolution: int, location: str | Path) -> 
 
 
 def _fit_foreign(
-    found: ForeignShards, location: str | Path, resolution: int, fit: str, shape: ImageShape | None
+    found: ForeignShards,
+    location: str | Path,
+    resolution: int,
+    options: DataOptions,
+    shape: ImageShape | None,
 ) -> ShardDataset:
-    """Return shards of another tool with the size in which their images are read."""
+    """Return shards of another tool with the size and channels in which their images are read."""
     (height, width), *others = found.sizes
-    notes = list(found.notes)
+    fit, notes = options.fit, list(found.notes)
     if others and shape is not None and not fit:
         fit = "crop"
         notes.append(f"{location}: images of several sizes; their central regions are used")
@@ -113,7 +118,12 @@ def _fit_foreign(
         raise UserError(_several_sizes(found, location))
     elif resolution:
         height, width = _reduced(height, width, resolution, location)
-    channels = shape.channels if shape else found.index.channels
+    channels = shape.channels if shape else options.channels or found.index.channels
+    if found.transparent and channels != 4 and not options.channels:
+        notes.append(
+            f"images with transparency, read over white (the first: {found.transparent}); "
+            "--data.channels 4 keeps it"
+        )
     return ShardDataset(
         found.index, found.locations, height, width, channels, fit, found.classes, tuple(notes)
     )

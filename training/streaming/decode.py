@@ -152,7 +152,7 @@ def _converted(data: bytes, wanted: tuple[int, ...], stored: tuple[int, int]) ->
     """Decode an image that must be rotated or converted to sRGB, as by the import: alpha is kept in
     four channels, and blended with white otherwise."""
     try:
-        width, height, _ = image_header(data)
+        width, height = image_header(data)[:2]
         _check_size((height, width), wanted, stored)
         with decoded(data, ImageLimits.of_size(width, height), alpha=wanted[2] == 4) as found:
             return _as_pixels(found.image, wanted[2])

@@ -18,7 +18,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from pipeline.contract import STRICT, UserError, without_passwords
-from pipeline.contract.index import MAX_SAMPLES, ShardEntry, ShardIndex, read_index
+from pipeline.contract.index import CHANNELS, MAX_SAMPLES, ShardEntry, ShardIndex, read_index
 from pipeline.contract.paths import DatasetPaths
 from training.streaming.locations import dataset_name, expand_location, split_locations
 from training.streaming.sample_labels import named_labels, number_classes
@@ -49,12 +49,14 @@ class ScannedShard(ShardEntry):
 class ForeignShards:
     """Shards of another tool. `classes` is the class number of each sample in order, -1 if it has
     none. `sizes` are the (height, width) of the first images, each with the place of one of them;
+    `transparent` is the place of one that may have transparent pixels, empty if there is none;
     `notes` are sentences for the user."""
 
     index: ShardIndex
     locations: list[str]
     classes: NDArray[np.int32]
     sizes: dict[tuple[int, int], str]
+    transparent: str
     notes: tuple[str, ...]
 
 
@@ -96,6 +98,7 @@ def _claimed(where: str, locations: Sequence[str], claims: dict[str, Any]) -> li
     if len(set(names)) < len(names):
         twice, _ = Counter(names).most_common(1)[0]
         raise UserError(f"{where}: labels: {twice!r:.60} occurs twice; correct the index")
+    channels: Any = claims.get("channels")
     found = []
     for location, entry in zip(locations, claims["shardlist"], strict=True):
         samples, sha256 = entry.get("nsamples"), entry.get("sha256")
@@ -110,6 +113,7 @@ def _claimed(where: str, locations: Sequence[str], claims: dict[str, Any]) -> li
                 size if isinstance(size, int) else None,
                 sha256,
                 names,
+                channels if type(channels) is int and channels in CHANNELS else 0,
             )
         )
     return found
@@ -169,11 +173,23 @@ def index_tars(
     extension = next(scan.extension for _, scan in kept if scan.extension)
     index = ShardIndex(
         name, entries, (max(heights), max(widths)),
-        1 if all(gray for *_, gray in images) else 3, extension.rpartition(".")[2],
+        _channels(kept), extension.rpartition(".")[2],
         sha256_of_texts(options.key_id, *(scan.content for _, scan in kept), *names), tuple(names),
     )  # fmt: skip
-    notes = [without_passwords(note) for note in notes + _describe(kept, options, classes, names)]
-    return ForeignShards(index, [tar.location for tar, _ in kept], classes, sizes, tuple(notes))
+    notes += _describe(kept, options, classes, names)
+    clear = [f"{tar.location}: {scan.transparent}" for tar, scan in kept if scan.transparent]
+    transparent, *safe = map(without_passwords, (clear[0] if clear else "", *notes))
+    locations = [tar.location for tar, _ in kept]
+    return ForeignShards(index, locations, classes, sizes, transparent, tuple(safe))
+
+
+def _channels(scans: Sequence[tuple[FoundTar, TarScan]]) -> int:
+    """Return the channels that an index states, or else 1 if all first images are gray, 3 if
+    not."""
+    stated = {tar.channels for tar, _ in scans} - {0}
+    if len(stated) == 1:
+        return stated.pop()
+    return 1 if all(gray for _, scan in scans for *_, gray in scan.images) else 3
 
 
 def _no_images(where: str, options: SampleOptions, scans: Sequence[TarScan]) -> str:

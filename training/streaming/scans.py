@@ -30,13 +30,14 @@ _LOCAL_AHEAD, _REMOTE_AHEAD = 4096, 512
 @dataclass(frozen=True)
 class FoundTar:
     """A tar, and what an index states about it, if it does. `labels` are the names of its class
-    numbers."""
+    numbers; `channels` is 0 if unknown."""
 
     location: str
     samples: int | None = None
     size: int | None = None
     sha256: str = ""
     labels: tuple[str, ...] = ()
+    channels: int = 0
 
 
 def scan_tars(

@@ -20,7 +20,7 @@ from pipeline.contract.tar import (
     members,
     split_name,
 )
-from pipeline.imaging.images import image_header
+from pipeline.imaging.images import ImageHeader, image_header
 from pipeline.imaging.limits import ImageError
 from training.streaming.ranges import RangeReader
 from training.streaming.sample_labels import OneHot, parse_label
@@ -68,7 +68,8 @@ class TarScan:
     the first images. `samples` counts those with an image, `others` those without. `labels` has one
     entry per sample with an image: a class number, a name, or None; empty if no sample has a label.
     `one_hot` is the length of one-hot labels. `extension` is that of the first image, `members` are
-    those of its sample. `images` lists (key, width, height, is gray) of the first images.
+    those of its sample. `images` lists (key, width, height, is gray) of the first images;
+    `transparent` is the key of the first of them that may have transparent pixels.
     """
 
     size: int
@@ -84,6 +85,7 @@ class TarScan:
     extension: str = ""
     members: list[str] = field(default_factory=list)
     images: list[tuple[str, int, int, bool]] = field(default_factory=list)
+    transparent: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -135,7 +137,9 @@ def scan_tar(reader: RangeReader, options: SampleOptions, ahead: int) -> TarScan
         if label is None:
             scan.first_unlabelled = scan.first_unlabelled or sample.key
         if (known := passed.images.get(sample.members[extension].offset)) is not None:
-            scan.images.append((sample.key, *known))
+            scan.images.append((sample.key, known.width, known.height, known.is_gray))
+            if known.has_alpha and not scan.transparent:
+                scan.transparent = sample.key
     scan.one_hot = passed.one_hot
     if all(label is None for label in scan.labels):
         scan.labels = []
@@ -167,7 +171,7 @@ class _Passed:
     def __init__(self, reader: RangeReader, options: SampleOptions) -> None:
         self._reader, self._options = reader, options
         self._texts: dict[int, bytes] = {}
-        self.images: dict[int, tuple[int, int, bool]] = {}
+        self.images: dict[int, ImageHeader] = {}
         self.beginnings: list[bytes] = []
         self.one_hot = 0
 

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipeline.contract import ManifestRow, OriginalRecord
-from pipeline.imaging.images import decode_image, image_header, measure_image
-from pipeline.imaging.pixels import Mode
+from pipeline.imaging.alpha import premultiply
+from pipeline.imaging.images import decode_image, decoded, image_header, measure_image
+from pipeline.imaging.limits import ImageLimits
+from pipeline.imaging.pixels import mode_of
 from pipeline.options import ShardOptions
 from pipeline.select.selection import SelectedImage
 from pipeline.shards.samples import make_samples
@@ -36,6 +38,28 @@ def palette(width: int, height: int) -> Image.Image:
     return image
 
 
+def png_file(*parts: bytes) -> bytes:
+    chunks = (
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def deep_png(width: int, height: int, bits: int, kind: int, *more: bytes) -> bytes:
+    """A PNG of a kind that Pillow does not write; all channels of a pixel have the same value, but
+    alpha is the complement. With 16 bits, both bytes of a value are equal."""
+    rows = np.asarray(drawn(2, width, height, "L"))
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[kind]
+    pixels = np.repeat(rows[..., None], channels, axis=2)
+    if kind >= 4:
+        pixels[..., -1] = 255 - rows
+    stored = np.repeat(pixels, bits // 8, axis=2).reshape(height, -1)
+    data = b"".join(b"\0" + row.tobytes() for row in stored)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    return png_file(b"IHDR" + header, *more, b"IDAT" + zlib.compress(data), b"IEND")
+
+
 FILES: dict[str, tuple[str, bytes]] = {
     "JPEG": ("jpg", file_of(drawn(1, 700, 800), "JPEG", quality=95)),
     "gray JPEG": ("jpg", file_of(drawn(1, 90, 70, "L"), "JPEG", quality=95)),
@@ -47,6 +71,16 @@ FILES: dict[str, tuple[str, bytes]] = {
     "LA": ("png", file_of(drawn(2, 90, 60, "RGBA").convert("LA"), "PNG")),
     "palette": ("png", file_of(drawn(3, 90, 60).quantize(16), "PNG")),
     "transparent palette": ("png", file_of(palette(90, 60), "PNG", transparency=3)),
+    "PA": ("tiff", file_of(drawn(3, 90, 60).quantize(16).convert("PA"), "TIFF")),
+    "gray with a transparent value": ("png", deep_png(90, 60, 8, 0, b"tRNS" + bytes([0, 40]))),
+    "colour with a transparent value": (
+        "png",
+        deep_png(90, 60, 8, 2, b"tRNS" + bytes([0, 40] * 3)),
+    ),
+    "16 bits with a transparent value": ("png", deep_png(90, 60, 16, 0, b"tRNS" + bytes([40, 40]))),
+    "LA, 16 bits": ("png", deep_png(90, 60, 16, 4)),
+    "RGBA, 16 bits": ("png", deep_png(90, 60, 16, 6)),
+    "RGBA of the same size": ("png", file_of(drawn(2, 32, 32, "RGBA"), "PNG")),
     "16 bits": ("png", file_of(drawn(4, 90, 60, "I;16"), "PNG")),
     "1 bit": ("png", file_of(drawn(5, 90, 60, "1"), "PNG")),
     "WebP with alpha": ("webp", file_of(drawn(6, 90, 60, "RGBA"), "WEBP", lossless=True)),
@@ -69,7 +103,7 @@ def selected(data: bytes) -> SelectedImage:
     return SelectedImage(OriginalRecord(**record), ManifestRow("k", "https://example.org/k"))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("kind", FILES)
 def test_a_fit_gives_the_pixels_of_the_shard_stage(kind: str, fit: str, channels: int) -> None:
@@ -79,22 +113,55 @@ def test_a_fit_gives_the_pixels_of_the_shard_stage(kind: str, fit: str, channels
     (expected,) = make_samples(data, selected(data), options)
     out = np.empty((32, 32, channels), np.uint8)
     decode_fitted(out, data, extension, fit)
-    assert np.array_equal(out, expected.pixels)
+    assert np.array_equal(out, premultiply(expected.pixels) if channels == 4 else expected.pixels)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("kind", FILES)
 def test_without_a_fit_modes_are_converted_as_by_the_import(kind: str, channels: int) -> None:
     extension, data = FILES[kind]
-    mode: Mode = "RGB" if channels == 3 else "L"
-    image = decode_image(data, max_pixels=10_000_000).image.convert(mode)
+    with decoded(data, ImageLimits(10_000_000), alpha=channels == 4) as found:
+        image = found.image.convert(mode_of(channels))
     out = np.empty((image.height, image.width, channels), np.uint8)
     decode_any(out, data, extension, (image.height, image.width))
     expected = np.asarray(image).reshape(out.shape)
+    expected = premultiply(expected) if channels == 4 else expected
     if kind in ("JPEG", "same size"):  # libjpeg converts to gray itself
         assert np.abs(out.astype(int) - expected).max() <= 2
     else:
         assert np.array_equal(out, expected)
+
+
+GRAY = np.asarray(drawn(2, 90, 60, "L"))
+RADIAL = np.asarray(drawn(2, 90, 60, "RGBA"))[..., 3]
+ALPHA: dict[str, Any] = {
+    "RGBA": RADIAL,
+    "LA": RADIAL,
+    "transparent palette": np.where(np.asarray(palette(90, 60)) == 3, 0, 255),
+    "gray with a transparent value": np.where(GRAY == 40, 0, 255),
+    "colour with a transparent value": np.where(GRAY == 40, 0, 255),
+    "16 bits with a transparent value": np.where(GRAY == 40, 0, 255),
+    "LA, 16 bits": 255 - GRAY,
+    "RGBA, 16 bits": 255 - GRAY,
+    "WebP with alpha": np.asarray(drawn(6, 90, 60, "RGBA"))[..., 3],
+    **dict.fromkeys(("PA", "16 bits", "1 bit", "GIF", "PNG called jpg", "CMYK JPEG"), 255),
+}
+
+
+@pytest.mark.parametrize("kind", ALPHA)
+def test_four_channels_keep_the_alpha_of_the_file(kind: str) -> None:
+    extension, data = FILES[kind]
+    header = image_header(data)
+    out = np.empty((header.height, header.width, 4), np.uint8)
+    decode_any(out, data, extension, (header.height, header.width))
+    assert np.array_equal(out[..., 3], np.broadcast_to(ALPHA[kind], out.shape[:2]))
+    assert (out[..., :3] <= out[..., 3:]).all()  # colours are multiplied by alpha
+    if "16 bits" in kind and kind != "16 bits":
+        assert np.array_equal(out, premultiply(np.stack([GRAY] * 3 + [out[..., 3]], -1)))
+    fitted = np.empty((32, 32, 4), np.uint8)
+    decode_fitted(fitted, data, extension, "pad")
+    tall = fitted[:4] if header.width > header.height else fitted[:, :4]
+    assert not tall.any()  # what is outside the image is transparent
 
 
 def test_alpha_is_blended_with_white_and_16_bits_are_scaled() -> None:
@@ -118,22 +185,14 @@ def test_what_is_no_image_is_an_error_of_this_sample(data: bytes, extension: str
 
 def png_of(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header states any size."""
-    parts = [
-        b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
-        b"IDAT" + zlib.compress(bytes(100)),
-        b"IEND",
-    ]
-    chunks = [
-        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
-        for part in parts
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return png_file(b"IHDR" + header, b"IDAT" + zlib.compress(bytes(100)), b"IEND")
 
 
 def test_a_huge_png_is_refused_without_decoding_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data = png_of(65_000, 65_000)
     monkeypatch.setattr(Image.core, "new", None)  # what takes the memory of the pixels
-    assert image_header(data) == (65_000, 65_000, False)
+    assert image_header(data) == (65_000, 65_000, False, False)
     for fit in ("crop", "pad", "stretch"):
         with pytest.raises(ValueError, match="too_many_pixels"):
             decode_fitted(np.empty((32, 32, 3), np.uint8), data, "png", fit)
