@@ -35,6 +35,8 @@ _ORIENTATION = ExifTags.Base.Orientation
 _ANY_SIZE = ImageLimits(1 << 60, 1 << 30, float("inf"))
 _LARGE = 100_000_000
 """Pixels of an image that is not decoded for its orientation alone."""
+_LATE_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""What begins a chunk of a PNG that can state its orientation."""
 
 MEASURE_SIDE = 256
 """The short side, in pixels, at which sharpness and contrast are measured; smaller images are
@@ -193,11 +195,12 @@ class ImageHeader(NamedTuple):
     has_alpha: bool
 
 
-def image_header(data: bytes) -> ImageHeader:
+def image_header(data: bytes, is_part: bool = False) -> ImageHeader:
     """Return the header of an image, without decoding it if it is large.
 
     Args:
         data: the file, or enough of its beginning.
+        is_part: do not ask for more bytes for an orientation that is stated after the pixels.
 
     Raises:
         ImageError: it is not an image that can be used, or more bytes are needed.
@@ -209,8 +212,8 @@ def image_header(data: bytes) -> ImageHeader:
         with open_file(data, _ANY_SIZE, lambda _needed: None) as file:
             width, height = file.size
             # Pillow decodes a PNG to find EXIF after its pixels
-            is_large = width * height > _LARGE
-            exif = Image.Image.getexif(file) if is_large else file.getexif()
+            is_known = width * height > _LARGE or is_part or _ends_without_orientation(data)
+            exif = Image.Image.getexif(file) if is_known else file.getexif()
             turn = header.orientation if header else exif.get(_ORIENTATION, 1)
             gray = file.mode in _GRAY or (file.mode == "P" and is_gray_palette(file))
             width, height = (height, width) if turn in (5, 6, 7, 8) else (width, height)
@@ -219,6 +222,14 @@ def image_header(data: bytes) -> ImageHeader:
         raise
     except Exception as error:  # noqa: BLE001 (Pillow's plugins raise any exception)
         raise ImageError("undecodable", f"{type(error).__name__}: {error}") from None
+
+
+def _ends_without_orientation(data: bytes) -> bool:
+    """Return True if a PNG is complete and nothing after its pixels states its orientation."""
+    pixels = data.find(b"IDAT")
+    if data[:4] != b"\x89PNG" or data.find(b"IEND", pixels) < 0:
+        return False
+    return all(data.find(one, pixels) < 0 for one in _LATE_ORIENTATION)
 
 
 def _plain_jpeg_header(data: bytes, orientation: int) -> ImageHeader:

@@ -20,6 +20,7 @@ from pipeline.contract.tar import (
     members,
     split_name,
 )
+from pipeline.imaging.formats import image_format
 from pipeline.imaging.images import ImageHeader, image_header
 from pipeline.imaging.limits import ImageError
 from training.streaming.ranges import RangeReader
@@ -36,6 +37,9 @@ MAX_IMAGE_BYTES = 256 << 20
 _PROBED = 3
 """Number of images per tar whose size is read."""
 _PROBE_BYTES = 4096
+_HEADER_BYTES = (_PROBE_BYTES, 64 << 10, 1 << 20, 16 << 20)
+"""How many bytes of an image are read to find its size, until they suffice: metadata before the
+pixels can take megabytes."""
 _BLOCK = 512
 
 
@@ -193,13 +197,15 @@ class _Passed:
     def _look_at(self, name: str, extent: Extent) -> None:
         if extent.size > MAX_IMAGE_BYTES:
             raise DamagedTar(f"{name}: has {extent.size} bytes, over {MAX_IMAGE_BYTES}")
-        for count in (min(_PROBE_BYTES, extent.size), extent.size):
-            data = self._reader.pread(count, extent.offset)
+        for most in _HEADER_BYTES:
+            data = self._reader.pread(min(most, extent.size), extent.offset)
+            is_enough = most == _HEADER_BYTES[-1] and extent.size > most
             try:
-                self.images[extent.offset] = image_header(data)
+                self.images[extent.offset] = image_header(data, is_part=is_enough)
                 break
-            except ImageError:
-                continue  # more bytes are needed, or decoding it will report the error
+            except ImageError:  # more bytes are needed, or decoding it will report the error
+                if most >= extent.size or image_format(data) is None:
+                    break
         self.beginnings.append(data[:_PROBE_BYTES])
 
     def label(self, sample: TarSample) -> int | str | None:
