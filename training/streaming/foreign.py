@@ -161,7 +161,9 @@ def index_tars(
     images = [(tar, *image) for tar, scan in kept for image in scan.images]
     sizes = {(height, width): f"{tar.location}: {key}" for tar, key, width, height, _ in images}
     if not sizes:
-        raise UserError(f"{where}: none of the first images can be read; `python -m pipeline import` says why")
+        raise UserError(
+            f"{where}: none of the first images can be read; `python -m pipeline import` says why"
+        )
     heights, widths = zip(*sizes, strict=True)
     entries = tuple(
         ScannedShard(
