@@ -1,7 +1,8 @@
 """Crash-safe file writes.
 
 Whole files appear under their name only when complete (`write_atomic`). Logs grow by whole lines
-(`JsonlAppender`); a line torn by a crash is dropped by the next writer and ignored by readers.
+(`JsonlAppender`); a line torn by a crash is dropped by the next writer and ignored by readers. A
+last line that a person wrote without its newline counts: torn lines are no complete JSON objects.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -162,16 +163,19 @@ class JsonlAppender:
     """Appends whole JSON lines; several processes may append to the same file.
 
     Each line is one write under a file lock. The constructor removes a last line that a crash left
-    without its newline.
+    incomplete, and ends one that lacks only its newline.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _open_to_append(path)
         with self._lock():
-            end = _end_of_lines(self._file)
-            if end < self._file.seek(0, os.SEEK_END):
-                self._file.truncate(end)
+            self._file.seek(end := _end_of_lines(self._file))
+            if rest := self._file.read():
+                if _is_object(rest):
+                    self._file.write(b"\n")
+                else:
+                    self._file.truncate(end)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -224,10 +228,26 @@ def _end_of_lines(file: IO[bytes]) -> int:
     return 0
 
 
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def complete_lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a JSONL file, each with its newline, without an incomplete last one."""
+    for line in file:
+        if line.endswith(b"\n"):
+            yield line
+        elif _is_object(line):
+            yield line + b"\n"
+
+
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSONL file, in order; none if the file does not exist.
 
-    A last line without its newline was left by a crash and is ignored.
+    An incomplete last line was left by a crash and is ignored.
 
     Raises:
         UserError: a complete line is not a JSON object; the message names file and line.
@@ -267,9 +287,7 @@ def _numbered_rows(
     if not path.exists():
         return
     with os.fdopen(open_regular(path), "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
+        for number, line in enumerate(complete_lines(file), start=1):
             if not line.strip():
                 continue
             try:

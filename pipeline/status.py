@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import DatasetPaths, UserError, load_index
+from pipeline.contract import DatasetPaths, UserError, complete_lines, load_index
 from pipeline.events import Progress, last_failures
 from pipeline.originals.parts import PartFiles, is_complete, planned_parts, read_summary
 from pipeline.outside_text import printable
@@ -154,11 +154,11 @@ class _Files:
         bad: list[int] = []
         try:
             with os.fdopen(open_regular(path), "rb") as file:
-                for number, line in enumerate(file, start=1):
+                for number, line in enumerate(complete_lines(file), start=1):
                     row = _row(line)
                     if row is not None:
                         yield row
-                    elif line.strip() and line.endswith(b"\n"):  # not incomplete or empty
+                    elif line.strip():
                         bad.append(number)
         except FileNotFoundError:
             return
@@ -214,9 +214,7 @@ class _Files:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a complete line; None if it is not one."""
-    if not line.endswith(b"\n"):
-        return None
+    """Return the JSON object of a line; None if it is not one."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

@@ -220,6 +220,11 @@ def _import(args: argparse.Namespace) -> int:
             f"{result.failed:,} files could not be imported; "
             f"the reasons are in {dataset.failure_log}"
         )
+    if result.failed_before:
+        say(
+            f"{result.failed_before:,} images failed in an earlier import and were not read again; "
+            f"the reasons are in {dataset.failure_log}"
+        )
     return 1 if result.failed else 0
 
 

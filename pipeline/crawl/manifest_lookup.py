@@ -11,7 +11,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key, read_rows
+from pipeline.contract import (
+    DatasetPaths,
+    ManifestRow,
+    UserError,
+    complete_lines,
+    image_key,
+    read_rows,
+)
 from pipeline.databases import KeyIndex, sqlite_errors
 from pipeline.web.urls import canonical_url
 
@@ -137,9 +144,7 @@ class ManifestLookup:
     def _offsets(self) -> Iterator[tuple[str, int]]:
         """Yield the key and the offset of each line."""
         offset = 0
-        for number, line in enumerate(self._file or (), start=1):
-            if not line.endswith(b"\n"):
-                break  # an incomplete line after a crash
+        for number, line in enumerate(complete_lines(self._file or ()), start=1):
             if line.strip():
                 yield parse_line(self._path, line, number).key, offset
             offset += len(line)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.imaging.formats import image_format, other_format
+from pipeline.imaging.jpeg_header import count_scans
 from pipeline.imaging.jxl_header import read_jxl_header
 from pipeline.imaging.limits import ImageError, ImageLimits
 
@@ -70,7 +71,7 @@ def open_file(data: bytes, limits: ImageLimits, hold: Callable[[int], None]) -> 
         hold(header.size[0] * header.size[1] * _DECODER_BYTES["JXL"])
     elif name == "ICO" and image_format(data) == "ICO":
         limits.check(*_bitmap_size(data))  # opening it decodes it
-    elif name == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
+    elif name == "JPEG" and count_scans(data) > MAX_SCANS:
         raise ImageError("undecodable", f"a JPEG of more than {MAX_SCANS} scans")
     try:
         file = Image.open(io.BytesIO(data), formats=formats)
@@ -106,7 +107,7 @@ def decode_bytes(file: Image.Image, full: tuple[int, int], data: bytes) -> int:
 def jpeg_coefficient_bytes(data: bytes, full: tuple[int, int]) -> int:
     """Return the bytes of memory for the coefficients of a JPEG; they are kept only if it has
     several scans."""
-    several = data.count(b"\xff\xda") > 1
+    several = count_scans(data) > 1
     return full[0] * full[1] * 8 if several else 0
 
 

@@ -31,7 +31,7 @@ from pipeline.imaging.alpha import with_alpha
 from pipeline.imaging.crops import Box
 from pipeline.imaging.headers import MAX_SCANS, jpeg_coefficient_bytes
 from pipeline.imaging.images import decoded
-from pipeline.imaging.jpeg_header import read_jpeg_header
+from pipeline.imaging.jpeg_header import count_scans, read_jpeg_header
 from pipeline.imaging.limits import ImageError, ImageLimits, decode_budget
 from pipeline.imaging.resampling import Pixels, resize, resize_linear
 
@@ -212,7 +212,7 @@ def hold_for_jpeg(
         ImageError: it exceeds the budget.
         ValueError: the file has too many scans.
     """
-    if data.count(b"\xff\xda") > MAX_SCANS:
+    if count_scans(data) > MAX_SCANS:
         raise ValueError("too many scans")
     pixels = size[0] * size[1] // divisor_for(scale) ** 2
     with decode_budget().hold(16 * pixels + jpeg_coefficient_bytes(data, size) + more):

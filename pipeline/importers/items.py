@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,10 +44,14 @@ class ImportedImage:
     boxes: tuple[Box, ...] = ()
     held: int = 0
 
+    @cached_property
+    def key(self) -> str:
+        return image_key(self.url)
+
     @property
     def row(self) -> ManifestRow:
         return ManifestRow(
-            image_key(self.url), self.url, "", self.title, self.labels, self.license,
+            self.key, self.url, "", self.title, self.labels, self.license,
             self.attribution, now_utc(), self.boxes,
         )  # fmt: skip
 

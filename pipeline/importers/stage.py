@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.contract import DatasetPaths, JsonlAppender, UserError, image_key, read_jsonl
+from pipeline.contract import DatasetPaths, JsonlAppender, UserError, read_jsonl
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.imaging.images import EXTENSIONS, ImageProperties, decoded, measure_image
@@ -32,6 +32,8 @@ from pipeline.originals.parts import (
     is_complete,
     next_part,
     planned_parts,
+    read_journal,
+    read_summary,
     write_plan,
 )
 from pipeline.recipe import Recipe
@@ -48,11 +50,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The number of images imported, already present, and failed."""
+    """The images found: the number of those that this import added, that were present before, that
+    failed, and that failed in an earlier import, which are not read again."""
 
     images: int
     known: int
     failed: int
+    failed_before: int = 0
 
 
 def import_dataset(
@@ -106,7 +110,8 @@ def _complete_parts(dataset: DatasetPaths, items: Callable[[], Items], filler: _
         if not is_complete(dataset, part):
             wanted = {row.key for row in PartFiles(dataset, part).rows()}
             found = (one for one in items() if isinstance(one, ImportedImage))
-            filler.fill(part, (item for item in found if image_key(item.url) in wanted))
+            filler.log.emit(STAGE, "interrupted import continued", part=part, images=len(wanted))
+            filler.completed |= filler.fill(part, (one for one in found if one.key in wanted))
 
 
 def _add_parts(
@@ -117,7 +122,9 @@ def _add_parts(
     Raises:
         UserError: `options.label` names nothing that any of the first images has.
     """
-    known = {row.key for part in planned_parts(dataset) for row in PartFiles(dataset, part).rows()}
+    parts = planned_parts(dataset)
+    known = {row.key for part in parts for row in PartFiles(dataset, part).rows()}
+    filler.failed_before = set(_failed_keys(dataset, parts)) - filler.completed
     listed = {line["key"] for line in read_jsonl(dataset.url_manifest)}
     new = _new_images(items, known, filler)
     while batch := list(_next_batch(new)):
@@ -134,6 +141,13 @@ def _add_parts(
         filler.fill(part, iter(batch))
 
 
+def _failed_keys(dataset: DatasetPaths, parts: list[str]) -> Iterator[str]:
+    """Yield the keys of the images that failed, from complete parts."""
+    for part in parts:
+        if read_summary(PartFiles(dataset, part))["failed"]:
+            yield from (line["key"] for line in read_journal(dataset, part) if not line["ok"])
+
+
 def _new_images(items: Items, known: set[str], filler: _PartFiller) -> Iterator[ImportedImage]:
     """Yield the images that are not in the dataset yet; log failures and what was skipped."""
     for item in items:
@@ -143,8 +157,12 @@ def _new_images(items: Items, known: set[str], filler: _PartFiller) -> Iterator[
         if isinstance(item, Failure):
             filler.fail(item)
             continue
-        key = image_key(item.url)
-        if key in known:
+        key = item.key
+        if key in filler.completed:
+            filler.completed.remove(key)
+        elif key in filler.failed_before:
+            filler.counts["failed_before"] += 1
+        elif key in known:
             filler.counts["known"] += 1
         else:
             known.add(key)
@@ -184,7 +202,7 @@ class _Reader:
 
 def _or_failure(item: ImportedImage, run: Callable[[], T]) -> T | Failure:
     """Return the result of `run`, or the failure of the image."""
-    key = image_key(item.url)
+    key = item.key
     try:
         return run()
     except ImageError as error:
@@ -203,12 +221,17 @@ class _PartFiller:
     def __init__(
         self, dataset: DatasetPaths, log: EventLog, reader: _Reader, pool: ThreadPoolExecutor
     ) -> None:
-        self.counts = {"images": 0, "known": 0, "failed": 0}
-        self._dataset, self._log, self._reader, self._pool = dataset, log, reader, pool
+        self.counts = {"images": 0, "known": 0, "failed": 0, "failed_before": 0}
+        self.completed: set[str] = set()
+        self.failed_before: set[str] = set()
+        self.log = log
+        self._dataset, self._reader, self._pool = dataset, reader, pool
 
-    def fill(self, part: str, items: Iterator[ImportedImage]) -> None:
+    def fill(self, part: str, items: Iterator[ImportedImage]) -> set[str]:
+        """Complete a part, and return the keys of the images that were read for it."""
         with closing(PartWriter(self._dataset, part)) as writer:
-            missing = (item for item in items if image_key(item.url) not in writer.done)
+            before = set(writer.done)
+            missing = (item for item in items if item.key not in writer.done)
             for item, data, outcome in self._measured(missing):
                 failed = outcome if isinstance(outcome, Failure) else None
                 if not isinstance(outcome, Failure):
@@ -216,10 +239,11 @@ class _PartFiller:
                 if failed is None:
                     self.counts["images"] += 1
                 else:
-                    writer.add_failure(image_key(item.url), failed)
+                    writer.add_failure(item.key, failed)
                     self.fail(failed)
-                self._log.progress(STAGE, sum(self.counts.values()), None, "images")
+                self.log.progress(STAGE, sum(self.counts.values()), None, "images")
             writer.finish()
+            return writer.done - before
 
     def _measured(
         self, items: Iterator[ImportedImage]
@@ -244,11 +268,11 @@ class _PartFiller:
             yield first, data, outcome.result()
 
     def skip(self, skipped: Skipped) -> None:
-        self._log.emit(STAGE, "images skipped", **vars(skipped))
+        self.log.emit(STAGE, "images skipped", **vars(skipped))
 
     def fail(self, failed: Failure) -> None:
         self.counts["failed"] += 1
-        self._log.log_failure(failed)
+        self.log.log_failure(failed)
 
 
 def _add(

@@ -48,12 +48,11 @@ def tar_member(name: str, data: bytes) -> bytes:
 
 
 def _read_lines(files: PartFiles) -> tuple[list[dict[str, Any]], bool]:
-    """Return the valid lines of a journal, and whether all complete lines are valid."""
+    """Return the valid lines of a journal, and whether all lines are valid."""
     rows: list[dict[str, Any]] = []
     all_valid = True
     if files.journal.exists():
-        lines = files.journal.read_bytes().split(b"\n")[:-1]  # without an incomplete last line
-        for line in lines:
+        for line in files.journal.read_bytes().splitlines():
             try:
                 rows.append(journal_line(files.part, json.loads(line)))
             except (ValueError, AttributeError, RecursionError):

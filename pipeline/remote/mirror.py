@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.contract import DatasetPaths, load_index, without_passwords, write_json
+from pipeline.contract import DatasetPaths, JsonlAppender, load_index, without_passwords, write_json
 from pipeline.errors import UserError
 from pipeline.remote.originals_sync import sync_originals
 from pipeline.remote.store import store_of, store_path
@@ -106,12 +106,14 @@ def _append_missing_lines(downloaded: Path, local: Path) -> bool:
 
     Needs some 100 bytes of memory per line.
     """
+    for path in (downloaded, local):
+        JsonlAppender(path).close()  # ends or removes a last line without its newline
     with downloaded.open("rb") as file:
         known = {_line_id(line) for line in file}
     with local.open("rb") as file, downloaded.open("ab") as merged:
         before = merged.tell()
         for line in file:
-            if line.endswith(b"\n") and _line_id(line) not in known:
+            if _line_id(line) not in known:
                 merged.write(line)
         return merged.tell() > before
 

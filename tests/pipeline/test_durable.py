@@ -71,6 +71,26 @@ def test_a_torn_last_line_is_ignored_and_then_cut_off(tmp_path: Path) -> None:
     assert [row["n"] for row in read_jsonl(path)] == [1, 2, 4]
 
 
+@pytest.mark.parametrize("before", [b"", b'{"n": 1}\n', b'{"n": 1}\n\n'])
+def test_a_complete_last_line_without_its_newline_counts(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(before + b'{"n": 2, "of": {"n": "\xc3\xbc"}}')
+    numbers = [row["n"] for row in read_jsonl(path)]
+    assert numbers == ([1, 2] if before else [2])
+    with JsonlAppender(path) as log:
+        log.append({"n": 3})
+    assert [row["n"] for row in read_jsonl(path)] == [*numbers, 3]
+
+
+@pytest.mark.parametrize("torn", [b'{"n": {"n": 2}', b"12", b'"text"', b"[]", b'{"n": "\xc3'])
+def test_a_last_line_that_is_no_object_is_torn(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"n": 1}\n' + torn)
+    assert list(read_jsonl(path)) == [{"n": 1}]
+    JsonlAppender(path).close()
+    assert path.read_bytes() == b'{"n": 1}\n'
+
+
 def test_a_file_of_one_torn_line_becomes_empty(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"n"')

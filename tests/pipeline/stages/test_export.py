@@ -17,7 +17,7 @@ from torchvision.datasets import ImageFolder
 from pipeline.contract import DatasetPaths, UserError, load_index, read_jsonl
 from pipeline.contract.tar import read_samples
 from pipeline.importers import stage as imports
-from pipeline.importers.stage import import_dataset
+from pipeline.importers.stage import ImportResult, import_dataset
 from pipeline.select.stage import select
 from pipeline.shards.exports import FORMATS, export
 from pipeline.shards.samples import decode
@@ -182,10 +182,14 @@ def test_a_killed_import_goes_on(
     with pytest.raises(KeyboardInterrupt):
         import_dataset(tmp_path / "out", back, log)
     result = import_dataset(tmp_path / "out", back, log)
-    assert (result.images, result.failed) == (5, 1)
+    assert result == ImportResult(images=5, known=9, failed=1)
+    happened = {row["event"]: row["facts"] for row in read_jsonl(made.event_log)}
+    assert happened["interrupted import continued"] == {"part": "back-000000", "images": 15}
     keys = [line["key"] for line in read_jsonl(back.url_manifest)]
     assert len(keys) == len(set(keys)) == 15
     assert log.failed == {"undecodable": 1}
+    result = import_dataset(tmp_path / "out", back, log)
+    assert result == ImportResult(images=0, known=14, failed=0, failed_before=1)
 
 
 def test_mistakes_are_told_and_leave_nothing(

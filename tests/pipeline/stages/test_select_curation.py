@@ -124,6 +124,17 @@ def test_a_torn_line_is_dropped_and_a_damaged_one_is_named(shop: Any) -> None:
             read_curation(shop.dataset)
 
 
+def test_a_decision_written_by_hand_needs_no_final_newline(shop: Any, log: Any) -> None:
+    images = shop.served(4)
+    shop.add(images)
+    line = json.dumps({"version": 1, "key": images[2].key, "decision": "reject"})
+    shop.dataset.curation.write_text(line)
+    assert select(shop.recipe(), shop.dataset, log).kept == 3
+    decide(shop, reject=images[1].key)
+    assert read_curation(shop.dataset).by_key.keys() == {images[1].key, images[2].key}
+    assert select(shop.recipe(), shop.dataset, log).kept == 2
+
+
 def test_the_preview_shows_what_was_rejected_by_eye(shop: Any, log: Any) -> None:
     images = shop.served(4)
     shop.add(images)
