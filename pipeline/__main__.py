@@ -17,20 +17,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_status(lambda: _run(argv))
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    # imported here, so that an interrupt during the import is handled
+def command_parser(words: Sequence[str] = ()) -> CommandParser:
+    """Return the parser of the command line; if `words` begin with a stage, only with the stages,
+    because the imports of the other commands take longer."""
     from pipeline.commands import stages
 
-    words = sys.argv[1:] if argv is None else argv
     parser = CommandParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     stages.add(commands)
-    if not words or words[0] not in commands.choices:  # their imports take longer than `status`
+    if not words or words[0] not in commands.choices:
         from pipeline.commands import datasets, recipes
 
         recipes.add(commands)
         datasets.add(commands)
-    args = parser.parse_args(words)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    # its imports are inside, so that an interrupt during them is handled
+    words = sys.argv[1:] if argv is None else argv
+    args = command_parser(words).parse_args(words)
     status: int = args.run(args)
     return status
 

@@ -9,19 +9,22 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError, describe_os_error
 from pipeline.outside_text import decode_text
 from pipeline.reading import read_bytes
+from pipeline.suggestions import suggestion
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """For `pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: rejects unknown keys."""
 
 _MAX_BYTES = 16 << 20
+_UNKNOWN = "unknown key"
 
 T = TypeVar("T")
 
@@ -101,11 +104,23 @@ def parse_config(model: type[T], values: Any, where: str) -> T:
         first = error.errors(include_url=False)[0]
         key = ".".join(_keys(first["loc"], values, first["type"] == "missing"))
         reason = {
-            "extra_forbidden": "unknown key",
-            "unexpected_keyword_argument": "unknown key",
+            "extra_forbidden": _UNKNOWN,
+            "unexpected_keyword_argument": _UNKNOWN,
             "missing": "missing",
         }.get(first["type"], first["msg"].removeprefix("Value error, "))
+        if reason == _UNKNOWN:
+            reason += suggestion(key.rpartition(".")[2], _field_names(model))
         raise UserError(f"{where}: {key}: {reason}" if key else f"{where}: {reason}") from None
+
+
+def _field_names(kind: Any) -> Iterator[str]:
+    """Yield the names of the fields of a dataclass, and of those of the dataclasses in it."""
+    if is_dataclass(kind):
+        for name, inner in get_type_hints(kind).items():
+            yield name
+            yield from _field_names(inner)
+    for inner in get_args(kind):
+        yield from _field_names(inner)
 
 
 def _keys(location: Sequence[int | str], values: Any, missing: bool) -> Iterator[str]:

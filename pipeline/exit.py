@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.outside_text import printable, without_passwords
+from pipeline.suggestions import suggestion
 
 INTERRUPTED = "interrupted; run the same command again to resume"
 
@@ -61,10 +63,42 @@ def exit_process(status: int) -> NoReturn:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose messages contain no passwords and no control characters."""
+    """A parser whose messages suggest the known words closest to unknown ones, and contain no
+    passwords and no control characters."""
+
+    _words: Sequence[str] = ()
+    _commands: Any = None
+
+    def add_subparsers(self, **settings: Any) -> Any:
+        self._commands = super().add_subparsers(**settings)
+        return self._commands
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(without_passwords(message)))
+        hint = _choice_hint(message) or next(filter(None, map(self._option_hint, self._words)), "")
+        super().error(printable(without_passwords(message + hint)))
+
+    def option_names(self) -> list[str]:
+        """Return the options in the help, and those of the command that was named."""
+        found = re.findall(r"(?<![\w-])--[a-z][\w-]*", self.format_help())
+        chosen = self._commands.choices if self._commands else {}
+        return found + [
+            name for word in self._words if word in chosen for name in chosen[word].option_names()
+        ]
+
+    def _option_hint(self, word: str) -> str:
+        name = word.partition("=")[0]
+        known = self.option_names() if name.startswith("--") else ()
+        return "" if any(one.startswith(name) for one in known) else suggestion(name, known)
+
+
+def _choice_hint(message: str) -> str:
+    """Return a suggestion for argparse's message about an invalid choice."""
+    found = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+    return suggestion(found[1], re.findall(r"[^\s,']+", found[2])) if found else ""
 
 
 def print_error(message: str) -> None:

@@ -19,6 +19,7 @@ from pipeline.names import RECIPES_DIR, recipe_names
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
 from pipeline.reading import is_url
 from pipeline.sources import Source
+from pipeline.suggestions import suggestion
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
 
@@ -97,5 +98,6 @@ def recipe_path(name: str) -> Path:
         other = f"use {here}, " if path.name == here and Path(here).is_file() else ""
         raise UserError(
             f"{path}: recipe not found; {other}choose a file or one of {', '.join(recipe_names())}"
+            f"{suggestion(path.stem, recipe_names())}"
         )
     return path

@@ -20,6 +20,7 @@ from pipeline.originals.download import STAGE, PartDownloader, download_parts
 from pipeline.originals.part_planning import assign_parts, rows_for_keys
 from pipeline.originals.parts import PART_SIZE, next_part, planned_parts, read_journal, write_plan
 from pipeline.recipe import Recipe
+from pipeline.suggestions import suggestion
 from pipeline.web.failures import FAILURE_KINDS
 
 
@@ -150,7 +151,8 @@ def _check_kinds(kinds: Iterable[str]) -> None:
     for kind in kinds:
         if kind not in FAILURE_KINDS:
             known = ", ".join(sorted(FAILURE_KINDS))
-            raise UserError(f"unknown failure kind {kind!r}; choose from {known}")
+            hint = suggestion(kind, FAILURE_KINDS)
+            raise UserError(f"unknown failure kind {kind!r}; choose from {known}{hint}")
 
 
 def _retry_pages(

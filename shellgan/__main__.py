@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+from pipeline.contract import UserError, suggestion
 from pipeline.exit import CommandParser, exit_process, exit_status
 from pipeline.outside_text import printable
 from shellgan import __version__
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: _go(words))
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the parser of `shellgan WHERE`."""
     made = CommandParser(
         prog="shellgan", usage="shellgan WHERE [options] | shellgan COMMAND …",
@@ -69,14 +71,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _go(words: Sequence[str]) -> int:
-    args, rest = parser().parse_known_args(words)
+    made = parser()
+    args, rest = made.parse_known_args(words)
 
     from shellgan import journey
     from shellgan.where import find
-    from training.fit import parse_dotted
 
-    options = journey.Options(args.out.absolute(), args.hours, args.preset, parse_dotted(rest))
-    where = find(args.where, options.root, WORDS)
+    root = args.out.absolute()
+    where = find(args.where, root, WORDS)
+    training = _training_options(made, args.preset, rest)
+    options = journey.Options(root, args.hours, args.preset, training)
     if where.kind == "run":
         return _explore(where.location, args)
     first = {"files": ("import",), "shards": ()}.get(where.kind, ("crawl", "download"))
@@ -96,6 +100,28 @@ def _go(words: Sequence[str]) -> int:
             _say(str(error))
             return 1
     return _train(shards, options, line, args)
+
+
+def _training_options(made: CommandParser, preset: str, words: Sequence[str]) -> dict[str, str]:
+    """Return the options of training by dotted name.
+
+    Raises:
+        UserError: the preset or an option does not exist, or a value is invalid.
+    """
+    from training.config import Config
+    from training.fit import AUTO, parse_dotted
+    from training.options.resolve import DEFAULT_PRESET, resolve
+
+    sections = {one.name for one in fields(Config)}
+    for word in words:
+        name = word.partition("=")[0]
+        section = name.removeprefix("--").replace("-", "_").partition(".")[0]
+        hint = "" if section in sections else suggestion(name, made.option_names())
+        if hint:
+            raise UserError(f"{name}: unknown option{hint}")
+    options = parse_dotted(words)
+    resolve(DEFAULT_PRESET if preset == AUTO else preset, options)
+    return options
 
 
 def _train(shards: str, options: object, line: object, args: argparse.Namespace) -> int:
@@ -129,8 +155,6 @@ def _explore(run: str, args: argparse.Namespace) -> int:
 
 
 def _is_wanted(screen: str, args: argparse.Namespace) -> bool:
-    from pipeline.contract import UserError
-
     print(screen, flush=True)
     if args.yes:
         return True

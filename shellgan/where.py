@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pipeline.contract import UserError, is_url
+from pipeline.contract import UserError, is_url, suggestion
 from pipeline.contract.paths import NAME
 from pipeline.names import recipe_names
 
@@ -60,9 +59,8 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     if text in recipe_names():
         return Where("recipe", text, text)
     known = [*words, *recipe_names(), *(one.name for one in (root / "runs").glob("*"))]
-    near = difflib.get_close_matches(text, known, 1)
-    hint = f"did you mean {near[0]}?" if near else "give an address, a path, a recipe or a run"
-    raise UserError(f"{text}: not found; {hint}")
+    hint = suggestion(text, known) or "; give an address, a path, a recipe or a run"
+    raise UserError(f"{text}: not found{hint}")
 
 
 def _local(path: Path) -> Where:

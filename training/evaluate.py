@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.latent.cli import add_background, add_device, add_seed, check_target, int_in_range
+from training.latent.cli import (
+    add_background,
+    add_device,
+    add_seed,
+    check_target,
+    default_out,
+    int_in_range,
+)
 
 FEWEST = 50
 MOST = 10_000_000
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Raises:
-        UserError: an option is out of range, or the chart's extension is not .svg.
-    """
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     made = CommandParser(
         prog="python -m training.evaluate",
         description="Compare runs with real images: Fréchet and kernel distance, precision, "
@@ -56,14 +59,28 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add_background(made, "the feature network sees images with transparency over this colour")
     add_seed(made, "the latents")
-    made.add_argument("--out", type=Path, metavar="FILE.svg", help="also write a chart")
+    made.add_argument(
+        "--out", type=Path, nargs="?", const=Path(), metavar="FILE.svg",
+        help="also write a chart (without FILE.svg: RUN-evaluate.svg, with a number if it exists)",
+    )  # fmt: skip
     made.add_argument("--json", action="store_true", help="print a JSON object as the last line")
     add_device(made)
-    args = made.parse_args(arguments)
+    return made
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        UserError: an option is out of range, or the chart's extension is not .svg.
+    """
+    args = command_parser().parse_args(arguments)
     if args.real and args.real < 2 * FEWEST:
         raise UserError(f"--real {args.real}: must be 0 or at least {2 * FEWEST}")
     if args.ppl and args.ppl < 2:
         raise UserError(f"--ppl {args.ppl}: must be 0 or at least 2")
+    if args.out == Path():
+        args.out = default_out(args.runs[0], "evaluate.svg")
     if args.out and args.out.suffix.lower() != ".svg":
         raise UserError(f"--out {args.out}: the extension must be .svg")
     if args.out:

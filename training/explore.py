@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PORT = 8972
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status: 0 after Ctrl-C, too."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     made = parser(
         "explore",
         "Serve the explorer page: an endless gallery, truncation, latent walks, style mixing, "
@@ -50,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--title", default="", help="title of the page (default: derived from the dataset's name)"
     )
     made.add_argument("--no-browser", action="store_true", help="do not open a browser window")
-    return exit_status(lambda: serve(made.parse_args(arguments)), "stopped", 0)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0 after Ctrl-C, too."""
+    return exit_status(lambda: serve(command_parser().parse_args(arguments)), "stopped", 0)
 
 
 def serve(args: argparse.Namespace) -> None:

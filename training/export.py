@@ -1,4 +1,4 @@
-"""`python -m training.export RUN --format FORMAT[,FORMAT] --out DIR`: export a generator."""
+"""`python -m training.export RUN [--format FORMAT[,FORMAT]] [--out DIR]`: export a generator."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.contract import HubRepo, UserError, check_hub, exit_status
-from training.latent.cli import float_in_range, load, parser
+from training.latent.cli import default_out, float_in_range, load, parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     made = parser(
         "export",
         "Export a generator for other programs, with a model card that includes the dataset's "
@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "(default: safetensors,onnx)",
     )  # fmt: skip
     made.add_argument("--static", action="store_true", help="the same as --format page")
-    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    made.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="output folder (default: RUN-export, for a page RUN-page; with a number if it exists)",
+    )  # fmt: skip
     made.add_argument(
         "--tolerance", type=float_in_range("--tolerance", 1e-9, 2), default=1e-3, metavar="X",
         help="fail if an ONNX image differs from PyTorch's by more than this; pixels range from "
@@ -55,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument(
         "--public", action="store_true", help="with --hub: what is new there is public, not private"
     )
-    return exit_status(lambda: export(made.parse_args(arguments)), "interrupted")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return exit_status(lambda: export(command_parser().parse_args(arguments)), "interrupted")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -75,15 +83,16 @@ def export(args: argparse.Namespace) -> None:
         check_hub(repo)
     as_page = args.static or args.space
     formats = ["page"] if as_page else [part.strip() for part in args.format.split(",")]
-    check_export(args.out, formats)
+    out = args.out or default_out(args.run, "page" if formats == ["page"] else "export")
+    check_export(out, formats)
     options = ExportOptions(args.tolerance, args.title, args.runtime)
     say = partial(print, flush=True)
     trained = load(args.run, "cpu")
-    files = export_generator(trained, args.out, formats, options, say)
+    files = export_generator(trained, out, formats, options, say)
     if repo:
         from training.exports.hub import publish_generator
 
-        publish_generator(trained, args.out, files, repo, say, args.title)
+        publish_generator(trained, out, files, repo, say, args.title)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pipeline.contract import (
     parse_config,
     read_bytes,
     runs_dir,
+    suggestion,
     without_passwords,
     write_json,
 )
@@ -216,7 +217,8 @@ def read_config(run: Run) -> dict[str, Any]:
     try:
         values = json.loads(read_bytes(run.config))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{run.config}: no run there") from None
+        hint = suggestion(run.folder.name, (one.parent.name for one in runs_dir().glob("*/config.json")))
+        raise UserError(f"{run.config}: no run there{hint}") from None
     except OSError as error:
         raise UserError(describe_os_error(error)) from None
     except (ValueError, RecursionError) as error:

@@ -22,8 +22,8 @@ from training.latent.cli import (
 from training.latent.image_numbers import parse_numbers
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     made = parser("sample", "Generate a grid of images with a run or an exported generator.")
     made.add_argument(
         "--n", type=int_in_range("--n", 1, 65_536), default=64, metavar="N",
@@ -40,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "one row per value",
     )  # fmt: skip
     add_label(made)
-    return exit_status(lambda: write_samples(made.parse_args(arguments)), "interrupted")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return exit_status(lambda: write_samples(command_parser().parse_args(arguments)), "interrupted")
 
 
 def write_samples(args: argparse.Namespace) -> None:

@@ -57,8 +57,9 @@ def add(commands: Commands) -> None:
     out = add_command(commands, "export", "write the samples in another tool's format", _export)
     out.add_argument(
         "out", type=Path, nargs="?",
-        help="a new folder, or a zip file for nvlabs; not with --hub",
+        help="a new folder, or a zip file for nvlabs; not with --hub (default: NAME-FORMAT)",
     )  # fmt: skip
+    out.add_argument("--out", type=Path, metavar="OUT", help="the same as OUT")
     _add_format(
         out, EXPORT_FORMATS, "",
         "default: imagefolder, with --hub huggingface-webdataset (the shards)",
@@ -187,14 +188,15 @@ def _export(args: argparse.Namespace) -> int:
     repo = HubRepo(args.hub, "dataset", args.public) if args.hub else None
     if args.public and not repo:
         raise UserError("--public: only with --hub")
-    if (args.out is None) == (repo is None):
+    if args.out and repo:
         raise UserError("export: give either a folder for the export or --hub")
     with open_job(args) as (_recipe, dataset, log):
         if repo:
             form = args.format or HUB_FORMATS[0]
             result = publish(dataset, form, repo, log, say)
         else:
-            result = export(dataset, args.format or "imagefolder", args.out, log)
+            form = args.format or "imagefolder"
+            result = export(dataset, form, args.out or Path(f"{dataset.name}-{form}"), log)
         log.emit("export", "done", **asdict(result))
     return 0
 

@@ -68,6 +68,7 @@ from pipeline.reading import (
     report_waiting,
     short_reason,
 )
+from pipeline.suggestions import suggestion
 from pipeline.units import format_bytes, format_duration
 from pipeline.versions import Migration, migrate
 
@@ -139,6 +140,7 @@ __all__ = [
     "serve_app",
     "short_reason",
     "split_user",
+    "suggestion",
     "upload",
     "without_passwords",
     "write_atomic",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import UserError, write_atomic
+from pipeline.contract import UserError, suggestion, write_atomic
 from training.explorer.generator_info import generator_info, page_files
 from training.exports.folder import write_card, write_config, write_weights
 from training.exports.graphs import full_graph, prepare_for_export, split_graphs
@@ -43,7 +43,10 @@ def check_export(folder: Path, formats: Sequence[str]) -> None:
     """
     for name in formats:
         if name not in FORMATS:
-            raise UserError(f"--format {name}: unknown format; choose from {', '.join(FORMATS)}")
+            raise UserError(
+                f"--format {name}: unknown format; choose from {', '.join(FORMATS)}"
+                f"{suggestion(name, FORMATS)}"
+            )
     check_target(folder / "README.md", "--out")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.contract import CommandParser, UserError
+from pipeline.contract import CommandParser, UserError, suggestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,14 +25,15 @@ MAX_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".
 
 
 class _RunParser(CommandParser):
-    """A parser that names the output after the run if there is no `--out`."""
+    """A parser that names the output after the run if there is no `--out`; nothing is
+    overwritten then."""
 
     default_out = ""
 
     def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
         found, rest = super().parse_known_args(*args, **kwargs)
         if self.default_out and found.out is None:
-            found.out = Path(f"{Path(found.run).name}-{self.default_out}")
+            found.out = default_out(found.run, self.default_out)
         return found, rest
 
 
@@ -50,10 +51,22 @@ def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file")
         suffix = out.partition(".")[2].partition(",")[0].split()[0]
         parser.default_out = f"{name}.{suffix}"
         parser.add_argument(
-            "--out", type=Path, metavar="FILE", help=f"{out} (default: RUN-{parser.default_out})"
-        )
+            "--out", type=Path, metavar="FILE",
+            help=f"{out} (default: RUN-{parser.default_out}, with a number if it exists)",
+        )  # fmt: skip
     add_device(parser)
     return parser
+
+
+def default_out(run: str, end: str) -> Path:
+    """Return the output that is named after a run, `RUN-END`, in the current folder, or the first
+    of `RUN-END-2` … that does not exist; the extension of `end` comes last."""
+    name = Path(run).resolve().name if os.sep in run else run
+    stem, extension = os.path.splitext(end)
+    path, number = Path(f"{name}-{end}"), 2
+    while os.path.lexists(path):
+        path, number = Path(f"{name}-{stem}-{number}{extension}"), number + 1
+    return path
 
 
 def add_device(made: argparse.ArgumentParser) -> None:
@@ -210,6 +223,7 @@ def label_number(trained: TrainedGenerator, label: str | None) -> int:
         return int(label)
     raise UserError(
         f"--label {label}: unknown class; choose from {', '.join(trained.labels)}, or a number"
+        f"{suggestion(label, trained.labels)}"
     )
 
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import UserError, parse_config, read_toml
+from pipeline.contract import UserError, parse_config, read_toml, suggestion
 from training.config import MAY_CHANGE_ON_RESUME, Config
 from training.options.validation import check_compatible
 
@@ -33,7 +33,10 @@ def preset_path(name: str, folder: Path | None = None) -> Path:
     """
     path = (folder or Path()) / name if name.endswith(".toml") else PRESETS / f"{name}.toml"
     if not path.is_file():
-        raise UserError(f"preset {name}: not found; choose from {', '.join(preset_names())}")
+        raise UserError(
+            f"preset {name}: not found; choose from {', '.join(preset_names())}"
+            f"{suggestion(path.stem, preset_names())}"
+        )
     return path
 
 
