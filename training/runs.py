@@ -217,7 +217,9 @@ def read_config(run: Run) -> dict[str, Any]:
     try:
         values = json.loads(read_bytes(run.config))
     except (FileNotFoundError, NotADirectoryError):
-        hint = suggestion(run.folder.name, (one.parent.name for one in runs_dir().glob("*/config.json")))
+        hint = suggestion(
+            run.folder.name, (one.parent.name for one in runs_dir().glob("*/config.json"))
+        )
         raise UserError(f"{run.config}: no run there{hint}") from None
     except OSError as error:
         raise UserError(describe_os_error(error)) from None

@@ -62,10 +62,9 @@ def default_out(run: str, end: str) -> Path:
     """Return the output that is named after a run, `RUN-END`, in the current folder, or the first
     of `RUN-END-2` … that does not exist; the extension of `end` comes last."""
     name = Path(run).resolve().name if os.sep in run else run
-    stem, extension = os.path.splitext(end)
-    path, number = Path(f"{name}-{end}"), 2
-    while os.path.lexists(path):
-        path, number = Path(f"{name}-{stem}-{number}{extension}"), number + 1
+    path, last, number = Path(f"{name}-{end}"), Path(end), 2
+    while path.exists() or path.is_symlink():
+        path, number = Path(f"{name}-{last.stem}-{number}{last.suffix}"), number + 1
     return path
 
 
