@@ -42,5 +42,5 @@ def test_a_chart_has_a_default_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert parse(["mine"]).out is None
     assert parse(["mine", "--out"]).out == Path("mine-evaluate.svg")
-    with pytest.raises(UserError, match="must be .svg"):
+    with pytest.raises(UserError, match=r"must be \.svg"):
         parse(["mine", "--out", "chart.png"])
