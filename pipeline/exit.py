@@ -73,7 +73,7 @@ class CommandParser(argparse.ArgumentParser):
         self._commands = super().add_subparsers(**settings)
         return self._commands
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
 
