@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import stat
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from http.client import IncompleteRead, RemoteDisconnected
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -31,6 +33,15 @@ QUIET_SECONDS = 10.0
 _BACKOFF = 0.5
 """Delay in seconds before the first retry; doubled for each further one."""
 _REASON_LENGTH = 200
+_CONNECTING = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
+"""Errors of urllib3 whose text is not about the cause."""
+_LATE = ("TimeoutError", "ReadTimeoutError")
+_PLAIN = (
+    (ConnectionRefusedError, "no server listens there (connection refused)"),
+    (socket.gaierror, "the name of the host is unknown"),
+    (RemoteDisconnected, "the server closed the connection without an answer"),
+    (ConnectionResetError, "the server closed the connection"),
+)
 T = TypeVar("T")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -141,14 +152,25 @@ def report_waiting(location: str, reason: Callable[[], str] = str) -> Iterator[N
 
 
 def short_reason(error: BaseException) -> str:
-    """Return the innermost cause of a network error in one short line."""
+    """Return the innermost cause of a network error in one short line, in plain words if it is a
+    common one."""
     while True:
         causes = (getattr(error, "reason", None), *error.args)
         inner = next((cause for cause in causes if isinstance(cause, BaseException)), None)
+        if inner is None and type(error).__name__ in _CONNECTING:
+            inner = error.__cause__
         if inner is None or inner is error:
             break
         error = inner
+    for kind, words in _PLAIN:
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, IncompleteRead):
+        have = error.partial if isinstance(error.partial, int) else len(error.partial)
+        return f"the connection ended {error.expected} bytes early, after {have} bytes"
     name, text = type(error).__name__, next(iter(str(error).splitlines()), "")
+    if name in _LATE:
+        return "the server did not answer in time"
     return (text if text.startswith(name) else f"{name}: {text}")[:_REASON_LENGTH]
 
 

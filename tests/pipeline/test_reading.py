@@ -176,7 +176,7 @@ def test_the_reason_is_the_innermost_cause() -> None:
     outer = urllib3.exceptions.ProtocolError(f"Connection broken: {cut!r}", cut)
     pool = urllib3.HTTPConnectionPool("localhost")
     error = urllib3.exceptions.MaxRetryError(pool, "/x", outer)
-    assert short_reason(error) == "IncompleteRead(2 bytes read, 3 more expected)"
+    assert short_reason(error) == "the connection ended 3 bytes early, after 2 bytes"
     assert short_reason(ValueError("one\ntwo")) == "ValueError: one"
     assert short_reason(ValueError()) == "ValueError: "
     assert len(short_reason(ValueError("x" * 1000))) == 200

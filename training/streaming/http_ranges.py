@@ -1,9 +1,9 @@
-"""Requests of parts of files on web servers."""
+"""Requests of parts of files on web servers, and the bodies of their responses."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.client import HTTPException
 
 import urllib3
@@ -20,6 +20,9 @@ from training.streaming.schemes import ConnectionDropped
 MIN_SPEED = 1024
 """Bytes per second; a connection that is slower than this for the timeout counts as lost."""
 _MOST_WAIT = 60.0
+_CHUNK = 1 << 16
+_LOST = (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError)
+"""What the client raises if a connection breaks, or a response is not HTTP."""
 _POOL = urllib3.PoolManager(maxsize=16)
 
 
@@ -57,7 +60,7 @@ def http_range(
         )  # fmt: skip
     except urllib3.exceptions.LocationValueError as error:
         raise UserError(f"{url}: {short_reason(error)}") from None
-    except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+    except _LOST as error:
         raise ConnectionDropped(short_reason(error)) from None
     try:
         return answer, _skipped(url, answer, start)
@@ -81,6 +84,22 @@ def _skipped(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> int:
         after = answer.headers.get("Retry-After", "")
         raise ConnectionDropped(f"HTTP {answer.status}", min(_MOST_WAIT, _whole(after) or 0))
     raise UserError(f"{url}: HTTP {answer.status}")
+
+
+def read_body(answer: urllib3.BaseHTTPResponse, timeout: float) -> Generator[bytes]:
+    """Yield the body of a response in chunks, and close it at the end.
+
+    Raises:
+        ConnectionDropped: the connection broke, or is too slow, see `not_too_slow`.
+    """
+    try:
+        yield from not_too_slow(iter(lambda: answer.read1(_CHUNK), b""), timeout)
+    except _LOST as error:
+        raise ConnectionDropped(short_reason(error)) from None
+    finally:
+        if answer.length_remaining != 0:  # the connection cannot be used again
+            answer.close()
+        answer.release_conn()
 
 
 def not_too_slow(chunks: Iterator[bytes], timeout: float) -> Iterator[bytes]:

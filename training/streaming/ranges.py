@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from http.client import HTTPException
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 import urllib3
 
-from pipeline.contract import UserError, describe_os_error, local_path, open_regular, short_reason
-from training.streaming.http_ranges import BeyondEnd, http_range, not_too_slow, stated_size
+from pipeline.contract import UserError, describe_os_error, local_path, open_regular
+from training.streaming.http_ranges import BeyondEnd, http_range, read_body, stated_size
 from training.streaming.schemes import (
+    ATTEMPTS,
     HTTP,
     ConnectionDropped,
     check_scheme,
     file_system,
     from_store,
+    given_up,
 )
 
-ATTEMPTS = 5
-"""Attempts of a request."""
-BACKOFF = 0.2
-"""Delay in seconds before the second attempt; doubled for each further one."""
 _FIRST = 512
 """The size of a tar's header."""
 _BRIDGE = 512
@@ -36,7 +34,6 @@ _SMALL, _FEW = 8 << 10, 8
 """If runs of headers begin at intervals of less than so many bytes on average, after the first few,
 all bytes are read: hopping would save little."""
 _MOST_AHEAD = 1 << 20
-_CHUNK = 1 << 16
 T = TypeVar("T")
 _VALIDATORS = (
     "ETag", "etag", "sha256", "blob_id", "generation", "mtime", "LastModified", "last_modified",
@@ -176,25 +173,16 @@ class _Http:
 
     def _read(self, answer: urllib3.BaseHTTPResponse, skipped: int, count: int) -> bytes:
         """Return the `count` bytes of a body after the first `skipped`; no more are kept."""
+        if skipped > _MOST_AHEAD:
+            answer.close()
+            raise ConnectionDropped("answered another range")
         data = bytearray()
-        try:
-            if skipped > _MOST_AHEAD:
-                raise ConnectionDropped("answered another range")
-            for chunk in not_too_slow(_chunks(answer), self._timeout):
+        with closing(read_body(answer, self._timeout)) as chunks:
+            for chunk in chunks:
                 data += chunk
                 if len(data) >= skipped + count:
                     break
-        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            raise ConnectionDropped(short_reason(error)) from None
-        finally:
-            if answer.length_remaining != 0:  # the connection cannot be used again
-                answer.close()
-            answer.release_conn()
         return bytes(data[skipped : skipped + count])
-
-
-def _chunks(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    return iter(lambda: answer.read1(_CHUNK), b"")
 
 
 class _Body:
@@ -204,7 +192,7 @@ class _Body:
         self, url: str, answer: urllib3.BaseHTTPResponse, size: int, timeout: float
     ) -> None:
         self._url, self._answer, self._size = url, answer, size
-        self._chunks = not_too_slow(_chunks(answer), timeout)
+        self._chunks = read_body(answer, timeout)
         self._start, self._data = 0, b""
 
     def pread(self, count: int, offset: int) -> bytes:
@@ -218,8 +206,6 @@ class _Body:
                     break
                 past = max(0, min(len(self._data), offset - self._start))
                 self._start, self._data = self._start + past, self._data[past:] + chunk
-        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            raise UserError(f"{self._url}: {short_reason(error)}; run the command again") from None
         except ConnectionDropped as error:
             raise UserError(f"{self._url}: {error}; run the command again") from None
         return self._data[offset - self._start : end - self._start]
@@ -273,8 +259,8 @@ def _retried(url: str, request: Callable[[], T]) -> T:
             return request()
         except ConnectionDropped as error:
             if attempt == ATTEMPTS:
-                raise UserError(f"{url}: {error} (tried {ATTEMPTS} times)") from None
-            time.sleep(max(error.wait, BACKOFF * 2 ** (attempt - 1)))
+                raise UserError(given_up(url, error)) from None
+            time.sleep(error.delay(attempt))
         except BeyondEnd:
             raise UserError(f"{url}: empty, or shorter than the server said") from None
     raise AssertionError

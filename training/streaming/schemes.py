@@ -18,6 +18,10 @@ _PACKAGES = {
     "sftp": "paramiko", "hdfs": "pyarrow",
 }  # fmt: skip
 """What to install for a scheme."""
+ATTEMPTS = 5
+"""Consecutive attempts of a request that gave hardly any bytes, before its URL fails."""
+BACKOFF = 0.4
+"""Delay in seconds before the second attempt; doubled for each further one."""
 
 
 class ConnectionDropped(Exception):
@@ -26,6 +30,17 @@ class ConnectionDropped(Exception):
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.wait = wait
+
+    def delay(self, failures: int) -> float:
+        """Return the seconds until the next attempt, after so many failed ones in a row."""
+        return max(self.wait, BACKOFF * 2 ** (failures - 1) if failures else 0.0)
+
+
+def given_up(url: str, reason: object) -> str:
+    """Return the message for a URL whose connection was lost `ATTEMPTS` times."""
+    return (
+        f"{url}: {reason} (tried {ATTEMPTS} times); run the command again when the server answers"
+    )
 
 
 def check_scheme(url: str) -> str:

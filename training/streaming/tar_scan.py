@@ -158,6 +158,8 @@ def _refuse_other_files(start: bytes) -> None:
     """Raise DamagedTar if a file that begins with these bytes is not a tar."""
     if start[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5"):
         raise DamagedTar("compressed, so samples cannot be read one by one; unpack it (.tar)")
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise DamagedTar("a web page or an error page, not a tar; open it in a browser")
     if start and not start.strip(b"\0"):
         return  # an empty tar
     try:

@@ -117,7 +117,7 @@ def test_a_shard_that_cannot_be_had_is_named(
     tmp_path: Path, web: Any, fault: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards, server, location = web
-    monkeypatch.setattr("training.streaming.fetch.BACKOFF", 0.001)
+    monkeypatch.setattr("training.streaming.schemes.BACKOFF", 0.001)
     if fault == "gone":
         shards.path(3).unlink()
     elif fault == "dead":

@@ -24,7 +24,7 @@ from training.streaming.tar_scan import SampleOptions
 @pytest.fixture(autouse=True)
 def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("training.streaming.ranges.BACKOFF", 0.001)
+    monkeypatch.setattr("training.streaming.schemes.BACKOFF", 0.001)
 
 
 def large_tar(path: Path, ballast: int, count: int = 60) -> Path:
