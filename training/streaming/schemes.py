@@ -38,9 +38,7 @@ class ConnectionDropped(Exception):
 
 def given_up(url: str, reason: object) -> str:
     """Return the message for a URL whose connection was lost `ATTEMPTS` times."""
-    return (
-        f"{url}: {reason} (tried {ATTEMPTS} times); run the command again when the server answers"
-    )
+    return f"{url}: {reason} (tried {ATTEMPTS} times); check the URL and its server"
 
 
 def check_scheme(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.helpers.static_site import QuietServer
 from training.streaming import schemes
 from training.streaming.fetch import fetch
 from training.streaming.ranges import open_ranges
+from training.streaming.shards import DamagedShard
 
 SIZE = 300_000
 
@@ -86,6 +88,19 @@ class Odd(http.server.BaseHTTPRequestHandler):
     def whole_file(self) -> None:  # however far from its beginning the range is
         self.answer(206, bytes(SIZE), Content_Range=f"bytes 0-{8 << 20}/{8 << 20}")
 
+    def rewritten(self) -> None:  # the connection breaks, and then it is another file
+        self.half("e")
+
+    def mirrored(self) -> None:  # by servers whose ETags differ
+        self.half("e", Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")
+
+    def half(self, name: str, **headers: str) -> None:
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        stated = {"Content_Range": f"bytes {start}-{SIZE - 1}/{SIZE}"} if start else {}
+        length = f"{SIZE - start}"
+        headers = {"ETag": f'"{name}{start}"', "Content_Length": length, **stated, **headers}
+        self.answer(206 if start else 200, bytes(SIZE // 2), **headers)
+
     def endless(self) -> None:
         self.answer(200)
         for _ in range(1000):
@@ -122,6 +137,25 @@ def test_headers_in_drops_are_a_lost_connection(url: str) -> None:
     with pytest.raises(UserError, match=rf"{where}: the server did not answer in time \(tried"):
         fetch(where, SIZE, lambda _: None, 0.1, threading.Event(), reasons.append)
     assert [one.rpartition("; ")[2] for one in reasons] == [f"retry {n} of 4" for n in range(1, 5)]
+
+
+def test_a_file_that_is_rewritten_meanwhile_is_not_joined(url: str) -> None:
+    with pytest.raises(DamagedShard, match=rf"{url}/rewritten: changed while it was read"):
+        fetch(f"{url}/rewritten", SIZE, lambda _: None, 5.0, threading.Event())
+    got = bytearray()
+    fetch(f"{url}/mirrored", SIZE, got.extend, 5.0, threading.Event())
+    assert bytes(got) == bytes(SIZE)
+
+
+def test_a_server_that_is_gone_is_named_in_plain_words() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.tar"
+        said = rf"{url}: no server listens there \(connection refused\) \(tried 5 times\); check"
+        with pytest.raises(UserError, match=said):
+            open_ranges(url, 5.0)
+        with pytest.raises(UserError, match=said):
+            fetch(url, SIZE, lambda _: None, 5.0, threading.Event())
 
 
 def test_an_endless_answer_ends_with_the_shard(url: str) -> None:
