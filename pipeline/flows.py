@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ class FlowOptions:
         return resolve_runner(self.runner, self.workers, self.runner_address)
 
 
-def _stage(name: str, options: FlowOptions, stage: Stage | None = None) -> dict[str, Any]:
+def _stage(name: str, options: FlowOptions, stage: Stage | None = None) -> Any:
     with _open_job(options.job()) as (loaded, dataset, log):
         politeness = with_host_headers(loaded.politeness, _credentials, ())
         loaded = replace(loaded, politeness=politeness)
@@ -169,13 +169,13 @@ def _stage(name: str, options: FlowOptions, stage: Stage | None = None) -> dict[
 
 
 @flow(flow_run_name="{options.recipe} manifest")
-def manifest(options: FlowOptions) -> dict[str, Any]:
+def manifest(options: FlowOptions) -> Any:
     """Crawl the pages; write the URL manifest."""
     return _stage("crawl", options)
 
 
 @flow(flow_run_name="{options.recipe} download")
-def download(options: FlowOptions) -> dict[str, Any]:
+def download(options: FlowOptions) -> Any:
     """Download the images of the manifest, part by part."""
     runner = options.resolve_runner()
     stage = partial(download_stage, run=distributed_download(runner)) if runner else None
@@ -183,25 +183,25 @@ def download(options: FlowOptions) -> dict[str, Any]:
 
 
 @flow(flow_run_name="{options.recipe} select")
-def select(options: FlowOptions) -> dict[str, Any]:
+def select(options: FlowOptions) -> Any:
     """Select images by the properties recorded at download."""
     return _stage("select", options)
 
 
 @flow(flow_run_name="{options.recipe} shard")
-def shard(options: FlowOptions) -> dict[str, Any]:
+def shard(options: FlowOptions) -> Any:
     """Crop and resize images and write the training shards."""
     runner = options.resolve_runner()
     stage = partial(shard_stage, make=distributed_sharding(runner)) if runner else None
     return _stage("shard", options, stage)
 
 
-def _run_subflows(subflows: Sequence[Flow[..., dict[str, Any]]], options: FlowOptions) -> None:
+def _run_subflows(subflows: Sequence[Flow[..., Any]], options: FlowOptions) -> None:
     options.resolve_runner()  # raises for invalid options before the first stage
     public = options.public()
     for subflow in subflows:
         result = subflow(public)
-        words = ", ".join(f"{key}={value}" for key, value in result.items())
+        words = ", ".join(f"{key}={value}" for key, value in asdict(result).items())
         run_logger().info("%s done: %s", subflow.name, words)
     _show_results(options.job().dataset)
 

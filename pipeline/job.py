@@ -112,22 +112,6 @@ def run_stage(
     refresh: bool = False,
     variant: str | None = None,
     stage: Stage | None = None,
-) -> dict[str, Any]:
-    """Return the fields of the result of `execute_stage`."""
-    return asdict(
-        execute_stage(name, recipe, dataset, log, refresh=refresh, variant=variant, stage=stage)
-    )
-
-
-def execute_stage(
-    name: str,
-    recipe: Recipe,
-    dataset: DatasetPaths,
-    log: EventLog,
-    *,
-    refresh: bool = False,
-    variant: str | None = None,
-    stage: Stage | None = None,
 ) -> Any:
     """Run one stage, log its start and its result as events, and return the result, a dataclass.
 

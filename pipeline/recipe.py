@@ -19,6 +19,7 @@ from pipeline.names import RECIPES_DIR, recipe_names
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
 from pipeline.reading import is_url
 from pipeline.sources import Source
+from pipeline.sources.folder import FolderSource
 from pipeline.suggestions import suggestion
 from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
 
@@ -26,9 +27,12 @@ from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_h
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
     """Describes a site: where its images are (`source`), politeness, limits, and the shards to
-    build. `title` is the name of the dataset in its card."""
+    build. `title` is the name of the dataset in its card.
 
-    source: Source
+    A recipe whose images are imported needs no source.
+    """
+
+    source: Source = field(default_factory=FolderSource)
     title: str = ""
     politeness: Politeness = field(default_factory=Politeness)
     storage: StorageOptions = field(default_factory=StorageOptions)
@@ -94,10 +98,11 @@ def recipe_path(name: str) -> Path:
     """
     path = Path(name) if name.endswith(".toml") else RECIPES_DIR / f"{name}.toml"
     if not path.is_file():
-        here = f"{name}.toml"
+        here = f"{name.removesuffix('.toml')}.toml"
         other = f"use {here}, " if path.name == here and Path(here).is_file() else ""
         raise UserError(
-            f"{path}: recipe not found; {other}choose a file or one of {', '.join(recipe_names())}"
-            f"{suggestion(path.stem, recipe_names())}"
+            f"{path}: recipe not found; {other}choose a file or one of "
+            f"{', '.join(recipe_names())}{suggestion(path.stem, recipe_names())}; to import "
+            f"images, create {here} (it may be empty)"
         )
     return path

@@ -1,4 +1,4 @@
-"""Sizes and durations as text."""
+"""Sizes, durations and counts as text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def count_of(count: int, what: str, plural: str = "") -> str:
+    """Return a number with its noun, such as `1 image` or `1,234 images`."""
+    return f"{count:,} {what if count == 1 else plural or what + 's'}"
 
 
 def format_duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from pipeline.crawl.results import CrawlResult
 from pipeline.events import Event, Progress
 from pipeline.importers.items import ImportOptions
 from pipeline.importers.stage import ImportResult, import_dataset
-from pipeline.job import Job, execute_stage
+from pipeline.job import Job, run_stage
 from pipeline.originals.download import DownloadResult
 from pipeline.recipe import Recipe as ParsedRecipe
 from pipeline.recipe import locate_recipe, parse_recipe
@@ -171,7 +171,7 @@ def _run(
 ) -> Any:  # fmt: skip
     job = _job(recipe, root)
     with job.open(_listeners(on_event), _listeners(on_progress)) as (parsed, dataset, log):
-        return execute_stage(stage, parsed, dataset, log, **options)
+        return run_stage(stage, parsed, dataset, log, **options)
 
 
 def _job(recipe: Recipe | str, root: str | Path | None) -> Job:

@@ -22,6 +22,8 @@ from pipeline.commands.common import (
 from pipeline.contract import DatasetPaths
 from pipeline.job import STAGES, run_stage
 from pipeline.reading import open_regular
+from pipeline.select.selection import NO_IMAGES
+from pipeline.units import count_of
 
 if TYPE_CHECKING:
     from pipeline.retry import RetryResult
@@ -82,7 +84,7 @@ def add_variant(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, Any] = {}
     failed: Counter[str] = Counter()
     before = _digest(job_from_args(args).dataset)
     for name in args.stages:
@@ -97,28 +99,38 @@ def _run(args: argparse.Namespace) -> int:
                 )
         failed += log.failed
     if args.json:
-        print(json.dumps(results))
+        print(json.dumps({name: asdict(result) for name, result in results.items()}))
     _explain_next(args, dataset, results, before)
     explain_failures(args, dataset, failed)
-    return 1 if failed or any(result.get("failed") for result in results.values()) else 0
+    return 1 if failed or any(getattr(result, "failed", 0) for result in results.values()) else 0
 
 
 def _explain_next(
-    args: argparse.Namespace, dataset: DatasetPaths, results: dict[str, dict[str, Any]], before: str
+    args: argparse.Namespace, dataset: DatasetPaths, results: dict[str, Any], before: str
 ) -> None:
     """Print which stages to run next; `before` is the digest of the old selection."""
-    fetched, selected = results.get("download", {}).get("fetched"), results.get("select")
+    downloaded, selected = results.get("download"), results.get("select")
     if "shard" in results or args.preview:
         return
-    if selected is None and fetched:
+    if selected is None and downloaded and downloaded.fetched:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
-        say(f"{fetched:,} new images are not in the shards yet; run: {todo}")
-    elif (
-        selected
-        and selected["kept"]
-        and (not dataset.shard_index.exists() or _digest(dataset) != before)
-    ):
+        say(f"{count_of(downloaded.fetched, 'new image')} not in the shards yet; run: {todo}")
+    elif selected and not selected.kept:
+        say(_why_none_is_kept(args, dataset, selected.rejected))
+    elif selected and (not dataset.shard_index.exists() or _digest(dataset) != before):
         say(f"the selection is not in the shards yet; run: {command(args, 'shard')}")
+
+
+def _why_none_is_kept(
+    args: argparse.Namespace, dataset: DatasetPaths, rejected: dict[str, int]
+) -> str:
+    if not rejected:
+        return f"{dataset.originals_dir}: {NO_IMAGES}"
+    reasons = ", ".join(f"{name} {count:,}" for name, count in rejected.items())
+    return (
+        f"no image is kept: {reasons}; to see what each limit rejects, run: "
+        f"{command(args, 'select')} --preview"
+    )
 
 
 def _digest(dataset: DatasetPaths) -> str:

@@ -69,7 +69,7 @@ from pipeline.reading import (
     short_reason,
 )
 from pipeline.suggestions import suggestion
-from pipeline.units import format_bytes, format_duration
+from pipeline.units import count_of, format_bytes, format_duration
 from pipeline.versions import Migration, migrate
 
 __all__ = [
@@ -97,6 +97,7 @@ __all__ = [
     "check_hub",
     "code_span",
     "complete_lines",
+    "count_of",
     "describe_os_error",
     "disarm_markdown",
     "escape_markdown",

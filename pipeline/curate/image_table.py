@@ -40,7 +40,7 @@ from pipeline.select.features import (
     robust_deviations,
 )
 from pipeline.select.rules import DUPLICATE_KEY, REASONS
-from pipeline.select.selection import read_rejected
+from pipeline.select.selection import NO_IMAGES, read_rejected
 from pipeline.select.stage import duplicate_thresholds, scratch_lists, select
 
 _PAIR_MARGIN = DuplicateThresholds(bits=2, detail=12)
@@ -130,7 +130,7 @@ def load_image_table(
     found, parts, words = _read_columns(recipe, dataset)
     keys = np.frombuffer(found.keys, np.uint64)
     if not len(keys):
-        raise UserError(f"{dataset.originals_dir}: no images yet; run download")
+        raise UserError(f"{dataset.originals_dir}: {NO_IMAGES}")
     part = np.frombuffer(found.part, np.int32)
     begin, end, colors = _find_thumbnails(dataset, keys, part, parts)
     hashes = np.frombuffer(found.hashes, np.uint64)

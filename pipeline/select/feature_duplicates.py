@@ -27,10 +27,16 @@ _KEPT_BLOCK = 16_384
 
 @dataclass(frozen=True)
 class FeatureDuplicates:
-    """For each image the index of the image that it is a copy of, or -1, and their distance."""
+    """For each image the index of the image that it is a copy of, or -1, and their distance.
+
+    `dimensions` is the number of directions to whiten, and `images` the number of images that have
+    features. With no more images than directions, most copies are too distant.
+    """
 
     duplicate_of: Indices
     distance: NDArray[np.float32]
+    images: int = 0
+    dimensions: int = 0
 
 
 def feature_duplicates(
@@ -45,9 +51,11 @@ def feature_duplicates(
         name: the extractor that recorded the features; images without features are no copies.
         keys: the images, (n,); the preferred copy first.
     """
-    rows, has_features = _whitened_features(dataset, name, keys)
-    found = FeatureDuplicates(np.full(len(keys), -1, np.int64), np.zeros(len(keys), np.float32))
+    rows, has_features, dimensions = _whitened_features(dataset, name, keys)
     order = np.flatnonzero(has_features)
+    found = FeatureDuplicates(
+        np.full(len(keys), -1, np.int64), np.zeros(len(keys), np.float32), len(order), dimensions
+    )
     kept = np.empty(len(order), np.int64)
     count = 0
     for start in range(0, len(order), _BLOCK):
@@ -84,14 +92,16 @@ def _nearest(rows: Features, kept: Indices, block: Indices) -> tuple[Features, I
 
 def _whitened_features(
     dataset: DatasetPaths, name: str, keys: Keys
-) -> tuple[Features, NDArray[np.bool_]]:
-    """Return features of length 1, (n, up to `_DIMENSIONS`), and which images have any."""
+) -> tuple[Features, NDArray[np.bool_], int]:
+    """Return features of length 1, (n, up to `_DIMENSIONS`), which images have any, and the number
+    of directions that more images would have."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     sample = sample_features(dataset, name, ranked)
     known = np.zeros(len(keys), np.bool_)
+    dimensions = min(_DIMENSIONS, sample.shape[1] or _DIMENSIONS)
     if len(sample) < 2:
-        return np.zeros((len(keys), 1), np.float32), known
+        return np.zeros((len(keys), 1), np.float32), known, dimensions
     center, directions = _whitening(sample)
     rows = np.zeros((len(keys), directions.shape[1]), np.float32)
     for part, features in read_features(dataset, name):
@@ -101,7 +111,7 @@ def _whitened_features(
         norms = np.linalg.norm(whitened, axis=1, keepdims=True)
         rows[order[place[wanted]]] = whitened / np.maximum(norms, 1e-12)
         known[order[place[wanted]]] = True
-    return rows, known
+    return rows, known, dimensions
 
 
 def _whitening(features: Features) -> tuple[Features, Features]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from pipeline.contract import ManifestRow, OriginalRecord, read_rows
 
+NO_IMAGES = "no images yet; run download, or import to add images that you have"
+
 _ADVICE = "run select, which writes it again"
 
 

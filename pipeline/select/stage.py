@@ -48,6 +48,7 @@ from pipeline.select.selection import SelectedImage
 from pipeline.web.failures import caught_failure
 
 _REPORT_EVERY = 5000
+_FEW_IMAGES = "copies may be missed; look at the pairs in select --preview, and raise the limit"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def select(
         if near is not None and images.without_detail:
             log.emit("select", "without_detail", images=images.without_detail)
         result = images.find_duplicates(
-            near, limits.off_topic, outlier_scorer(dataset, limits), copy_finder(dataset, limits)
+            near, limits.off_topic, outlier_scorer(dataset, limits), copy_finder(dataset, limits, log)
         )
         # `kept` is written last, so that the selection is never newer than its rejections.
         kept = stack.enter_context(atomic_file(lists.kept))
@@ -147,13 +148,24 @@ def needs_features(limits: SelectOptions) -> bool:
 
 
 def copy_finder(
-    dataset: DatasetPaths, limits: SelectOptions
+    dataset: DatasetPaths, limits: SelectOptions, log: EventLog
 ) -> Callable[[Keys], FeatureDuplicates] | None:
-    """Return the function that finds copies by their features; None if `duplicate_distance` is not
-    set."""
-    if limits.duplicate_distance is None:
+    """Return the function that finds copies by their features, and says if there are too few images
+    for it; None if `duplicate_distance` is not set."""
+    limit = limits.duplicate_distance
+    if limit is None:
         return None
-    return partial(feature_duplicates, dataset, limits.features, limit=limits.duplicate_distance)
+
+    def find(keys: Keys) -> FeatureDuplicates:
+        found = feature_duplicates(dataset, limits.features, keys, limit)
+        if 1 < len(keys) and found.images <= found.dimensions:
+            log.emit(
+                "select", "duplicate_distance has few images to compare", images=found.images,
+                needed=found.dimensions + 1, advice=_FEW_IMAGES,
+            )  # fmt: skip
+        return found
+
+    return find
 
 
 def _apply_rules(

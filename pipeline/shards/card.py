@@ -178,6 +178,8 @@ def _opt_outs(stats: DatasetStats) -> Iterator[str]:
 
 def _source(recipe: Recipe) -> str:
     start = getattr(recipe.source, "start", ())
+    if not start:
+        return "imported images"
     more = f" and {len(start) - 3} more" if len(start) > 3 else ""
     return f"{recipe.source.kind}: " + ", ".join(map(str, start[:3])) + more
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.config_io import STRICT
@@ -42,7 +41,7 @@ class FolderSource(CrawlLimits):
     """
 
     kind: Literal["folder"] = "folder"
-    start: tuple[Path, ...] = Field(min_length=1)
+    start: tuple[Path, ...] = ()
     license: str = ""
     attribution: str = ""
     allow_outside_links: bool = False
@@ -62,8 +61,13 @@ def start(config: FolderSource) -> list[PageRequest]:
     """Return requests for the folders and archives.
 
     Raises:
-        UserError: one of them does not exist.
+        UserError: there is none, or one of them does not exist.
     """
+    if not config.start:
+        raise UserError(
+            "source.start: missing; name what to crawl in [source] of the recipe (only a recipe "
+            "for images that are imported needs none)"
+        )
     paths = [argument_path(path, "folder or archive does not exist") for path in config.start]
     for path in paths:
         if not path.is_dir() and not path.is_file():

@@ -43,7 +43,6 @@ def test_overrides_by_dotted_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "source: missing"),
         ("[source]\nkind = 'web'\n", "source"),
         ("[source]\nkind = 'html'\n", "source.start: missing"),
         (SMALL + "selector = 'a'\n", "source.selector: unknown key"),
@@ -149,4 +148,14 @@ def test_the_name_of_a_recipe_in_this_folder_is_suggested(
     with pytest.raises(UserError, match=r"mine\.toml: recipe not found; use mine\.toml, choose"):
         recipe_path("mine")
     with pytest.raises(UserError, match=r"other\.toml: recipe not found; choose a file"):
+        recipe_path("other")
+
+
+def test_a_recipe_for_import_needs_no_source(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[shards]\nresolution = 32\n")
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert recipe.shards.resolution == 32
+    with pytest.raises(UserError, match=r"source\.start: missing; name what to crawl"):
+        SOURCES[recipe.source.kind].start(recipe.source)
+    with pytest.raises(UserError, match=r"to import images, create other\.toml \(it may be empty"):
         recipe_path("other")

@@ -161,8 +161,11 @@ def index_tars(
     images = [(tar, *image) for tar, scan in kept for image in scan.images]
     sizes = {(height, width): f"{tar.location}: {key}" for tar, key, width, height, _ in images}
     if not sizes:
+        first = "; ".join([one for _, scan in kept for one in scan.unreadable][:3])
+        why = f" ({first})" if first else ""
         raise UserError(
-            f"{where}: none of the first images can be read; `python -m pipeline import` says why"
+            f"{where}: none of the first images can be read{why}; `python -m pipeline import` "
+            "lists all that cannot be read"
         )
     heights, widths = zip(*sizes, strict=True)
     entries = tuple(

@@ -73,7 +73,8 @@ class TarScan:
     entry per sample with an image: a class number, a name, or None; empty if no sample has a label.
     `one_hot` is the length of one-hot labels. `extension` is that of the first image, `members` are
     those of its sample. `images` lists (key, width, height, is gray) of the first images;
-    `transparent` is the key of the first of them that may have transparent pixels.
+    `transparent` is the key of the first of them that may have transparent pixels, and `unreadable`
+    names those that cannot be read, with the reasons.
     """
 
     size: int
@@ -90,6 +91,7 @@ class TarScan:
     members: list[str] = field(default_factory=list)
     images: list[tuple[str, int, int, bool]] = field(default_factory=list)
     transparent: str = ""
+    unreadable: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -144,7 +146,7 @@ def scan_tar(reader: RangeReader, options: SampleOptions, ahead: int) -> TarScan
             scan.images.append((sample.key, known.width, known.height, known.is_gray))
             if known.has_alpha and not scan.transparent:
                 scan.transparent = sample.key
-    scan.one_hot = passed.one_hot
+    scan.one_hot, scan.unreadable = passed.one_hot, passed.unreadable
     if all(label is None for label in scan.labels):
         scan.labels = []
     scan.headers = headers.hexdigest()
@@ -179,6 +181,7 @@ class _Passed:
         self._texts: dict[int, bytes] = {}
         self.images: dict[int, ImageHeader] = {}
         self.beginnings: list[bytes] = []
+        self.unreadable: list[str] = []
         self.one_hot = 0
 
     def watch(self, found: Iterator[tuple[str, Extent]]) -> Iterator[tuple[str, Extent]]:
@@ -205,8 +208,9 @@ class _Passed:
             try:
                 self.images[extent.offset] = image_header(data, is_part=is_enough)
                 break
-            except ImageError:  # more bytes are needed, or decoding it will report the error
+            except ImageError as error:  # more bytes are needed, or decoding it will report it
                 if most >= extent.size or image_format(data) is None:
+                    self.unreadable.append(f"{name}: {error.detail}")
                     break
         self.beginnings.append(data[:_PROBE_BYTES])
 

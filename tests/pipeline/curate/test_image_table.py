@@ -132,5 +132,5 @@ def test_clusters_are_those_of_separate_blobs() -> None:
 
 
 def test_a_dataset_without_images_is_one_line(shop: Any, log: Any) -> None:
-    with pytest.raises(UserError, match="no images yet; run download"):
+    with pytest.raises(UserError, match="no images yet; run download, or import"):
         load_image_table(shop.recipe(), shop.dataset, log, use_network=False)

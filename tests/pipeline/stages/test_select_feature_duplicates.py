@@ -106,6 +106,19 @@ def test_the_walk_equals_a_comparison_of_all_pairs(
     assert found.duplicate_of.tolist() == expected
 
 
+@pytest.mark.parametrize(("count", "said"), [(4, [4]), (5, [])])
+def test_too_few_images_to_compare_are_said(
+    shop: Any, log: Any, monkeypatch: pytest.MonkeyPatch, count: int, said: list[int]
+) -> None:
+    record(shop, log, monkeypatch, np.random.default_rng(0).normal(size=(count, 4)))
+    recipe = shop.recipe({"duplicate_distance": 0.1, "features": "toy"})
+    select(recipe, shop.dataset, log)
+    events = [row["facts"] for row in read_jsonl(shop.dataset.event_log)
+              if row["event"] == "duplicate_distance has few images to compare"]  # fmt: skip
+    assert [one["images"] for one in events] == said
+    assert all(one["needed"] == 5 and "--preview" in one["advice"] for one in events)
+
+
 def test_images_without_features_are_no_copies(
     shop: Any, log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import shellgan
+from pipeline.errors import UserError
 from pipeline.imaging.alpha import premultiply
 from tests.helpers.foreign_shards import drawn, file_of, write_tar
 from tests.helpers.small_shards import SmallShards
@@ -129,3 +130,12 @@ def test_a_run_keeps_its_channels(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sample.main(["cut", "--n", "1", "--out", "a.png", "--device", "cpu"]) == 0
     with Image.open(io.BytesIO(Path("a.png").read_bytes())) as image:
         assert image.mode == "RGBA"
+
+
+def test_images_that_cannot_be_read_are_named_with_the_reasons(tmp_path: Path) -> None:
+    rows = [{"__key__": key, "jpg": data} for key, data in (("a/0", b"text"), ("a/1", b"GIF89a"))]
+    path = write_tar(tmp_path / "a.tar", rows)
+    with pytest.raises(UserError, match=r"a\.tar: none of the first images .*a/0\.jpg: not a supp") \
+            as caught:  # fmt: skip
+        opened(path)
+    assert "a/1.jpg: a damaged GIF" in str(caught.value)
