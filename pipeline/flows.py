@@ -200,7 +200,7 @@ def _run_subflows(subflows: Sequence[Flow[..., Any]], options: FlowOptions) -> N
     options.resolve_runner()  # raises for invalid options before the first stage
     public = options.public()
     for subflow in subflows:
-        result = subflow(public)
+        result: Any = subflow(public)
         words = ", ".join(f"{key}={value}" for key, value in asdict(result).items())
         run_logger().info("%s done: %s", subflow.name, words)
     _show_results(options.job().dataset)

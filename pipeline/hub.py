@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.errors import UserError
 from pipeline.outside_text import printable, safe_text
 from pipeline.reading import short_reason
-from pipeline.units import format_bytes
+from pipeline.units import count_of, format_bytes
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -60,8 +60,7 @@ def hub_license(counts: Mapping[str, int]) -> dict[str, str]:
         return {"license": "unknown"}
     listed = sorted(counts.items(), key=lambda item: -item[1])
     told = [
-        f"{name or 'not stated'} ({n:,} image{'s' * (n != 1)})"
-        for name, n in listed[:_MAX_LICENSES]
+        f"{name or 'not stated'} ({count_of(n, 'image')})" for name, n in listed[:_MAX_LICENSES]
     ]
     if len(listed) > _MAX_LICENSES:
         told.append(f"and {len(listed) - _MAX_LICENSES} more")
@@ -84,8 +83,8 @@ def license_warnings(what: str, licenses: Mapping[str, int], overridden: int) ->
         )
     if overridden:
         found.append(
-            f"{what}: {overridden:,} images are kept despite an opt-out signal; check that you "
-            "may publish them"
+            f"{what}: {count_of(overridden, 'image')} kept despite an opt-out signal; check that "
+            "you may publish them"
         )
     return found
 
@@ -160,7 +159,8 @@ def _announce(
     except RepositoryNotFoundError:
         state = "new, public" if repo.public else "new, private; --public makes it public"
     sizes = {name: (folder / name).stat().st_size for name in names}
-    say(f"uploading {len(sizes)} files, {format_bytes(sum(sizes.values()))}, to {url} ({state})")
+    what = f"{count_of(len(sizes), 'file')}, {format_bytes(sum(sizes.values()))}"
+    say(f"uploading {what}, to {url} ({state})")
     for name, size in list(sizes.items())[:_MAX_SHOWN]:
         say(f"  {name}  {format_bytes(size)}")
     if len(sizes) > _MAX_SHOWN:

@@ -19,7 +19,7 @@ from pipeline.events import Progress, last_failures
 from pipeline.originals.parts import PartFiles, is_complete, planned_parts, read_summary
 from pipeline.outside_text import printable
 from pipeline.reading import open_regular
-from pipeline.units import format_bytes, format_duration
+from pipeline.units import count_of, format_bytes, format_duration
 from pipeline.web.opt_out.signals import count_signals
 
 _PAGE_STATES = {"new": "queued", "held": "fetched"}
@@ -257,7 +257,7 @@ def format_status(status: Status) -> str:
     lines += [
         ("kept", f"{status.kept:,}"),
         ("rejected", _by_name(status.rejected)),
-        ("shards", f"{status.shards:,} with {status.samples:,} samples, "
+        ("shards", f"{status.shards:,} with {count_of(status.samples, 'sample')}, "
          f"{format_bytes(status.shard_bytes)}"),
     ]  # fmt: skip
     lines += [("damaged", what) for what in status.damaged]

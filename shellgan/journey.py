@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.contract import UserError, format_bytes, format_duration, printable
 from pipeline.events import Progress
+from pipeline.units import count_of
 from shellgan.where import Where, check_owner, propose
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _first_page(where: Where, recipe: str) -> list[str]:
     stated = ", ".join(sorted(licences)[:3]) or "none stated on the first page; what you may use " \
         "is your decision"  # fmt: skip
     return [
-        f"the first page has {len(found.images)} images and leads to {len(found.follow)} pages",
+        f"the first page has {count_of(len(found.images), 'image')} and leads to "
+        f"{count_of(len(found.follow), 'page')}",
         f"licences: {stated}",
     ]
 
@@ -173,24 +175,25 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
     if where.kind == "files":
         line.begin("import")
         taken = stages.import_images(where.location, recipe, **shared)
-        line.end(f"{taken.images + taken.known:,} images, {taken.failed:,} failed")
+        line.end(f"{count_of(taken.images + taken.known, 'image')}, {taken.failed:,} failed")
         _require(taken.images + taken.known, "images were found", recipe)
     else:
         line.begin("crawl")
         crawled = stages.crawl(recipe, **shared)
-        line.end(f"{crawled.pages:,} pages, {crawled.urls:,} images, {crawled.failed:,} failed")
+        line.end(f"{count_of(crawled.pages, 'page')}, {count_of(crawled.urls, 'image')}, "
+                 f"{crawled.failed:,} failed")  # fmt: skip
         _require(crawled.urls, "images were found on its pages", recipe)
         line.begin("download")
         fetched = stages.download(recipe, **shared)
-        line.end(f"{fetched.images:,} new images, {fetched.failed:,} failed")
+        line.end(f"{count_of(fetched.images, 'new image')}, {fetched.failed:,} failed")
     line.begin("select")
     selected = stages.select(recipe, **shared)
     reasons = ", ".join(f"{name} {count:,}" for name, count in selected.rejected.items())
-    line.end(f"{selected.kept:,} images kept; rejected: {reasons or 'none'}")
+    line.end(f"{count_of(selected.kept, 'image')} kept; rejected: {reasons or 'none'}")
     _require(selected.kept, f"images were kept (rejected: {reasons or 'none'})", recipe)
     line.begin("shard")
     built = stages.shard(recipe, **shared)
-    line.end(f"{built.samples:,} samples in {built.shards:,} shards")
+    line.end(f"{count_of(built.samples, 'sample')} in {count_of(built.shards, 'shard')}")
     return str(options.root / "manifests" / where.name)
 
 

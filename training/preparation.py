@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline.contract import UserError, describe_os_error, is_disk_full, local_path
+from pipeline.contract import UserError, count_of, describe_os_error, is_disk_full, local_path
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
@@ -106,7 +106,9 @@ def prepare(
     ranks = stack.enter_context(init_distributed("nccl" if device.type == "cuda" else "gloo"))
     stack.enter_context(determinism(config.deterministic, device))
     if ranks.world_size > config.batch:
-        raise UserError(f"batch: {config.batch} images for {ranks.world_size} processes")
+        raise UserError(
+            f"batch: {count_of(config.batch, 'image')} for {ranks.world_size} processes"
+        )
     device = _set_up(config, device, ranks)
     source = open_shard_dataset(location, config.resolution, config.data)
     config = drop_label_conditions(config, source.classes)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.contract import CommandParser, UserError, exit_status
+from pipeline.contract import CommandParser, UserError, count_of, exit_status
 from training.latent.cli import add_alias, add_device, add_seed, float_in_range, int_in_range
 
 MOST = 1_000_000_000
@@ -122,7 +122,7 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
 
 def print_accuracies(found: dict[str, Any]) -> None:
     """Print the accuracies with their standard errors."""
-    print(f"trained on {found['taught']} images, tested on {found['held_out']}")
+    print(f"trained on {count_of(found['taught'], 'image')}, tested on {found['held_out']}")
     for name, words in ROWS.items():
         if name in found:
             value = found[name]

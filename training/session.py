@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.contract import UserError, format_duration
+from pipeline.contract import UserError, count_of, format_duration
 from training.callbacks import DIVERGENCE_HINT, Callback, EndReason
 from training.checkpoint import list_checkpoints
 from training.config import Config
@@ -113,9 +113,10 @@ def _train(
 
 
 def _show_header(run: Prepared, found: Forecast) -> None:
-    threads = f", {torch.get_num_threads()} threads" if run.device.type == "cpu" else ""
+    threads = f", {count_of(torch.get_num_threads(), 'thread')}" if run.device.type == "cpu" else ""
     run.shown.message(
-        f"run {run.run.folder}  preset {run.config.preset}  {run.source.index.nsamples} images of "
+        f"run {run.run.folder}  preset {run.config.preset}  "
+        f"{count_of(run.source.index.nsamples, 'image')} of "
         f"{run.source.width}×{run.source.height} px  {run.device.type}{threads}, "
         f"{run.config.precision}"
     )
@@ -144,7 +145,7 @@ def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> Tr
     shown.message(f"{words[reason]} ({seen / 1000:g} kimg)")
     skipped = sum(int(loop.state.scalars.get(f"skipped_{name}", 0)) for name in "gd")
     if skipped:
-        shown.message(f"{skipped} steps of a network were skipped: their fp16 gradients overflowed")
+        shown.message(f"skipped because fp16 gradients overflowed: {count_of(skipped, 'step')}")
     shown.message(_format_time_and_cost(loop))
     newest = max(run.samples.glob("*.png"), default=None)
     if newest:

@@ -29,6 +29,7 @@ from pipeline.shards.exports import export
 from pipeline.shards.forget import forget
 from pipeline.shards.publish import HUB_FORMATS, publish
 from pipeline.shards.verify import verify
+from pipeline.units import count_of
 
 CURATE_PORT = 8973
 
@@ -160,7 +161,8 @@ def _curate(args: argparse.Namespace) -> int:
     _print(args, {"recorded": curator.recorded})
     if curator.recorded:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
-        say(f"{curator.recorded:,} new lines in {dataset.curation}; to use them, run: {todo}")
+        new = count_of(curator.recorded, "new line")
+        say(f"{new} in {dataset.curation}; to use what you decided, run: {todo}")
     return 0
 
 
@@ -180,7 +182,7 @@ def _forget(args: argparse.Namespace) -> int:
     _print(args, asdict(result))
     if result.pending:
         todo = f"run {command(args, 'download')}, then `forget` again"
-        say(f"{result.pending:,} images are in parts that are not complete yet; {todo}")
+        say(f"{count_of(result.pending, 'image')} in parts that are not complete yet; {todo}")
     return 1 if result.pending else 0
 
 
@@ -216,16 +218,16 @@ def _import(args: argparse.Namespace) -> int:
     _print(args, asdict(result))
     if result.images and not args.quiet:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
-        say(f"{result.images:,} new images are not in the shards yet; run: {todo}")
+        say(f"{count_of(result.images, 'new image')} not in the shards yet; run: {todo}")
     if result.failed:
         say(
-            f"{result.failed:,} files could not be imported; "
+            f"could not import {count_of(result.failed, 'file')}; "
             f"the reasons are in {dataset.failure_log}"
         )
     if result.failed_before:
         say(
-            f"{result.failed_before:,} images failed in an earlier import and were not read again; "
-            f"the reasons are in {dataset.failure_log}"
+            f"not read again, because an earlier import failed to: "
+            f"{count_of(result.failed_before, 'image')}; the reasons are in {dataset.failure_log}"
         )
     return 1 if result.failed else 0
 
@@ -245,7 +247,7 @@ def _export_manifest(args: argparse.Namespace) -> int:
     dataset = job_from_args(args, reads=True).dataset
     check_files(dataset)
     count = export_manifest(dataset, args.file)
-    say(f"{count:,} rows in {args.file}", sys.stdout)
+    say(f"{count_of(count, 'row')} in {args.file}", sys.stdout)
     return 0
 
 

@@ -14,6 +14,7 @@ from pipeline.commands.common import Commands, add_simple_command, say
 from pipeline.crawl.check_recipe import COLUMNS, check_recipe, propose_recipe
 from pipeline.outside_text import printable
 from pipeline.recipe import locate_recipe
+from pipeline.units import count_of
 from pipeline.web.politeness import Politeness
 from pipeline.web.waits import Wait
 
@@ -44,7 +45,9 @@ def _check(args: argparse.Namespace) -> int:
     found = check_recipe(where, args.url, _print_wait)
     out = Console(highlight=False)
     if found.rows():
-        table = Table(title=Text(f"{len(found.rows())} images on {printable(found.url)}"))
+        table = Table(
+            title=Text(f"{count_of(len(found.rows()), 'image')} on {printable(found.url)}")
+        )
         for column in COLUMNS:
             table.add_column(column, overflow="fold")
         for row in found.rows():

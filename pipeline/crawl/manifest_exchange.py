@@ -27,6 +27,7 @@ from pipeline.sources.interface import CorruptFile, Notes, Page
 from pipeline.sources.list_files import arrow, list_format, records_of
 from pipeline.sources.list_options import ListSource
 from pipeline.sources.url_list import parse, start
+from pipeline.units import count_of
 from pipeline.web.urls import canonical_url
 
 ROW_GROUP = 50_000
@@ -126,7 +127,7 @@ def import_manifest(
                 counts["added"] += state.add_external(batch)
         except CorruptFile as error:
             raise UserError(
-                f"{path}: {error}; the {counts['added']:,} new rows before that were added"
+                f"{path}: {error}; added before that: {count_of(counts['added'], 'new row')}"
             ) from None
     known = counts["read"] - counts["added"]
     return ManifestImportResult(

@@ -24,6 +24,7 @@ from pipeline.sources import (
     PageResult,
     Source,
 )
+from pipeline.units import count_of
 from pipeline.web.local_files import SCHEME
 
 _LIMITS = ("max_pages", "max_images")
@@ -235,15 +236,19 @@ class CrawlAccount:
     def _why_nothing_requested(self, pages: int, failed: int, waiting: int) -> str:
         if waiting:
             return (
-                f"{waiting:,} pages are queued, but source.max_pages ({self.source.max_pages:,}) "
-                f"or source.max_images ({self.source.max_images}) is reached; raise it"
+                f"{count_of(waiting, 'page')} in the queue, but source.max_pages "
+                f"({self.source.max_pages:,}) or source.max_images ({self.source.max_images}) is "
+                "reached; raise it"
             )
-        known = f"all {pages:,} pages were visited before; crawl --refresh visits them again"
+        known = (
+            f"every page was visited before ({count_of(pages, 'page')}); crawl --refresh visits "
+            "them again"
+        )
         return f"{known}; {failed:,} failed, and retry visits those" if failed else known
 
     def _why_nothing_found(self) -> Iterator[str]:
         read = self.visited - sum(self.failures.values())
-        yield f"{read:,} of {self.visited:,} pages could be read"
+        yield f"{read:,} of {count_of(self.visited, 'page')} could be read"
         for kind, count in list(self.failures.items())[:_MAX_REASONS]:
             yield f"{count:,} failed with {kind}, first {self.failures.examples[kind]}"
         for reason, count in list(self.notes.items())[:_MAX_REASONS]:

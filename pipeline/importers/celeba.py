@@ -19,6 +19,7 @@ from pipeline.importers.items import (
 from pipeline.importers.members import Budget, Member, unpack
 from pipeline.importers.tree import Tree, base_name
 from pipeline.outside_text import open_text
+from pipeline.units import count_of
 
 _ATTRIBUTES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _IDENTITIES = ("identity_CelebA.txt", "identity_CelebA.csv")
@@ -38,7 +39,7 @@ def detect(tree: Tree) -> str:
     if not lists:
         return ""
     count = sum(1 for _ in tree.images)
-    return f"CelebA: {count:,} images, {', '.join(base_name(one) for one in lists)}"
+    return f"CelebA: {count_of(count, 'image')}, {', '.join(base_name(one) for one in lists)}"
 
 
 def read(tree: Tree, options: ImportOptions) -> Items:

@@ -26,6 +26,7 @@ from pipeline.importers.items import (
 from pipeline.importers.raw_pixels import encode_png, read_png
 from pipeline.importers.tree import Tree, base_name
 from pipeline.outside_text import decode_text
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 
 _SHAPE = (3, 32, 32)
@@ -71,7 +72,7 @@ _VERSIONS = (
 def detect(tree: Tree) -> str:
     """Return what was found; empty if it is not of this format."""
     version = _version(tree)
-    return f"{version.title}: {len(_files(tree, version))} files" if version else ""
+    return f"{version.title}: {count_of(len(_files(tree, version)), 'file')}" if version else ""
 
 
 def _version(tree: Tree) -> _Version | None:
@@ -161,7 +162,7 @@ def _read_python(tree: Tree, name: str, _version: _Version, names: list[str]) ->
     pixels = data.pixels()
     labels = values.get(b"fine_labels", values.get(b"labels"))
     if not isinstance(labels, list) or len(labels) != len(pixels):
-        raise ValueError(f"not one label for each of its {len(pixels)} images")
+        raise ValueError(f"not one label for each of its {count_of(len(pixels), 'image')}")
     titles = values.get(b"filenames")
     for number, label in enumerate(labels):
         title = f"{base_name(name)} {number}"

@@ -23,6 +23,7 @@ from pipeline.importers.members import FolderMember, Member
 from pipeline.importers.tree import Tree, base_name
 from pipeline.outside_text import open_text
 from pipeline.sources.json_stream import json_elements
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 
 _HEAD = 1 << 16
@@ -118,7 +119,9 @@ def _read_content(tree: Tree, name: str, content: _Content) -> Items:
                     yield broken_metadata(f"{url}#{key}{number}", f"{key}: {error!r:.200}")
     except (ImageError, OSError, ValueError, RecursionError) as error:
         detail = error.detail if isinstance(error, ImageError) else str(error)
-        yield broken_metadata(url, f"not JSON of COCO, after {number} entries: {detail}")
+        yield broken_metadata(
+            url, f"not JSON of COCO, after {count_of(number, 'entry', 'entries')}: {detail}"
+        )
 
 
 def _add(content: _Content, key: str, entry: Any) -> None:

@@ -23,6 +23,7 @@ from pipeline.importers.items import (
 )
 from pipeline.importers.metadata_files import READERS
 from pipeline.importers.tree import Tree, base_name
+from pipeline.units import count_of
 
 
 def detect(tree: Tree) -> str:
@@ -30,16 +31,12 @@ def detect(tree: Tree) -> str:
     names = list(tree.images)
     if not names:
         return ""
-    images = f"{len(names):,} image{'s' * (len(names) != 1)}"
+    images = count_of(len(names), "image")
     if tables := _tables(tree):
         return f"images with {base_name(tables[0])}: {images}"
     layout = Layout(names)
     labels = {layout.labels(name)[:1] for name in names} - {()}
-    found = (
-        f"{images}, {len(labels):,} label{'s' * (len(labels) != 1)}"
-        if labels
-        else f"{images}, no labels"
-    )
+    found = f"{images}, {count_of(len(labels), 'label')}" if labels else f"{images}, no labels"
     splits = f", splits {', '.join(layout.splits)}" if layout.splits else ""
     return f"image folder: {found}{splits}"
 

@@ -21,6 +21,7 @@ from pipeline.importers.items import (
 )
 from pipeline.importers.parquet import image_tables
 from pipeline.importers.tree import Tree, base_name
+from pipeline.units import count_of
 
 _MAX_TEXT = 1 << 20
 
@@ -34,7 +35,7 @@ def detect(tree: Tree) -> str:
     stats = [name for name in tree.files if name.endswith("_stats.json")]
     with_json = [name for name in tree.images if _stem(name) + ".json" in tree.files]
     if with_json:
-        count = f"{len(with_json):,} image{'s' * (len(with_json) != 1)} with JSON"
+        count = f"{count_of(len(with_json), 'image')} with JSON"
         return f"img2dataset output (files): {count}" if stats else count
     if stats and not tree.samples and not _others(tree):
         raise UserError(

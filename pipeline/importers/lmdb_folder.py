@@ -14,6 +14,7 @@ from pipeline.imaging.limits import ImageError
 from pipeline.importers.items import STAGE, ImportOptions, Items, as_text, make_item
 from pipeline.importers.members import FolderMember
 from pipeline.importers.tree import Tree, base_name
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 from pipeline.web.local_files import file_url
 
@@ -24,7 +25,7 @@ _RESOLUTION = re.compile(rb"(\d+)-\d{5,}")
 def detect(tree: Tree) -> str:
     """Return what was found; empty if it is not of this format."""
     names = _files(tree)
-    return f"LMDB: {len(names)} database{'s' * (len(names) != 1)}" if names else ""
+    return f"LMDB: {count_of(len(names), 'database')}" if names else ""
 
 
 def _files(tree: Tree) -> list[Path]:

@@ -15,6 +15,7 @@ from pipeline.importers.items import STAGE, ImportOptions, Items, make_item
 from pipeline.importers.members import Budget, Member, unpack
 from pipeline.importers.raw_pixels import read_png
 from pipeline.importers.tree import Tree, base_name
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 
 _IMAGES = re.compile(r"(?P<split>.*?)-?images?[-.]idx3-ubyte(\.gz)?", re.IGNORECASE)
@@ -63,7 +64,7 @@ def _images(tree: Tree, name: str) -> Items:
     url, size = tree.files[name].url, height * width
     there = (_end(file) - 16) // size if size else 0
     if there < count:
-        detail = f"has {there:,} images, {count:,} by its header"
+        detail = f"has {count_of(there, 'image')}, {count:,} by its header"
         yield failure(STAGE, url, "truncated", detail=detail)
     for number in range(min(count, there)):
         read_image = partial(read_png, file, 16 + number * size, (height, width))
@@ -89,7 +90,8 @@ def _labels(tree: Tree, name: str, count: int) -> Generator[Failure, None, bytes
         yield failure(STAGE, member.url, error.kind, detail=error.detail)
         return b""
     if len(labels) < named or named != count:
-        detail = f"{len(labels):,} labels, {named:,} by its header, for {count:,} images"
+        read = count_of(len(labels), "label")
+        detail = f"{read}, {named:,} by its header, for {count_of(count, 'image')}"
         yield failure(STAGE, member.url, "damaged", detail=detail)
         return b""
     return labels

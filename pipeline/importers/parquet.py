@@ -26,8 +26,9 @@ from pipeline.importers.items import (
     sort_objects,
     split_name,
 )
-from pipeline.importers.tree import Tree, base_name, is_image
+from pipeline.importers.tree import Tree, base_name, describe_files, is_image
 from pipeline.sources.list_files import BROKEN, arrow, plain_records
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 
 BATCH = 64
@@ -46,12 +47,7 @@ class Columns:
 
 def detect(tree: Tree) -> str:
     """Return what was found; empty if it is not of this format."""
-    tables = image_tables(tree)
-    if not tables:
-        return ""
-    stats = any(name.endswith("_stats.json") for name in tree.files)
-    kind = "img2dataset output (parquet)" if stats else "images in Parquet or Arrow"
-    return f"{kind}: {len(tables):,} file{'s' * (len(tables) != 1)}"
+    return describe_files(tree, image_tables(tree), "parquet", "images in Parquet or Arrow")
 
 
 def image_tables(tree: Tree) -> list[str]:
@@ -95,7 +91,10 @@ def read(tree: Tree, options: ImportOptions) -> Items:
         except _broken() as error:
             detail = error.detail if isinstance(error, ImageError) else str(error)
             yield failure(
-                STAGE, url, "damaged", detail=f"not a complete table, after {number} rows: {detail}"
+                STAGE,
+                url,
+                "damaged",
+                detail=f"not a complete table, after {count_of(number, 'row')}: {detail}",
             )
 
 

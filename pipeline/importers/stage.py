@@ -37,6 +37,7 @@ from pipeline.originals.parts import (
     write_plan,
 )
 from pipeline.recipe import Recipe
+from pipeline.units import count_of
 from pipeline.web.failures import caught_failure, failure, internal_failure
 from pipeline.web.politeness import Politeness
 
@@ -130,7 +131,7 @@ def _add_parts(
     while batch := list(_next_batch(new)):
         if options.label and not filler.counts["images"] and not any(one.labels for one in batch):
             raise UserError(
-                f"--label {options.label}: none of the first {len(batch):,} images has it; "
+                f"--label {options.label}: no label in the first {count_of(len(batch), 'image')}; "
                 "choose another column or key"
             )
         rows = [item.row.to_json() for item in batch]

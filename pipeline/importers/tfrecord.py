@@ -26,7 +26,8 @@ from pipeline.importers.items import (
     labels_in,
     make_item,
 )
-from pipeline.importers.tree import Tree, base_name
+from pipeline.importers.tree import Tree, base_name, describe_files
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 
 _SUFFIXES = (".tfrecord", ".tfrecords")
@@ -36,12 +37,7 @@ _HEADER = struct.Struct("<QI")
 
 def detect(tree: Tree) -> str:
     """Return what was found; empty if it is not of this format."""
-    names = _files(tree)
-    if not names:
-        return ""
-    stats = any(name.endswith("_stats.json") for name in tree.files)
-    kind = "img2dataset output (tfrecord)" if stats else "TFRecord"
-    return f"{kind}: {len(names):,} file{'s' * (len(names) != 1)}"
+    return describe_files(tree, _files(tree), "tfrecord", "TFRecord")
 
 
 def _files(tree: Tree) -> list[str]:
@@ -63,7 +59,7 @@ def read(tree: Tree, options: ImportOptions) -> Items:
                     number += 1
         except (ImageError, OSError, ValueError) as error:
             detail = error.detail if isinstance(error, ImageError) else str(error)
-            detail = f"not a complete TFRecord file, after {number} records: {detail}"
+            detail = f"not a complete TFRecord file, after {count_of(number, 'record')}: {detail}"
             yield failure(STAGE, url, "damaged", detail=detail)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,7 @@ from pipeline.importers.members import (
     zip_members,
 )
 from pipeline.importers.tolerant_tar import sample_entries
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 from pipeline.web.zips import BROKEN_ARCHIVE, open_zip
 
@@ -253,3 +254,17 @@ def open_tree(path: Path, unpack_tars: bool | None = None) -> Tree:
             f"{path}: " + ("not a file or folder" if there else "file or folder does not exist")
         )
     return Tree(path, unpack_tars)
+
+
+def describe_files(tree: Tree, names: Sequence[str], output: str, other: str) -> str:
+    """Return what was found in one line, with the number of files; empty if there is none.
+
+    Args:
+        output: name of the output format of img2dataset that the files have, if that tool wrote
+            them, which its statistics show; `other` describes the files of other tools.
+    """
+    if not names:
+        return ""
+    stats = any(name.endswith("_stats.json") for name in tree.files)
+    kind = f"img2dataset output ({output})" if stats else other
+    return f"{kind}: {count_of(len(names), 'file')}"

@@ -22,6 +22,7 @@ from pipeline.importers.items import (
 from pipeline.importers.members import Member
 from pipeline.importers.tree import Tree, base_name
 from pipeline.sources.xml import children, name_of, read_xml, text_of
+from pipeline.units import count_of
 
 _FOLDERS = ("annotation", "annotations")
 _BESIDE = ("annotation.tar", "Annotation.zip", "annotations.tar", "annotations.zip")
@@ -36,7 +37,8 @@ def detect(tree: Tree) -> str:
     if not annotations:
         return ""
     count = sum(1 for name in tree.images)
-    return f"images with boxes (Pascal VOC): {count:,} images, {len(annotations):,} XML files"
+    beside = count_of(len(annotations), "XML file")
+    return f"images with boxes (Pascal VOC): {count_of(count, 'image')}, {beside}"
 
 
 def _annotations(tree: Tree) -> dict[str, Member]:

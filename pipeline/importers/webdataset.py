@@ -27,6 +27,7 @@ from pipeline.importers.items import (
 from pipeline.importers.members import Archive, Budget, SampleTar
 from pipeline.importers.tolerant_tar import TarEntry, read_entry, sample_entries
 from pipeline.importers.tree import Tree, is_image, is_system_file
+from pipeline.units import count_of
 from pipeline.web.failures import failure
 from pipeline.web.local_files import file_url
 
@@ -43,7 +44,7 @@ def detect(tree: Tree) -> str:
     if not tree.samples:
         return ""
     stats = [name for name in tree.files if name.endswith("_stats.json")]
-    count = f"{len(tree.samples):,} tar{'s' * (len(tree.samples) != 1)}"
+    count = count_of(len(tree.samples), "tar")
     return f"{'img2dataset output (webdataset)' if stats else 'WebDataset'}: {count}"
 
 

@@ -19,6 +19,7 @@ from pipeline.atomic_io import FileLock, lock
 from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, read_rows, write_atomic
 from pipeline.errors import UserError
 from pipeline.reading import read_bytes
+from pipeline.units import count_of
 
 PART_SIZE = 1000
 INDEX = "keys.sqlite"
@@ -218,7 +219,7 @@ def read_part(dataset: DatasetPaths, part: str) -> Iterator[OriginalRecord]:
         expected = read_summary(files)["nsamples"]
         if count < expected:
             raise UserError(
-                f"{files.journal}: {count:,} images, the summary counts {expected:,}; "
+                f"{files.journal}: {count_of(count, 'image')}, the summary counts {expected:,}; "
                 f"{_journal_advice(files)}"
             )
 

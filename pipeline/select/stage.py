@@ -116,7 +116,10 @@ def select(
         if near is not None and images.without_detail:
             log.emit("select", "without_detail", images=images.without_detail)
         result = images.find_duplicates(
-            near, limits.off_topic, outlier_scorer(dataset, limits), copy_finder(dataset, limits, log)
+            near,
+            limits.off_topic,
+            outlier_scorer(dataset, limits),
+            copy_finder(dataset, limits, log),
         )
         # `kept` is written last, so that the selection is never newer than its rejections.
         kept = stack.enter_context(atomic_file(lists.kept))
@@ -158,7 +161,7 @@ def copy_finder(
 
     def find(keys: Keys) -> FeatureDuplicates:
         found = feature_duplicates(dataset, limits.features, keys, limit)
-        if 1 < len(keys) and found.images <= found.dimensions:
+        if len(keys) > 1 and found.images <= found.dimensions:
             log.emit(
                 "select", "duplicate_distance has few images to compare", images=found.images,
                 needed=found.dimensions + 1, advice=_FEW_IMAGES,

@@ -26,6 +26,7 @@ from pipeline.recipe import Recipe
 from pipeline.shards.builder import BuiltShard
 from pipeline.shards.samples import OPAQUE_FLAG, decode
 from pipeline.shards.stats import DatasetStats
+from pipeline.units import count_of
 
 _GAP = 2
 _BACKGROUND = "white"
@@ -136,7 +137,7 @@ def _card_lines(
         ("", ""),
         [
             ("Dataset", _Code(index.name)),
-            ("Samples", f"{index.nsamples:,} in {len(shards)} shards"),
+            ("Samples", f"{index.nsamples:,} in {count_of(len(shards), 'shard')}"),
             ("Size", f"{width} × {height} pixels, {_COLOURS[index.channels]}"),
             ("Format", f"{index.format}, {sum(s.bytes for s in shards) / 1e6:,.1f} MB"),
             ("Crop", recipe.shards.crop),
@@ -206,7 +207,7 @@ def _top_values(title: str, head: str, counts: Counter[str], empty: str) -> Iter
     yield from _table((head, "images"), rows)
     if len(counts) > _MAX_ROWS:
         rest = sum(counts.values()) - sum(n for _, n in counts.most_common(_MAX_ROWS))
-        yield from ("", f"and {len(counts) - _MAX_ROWS:,} more ({rest:,} images)")
+        yield from ("", f"and {len(counts) - _MAX_ROWS:,} more ({count_of(rest, 'image')})")
 
 
 def _color_table(shards: Sequence[BuiltShard]) -> Iterator[str]:
@@ -215,7 +216,7 @@ def _color_table(shards: Sequence[BuiltShard]) -> Iterator[str]:
     rows = [(n, f"{m:.1f}", f"{s:.1f}") for n, m, s in zip(names, mean, std, strict=True)]
     measured = sum(shard.stats["measured"] for shard in shards)
     weighted = "; colours are multiplied by alpha" if len(mean) == 4 else ""
-    yield from (f"Measured on {measured:,} samples, values 0 to 255{weighted}.", "")
+    yield from (f"Measured on {count_of(measured, 'sample')}, values 0 to 255{weighted}.", "")
     yield from _table(("channel", "mean", "standard deviation"), rows)
 
 
@@ -228,21 +229,21 @@ def _note_lines(recipe: Recipe, shards: Sequence[BuiltShard]) -> Iterator[str]:
     notes = []
     if options.crop in ("object", "box", "hook"):
         notes.append(
-            f"In {total['fell_back']:,} of {samples:,} samples, crop {options.crop!r} found "
-            "nothing, so the center was used."
+            f"In {total['fell_back']:,} of {count_of(samples, 'sample')}, crop {options.crop!r} "
+            "found nothing, so the center was used."
         )
     if options.background:
         notes.append(
-            f"{total['plain']:,} of {samples:,} samples have a plain background that was replaced "
-            f"by {options.background}."
+            f"In {total['plain']:,} of {count_of(samples, 'sample')}, a plain background was "
+            f"replaced by {options.background}."
         )
     if options.channels == 4:
         opaque = sum(shard.stats[OPAQUE_FLAG] for shard in shards)
         notes.append(f"{opaque:,} of {samples:,} samples have no transparent pixel.")
     if total["enlarged"]:
-        notes.append(f"{total['enlarged']:,} samples were enlarged from smaller crops.")
+        notes.append(f"Enlarged from smaller crops: {count_of(total['enlarged'], 'sample')}.")
     if skipped:
-        notes.append(f"{skipped:,} images have no sample; the failure log lists them.")
+        notes.append(f"Without a sample: {count_of(skipped, 'image')}; the failure log lists them.")
     for note in notes:
         yield from ("", note)
 

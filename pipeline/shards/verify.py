@@ -22,6 +22,7 @@ from pipeline.recipe import Recipe
 from pipeline.shards.plan import plan_shards
 from pipeline.shards.samples import FORMATS
 from pipeline.shards.stage import repairable_shards, shard, shard_target
+from pipeline.units import count_of
 from pipeline.web.failures import describe_internal
 from pipeline.workers import cpu_count, run_unordered
 
@@ -150,7 +151,7 @@ def check_shard(path: Path, entry: ShardEntry, index: ShardIndex) -> tuple[str |
     except Exception as error:  # noqa: BLE001 errors of one shard are caught here
         return f"internal: {describe_internal(error)}", []
     if len(keys) != entry.nsamples:
-        return f"{len(keys)} samples, the index says {entry.nsamples}", keys
+        return f"{count_of(len(keys), 'sample')}, the index says {entry.nsamples}", keys
     return None, keys
 
 

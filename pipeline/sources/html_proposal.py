@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ from pipeline.sources.site_survey import SiteSurvey
 from pipeline.sources.site_visits import Visit
 from pipeline.sources.text_selectors import ImageSelectorOptions, attribute
 from pipeline.sources.url_rules import is_allowed
+from pipeline.units import count_of
 
 _COMMON_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif")
 _LISTS = r"[/?](tags?|categor(y|ies)|archives?|authors?|feed|rss|login|search)([/?=.]|$)"
@@ -76,8 +77,8 @@ def find_recipe(survey: SiteSurvey) -> HtmlFindings:
         found.extra |= {"follow_exclude": others} if others else {}
     total = set[str]().union(*(visit.wanted for visit in wanted))
     total = {url for url in total if is_allowed(url, (), tuple(exclude))}
-    pages = f"{len(survey.visits)} page{'s' if len(survey.visits) > 1 else ''}"
-    found.remarks.append(f"{len(total)} images on {pages} visited; the first:")
+    pages = count_of(len(survey.visits), "page")
+    found.remarks.append(f"{count_of(len(total), 'image')} on {pages} visited; the first:")
     found.remarks.append(min(total))
     return found
 
@@ -234,7 +235,7 @@ def _other_lists(
 
 def describe_page(view: PageView) -> str:
     """Return the counts of elements on a page, and whether scripts build it."""
-    seen = ", ".join(f"{count} {what}" for what, count in view.counts.items())
+    seen = _listed(view.counts)
     return ", ".join(filter(None, [seen or "no link and no image", _drawn_by_scripts([view])]))
 
 
@@ -247,16 +248,25 @@ def _drawn_by_scripts(views: list[PageView]) -> str:
     return ""
 
 
+def _listed(counts: Mapping[str, int]) -> str:
+    """Return counts as text, such as `1 link to other sites`; the keys begin with a plural."""
+    words = [(count, *what.partition(" ")) for what, count in counts.items()]
+    return ", ".join(
+        count_of(count, noun.removesuffix("s")) + space + rest for count, noun, space, rest in words
+    )
+
+
 def _why_nothing(survey: SiteSurvey) -> Iterable[str]:
     visits = [*survey.visits, *survey.others]
     counts = Counter[str]()
     for visit in visits:
         counts.update(visit.view.counts)
-    pages = f"{len(visits)} page{'s' if len(visits) > 1 else ''}"
-    seen = ", ".join(f"{count} {what}" for what, count in counts.items()) or "no link and no image"
+    pages = count_of(len(visits), "page")
+    seen = _listed(counts) or "no link and no image"
     yield f"no image found on {survey.start.view.url} and behind it; visited {pages}: {seen}"
     if survey.unreachable:
-        yield f"could not read {len(survey.unreachable)} pages, the first: {survey.unreachable[0]}"
+        unread = f"could not read {count_of(len(survey.unreachable), 'page')}, the first: "
+        yield unread + survey.unreachable[0]
     drawn = _drawn_by_scripts([visit.view for visit in visits])
     if drawn:
         yield drawn

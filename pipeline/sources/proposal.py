@@ -23,6 +23,7 @@ from pipeline.sources.interface import Page
 from pipeline.sources.site_survey import survey_site
 from pipeline.sources.site_visits import GetPage
 from pipeline.sources.xml import name_of, read_xml, starts_with
+from pipeline.units import count_of
 from pipeline.web.urls import canonical_url
 
 
@@ -126,7 +127,7 @@ def _propose_json(proposal: Proposal, body: bytes) -> None:
         proposal.comments.append("no image URLs found")
         return
     (items, image), count = counts.most_common(1)[0]
-    proposal.comments.append(f"{count} images in {items or 'the response'}")
+    proposal.comments.append(f"{count_of(count, 'image')} in {items or 'the response'}")
     proposal.extra["items"] = items or "@"
     proposal.image = f"item.{image}" if image else "item"
     if isinstance(data, dict) and isinstance(data.get("next"), str):

@@ -175,16 +175,16 @@ def test_a_proposal_that_finds_nothing_says_what_it_looked_at() -> None:
     )
     for words in (
         "visited 1 page",
-        "1 links to other sites",
+        "1 link to other sites",
         "2 links to pages of the site",
-        "1 images without a usable URL (template)",
-        "1 images without a usable URL (data_uri)",
-        "could not read 1 pages, the first: https://shells.example/p.html",
+        "1 image without a usable URL (template)",
+        "1 image without a usable URL (data_uri)",
+        "could not read 1 page, the first: https://shells.example/p.html",
     ):
         assert words in text
     assert "no link and no image" in proposed("<p>words</p>")
     drawn = proposed("<div id=app></div><script src=a.js></script>")
-    assert "1 scripts" in drawn
+    assert "1 script" in drawn
     assert "scripts build it" in drawn
 
 

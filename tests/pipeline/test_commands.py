@@ -114,3 +114,21 @@ def test_a_recipe_is_checked_and_proposed_and_its_manifest_exchanged(tmp_path: P
     (tmp_path / "some.csv").write_text("url\nnonsense\n")
     came = run(tmp_path, "import-manifest", "other.toml", "some.csv")
     assert (came.returncode, "skipped: not_http 1" in came.stdout) == (1, True)
+
+
+def test_a_recipe_without_lines_imports_and_each_next_step_is_named(
+    pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text("")
+    for name in ("curate", "select"):
+        said = run(tmp_path, name, "mine.toml").stderr
+        assert "originals: no images yet; run download, or import to add images" in said
+    one = pictures / "family-0/0.png"
+    imported = run(tmp_path, "import", "mine.toml", str(one))
+    assert imported.returncode == 0, imported.stderr
+    assert "1 new image not in the shards yet; run: " in imported.stderr
+    none = run(tmp_path, "select", "mine.toml", "--set", "select.min_side=999")
+    assert "no image is kept: small 1; to see what each limit rejects, run: " in none.stderr
+    crawled = run(tmp_path, "crawl", "mine.toml")
+    assert crawled.returncode == 2
+    assert "source.start: missing; name what to crawl" in crawled.stderr

@@ -42,3 +42,9 @@ def test_bars_show_every_stage(capsys) -> None:
     shown = capsys.readouterr().err
     assert "crawl" in shown
     assert "20/20 images" in shown
+
+
+def test_one_is_singular() -> None:
+    assert describe_count(Progress("select", 1, 1, "images")) == "1/1 image"
+    assert describe_count(Progress("select", 1, None, "images")) == "1 image"
+    assert describe_count(Progress("select", 0, 1000, "images")) == "0/1,000 images"

@@ -336,7 +336,7 @@ def test_the_pages_that_could_be_read_are_those_of_this_run(tmp_path: Path) -> N
             run(dataset, kind="html", start=[f"{site.url}/{name}" for name in ("a", "b", "gone")])
     first, second = facts_of(dataset, "no image found")
     assert "2 of 3 pages could be read" in first["why"]
-    assert "0 of 1 pages could be read" in second["why"]
+    assert "0 of 1 page could be read" in second["why"]
 
 
 def test_lines_of_a_list_that_could_not_be_read_are_told(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_run_that_requests_nothing_says_so(tmp_path: Path) -> None:
         run(other, max_images=1, **source)
         run(other, max_images=1, **source)
     (facts,) = facts_of(other, "no page requested")
-    assert "1 pages are queued" in facts["why"]
+    assert "1 page in the queue" in facts["why"]
 
 
 # the disk

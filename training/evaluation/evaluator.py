@@ -71,7 +71,7 @@ class Evaluator:
             return
         count = min(options.real or self.source.index.nsamples, self.source.index.nsamples)
         if count < 2 * MIN_IMAGES:
-            say(f"warning: {count} images are too few for evaluations during training")
+            say(f"warning: too few images for evaluations during training: {count}")
             return
         start = time.monotonic()
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.contract import printable
+from pipeline.contract import count_of, printable
 from training.evaluation.comparison import EvaluationResult, result_to_json
 from training.metrics.suite import Estimate
 
@@ -46,8 +46,9 @@ def _outside(text: str) -> str:
 def caveats(results: Sequence[EvaluationResult]) -> list[str]:
     """Return what the values were computed from, and which of them cannot be compared."""
     lines = [
-        f"{result.run}: {result.samples} samples against {result.real} images of "
-        f"{result.dataset} at {result.size[0]}×{result.size[1]} px"
+        f"{result.run}: {count_of(result.samples, 'sample')} against "
+        f"{count_of(result.real, 'image')} of {result.dataset} at "
+        f"{result.size[0]}×{result.size[1]} px"
         + (f", over {result.background}" if result.background else "")
         for result in results
     ]

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.contract import (
     UserError,
     code_span,
+    count_of,
     disarm_markdown,
     escape_markdown,
     is_url,
@@ -115,8 +116,8 @@ def write_card(
         *(line for name, code in loading.items() for line in (
             f"With {name}'s code:", "", "```python", code, "```", "")),
         "## Training data", "",
-        f"{dataset['samples']:,} images, digest {code_span(str(dataset['digest']))}. Its card, "
-        "with the licences and attributions that apply to any use:", "",
+        f"{count_of(dataset['samples'], 'image')}, digest {code_span(str(dataset['digest']))}. "
+        "Its card, with the licences and attributions that apply to any use:", "",
         dataset_card(trained) or "*The dataset card was not available when this was written.*",
         "", "## Metrics", "",
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError, parse_config
+from pipeline.contract import UserError, count_of, parse_config
 from training import checkpoint
 from training.config import Config, DataOptions, EvaluateOptions
 from training.machine.device import choose_device
@@ -124,7 +124,9 @@ def choose(inputs: AutoInputs) -> Choice:
         UserError: there are too few images, or no network supports their size.
     """
     if inputs.samples < 16:
-        raise UserError(f"--preset auto: {inputs.samples} images; at least 16 are needed")
+        raise UserError(
+            f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
+        )
     size = _size(inputs)
     kimg = round((inputs.hours or 24.0) * size.kimg_per_hour, 1)
     passes = kimg * 1000 / inputs.samples

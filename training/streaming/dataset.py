@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import DatasetPaths, ShardIndex, UserError, local_path
+from pipeline.contract import DatasetPaths, ShardIndex, UserError, count_of, local_path
 from training.config import DataOptions
 from training.image_shape import ImageShape
 from training.machine.distributed import SINGLE_PROCESS, Distributed
@@ -148,7 +148,9 @@ def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
     for entry, location in zip(index.shardlist, locations, strict=True):
         path = local_path(location)
         if entry.nsamples * _BYTES_PER_SAMPLE > entry.bytes:
-            raise UserError(f"{location}: {entry.nsamples} samples are not in {entry.bytes} bytes")
+            raise UserError(
+                f"{location}: {count_of(entry.nsamples, 'sample')} cannot be in {entry.bytes} bytes"
+            )
         try:
             if path is not None and path.stat().st_size < entry.bytes:
                 raise UserError(f"{path}: smaller than the {entry.bytes} bytes that the index says")

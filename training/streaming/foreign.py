@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.contract import STRICT, UserError, without_passwords
+from pipeline.contract import STRICT, UserError, count_of, without_passwords
 from pipeline.contract.index import CHANNELS, MAX_SAMPLES, ShardEntry, ShardIndex, read_index
 from pipeline.contract.paths import DatasetPaths
 from training.streaming.locations import dataset_name, expand_location, split_locations
@@ -223,7 +223,7 @@ def _describe(
     others = sum(scan.others for _, scan in scans)
     if others:
         first = next(scan.first_other for _, scan in scans if scan.others)
-        notes.append(f"{others} samples without an image are left out (the first: {first})")
+        notes.append(f"{count_of(others, 'sample')} without an image left out (the first: {first})")
     rest = [one for one in scans[0][1].members if one not in IMAGES]
     if not names and not options.label and rest:
         notes.append(
@@ -233,7 +233,7 @@ def _describe(
     if names:
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         few = "; most have a single sample" if 3 * len(names) > 2 * len(classes) else ""
-        notes.append(f"{len(names)} labels: {shown}{few}")
+        notes.append(f"{count_of(len(names), 'label')}: {shown}{few}")
     missing = int((classes < 0).sum())
     if names and missing:
         tar, scan = next(one for one in scans if one[1].first_unlabelled)

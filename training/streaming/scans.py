@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.contract import (
     UserError,
+    count_of,
     local_path,
     parse_config,
     read_bytes,
@@ -59,7 +60,9 @@ def scan_tars(
 
     if all(local_path(tar.location) is not None for tar in tars):
         return [scan(tar) for tar in tars]
-    with report_waiting(tars[0].location, lambda: f"{done} of {len(tars)} tars scanned"):
+    with report_waiting(
+        tars[0].location, lambda: f"{done} of {count_of(len(tars), 'tar')} scanned"
+    ):
         pool = ThreadPoolExecutor(_THREADS)
         try:
             scans = [pool.submit(scan, tar) for tar in tars]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.contract import ShardEntry, UserError, describe_os_error, open_regular
+from pipeline.contract import ShardEntry, UserError, count_of, describe_os_error, open_regular
 from pipeline.contract.tar import DamagedTar, TarSample, samples
 from training.streaming.foreign import ScannedShard
 from training.streaming.tar_scan import pick_image
@@ -86,7 +86,9 @@ def open_verified(
         except DamagedTar as error:
             raise DamagedShard(f"{where}: {error}") from None
         if len(found) != entry.nsamples:
-            raise DamagedShard(f"{where}: {len(found)} samples, the index says {entry.nsamples}")
+            raise DamagedShard(
+                f"{where}: {count_of(len(found), 'sample')}, the index says {entry.nsamples}"
+            )
     except BaseException:
         os.close(fd)
         raise

@@ -263,7 +263,7 @@ def test_options_that_a_format_does_not_have(tmp_path: Path, take: Take) -> None
     with pytest.raises(UserError, match=r"no images in it \(read as imagefolder, split val\)"):
         take(folder, split="val")
     tars = IMPORTS / "img2dataset/webdataset"
-    with pytest.raises(UserError, match="--label x: none of the first 4 images has it; choose"):
+    with pytest.raises(UserError, match="--label x: no label in the first 4 images; choose"):
         take(tars, label="x")
     assert not (tmp_path / "project-4/manifests").exists()
 

@@ -216,7 +216,7 @@ def test_too_few_images_are_told(
     shards = small_shards(sizes=(40, 30))
     options = (*JUDGED, "--total-kimg", "0.2")
     assert in_process(tmp_path / "runs" / "few", shards, *options) == 0
-    assert "70 images are too few for evaluations" in capsys.readouterr().out
+    assert "too few images for evaluations during training: 70" in capsys.readouterr().out
 
 
 def test_names_choose_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_a_model_has_card_samples_and_metadata_on_the_hub(
     assert "![samples](samples.png)" in card.text
     said = capsys.readouterr()
     assert "warning: shells: 3 of 1,108 images state no licence" in said.out
-    assert "warning: shells: 2 images are kept despite an opt-out signal" in said.out
+    assert "warning: shells: 2 images kept despite an opt-out signal" in said.out
     assert "  model.safetensors  " in said.out
     assert TOKEN not in said.out + said.err + repo.files["README.md"].decode()
     puts = len(hub.puts)
