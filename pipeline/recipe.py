@@ -102,7 +102,7 @@ def recipe_path(name: str) -> Path:
         other = f"use {here}, " if path.name == here and Path(here).is_file() else ""
         raise UserError(
             f"{path}: recipe not found; {other}choose a file or one of "
-            f"{', '.join(recipe_names())}{suggestion(path.stem, recipe_names())}; to import "
-            f"images, create {here} (it may be empty)"
+            f"{', '.join(recipe_names())}; to import images, create {here} (it may be empty)"
+            f"{suggestion(path.stem, recipe_names())}"
         )
     return path

@@ -223,9 +223,8 @@ def _describe(
     others = sum(scan.others for _, scan in scans)
     if others:
         first = next(scan.first_other for _, scan in scans if scan.others)
-        notes.append(
-            f"{count_of(others, 'sample')} without an image are left out (the first: {first})"
-        )
+        left = f"{count_of(others, 'sample')} without an image {'is' if others == 1 else 'are'}"
+        notes.append(f"{left} left out (the first: {first})")
     rest = [one for one in scans[0][1].members if one not in IMAGES]
     if not names and not options.label and rest:
         notes.append(
