@@ -5,6 +5,7 @@ Unknown keys are errors. A user error is one line with the file and the key.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -94,10 +95,17 @@ def recipe_path(name: str) -> Path:
     """Return the path of a recipe; `name` is that of an included recipe, or a path to a TOML file.
 
     Raises:
-        UserError: it does not exist; the message lists the included recipes.
+        UserError: it does not exist; the message lists the included recipes, or says what to do
+            with images or shards.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES_DIR / f"{name}.toml"
     if not path.is_file():
+        if Path(name).exists() and not name.endswith(".toml"):
+            raise UserError(
+                f"{name}: not a recipe; name the recipe of the dataset. Images and shards of other "
+                f"tools: run python -m pipeline import NAME.toml {shlex.quote(name)}, or train on "
+                "the shards with --shards"
+            )
         here = f"{name.removesuffix('.toml')}.toml"
         other = f"use {here}, " if path.name == here and Path(here).is_file() else ""
         raise UserError(

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.commands.common import Commands, add_command, command, job_from_args, open_job, say
 from pipeline.commands.stages import add_variant
-from pipeline.contract import listen, page_url, serve_app
+from pipeline.contract import DatasetPaths, listen, page_url, serve_app
 from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
 from pipeline.hub import HubRepo
@@ -158,12 +158,23 @@ def _curate(args: argparse.Namespace) -> int:
         say(f"{dataset.name}: {url}   (stop with Ctrl-C)", sys.stdout)
         sys.stdout.flush()
         serve_app(create_app(curator, token), listener, url, not args.no_browser)
+    if curator.recorded and dataset.store:
+        _upload_decisions(args, dataset)
     _print(args, {"recorded": curator.recorded})
     if curator.recorded:
         todo = " && ".join(command(args, name) for name in ("select", "shard"))
         new = count_of(curator.recorded, "new line")
         say(f"{new} in {dataset.curation}; to use what you decided, run: {todo}")
     return 0
+
+
+def _upload_decisions(args: argparse.Namespace, dataset: DatasetPaths) -> None:
+    """Upload what was decided, so that other machines obey it."""
+    try:
+        with open_job(args):
+            pass
+    except UserError as error:
+        say(f"{dataset.curation}: not in the store yet ({error}); the next stage uploads it")
 
 
 def _forget(args: argparse.Namespace) -> int:

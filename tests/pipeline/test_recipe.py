@@ -159,3 +159,16 @@ def test_a_recipe_for_import_needs_no_source(tmp_path: Path) -> None:
         SOURCES[recipe.source.kind].start(recipe.source)
     with pytest.raises(UserError, match=r"to import images, create other\.toml \(it may be empty"):
         recipe_path("other")
+
+
+@pytest.mark.parametrize("name", ["tars", "a.tar"])
+def test_shards_in_the_place_of_a_recipe_are_told_from_a_mistyped_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=rf"^{name}: not a recipe; .* import NAME\.toml {name}, "):
+        recipe_path(name)
+    (tmp_path / "shells").mkdir()
+    assert recipe_path("shells").is_file()

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
+from pipeline.curate.server import TOKEN_HEADER
 from pipeline.demo.gallery import Gallery, ServedGallery, serve
 from pipeline.originals.part_tars import read_original, read_originals
 from pipeline.originals.parts import read_records
@@ -24,6 +27,7 @@ from pipeline.remote.store import Store, StoreError
 from tests.helpers.commands import run_pipeline
 
 COUNT = 24
+STORE = ("--set", "storage.url=s3://shells/galleries")
 KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -92,7 +96,7 @@ def command(gallery: ServedGallery, root: Path, *words: str) -> list[str]:
     return [
         *(sys.executable, "-m", "pipeline", *words, "shells", "--root", str(root)),
         *("--set", f"source.start={json.dumps([gallery.url])}"),
-        *("--set", "storage.url=s3://shells/galleries"),
+        *(() if any("storage.url" in word for word in words) else STORE),
     ]
 
 
@@ -167,6 +171,37 @@ def test_killed_while_it_uploads_a_run_goes_on_and_another_machine_too(
     assert gallery.requests[before:] == []
     forgotten = next(record for record in records if record.key == key)
     assert not any(read_original(dataset, forgotten))
+
+
+def test_decisions_of_one_machine_are_obeyed_by_another(
+    gallery: ServedGallery, s3: S3Server, tmp_path: Path
+) -> None:
+    fsspec.filesystem("s3").mkdir("curated")
+    there = ("--set", "storage.url=s3://curated/galleries")
+    one, other = tmp_path / "one", tmp_path / "other"
+    run(gallery, one, "run", *there)
+    words = command(gallery, one, "curate", "--port", "0", "--no-browser", "--no-network", *there)
+    page = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ, text=True
+    )
+    try:
+        assert page.stdout is not None
+        address, _, token = page.stdout.readline().split()[1].partition("#")
+        for path, body in (("picture/0", None), ("decisions", b'{"reject": [0]}')):
+            request = urllib.request.Request(address + path, body, {TOKEN_HEADER: token})
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                assert answer.read()
+        page.send_signal(signal.SIGINT)
+        _, said = page.communicate(timeout=240)
+        assert page.returncode == 0, said
+    finally:
+        page.kill()
+        page.communicate()
+    run(gallery, other, "select", *there)
+    (rejected,) = [row for row in read_jsonl(DatasetPaths("shells", other).rejections)
+                   if row["reason"] == "curated"]  # fmt: skip
+    (decision,) = read_jsonl(DatasetPaths("shells", one).curation)
+    assert rejected["key"] == decision["key"]
 
 
 def index_keys(dataset: DatasetPaths) -> list[str]:
