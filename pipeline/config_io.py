@@ -108,6 +108,7 @@ def parse_config(model: type[T], values: Any, where: str) -> T:
             "unexpected_keyword_argument": _UNKNOWN,
             "missing": "missing",
         }.get(first["type"], first["msg"].removeprefix("Value error, "))
+        reason = reason.replace("Input should be '', ", "Input should be empty, ")
         if reason == _UNKNOWN:
             reason += suggestion(key.rpartition(".")[2], _field_names(model))
         raise UserError(f"{where}: {key}: {reason}" if key else f"{where}: {reason}") from None

@@ -169,6 +169,8 @@ def short_reason(error: BaseException) -> str:
         have = error.partial if isinstance(error.partial, int) else len(error.partial)
         return f"the connection ended {error.expected} bytes early, after {have} bytes"
     name, text = type(error).__name__, next(iter(str(error).splitlines()), "")
+    if name == "ResponseError":  # of urllib3, such as "too many redirects"
+        return text
     if name in _LATE:
         return "the server did not answer in time"
     return (text if text.startswith(name) else f"{name}: {text}")[:_REASON_LENGTH]

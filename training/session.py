@@ -17,6 +17,7 @@ from training.data import Loader
 from training.loop import Loop
 from training.monitoring.console import Display, NullDisplay
 from training.monitoring.history import History
+from training.planning.auto import compare_speed
 from training.planning.forecast import Forecast, cost, disk_bytes, is_timed, plan_course
 from training.preparation import Prepared, describe_write_error, prepare
 from training.runs import Run
@@ -201,6 +202,8 @@ def dry_run(
         course = plan_course(seconds, run.left, config.max_hours, used, config.price_per_hour)
         until = run.seen / 1000 + course.kimg
         shown.message(course.text())
+        if line := compare_speed(config, seconds, run.seen):
+            shown.message(line)
         shown.message(found.disk_line(config, run.source, until))
         shown.finish(
             {

@@ -8,6 +8,7 @@ import http.client
 import http.server
 import io
 import os
+import socket
 import sys
 import threading
 import time
@@ -211,3 +212,29 @@ def test_an_odd_scheme_is_an_error(location: str) -> None:
 def test_what_is_no_url_is_a_mistake() -> None:
     with pytest.raises(UserError, match="not a URL"):
         read_bytes("http://[bad")
+
+
+def test_common_network_errors_are_in_plain_words() -> None:
+    pool = urllib3.PoolManager()
+    with socket.socket() as unused, socket.socket() as silent:
+        unused.bind(("127.0.0.1", 0))
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for url, said in (
+            (
+                f"127.0.0.1:{unused.getsockname()[1]}",
+                "no server listens there (connection refused)",
+            ),
+            ("nosuch.invalid", "the name of the host is unknown"),
+            (f"127.0.0.1:{silent.getsockname()[1]}", "the server did not answer in time"),
+        ):
+            for retries in (False, 0):
+                with pytest.raises(urllib3.exceptions.HTTPError) as caught:
+                    pool.request("GET", f"http://{url}/", retries=retries, timeout=0.2)
+                assert short_reason(caught.value) == said
+    loop = urllib3.exceptions.MaxRetryError(
+        urllib3.HTTPConnectionPool("x"), "/", urllib3.exceptions.ResponseError("too many redirects")
+    )
+    assert short_reason(loop) == "too many redirects"
+    gone = urllib3.exceptions.ProtocolError("", http.client.RemoteDisconnected("x"))
+    assert short_reason(gone) == "the server closed the connection without an answer"

@@ -11,6 +11,7 @@ from training.callbacks.base import Callback
 from training.machine.disk import free_bytes
 from training.monitoring.console import TrainingProgress
 from training.monitoring.rate import RecentRate
+from training.planning.auto import compare_speed
 from training.planning.forecast import Forecast, cost, is_timed, plan_course
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class ConsoleCallback(Callback):
             config.price_per_hour,
         )  # fmt: skip
         loop.display.message(course.text())
+        if line := compare_speed(config, course.seconds_per_kimg, self._started_at):
+            loop.display.message(line)
         if self._forecast and config.max_hours:
             until = start + course.kimg
             loop.display.message(self._forecast.disk_line(config, loop.source, until))

@@ -143,4 +143,7 @@ class DiscriminatorInput(nn.Module):
 def require_labels(key: str, shape: ImageShape) -> None:
     """Raise UserError if the dataset has no labels; `key` is the option that requires them."""
     if not shape.classes:
-        raise UserError(f"{key}: the shards have no labels")
+        raise UserError(
+            f"{key}: the shards have no labels; name their source with --data.label (cls, txt, "
+            "json:KEY), or use a preset without labels"
+        )

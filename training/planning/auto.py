@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from pipeline.contract import UserError, count_of, parse_config
+from pipeline.contract import UserError, count_of, format_duration, parse_config
 from training import checkpoint
 from training.config import Config, DataOptions, EvaluateOptions
 from training.machine.device import choose_device
@@ -91,6 +91,9 @@ LAST_RATE = 0.1
 PLAIN = 0.5
 """Below this fraction of plain images, backgrounds are reported as uneven."""
 SMALL = 64
+_DAY = 24.0
+_SIMILAR = 1.5
+"""A measured speed that differs by at most this factor from the planned one is not reported."""
 PLAIN_SAMPLE = 256
 """Number of images that `plain_border_fraction` examines."""
 _PLAIN_SPREAD = 15.0
@@ -128,7 +131,7 @@ def choose(inputs: AutoInputs) -> Choice:
             f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
         )
     size = _size(inputs)
-    kimg = round((inputs.hours or 24.0) * size.kimg_per_hour, 1)
+    kimg = round((inputs.hours or _DAY) * size.kimg_per_hour, 1)
     passes = kimg * 1000 / inputs.samples
     conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
     options = {
@@ -206,11 +209,34 @@ def _why(
     )
     return (
         f"auto: {inputs.device}, {time}, makes about {kimg:g} thousand images of {height}{scaled}"
-        f" px with a generator of width {size.width} (speed: {size.evidence})",
+        f" px with a generator of width {size.width}, if this machine takes"
+        f" {3600 / size.kimg_per_hour:.3g} s/kimg (a reference figure: {size.evidence}; the"
+        " forecast measures it)",
         f"auto: {inputs.samples} images, {inputs.plain:.0%} with a plain border{ground},"
         f" are seen about {passes:.0f} times each: {augmented}{ignored}",
         f"auto: preset {PRESET}, batch {options['batch']}, rates {size.lr:g} falling to a tenth: "
         "a projected discriminator learns most in little time and needs no gamma",
+    )
+
+
+def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
+    """Return a line for the user if the measured speed is far from the one that `--preset auto`
+    planned with; otherwise, and for runs that have `seen` images before, an empty text."""
+    kimg = config.burn_in.kimg
+    if config.preset != NAME or seen or not kimg:
+        return ""
+    planned = (config.max_hours or _DAY) * 3600 / kimg
+    if planned / _SIMILAR <= seconds_per_kimg <= planned * _SIMILAR:
+        return ""
+    took = kimg * seconds_per_kimg
+    advice = (
+        f"with --hours {took / 3600:.2g} they would fall to the end"
+        if seconds_per_kimg > planned
+        else "after that, training goes on at the last rates"
+    )
+    return (
+        f"auto: {seconds_per_kimg:.3g} s/kimg were measured, {planned:.3g} were planned; the "
+        f"learning rates fall over {kimg:g} kimg, which take {format_duration(took)}; {advice}"
     )
 
 

@@ -157,7 +157,7 @@ def index_tars(
     order = declared.pop() if len(declared) == 1 else ()
     classes, names = number_classes(labels, lengths, order, where)
     if not names and options.label not in ("", "none"):
-        raise UserError(f"--data.label {options.label}: no sample of {where} has such a label")
+        raise UserError(_no_such_label(where, options, [scan for _, scan in kept]))
     images = [(tar, *image) for tar, scan in kept for image in scan.images]
     sizes = {(height, width): f"{tar.location}: {key}" for tar, key, width, height, _ in images}
     if not sizes:
@@ -206,6 +206,16 @@ def _no_images(where: str, options: SampleOptions, scans: Sequence[TarScan]) -> 
         f"{where}: no sample has {wanted} (the first has {first}); name the extension with "
         "--data.image"
     )
+
+
+def _no_such_label(where: str, options: SampleOptions, scans: Sequence[TarScan]) -> str:
+    keys = next((scan.keys for scan in scans if scan.keys), [])
+    known = [f"json:{key}" for key in keys]
+    if not known:
+        members = next((scan.members for scan in scans if scan.members), [])
+        known = [one for one in members if one not in IMAGES]
+    there = f"there are {', '.join(known)}" if known else "samples have only an image"
+    return f"--data.label {options.label}: no sample of {where} has such a label; {there}"
 
 
 def _describe(

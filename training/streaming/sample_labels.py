@@ -16,6 +16,7 @@ from pipeline.contract.tar import DamagedTar
 MAX_CLASSES = 65_536
 _LONGEST = 200
 """Maximum length of a name in characters."""
+_MOST_KEYS = 20
 
 Label = int | str | None
 """A class number, a name, or no label."""
@@ -64,6 +65,24 @@ def parse_label(text: bytes, how: str, key: str) -> Label | OneHot:
     if isinstance(value, bool):
         value = str(value).lower()
     return _scalar(value, where)
+
+
+def keys_of_json(text: bytes) -> list[str]:
+    """Return the keys of a JSON object that can be a label, as they are written in `json:KEY`: the
+    first `_MOST_KEYS`; none if it is not an object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    found: list[str] = []
+    todo = [(str(key), one) for key, one in value.items()] if isinstance(value, dict) else []
+    while todo and len(found) < _MOST_KEYS:
+        key, value = todo.pop(0)
+        if isinstance(value, dict):
+            todo = [(f"{key}.{inner}", one) for inner, one in value.items()] + todo
+        else:
+            found.append(key[:_LONGEST])
+    return found
 
 
 def _scalar(value: Any, where: str) -> Label:

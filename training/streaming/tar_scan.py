@@ -24,7 +24,7 @@ from pipeline.imaging.formats import image_format
 from pipeline.imaging.images import ImageHeader, image_header
 from pipeline.imaging.limits import ImageError
 from training.streaming.ranges import RangeReader
-from training.streaming.sample_labels import OneHot, parse_label
+from training.streaming.sample_labels import OneHot, keys_of_json, parse_label
 
 SCAN_VERSION = 1
 IMAGES = (
@@ -71,7 +71,8 @@ class TarScan:
     `headers` is the sha256 of all headers, `content` one of headers, labels and the beginnings of
     the first images. `samples` counts those with an image, `others` those without. `labels` has one
     entry per sample with an image: a class number, a name, or None; empty if no sample has a label.
-    `one_hot` is the length of one-hot labels. `extension` is that of the first image, `members` are
+    `one_hot` is the length of one-hot labels. `keys` are those of the first JSON member, if no
+    sample has the label that was asked for. `extension` is that of the first image, `members` are
     those of its sample. `images` lists (key, width, height, is gray) of the first images;
     `transparent` is the key of the first of them that may have transparent pixels, and `unreadable`
     names those that cannot be read, with the reasons.
@@ -92,6 +93,7 @@ class TarScan:
     images: list[tuple[str, int, int, bool]] = field(default_factory=list)
     transparent: str = ""
     unreadable: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -148,7 +150,7 @@ def scan_tar(reader: RangeReader, options: SampleOptions, ahead: int) -> TarScan
                 scan.transparent = sample.key
     scan.one_hot, scan.unreadable = passed.one_hot, passed.unreadable
     if all(label is None for label in scan.labels):
-        scan.labels = []
+        scan.labels, scan.keys = [], passed.keys
     scan.headers = headers.hexdigest()
     for part in (scan.headers.encode(), json.dumps(scan.labels).encode(), *passed.beginnings):
         content.update(part)
@@ -183,6 +185,7 @@ class _Passed:
         self.beginnings: list[bytes] = []
         self.unreadable: list[str] = []
         self.one_hot = 0
+        self.keys: list[str] = []
 
     def watch(self, found: Iterator[tuple[str, Extent]]) -> Iterator[tuple[str, Extent]]:
         """Yield the members, and remember the labels and images among them."""
@@ -223,7 +226,10 @@ class _Passed:
         extent = sample.members.get(self._options.label_member)
         if extent is None:
             return None
-        found = parse_label(self._texts.pop(extent.offset), self._options.label, sample.key)
+        text = self._texts.pop(extent.offset)
+        found = parse_label(text, self._options.label, sample.key)
+        if found is None and not self.keys and self._options.label_member == "json":
+            self.keys = keys_of_json(text)
         if isinstance(found, OneHot):
             if self.one_hot not in (0, found.length):
                 both = f"{self.one_hot} and {found.length}"

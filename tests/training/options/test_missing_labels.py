@@ -49,7 +49,10 @@ def test_required_labels_that_are_missing_are_a_mistake(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert in_process(tmp_path / "runs" / "tiny", small_shards(), *CONDITIONS) == 2
-    assert "generator.condition: the shards have no labels" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "generator.condition: the shards have no labels; name their source with --data.la" in said
+    )
 
 
 def test_only_the_conditions_are_left_out() -> None:

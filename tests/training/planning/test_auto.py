@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from training.planning.auto import (
     PRESET,
     AutoInputs,
     choose,
+    compare_speed,
     plain_border_fraction,
     resolve_auto,
 )
@@ -171,6 +173,41 @@ def test_labels_that_some_images_lack_are_no_conditions(
     shards = small_shards(labels=("cone", "whelk"), labelled=labelled)
     asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
     assert look(open_shard_dataset(str(shards.manifest), 0), asked).labels == expected
+
+
+def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
+    choice = choose(facts(hours=0.5, samples=2000, height=64))
+    assert "this machine takes 20 s/kimg (a reference figure: 25 s of one" in choice.explanation[0]
+    config = replace(resolve(PRESET, {**choice.options, "max_hours": "0.5"}), preset="auto")
+    assert config.burn_in.kimg == 90
+    assert compare_speed(config, 190.0, 0) == (
+        "auto: 190 s/kimg were measured, 20 were planned; the learning rates fall over 90 kimg, "
+        "which take 4:45:00; with --hours 4.8 they would fall to the end"
+    )
+    assert compare_speed(config, 5.0, 0).endswith(
+        "which take 7:30; after that, training goes on at the last rates"
+    )
+    for speed in (14.0, 20.0, 29.0):
+        assert not compare_speed(config, speed, 0)
+    assert not compare_speed(config, 190.0, 1000)  # the hours may be others than at the start
+    assert not compare_speed(replace(config, preset=PRESET), 190.0, 0)
+    without = resolve(PRESET, dict(choose(facts(hours=0.0)).options))
+    assert "20 were planned" not in compare_speed(replace(without, preset="auto"), 190.0, 0)
+
+
+@pytest.mark.slow
+def test_the_forecast_of_auto_states_the_measured_speed(
+    small_shards: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from training import fit
+
+    monkeypatch.chdir(tmp_path)
+    tiny = [word for key, value in TINY.items() for word in (f"--{key}", value)]
+    words = ["--shards", str(small_shards().manifest), "--preset", "auto", "--hours", "10"]
+    # any machine is faster than this plan
+    assert fit.main([*words, *tiny, "--burn_in.kimg", "0.001", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "s/kimg were measured, 3.6e+07 were planned; the learning rates fall over 0.001" in said
 
 
 def test_a_cpu_takes_bf16(small_shards: Any) -> None:

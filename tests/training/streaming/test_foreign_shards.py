@@ -213,7 +213,17 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "captions": (numbered(3, txt=b"word " * 90), "txt", "a caption is no label"),
     "not text": (numbered(3, cls=b"\xff\xfe"), "", "not UTF-8 text"),
     "huge numbers": (numbered(3, cls=b"70000"), "", "more than 65536 classes"),
-    "another key": (numbered(3, json=b"{}"), "json:y", "--data.label json:y: no sample of .* has"),
+    "another key": (
+        numbered(3, json=b'{"a": {"b": 1, "c": {"d": 2}}, "kind": "k"}'), "json:a.x",
+        r"json:a\.x: no sample .* has such a label; there are json:a\.b, json:a\.c\.d, json:kind",
+    ),
+    "a key of an empty object": (
+        numbered(3, json=b"{}"), "json:y", "no sample of .* has such a label; there are json$",
+    ),
+    "a member that is not there": (
+        numbered(3, txt=b"a", json=b"[]"), "cls", "has such a label; there are json, txt",
+    ),
+    "labels of images alone": (numbered(3), "json:y", "such a label; samples have only an image"),
     "lengths": (
         numbered(1, json=b'{"y": [1, 0]}') + numbered(1, 1, json=b'{"y": [1, 0, 0]}'), "json:y",
         "000001: one-hot lists of different lengths: 2 and 3",
