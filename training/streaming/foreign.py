@@ -158,15 +158,7 @@ def index_tars(
     classes, names = number_classes(labels, lengths, order, where)
     if not names and options.label not in ("", "none"):
         raise UserError(_no_such_label(where, options, [scan for _, scan in kept]))
-    images = [(tar, *image) for tar, scan in kept for image in scan.images]
-    sizes = {(height, width): f"{tar.location}: {key}" for tar, key, width, height, _ in images}
-    if not sizes:
-        first = "; ".join([one for _, scan in kept for one in scan.unreadable][:3])
-        why = f" ({first})" if first else ""
-        raise UserError(
-            f"{where}: none of the first images can be read{why}; `python -m pipeline import` "
-            "lists all that cannot be read"
-        )
+    sizes = _sizes(kept, where)
     heights, widths = zip(*sizes, strict=True)
     entries = tuple(
         ScannedShard(
@@ -186,6 +178,24 @@ def index_tars(
     transparent, *safe = map(without_passwords, (clear[0] if clear else "", *notes))
     locations = [tar.location for tar, _ in kept]
     return ForeignShards(index, locations, classes, sizes, transparent, tuple(safe))
+
+
+def _sizes(scans: Sequence[tuple[FoundTar, TarScan]], where: str) -> dict[tuple[int, int], str]:
+    """Return the (height, width) of the first images, each with the place of one of them.
+
+    Raises:
+        UserError: none can be read.
+    """
+    images = [(tar, *image) for tar, scan in scans for image in scan.images]
+    sizes = {(height, width): f"{tar.location}: {key}" for tar, key, width, height, _ in images}
+    if not sizes:
+        first = "; ".join([one for _, scan in scans for one in scan.unreadable][:3])
+        why = f" ({first})" if first else ""
+        raise UserError(
+            f"{where}: none of the first images can be read{why}; `python -m pipeline import` "
+            "lists all that cannot be read"
+        )
+    return sizes
 
 
 def _channels(scans: Sequence[tuple[FoundTar, TarScan]]) -> int:
