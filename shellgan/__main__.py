@@ -75,6 +75,7 @@ def _go(words: Sequence[str]) -> int:
     args, rest = made.parse_known_args(words)
 
     from shellgan import journey
+    from shellgan.mixed import MixedContent
     from shellgan.where import find
 
     root = args.out.absolute()
@@ -96,8 +97,9 @@ def _go(words: Sequence[str]) -> int:
             return 0
         try:
             shards = journey.make_shards(where, recipe, options, line)
-        except journey.TooFewImages as error:
-            _say(str(error))
+        except (journey.TooFewImages, MixedContent) as error:
+            for one in str(error).splitlines():
+                _say(one)
             return 1
     return _train(shards, options, line, args)
 

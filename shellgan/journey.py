@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.contract import UserError, format_bytes, format_duration, printable
 from pipeline.events import Progress
 from pipeline.units import count_of
+from shellgan.mixed import check_kinds
 from shellgan.where import Where, check_owner, propose
 
 if TYPE_CHECKING:
@@ -75,9 +76,14 @@ class Line:
         print(f"{start}{head}: {printable(text)}", end=end, file=sys.stderr, flush=True)
 
     def on_progress(self, report: Progress) -> None:
+        if not report.done:
+            return
+        inner = "" if report.stage in self.stages else f"{report.stage}: "
         failed = f", {sum(report.failed.values())} failed" if report.failed else ""
-        total = f" of {report.total:,}" if report.total else ""
-        self.show(f"{report.done:,}{total} {report.unit}{failed}", report.done, report.total)
+        done = count_of(report.done, report.unit.removesuffix("s"), report.unit)
+        if report.total:
+            done = f"{report.done:,} of {count_of(report.total, report.unit.removesuffix('s'))}"
+        self.show(f"{inner}{done}{failed}", report.done, report.total)
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,7 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
 
     Raises:
         TooFewImages: there are fewer than `NEEDED`.
+        MixedContent: some are of another kind.
     """
     from shellgan import stages
 
@@ -191,6 +198,7 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
     reasons = ", ".join(f"{name} {count:,}" for name, count in selected.rejected.items())
     line.end(f"{count_of(selected.kept, 'image')} kept; rejected: {reasons or 'none'}")
     _require(selected.kept, f"images were kept (rejected: {reasons or 'none'})", recipe)
+    check_kinds(recipe, options.root, line.on_progress)
     line.begin("shard")
     built = stages.shard(recipe, **shared)
     line.end(f"{count_of(built.samples, 'sample')} in {count_of(built.shards, 'shard')}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -84,9 +84,13 @@ def parts_without_features(dataset: DatasetPaths, name: str) -> list[str]:
 
 
 def record_features(
-    dataset: DatasetPaths, name: str, log: EventLog, kind: ExtractorKind = FEATURES
+    dataset: DatasetPaths,
+    name: str,
+    log: EventLog,
+    kind: ExtractorKind = FEATURES,
+    only: Collection[str] | None = None,
 ) -> None:
-    """Compute the features of the complete parts that have none yet.
+    """Compute the features of the complete parts (or of those in `only`) that have none yet.
 
     A kill loses only the part in progress. Missing, damaged and forgotten originals have no
     features.
@@ -94,7 +98,9 @@ def record_features(
     Raises:
         UserError: the extractor does not exist, or needs a package that is not installed.
     """
-    missing = parts_without_features(dataset, name)
+    missing = [
+        part for part in parts_without_features(dataset, name) if only is None or part in only
+    ]
     if not missing:
         return
     extractor = load_extractor(name, kind)

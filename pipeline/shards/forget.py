@@ -47,6 +47,7 @@ from pipeline.originals.parts import (
 from pipeline.recipe import Recipe
 from pipeline.remote.store import store_of, store_path
 from pipeline.select.features import forget_features
+from pipeline.select.foreign import LIST, SHEET
 from pipeline.select.stage import select
 from pipeline.shards.card import CARD_IMAGES
 from pipeline.shards.exports import staging_folder
@@ -116,7 +117,8 @@ def forget(
         raise UserError(f"{dataset.url_manifest}: lists no such image")
     new = _record_forgotten(dataset, found)
     erased = _erase(dataset, found)
-    _remove(dataset, [dataset.manifest_dir / "preview.html"])
+    shown = [dataset.data_dir / name for name in (LIST, SHEET)]
+    _remove(dataset, [dataset.manifest_dir / "preview.html", *shown])
     shutil.rmtree(staging_folder(dataset), ignore_errors=True)
     rebuilt = _rebuild(recipe, dataset, log, workers) if dataset.selection.exists() else {}
     return ForgetResult(new, erased, rebuilt, _count_pending(dataset, found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import signal
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pipeline.contract import load_index
 from shellgan.__main__ import WORDS, main, parser
@@ -84,6 +86,31 @@ def test_too_few_images_say_how_many_are_needed(tmp_path: Path) -> None:
         assert said.returncode == 1, said.stderr
         assert "at least 100 are needed" in said.stderr
         assert not (tmp_path / Path(where).stem / "runs").exists()
+
+
+def test_mixed_content_stops_once_and_shows_the_strangest(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "some", 100)
+    for number in range(12):
+        page = Image.new("RGB", (200, 200), "white")
+        letters = random.Random(number).choices("abcdefghij klmnop qrstu", k=14 * 30)
+        words = "\n".join("".join(letters[line::14]) for line in range(14))
+        ImageDraw.Draw(page).text((8, 4), words, fill="black")
+        page.save(tmp_path / "some" / f"page-{number}.png")
+    said = shellgan(tmp_path, "some", *TINY)
+    assert said.returncode == 1, said.stderr
+    assert "mixed content: 12 of 112 images are of another kind" in said.stderr
+    for advice in ("strangest.jpg", "shellgan curate ", "run the same command again"):
+        assert advice in said.stderr
+    folder = tmp_path / "data" / "some"
+    with Image.open(folder / "strangest.jpg") as sheet:
+        assert sheet.width > 2 * sheet.height  # two rows of five
+    urls = json.loads((folder / "strangest.json").read_text())["urls"]
+    assert len(urls) == 12
+    assert all("/page-" in url for url in urls)
+    assert not (tmp_path / "manifests" / "some" / "shards.json").exists()
+    again = shellgan(tmp_path, "some", *TINY)
+    assert again.returncode == 0, again.stderr
+    assert load_index(tmp_path / "manifests" / "some")[0].nsamples == 112
 
 
 def test_pages_that_scripts_draw_and_robots_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.forgotten import forgotten_path
 from pipeline.options import SelectOptions, ShardOptions
 from pipeline.originals.download import download
 from pipeline.recipe import Recipe
+from pipeline.select.foreign import LIST, SHEET
 from pipeline.select.preview import preview
 from pipeline.select.stage import select
 from pipeline.shards.exports import FORMATS, export, staging_folder
@@ -57,7 +58,10 @@ def test_a_forgotten_url_is_in_no_export_card_preview_or_index(made) -> None:
         export(
             dataset, "huggingface-webdataset", staging_folder(dataset), log
         )  # of a killed upload
+        for name in (SHEET, LIST):
+            (dataset.data_dir / name).write_text(gone["url"])
         forget(recipe, dataset, log, keys=[gone["key"]])
+        assert not {SHEET, LIST} & {one.name for one in dataset.data_dir.iterdir()}
         assert not (dataset.manifest_dir / "preview.html").exists()
         assert not staging_folder(dataset).exists()
         out = dataset.root / "out"
