@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, dropout
 from torch.nn.utils.parametrizations import spectral_norm
 
 from training.options.base import GeneratorOptions
+
+
+def full_precision(values: Tensor) -> AbstractContextManager[object]:
+    """Disable autocast on the device of `values` (the meta device has none)."""
+    kind = values.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 class JointBatchNorm(nn.BatchNorm2d):

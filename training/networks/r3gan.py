@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, leaky_relu
+from torch.nn.functional import interpolate, leaky_relu
 
 from pipeline.contract import UserError
 from training.image_shape import ImageShape
 from training.networks.base import Discriminator, DiscriminatorOutput, Generator
 from training.networks.conditioning import DiscriminatorInput, LatentInput
 from training.networks.layers import Dropout, MinibatchStddev, noise_and_dropout, to_image_range
+from training.networks.resampling import downsample2d, halve, setup_filter, upsample2d
 from training.networks.sizes import doublings
 from training.options.architectures import R3ganDiscriminator, R3ganGenerator, R3ganStageOptions
 
@@ -71,9 +72,7 @@ class Resample(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, up: bool, kind: str) -> None:
         super().__init__()
         self.up, self.box = up, kind == "box"
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-        taps = torch.outer(taps, taps) / taps.sum() ** 2
-        self.register_buffer("taps", taps * 4 if up else taps, persistent=False)
+        self.register_buffer("taps", setup_filter((1.0, 3.0, 3.0, 1.0)), persistent=False)
         self.width: nn.Module = nn.Identity()
         if in_channels != out_channels:
             convolution = nn.Conv2d(in_channels, out_channels, 1, bias=False)
@@ -88,12 +87,8 @@ class Resample(nn.Module):
 
     def _resize(self, maps: Tensor) -> Tensor:
         if self.box:
-            return interpolate(maps, scale_factor=2) if self.up else avg_pool2d(maps, 2)
-        channels = maps.shape[1]
-        kernel = self.taps.to(maps.dtype).expand(channels, 1, 4, 4)
-        if self.up:
-            return conv_transpose2d(maps, kernel, stride=2, padding=1, groups=channels)
-        return conv2d(maps, kernel, stride=2, padding=1, groups=channels)
+            return interpolate(maps, scale_factor=2) if self.up else halve(maps)
+        return (upsample2d if self.up else downsample2d)(maps, self.taps)
 
 
 def stage_sizes(options: R3ganStageOptions, count: int) -> list[tuple[int, int, int]]:
@@ -196,7 +191,8 @@ class BasisHead(nn.Module):
             scale_weight(self.coder)
 
     def forward(self, features: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        filtered = self.basis(self.stddev(features)).flatten(1)
+        # a product and a sum: a convolution would run one group per channel
+        filtered = (self.stddev(features) * self.basis.weight[:, 0]).sum(dim=(2, 3))
         logits = self.output(filtered)
         if self.projection is not None:
             logits = logits * self.projection(labels).to(logits.dtype)

@@ -15,17 +15,17 @@ from torch.nn.functional import conv2d, leaky_relu
 from pipeline.contract import UserError
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.layers import MinibatchStddev
-from training.networks.stylegan2 import StyleGan2D, StyleGan2G
-from training.networks.stylegan2.adain import adain
-from training.networks.stylegan2.convolution import down_convolution, up_convolution
-from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
-from training.networks.stylegan2.resampling import (
+from training.networks.resampling import (
     downsample2d,
     halve,
     setup_filter,
     upfirdn2d,
     upsample2d,
 )
+from training.networks.stylegan2 import StyleGan2D, StyleGan2G
+from training.networks.stylegan2.adain import adain
+from training.networks.stylegan2.convolution import down_convolution, up_convolution
+from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
 
 PUBLISHED = (1.0, 3.0, 3.0, 1.0)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from training.networks.layers import full_precision
+from training.networks.resampling import setup_filter
 from training.networks.stylegan2.convolution import up_convolution
 from training.networks.stylegan2.equalized import (
     GAIN,
     FullyConnectedLayer,
-    full_precision,
     rectify,
 )  # fmt: skip
-from training.networks.stylegan2.resampling import setup_filter
 from training.options.architectures import StyleGan2Generator
 
 

@@ -6,11 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv_transpose2d, interpolate
+from torch.nn.functional import conv2d, conv_transpose2d, interpolate
 
-from training.double_backward import convolve
+from training.networks.resampling import setup_filter, sums, upfirdn2d
 from training.networks.stylegan2.equalized import GAIN, rectify
-from training.networks.stylegan2.resampling import setup_filter, sums, upfirdn2d
 from training.options.architectures import StyleGan2WidthOptions
 
 
@@ -22,13 +21,13 @@ def up_convolution(images: Tensor, weight: Tensor, taps: Tensor, economical: boo
     convolution, then bilinear interpolation.
     """
     if economical:
-        images = convolve(images, weight, padding=weight.shape[2] // 2)
+        images = conv2d(images, weight, padding=weight.shape[2] // 2)
         return interpolate(images, scale_factor=2, mode="bilinear")
     size, kernel = taps.shape[0], weight.shape[2]
     before, after = (size + 1) // 2, (size - 2) // 2
     if kernel == 1:
         padding = (before, after, before, after)
-        return upfirdn2d(convolve(images, weight), taps, up=2, padding=padding, gain=4)
+        return upfirdn2d(conv2d(images, weight), taps, up=2, padding=padding, gain=4)
     before, after = before + kernel // 2 - kernel + 1, after + kernel // 2 - kernel + 2
     images = conv_transpose2d(images, weight.transpose(0, 1), stride=2)
     return upfirdn2d(images, taps, padding=(before, after, before, after), gain=4)
@@ -45,13 +44,13 @@ def down_convolution(
     """
     kernel = weight.shape[2]
     if economical:
-        return convolve(sums(images), weight, bias, padding=kernel // 2)
+        return conv2d(sums(images), weight, bias, padding=kernel // 2)
     size = taps.shape[0]
     before, after = kernel // 2 + (size - 1) // 2, kernel // 2 + (size - 2) // 2
     padding = (before, after, before, after)
     if kernel == 1:
-        return convolve(upfirdn2d(images, taps, down=2, padding=padding), weight, bias)
-    return convolve(upfirdn2d(images, taps, padding=padding), weight, bias, stride=2)
+        return conv2d(upfirdn2d(images, taps, down=2, padding=padding), weight, bias)
+    return conv2d(upfirdn2d(images, taps, padding=padding), weight, bias, stride=2)
 
 
 class Conv2dLayer(nn.Module):
@@ -95,7 +94,7 @@ class Conv2dLayer(nn.Module):
             taps = self.resample_filter
             images = down_convolution(images, weight, taps, self.economical, bias)
         else:
-            images = convolve(images, weight, bias, padding=weight.shape[2] // 2)
+            images = conv2d(images, weight, bias, padding=weight.shape[2] // 2)
         if self.active:
             return rectify(images, self.clamp * gain)
         return images.clamp(-self.clamp * gain, self.clamp * gain) if self.clamp else images

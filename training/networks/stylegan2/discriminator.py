@@ -11,10 +11,10 @@ from training.image_shape import ImageShape
 from training.networks.base import Discriminator, DiscriminatorOutput
 from training.networks.conditioning import require_labels
 from training.networks.layers import MinibatchStddev
+from training.networks.resampling import downsample2d, halve, setup_filter
 from training.networks.stylegan2.convolution import Conv2dLayer
 from training.networks.stylegan2.equalized import FullyConnectedLayer
 from training.networks.stylegan2.mapping import MappingNetwork
-from training.networks.stylegan2.resampling import downsample2d, halve, setup_filter
 from training.networks.stylegan2.synthesis import HALF, channels_at, sizes
 from training.options.architectures import StyleGan2Discriminator
 

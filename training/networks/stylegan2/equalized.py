@@ -4,7 +4,6 @@ variance and scaled when used, so that Adam changes all of them at the same rela
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +12,6 @@ from torch.nn.functional import leaky_relu, linear
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 """Keeps the variance after a leaky ReLU."""
-
-
-def full_precision(values: Tensor) -> AbstractContextManager[object]:
-    """Disable autocast on the device of `values` (the meta device has none)."""
-    kind = values.device.type
-    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def rectify(values: Tensor, clamp: float = 0.0) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from training.networks.stylegan2.equalized import FullyConnectedLayer, full_precision
+from training.networks.layers import full_precision
+from training.networks.stylegan2.equalized import FullyConnectedLayer
 
 
 def normalize_2nd_moment(values: Tensor) -> Tensor:

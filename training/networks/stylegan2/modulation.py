@@ -7,17 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import conv2d, interpolate
 
-from training.double_backward import convolve
+from training.networks.layers import full_precision
+from training.networks.resampling import setup_filter
 from training.networks.stylegan2.convolution import up_convolution
 from training.networks.stylegan2.equalized import (
     GAIN,
     FullyConnectedLayer,
-    full_precision,
     rectify,
 )  # fmt: skip
-from training.networks.stylegan2.resampling import setup_filter
 from training.options.architectures import StyleGan2Generator
 
 
@@ -102,7 +101,7 @@ class SynthesisLayer(nn.Module):
         if self.up and not self.economical:
             images = up_convolution(images, self.weight, self.resample_filter, False)
         else:
-            images = convolve(images, self.weight, padding=1)
+            images = conv2d(images, self.weight, padding=1)
         scales, bias = scales.to(images.dtype), (self.bias * factor).to(images.dtype)
         images = _Affine.apply(images, scales[:, :, None, None], bias[:, None, None])
         # after the operation it commutes with, which has fewer pixels

@@ -11,12 +11,12 @@ from torch.nn.functional import interpolate
 from training.image_shape import ImageShape
 from training.networks.base import Generator
 from training.networks.conditioning import require_labels
+from training.networks.resampling import setup_filter, upsample2d
 from training.networks.sizes import doublings
 from training.networks.stylegan2.adain import AdainLayer
 from training.networks.stylegan2.convolution import Conv2dLayer
 from training.networks.stylegan2.mapping import StyleMapping
 from training.networks.stylegan2.modulation import SynthesisLayer, ToRGBLayer
-from training.networks.stylegan2.resampling import setup_filter, upsample2d
 from training.options.architectures import StyleGan2Generator, StyleGan2WidthOptions
 
 HALF = math.sqrt(0.5)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
-from training.networks.stylegan2.equalized import full_precision
+from training.networks.layers import full_precision
 
 Padding = tuple[int, int, int, int]
 """Rows and columns of zeros: left, right, top, bottom; negative values crop."""
