@@ -116,6 +116,11 @@ class Step:
             images: Tensor = self._draw(latents, labels)
         return images
 
+    def _synthesis(self, ws: Tensor) -> Tensor:
+        with self.loss.autocast():
+            images: Tensor = self.state.generator.synthesis(ws)
+        return images
+
     def _train_discriminator(self, micro_batches: list[MicroBatch], reuse: bool) -> Stats:
         """Update the discriminator once.
 
@@ -250,7 +255,7 @@ class Step:
             some = slice(0, max(1, len(micro.latents) // options.path_batch_shrink))
             with self.loss.autocast():
                 ws = generator.styles(micro.latents[some], micro.labels[some])
-                lengths = path_lengths(generator.synthesis, ws, self.random)
+            lengths = path_lengths(self._synthesis, ws, self.random)
             penalty, mean = path_penalty(lengths, old, options.path_decay)
             weight = options.path_length * options.path_interval * micro.weight
             torch.autograd.backward(state.g_scaler.scale(penalty * weight))

@@ -10,6 +10,9 @@ from pipeline.contract import UserError
 def choose_device(name: str) -> torch.device:
     """Return the device `name`; `auto` is CUDA, else MPS, else the CPU.
 
+    On CUDA, float32 operations get full precision: TF32, on by default in convolutions, rounds to
+    10 bits, and cached features of real images would depend on the device.
+
     Raises:
         UserError: the machine or the PyTorch build has no such device.
     """
@@ -19,7 +22,9 @@ def choose_device(name: str) -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, there in have.items() if there))
+        name = next(kind for kind, there in have.items() if there)
     if not have[name]:
         raise UserError(f"device: {name} is not available on this machine")
+    if name == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name)

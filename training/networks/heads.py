@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from training.image_shape import ImageShape
 from training.networks.base import DiscriminatorOutput
-from training.networks.layers import MinibatchStddev
+from training.networks.layers import MinibatchStddev, spectral_norm
 from training.options.architectures import is_semi_supervised
 from training.options.base import DiscriminatorOptions
 

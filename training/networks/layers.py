@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, dropout
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from training.options.base import GeneratorOptions
 
@@ -102,9 +103,26 @@ def to_image_range(values: Tensor, output: str) -> Tensor:
     return values.sigmoid() * 2 - 1 if output == "sigmoid" else values.tanh()
 
 
+class _FullPrecisionSpectralNorm(_SpectralNorm):
+    """PyTorch's spectral norm, whose products of matrix and vector autocast would round."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with full_precision(weight):
+            return super().forward(weight)
+
+
+def spectral_norm(layer: nn.Module) -> None:
+    """Divide the weight of `layer` by its largest singular value (Miyato 2018), of which each step
+    makes a better estimate by one power iteration."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    norm = _FullPrecisionSpectralNorm(weight, dim=outputs)
+    parametrize.register_parametrization(layer, "weight", norm)
+
+
 def apply_spectral_norm(network: nn.Module) -> None:
-    """Divide the weight of each convolution and linear layer of `network` by its largest singular
-    value (Miyato 2018)."""
+    """Call `spectral_norm` with each convolution and linear layer of `network`."""
     kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
     for layer in list(network.modules()):
         if isinstance(layer, kinds):

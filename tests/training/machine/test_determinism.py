@@ -12,6 +12,7 @@ import torch
 import training.loop
 from tests.helpers.training_runs import read_run
 from training.machine.determinism import determinism
+from training.machine.device import choose_device
 from training.step import Step
 
 
@@ -54,3 +55,16 @@ def test_a_run_trains_under_it_and_to_the_same_bits(
     other_rows, other_weights = read_run(runs / "free")
     assert rows == other_rows
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+def test_tf32_is_off_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of real images must not depend on the device."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    try:
+        convolutions.allow_tf32 = products.allow_tf32 = True
+        assert choose_device("auto") == torch.device("cuda")
+        assert (convolutions.allow_tf32, products.allow_tf32) == (False, False)
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before

@@ -338,6 +338,21 @@ def test_spectral_norm_of_every_weight_is_one(name: str) -> None:
         assert values == pytest.approx([1.0] * len(values), abs=0.03)
 
 
+def test_autocast_does_not_round_spectral_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = build_discriminator(tables({}, {"spectral": True})[1], COLOUR)
+    product, seen = torch.mv, []
+
+    def mv(matrix: Tensor, vector: Tensor) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return product(matrix, vector)
+
+    monkeypatch.setattr(torch, "mv", mv)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        judge(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))
+    assert seen
+    assert not any(seen)
+
+
 def test_spectral_norm_leaves_the_gains_of_labels_alone() -> None:
     """A new offset is zero: dividing by its norm would be NaN."""
     table = tables({"name": "resnet", "spectral": True, "condition": "norm"}, {})[0]
