@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic.dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.fetcher import Politeness
 from pipeline.names import RECIPES_DIR, recipe_names
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
+from pipeline.outside_text import without_passwords
 from pipeline.reading import is_url
 from pipeline.sources import Source
 from pipeline.sources.folder import FolderSource
@@ -79,7 +81,24 @@ def locate_recipe(name: str) -> Path | str:
     Raises:
         UserError: as `recipe_path`.
     """
-    return name if is_url(name) else recipe_path(name)
+    if not is_url(name):
+        return recipe_path(name)
+    if _names_shards(name):
+        raise _not_a_recipe(name)
+    return name
+
+
+def _names_shards(name: str) -> bool:
+    return urlsplit(name).path.endswith((".tar", ".tar.gz", ".zip")) or "*" in name or "{" in name
+
+
+def _not_a_recipe(name: str) -> UserError:
+    shown = without_passwords(name)
+    return UserError(
+        f"{shown}: not a recipe; name the recipe of the dataset. Images and shards of other tools: "
+        f"run python -m pipeline import NAME.toml {shlex.quote(shown)}, or train on the shards "
+        "with --shards"
+    )
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -100,12 +119,8 @@ def recipe_path(name: str) -> Path:
     """
     path = Path(name) if name.endswith(".toml") else RECIPES_DIR / f"{name}.toml"
     if not path.is_file():
-        if Path(name).exists() and not name.endswith(".toml"):
-            raise UserError(
-                f"{name}: not a recipe; name the recipe of the dataset. Images and shards of other "
-                f"tools: run python -m pipeline import NAME.toml {shlex.quote(name)}, or train on "
-                "the shards with --shards"
-            )
+        if not name.endswith(".toml") and (Path(name).exists() or _names_shards(name)):
+            raise _not_a_recipe(name)
         here = f"{name.removesuffix('.toml')}.toml"
         other = f"use {here}, " if path.name == here and Path(here).is_file() else ""
         raise UserError(

@@ -22,6 +22,7 @@ from pipeline.originals.parts import PartFiles, is_complete, read_records, write
 from pipeline.remote.mirror import pull, push
 from pipeline.remote.originals_sync import SyncResult, sync_originals
 from pipeline.remote.store import Store
+from pipeline.select.curation import read_curation
 
 FACTS = {"format": "JPEG", "mode": "RGB", "width": 9, "height": 9, "phash": "0" * 16,
          "sharpness": 1.0, "contrast": 1.0}  # fmt: skip
@@ -238,3 +239,24 @@ def test_a_url_that_is_no_store_is_one_line(url: str, words: str) -> None:
 def test_the_projects_own_folder_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="own folder"):
         pull(DatasetPaths("some", tmp_path, tmp_path.as_uri()))
+
+
+def test_lines_that_two_people_wrote_without_a_final_newline_are_merged(
+    dataset: DatasetPaths,
+) -> None:
+    def decide(where: DatasetPaths, number: int) -> str:
+        key = image_key(f"https://example.org/{number}.jpg")
+        line = json.dumps({"version": 1, "key": key, "decision": "reject"})
+        where.curation.parent.mkdir(parents=True, exist_ok=True)
+        where.curation.write_text(line)
+        return key
+
+    there = elsewhere(dataset, "there")
+    keys = {decide(dataset, 0)}
+    push(dataset)
+    keys.add(decide(there, 1))
+    pull(there)
+    assert {row["key"] for row in read_jsonl(there.curation)} == keys
+    push(there)
+    pull(dataset)
+    assert read_curation(dataset).by_key.keys() == keys
