@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from second_judge import SecondExtractor, second_judge
+from second_extractor import SecondExtractor, load_second_extractor
 
 from training.config import DataOptions
 from training.grid import generate_images, make_grid, save_image
@@ -220,7 +220,9 @@ def main() -> int:
     network = load_lite0(CPU)
     source = open_shard_dataset(args.shards, 0)
     real = real_features(source, network, 0)
-    judges = Extractors(network, FeatureSet(real.features, network.logits), second_judge(source))
+    judges = Extractors(
+        network, FeatureSet(real.features, network.logits), load_second_extractor(source)
+    )
     rows = [row for one in args.contenders for row in measure(one, args, judges, real)]
     if args.json:
         print(json.dumps({"rows": rows}))

@@ -53,6 +53,6 @@ class SecondExtractor:
         return frechet_distance(gaussian(features), self._real)
 
 
-def second_judge(source: ShardDataset) -> SecondExtractor | None:
+def load_second_extractor(source: ShardDataset) -> SecondExtractor | None:
     """Return None if its weights are not installed."""
     return SecondExtractor(source) if find_spec(PACKAGE) else None

@@ -65,6 +65,34 @@ def test_every_import_is_declared() -> None:
     assert set().union(*missing) == set()
 
 
+def top_level_names(path: Path) -> set[str]:
+    """The functions, classes and constants of a script."""
+    body = ast.parse(path.read_text()).body
+    named = {one.name for one in body if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+    assigned = [target for one in body if isinstance(one, ast.Assign) for target in one.targets]
+    return named | {one.id for one in assigned if isinstance(one, ast.Name)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sources("benchmarks", "docs"), ids=lambda path: path.name)
+def test_every_name_that_a_script_imports_exists(path: Path) -> None:
+    missing = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
+            continue
+        names, beside = {one.name for one in node.names}, path.with_name(f"{node.module}.py")
+        if beside.exists():
+            missing += sorted(names - top_level_names(beside))
+        elif node.module.split(".")[0] in ("pipeline", "shellgan", "tests", "training"):
+            module = importlib.import_module(node.module)
+            missing += sorted(
+                name for name in names
+                if not hasattr(module, name)
+                and importlib.util.find_spec(f"{node.module}.{name}") is None
+            )  # fmt: skip
+    assert missing == []
+
+
 @pytest.mark.slow
 def test_every_import_of_a_test_is_declared() -> None:
     allowed = {*DECLARED[""], *DECLARED["dev"]}

@@ -85,3 +85,13 @@ def test_the_site_builds_without_a_warning_and_asks_no_other_host(tmp_path: Path
     loaded = r"""<(?:script|img|link|iframe)[^>]+(?:src|href)="(?:https?:)?//[^"]+"""
     assert [(page.name, re.findall(loaded, page.read_text())) for page in pages
             if re.search(loaded, page.read_text())] == []  # fmt: skip
+
+
+def test_every_picture_is_made_by_the_script_shown_and_small() -> None:
+    script = (DOCS / "pictures.py").read_text()
+    pages = [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
+    shown = set(re.findall(r"pictures/(\w+\.\w+)\)", "".join(one.read_text() for one in pages)))
+    files = list((DOCS / "pictures").iterdir())
+    assert {one.name for one in files} == shown
+    assert [one.name for one in files if f"def {one.stem}(" not in script] == []
+    assert [one.name for one in files if one.stat().st_size >= 200_000] == []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import UserError, suggestion, write_atomic
+from pipeline.contract import UserError, format_bytes, suggestion, write_atomic
 from training.explorer.generator_info import generator_info, page_files
 from training.exports.folder import write_card, write_config, write_weights
 from training.exports.graphs import full_graph, prepare_for_export, split_graphs
@@ -132,7 +132,7 @@ def _warn(trained: TrainedGenerator, say: Say) -> None:
 
 
 def _say_file(say: Say, path: Path, more: str = "") -> None:
-    say(f"{path}  {path.stat().st_size / 1e6:.1f} MB{'  ' + more if more else ''}")
+    say(f"{path}  {format_bytes(path.stat().st_size)}{'  ' + more if more else ''}")
 
 
 def _history(trained: TrainedGenerator) -> list[dict[str, Any]]:
