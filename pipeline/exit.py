@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -69,6 +69,21 @@ class CommandParser(argparse.ArgumentParser):
     _words: Sequence[str] = ()
     _commands: Any = None
 
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """The arguments that were added, except those of groups."""
+        found: list[argparse.Action] = vars(self).setdefault("_arguments", [])
+        return found
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        self.arguments.append(super().add_argument(*names, **settings))
+        return self.arguments[-1]
+
+    @property
+    def commands(self) -> Mapping[str, CommandParser]:
+        """The parsers of the commands that were added."""
+        return self._commands.choices if self._commands else {}
+
     def add_subparsers(self, **settings: Any) -> Any:
         self._commands = super().add_subparsers(**settings)
         return self._commands
@@ -84,10 +99,8 @@ class CommandParser(argparse.ArgumentParser):
     def option_names(self) -> list[str]:
         """Return the options in the help, and those of the command that was named."""
         found = re.findall(r"(?<![\w-])--[a-z][\w-]*", self.format_help())
-        chosen = self._commands.choices if self._commands else {}
-        return found + [
-            name for word in self._words if word in chosen for name in chosen[word].option_names()
-        ]
+        chosen = [self.commands[word] for word in self._words if word in self.commands]
+        return found + [name for command in chosen for name in command.option_names()]
 
     def _option_hint(self, word: str) -> str:
         name = word.partition("=")[0]

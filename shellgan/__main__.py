@@ -22,7 +22,7 @@ FORWARDED = {
     "walk": ("training.walk", ""),
 }  # fmt: skip
 """The module of each subcommand, and the word that it needs first."""
-WORDS = (*FORWARDED, "doctor")
+WORDS = (*FORWARDED, "doctor", "completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,11 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from shellgan.doctor import examine
 
         return exit_status(lambda: examine(Path.cwd()))
+    if words[:1] == ["completion"]:
+        return exit_status(lambda: print(_completion(words[1:])))
     return exit_status(lambda: _go(words))
 
 
-def parser() -> CommandParser:
-    """Return the parser of `shellgan WHERE`."""
+def _completion(words: Sequence[str]) -> str:
+    from shellgan.completion import command_parser, completion
+
+    commands = {"completion": command_parser(), "doctor": CommandParser()}
+    for name, (module, first) in FORWARDED.items():
+        one: CommandParser = import_module(module).command_parser()
+        commands[name] = one.commands[first] if first else one
+    return completion(parser(has_where=False), commands, words)
+
+
+def parser(has_where: bool = True) -> CommandParser:
+    """Return the parser of `shellgan WHERE`, on request without WHERE."""
     made = CommandParser(
         prog="shellgan", usage="shellgan WHERE [options] | shellgan COMMAND …",
         description="From images to an explorer of generated images. Run the same command again "
@@ -48,10 +60,11 @@ def parser() -> CommandParser:
         epilog=f"Commands: {', '.join(WORDS)}. Options of training follow by dotted name, "
         "as in --generator.width 32.", allow_abbrev=False,
     )  # fmt: skip
-    made.add_argument(
-        "where", metavar="WHERE",
-        help="web address, folder, zip, dataset of another tool, shards, recipe or run",
-    )  # fmt: skip
+    if has_where:
+        made.add_argument(
+            "where", metavar="WHERE",
+            help="web address, folder, zip, dataset of another tool, shards, recipe or run",
+        )  # fmt: skip
     made.add_argument(
         "--hours",
         type=float_in_range("--hours", 1e-4, 1e4),

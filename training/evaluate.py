@@ -21,7 +21,7 @@ FEWEST = 50
 MOST = 10_000_000
 
 
-def command_parser() -> argparse.ArgumentParser:
+def command_parser() -> CommandParser:
     """Return the parser of the command line."""
     made = CommandParser(
         prog="python -m training.evaluate",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.contract import (
+    CommandParser,
     UserError,
     accepted_hosts,
     exit_status,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 PORT = 8972
 
 
-def command_parser() -> argparse.ArgumentParser:
+def command_parser() -> CommandParser:
     """Return the parser of the command line."""
     made = parser(
         "explore",

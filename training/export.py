@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.contract import HubRepo, UserError, check_hub, exit_status
+from pipeline.contract import CommandParser, HubRepo, UserError, check_hub, exit_status
 from training.latent.cli import default_out, float_in_range, load, parser
 
 
-def command_parser() -> argparse.ArgumentParser:
+def command_parser() -> CommandParser:
     """Return the parser of the command line."""
     made = parser(
         "export",

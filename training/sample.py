@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from pipeline.contract import exit_status
+from pipeline.contract import CommandParser, exit_status
 from training.latent.cli import (
     add_label,
     add_seed,
@@ -22,7 +22,7 @@ from training.latent.cli import (
 from training.latent.image_numbers import parse_numbers
 
 
-def command_parser() -> argparse.ArgumentParser:
+def command_parser() -> CommandParser:
     """Return the parser of the command line."""
     made = parser("sample", "Generate a grid of images with a run or an exported generator.")
     made.add_argument(

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError, exit_status
+from pipeline.contract import CommandParser, UserError, exit_status
 from training.latent.cli import (
     IMAGE_FORMATS,
     VIDEO_FORMATS,
@@ -44,8 +44,8 @@ DIRECTIONS = 6
 """Directions that a sound can drive without a file: as many as `training.directions` shows."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status."""
+def command_parser() -> CommandParser:
+    """Return the parser of the command line."""
     made = parser(
         "walk",
         "Write a latent walk: a video (.gif, .webp, .mp4), or an image (.png, .jpg) with one row "
@@ -73,7 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_sound(made)
     add_label(made)
     add_psi(made)
-    return exit_status(lambda: write_walk(made.parse_args(arguments)), "interrupted")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return exit_status(lambda: write_walk(command_parser().parse_args(arguments)), "interrupted")
 
 
 def _add_timing(made: argparse.ArgumentParser) -> None:
