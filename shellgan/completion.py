@@ -21,7 +21,7 @@ def command_parser() -> CommandParser:
     made = CommandParser(
         prog="shellgan completion",
         description="Print a script that completes commands, options, recipes and runs. For bash, "
-        "add this line to ~/.bashrc: eval \"$(shellgan completion bash)\"",
+        'add this line to ~/.bashrc: eval "$(shellgan completion bash)"',
     )
     made.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
     return made

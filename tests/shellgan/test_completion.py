@@ -1,4 +1,4 @@
-"""The script of `shellgan completion` makes a shell complete commands, options, recipes and runs."""
+"""The scripts of `shellgan completion` complete commands, options, recipes and runs."""
 
 from __future__ import annotations
 

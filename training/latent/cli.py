@@ -37,9 +37,7 @@ class _RunParser(CommandParser):
         return found, rest
 
 
-def parser(
-    name: str, description: str, out: str = "a .png, .jpg or .webp file"
-) -> CommandParser:
+def parser(name: str, description: str, out: str = "a .png, .jpg or .webp file") -> CommandParser:
     """Return a parser with RUN, `--out` (unless `out` is empty) and `--device`."""
     parser = _RunParser(prog=f"python -m training.{name}", description=description)
     parser.add_argument(
