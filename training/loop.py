@@ -18,7 +18,7 @@ from training.callbacks import Action, Callback, Diverged, EndReason
 from training.config import Config
 from training.data import Loader
 from training.machine.disk import DiskFull
-from training.machine.distributed import SINGLE_PROCESS, Distributed
+from training.machine.distributed import SINGLE_PROCESS, Distributed, WeightsDiffer
 from training.machine.signals import StopSignal
 from training.monitoring.console import Display
 from training.monitoring.history import History
@@ -90,6 +90,8 @@ class Loop:
                 what = "the weights"
             except Diverged as error:
                 what = str(error)
+            except WeightsDiffer:
+                raise
             except Exception:
                 # Other processes may be at any point: the main one saves what was learned, alone.
                 if self.ranks.is_main and self.state.seen > self.checkpoints.saved_seen:
@@ -101,7 +103,7 @@ class Loop:
     def _take_steps(self, loader: Loader) -> EndReason:
         while self.state.seen < self.total:
             wanted = max(callback.before_step() for callback in self.callbacks)
-            action = Action(self.ranks.all_reduce_max(wanted, self.device))
+            action = Action(self.ranks.all_reduce_max(wanted))
             if action is Action.SAVE:
                 self.checkpoints.save_finite()
             elif action is not Action.NONE:

@@ -20,7 +20,7 @@ from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
-from training.machine.device import choose_device
+from training.machine.device import available_cores, choose_device
 from training.machine.disk import free_bytes
 from training.machine.distributed import Distributed, init_distributed
 from training.metrics.suite import MIN_IMAGES
@@ -103,7 +103,7 @@ def prepare(
     """
     check_tracking(config.tracking)
     device = choose_device(config.device)
-    ranks = stack.enter_context(init_distributed("nccl" if device.type == "cuda" else "gloo"))
+    ranks = stack.enter_context(init_distributed(device))
     stack.enter_context(determinism(config.deterministic, device))
     if ranks.world_size > config.batch:
         raise UserError(
@@ -161,6 +161,8 @@ def _take(
 def _set_up(config: Config, device: torch.device, ranks: Distributed) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
+    elif ranks.local_world_size > 1:  # torchrun sets one thread, also for decoding images
+        torch.set_num_threads(max(1, available_cores() // ranks.local_world_size))
     if device.type == "cpu":
         retain_freed_memory()
     if device.type == "cuda" and ranks.world_size > 1:

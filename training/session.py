@@ -232,7 +232,7 @@ def _timed(run: Prepared) -> float:
                 start = time.monotonic()
             elapsed = time.monotonic() - start
             enough = is_timed(config, steps, elapsed) and elapsed >= _TIMED_SECONDS
-            if ranks.all_reduce_max(int(enough), device):
+            if ranks.all_reduce_max(int(enough)):
                 return elapsed / (steps * config.batch * config.n_critic) * 1000
 
 

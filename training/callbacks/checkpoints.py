@@ -41,10 +41,16 @@ class CheckpointsCallback(Callback):
         self.save()
 
     def save(self) -> None:
-        """Save a checkpoint unless this state is saved; all processes take part."""
+        """Save a checkpoint unless this state is saved; all processes take part.
+
+        Raises:
+            WeightsDiffer: the processes do not hold equal weights; nothing was saved.
+        """
         loop = self.loop
         if loop.state.seen == self.saved_seen:
             return
+        for network in (loop.state.generator, loop.state.discriminator):
+            loop.ranks.check_equal(network.parameters())
         loop.merge_meter()
         loop.on_main_process(self.write)
         self._saved_at, self.saved_seen = time.monotonic(), loop.state.seen

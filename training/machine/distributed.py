@@ -8,7 +8,8 @@ after the backward passes of a step transfers the same bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,18 +21,26 @@ from torch import Tensor, distributed
 from pipeline.contract import UserError
 
 _TIMEOUT = timedelta(minutes=10)
-"""Timeout for other processes: one that has died must not block the others for ever."""
+"""Timeout for the sums of a step: one that has died must not block the others for ever."""
+_CONTROL_TIMEOUT = timedelta(hours=6)
+"""Timeout for decisions, which the others await while the main process evaluates or saves. They
+notice at once if it dies: its connections close."""
+
+
+class WeightsDiffer(UserError):
+    """Processes that must hold equal weights do not."""
 
 
 @dataclass(frozen=True)
 class Distributed:
     """The rank of this process among `world_size`; `local_rank` and `local_world_size` count on
-    this machine."""
+    this machine. Decisions and objects pass through `control`, a group of gloo, on CPUs."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     local_world_size: int = 1
+    control: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -47,12 +56,12 @@ class Distributed:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def all_reduce_max(self, value: int, device: torch.device) -> int:
+    def all_reduce_max(self, value: int) -> int:
         """Return the largest value over all processes."""
         if self.world_size == 1:
             return value
-        told = torch.tensor([value], device=device)
-        distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
+        told = torch.tensor([value])
+        distributed.all_reduce(told, op=distributed.ReduceOp.MAX, group=self.control)
         return int(told.item())
 
     def broadcast(self, value: Any) -> Any:
@@ -60,23 +69,39 @@ class Distributed:
         if self.world_size == 1:
             return value
         box = [value]
-        distributed.broadcast_object_list(box, src=0)
+        distributed.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
-    def barrier(self) -> None:
-        """Wait until all processes have reached this call."""
-        if self.world_size > 1:
-            distributed.barrier()
+    def check_equal(self, weights: Iterable[Tensor]) -> None:
+        """Compare the bits of float32 `weights` over all processes, which all call this.
+
+        Raises:
+            WeightsDiffer: some processes have others than most.
+        """
+        if self.world_size == 1:
+            return
+        sums = [weight.detach().view(torch.int32).sum(dtype=torch.int64) for weight in weights]
+        mine, every = torch.stack(sums).tolist(), list[Any]([None]) * self.world_size
+        distributed.all_gather_object(every, mine, group=self.control)
+        usual = Counter(map(str, every)).most_common(1)[0][0]
+        odd = [str(rank) for rank, found in enumerate(every) if str(found) != usual]
+        if odd:
+            raise WeightsDiffer(
+                f"the weights of process {', '.join(odd)} of {self.world_size} differ from those "
+                "of the others: a device or its memory may be faulty. Nothing was saved; to resume "
+                "from the last checkpoint, run the same command on other devices"
+            )
 
 
 SINGLE_PROCESS = Distributed()
 
 
 @contextmanager
-def init_distributed(backend: str) -> Iterator[Distributed]:
+def init_distributed(device: torch.device) -> Iterator[Distributed]:
     """Join the processes started by torchrun; a single process without torchrun.
 
-    `backend` is `gloo` for CPUs and `nccl` for GPUs.
+    Gradients are summed through `nccl` if `device` is a GPU (the process's own is that of its local
+    rank), else through `gloo`.
 
     Raises:
         UserError: torchrun's environment variables are invalid, or the others do not respond.
@@ -91,13 +116,16 @@ def init_distributed(backend: str) -> Iterator[Distributed]:
         raise UserError(
             "RANK, LOCAL_RANK, LOCAL_WORLD_SIZE: must be below WORLD_SIZE; start with torchrun"
         )
+    gpu = torch.device("cuda", local) if device.type == "cuda" else None
     try:
-        distributed.init_process_group(backend, timeout=_TIMEOUT)
+        distributed.init_process_group("nccl" if gpu else "gloo", timeout=_TIMEOUT, device_id=gpu)
+        control = distributed.new_group(timeout=_CONTROL_TIMEOUT, backend="gloo")
     except Exception as error:  # noqa: BLE001 (each backend and store raises its own)
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"the processes cannot reach each other: {reason}") from None
     try:
-        yield Distributed(distributed.get_rank(), distributed.get_world_size(), local, neighbours)
+        rank, size = distributed.get_rank(), distributed.get_world_size()
+        yield Distributed(rank, size, local, neighbours, control)
     finally:
         distributed.destroy_process_group()
 

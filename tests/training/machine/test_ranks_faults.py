@@ -1,0 +1,72 @@
+"""Four processes, of which the first is slow, dies, or computes wrongly."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.ranks import run_ranks
+from training.machine import distributed
+from training.machine.distributed import WeightsDiffer, init_distributed
+
+CPU = torch.device("cpu")
+
+
+def slow_main_process() -> None:
+    """The main process evaluates for longer than the others wait for a sum of gradients."""
+    distributed._TIMEOUT = timedelta(seconds=1)
+    with init_distributed(CPU) as ranks:
+        if ranks.is_main:
+            time.sleep(2)
+        best = ranks.broadcast("the best" if ranks.is_main else None)
+        most = ranks.all_reduce_max(ranks.rank)
+        gradient = torch.ones(3)
+        ranks.all_reduce_sum([gradient])
+        print(best, most, gradient.tolist())
+
+
+def dead_main_process() -> None:
+    with init_distributed(CPU) as ranks:
+        ranks.all_reduce_max(0)  # all are connected
+        if ranks.is_main:
+            os._exit(0)
+        began = time.monotonic()
+        with pytest.raises(RuntimeError):
+            ranks.broadcast(None)
+        assert time.monotonic() - began < distributed._CONTROL_TIMEOUT.total_seconds() / 100
+        print("noticed")
+
+
+def wrong_main_process() -> None:
+    torch.manual_seed(0)
+    weights = [
+        torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last),
+        torch.randn(5),
+    ]
+    with init_distributed(CPU) as ranks:
+        ranks.check_equal(weights)
+        if ranks.is_main:
+            weights[1][2] = torch.nextafter(weights[1][2], torch.tensor(9.0))
+        with pytest.raises(WeightsDiffer) as error:
+            ranks.check_equal(weights)
+        print(error.value)
+
+
+def test_the_others_wait_for_a_slow_main_process(tmp_path: Path) -> None:
+    texts = run_ranks(slow_main_process, 4, tmp_path)
+    assert [text.splitlines()[-1] for text in texts] == ["the best 3 [4.0, 4.0, 4.0]"] * 4
+
+
+def test_the_others_notice_the_death_of_the_main_process(tmp_path: Path) -> None:
+    texts = run_ranks(dead_main_process, 4, tmp_path)
+    assert ["noticed" in text for text in texts] == [False, True, True, True]
+
+
+def test_one_wrong_bit_in_a_weight_is_noticed_by_all(tmp_path: Path) -> None:
+    for text in run_ranks(wrong_main_process, 4, tmp_path):
+        assert "the weights of process 0 of 4 differ" in text
