@@ -78,12 +78,18 @@ def accepted_hosts(host: str) -> list[str]:
     return ["127.0.0.1", "localhost", "[::1]"] if host in _LOOPBACK else ["*"]
 
 
-def page_headers(policy: str) -> dict[str, str]:
-    """Return the headers of a page's files, with its Content-Security-Policy."""
+def page_headers(policy: str, in_frame: bool = False) -> dict[str, str]:
+    """Return the headers of a page's files, with its Content-Security-Policy.
+
+    Args:
+        in_frame: pages of any address may show this one in a frame; only for a page without
+            actions that change something.
+    """
+    frames = "*" if in_frame else "'none'"
     return {
         "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": f"{policy}; base-uri 'none'; frame-ancestors 'none'",
+        "Content-Security-Policy": f"{policy}; base-uri 'none'; frame-ancestors {frames}",
     }  # fmt: skip
 
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.contract import project_root
+from pipeline.imaging.alpha import has_alpha, unpremultiply
 from shellgan.datasets import Dataset, absolute_location
 from training.evaluation.comparison import ComparisonOptions, EvaluationResult, compare
 from training.exports.writing import ExportOptions, export_generator
+from training.grid import make_grid, shown
 from training.latent.cli import label_number, latents_and_labels
 from training.latent.image_numbers import check_numbers
 from training.latent.projection import Schedule, choose_distance, project
@@ -28,6 +30,7 @@ from training.project import fit_target, read_target
 from training.runs import find_run
 
 if TYPE_CHECKING:
+    from shellgan.explorers import Explorer
     from shellgan.runs import Run
 
 Pixels = NDArray[np.uint8]
@@ -201,6 +204,22 @@ class Model:
             files = export_generator(trained, target, formats, options)
         return [target / name for name in (*files, "README.md")]
 
+    def explore(self, *, port: int = 0, title: str = "", in_frame: bool = False) -> Explorer:
+        """Serve the explorer page on this machine, from a thread, until the result is closed.
+
+        Args:
+            port: to listen on (0: a free one).
+            title: of the page (empty: from the dataset's name).
+            in_frame: notebooks, also on Colab, may show the page in a frame.
+
+        Raises:
+            UserError: the port is in use.
+        """
+        from shellgan.explorers import Explorer
+
+        with project_root(self._root):
+            return Explorer(self.trained, port, title, in_frame)
+
     def _label(self, label: str | int | None) -> int | None:
         return None if label is None else label_number(self.trained, str(label))
 
@@ -228,5 +247,17 @@ def load(run: Run | str | Path, *, root: str | Path | None = None, device: str =
 
 
 def to_pil(images: Pixels) -> list[Image.Image]:
-    """Return images (n, height, width, channels) as `PIL.Image.Image`."""
-    return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in images]
+    """Return images (n, height, width, channels) as `PIL.Image.Image`: modes L, RGB or RGBA, the
+    last with straight alpha."""
+    straight = unpremultiply(images) if has_alpha(images) else images
+    return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in straight]
+
+
+def to_grid(images: Pixels, columns: int = 0) -> Image.Image:
+    """Return images (n, height, width, channels) in rows as one image, transparency over a
+    checkerboard.
+
+    Args:
+        columns: number of images per row (0: near-square).
+    """
+    return to_pil(shown(make_grid(images, columns))[None])[0]

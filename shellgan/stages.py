@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from pipeline.recipe import Recipe as ParsedRecipe
 from pipeline.recipe import locate_recipe, parse_recipe
 from pipeline.select.stage import SelectResult
 from pipeline.shards.stage import ShardResult
+from shellgan.where import propose_gallery
 
 OnEvent = Callable[[Event], None]
 OnProgress = Callable[[Progress], None]
@@ -52,6 +54,16 @@ class Recipe:
         """
         found = locate_recipe(str(where))
         return cls(name or Job(str(where)).dataset.name, read_toml(found))
+
+    @classmethod
+    def propose(cls, url: str, name: str) -> Recipe:
+        """Propose a recipe for the gallery at a web address, from that page and a few behind it.
+
+        Raises:
+            UserError: the pages cannot be fetched, forbid it, or have no images, for example
+                because scripts draw them.
+        """
+        return cls(name, tomllib.loads(propose_gallery(url)))
 
     def save(self, path: str | Path) -> None:
         """Write the recipe as a TOML file, without the comments of the file it was loaded from."""

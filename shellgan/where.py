@@ -96,11 +96,19 @@ def propose(where: Where, path: Path, say: Callable[[str], None]) -> None:
         folder = {"kind": "folder", "start": [where.location]}
         text = format_toml({"title": where.name, "source": folder, "shards": {"resolution": 64}})
     else:
-        text = _propose_gallery(where.location, say)
+        text = propose_gallery(where.location, say)
     write_atomic(path, f"# shellgan {where.location}\n{text}")
 
 
-def _propose_gallery(url: str, say: Callable[[str], None]) -> str:
+def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> str:
+    """Return the text of a proposed recipe for the gallery at a web address.
+
+    Args:
+        say: called with a line for each page that is looked at.
+
+    Raises:
+        UserError: as `propose`.
+    """
     from pipeline.crawl.check_recipe import propose_recipe
     from pipeline.web.politeness import Politeness
 

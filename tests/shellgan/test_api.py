@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -222,3 +223,41 @@ def test_images_of_a_folder_to_shards(tmp_path: Path) -> None:
     assert shellgan.select(recipe, root=tmp_path).kept == 3
     assert shellgan.shard(recipe, root=tmp_path).samples == 3
     assert len(shellgan.open_dataset("manifests/mine", root=tmp_path)) == 3
+
+
+def test_the_explorer_is_served_until_it_is_closed(tmp_path: Path) -> None:
+    from tests.helpers.untrained_runs import make_run
+
+    make_run(tmp_path / "runs" / "shells", "labelled")
+    model = shellgan.load("shells", root=tmp_path, device="cpu")
+    for in_frame, frames in ((False, "frame-ancestors 'none'"), (True, "frame-ancestors *")):
+        with model.explore(title="Mine", in_frame=in_frame) as explorer:
+            page = httpx.get(explorer.url)
+            info = httpx.get(f"{explorer.url}generator.json").json()
+            forwarded = {"Host": "8972-m-s-1.us.prod.colab.dev"}
+            through = httpx.get(explorer.url, headers=forwarded)
+            foreign = httpx.get(explorer.url, headers={"Host": "example.org"})
+            with pytest.raises(shellgan.UserError, match="in use"):
+                model.explore(port=explorer.port)
+        assert page.headers["Content-Security-Policy"].endswith(frames)
+        assert (info["title"], info["labels"]) == ("Mine", ["cone", "whelk"])
+        assert (through.status_code, foreign.status_code) == (200 if in_frame else 400, 400)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(explorer.url)
+
+
+def test_pictures_and_grids_have_straight_alpha_or_a_checkerboard() -> None:
+    pixels = np.zeros((3, 16, 16, 4), np.uint8)
+    pixels[..., 0] = pixels[..., 3] = 100  # red, premultiplied
+    assert shellgan.to_pil(pixels)[0].getpixel((0, 0)) == (255, 0, 0, 100)
+    grid = shellgan.to_grid(pixels, columns=3)
+    assert (grid.mode, grid.size) == ("RGB", (48, 16))
+    assert shellgan.to_grid(pixels[..., :1]).size == (32, 32)
+
+
+def test_a_recipe_is_proposed_for_a_gallery(gallery: str) -> None:
+    recipe = shellgan.Recipe.propose(gallery, "cabinet")
+    assert recipe.values["source"]["start"] == [gallery]
+    assert (recipe.name, recipe.parse().source.kind) == ("cabinet", "html")
+    with pytest.raises(shellgan.UserError, match="404"):
+        shellgan.Recipe.propose(f"{gallery}nothing", "cabinet")

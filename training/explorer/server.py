@@ -108,10 +108,12 @@ Work = Callable[[Tensor, Tensor], bytes]
 
 
 def create_app(
-    trained: TrainedGenerator, finder: NearestFinder | None, hosts: list[str], title: str = ""
-) -> Starlette:
+    trained: TrainedGenerator, finder: NearestFinder | None, hosts: list[str], title: str = "",
+    in_frame: bool = False,
+) -> Starlette:  # fmt: skip
     """Create the server's application. `hosts` are the accepted host names (`*`: any), so that
-    pages of other sites cannot reach it through their own names."""
+    pages of other sites cannot reach it through their own names; with `in_frame`, they may show it
+    in a frame, as notebooks do."""
     space, z_dim = trained.space, trained.generator.z_dim
     facts = json.dumps(generator_info(trained, "server", finder is not None, title))
     lock = threading.Lock()
@@ -143,14 +145,14 @@ def create_app(
     routes = [
         Route("/map", _answering(one_at_a_time(map_), z_dim, classes), methods=["POST"]),
         Route("/draw", _answering(one_at_a_time(draw), row, classes), methods=["POST"]),
-        Route("/generator.json", _fixed(facts.encode(), "application/json")),
+        Route("/generator.json", _fixed(facts.encode(), "application/json", in_frame)),
     ]
     if finder is not None:
         answer = _answering(nearest, row, classes, "application/json")
         routes.append(Route("/nearest", answer, methods=["POST"]))
     for name, data in page_files("server").items():
         path = "/" if name == "index.html" else f"/{name}"
-        routes.append(Route(path, _fixed(data, MEDIA_TYPES[name.rpartition(".")[2]])))
+        routes.append(Route(path, _fixed(data, MEDIA_TYPES[name.rpartition(".")[2]], in_frame)))
     return Starlette(
         routes=routes,
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
@@ -179,8 +181,8 @@ def _answering(
     return answer
 
 
-def _fixed(data: bytes, kind: str) -> Callable[[Request], Response]:
-    headers = page_headers(policy_of(page_files("server")["index.html"]))
+def _fixed(data: bytes, kind: str, in_frame: bool) -> Callable[[Request], Response]:
+    headers = page_headers(policy_of(page_files("server")["index.html"]), in_frame)
 
     def answer(_: Request) -> Response:
         return Response(data, media_type=kind, headers=headers)
