@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,11 +70,15 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def remove_temp_files(folder: Path) -> None:
-    """Remove the temporary files of a killed `atomic_file` from `folder`. Call it only if no other
-    process writes there."""
+def remove_temp_files(folder: Path, min_age: float = 0.0) -> None:
+    """Remove the temporary files of a killed `atomic_file` from `folder`, if they were written at
+    least `min_age` seconds ago. If other processes may write there, give the time in which they
+    certainly finish a file."""
+    latest = time.time() - min_age
     for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if not min_age or path.lstat().st_mtime <= latest:
+                path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -167,7 +167,8 @@ def short_reason(error: BaseException) -> str:
             return words
     if isinstance(error, IncompleteRead):
         have = error.partial if isinstance(error.partial, int) else len(error.partial)
-        return f"the connection ended {error.expected} bytes early, after {have} bytes"
+        early = f"{error.expected} bytes early" if error.expected else "early"
+        return f"the connection ended {early}, after {have} bytes"
     name, text = type(error).__name__, next(iter(str(error).splitlines()), "")
     if name == "ResponseError":  # of urllib3, such as "too many redirects"
         return text

@@ -22,6 +22,7 @@ from pipeline.versions import Migration, migrate
 LARGEST_SIDE = 16_384
 """Maximum side of a sample in pixels."""
 MAX_SAMPLES = 2**31 - 1
+MAX_SHARD_BYTES = 1 << 50
 MIGRATIONS: tuple[Migration, ...] = ()
 """Migrations of the shard index, see `pipeline.versions`."""
 
@@ -52,7 +53,7 @@ class ShardEntry:
 
     url: Annotated[str, Field(min_length=1, max_length=4096)]
     nsamples: Annotated[int, Field(ge=0)]
-    bytes: Annotated[int, Field(ge=0, le=1 << 50)]
+    bytes: Annotated[int, Field(ge=0, le=MAX_SHARD_BYTES)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property

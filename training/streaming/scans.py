@@ -17,14 +17,18 @@ from pipeline.contract import (
     local_path,
     parse_config,
     read_bytes,
+    remove_temp_files,
     report_waiting,
     write_atomic,
 )
+from pipeline.contract.index import MAX_SHARD_BYTES
 from pipeline.contract.tar import DamagedTar
 from training.streaming.ranges import RangeReader, open_ranges
 from training.streaming.tar_scan import SampleOptions, TarScan, scan_tar
 
 _THREADS = 16
+_STALE_SECONDS = 3600.0
+"""Age of temporary files that no other process can still be writing."""
 _LOCAL_AHEAD, _REMOTE_AHEAD = 4096, 512
 
 
@@ -48,6 +52,8 @@ def scan_tars(
     """Scan all tars, several at a time if they are remote. Damaged ones are added to `notes`, or
     raise. The first error ends all scans."""
     stop, done = threading.Event(), 0
+    with suppress(OSError):
+        remove_temp_files(cache, _STALE_SECONDS)
 
     def scan(tar: FoundTar) -> TarScan | None:
         try:
@@ -109,6 +115,8 @@ def _scan(
     path = cache / f"{sha256_of_texts(tar.location, options.key_id)[:32]}.json"
     reader = _StoppableReader(open_ranges(tar.location, timeout), stop)
     try:
+        if reader.size > MAX_SHARD_BYTES:
+            raise UserError(f"{tar.location}: states a size of {reader.size} bytes; download it")
         scan = _cached(path, reader)
         if scan is None:
             ahead = _LOCAL_AHEAD if local_path(tar.location) is not None else _REMOTE_AHEAD
