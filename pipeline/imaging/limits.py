@@ -17,8 +17,9 @@ MAX_SIDE = 65_535
 """In pixels: the maximum side of a JPEG."""
 MAX_ASPECT = 1000.0
 DECODE_MEGABYTES = 2048
-_M_MMAP_THRESHOLD = -3
-"""Parameter of `mallopt`, from glibc's malloc.h."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of `mallopt`, from glibc's malloc.h."""
+_SMALL_BLOCK = 4 << 20
 
 
 class ImageError(Exception):
@@ -134,6 +135,9 @@ def _return_large_blocks() -> None:
     """Make the C library return the memory of decoded images to the system as soon as it is freed.
 
     By default it keeps blocks of up to 32 MB per thread, and used up to three times the budget.
+    The memory of small images is kept, 4 MB per thread: to get it again for each image took 0.6 ms.
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 << 20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _SMALL_BLOCK)
+        libc.mallopt(_M_TRIM_THRESHOLD, _SMALL_BLOCK)

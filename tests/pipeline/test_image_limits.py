@@ -400,3 +400,29 @@ def test_text_that_is_no_unicode_goes_through_the_part(tmp_path: Path) -> None:
         with EventLog(dataset, "test") as log:
             download(recipe, dataset, log)
     assert arrived(dataset) == {picture(1)}
+
+
+_PAGE_FAULTS = """
+import io, resource
+import numpy as np
+from PIL import Image
+from pipeline.imaging.images import decoded, measure_image
+from pipeline.imaging.limits import ImageLimits, limit_decoding
+limit_decoding(256)
+file = io.BytesIO()
+Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)).save(file, "PNG")
+for start in (0, 1):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        with decoded(file.getvalue(), ImageLimits(10**6)) as image:
+            measure_image(image)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 50)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of glibc")
+def test_the_memory_of_a_small_image_is_used_again_by_the_next() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PAGE_FAULTS], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert int(done.stdout) < 20  # of over 200 pages
