@@ -410,7 +410,8 @@ from pipeline.imaging.images import decoded, measure_image
 from pipeline.imaging.limits import ImageLimits, limit_decoding
 limit_decoding(256)
 file = io.BytesIO()
-Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)).save(file, "PNG")
+pixels = np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)
+Image.fromarray(pixels).save(file, "PNG")
 for start in (0, 1):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
