@@ -19,6 +19,13 @@ def full_precision(values: Tensor) -> AbstractContextManager[object]:
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
+def computes_in_fp16(values: Tensor) -> bool:
+    """True if a convolution of `values` is computed in fp16, also by autocast."""
+    kind = values.device.type
+    cast = kind != "meta" and torch.is_autocast_enabled(kind)
+    return (torch.get_autocast_dtype(kind) if cast else values.dtype) == torch.float16
+
+
 class JointBatchNorm(nn.BatchNorm2d):
     """Batch norm for a discriminator that is trained on real and fake images in one batch, with
     joint statistics. While its weights are not trained (in G's step), it uses their moving

@@ -119,7 +119,7 @@ class StyleGan2WidthOptions:
     Maps h px high (the smaller side) have `channel_base` / h channels, at most `channel_max`.
     `resample`: the published low-pass `filter` around each resampling, with the taps
     `resample_filter`, or `economical`: bilinear after a convolution, and 2×2 means before it.
-    `conv_clamp` limits activations (256 in the published half-precision networks; 0: no limit).
+    `conv_clamp` limits activations; 0: no limit, but 256 in fp16, as published.
     """
 
     channel_base: Count = 32768

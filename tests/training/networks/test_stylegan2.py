@@ -149,6 +149,30 @@ def test_activations_are_clamped_at_their_gain() -> None:
     assert found.abs().max() == 0.25
 
 
+def test_fp16_gives_the_images_of_fp32_where_a_plain_sum_would_overflow() -> None:
+    torch.manual_seed(0)
+    layer = SynthesisLayer(table(), 64, 3, (8, 8))
+    with torch.no_grad():
+        layer.weight.mul_(300)
+        layer.affine.weight.mul_(3000)
+    images, w = torch.randn(2, 64, 8, 8) * 3, torch.randn(2, 5)
+    styles = layer.affine(w)[:, :, None, None]
+    assert conv2d(images * styles, layer.weight, padding=1).abs().max() > 65504
+    expected = layer(images, w, "none")
+    with torch.autocast("cpu", dtype=torch.float16):
+        found = layer(images, w, "none")
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), expected, atol=2e-2, rtol=1e-2)
+
+
+def test_fp16_activations_are_clamped_at_256() -> None:
+    layer = SynthesisLayer(table(), 4, 3, (8, 8))
+    with torch.autocast("cpu", dtype=torch.float16):
+        found = layer(torch.randn(2, 4, 8, 8) * 1000, torch.randn(2, 5), "none", gain=0.5)
+    assert found.abs().max() == 128
+    assert layer(torch.randn(2, 4, 8, 8) * 1000, torch.randn(2, 5), "none").abs().max() > 256
+
+
 def test_adain_gives_each_map_its_mean_and_deviation() -> None:
     scale, offset = torch.rand(2, 3) + 0.5, torch.randn(2, 3)
     found = adain(torch.randn(2, 3, 16, 16) * 7 + 4, scale, offset)

@@ -72,7 +72,7 @@ class AdainLayer(nn.Module):
                 drawn = torch.randn(count, 1, height, width, device=images.device)
             images = images + (drawn * self.noise_strength[:, None, None]).to(images.dtype)
         images = (images + self.bias[:, None, None].to(images.dtype)) * (GAIN * gain)
-        images = rectify(images, self.clamp * gain)
+        images = rectify(images, self.clamp, gain)
         with full_precision(w):
             scale, offset = self.affine(w.to(self.affine.weight.dtype)).chunk(2, dim=1)
             return adain(images, scale + 1, offset)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, interpolate
 
 from training.networks.resampling import setup_filter, sums, upfirdn2d
-from training.networks.stylegan2.equalized import GAIN, rectify
+from training.networks.stylegan2.equalized import GAIN, limit, rectify
 from training.options.architectures import StyleGan2WidthOptions
 
 
@@ -96,5 +96,5 @@ class Conv2dLayer(nn.Module):
         else:
             images = conv2d(images, weight, bias, padding=weight.shape[2] // 2)
         if self.active:
-            return rectify(images, self.clamp * gain)
-        return images.clamp(-self.clamp * gain, self.clamp * gain) if self.clamp else images
+            return rectify(images, self.clamp, gain)
+        return limit(images, self.clamp, gain)

@@ -14,10 +14,27 @@ GAIN = math.sqrt(2)
 """Keeps the variance after a leaky ReLU."""
 
 
-def rectify(values: Tensor, clamp: float = 0.0) -> Tensor:
-    """Leaky ReLU in place, limited to ± `clamp` (0: no limit)."""
-    values = leaky_relu(values, SLOPE, inplace=True)
-    return values.clamp(-clamp, clamp) if clamp else values
+FP16_CLAMP = 256.0
+"""The limit of activations in fp16, whose largest number is 65504 (Karras 2020b, appendix D)."""
+
+
+def limit(values: Tensor, clamp: float, gain: float = 1.0) -> Tensor:
+    """Clamp to ± `clamp`·`gain`. 0: no limit, except in fp16."""
+    if values.dtype == torch.float16:
+        clamp = clamp or FP16_CLAMP
+    return values.clamp(-clamp * gain, clamp * gain) if clamp else values
+
+
+def rectify(values: Tensor, clamp: float = 0.0, gain: float = 1.0) -> Tensor:
+    """Leaky ReLU in place, then `limit`."""
+    return limit(leaky_relu(values, SLOPE, inplace=True), clamp, gain)
+
+
+def normalized(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `weight` (out, in, k, k) and `styles` (n, in), scaled so that fp16 sums over their
+    product cannot overflow; demodulation removes both factors (Karras 2020b, appendix D)."""
+    largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel())
+    return weight / largest, styles / styles.abs().amax(dim=1, keepdim=True)
 
 
 class FullyConnectedLayer(nn.Module):

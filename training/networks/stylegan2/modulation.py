@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
-from training.networks.layers import full_precision
+from training.networks.layers import computes_in_fp16, full_precision
 from training.networks.resampling import setup_filter
 from training.networks.stylegan2.convolution import up_convolution
 from training.networks.stylegan2.equalized import (
     GAIN,
     FullyConnectedLayer,
+    limit,
+    normalized,
     rectify,
 )  # fmt: skip
 from training.options.architectures import StyleGan2Generator
@@ -92,16 +94,20 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, images: Tensor, w: Tensor, noise: str, gain: float = 1.0) -> Tensor:
         """`noise`: `random`, `const` or `none`."""
+        fp16 = computes_in_fp16(images)
         with full_precision(w):
             styles = self.affine(w.to(self.affine.weight.dtype))
             # a leaky ReLU commutes with positive factors, so all gains are applied before it
             factor = GAIN * gain
-            scales = demodulation(self.weight, styles) * factor
+            weight: Tensor = self.weight
+            if fp16:
+                weight, styles = normalized(weight, styles)
+            scales = demodulation(weight, styles) * factor
         images = images * styles[:, :, None, None].to(images.dtype)
         if self.up and not self.economical:
-            images = up_convolution(images, self.weight, self.resample_filter, False)
+            images = up_convolution(images, weight, self.resample_filter, False)
         else:
-            images = conv2d(images, self.weight, padding=1)
+            images = conv2d(images, weight, padding=1)
         scales, bias = scales.to(images.dtype), (self.bias * factor).to(images.dtype)
         images = _Affine.apply(images, scales[:, :, None, None], bias[:, None, None])
         # after the operation it commutes with, which has fewer pixels
@@ -110,7 +116,7 @@ class SynthesisLayer(nn.Module):
         added = self.noise(images, noise, factor)
         if added is not None:
             images = images.add_(added)
-        return rectify(images, self.clamp * gain)
+        return rectify(images, self.clamp, gain)
 
     def noise(self, images: Tensor, noise: str, factor: float) -> Tensor | None:
         """Return the noise that is added to all channels, times `factor`: (n, 1, h, w) or (h,
@@ -144,4 +150,4 @@ class ToRGBLayer(nn.Module):
         mixed: Tensor = _Mixture.apply(matrices.to(images.dtype), pixels)
         count, _, height, width = images.shape
         images = mixed.view(count, -1, height, width) + self.bias[:, None, None].to(images.dtype)
-        return images.clamp(-self.clamp, self.clamp) if self.clamp else images
+        return limit(images, self.clamp)
