@@ -151,6 +151,11 @@ def report_waiting(location: str, reason: Callable[[], str] = str) -> Iterator[N
         done.set()
 
 
+def is_web_page(start: bytes) -> bool:
+    """Return True if a file begins like HTML or XML: the answer of many servers to a wrong URL."""
+    return start[:512].lstrip()[:9].lower().startswith((b"<!doctype", b"<html", b"<?xml"))
+
+
 def short_reason(error: BaseException) -> str:
     """Return the innermost cause of a network error in one short line, in plain words if it is a
     common one."""

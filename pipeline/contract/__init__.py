@@ -62,6 +62,7 @@ from pipeline.outside_text import printable, safe_text, without_passwords
 from pipeline.reading import (
     finish_within,
     is_url,
+    is_web_page,
     local_path,
     open_regular,
     read_bytes,
@@ -113,6 +114,7 @@ __all__ = [
     "is_disk_full",
     "is_locked",
     "is_url",
+    "is_web_page",
     "license_warnings",
     "listen",
     "load_index",

@@ -16,7 +16,7 @@ from pipeline.config_io import STRICT, parse_config
 from pipeline.contract.paths import INDEX_FILE, NAME
 from pipeline.credentials import with_user_of
 from pipeline.errors import UserError
-from pipeline.reading import is_url, read_bytes
+from pipeline.reading import is_url, is_web_page, read_bytes
 from pipeline.versions import Migration, migrate
 
 LARGEST_SIDE = 16_384
@@ -156,7 +156,12 @@ def _is_wids(values: Any) -> bool:
 
 def _read(where: str) -> Any:
     try:
-        return json.loads(read_bytes(where))
+        data = read_bytes(where)
+        if is_web_page(data):
+            raise UserError(
+                f"{where}: a web page or an error page, not a shard index; open it in a browser"
+            )
+        return json.loads(data)
     except FileNotFoundError:
         raise UserError(
             f"{where}: no shard index there; `python -m pipeline shard` writes it; a tar, a folder "

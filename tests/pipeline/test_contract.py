@@ -77,6 +77,9 @@ def test_no_index_and_a_bad_index_are_one_line_each(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"shards\.json: no shard index there"):
         load_index(tmp_path)
     (tmp_path / "shards.json").write_text("<html>")
+    with pytest.raises(UserError, match=r"shards\.json: a web page or .* not a shard index"):
+        load_index(tmp_path)
+    (tmp_path / "shards.json").write_text("[")
     with pytest.raises(UserError, match=r"shards\.json: not a shard index"):
         load_index(tmp_path)
     values = index_to_json(INDEX)

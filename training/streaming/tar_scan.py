@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from pipeline.contract import STRICT
+from pipeline.contract import STRICT, is_web_page
 from pipeline.contract.tar import (
     DamagedTar,
     Extent,
@@ -162,7 +162,7 @@ def _refuse_other_files(start: bytes) -> None:
     """Raise DamagedTar if a file that begins with these bytes is not a tar."""
     if start[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5"):
         raise DamagedTar("compressed, so samples cannot be read one by one; unpack it (.tar)")
-    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    if is_web_page(start):
         raise DamagedTar("a web page or an error page, not a tar; open it in a browser")
     if start and not start.strip(b"\0"):
         return  # an empty tar

@@ -258,6 +258,16 @@ def test_other_files_are_called_that(tmp_path: Path, data: bytes) -> None:
         opened("images.zip")
 
 
+@pytest.mark.parametrize("name", ["a.tar", "shards.json"])
+@pytest.mark.parametrize("start", [b"<!DOCTYPE html>", b"\n <HTML>", b"<?xml version='1.0'?>"])
+def test_a_page_in_the_place_of_a_file_is_called_that(
+    tmp_path: Path, name: str, start: bytes
+) -> None:
+    (tmp_path / name).write_bytes(start + b"<p>Please log in" * 100)
+    with pytest.raises(UserError, match=rf"{name}: a web page or an error page, not a .*browser"):
+        opened(name)
+
+
 def test_samples_without_a_label_are_counted_and_named(tmp_path: Path) -> None:
     samples = numbered(10, cls=b"0") + numbered(2, 10)
     source = opened(write_tar(tmp_path / "a.tar", samples))
