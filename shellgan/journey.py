@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.contract import UserError, format_bytes, format_duration, printable
+from pipeline.contract import format_bytes, format_duration, printable
 from pipeline.events import Progress
 from pipeline.units import count_of
 from shellgan.mixed import check_kinds
@@ -117,28 +117,26 @@ def prepare(where: Where, options: Options, say: Callable[[str], None]) -> tuple
 
 
 def describe(where: Where, recipe: str, options: Options) -> str:
-    """Return one screen about what the command will do.
+    """Return one screen about what the command will do. Sets the size of images in a new recipe.
 
     Raises:
         UserError: the recipe has an error, or the files have an unknown format.
     """
     from shellgan.stages import Recipe
+    from shellgan.survey import Survey, survey_files, survey_gallery
 
-    parsed = Recipe.load(recipe).parse()
-    lines = [("recipe", f"{recipe} (edit it, then run the same command again)")]
+    rate = Recipe.load(recipe).parse().politeness.rate
     if where.kind == "files":
-        from pipeline.importers.registry import open_import
-
-        found = open_import(Path(where.location))
-        found.tree.close()
-        lines.append(("images", found.found))
+        found = survey_files(where)
+    elif where.kind == "gallery":
+        found = survey_gallery(where, recipe, rate)
     else:
-        polite = parsed.politeness
-        lines += [("pages", line) for line in _first_page(where, recipe)]
-        lines += [
-            ("politeness", f"{polite.rate:g} requests per second and host; robots.txt and opt-outs "
-             "are obeyed"),
-        ]  # fmt: skip
+        found = Survey([("politeness", f"{rate:g} requests per second and host; robots.txt and "
+                         "opt-outs are obeyed")])  # fmt: skip
+    if where.kind != "recipe":
+        _propose_size(Path(recipe), found.side, options)
+    parsed = Recipe.load(recipe).parse()
+    lines = [("recipe", f"{recipe} (edit it, then run the same command again)"), *found.lines]
     free = shutil.disk_usage(options.root).free
     lines += [
         ("shards", f"{parsed.shards.resolution} px; at least {NEEDED} images are needed, some "
@@ -151,22 +149,12 @@ def describe(where: Where, recipe: str, options: Options) -> str:
     return "\n".join(f"  {name:<11} {printable(text)}" for name, text in lines)
 
 
-def _first_page(where: Where, recipe: str) -> list[str]:
-    from pipeline.crawl.check_recipe import check_recipe
+def _propose_size(recipe: Path, side: int, options: Options) -> None:
+    from shellgan.survey import choose_size, write_size
+    from training.machine.device import choose_device
 
-    if where.kind != "gallery":
-        return []
-    found = check_recipe(recipe, where.location)
-    if found.error:
-        raise UserError(f"{where.location}: {found.error}")
-    licences = {one.license for one in found.images if one.license}
-    stated = ", ".join(sorted(licences)[:3]) or "none stated on the first page; what you may use " \
-        "is your decision"  # fmt: skip
-    return [
-        f"the first page has {count_of(len(found.images), 'image')} and leads to "
-        f"{count_of(len(found.follow), 'page')}",
-        f"licences: {stated}",
-    ]
+    device = choose_device(options.training.get("device", "auto")).type
+    write_size(recipe, *choose_size(side, options.hours, device))
 
 
 def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:

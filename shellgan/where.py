@@ -15,12 +15,14 @@ from pipeline.contract.paths import NAME
 from pipeline.names import recipe_names
 
 Kind = Literal["gallery", "files", "recipe", "shards", "run"]
-_SECTIONS = """
+NO_SIZE = "resolution = 64  # not chosen yet"
+"""The line of a proposed recipe until the images were measured."""
+_SECTIONS = f"""
 [select]
 min_side = 64
 
 [shards]
-resolution = 64
+{NO_SIZE}
 # class_label = 0  # the first label of an image becomes its class
 """
 
@@ -94,7 +96,8 @@ def propose(where: Where, path: Path, say: Callable[[str], None]) -> None:
 
         # import replaces the crawl; the source only says where the images come from
         folder = {"kind": "folder", "start": [where.location]}
-        text = format_toml({"title": where.name, "source": folder, "shards": {"resolution": 64}})
+        text = format_toml({"title": where.name, "source": folder})
+        text += f"\n[shards]\n{NO_SIZE}\n"
     else:
         text = propose_gallery(where.location, say)
     write_atomic(path, f"# shellgan {where.location}\n{text}")
@@ -110,9 +113,11 @@ def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> st
         UserError: as `propose`.
     """
     from pipeline.crawl.check_recipe import propose_recipe
+    from pipeline.sources.proposal import PRIVATE_RATE
     from pipeline.web.politeness import Politeness
 
-    rules = Politeness(allow_private=_is_private(urlsplit(url).hostname or ""))
+    is_private = _is_private(urlsplit(url).hostname or "")
+    rules = Politeness(allow_private=is_private, rate=PRIVATE_RATE if is_private else 2)
     text = propose_recipe(url, rules, on_page=lambda page: say(f"looking at {page}"))
     remarks = [line[2:] for line in text.splitlines() if line.startswith("# ")]
     if any(line.startswith(("no image found", "no image URLs")) for line in remarks):

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.crawl.page import page_signals
 from pipeline.errors import Failure, UserError
 from pipeline.fetcher import Fetcher, Politeness
-from pipeline.recipe import load_recipe
+from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources import SOURCES, CorruptFile, FoundImage, Page, PageRequest
 from pipeline.sources.folder import FolderSource
 from pipeline.sources.html_options import HtmlSource
@@ -62,33 +62,43 @@ def check_recipe(path: Path | str, url: str, on_wait: OnWait | None = None) -> P
     Raises:
         UserError: the recipe has an error, or `url` is not an http(s) URL.
     """
-    recipe = load_recipe(path)
-    source, address = recipe.source, _address(url)
-    if isinstance(source, FolderSource):
+    recipe, address = load_recipe(path), _address(url)
+    if isinstance(recipe.source, FolderSource):
         raise UserError(f"{path}: a folder has no pages to check; crawl it")
+    with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
+        return check_page(recipe, address, fetcher)
+
+
+def check_page(recipe: Recipe, address: str, fetcher: Fetcher) -> PageCheck:
+    """Fetch a page, and apply the recipe to it.
+
+    Raises:
+        UserError: the recipe cannot be applied to it.
+    """
+    source = recipe.source
+    assert not isinstance(source, FolderSource)
     adapter = SOURCES[source.kind]
     if isinstance(source, HtmlSource):  # stay on the page's host
         source = replace(source, start=(*source.start, address))
     is_html = isinstance(source, HtmlSource) and source.kind == "html"
     whole_list = PageRequest(address, 0, {"role": source.kind})
     most = max(recipe.politeness.max_page_bytes, adapter.page_bytes(whole_list))
-    with Fetcher(_with_credentials(recipe.politeness, url), on_wait) as fetcher:
-        response = fetcher.get(address, stage=STAGE, max_bytes=most)
-        if isinstance(response, Failure):
-            return PageCheck(address, error=_describe(response))
-        context = {"role": source.kind} if _is_list_page(source.kind, response.body) else {}
-        request = PageRequest(address, 0, context)
-        page = Page(request, response.body, response.url, response.headers)
-        try:
-            result = adapter.parse(source, page)
-            rows = tuple(result.images)
-        except UserError:
-            raise
-        except CorruptFile as error:
-            return PageCheck(address, error=str(error))
-        except Exception as error:  # noqa: BLE001 - errors of one page are caught here
-            return PageCheck(address, error=_describe(internal_failure(STAGE, address, error)))
-        signals = page_signals(fetcher, response, result.terms)
+    response = fetcher.get(address, stage=STAGE, max_bytes=most)
+    if isinstance(response, Failure):
+        return PageCheck(address, error=_describe(response))
+    context = {"role": source.kind} if _is_list_page(source.kind, response.body) else {}
+    request = PageRequest(address, 0, context)
+    page = Page(request, response.body, response.url, response.headers)
+    try:
+        result = adapter.parse(source, page)
+        rows = tuple(result.images)
+    except UserError:
+        raise
+    except CorruptFile as error:
+        return PageCheck(address, error=str(error))
+    except Exception as error:  # noqa: BLE001 - errors of one page are caught here
+        return PageCheck(address, error=_describe(internal_failure(STAGE, address, error)))
+    signals = page_signals(fetcher, response, result.terms)
     if (refusing := recipe.politeness.refusing(signals)) and rows:
         return PageCheck(address, error=f"opt_out: {describe(refusing)} ({_OVERRIDE})")
     return PageCheck(

@@ -26,6 +26,9 @@ from pipeline.sources.xml import name_of, read_xml, starts_with
 from pipeline.units import count_of
 from pipeline.web.urls import canonical_url
 
+PRIVATE_RATE = 50
+"""Requests per second to this machine or network; 1 to others."""
+
 
 @dataclass
 class Proposal:
@@ -54,7 +57,9 @@ class Proposal:
             for name, value in values.items()
             if value not in ("", [])
         ]
-        lines += ["", "[politeness]", "rate = 1", 'contact = ""  # your e-mail address or URL']
+        rate = PRIVATE_RATE if self.private else 1
+        lines += ["", "[politeness]", f"rate = {rate}  # requests per second"]
+        lines += ['contact = ""  # your e-mail address or URL']
         if self.private:
             lines += ["allow_private = true  # the site is on this machine or network"]
         return "\n".join(lines) + "\n"
