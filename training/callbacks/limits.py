@@ -10,11 +10,14 @@ from training.callbacks.base import Action, Callback
 class LimitsCallback(Callback):
     """Asks for the end of the run before a step."""
 
-    _slowest = 0.0
+    _steps, _slowest = 0, 0.0
+
+    def after_step(self) -> None:
+        self._steps += 1
 
     def before_step(self) -> Action:
         loop = self.loop
-        if loop.step_started:
+        if self._steps > 1:  # the first one compiles, and tries algorithms
             self._slowest = max(self._slowest, time.monotonic() - loop.step_started)
         if loop.disk_full:
             return Action.DISK

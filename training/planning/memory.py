@@ -108,6 +108,8 @@ def measure_run(
     Raises:
         UserError: the device does not have enough memory even for the measurement.
     """
+    cudnn = torch.backends.cudnn
+    benchmark, cudnn.benchmark = cudnn.benchmark, False  # not for a few steps on other batches
     try:
         state = new_state(config, shape, device)
         found = Measured(
@@ -127,6 +129,8 @@ def measure_run(
         gc.collect()
         release_freed()
         return found
+    finally:
+        cudnn.benchmark = benchmark
     available = available_bytes(device)  # here the error no longer holds the tensors
     there = "available" if available is None else f"the {available / 1e9:.1f} GB available"
     raise UserError(f"batch: training needs more memory than {there}; {MEMORY_HINT}")

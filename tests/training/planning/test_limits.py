@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from pipeline.contract import UserError, parse_config
+from training.callbacks import Action, LimitsCallback
 from training.config import Config
 from training.data import Batch
 from training.machine.distributed import SINGLE_PROCESS
@@ -80,6 +82,39 @@ def test_max_hours_stops_in_time_and_reports_the_cost(
     assert again is not None
     assert int(again[1]) * 60 + int(again[2]) > int(took[1])
     assert float(again[3]) > float(took[2])
+
+
+def test_max_hours_keep_no_time_for_another_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step takes 20 s of 36, all others one: two more are kept in reserve."""
+    now, taken = 0.0, 0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    loop = SimpleNamespace(
+        config=SimpleNamespace(max_hours=0.01), disk_full="", seconds=0.0, step_started=0.0,
+        stop_signal=SimpleNamespace(requested=False), checkpoints=SimpleNamespace(seconds=0.0),
+        samples=SimpleNamespace(seconds=0.0),
+    )  # fmt: skip
+    limits = LimitsCallback(cast(Any, loop))
+    while limits.before_step() is Action.NONE:
+        loop.step_started = now
+        now += 20.0 if taken == 0 else 1.0
+        taken, loop.seconds = taken + 1, now
+        limits.after_step()
+    assert (taken, now) == (15, 34.0)
+
+
+def test_measuring_memory_tries_no_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, call = [], Step.__call__
+
+    def noted(step: Step, batches: Any) -> Any:
+        seen.append(torch.backends.cudnn.benchmark)
+        return call(step, batches)
+
+    monkeypatch.setattr(Step, "__call__", noted)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    config = resolve("dcgan64", {"generator.width": "4", "discriminator.width": "4"})
+    measure_run(config, ImageShape(16, 16, 3), torch.device("cpu"), SINGLE_PROCESS)
+    assert seen == [False, False]
+    assert torch.backends.cudnn.benchmark
 
 
 def test_dry_run_forecasts_and_writes_nothing(
