@@ -10,11 +10,11 @@ help:
 	@echo "make test    all checks and tests"
 	@echo "make test-fast  the tests that start no process, in about a minute"
 	@echo "make fuzz    odd input against every boundary, for about 10 minutes"
-	@echo "make serve   the embedded gallery, Prefect's server and our deployments, until Ctrl-C"
+	@echo "make serve   the embedded gallery, Prefect's server and the deployments, until Ctrl-C"
 	@echo "make docs    write the generated pages and requirements-train.txt again, and build the site"
 	@echo "make lock    write requirements.lock, the tested versions with hashes, again"
 	@echo "make install only install into $(VENV)"
-	@echo "make clean   remove what demo and tests made (not $(VENV))"
+	@echo "make clean   remove what demo and docs made (not $(VENV))"
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -70,4 +70,4 @@ fuzz: install
 	$(PYTEST) tests/fuzz --timeout 1200 --hypothesis-profile=long
 
 clean:
-	rm -rf data/demo-gallery data/shells manifests/shells logs/shells logs/demo runs/demo .prefect
+	rm -rf data/demo-gallery data/shells manifests/shells logs/shells logs/demo runs/demo .prefect build/docs
