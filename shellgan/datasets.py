@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pipeline.contract import UserError, is_url, project_root
-from training.config import Config, DataOptions
+from pipeline.contract import UserError, is_url, parse_config, project_root
+from shellgan.arguments import MAX_SEED, check_count
+from training.config import Config
 from training.data import Loader
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 from training.streaming.locations import join_locations, split_locations
@@ -56,6 +57,7 @@ class Dataset(IterableDataset[Sample]):
 
     @property
     def name(self) -> str:
+        """The dataset's name, as in its index."""
         return self.source.index.name
 
     @property
@@ -77,6 +79,7 @@ class Dataset(IterableDataset[Sample]):
 
     @property
     def statistics(self) -> Statistics:
+        """Its numbers, read from the index."""
         index, source = self.source.index, self.source
         return Statistics(
             index.nsamples, len(index.shardlist), sum(one.bytes for one in index.shardlist),
@@ -115,7 +118,7 @@ class Dataset(IterableDataset[Sample]):
         for key, value in self._identity().items():
             if state.get(key) != value:
                 raise UserError(f"state_dict: {key} is {state.get(key)!r}, not {value!r}")
-        self._seen = int(state["seen"])
+        self._seen = check_count("state_dict: seen", state.get("seen"), 0, MAX_SEED)
 
     def _identity(self) -> dict[str, Any]:
         data = self._config.data
@@ -159,7 +162,8 @@ def open_dataset(
         root: relative paths and caches are below this folder (None: the current folder).
         resolution: height of the images in pixels (0: as stored).
         fit: how images of other sizes are resized: `crop`, `pad` or `stretch`.
-        label, image: what is the label, and which member is the image, in shards of other tools.
+        label: what becomes the label in shards of other tools, such as a member's extension.
+        image: which member is the image in shards of other tools.
         channels: 1 (gray), 3 (colour) or 4 (colour and transparency, premultiplied); 0: as stored,
             with transparency of shards of other tools over white.
         mirror: flip half of the images.
@@ -168,16 +172,16 @@ def open_dataset(
         skip_corrupt: leave out damaged samples instead of raising.
 
     Raises:
-        UserError: there are no shards, or their images cannot be read in that size.
+        UserError: an option is invalid, there are no shards, or their images cannot be read in that
+            size.
     """
     folder = Path(root).absolute() if root is not None else Path.cwd()
-    config = Config(
-        seed=seed, batch=_AHEAD, resolution=resolution,
-        data=DataOptions(
-            mirror=mirror, memory_gb=memory_gb, skip_corrupt=skip_corrupt, label=label, image=image,
-            fit=fit, channels=channels,  # type: ignore[arg-type]
-        ),
-    )  # fmt: skip
+    data = {
+        "mirror": mirror, "memory_gb": memory_gb, "skip_corrupt": skip_corrupt, "label": label,
+        "image": image, "fit": fit, "channels": channels,
+    }  # fmt: skip
+    values = {"seed": seed, "batch": _AHEAD, "resolution": resolution, "data": data}
+    config = parse_config(Config, values, "open_dataset")
     location = absolute_location(where, folder)
     with project_root(folder):
         source = open_shard_dataset(location, resolution, config.data)

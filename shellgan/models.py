@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.contract import project_root
+from pipeline.contract import UserError, project_root
 from pipeline.imaging.alpha import has_alpha, unpremultiply
+from shellgan.arguments import MAX_SEED, check_choice, check_count, check_truncation
 from shellgan.datasets import Dataset, absolute_location
+from training.evaluate import FEWEST
 from training.evaluation.comparison import ComparisonOptions, EvaluationResult, compare
-from training.exports.writing import ExportOptions, export_generator
+from training.exports.writing import FORMATS, ExportOptions, export_generator
 from training.grid import make_grid, shown
 from training.latent.cli import label_number, latents_and_labels
-from training.latent.image_numbers import check_numbers
+from training.latent.image_numbers import LIMIT, check_numbers
+from training.latent.interpolation import Curve
 from training.latent.projection import Schedule, choose_distance, project
 from training.latent.route import find_route
 from training.latent.sampling import sample_ws
@@ -68,15 +71,24 @@ class Model:
         label: str | int | None = None,
         seed: int = 0,
     ) -> Pixels:
-        """Generate `n` images from the seed, or those with the image `numbers`, which are the same
-        in the explorer. Without a label, image i has class i modulo the number of classes.
+        """Generate `n` images, or those with the image `numbers`, which are the same in the
+        explorer: uint8 (n, height, width, channels), RGBA premultiplied.
+
+        Args:
+            n: number of images; not used with `numbers`.
+            numbers: image numbers, from 0 to 2**32 - 1.
+            truncation: psi: 1 is full variety, 0 the mean image; from -100 to 100.
+            label: the name or number of a class (None: image i has class i modulo their number).
+            seed: of the latents of `n` images.
 
         Raises:
-            UserError: the generator has no such label.
+            UserError: a value is out of range, or the generator has no such label.
         """
-        check_numbers(numbers)
+        numbers = _image_numbers(numbers)
+        n, seed = check_count("n", n, 0), check_count("seed", seed, 0, MAX_SEED)
+        truncation = check_truncation(truncation)
         space = self.trained.space
-        ws, labels = sample_ws(self.trained, n, list(numbers), self._label(label), seed)
+        ws, labels = sample_ws(self.trained, n, numbers, self._label(label), seed)
         return space.generate(space.truncate(ws, truncation), labels)
 
     def interpolate(
@@ -86,16 +98,23 @@ class Model:
         *,
         truncation: float = 1.0,
         label: str | int | None = None,
-        curve: Literal["lerp", "slerp", "spline"] | None = None,
+        curve: Curve | None = None,
         closed: bool = False,
     ) -> Pixels:
         """Generate the images on the way from each image number to the next, `steps` per pair, and
-        the last one; with `closed`, the way leads back to the first.
+        the last one; with `closed`, the way leads back to the first. Images as in `sample`.
+
+        Args:
+            curve: linear, spherical or a spline (None: lerp in w, slerp in z).
 
         Raises:
-            UserError: the generator has no such label, or there are fewer than two numbers.
+            UserError: a value is out of range, there are fewer than two numbers, or the generator
+                has no such label.
         """
-        check_numbers(numbers, 2)
+        numbers = _image_numbers(numbers, 2)
+        steps, truncation = check_count("steps", steps, 1), check_truncation(truncation)
+        if curve is not None:
+            check_choice("curve", curve, get_args(Curve))
         latents, labels = latents_and_labels(self.trained, numbers, self._label(label) or 0)
         route = find_route(self.trained.space, latents, labels, curve=curve, closed=closed)
         count = route.pairs * steps + (0 if closed else 1)
@@ -112,17 +131,21 @@ class Model:
         seed: int = 0,
         on_step: Callable[[int, float], None] | None = None,
     ) -> ProjectedImage:
-        """Find the latents whose image is nearest to `image`: a file, or an upright image, whose
-        central crop is used.
+        """Find the latents whose image is nearest to `image`: a file, or an upright image, as an
+        array uint8 (height, width, channels) or a PIL image. Its central crop is used.
 
         Args:
+            steps: of the optimisation; more are better and slower.
             w_plus: find a w for each layer, which is closer to the image and less natural.
             distance: by the features of a network, or by pixels at several sizes.
             on_step: called with the number of the step and the distance.
 
         Raises:
-            UserError: the file is not an image, or the generator has no such label.
+            UserError: it is not an image, a value is out of range, or the generator has no such
+                label.
         """
+        steps, seed = check_count("steps", steps, 1), check_count("seed", seed, 0, MAX_SEED)
+        check_choice("distance", distance, ("features", "pixels"))
         if isinstance(image, str | Path):
             target = read_target(Path(image), self.trained)
         else:
@@ -142,7 +165,7 @@ class Model:
 
     def evaluate(
         self,
-        dataset: Dataset | str | None = None,
+        dataset: Dataset | str | Path | None = None,
         *,
         samples: int = 1000,
         real: int = 5000,
@@ -154,23 +177,26 @@ class Model:
         with its standard deviation and the baseline of real images.
 
         Args:
-            dataset: the real images (None: those of the run).
+            dataset: the real images, as `open_dataset` returns or takes (None: those of the run).
             samples: number of generated images, at least 50.
             real: maximum number of real images, at least 100 (0: all).
             features: the feature network: `efficientnet_lite0` or `torchvision:MODEL`.
             on_progress: called with the part of the work, what is done of it, and its total.
 
         Raises:
-            UserError: the real images are not available, or too few.
+            UserError: a number is out of range, or the real images are not available or too few.
         """
+        samples = check_count("samples", samples, FEWEST)
+        seed = check_count("seed", seed, 0, MAX_SEED)
+        real = check_count("real", real, 2 * FEWEST if real else 0)
 
         @contextmanager
         def show(what: str) -> Iterator[Callable[[int, int], None]]:
             yield lambda done, total: on_progress(what, done, total) if on_progress else None
 
         where = self.trained.dataset["location"] if dataset is None else dataset
-        if isinstance(where, str):
-            location = absolute_location(where, self._root) if where else None
+        if isinstance(where, str | Path):
+            location = absolute_location(where, self._root) if str(where) else None
         else:
             location = where.location
         device = self.trained.space.device
@@ -189,19 +215,24 @@ class Model:
         """Write the generator for other programs, with a model card; return the files.
 
         Args:
+            folder: relative to the current folder.
             formats: `safetensors`, `onnx`, `nvlabs`, `rosinality`, or `page`, which generates
                 images in the browser.
             title: of the page.
             tolerance: the largest difference of a pixel, in [-1, 1], between ONNX and PyTorch.
 
         Raises:
-            UserError: the folder contains a run, or a package is missing.
+            UserError: a format is unknown, the folder contains a run or cannot be written, or a
+                package is missing.
         """
+        names = [formats] if isinstance(formats, str) else list(formats)
+        for name in names:
+            check_choice("formats", name, FORMATS)
         target = Path(folder).absolute()
         with project_root(self._root):
             trained = load_generator(self._spec, torch.device("cpu"))
             options = ExportOptions(tolerance, title)
-            files = export_generator(trained, target, formats, options)
+            files = export_generator(trained, target, names, options)
         return [target / name for name in (*files, "README.md")]
 
     def explore(self, *, port: int = 0, title: str = "", in_frame: bool = False) -> Explorer:
@@ -240,15 +271,45 @@ def load(run: Run | str | Path, *, root: str | Path | None = None, device: str =
     root = getattr(run, "root", None) if root is None else root
     folder = Path(root).absolute() if root is not None else Path.cwd()
     spec = str(getattr(run, "folder", run))
+    check_choice("device", device, ("auto", "cpu", "cuda", "mps"))
     with project_root(folder):
         is_path = isinstance(run, Path) or spec.endswith(".pkl")
         spec = str(folder / (spec if is_path else find_run(spec).folder))
         return Model(load_generator(spec, choose_device(device)), spec, folder)
 
 
+def _image_numbers(numbers: Iterable[int], least: int = 0) -> list[int]:
+    """Return image numbers as a list.
+
+    Raises:
+        UserError: one is not an image number, or there are fewer than `least`.
+    """
+    found = [check_count("numbers", one, 0, LIMIT - 1) for one in numbers]
+    check_numbers(found, least)
+    return found
+
+
+def _checked(images: Pixels) -> Pixels:
+    """Return the argument.
+
+    Raises:
+        UserError: it is not uint8 (n, height, width, channels).
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+        raise UserError(
+            f"images: {images.dtype} {images.shape}; give uint8 (n, height, width, channels)"
+        )
+    return images
+
+
 def to_pil(images: Pixels) -> list[Image.Image]:
-    """Return images (n, height, width, channels) as `PIL.Image.Image`: modes L, RGB or RGBA, the
-    last with straight alpha."""
+    """Return images uint8 (n, height, width, channels) as `PIL.Image.Image`: modes L, RGB or RGBA,
+    the last with straight alpha.
+
+    Raises:
+        UserError: the array has another shape or type.
+    """
+    images = _checked(images)
     straight = unpremultiply(images) if has_alpha(images) else images
     return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in straight]
 
@@ -259,5 +320,11 @@ def to_grid(images: Pixels, columns: int = 0) -> Image.Image:
 
     Args:
         columns: number of images per row (0: near-square).
+
+    Raises:
+        UserError: there are no images, or the array has another shape or type.
     """
+    if not len(_checked(images)):
+        raise UserError("images: empty; give at least one")
+    columns = check_count("columns", columns, 0)
     return to_pil(shown(make_grid(images, columns))[None])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.contract import project_root
+from pipeline.contract import UserError, project_root
 from shellgan.datasets import Dataset, absolute_location
 from shellgan.models import Model, load
 from training import session
@@ -70,7 +71,7 @@ class _Display(NullDisplay):
 
 def train(
     dataset: Dataset | str | Path,
-    preset: str = AUTO,
+    preset: str | Path = AUTO,
     *,
     hours: float = 0.0,
     run: str | Path | None = None,
@@ -89,7 +90,8 @@ def train(
         dataset: as `open_dataset` returns or takes.
         preset: `auto`, the name of a preset, or a TOML file.
         hours: time limit of this training (0: none).
-        run: name of the run, or its folder (None: DATASET-PRESET).
+        run: name of the run below `runs`, or its folder, as a `Path` or a text with a slash, below
+            `root` (None: DATASET-PRESET).
         root: the project's folder, which contains `runs` (None: that of the dataset, or the current
             folder).
         options: further keys of the configuration by dotted name, such as
@@ -110,12 +112,14 @@ def train(
         location = absolute_location(dataset, folder)
     if hours:
         texts["max_hours"] = _text(hours)
-    name = str(run.absolute() if isinstance(run, Path) else run) if run else None
+    # a name is below `runs`, a folder below the root
+    is_folder = isinstance(run, Path) or os.sep in str(run or "")
+    name = str(folder / run if is_folder else run) if run else None
     with project_root(folder), _same_threads():
         if preset == AUTO:
             config, why = resolve_auto(location, name, texts)
         else:
-            config, why = resolve(preset, texts), ()
+            config, why = resolve(str(preset), texts), ()
         display = _Display(on_message, on_progress)
         result = session.train(config, location, name, None, display, why, callbacks)
     return Run(
@@ -125,8 +129,17 @@ def train(
 
 
 def _text(value: Any) -> str:
-    """Return a value as on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """Return a value as on the command line.
+
+    Raises:
+        UserError: it is not a value of a configuration.
+    """
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    try:
+        return json.dumps(value.item() if hasattr(value, "item") else value)
+    except TypeError as error:
+        raise UserError(f"options: {value!r}: {error}") from None
 
 
 @contextmanager

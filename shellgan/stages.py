@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.atomic_io import write_atomic
 from pipeline.config_io import format_toml, read_toml
 from pipeline.crawl.results import CrawlResult
+from pipeline.errors import UserError
 from pipeline.events import Event, Progress
 from pipeline.importers.items import ImportOptions
 from pipeline.importers.stage import ImportResult, import_dataset
@@ -66,11 +67,22 @@ class Recipe:
         return cls(name, tomllib.loads(propose_gallery(url)))
 
     def save(self, path: str | Path) -> None:
-        """Write the recipe as a TOML file, without the comments of the file it was loaded from."""
-        write_atomic(Path(path), format_toml(self.values))
+        """Write the recipe as a TOML file, without the comments of the file it was loaded from.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        try:
+            write_atomic(Path(path), format_toml(self.values))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
     def replace(self, **changes: Any) -> Recipe:
-        """Return a copy with other values, by section: `replace(select={"min_side": 128})`."""
+        """Return a copy with other values, by section: `replace(select={"min_side": 128})`.
+
+        Raises:
+            UserError: a key is unknown or a value is invalid.
+        """
         values = deepcopy(dict(self.values))
         for section, change in changes.items():
             if isinstance(change, Mapping):
@@ -79,7 +91,7 @@ class Recipe:
         return replace(self, values=values)
 
     def parse(self) -> ParsedRecipe:
-        """Return the recipe with typed values and defaults."""
+        """Return the recipe with typed values and defaults; its sections are attributes."""
         return parse_recipe(deepcopy(dict(self.values)), f"recipe {self.name}")
 
 
@@ -170,7 +182,12 @@ def import_images(
         label: what becomes the label, such as a column.
         split: import only this part, such as `train`.
         on_found: called with the format that was found, as one line.
+
+    Raises:
+        UserError: there is no such file or folder, or it has an unknown format.
     """
+    if not str(where):
+        raise UserError("where: empty; give a file or a folder")
     with _job(recipe, root).open(_listeners(on_event), _listeners(on_progress)) as opened:
         parsed, dataset, log = opened
         options, announce = ImportOptions(label, split), on_found or (lambda _: None)

@@ -29,6 +29,6 @@ def test_examples_run(gallery: str, tmp_path: Path) -> None:
     assert (tmp_path / "exported" / "model.safetensors").exists()
     assert any("fd" in line for line in said)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "project", "cabinet.toml", "shell.png", "exported",
+        "project", "cabinet.toml", "shell.png", "shells.png", "exported",
     }  # fmt: skip
     assert {path.name for path in (tmp_path / "project").iterdir()} >= {"data", "runs"}

@@ -46,6 +46,7 @@ class TrainingProgress:
     spent: str = ""
 
     def text(self) -> str:
+        """Return the progress as one line."""
         left = "" if self.left is None else f"  {format_duration(self.left)} left"
         rest = f"  {losses(self.row)}" if self.row else ""
         rest += "".join(f"  {text}" for text in (self.measured, self.spent) if text)
