@@ -74,6 +74,10 @@ def _convert(
             alpha = Image.fromarray(np.where(np.asarray(image) == hidden, 0, 255).astype(np.uint8))
         image = _deep_gray(image, levels)
     elif image.has_transparency_data:
+        hidden = image.info.get("transparency")
+        if isinstance(hidden, tuple) and max(hidden) > 255:
+            # of a PNG with 16 bits per channel, of which Pillow keeps the upper 8
+            image.info["transparency"] = tuple(value >> 8 for value in hidden)
         image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
         alpha = image.getchannel("A")
         image = image.convert(image.mode.removesuffix("A"))

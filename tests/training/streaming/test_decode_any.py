@@ -46,20 +46,27 @@ def png_file(*parts: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def deep_png(width: int, height: int, bits: int, kind: int, *more: bytes) -> bytes:
+def deep_png(
+    width: int, height: int, bits: int, kind: int, *more: bytes, low: int | None = None
+) -> bytes:
     """A PNG of a kind that Pillow does not write; all channels of a pixel have the same value, but
-    alpha is the complement. With 16 bits, both bytes of a value are equal."""
+    alpha is the complement. With 16 bits, the lower byte of a value is `low`, or else equal to the
+    upper one."""
     rows = np.asarray(drawn(2, width, height, "L"))
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[kind]
     pixels = np.repeat(rows[..., None], channels, axis=2)
     if kind >= 4:
         pixels[..., -1] = 255 - rows
     stored = np.repeat(pixels, bits // 8, axis=2).reshape(height, -1)
+    if low is not None:
+        stored[:, 1::2] = low
     data = b"".join(b"\0" + row.tobytes() for row in stored)
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     return png_file(b"IHDR" + header, *more, b"IDAT" + zlib.compress(data), b"IEND")
 
 
+HIDDEN = 148
+"""A value of `deep_png` that is transparent in some files."""
 FILES: dict[str, tuple[str, bytes]] = {
     "JPEG": ("jpg", file_of(drawn(1, 700, 800), "JPEG", quality=95)),
     "gray JPEG": ("jpg", file_of(drawn(1, 90, 70, "L"), "JPEG", quality=95)),
@@ -72,12 +79,19 @@ FILES: dict[str, tuple[str, bytes]] = {
     "palette": ("png", file_of(drawn(3, 90, 60).quantize(16), "PNG")),
     "transparent palette": ("png", file_of(palette(90, 60), "PNG", transparency=3)),
     "PA": ("tiff", file_of(drawn(3, 90, 60).quantize(16).convert("PA"), "TIFF")),
-    "gray with a transparent value": ("png", deep_png(90, 60, 8, 0, b"tRNS" + bytes([0, 40]))),
+    "gray with a transparent value": ("png", deep_png(90, 60, 8, 0, b"tRNS" + bytes([0, HIDDEN]))),
     "colour with a transparent value": (
         "png",
-        deep_png(90, 60, 8, 2, b"tRNS" + bytes([0, 40] * 3)),
+        deep_png(90, 60, 8, 2, b"tRNS" + bytes([0, HIDDEN] * 3)),
     ),
-    "16 bits with a transparent value": ("png", deep_png(90, 60, 16, 0, b"tRNS" + bytes([40, 40]))),
+    "16 bits with a transparent value": (
+        "png",
+        deep_png(90, 60, 16, 0, b"tRNS" + bytes([HIDDEN] * 2)),
+    ),
+    "colour of 16 bits with a transparent value": (
+        "png",
+        deep_png(90, 60, 16, 2, b"tRNS" + bytes([HIDDEN, 7] * 3), low=7),
+    ),
     "LA, 16 bits": ("png", deep_png(90, 60, 16, 4)),
     "RGBA, 16 bits": ("png", deep_png(90, 60, 16, 6)),
     "RGBA of the same size": ("png", file_of(drawn(2, 32, 32, "RGBA"), "PNG")),
@@ -138,9 +152,10 @@ ALPHA: dict[str, Any] = {
     "RGBA": RADIAL,
     "LA": RADIAL,
     "transparent palette": np.where(np.asarray(palette(90, 60)) == 3, 0, 255),
-    "gray with a transparent value": np.where(GRAY == 40, 0, 255),
-    "colour with a transparent value": np.where(GRAY == 40, 0, 255),
-    "16 bits with a transparent value": np.where(GRAY == 40, 0, 255),
+    "gray with a transparent value": np.where(GRAY == HIDDEN, 0, 255),
+    "colour with a transparent value": np.where(GRAY == HIDDEN, 0, 255),
+    "16 bits with a transparent value": np.where(GRAY == HIDDEN, 0, 255),
+    "colour of 16 bits with a transparent value": np.where(GRAY == HIDDEN, 0, 255),
     "LA, 16 bits": 255 - GRAY,
     "RGBA, 16 bits": 255 - GRAY,
     "WebP with alpha": np.asarray(drawn(6, 90, 60, "RGBA"))[..., 3],
@@ -154,6 +169,7 @@ def test_four_channels_keep_the_alpha_of_the_file(kind: str) -> None:
     header = image_header(data)
     out = np.empty((header.height, header.width, 4), np.uint8)
     decode_any(out, data, extension, (header.height, header.width))
+    assert "value" not in kind or (out[..., 3] == 0).sum() > 100
     assert np.array_equal(out[..., 3], np.broadcast_to(ALPHA[kind], out.shape[:2]))
     assert (out[..., :3] <= out[..., 3:]).all()  # colours are multiplied by alpha
     if "16 bits" in kind and kind != "16 bits":
