@@ -12,6 +12,7 @@ const NAMES = ["undo", "keep", "reject"];
 /** @returns {any} */
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
+const imageNoun = (number) => (number === 1 ? "image" : "images");
 
 let images, header, columns, grid, thumbnails, viewer;
 let groups = [], cursor = 0, anchor = 0;
@@ -74,7 +75,7 @@ function drawHeader(element, group) {
     const reject = button(group.pair ? "Reject the copies" : "Reject all", "bad", () => decideGroup(group, unwanted, REJECT));
     element.append(title, about, reject, button("Keep all", "good", () => decideGroup(group, group.ids, KEEP)));
   }
-  element.children[1].textContent = `${count(group.ids.length)} images, ${count(kept)} kept${group.note ? `; ${group.note}` : ""}`;
+  element.children[1].textContent = `${count(group.ids.length)} ${imageNoun(group.ids.length)}, ${count(kept)} kept${group.note ? `; ${group.note}` : ""}`;
 }
 
 function button(text, kind, action) {
@@ -119,7 +120,7 @@ function showCurrent() {
 // --- decisions
 
 function decideGroup(group, ids, state) {
-  decide(ids, state, group.pair ? "near duplicate" : `one ${$("sort").value} of ${group.ids.length} images`);
+  decide(ids, state, group.pair ? "near duplicate" : `one ${$("sort").value} of ${group.ids.length} ${imageNoun(group.ids.length)}`);
 }
 
 function decideSelected(state) {
