@@ -93,9 +93,9 @@ svg { width: 100%; height: 60px; } .in { fill: #2a7d4f; } .out { fill: #b3402a; 
 code { font-size: 1em; }
 </style></head><body>
 <h1>{{ name }}</h1>
-<p>{{ "{:,}".format(kept) }} image{{ "" if kept == 1 else "s" }} would be kept. Each section shows the images next
-to a limit: first those it rejects, then those it lets pass. The limits are in the recipe's
-<code>[select]</code> table.</p>
+<p>{{ "{:,}".format(kept) }} image{{ "" if kept == 1 else "s" }} would be kept.
+Each section shows the images next to a limit: first those it rejects, then those it lets pass. The limits are in
+the recipe's <code>[select]</code> table.</p>
 {% for section in sections %}
 <section id="{{ section.reason }}">
 <h2>{{ section.reason }}</h2>
