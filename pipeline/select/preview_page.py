@@ -94,8 +94,8 @@ code { font-size: 1em; }
 </style></head><body>
 <h1>{{ name }}</h1>
 <p>{{ "{:,}".format(kept) }} image{{ "" if kept == 1 else "s" }} would be kept.
-Each section shows the images next to a limit: first those it rejects, then those it lets pass. The limits are in
-the recipe's <code>[select]</code> table.</p>
+Each section shows the images next to a limit: first those it rejects, then those it lets pass.
+The limits are in the recipe's <code>[select]</code> table.</p>
 {% for section in sections %}
 <section id="{{ section.reason }}">
 <h2>{{ section.reason }}</h2>
