@@ -44,7 +44,8 @@ class Line:
     _last: float = 0.0
 
     def begin(self, stage: str) -> None:
-        self.number, self._done, self._last = self.stages.index(stage) + 1, math.inf, 0.0
+        self.number, self._done = self.stages.index(stage) + 1, math.inf
+        self._last = 0.0 if sys.stderr.isatty() else self.clock()
 
     def show(self, text: str, done: float, total: float | None, left: float | None = None) -> None:
         """Print the progress. Without `left`, the seconds that are left follow from the progress
@@ -217,7 +218,7 @@ def train(shards: str, options: Options, line: Line) -> Run | None:
         shards, options.preset, hours=max(left, 1.0) / 3600, run=folder, root=options.root,
         options=options.training,
         on_progress=lambda now: line.show(
-            f"{now.seen / 1000:.1f} thousand images, {now.rate:.0f} images/s", now.seen, now.total,
+            f"{count_of(now.seen, 'image')}, {now.rate:.0f} per second", now.seen, now.total,
             now.left,
         ),
         on_message=lambda text: line.end(text) if text.startswith(("warning", "auto")) else None,
@@ -256,7 +257,9 @@ def evaluate(run: Run, samples: int, line: Line) -> None:
     count = min(1000, samples)
     result = run.load().evaluate(
         samples=count,
-        on_progress=lambda what, done, total: line.show(f"{what}: {done} of {total}", done, total),
+        on_progress=lambda what, done, total: line.show(
+            f"{what.replace(f'{run.folder.parent}/', '')}: {done} of {total}", done, total
+        ),
     )
     write_results([result])
     line.end(f"{count} generated images against {result.real} real ones")

@@ -17,13 +17,14 @@ from pipeline.names import recipe_names
 Kind = Literal["gallery", "files", "recipe", "shards", "run"]
 NO_SIZE = "resolution = 64  # not chosen yet"
 """The line of a proposed recipe until the images were measured."""
+_CLASS = "# class_label = 0  # the first label of an image becomes its class"
 _SECTIONS = f"""
 [select]
 min_side = 64
 
 [shards]
 {NO_SIZE}
-# class_label = 0  # the first label of an image becomes its class
+{_CLASS}
 """
 
 
@@ -97,7 +98,7 @@ def propose(where: Where, path: Path, say: Callable[[str], None]) -> None:
         # import replaces the crawl; the source only says where the images come from
         folder = {"kind": "folder", "start": [where.location]}
         text = format_toml({"title": where.name, "source": folder})
-        text += f"\n[shards]\n{NO_SIZE}\n"
+        text += f"\n[shards]\n{NO_SIZE}\n{_CLASS}\n"
     else:
         text = propose_gallery(where.location, say)
     write_atomic(path, f"# shellgan {where.location}\n{text}")

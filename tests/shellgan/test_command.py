@@ -189,5 +189,5 @@ def test_the_time_left_is_that_of_the_work_in_progress(capsys: pytest.CaptureFix
         line.show(f"{done} of 100", done, 100)
     said = capsys.readouterr().err.splitlines()
     assert [one.partition("; ")[2].partition(" left")[0] for one in said] == [
-        "", "1:20", "0:00", "", "0:40",
+        "1:20", "0:00", "", "0:40",
     ]  # fmt: skip
