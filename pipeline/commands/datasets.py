@@ -60,7 +60,7 @@ def add(commands: Commands) -> None:
         "out", type=Path, nargs="?",
         help="a new folder, or a zip file for nvlabs; not with --hub (default: NAME-FORMAT)",
     )  # fmt: skip
-    out.add_argument("--out", type=Path, metavar="OUT", help="the same as OUT")
+    out.add_argument("--out", type=Path, dest="named_out", metavar="OUT", help="the same as OUT")
     _add_format(
         out, EXPORT_FORMATS, "",
         "default: imagefolder, with --hub huggingface-webdataset (the shards)",
@@ -198,10 +198,11 @@ def _forget(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    out = args.out or args.named_out
     repo = HubRepo(args.hub, "dataset", args.public) if args.hub else None
     if args.public and not repo:
         raise UserError("--public: only with --hub")
-    if args.out and repo:
+    if out and repo:
         raise UserError("export: give either a folder for the export or --hub")
     with open_job(args) as (_recipe, dataset, log):
         if repo:
@@ -209,7 +210,7 @@ def _export(args: argparse.Namespace) -> int:
             result = publish(dataset, form, repo, log, say)
         else:
             form = args.format or "imagefolder"
-            result = export(dataset, form, args.out or Path(f"{dataset.name}-{form}"), log)
+            result = export(dataset, form, out or Path(f"{dataset.name}-{form}"), log)
         log.emit("export", "done", **asdict(result))
     return 0
 

@@ -74,6 +74,9 @@ def test_export_import_and_back(project: Path) -> None:
     again = run(project, "export", "mine.toml", str(out))
     assert again.returncode == 2
     assert "exists already; " in again.stderr
+    for words, name in (((), "mine-imagefolder"), (("--out", "named"), "named")):
+        assert run(project, "export", *words, "mine.toml").returncode == 0
+        assert len(list((project / name).glob("*/*.*"))) >= 6
     (project / "copy.toml").write_text((project / "mine.toml").read_text())
     assert run(project, "import", "copy.toml", str(out)).returncode == 0
     for stage in ("select", "shard"):
