@@ -3,6 +3,7 @@ adversarial loss, auxiliary losses and gradient penalties."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -58,8 +59,12 @@ class GanLoss:
 
     def discriminator(
         self, real: Tensor, fake: Tensor, labels: Labels, latents: Tensor
-    ) -> LossAndStats:
-        """Return the discriminator's loss, with the penalties due in the same step, and its stats.
+    ) -> Iterator[LossAndStats]:
+        """Yield the terms of the discriminator's loss with their stats: the loss, then each penalty
+        that is due in the same step, weighted.
+
+        A term is computed when it is asked for. With a backward pass for each, the graph of only
+        one is in memory. R1 and R2 that reuse the logits of the loss are part of it.
 
         `real` and `fake` are images (n, c, h, w) in [-1, 1]; `latents` (n, z_dim) are of the fakes.
         """
@@ -68,7 +73,12 @@ class GanLoss:
             real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
         outputs = self._real_and_fake(real, fake, labels, twice=reuse)
         loss, stats = self._discriminator_loss(outputs, labels, latents)
-        return self._penalized(loss, stats, (real, fake), labels, outputs if reuse else None)
+        if reuse:
+            yield self._penalized(loss, stats, (real, fake), labels, outputs)
+            return
+        yield loss, stats
+        if self._penalties_due():
+            yield from self._penalties((real, fake), labels)
 
     def generator(
         self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor
@@ -101,12 +111,10 @@ class GanLoss:
         on_d = self._penalized(loss, stats, images, pair, outputs if reuse else None)
         return on_d, self._generator_loss(*outputs, labels, latents)
 
-    def own_step_penalties(self, real: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Stats]:
-        """Return the weighted penalties on real images alone, and their stats."""
+    def own_step_penalties(self, real: Tensor, labels: Tensor) -> Iterator[LossAndStats]:
+        """Yield the penalties on real images alone, weighted, with their stats."""
         real = pack(real, self._packing)
-        found = self._penalties((real, real), (labels, labels))
-        weighted = {name: value * self.penalty_weight(name) for name, value in found.items()}
-        return weighted, {name: value.detach() for name, value in found.items()}
+        yield from self._penalties((real, real), (labels, labels))
 
     def penalty_weight(self, name: str) -> float:
         """Return the weight of a penalty in the steps in which it is applied."""
@@ -172,17 +180,16 @@ class GanLoss:
         outputs: Outputs | None,
     ) -> LossAndStats:  # fmt: skip
         if self._penalties_due():
-            for name, penalty in self._penalties(images, labels, outputs).items():
-                stats[name] = penalty.detach()
-                loss = loss + penalty * self.penalty_weight(name)
+            for penalty, new in self._penalties(images, labels, outputs):
+                loss, stats = loss + penalty, stats | new
         return loss, stats
 
     def _penalties(
         self, images: tuple[Tensor, Tensor], labels: Labels,
         outputs: Outputs | None = None,
-    ) -> Stats:  # fmt: skip
-        """Return the configured penalties on packed real and fake images, R1 and R2 from their
-        `outputs`, if given."""
+    ) -> Iterator[LossAndStats]:  # fmt: skip
+        """Yield the configured penalties on packed real and fake images, weighted, R1 and R2 from
+        their `outputs`, if given."""
         options, scale = self._config.loss, self._state.d_scaler.get_scale()
         kinds = [kind for kind, name in enumerate(("r1", "r2")) if getattr(options, name)]
 
@@ -192,21 +199,25 @@ class GanLoss:
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=self._random, device=self._device)
 
+        def term(name: str, value: Tensor) -> LossAndStats:
+            return value * self.penalty_weight(name), {name: value.detach()}
+
         if outputs and kinds:
             logits = [outputs[kind].mean_logit for kind in kinds]
             gradients = losses.logit_gradients(logits, [images[kind] for kind in kinds], scale)
-            squares = [losses.squared_norm(gradient) for gradient in gradients]
+            for kind, gradient in zip(kinds, gradients, strict=True):
+                yield term(f"r{kind + 1}", losses.squared_norm(gradient))
         else:
-            squares = [losses.squared_gradient(critic(k), images[k], scale) for k in kinds]
-        found: Stats = {f"r{k + 1}": one for k, one in zip(kinds, squares, strict=True)}
+            for kind in kinds:
+                square = losses.squared_gradient(critic(kind), images[kind], scale)
+                yield term(f"r{kind + 1}", square)
         real, fake = (one.detach() for one in images)
         if options.gp:
             share = uniform(len(real), 1, 1, 1)
-            found["gp"] = losses.gradient_penalty(critic(0), real, fake, share, scale)
+            yield term("gp", losses.gradient_penalty(critic(0), real, fake, share, scale))
         if options.dragan:
             noise, share = uniform(*real.shape), uniform(len(real), 1, 1, 1)
-            found["dragan"] = losses.dragan(critic(0), real, noise, share, scale)
-        return found
+            yield term("dragan", losses.dragan(critic(0), real, noise, share, scale))
 
     def _discriminator_loss(
         self, outputs: Outputs, labels: Labels, latents: Tensor

@@ -141,9 +141,10 @@ class Step:
                     state.replay, replaying.size, replaying.share, shown, micro.labels, self.random
                 )
                 labels = micro.labels, older
-            loss, new = self.loss.discriminator(micro.real, shown, labels, micro.latents)
-            torch.autograd.backward(state.d_scaler.scale(loss * micro.weight))
-            accumulate_stats(stats, new | {"spread_real": batch_std(micro.real)}, micro.share)
+            for loss, new in self.loss.discriminator(micro.real, shown, labels, micro.latents):
+                torch.autograd.backward(state.d_scaler.scale(loss * micro.weight))
+                accumulate_stats(stats, new, micro.share)
+            accumulate_stats(stats, {"spread_real": batch_std(micro.real)}, micro.share)
         return self._end_discriminator(micro_batches, stats)
 
     def _train_simultaneously(self, micro_batches: list[MicroBatch]) -> Stats:
@@ -202,10 +203,9 @@ class Step:
         state.d_optimizer.zero_grad(set_to_none=True)
         stats: Stats = {}
         for micro in micro_batches:
-            penalties, new = self.loss.own_step_penalties(micro.real, micro.labels)
-            for penalty in penalties.values():
+            for penalty, new in self.loss.own_step_penalties(micro.real, micro.labels):
                 torch.autograd.backward(state.d_scaler.scale(penalty * micro.weight))
-            accumulate_stats(stats, new, micro.share)
+                accumulate_stats(stats, new, micro.share)
         if stats:
             self._update_discriminator()
         return stats
