@@ -6,9 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, dropout
+from torch.nn.functional import batch_norm, dropout, normalize
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
 
 from training.options.base import GeneratorOptions
 
@@ -110,22 +109,55 @@ def to_image_range(values: Tensor, output: str) -> Tensor:
     return values.sigmoid() * 2 - 1 if output == "sigmoid" else values.tanh()
 
 
-class _FullPrecisionSpectralNorm(_SpectralNorm):
-    """PyTorch's spectral norm, whose products of matrix and vector autocast would round."""
+class SpectralNorm(nn.Module):
+    """A weight (`outputs` is its dimension of outputs) → the weight divided by an estimate of its
+    largest singular value, which each training pass improves by one power iteration (Miyato 2018,
+    algorithm 1).
+
+    Like PyTorch's, and with its names in checkpoints, but in full precision: autocast would round
+    the products of matrix and vector.
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        matrix = self._matrix(weight.detach())
+        for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
+            self.register_buffer(name, normalize(matrix.new_empty(size).normal_(), dim=0))
+        for _ in range(15):
+            self._improve(matrix)
 
     def forward(self, weight: Tensor) -> Tensor:
         with full_precision(weight):
-            return super().forward(weight)
+            matrix = self._matrix(weight)
+            if self.training:
+                self._improve(matrix)
+            # the next pass changes the buffers, before the backward pass of this one
+            left, right = self._u.clone(), self._v.clone()
+            return weight / torch.vdot(left, torch.mv(matrix, right))
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Return the weight to store if `weight` is assigned to the layer."""
+        return weight
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return weight.movedim(self.outputs, 0).flatten(1)
+
+    @torch.no_grad()
+    def _improve(self, matrix: Tensor) -> None:
+        self._u.copy_(normalize(torch.mv(matrix, self._v), dim=0))
+        self._v.copy_(normalize(torch.mv(matrix.t(), self._u), dim=0))
 
 
 def spectral_norm(layer: nn.Module) -> None:
-    """Divide the weight of `layer` by its largest singular value (Miyato 2018), of which each step
-    makes a better estimate by one power iteration."""
+    """Divide the weight of `layer` by its largest singular value: see `SpectralNorm`."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-    norm = _FullPrecisionSpectralNorm(weight, dim=outputs)
-    parametrize.register_parametrization(layer, "weight", norm)
+    parametrize.register_parametrization(layer, "weight", SpectralNorm(weight, outputs))
 
 
 def apply_spectral_norm(network: nn.Module) -> None:

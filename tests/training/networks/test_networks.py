@@ -21,6 +21,7 @@ from training.networks import (
     build_generator,
     latent_codes,
 )  # fmt: skip
+from training.networks.layers import spectral_norm
 
 SMALL: dict[str, dict[str, Any]] = {
     "dcgan": {"width": 8},
@@ -336,6 +337,26 @@ def test_spectral_norm_of_every_weight_is_one(name: str) -> None:
     for network in (generator.eval(), judge.eval()):
         values = largest_singular_values(network)
         assert values == pytest.approx([1.0] * len(values), abs=0.03)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
+def test_spectral_norm_is_that_of_pytorch(kind: Any) -> None:
+    """The same draws, weights, gradients and names in a checkpoint, also after training passes."""
+    layers = []
+    for normalised in (spectral_norm, torch.nn.utils.parametrizations.spectral_norm):
+        torch.manual_seed(0)
+        layer = kind(3, 4, 3)
+        normalised(layer)
+        torch.manual_seed(1)
+        for _ in range(3):
+            layer(torch.randn(2, 3, 5, 5)).sum().backward()
+        layers.append(layer)
+    mine, theirs = (layer.state_dict() for layer in layers)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        torch.testing.assert_close(value, theirs[name])
+    for one, other in zip(*(layer.parameters() for layer in layers), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_autocast_does_not_round_spectral_norms(monkeypatch: pytest.MonkeyPatch) -> None:
