@@ -257,9 +257,7 @@ def evaluate(run: Run, samples: int, line: Line) -> None:
     count = min(1000, samples)
     result = run.load().evaluate(
         samples=count,
-        on_progress=lambda what, done, total: line.show(
-            f"{what.replace(f'{run.folder.parent}/', '')}: {done} of {total}", done, total
-        ),
+        on_progress=lambda what, done, total: line.show(f"{what}: {done} of {total}", done, total),
     )
     write_results([result])
     line.end(f"{count} generated images against {result.real} real ones")

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from pipeline.contract import write_atomic
-from training.evaluation.comparison import EvaluationResult
+from training.evaluation.comparison import EvaluationResult, display_names
 
 _COLORS = ("#2a78b8", "#d2691e", "#2e8b57", "#a0428f", "#8a7a1e", "#c23b4b", "#4b5fc4", "#5b6770")
 _WIDTH, _ROW, _LEFT, _RIGHT = 790, 22, 220, 90
@@ -30,9 +30,10 @@ def write_chart(path: Path, results: Sequence[EvaluationResult]) -> None:
 def chart(results: Sequence[EvaluationResult]) -> str:
     """Return the SVG text."""
     parts, top = [], 20
-    for number, result in enumerate(results):
+    names = display_names([result.run for result in results])
+    for number, (name, result) in enumerate(zip(names, results, strict=True)):
         parts.append(f'<rect x="16" y="{top - 9}" width="10" height="10" fill="{_color(number)}"/>')
-        words = f"{result.run}, {result.seen / 1000:g} kimg, {result.samples} samples"
+        words = f"{name}, {result.seen / 1000:g} kimg, {result.samples} samples"
         parts.append(f'<text x="32" y="{top}">{escape(words)}</text>')
         top += _ROW
     parts.append(f'<path class="real" d="M16 {top - 4}H26"/>')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -74,6 +75,12 @@ class EvaluationResult:
         return self.digest, self.size, self.real, self.background
 
 
+def display_names(runs: Sequence[str]) -> list[str]:
+    """Return the last parts of the paths of runs; the whole paths if two runs would look equal."""
+    names = [os.path.basename(os.path.abspath(run)) for run in runs]
+    return names if len(set(names)) == len(set(runs)) else list(runs)
+
+
 def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResult]:
     """Evaluate each of `runs`.
 
@@ -137,7 +144,7 @@ def _evaluate(
 ) -> EvaluationResult:
     labels = real.labels if trained.classes else real.labels * 0
     generator, device = trained.generator, plan.device
-    with plan.show(f"samples of {name}") as progress:
+    with plan.show(f"samples of {display_names([name])[0]}") as progress:
         features = fake_features(
             generator, trained.latent, labels, network, plan.samples, device, plan.seed, progress
         )

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.contract import count_of, printable
-from training.evaluation.comparison import EvaluationResult, result_to_json
+from training.evaluation.comparison import EvaluationResult, display_names, result_to_json
 from training.metrics.suite import Estimate
 
 _WIDE = 100
@@ -23,8 +23,8 @@ def print_table(results: Sequence[EvaluationResult], console: Console | None = N
         console = Console(file=console.file, width=max(_WIDE, 40 + 26 * len(results)))
     table = Table(title="value ± standard deviation", title_justify="left")
     table.add_column("")
-    for result in results:
-        table.add_column(f"{_outside(result.run)}\n{result.seen / 1000:g} kimg", justify="right")
+    for name, result in zip(_names(results), results, strict=True):
+        table.add_column(f"{_outside(name)}\n{result.seen / 1000:g} kimg", justify="right")
     biases = {result.comparison_key: result for result in results}
     for result in biases.values():
         count = next(iter(result.estimates.values())).baseline_n
@@ -38,6 +38,10 @@ def print_table(results: Sequence[EvaluationResult], console: Console | None = N
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
+def _names(results: Sequence[EvaluationResult]) -> list[str]:
+    return display_names([result.run for result in results])
+
+
 def _outside(text: str) -> str:
     """Escape text for a table."""
     return escape(printable(text))
@@ -46,11 +50,11 @@ def _outside(text: str) -> str:
 def caveats(results: Sequence[EvaluationResult]) -> list[str]:
     """Return what the values were computed from, and which of them cannot be compared."""
     lines = [
-        f"{result.run}: {count_of(result.samples, 'sample')} against "
+        f"{name}: {count_of(result.samples, 'sample')} against "
         f"{count_of(result.real, 'image')} of {result.dataset} at "
         f"{result.size[0]}×{result.size[1]} px"
         + (f", over {result.background}" if result.background else "")
-        for result in results
+        for name, result in zip(_names(results), results, strict=True)
     ]
     if len({result.comparison_key for result in results}) > 1:
         lines.append("warning: real images or sizes differ: these columns cannot be compared")

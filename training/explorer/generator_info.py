@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -11,13 +12,17 @@ from training.latent.sefa import coordinate_std, directions
 from training.pretrained.inference import TrainedGenerator
 
 DIRECTIONS = 6
+_NO_STEMS = ("s", "u", "i", "ie", "oe", "ve", "x", "xe", "she", "che", "sse", "zze")
+"""Ends of words without a last s that are no singular, or perhaps none: glas, virus, dai, butterflie,
+tomatoe, leave, boxe, dishe."""
 
 
 def title_of(dataset: str) -> str:
-    """Return the title of the page: `This shell does not exist` for the dataset `shells`."""
-    noun = dataset.replace("-", " ").replace("_", " ")
-    one = noun[:-1] if noun.endswith("s") and not noun.endswith("ss") and len(noun) > 3 else ""
-    return f"This {one or 'image'} does not exist"
+    """Return the title of the page: `This shell does not exist` for the dataset `shells` or
+    `shells-64`, and `This image does not exist` if the name is no plural that is formed with s."""
+    found = re.fullmatch(r"((?:[^\W\d_]+[-_ ])*[^\W\d_]{3,})s(?:[-_ ]?v?\d+(?:px)?)*", dataset)
+    noun = re.sub("[-_]", " ", found[1]) if found else ""
+    return f"This {'image' if noun.endswith(_NO_STEMS) or not noun else noun} does not exist"
 
 
 def generator_info(

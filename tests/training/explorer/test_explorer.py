@@ -270,6 +270,8 @@ def test_transparent_images_are_shown_on_a_checkerboard(
 
 
 def test_titles() -> None:
-    assert title_of("shells") == "This shell does not exist"
+    for name in ("shells", "shells-64", "shells2", "shells_v2-64px"):
+        assert title_of(name) == "This shell does not exist"
     assert title_of("sea-shells") == "This sea shell does not exist"
-    assert title_of("glass") == title_of("fish") == "This image does not exist"
+    for name in ("glass", "fish", "img2ds", "cifar10", "2024-s", "butterflies", "boxes", "gas", ""):
+        assert title_of(name) == "This image does not exist"

@@ -1,0 +1,38 @@
+"""The table of a comparison, its remarks and its chart name runs briefly."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from training.evaluation.chart import chart
+from training.evaluation.comparison import EvaluationResult, display_names
+from training.evaluation.table import print_table
+from training.metrics.suite import Estimate
+
+
+def test_paths_are_not_shown(tmp_path: Path) -> None:
+    run = str(tmp_path / "runs" / "shells@best")
+    found = {"fd": Estimate(1.0, 0.1)}
+    result = EvaluationResult(run, 1000, "small", "d", (16, 16), 50, 100, found, {})
+    file = io.StringIO()
+    print_table([result], Console(file=file))
+    for text in (file.getvalue(), chart([result])):
+        assert "shells@best" in text
+        assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(
+    ("runs", "shown"),
+    [
+        (["one", "runs/two"], ["one", "two"]),
+        (["a/one", "b/one"], ["a/one", "b/one"]),
+        (["one", "one"], ["one", "one"]),
+        (["runs/one/"], ["one"]),
+    ],
+)
+def test_names_of_runs(runs: list[str], shown: list[str]) -> None:
+    assert display_names(runs) == shown
