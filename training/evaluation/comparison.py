@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ class EvaluationResult:
 
 def display_names(runs: Sequence[str]) -> list[str]:
     """Return the last parts of the paths of runs; the whole paths if two runs would look equal."""
-    names = [os.path.basename(os.path.abspath(run)) for run in runs]
+    names = [Path(run).name or Path(run).resolve().name for run in runs]
     return names if len(set(names)) == len(set(runs)) else list(runs)
 
 

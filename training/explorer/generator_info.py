@@ -13,8 +13,8 @@ from training.pretrained.inference import TrainedGenerator
 
 DIRECTIONS = 6
 _NO_STEMS = ("s", "u", "i", "ie", "oe", "ve", "x", "xe", "she", "che", "sse", "zze")
-"""Ends of words without a last s that are no singular, or perhaps none: glas, virus, dai, butterflie,
-tomatoe, leave, boxe, dishe."""
+"""Ends of words without a last s that are no singular, or perhaps none: glas, viru, dai,
+butterflie, tomatoe, leave, boxe, dishe."""
 
 
 def title_of(dataset: str) -> str:
