@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,10 +94,12 @@ def _names_shards(name: str) -> bool:
 
 def _not_a_recipe(name: str) -> UserError:
     shown = without_passwords(name)
+    fetched = "download it, then " if is_url(name) else ""
+    path = shlex.quote(PurePosixPath(urlsplit(shown).path).name if fetched else shown)
     return UserError(
         f"{shown}: not a recipe; name the recipe of the dataset. Images and shards of other tools: "
-        f"run python -m pipeline import NAME.toml {shlex.quote(shown)}, or train on the shards "
-        "with --shards"
+        f"{fetched}run python -m pipeline import NAME.toml {path}, or train on the shards with "
+        "--shards"
     )
 
 

@@ -22,6 +22,7 @@ from pipeline.select.features import outlier_scores
 from pipeline.select.foreign import LIST, SHEET, ForeignGroup, find_foreign_group
 from pipeline.select.selection import read_selection
 from pipeline.shards.card import contact_sheet
+from pipeline.units import count_of
 
 SHOWN, _COLUMNS, _SIDE = 10, 5, 256
 _OFF_TOPIC = 2.5
@@ -94,7 +95,7 @@ def _advice(dataset: DatasetPaths, limits: SelectOptions, group: ForeignGroup, r
     if 2 * found > count:
         lines.append(
             f"  reject outliers:       off_topic = {_OFF_TOPIC} under [select] in {recipe} "
-            f"rejects {found:,} of them, {others:,} others"
+            f"rejects {found:,} of them, and {count_of(int(others), 'other image')}"
         )
     lines.append("  then, or to go on with all of them, run the same command again")
     return "\n".join(lines)

@@ -31,7 +31,7 @@ def survey_files(where: Where) -> Survey:
         UserError: the files have an unknown format.
     """
     from pipeline.imaging.images import decoded
-    from pipeline.imaging.limits import ImageError, ImageLimits
+    from pipeline.imaging.limits import ImageLimits
     from pipeline.importers.items import ImportedImage, ImportOptions
     from pipeline.importers.registry import open_import
 
@@ -43,7 +43,7 @@ def survey_files(where: Where) -> Survey:
             try:
                 with decoded(item.read(_MAX_BYTES), ImageLimits(100_000_000)) as image:
                     sides.append(min(image.image.size))
-            except (ImageError, OSError):
+            except Exception:  # noqa: BLE001 the import reports all errors of an image
                 continue
     finally:
         found.tree.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pipeline.contract import UserError, is_url, suggestion
+from pipeline.contract import UserError, is_url, split_user, suggestion
 from pipeline.contract.paths import NAME
 from pipeline.names import recipe_names
 
@@ -101,7 +101,11 @@ def propose(where: Where, path: Path, say: Callable[[str], None]) -> None:
         text += f"\n[shards]\n{NO_SIZE}\n{_CLASS}\n"
     else:
         text = propose_gallery(where.location, say)
-    write_atomic(path, f"# shellgan {where.location}\n{text}")
+    write_atomic(path, f"{_first_line(where)}\n{text}")
+
+
+def _first_line(where: Where) -> str:
+    return f"# shellgan {split_user(where.location)[0]}"
 
 
 def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> str:
@@ -114,11 +118,11 @@ def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> st
         UserError: as `propose`.
     """
     from pipeline.crawl.check_recipe import propose_recipe
-    from pipeline.sources.proposal import PRIVATE_RATE
+    from pipeline.sources.proposal import PRIVATE_RATE, is_private
     from pipeline.web.politeness import Politeness
 
-    is_private = _is_private(urlsplit(url).hostname or "")
-    rules = Politeness(allow_private=is_private, rate=PRIVATE_RATE if is_private else 2)
+    private = is_private(url)  # the user named it
+    rules = Politeness(allow_private=private, rate=PRIVATE_RATE if private else 2)
     text = propose_recipe(url, rules, on_page=lambda page: say(f"looking at {page}"))
     remarks = [line[2:] for line in text.splitlines() if line.startswith("# ")]
     if any(line.startswith(("no image found", "no image URLs")) for line in remarks):
@@ -126,15 +130,10 @@ def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> st
             f"{'; '.join(remarks)}; if you know where the images are, write a recipe "
             "(docs/recipes.md) and run shellgan FILE.toml"
         )
+    if split_user(url)[1]:
+        host = json.dumps(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}")
+        text += f"\n[politeness.host_headers]\n{host} = {{}}  # user and password\n"
     return text + _SECTIONS
-
-
-def _is_private(host: str) -> bool:
-    """Return True for this machine and addresses of the private network, which the user named."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost"
 
 
 def check_owner(path: Path, where: Where) -> None:
@@ -144,5 +143,5 @@ def check_owner(path: Path, where: Where) -> None:
         UserError: it is for another one.
     """
     first = path.read_text(encoding="utf-8").partition("\n")[0]
-    if first.startswith("# shellgan ") and first != f"# shellgan {where.location}":
+    if first.startswith("# shellgan ") and first != _first_line(where):
         raise UserError(f"{path}: is for {first[11:]}; use another folder with --out")

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.crawl.check_recipe import STAGE, PageCheck, check_page
+from pipeline.credentials import split_user
 from pipeline.errors import Failure
 from pipeline.fetcher import Fetcher
 from pipeline.imaging.images import decoded
 from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.recipe import load_recipe
+from pipeline.web.urls import canonical_url
 
 _LEVELS = 4
 _PAGES_PER_LEVEL = 3
@@ -49,7 +51,9 @@ def estimate_site(path: Path | str, url: str) -> SiteEstimate:
         UserError: the recipe has an error.
     """
     recipe = load_recipe(path)
-    level, known, found = [url], {url}, dict[str, str]()
+    address = split_user(url)[0]  # the recipe has the user and password
+    first = canonical_url(address) or address
+    level, known, found = [first], {first}, dict[str, str]()
     expected, pages, images, visited = 1.0, 0.0, 0.0, 0
     with Fetcher(recipe.politeness) as fetcher:
         for _ in range(_LEVELS):

@@ -6,6 +6,7 @@ pages (`site_survey`, `html_proposal`).
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections import Counter
@@ -30,10 +31,19 @@ PRIVATE_RATE = 50
 """Requests per second to this machine or network; 1 to others."""
 
 
+def is_private(url: str) -> bool:
+    """Return True if the host is this machine, or an address in the private network."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
+
+
 @dataclass
 class Proposal:
-    """The keys of a recipe, and comments for its author. `private` is true if the site is on this
-    machine or network."""
+    """The keys of a recipe, and comments for its author. `private` allows a site on this machine or
+    network."""
 
     start: str
     kind: str = "html"
@@ -57,7 +67,7 @@ class Proposal:
             for name, value in values.items()
             if value not in ("", [])
         ]
-        rate = PRIVATE_RATE if self.private else 1
+        rate = PRIVATE_RATE if self.private and is_private(self.start) else 1
         lines += ["", "[politeness]", f"rate = {rate}  # requests per second"]
         lines += ['contact = ""  # your e-mail address or URL']
         if self.private:

@@ -175,6 +175,8 @@ def test_shards_in_the_place_of_a_recipe_are_told_from_a_mistyped_name(
         locate_recipe(name)
     said = str(caught.value).replace("'", "")
     assert said.startswith(f"{name}: not a recipe; name the recipe")
-    assert f" import NAME.toml {name}, " in said
+    path = "b.tar" if name.startswith("https") else name
+    assert f" import NAME.toml {path}, " in said
+    assert ("download it, then run" in said) == name.startswith("https")
     (tmp_path / "shells").mkdir()
     assert recipe_path("shells").is_file()

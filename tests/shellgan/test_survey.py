@@ -11,8 +11,12 @@ from PIL import Image
 
 from pipeline.crawl.estimate import estimate_site
 from pipeline.demo.gallery import Gallery, serve
+from pipeline.importers.items import ImportedImage
+from pipeline.recipe import load_recipe
+from pipeline.sources.proposal import PRIVATE_RATE, Proposal
 from shellgan.__main__ import main
-from shellgan.survey import choose_size
+from shellgan.survey import choose_size, survey_files
+from shellgan.where import Where
 from tests.helpers.commands import run_here
 from tests.helpers.small_shards import picture
 from tests.helpers.static_site import served
@@ -64,6 +68,41 @@ def test_the_first_screen_of_a_gallery(tmp_path: Path) -> None:
     (recipe,) = (tmp_path / "out").glob("*.toml")
     assert "allow_private = true" in recipe.read_text()
     assert "\nresolution = 64  # pixels; " in recipe.read_text()
+
+
+def test_a_password_in_the_address_is_used_and_not_shown(tmp_path: Path) -> None:
+    with serve(Gallery(40, 7, tmp_path / "drawn")) as gallery:
+        url = gallery.url.replace("://", "://me:secret@")
+        said = run_here(main, tmp_path, url, "--out", "out")
+    (recipe,) = (tmp_path / "out").glob("*.toml")
+    (line,) = [line for line in recipe.read_text().splitlines() if "secret" in line]
+    assert line.endswith(" = {}  # user and password")
+    assert list(load_recipe(recipe).politeness.host_headers.values()) == [
+        {"Authorization": "Basic bWU6c2VjcmV0"}
+    ]
+    assert "secret" not in said.stdout + said.stderr
+
+
+def test_an_unexpected_error_of_one_image_is_left_to_the_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some").mkdir()
+    for number, side in enumerate((40, 90)):
+        Image.fromarray(picture(number, side)).save(tmp_path / "some" / f"{number}.png")
+    original = ImportedImage.__getattribute__
+
+    def fail(item: ImportedImage, name: str) -> object:
+        if name == "read" and item.url.endswith("0.png"):
+            raise ValueError("odd")
+        return original(item, name)
+
+    monkeypatch.setattr(ImportedImage, "__getattribute__", fail)
+    assert survey_files(Where("files", str(tmp_path / "some"), "some")).side == 90
+
+
+def test_only_private_addresses_get_a_fast_rate() -> None:
+    for start, rate in (("https://example.org/", 1), ("http://10.0.0.2/", PRIVATE_RATE)):
+        assert f"\nrate = {rate} " in Proposal(start, private=True).to_toml()
 
 
 def test_a_size_that_was_edited_is_kept(tmp_path: Path) -> None:
