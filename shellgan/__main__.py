@@ -125,17 +125,18 @@ def _training_options(made: CommandParser, preset: str, words: Sequence[str]) ->
     """
     from training.config import Config
     from training.fit import AUTO, parse_dotted
-    from training.options.resolve import DEFAULT_PRESET, resolve
+    from training.options.resolve import resolve
+    from training.planning.auto import PRESET
 
     sections = {one.name for one in fields(Config)}
     for word in words:
         name = word.partition("=")[0]
         section = name.removeprefix("--").replace("-", "_").partition(".")[0]
-        hint = "" if section in sections else suggestion(name, made.option_names())
-        if hint:
+        is_option = name.startswith("--") and section not in sections
+        if is_option and (hint := suggestion(name, made.option_names())):
             raise UserError(f"{name}: unknown option{hint}")
     options = parse_dotted(words)
-    resolve(DEFAULT_PRESET if preset == AUTO else preset, options)
+    resolve(PRESET if preset == AUTO else preset, options)
     return options
 
 

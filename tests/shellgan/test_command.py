@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipeline.contract import load_index
-from shellgan.__main__ import WORDS, main, parser
+from pipeline.errors import UserError
+from shellgan.__main__ import WORDS, _training_options, main, parser
 from shellgan.journey import Line
 from shellgan.where import find
 from tests.helpers.commands import run_here
@@ -191,3 +192,10 @@ def test_the_time_left_is_that_of_the_work_in_progress(capsys: pytest.CaptureFix
     assert [one.partition("; ")[2].partition(" left")[0] for one in said] == [
         "1:20", "0:00", "", "0:40",
     ]  # fmt: skip
+
+
+def test_options_of_training_are_those_of_the_preset_that_auto_takes() -> None:
+    for words in (["--discriminator.size", "128"], ["--data.label", "out"]):  # as in --out
+        assert _training_options(parser(), "auto", words) == {words[0][2:]: words[1]}
+    with pytest.raises(UserError, match="generator.activation: unknown key"):
+        _training_options(parser(), "auto", ["--generator.activation", "relu"])
