@@ -10,6 +10,7 @@ from torch import Tensor
 from training.config import Config
 from training.data import Batch
 from training.gan_loss import Stats
+from training.machine.device import to_device
 from training.machine.distributed import Distributed
 from training.streaming.order import rank_slice
 from training.techniques import draw_latents
@@ -33,7 +34,7 @@ class ToFloat:
         if buffer is None or buffer.shape != images.shape:
             buffer = torch.empty(images.shape, device=self._device, memory_format=self._form)
             self._buffers[slot] = buffer
-        moved = images.to(self._device, non_blocking=True)
+        moved = to_device(images, self._device)
         return buffer.copy_(moved).div_(127.5).sub_(1)
 
 
@@ -75,7 +76,7 @@ class MicroBatcher:
         for slot, start in enumerate(range(0, count, size)):
             some = slice(start, min(start + size, count))
             real = self._to_float(batch.images[some], slot)
-            labels = batch.labels[some].to(self._device)
+            labels = to_device(batch.labels[some], self._device)
             weight, share = len(real) / config.batch, len(real) / count
             parts.append(MicroBatch(real, labels, latents[some], None, weight, share))
         return parts

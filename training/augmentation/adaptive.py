@@ -47,7 +47,7 @@ class AdaController:
         if not options.ada:
             return {}
         p = self.p(scalars)
-        facts = {"augment_p": torch.tensor(p, device=overfitting.device)}
+        facts = {"augment_p": torch.full((), p, device=overfitting.device)}
         if not isinstance(options.p, str):
             return facts
         signs = overfitting.float() * weight

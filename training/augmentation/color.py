@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.augmentation.transform_sampler import TransformSampler
+from training.machine.device import to_device
 from training.transparency import has_alpha, join_alpha, split_alpha
 
 BRIGHTNESS = 0.2
@@ -73,13 +74,13 @@ def recolor(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     if has_alpha(images):
         colors, alpha = split_alpha(images)
         moved = recolor(colors, matrix, torch.zeros_like(offset))
-        lift = alpha * offset.float().to(images.device)[:, None, None, None]
+        lift = alpha * to_device(offset.float(), images.device)[:, None, None, None]
         return join_alpha(moved + lift, alpha)
     if images.shape[1] == 1:
         matrix = matrix.sum(dim=2, keepdim=True).mean(dim=1, keepdim=True)
     neutral = torch.eye(images.shape[1], dtype=matrix.dtype)
     if bool((matrix == neutral).all()) and not bool(offset.any()):
         return images
-    matrix, offset = (part.float().to(images.device) for part in (matrix, offset))
+    matrix, offset = (to_device(part.float(), images.device) for part in (matrix, offset))
     colors = torch.baddbmm(offset[:, None, None], matrix, images.flatten(2))
     return colors.view(images.shape)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from training.augmentation.transform_sampler import TransformSampler, apply_to_rows
+from training.machine.device import to_device
 from training.transparency import fill, has_alpha, join_alpha, split_alpha
 
 NOISE = 0.1
@@ -26,7 +27,7 @@ def add_noise(images: Tensor, scale: Tensor, random: torch.Generator) -> Tensor:
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
         noise = torch.empty(some.shape, device=some.device).normal_(generator=random)
-        noise = noise * scale[rows].float().to(some.device)[:, None, None, None]
+        noise = noise * to_device(scale[rows].float(), some.device)[:, None, None, None]
         if has_alpha(some):
             colors, alpha = split_alpha(some)
             return join_alpha(colors + alpha * noise[:, :3], alpha)
@@ -52,6 +53,6 @@ def cut_out(images: Tensor, happens: Tensor, centre: Tensor) -> Tensor:
             pixel = (torch.arange(size, dtype=torch.float64) + 0.5) / size
             inside.append((pixel - centre[rows, axis, None]).abs() < CUTOUT / 2)
         blank = inside[1][:, None, :, None] & inside[0][:, None, None, :]
-        return fill(some, (~blank).to(some.device, some.dtype))
+        return fill(some, to_device((~blank).to(some.dtype), some.device))
 
     return apply_to_rows(images, happens, transform)

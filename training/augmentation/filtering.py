@@ -7,6 +7,7 @@ from torch import Tensor
 
 from training.augmentation.transform_sampler import TransformSampler, apply_to_rows
 from training.augmentation.wavelets import BANDS, along_axes, band_matrices, expected_power
+from training.machine.device import to_device
 
 OCTAVES = 1.0
 """Standard deviation of log2 of a band's gain."""
@@ -28,9 +29,9 @@ def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
     """Amplify the bands of float32 `images` (n, c, h, w) by `gains` (n, 4), on each axis."""
 
     def transform(some: Tensor, rows: Tensor) -> Tensor:
-        chosen = gains[rows].float().to(some.device)
+        chosen = to_device(gains[rows].float(), some.device)
         y, x = (
-            torch.einsum("nb,bij->nij", chosen, band_matrices(size).to(some.device))
+            torch.einsum("nb,bij->nij", chosen, band_matrices(size, some.device))
             for size in some.shape[2:]
         )
         return along_axes(some, y, x)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.machine.device import to_device
+
 
 @dataclass(frozen=True)
 class TransformSampler:
@@ -48,5 +50,5 @@ def apply_to_rows(
         return images
     if len(numbers) == len(images):
         return transform(images, numbers)
-    there = numbers.to(images.device, non_blocking=True)
+    there = to_device(numbers, images.device)
     return images.index_copy(0, there, transform(images.index_select(0, there), numbers))

@@ -26,6 +26,7 @@ from training.augmentation.wavelets import (
     reflect,
     to_fine,
 )
+from training.machine.device import to_device
 
 
 def warp(images: Tensor, maps: AffineMaps) -> Tensor:
@@ -59,30 +60,32 @@ def _axis(scale: Tensor, offset: Tensor, count: int, size: int, device: torch.de
     """Return matrices (n, count, size) from a line of `size` pixels to one of `count`, in which
     pixel i of the result shows position scale·i + offset (both from the middle) of the source."""
     offset = offset + (size - 1) / 2 - scale * (count - 1) / 2
-    copies = ((scale.abs() == 1) & (offset == offset.round())).to(device)
-    scale, offset = (part.float().to(device)[:, None] for part in (scale, offset))
+    copies = (scale.abs() == 1) & (offset == offset.round())
+    scale, offset = (to_device(part.float(), device)[:, None] for part in (scale, offset))
     places = torch.arange(count, device=device, dtype=torch.float32)
     source = reflect(scale * places + offset, size).round().long()
     exact = torch.nn.functional.one_hot(source, size).float()
     if bool(copies.all()):
         return exact
-    rise = finer(size).to(device)
+    rise = finer(size, device)
     places = torch.arange(-BEFORE, fine_count(count) - BEFORE, device=device, dtype=torch.float32)
     fine = to_fine(reflect(scale * from_fine(places) + offset, size))
     below = fine.floor()
     share = (fine - below)[:, :, None]
     first = below.long()
     lines = torch.lerp(rise[first], rise[(first + 1).clamp(max=2 * size - 1)], share)
-    return torch.where(copies[:, None, None], exact, coarser(count).to(device) @ lines)
+    copies = to_device(copies, device)[:, None, None]
+    return torch.where(copies, exact, coarser(count, device) @ lines)
 
 
 def _sample(images: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
     """Warp `images` (n, c, h, w) by any maps."""
     height, width, device = *images.shape[2:], images.device
-    rise_y, rise_x = finer(height).to(device), finer(width).to(device)
-    fall_y, fall_x = coarser(height).to(device), coarser(width).to(device)
+    rise_y, rise_x = finer(height, device), finer(width, device)
+    fall_y, fall_x = coarser(height, device), coarser(width, device)
     fine = rise_y @ (images @ rise_x.mT)
-    grid = _grid(linear.float().to(device), offset.float().to(device), height, width)
+    linear, offset = (to_device(part.float(), device) for part in (linear, offset))
+    grid = _grid(linear, offset, height, width)
     moved: Tensor = _Sample.apply(fine, grid)
     return fall_y @ (moved @ fall_x.mT)
 

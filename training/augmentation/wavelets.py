@@ -12,6 +12,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from training.machine.device import to_device
+
+_CPU = torch.device("cpu")
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
 """Low-pass decomposition filter of the symlet with two vanishing moments (Daubechies 1992)."""
 SYM6 = (
@@ -39,7 +42,7 @@ def reflect(place: Tensor, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def finer(size: int) -> Tensor:
+def finer(size: int, device: torch.device = _CPU) -> Tensor:
     """Return the upsampling matrix of SYM6: (2·size, size), float32; the image is continued by
     reflection.
 
@@ -54,18 +57,18 @@ def finer(size: int) -> Tensor:
         even = place % 2 == 0
         source = reflect(place[even] // 2, size)
         matrix[fine[even], source] += weight
-    return matrix.float()
+    return to_device(matrix.float(), device)
 
 
 @lru_cache(maxsize=32)
-def coarser(size: int) -> Tensor:
+def coarser(size: int, device: torch.device = _CPU) -> Tensor:
     """Return the downsampling matrix of SYM6: (size, BEFORE + 2·size − 1 + AFTER), float32, for
     fine pixels that start BEFORE ahead of the first one."""
     taps = torch.tensor(SYM6, dtype=torch.float64) / 2**0.5
     matrix = torch.zeros(size, fine_count(size), dtype=torch.float64)
     for row in range(size):
         matrix[row, 2 * row : 2 * row + len(taps)] = taps
-    return matrix.float()
+    return to_device(matrix.float(), device)
 
 
 def fine_count(size: int) -> int:
@@ -100,7 +103,7 @@ def band_filters() -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def band_matrices(size: int) -> Tensor:
+def band_matrices(size: int, device: torch.device = _CPU) -> Tensor:
     """`band_filters` as matrices on `size` pixels: (4, size, size), float32, with reflection."""
     filters = band_filters()
     matrices = torch.zeros(BANDS, size, size, dtype=torch.float64)
@@ -108,7 +111,7 @@ def band_matrices(size: int) -> Tensor:
     for tap in range(filters.shape[1]):
         source = reflect(pixel + tap - reach, size)
         matrices[:, pixel, source] += filters[:, tap, None]
-    return matrices.float()
+    return to_device(matrices.float(), device)
 
 
 def along_axes(images: Tensor, y: Tensor, x: Tensor) -> Tensor:

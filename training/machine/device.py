@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch import Tensor
 
 from pipeline.contract import UserError
 
@@ -35,3 +36,11 @@ def choose_device(name: str) -> torch.device:
 def available_cores() -> int:
     """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return `values` on `device`. A copy from main memory to a GPU passes through pinned memory,
+    so the program does not wait for it."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
