@@ -37,8 +37,9 @@ from training.options.losses import LOSS_PROPERTIES, LossName
 RECIPE_HEAD = """# Keys of a recipe
 
 A recipe is a TOML file: `title` at the top, then a table for each section. Only `[source]` with
-its `kind` and `start` is required, and not if the images are imported. [Scrape a site](recipes.md)
-explains how to write one. Any key can be set on the command line: `--set shards.resolution=128`.
+its `kind` and `start` is required, and not even that if you import the images. [Scrape a
+site](recipes.md) explains how to write one. Any key can be set on the command line:
+`--set shards.resolution=128`.
 """
 TRAINING_HEAD = """# Keys of training
 

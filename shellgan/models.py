@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.contract import UserError, project_root
-from pipeline.imaging.alpha import has_alpha, unpremultiply
+from pipeline.contract import project_root
 from shellgan.arguments import MAX_SEED, check_choice, check_count, check_truncation
 from shellgan.datasets import Dataset, absolute_location
+from shellgan.images import Pixels, to_pil
 from training.evaluate import FEWEST
 from training.evaluation.comparison import ComparisonOptions, EvaluationResult, compare
 from training.exports.writing import FORMATS, ExportOptions, export_generator
-from training.grid import make_grid, shown
 from training.latent.cli import label_number, latents_and_labels
 from training.latent.image_numbers import LIMIT, check_numbers
 from training.latent.interpolation import Curve
@@ -35,9 +34,6 @@ from training.runs import find_run
 if TYPE_CHECKING:
     from shellgan.explorers import Explorer
     from shellgan.runs import Run
-
-Pixels = NDArray[np.uint8]
-"""Images (n, height, width, channels), from 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -287,44 +283,3 @@ def _image_numbers(numbers: Iterable[int], least: int = 0) -> list[int]:
     found = [check_count("numbers", one, 0, LIMIT - 1) for one in numbers]
     check_numbers(found, least)
     return found
-
-
-def _checked(images: Pixels) -> Pixels:
-    """Return the argument.
-
-    Raises:
-        UserError: it is not uint8 (n, height, width, channels).
-    """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
-        raise UserError(
-            f"images: {images.dtype} {images.shape}; give uint8 (n, height, width, channels)"
-        )
-    return images
-
-
-def to_pil(images: Pixels) -> list[Image.Image]:
-    """Return images uint8 (n, height, width, channels) as `PIL.Image.Image`: modes L, RGB or RGBA,
-    the last with straight alpha.
-
-    Raises:
-        UserError: the array has another shape or type.
-    """
-    images = _checked(images)
-    straight = unpremultiply(images) if has_alpha(images) else images
-    return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in straight]
-
-
-def to_grid(images: Pixels, columns: int = 0) -> Image.Image:
-    """Return images (n, height, width, channels) in rows as one image, transparency over a
-    checkerboard.
-
-    Args:
-        columns: number of images per row (0: near-square).
-
-    Raises:
-        UserError: there are no images, or the array has another shape or type.
-    """
-    if not len(_checked(images)):
-        raise UserError("images: empty; give at least one")
-    columns = check_count("columns", columns, 0)
-    return to_pil(shown(make_grid(images, columns))[None])[0]

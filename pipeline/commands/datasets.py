@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.commands.common import Commands, add_command, command, job_from_args, open_job, say
 from pipeline.commands.stages import add_variant
-from pipeline.contract import DatasetPaths, listen, page_url, serve_app
+from pipeline.contract import DatasetPaths, is_url, listen, page_url, serve_app
 from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.errors import UserError
 from pipeline.hub import HubRepo
@@ -74,7 +74,7 @@ def add(commands: Commands) -> None:
         "--public", action="store_true", help="with --hub: a new dataset is public, not private"
     )
     into = add_command(commands, "import", "add images in another tool's format", _import)
-    into.add_argument("path", type=Path, help="a folder, a zip, a tar, or another file")
+    into.add_argument("path", type=_local_path, help="a folder, a zip, a tar, or another file")
     _add_format(into, IMPORT_FORMATS, "", "default: detected from the files")
     into.add_argument(
         "--label",
@@ -88,6 +88,12 @@ def add(commands: Commands) -> None:
     ):
         moved = add_command(commands, name, what, run)
         moved.add_argument("file", type=Path, help="a .parquet, .csv or .jsonl file")
+
+
+def _local_path(text: str) -> Path:
+    if is_url(text):
+        raise UserError(f"{text}: import reads local files; download it and name the file")
+    return Path(text)
 
 
 def _add_curate(commands: Commands) -> None:
@@ -198,6 +204,8 @@ def _forget(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    if args.out and args.named_out:
+        raise UserError(f"export: two outputs, {args.out} and {args.named_out}; give one")
     out = args.out or args.named_out
     repo = HubRepo(args.hub, "dataset", args.public) if args.hub else None
     if args.public and not repo:

@@ -74,6 +74,10 @@ def test_export_import_and_back(project: Path) -> None:
     again = run(project, "export", "mine.toml", str(out))
     assert again.returncode == 2
     assert "exists already; " in again.stderr
+    twice = run(project, "export", "mine.toml", "one", "--out", "two")
+    assert (twice.returncode, "two outputs, one and two" in twice.stderr) == (2, True)
+    address = run(project, "import", "mine.toml", "https://example.org/a.tar")
+    assert (address.returncode, "download it" in address.stderr) == (2, True)
     for words, name in (((), "mine-imagefolder"), (("--out", "named"), "named")):
         assert run(project, "export", *words, "mine.toml").returncode == 0
         assert len(list((project / name).glob("*/*.*"))) >= 6

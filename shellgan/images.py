@@ -1,0 +1,56 @@
+"""Arrays of images as `PIL.Image.Image`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.contract import UserError
+from pipeline.imaging.alpha import has_alpha, unpremultiply
+from shellgan.arguments import check_count
+from training.grid import make_grid, shown
+
+Pixels = NDArray[np.uint8]
+"""Images (n, height, width, channels), from 0 to 255."""
+
+
+def _checked(images: Pixels) -> Pixels:
+    """Return the argument.
+
+    Raises:
+        UserError: it is not uint8 (n, height, width, channels).
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+        raise UserError(
+            f"images: {images.dtype} {images.shape}; give uint8 (n, height, width, channels)"
+        )
+    return images
+
+
+def to_pil(images: Pixels) -> list[Image.Image]:
+    """Return images uint8 (n, height, width, channels) as `PIL.Image.Image`: modes L, RGB or RGBA,
+    the last with straight alpha.
+
+    Raises:
+        UserError: the array has another shape or type.
+    """
+    images = _checked(images)
+    straight = unpremultiply(images) if has_alpha(images) else images
+    return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in straight]
+
+
+def to_grid(images: Pixels, columns: int = 0) -> Image.Image:
+    """Return images (n, height, width, channels) in rows as one image, transparency over a
+    checkerboard.
+
+    Args:
+        columns: number of images per row (0: near-square).
+
+    Raises:
+        UserError: there are no images, or the array has another shape or type.
+    """
+    if not len(_checked(images)):
+        raise UserError("images: empty; give at least one")
+    columns = check_count("columns", columns, 0)
+    return to_pil(shown(make_grid(images, columns))[None])[0]
