@@ -12,9 +12,10 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def count_of(count: int, what: str, plural: str = "") -> str:
-    """Return a number with its noun, such as `1 image` or `1,234 images`."""
-    return f"{count:,} {what if count == 1 else plural or what + 's'}"
+def count_of(count: float, what: str, plural: str = "") -> str:
+    """Return a number with its noun, such as `1 image`, `1,234 images` or `0.5 hours`."""
+    number = f"{count:g}" if isinstance(count, float) else f"{count:,}"
+    return f"{number} {what if count == 1 else plural or what + 's'}"
 
 
 def format_duration(seconds: float) -> str:

@@ -132,7 +132,7 @@ def describe(where: Where, recipe: str, options: Options) -> str:
     elif where.kind == "gallery":
         found = survey_gallery(where, recipe, rate)
     else:
-        found = Survey([("politeness", f"{rate:g} requests per second and host; robots.txt and "
+        found = Survey([("politeness", f"{count_of(rate, 'request')} per second and host; robots.txt and "
                          "opt-outs are obeyed")])  # fmt: skip
     if where.kind != "recipe":
         _propose_size(Path(recipe), found.side, options)
@@ -143,7 +143,7 @@ def describe(where: Where, recipe: str, options: Options) -> str:
         ("shards", f"{parsed.shards.resolution} px; at least {NEEDED} images are needed, some "
          "thousands are better"),
         ("disk", f"{format_bytes(free)} free in {options.root}"),
-        ("time", f"{options.hours:g} hours of training, after the images are there"),
+        ("time", f"{count_of(options.hours, 'hour')} of training, after the images are there"),
         ("result", f"{options.root / 'runs' / f'{where.name}-{options.preset}'}, opened in the "
          "explorer"),
     ]  # fmt: skip

@@ -72,7 +72,7 @@ def survey_gallery(where: Where, recipe: str, rate: float) -> Survey:
             ("licences", f"of {count_of(found.licenses.total(), 'image')} on these pages: "
              f"{', '.join(stated) or 'none stated; what you may use is your decision'}"),
             ("download", f"{about} {format_duration((found.pages + found.images) / rate)} for "
-             f"crawl and download, at {rate:g} {'request' if rate == 1 else 'requests'} per second "
+             f"crawl and download, at {count_of(rate, 'request')} per second "
              "and host; robots.txt and opt-outs are obeyed"),
         ],
         found.side,
@@ -91,7 +91,7 @@ def choose_size(side: int, hours: float, device: str) -> tuple[int, str]:
         return fitting, f"the images have a short side of {side} px"
     if more and fitting > allowed:
         return allowed, f"{more[0].height} needs --hours {more[0].hours:g} on this device"
-    return allowed, f"what {hours:g} hours on this device allow"
+    return allowed, f"the most for {count_of(hours, 'hour')} on this device"
 
 
 def write_size(recipe: Path, size: int, why: str) -> None:

@@ -127,7 +127,7 @@ def _show_header(run: Prepared, found: Forecast) -> None:
 
 def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> TrainingResult:
     details = {
-        EndReason.HOURS: f"the {loop.config.max_hours:g} hours are over",
+        EndReason.HOURS: f"the time of {count_of(loop.config.max_hours, 'hour')} is over",
         EndReason.DISK: loop.disk_full,
         EndReason.DIVERGED: f"it became NaN again and again; {DIVERGENCE_HINT}",
     }

@@ -2,7 +2,7 @@
 
 from pipeline.console import Console, describe_count
 from pipeline.events import Event, Progress
-from pipeline.units import format_bytes, format_duration
+from pipeline.units import count_of, format_bytes, format_duration
 
 
 def test_words_for_counts_sizes_and_times() -> None:
@@ -48,3 +48,6 @@ def test_one_is_singular() -> None:
     assert describe_count(Progress("select", 1, 1, "images")) == "1/1 image"
     assert describe_count(Progress("select", 1, None, "images")) == "1 image"
     assert describe_count(Progress("select", 0, 1000, "images")) == "0/1,000 images"
+    assert [count_of(n, "hour") for n in (1.0, 0.5, 2, 1234)] == [
+        "1 hour", "0.5 hours", "2 hours", "1,234 hours",
+    ]  # fmt: skip

@@ -188,7 +188,11 @@ def _why(
     inputs: AutoInputs, size: AutoRow, kimg: float, options: Mapping[str, str]
 ) -> tuple[str, str, str]:
     height, passes = int(options["resolution"]), kimg * 1000 / inputs.samples
-    time = f"in {inputs.hours:g} hours" if inputs.hours else "in a day (no --hours were given)"
+    time = (
+        f"in {count_of(inputs.hours, 'hour')}"
+        if inputs.hours
+        else "in a day (no --hours were given)"
+    )
     scaled = f" of {inputs.height}" if height < inputs.height else ""
     augmented = (
         "augmented (color, translation, cutout) against overfitting"
