@@ -132,8 +132,8 @@ def describe(where: Where, recipe: str, options: Options) -> str:
     elif where.kind == "gallery":
         found = survey_gallery(where, recipe, rate)
     else:
-        found = Survey([("politeness", f"{count_of(rate, 'request')} per second and host; robots.txt and "
-                         "opt-outs are obeyed")])  # fmt: skip
+        polite = f"{count_of(rate, 'request')} per second and host"
+        found = Survey([("politeness", f"{polite}; robots.txt and opt-outs are obeyed")])
     if where.kind != "recipe":
         _propose_size(Path(recipe), found.side, options)
     parsed = Recipe.load(recipe).parse()
