@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from memory import write_shards
+from noise_shards import write_shards
 
 from training.catalogue import image_shape
 from training.options.resolve import resolve

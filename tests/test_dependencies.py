@@ -97,7 +97,10 @@ def test_every_name_that_a_script_imports_exists(path: Path) -> None:
 def test_every_import_of_a_test_is_declared() -> None:
     allowed = {*DECLARED[""], *DECLARED["dev"]}
     files = sources("tests")
-    own = {path.stem for path in files} | {path.name for path in (PROJECT / "tests").iterdir()}
+    scripts = sources("benchmarks")
+    own = {path.stem for path in files + scripts} | {
+        path.name for path in (PROJECT / "tests").iterdir()
+    }
     missing = [
         undeclared(path, (n for n in script.imported_names(path) if n.split(".")[0] not in own),
                    allowed)

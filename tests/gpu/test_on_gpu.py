@@ -1,0 +1,42 @@
+"""Training on a CUDA device: equal to the CPU, without waiting, and exact after a kill."""
+
+from __future__ import annotations
+
+import pytest
+from gpu_runs import job_auto, job_cadence, resume_differences
+from gpu_speed import measure_speed, synchronizations
+from gpu_steps import PRESETS, agreement, new_training
+
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
+SMALL = {"batch": "4", "micro_batch": "0"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_gradients_of_each_phase_are_those_of_the_cpu(preset: str) -> None:
+    phases = agreement(preset, SMALL, "cuda")
+    assert {"D", "G"} <= set(phases)
+    assert {name: one for name, one in phases.items() if not one.is_small} == {}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_plain_step_does_not_wait_for_the_gpu(preset: str) -> None:
+    assert synchronizations(new_training(preset, {**SMALL, "precision": "bf16"}, "cuda")) == {}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_kernels_and_memory_are_measured(preset: str, precision: str) -> None:
+    found = measure_speed(preset, {**SMALL, "precision": precision}, "cuda", 0.0)
+    assert found["peak_gb"] > 0
+    assert found["kernels_per_step"] > 10
+    assert 0 < found["utilization"] <= 1
+
+
+@pytest.mark.parametrize(("preset", "kimg"), [("dcgan64", 100.0), ("stylegan2-64", 6.0)])
+def test_a_killed_deterministic_run_ends_bit_for_bit_the_same(preset: str, kimg: float) -> None:
+    assert resume_differences(preset, False, kimg) == (True, [])
+
+
+def test_the_whole_command_and_the_automatic_preset() -> None:
+    assert job_cadence("dcgan64", dry=False)["problems"] == []
+    assert job_auto(dry=False, hours="0.01")["problems"] == []
