@@ -115,7 +115,7 @@ def machine() -> dict[str, Any]:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         found |= {"gpu": properties.name, "memory_gb": round(properties.total_memory / 1e9, 1),
-                  "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # fmt: skip
+                  "cuda": torch.version.cuda, "capability": f"{properties.major}.{properties.minor}"}  # fmt: skip
         try:
             query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
             said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)

@@ -70,6 +70,7 @@ def top_level_names(path: Path) -> set[str]:
     body = ast.parse(path.read_text()).body
     named = {one.name for one in body if isinstance(one, ast.FunctionDef | ast.ClassDef)}
     assigned = [target for one in body if isinstance(one, ast.Assign) for target in one.targets]
+    assigned += [one.target for one in body if isinstance(one, ast.AnnAssign)]
     return named | {one.id for one in assigned if isinstance(one, ast.Name)}
 
 
