@@ -110,18 +110,19 @@ def run_job(job: Job, dry: bool, limit: float) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return the GPU, its driver and the versions that figures depend on."""
-    found: dict[str, Any] = {"python": sys.version.split()[0], "torch": torch.__version__}
+    """Return the card, its driver and the versions that figures depend on. The card is asked for by
+    `nvidia-smi`: a CUDA context of this process would take memory from the jobs."""
+    found: dict[str, Any] = {
+        "python": sys.version.split()[0], "torch": torch.__version__, "cuda": torch.version.cuda,
+    }  # fmt: skip
     if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        found |= {"gpu": properties.name, "memory_gb": round(properties.total_memory / 1e9, 1),
-                  "cuda": torch.version.cuda, "capability": f"{properties.major}.{properties.minor}"}  # fmt: skip
+        fields = "name,driver_version,memory.total"
+        query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
         try:
-            query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
             said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
-            found["driver"] = said.stdout.splitlines()[0].strip()
-        except (OSError, subprocess.SubprocessError, IndexError):
-            found["driver"] = "unknown"
+            found["gpu"] = said.stdout.splitlines()[0].strip()
+        except (OSError, subprocess.SubprocessError, IndexError) as error:
+            found["gpu"] = f"unknown: {error}"
     return found
 
 
