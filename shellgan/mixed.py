@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageOps
 
+from pipeline.commands.common import root_option
 from pipeline.contract import DatasetPaths, UserError, write_atomic, write_json
 from pipeline.curate.thumbnails import scaled_image
 from pipeline.events import Progress
@@ -54,7 +55,8 @@ def check_kinds(
             return
         write_sheet(sheet, dataset, found)
         write_json(listed, {"selection": selection, "urls": [one.row.url for one in found.images]})
-        text = _advice(dataset, parsed.select, found, recipe)
+        curate = f"shellgan curate {shlex.quote(recipe)}{root_option(root)}"
+        text = _advice(dataset, parsed.select, found, recipe, curate)
     raise MixedContent(text)
 
 
@@ -79,7 +81,9 @@ def write_sheet(path: Path, dataset: DatasetPaths, group: ForeignGroup) -> None:
         write_atomic(path, contact_sheet(images, _COLUMNS, _SIDE))
 
 
-def _advice(dataset: DatasetPaths, limits: SelectOptions, group: ForeignGroup, recipe: str) -> str:
+def _advice(
+    dataset: DatasetPaths, limits: SelectOptions, group: ForeignGroup, recipe: str, curate: str
+) -> str:
     count = len(group.images)
     keys = np.array([int(one.key, 16) for one in read_selection(dataset.selection)], np.uint64)
     scores = outlier_scores(dataset, limits.features, keys)
@@ -90,7 +94,7 @@ def _advice(dataset: DatasetPaths, limits: SelectOptions, group: ForeignGroup, r
         f"mixed content: {count:,} of {group.compared:,} images are of another kind than the rest, "
         "and a network learns one kind best",
         f"  look at the strangest: {dataset.data_dir / SHEET} (all: {LIST} beside it)",
-        f"  reject them by eye:    shellgan curate {shlex.quote(recipe)}",
+        f"  reject them by eye:    {curate}",
     ]
     if 2 * found > count:
         lines.append(

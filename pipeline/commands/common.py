@@ -113,7 +113,12 @@ def explain_failures(args: argparse.Namespace, dataset: DatasetPaths, failed: Co
 
 def command(args: argparse.Namespace, name: str) -> str:
     """Return the command line of another command for the same dataset."""
-    return f"python -m pipeline {name} {shlex.quote(args.recipe)}"
+    return f"python -m pipeline {name} {shlex.quote(args.recipe)}{root_option(args.root)}"
+
+
+def root_option(root: Path) -> str:
+    """Return the option that names the project's folder; empty for the current one."""
+    return "" if root.absolute() == Path.cwd() else f" --root {shlex.quote(str(root))}"
 
 
 def _setting(text: str) -> tuple[str, Any]:

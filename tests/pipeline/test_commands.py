@@ -139,3 +139,11 @@ def test_a_recipe_without_lines_imports_and_each_next_step_is_named(
     crawled = run(tmp_path, "crawl", "mine.toml")
     assert crawled.returncode == 2
     assert "source.start: missing; name what to crawl" in crawled.stderr
+
+
+def test_the_next_command_names_the_folder_of_the_project(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("")
+    root = tmp_path / "a folder"
+    for words, option in (((), ""), (("--root", str(root)), f" --root '{root}'")):
+        said = run(tmp_path, "import", "mine.toml", str(pictures), *words).stderr
+        assert f"run: python -m pipeline select mine.toml{option} && " in said
