@@ -98,9 +98,11 @@ def run_job(job: Job, dry: bool, limit: float) -> dict[str, Any]:
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
         return {"problems": [f"not finished after {limit:.0f} s"]}
+    finally:
+        if process.poll() is None:  # too slow, or Ctrl-C
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     try:
         found: dict[str, Any] = json.loads(out.splitlines()[-1])
     except (IndexError, ValueError):

@@ -25,9 +25,6 @@ NO_CADENCE = {
 }  # fmt: skip
 """Options of a run that writes and evaluates nothing before its end."""
 
-MOST_OUTSIDE = 0.03
-"""Largest fraction of the time of a run that is not spent in steps, as a target."""
-
 _POLL_SECONDS = 0.01
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gpu
 import gpu_steps
@@ -59,14 +59,33 @@ def test_training_is_all_that_a_job_imports() -> None:
                    env=child_env())  # fmt: skip
 
 
+class Interrupted(subprocess.Popen[str]):
+    """A process during which Ctrl-C is pressed once."""
+
+    started: ClassVar[list[Interrupted]] = []
+
+    def communicate(self, *given: Any, **named: Any) -> tuple[str, str]:
+        self.started.append(self)
+        if len(self.started) == 1:
+            raise KeyboardInterrupt
+        return super().communicate(*given, **named)
+
+
 @pytest.mark.slow
-def test_a_job_that_hangs_or_fails_costs_only_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_that_hangs_or_fails_costs_only_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = [
         gpu.Job("agreement", 60, {"preset": "no such preset"}),
         gpu.Job("agreement", 60, {"preset": "dcgan64"}),
         gpu.Job("agreement", 60, {"preset": "dcgan64"}),
     ]
     assert gpu.run_job(jobs[1], True, 0.01)["problems"] == ["not finished after 0 s"]
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gpu.run_job(jobs[1], True, 60.0)
+    assert Interrupted.started[0].poll() is not None
     assert gpu.run_all(jobs[:1], True, 60.0, None) == 1
     (_, line) = map(json.loads, capsys.readouterr().out.splitlines())
     assert line["problems"] == ["exit status 1: KeyError: 'no such preset'"]
