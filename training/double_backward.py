@@ -53,6 +53,8 @@ class _Convolutions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given = kwargs or {}
+        if func in (conv2d, conv_transpose2d) and args[0].ndim != 4:
+            return func(*args, **given)  # a single image
         if func is conv2d:
             return _conv2d(*args, **given)
         if func is conv_transpose2d:

@@ -20,7 +20,16 @@ from training.networks import DiscriminatorOutput, deinterleave, interleave, lat
 from training.optimizer import burn_in_value, is_due
 from training.options.architectures import is_semi_supervised
 from training.state import State
-from training.techniques import Weights, add_noise, draw_targets, noise_scale, pack, unpack, unroll
+from training.techniques import (
+    Weights,
+    add_noise,
+    draw_targets,
+    for_each_logit,
+    noise_scale,
+    pack,
+    unpack,
+    unroll,
+)  # fmt: skip
 
 Stats = dict[str, Tensor]
 """Scalars of a step by name."""
@@ -228,7 +237,7 @@ class GanLoss:
         targets = draw_targets(
             config.label_real, config.label_fake, config.label_flip, len(real.logits), self._random
         )
-        on_real, on_fake = (_for_each(target, logits[0]) for target in targets)
+        on_real, on_fake = (for_each_logit(target, logits[0]) for target in targets)
         loss = self._adversarial.d(*logits, on_real, on_fake)
         stats = {"loss_d": loss.detach(), **self._logit_stats("real", logits[0])}
         stats |= self._logit_stats("fake_before", logits[1])
@@ -299,8 +308,3 @@ class GanLoss:
 
         rate = options.lr or self._config.d_optimizer.lr
         return unroll(self._state.discriminator, loss, options.steps, rate)
-
-
-def _for_each(target: Tensor | float, logits: Tensor) -> Tensor | float:
-    """Expand a sample's target to each of its logits."""
-    return target[:, None] if isinstance(target, Tensor) and logits.ndim == 2 else target

@@ -84,14 +84,9 @@ def default_run_name(config: Config, source: ShardDataset) -> str:
 
 
 def prepare(
-    config: Config,
-    location: str,
-    run_name: str | None,
-    stack: ExitStack,
-    write: bool,
-    display: Display,
-    why: Sequence[str] = (),
-) -> Prepared:
+    config: Config, location: str, run_name: str | None, stack: ExitStack, write: bool,
+    display: Display, why: Sequence[str] = (),
+) -> Prepared:  # fmt: skip
     """Set up and check everything; with `write`, also lock the run and write its configuration.
 
     Actions to undo at the end of the command are registered in `stack`. `why` contains

@@ -98,6 +98,11 @@ def draw_targets(
     return flipped[0], flipped[1]
 
 
+def for_each_logit(target: Tensor | float, logits: Tensor) -> Tensor | float:
+    """Expand a sample's target to each of its logits."""
+    return target[:, None] if isinstance(target, Tensor) and logits.ndim == 2 else target
+
+
 FILLED, IMAGES, LABELS = "filled", "images", "labels"
 
 

@@ -125,6 +125,13 @@ def test_elsewhere_it_is_pytorch_s_own() -> None:
     )
 
 
+def test_a_single_image_is_pytorch_s_own() -> None:
+    images, weight = drawn(2, 4, 4), drawn(3, 2, 3, 3)
+    with double_backward():
+        found = conv2d(images, weight)
+    assert torch.equal(found, conv2d(images, weight))
+
+
 class Convolutions(TorchDispatchMode):
     """Counts convolutions, and those whose filters are as large as the images."""
 

@@ -67,7 +67,7 @@ def test_a_change_is_told_and_recorded_and_a_run_goes_on_with_it(
 
     torch.set_num_threads(2)  # as in a new process
     assert in_process(run, shards, *LONG, "--total-kimg", "0.24") == 0
-    assert "1 threads, fp32" in capsys.readouterr().out  # begins with what it was saved with
+    assert "1 thread, fp32" in capsys.readouterr().out  # begins with what it was saved with
     machine[2] = 0.5
     torch.set_num_threads(2)
     assert in_process(run, shards, *LONG) == 0

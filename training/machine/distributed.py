@@ -86,10 +86,11 @@ class Distributed:
         usual = Counter(map(str, every)).most_common(1)[0][0]
         odd = [str(rank) for rank, found in enumerate(every) if str(found) != usual]
         if odd:
+            which = f"process {', '.join(odd)}" if self.world_size > 2 else "one process"
             raise WeightsDiffer(
-                f"the weights of process {', '.join(odd)} of {self.world_size} differ from those "
-                "of the others: a device or its memory may be faulty. Nothing was saved; to resume "
-                "from the last checkpoint, run the same command on other devices"
+                f"the weights of {which} of {self.world_size} differ from those of the others: a "
+                "device or its memory may be faulty. Nothing was saved; to resume from the last "
+                "checkpoint, run the same command on other devices"
             )
 
 
