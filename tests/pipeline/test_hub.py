@@ -179,7 +179,6 @@ def test_options_that_do_not_fit_are_one_line(shop: Any) -> None:
         (["--hub", "shells"], "--hub shells: expected USER/NAME"),
         (["--hub", "../x/y"], "expected USER/NAME"),
         (["out", "--public"], "--public: only with --hub"),
-        ([], "give either a folder for the export or --hub"),
         (["out", "--hub", "ann/x"], "give either a folder for the export or --hub"),
         (["--hub", "ann/x", "--format", "nvlabs"], "--format nvlabs: --hub needs one of"),
     ):

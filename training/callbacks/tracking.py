@@ -71,7 +71,7 @@ class TrackingCallback(Callback):
             self._add(None)
             self._thread.join(_PATIENCE)
             if self._thread.is_alive():
-                self._fail(TimeoutError(f"not all was sent within {_PATIENCE:g} s"))
+                self._fail(f"not all was sent within {_PATIENCE:g} s")
             elif self._error is not None:
                 self._fail(self._error)
 
@@ -88,7 +88,7 @@ class TrackingCallback(Callback):
         try:
             self._waiting.put_nowait(action)
         except queue.Full:
-            self._fail(TimeoutError("it is slower than the training"))
+            self._fail("it is slower than the training")
 
     def _send_all(self) -> None:
         try:
@@ -97,9 +97,9 @@ class TrackingCallback(Callback):
         except Exception as error:  # noqa: BLE001 (a tracker may fail in any way)
             self._error = error
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception | str) -> None:
         self._tracker = None
-        reason = printable(short_reason(error), 200)
+        reason = printable(error if isinstance(error, str) else short_reason(error), 200)
         self.loop.display.message(
             f"warning: tracking: {self.loop.config.tracking} failed ({reason}); the run continues "
             "without it"
