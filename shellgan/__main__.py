@@ -110,6 +110,9 @@ def _go(words: Sequence[str]) -> int:
             return 0
         try:
             shards = journey.make_shards(where, recipe, options, line)
+        except KeyboardInterrupt:
+            line.interrupt()
+            raise
         except (journey.TooFewImages, MixedContent) as error:
             for one in str(error).splitlines():
                 _say(one)

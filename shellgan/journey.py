@@ -71,6 +71,11 @@ class Line:
         after = self.stages[self.number :]
         return self.hours * 3600 * ("train" in after) + _EVALUATION_SECONDS * ("evaluate" in after)
 
+    def interrupt(self) -> None:
+        """Leave the last progress on a line of its own."""
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+
     def _print(self, text: str, end: str) -> None:
         start = "\r\x1b[K" if sys.stderr.isatty() else ""
         head = f"[{self.number} of {len(self.stages)}] {self.stages[self.number - 1]}"
@@ -216,13 +221,18 @@ def train(shards: str, options: Options, line: Line) -> Run | None:
         return None
     return train_run(
         shards, options.preset, hours=max(left, 1.0) / 3600, run=folder, root=options.root,
-        options=options.training,
+        options=_frequent_checkpoints(options.hours) | options.training,
         on_progress=lambda now: line.show(
             f"{count_of(now.seen, 'image')}, {now.rate:.0f} per second", now.seen, now.total,
             now.left,
         ),
         on_message=lambda text: line.end(text) if text.startswith(("warning", "auto")) else None,
     )  # fmt: skip
+
+
+def _frequent_checkpoints(hours: float) -> dict[str, str]:
+    """Return options so that a kill costs at most a tenth of a short run, or 10 minutes."""
+    return {"record.checkpoint_minutes": f"{min(10.0, max(0.25, hours * 6)):g}"}
 
 
 def _trained_seconds(folder: Path) -> float:

@@ -126,8 +126,9 @@ def _show_header(run: Prepared, found: Forecast) -> None:
 
 
 def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> TrainingResult:
+    hours = count_of(float(f"{loop.config.max_hours:.3g}"), "hour")
     details = {
-        EndReason.HOURS: f"the time of {count_of(loop.config.max_hours, 'hour')} is over",
+        EndReason.HOURS: f"the time of {hours} is over",
         EndReason.DISK: loop.disk_full,
         EndReason.DIVERGED: f"it became NaN again and again; {DIVERGENCE_HINT}",
     }
