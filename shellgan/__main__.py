@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, suggestion
 from pipeline.exit import CommandParser, exit_process, exit_status
 from pipeline.outside_text import printable
 from shellgan import __version__
 from training.latent.cli import float_in_range
+
+if TYPE_CHECKING:
+    from shellgan.journey import Line, Options
 
 FORWARDED = {
     "status": ("pipeline.__main__", "status"), "curate": ("pipeline.__main__", "curate"),
@@ -143,16 +147,14 @@ def _training_options(made: CommandParser, preset: str, words: Sequence[str]) ->
     return options
 
 
-def _train(shards: str, options: object, line: object, args: argparse.Namespace) -> int:
+def _train(shards: str, options: Options, line: Line, args: argparse.Namespace) -> int:
     from shellgan import journey
     from shellgan.datasets import open_dataset
     from training.session import EXIT_STATUS
 
-    assert isinstance(options, journey.Options)
-    assert isinstance(line, journey.Line)
     dataset = open_dataset(shards, root=options.root)
-    run = journey.train(shards, options, line)
     folder = options.root / "runs" / f"{dataset.name}-{Path(options.preset).stem}"
+    run = journey.train(shards, folder, options, line)
     if run is not None:
         line.end(f"{run.seen / 1000:g} thousand images; {run.detail or run.reason.value}")
         if not run.is_complete:

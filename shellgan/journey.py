@@ -207,14 +207,12 @@ def _require(count: int, what: str, recipe: str) -> None:
         )
 
 
-def train(shards: str, options: Options, line: Line) -> Run | None:
-    """Train for the hours that are left; None if the run was trained and evaluated before."""
-    from shellgan.datasets import open_dataset
+def train(shards: str, folder: Path, options: Options, line: Line) -> Run | None:
+    """Train the run in `folder` for the hours that are left; None if it was trained and evaluated
+    before."""
     from shellgan.runs import train as train_run
 
     line.begin("train")
-    name = f"{open_dataset(shards, root=options.root).name}-{Path(options.preset).stem}"
-    folder = options.root / "runs" / name
     left = options.hours * 3600 - _trained_seconds(folder)
     if _is_evaluated(folder) and left < _REST:
         line.end("already done")

@@ -53,8 +53,6 @@ class _Convolutions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given = kwargs or {}
-        if func in (conv2d, conv_transpose2d) and args[0].ndim != 4:
-            return func(*args, **given)  # a single image
         if func is conv2d:
             return _conv2d(*args, **given)
         if func is conv_transpose2d:
@@ -66,7 +64,8 @@ def _conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    if isinstance(padding, str):  # `same` may pad one side more: no network does
+    # no network has single images, or `same`, which may pad one side more
+    if input.ndim != 4 or isinstance(padding, str):
         return conv2d(input, weight, bias, stride, padding, dilation, groups)
     given = _Geometry(_pair(stride), _pair(padding), _pair(dilation), False, [0, 0], groups)
     return _convolve(input, weight, bias, given)
@@ -76,6 +75,10 @@ def _conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
+    if input.ndim != 4:
+        return conv_transpose2d(
+            input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
     around = _pair(output_padding)
     given = _Geometry(_pair(stride), _pair(padding), _pair(dilation), True, around, groups)
     return _convolve(input, weight, bias, given)

@@ -49,8 +49,8 @@ class CheckpointsCallback(Callback):
         loop = self.loop
         if loop.state.seen == self.saved_seen:
             return
-        for network in (loop.state.generator, loop.state.discriminator):
-            loop.ranks.check_equal(network.parameters())
+        networks = (loop.state.generator, loop.state.discriminator)
+        loop.ranks.check_equal(weight for one in networks for weight in one.parameters())
         loop.merge_meter()
         loop.on_main_process(self.write)
         self._saved_at, self.saved_seen = time.monotonic(), loop.state.seen
