@@ -20,10 +20,10 @@ class Explorer:
     manager. `Model.explore` returns it."""
 
     def __init__(self, trained: TrainedGenerator, port: int, title: str, in_frame: bool) -> None:
-        listener = listen(HOST, port, 0)
-        self.url, self.port = page_url(HOST, listener), listener.getsockname()[1]
         hosts = [*accepted_hosts(HOST), *(_NOTEBOOK_HOSTS if in_frame else ())]
         app = create_app(trained, None, hosts, title, in_frame)
+        listener = listen(HOST, port, 0)  # last, so that an error leaves no open port
+        self.url, self.port = page_url(HOST, listener), listener.getsockname()[1]
         config = uvicorn.Config(
             app, log_level="error", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
         )
