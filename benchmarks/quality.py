@@ -38,7 +38,8 @@ from training.metrics.feature_networks import load_lite0
 from training.metrics.real import RealFeatures, iter_image_batches, real_features
 from training.metrics.suite import FeatureSet, estimate
 from training.options.resolve import resolve
-from training.planning.auto import PRESET, choose, gather_inputs
+from training.planning.auto import PRESET, choose
+from training.planning.inputs import gather_inputs
 from training.pretrained.inference import load_generator
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 

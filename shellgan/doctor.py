@@ -21,7 +21,7 @@ def examine(root: Path) -> int:
     """Print disk, memory, threads, GPU, optional packages and ports; 1 if the disk is too full."""
     import torch
 
-    from training.planning.memory import available_bytes
+    from training.machine.memory import available_bytes
 
     free = shutil.disk_usage(root).free
     memory = available_bytes(torch.device("cpu"))

@@ -23,13 +23,13 @@ from training.machine.determinism import determinism
 from training.machine.device import available_cores, choose_device
 from training.machine.disk import free_bytes
 from training.machine.distributed import Distributed, init_distributed
+from training.machine.memory import available_bytes
 from training.metrics.suite import MIN_IMAGES
 from training.monitoring.console import Display, NullDisplay
 from training.monitoring.trackers import check_tracking
 from training.options.resolve import drop_label_conditions
 from training.planning.forecast import Forecast
 from training.planning.memory import (
-    available_bytes,
     check_memory,
     image_bytes,
     measure_run,

@@ -97,6 +97,15 @@ class Distributed:
 SINGLE_PROCESS = Distributed()
 
 
+def world_size() -> int:
+    """Return the number of processes that torchrun has started; 1 without it.
+
+    Raises:
+        UserError: its environment variable is invalid.
+    """
+    return _from_environment("WORLD_SIZE", 1, 1)
+
+
 @contextmanager
 def init_distributed(device: torch.device) -> Iterator[Distributed]:
     """Join the processes started by torchrun; a single process without torchrun.
@@ -107,7 +116,7 @@ def init_distributed(device: torch.device) -> Iterator[Distributed]:
     Raises:
         UserError: torchrun's environment variables are invalid, or the others do not respond.
     """
-    world = _from_environment("WORLD_SIZE", 1, 1)
+    world = world_size()
     if world == 1:
         yield SINGLE_PROCESS
         return

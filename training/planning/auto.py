@@ -8,41 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from tempfile import TemporaryDirectory
-
-import torch
-from torch import Tensor
 
 from pipeline.contract import UserError, count_of, format_duration, parse_config
 from training import checkpoint
-from training.config import Config, DataOptions, EvaluateOptions
-from training.machine.device import choose_device
-from training.metrics.real import iter_image_batches
+from training.config import Config, EvaluateOptions
 from training.networks.sizes import count_doublings
 from training.options.resolve import merge, nest_dotted, resolve, unflatten
-from training.streaming.dataset import ShardDataset, open_shard_dataset
+from training.planning.inputs import AutoInputs, gather_inputs
+from training.streaming.dataset import open_shard_dataset
 
 NAME = "auto"
-
-
-@dataclass(frozen=True)
-class AutoInputs:
-    """The inputs of a choice.
-
-    `height` and `width` are the maximum size of the images to train on; `labels` their number (0:
-    none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
-    (`plain_border_fraction`); `device` cpu, cuda or mps, with native bfloat16 (`bf16`) or not;
-    `hours` the time limit (0: none).
-    """
-
-    samples: int
-    height: int
-    width: int
-    labels: int
-    plain: float
-    device: str
-    bf16: bool
-    hours: float
 
 
 @dataclass(frozen=True)
@@ -75,6 +50,8 @@ AUTO_TABLE = (
 """For each device, from the shortest to the longest time; the last matching row counts. Learning
 rates: at batch 16 and width 16, FD on 2,383 photographs after 8 minutes on one core was 87 at
 2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
+LEAST_SHARE = 4
+"""Minimum number of images of a batch per process: batch norms use the statistics of its own."""
 PRESET = "projected64"
 """The networks, loss and optimisers, which the rows scale."""
 PLAIN_PASSES = 4.0
@@ -94,22 +71,6 @@ SMALL = 64
 _DAY = 24.0
 _SIMILAR = 1.5
 """A measured speed that differs by at most this factor from the planned one is not reported."""
-PLAIN_SAMPLE = 256
-"""Number of images that `plain_border_fraction` examines."""
-_PLAIN_SPREAD = 15.0
-"""Maximum standard deviation of a plain border's pixels, in gray levels (of 255)."""
-
-
-def plain_border_fraction(images: Tensor) -> float:
-    """Return the fraction of images uint8 (n, c, h, w) with a plain border: its pixels, to a
-    depth of 1/16 of the size, deviate from their mean by at most 15 gray levels, averaged over
-    the channels."""
-    height, width = images.shape[2:]
-    rows, columns = max(1, height // 16), max(1, width // 16)
-    inside = torch.zeros(height, width, dtype=torch.bool)
-    inside[rows : height - rows, columns : width - columns] = True
-    border = images.float()[:, :, ~inside]
-    return float((border.std(dim=2).mean(dim=1) <= _PLAIN_SPREAD).float().mean())
 
 
 @dataclass(frozen=True)
@@ -130,13 +91,13 @@ def choose(inputs: AutoInputs) -> Choice:
         raise UserError(
             f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
         )
-    size = _size(inputs)
+    size = scale_row(_size(inputs), inputs)
     kimg = round((inputs.hours or _DAY) * size.kimg_per_hour, 1)
     passes = kimg * 1000 / inputs.samples
     conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
     options = {
         "resolution": str(_height(inputs, max(SMALL, size.height))),
-        "batch": str(min(size.batch, inputs.samples)),
+        "batch": str(size.batch),
         # with --hours the time ends the run: a faster machine continues at the last rates
         "total_kimg": f"{kimg * (10 if inputs.hours else 1):g}",
         "generator.width": str(size.width),
@@ -155,6 +116,30 @@ def choose(inputs: AutoInputs) -> Choice:
     if kimg < EvaluateOptions().kimg:
         options["evaluate.kimg"] = "0"
     return Choice(options, _why(inputs, size, kimg, options))
+
+
+def scale_row(row: AutoRow, inputs: AutoInputs) -> AutoRow:
+    """Return `row`, which is for one process, for all processes of a run.
+
+    On GPUs, one per process, the batch grows with the number of processes, the learning rate with
+    the square root of the batch (Malladi et al. 2022, for Adam), and the planned speed like the
+    number. On a CPU the processes share its cores, so only `LEAST_SHARE` makes the batch larger.
+    The batch is at most the number of images.
+
+    Raises:
+        UserError: there are too few images for that many processes.
+    """
+    processes = inputs.processes
+    if inputs.samples < LEAST_SHARE * processes:
+        raise UserError(
+            f"--preset auto: {count_of(inputs.samples, 'image')} for {processes} processes, each "
+            f"needs at least {LEAST_SHARE}; start at most {inputs.samples // LEAST_SHARE}"
+        )
+    devices = processes if inputs.device == "cuda" else 1
+    batch = min(max(row.batch * devices, LEAST_SHARE * processes), inputs.samples)
+    batch -= batch % processes
+    lr = row.lr * max(1.0, batch / row.batch) ** 0.5
+    return replace(row, batch=batch, lr=lr, kimg_per_hour=row.kimg_per_hour * devices)
 
 
 def _precision(inputs: AutoInputs) -> str:
@@ -206,6 +191,7 @@ def _why(
         if inputs.labels > 1
         else ""
     )
+    shared = f" over {inputs.processes} processes" if inputs.processes > 1 else ""
     ground = (
         " (for drawings, try --preset shells64)"
         if inputs.plain >= PLAIN
@@ -218,7 +204,8 @@ def _why(
         " forecast measures it)",
         f"auto: {inputs.samples} images, {inputs.plain:.0%} with a plain border{ground},"
         f" are seen about {passes:.0f} times each: {augmented}{ignored}",
-        f"auto: preset {PRESET}, batch {options['batch']}, rates {size.lr:g} falling to a tenth: "
+        f"auto: preset {PRESET}, batch {options['batch']}{shared}, rates {size.lr:.3g} falling to "
+        "a tenth: "
         "a projected discriminator learns most in little time and needs no gamma",
     )
 
@@ -242,31 +229,6 @@ def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
         f"auto: {seconds_per_kimg:.3g} s/kimg were measured, {planned:.3g} were planned; the "
         f"learning rates fall over {kimg:g} kimg, which take {format_duration(took)}; {advice}"
     )
-
-
-def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, bool]:
-    """Read images uint8 (n, c, h, w), and whether each has a label. Fetched shards are cached
-    separately from the training's cache, which each process has for itself."""
-    count = min(PLAIN_SAMPLE, source.index.nsamples)
-    with TemporaryDirectory(prefix="shellgan-") as folder:
-        found = iter_image_batches(source, count, replace(options, cache=folder))
-        parts = [(images.clone(), bool((labels >= 0).all())) for images, labels in found]
-    return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
-
-
-def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
-    """Gather the inputs for the dataset at `source`, the machine and the time in `asked`.
-
-    Raises:
-        UserError: the images cannot be read, or the device does not exist.
-    """
-    device = choose_device(asked.device).type
-    bf16 = device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-    images, labelled = _first_images(source, asked.data)
-    return AutoInputs(
-        source.index.nsamples, source.height, source.width, source.classes if labelled else 0,
-        plain_border_fraction(images), device, bf16, asked.max_hours,
-    )  # fmt: skip
 
 
 def resolve_auto(

@@ -1,12 +1,13 @@
-"""Measurement of live tensor memory, operator by operator."""
+"""Measurement of live tensor memory: by the allocator, or operator by operator."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -16,7 +17,8 @@ Course = list[int]
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tracks the tensors that operators allocate in the `with` block, including backward passes,
-    until they are freed; storages count once. `course` contains the live bytes after each operator.
+    until they are freed; storages count once. `course` contains the live bytes after each operator,
+    `now` those at the moment.
 
     Internal buffers of kernels and earlier tensors are not included.
     """
@@ -24,7 +26,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.course: Course = []
-        self._now = 0
+        self.now = 0
         self._known: dict[int, tuple[weakref.ref[Any], int]] = {}
 
     def __torch_dispatch__(
@@ -33,7 +35,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found = func(*args, **(kwargs or {}))
         for output in tensors_in(found):
             self._follow(output)
-        self.course.append(self._now)
+        self.course.append(self.now)
         return found
 
     def _follow(self, tensor: Tensor) -> None:
@@ -42,13 +44,16 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = self._known.get(key)
         if size == 0 or (known is not None and known[0]() is storage):
             return
-        self._now += size
+        self.now += size
 
         def freed(_: object) -> None:
-            self._now -= size
+            self.now -= size
             self._known.pop(key, None)
 
         self._known[key] = weakref.ref(storage, freed), len(self.course)
+
+    def warm_up(self, action: Callable[[], object]) -> None:
+        """Do nothing: each operator is seen, also in the first step."""
 
     def without(self, tensors: Iterable[Tensor]) -> Course:
         """Return the course without these tensors, which are still alive."""
@@ -60,6 +65,45 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [
             alive + change for alive, change in zip(self.course, accumulate(changes), strict=False)
         ]
+
+
+class AllocatorPeak:
+    """Reads the most that CUDA's allocator held in the `with` block, including internal buffers of
+    kernels, on top of what it held before. `course` contains this one number of bytes.
+
+    `warm_up` takes the first training step of a block, which allocates the moments: then they are
+    in memory all the time, and `without` can subtract them.
+
+    Args:
+        allocator: has the functions of `torch.cuda` on allocated memory.
+    """
+
+    def __init__(self, device: torch.device, allocator: Any = torch.cuda) -> None:
+        self.course: Course = []
+        self._device, self._allocator, self._before = device, allocator, 0
+
+    def __enter__(self) -> AllocatorPeak:
+        self._allocator.reset_peak_memory_stats(self._device)
+        self._before = self._allocator.memory_allocated(self._device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.course = [self._allocator.max_memory_allocated(self._device) - self._before]
+
+    def warm_up(self, action: Callable[[], object]) -> None:
+        """Do what allocates lasting memory, without measuring it."""
+        action()
+        self._allocator.reset_peak_memory_stats(self._device)
+
+    def without(self, tensors: Iterable[Tensor]) -> Course:
+        """Return the course without these tensors, which `warm_up` allocated."""
+        size = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+        return [peak - size for peak in self.course]
+
+
+def live_meter(device: torch.device) -> LiveBytes | AllocatorPeak:
+    """Return what measures live memory on `device`."""
+    return AllocatorPeak(device) if device.type == "cuda" else LiveBytes()
 
 
 def tensors_in(found: object) -> Iterator[Tensor]:

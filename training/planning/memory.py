@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,11 +14,12 @@ from training.data import Batch
 from training.grid import generate_images, make_grid
 from training.machine.allocator import release_freed
 from training.machine.distributed import Distributed
+from training.machine.memory import available_bytes, status_bytes
 from training.metrics.feature_networks import BATCH, load_feature_network, on_background
 from training.networks import ImageShape
 from training.optimizer import optimizers
 from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
-from training.planning.live import Course, LiveBytes, extended
+from training.planning.live import Course, extended, live_meter
 from training.state import State, make_optimizer, new_state
 from training.step import Step
 from training.streaming.dataset import ShardDataset
@@ -155,19 +154,23 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
     device = next(state.generator.parameters()).device
     images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
-    # each course starts in the same way, with periodic penalties due, so that it has the same
-    # operators
-    state.steps, state.scalars, state.replay = 0, {}, {}
     g_options, d_options = optimizers(config)
     state.g_optimizer = make_optimizer(g_options, state.generator, device)
     state.d_optimizer = make_optimizer(d_options, state.discriminator, device)
-    step = Step(small, state, device)
-    with LiveBytes() as live:
+    step, meter = Step(small, state, device), live_meter(device)
+
+    def run() -> None:
+        # each course starts in the same way, with periodic penalties due, so that it has the same
+        # operators
+        state.steps, state.scalars, state.replay = 0, {}, {}
         step([batch])
-    course: Course = live.without(optimizer_tensors(state))  # they are part of the state
-    for optimizer in (state.g_optimizer, state.d_optimizer):
-        optimizer.zero_grad(set_to_none=True)
-    return course
+        for optimizer in (state.g_optimizer, state.d_optimizer):
+            optimizer.zero_grad(set_to_none=True)
+
+    with meter:
+        meter.warm_up(run)
+        run()
+    return meter.without(optimizer_tensors(state))  # they are part of the state
 
 
 def optimizer_tensors(state: State) -> list[Tensor]:
@@ -189,7 +192,7 @@ def _grid_bytes(state: State, config: Config) -> int:
 
     def course(size: int) -> Course:
         latents = fixed_latents(config.latent, size, average.z_dim, config.seed, device)
-        with LiveBytes() as live:
+        with live_meter(device) as live:
             images = generate_images(
                 average, latents, torch.zeros(size, dtype=torch.int64, device=device)
             )
@@ -216,7 +219,7 @@ def _evaluation_bytes(config: Config, shape: ImageShape, device: torch.device) -
 
     def course(size: int) -> Course:
         images = torch.zeros((size, shape.channels, shape.height, shape.width), dtype=torch.uint8)
-        with LiveBytes() as live:
+        with live_meter(device) as live:
             network.features(images)
         return list(live.course)
 
@@ -227,18 +230,8 @@ def _evaluation_bytes(config: Config, shape: ImageShape, device: torch.device) -
 def program_bytes(held: int) -> int:
     """Return the main memory of this process besides `held` bytes of tensors: interpreter,
     libraries and buffers of kernels."""
-    resident = _status("VmRSS")
+    resident = status_bytes("VmRSS")
     return _PROGRAM if resident is None else max(0, resident - held)
-
-
-def _status(key: str) -> int | None:
-    """Return a memory size of this process by its name in Linux; None if the system does not
-    report it."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(key)), None)
 
 
 def _is_exhausted(error: RuntimeError) -> bool:
@@ -267,34 +260,3 @@ def image_bytes(config: Config, source: ShardDataset, ranks: Distributed) -> int
     """Return the bytes of decoded images in this process's memory."""
     whole = source.index.nsamples * source.height * source.width * source.channels
     return int(min(whole, config.data.memory_gb * (1 << 30) / ranks.local_world_size))
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Return the memory of the device that training may use, None if unknown: free memory plus
-    what this process already uses (on a GPU, what PyTorch has reserved)."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory())
-    found = [size for size in (_meminfo(), _group()) if size is not None]
-    return min(found) + (_status("RssAnon") or 0) if found else None
-
-
-def _meminfo() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
-
-
-def _group() -> int | None:
-    """Return what remains of the container's memory limit."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        most = (folder / "memory.max").read_text().strip()
-        now = int((folder / "memory.current").read_text())
-        cached = (folder / "memory.stat").read_text().partition("\ninactive_file ")[2].split()
-    except (OSError, ValueError):
-        return None
-    return int(most) - now + int(cached[0] if cached else 0) if most.isdigit() else None

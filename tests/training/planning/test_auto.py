@@ -19,13 +19,12 @@ from training.options.resolve import resolve
 from training.planning.auto import (
     AUTO_TABLE,
     PRESET,
-    AutoInputs,
     choose,
     compare_speed,
-    plain_border_fraction,
     resolve_auto,
 )
-from training.planning.auto import gather_inputs as look
+from training.planning.inputs import AutoInputs, plain_border_fraction
+from training.planning.inputs import gather_inputs as look
 from training.streaming.dataset import open_shard_dataset
 
 TINY = {
@@ -70,6 +69,38 @@ def test_the_time_ends_a_run_and_its_rates_fall_within_it() -> None:
     assert float(options["total_kimg"]) > 360  # --hours ends it
     endless = choose(facts(hours=0)).options
     assert endless["burn_in.kimg"] == endless["total_kimg"]
+
+
+def test_the_batch_grows_with_the_number_of_gpus() -> None:
+    one, eight = (choose(facts(device="cuda", processes=count)) for count in (1, 8))
+    assert (one.options["batch"], eight.options["batch"]) == ("64", "512")
+    rates = [float(choice.options["g_optimizer.lr"]) for choice in (one, eight)]
+    assert rates[1] == pytest.approx(rates[0] * 8**0.5, rel=1e-4)
+    times = [float(choice.options["burn_in.kimg"]) for choice in (one, eight)]
+    assert times[1] == pytest.approx(8 * times[0])
+    assert "batch 512 over 8 processes" in eight.explanation[2]
+
+
+def test_processes_share_a_cpu_but_each_gets_enough_images() -> None:
+    two, eight = (choose(facts(processes=count)).options for count in (2, 8))
+    assert two == choose(facts()).options
+    assert (eight["batch"], eight["burn_in.kimg"]) == ("32", two["burn_in.kimg"])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_each_process_gets_as_many_of_few_images(device: str) -> None:
+    choice = choose(facts(device=device, samples=37, processes=8))
+    assert choice.options["batch"] == "32"
+    with pytest.raises(UserError, match=r"31 images for 8 processes, .* start at most 7"):
+        choose(facts(device=device, samples=31, processes=8))
+
+
+def test_the_number_of_processes_is_that_of_torchrun(
+    small_shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_shard_dataset(small_shards().manifest, 0)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert look(source, resolve(PRESET, TINY)).processes == 8
 
 
 def test_images_that_are_seen_often_are_augmented() -> None:

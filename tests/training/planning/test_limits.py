@@ -21,11 +21,12 @@ from training.callbacks import Action, LimitsCallback
 from training.config import Config
 from training.data import Batch
 from training.machine.distributed import SINGLE_PROCESS
+from training.machine.memory import available_bytes
 from training.networks import ImageShape
 from training.options.resolve import resolve
 from training.planning.forecast import is_timed, lazy_cycle
-from training.planning.live import LiveBytes, extended
-from training.planning.memory import available_bytes, measure_run, optimizer_tensors
+from training.planning.live import AllocatorPeak, LiveBytes, extended, live_meter
+from training.planning.memory import measure_run, optimizer_tensors
 from training.state import new_state
 from training.step import Step
 from training.streaming.dataset import open_shard_dataset
@@ -270,6 +271,52 @@ def test_tensors_are_followed_until_they_are_freed() -> None:
     assert live.without([first])[0] == 0
     assert extended([10, 30, 20], [20, 30, 60], (4, 8), 16) == 140
     assert extended([10], [20, 40], (4, 8), 12) == 70
+
+
+class CountedAllocator:
+    """The functions of `torch.cuda` on allocated memory, for tensors of the CPU."""
+
+    def __init__(self, live: LiveBytes) -> None:
+        self.live, self.start = live, 0
+
+    def reset_peak_memory_stats(self, _: torch.device) -> None:
+        self.start = len(self.live.course)
+
+    def memory_allocated(self, _: torch.device) -> int:
+        return self.live.now
+
+    def max_memory_allocated(self, _: torch.device) -> int:
+        return max(self.live.course[self.start :])
+
+
+@pytest.mark.parametrize("batch", [6, 24])
+def test_the_peak_of_an_allocator_gives_the_forecast_of_counted_operators(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = {
+        "batch": batch, "generator": {"width": 8}, "discriminator": {"width": 8},
+        "loss": {"r1": 1, "interval": 4},
+    }  # fmt: skip
+    config, shape = parse_config(Config, tables, "test"), ImageShape(32, 32, 3)
+    cpu = torch.device("cpu")
+    expected = measure_run(config, shape, cpu, SINGLE_PROCESS)
+    meters = []
+    with LiveBytes() as live:
+
+        def meter(device: torch.device) -> AllocatorPeak:
+            meters.append(AllocatorPeak(device, CountedAllocator(live)))
+            return meters[-1]
+
+        monkeypatch.setattr("training.planning.memory.live_meter", meter)
+        found = measure_run(config, shape, cpu, SINGLE_PROCESS)
+    assert len(meters) == (3 if batch == 6 else 4)  # steps of 6, or of 4 and 8; two grids
+    assert found.step == pytest.approx(expected.step, rel=0.05)
+    assert found.grid == pytest.approx(expected.grid, rel=0.05)
+
+
+def test_memory_of_a_gpu_is_that_of_its_allocator() -> None:
+    assert isinstance(live_meter(torch.device("cuda", 0)), AllocatorPeak)
+    assert isinstance(live_meter(torch.device("cpu")), LiveBytes)
 
 
 @pytest.mark.slow

@@ -1,0 +1,78 @@
+"""What `--preset auto` chooses from: the dataset, the machine and the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from training.config import Config, DataOptions
+from training.machine.device import choose_device
+from training.machine.distributed import world_size
+from training.metrics.real import iter_image_batches
+from training.streaming.dataset import ShardDataset
+
+PLAIN_SAMPLE = 256
+"""Number of images that `plain_border_fraction` examines."""
+_PLAIN_SPREAD = 15.0
+"""Maximum standard deviation of a plain border's pixels, in gray levels (of 255)."""
+
+
+@dataclass(frozen=True)
+class AutoInputs:
+    """The inputs of a choice.
+
+    `height` and `width` are the maximum size of the images to train on; `labels` their number (0:
+    none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
+    (`plain_border_fraction`); `device` cpu, cuda or mps, with native bfloat16 (`bf16`) or not;
+    `hours` the time limit (0: none); `processes` the number of processes that train.
+    """
+
+    samples: int
+    height: int
+    width: int
+    labels: int
+    plain: float
+    device: str
+    bf16: bool
+    hours: float
+    processes: int = 1
+
+
+def plain_border_fraction(images: Tensor) -> float:
+    """Return the fraction of images uint8 (n, c, h, w) with a plain border: its pixels, to a
+    depth of 1/16 of the size, deviate from their mean by at most 15 gray levels, averaged over
+    the channels."""
+    height, width = images.shape[2:]
+    rows, columns = max(1, height // 16), max(1, width // 16)
+    inside = torch.zeros(height, width, dtype=torch.bool)
+    inside[rows : height - rows, columns : width - columns] = True
+    border = images.float()[:, :, ~inside]
+    return float((border.std(dim=2).mean(dim=1) <= _PLAIN_SPREAD).float().mean())
+
+
+def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, bool]:
+    """Read images uint8 (n, c, h, w), and whether each has a label. Fetched shards are cached
+    separately from the training's cache, which each process has for itself."""
+    count = min(PLAIN_SAMPLE, source.index.nsamples)
+    with TemporaryDirectory(prefix="shellgan-") as folder:
+        found = iter_image_batches(source, count, replace(options, cache=folder))
+        parts = [(images.clone(), bool((labels >= 0).all())) for images, labels in found]
+    return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
+
+
+def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
+    """Gather the inputs for the dataset at `source`, the machine and the time in `asked`.
+
+    Raises:
+        UserError: the images cannot be read, or the device does not exist.
+    """
+    device = choose_device(asked.device).type
+    bf16 = device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    images, labelled = _first_images(source, asked.data)
+    return AutoInputs(
+        source.index.nsamples, source.height, source.width, source.classes if labelled else 0,
+        plain_border_fraction(images), device, bf16, asked.max_hours, world_size(),
+    )  # fmt: skip
