@@ -59,7 +59,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "loss": {
             "r1": 1.0, "interval": 3, "own_step": True, "path_length": 2.0, "path_interval": 2,
         },
-        "augment": {"ada": "bgc", "ada_interval": 3, "ada_kimg": 0.1},
+        "augment": {"ada": "bgc", "ada_interval": 2, "ada_kimg": 0.1},
     },
 }  # fmt: skip
 
@@ -114,7 +114,7 @@ def test_what_is_continued_is_where_its_next_step_is() -> None:
     state.load(tensors)
     kept = {**state.scalars, **state.replay}
     assert {name: value.device.type for name, value in kept.items()} == {
-        "path_mean": "meta", "augment_signs": "meta", "images": "meta",
+        "path_mean": "meta", "augment_signs": "meta", "augment_earlier": "meta", "images": "meta",
         "augment_p": "cpu", "augment_steps": "cpu", "filled": "cpu", "skipped_g": "cpu",
     }  # fmt: skip
     meter = Meter()

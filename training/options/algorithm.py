@@ -132,8 +132,9 @@ class AugmentOptions:
     the transforms of adaptive augmentation (Karras et al. 2020a): a policy of the paper (`bgc`:
     blits, geometry, color), or a list of policies and transforms. Each is applied to an image with
     probability `p`: a number, or `adaptive`: p starts at 0 and is adjusted every `ada_interval`
-    batches, so that the mean sign of the discriminator's logits on real images approaches
-    `ada_target`, at a speed of 0 to 1 in `ada_kimg` thousand images.
+    batches, so that the mean sign of the discriminator's logits on real images (in the interval
+    before the last one) approaches `ada_target`, at a speed of 0 to 1 in `ada_kimg` thousand
+    images.
 
     `noise` is the standard deviation of Gaussian noise on the images (whose range is 2), which
     decays linearly to 0 at `noise_kimg` thousand images (0: constant; Sønderby 2017).

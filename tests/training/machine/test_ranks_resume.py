@@ -18,11 +18,12 @@ OPTIONS = (
     "--preset", "stylegan2-64", "--resolution", "16", "--batch", "8", "--precision", "fp32",
     "--device", "cpu", "--generator.channel_max", "8", "--discriminator.channel_max", "8",
     "--generator.z_dim", "8", "--generator.w_dim", "8", "--loss.interval", "3",
-    "--loss.path_interval", "2", "--augment.ada", "bgc", "--augment.ada_interval", "4",
+    "--loss.path_interval", "2", "--augment.ada", "bgc", "--augment.ada_interval", "2",
     "--augment.ada_kimg", "0.1", "--augment.ada_target=-1", "--d_optimizer.lr", "0.02",
     "--record.log_kimg", "0.032", "--record.grid", "4",
 )  # fmt: skip
-"""The checkpoint after five of seven steps is between two adjustments of p and two rows."""
+"""The checkpoint after five of seven steps is between two adjustments of p and two rows; the second
+follows an interval before it."""
 
 
 def train_on_rank(ports: str, *options: str) -> None:
@@ -48,6 +49,6 @@ def test_path_lengths_and_adaptive_augmentation_continue(
         torch.load(max((tmp_path / "runs" / name / "checkpoints").glob("*.pt")))["state"]["scalars"]
         for name in ("whole", "parts")
     ]
-    moved = ("path_mean", "augment_p", "augment_signs")
+    moved = ("path_mean", "augment_p", "augment_earlier", "augment_signs")
     assert all(float(scalars[0][name]) for name in moved), scalars[0]
     assert all(torch.equal(scalars[1][name], value) for name, value in scalars[0].items())
