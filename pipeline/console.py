@@ -24,7 +24,7 @@ from rich.text import Text
 from pipeline.events import FIRST_FAILURE, Event
 from pipeline.events import Progress as Report
 from pipeline.outside_text import printable
-from pipeline.units import count_of, format_bytes, format_duration
+from pipeline.units import format_bytes, format_duration
 
 LINE_INTERVAL = 5.0
 """Seconds between two progress lines of one stage if there is no terminal."""
@@ -66,7 +66,7 @@ def describe_count(report: Report) -> str:
     """Format progress, such as `340/2000 images, 12.3 MB, 3 failed (not_found 2, wrong_type 1)`."""
     done = "" if report.total is None else f"{report.done:,}/"
     count = report.done if report.total is None else report.total
-    parts = [done + count_of(count, report.unit.removesuffix("s"))]
+    parts = [done + report.count(count)]
     if report.bytes:
         parts.append(format_bytes(report.bytes))
     if report.failed:

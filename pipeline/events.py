@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.contract import DatasetPaths, JsonlAppender, now_utc, read_jsonl
 from pipeline.errors import Failure
 from pipeline.outside_text import without_passwords
+from pipeline.units import count_of
 from pipeline.versions import migrate
 
 FIRST_FAILURE = "first failure"
@@ -88,6 +89,10 @@ class Progress:
     unit: str
     bytes: int = 0
     failed: dict[str, int] = field(default_factory=dict)
+
+    def count(self, number: int) -> str:
+        """Return `number` with the unit, such as `1 page` or `2,000 pages`."""
+        return count_of(number, self.unit.removesuffix("s"), self.unit)
 
 
 EventListener = Callable[[Event], None]

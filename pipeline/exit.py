@@ -15,8 +15,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, NoReturn, TextIO, cast
 
 from pipeline.errors import UserError, describe_os_error, is_disk_full
@@ -62,12 +63,31 @@ def exit_process(status: int) -> NoReturn:
     sys.exit(status)
 
 
+_shown_names: ContextVar[Mapping[str, str]] = ContextVar(
+    "shown_names", default=MappingProxyType({})
+)
+
+
+@contextmanager
+def shown_as(program: str, name: str) -> Iterator[None]:
+    """Show `program` as `name` in the help and the messages of parsers created in the block, such
+    as `python -m pipeline` that another command calls."""
+    before = _shown_names.set({program: name})
+    try:
+        yield
+    finally:
+        _shown_names.reset(before)
+
+
 class CommandParser(argparse.ArgumentParser):
     """A parser whose messages suggest the known words closest to unknown ones, and contain no
     passwords and no control characters."""
 
     _words: Sequence[str] = ()
     _commands: Any = None
+
+    def __init__(self, prog: str | None = None, **settings: Any) -> None:
+        super().__init__(prog=_shown_names.get().get(prog or "", prog), **settings)
 
     @property
     def arguments(self) -> list[argparse.Action]:

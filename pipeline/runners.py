@@ -24,8 +24,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
+from pipeline.cores import cpu_count
 from pipeline.errors import UserError
-from pipeline.workers import begin_worker, cpu_count, single_threaded_children, worker_arguments
+from pipeline.workers import begin_worker, single_threaded_children, worker_arguments
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, suggestion
-from pipeline.exit import CommandParser, exit_process, exit_status
+from pipeline.exit import CommandParser, exit_process, exit_status, shown_as
 from pipeline.outside_text import printable
 from shellgan import __version__
 from training.latent.cli import float_in_range
@@ -34,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in FORWARDED:
         module, first = FORWARDED[words[0]]
-        status: int = import_module(module).main([*filter(None, [first]), *words[1:]])
+        program = f"python -m {module.removesuffix('.__main__')}"
+        with shown_as(program, "shellgan" if first else f"shellgan {words[0]}"):
+            status: int = import_module(module).main([*filter(None, [first]), *words[1:]])
         return status
     if words[:1] == ["doctor"]:
         from shellgan.doctor import examine
@@ -93,9 +96,9 @@ def _go(words: Sequence[str]) -> int:
 
     from shellgan import journey
     from shellgan.mixed import MixedContent
-    from shellgan.where import find
+    from shellgan.where import find, full_path
 
-    root = args.out.absolute()
+    root = full_path(args.out)
     where = find(args.where, root, WORDS)
     training = _training_options(made, args.preset, rest)
     options = journey.Options(root, args.hours, args.preset, training)
@@ -108,7 +111,7 @@ def _go(words: Sequence[str]) -> int:
     if where.kind == "shards":
         shards = where.location
     else:
-        recipe, has_begun = journey.prepare(where, options, _say)
+        where, recipe, has_begun = journey.prepare(where, options, _say)
         if not has_begun and not _is_wanted(journey.describe(where, recipe, options), args):
             _say(f"nothing was started; the proposed recipe is {recipe}")
             return 0
@@ -117,7 +120,7 @@ def _go(words: Sequence[str]) -> int:
         except KeyboardInterrupt:
             line.interrupt()
             raise
-        except (journey.TooFewImages, MixedContent) as error:
+        except MixedContent as error:
             for one in str(error).splitlines():
                 _say(one)
             return 1
@@ -166,6 +169,7 @@ def _train(shards: str, options: Options, line: Line, args: argparse.Namespace) 
     if args.no_explorer:
         return 0
     line.begin("explore")
+    line.end(f"opens now; to open it again: shellgan explore {shlex.quote(str(folder))}")
     return _explore(str(folder), args)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.contract import format_bytes, format_duration, printable
+from pipeline.contract import UserError, format_bytes, format_duration, printable
 from pipeline.events import Progress
 from pipeline.units import count_of
 from shellgan.mixed import check_kinds
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 NEEDED = 100
 """Fewer images can be neither evaluated nor learned from."""
 _EVALUATION_SECONDS, _LINE_SECONDS, _REST = 60.0, 5.0, 60.0
-
-
-class TooFewImages(Exception):
-    """The stages succeeded, but found too few images to train on; the text says what to do."""
 
 
 @dataclass
@@ -86,9 +82,9 @@ class Line:
             return
         inner = "" if report.stage in self.stages else f"{report.stage}: "
         failed = f", {sum(report.failed.values())} failed" if report.failed else ""
-        done = count_of(report.done, report.unit.removesuffix("s"), report.unit)
+        done = report.count(report.done)
         if report.total:
-            done = f"{report.done:,} of {count_of(report.total, report.unit.removesuffix('s'))}"
+            done = f"{report.done:,} of {report.count(report.total)}"
         self.show(f"{inner}{done}{failed}", report.done, report.total)
 
 
@@ -102,9 +98,9 @@ class Options:
     training: dict[str, str]
 
 
-def prepare(where: Where, options: Options, say: Callable[[str], None]) -> tuple[str, bool]:
-    """Return the recipe to use, writing a proposed one if there is none; and whether the work on
-    its dataset has already begun.
+def prepare(where: Where, options: Options, say: Callable[[str], None]) -> tuple[Where, str, bool]:
+    """Return the place, as an earlier recipe for it spells it; the recipe to use, writing a
+    proposed one if there is none; and whether the work on its dataset has already begun.
 
     Raises:
         UserError: as `propose`.
@@ -114,12 +110,12 @@ def prepare(where: Where, options: Options, say: Callable[[str], None]) -> tuple
     else:
         path = options.root / f"{where.name}.toml"
         if path.exists():
-            check_owner(path, where)
+            where = check_owner(path, where)
         else:
             options.root.mkdir(parents=True, exist_ok=True)
             propose(where, path, say)
         recipe = str(path)
-    return recipe, (options.root / "data" / where.name).exists()
+    return where, recipe, (options.root / "data" / where.name).exists()
 
 
 def describe(where: Where, recipe: str, options: Options) -> str:
@@ -167,7 +163,7 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
     """Run the stages up to the shards; return the manifest folder.
 
     Raises:
-        TooFewImages: there are fewer than `NEEDED`.
+        UserError: there are fewer than `NEEDED`.
         MixedContent: some are of another kind.
     """
     from shellgan import stages
@@ -201,9 +197,9 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
 
 def _require(count: int, what: str, recipe: str) -> None:
     if count < NEEDED:
-        raise TooFewImages(
-            f"too few images: {count:,} {what}, at least {NEEDED} are needed; change the limits or "
-            f"the start pages in {recipe}, or add images, and run the same command again"
+        raise UserError(
+            f"{recipe}: {count:,} {what}, at least {NEEDED} are needed; change the limits or the "
+            "start pages in it, or add images, and run the same command again"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -51,7 +51,7 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
         if end in (".tar", ".json") or parts.scheme not in ("http", "https"):
             return Where("shards", text, _slug(Path(parts.path).stem))
         return Where("gallery", text, _slug(f"{parts.hostname}-{parts.path.strip('/')}"))
-    path = Path(text).absolute()
+    path = full_path(Path(text))
     if path.exists():
         return _local(path)
     if any(letter in text for letter in "*{["):
@@ -64,6 +64,11 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     known = [*words, *recipe_names(), *(one.name for one in (root / "runs").glob("*"))]
     hint = suggestion(text, known) or "; give an address, a path, a recipe or a run"
     raise UserError(f"{text}: not found{hint}")
+
+
+def full_path(path: Path) -> Path:
+    """Return an absolute path without `..`."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _local(path: Path) -> Where:
@@ -136,12 +141,17 @@ def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> st
     return text + _SECTIONS
 
 
-def check_owner(path: Path, where: Where) -> None:
-    """Check that a recipe written by `propose` is for the same place.
+def check_owner(path: Path, where: Where) -> Where:
+    """Check that a recipe written by `propose` is for the same place, and return that place as it
+    spells it: the keys of imported images depend on their paths, and earlier ones can have `..`.
 
     Raises:
         UserError: it is for another one.
     """
     first = path.read_text(encoding="utf-8").partition("\n")[0]
-    if first.startswith("# shellgan ") and first != _first_line(where):
-        raise UserError(f"{path}: is for {first[11:]}; use another folder with --out")
+    if not first.startswith("# shellgan ") or first == _first_line(where):
+        return where
+    location = first.removeprefix("# shellgan ")
+    if where.kind == "files" and str(full_path(Path(location))) == where.location:
+        return replace(where, location=location)
+    raise UserError(f"{path}: is for {location}; use another folder with --out")

@@ -75,6 +75,13 @@ def test_every_top_level_file_is_in_the_tree(tracked: set[str]) -> None:
     assert {name for name in top if not name.startswith(".")} <= said
 
 
+def test_install_ends_with_what_to_run_next() -> None:
+    shown = subprocess.run(
+        ["make", "--dry-run", "install"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert re.search(r"^echo .*/shellgan WHERE .*, or make demo", shown.stdout.splitlines()[-1])
+
+
 def test_every_make_target_exists() -> None:
     makefile = (PROJECT / "Makefile").read_text()
     text = README + CONTRIBUTING + WORKFLOW

@@ -14,13 +14,20 @@ from typing import Any
 
 import torch
 
-from pipeline.contract import UserError, count_of, describe_os_error, is_disk_full, local_path
+from pipeline.contract import (
+    UserError,
+    count_of,
+    cpu_count,
+    describe_os_error,
+    is_disk_full,
+    local_path,
+)
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
-from training.machine.device import available_cores, choose_device
+from training.machine.device import choose_device
 from training.machine.disk import free_bytes
 from training.machine.distributed import Distributed, init_distributed
 from training.machine.memory import available_bytes
@@ -157,7 +164,7 @@ def _set_up(config: Config, device: torch.device, ranks: Distributed) -> torch.d
     if config.threads:
         torch.set_num_threads(config.threads)
     elif ranks.local_world_size > 1:  # torchrun sets one thread, also for decoding images
-        torch.set_num_threads(max(1, available_cores() // ranks.local_world_size))
+        torch.set_num_threads(max(1, cpu_count() // ranks.local_world_size))
     if device.type == "cpu":
         retain_freed_memory()
     if device.type == "cuda" and ranks.world_size > 1:

@@ -38,6 +38,7 @@ from pipeline.contract.rows import (
     now_utc,
     parse_boxes,
 )
+from pipeline.cores import cpu_count
 from pipeline.credentials import (
     basic_authorization,
     fsspec_arguments,
@@ -99,6 +100,7 @@ __all__ = [
     "code_span",
     "complete_lines",
     "count_of",
+    "cpu_count",
     "describe_os_error",
     "disarm_markdown",
     "escape_markdown",

@@ -22,6 +22,7 @@ from PIL import Image
 
 from pipeline.atomic_io import FileLock, lock, remove_temp_files
 from pipeline.contract import DatasetPaths, OriginalRecord, UserError, atomic_file
+from pipeline.cores import cpu_count
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.forgotten import read_forgotten
@@ -30,7 +31,7 @@ from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.originals.part_tars import DamagedOriginal, parts_without_tar, read_originals
 from pipeline.originals.parts import is_complete, planned_parts, read_part
 from pipeline.web.failures import caught_failure
-from pipeline.workers import cpu_count, run_unordered
+from pipeline.workers import run_unordered
 
 STAGE = "curate"
 THUMBNAIL_SIDE = 160

@@ -17,6 +17,8 @@ from typing import IO
 
 from PIL import Image
 
+from pipeline.cores import cpu_count
+
 FULL, MEDIUM, THUMB = 256, 160, 96
 BATCH = 8
 ORPHAN_CHECK_SECONDS = 0.5
@@ -116,7 +118,7 @@ def draw_missing(
     context = get_context("spawn")
     leaving = context.Event()
     pool = ProcessPoolExecutor(
-        min(os.cpu_count() or 1, len(batches)),
+        min(cpu_count(), len(batches)),
         context,
         initializer=prepare_worker,
         initargs=(os.getpid(), leaving),

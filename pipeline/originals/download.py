@@ -6,7 +6,6 @@ its line in the journal is written; a kill loses only the images in flight.
 
 from __future__ import annotations
 
-import os
 import queue
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.atomic_io import remove_temp_files
 from pipeline.contract import DatasetPaths, ManifestRow
+from pipeline.cores import cpu_count
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.forgotten import read_forgotten
@@ -114,7 +114,7 @@ def download_parts(
 
 def decoding_threads() -> int:
     """Return two decoding threads per core, because of the GIL."""
-    return 2 * (os.cpu_count() or 1)
+    return 2 * cpu_count()
 
 
 class _Downloader:

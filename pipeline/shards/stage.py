@@ -24,6 +24,7 @@ from pipeline.contract import (
     load_index,
     write_json,
 )
+from pipeline.cores import cpu_count
 from pipeline.errors import Failure
 from pipeline.events import EventLog, unresolved_failures
 from pipeline.imaging.limits import limit_decoding
@@ -47,7 +48,7 @@ from pipeline.shards.samples import load_hook
 from pipeline.shards.stats import collect_stats
 from pipeline.shards.warnings import warn
 from pipeline.web.opt_out.signals import count_signals
-from pipeline.workers import cpu_count, run_unordered
+from pipeline.workers import run_unordered
 
 
 @dataclass(frozen=True)

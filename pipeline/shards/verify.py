@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.contract import DatasetPaths, ShardEntry, ShardIndex, UserError, load_index
 from pipeline.contract.tar import read_samples
+from pipeline.cores import cpu_count
 from pipeline.events import EventLog
 from pipeline.imaging.limits import limit_decoding
 from pipeline.recipe import Recipe
@@ -24,7 +25,7 @@ from pipeline.shards.samples import FORMATS
 from pipeline.shards.stage import repairable_shards, shard, shard_target
 from pipeline.units import count_of
 from pipeline.web.failures import describe_internal
-from pipeline.workers import cpu_count, run_unordered
+from pipeline.workers import run_unordered
 
 
 @dataclass(frozen=True)

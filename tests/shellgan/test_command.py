@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 
 from pipeline.contract import load_index
 from pipeline.errors import UserError
-from shellgan.__main__ import WORDS, _training_options, main, parser
+from shellgan.__main__ import FORWARDED, WORDS, _training_options, main, parser
 from shellgan.journey import Line
-from shellgan.where import find
+from shellgan.where import check_owner, find
 from tests.helpers.commands import run_here
 from tests.helpers.processes import child_env
 from tests.helpers.small_shards import SmallShards, picture
@@ -42,18 +42,28 @@ def write_pictures(folder: Path, count: int) -> None:
         Image.fromarray(picture(number, 64)).save(folder / f"{number}.png")
 
 
-def test_a_folder_to_an_evaluated_run_and_again(tmp_path: Path) -> None:
+def test_a_folder_to_an_evaluated_run_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_pictures(tmp_path / "My Shells", 100)
     done = shellgan(tmp_path, "My Shells", "--out", "all", *TINY)
     assert done.returncode == 0, done.stderr
     assert "[1 of 5] import: 100 images" in done.stderr
     assert "[5 of 5] evaluate:" in done.stderr
+    assert "lower is better" in done.stdout
     run = tmp_path / "all" / "runs" / "my-shells-shells64"
     assert (run / "evaluation.json").exists()
     assert {one.name for one in tmp_path.iterdir()} == {"My Shells", "all"}
     checkpoints = sorted((run / "checkpoints").glob("*.pt"))
-    again = shellgan(tmp_path, "My Shells", "--out", "all", *TINY)
+    explored: list[list[str]] = []
+    monkeypatch.setattr("training.explore.main", lambda words: explored.append(words) or 0)
+    words = [word for word in TINY if word != "--no-explorer"]
+    again = shellgan(tmp_path, "My Shells", "--out", "all", *words)
     assert again.returncode == 0, again.stderr
+    assert explored == [[str(run)]]
+    last = again.stderr.splitlines()[-1]
+    assert last.startswith("[6 of 6] explore: ")
+    assert last.endswith(f": shellgan explore {run}")
     assert "recipe " not in again.stdout  # not asked again
     assert sorted((run / "checkpoints").glob("*.pt")) == checkpoints
 
@@ -83,10 +93,13 @@ def test_too_few_images_say_how_many_are_needed(tmp_path: Path) -> None:
         for path in (tmp_path / "few").iterdir():
             archive.write(path, f"train/{path.name}")
     for where in ("few.zip", str(IMPORTS / "img2dataset" / "webdataset")):
-        said = shellgan(tmp_path, where, "--out", Path(where).stem, *TINY)
-        assert said.returncode == 1, said.stderr
-        assert "at least 100 are needed" in said.stderr
-        assert not (tmp_path / Path(where).stem / "runs").exists()
+        out = tmp_path / Path(where).stem
+        said = shellgan(tmp_path, where, "--out", f"few/../{out.name}", *TINY)
+        assert said.returncode == 2, said.stderr
+        last = said.stderr.splitlines()[-1]
+        assert last.startswith(f"error: {out}/")  # the recipe, without `..`
+        assert "at least 100 are needed; change the limits" in last
+        assert not (out / "runs").exists()
 
 
 def test_mixed_content_stops_once_and_shows_the_strangest(tmp_path: Path) -> None:
@@ -159,6 +172,19 @@ def test_what_it_is_pointed_at(tmp_path: Path) -> None:
     assert kind(str(tmp_path / "pictures")) == "files"
 
 
+def test_a_path_through_another_folder_is_the_same_place(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "some", 1)
+    where = find(f"{tmp_path}/some/../some", tmp_path, WORDS)
+    assert where == find(f"{tmp_path}/some", tmp_path, WORDS)
+    recipe = tmp_path / "some.toml"
+    earlier = f"{tmp_path}/other/../some"
+    recipe.write_text(f"# shellgan {earlier}\n")  # the keys of its images have this path
+    assert check_owner(recipe, where).location == earlier
+    recipe.write_text(f"# shellgan {tmp_path}/other\n")
+    with pytest.raises(UserError, match=r"is for .*/other; use another folder"):
+        check_owner(recipe, where)
+
+
 @pytest.mark.parametrize(("wrong", "right"), [("statsu", "status"), ("shels", "shells")])
 def test_unknown_words_get_a_suggestion(tmp_path: Path, wrong: str, right: str) -> None:
     said = shellgan(tmp_path, wrong)
@@ -175,6 +201,8 @@ def test_subcommands_and_doctor(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "mine", "dcgan")
     sampled = shellgan(tmp_path, "sample", "mine", "--n", "1")
     assert (sampled.returncode, sampled.stdout) == (0, "mine-sample.png\n")
+    for name in FORWARDED:
+        assert shellgan(tmp_path, name).stderr.startswith(f"usage: shellgan {name} ")
     examined = shellgan(tmp_path, "doctor")
     assert [line.split()[0] for line in examined.stdout.splitlines()] == [
         "disk", "memory", "threads", "gpu", "packages", "ports",

@@ -34,7 +34,7 @@ def print_table(results: Sequence[EvaluationResult], console: Console | None = N
         around = [_bias(result.estimates.get(name)) for result in biases.values()]
         table.add_row(_outside(name), *cells, *around)
     console.print(table)
-    for line in caveats(results):
+    for line in (*meanings(results), *caveats(results)):
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -45,6 +45,24 @@ def _names(results: Sequence[EvaluationResult]) -> list[str]:
 def _outside(text: str) -> str:
     """Escape text for a table."""
     return escape(printable(text))
+
+
+def meanings(results: Sequence[EvaluationResult]) -> list[str]:
+    """Return one sentence per run about its Fréchet distance, and how far it is from that of real
+    images."""
+    lines = []
+    for name, result in zip(_names(results), results, strict=True):
+        for metric, found in result.estimates.items():
+            if metric.partition("_")[0] not in ("fd", "fid"):
+                continue
+            text = f"{name}: the Fréchet distance is {_number(found.value)} (lower is better)"
+            if found.baseline is not None:
+                text += (
+                    f"; {found.baseline_n} of the real images against the others have "
+                    f"{_number(found.baseline)}, so a perfect generator would have about that"
+                )
+            lines.append(text)
+    return lines
 
 
 def caveats(results: Sequence[EvaluationResult]) -> list[str]:

@@ -25,6 +25,18 @@ def test_paths_are_not_shown(tmp_path: Path) -> None:
         assert str(tmp_path) not in text
 
 
+@pytest.mark.parametrize("metric", ["fd_efficientnet_lite0", "fid"])
+def test_a_sentence_says_what_the_distance_means(metric: str) -> None:
+    found = {"kid": Estimate(0.5, 0.1), metric: Estimate(61.2, 0.1, 12.3, 0.2, 50)}
+    result = EvaluationResult("some", 1000, "small", "d", (16, 16), 50, 100, found, {})
+    file = io.StringIO()
+    print_table([result], Console(file=file))
+    assert (
+        "some: the Fréchet distance is 61.2 (lower is better); 50 of the real images against the "
+        "others have 12.3, so a perfect generator would have about that\n"
+    ) in file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("runs", "shown"),
     [
