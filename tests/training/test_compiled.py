@@ -1,7 +1,8 @@
 """Networks compiled by PyTorch: the same training, the same names, resumable.
 
-Some 30 s: inductor really compiles (forward and backward, thrice); a fake backend would show
-neither that our networks can be compiled nor that a continued run has the same bits.
+Where inductor really compiles, that takes most of the time: another backend would show neither that
+our networks can be compiled, nor which copies inductor leaves out, nor that a continued run has the
+same bits. Gradients are compared by `aot_eager`, which has its graphs, in seconds.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pipeline.contract import UserError
 from tests.helpers.training_runs import read_run
+from training.catalogue import image_shape
+from training.data import Batch
+from training.networks.layers import spectral_norm
 from training.options.resolve import resolve
+from training.state import State, new_state
+from training.step import Step
 
 OPTIONS = (
     "--total-kimg", "0.048", "--discriminator.spectral", "true", "--loss.r1", "0.1",
@@ -56,3 +63,87 @@ def test_a_compiled_run_is_the_plain_one_and_goes_on_bit_for_bit(
 def test_waiting_for_other_processes_inside_of_a_network_is_refused() -> None:
     with pytest.raises(UserError, match="compile: not supported"):
         resolve("dcgan64", {"compile": "true", "sync_batch_norm": "true"})
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_backward_passes_find_the_singular_vectors_of_their_own_forward_pass(size: int) -> None:
+    """Of a layer with one output, its only singular value is the norm of the weight: inductor would
+    save the buffer itself."""
+    found: list[list[Tensor]] = []
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        network = nn.Sequential(nn.Conv2d(4, 1, size))
+        spectral_norm(network[0])
+        called: Any = torch.compile(network) if compiled else network
+        images = torch.randn(2, 4, 8, 8)
+        first, second = called(images), called(images + 1)
+        torch.autograd.backward(first.square().mean() + second.square().mean())
+        found.append([*(weight.grad for weight in network.parameters()), *network.buffers()])  # type: ignore[misc]
+    for plain, value in zip(*found, strict=True):
+        torch.testing.assert_close(value, plain)
+
+
+_SMALL = {"generator.width": "2", "discriminator.width": "2", "resolution": "16"}
+_CHANNELS = {
+    "resolution": "16", "generator.channel_max": "4", "discriminator.channel_max": "4",
+    "generator.z_dim": "8", "generator.w_dim": "8",
+}  # fmt: skip
+FAMILIES = {
+    "dcgan64": {**_SMALL, "discriminator.spectral": "true", "loss.r1": "1"},
+    "sngan": {**_SMALL, "resolution": "32", "generator.spectral": "true", "n_critic": "1"},
+    "stylegan2-64": _CHANNELS,
+    "r3gan64": {"resolution": "16", "micro_batch": "4", "generator.widths": "[16, 16, 16]",
+                "discriminator.widths": "[16, 16, 16]"},
+    "projected256": {**_SMALL, "resolution": "32", "discriminator.width": "8",
+                    "discriminator.size": "32"},
+    "fastgan64": _SMALL,
+}  # fmt: skip
+"""Presets of each kind of network, and what makes them tiny."""
+
+
+def first_step(name: str, **options: str) -> tuple[list[Tensor], State]:
+    """The gradients that each optimiser step saw, as one vector each, and the state afterwards."""
+    config = resolve(
+        name, FAMILIES[name] | {"batch": "8", "precision": "fp32", "threads": "1"} | options
+    )
+    shape = image_shape(config)
+    state, found = new_state(config, shape, torch.device("cpu")), list[Tensor]()
+
+    def record(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weights = [one for group in optimizer.param_groups for one in group["params"]]
+        found.append(torch.cat([one.grad.flatten() for one in weights if one.grad is not None]))
+
+    for optimizer in (state.d_optimizer, state.g_optimizer):
+        optimizer.register_step_pre_hook(record)
+    step, random = Step(config, state, torch.device("cpu")), torch.Generator().manual_seed(2)
+    size = (config.batch, shape.channels, shape.height, shape.width)
+    images = torch.randint(256, size, generator=random, dtype=torch.uint8)
+    labels = torch.randint(max(1, shape.classes), (config.batch,), generator=random)
+    step([Batch(images, labels)] * config.n_critic)
+    return found, state
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_compiled_step_has_the_gradients_and_buffers_of_the_plain_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every penalty is due in the first step. The next one would differ: Adam's first step hardly
+    depends on the size of a gradient, only on its sign."""
+    expected, plain = first_step(name)
+    compiled, really = list[Any](), torch.compile
+
+    def compile_quickly(network: Any) -> Any:
+        compiled.append(really(network, backend="aot_eager"))
+        return compiled[-1]
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    gradients, state = first_step(name, compile="true")
+    assert len(compiled) == 2
+    assert len(gradients) == len(expected)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+    for network in ("generator", "discriminator", "g_ema"):
+        buffers = dict(getattr(plain, network).named_buffers())
+        assert buffers
+        for key, value in getattr(state, network).named_buffers():
+            torch.testing.assert_close(value, buffers[key], msg=f"{network}.{key}")

@@ -109,6 +109,25 @@ def to_image_range(values: Tensor, output: str) -> Tensor:
     return values.sigmoid() * 2 - 1 if output == "sigmoid" else values.tanh()
 
 
+@torch.library.custom_op("shellgan::copy", mutates_args=())
+def _opaque_copy(values: Tensor) -> Tensor:
+    return values.clone()
+
+
+@_opaque_copy.register_fake
+def _(values: Tensor) -> Tensor:
+    return torch.empty_like(values)
+
+
+def copy_for_backward(buffer: Tensor) -> Tensor:
+    """Copy a buffer that changes in every forward pass and that the backward pass needs.
+
+    The compiler removes a `clone`, and the backward pass would find the values of a later pass.
+    """
+    trains = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return _opaque_copy(buffer) if trains else buffer.clone()
+
+
 class SpectralNorm(nn.Module):
     """A weight (`outputs` is its dimension of outputs) → the weight divided by an estimate of its
     largest singular value, which each training pass improves by one power iteration (Miyato 2018,
@@ -136,7 +155,7 @@ class SpectralNorm(nn.Module):
             if self.training:
                 self._improve(matrix)
             # the next pass changes the buffers, before the backward pass of this one
-            left, right = self._u.clone(), self._v.clone()
+            left, right = copy_for_backward(self._u), copy_for_backward(self._v)
             return weight / torch.vdot(left, torch.mv(matrix, right))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
