@@ -32,6 +32,7 @@ from pipeline.contract import (
     write_atomic,
 )
 from training.machine.disk import DiskFull, free_bytes
+from training.snapshot import pack
 from training.versions import CHECKPOINT_MIGRATIONS
 
 UNUSABLE = ".unusable"
@@ -125,9 +126,10 @@ def list_checkpoints(folder: Path) -> list[CheckpointInfo]:
 
 
 def save(
-    folder: Path, seen: int, values: dict[str, Any], keep: int, spare: float = MIN_FREE_BYTES
-) -> CheckpointInfo:
-    """Write a checkpoint, then remove all but the newest `keep`.
+    folder: Path, seen: int, values: dict[str, Any] | memoryview, keep: int,
+    spare: float = MIN_FREE_BYTES,
+) -> CheckpointInfo:  # fmt: skip
+    """Write a checkpoint of `values`, packed or not, then remove all but the newest `keep`.
 
     If the disk is too full (`spare` bytes must stay free), old checkpoints are removed first, but
     never the newest complete one.
@@ -135,9 +137,7 @@ def save(
     Raises:
         DiskFull: there is still not enough space.
     """
-    buffer = io.BytesIO()
-    torch.save(values, buffer)
-    data = buffer.getbuffer()
+    data = values if isinstance(values, memoryview) else pack(values)
     make_room(folder, len(data), spare)
     digest = hashlib.sha256(data).hexdigest()
     saved = CheckpointInfo(folder / f"{_stem(seen)}.json", seen, len(data), digest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from training.callbacks import Action, Callback, Diverged, EndReason
 from training.config import Config
 from training.data import Loader
 from training.machine.disk import DiskFull
-from training.machine.distributed import SINGLE_PROCESS, Distributed, WeightsDiffer
+from training.machine.distributed import SINGLE_PROCESS, DelayedMax, Distributed, WeightsDiffer
 from training.machine.signals import StopSignal
 from training.monitoring.console import Display
 from training.monitoring.history import History
@@ -46,6 +47,8 @@ class Loop:
         self.total = int(config.total_kimg * 1000)
         self.step, self.meter = Step(config, state, device, ranks), Meter()
         self.stop_signal = StopSignal(patient=ranks.world_size > 1)
+        self.writer, self.cadences = callbacks.BackgroundWriter(), list[callbacks.Cadence]()
+        self._decisions = DelayedMax(ranks)
         self.seconds_before, self.disk_full = 0.0, ""
         self.seen_before, self.step_started = state.seen, 0.0
         self._command_start = time.monotonic() if started is None else started
@@ -68,14 +71,18 @@ class Loop:
 
     def run(self) -> EndReason:
         """Train until `total_kimg`, a limit, a signal, a full disk or divergence."""
-        with self.stop_signal:
+        with self.stop_signal, closing(self.writer):
             for callback in self.callbacks:
                 callback.on_start()
             reason = self._train()
+            self._decisions.receive()
+            self.finish_writing()
             if reason is not EndReason.DIVERGED:
                 self.checkpoints.save()
+                self.finish_writing()
             for callback in self.callbacks:
                 callback.on_end(reason)
+            self.finish_writing()
         if self.disk_full and reason is not EndReason.DIVERGED:
             return EndReason.DISK
         return reason
@@ -94,16 +101,16 @@ class Loop:
                 raise
             except Exception:
                 # Other processes may be at any point: the main one saves what was learned, alone.
-                if self.ranks.is_main and self.state.seen > self.checkpoints.saved_seen:
-                    self.on_main_process(self.checkpoints.write)
+                self.on_main_process(self.checkpoints.save_at_once)
                 raise
             if not self.rollback.roll_back(what):
                 return EndReason.DIVERGED
 
     def _take_steps(self, loader: Loader) -> EndReason:
+        self._decisions.receive()  # those of a step that was rolled back
         while self.state.seen < self.total:
-            wanted = max(callback.before_step() for callback in self.callbacks)
-            action = Action(self.ranks.all_reduce_max(wanted))
+            self.on_main_process(self.writer.collect)
+            action, early = self._decide()
             if action is Action.SAVE:
                 self.checkpoints.save_finite()
             elif action is not Action.NONE:
@@ -113,11 +120,27 @@ class Loop:
             for callback in self.callbacks:
                 callback.before_update()
             self.meter.add(self.step(batches))
+            for cadence, is_early in zip(self.cadences, early, strict=True):
+                cadence.decide(is_early)
             while not loader.warnings.empty():
                 self.display.message(f"warning: {loader.warnings.get()}")
             for callback in self.callbacks:
                 callback.after_step()
         return EndReason.DONE
+
+    def _decide(self) -> tuple[Action, list[bool]]:
+        """Return what all processes do before this step, and what they leave out after it, as the
+        main one decides. Several processes do what they wanted before the last step: so they need
+        not wait for each other."""
+        wanted, count = (
+            max(callback.before_step() for callback in self.callbacks),
+            len(self.cadences),
+        )
+        early = 0
+        if self.ranks.is_main:
+            early = sum(cadence.is_early() << bit for bit, cadence in enumerate(self.cadences))
+        told = self._decisions(wanted << count | early)
+        return Action(told >> count), [bool(told >> bit & 1) for bit in range(count)]
 
     @property
     def seconds(self) -> float:
@@ -146,10 +169,16 @@ class Loop:
                 raise
             self.disk_full = f"{self.run_files.folder}: the disk is full"
 
+    def finish_writing(self) -> None:
+        """Wait until all files are complete."""
+        while self.writer.has_jobs:
+            self.on_main_process(self.writer.finish)
+
     def restore(self, values: dict[str, Any]) -> None:
         """Load the values of a checkpoint."""
         self.state.load(values["state"])
-        self.history.rows = History(None, values["history"]).rows
+        self.history.load(values["history"])
         self.meter.load(values["meter"], self.device)
-        self.seconds_before, self.checkpoints.saved_seen = values["seconds"], self.state.seen
+        self.seconds_before = values["seconds"]
+        self.checkpoints.resume_at(self.state.seen)
         self.reset_timers()

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -42,6 +42,15 @@ def evenly_spaced(count: int, at_most: int) -> list[int]:
     return [round(number * (count - 1) / (at_most - 1)) for number in range(at_most)]
 
 
+def spread_frames(count: int, at_most: int) -> list[int]:
+    """Return at most `at_most` indices of `count`: multiples of a power of two, and the last. So
+    those of a longer list are mostly among those of a shorter one."""
+    step = 1
+    while -(-(count - 1) // step) + 1 > at_most:
+        step *= 2
+    return sorted({*range(0, count, step), *([count - 1] if count else [])})
+
+
 def embed(path: Path) -> str:
     """Return the image file as a data URL; empty if it cannot be read."""
     try:
@@ -51,6 +60,20 @@ def embed(path: Path) -> str:
             return data_url(image.convert("RGB")) if fits else ""
     except Exception:  # noqa: BLE001 (a damaged image can fail in any way)
         return ""
+
+
+class FrameCache:
+    """Embeds each file once while it is among those that are asked for (`select`)."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Path, int], str] = {}
+
+    def select(self, paths: list[Path]) -> list[str]:
+        """Return the data URLs of these image files, and forget all others. A file that was
+        replaced is read again."""
+        keys = [(path, path.stat().st_mtime_ns if path.exists() else 0) for path in paths]
+        self._found = {key: self._found.get(key) or embed(key[0]) for key in keys}
+        return list(self._found.values())
 
 
 def data_url(image: Image.Image, width: int = _WIDE, quality: int = 88) -> str:
@@ -74,18 +97,22 @@ def curves(rows: list[Row]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ReportExtras:
-    """Optional parts of a report: the `seconds` of the run so far, and figures."""
+    """Optional parts of a report: the `seconds` of the run so far, figures, and the embedded grids
+    of the report before."""
 
     seconds: float = 0.0
     figures: ReportFigures | None = None
+    frames: FrameCache = field(default_factory=FrameCache)
 
 
 def write_report(run: Run, rows: list[Row], extras: ReportExtras = ReportExtras()) -> None:
     """Write the run's report from its samples, rows, configuration and the dataset card."""
     grids = sorted(path for path in run.samples.glob("*.png") if SEEN.fullmatch(path.stem))
-    chosen = [grids[number] for number in evenly_spaced(len(grids), FRAMES)]
+    chosen = [grids[number] for number in spread_frames(len(grids), FRAMES)]
     frames = [
-        {"kimg": int(path.stem) / 1000, "image": image} for path in chosen if (image := embed(path))
+        {"kimg": int(path.stem) / 1000, "image": image}
+        for path, image in zip(chosen, extras.frames.select(chosen), strict=True)
+        if image
     ]
     described = read_config(run)
     text = (files("training") / "report.html.j2").read_text(encoding="utf-8")

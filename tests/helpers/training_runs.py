@@ -17,7 +17,7 @@ TINY = (
     "--total-kimg", "0.4", "--batch", "8", "--device", "cpu", "--precision", "fp32",
     "--generator.width", "4", "--generator.z_dim", "8", "--discriminator.width", "4",
     "--record.log_kimg", "0.016", "--record.sample_kimg", "0.2", "--record.checkpoint_kimg", "0.04",
-    "--record.grid", "4", "--threads", "1", "--resolution", "16",
+    "--record.grid", "4", "--record.time_share", "0", "--threads", "1", "--resolution", "16",
 )  # fmt: skip
 """A run of 50 steps that takes a second once torch is there."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from PIL import Image
 
 from pipeline.shards.card import card_page
+from training import report
 from training.latent.neighbours import Neighbours
 from training.pretrained.inference import load_generator
 from training.report import (
@@ -105,6 +108,30 @@ def test_the_report_shows_ways_neighbours_cost_and_the_card(trained: Path, tmp_p
     assert "Nearest training images" not in (trained / "report.html").read_text()
 
 
+def test_frames_are_embedded_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 reports, each after one more grid."""
+    picture = next((trained / "samples").glob("*.png")).read_bytes()
+    encoded, encode, frames = list[Path](), report.embed, report.FrameCache()
+
+    def noted(path: Path) -> str:
+        encoded.append(path)
+        return encode(path)
+
+    monkeypatch.setattr(report, "embed", noted)
+    paths = [trained / "samples" / f"{number:010d}.png" for number in range(200)]
+    for number, path in enumerate(paths):
+        path.write_bytes(picture)
+        chosen = [paths[index] for index in report.spread_frames(number + 1, 24)]
+        assert (chosen[0], chosen[-1]) == (paths[0], path)
+        assert len(frames.select(chosen)) <= 24
+    assert len(encoded) <= 200
+    assert max(Counter(encoded).values()) <= 2  # forgotten as the newest, and then one of a step
+    Image.new("RGB", (8, 8)).save(paths[-1])  # again, after a rollback
+    os.utime(paths[-1], ns=(1, 1))
+    assert frames.select(paths[-1:]) == [encode(paths[-1])]
+    assert report.spread_frames(0, 24) == []
+
+
 def test_thin_and_curves() -> None:
     assert evenly_spaced(3, 5) == [0, 1, 2]
     assert evenly_spaced(100, 3) == [0, 50, 99]
@@ -148,7 +175,8 @@ def test_a_report_of_a_long_run_stays_small(trained: Path) -> None:
     write_report(Run(trained), rows)
     text = (trained / "report.html").read_text()
     data = json.loads(Page(text).scripts[0])
-    assert len(data["frames"]) == 24
+    assert 12 < len(data["frames"]) <= 24
+    assert data["frames"][0]["kimg"] == 0
     assert data["frames"][-1]["kimg"] == 1.099
     assert len(data["curves"]["seen"]) == 600
     assert data["curves"]["seen"][-1] == 4999

@@ -1,7 +1,7 @@
 """What the training loop does besides its steps, one callback per file."""
 
 from training.callbacks.alarms import AlarmsCallback
-from training.callbacks.base import Action, Callback, Diverged, EndReason
+from training.callbacks.base import Action, Cadence, Callback, Diverged, EndReason
 from training.callbacks.checkpoints import CheckpointsCallback
 from training.callbacks.console import ConsoleCallback
 from training.callbacks.evaluation import EvaluationCallback
@@ -12,10 +12,11 @@ from training.callbacks.rollback import DIVERGENCE_HINT, RollbackCallback
 from training.callbacks.samples import SamplesCallback
 from training.callbacks.threads import ThreadsCallback
 from training.callbacks.tracking import TrackingCallback
+from training.callbacks.writer import BackgroundWriter
 
 __all__ = [
-    "DIVERGENCE_HINT", "Action", "AlarmsCallback", "Callback", "CheckpointsCallback",
-    "ConsoleCallback", "Diverged", "EndReason", "EvaluationCallback", "HistoryCallback",
-    "LimitsCallback", "ReportCallback", "RollbackCallback", "SamplesCallback", "ThreadsCallback",
-    "TrackingCallback",
+    "DIVERGENCE_HINT", "Action", "AlarmsCallback", "BackgroundWriter", "Cadence", "Callback",
+    "CheckpointsCallback", "ConsoleCallback", "Diverged", "EndReason", "EvaluationCallback",
+    "HistoryCallback", "LimitsCallback", "ReportCallback", "RollbackCallback", "SamplesCallback",
+    "ThreadsCallback", "TrackingCallback",
 ]  # fmt: skip

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.monitoring.history import Row
@@ -41,11 +46,57 @@ def crossed(before: int, after: int, every_kimg: float) -> bool:
     return int(after / every) > int(before / every)
 
 
+_KINDS = 4
+"""Kinds of work that share `record.time_share`: grids, checkpoints, reports, evaluations."""
+_LONGEST = 120.0
+"""Work is put off for at most this time after the last of its kind, in seconds."""
+
+
+class Cadence:
+    """When work of one kind is due: at multiples of `every_kimg` thousand images (0: never), but
+    not while it would take more than its part of `record.time_share`, or within `least` seconds of
+    the last. If the last multiple was left out, it is due after the last step.
+
+    All processes agree on it through the loop: the clock of the main one decides.
+    """
+
+    def __init__(self, loop: Loop, kind: str, every_kimg: float, least: float = 0.0) -> None:
+        self.is_due = False
+        self._loop, self.kind, self._every, self._least = loop, kind, every_kimg, least
+        self._seconds, self._ended, self._is_owed = 0.0, -math.inf, False
+        loop.cadences.append(self)
+
+    def is_early(self) -> bool:
+        """Return True if the work is not to be done now, even if it is due by images."""
+        share = self._loop.config.record.time_share
+        wait = min(_LONGEST, self._seconds * _KINDS / share) if share else 0.0
+        early = time.monotonic() - self._ended < max(wait, self._least)
+        return early or (share > 0 and self._loop.writer.is_busy(self.kind))
+
+    def decide(self, early: bool) -> None:
+        """Set `is_due` for the end of the step just taken."""
+        loop, is_last = self._loop, self._loop.state.seen >= self._loop.total
+        reached = self._every > 0 and crossed(loop.seen_before, loop.state.seen, self._every)
+        self._is_owed = self._is_owed or reached
+        self.is_due = self._is_owed if is_last else reached and not early
+        self._is_owed = self._is_owed and not self.is_due
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Measure how long the work keeps the training from its steps."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._ended = time.monotonic()
+            self._seconds = self._ended - start
+
+
 class Callback:
     """Hooks of the training loop, called on every process. Each does nothing by default.
 
-    A callback is due at numbers of images seen, so that all processes agree. Only callbacks that
-    serve a person look at the clock.
+    A callback is due at numbers of images seen, so that all processes agree; see `Cadence` for what
+    takes time.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -75,7 +126,10 @@ class Callback:
         """Called with each new row of the history before it is written; may add to it."""
 
     def on_save(self) -> None:
-        """Called after a checkpoint was saved."""
+        """Called on the main process when a checkpoint is complete on the disk."""
+
+    def on_grid(self, seen: int, path: Path) -> None:
+        """Called on the main process when the grid of samples at `seen` images is written."""
 
     def on_end(self, reason: EndReason) -> None:
         """Called once, after the last step."""

@@ -1,33 +1,51 @@
-"""Saves a checkpoint per `record.checkpoint_kimg` and `record.checkpoint_minutes`."""
+"""Saves a checkpoint per `record.checkpoint_kimg` and `record.checkpoint_minutes`, within
+`record.time_share`."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from training import checkpoint
-from training.callbacks.base import Action, Callback, Diverged, crossed
+from training.callbacks.base import Action, Cadence, Callback, Diverged
+from training.checkpoint import CheckpointInfo
 from training.machine.disk import DiskFull
+from training.snapshot import Snapshot, take_snapshot
+
+if TYPE_CHECKING:
+    from training.loop import Loop
 
 
 class CheckpointsCallback(Callback):
-    """Saves only states whose weights are finite."""
+    """Saves only states whose weights are finite. A thread writes them: `saved_seen` is the
+    position of the last complete one."""
 
     seconds = 0.0
-    """How long the last checkpoint took."""
+    """How long the last checkpoint took until it was written."""
     saved_seen = -1
-    """The images seen of the last checkpoint."""
+    _taken_seen = -1
+    """The images seen of the last one that was handed to the thread."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self._cadence = Cadence(loop, "checkpoint", loop.config.record.checkpoint_kimg)
 
     def on_start(self) -> None:
-        self._saved_at = time.monotonic()
+        self._taken_at, self._is_asked = time.monotonic(), False
+
+    def on_timers_reset(self) -> None:
+        self._is_asked = False
 
     def before_step(self) -> Action:
-        minutes = (time.monotonic() - self._saved_at) / 60
-        return Action.SAVE if minutes >= self.loop.config.record.checkpoint_minutes else Action.NONE
+        minutes = (time.monotonic() - self._taken_at) / 60
+        if self._is_asked or minutes < self.loop.config.record.checkpoint_minutes:
+            return Action.NONE
+        self._is_asked = self.loop.ranks.is_main
+        return Action.SAVE if self._is_asked else Action.NONE
 
     def after_step(self) -> None:
-        loop = self.loop
-        if crossed(loop.seen_before, loop.state.seen, loop.config.record.checkpoint_kimg):
+        if self._cadence.is_due:
             self.save_finite()
 
     def save_finite(self) -> None:
@@ -36,9 +54,10 @@ class CheckpointsCallback(Callback):
         Raises:
             Diverged: the weights are not finite; nothing was saved.
         """
-        if not self.loop.state.is_finite():
-            raise Diverged("the weights")
-        self.save()
+        with self._cadence.timed():
+            if not self.loop.state.is_finite():
+                raise Diverged("the weights")
+            self.save()
 
     def save(self) -> None:
         """Save a checkpoint unless this state is saved; all processes take part.
@@ -46,24 +65,37 @@ class CheckpointsCallback(Callback):
         Raises:
             WeightsDiffer: the processes do not hold equal weights; nothing was saved.
         """
-        loop = self.loop
-        if loop.state.seen == self.saved_seen:
+        loop, self._is_asked = self.loop, False
+        if loop.state.seen == self._taken_seen:
             return
         networks = (loop.state.generator, loop.state.discriminator)
         loop.ranks.check_equal(weight for one in networks for weight in one.parameters())
         loop.merge_meter()
-        loop.on_main_process(self.write)
-        self._saved_at, self.saved_seen = time.monotonic(), loop.state.seen
-        for callback in loop.callbacks:
-            callback.on_save()
+        loop.on_main_process(self._take)
+        self._taken_at, self._taken_seen = time.monotonic(), loop.state.seen
 
-    def write(self) -> None:
-        """Write the checkpoint of this state, on the main process.
+    def save_at_once(self) -> None:
+        """Save what was learned after an error, on the main process, and wait for it."""
+        loop = self.loop
+        while loop.writer.has_jobs:
+            with suppress(Exception):  # perhaps the one that ends the run
+                loop.writer.finish()
+        if loop.state.seen > self.saved_seen:
+            self._take()
+            loop.writer.finish("checkpoint")
+
+    def resume_at(self, seen: int) -> None:
+        """Continue from the checkpoint at `seen` images."""
+        self.saved_seen = self._taken_seen = seen
+
+    def _take(self) -> None:
+        """Hand this state to the thread, after the one before it: two need not fit in memory.
 
         Raises:
-            DiskFull: there is no room for it, or it was written and there is none for the next.
+            DiskFull: that one did not fit on the disk, or this one is the last that does.
         """
-        loop, start, record = self.loop, time.monotonic(), self.loop.config.record
+        loop, folder, start = self.loop, self.loop.run_files.checkpoints, time.monotonic()
+        loop.writer.finish("checkpoint")
         values: dict[str, Any] = {
             "state": loop.state.tensors(),
             "history": loop.history.text(),
@@ -71,11 +103,35 @@ class CheckpointsCallback(Callback):
             "seconds": loop.seconds_before + loop.seconds,
             "threads": loop.threads.number,
         }
-        spare, folder = record.spare_mb * 1e6, loop.run_files.checkpoints
-        saved = checkpoint.save(folder, loop.state.seen, values, record.keep, spare)
-        self.seconds = time.monotonic() - start
-        more = loop.state.seen < loop.total
-        if more and not checkpoint.has_room_for(folder, saved.bytes, spare):
+        snapshot, seen = take_snapshot(values), loop.state.seen
+        spare = loop.config.record.spare_mb * 1e6
+        del values
+        loop.writer.submit(
+            "checkpoint",
+            lambda: self._write(snapshot, seen, start),
+            lambda saved: self._end(*saved),
+        )
+        if not checkpoint.has_room_for(folder, 2 * snapshot.bytes, spare):
+            loop.writer.finish("checkpoint")  # it may be the last: no step after it would be saved
+
+    def _write(self, snapshot: Snapshot, seen: int, start: float) -> tuple[CheckpointInfo, float]:
+        record, folder = self.loop.config.record, self.loop.run_files.checkpoints
+        content, spare = snapshot.content(), record.spare_mb * 1e6
+        saved = checkpoint.save(folder, seen, content, record.keep, spare)
+        return saved, time.monotonic() - start
+
+    def _end(self, saved: CheckpointInfo, seconds: float) -> None:
+        """Count a checkpoint that is complete.
+
+        Raises:
+            DiskFull: there is no room for the next.
+        """
+        loop, spare = self.loop, self.loop.config.record.spare_mb * 1e6
+        self.saved_seen, self.seconds = saved.seen, seconds
+        for callback in loop.callbacks:
+            callback.on_save()
+        folder, is_last = loop.run_files.checkpoints, saved.seen >= loop.total
+        if not is_last and not checkpoint.has_room_for(folder, saved.bytes, spare):
             raise DiskFull(
                 f"{folder}: the state is saved, but the disk has no room for the next checkpoint"
             )

@@ -34,7 +34,7 @@ class ConsoleCallback(Callback):
         self._start, self._started_at = now, seen
         self._warm = (now, seen)
         self._forecast_due = False
-        self._rate = RecentRate(now, seen)
+        self._rate, self._measured = RecentRate(now, seen), ""
 
     def after_step(self) -> None:
         loop, config = self.loop, self.loop.config
@@ -48,9 +48,10 @@ class ConsoleCallback(Callback):
         spent = f"disk {format_bytes(self._free_bytes())} free"
         if config.price_per_hour:
             spent += f"  cost {cost(loop.seconds_before + loop.seconds, config.price_per_hour)}"
-        measured = loop.evaluation.evaluator.format_latest(loop.history.rows)
+        if loop.log.row or steps == 1:
+            self._measured = loop.evaluation.evaluator.format_latest(loop.history.rows)
         loop.display.update(
-            TrainingProgress(loop.state.seen, loop.total, rate, left, last, measured, spent)
+            TrainingProgress(loop.state.seen, loop.total, rate, left, last, self._measured, spent)
         )
 
     def _print_forecast(self, steps: int) -> None:

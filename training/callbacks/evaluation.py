@@ -1,12 +1,14 @@
-"""Metrics of the EMA generator per `evaluate.kimg`, and the best checkpoint by them."""
+"""Metrics of the EMA generator per `evaluate.kimg`, within `record.time_share`, and the best
+checkpoint by them."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from training import best_checkpoint, checkpoint
-from training.callbacks.base import Callback
+from training.callbacks.base import Cadence, Callback
 from training.evaluation.evaluator import Evaluator, prepare_or_warn
 from training.monitoring.history import Row
 
@@ -20,6 +22,7 @@ class EvaluationCallback(Callback):
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
         self.evaluator = Evaluator(loop.config, loop.source, loop.device, loop.ranks)
+        self._cadence = Cadence(loop, "evaluation", loop.config.evaluate.kimg)
 
     def on_start(self) -> None:
         if self.loop.ranks.is_main:
@@ -32,28 +35,33 @@ class EvaluationCallback(Callback):
         )
         row = loop.history.rows[-1] if loop.history.rows else {}
         if row.get("seen") == loop.state.seen and self._is_best(row):
-            loop.on_main_process(lambda: self._keep(row))  # a kill came between saving and keeping
+            # a kill came between saving and keeping
+            loop.on_main_process(lambda: self._warn_unless(self._keep(row, loop.state.seen)))
         loop.reset_timers()
 
+    @property
     def is_due(self) -> bool:
-        """Return True if this step ends with an evaluation."""
-        return self.evaluator.is_due(self.loop.seen_before, self.loop.state.seen)
+        """True if this step ends with an evaluation."""
+        return self._cadence.is_due
 
     def after_step(self) -> None:
-        if not self.is_due():
+        if not self.is_due:
             return
-        row = self.loop.log.row or {}
-        if not self.loop.ranks.broadcast(self._is_best(row)):
+        loop, row = self.loop, self.loop.log.row or {}
+        loop.on_main_process(lambda: loop.writer.finish("best"))
+        if not loop.ranks.broadcast(self._is_best(row)):
             return
-        self.loop.checkpoints.save_finite()
-        self.loop.on_main_process(lambda: self._keep(row))
+        loop.checkpoints.save_finite()
+        keep = partial(self._keep, row, loop.state.seen)  # the thread has written it by then
+        loop.on_main_process(lambda: loop.writer.submit("best", keep, self._warn_unless))
 
     def on_row(self, row: Row) -> None:
         loop = self.loop
-        if not self.is_due() or not loop.ranks.is_main or not loop.state.is_finite():
+        if not self.is_due or not loop.ranks.is_main or not loop.state.is_finite():
             return
         start = time.monotonic()
-        found = self.evaluator.evaluate(loop.state.g_ema.eval())
+        with self._cadence.timed():
+            found = self.evaluator.evaluate(loop.state.g_ema.eval())
         if found:
             loop.display.message(
                 f"evaluation at {loop.state.seen / 1000:g} kimg: "
@@ -68,10 +76,13 @@ class EvaluationCallback(Callback):
             folder, self.evaluator.criterion, value
         )
 
-    def _keep(self, row: Row) -> None:
-        folder, seen = self.loop.run_files.checkpoints, self.loop.state.seen
+    def _keep(self, row: Row, seen: int) -> bool:
+        """Keep the checkpoint at `seen` as the best; False if the disk has no room."""
+        folder, value = self.loop.run_files.checkpoints, row[self.evaluator.metric]
         if all(saved.seen != seen for saved in checkpoint.list_checkpoints(folder)):
-            return  # the disk was full; that ends the run
-        value = row[self.evaluator.metric]
-        if not best_checkpoint.keep_best(folder, seen, self.evaluator.criterion, value):
+            return True  # the disk was full; that ends the run
+        return best_checkpoint.keep_best(folder, seen, self.evaluator.criterion, value)
+
+    def _warn_unless(self, is_kept: bool) -> None:
+        if not is_kept:
             self.loop.display.message("warning: the disk has no room to keep the best checkpoint")

@@ -23,7 +23,7 @@ class HistoryCallback(Callback):
     def after_step(self) -> None:
         loop, self.row = self.loop, None
         due = crossed(loop.seen_before, loop.state.seen, loop.config.record.log_kimg)
-        if not (due or loop.evaluation.is_due() or loop.threads.change):
+        if not (due or loop.evaluation.is_due or loop.threads.change):
             return
         loop.merge_meter()
         row = self._make_row()

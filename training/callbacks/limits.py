@@ -23,7 +23,8 @@ class LimitsCallback(Callback):
             return Action.DISK
         if loop.stop_signal.requested:
             return Action.INTERRUPTED
-        # a step and its follow-up work must still fit
+        # a step and its follow-up work must still fit; several processes stop one step late
         reserve = 2 * (self._slowest + loop.checkpoints.seconds + loop.samples.seconds)
+        reserve += self._slowest * (loop.ranks.world_size > 1)
         limit = loop.config.max_hours * 3600
         return Action.HOURS if limit and loop.seconds + reserve >= limit else Action.NONE

@@ -34,15 +34,17 @@ class RollbackCallback(Callback):
             False if the configured number of attempts is used up.
         """
         loop = self.loop
+        loop.finish_writing()
         self._attempts += 1
-        if self._attempts > loop.config.max_restarts:
-            return False
         at, values = loop.state.seen, None
-        if loop.ranks.is_main:
+        if loop.ranks.is_main and self._attempts <= loop.config.max_restarts:
             values, _ = checkpoint.load_newest(
                 loop.run_files.checkpoints, check=lambda found: check_resumable(found, loop.state)
             )
-        values = loop.ranks.broadcast(values)
+        # only the main process knows when a checkpoint was complete
+        self._attempts, values = loop.ranks.broadcast((self._attempts, values))
+        if self._attempts > loop.config.max_restarts:
+            return False
         if values is None:
             self._restart()
         else:
@@ -63,5 +65,7 @@ class RollbackCallback(Callback):
         if config.init_from:
             load_initial_weights(fresh, config.init_from, loop.device)
         loop.state.load(fresh.tensors())
-        loop.history.rows, loop.meter = [], Meter()
+        loop.history.load("")
+        loop.meter = Meter()
+        loop.checkpoints.resume_at(-1)
         loop.reset_timers()

@@ -1,21 +1,31 @@
-"""Writes a grid of samples per `record.sample_kimg`."""
+"""Writes a grid of samples per `record.sample_kimg`, within `record.time_share`."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from training.callbacks.base import Callback, EndReason, crossed
-from training.grid import generate_images, make_grid, save_image, shown
+from training.callbacks.base import Cadence, Callback, EndReason
+from training.grid import Pixels, generate_images, make_grid, save_image, shown
 from training.techniques import fixed_latents
+
+if TYPE_CHECKING:
+    from training.loop import Loop
 
 
 class SamplesCallback(Callback):
     """Draws the same latents and labels every time, with the EMA generator."""
 
     seconds = 0.0
-    """How long the last grid took."""
+    """How long the last grid took until it was written."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self._cadence = Cadence(loop, "grid", loop.config.record.sample_kimg)
 
     def on_start(self) -> None:
         loop, count = self.loop, self.loop.config.record.grid
@@ -27,25 +37,36 @@ class SamplesCallback(Callback):
         if loop.state.seen == 0:
             loop.on_main_process(self._draw)
 
+    @property
     def is_due(self) -> bool:
-        """Return True if this step ends with samples."""
-        loop = self.loop
-        return (
-            crossed(loop.seen_before, loop.state.seen, loop.config.record.sample_kimg)
-            or loop.state.seen >= loop.total
-        )
+        """True if this step ends with samples."""
+        return self._cadence.is_due or self.loop.state.seen >= self.loop.total
 
     def after_step(self) -> None:
-        if self.is_due():
+        if self.is_due:
             self.loop.on_main_process(self._draw)
 
     def on_end(self, reason: EndReason) -> None:
         if reason is EndReason.HOURS:
             self.loop.on_main_process(self._draw)
+            self.loop.finish_writing()
 
     def _draw(self) -> None:
-        start, state = time.monotonic(), self.loop.state
-        pixels = generate_images(state.g_ema.eval(), self.latents, self.labels)
-        grid = shown(make_grid(pixels))
-        save_image(self.loop.run_files.samples / f"{state.seen:010d}.png", grid)
-        self.seconds = time.monotonic() - start
+        """Generate the grid, and let a thread write it."""
+        loop, seen, start = self.loop, self.loop.state.seen, time.monotonic()
+        path = loop.run_files.samples / f"{seen:010d}.png"
+
+        def tell(end: float) -> None:
+            self.seconds = end - start
+            for callback in loop.callbacks:
+                callback.on_grid(seen, path)
+
+        with self._cadence.timed():
+            pixels = generate_images(loop.state.g_ema.eval(), self.latents, self.labels)
+            loop.writer.submit("grid", partial(_write, path, pixels), tell)
+
+
+def _write(path: Path, pixels: Pixels) -> float:
+    """Write images as a grid; return when it was complete."""
+    save_image(path, shown(make_grid(pixels)))
+    return time.monotonic()

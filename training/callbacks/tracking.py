@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from pipeline.contract import printable, short_reason, write_json
 from training.callbacks.base import Callback, EndReason
@@ -46,8 +47,6 @@ class TrackingCallback(Callback):
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._send_all, name="tracking", daemon=True)
         self._thread.start()
-        if loop.state.seen == 0:
-            self._add_samples()
 
     def on_row(self, row: Row) -> None:
         seen = row["seen"]
@@ -59,9 +58,9 @@ class TrackingCallback(Callback):
         if self._tracker is not None:
             self._add(partial(self._tracker.log, seen, numbers))
 
-    def after_step(self) -> None:
-        if self.loop.samples.is_due():
-            self._add_samples()
+    def on_grid(self, seen: int, path: Path) -> None:
+        if self._tracker is not None:
+            self._add(partial(self._tracker.log_image, seen, path))
 
     def on_end(self, reason: EndReason) -> None:
         if self._tracker is None:
@@ -74,12 +73,6 @@ class TrackingCallback(Callback):
                 self._fail(f"not all was sent within {_PATIENCE:g} s")
             elif self._error is not None:
                 self._fail(self._error)
-
-    def _add_samples(self) -> None:
-        seen = self.loop.state.seen
-        path = self.loop.run_files.samples / f"{seen:010d}.png"
-        if self._tracker is not None and path.exists():
-            self._add(partial(self._tracker.log_image, seen, path))
 
     def _add(self, action: Callable[[], None] | None) -> None:
         if self._error is not None:

@@ -132,6 +132,8 @@ class Evaluator:
 
     def format_latest(self, rows: Sequence[dict[str, Any]]) -> str:
         """Return the newest value of the metric in a run's rows, for the console."""
+        if not self.config.evaluate.kimg:
+            return ""
         row = next((row for row in reversed(rows) if self.metric in row), None)
         short = self.config.evaluate.metric.upper()
         return f"{short} {row[self.metric]:.4g}" if row else ""

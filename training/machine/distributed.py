@@ -97,6 +97,32 @@ class Distributed:
 SINGLE_PROCESS = Distributed()
 
 
+class DelayedMax:
+    """The largest value over all processes, one call late, so that none waits for the others. A
+    single process gets its own value at once."""
+
+    def __init__(self, ranks: Distributed) -> None:
+        self._ranks = ranks
+        self._sent: tuple[Tensor, Any] | None = None
+
+    def __call__(self, value: int) -> int:
+        """Send an integer; return the largest that was sent with the call before (0: none was)."""
+        if self._ranks.world_size == 1:
+            return value
+        told, sent = self.receive(), torch.tensor([value])
+        kind, group = distributed.ReduceOp.MAX, self._ranks.control
+        self._sent = sent, distributed.all_reduce(sent, op=kind, group=group, async_op=True)
+        return told
+
+    def receive(self) -> int:
+        """Return what a call would, and send nothing."""
+        if self._sent is None:
+            return 0
+        (sent, work), self._sent = self._sent, None
+        work.wait()
+        return int(sent.item())
+
+
 def world_size() -> int:
     """Return the number of processes that torchrun has started; 1 without it.
 

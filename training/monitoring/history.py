@@ -35,13 +35,17 @@ class History:
         self._folder = folder
         self._file: JsonlAppender | None = None
         self._board: EventFile | None = None
-        self.rows: list[Row] = []
         self.reset(text)
+
+    def load(self, text: str) -> None:
+        """Replace the rows in memory by those of the JSONL `text`."""
+        self._lines = text.splitlines()
+        self.rows: list[Row] = [json.loads(line) for line in self._lines]
 
     def reset(self, text: str) -> None:
         """Replace the rows by those of `text`; later rows, lost in a rollback, are dropped."""
         self.close()
-        self.rows = [json.loads(line) for line in text.splitlines()]
+        self.load(text)
         if self._folder is None:
             return
         write_atomic(self._folder / "metrics.jsonl", text)
@@ -52,6 +56,7 @@ class History:
     def add(self, row: Row) -> None:
         """Append a row; `seen` is its position, numbers become TensorBoard scalars."""
         self.rows.append(row)
+        self._lines.append(json.dumps(row, ensure_ascii=False))
         if self._file is None or self._board is None:
             return
         self._file.append(row)
@@ -64,7 +69,7 @@ class History:
 
     def text(self) -> str:
         """Return all rows as JSONL."""
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
+        return "".join(f"{line}\n" for line in self._lines)
 
     def close(self) -> None:
         for file in (self._file, self._board):

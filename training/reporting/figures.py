@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ WAYS, STEPS = 4, 8
 SAMPLES, NEAREST = 6, 5
 EVERY_SECONDS = 300.0
 READING_SECONDS = 5.0
-"""Reading real images stops after this time, so that a report does not delay the training."""
+"""Reading real images stops after this time: the files that follow the report wait for it."""
 
 
 def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor) -> Pixels:
@@ -90,23 +92,24 @@ class FigureMaker:
 
     def __init__(self, source: ShardDataset) -> None:
         self._real = RealNeighbours(source)
-        self._made: ReportFigures | None = None
+        self._make: Callable[[], ReportFigures] | None = None
         self._at = 0.0
 
     def latest(
         self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor, fresh: bool
-    ) -> ReportFigures:
-        """Return the figures of a generator's first latents (n, z_dim); new ones if `fresh`."""
-        if self._made is None or fresh or time.monotonic() - self._at > EVERY_SECONDS:
-            self._made = self._draw(space, latents, labels)
+    ) -> Callable[[], ReportFigures]:
+        """Generate the images of a generator's first latents (n, z_dim), new ones if `fresh`, and
+        return a function that makes the figures of them; another thread may call it."""
+        if self._make is None or fresh or time.monotonic() - self._at > EVERY_SECONDS:
+            self._make = cache(self._draw(space, latents, labels))
             self._at = time.monotonic()
-        return self._made
+        return self._make
 
     def _draw(
         self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor
-    ) -> ReportFigures:
+    ) -> Callable[[], ReportFigures]:
         rows = interpolation(space, latents, labels)
         if not self._real.available:
-            return ReportFigures(rows)
+            return lambda: ReportFigures(rows)
         samples = space.generate(space.map(latents[:SAMPLES], labels[:SAMPLES]), labels[:SAMPLES])
-        return ReportFigures(rows, self._real.sheet(samples), self._real.count)
+        return lambda: ReportFigures(rows, self._real.sheet(samples), self._real.count)

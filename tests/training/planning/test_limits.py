@@ -92,7 +92,7 @@ def test_max_hours_keep_no_time_for_another_first_step(monkeypatch: pytest.Monke
     loop = SimpleNamespace(
         config=SimpleNamespace(max_hours=0.01), disk_full="", seconds=0.0, step_started=0.0,
         stop_signal=SimpleNamespace(requested=False), checkpoints=SimpleNamespace(seconds=0.0),
-        samples=SimpleNamespace(seconds=0.0),
+        samples=SimpleNamespace(seconds=0.0), ranks=SINGLE_PROCESS,
     )  # fmt: skip
     limits = LimitsCallback(cast(Any, loop))
     while limits.before_step() is Action.NONE:
