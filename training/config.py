@@ -155,12 +155,14 @@ class Config:
     layers next to the image (Mo 2020).
 
     `precision` `fp16` scales the losses, and skips steps whose gradients overflow. `compile`
-    compiles both networks with PyTorch, which takes minutes. `deterministic` allows only operations
-    that give the same bits each time (those of the CPU do anyway). `sync_batch_norm` uses the batch
-    statistics of all processes. `channels_last` stores images with the channels last, which is
-    faster for most convolutions. `latent` is the distribution of the latents: normal (`gaussian`),
-    on a sphere (`sphere`) or uniform in [-1, 1] (`uniform`). `n_critic` is the number of updates of
-    the discriminator per update of the generator.
+    compiles both networks with PyTorch, which takes minutes. `fir` is how StyleGAN2 and R3GAN
+    compute their low-pass filters: grouped convolutions (`conv`) or two passes, one for each axis,
+    compiled on CUDA (`separable`). `deterministic` allows only operations that give the same bits
+    each time (those of the CPU do anyway). `sync_batch_norm` uses the batch statistics of all
+    processes. `channels_last` stores images with the channels last, which is faster for most
+    convolutions. `latent` is the distribution of the latents: normal (`gaussian`), on a sphere
+    (`sphere`) or uniform in [-1, 1] (`uniform`). `n_critic` is the number of updates of the
+    discriminator per update of the generator.
 
     `updates`: `alternating` trains the discriminator, then the generator; `generator-first` the
     other way round, with latents of its own for each (the order of StyleGAN2 and R3GAN);
@@ -193,6 +195,7 @@ class Config:
     micro_batch: Number = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    fir: Literal["conv", "separable"] = "conv"
     deterministic: bool = False
     sync_batch_norm: bool = False
     channels_last: bool = True

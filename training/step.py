@@ -16,6 +16,7 @@ from training.gan_loss import GanLoss, Stats
 from training.losses import clip_weights, path_lengths, path_penalty
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.micro_batches import MicroBatch, MicroBatcher, accumulate_stats, batch_std
+from training.networks.separable import use_fir
 from training.networks.sync_norm import convert_batch_norm
 from training.optimizer import (
     apply_gradients,
@@ -67,6 +68,17 @@ class Step:
         """
         config, state = self.config, self.state
         self._seed()
+        with use_fir(config.fir):
+            stats = self._train(batches)
+        images = config.batch * len(batches)
+        state.seen += images
+        state.steps += 1
+        ema.update(state.g_ema, state.generator, self._ema_decay(images))
+        return stats
+
+    def _train(self, batches: list[Batch]) -> Stats:
+        """Update both networks on the batches of a step."""
+        config, state = self.config, self.state
         state.generator.train()
         state.discriminator.train()
         stats: Stats = {}
@@ -82,10 +94,6 @@ class Step:
                 stats |= self._train_discriminator(micro_batches, reuse=last and reuse)
         if config.updates == "alternating":
             stats |= self._train_generator(micro_batches if reuse else self._split(batch))
-        images = config.batch * len(batches)
-        state.seen += images
-        state.steps += 1
-        ema.update(state.g_ema, state.generator, self._ema_decay(images))
         return stats
 
     def _ema_decay(self, images: int) -> float:

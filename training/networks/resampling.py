@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from training.networks.layers import full_precision
-
-Padding = tuple[int, int, int, int]
-"""Rows and columns of zeros: left, right, top, bottom; negative values crop."""
+from training.networks.separable import Padding, filter_axes, is_separable
 
 
 def setup_filter(taps: Sequence[float]) -> Tensor:
@@ -29,9 +27,10 @@ def upfirdn2d(
     """Insert zeros between pixels, pad, convolve with `taps` (k, k), take every `down`-th pixel.
 
     Images (n, c, h, w); the result is (h·up + top + bottom − k) // down + 1 high. Equal to
-    `scipy.signal.upfirdn` along both axes, times `gain`.
+    `scipy.signal.upfirdn` along both axes, times `gain`. `training.networks.separable.use_fir`
+    selects the way of computing it.
     """
-    found: Tensor = _Filter.apply(images, taps, up, down, padding, gain)
+    found: Tensor = _Filter.apply(images, taps, up, down, padding, gain, is_separable())
     return found
 
 
@@ -41,27 +40,31 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, taps: Tensor, up: int, down: int, padding: Padding, gain: float
-    ) -> Tensor:
+        ctx: Any, images: Tensor, taps: Tensor, up: int, down: int, padding: Padding, gain: float,
+        separable: bool,
+    ) -> Tensor:  # fmt: skip
         ctx.save_for_backward(taps)
-        ctx.given = images.shape[2:], up, down, padding, gain
+        # the thread of a device's backward pass may be outside of `use_fir`
+        ctx.given = images.shape[2:], up, down, padding, gain, separable
         with full_precision(images):
-            return _filtered(images, taps, up, down, padding, gain)
+            filtered = filter_axes if separable else _convolve
+            return filtered(images, taps, up, down, padding, gain)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient, (taps,) = gradients[0], ctx.saved_tensors
-        (height, width), up, down, (left, _, top, _), gain = ctx.given
+        (height, width), up, down, (left, _, top, _), gain, separable = ctx.given
         size = taps.shape[0]
         around = (
             size - left - 1, width * up - gradient.shape[3] * down + left - up + 1,
             size - top - 1, height * up - gradient.shape[2] * down + top - up + 1,
         )  # fmt: skip
-        found = upfirdn2d(gradient, taps.flip((0, 1)), down, up, around, gain)
-        return found, None, None, None, None, None
+        taps = taps.flip((0, 1))
+        found = _Filter.apply(gradient, taps, down, up, around, gain, separable)
+        return found, None, None, None, None, None, None
 
 
-def _filtered(
+def _convolve(
     images: Tensor, taps: Tensor, up: int, down: int, padding: Padding, gain: float
 ) -> Tensor:
     count, channels, height, width = images.shape

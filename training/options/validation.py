@@ -199,6 +199,9 @@ def _unused_options(config: Config) -> Iterator[str]:
     """Check for options without effect."""
     if config.generator.dropout_at_test and not config.generator.dropout:
         yield "generator.dropout_at_test: has no effect without generator.dropout"
+    networks = config.generator, config.discriminator
+    if config.fir != "conv" and all(getattr(one, "resample", "") != "filter" for one in networks):
+        yield 'fir: has an effect only on networks with resample "filter" (stylegan2, r3gan)'
     if config.loss.interval > 1 and not _penalised(config):
         yield "loss.interval: has no effect without a gradient penalty"
     options = config.burn_in
