@@ -43,10 +43,10 @@ def load(name: str) -> Any:
     return module
 
 
-def trainer(name: str, module: Any, out: Path) -> Any:
-    """Return the package's trainer for 64 px, configured as by its command line."""
+def trainer(name: str, module: Any, out: Path, size: int) -> Any:
+    """Return the package's trainer for `size` px, configured as by its command line."""
     common = {
-        "base_dir": str(out), "image_size": 64, "num_workers": 0,
+        "base_dir": str(out), "image_size": size, "num_workers": 0,
         "save_every": 10**9, "evaluate_every": 10**9,
     }  # fmt: skip
     if name == "lightweight_gan":
@@ -66,7 +66,7 @@ def trainer(name: str, module: Any, out: Path) -> Any:
 
 @torch.no_grad()
 def draw(name: str, made: Any, module: Any, count: int, average: bool) -> np.ndarray:
-    """Return `count` images uint8 (n, 64, 64, 3) without truncation."""
+    """Return `count` images uint8 (n, size, size, 3) without truncation."""
     gan = made.GAN.eval()
     some = []
     for start in range(0, count, 50):
@@ -78,7 +78,7 @@ def draw(name: str, made: Any, module: Any, count: int, average: bool) -> np.nda
             mapping, network = (gan.SE, gan.GE) if average else (gan.S, gan.G)
             styles = module.noise_list(n, network.num_layers, network.latent_dim, device=0)
             styles = module.styles_def_to_tensor(module.latent_to_w(mapping, styles))
-            images = network(styles, module.image_noise(n, 64, device=0))
+            images = network(styles, module.image_noise(n, gan.G.image_size, device=0))
         pixels = images.clamp(0, 1).mul(255).round().to(torch.uint8)
         some.append(pixels.permute(0, 2, 3, 1).numpy())
     return np.concatenate(some)
@@ -93,11 +93,13 @@ def main() -> int:
     parser.add_argument("--cpu-seconds", type=float, nargs="+", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     module = load(args.package)
-    made = trainer(args.package, module, args.out)
+    made = trainer(args.package, module, args.out, args.size)
     made.set_data_src(str(args.images))
     shown, drawing = 0, 0.0
     for mark in args.cpu_seconds:

