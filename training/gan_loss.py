@@ -242,6 +242,7 @@ class GanLoss:
         stats = {"loss_d": loss.detach(), **self._logit_stats("real", logits[0])}
         stats |= self._logit_stats("fake_before", logits[1])
         stats["r_t"] = self._adversarial.overfitting(*logits).detach()
+        stats["separation"] = losses.separation(*(one.detach() for one in logits))
         extra: list[tuple[str, Tensor, float]] = []
         if real.classes is not None and self._semi_supervised:
             extra.append(

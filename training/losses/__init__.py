@@ -1,7 +1,7 @@
 """Adversarial losses, gradient penalties and auxiliary losses by their names in the
 configuration."""
 
-from training.losses.adversarial import LOSSES, AdversarialLoss
+from training.losses.adversarial import LOSSES, AdversarialLoss, separation
 from training.losses.auxiliary import class_loss, code_loss, feature_matching, labelled_loss
 from training.losses.path_length import path_lengths, path_penalty
 from training.losses.penalties import (
@@ -14,7 +14,19 @@ from training.losses.penalties import (
 )  # fmt: skip
 
 __all__ = [
-    "LOSSES", "AdversarialLoss", "class_loss", "clip_weights", "code_loss", "dragan",
-    "feature_matching", "gradient_penalty", "labelled_loss", "logit_gradients", "path_lengths",
-    "path_penalty", "squared_gradient", "squared_norm",
+    "LOSSES",
+    "AdversarialLoss",
+    "class_loss",
+    "clip_weights",
+    "code_loss",
+    "dragan",
+    "feature_matching",
+    "gradient_penalty",
+    "labelled_loss",
+    "logit_gradients",
+    "path_lengths",
+    "path_penalty",
+    "separation",
+    "squared_gradient",
+    "squared_norm",
 ]  # fmt: skip

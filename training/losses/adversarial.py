@@ -36,6 +36,16 @@ class AdversarialLoss(LossProperties):
         return (real - (fake if self.boundary is None else self.boundary)).sign().mean()
 
 
+def separation(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the probability that a real image has a higher logit than a fake (the area under the
+    ROC curve): 1 if all are told apart, 0.5 by chance. Logits (n,), or (n, k), which are averaged.
+    It has the same meaning for every loss, also for those without a boundary."""
+    first, second = (
+        logits.flatten(1).mean(dim=1) if logits.ndim > 1 else logits for logits in (real, fake)
+    )
+    return (first[:, None] - second).sign().mean() / 2 + 0.5
+
+
 def cross_entropy(logits: Tensor, target: Target) -> Tensor:
     """−t·log σ(x) − (1−t)·log(1−σ(x)), mean over the batch; t may lie outside [0, 1]."""
     return (softplus(logits) - target * logits).mean()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 Row = dict[str, Any]
@@ -16,6 +16,10 @@ Row = dict[str, Any]
 RECENT = 5
 """Number of rows that must all show a sign; a single row may be chance."""
 _WON = 0.97
+_SEPARATED = 0.999
+_CHANCE = 0.02
+_LONG = 4 * RECENT
+"""Number of rows in which D must only guess: it may do so for a moment."""
 _VANISHED = 0.01
 _COLLAPSED = 0.3
 
@@ -29,23 +33,51 @@ class Alarm:
 
 
 def discriminator_wins(recent: Sequence[Row], _earlier: Sequence[Row]) -> Alarm | None:
-    """D separates real from fake images without error."""
-    if not all({"d_real", "d_fake_before"} <= row.keys() for row in recent):
+    """D separates real from fake images without error: its probabilities are near 1 and 0 or, with
+    a loss that has none, all real images score above all fakes."""
+    if all({"d_real", "d_fake_before"} <= row.keys() for row in recent):
+        real, fake = fmean(r["d_real"] for r in recent), fmean(r["d_fake_before"] for r in recent)
+        wins, values = real >= _WON and fake <= 1 - _WON, f"D(x) {real:.2f}, D(G(z)) {fake:.2f}"
+        smoothing = "label smoothing (--label_real 0.9), "
+    elif all("separation" in row for row in recent):
+        share = fmean(row["separation"] for row in recent)
+        wins, values = share >= _SEPARATED, f"{share:.2%} of real images score above fakes"
+        smoothing = ""
+    else:
         return None
-    real, fake = fmean(r["d_real"] for r in recent), fmean(r["d_fake_before"] for r in recent)
-    if real < _WON or fake > 1 - _WON:
+    if not wins:
         return None
     return Alarm(
         "discriminator",
-        f"the discriminator is too strong (D(x) {real:.2f}, D(G(z)) {fake:.2f}), so the generator "
-        "gets little gradient; try label smoothing (--label_real 0.9), a lower learning rate "
-        "(--d_optimizer.lr), a gradient penalty (--loss.r1 1), or augmentation "
-        "(--augment.policy color,translation)",
+        f"the discriminator is too strong ({values}), so the generator gets little gradient; try "
+        f"{smoothing}a lower learning rate (--d_optimizer.lr), a gradient penalty (--loss.r1 1), "
+        "augmentation (--augment.policy color,translation) or slight noise on all images "
+        "(--augment.noise 0.02)",
+    )
+
+
+def discriminator_guesses(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
+    """D could tell real from fake images and now cannot: its accuracy is 50 %, so its gradient says
+    nothing (\"junk feedback\")."""
+    found = [row["separation"] for row in (*earlier, *recent) if "separation" in row]
+    now, before = found[-_LONG:], found[:-_LONG]
+    if len(before) < RECENT or abs(fmean(now) - 0.5) > _CHANCE:
+        return None
+    error = stdev(now) / len(now) ** 0.5
+    if error > _CHANCE / 2 or fmean(sorted(before)[-RECENT:]) < 0.5 + 3 * _CHANCE:
+        return None  # too few images to say, or D has not learned yet
+    return Alarm(
+        "chance",
+        f"the discriminator only guesses ({fmean(now):.0%} of real images score above fakes), so "
+        "the generator learns from noise and its images may get worse: evaluate "
+        "(python -m training.evaluate) and take the best checkpoint, or go on with a stronger "
+        "discriminator (--discriminator.width, a higher --d_optimizer.lr, a lower --loss.r1, less "
+        "augmentation)",
     )
 
 
 def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
-    """Return the generator's gradient norm is a hundredth of its 90th percentile so far."""
+    """The generator's gradient norm is a hundredth of its 90th percentile so far."""
     before = [row["grad_g"] for row in earlier if "grad_g" in row]
     now = [row["grad_g"] for row in recent if "grad_g" in row]
     if len(before) < RECENT or len(now) < RECENT:
@@ -84,7 +116,7 @@ def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None
     )
 
 
-MONITORS = (discriminator_wins, vanishing_gradient, mode_collapse)
+MONITORS = (discriminator_wins, discriminator_guesses, vanishing_gradient, mode_collapse)
 
 
 def alarms(rows: Sequence[Row]) -> list[Alarm]:

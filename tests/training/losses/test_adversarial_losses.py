@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+from scipy.stats import mannwhitneyu
 
-from training.losses import LOSSES
+from training.losses import LOSSES, separation
 
 REAL, FAKE = [1.5, -0.3, 0.2], [-2.0, 0.7, 0.1]
 
@@ -170,3 +171,16 @@ def test_each_patch_has_its_own_mean_of_the_other_side() -> None:
         parts = [LOSSES[name].d(real[:, k], fake[:, k], 1.0, 0.0) for k in range(3)]
         whole = LOSSES[name].d(real, fake, 1.0, 0.0)
         assert whole.item() == pytest.approx(sum(parts).item() / 3, rel=1e-5)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("patches", [0, 3])
+def test_separation_is_the_area_under_the_roc_curve(patches: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    shape = (20, patches) if patches else (20,)
+    real = torch.randn(shape, generator=random).round(decimals=1) + 0.5
+    fake = torch.randn(shape, generator=random).round(decimals=1)
+    first, second = (one.mean(dim=1) if patches else one for one in (real, fake))
+    statistic = mannwhitneyu(first.numpy(), second.numpy()).statistic
+    assert float(separation(real, fake)) == pytest.approx(statistic / 400, abs=1e-6)
+    assert float(separation(real, real)) == 0.5
+    assert float(separation(real + 100, fake)) == 1.0

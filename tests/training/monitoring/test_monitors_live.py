@@ -19,6 +19,7 @@ from training.options.resolve import resolve
 from training.state import new_state
 from training.step import Step
 
+CPU = torch.device("cpu")
 PLAIN = {"generator.norm": "none", "generator.init": "default", "discriminator.norm": "none"}
 
 
@@ -49,8 +50,8 @@ def told(steps: int, images: torch.Tensor, options: dict[str, str]) -> dict[str,
         "batch": "8", "generator.width": "4", "discriminator.width": "4", "generator.z_dim": "8",
         "resolution": "16", "precision": "fp32",
     } | options)  # fmt: skip
-    state = new_state(config, ImageShape(16, 16, 3), torch.device("cpu"))
-    step, meter = Step(config, state, torch.device("cpu")), Meter()
+    state = new_state(config, ImageShape(16, 16, 3), CPU)
+    step, meter = Step(config, state, CPU), Meter()
     random = torch.Generator().manual_seed(1)
     rows: list[dict[str, Any]] = []
     found: dict[str, str] = {}
@@ -74,6 +75,17 @@ def test_a_discriminator_that_learns_alone_wins() -> None:
     found = told(80, squares(400), {"g_optimizer.lr": "1e-6", "d_optimizer.lr": "2e-3"})
     assert set(found) == {"discriminator"}
     assert "--label_real 0.9" in found["discriminator"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["hinge", "wgan", "lsgan", "rahinge", "rsgan"])
+def test_a_discriminator_that_learns_alone_wins_with_every_kind_of_loss(loss: str) -> None:
+    options = {"g_optimizer.lr": "1e-6", "d_optimizer.lr": "2e-3", "loss.name": loss}
+    if loss == "wgan":
+        options |= {"discriminator.spectral": "true"}
+    found = told(80, squares(400), options)
+    assert set(found) == {"discriminator"}
+    assert "score above fakes" in found["discriminator"]
 
 
 @pytest.mark.slow
