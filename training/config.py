@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import LARGEST_SIDE, STRICT
@@ -44,6 +44,14 @@ def _none_or_interval(kimg: float) -> float:
     return kimg
 
 
+def _auto_or_size(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (is_number and 0 <= value <= 1e100):  # type: ignore[operator]
+        raise ValueError("neither auto nor a number of at least 0")
+    return value
+
+
+AutoOrSize = Annotated[NonNegative | Literal["auto"], BeforeValidator(_auto_or_size)]
 _Label = Annotated[float, Field(ge=-1, le=2)]
 Label = _Label | tuple[_Label, _Label]
 
@@ -65,7 +73,10 @@ class DataOptions:
     """How samples are read.
 
     `window`: number of shards that are mixed at a time; `mirror`: flip half of the images.
-    `memory_gb` limits the decoded images kept in memory; the others are decoded again. `labelled`:
+    `memory_gb` limits the decoded images kept in main memory, where the processes of a machine
+    share them; the others are decoded again. `device_gb`: if all decoded images take at most this
+    much, they are kept on the training device, and batches are gathered there (`auto`: if they fit
+    into the free memory of a GPU beside training; 0: never). `labelled`:
     only this many samples, drawn by the seed, show their label to a semi-supervised discriminator
     (0: all that have one). `cache_gb` limits the disk space of shards fetched from a URL, in the
     folder `cache`. A connection that is nearly idle for `timeout` seconds counts as lost. With
@@ -85,6 +96,7 @@ class DataOptions:
     mirror: bool = False
     labelled: Annotated[int, Field(ge=0, lt=2**31)] = 0
     memory_gb: NonNegative = 2.0
+    device_gb: AutoOrSize = "auto"
     cache_gb: Positive = 10.0
     cache: str = ""
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
@@ -228,7 +240,8 @@ class Config:
 MAY_CHANGE_ON_RESUME = frozenset(
     {
         "about", "total_kimg", "device", "max_hours", "price_per_hour", "max_restarts", "tracking",
-        "data.memory_gb", "data.cache_gb", "data.cache", "data.timeout", "record", "evaluate",
+        "data.memory_gb", "data.device_gb", "data.cache_gb", "data.cache", "data.timeout", "record",
+        "evaluate",
     }
 )  # fmt: skip
 """Sections and keys that may change when a run is resumed: they do not affect its result."""

@@ -1,7 +1,7 @@
 """Batches of samples from shards, in an order fixed by (seed, images seen).
 
-One thread reads ahead. Decoded images are kept in memory as uint8 while the budget allows; the
-order is the same whether they are or not, so the budget changes only the speed.
+One thread reads ahead. Decoded images are kept as uint8 on the device or in main memory as far as
+they fit; order and pixels are the same wherever they are, so the place changes only the speed.
 """
 
 from __future__ import annotations
@@ -11,34 +11,50 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import torch
 
-from pipeline.contract import UserError
 from training.config import Config
 from training.machine.distributed import SINGLE_PROCESS, Distributed
+from training.machine.transfer import BatchBuffer, BatchBuffers, Transfer
 from training.streaming.dataset import ShardDataset, default_opener
 from training.streaming.decode import Pixels
-from training.streaming.order import Epoch, epoch_order, label_mask, rank_slice
+from training.streaming.device_samples import (
+    LABEL,
+    MIRROR,
+    NEW,
+    NUMBER,
+    DeviceSamples,
+    Placement,
+)
+from training.streaming.epoch_reader import EpochReader
+from training.streaming.order import label_mask, rank_slice
+from training.streaming.sample_memory import open_private_memory
 from training.streaming.samples import Labels, SampleCache
-from training.streaming.shards import DamagedSample, DamagedShard, ShardOpener
+from training.streaming.shards import ShardOpener
 
-_GIGA = 1 << 30
 _POLL = 0.5
 _PATIENCE = 3.0
-_MOST_WARNINGS = 100
-"""Maximum number of damaged shards and samples that are reported."""
+_READ_AHEAD = 3
+"""Maximum number of batches that wait."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """`images` uint8 (n, channels, height, width), memory in NHWC; `labels` int64 (n,), 0 where
-    the set has none, -1 where this image has none."""
+    the set has none, -1 where this image has none. Both are on the loader's device."""
 
     images: torch.Tensor
     labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _ReadBatch:
+    """A batch in main memory, of which the first `images` images go to the device."""
+
+    buffer: BatchBuffer
+    images: int
 
 
 def requires_labels(config: Config) -> bool:
@@ -60,6 +76,7 @@ class Loader:
         config: seed, batch and the data table.
         seen: images that earlier batches have taken.
         ranks: this process among how many; each gets its part of every batch.
+        placement: where batches go to, and where decoded samples are kept.
         advice: the end of the message about a damaged shard.
 
     An exception of the reading thread is raised by the `next` that would have got its batch.
@@ -74,23 +91,36 @@ class Loader:
         ranks: Distributed = SINGLE_PROCESS,
         opener: ShardOpener | None = None,
         advice: str = "; --data.skip_corrupt true trains without it",
+        placement: Placement | None = None,
     ) -> None:
-        self._config, self._batch, self._advice = config, config.batch, advice
+        self._mirror, self._batch = config.data.mirror, config.batch
         self._part = rank_slice(config.batch, ranks.rank, ranks.world_size)
-        budget = config.data.memory_gb * _GIGA / ranks.local_world_size
         opener = opener or default_opener(source, config.data, ranks)
         hidden = config.data.labelled
         shown = label_mask(config.seed, source.index.nsamples, hidden) if hidden else None
         self._opener = opener
-        self._samples = SampleCache(source, budget, opener, shown, requires_labels(config))
-        self._total = source.index.nsamples
-        self._epochs: dict[int, Epoch] = {}
-        self._reached = (-1, -1)
-        self._damaged: set[int] = set()
-        self._damaged_samples: set[tuple[int, int]] = set()
-        self._open_since: dict[int, int] = {}  # shard → the epoch that it was opened in
-        self.warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=3)
+        placement = placement or Placement()
+        memory = placement.memory
+        if memory is None and not placement.on_device:
+            memory = open_private_memory(source, config.data, ranks)
+        self._samples = SampleCache(source, memory, opener, shown, requires_labels(config))
+        self.on_device: DeviceSamples | None = None
+        if placement.on_device:
+            self.on_device = DeviceSamples(
+                source.index.nsamples, self._samples.shape, placement.device
+            )
+        self._transfer, count = Transfer(placement.device), self._part.stop - self._part.start
+        self._buffers = BatchBuffers(
+            self._transfer,
+            _READ_AHEAD + 2,  # those that wait, one that is filled, one that is copied from
+            (count, *self._samples.shape),
+            (4 if self.on_device else 1, count),
+        )
+        self._reader = EpochReader(
+            self._samples, opener, config.data, config.seed, advice, self._needs_shard
+        )
+        self._total, self.warnings = self._reader.total, self._reader.warnings
+        self._ready: queue.Queue[_ReadBatch | BaseException] = queue.Queue(maxsize=_READ_AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._read_ahead, args=(seen,), name="loader", daemon=True
@@ -110,7 +140,17 @@ class Loader:
                     raise RuntimeError("the loader's thread has ended") from None
         if isinstance(item, BaseException):
             raise item
-        return item
+        return self._send(item)
+
+    def _send(self, read: _ReadBatch) -> Batch:
+        """Return a batch on the device."""
+        images = self._transfer.send(read.buffer.images[: read.images])
+        integers = self._transfer.send(read.buffer.integers)
+        self._buffers.release(read.buffer)
+        if self.on_device is None:
+            return Batch(images.permute(0, 3, 1, 2), integers[LABEL])
+        found = self.on_device.gather(images, integers, self._mirror)
+        return Batch(found, integers[LABEL])
 
     def close(self) -> None:
         """Stop reading ahead and close the shards; a server that hangs is not waited for."""
@@ -124,6 +164,7 @@ class Loader:
                 self._thread.join(timeout=0.02)
         if not self._thread.is_alive():
             self._samples.shards.close()
+            self.on_device = None  # before another loader needs the device's memory
 
     def __enter__(self) -> Loader:
         return self
@@ -133,13 +174,16 @@ class Loader:
 
     def _read_ahead(self, seen: int) -> None:
         try:
-            while not self._stop.is_set():
-                self._put(self._read(seen))
+            self._transfer.enter_thread()
+            while buffer := self._buffers.take(self._stop):
+                self._put(_ReadBatch(buffer, self._read(seen, buffer)))
                 seen += self._batch
+                if self._stop.is_set():
+                    return
         except BaseException as error:  # noqa: BLE001 (raised again in the trainer's thread)
             self._put(error)
 
-    def _put(self, item: Batch | BaseException) -> None:
+    def _put(self, item: _ReadBatch | BaseException) -> None:
         while not self._stop.is_set():
             try:
                 self._ready.put(item, timeout=_POLL)
@@ -147,83 +191,62 @@ class Loader:
             except queue.Full:
                 continue
 
-    def _read(self, seen: int) -> Batch:
+    def _needs_shard(self, shard: int) -> bool:
+        missing = self._samples.missing_in(shard)
+        return bool(len(missing)) and (
+            self.on_device is None or not self.on_device.have[missing].all()
+        )
+
+    def _read(self, seen: int, buffer: BatchBuffer) -> int:
+        """Fill the buffer with the batch after `seen` images; return how many images are in it."""
         first, last = seen + self._part.start, seen + self._part.stop
-        images = np.empty((last - first, *self._samples.shape), dtype=np.uint8)
-        labels: Labels = np.zeros(last - first, dtype=np.int64)
-        row = 0
+        images, integers = buffer.images.numpy(), buffer.integers.numpy()
+        row = new = 0
         while row < last - first:  # once; more often where a batch goes into the next epoch
             number, place = divmod(first + row, self._total)
             count = min(last - first - row, self._total - place)
             some = slice(row, row + count)
-            self._read_run(number, place, images[some], labels[some])
+            if self.on_device is None:
+                self._read_run(number, place, images[some], integers[LABEL, some])
+                new += count
+            else:
+                free = images[new:], integers[NEW, new:]
+                new += self._plan_run(self.on_device, number, place, integers[:NEW, some], *free)
             row += count
-        return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+        return new
 
     def _read_run(self, number: int, place: int, images: Pixels, labels: Labels) -> None:
         """Samples of epoch `number` from `place` on."""
-        epoch, there = self._epoch(number), slice(place, place + len(images))
-        missing = self._samples.copy_cached(epoch.shard[there], epoch.member[there], images, labels)
+        epoch, there = self._reader.epoch(number), slice(place, place + len(images))
+        numbers = self._samples.numbers(epoch.shard[there], epoch.member[there])
+        missing = self._samples.copy_cached(numbers, images, labels)
         for row in np.flatnonzero(missing).tolist():
-            labels[row] = self._read_or_replace(number, place + row, images[row])
-        if self._config.data.mirror:
+            _, labels[row] = self._reader.read_or_replace(number, place + row, images[row])
+        if self._mirror:
             turned = torch.from_numpy(images).permute(0, 3, 1, 2)
             for row in np.flatnonzero(epoch.mirror[there]).tolist():
                 turned[row] = turned[row].flip(-1)  # three times as fast as in NumPy
 
-    def _read_or_replace(self, number: int, place: int, out: Pixels) -> int:
-        """Return the sample at `place`; if it or its shard is damaged and may be skipped, the
-        nearest one before it in the epoch (else after it) that is not. So the position stays one
-        number."""
-        epoch, last = self._epoch(number), ""
-        for other in chain(range(place, -1, -1), range(place + 1, self._total)):
-            shard, member = int(epoch.shard[other]), int(epoch.member[other])
-            if shard in self._damaged or (shard, member) in self._damaged_samples:
-                continue
-            if shard not in self._open_since:
-                self._release_finished_shards(number, place)
-                self._prefetch(number, shard)
-                self._open_since[shard] = number
-            try:
-                return self._samples.read(shard, member, out)
-            except DamagedShard as error:
-                if not self._config.data.skip_corrupt:
-                    raise DamagedShard(f"{error}{self._advice}") from None
-                if isinstance(error, DamagedSample):
-                    self._damaged_samples.add((shard, member))
-                else:
-                    self._damaged.add(shard)
-                if len(self._damaged) + len(self._damaged_samples) <= _MOST_WARNINGS:
-                    self.warnings.put(f"{error}; skipped, other samples take its place")
-                last = f"; the last one: {error}"
-        raise UserError(f"all shards are damaged{last}")
+    def _plan_run(
+        self, kept: DeviceSamples, number: int, place: int, rows: Labels, images: Pixels,
+        new: Labels,
+    ) -> int:  # fmt: skip
+        """Plan the samples of epoch `number` from `place` on, one per column of `rows`; write those
+        that the device does not have to the start of `images`, and their numbers to `new`.
 
-    def _release_finished_shards(self, number: int, place: int) -> None:
-        """Close the shards that no sample from `place` on needs (until the next epoch)."""
-        last_use = self._epoch(number).last_use
-        for shard, since in list(self._open_since.items()):
-            if since < number or last_use[shard] < place:
-                self._samples.shards.release(shard)
-                del self._open_since[shard]
-
-    def _prefetch(self, number: int, shard: int) -> None:
-        """When the epoch comes to a new shard, fetch the one after it."""
-        epoch = self._epoch(number)
-        here = (number, int(epoch.turn[shard]))
-        if here <= self._reached:
-            return
-        self._reached = here
-        turn = here[1] + 1
-        if turn == len(epoch.shards):
-            epoch, turn = self._epoch(number + 1), 0
-        following = int(epoch.shards[turn])
-        if following not in self._damaged and self._samples.needs_decoding(following):
-            self._opener.prefetch(following)
-
-    def _epoch(self, number: int) -> Epoch:
-        if number not in self._epochs:
-            config = self._config
-            order = epoch_order(config.seed, number, self._samples.sizes, config.data.window)
-            near = {key: epoch for key, epoch in self._epochs.items() if key == number - 1}
-            self._epochs = near | {number: order}
-        return self._epochs[number]
+        Returns:
+            How many these are.
+        """
+        epoch, there = self._reader.epoch(number), slice(place, place + rows.shape[1])
+        numbers = self._samples.numbers(epoch.shard[there], epoch.member[there])
+        columns = np.flatnonzero(~kept.have[numbers])
+        found, count = numbers[columns], len(columns)
+        labels: Labels = np.zeros(count, dtype=np.int64)
+        missing = self._samples.copy_cached(found, images[:count], labels)
+        for row in np.flatnonzero(missing).tolist():
+            at = place + int(columns[row])
+            found[row], labels[row] = self._reader.read_or_replace(number, at, images[row])
+        kept.labels[found], kept.have[found] = labels, True
+        numbers[columns] = new[:count] = found
+        rows[NUMBER], rows[LABEL], rows[MIRROR] = numbers, kept.labels[numbers], epoch.mirror[there]
+        return count

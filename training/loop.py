@@ -29,19 +29,21 @@ from training.runs import Run
 from training.state import State
 from training.step import Step
 from training.streaming.dataset import ShardDataset
+from training.streaming.device_samples import Placement
 from training.streaming.order import rank_slice
 
 
 class Loop:
     """Trains `state` on `source`; see `run`. The hours count from `started` (`time.monotonic`);
-    `more` makes further callbacks."""
+    `more` makes further callbacks; `placement` is where samples are kept."""
 
     def __init__(
         self, config: Config, run: Run, source: ShardDataset, state: State, history: History,
         device: torch.device, display: Display, ranks: Distributed = SINGLE_PROCESS,
         started: float | None = None, forecast: Forecast | None = None, most_threads: int = 0,
-        more: Sequence[Callable[[Loop], Callback]] = (),
+        more: Sequence[Callable[[Loop], Callback]] = (), placement: Placement | None = None,
     ) -> None:  # fmt: skip
+        self._placement = placement or Placement(device)
         self.config, self.run_files, self.source, self.ranks = config, run, source, ranks
         self.state, self.history, self.device, self.display = state, history, device, display
         self.total = int(config.total_kimg * 1000)
@@ -90,7 +92,10 @@ class Loop:
     def _train(self) -> EndReason:
         while True:
             try:
-                with Loader(self.source, self.config, self.state.seen, self.ranks) as loader:
+                seen, placement = self.state.seen, self._placement
+                with Loader(
+                    self.source, self.config, seen, self.ranks, placement=placement
+                ) as loader:
                     reason = self._take_steps(loader)
                 if self.state.is_finite():
                     return reason

@@ -38,10 +38,10 @@ from training.options.resolve import drop_label_conditions
 from training.planning.forecast import Forecast
 from training.planning.memory import (
     check_memory,
-    image_bytes,
     measure_run,
     program_bytes,
 )
+from training.planning.placement import place_samples
 from training.planning.room import is_evaluated, refuse_full_disk
 from training.planning.threads import recorded_threads, set_threads
 from training.pretrained.finetune import load_initial_weights
@@ -56,6 +56,7 @@ from training.runs import (
 )
 from training.state import State, new_state
 from training.streaming.dataset import ShardDataset, open_shard_dataset
+from training.streaming.device_samples import Placement
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Prepared:
 
     `values` is the content of its newest checkpoint (None: a new run), `seen` its number of images;
     `forecast` is None if all images have been seen. `most_threads` is the number of CPU threads to
-    choose from during the run; 0: the number is fixed.
+    choose from during the run; 0: the number is fixed. `placement` is where samples are kept.
     """
 
     config: Config
@@ -78,6 +79,7 @@ class Prepared:
     forecast: Forecast | None
     shown: Display
     most_threads: int
+    placement: Placement
 
     @property
     def left(self) -> float:
@@ -131,11 +133,14 @@ def prepare(
     if alone:
         automatic, there = set_threads(config, values.get("threads") if values else None)
         most = there if automatic and not config.compile else 0
-    found = None
+    found, placement = None, Placement(device)
     if seen < int(config.total_kimg * 1000):
         del state  # the measurement takes its place for a while
-        found = forecast(config, source, run, device, ranks, values)
+        found, placement, note = forecast(config, source, run, device, ranks, values)
+        stack.callback(placement.close)
         check_memory(found, device)
+        if note:
+            shown.message(note)
         state = new_state(config, shape, device)
         if values is None and config.init_from:
             taken = load_initial_weights(state, config.init_from, device)
@@ -144,7 +149,7 @@ def prepare(
     if write:
         _in_first(ranks, run, lambda: write_run_config(run, config, source, location))
     return Prepared(
-        config, source, run, device, ranks, state, values, seen, found, shown, most
+        config, source, run, device, ranks, state, values, seen, found, shown, most, placement
     )  # fmt: skip
 
 
@@ -227,20 +232,20 @@ def _newest(
 def forecast(
     config: Config, source: ShardDataset, run: Run, device: torch.device, ranks: Distributed,
     values: dict[str, Any] | None,
-) -> Forecast:  # fmt: skip
-    """Return the `Forecast` of the run that starts with `values`."""
+) -> tuple[Forecast, Placement, str]:  # fmt: skip
+    """Return the forecast of the run that starts with `values`, where its samples are kept, and a
+    sentence on this (empty: none)."""
     seen = values["state"]["seen"] if values else 0
     evaluated = is_evaluated(config, seen) and source.index.nsamples >= 2 * MIN_IMAGES
     measured = measure_run(config, source.image_shape, device, ranks, evaluated)
     remote = any(local_path(location) is None for location in source.locations)
     held = measured.checkpoint if values else 0
-    return Forecast(
-        measured.g_parameters,
-        measured.d_parameters,
-        program_bytes(held) + measured.on_cpu if device.type == "cpu" else measured.on_gpu,
-        image_bytes(config, source, ranks),
-        available_bytes(device),
-        measured.checkpoint,
-        int(config.data.cache_gb * 1e9) if remote else 0,
+    training = program_bytes(held) + measured.on_cpu if device.type == "cpu" else measured.on_gpu
+    available = available_bytes(device)
+    placement, kept, note = place_samples(source, config.data, device, ranks, training, available)
+    found = Forecast(
+        measured.g_parameters, measured.d_parameters, training, kept, available,
+        measured.checkpoint, int(config.data.cache_gb * 1e9) if remote else 0,
         free_bytes(run.folder),
-    )
+    )  # fmt: skip
+    return found, placement, note

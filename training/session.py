@@ -96,7 +96,7 @@ def _train(
     try:
         loop = Loop(
             run.config, run.run, run.source, run.state, history, run.device, shown, run.ranks,
-            started, found, run.most_threads, callbacks,
+            started, found, run.most_threads, callbacks, run.placement,
         )  # fmt: skip
         if run.values:
             loop.restore(run.values)
@@ -121,7 +121,7 @@ def _show_header(run: Prepared, found: Forecast) -> None:
         f"{run.source.width}×{run.source.height} px  {run.device.type}{threads}, "
         f"{run.config.precision}"
     )
-    for line in found.lines():
+    for line in found.lines(run.device.type):
         run.shown.message(line)
 
 
@@ -210,7 +210,8 @@ def dry_run(
             {
                 "seconds_per_kimg": round(seconds, 3), "kimg": course.kimg, "limit": course.limit,
                 "seconds": course.seconds, "cost": course.cost, "memory_bytes": found.memory,
-                "image_bytes": found.images, "checkpoint_bytes": found.checkpoint,
+                "image_bytes": found.kept.in_memory, "device_image_bytes": found.kept.on_device,
+                "checkpoint_bytes": found.checkpoint,
                 "disk_bytes": disk_bytes(config, run.source, found.checkpoint, until),
                 "run": str(run.run.folder),
             }
@@ -223,7 +224,7 @@ def _timed(run: Prepared) -> float:
     if run.values:
         run.state.load(run.values["state"])
     step = Step(config, run.state, device, ranks)
-    with Loader(run.source, config, run.seen, ranks) as loader:
+    with Loader(run.source, config, run.seen, ranks, placement=run.placement) as loader:
         start, steps = 0.0, -1
         while True:
             step([next(loader) for _ in range(config.n_critic)])

@@ -22,8 +22,11 @@ def free_ports(count: int) -> list[str]:
         return [str(place.getsockname()[1]) for place in places]
 
 
-def run_ranks(work: Callable[..., None], world: int, folder: Path, *words: str) -> list[str]:
-    """Call `work(*words)` in `folder` in each of `world` processes; what each printed.
+def run_ranks(
+    work: Callable[..., None], world: int, folder: Path, *words: str, status: int = 0
+) -> list[str]:
+    """Call `work(*words)` in `folder` in each of `world` processes, which end with `status`; what
+    each printed.
 
     A fork server imports the trainer once, so a process starts without the seconds that takes.
     """
@@ -49,7 +52,7 @@ def run_ranks(work: Callable[..., None], world: int, folder: Path, *words: str) 
     for process in processes:
         process.join()
     texts = [path.read_text() for path in outputs]
-    assert [process.exitcode for process in processes] == [0] * world, "\n".join(texts)
+    assert [process.exitcode for process in processes] == [status] * world, "\n".join(texts)
     return texts
 
 

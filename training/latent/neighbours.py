@@ -53,7 +53,7 @@ class Neighbours:
         source = self.source
         shape = (len(numbers), source.height, source.width, source.channels)
         pixels = np.empty(shape, dtype=np.uint8)
-        samples = SampleCache(source, 0, default_opener(source, DataOptions()))
+        samples = SampleCache(source, None, default_opener(source, DataOptions()))
         try:
             for row, number in enumerate(numbers):
                 samples.read(*_place(source, number), pixels[row])

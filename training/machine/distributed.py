@@ -72,6 +72,13 @@ class Distributed:
         distributed.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, by rank."""
+        every = [value] * self.world_size
+        if self.world_size > 1:
+            distributed.all_gather_object(every, value, group=self.control)
+        return every
+
     def check_equal(self, weights: Iterable[Tensor]) -> None:
         """Compare the bits of float32 `weights` over all processes, which all call this.
 
@@ -81,8 +88,7 @@ class Distributed:
         if self.world_size == 1:
             return
         sums = [weight.detach().view(torch.int32).sum(dtype=torch.int64) for weight in weights]
-        mine, every = torch.stack(sums).tolist(), list[Any]([None]) * self.world_size
-        distributed.all_gather_object(every, mine, group=self.control)
+        every = self.all_gather(torch.stack(sums).tolist())
         usual = Counter(map(str, every)).most_common(1)[0][0]
         odd = [str(rank) for rank, found in enumerate(every) if str(found) != usual]
         if odd:

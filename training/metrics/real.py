@@ -90,7 +90,7 @@ def iter_image_batches(
     Raises:
         DamagedShard: unless `options` allow to skip damaged shards.
     """
-    samples = SampleCache(source, 0, default_opener(source, options, ranks))
+    samples = SampleCache(source, None, default_opener(source, options, ranks))
     shape = (source.height, source.width, source.channels)
     pixels, labels = np.empty((BATCH, *shape), np.uint8), np.zeros(BATCH, np.int64)
     row = before = 0
@@ -100,7 +100,7 @@ def iter_image_batches(
                 samples.shards.release(before)
                 before = shard
             try:
-                labels[row] = samples.read(shard, member, pixels[row])
+                _, labels[row] = samples.read(shard, member, pixels[row])
             except DamagedShard:
                 if not options.skip_corrupt:
                     raise

@@ -13,6 +13,7 @@ from training.config import Config
 from training.networks import ImageShape
 from training.optimizer import optimizers
 from training.options.algorithm import OptimizerOptions
+from training.planning.placement import KeptImages
 from training.state import State
 from training.streaming.dataset import ShardDataset
 
@@ -138,27 +139,27 @@ def is_timed(config: Config, steps: int, seconds: float) -> bool:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecast of a run. `memory` is in bytes on the training device, `images` the decoded
-    samples in main memory, `available` the memory of the device (None: unknown); `checkpoint` is
-    the size of one, `cache` the limit for fetched shards, `free` the free disk space."""
+    """The forecast of a run. `memory` is in bytes on the training device without decoded samples,
+    which are in `kept`, `available` the memory of the device (None: unknown); `checkpoint` is the
+    size of one, `cache` the limit for fetched shards, `free` the free disk space."""
 
     g_parameters: int
     d_parameters: int
     memory: int
-    images: int
+    kept: KeptImages
     available: int | None
     checkpoint: int
     cache: int
     free: int
 
-    def lines(self) -> list[str]:
+    def lines(self, device: str) -> list[str]:
         """Format parameter counts and memory."""
         there = "" if self.available is None else f" of {format_bytes(self.available)} available"
         return [
             f"generator {self.g_parameters / 1e6:.2f} M, discriminator "
             f"{self.d_parameters / 1e6:.2f} M parameters",
-            f"memory: about {format_bytes(self.memory)} for training and up to "
-            f"{format_bytes(self.images)} for decoded images{there}",
+            f"memory: about {format_bytes(self.memory)} for training and "
+            f"{self.kept.text(device)}{there}",
         ]
 
     def disk_line(self, config: Config, source: ShardDataset, until: float) -> str:

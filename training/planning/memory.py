@@ -22,7 +22,6 @@ from training.planning.forecast import Forecast, checkpoint_bytes, count_paramet
 from training.planning.live import Course, extended, live_meter
 from training.state import State, make_optimizer, new_state
 from training.step import Step
-from training.streaming.dataset import ShardDataset
 from training.techniques import fixed_latents
 
 _PROGRAM = 800 << 20
@@ -248,15 +247,12 @@ def check_memory(found: Forecast, device: torch.device) -> None:
     Raises:
         UserError: it does not; the message contains suggestions.
     """
-    need = found.memory + (found.images if device.type == "cpu" else 0)
+    need = found.memory + found.kept.on_device
+    if device.type == "cpu":
+        need += found.kept.in_memory
     if found.available is not None and need > found.available:
         raise UserError(
             f"batch: training needs about {need / 1e9:.1f} GB of memory, "
             f"{found.available / 1e9:.1f} GB are available; {MEMORY_HINT}"
+            f"{', or --data.device_gb 0' if found.kept.on_device else ''}"
         )
-
-
-def image_bytes(config: Config, source: ShardDataset, ranks: Distributed) -> int:
-    """Return the bytes of decoded images in this process's memory."""
-    whole = source.index.nsamples * source.height * source.width * source.channels
-    return int(min(whole, config.data.memory_gb * (1 << 30) / ranks.local_world_size))

@@ -1,4 +1,4 @@
-"""Decoded samples with their labels, kept in memory while a budget allows."""
+"""Decoded samples with their labels, kept in memory as far as they fit."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from training.streaming.decode import (
     decode_into,
 )
 from training.streaming.foreign import ScannedShard
+from training.streaming.sample_memory import SampleMemory
 from training.streaming.shards import (
     DamagedSample,
     DamagedShard,
@@ -36,9 +37,10 @@ _RESIZE = "; resize images with --data.fit crop, pad or stretch"
 
 
 class SampleCache:
-    """Decoded samples by (shard, member), kept in memory within a budget.
+    """Decoded samples by (shard, member), kept in memory as far as they fit.
 
     Args:
+        memory: where they are kept (None: nowhere).
         shown: the samples that show their label (None: all).
         need_labels: whether a sample without a label is an error.
     """
@@ -46,7 +48,7 @@ class SampleCache:
     def __init__(
         self,
         source: ShardDataset,
-        memory_bytes: float,
+        memory: SampleMemory | None,
         opener: ShardOpener,
         shown: NDArray[np.bool_] | None = None,
         need_labels: bool = False,
@@ -58,45 +60,45 @@ class SampleCache:
         self._image = first.image if isinstance(first, ScannedShard) else ""
         self.shards = ShardPool(entries, source.locations, opener)
         self.shape = (source.height, source.width, source.channels)
+        self._memory = SampleMemory(0, self.shape) if memory is None else memory
         # encoded images are smaller than their pixels, apart from metadata
         self._most = _METADATA_BYTES + 4 * math.prod(source.index.resolution) * source.channels
         if source.labels is not None:
             self._most = MAX_IMAGE_BYTES
-        self._starts = np.cumsum([0, *self.sizes])
-        kept = int(min(self._starts[-1], memory_bytes // int(np.prod(self.shape))))
-        self._kept: Pixels = np.empty((kept, *self.shape), dtype=np.uint8)
-        self._labels = np.zeros(kept, dtype=np.int64)
-        self._have = np.zeros(kept, dtype=np.bool_)
+        self._starts: NDArray[np.int64] = np.cumsum([0, *self.sizes])
+
+    def numbers(self, shards: NDArray[np.int32], members: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the numbers of samples in the dataset."""
+        found: NDArray[np.int64] = self._starts[shards] + members
+        return found
 
     def copy_cached(
-        self, shards: NDArray[np.int32], members: NDArray[np.int32], out: Pixels, labels: Labels
+        self, numbers: NDArray[np.int64], out: Pixels, labels: Labels
     ) -> NDArray[np.bool_]:
-        """Write the cached samples to the rows of `out` and `labels`; return which were not
-        cached."""
-        numbers = self._starts[shards] + members
-        missing = numbers >= len(self._kept)
-        missing[~missing] = ~self._have[numbers[~missing]]
+        """Write the cached samples with these numbers to the rows of `out` and `labels`; return
+        which were not cached."""
+        memory = self._memory
+        missing = memory.missing(numbers)
         if not missing.any():
-            np.take(self._kept, numbers, axis=0, out=out)
-            np.take(self._labels, numbers, out=labels)
+            np.take(memory.images, numbers, axis=0, out=out)
+            np.take(memory.labels, numbers, out=labels)
             return missing
         rows = np.flatnonzero(~missing)
-        out[rows], labels[rows] = self._kept[numbers[rows]], self._labels[numbers[rows]]
+        out[rows], labels[rows] = memory.images[numbers[rows]], memory.labels[numbers[rows]]
         return missing
 
-    def read(self, shard: int, member: int, out: Pixels) -> int:
+    def read(self, shard: int, member: int, out: Pixels) -> tuple[int, int]:
         """Decode the sample into `out` (height, width, channels), cache it if it fits, and return
-        its label."""
+        its number and label."""
         label = self._decode(self.shards.get(shard), shard, member, out)
         number = int(self._starts[shard]) + member
-        if number < len(self._kept):
-            self._kept[number], self._labels[number], self._have[number] = out, label, True
-        return label
+        self._memory.put(number, out, label)
+        return number, label
 
-    def needs_decoding(self, shard: int) -> bool:
-        """Return True if samples of the shard would have to be decoded."""
-        start, end = int(self._starts[shard]), int(self._starts[shard + 1])
-        return end > len(self._kept) or not self._have[start:end].all()
+    def missing_in(self, shard: int) -> NDArray[np.int64]:
+        """Return the numbers of the samples of a shard that would have to be decoded."""
+        numbers = np.arange(self._starts[shard], self._starts[shard + 1])
+        return numbers[self._memory.missing(numbers)]
 
     def _decode(self, shard: Shard, number: int, member: int, out: Pixels) -> int:
         if self.source.labels is not None:

@@ -40,6 +40,7 @@ def test_path_lengths_and_adaptive_augmentation_continue(
     shards, ports = small_shards(), " ".join(free_ports(3))
     told = run_ranks(train_on_rank, 2, tmp_path, ports, "--shards", str(shards.manifest), *OPTIONS)
     assert "resuming at 0.04 kimg" in told[0]
+    assert told[0].count("for decoded images, shared by 2 processes of ") == 3
     (whole_rows, whole), (rows, parts) = (
         read_run(tmp_path / "runs" / name) for name in ("whole", "parts")
     )
