@@ -27,12 +27,13 @@ def take_snapshot(values: dict[str, Any]) -> Snapshot:
     Tensors of a GPU are copied to pinned memory, and only `content` waits for that. Others are
     packed at once: that takes no longer than a copy, and no more memory.
     """
-    if not any(tensor.is_cuda for tensor in tensors_of(values)):
+    devices = {tensor.device for tensor in tensors_of(values) if tensor.is_cuda}
+    if not devices:
         content = pack(values)
         return Snapshot(len(content), lambda: content)
     copies = copy_to_host(values)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record()
+    copied.record(torch.cuda.current_stream(devices.pop()))
 
     def wait_and_pack() -> memoryview:
         copied.synchronize()

@@ -62,10 +62,9 @@ def due_at(cadence: Cadence, loop: Any, clock: Clock, takes: float, step: float)
     [
         (0.0, 50.0, 0.1, list(range(100, 1001, 100))),  # by images alone
         (0.04, 0.008, 0.1, list(range(100, 1001, 100))),  # 1 % of the time allows it
-        (0.04, 0.018, 0.1, [*range(100, 901, 200), 1000]),  # every two seconds at most
-        (0.04, 1.0, 0.1, [100, 1000]),
-        (0.04, 50.0, 1.0, [100, 1000]),
-        (0.04, 50.0, 13.0, [*range(100, 901, 200), 1000]),  # two minutes at most
+        (0.04, 0.018, 0.1, [100, 200, 400, 600, 800, 1000]),  # every two seconds at most
+        (0.04, 50.0, 1.0, [100, 200, 1000]),  # the first time does not count
+        (0.04, 50.0, 13.0, [100, 200, 400, 600, 800, 1000]),  # two minutes at most
         (0.04, 50.0, 14.0, list(range(100, 1001, 100))),  # a slow run does all
     ],
 )
@@ -81,8 +80,8 @@ def test_what_was_left_out_is_due_after_the_last_step_only_if_there_is_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock(monkeypatch)
-    for share, due in ((0.04, [300, 650]), (0.0, [300, 600])):
-        loop = loop_of(share, 650)
+    for share, due in ((0.04, [300, 600, 950]), (0.0, [300, 600, 900])):
+        loop = loop_of(share, 950)
         assert due_at(Cadence(loop, "evaluation", 0.3), loop, clock, 9.0, 0.1) == due
     loop = loop_of(0.0)
     assert due_at(Cadence(loop, "evaluation", 0), loop, clock, 0.0, 0.1) == []
@@ -195,9 +194,9 @@ def test_a_run_is_the_same_whatever_is_left_out(
     names = [[path.name for path in sorted((runs / run / "samples").iterdir())]
              for run in ("all", "some")]  # fmt: skip
     assert len(names[0]) == 14
-    assert names[1] == ["0000000000.png", "0000000200.png"]
+    assert names[1] == ["0000000000.png", "0000000016.png", "0000000200.png"]
     assert [path.stem for path in sorted((runs / "some" / "checkpoints").glob("*.pt"))] == [
-        "0000000040", "0000000200",
+        "0000000040", "0000000080", "0000000200",
     ]  # fmt: skip
 
 

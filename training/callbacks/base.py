@@ -83,13 +83,14 @@ class Cadence:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Measure how long the work keeps the training from its steps."""
-        start = time.monotonic()
+        """Measure how long the work keeps the training from its steps. The first time does not
+        count: a device tries algorithms then."""
+        start, is_first = time.monotonic(), math.isinf(self._ended)
         try:
             yield
         finally:
             self._ended = time.monotonic()
-            self._seconds = self._ended - start
+            self._seconds = 0.0 if is_first else self._ended - start
 
 
 class Callback:

@@ -22,7 +22,7 @@ class CheckpointsCallback(Callback):
     position of the last complete one."""
 
     seconds = 0.0
-    """How long the last checkpoint took until it was written."""
+    """How long it took to take and to write the last checkpoint."""
     saved_seen = -1
     _taken_seen = -1
     """The images seen of the last one that was handed to the thread."""
@@ -94,8 +94,9 @@ class CheckpointsCallback(Callback):
         Raises:
             DiskFull: that one did not fit on the disk, or this one is the last that does.
         """
-        loop, folder, start = self.loop, self.loop.run_files.checkpoints, time.monotonic()
+        loop, folder = self.loop, self.loop.run_files.checkpoints
         loop.writer.finish("checkpoint")
+        start = time.monotonic()
         values: dict[str, Any] = {
             "state": loop.state.tensors(),
             "history": loop.history.text(),
@@ -104,18 +105,22 @@ class CheckpointsCallback(Callback):
             "threads": loop.threads.number,
         }
         snapshot, seen = take_snapshot(values), loop.state.seen
+        seconds = time.monotonic() - start
         spare = loop.config.record.spare_mb * 1e6
         del values
         loop.writer.submit(
             "checkpoint",
-            lambda: self._write(snapshot, seen, start),
-            lambda saved: self._end(*saved),
+            lambda: self._write(snapshot, seen),
+            lambda written: self._end(written[0], seconds + written[1]),
         )
         if not checkpoint.has_room_for(folder, 2 * snapshot.bytes, spare):
             loop.writer.finish("checkpoint")  # it may be the last: no step after it would be saved
 
-    def _write(self, snapshot: Snapshot, seen: int, start: float) -> tuple[CheckpointInfo, float]:
-        record, folder = self.loop.config.record, self.loop.run_files.checkpoints
+    def _write(self, snapshot: Snapshot, seen: int) -> tuple[CheckpointInfo, float]:
+        """Write a checkpoint; return it, and the seconds that took."""
+        start, record, folder = (
+            time.monotonic(), self.loop.config.record, self.loop.run_files.checkpoints,
+        )  # fmt: skip
         content, spare = snapshot.content(), record.spare_mb * 1e6
         saved = checkpoint.save(folder, seen, content, record.keep, spare)
         return saved, time.monotonic() - start

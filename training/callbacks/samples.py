@@ -21,7 +21,7 @@ class SamplesCallback(Callback):
     """Draws the same latents and labels every time, with the EMA generator."""
 
     seconds = 0.0
-    """How long the last grid took until it was written."""
+    """How long it took to generate and to write the last grid."""
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
@@ -56,17 +56,19 @@ class SamplesCallback(Callback):
         loop, seen, start = self.loop, self.loop.state.seen, time.monotonic()
         path = loop.run_files.samples / f"{seen:010d}.png"
 
-        def tell(end: float) -> None:
-            self.seconds = end - start
+        def tell(written: float) -> None:
+            self.seconds = generated + written
             for callback in loop.callbacks:
                 callback.on_grid(seen, path)
 
         with self._cadence.timed():
             pixels = generate_images(loop.state.g_ema.eval(), self.latents, self.labels)
+            generated = time.monotonic() - start
             loop.writer.submit("grid", partial(_write, path, pixels), tell)
 
 
 def _write(path: Path, pixels: Pixels) -> float:
-    """Write images as a grid; return when it was complete."""
+    """Write images as a grid; return the seconds that took."""
+    start = time.monotonic()
     save_image(path, shown(make_grid(pixels)))
-    return time.monotonic()
+    return time.monotonic() - start
