@@ -201,5 +201,5 @@ def _check_meter(values: object) -> None:
     sums, counts = tensors(values.get("sums"), "meter.sums"), values["counts"]
     if sums.keys() != counts.keys() or any(value.numel() != 1 for value in sums.values()):
         raise Unusable("meter: its sums are not numbers with counts")
-    if not all(type(count) is int and count > 0 for count in counts.values()):
+    if not all(type(count) is int and count >= 0 for count in counts.values()):
         raise Unusable("meter: its counts are not whole numbers")

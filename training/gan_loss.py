@@ -17,7 +17,7 @@ from training.config import Config
 from training.double_backward import double_backward
 from training.machine.distributed import Distributed
 from training.networks import DiscriminatorOutput, deinterleave, interleave, latent_codes
-from training.optimizer import burn_in_value, is_due
+from training.optimizer import burn_in_value, is_due, loss_scale
 from training.options.architectures import is_semi_supervised
 from training.state import State
 from training.techniques import (
@@ -199,7 +199,7 @@ class GanLoss:
     ) -> Iterator[LossAndStats]:  # fmt: skip
         """Yield the configured penalties on packed real and fake images, weighted, R1 and R2 from
         their `outputs`, if given."""
-        options, scale = self._config.loss, self._state.d_scaler.get_scale()
+        options, scale = self._config.loss, loss_scale(self._state.d_scaler, self._device)
         kinds = [kind for kind, name in enumerate(("r1", "r2")) if getattr(options, name)]
 
         def critic(kind: int) -> Any:

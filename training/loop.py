@@ -124,7 +124,7 @@ class Loop:
             batches = [next(loader) for _ in range(self.config.n_critic)]
             for callback in self.callbacks:
                 callback.before_update()
-            self.meter.add(self.step(batches))
+            self.meter.add(self.step(batches), self.step.counts)
             for cadence, is_early in zip(self.cadences, early, strict=True):
                 cadence.decide(is_early)
             while not loader.warnings.empty():

@@ -101,9 +101,15 @@ def apply_gradients(
     return norm
 
 
-def step_was_skipped(norm: Tensor, scaler: GradScaler) -> bool:
-    """True if fp16 overflow made the optimiser skip this step. False if smaller scales did not
-    help: then the run has diverged."""
-    if not scaler.is_enabled() or bool(norm.isfinite()):
-        return False
-    return scaler.get_scale() >= MIN_LOSS_SCALE
+def loss_scale(scaler: GradScaler, device: torch.device) -> Tensor | float:
+    """Return the loss scale, on the device: reading it would wait for the device. 1.0 without."""
+    return scaler.scale(torch.ones((), device=device)) if scaler.is_enabled() else 1.0
+
+
+def step_was_skipped(norm: Tensor, scaler: GradScaler) -> Tensor:
+    """Return 1.0 if fp16 overflow made the optimiser skip the step with this gradient norm, else
+    0.0, on the device. 0.0 too if smaller scales did not help: then the run has diverged."""
+    if not scaler.is_enabled():
+        return torch.zeros_like(norm)
+    may_help = torch.as_tensor(loss_scale(scaler, norm.device)) >= MIN_LOSS_SCALE
+    return (~norm.isfinite() & may_help).to(norm.dtype)

@@ -24,7 +24,7 @@ from training.options.architectures import code_count
 from training.seeds import derive
 from training.techniques import FILLED
 
-CPU_SCALARS = frozenset(("augment_p", "augment_steps", "skipped_d", "skipped_g"))
+CPU_SCALARS = frozenset(("augment_p", "augment_steps"))
 """The scalars that stay on the CPU: reading them must not wait for the device."""
 
 

@@ -58,6 +58,8 @@ class Step:
         self.random = torch.Generator(device=device)
         self._split = MicroBatcher(config, state.generator.z_dim, device, ranks)
         self.loss = GanLoss(config, state, device, ranks, self.random)
+        self.counts: Stats = {}
+        """How often the last step has a stat (0 or 1), by name, where fp16 may have skipped it."""
         self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
     def __call__(self, batches: list[Batch]) -> Stats:
@@ -82,6 +84,7 @@ class Step:
         state.generator.train()
         state.discriminator.train()
         stats: Stats = {}
+        self.counts = {}
         if config.updates == "generator-first":
             stats |= self._train_generator(self._split(batches[0]))
         reuse = config.updates == "alternating" and not config.fresh_latents
@@ -235,15 +238,15 @@ class Step:
 
     def _step_stats(self, network: str, stats: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
         """Stats of one step. For a skipped step, only the skip is recorded: its other values are
-        infinite."""
+        infinite, and become 0 with a count of 0. Nothing waits for the device."""
         stats = stats | {f"grad_{network}": norm}
         if not scaler.is_enabled():
             return stats
-        name = f"skipped_{network}"
-        if not step_was_skipped(norm, scaler):
-            return stats | {name: torch.zeros_like(norm)}
-        self.state.scalars[name] = self.state.scalars.get(name, torch.zeros(())) + 1
-        return {name: torch.ones_like(norm)}
+        name, skipped = f"skipped_{network}", step_was_skipped(norm, scaler)
+        self.state.scalars[name] = self.state.scalars.get(name, torch.zeros_like(norm)) + skipped
+        self.counts |= dict.fromkeys(stats, 1 - skipped)
+        taken = {key: torch.where(skipped > 0, 0, value) for key, value in stats.items()}
+        return taken | {name: skipped}
 
     def _update_generator(self) -> Tensor:
         state, options = self.state, self.g_options

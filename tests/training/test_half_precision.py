@@ -16,6 +16,7 @@ from tests.helpers.training_runs import read_run
 from training import checkpoint
 from training.data import Batch
 from training.losses import gradient_penalty, squared_gradient
+from training.monitoring.meter import Meter
 from training.networks import ImageShape
 from training.optimizer import MIN_LOSS_SCALE, step_was_skipped
 from training.options.resolve import resolve
@@ -61,16 +62,23 @@ def test_a_step_that_overflows_is_left_out_and_counted() -> None:
     step = Step(config, state, torch.device("cpu"))
     facts = step([batch])
     assert facts["skipped_d"] == 1
-    assert "grad_d" not in facts
-    assert "loss_d" not in facts
     assert facts["skipped_g"] == 0
+    meter = Meter()
+    meter.add(facts, step.counts)
+    kept = meter.state()
+    assert kept["counts"] == {
+        name: int(name.endswith(("_g", "_after", "_fake")) or "skip" in name) for name in facts
+    }
+    assert not {"grad_d", "loss_d", "spread_real"} & meter.means().keys()
     assert state.scalars["skipped_d"] == 1
     assert state.d_scaler.get_scale() == 2.0**29
     assert all(map(torch.equal, before, state.discriminator.parameters()))
     while facts["skipped_d"]:
         facts = step([batch])
+        meter.add(facts, step.counts)
         assert all(value.isfinite() for value in facts.values())
     assert state.scalars["skipped_d"] > 2
+    torch.testing.assert_close(meter.means()["loss_d"], float(facts["loss_d"]))  # of the last one
     assert not all(map(torch.equal, before, state.discriminator.parameters()))
 
 

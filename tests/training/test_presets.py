@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from contextlib import nullcontext
+from dataclasses import replace
 from inspect import stack
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,21 @@ def test_preset_trains_and_a_plain_step_never_waits_for_the_device(name: str) ->
         for old, new in zip(before, state.generator.parameters(), strict=True)
     ]
     assert sum(changed) > len(changed) / 2
+
+
+@pytest.mark.parametrize("name", ["dcgan64", "wgan-gp", "stylegan2-64", "r3gan64"])
+def test_a_plain_step_in_fp16_never_waits_for_the_device(name: str) -> None:
+    """Only the device knows whether it skips a step."""
+    config = replace(tiny(name), precision="fp16", micro_batch=0)
+    shape = image_shape(config)
+    state = new_state(config, shape, CPU)
+    step, images = Step(config, state, CPU), torch.zeros(8, 3, shape.height, shape.width).byte()
+    batches = [Batch(images, torch.zeros(8, dtype=torch.int64))] * config.n_critic
+    step(batches)
+    with HostReads() as reads:
+        facts = step(batches)
+    assert {"skipped_d", "skipped_g"} <= facts.keys()
+    assert reads.places == []
 
 
 @pytest.mark.parametrize("name", preset_names())

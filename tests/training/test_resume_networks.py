@@ -115,7 +115,7 @@ def test_what_is_continued_is_where_its_next_step_is() -> None:
     kept = {**state.scalars, **state.replay}
     assert {name: value.device.type for name, value in kept.items()} == {
         "path_mean": "meta", "augment_signs": "meta", "augment_earlier": "meta", "images": "meta",
-        "augment_p": "cpu", "augment_steps": "cpu", "filled": "cpu", "skipped_g": "cpu",
+        "augment_p": "cpu", "augment_steps": "cpu", "filled": "cpu", "skipped_g": "meta",
     }  # fmt: skip
     meter = Meter()
     meter.load({"sums": {"r1": torch.tensor(1.0)}, "counts": {"r1": 1}}, elsewhere)

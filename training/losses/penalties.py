@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from training.double_backward import double_backward, skip_weight_gradients
 
 Critic = Callable[[Tensor], Tensor]
+Scale = float | Tensor
 
 
-def image_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor:
+def image_gradient(critic: Critic, images: Tensor, scale: Scale = 1.0) -> Tensor:
     """∇ₓ Σ critic(x), of the shape of `images`, differentiable; `scale` as in `logit_gradients`."""
     images = images.detach().requires_grad_(True)
     with double_backward():
@@ -26,7 +27,7 @@ def image_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor
 
 
 def logit_gradients(
-    logits: Sequence[Tensor], images: Sequence[Tensor], scale: float = 1.0
+    logits: Sequence[Tensor], images: Sequence[Tensor], scale: Scale = 1.0
 ) -> list[Tensor]:
     """∇ₓ Σ D(x) for each of `images`, given their logits (n,), differentiable.
 
@@ -34,11 +35,12 @@ def logit_gradients(
     gradient is computed `scale` times as large, per image like the loss, and divided again in
     float32: otherwise fp16 would round it to 0.
     """
-    factor = 1.0 if scale == 1.0 else scale / len(images[0])
+    unscaled = isinstance(scale, float) and scale == 1.0  # a comparison waits for the device
+    factor = 1.0 if unscaled else scale / len(images[0])
     total = torch.stack([one.float().sum() * factor for one in logits]).sum()
     with skip_weight_gradients():
         gradients = torch.autograd.grad(total, images, create_graph=True)
-    if scale == 1.0:
+    if unscaled:
         return list(gradients)
     return [gradient.float() / factor for gradient in gradients]
 
@@ -48,12 +50,12 @@ def squared_norm(gradient: Tensor) -> Tensor:
     return gradient.float().square().sum(dim=(1, 2, 3)).mean() / 2
 
 
-def squared_gradient(critic: Critic, images: Tensor, scale: float = 1.0) -> Tensor:
+def squared_gradient(critic: Critic, images: Tensor, scale: Scale = 1.0) -> Tensor:
     """½·E‖∇D(x)‖²: R1 on real images, R2 on fake ones (Mescheder 2018, eq. 9 without γ)."""
     return squared_norm(image_gradient(critic, images, scale))
 
 
-def _unit_norm(critic: Critic, images: Tensor, scale: float) -> Tensor:
+def _unit_norm(critic: Critic, images: Tensor, scale: Scale) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(
         image_gradient(critic, images, scale).float().flatten(1), dim=1
     )
@@ -61,7 +63,7 @@ def _unit_norm(critic: Critic, images: Tensor, scale: float) -> Tensor:
 
 
 def gradient_penalty(
-    critic: Critic, real: Tensor, fake: Tensor, share: Tensor, scale: float = 1.0
+    critic: Critic, real: Tensor, fake: Tensor, share: Tensor, scale: Scale = 1.0
 ) -> Tensor:
     """E(‖∇D(x̂)‖ − 1)² at x̂ = ε·x + (1−ε)·G(z) (Gulrajani 2017, eq. 3).
 
@@ -71,7 +73,7 @@ def gradient_penalty(
 
 
 def dragan(
-    critic: Critic, real: Tensor, noise: Tensor, share: Tensor, scale: float = 1.0
+    critic: Critic, real: Tensor, noise: Tensor, share: Tensor, scale: Scale = 1.0
 ) -> Tensor:
     """E(‖∇D(x + α·½·std(x)·u)‖ − 1)² around real images (Kodali 2017, section 2.3).
 
