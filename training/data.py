@@ -95,27 +95,26 @@ class Loader:
     ) -> None:
         self._mirror, self._batch = config.data.mirror, config.batch
         self._part = rank_slice(config.batch, ranks.rank, ranks.world_size)
-        opener = opener or default_opener(source, config.data, ranks)
-        hidden = config.data.labelled
-        shown = label_mask(config.seed, source.index.nsamples, hidden) if hidden else None
-        self._opener = opener
         placement = placement or Placement()
-        memory = placement.memory
-        if memory is None and not placement.on_device:
-            memory = open_private_memory(source, config.data, ranks)
-        self._samples = SampleCache(source, memory, opener, shown, requires_labels(config))
+        shape = (source.height, source.width, source.channels)
         self.on_device: DeviceSamples | None = None
         if placement.on_device:
-            self.on_device = DeviceSamples(
-                source.index.nsamples, self._samples.shape, placement.device
-            )
+            self.on_device = DeviceSamples(source.index.nsamples, shape, placement.device)
         self._transfer, count = Transfer(placement.device), self._part.stop - self._part.start
         self._buffers = BatchBuffers(
             self._transfer,
             _READ_AHEAD + 2,  # those that wait, one that is filled, one that is copied from
-            (count, *self._samples.shape),
+            (count, *shape),
             (4 if self.on_device else 1, count),
         )
+        memory = placement.memory
+        if memory is None and not placement.on_device:
+            memory = open_private_memory(source, config.data, ranks)
+        opener = opener or default_opener(source, config.data, ranks)
+        hidden = config.data.labelled
+        shown = label_mask(config.seed, source.index.nsamples, hidden) if hidden else None
+        self._opener = opener
+        self._samples = SampleCache(source, memory, opener, shown, requires_labels(config))
         self._reader = EpochReader(
             self._samples, opener, config.data, config.seed, advice, self._needs_shard
         )

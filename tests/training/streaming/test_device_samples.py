@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.contract import UserError
 from tests.helpers.training_runs import read_run
@@ -85,6 +86,34 @@ def test_each_image_is_decoded_and_sent_once(
     assert len(decoded) == len(set(decoded)) == sum(sent) == 100
     assert sum(sent[:14]) == 98
     assert not any(sent[15:])
+
+
+class OperatorsOfThread(TorchDispatchMode):
+    """Notes the operators in the `with` block of this thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_gathering_has_no_operator_that_waits_for_a_device(
+    small_shards: Callable[..., Any],
+) -> None:
+    config = Config(batch=7, data=DataOptions(mirror=True))
+    source = open_shard_dataset(small_shards().manifest, 0)
+    with (
+        Loader(source, config, placement=Placement(CPU, True)) as loader,
+        OperatorsOfThread() as seen,
+    ):
+        for _ in range(30):
+            next(loader)
+    assert {"index_copy_", "index_select", "where"} <= seen.names
+    waiting = {"_local_scalar_dense", "nonzero", "masked_select", "index", "index_put_"}
+    assert not seen.names & waiting
 
 
 def test_replaced_samples_are_the_same(small_shards: Callable[..., Any]) -> None:
