@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 
 from pipeline.contract import DatasetPaths, image_key, load_index, read_jsonl
-from pipeline.demo.gallery import Gallery, ServedGallery, serve
+from pipeline.demo.gallery import ServedGallery, serve
 from pipeline.originals.parts import read_records
 from pipeline.status import read_status
 from pipeline.web.urls import canonical_url
 from tests.helpers.commands import run_pipeline
 from tests.helpers.faulty_site import POLICY_FILES
+from tests.helpers.plain_gallery import plain_gallery
 
 COUNT = 48
 
 
 @pytest.fixture(scope="module")
 def gallery(gallery_cache: Path) -> Iterator[ServedGallery]:
-    made = Gallery(COUNT, 7, gallery_cache)
-    made.draw_all(lambda _done, _total: None)
+    made = plain_gallery(COUNT, 7, gallery_cache)
     with serve(made) as served:
         yield served
 

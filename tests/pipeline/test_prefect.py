@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
-from pipeline.demo.gallery import Gallery, serve
+from pipeline.demo.gallery import serve
 from pipeline.names import flow_names
 from pipeline.status import read_status
+from tests.helpers.plain_gallery import plain_gallery
 from tests.helpers.prefect_server import PrefectServer
 
 COUNT = 24
@@ -52,8 +53,7 @@ class Prefect:
 
 @pytest.fixture(scope="module")
 def prefect(prefect_server: PrefectServer, gallery_cache: Path) -> Iterator[Prefect]:
-    made = Gallery(COUNT, 7, gallery_cache)
-    made.draw_all(lambda _done, _total: None)
+    made = plain_gallery(COUNT, 7, gallery_cache)
     with serve(made) as gallery:
         serving = [sys.executable, "-m", "pipeline.serve"]
         log = prefect_server.folder / "serve.log"

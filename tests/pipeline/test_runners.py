@@ -19,7 +19,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
-from pipeline.demo.gallery import Gallery, ServedGallery, serve
+from pipeline.demo.gallery import ServedGallery, serve
 from pipeline.errors import UserError
 from pipeline.job import Job, run_stage
 from pipeline.originals.parts import (
@@ -33,6 +33,7 @@ from pipeline.originals.parts import (
 )
 from pipeline.runners import ADDRESS_VARIABLE, resolve_runner, split_evenly
 from pipeline.web.politeness import HostLimiter, Politeness, share
+from tests.helpers.plain_gallery import plain_gallery
 
 COUNT = 24
 A_PART = 2
@@ -58,8 +59,7 @@ def overrides(gallery: ServedGallery) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def gallery(gallery_cache: Path) -> Iterator[ServedGallery]:
-    made = Gallery(COUNT, 7, gallery_cache)
-    made.draw_all(lambda _done, _total: None)
+    made = plain_gallery(COUNT, 7, gallery_cache)
     with serve(made) as served:
         yield served
 

@@ -20,11 +20,12 @@ from werkzeug.serving import make_server
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.curate.server import TOKEN_HEADER
-from pipeline.demo.gallery import Gallery, ServedGallery, serve
+from pipeline.demo.gallery import ServedGallery, serve
 from pipeline.originals.part_tars import read_original, read_originals
 from pipeline.originals.parts import read_records
 from pipeline.remote.store import Store, StoreError
 from tests.helpers.commands import run_pipeline
+from tests.helpers.plain_gallery import plain_gallery
 
 COUNT = 24
 STORE = ("--set", "storage.url=s3://shells/galleries")
@@ -75,8 +76,7 @@ class S3Server:
 
 @pytest.fixture(scope="module")
 def gallery(gallery_cache: Path) -> Iterator[ServedGallery]:
-    made = Gallery(COUNT, 7, gallery_cache)
-    made.draw_all(lambda _done, _total: None)
+    made = plain_gallery(COUNT, 7, gallery_cache)
     with serve(made) as served:
         yield served
 

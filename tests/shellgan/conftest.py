@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.demo.gallery import Gallery, serve
+from pipeline.demo.gallery import serve
+from tests.helpers.plain_gallery import plain_gallery
 
 COUNT = 120
 
@@ -14,5 +15,5 @@ COUNT = 120
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the gallery's first page."""
-    with serve(Gallery(COUNT, 4, tmp_path_factory.mktemp("gallery"))) as running:
+    with serve(plain_gallery(COUNT, 4, tmp_path_factory.mktemp("gallery"))) as running:
         yield running.url

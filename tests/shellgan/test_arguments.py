@@ -117,7 +117,9 @@ dataset.nothing
 def test_a_script_type_checks(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary",
+        # the options of `make check`, so that they share their cache
+        [sys.executable, "-m", "mypy", "--no-error-summary",
+         "--config-file", PROJECT / "pyproject.toml",
          "--cache-dir", PROJECT / ".mypy_cache", "script.py"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
         env=child_env(MYPYPATH=str(PROJECT)),

@@ -68,7 +68,17 @@ def test_a_folder_to_an_evaluated_run_and_again(
     assert sorted((run / "checkpoints").glob("*.pt")) == checkpoints
 
 
-def test_killed_in_the_middle_and_resumed(tmp_path: Path) -> None:
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of the runs that were evaluated, or rather would have been."""
+    folders: list[Path] = []
+    monkeypatch.setattr(
+        "shellgan.journey.evaluate", lambda run, _samples, _line: folders.append(run.folder)
+    )
+    return folders
+
+
+def test_killed_in_the_middle_and_resumed(tmp_path: Path, evaluated: list[Path]) -> None:
     write_pictures(tmp_path / "some", 100)
     command = [sys.executable, "-m", "shellgan", "some", *TINY]
     child = subprocess.Popen(
@@ -83,7 +93,7 @@ def test_killed_in_the_middle_and_resumed(tmp_path: Path) -> None:
     assert child.wait() == -signal.SIGKILL
     again = shellgan(tmp_path, "some", *TINY)
     assert again.returncode == 0, again.stderr
-    assert (tmp_path / "runs" / "some-shells64" / "evaluation.json").exists()
+    assert evaluated == [tmp_path / "runs" / "some-shells64"]
     assert load_index(tmp_path / "manifests" / "some")[0].nsamples == 100
 
 
@@ -102,7 +112,9 @@ def test_too_few_images_say_how_many_are_needed(tmp_path: Path) -> None:
         assert not (out / "runs").exists()
 
 
-def test_mixed_content_stops_once_and_shows_the_strangest(tmp_path: Path) -> None:
+def test_mixed_content_stops_once_and_shows_the_strangest(
+    tmp_path: Path, evaluated: list[Path]
+) -> None:
     write_pictures(tmp_path / "some", 100)
     for number in range(12):
         page = Image.new("RGB", (200, 200), "white")
@@ -125,6 +137,7 @@ def test_mixed_content_stops_once_and_shows_the_strangest(tmp_path: Path) -> Non
     again = shellgan(tmp_path, "some", *TINY)
     assert again.returncode == 0, again.stderr
     assert load_index(tmp_path / "manifests" / "some")[0].nsamples == 112
+    assert evaluated == [tmp_path / "runs" / "some-shells64"]
 
 
 def test_pages_that_scripts_draw_and_robots_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.demo.gallery import Gallery, ServedGallery, serve
+from pipeline.demo.gallery import ServedGallery, serve
+from tests.helpers.plain_gallery import plain_gallery
 from tests.helpers.processes import child_env
 
 COUNT = 120
@@ -37,9 +38,7 @@ TINY = ("--yes", "--no-explorer", "--preset", "shells64", "--threads", "1")
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Iterator[ServedGallery]:
-    made = Gallery(COUNT, 7, tmp_path / "drawn")
-    made.draw_all(lambda *_: None)
-    with serve(made) as served:
+    with serve(plain_gallery(COUNT, 7, tmp_path / "drawn")) as served:
         yield served
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.crawl.estimate import estimate_site
-from pipeline.demo.gallery import Gallery, serve
+from pipeline.demo.gallery import serve
 from pipeline.importers.items import ImportedImage
 from pipeline.recipe import load_recipe
 from pipeline.sources.proposal import PRIVATE_RATE, Proposal
@@ -18,6 +18,7 @@ from shellgan.__main__ import main
 from shellgan.survey import choose_size, survey_files
 from shellgan.where import Where
 from tests.helpers.commands import run_here
+from tests.helpers.plain_gallery import plain_gallery
 from tests.helpers.small_shards import picture
 from tests.helpers.static_site import served
 
@@ -60,7 +61,7 @@ def test_the_size_of_a_site_is_estimated_from_a_few_pages(tmp_path: Path, site: 
 
 
 def test_the_first_screen_of_a_gallery(tmp_path: Path) -> None:
-    with serve(Gallery(40, 7, tmp_path / "drawn")) as gallery:
+    with serve(plain_gallery(40, 7, tmp_path / "drawn")) as gallery:
         said = run_here(main, tmp_path, gallery.url, "--hours", "0.1", "--out", "out")
     assert re.search(r"about \d+ pages with about \d+ images", said.stdout), said.stderr
     assert "creativecommons.org/licenses/by/4.0" in said.stdout
@@ -71,7 +72,7 @@ def test_the_first_screen_of_a_gallery(tmp_path: Path) -> None:
 
 
 def test_a_password_in_the_address_is_used_and_not_shown(tmp_path: Path) -> None:
-    with serve(Gallery(40, 7, tmp_path / "drawn")) as gallery:
+    with serve(plain_gallery(40, 7, tmp_path / "drawn")) as gallery:
         url = gallery.url.replace("://", "://me:secret@")
         said = run_here(main, tmp_path, url, "--out", "out")
     (recipe,) = (tmp_path / "out").glob("*.toml")
