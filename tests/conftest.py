@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,6 @@ from tests.helpers.browser import Browser, find_chromium
 from tests.helpers.faulty_site import FaultySite
 from tests.helpers.prefect_server import PrefectServer, serve_prefect
 from tests.helpers.slow import is_slow
-
-# Tests and their processes share the cores: threads of one test would wait for those of another.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, and their children would inherit that.
