@@ -6,14 +6,22 @@ digest (`frozen_weights_digest`), so that a run resumes only with the weights it
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from training.extractor import MIN_SIDE, Extractor, load_extractor, stage_distance
+from training.extractor import (
+    MIN_SIDE,
+    Extractor,
+    computes_in_float32,
+    load_extractor,
+    stage_distance,
+)
+from training.networks.layers import convolution_dtype
 from training.transparency import composite, has_alpha, random_backgrounds
 
 
@@ -41,7 +49,7 @@ def frozen_features(
         values = values.expand(-1, 3, -1, -1)
     # one input unit of the network is 128 gray levels, and 0 is level 127
     inputs = (values * (127.5 / 128) + 0.5 / 128).contiguous(memory_format=torch.channels_last)
-    return _extractor(images.device).stages(inputs)
+    return _extractor(images.device, convolution_dtype(inputs)).stages(inputs)
 
 
 def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
@@ -53,16 +61,29 @@ def perceptual_distance(images: Tensor, others: Tensor) -> Tensor:
     return stage_distance(frozen_features(images, backgrounds=backgrounds), wanted).mean()
 
 
-def _extractor(device: torch.device) -> Extractor:
+def _extractor(device: torch.device, dtype: torch.dtype) -> Extractor:
     with torch.device("cpu"):  # the surrounding code may build on the meta device
-        return load_extractor(device)
+        full = load_extractor(device)
+        return full if dtype == torch.float32 else _converted(full, dtype)
+
+
+@cache
+def _converted(extractor: Extractor, dtype: torch.dtype) -> Extractor:
+    """Return a copy with the weights that autocast would convert in every call: it remembers only
+    those of trained weights."""
+    with torch.inference_mode(False):
+        made = copy.deepcopy(extractor)
+        for layer in made.modules():
+            if isinstance(layer, nn.Conv2d) and not computes_in_float32(layer):
+                layer.to(dtype=dtype)
+    return made
 
 
 @cache
 def frozen_weights_digest() -> bytes:
     """Return the sha256 of the frozen weights."""
     found = hashlib.sha256()
-    for name, weight in sorted(_extractor(torch.device("cpu")).state_dict().items()):
+    for name, weight in sorted(_extractor(torch.device("cpu"), torch.float32).state_dict().items()):
         found.update(name.encode())
         found.update(weight.contiguous().numpy().tobytes())
     return found.digest()

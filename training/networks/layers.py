@@ -18,11 +18,17 @@ def full_precision(values: Tensor) -> AbstractContextManager[object]:
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
-def computes_in_fp16(values: Tensor) -> bool:
-    """True if a convolution of `values` is computed in fp16, also by autocast."""
+def convolution_dtype(values: Tensor) -> torch.dtype:
+    """Return the precision in which convolutions of `values` are computed: that of autocast, if it
+    is enabled, else their own."""
     kind = values.device.type
     cast = kind != "meta" and torch.is_autocast_enabled(kind)
-    return (torch.get_autocast_dtype(kind) if cast else values.dtype) == torch.float16
+    return torch.get_autocast_dtype(kind) if cast else values.dtype
+
+
+def computes_in_fp16(values: Tensor) -> bool:
+    """True if a convolution of `values` is computed in fp16, also by autocast."""
+    return convolution_dtype(values) == torch.float16
 
 
 class JointBatchNorm(nn.BatchNorm2d):

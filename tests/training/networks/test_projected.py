@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.contract import UserError, parse_config
 from training.config import Config
@@ -126,6 +127,41 @@ def test_images_come_to_the_network_as_its_own_code_brings_them() -> None:
     gray = images[:, :1]
     expected = extractor.stages(extractor.prepare(gray))
     assert torch.allclose(frozen_features(gray, 224)[3], expected[3], atol=1e-3)
+
+
+class WeightCasts(TorchDispatchMode):
+    """Counts the conversions of frozen weights."""
+
+    def __init__(self, weights: set[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.weights, self.count = weights, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        cast = func is torch.ops.aten._to_copy.default and kwargs.get("dtype") == torch.bfloat16
+        self.count += cast and args[0].untyped_storage().data_ptr() in self.weights
+        return func(*args, **(kwargs or {}))
+
+
+def test_frozen_weights_are_converted_once_and_give_what_autocast_gives() -> None:
+    extractor = load_extractor(CPU)
+    frozen = {weight.untyped_storage().data_ptr() for weight in extractor.parameters()}
+    found = []
+    for stages in (lambda x: frozen_features(x, 64), lambda x: extractor.stages(prepared(x))):
+        images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        images.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16), WeightCasts(frozen) as casts:
+            maps = stages(images)
+        torch.autograd.backward([one.float().square().mean() for one in maps])
+        found.append((*maps, images.grad, casts.count))
+    ours, theirs = found
+    assert all(map(torch.equal, ours[:5], theirs[:5]))
+    assert ours[5] == 0 < theirs[5]
+    assert {weight.dtype for weight in extractor.parameters()} == {torch.float32}
+
+
+def prepared(images: Tensor) -> Tensor:
+    scaled = images * (127.5 / 128) + 0.5 / 128
+    return scaled.contiguous(memory_format=torch.channels_last)
 
 
 def test_the_distance_at_the_network_s_size_is_the_extractor_s() -> None:
