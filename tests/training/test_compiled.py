@@ -20,6 +20,7 @@ from pipeline.contract import UserError
 from tests.helpers.training_runs import read_run
 from training.catalogue import image_shape
 from training.data import Batch
+from training.networks.fastgan_layers import Glu
 from training.networks.layers import spectral_norm
 from training.options.resolve import resolve
 from training.state import State, new_state
@@ -81,6 +82,17 @@ def test_backward_passes_find_the_singular_vectors_of_their_own_forward_pass(siz
         found.append([*(weight.grad for weight in network.parameters()), *network.buffers()])  # type: ignore[misc]
     for plain, value in zip(*found, strict=True):
         torch.testing.assert_close(value, plain)
+
+
+def test_compiled_gates_before_a_doubling_have_their_gradient_in_bf16() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(64), Glu(), nn.Upsample(scale_factor=2))
+    found = []
+    for called in (network, torch.compile(network)):
+        images = torch.randn(4, 64, 8, 8, generator=torch.Generator().manual_seed(1))
+        maps = images.bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+        torch.autograd.backward(called(maps).float().square().sum())
+        found.append(maps.grad)
+    assert float((found[1] - found[0]).norm() / found[0].norm()) < 0.02  # type: ignore[operator, union-attr]
 
 
 _SMALL = {"generator.width": "2", "discriminator.width": "2", "resolution": "16"}
