@@ -24,7 +24,7 @@ class Glu(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         # not `chunk`: with bf16 maps before a doubling, its compiled gradient on a CPU is NaN
-        values, gates = maps.unflatten(1, (2, -1)).unbind(1)
+        values, gates = torch.unflatten(maps, 1, (2, -1)).unbind(1)
         # the sigmoid of a slice of a tensor takes four times as long as that of a contiguous tensor
         return values * gates.clone(memory_format=torch.preserve_format).sigmoid()
 
