@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 _COPIED = ("._u", "._v", ".w_avg", ".noise_const", ".resample_filter")
@@ -21,19 +21,26 @@ def ema_decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> f
     return float(0.5 ** (batch / max(half_life, 1e-8)))
 
 
-@torch.no_grad()
-def update(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · network, including running statistics.
+class MovingAverage:
+    """`average` as the moving average of `network`, including running statistics.
 
     Counters, the mean w of a style generator (already an average), and the singular vectors of
-    spectral normalisation (whose length must not change) are copied.
+    spectral normalisation (whose length must not change) are copied. Both networks must keep their
+    tensors: they are looked up once.
     """
-    old: list[torch.Tensor] = list(average.parameters())
-    new: list[torch.Tensor] = list(network.parameters())
-    for (name, target), source in zip(average.named_buffers(), network.buffers(), strict=True):
-        if target.is_floating_point() and not name.endswith(_COPIED):
-            old.append(target)
-            new.append(source)
-        else:
-            target.copy_(source)
-    get_ema_multi_avg_fn(decay)(old, new, None)  # type: ignore[no-untyped-call]
+
+    def __init__(self, average: nn.Module, network: nn.Module) -> None:
+        self._old: list[Tensor] = list(average.parameters())
+        self._new: list[Tensor] = list(network.parameters())
+        self._targets, self._sources = list[Tensor](), list[Tensor]()
+        for (name, target), source in zip(average.named_buffers(), network.buffers(), strict=True):
+            is_averaged = target.is_floating_point() and not name.endswith(_COPIED)
+            (self._old if is_averaged else self._targets).append(target)
+            (self._new if is_averaged else self._sources).append(source)
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """average ← decay · average + (1 − decay) · network."""
+        if self._targets:
+            torch._foreach_copy_(self._targets, self._sources)
+        get_ema_multi_avg_fn(decay)(self._old, self._new, None)  # type: ignore[no-untyped-call]

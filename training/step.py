@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from pipeline.contract import UserError
@@ -30,6 +30,11 @@ from training.pretrained.finetune import freeze
 from training.seeds import derive
 from training.state import State
 from training.techniques import replay
+
+
+def trained_weights(network: nn.Module) -> list[Tensor]:
+    """Return the weights that are trained."""
+    return [weight for weight in network.parameters() if weight.requires_grad]
 
 
 class Step:
@@ -60,6 +65,11 @@ class Step:
         self.loss = GanLoss(config, state, device, ranks, self.random)
         self.counts: Stats = {}
         """How often the last step has a stat (0 or 1), by name, where fp16 may have skipped it."""
+        self._average = ema.MovingAverage(state.g_ema, state.generator)
+        state.discriminator.requires_grad_(True)
+        freeze(state.discriminator, config.freeze_d)
+        self._d_weights = trained_weights(state.discriminator)
+        self._g_weights = trained_weights(state.generator)
         self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
     def __call__(self, batches: list[Batch]) -> Stats:
@@ -75,14 +85,15 @@ class Step:
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
-        ema.update(state.g_ema, state.generator, self._ema_decay(images))
+        self._average.update(self._ema_decay(images))
         return stats
 
     def _train(self, batches: list[Batch]) -> Stats:
         """Update both networks on the batches of a step."""
         config, state = self.config, self.state
-        state.generator.train()
-        state.discriminator.train()
+        for network in (state.generator, state.discriminator):
+            if not network.training:  # for each of their layers, that takes time
+                network.train()
         stats: Stats = {}
         self.counts = {}
         if config.updates == "generator-first":
@@ -120,7 +131,11 @@ class Step:
         seed = derive(self.config.seed, "step", seen, restarts, rank)
         self.random.manual_seed(seed)
         self.loss.augmentation.seed(seed)
-        torch.manual_seed(seed)  # dropout and other random numbers inside the networks
+        # dropout and other random numbers inside the networks
+        if self.device.type == "cpu":  # for other devices, it would format the stack
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _fake(self, latents: Tensor, labels: Tensor) -> Tensor:
         with self.loss.autocast():
@@ -168,8 +183,6 @@ class Step:
         state = self.state
         self._unfreeze_discriminator()
         state.g_optimizer.zero_grad(set_to_none=True)
-        d_params = [weight for weight in state.discriminator.parameters() if weight.requires_grad]
-        g_params = [weight for weight in state.generator.parameters() if weight.requires_grad]
         d_stats, g_stats = Stats(), Stats()
         for micro in micro_batches:
             drawn = self._fake(micro.latents, micro.labels)
@@ -177,9 +190,11 @@ class Step:
                 micro.real, drawn, micro.labels, micro.latents
             )
             scaled = state.d_scaler.scale(d_loss * micro.weight)
-            torch.autograd.backward(scaled, inputs=d_params, retain_graph=True)
+            torch.autograd.backward(scaled, inputs=self._d_weights, retain_graph=True)
             accumulate_stats(d_stats, new | {"spread_real": batch_std(micro.real)}, micro.share)
-            torch.autograd.backward(state.g_scaler.scale(g_loss * micro.weight), inputs=g_params)
+            torch.autograd.backward(
+                state.g_scaler.scale(g_loss * micro.weight), inputs=self._g_weights
+            )
             spread = {"spread_fake": batch_std(drawn.detach())}
             accumulate_stats(g_stats, new_g | spread, micro.share)
         stats = self._end_discriminator(micro_batches, d_stats)
@@ -187,8 +202,8 @@ class Step:
 
     def _unfreeze_discriminator(self) -> None:
         """Unfreeze the discriminator, except for the layers frozen by `freeze_d`."""
-        self.state.discriminator.requires_grad_(True)
-        freeze(self.state.discriminator, self.config.freeze_d)
+        for weight in self._d_weights:
+            weight.requires_grad_(True)
         self.state.d_optimizer.zero_grad(set_to_none=True)
 
     def _end_discriminator(self, micro_batches: list[MicroBatch], stats: Stats) -> Stats:
@@ -200,7 +215,7 @@ class Step:
         if config.loss.own_step and is_due(state.steps, config.loss.interval):
             stats |= self._penalise(micro_batches)
         if config.loss.weight_clip:
-            clip_weights(state.discriminator, config.loss.weight_clip)
+            clip_weights(self._d_weights, config.loss.weight_clip)
         return stats
 
     def _update_discriminator(self) -> Tensor:
@@ -223,7 +238,8 @@ class Step:
 
     def _train_generator(self, micro_batches: list[MicroBatch]) -> Stats:
         state = self.state
-        state.discriminator.requires_grad_(False)
+        for weight in self._d_weights:
+            weight.requires_grad_(False)
         state.g_optimizer.zero_grad(set_to_none=True)
         stats: Stats = {}
         for micro in micro_batches:

@@ -26,6 +26,7 @@ def test_ramp_bounds_the_half_life_by_what_was_seen() -> None:
 def test_updates_equal_the_weighted_sum_of_all_earlier_weights() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     average = copy.deepcopy(network)
+    moving = ema.MovingAverage(average, network)
     start = average[0].weight.detach().double().clone()
     keep, steps = 0.9, 7
     seen = []
@@ -36,7 +37,7 @@ def test_updates_equal_the_weighted_sum_of_all_earlier_weights() -> None:
             network[1].running_mean.copy_(torch.randn(4))
         network[1].num_batches_tracked += 1
         seen.append(network[0].weight.detach().double().clone())
-        ema.update(average, network, keep)
+        moving.update(keep)
     expected = keep**steps * start
     for step, weight in enumerate(seen):
         expected = expected + (1 - keep) * keep ** (steps - 1 - step) * weight

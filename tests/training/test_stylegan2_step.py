@@ -135,7 +135,7 @@ def test_the_average_copies_what_is_an_average_already() -> None:
     state.generator.w_avg.fill_(3.0)
     before = state.g_ema.mapping.fc0.weight.clone()
     state.generator.mapping.fc0.weight.data.add_(1.0)
-    ema.update(state.g_ema, state.generator, 0.9)
+    ema.MovingAverage(state.g_ema, state.generator).update(0.9)
     assert torch.equal(state.g_ema.w_avg, state.generator.w_avg)
     assert not torch.equal(state.g_ema.mapping.fc0.weight, before)
     torch.testing.assert_close(

@@ -3,6 +3,7 @@ would from the other before the step."""
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -118,3 +119,26 @@ def test_frozen_layers_stay() -> None:
     first = [next(state.discriminator.parameters()) for state in (frozen, before, free)]
     torch.testing.assert_close(first[0], first[1], rtol=0, atol=1e-12)
     assert not torch.equal(first[1], first[2])
+
+
+@pytest.mark.parametrize(
+    "tables", [PLAIN, {**PLAIN, "loss": {"name": "wgan", "weight_clip": 0.01}}],
+    ids=["plain", "clipped"],
+)  # fmt: skip
+def test_a_step_looks_up_no_module_and_formats_no_stack(
+    tables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small networks, walks over all layers take as long as these."""
+    config = parse_config(Config, {"batch": 8, **tables}, "test")
+    state = new_state(config, SHAPE, CPU)
+    step = Step(config, state, CPU)
+    batches = [Batch(torch.zeros(8, 3, 16, 16).byte(), torch.zeros(8, dtype=torch.int64))]
+    step(batches)
+    found = []
+    for owner, name in (
+        (torch.nn.Module, "named_modules"), (torch.nn.Module, "children"),
+        (traceback, "format_stack"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, lambda *_, name=name, **__: found.append(name) or [])
+    step(batches)
+    assert found == []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.double_backward import double_backward, skip_weight_gradients
 
@@ -83,8 +83,7 @@ def dragan(
 
 
 @torch.no_grad()
-def clip_weights(network: nn.Module, bound: float) -> None:
-    """Clip every trained weight of `network` to [-bound, bound] (Arjovsky 2017, algorithm 1)."""
-    for weight in network.parameters():
-        if weight.requires_grad:
-            weight.clamp_(-bound, bound)
+def clip_weights(weights: list[Tensor], bound: float) -> None:
+    """Clip each of `weights` to [-bound, bound] (Arjovsky 2017, algorithm 1)."""
+    torch._foreach_clamp_min_(weights, -bound)
+    torch._foreach_clamp_max_(weights, bound)

@@ -113,7 +113,7 @@ def test_clipping_bounds_every_weight() -> None:
     torch.manual_seed(0)
     network = nn.Linear(30, 30)
     before = network.weight.detach().clone()
-    clip_weights(network, 0.05)
+    clip_weights(list(network.parameters()), 0.05)
     assert torch.equal(network.weight, before.clamp(-0.05, 0.05))
     assert before.abs().max() > 0.05
     assert network.bias.abs().max() <= 0.05
