@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+import torch
 from gpu_runs import job_auto, job_cadence, resume_differences
 from gpu_speed import measure_speed, synchronizations
 from gpu_steps import PRESETS, agreement, new_training
+
+from training.snapshot import copy_to_host, take_snapshot
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 SMALL = {"batch": "4", "micro_batch": "0"}
@@ -35,6 +40,17 @@ def test_kernels_and_memory_are_measured(preset: str, precision: str) -> None:
 @pytest.mark.parametrize(("preset", "kimg"), [("dcgan64", 100.0), ("stylegan2-64", 6.0)])
 def test_a_killed_deterministic_run_ends_bit_for_bit_the_same(preset: str, kimg: float) -> None:
     assert resume_differences(preset, False, kimg) == (True, [])
+
+
+def test_a_snapshot_is_what_the_values_were_when_it_was_taken() -> None:
+    weight = torch.ones(1 << 22, device="cuda").view(2, 2, 1 << 10, 1 << 10)
+    values = {"weight": weight.contiguous(memory_format=torch.channels_last), "step": 3}
+    snapshot = take_snapshot(values)
+    values["weight"].zero_()
+    loaded = torch.load(io.BytesIO(snapshot.content()), weights_only=True)
+    assert (loaded["step"], loaded["weight"].device.type) == (3, "cpu")
+    assert bool((loaded["weight"] == 1).all())
+    assert copy_to_host(values)["weight"].is_pinned()
 
 
 def test_the_whole_command_and_the_automatic_preset() -> None:

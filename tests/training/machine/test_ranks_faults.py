@@ -16,7 +16,7 @@ import torch
 
 from tests.helpers.ranks import run_ranks
 from tests.helpers.training_runs import TINY
-from training.callbacks import ConsoleCallback, EndReason
+from training.callbacks import Cadence, ConsoleCallback, EndReason
 from training.fit import main
 from training.machine import distributed
 from training.machine.distributed import DelayedMax, WeightsDiffer, init_distributed
@@ -93,6 +93,13 @@ def stopping_process(*options: str) -> None:
     assert main([*options, "--run", "stopped"]) == 130
 
 
+def other_clocks(*options: str) -> None:
+    """For all processes but the main one there is never time for more than steps."""
+    if int(os.environ["RANK"]):
+        Cadence.is_early = lambda _: True  # type: ignore[method-assign]
+    assert main([*options, "--run", "clocks"]) == 0
+
+
 def test_the_others_wait_for_a_slow_main_process(tmp_path: Path) -> None:
     texts = run_ranks(slow_main_process, 4, tmp_path)
     assert [text.splitlines()[-1] for text in texts] == ["the best 3 [4.0, 4.0, 4.0]"] * 4
@@ -125,3 +132,14 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(
         path.stem for path in (tmp_path / "runs" / "stopped" / "checkpoints").glob("*112.json")
     ]
     assert record == "0000000112"
+
+
+def test_the_clock_of_the_main_process_decides_for_all(
+    tmp_path: Path, small_shards: Callable[..., Any]
+) -> None:
+    shards, runs = small_shards(), tmp_path / "runs"
+    options = ("--shards", str(shards.manifest), *TINY, "--total-kimg", "0.2")
+    run_ranks(other_clocks, 3, tmp_path, *options)
+    saved = sorted(int(path.stem) for path in (runs / "clocks" / "checkpoints").glob("*.json"))
+    assert saved == [120, 160, 200]
+    assert len(list((runs / "clocks" / "samples").iterdir())) == 2
