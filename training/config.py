@@ -116,8 +116,8 @@ class RecordOptions:
     `keep` is the number of checkpoints; the run stops while `spare_mb` of the disk are still free.
 
     Grids, checkpoints, reports and evaluations take about `time_share` of the time at most, each a
-    quarter of it: on a fast GPU some are left out, though never for more than two minutes or at the
-    end. With 0 they follow the images seen alone.
+    quarter of it: on a fast GPU some are left out, though never for more than five minutes or at
+    the end. With 0 they follow the images seen alone.
     """
 
     log_kimg: Interval = 1.0

@@ -48,7 +48,7 @@ def crossed(before: int, after: int, every_kimg: float) -> bool:
 
 _KINDS = 4
 """Kinds of work that share `record.time_share`: grids, checkpoints, reports, evaluations."""
-_LONGEST = 120.0
+_LONGEST = 300.0
 """Work is put off for at most this time after the last of its kind, in seconds."""
 
 
