@@ -1,4 +1,4 @@
-"""What a browser makes of the page, with 20,000 images."""
+"""What a browser makes of the page, with 8,000 images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.browser import Browser
 from tests.helpers.many_images import add_many_images
 from tests.helpers.shop import Shop
 
-COUNT = 20_000
+COUNT = 8_000
 TOKEN = "token-of-the-test"
 PAIRS = COUNT // 100
 
@@ -127,7 +127,7 @@ def test_scrolling_reuses_a_screenful_of_tiles(page: Opened) -> None:
         }
         return most;
     })()""")
-    assert most < 250  # three screens, not 20,000
+    assert most < 250  # three screens, not 8,000
     page.wait_for_thumbnails()
     asked = [url for url in browser.asked() if url.endswith("/thumbnails")]
     assert 1 < len(asked) < COUNT / 64  # 64 per request, and what flew past was not loaded
