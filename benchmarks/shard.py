@@ -31,8 +31,9 @@ from PIL import Image
 
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key
 from pipeline.imaging.crops import center_box
-from pipeline.imaging.images import decode_image, measure_image
+from pipeline.imaging.images import decode_image
 from pipeline.imaging.pixels import divisor_for, scale_for
+from pipeline.imaging.properties import measure_image
 from pipeline.options import ShardOptions
 from pipeline.originals.part_tars import read_original
 from pipeline.originals.part_writer import PartWriter

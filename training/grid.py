@@ -57,6 +57,11 @@ def make_grid(images: Pixels, columns: int = 0) -> Pixels:
     return pixels
 
 
+def enlarge(pixels: Pixels, scale: int) -> Pixels:
+    """Repeat each pixel `scale` times in both directions."""
+    return pixels.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
 def shown(pixels: Pixels) -> Pixels:
     """Return an image for looking at: RGBA over a checkerboard."""
     return over_checkerboard(pixels) if has_alpha(pixels) else pixels

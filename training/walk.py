@@ -229,23 +229,19 @@ def _arc_length(route: Route, speed: str, psi: float) -> ArcLength | None:
 
 
 def _write_grid(args: argparse.Namespace, route: Route, arc: ArcLength | None) -> None:
-    from training.grid import make_grid, save_image
+    from training.grid import enlarge, make_grid, save_image
     from training.latent.timing import row_positions
 
     steps = args.steps or 8
     images = route.images(row_positions(route.pairs, steps, args.easing, arc), args.truncation)
-    save_image(args.out, make_grid(_enlarge(images, args.scale), steps))
-
-
-def _enlarge(images: Pixels, scale: int) -> Pixels:
-    return images.repeat(scale, axis=1).repeat(scale, axis=2)
+    save_image(args.out, make_grid(enlarge(images, args.scale), steps))
 
 
 def _write_video(
     args: argparse.Namespace, route: Route, durations: list[float], arc: ArcLength | None,
     sound: Sound | None,
 ) -> None:  # fmt: skip
-    from training.grid import on_background
+    from training.grid import enlarge, on_background
     from training.latent.timing import frame_times, positions_at, share_durations
     from training.latent.video import read_ahead, write_video
     from training.monitoring.console import show_progress
@@ -264,7 +260,7 @@ def _write_video(
 
         def counted() -> Iterator[Pixels]:
             for number, frame in enumerate(chain.from_iterable(read_ahead(parts)), 1):
-                yield on_background(frame, args.background)
+                yield enlarge(on_background(frame, args.background), args.scale)
                 progress(number, count)
 
         write_video(args.out, counted(), args.fps, sound)
@@ -297,7 +293,7 @@ def _frames(
     for start in range(0, len(positions), BATCH):
         some = positions[start : start + BATCH]
         change = partial(driven.change, route.space, start) if driven else None
-        yield _enlarge(route.images(some, args.truncation, change), args.scale)
+        yield route.images(some, args.truncation, change)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from pipeline.atomic_io import (
     FileLock,
-    JsonlAppender,
     atomic_file,
-    complete_lines,
     is_locked,
     lock,
-    read_jsonl,
-    read_rows,
     remove_temp_files,
     write_atomic,
     write_json,
@@ -47,6 +43,7 @@ from pipeline.credentials import (
 from pipeline.errors import UserError, describe_os_error, is_disk_full
 from pipeline.exit import CommandParser, exit_status
 from pipeline.hub import HubRepo, check_hub, front_matter, hub_license, license_warnings, upload
+from pipeline.jsonl import JsonlAppender, complete_lines, read_jsonl, read_rows
 from pipeline.local_server import (
     MEDIA_TYPES,
     BadRequest,

@@ -18,8 +18,9 @@ from typing import TypeVar
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, read_jsonl
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.imaging.images import EXTENSIONS, ImageProperties, decoded, measure_image
+from pipeline.imaging.images import EXTENSIONS, decoded
 from pipeline.imaging.limits import ImageError, ImageLimits, limit_decoding
+from pipeline.imaging.properties import ImageProperties, measure_image
 from pipeline.importers.items import STAGE, ImportedImage, ImportOptions, Items, Skipped
 from pipeline.importers.registry import Import, open_import
 from pipeline.options import OriginalsOptions

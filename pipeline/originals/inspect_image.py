@@ -14,8 +14,9 @@ from pipeline.contract import ManifestRow
 from pipeline.errors import Failure
 from pipeline.imaging.center_crop import CenterSquare, center_square, encode_jpeg
 from pipeline.imaging.formats import image_format, other_format
-from pipeline.imaging.images import DecodedImage, ImageProperties, decoded, measure_image
+from pipeline.imaging.images import DecodedImage, decoded
 from pipeline.imaging.limits import ImageError, ImageLimits
+from pipeline.imaging.properties import ImageProperties, measure_image
 from pipeline.imaging.resampling import Pixels
 from pipeline.outside_text import without_passwords
 from pipeline.recipe import Recipe

@@ -27,8 +27,9 @@ from pipeline.contract.tar import BLOCK, members
 from pipeline.contract.tar_writer import tar_header
 from pipeline.errors import Failure
 from pipeline.forgotten import read_forgotten
-from pipeline.imaging.images import decoded, measure_image
+from pipeline.imaging.images import decoded
 from pipeline.imaging.limits import ImageError, ImageLimits
+from pipeline.imaging.properties import measure_image
 from pipeline.options import OriginalsOptions
 from pipeline.originals.inspect_image import DECODE_SIDE
 from pipeline.originals.parts import PartFiles, journal_line, lock_part

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pipeline.atomic_io import JsonlAppender
 from pipeline.contract import DatasetPaths, ManifestRow, OriginalRecord, image_key
 from pipeline.crawl.manifest_exchange import export_manifest, import_manifest
 from pipeline.crawl.manifest_lookup import ManifestLookup, manifest_rows
 from pipeline.errors import UserError
+from pipeline.jsonl import JsonlAppender
 from pipeline.originals.parts import PartFiles, write_plan
 from pipeline.outside_text import parse_json, safe_text
 from pipeline.select.selection import SelectedImage, read_selection

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.contract import DatasetPaths, ManifestRow, UserError, image_key
-from pipeline.imaging.images import decode_image, measure_image
+from pipeline.imaging.images import decode_image
+from pipeline.imaging.properties import measure_image
 from pipeline.originals.part_tars import DamagedOriginal, read_original, read_originals
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import PartFiles, read_journal, read_records, read_summary, write_plan

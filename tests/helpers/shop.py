@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter
 
 from pipeline.config_io import parse_config
 from pipeline.contract import DatasetPaths, JsonlAppender, ManifestRow, image_key
-from pipeline.imaging.images import decode_image, measure_image
+from pipeline.imaging.images import decode_image
+from pipeline.imaging.properties import measure_image
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import next_part, write_plan
 from pipeline.recipe import Recipe

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.atomic_io import (
-    JsonlAppender,
-    atomic_file,
-    read_jsonl,
-    remove_temp_files,
-    write_atomic,
-    write_json,
-)
+from pipeline.atomic_io import atomic_file, remove_temp_files, write_atomic, write_json
 from pipeline.errors import UserError
+from pipeline.jsonl import JsonlAppender, read_jsonl
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -109,7 +103,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None
 _APPEND = """
 import sys
 from pathlib import Path
-from pipeline.atomic_io import JsonlAppender
+from pipeline.jsonl import JsonlAppender
 with JsonlAppender(Path(sys.argv[1])) as log:
     for number in range(200):
         log.append({"writer": int(sys.argv[2]), "number": number, "padding": "x" * 5000})
@@ -132,7 +126,7 @@ def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
 def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     code = (
-        "import sys; from pathlib import Path; from pipeline.atomic_io import JsonlAppender\n"
+        "import sys; from pathlib import Path; from pipeline.jsonl import JsonlAppender\n"
         "log = JsonlAppender(Path(sys.argv[1]))\n"
         "for n in range(10**9):\n"
         "    log.append({'n': n}); print(n, flush=True)\n"

@@ -132,7 +132,8 @@ MEASURE = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pipeline.imaging.images import decoded, measure_image
+from pipeline.imaging.images import decoded
+from pipeline.imaging.properties import measure_image
 from pipeline.imaging.limits import ImageLimits, limit_decoding
 from pipeline.imaging.center_crop import center_square
 
@@ -406,7 +407,8 @@ _PAGE_FAULTS = """
 import io, resource
 import numpy as np
 from PIL import Image
-from pipeline.imaging.images import decoded, measure_image
+from pipeline.imaging.images import decoded
+from pipeline.imaging.properties import measure_image
 from pipeline.imaging.limits import ImageLimits, limit_decoding
 limit_decoding(256)
 file = io.BytesIO()

@@ -14,13 +14,8 @@ from PIL import Image, ImageCms
 from scipy import ndimage
 
 from pipeline.imaging.center_crop import OVERSAMPLE, center_square, encode_jpeg
-from pipeline.imaging.images import (
-    ImageError,
-    decode_image,
-    detail_hash,
-    measure_image,
-    perceptual_hash,
-)
+from pipeline.imaging.images import ImageError, decode_image
+from pipeline.imaging.properties import detail_hash, measure_image, perceptual_hash
 from tests.helpers.faulty_site import animation, encoded, picture, png_header
 
 LIMIT = 10_000_000

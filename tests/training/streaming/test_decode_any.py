@@ -14,9 +14,10 @@ from PIL import Image, ImageCms
 
 from pipeline.contract import ManifestRow, OriginalRecord
 from pipeline.imaging.alpha import premultiply
-from pipeline.imaging.images import decode_image, decoded, image_header, measure_image
+from pipeline.imaging.images import decode_image, decoded, image_header
 from pipeline.imaging.limits import ImageLimits
 from pipeline.imaging.pixels import mode_of
+from pipeline.imaging.properties import measure_image
 from pipeline.options import ShardOptions
 from pipeline.select.selection import SelectedImage
 from pipeline.shards.samples import make_samples
