@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import subprocess
 import sys
@@ -28,7 +30,16 @@ def fit_here(name: str, shards: SmallShards | str, *options: str) -> int:
     from training.fit import main
 
     where = shards if isinstance(shards, str) else str(shards.manifest)
-    return main(["--shards", where, "--run", name, *TINY, *options])
+    status = main(["--shards", where, "--run", name, *TINY, *options])
+    _freeze_imports()
+    return status
+
+
+@functools.cache
+def _freeze_imports() -> None:
+    """Leave what the first run imported out of garbage collections, see `conftest.py`."""
+    gc.collect()
+    gc.freeze()
 
 
 class Fit:
