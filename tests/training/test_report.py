@@ -132,6 +132,13 @@ def test_frames_are_embedded_once(trained: Path, monkeypatch: pytest.MonkeyPatch
     assert report.spread_frames(0, 24) == []
 
 
+def test_a_report_without_rows_says_when_the_first_come(trained: Path) -> None:
+    write_report(run := Run(trained), [])
+    assert "no values yet: the first follow after 16 images (record.log_kimg)" in (
+        run.report.read_text()
+    )
+
+
 def test_thin_and_curves() -> None:
     assert evenly_spaced(3, 5) == [0, 1, 2]
     assert evenly_spaced(100, 3) == [0, 50, 99]
