@@ -115,6 +115,10 @@ def to_image_range(values: Tensor, output: str) -> Tensor:
     return values.sigmoid() * 2 - 1 if output == "sigmoid" else values.tanh()
 
 
+_LEAST_LENGTH = 1e-24
+"""Of a vector that is divided by its length: that of a weight of zeros stays zero."""
+
+
 @torch.library.custom_op("shellgan::copy", mutates_args=())
 def _opaque_copy(values: Tensor) -> Tensor:
     return values.clone()
@@ -125,13 +129,14 @@ def _(values: Tensor) -> Tensor:
     return torch.empty_like(values)
 
 
-def copy_for_backward(buffer: Tensor) -> Tensor:
-    """Copy a buffer that changes in every forward pass and that the backward pass needs.
+def copy_for_backward(values: Tensor) -> Tensor:
+    """Return the new values of a buffer as the backward pass needs them.
 
-    The compiler removes a `clone`, and the backward pass would find the values of a later pass.
+    A compiled network would save the buffer instead, and find the values of a later pass there. The
+    compiler would leave out a `clone`.
     """
     trains = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-    return _opaque_copy(buffer) if trains else buffer.clone()
+    return _opaque_copy(values) if trains else values
 
 
 class SpectralNorm(nn.Module):
@@ -153,15 +158,16 @@ class SpectralNorm(nn.Module):
         for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
             self.register_buffer(name, normalize(matrix.new_empty(size).normal_(), dim=0))
         for _ in range(15):
-            self._improve(matrix)
+            self._improved(matrix)
 
     def forward(self, weight: Tensor) -> Tensor:
         with full_precision(weight):
             matrix = self._matrix(weight)
-            if self.training:
-                self._improve(matrix)
             # the next pass changes the buffers, before the backward pass of this one
-            left, right = copy_for_backward(self._u), copy_for_backward(self._v)
+            if self.training:
+                left, right = self._improved(matrix)
+            else:
+                left, right = self._u.clone(), self._v.clone()
             return weight / torch.vdot(left, torch.mv(matrix, right))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -172,9 +178,16 @@ class SpectralNorm(nn.Module):
         return weight.movedim(self.outputs, 0).flatten(1)
 
     @torch.no_grad()
-    def _improve(self, matrix: Tensor) -> None:
-        self._u.copy_(normalize(torch.mv(matrix, self._v), dim=0))
-        self._v.copy_(normalize(torch.mv(matrix.t(), self._u), dim=0))
+    def _improved(self, matrix: Tensor) -> list[Tensor]:
+        """Take a power iteration; return the new vectors. Both are scaled in one call: the
+        direction of the second does not depend on the length of the first."""
+        left = torch.mv(matrix, self._v)
+        vectors = [left, torch.mv(matrix.t(), left)]
+        lengths = torch._foreach_norm(vectors)
+        torch._foreach_clamp_min_(lengths, _LEAST_LENGTH)
+        torch._foreach_div_(vectors, lengths)
+        torch._foreach_copy_([self._u, self._v], vectors)
+        return [copy_for_backward(one) for one in vectors]
 
 
 def spectral_norm(layer: nn.Module) -> None:

@@ -359,6 +359,17 @@ def test_spectral_norm_is_that_of_pytorch(kind: Any) -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
+@pytest.mark.parametrize("size", [1e-6, 1e6])
+def test_spectral_norm_is_one_for_weights_of_any_size(size: float) -> None:
+    layer = torch.nn.Linear(6, 4, bias=False)
+    with torch.no_grad():
+        layer.weight.mul_(size)
+    spectral_norm(layer)
+    for _ in range(40):
+        weight = layer.weight
+    assert float(torch.linalg.matrix_norm(weight.detach(), 2)) == pytest.approx(1, abs=1e-3)
+
+
 def test_autocast_does_not_round_spectral_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = build_discriminator(tables({}, {"spectral": True})[1], COLOUR)
     product, seen = torch.mv, []
