@@ -148,24 +148,32 @@ def test_a_snapshot_stays_what_it_was_and_holds_each_storage_once() -> None:
 
 
 class Moments:
-    """Holds the writing of checkpoints back, and notes which are complete when steps are taken."""
+    """Holds the writing of checkpoints back, and notes which are complete when steps are taken. The
+    folder is not looked at while the thread changes it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go, self.saved = threading.Event(), list[tuple[int, int]]()
         save, take = checkpoint.save, CheckpointsCallback.before_step
+        has_room_for, writers = checkpoint.has_room_for, list[BackgroundWriter]()
 
         def held(*arguments: Any) -> Any:
             assert self.go.wait(60)
             return save(*arguments)
 
+        def looked(*arguments: Any) -> Any:
+            assert not writers[-1].is_busy("checkpoint")
+            return has_room_for(*arguments)
+
         def before_step(callback: CheckpointsCallback) -> Any:
             seen = callback.loop.state.seen
+            writers.append(callback.loop.writer)
             self.saved.append((seen, callback.saved_seen))
             if seen == 48:  # steps went on while the checkpoint at 40 was being written
                 self.go.set()
             return take(callback)
 
         monkeypatch.setattr(checkpoint, "save", held)
+        monkeypatch.setattr(checkpoint, "has_room_for", looked)
         monkeypatch.setattr(CheckpointsCallback, "before_step", before_step)
 
 

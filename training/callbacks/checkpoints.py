@@ -107,14 +107,15 @@ class CheckpointsCallback(Callback):
         snapshot, seen = take_snapshot(values), loop.state.seen
         seconds = time.monotonic() - start
         spare = loop.config.record.spare_mb * 1e6
+        is_last = not checkpoint.has_room_for(folder, 2 * snapshot.bytes, spare)
         del values
         loop.writer.submit(
             "checkpoint",
             lambda: self._write(snapshot, seen),
             lambda written: self._end(written[0], seconds + written[1]),
         )
-        if not checkpoint.has_room_for(folder, 2 * snapshot.bytes, spare):
-            loop.writer.finish("checkpoint")  # it may be the last: no step after it would be saved
+        if is_last:  # perhaps: no step after it would be saved
+            loop.writer.finish("checkpoint")
 
     def _write(self, snapshot: Snapshot, seen: int) -> tuple[CheckpointInfo, float]:
         """Write a checkpoint; return it, and the seconds that took."""
