@@ -219,7 +219,7 @@ def test_status_in_one_screen_and_as_json(gallery: ServedGallery, tmp_path: Path
 
 def test_retry_mends_what_came_back(gallery: ServedGallery, tmp_path: Path) -> None:
     run(gallery, tmp_path, "crawl")
-    refused = run(gallery, tmp_path, "download", "--set", "politeness.max_bytes=15000")
+    refused = run(gallery, tmp_path, "download", "--set", "politeness.max_bytes=3880")
     assert refused.returncode == 1
     dataset = DatasetPaths("shells", tmp_path)
     too_large = read_status(dataset).failed["too_large"]
