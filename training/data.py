@@ -143,11 +143,13 @@ class Loader:
 
     def _send(self, read: _ReadBatch) -> Batch:
         """Return a batch on the device."""
-        images = self._transfer.send(read.buffer.images[: read.images])
-        integers = self._transfer.send(read.buffer.integers)
-        self._buffers.release(read.buffer)
+        buffer, send = read.buffer, self._transfer.send
         if self.on_device is None:
+            images, integers = send(buffer.images), send(buffer.integers)
+            self._buffers.release(buffer)
             return Batch(images.permute(0, 3, 1, 2), integers[LABEL])
+        images, integers = send(buffer.images[: read.images]), send(buffer.integers)
+        self._buffers.release(buffer)
         found = self.on_device.gather(images, integers, self._mirror)
         return Batch(found, integers[LABEL])
 
@@ -199,7 +201,7 @@ class Loader:
     def _read(self, seen: int, buffer: BatchBuffer) -> int:
         """Fill the buffer with the batch after `seen` images; return how many images are in it."""
         first, last = seen + self._part.start, seen + self._part.stop
-        images, integers = buffer.images.numpy(), buffer.integers.numpy()
+        images, integers = buffer.pixels, buffer.numbers
         row = new = 0
         while row < last - first:  # once; more often where a batch goes into the next epoch
             number, place = divmod(first + row, self._total)
