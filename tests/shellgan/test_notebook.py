@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "OPTIONS": {
         "total_kimg": 0.064, "batch": 8, "resolution": 16, "generator.width": 4, "threads": 1,
         "generator.z_dim": 8, "discriminator.width": 4, "record.log_kimg": 0.016,
-        "record.checkpoint_kimg": 0.016, "device": "cpu",
+        "record.checkpoint_kimg": 0.016, "record.time_share": 0, "device": "cpu",
     },
 }  # fmt: skip
 """Settings of the first cell for a run of seconds."""
