@@ -22,8 +22,9 @@ NOT_IMPORTED = {
 }
 
 
-PUBLIC = {"_exit", "_replace", "_asdict", "_fields", "_make"}
-"""Documented names of the standard library that begin with an underscore."""
+PUBLIC = ("_exit", "_replace", "_asdict", "_fields", "_make", "_foreach_")
+"""Documented names that begin with an underscore, of the standard library and of PyTorch (which
+lists its foreach operations in the manual), or their beginnings."""
 WITHOUT_PUBLIC_NAME = {
     # the only name of this class in PyTorch, and that of its manual ("Extending PyTorch")
     "from torch.utils._python_dispatch import TorchDispatchMode",
@@ -247,7 +248,7 @@ def is_own(owner: ast.expr) -> bool:
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__") and name not in PUBLIC
+    return name.startswith("_") and not name.endswith("__") and not name.startswith(PUBLIC)
 
 
 def test_no_private_names_of_others_are_used() -> None:
