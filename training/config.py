@@ -169,12 +169,13 @@ class Config:
     `precision` `fp16` scales the losses, and skips steps whose gradients overflow. `compile`
     compiles both networks with PyTorch, which takes minutes. `fir` is how StyleGAN2 and R3GAN
     compute their low-pass filters: grouped convolutions (`conv`) or two passes, one for each axis,
-    compiled on CUDA (`separable`). `deterministic` allows only operations that give the same bits
-    each time (those of the CPU do anyway). `sync_batch_norm` uses the batch statistics of all
-    processes. `channels_last` stores images with the channels last, which is faster for most
-    convolutions. `latent` is the distribution of the latents: normal (`gaussian`), on a sphere
-    (`sphere`) or uniform in [-1, 1] (`uniform`). `n_critic` is the number of updates of the
-    discriminator per update of the generator.
+    compiled on CUDA (`separable`). `cuda_graphs` launches all kernels of a step at once, on one
+    CUDA device, with the same results; it is not tried yet. `deterministic` allows only operations
+    that give the same bits each time (those of the CPU do anyway). `sync_batch_norm` uses the batch
+    statistics of all processes. `channels_last` stores images with the channels last, which is
+    faster for most convolutions. `latent` is the distribution of the latents: normal (`gaussian`),
+    on a sphere (`sphere`) or uniform in [-1, 1] (`uniform`). `n_critic` is the number of updates of
+    the discriminator per update of the generator.
 
     `updates`: `alternating` trains the discriminator, then the generator; `generator-first` the
     other way round, with latents of its own for each (the order of StyleGAN2 and R3GAN);
@@ -208,6 +209,7 @@ class Config:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     fir: Literal["conv", "separable"] = "conv"
+    cuda_graphs: bool = False
     deterministic: bool = False
     sync_batch_norm: bool = False
     channels_last: bool = True
@@ -239,9 +241,9 @@ class Config:
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {
-        "about", "total_kimg", "device", "max_hours", "price_per_hour", "max_restarts", "tracking",
-        "data.memory_gb", "data.device_gb", "data.cache_gb", "data.cache", "data.timeout", "record",
-        "evaluate",
+        "about", "total_kimg", "device", "cuda_graphs", "max_hours", "price_per_hour",
+        "max_restarts", "tracking", "data.memory_gb", "data.device_gb", "data.cache_gb",
+        "data.cache", "data.timeout", "record", "evaluate",
     }
 )  # fmt: skip
 """Sections and keys that may change when a run is resumed: they do not affect its result."""

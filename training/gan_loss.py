@@ -125,11 +125,18 @@ class GanLoss:
         real = pack(real, self._packing)
         yield from self._penalties((real, real), (labels, labels))
 
+    def scheduled(self) -> tuple[float, float]:
+        """Return the numbers that follow from images seen: the standard deviation of the instance
+        noise and the factor of the penalties."""
+        options, burn_in, seen = self._config.augment, self._config.burn_in, self._state.seen
+        noise = noise_scale(options.noise, options.noise_kimg, seen)
+        return noise, burn_in_value(burn_in, 1.0, burn_in.penalty, seen)
+
     def penalty_weight(self, name: str) -> float:
         """Return the weight of a penalty in the steps in which it is applied."""
-        options, burn_in = self._config.loss, self._config.burn_in
+        options = self._config.loss
         weight: float = getattr(options, name) * options.interval
-        return weight * burn_in_value(burn_in, 1.0, burn_in.penalty, self._state.seen)
+        return weight * self.scheduled()[1]
 
     def _forward(
         self, samples: Tensor, labels: Tensor, weights: Weights | None = None, twice: bool = False
@@ -138,12 +145,12 @@ class GanLoss:
 
         `twice`: a double backward pass will follow, which compiled networks do not support.
         """
-        options, discriminator = self._config.augment, self._state.discriminator
+        discriminator = self._state.discriminator
         with self.autocast():
             p = self.controller.p(self._state.scalars)
             images = self.augmentation(unpack(samples, self._packing), p, self._random)
-            scale = noise_scale(options.noise, options.noise_kimg, self._state.seen)
-            samples = pack(add_noise(images, scale, self._random), self._packing)
+            images = add_noise(images, self.scheduled()[0], self._random)
+            samples = pack(images, self._packing)
             # the memory format of the networks; a convolution would convert slowly
             if self._config.channels_last:
                 samples = samples.contiguous(memory_format=torch.channels_last)

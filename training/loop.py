@@ -17,6 +17,7 @@ from pipeline.contract import is_disk_full
 from training import callbacks
 from training.callbacks import Action, Callback, Diverged, EndReason
 from training.config import Config
+from training.cuda_graphs import GraphedStep
 from training.data import Loader
 from training.machine.disk import DiskFull
 from training.machine.distributed import SINGLE_PROCESS, DelayedMax, Distributed, WeightsDiffer
@@ -47,7 +48,8 @@ class Loop:
         self.config, self.run_files, self.source, self.ranks = config, run, source, ranks
         self.state, self.history, self.device, self.display = state, history, device, display
         self.total = int(config.total_kimg * 1000)
-        self.step, self.meter = Step(config, state, device, ranks), Meter()
+        kind = GraphedStep if config.cuda_graphs else Step
+        self.step, self.meter = kind(config, state, device, ranks), Meter()
         self.stop_signal = StopSignal(patient=ranks.world_size > 1)
         self.writer, self.cadences = callbacks.BackgroundWriter(), list[callbacks.Cadence]()
         self._decisions = DelayedMax(ranks)

@@ -25,6 +25,7 @@ from pipeline.contract import (
 from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
+from training.cuda_graphs import check_graphs
 from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
@@ -166,6 +167,7 @@ def _take(
 
 
 def _set_up(config: Config, device: torch.device, ranks: Distributed) -> torch.device:
+    check_graphs(config, device, ranks)
     if config.threads:
         torch.set_num_threads(config.threads)
     elif ranks.local_world_size > 1:  # torchrun sets one thread, also for decoding images

@@ -35,7 +35,8 @@ class State:
     `seen` is the position in images. `scalars` holds float tensors that techniques update, by name
     (augmentation probability, path-length mean …), `replay` the memory of the experience replay, as
     `techniques.replay` describes it. `restarts` counts the roll-backs after
-    divergence; it changes the random draws, so that a run does not repeat it.
+    divergence; it changes the random draws, so that a run does not repeat it. `loads` counts calls
+    of `load`, which replaces tensors.
     """
 
     generator: Generator
@@ -50,6 +51,7 @@ class State:
     restarts: int = 0
     scalars: dict[str, Tensor] = field(default_factory=dict)
     replay: dict[str, Tensor] = field(default_factory=dict)
+    loads: int = 0
 
     def tensors(self) -> dict[str, Any]:
         """Return the state as nested dicts of tensors and numbers."""
@@ -80,6 +82,7 @@ class State:
 
     def load(self, tensors: dict[str, Any]) -> None:
         """Load a state from `tensors` (of an equal configuration, on any device)."""
+        self.loads += 1
         for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
             getattr(self, name).load_state_dict(tensors[name])
         self.g_ema.load_state_dict(tensors["average"])

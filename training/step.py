@@ -276,7 +276,7 @@ class Step:
             return {}
         generator = state.generator
         state.g_optimizer.zero_grad(set_to_none=True)
-        old = state.scalars.get("path_mean", torch.zeros((), device=self.device))
+        old = state.scalars.setdefault("path_mean", torch.zeros((), device=self.device))
         new, stats = torch.zeros_like(old), Stats()
         for micro in micro_batches:
             some = slice(0, max(1, len(micro.latents) // options.path_batch_shrink))
@@ -290,6 +290,6 @@ class Step:
             found = {"path_length": lengths.detach().mean(), "path_penalty": penalty.detach()}
             accumulate_stats(stats, found, micro.share)
         self.ranks.all_reduce_sum([new])
-        state.scalars["path_mean"] = new
+        old.copy_(new)
         self._update_generator()
         return stats

@@ -36,6 +36,7 @@ def check_compatible(config: Config) -> None:
         _penalties,
         _updates,
         _engine,
+        _graphs,
         label_conflicts,
         semi_supervised_conflicts,
         packing_conflicts,
@@ -152,6 +153,39 @@ def _engine(config: Config) -> Iterator[str]:
             "micro_batch: with sync_batch_norm the statistics would still be those of a "
             "micro-batch; use more processes instead"
         )
+
+
+def _graphs(config: Config) -> Iterator[str]:
+    """Check what CUDA graphs cannot repeat: decisions and random numbers of the CPU."""
+    if not config.cuda_graphs:
+        return
+    rates = config.g_optimizer, config.d_optimizer
+    if config.device not in ("auto", "cuda"):
+        yield f"cuda_graphs: device {config.device} has no graphs; only cuda has"
+    if config.precision == "fp16":
+        yield 'cuda_graphs: the CPU decides which steps fp16 skips; use "bf16" or "fp32"'
+    if config.augment.ada:
+        yield "cuda_graphs: the random numbers of augment.ada come from the CPU"
+    generator, discriminator = config.generator, config.discriminator
+    if isinstance(generator, StyleGan2Generator) and generator.style_mixing_prob:
+        yield "cuda_graphs: the CPU chooses mixed styles; set generator.style_mixing_prob to 0"
+    if isinstance(discriminator, FastganDiscriminator) and discriminator.reconstruction != "none":
+        yield (
+            "cuda_graphs: the CPU chooses the quarter to reconstruct; set "
+            'discriminator.reconstruction to "none"'
+        )
+    if any(options.name != "adam" for options in rates):
+        yield "cuda_graphs: the only optimizer that can be captured is adam"
+    if any(options.decay_kimg for options in rates):
+        yield "cuda_graphs: has no effect with decay_kimg, which changes the step each time"
+    for key, is_on in (
+        ("compile", config.compile),
+        ("replay.size", config.replay.size),
+        ("unroll.steps", config.unroll.steps),
+        ("sync_batch_norm", config.sync_batch_norm),
+    ):
+        if is_on:
+            yield f"cuda_graphs: not supported with {key}"
 
 
 def _kinds(config: Config) -> Iterator[str]:
