@@ -15,6 +15,7 @@ from training.checkpoint import list_checkpoints
 from training.config import Config
 from training.data import Loader
 from training.loop import Loop
+from training.machine.device import is_bf16_fast
 from training.monitoring.console import Display, NullDisplay
 from training.monitoring.history import History
 from training.planning.auto import compare_speed
@@ -121,6 +122,9 @@ def _show_header(run: Prepared, found: Forecast) -> None:
         f"{run.source.width}×{run.source.height} px  {run.device.type}{threads}, "
         f"{run.config.precision}"
     )
+    is_slow = run.device.type == "cpu" and not is_bf16_fast(run.device)
+    if run.config.precision == "bf16" and is_slow and not run.seen:
+        run.shown.message("this CPU has no units for bf16 (AMX); --precision fp32 is faster")
     for line in found.lines(run.device.type):
         run.shown.message(line)
 

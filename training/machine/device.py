@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,18 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name)
+
+
+def is_bf16_fast(device: torch.device) -> bool:
+    """Return True if networks are faster in bf16 than in fp32: on GPUs with such units, and on CPUs
+    with AMX. On another CPU (AVX-512 with bf16), a step of `projected64` took 1.15 times and one of
+    `shells64` 1.4 times as long as in fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in every version
+    return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -143,9 +143,9 @@ def scale_row(row: AutoRow, inputs: AutoInputs) -> AutoRow:
 
 
 def _precision(inputs: AutoInputs) -> str:
-    if inputs.device == "mps":
-        return "fp32"
-    return "bf16" if inputs.bf16 else "fp16"
+    if inputs.bf16:
+        return "bf16"
+    return "fp16" if inputs.device == "cuda" else "fp32"
 
 
 def _height(inputs: AutoInputs, most: int) -> int:

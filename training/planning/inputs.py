@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.config import Config, DataOptions
-from training.machine.device import choose_device
+from training.machine.device import choose_device, is_bf16_fast
 from training.machine.distributed import world_size
 from training.metrics.real import iter_image_batches
 from training.streaming.dataset import ShardDataset
@@ -26,7 +26,7 @@ class AutoInputs:
 
     `height` and `width` are the maximum size of the images to train on; `labels` their number (0:
     none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
-    (`plain_border_fraction`); `device` cpu, cuda or mps, with native bfloat16 (`bf16`) or not;
+    (`plain_border_fraction`); `device` cpu, cuda or mps, with fast bfloat16 (`bf16`) or not;
     `hours` the time limit (0: none); `processes` the number of processes that train.
     """
 
@@ -69,10 +69,10 @@ def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
     Raises:
         UserError: the images cannot be read, or the device does not exist.
     """
-    device = choose_device(asked.device).type
-    bf16 = device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    device = choose_device(asked.device)
     images, labelled = _first_images(source, asked.data)
     return AutoInputs(
         source.index.nsamples, source.height, source.width, source.classes if labelled else 0,
-        plain_border_fraction(images), device, bf16, asked.max_hours, world_size(),
+        plain_border_fraction(images), device.type, is_bf16_fast(device), asked.max_hours,
+        world_size(),
     )  # fmt: skip

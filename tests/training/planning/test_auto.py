@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipeline.contract import UserError
+from training import fit
 from training.callbacks import EndReason
-from training.fit import parse
 from training.networks import ImageShape
 from training.networks.sizes import doublings
 from training.options.resolve import resolve
@@ -35,7 +35,7 @@ TINY = {
 
 def facts(**values: Any) -> AutoInputs:
     known = {"samples": 2000, "height": 256, "labels": 0, "plain": 0.4, "device": "cpu"}
-    size = {"width": values.get("height", 256), "bf16": True}
+    size = {"width": values.get("height", 256), "bf16": values.get("device", "cpu") != "mps"}
     return AutoInputs(**{**known, **size, "hours": 0.75, **values})
 
 
@@ -146,8 +146,9 @@ def test_a_size_that_no_network_has_is_refused() -> None:
         choose(facts(width=97, height=64))
 
 
-def test_a_gpu_without_bfloat16_gets_float16() -> None:
-    assert choose(facts(device="cuda", bf16=False)).options["precision"] == "fp16"
+@pytest.mark.parametrize(("device", "precision"), [("cuda", "fp16"), ("cpu", "fp32")])
+def test_a_device_without_fast_bf16_gets_another_precision(device: str, precision: str) -> None:
+    assert choose(facts(device=device, bf16=False)).options["precision"] == precision
 
 
 def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
@@ -183,7 +184,7 @@ def test_too_few_images_are_refused() -> None:
 
 
 def test_hours_is_max_hours() -> None:
-    _, options = parse(["--shards", "x", "--preset", "auto", "--hours", "2"])
+    _, options = fit.parse(["--shards", "x", "--preset", "auto", "--hours", "2"])
     assert options == {"max_hours": "2"}
 
 
@@ -230,8 +231,6 @@ def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
 def test_the_forecast_of_auto_states_the_measured_speed(
     small_shards: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    from training import fit
-
     monkeypatch.chdir(tmp_path)
     tiny = [word for key, value in TINY.items() for word in (f"--{key}", value)]
     words = ["--shards", str(small_shards().manifest), "--preset", "auto", "--hours", "10"]
@@ -241,9 +240,21 @@ def test_the_forecast_of_auto_states_the_measured_speed(
     assert "s/kimg were measured, 3.6e+07 were planned; the learning rates fall over 0.001" in said
 
 
-def test_a_cpu_takes_bf16(small_shards: Any) -> None:
+@pytest.mark.parametrize("amx", [True, False])
+def test_a_cpu_takes_bf16_where_it_has_units_for_it(
+    amx: bool, small_shards: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    manifest = str(small_shards().manifest)
     asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
-    assert look(open_shard_dataset(str(small_shards().manifest), 0), asked).bf16
+    assert look(open_shard_dataset(manifest, 0), asked).bf16 == amx
+    # a preset with bf16 trains with it, and says what is faster
+    monkeypatch.chdir(tmp_path)
+    tiny = [word for key, value in TINY.items() for word in (f"--{key}", value)]
+    words = ["--shards", manifest, "--preset", PRESET, *tiny, "--resolution", "16", "--dry-run"]
+    assert fit.main(words) == 0
+    assert ("--precision fp32 is faster" in capsys.readouterr().out) != amx
 
 
 @pytest.mark.slow
