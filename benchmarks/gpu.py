@@ -9,10 +9,11 @@ process of its own with a time limit and prints one line of JSON, the most wante
    the longest kernels, in bf16, then compiled and in fp16;
 3. `cadence`: `training.fit` with its default intervals of writing, and with none;
 4. `resume`: `kill -9` and resume with `--deterministic`, bit for bit;
-5. `auto`: `--preset auto` and the Fréchet distance of its result.
+5. `auto`: `--preset auto` and the Fréchet distance of its result;
+6. `graphs`: steps as CUDA graphs, which must give the weights of plain steps, and their speed.
 
-`--dry` runs every job on the CPU with tiny networks. Exit status 1 if a job failed or found a
-problem. `benchmarks/gpu.md` describes the results.
+`--dry` runs every job but `graphs` on the CPU with tiny networks. Exit status 1 if a job failed or
+found a problem. `benchmarks/gpu.md` describes the results.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 
 import torch
 from gpu_runs import job_auto, job_cadence, job_resume
-from gpu_speed import job_speed
+from gpu_speed import job_graphs, job_speed
 from gpu_steps import PRESETS, job_agreement
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -40,6 +41,7 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "cadence": job_cadence,
     "resume": job_resume,
     "auto": job_auto,
+    "graphs": job_graphs,
 }
 ADA = {"augment.ada": "bgc", "augment.p": "0.5"}
 BUDGET_SECONDS = 520.0
@@ -71,7 +73,12 @@ def all_jobs(dry: bool) -> list[Job]:
         Job("auto", 170, {"hours": "0.005" if dry else "0.03"}),
         *(Job("speed", 90, {"preset": preset, **bf16, "compile": "true"})
           for preset in ("dcgan64", "stylegan2-64", "fastgan256")),
+        Job("speed", 45, {"preset": "stylegan2-64", **bf16, "fir": "separable"}),
+        *(Job("graphs", 45, {"preset": preset, **bf16})
+          for preset in ("dcgan64", "projected256") if not dry),
         *(Job("speed", 45, {"preset": preset, "precision": "fp16"}) for preset in PRESETS),
+        Job("speed", 45, {"preset": ada, "precision": "fp16", **ADA}),
+        Job("speed", 90, {"preset": ada, **bf16, **ADA, "compile": "true"}),
     ]  # fmt: skip
 
 

@@ -176,3 +176,30 @@ def job_speed(preset: str, dry: bool, **overrides: str) -> dict[str, Any]:
     tiny = TINY[preset] if dry else {}
     found = measure_speed(preset, tiny | overrides, "cpu" if dry else "cuda", 0.0 if dry else 6.0)
     return {**found, "problems": []}
+
+
+def graph_differences(preset: str, overrides: Mapping[str, str], steps: int) -> list[str]:
+    """Return the names of the weights of both networks and the average that differ after so many
+    steps with and without CUDA graphs."""
+    states = []
+    with determinism(True, torch.device("cuda")):
+        for graphs in ("true", "false"):
+            training = new_training(preset, {**overrides, "cuda_graphs": graphs}, "cuda")
+            run_steps(training, steps)
+            networks = (training.state.generator, training.state.discriminator)
+            states.append({
+                f"{kind}.{name}": value
+                for kind, network in zip(("generator", "discriminator"), networks, strict=True)
+                for name, value in network.state_dict().items()
+            })  # fmt: skip
+    first, second = states
+    return [name for name, value in first.items() if not torch.equal(value, second[name])]
+
+
+def job_graphs(preset: str, dry: bool, **overrides: str) -> dict[str, Any]:
+    """Speed of steps as CUDA graphs, and weights that differ from those of plain steps. There are
+    no graphs on a CPU, so no dry run."""
+    assert not dry
+    found = measure_speed(preset, {**overrides, "cuda_graphs": "true"}, "cuda", 6.0)
+    differing = graph_differences(preset, overrides, 3 * _LEAST_STEPS)
+    return {**found, "problems": [f"differs from a plain step: {name}" for name in differing]}

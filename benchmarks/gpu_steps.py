@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from training.catalogue import image_shape
 from training.config import Config
+from training.cuda_graphs import GraphedStep
 from training.data import Batch
 from training.machine.device import choose_device
 from training.options.resolve import resolve
@@ -74,7 +75,8 @@ def new_training(preset: str, overrides: Mapping[str, str], device: str) -> Trai
     size = (config.batch, shape.height, shape.width, shape.channels)
     pixels = torch.randint(256, size, dtype=torch.uint8, generator=random)
     batch = Batch(pixels.permute(0, 3, 1, 2), torch.zeros(config.batch, dtype=torch.int64))
-    return Training(config, state, Step(config, state, place), batch, place)
+    kind = GraphedStep if config.cuda_graphs else Step
+    return Training(config, state, kind(config, state, place), batch, place)
 
 
 class CpuRandom(TorchFunctionMode):

@@ -7,8 +7,15 @@ import io
 import pytest
 import torch
 from gpu_runs import job_auto, job_cadence, resume_differences
-from gpu_speed import measure_speed, synchronizations
-from gpu_steps import PRESETS, agreement, new_training
+from gpu_speed import graph_differences, measure_speed, synchronizations
+from gpu_steps import (
+    MOST_ERROR,
+    PRESETS,
+    agreement,
+    new_training,
+    phase_gradients,
+    relative_errors,
+)
 
 from training.snapshot import copy_to_host, take_snapshot
 
@@ -40,6 +47,21 @@ def test_kernels_and_memory_are_measured(preset: str, precision: str) -> None:
 @pytest.mark.parametrize(("preset", "kimg"), [("dcgan64", 100.0), ("stylegan2-64", 6.0)])
 def test_a_killed_deterministic_run_ends_bit_for_bit_the_same(preset: str, kimg: float) -> None:
     assert resume_differences(preset, False, kimg) == (True, [])
+
+
+@pytest.mark.parametrize("preset", ["dcgan64", "projected256"])
+def test_steps_as_cuda_graphs_give_the_weights_of_plain_steps(preset: str) -> None:
+    assert graph_differences(preset, {**SMALL, "precision": "bf16"}, 24) == []
+
+
+@pytest.mark.parametrize("preset", ["stylegan2-64", "r3gan64"])
+def test_separable_filters_give_the_gradients_of_convolutions(preset: str) -> None:
+    gradients = [
+        phase_gradients(new_training(preset, {**SMALL, "fir": fir, "precision": "fp32"}, "cuda"))
+        for fir in ("conv", "separable")
+    ]
+    errors = relative_errors(*gradients)
+    assert max(errors.values()) < MOST_ERROR, errors
 
 
 def test_a_snapshot_is_what_the_values_were_when_it_was_taken() -> None:
