@@ -244,6 +244,8 @@ def private_uses(path: Path) -> Iterator[str]:
 
 
 def is_own(owner: ast.expr) -> bool:
+    if isinstance(owner, ast.Call):
+        return isinstance(owner.func, ast.Name) and owner.func.id == "super"
     return isinstance(owner, ast.Name) and owner.id in ("self", "cls")
 
 

@@ -77,8 +77,9 @@ def test_every_top_level_file_is_in_the_tree(tracked: set[str]) -> None:
 
 def test_install_ends_with_what_to_run_next() -> None:
     shown = subprocess.run(
-        ["make", "--dry-run", "install"], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
+        ["make", "--dry-run", "--no-print-directory", "install"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     assert re.search(r"^echo .*/shellgan WHERE .*, or make demo", shown.stdout.splitlines()[-1])
 
 

@@ -55,6 +55,8 @@ class S3Server:
 
     def __enter__(self) -> "S3Server":
         self._thread.start()
+        # a server of this process that has ended may still be known under the same name
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,8 +88,6 @@ def s3() -> Iterator[S3Server]:
     with S3Server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        # a server of this process that has ended may still be known under the same name
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
         fsspec.filesystem("s3").mkdir("shells")
         yield server
 

@@ -7,7 +7,7 @@ checks that no tensor was replaced. What only a GPU can show, tests/gpu and `ben
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,6 @@ import torch
 from gpu_steps import PRESETS, TINY, Training, new_training
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import training.loop
 import training.preparation
@@ -165,6 +164,15 @@ def test_a_step_that_cannot_be_captured_ends_the_run_in_one_line() -> None:
         other.step([other.batch])
 
 
+def leaves(values: Any) -> Iterator[Any]:
+    """All that is in nested dicts, lists and tuples."""
+    if isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from leaves(value)
+    else:
+        yield values
+
+
 class Operations(TorchDispatchMode):
     """Records operations with their numbers."""
 
@@ -173,9 +181,9 @@ class Operations(TorchDispatchMode):
         self.calls: list[Any] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        leaves = tree_leaves((args, kwargs or {}))
-        numbers = [one for one in leaves if isinstance(one, int | float | str | torch.dtype)]
-        shapes = [one.shape for one in leaves if isinstance(one, Tensor)]
+        found = list(leaves((args, kwargs or {})))
+        numbers = [one for one in found if isinstance(one, int | float | str | torch.dtype)]
+        shapes = [one.shape for one in found if isinstance(one, Tensor)]
         self.calls.append((func, numbers, shapes))
         return func(*args, **(kwargs or {}))
 
