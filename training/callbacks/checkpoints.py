@@ -71,6 +71,8 @@ class CheckpointsCallback(Callback):
         networks = (loop.state.generator, loop.state.discriminator)
         loop.ranks.check_equal(weight for one in networks for weight in one.parameters())
         loop.merge_meter()
+        # if the one before it did not fit, that ends the run, but this state is still tried
+        loop.on_main_process(lambda: loop.writer.finish("checkpoint"))
         loop.on_main_process(self._take)
         self._taken_at, self._taken_seen = time.monotonic(), loop.state.seen
 
