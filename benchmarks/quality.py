@@ -31,13 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality_metrics import References, load_references, read_pixels
+from quality_metrics import Pixels, References, load_references, read_images
 
 from pipeline.contract import format_duration
-from training.config import DataOptions
 from training.grid import generate_images, make_grid, save_image
 from training.metrics.fake import draw_inputs
-from training.metrics.real import iter_image_batches
 from training.options.resolve import resolve
 from training.planning.auto import PRESET, choose
 from training.planning.inputs import gather_inputs
@@ -51,7 +49,6 @@ GRID = 48
 PATIENCE = 120.0
 """Seconds after which a trainer that was asked to stop is ended."""
 Row = dict[str, Any]
-Pixels = Any
 
 
 def cpu_seconds(pid: int) -> float:
@@ -68,20 +65,15 @@ class Comparison:
         self.out: Path = args.out / str(self.source.index.name)
 
     @cached_property
-    def pixels(self) -> Pixels:
-        """The training images."""
-        return read_pixels(self.source)
-
-    @cached_property
-    def labels(self) -> Any:
-        found = iter_image_batches(self.source, self.source.index.nsamples, DataOptions())
-        return np.concatenate([labels for _, labels in found])
+    def images(self) -> tuple[Pixels, Any]:
+        """The training images and their labels."""
+        return read_images(self.source)
 
     @cached_property
     def references(self) -> References:
         other = self.args.reference
         return load_references(
-            self.pixels, read_pixels(open_shard_dataset(other, 0)) if other else None
+            self.images[0], read_images(open_shard_dataset(other, 0))[0] if other else None
         )
 
     def measure(self, contender: str, seed: int) -> Iterator[Row]:
@@ -123,7 +115,7 @@ class Comparison:
             spent.write_text(f"{before + used:.1f}\n")
         trained = load_generator(str(folder / "run"), CPU)
         z_dim, count = trained.generator.z_dim, self.args.samples
-        latents, labels = draw_inputs(trained.latent, z_dim, self.labels, count, 0, CPU)
+        latents, labels = draw_inputs(trained.latent, z_dim, self.images[1], count, 0, CPU)
         torch.manual_seed(0)
         pixels = np.asarray(generate_images(trained.generator, latents, labels, 32))
         return {"": (pixels, {"kimg": round(trained.seen / 1000, 1)})}
@@ -183,7 +175,7 @@ class Comparison:
         if not folder.exists():
             part = folder.with_name("png.part")
             part.mkdir(parents=True, exist_ok=True)
-            for number, pixels in enumerate(self.pixels):
+            for number, pixels in enumerate(self.images[0]):
                 save_image(part / f"{number:06d}.png", pixels)
             part.rename(folder)
         return folder

@@ -64,10 +64,12 @@ class Lite2:
         return np.asarray(self._network._fc(torch.from_numpy(features)).detach())
 
 
-def read_pixels(source: ShardDataset) -> Pixels:
-    """Return all images of a dataset, uint8 (n, h, w, 3)."""
+def read_images(source: ShardDataset) -> tuple[Pixels, NDArray[np.int64]]:
+    """Return all images of a dataset, uint8 (n, h, w, 3), and their labels, int64 (n,)."""
     found = iter_image_batches(source, source.index.nsamples, DataOptions())
-    return np.concatenate([images.permute(0, 2, 3, 1).numpy() for images, _ in found])
+    parts = [(images.permute(0, 2, 3, 1).numpy(), labels) for images, labels in found]
+    pixels, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return pixels, labels
 
 
 @dataclass(frozen=True)

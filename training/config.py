@@ -116,8 +116,8 @@ class RecordOptions:
     `keep` is the number of checkpoints; the run stops while `spare_mb` of the disk are still free.
 
     Grids, checkpoints, reports and evaluations take about `time_share` of the time at most, each a
-    quarter of it: on a fast GPU some are left out, though never for more than five minutes or at
-    the end. With 0 they follow the images seen alone.
+    quarter of it: on a fast GPU some are left out, but not the first one that is due five minutes
+    after the last, and none at the end. With 0 they follow the images seen alone.
     """
 
     log_kimg: Interval = 1.0
@@ -170,7 +170,7 @@ class Config:
     compiles both networks with PyTorch, which takes minutes. `fir` is how StyleGAN2 and R3GAN
     compute their low-pass filters: grouped convolutions (`conv`) or two passes, one for each axis,
     compiled on CUDA (`separable`). `cuda_graphs` launches all kernels of a step at once, on one
-    CUDA device, with the same results; it is not tried yet. `deterministic` allows only operations
+    CUDA device, with the same results; no GPU has run it. `deterministic` allows only operations
     that give the same bits each time (those of the CPU do anyway). `sync_batch_norm` uses the batch
     statistics of all processes. `channels_last` stores images with the channels last, which is
     faster for most convolutions. `latent` is the distribution of the latents: normal (`gaussian`),

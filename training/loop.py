@@ -146,8 +146,8 @@ class Loop:
         early = 0
         if self.ranks.is_main:
             early = sum(cadence.is_early() << bit for bit, cadence in enumerate(self.cadences))
-        told = self._decisions(wanted << count | early)
-        return Action(told >> count), [bool(told >> bit & 1) for bit in range(count)]
+        decided = self._decisions(wanted << count | early)
+        return Action(decided >> count), [bool(decided >> bit & 1) for bit in range(count)]
 
     @property
     def seconds(self) -> float:

@@ -91,13 +91,12 @@ class CheckpointsCallback(Callback):
         self.saved_seen = self._taken_seen = seen
 
     def _take(self) -> None:
-        """Hand this state to the thread, after the one before it: two need not fit in memory.
+        """Hand this state to the thread; the one before it is written, so only one is in memory.
 
         Raises:
-            DiskFull: that one did not fit on the disk, or this one is the last that does.
+            DiskFull: this one is the last that fits on the disk.
         """
         loop, folder = self.loop, self.loop.run_files.checkpoints
-        loop.writer.finish("checkpoint")
         start = time.monotonic()
         values: dict[str, Any] = {
             "state": loop.state.tensors(),

@@ -14,19 +14,7 @@ from training.losses.penalties import (
 )  # fmt: skip
 
 __all__ = [
-    "LOSSES",
-    "AdversarialLoss",
-    "class_loss",
-    "clip_weights",
-    "code_loss",
-    "dragan",
-    "feature_matching",
-    "gradient_penalty",
-    "labelled_loss",
-    "logit_gradients",
-    "path_lengths",
-    "path_penalty",
-    "separation",
-    "squared_gradient",
-    "squared_norm",
+    "LOSSES", "AdversarialLoss", "class_loss", "clip_weights", "code_loss", "dragan",
+    "feature_matching", "gradient_penalty", "labelled_loss", "logit_gradients", "path_lengths",
+    "path_penalty", "separation", "squared_gradient", "squared_norm",
 ]  # fmt: skip

@@ -39,10 +39,8 @@ def is_bf16_fast(device: torch.device) -> bool:
     `shells64` 1.4 times as long as in fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, Any] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # not in every version
-    return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
+    read: Any = getattr(torch.cpu, "get_capabilities", dict)  # not in every version
+    return device.type == "cpu" and bool(read().get("amx_bf16"))
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -115,10 +115,10 @@ class DelayedMax:
         """Send an integer; return the largest that was sent with the call before (0: none was)."""
         if self._ranks.world_size == 1:
             return value
-        told, sent = self.receive(), torch.tensor([value])
+        largest, sent = self.receive(), torch.tensor([value])
         kind, group = distributed.ReduceOp.MAX, self._ranks.control
         self._sent = sent, distributed.all_reduce(sent, op=kind, group=group, async_op=True)
-        return told
+        return largest
 
     def receive(self) -> int:
         """Return what a call would, and send nothing."""

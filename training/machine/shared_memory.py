@@ -59,9 +59,9 @@ def share_memory(size: int, ranks: Distributed) -> SharedBlock | str:
             fd = _create(size, token)
         except OSError as error:
             reason = error.strerror or str(error)
-    told = ranks.all_gather((is_first, os.getpid(), fd, token, reason))
+    answers = ranks.all_gather((is_first, os.getpid(), fd, token, reason))
     first = ranks.rank - ranks.local_rank
-    created, process, number, token, reason = told[first]
+    created, process, number, token, reason = answers[first]
     block = None
     if not created:
         reason = "the ranks of this machine do not follow each other"
