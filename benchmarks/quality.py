@@ -37,8 +37,7 @@ from pipeline.contract import format_duration
 from training.grid import generate_images, make_grid, save_image
 from training.metrics.fake import draw_inputs
 from training.options.resolve import resolve
-from training.planning.auto import PRESET, choose
-from training.planning.inputs import gather_inputs
+from training.planning.auto import PRESET, choose_measured
 from training.pretrained.inference import load_generator
 from training.streaming.dataset import open_shard_dataset
 
@@ -125,8 +124,10 @@ class Comparison:
         preset, _, changes = contender.partition("@")
         args, own = self.args, {"total_kimg": "1e9"}
         if preset == "auto":  # chosen explicitly: --hours would count wall-clock time, not CPU time
-            asked = resolve(PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}"})
-            preset, own = PRESET, {**choose(gather_inputs(self.source, asked)).options, **own}
+            asked = resolve(
+                PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}", "threads": str(args.threads)}
+            )
+            preset, own = PRESET, {**choose_measured(self.source, asked, {}).options, **own}
         own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
         command = [
             sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,

@@ -19,7 +19,7 @@ from training.machine.device import is_bf16_fast
 from training.monitoring.console import Display, NullDisplay
 from training.monitoring.history import History
 from training.planning.auto import compare_speed
-from training.planning.forecast import Forecast, cost, disk_bytes, is_timed, plan_course
+from training.planning.forecast import Forecast, cost, disk_bytes, plan_course, time_steps
 from training.preparation import Prepared, describe_write_error, prepare
 from training.runs import Run
 from training.step import Step
@@ -28,7 +28,6 @@ EXIT_STATUS = {
     EndReason.DONE: 0, EndReason.HOURS: 0, EndReason.INTERRUPTED: 130, EndReason.DISK: 1,
     EndReason.DIVERGED: 1,
 }  # fmt: skip
-_TIMED_SECONDS = 3.0
 MakeCallback = Callable[[Loop], Callback]
 """A function of the loop that returns a callback, such as a subclass of `Callback`."""
 
@@ -229,21 +228,7 @@ def _timed(run: Prepared) -> float:
         run.state.load(run.values["state"])
     step = Step(config, run.state, device, ranks)
     with Loader(run.source, config, run.seen, ranks, placement=run.placement) as loader:
-        start, steps = 0.0, -1
-        while True:
-            step([next(loader) for _ in range(config.n_critic)])
-            _wait_for(device)
-            steps += 1
-            if steps == 0:
-                start = time.monotonic()
-            elapsed = time.monotonic() - start
-            enough = is_timed(config, steps, elapsed) and elapsed >= _TIMED_SECONDS
-            if ranks.all_reduce_max(int(enough)):
-                return elapsed / (steps * config.batch * config.n_critic) * 1000
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+        return time_steps(
+            lambda: step([next(loader) for _ in range(config.n_critic)]), config, device,
+            lambda enough: bool(ranks.all_reduce_max(int(enough))),
+        )  # fmt: skip

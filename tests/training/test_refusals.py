@@ -85,7 +85,7 @@ def both(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., tuple[int, str]]:  # fmt: skip
     """The command with `--dry-run`, then without; what both say, which must be the same."""
-    monkeypatch.setattr("training.session._TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("training.planning.forecast._TIMED_SECONDS", 0.0)
 
     def run(*arguments: Any) -> tuple[int, str]:
         found = []
@@ -203,7 +203,7 @@ def test_a_dry_run_knows_the_size_of_a_checkpoint(
     tmp_path: Path, small_shards: Callable[..., Any], in_process: Callable[..., int],
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("training.session._TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("training.planning.forecast._TIMED_SECONDS", 0.0)
     run, shards = tmp_path / "work" / "runs" / "one", small_shards()
     options = ("--generator.width", "16", "--replay.size", "40")
     for kind in ("adam", "sgd", "rmsprop"):

@@ -12,10 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from pipeline.contract import UserError, count_of, format_duration, parse_config
 from training import checkpoint
 from training.config import Config, EvaluateOptions
+from training.image_shape import ImageShape
 from training.networks.sizes import count_doublings
-from training.options.resolve import merge, nest_dotted, resolve, unflatten
-from training.planning.inputs import AutoInputs, gather_inputs
-from training.streaming.dataset import open_shard_dataset
+from training.options.resolve import (
+    drop_label_conditions,
+    merge,
+    nest_dotted,
+    resolve,
+    unflatten,
+)
+from training.planning.inputs import AutoInputs, gather_inputs, measure_speed
+from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 NAME = "auto"
 
@@ -92,7 +99,7 @@ def choose(inputs: AutoInputs) -> Choice:
             f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
         )
     size = scale_row(_size(inputs), inputs)
-    kimg = round((inputs.hours or _DAY) * size.kimg_per_hour, 1)
+    kimg = float(f"{(inputs.hours or _DAY) * size.kimg_per_hour:.3g}")
     passes = kimg * 1000 / inputs.samples
     conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
     options = {
@@ -118,6 +125,27 @@ def choose(inputs: AutoInputs) -> Choice:
     return Choice(options, _why(inputs, size, kimg, options))
 
 
+def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, str]) -> Choice:
+    """Choose for the dataset at `source`, this machine and the time in `asked`. The speed of what
+    the table suggests, with the overrides of the command line (`options`), is measured first: the
+    learning rates and the average depend on the number of images.
+
+    Raises:
+        UserError: as in `choose`, `gather_inputs` and `resolve`.
+    """
+    inputs = gather_inputs(source, asked)
+    first = choose(inputs)
+    if inputs.processes > 1:  # they would measure each other, and choose differently
+        return first
+    config = resolve(PRESET, {**first.options, **options})
+    height = config.resolution or source.height
+    width = source.width * height // source.height
+    shape = ImageShape(height, width, source.channels, source.classes)
+    planned = scale_row(_size(inputs), inputs).kimg_per_hour
+    pace = measure_speed(drop_label_conditions(config, source.classes), shape) / planned
+    return choose(replace(inputs, pace=pace))
+
+
 def scale_row(row: AutoRow, inputs: AutoInputs) -> AutoRow:
     """Return `row`, which is for one process, for all processes of a run.
 
@@ -139,7 +167,8 @@ def scale_row(row: AutoRow, inputs: AutoInputs) -> AutoRow:
     batch = min(max(row.batch * devices, LEAST_SHARE * processes), inputs.samples)
     batch -= batch % processes
     lr = row.lr * max(1.0, batch / row.batch) ** 0.5
-    return replace(row, batch=batch, lr=lr, kimg_per_hour=row.kimg_per_hour * devices)
+    speed = row.kimg_per_hour * devices * (inputs.pace or 1.0)
+    return replace(row, batch=batch, lr=lr, kimg_per_hour=speed)
 
 
 def _precision(inputs: AutoInputs) -> str:
@@ -163,6 +192,7 @@ def _height(inputs: AutoInputs, most: int) -> int:
 
 def _size(inputs: AutoInputs) -> AutoRow:
     hours = inputs.hours or float("inf")
+    hours *= inputs.pace or 1.0  # a fast machine does the work of more hours
     rows = [row for row in AUTO_TABLE if row.device == inputs.device and row.hours <= hours]
     # rows for larger images than these only cost time, unless their networks are wider
     fitting = [row for row in rows if row.height <= max(SMALL, inputs.height)]
@@ -192,6 +222,12 @@ def _why(
         else ""
     )
     shared = f" over {inputs.processes} processes" if inputs.processes > 1 else ""
+    took = f"{3600 / size.kimg_per_hour:.3g} s/kimg"
+    speed = (
+        f"at {took}, measured on this machine"
+        if inputs.pace
+        else f"if this machine takes {took} (a reference figure: {size.evidence})"
+    )
     ground = (
         " (for drawings, try --preset shells64)"
         if inputs.plain >= PLAIN
@@ -199,9 +235,7 @@ def _why(
     )
     return (
         f"auto: {inputs.device}, {time}, makes about {kimg:g} thousand images of {height}{scaled}"
-        f" px with a generator of width {size.width}, if this machine takes"
-        f" {3600 / size.kimg_per_hour:.3g} s/kimg (a reference figure: {size.evidence}; the"
-        " forecast measures it)",
+        f" px with a generator of width {size.width}, {speed}",
         f"auto: {inputs.samples} images, {inputs.plain:.0%} with a plain border{ground},"
         f" are seen about {passes:.0f} times each: {augmented}{ignored}",
         f"auto: preset {PRESET}, batch {options['batch']}{shared}, rates {size.lr:.3g} falling to "
@@ -254,7 +288,7 @@ def resolve_auto(
         return parse_config(Config, again, "command line"), (
             "auto: as chosen when the run was started",
         )
-    choice = choose(gather_inputs(source, asked))
+    choice = choose_measured(source, asked, options)
     config = replace(resolve(PRESET, {**choice.options, **options}), preset=NAME)
     changed = [key for key, value in choice.options.items() if options.get(key, value) != value]
     first, second, last = choice.explanation

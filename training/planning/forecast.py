@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +25,7 @@ _MANY = 1 << 40
 FORECAST_STEPS = 4
 """Minimum number of steps for a speed measurement; one step before them warms up."""
 _LONG_SECONDS = 30.0
+_TIMED_SECONDS = 3.0
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -135,6 +138,31 @@ def is_timed(config: Config, steps: int, seconds: float) -> bool:
     if steps < FORECAST_STEPS:
         return False
     return steps % lazy_cycle(config) == 0 or seconds >= _LONG_SECONDS
+
+
+def time_steps(
+    step: Callable[[], object], config: Config, device: torch.device,
+    agree: Callable[[bool], bool] = bool,
+) -> float:  # fmt: skip
+    """Take steps of `config` until their speed is known, and return the seconds per kimg; the first
+    one warms up. `agree` says whether all processes stop, from whether this one would."""
+    start, steps = 0.0, -1
+    while True:
+        step()
+        _wait_for(device)
+        steps += 1
+        if steps == 0:
+            start = time.monotonic()
+        elapsed = time.monotonic() - start
+        if agree(is_timed(config, steps, elapsed) and elapsed >= _TIMED_SECONDS):
+            return elapsed / (steps * config.batch * config.n_critic) * 1000
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,16 @@ import torch
 from torch import Tensor
 
 from training.config import Config, DataOptions
+from training.data import Batch
+from training.image_shape import ImageShape
+from training.machine.allocator import retain_freed_memory
 from training.machine.device import choose_device, is_bf16_fast
 from training.machine.distributed import world_size
 from training.metrics.real import iter_image_batches
+from training.planning.forecast import time_steps
+from training.planning.threads import set_threads
+from training.state import new_state
+from training.step import Step
 from training.streaming.dataset import ShardDataset
 
 PLAIN_SAMPLE = 256
@@ -27,7 +34,8 @@ class AutoInputs:
     `height` and `width` are the maximum size of the images to train on; `labels` their number (0:
     none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
     (`plain_border_fraction`); `device` cpu, cuda or mps, with fast bfloat16 (`bf16`) or not;
-    `hours` the time limit (0: none); `processes` the number of processes that train.
+    `hours` the time limit (0: none); `processes` the number of processes that train; `pace` the
+    measured speed of this machine as a multiple of the table's (None: not measured).
     """
 
     samples: int
@@ -39,6 +47,7 @@ class AutoInputs:
     bf16: bool
     hours: float
     processes: int = 1
+    pace: float | None = None
 
 
 def plain_border_fraction(images: Tensor) -> float:
@@ -61,6 +70,24 @@ def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, b
         found = iter_image_batches(source, count, replace(options, cache=folder))
         parts = [(images.clone(), bool((labels >= 0).all())) for images, labels in found]
     return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
+
+
+def measure_speed(config: Config, shape: ImageShape) -> float:
+    """Measure steps of `config` on black images of this shape, on the number of CPU threads that a
+    run would choose: thousand images per hour."""
+    device = choose_device(config.device)
+    step = Step(config, new_state(config, shape, device), device)
+    size = (config.batch, shape.channels, shape.height, shape.width)
+    labels = torch.zeros(config.batch, dtype=torch.int64)
+    batches = [Batch(torch.zeros(size, dtype=torch.uint8), labels)] * config.n_critic
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        retain_freed_memory()
+        set_threads(config, None)
+    try:
+        return 3600 / time_steps(lambda: step(batches), config, device)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:

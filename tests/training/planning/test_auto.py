@@ -33,6 +33,11 @@ TINY = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.planning.forecast._TIMED_SECONDS", 0.0)
+
+
 def facts(**values: Any) -> AutoInputs:
     known = {"samples": 2000, "height": 256, "labels": 0, "plain": 0.4, "device": "cpu"}
     size = {"width": values.get("height", 256), "bf16": values.get("device", "cpu") != "mps"}
@@ -209,7 +214,7 @@ def test_labels_that_some_images_lack_are_no_conditions(
 
 def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
     choice = choose(facts(hours=0.5, samples=2000, height=64))
-    assert "this machine takes 20 s/kimg (a reference figure: 25 s of one" in choice.explanation[0]
+    assert "this machine takes 20 s/kimg (a reference figure: 25 s of" in choice.explanation[0]
     config = replace(resolve(PRESET, {**choice.options, "max_hours": "0.5"}), preset="auto")
     assert config.burn_in.kimg == 90
     assert compare_speed(config, 190.0, 0) == (
@@ -225,6 +230,33 @@ def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
     assert not compare_speed(replace(config, preset=PRESET), 190.0, 0)
     without = resolve(PRESET, dict(choose(facts(hours=0.0)).options))
     assert "20 were planned" not in compare_speed(replace(without, preset="auto"), 190.0, 0)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_machine_half_as_fast_plans_half_the_images(device: str) -> None:
+    planned, slow = (choose(facts(device=device, hours=5, pace=pace)) for pace in (None, 0.5))
+    kimg, fewer = (float(choice.options["burn_in.kimg"]) for choice in (planned, slow))
+    assert fewer == pytest.approx(kimg / 2, rel=0.01)
+    half_lives = [float(choice.options["ema.half_life_kimg"]) for choice in (planned, slow)]
+    assert half_lives[1] <= half_lives[0]
+    assert "a reference figure" in planned.explanation[0]
+    assert "measured on this machine" in slow.explanation[0]
+
+
+def test_a_fast_machine_gets_the_networks_of_more_hours() -> None:
+    widths = [choose(facts(hours=3.5, pace=p)).options["generator.width"] for p in (1.0, 2.0)]
+    assert widths == ["16", "32"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_speed_is_measured_where_one_process_trains(
+    processes: int, small_shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.planning.auto.measure_speed", lambda *_: 36.0)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    config, why = resolve_auto(str(small_shards().manifest), None, {**TINY, "max_hours": "2"})
+    assert config.burn_in.kimg == (72 if processes == 1 else 360)
+    assert ("at 100 s/kimg, measured on this machine" in why[0]) == (processes == 1)
 
 
 @pytest.mark.slow

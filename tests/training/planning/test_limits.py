@@ -122,7 +122,7 @@ def test_dry_run_forecasts_and_writes_nothing(
     tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("training.session._TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("training.planning.forecast._TIMED_SECONDS", 0.0)
     shards, run = small_shards(), tmp_path / "work" / "runs" / "dry"
     assert in_process(run, shards, "--dry-run", "--price-per-hour", "3600") == 0
     said = capsys.readouterr().out
@@ -138,7 +138,7 @@ def test_a_dry_run_respects_max_hours(
     tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("training.session._TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("training.planning.forecast._TIMED_SECONDS", 0.0)
     monkeypatch.setattr("training.session._timed", lambda _: 22.3)
     shards, run = small_shards(), tmp_path / "runs" / "rented"
     hours = ("--total-kimg", "10000", "--price-per-hour", "0.48", "--record.sample_kimg", "0.001")
