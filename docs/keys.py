@@ -255,10 +255,16 @@ def recipe_page() -> str:
 
 def training_page() -> str:
     """Return the page of the keys of training."""
-    parts = [TRAINING_HEAD, key_table(Config)]
-    for name, hint in hints_of(Config).items():
-        kinds = sections_in(hint)
+    return "\n".join([TRAINING_HEAD, key_table(Config), *training_sections(Config)])
+
+
+def training_sections(owner: type, prefix: str = "", of: str = "") -> Iterator[str]:
+    """Yield the tables of the sections of a class, then of theirs; `of` is the kind of the
+    section around them, for the headings."""
+    for name, hint in hints_of(owner).items():
+        kinds, path = sections_in(hint), f"{prefix}{name}"
         for options in kinds:
-            title = f"{name}.name = {vars(options)['name']}" if len(kinds) > 1 else name
-            parts.append(section(title, options, prefix=f"{name}."))
-    return "\n".join(parts)
+            kind = f"{path}.name = {vars(options)['name']}" if len(kinds) > 1 else ""
+            if fields_of(options):
+                yield section((kind or path) + of, options, prefix=f"{path}.")
+            yield from training_sections(options, f"{path}.", f" of {kind}" if kind else "")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,11 +78,11 @@ def check_weights(values: Mapping[str, Any], networks: Sequence[str] = ("average
     whole_number(state.get("seen"), "state.seen")
 
 
-def check_start(values: Mapping[str, Any]) -> None:
-    """Raise Unusable if a run cannot start from the networks in the values."""
+def check_start(values: Mapping[str, Any], networks: Iterable[str] = NETWORKS) -> None:
+    """Raise Unusable if a run cannot start from those of the networks that the values contain."""
     state = values.get("state")
     check_weights(
-        values, [name for name in NETWORKS if isinstance(state, Mapping) and name in state]
+        values, [name for name in networks if isinstance(state, Mapping) and name in state]
     )
 
 
@@ -93,9 +93,10 @@ def check_discriminator(values: Mapping[str, Any]) -> None:
 
 def check_resumable(values: Mapping[str, Any], fresh: State) -> None:
     """Raise Unusable if the run `fresh` cannot be resumed from the values."""
-    check_weights(values, NETWORKS)
+    networks = list(fresh.networks)
+    check_weights(values, networks)
     state, own = values["state"], fresh.tensors()
-    for name in NETWORKS:
+    for name in networks:
         check_fit(state[name], own[name], f"state.{name}")
     for name in ("g_optimizer", "d_optimizer"):
         _check_optimizer(state.get(name), getattr(fresh, name), f"state.{name}")

@@ -32,6 +32,7 @@ from training.options.architectures import (
     DcganGenerator,
 )
 from training.options.base import Count, Fraction, NonNegative, Number, Positive
+from training.options.methods import AnyMethodOptions, GanMethod
 
 LEAST = 1e-6
 """Interval of writing, in thousands of images: less than one image is an error."""
@@ -226,6 +227,7 @@ class Config:
     freeze_d: Number = 0
     generator: AnyGeneratorOptions = field(default_factory=DcganGenerator)
     discriminator: AnyDiscriminatorOptions = field(default_factory=DcganDiscriminator)
+    method: AnyMethodOptions = field(default_factory=GanMethod)
     loss: LossOptions = field(default_factory=LossOptions)
     g_optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     d_optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)

@@ -57,9 +57,18 @@ class GanLoss:
         self._adversarial = losses.LOSSES[config.loss.name]
         self.augmentation = Augmentation(config.augment)
         self.controller = AdaController(config.augment, config.batch, ranks)
-        self._network: Any = state.discriminator
-        if config.compile:  # it shares the weights; the compiled network is never saved
-            self._network = torch.compile(self._network)
+        self._critic = self._build_critic()
+        self._network = self.compiled(self._critic)
+
+    def _build_critic(self) -> Any:
+        """Return the network whose logits are trained, a discriminator: called with images and the
+        labels (or what a method compares beside images)."""
+        return self._state.discriminator
+
+    def compiled(self, network: Any) -> Any:
+        """Return the network, compiled if that is configured. It shares the weights, and is never
+        saved."""
+        return torch.compile(network) if self._config.compile else network
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of the networks."""
@@ -145,7 +154,6 @@ class GanLoss:
 
         `twice`: a double backward pass will follow, which compiled networks do not support.
         """
-        discriminator = self._state.discriminator
         with self.autocast():
             p = self.controller.p(self._state.scalars)
             images = self.augmentation(unpack(samples, self._packing), p, self._random)
@@ -156,9 +164,9 @@ class GanLoss:
                 samples = samples.contiguous(memory_format=torch.channels_last)
             output: DiscriminatorOutput
             if weights is None:
-                output = (discriminator if twice else self._network)(samples, labels)
+                output = (self._critic if twice else self._network)(samples, labels)
             else:
-                output = functional_call(discriminator, weights, (samples, labels))
+                output = functional_call(self._critic, weights, (samples, labels))
         return output
 
     def _real_and_fake(
@@ -166,7 +174,7 @@ class GanLoss:
         twice: bool = False, separately: bool = False,
     ) -> Outputs:  # fmt: skip
         """Return the outputs for packed images, from one pass if that is equivalent and allowed."""
-        discriminator, options = self._state.discriminator, self._config.loss
+        discriminator, options = self._critic, self._config.loss
         # a derivative with respect to one kind would cost both
         separately = separately or (twice and not (options.r1 and options.r2))
         # the autocast is around both, so that the weights are cast once

@@ -246,7 +246,7 @@ def forecast(
     available = available_bytes(device)
     placement, kept, note = place_samples(source, config.data, device, ranks, training, available)
     found = Forecast(
-        measured.g_parameters, measured.d_parameters, training, kept, available,
+        measured.parameters, training, kept, available,
         measured.checkpoint, int(config.data.cache_gb * 1e9) if remote else 0,
         free_bytes(run.folder),
     )  # fmt: skip

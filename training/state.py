@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from training.networks import (
     build_discriminator,
     build_generator,
 )  # fmt: skip
+from training.networks.further import Networks, build_further, trained_with
 from training.optimizer import optimizers
 from training.options.algorithm import OptimizerOptions
 from training.options.architectures import code_count
@@ -31,6 +33,9 @@ CPU_SCALARS = frozenset(("augment_p", "augment_steps"))
 @dataclass
 class State:
     """The networks, optimisers and loss scalers (fp16) of a run, and its position.
+
+    `further` are the networks that the training method has beside generator and discriminator, by
+    name, `averages` the moving averages of some of them.
 
     `seen` is the position in images. `scalars` holds float tensors that techniques update, by name
     (augmentation probability, path-length mean …), `replay` the memory of the experience replay, as
@@ -52,13 +57,43 @@ class State:
     scalars: dict[str, Tensor] = field(default_factory=dict)
     replay: dict[str, Tensor] = field(default_factory=dict)
     loads: int = 0
+    further: Networks = field(default_factory=dict)
+    averages: dict[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def g_networks(self) -> dict[str, nn.Module]:
+        """The networks of the generator's optimiser by name, the generator first."""
+        return {"generator": self.generator, **trained_with("generator", self.further)}
+
+    @property
+    def d_networks(self) -> dict[str, nn.Module]:
+        """The networks of the discriminator's optimiser by name, the discriminator first."""
+        return {"discriminator": self.discriminator, **trained_with("discriminator", self.further)}
+
+    @property
+    def averaged(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each moving average with its network."""
+        pairs = [(average, self.further[name].network) for name, average in self.averages.items()]
+        return [(self.g_ema, self.generator), *pairs]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks and moving averages by their names in checkpoints."""
+        return {
+            **self.g_networks,
+            **self.d_networks,
+            "average": self.g_ema,
+            **{f"{name}_average": average for name, average in self.averages.items()},
+        }
+
+    def network(self, name: str) -> Any:
+        """Return the further network of this name."""
+        return self.further[name].network
 
     def tensors(self) -> dict[str, Any]:
         """Return the state as nested dicts of tensors and numbers."""
         return {
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "average": self.g_ema.state_dict(),
+            **{name: network.state_dict() for name, network in self.networks.items()},
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
             "g_scaler": self.g_scaler.state_dict(),
@@ -74,7 +109,7 @@ class State:
         """Return True if all weights and running statistics of the networks are finite."""
         values = [
             tensor.detach()
-            for network in (self.generator, self.discriminator, self.g_ema)
+            for network in self.networks.values()
             for tensor in (*network.parameters(), *network.buffers())
             if tensor.is_floating_point() and tensor.numel()
         ]
@@ -83,9 +118,10 @@ class State:
     def load(self, tensors: dict[str, Any]) -> None:
         """Load a state from `tensors` (of an equal configuration, on any device)."""
         self.loads += 1
-        for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
+        for name, network in self.networks.items():
+            network.load_state_dict(tensors[name])
+        for name in ("g_optimizer", "d_optimizer"):
             getattr(self, name).load_state_dict(tensors[name])
-        self.g_ema.load_state_dict(tensors["average"])
         for name in ("g_scaler", "d_scaler"):
             if tensors.get(name):  # empty where losses are not scaled
                 getattr(self, name).load_state_dict(tensors[name])
@@ -102,9 +138,11 @@ class State:
         }
 
 
-def make_optimizer(options: OptimizerOptions, network: nn.Module, device: torch.device) -> Any:
-    """Return the optimiser that `options` describe for the weights of `network`."""
-    parameters = list(network.parameters())
+def make_optimizer(
+    options: OptimizerOptions, networks: Iterable[nn.Module], device: torch.device
+) -> Any:
+    """Return the optimiser that `options` describe for the weights of the `networks`."""
+    parameters = [weight for network in networks for weight in network.parameters()]
     if options.name == "sgd":
         return torch.optim.SGD(parameters, lr=options.lr, momentum=options.beta1)
     if options.name == "rmsprop":
@@ -127,18 +165,29 @@ def new_state(config: Config, shape: ImageShape, device: torch.device) -> State:
     torch.manual_seed(derive(config.seed, "weights"))
     generator = build_generator(config.generator, shape)
     discriminator = build_discriminator(config.discriminator, shape, code_count(config.generator))
+    further = build_further(config, shape, generator, discriminator)
     form = torch.channels_last if config.channels_last else torch.contiguous_format
     networks: list[nn.Module] = [generator, discriminator]
+    networks += [one.network for one in further.values()]
     for network in networks:
         network.to(device=device, memory_format=form)  # type: ignore[call-overload]
+    averages = {name: _average(one.network) for name, one in further.items() if one.is_averaged}
     g_options, d_options = optimizers(config)
-    average = copy.deepcopy(generator).eval().requires_grad_(False)
+    g_networks = [generator, *trained_with("generator", further).values()]
+    d_networks = [discriminator, *trained_with("discriminator", further).values()]
     return State(
         generator,
         discriminator,
-        average,
-        make_optimizer(g_options, generator, device),
-        make_optimizer(d_options, discriminator, device),
+        _average(generator),
+        make_optimizer(g_options, g_networks, device),
+        make_optimizer(d_options, d_networks, device),
         make_scaler(config, device),
         make_scaler(config, device),
+        further=further,
+        averages=averages,
     )
+
+
+def _average(network: Any) -> Any:
+    """Return a moving average of the network that starts with its weights."""
+    return copy.deepcopy(network).eval().requires_grad_(False)

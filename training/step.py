@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from pipeline.contract import UserError
 from training import ema
 from training.config import Config
 from training.data import Batch
-from training.gan_loss import GanLoss, Stats
+from training.gan_loss import Stats
 from training.losses import clip_weights, path_lengths, path_penalty
 from training.machine.distributed import SINGLE_PROCESS, Distributed
+from training.methods import build_loss
 from training.micro_batches import MicroBatch, MicroBatcher, accumulate_stats, batch_std
 from training.networks.separable import use_fir
 from training.networks.sync_norm import convert_batch_norm
@@ -32,9 +34,9 @@ from training.state import State
 from training.techniques import replay
 
 
-def trained_weights(network: nn.Module) -> list[Tensor]:
+def trained_weights(networks: Sequence[nn.Module]) -> list[Tensor]:
     """Return the weights that are trained."""
-    return [weight for weight in network.parameters() if weight.requires_grad]
+    return [one for network in networks for one in network.parameters() if one.requires_grad]
 
 
 class Step:
@@ -56,20 +58,24 @@ class Step:
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"
             )
-        if config.sync_batch_norm and ranks.world_size > 1:
-            convert_batch_norm(state.generator, ranks.rank, ranks.world_size)
-        if (config.sync_batch_norm or state.discriminator.joint_batch) and ranks.world_size > 1:
-            convert_batch_norm(state.discriminator, ranks.rank, ranks.world_size)
+        self._g_networks = list(state.g_networks.values())
+        self._d_networks = list(state.d_networks.values())
+        joined = [*self._g_networks, *self._d_networks] if config.sync_batch_norm else []
+        if state.discriminator.joint_batch and not joined:
+            joined = [state.discriminator]
+        for network in joined if ranks.world_size > 1 else []:
+            convert_batch_norm(network, ranks.rank, ranks.world_size)
         self.random = torch.Generator(device=device)
         self._split = MicroBatcher(config, state.generator.z_dim, device, ranks)
-        self.loss = GanLoss(config, state, device, ranks, self.random)
+        self.loss = build_loss(config, state, device, ranks, self.random)
         self.counts: Stats = {}
         """How often the last step has a stat (0 or 1), by name, where fp16 may have skipped it."""
-        self._average = ema.MovingAverage(state.g_ema, state.generator)
-        state.discriminator.requires_grad_(True)
+        self._averages = [ema.MovingAverage(*pair) for pair in state.averaged]
+        for network in self._d_networks:
+            network.requires_grad_(True)
         freeze(state.discriminator, config.freeze_d)
-        self._d_weights = trained_weights(state.discriminator)
-        self._g_weights = trained_weights(state.generator)
+        self._d_weights = trained_weights(self._d_networks)
+        self._g_weights = trained_weights(self._g_networks)
         self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
     def __call__(self, batches: list[Batch]) -> Stats:
@@ -85,13 +91,15 @@ class Step:
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
-        self._average.update(self._ema_decay(images))
+        decay = self._ema_decay(images)
+        for average in self._averages:
+            average.update(decay)
         return stats
 
     def _train(self, batches: list[Batch]) -> Stats:
-        """Update both networks on the batches of a step."""
-        config, state = self.config, self.state
-        for network in (state.generator, state.discriminator):
+        """Update all networks on the batches of a step."""
+        config = self.config
+        for network in (*self._g_networks, *self._d_networks):
             if not network.training:  # for each of their layers, that takes time
                 network.train()
         stats: Stats = {}

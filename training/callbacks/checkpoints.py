@@ -68,8 +68,8 @@ class CheckpointsCallback(Callback):
         loop, self._is_asked = self.loop, False
         if loop.state.seen == self._taken_seen:
             return
-        networks = (loop.state.generator, loop.state.discriminator)
-        loop.ranks.check_equal(weight for one in networks for weight in one.parameters())
+        networks = loop.state.g_networks | loop.state.d_networks
+        loop.ranks.check_equal(weight for one in networks.values() for weight in one.parameters())
         loop.merge_meter()
         # if the one before it did not fit, that ends the run, but this state is still tried
         loop.on_main_process(lambda: loop.writer.finish("checkpoint"))

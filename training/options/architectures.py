@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
@@ -25,6 +25,7 @@ from training.options.base import (
     Taps,
     UnsupportedDiscriminatorOptions,
     UnsupportedGeneratorOptions,
+    choose_kind,
 )
 from training.options.efficient import (
     FastganDiscriminator,
@@ -218,23 +219,9 @@ class R3ganDiscriminator(R3ganStageOptions, DiscriminatorOptions):
     init: Literal["fixup"] = "fixup"  # type: ignore[assignment]
 
 
-def _kind(options: Any) -> str | None:
-    """Return the name of the kind of a section."""
-    name = (
-        options.get("name", "dcgan")
-        if isinstance(options, dict)
-        else getattr(options, "name", None)
-    )
-    return name if isinstance(name, str) else None
-
-
 def _choice(*names: str) -> Discriminator:
     """Selects the kind by the `name` of the section."""
-    return Discriminator(
-        _kind,
-        custom_error_type="kind",
-        custom_error_message=f"must be a section whose name is one of {', '.join(names)}",
-    )
+    return choose_kind("dcgan", names)
 
 
 AnyGeneratorOptions = Annotated[

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
@@ -125,3 +125,21 @@ class UnsupportedDiscriminatorOptions:
     packing: ClassVar[int] = 1
     spectral: ClassVar[bool] = False
     dropout: ClassVar[float] = 0.0
+
+
+def choose_kind(default: str, names: tuple[str, ...]) -> Discriminator:
+    """Selects the class of a section by its `name`, one of `names`."""
+
+    def kind(options: Any) -> str | None:
+        name = (
+            options.get("name", default)
+            if isinstance(options, dict)
+            else getattr(options, "name", None)
+        )
+        return name if isinstance(name, str) else None
+
+    return Discriminator(
+        kind,
+        custom_error_type="kind",
+        custom_error_message=f"must be a section whose name is one of {', '.join(names)}",
+    )

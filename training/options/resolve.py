@@ -76,7 +76,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     for key, value in over.items():
         below = merged.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            other_kind = key in ("generator", "discriminator") and (
+            other_kind = key in ("generator", "discriminator", "method") and (
                 value.get("name", below.get("name")) != below.get("name")
             )
             merged[key] = dict(value) if other_kind else merge(below, value)

@@ -16,6 +16,7 @@ from training.options.architectures import (
 )
 from training.options.efficient import FastganDiscriminator, ProjectedDiscriminator  # fmt: skip
 from training.options.losses import LOSSES_WITH_TARGETS
+from training.options.method_rules import method_conflicts
 from training.options.target_rules import (
     label_conflicts,
     packing_conflicts,
@@ -43,6 +44,7 @@ def check_compatible(config: Config) -> None:
         _unused_options,
         _style,
         _kinds,
+        method_conflicts,
     ):
         for complaint in checks(config):
             raise UserError(complaint)

@@ -38,14 +38,14 @@ def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
     within a few percent, without the history of the run, which grows."""
     sizes = [
         tensor.numel() * tensor.element_size()
-        for network in (state.generator, state.discriminator, state.g_ema)
+        for network in state.networks.values()
         for tensor in network.state_dict().values()
         if isinstance(tensor, torch.Tensor)
     ]
-    for network, options in zip(
-        (state.generator, state.discriminator), optimizers(config), strict=True
+    for networks, options in zip(
+        (state.g_networks, state.d_networks), optimizers(config), strict=True
     ):
-        weights = [4 * weight.numel() for weight in network.parameters()]
+        weights = [4 * one.numel() for network in networks.values() for one in network.parameters()]
         sizes += [size for size in weights for _ in range(moments(options))]
         if options.name == "adam":
             sizes += [4] * len(weights)  # the step counters
@@ -167,12 +167,12 @@ def _wait_for(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecast of a run. `memory` is in bytes on the training device without decoded samples,
+    """The forecast of a run. `parameters` are the numbers of weights of its networks by name.
+    `memory` is in bytes on the training device without decoded samples,
     which are in `kept`, `available` the memory of the device (None: unknown); `checkpoint` is the
     size of one, `cache` the limit for fetched shards, `free` the free disk space."""
 
-    g_parameters: int
-    d_parameters: int
+    parameters: dict[str, int]
     memory: int
     kept: KeptImages
     available: int | None
@@ -184,8 +184,11 @@ class Forecast:
         """Format parameter counts and memory."""
         there = "" if self.available is None else f" of {format_bytes(self.available)} available"
         return [
-            f"generator {self.g_parameters / 1e6:.2f} M, discriminator "
-            f"{self.d_parameters / 1e6:.2f} M parameters",
+            ", ".join(
+                f"{name.replace('_', ' ')} {count / 1e6:.2f} M"
+                for name, count in self.parameters.items()
+            )
+            + " parameters",
             f"memory: about {format_bytes(self.memory)} for training and "
             f"{self.kept.text(device)}{there}",
         ]

@@ -46,15 +46,14 @@ MEMORY_HINT = "use a smaller --batch, --micro-batch, --data.memory_gb or --resol
 
 @dataclass(frozen=True)
 class Measured:
-    """The memory of a run: numbers of weights, and bytes.
+    """The memory of a run: numbers of weights by network, and bytes.
 
     `state` contains weights, moving average and moments. The others come on top of it: `step` for a
     training step, including gradients, `grid` for generating a grid, `evaluation` for an evaluation
     (0: none is due); `checkpoint` is the size of one.
     """
 
-    g_parameters: int
-    d_parameters: int
+    parameters: dict[str, int]
     state: int
     step: int
     grid: int
@@ -80,14 +79,14 @@ class Measured:
 
 def state_bytes(state: State, config: Config) -> int:
     """Return the bytes of weights, buffers, moving average and the optimisers' moments."""
-    networks = (state.generator, state.discriminator)
     size = sum(
         tensor.numel() * tensor.element_size()
-        for network in (*networks, state.g_ema)
+        for network in state.networks.values()
         for tensor in (*network.parameters(), *network.buffers())
     )
-    for network, options in zip(networks, optimizers(config), strict=True):
-        size += 4 * count_parameters(network) * moments(options)
+    trained = (state.g_networks, state.d_networks)
+    for networks, options in zip(trained, optimizers(config), strict=True):
+        size += 4 * sum(map(count_parameters, networks.values())) * moments(options)
     return size
 
 
@@ -111,8 +110,10 @@ def measure_run(
     try:
         state = new_state(config, shape, device)
         found = Measured(
-            count_parameters(state.generator),
-            count_parameters(state.discriminator),
+            {
+                name: count_parameters(network)
+                for name, network in (state.g_networks | state.d_networks).items()
+            },
             state_bytes(state, config),
             _step_bytes(state, config, shape, ranks),
             _grid_bytes(state, config),
@@ -154,8 +155,8 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
     images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
     g_options, d_options = optimizers(config)
-    state.g_optimizer = make_optimizer(g_options, state.generator, device)
-    state.d_optimizer = make_optimizer(d_options, state.discriminator, device)
+    state.g_optimizer = make_optimizer(g_options, state.g_networks.values(), device)
+    state.d_optimizer = make_optimizer(d_options, state.d_networks.values(), device)
     step, meter = Step(small, state, device), live_meter(device)
 
     def run() -> None:

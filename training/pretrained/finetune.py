@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,11 +52,9 @@ def load_initial_weights(state: State, start: str, device: torch.device) -> Weig
     Raises:
         UserError: there is no such checkpoint, or it belongs to other networks.
     """
-    given = _read(start, device)
+    networks = state.networks
+    given = _read(start, device, list(networks))
     missing, unused = list[str](), list[str]()
-    networks = {
-        "generator": state.generator, "discriminator": state.discriminator, "average": state.g_ema,
-    }  # fmt: skip
     for name, network in networks.items():
         if name not in given:
             missing.append(name)
@@ -97,8 +96,10 @@ def _is_mapping(key: str) -> bool:
     return re.fullmatch(r"mapping\.fc\d+\.weight", key) is not None
 
 
-def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]]:
-    path = Path(start)
+def _read(
+    start: str, device: torch.device, networks: Sequence[str]
+) -> dict[str, dict[str, torch.Tensor]]:
+    path, check = Path(start), partial(check_start, networks=networks)
     if path.suffix == ".pkl":
         return read_nvlabs_pickle(path).start()
     values, reason = None, ""
@@ -107,12 +108,10 @@ def _read(start: str, device: torch.device) -> dict[str, dict[str, torch.Tensor]
             saved = [
                 one for one in checkpoint.list_checkpoints(path.parent) if one.data_path == path
             ]
-            values = checkpoint.load(saved[0], device, check_start) if saved else None
+            values = checkpoint.load(saved[0], device, check) if saved else None
         else:
             name, which = parse_run_spec(start)
-            values = best_checkpoint.load_named(
-                find_run(name).checkpoints, which, device, check_start
-            )
+            values = best_checkpoint.load_named(find_run(name).checkpoints, which, device, check)
     except (ValueError, UserError) as error:
         reason = f" ({error})"
     if values is None:

@@ -19,6 +19,7 @@ from training.streaming.order import rank_slice
 
 R3GAN = {"name": "r3gan", "widths": [8], "blocks": [1]}
 FASTGAN = {"name": "fastgan", "width": 4, "z_dim": 8}
+PLAIN = {"width": 4, "norm": "none"}
 KINDS = {
     "fastgan": {
         "generator": FASTGAN,
@@ -40,6 +41,11 @@ KINDS = {
         "loss": {"name": "hinge"},
         "discriminator": {"name": "projected", "width": 8, "size": 64, "norm": "joint"},
     },
+    "bigan": {
+        "generator": PLAIN | {"z_dim": 8},
+        "discriminator": PLAIN,
+        "method": {"name": "bigan", "encoder": PLAIN, "pair_widths": [8, 8]},
+    },
 }
 
 
@@ -58,8 +64,8 @@ def train_on_rank(out: str) -> None:
                 step([Batch(images[part], torch.zeros(part.stop - part.start, dtype=torch.int64))])
             found[kind] = {
                 f"{name}.{key}": weight.detach()
-                for name in ("generator", "discriminator")
-                for key, weight in getattr(state, name).named_parameters()
+                for name, network in state.networks.items()
+                for key, weight in network.named_parameters()
             }
         torch.save(found, f"{out}/{ranks.world_size}-{ranks.rank}.pt")
 
@@ -72,8 +78,9 @@ def test_two_processes_have_the_same_weights(tmp_path: Path) -> None:
     )
     for kind, weights in first.items():
         assert all(torch.equal(weights[key], second[kind][key]) for key in weights), kind
-    for key, weight in alone["r3gan"].items():
-        torch.testing.assert_close(first["r3gan"][key], weight, rtol=1e-3, atol=2e-5)
+    for kind in ("r3gan", "bigan"):
+        for key, weight in alone[kind].items():
+            torch.testing.assert_close(first[kind][key], weight, rtol=1e-3, atol=2e-5)
     # Adam's first steps go by signs, and those of gradients about 0 are the rounding's
     far = [(first["joint"][key] - weight).abs() > 2e-5 for key, weight in alone["joint"].items()]
     assert torch.cat([some.flatten() for some in far]).float().mean() < 0.01

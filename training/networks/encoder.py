@@ -1,0 +1,64 @@
+"""An encoder: from images to latents."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.image_shape import ImageShape
+from training.networks.attention import SelfAttention
+from training.networks.layers import init_weights
+from training.networks.sizes import attention_at, doublings, widths
+from training.options.methods import EncoderOptions
+
+
+class Posterior(NamedTuple):
+    """The Gaussian q(z | x) of each of n images: `mean` float32 (n, z_dim), and `log_variance`
+    (n, z_dim), or None if it is a point."""
+
+    mean: Tensor
+    log_variance: Tensor | None = None
+
+    def sample(self, random: torch.Generator) -> Tensor:
+        """Draw latents (n, z_dim): mean + standard deviation · noise, so that gradients reach both
+        (Kingma & Welling 2014, section 2.4)."""
+        if self.log_variance is None:
+            return self.mean
+        noise = torch.empty_like(self.mean).normal_(generator=random)
+        return self.mean + (self.log_variance / 2).exp() * noise
+
+
+class Encoder(nn.Module):
+    """Images (n, channels, height, width) in [-1, 1] → their `Posterior`."""
+
+    def __init__(
+        self, options: EncoderOptions, shape: ImageShape, z_dim: int, stochastic: bool
+    ) -> None:
+        super().__init__()
+        steps = doublings(shape)
+        attention = attention_at(options, [shape.height >> step for step in range(1, steps + 1)])
+        layers: list[nn.Module] = []
+        below = shape.channels
+        for number, above in enumerate(widths(options, steps)):
+            is_normed = options.norm == "batch" and number > 0
+            layers.append(nn.Conv2d(below, above, 4, 2, 1, bias=not is_normed))
+            if is_normed:
+                layers.append(nn.BatchNorm2d(above))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+            if shape.height >> (number + 1) == attention:
+                layers.append(SelfAttention(above))
+            below = above
+        self.hidden = nn.Sequential(*layers)
+        end = (shape.height >> steps, shape.width >> steps)
+        self.mean = nn.Conv2d(below, z_dim, end)
+        self.log_variance = nn.Conv2d(below, z_dim, end) if stochastic else None
+        init_weights(self, options.init)
+
+    def forward(self, images: Tensor) -> Posterior:
+        hidden = self.hidden(images)
+        mean = self.mean(hidden).flatten(1).float()
+        if self.log_variance is None:
+            return Posterior(mean)
+        return Posterior(mean, self.log_variance(hidden).flatten(1).float())
