@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.contract import exit_status
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
+from training.networks.further import build_further
 from training.options.architectures import code_count
+from training.options.methods import GanMethod
 from training.options.resolve import preset_names, replace_known, resolve
+from training.planning.forecast import count_parameters
 
 HEAD = """# Presets
 
@@ -31,10 +34,10 @@ the time and memory that a preset needs on your machine.
 ## How cost is counted
 
 "GFLOP per image" is the cost of training on one image (10⁹ additions and multiplications), counted
-from the layers of both networks: three forward passes of the generator and eight of the
-discriminator, five more of the discriminator for a gradient penalty, six of the generator for path
-length. "Total" is this cost times the number of images of the preset ("kimg": thousands). A machine
-that sustains 1 TFLOP/s needs 0.28 hours per PFLOP.
+from the layers of generator and discriminator, without further networks: three forward passes of
+the generator and eight of the discriminator, five more of the discriminator for a gradient penalty,
+six of the generator for path length. "Total" is this cost times the number of images of the preset
+("kimg": thousands). A machine that sustains 1 TFLOP/s needs 0.28 hours per PFLOP.
 
 "Expected result" is what the source reports, unless it says otherwise.
 
@@ -75,6 +78,8 @@ _CLASSES = 10
 def section(config: Config) -> str:
     """Return the heading under which a preset is listed."""
     generator, discriminator = config.generator.name, config.discriminator.name
+    if not isinstance(config.method, GanMethod):
+        return "Methods with further networks"
     if generator == "stylegan2":
         return "StyleGAN2"
     if generator == "r3gan" or (config.loss.name == "rsgan" and config.loss.r2):
@@ -90,18 +95,20 @@ def section(config: Config) -> str:
 
 SECTIONS = (
     "DCGAN and classic losses", "Conditional models", "FastGAN and Projected GAN", "StyleGAN2",
-    "R3GAN",
+    "R3GAN", "Methods with further networks",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Parameters of a preset's networks, and GFLOP of a forward pass of one image."""
+    """Parameters of a preset's networks (`further` are those of its method, by name), and GFLOP of
+    a forward pass of one image."""
 
     g_parameters: int
     d_parameters: int
     g_gflop: float
     d_gflop: float
+    further: dict[str, int] = field(default_factory=dict)
 
 
 def image_shape(config: Config) -> ImageShape:
@@ -127,10 +134,12 @@ def network_cost(config: Config) -> NetworkCost:
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
         g_flop = _count_flop(generator, latents, labels)
         d_flop = _count_flop(discriminator, packed, labels[:2])
-    parameters = [
-        sum(w.numel() for w in network.parameters()) for network in (generator, discriminator)
-    ]
-    return NetworkCost(parameters[0], parameters[1], g_flop / count / 1e9, d_flop / count / 1e9)
+        further = build_further(config, shape, generator, discriminator)
+    parameters = [count_parameters(network) for network in (generator, discriminator)]
+    counted = {name: count_parameters(one.network) for name, one in further.items()}
+    return NetworkCost(
+        parameters[0], parameters[1], g_flop / count / 1e9, d_flop / count / 1e9, counted
+    )
 
 
 def _count_flop(network: nn.Module, *inputs: Tensor) -> int:
@@ -169,7 +178,10 @@ def row(name: str, config: Config) -> str:
         config.about.source or "–",
         f"{config.resolution} px" if config.resolution else "any",
         config.about.summary or "–",
-        f"{size.g_parameters / 1e6:.2f} / {size.d_parameters / 1e6:.2f}",
+        f"{size.g_parameters / 1e6:.2f} / {size.d_parameters / 1e6:.2f}"
+        + "".join(
+            f", {name.replace('_', ' ')} {one / 1e6:.2f}" for name, one in size.further.items()
+        ),
         f"{gflop:.3g}",
         f"{config.total_kimg:g}",
         f"{gflop * config.total_kimg / 1e3:.2g}",

@@ -59,6 +59,7 @@ class GanLoss:
         self.controller = AdaController(config.augment, config.batch, ranks)
         self._critic = self._build_critic()
         self._network = self.compiled(self._critic)
+        self._generator = self.compiled(state.generator)
 
     def _build_critic(self) -> Any:
         """Return the network whose logits are trained, a discriminator: called with images and the
@@ -74,6 +75,16 @@ class GanLoss:
         """Return the autocast context of the networks."""
         kind = _AUTOCAST.get(self._config.precision)
         return torch.autocast(self._device.type, dtype=kind, enabled=kind is not None)
+
+    def generate(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Return generated images (n, c, h, w) of latents (n, z_dim) and labels (n,)."""
+        with self.autocast():
+            images: Tensor = self._generator(latents, labels)
+        return images
+
+    def labels(self, labels: Tensor) -> Labels:
+        """Return the labels of real images, and those that images are generated of."""
+        return labels, labels
 
     def discriminator(
         self, real: Tensor, fake: Tensor, labels: Labels, latents: Tensor
@@ -99,17 +110,17 @@ class GanLoss:
             yield from self._penalties((real, fake), labels)
 
     def generator(
-        self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor
+        self, real: Tensor, fake: Tensor, labels: Labels, latents: Tensor
     ) -> LossAndStats:
         """Return the generator's loss and its stats; the arguments are like `discriminator`'s."""
         real, fake = pack(real, self._packing), pack(fake, self._packing)
         weights = None
         if self._config.unroll.steps:
             weights = self._unroll(real, fake, labels, latents)
-        on_fake, on_real = self._forward(fake, labels, weights), None
+        on_fake, on_real = self._forward(fake, labels[1], weights), None
         if self._adversarial.needs_real or self._config.loss.feature_matching:
-            on_real = self._forward(real, labels, weights)
-        return self._generator_loss(on_real, on_fake, labels, latents)
+            on_real = self._forward(real, labels[0], weights)
+        return self._generator_loss(on_real, on_fake, labels[1], latents)
 
     def both(
         self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor
@@ -314,9 +325,9 @@ class GanLoss:
             stats[f"d_{name}"] = logits.sigmoid().mean()
         return stats
 
-    def _unroll(self, real: Tensor, fake: Tensor, labels: Tensor, latents: Tensor) -> Weights:
+    def _unroll(self, real: Tensor, fake: Tensor, pair: Labels, latents: Tensor) -> Weights:
         """Return the discriminator's weights after unrolled steps, as functions of `fake`."""
-        options, pair = self._config.unroll, (labels, labels)
+        options = self._config.unroll
 
         def loss(weights: Weights) -> Tensor:
             outputs = self._real_and_fake(real, fake, pair, weights)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.config import Config
 from training.data import Batch
-from training.gan_loss import Stats
+from training.gan_loss import Labels, Stats
 from training.machine.device import to_device
 from training.machine.distributed import Distributed
 from training.streaming.order import rank_slice
@@ -43,14 +43,14 @@ class MicroBatch:
     """A part of a batch that passes the networks at once.
 
     `real` float32 (n, c, h, w) in [-1, 1], `labels` int64 (n,), `latents` (n, z_dim); `fake` with
-    its graph, or None if it is generated again. `weight` is its fraction of the global batch,
-    `share` that of this process's batch.
+    its graph, and the labels of `real` and of it, or None if it is generated again. `weight` is
+    its fraction of the global batch, `share` that of this process's batch.
     """
 
     real: Tensor
     labels: Tensor
     latents: Tensor
-    fake: Tensor | None
+    fake: tuple[Tensor, Labels] | None
     weight: float
     share: float
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +75,6 @@ class Step:
         freeze(state.discriminator, config.freeze_d)
         self._d_weights = trained_weights(self._d_networks)
         self._g_weights = trained_weights(self._g_networks)
-        self._draw: Any = torch.compile(state.generator) if config.compile else state.generator
 
     def __call__(self, batches: list[Batch]) -> Stats:
         """Train the discriminator on `n_critic` batches (this process's part of each) and the
@@ -145,11 +143,6 @@ class Step:
         else:
             torch.manual_seed(seed)
 
-    def _fake(self, latents: Tensor, labels: Tensor) -> Tensor:
-        with self.loss.autocast():
-            images: Tensor = self._draw(latents, labels)
-        return images
-
     def _synthesis(self, ws: Tensor) -> Tensor:
         with self.loss.autocast():
             images: Tensor = self.state.generator.synthesis(ws)
@@ -166,15 +159,16 @@ class Step:
         stats: Stats = {}
         keep_graph = reuse and len(micro_batches) == 1
         for micro in micro_batches:
+            labels = self.loss.labels(micro.labels)
             with torch.set_grad_enabled(keep_graph):
-                fake = self._fake(micro.latents, micro.labels)
-            micro.fake = fake if keep_graph else None
-            shown, labels = fake.detach(), (micro.labels, micro.labels)
+                fake = self.loss.generate(micro.latents, labels[1])
+            micro.fake = (fake, labels) if keep_graph else None
+            shown = fake.detach()
             if replaying.size:
                 shown, older = replay(
-                    state.replay, replaying.size, replaying.share, shown, micro.labels, self.random
+                    state.replay, replaying.size, replaying.share, shown, labels[1], self.random
                 )
-                labels = micro.labels, older
+                labels = labels[0], older
             for loss, new in self.loss.discriminator(micro.real, shown, labels, micro.latents):
                 torch.autograd.backward(state.d_scaler.scale(loss * micro.weight))
                 accumulate_stats(stats, new, micro.share)
@@ -193,7 +187,7 @@ class Step:
         state.g_optimizer.zero_grad(set_to_none=True)
         d_stats, g_stats = Stats(), Stats()
         for micro in micro_batches:
-            drawn = self._fake(micro.latents, micro.labels)
+            drawn = self.loss.generate(micro.latents, micro.labels)
             (d_loss, new), (g_loss, new_g) = self.loss.both(
                 micro.real, drawn, micro.labels, micro.latents
             )
@@ -251,10 +245,12 @@ class Step:
         state.g_optimizer.zero_grad(set_to_none=True)
         stats: Stats = {}
         for micro in micro_batches:
-            fake = micro.fake
-            if fake is None:
-                fake = self._fake(micro.latents, micro.labels)
-            loss, new = self.loss.generator(micro.real, fake, micro.labels, micro.latents)
+            if micro.fake is None:
+                labels = self.loss.labels(micro.labels)
+                fake = self.loss.generate(micro.latents, labels[1])
+            else:
+                fake, labels = micro.fake
+            loss, new = self.loss.generator(micro.real, fake, labels, micro.latents)
             torch.autograd.backward(state.g_scaler.scale(loss * micro.weight))
             accumulate_stats(stats, new | {"spread_fake": batch_std(fake.detach())}, micro.share)
         stats = self._step_stats("g", stats, self._update_generator(), state.g_scaler)
@@ -288,8 +284,9 @@ class Step:
         new, stats = torch.zeros_like(old), Stats()
         for micro in micro_batches:
             some = slice(0, max(1, len(micro.latents) // options.path_batch_shrink))
+            labels = self.loss.labels(micro.labels[some])[1]
             with self.loss.autocast():
-                ws = generator.styles(micro.latents[some], micro.labels[some])
+                ws = generator.styles(micro.latents[some], labels)
             lengths = path_lengths(self._synthesis, ws, self.random)
             penalty, mean = path_penalty(lengths, old, options.path_decay)
             weight = options.path_length * options.path_interval * micro.weight

@@ -39,7 +39,7 @@ class BiganLoss(GanLoss):
         yield from super().discriminator(real, fake, (self._encoded(real), latents), latents)
 
     def generator(
-        self, real: Tensor, fake: Tensor, _labels: Tensor, latents: Tensor
+        self, real: Tensor, fake: Tensor, _labels: Labels, latents: Tensor
     ) -> LossAndStats:
         """Return the loss of generator and encoder; see `GanLoss.generator`."""
         encoded = self.encode(real)

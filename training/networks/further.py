@@ -53,7 +53,12 @@ def _bigan(config: Config, shape: ImageShape, g: Generator, d: Discriminator) ->
     }
 
 
-FURTHER_NETWORKS: dict[str, Builder] = {"gan": _none, "bigan": _bigan}
+def _vae_gan(config: Config, shape: ImageShape, g: Generator, _d: Discriminator) -> Networks:
+    encoder = Encoder(config.method.encoder, shape, g.z_dim, stochastic=True)  # type: ignore[union-attr]
+    return {"encoder": FurtherNetwork(encoder, "generator", is_averaged=True)}
+
+
+FURTHER_NETWORKS: dict[str, Builder] = {"gan": _none, "bigan": _bigan, "vae-gan": _vae_gan}
 """The builders by the name of the method."""
 
 

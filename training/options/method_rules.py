@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from training.config import Config
 from training.options.architectures import code_count, is_semi_supervised
-from training.options.methods import BiganMethod, GanMethod
+from training.options.losses import LOSS_PROPERTIES
+from training.options.methods import BiganMethod, GanMethod, VaeGanMethod
 
 
 def method_conflicts(config: Config) -> Iterator[str]:
@@ -22,6 +23,8 @@ def method_conflicts(config: Config) -> Iterator[str]:
         yield f"discriminator.packing: not supported with {key}"
     if isinstance(config.method, BiganMethod):
         yield from _pairs(config, key)
+    if isinstance(config.method, VaeGanMethod):
+        yield from _variational(config, key)
 
 
 def _pairs(config: Config, key: str) -> Iterator[str]:
@@ -46,3 +49,18 @@ def _pairs(config: Config, key: str) -> Iterator[str]:
         )
     if loss.feature_matching:
         yield f"loss.feature_matching: not supported with {key}"
+
+
+def _variational(config: Config, key: str) -> Iterator[str]:
+    """Check options that do not fit a variational autoencoder."""
+    if config.latent != "gaussian":
+        yield f'latent: {key} compares the encoder\'s Gaussians with N(0, I); use "gaussian"'
+    if code_count(config.generator):
+        yield f"generator.categorical, generator.continuous: {key} encodes Gaussian latents only"
+    if not LOSS_PROPERTIES[config.loss.name].logistic:
+        yield (
+            f"loss.name: {key} has a third cross-entropy, of reconstructions; use minimax or "
+            "non-saturating"
+        )
+    if not config.loss.adversarial:
+        yield f"loss.adversarial: with 0, {key} has no use for its discriminator"

@@ -12,7 +12,7 @@ from pydantic import Tag
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
-from training.options.base import ConvWidthOptions, Count, Init, choose_kind
+from training.options.base import ConvWidthOptions, Count, Init, NonNegative, Positive, choose_kind
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -49,7 +49,27 @@ class BiganMethod:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
 
+@dataclass(frozen=True, config=STRICT)
+class VaeGanMethod:
+    """A variational autoencoder whose decoder is the generator, and whose distance between images
+    is learned by the discriminator (VAE/GAN, Larsen 2016).
+
+    `similarity` compares an image with its reconstruction by the last `features` of the
+    discriminator, or by `pixels` (a VAE and a GAN that share a network). `gamma` weights it in the
+    generator's loss against the adversarial loss. `kl` weights the divergence of the encoder's
+    Gaussians from the distribution of latents in the encoder's loss.
+    """
+
+    name: Literal["vae-gan"] = "vae-gan"
+    similarity: Literal["features", "pixels"] = "features"
+    gamma: Positive = 0.01
+    kl: NonNegative = 1.0
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+
+
 AnyMethodOptions = Annotated[
-    Annotated[GanMethod, Tag("gan")] | Annotated[BiganMethod, Tag("bigan")],
-    choose_kind("gan", ("bigan", "gan")),
+    Annotated[GanMethod, Tag("gan")]
+    | Annotated[BiganMethod, Tag("bigan")]
+    | Annotated[VaeGanMethod, Tag("vae-gan")],
+    choose_kind("gan", ("bigan", "gan", "vae-gan")),
 ]
