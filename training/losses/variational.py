@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.networks.encoder import Posterior
 
-
-def kl_divergence(posterior: Posterior) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² − log σ² − 1) of each image, (n,) (Kingma & Welling
-    2014, appendix B). The posterior has a variance."""
-    mean, log_variance = posterior
-    assert log_variance is not None
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² − log σ² − 1) of each row (n, k), (n,) (Kingma &
+    Welling 2014, appendix B)."""
     parts = mean.square() + log_variance.exp() - log_variance - 1
     return parts.sum(dim=1) / 2
 

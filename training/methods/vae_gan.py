@@ -58,11 +58,12 @@ class VaeGanLoss(GanLoss):
         """Return the losses of generator and encoder; see `GanLoss.generator`."""
         loss, stats = super().generator(real, fake, labels, latents)
         options, posterior = self._options, self.encode(real)
+        assert posterior.log_variance is not None
         sampled = posterior.sample(self._random)
         # the encoder has the derivative of the distance itself, not of gamma times it
         rebuilt = self.generate(scale_gradient(sampled, 1 / options.gamma), labels[0])
         distance = self._distance(real, rebuilt, labels[0])
-        divergence = kl_divergence(posterior).mean()
+        divergence = kl_divergence(posterior.mean, posterior.log_variance).mean()
         judged = self.generate(sampled.detach(), labels[0])
         logits = self._forward(judged, labels[0]).logits.float()
         adversarial = self._adversarial.g(logits, logits)

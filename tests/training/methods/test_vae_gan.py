@@ -20,7 +20,7 @@ def test_kl_and_likelihood_are_those_of_gaussians() -> None:
     mean, log_variance = torch.randn(5, 7), torch.randn(5, 7)
     gaussian = Independent(Normal(mean, (log_variance / 2).exp()), 1)
     standard = Independent(Normal(torch.zeros(5, 7), torch.ones(5, 7)), 1)
-    found = kl_divergence(Posterior(mean, log_variance))
+    found = kl_divergence(mean, log_variance)
     torch.testing.assert_close(found, reference_kl(gaussian, standard))
     images, others = torch.randn(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
     like = Independent(Normal(images, torch.ones_like(images)), 3)
@@ -67,7 +67,7 @@ def test_each_network_has_the_derivative_of_algorithm_1(
     else:
         features = [d(images, labels).features for images in (real.detach(), rebuilt)]
         like = (features[0].detach() - features[1]).square().sum() / 16
-    prior = kl_divergence(posterior).mean()
+    prior = kl_divergence(*posterior).mean()
     judged = [d(images, labels).logits for images in (g(latents, labels), rebuilt)]
     adversarial = softplus(-judged[0]).mean() + softplus(-judged[1]).mean()
     wanted = [
