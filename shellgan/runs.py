@@ -18,9 +18,10 @@ from shellgan.models import Model, load
 from training import session
 from training.callbacks import EndReason
 from training.monitoring.console import NullDisplay, TrainingProgress
-from training.options.resolve import resolve
+from training.options.resolve import pickle_to_start_from, resolve
 from training.planning.auto import NAME as AUTO
 from training.planning.auto import resolve_auto
+from training.pretrained.adoption import resolve_from_pickle
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def train(
 
     Args:
         dataset: as `open_dataset` returns or takes.
-        preset: `auto`, the name of a preset, or a TOML file.
+        preset: `auto`, the name of a preset, or a TOML file. `auto` with a pickle as `init_from` is
+            the preset of its networks.
         hours: time limit of this training (0: none).
         run: name of the run below `runs`, or its folder, as a `Path` or a text with a slash, below
             `root` (None: DATASET-PRESET).
@@ -116,7 +118,10 @@ def train(
     is_folder = isinstance(run, Path) or os.sep in str(run or "")
     name = str(folder / run if is_folder else run) if run else None
     with project_root(folder), _same_threads():
-        if preset == AUTO:
+        named = None if preset == AUTO else str(preset)
+        if start := pickle_to_start_from(named, texts):
+            config, why = resolve_from_pickle(location, name, start, named, texts)
+        elif preset == AUTO:
             config, why = resolve_auto(location, name, texts)
         else:
             config, why = resolve(str(preset), texts), ()

@@ -164,7 +164,8 @@ class Config:
     reported. A run that becomes NaN is rolled back at most `max_restarts` times.
 
     `init_from` is a run, a checkpoint's .pt file or a .pkl of StyleGAN2-ADA, from which matching
-    weights are loaded; the others are reported. `freeze_d` freezes that many of the discriminator's
+    weights are loaded; the others are reported. A .pkl also determines the networks' sizes and
+    conditions, the resolution and the channels. `freeze_d` freezes that many of the discriminator's
     layers next to the image (Mo 2020).
 
     `precision` `fp16` scales the losses, and skips steps whose gradients overflow. `compile`

@@ -8,7 +8,12 @@ import time
 from collections.abc import Sequence
 
 from pipeline.contract import CommandParser, UserError, exit_status
-from training.options.resolve import DEFAULT_PRESET, preset_names, resolve
+from training.options.resolve import (
+    DEFAULT_PRESET,
+    pickle_to_start_from,
+    preset_names,
+    resolve,
+)
 from training.streaming.locations import join_locations
 
 TOP_LEVEL_KEYS = {
@@ -21,6 +26,7 @@ TOP_LEVEL_KEYS = {
     "precision": ("PRECISION", "fp32, bf16 or fp16"),
     "price-per-hour": ("PRICE", "price of the machine, to report the cost"),
     "micro-batch": ("N", "images that pass the networks at once, to save memory"),
+    "init-from": ("START", "initial weights: a run, a checkpoint, or a .pkl with its sizes"),
 }
 """Keys of the configuration that appear in the help: metavar and help text."""
 
@@ -57,9 +63,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         "'FOLDER/{000..099}.tar', as paths or URLs; several separated by spaces or commas",
     )  # fmt: skip
     parser.add_argument(
-        "--preset", default=DEFAULT_PRESET,
+        "--preset",
         help=f"auto (depends on the images, the device and --hours), {', '.join(preset_names())}, "
-        f"or a .toml file (default: {DEFAULT_PRESET})",
+        f"or a .toml file (default: {DEFAULT_PRESET}; with --init-from FILE.pkl that of its "
+        "networks)",
     )  # fmt: skip
     parser.add_argument(
         "--run", "--name", metavar="RUN",
@@ -131,12 +138,18 @@ def fit(arguments: Sequence[str], started: float) -> int:
         UserError: an option, the shards, the run or the device cannot be used.
     """
     args, overrides = parse(arguments)
-    auto = args.preset == AUTO
-    config = None if auto else resolve(args.preset, overrides)
+    preset = None if args.preset == AUTO else args.preset
+    start = pickle_to_start_from(preset, overrides)
+    late = bool(start) or args.preset == AUTO
+    config = None if late else resolve(preset or DEFAULT_PRESET, overrides)
     explanation: Sequence[str] = ()
     from training import session  # imports torch, which takes seconds: mistakes are reported before
 
-    if config is None:
+    if start:
+        from training.pretrained.adoption import resolve_from_pickle
+
+        config, explanation = resolve_from_pickle(args.shards, args.run, start, preset, overrides)
+    elif config is None:
         from training.planning.auto import resolve_auto
 
         config, explanation = resolve_auto(args.shards, args.run, overrides)

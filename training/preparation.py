@@ -115,6 +115,9 @@ def prepare(
             f"batch: {count_of(config.batch, 'image')} for {ranks.world_size} processes"
         )
     device = _set_up(config, device, ranks)
+    shown = display if ranks.is_main else NullDisplay()
+    for line in why:  # before the shards, which may not fit a size that was chosen
+        shown.message(line)
     source = open_shard_dataset(location, config.resolution, config.data)
     config = drop_label_conditions(config, source.classes)
     run = find_run(run_name or default_run_name(config, source))
@@ -123,8 +126,7 @@ def prepare(
         config = recorded_threads(config, run)
 
     _in_first(ranks, run, lambda: _take(run, config, source, location, stack if write else None))
-    shown = display if ranks.is_main else NullDisplay()
-    for line in (*why, *source.notes):
+    for line in source.notes:
         shown.message(line)
     shape = source.image_shape
     state = new_state(config, shape, device)

@@ -71,18 +71,21 @@ class Module(torch.nn.Module):
     __reduce_ex__ = lambda self, _protocol: self.__reduce__()  # noqa: E731
 
 
-def network(described: dict[str, Any], kind: str) -> Module:
+LAYER = {"conv_clamp": 256, "bias_gain": 0.02}
+"""Attributes of all layers."""
+
+
+def network(
+    described: dict[str, Any], kind: str, attributes: dict[str, dict[str, Any]] | None = None
+) -> Module:
     """The modules for tensors given as {dotted name: [shape, "parameter" or "buffer"]}, or as
-    {dotted name: tensor}."""
+    {dotted name: tensor}. `attributes` of modules by their dotted name; "" are those of all."""
+    more = attributes or {}
     root = Module(kind, {"z_dim": 512, "img_resolution": 16})
     for number, (name, given) in enumerate(described.items()):
         shape, role = ([], "buffer") if isinstance(given, torch.Tensor) else given
         *path, last = name.split(".")
-        module = root
-        for part in path:
-            if part not in module._modules:
-                module.add_module(part, Module("Layer", {"conv_clamp": 256, "bias_gain": 0.02}))
-            module = module._modules[part]  # type: ignore[assignment]
+        module = _module(root, path, more)
         random = torch.Generator().manual_seed(number)
         value = torch.randn(shape, generator=random)
         if isinstance(given, torch.Tensor):
@@ -94,13 +97,32 @@ def network(described: dict[str, Any], kind: str) -> Module:
             module.register_parameter(last, torch.nn.Parameter(value))
         else:
             module.register_buffer(last, value)
+    for name in more:  # layers without tensors
+        if name and name.split(".")[0] in root._modules:
+            _module(root, name.split("."), more)
     return root
 
 
-def write_pickle(path: Path, described: dict[str, Any], protocol: int) -> None:
+def _module(root: Module, path: list[str], attributes: dict[str, dict[str, Any]]) -> Module:
+    """The module at a path, made if necessary."""
+    module = root
+    for depth, part in enumerate(path):
+        if part not in module._modules:
+            own = attributes.get(".".join(path[: depth + 1]), {})
+            module.add_module(part, Module("Layer", {**LAYER, **attributes.get("", {}), **own}))
+        module = module._modules[part]  # type: ignore[assignment]
+    return module
+
+
+def write_pickle(
+    path: Path,
+    described: dict[str, Any],
+    protocol: int = 4,
+    attributes: dict[str, dict[str, Any]] | None = None,
+) -> None:
     """Write a file of networks with those tensors; the stand-ins are importable meanwhile."""
     networks = {
-        name: network(tensors, "Discriminator" if name == "D" else "Generator")
+        name: network(tensors, "Discriminator" if name == "D" else "Generator", attributes)
         for name, tensors in described.items()
     }
     whole = {

@@ -110,8 +110,13 @@ def _value(text: str) -> Any:
     return values["value"] if values.keys() == {"value"} else text  # otherwise it could add lines
 
 
-def resolve(preset: str, options: Mapping[str, str]) -> Config:
-    """Return the configuration of `preset` with the `overrides` of the command line, by dotted key.
+def resolve(
+    preset: str, options: Mapping[str, str], between: Mapping[str, Any] | None = None
+) -> Config:
+    """Return the configuration of `preset` with the overrides of the command line (`options`, by
+    dotted key).
+
+    Sections `between` are above the preset and below the command line.
 
     Raises:
         UserError: an unknown preset or key, or a value out of range; the message names it.
@@ -119,9 +124,22 @@ def resolve(preset: str, options: Mapping[str, str]) -> Config:
     path = preset_path(preset)
     sections = merge({"preset": preset}, read_preset(path))
     parse_config(Config, sections, str(path))
+    sections = merge(sections, between or {})
     config = parse_config(Config, merge(sections, nest_dotted(options)), "command line")
     check_compatible(config)
     return config
+
+
+def pickle_to_start_from(preset: str | None, options: Mapping[str, str]) -> str:
+    """Return the pickle that `init_from` names on the command line or in the preset; empty: none.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    start = options.get("init_from", "")
+    if not start and preset:
+        start = str(read_preset(preset_path(preset)).get("init_from", ""))
+    return start if start.endswith(".pkl") else ""
 
 
 def drop_label_conditions(config: Config, classes: int) -> Config:

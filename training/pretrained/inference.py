@@ -18,7 +18,8 @@ from training.latent.space import LatentSpace, build_latent_space
 from training.networks import Generator, ImageShape, build_generator
 from training.options.architectures import StyleGan2Discriminator
 from training.options.resolve import replace_known, unflatten
-from training.pretrained.nvlabs import describe, read_nvlabs_pickle
+from training.pretrained.nvlabs import read_nvlabs_pickle
+from training.pretrained.published import describe
 from training.runs import Run, find_run, parse_run_spec, read_config
 
 WEIGHTS = "model.safetensors"
@@ -84,7 +85,8 @@ def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
 
 def _published(path: Path, device: torch.device) -> TrainedGenerator:
     published = read_nvlabs_pickle(path)
-    options, shape = describe(published)
+    found = describe(published)
+    options, shape = found.options, found.shape
     weights = published.start()["average"]
     generator = build_fitting(options, shape, weights, str(path)).to(device)
     labels = tuple(str(number) for number in range(shape.classes))

@@ -18,7 +18,8 @@ from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
 from training.pretrained.finetune import WeightMismatch, load_initial_weights
 from training.pretrained.inference import load_generator
-from training.pretrained.nvlabs import describe, module_weights, read_nvlabs_pickle
+from training.pretrained.nvlabs import module_weights, read_nvlabs_pickle
+from training.pretrained.published import describe
 from training.state import new_state
 
 CPU = torch.device("cpu")
@@ -57,7 +58,8 @@ def test_weights_come_in_one_to_one(tmp_path: Path, protocol: int, classes: int)
         assert {key: list(value.shape) for key, value in found.items()} == {
             key: shape for key, (shape, _) in expected.items()
         }
-    table, shape = describe(published)
+    found = describe(published)
+    table, shape = found.options, found.shape
     assert (table.z_dim, table.w_dim, table.mapping_layers) == (20, 24, 3)
     assert (table.mapping_lr_multiplier, table.conv_clamp) == (0.02, 256)
     assert table.resample_filter == (1, 3, 3, 1)
