@@ -68,7 +68,7 @@ class Loop:
             self.threads, self.samples, self.log, self.evaluation, callbacks.AlarmsCallback(self),
             callbacks.ConsoleCallback(self, forecast), callbacks.ReportCallback(self),
             self.checkpoints, callbacks.LimitsCallback(self), self.rollback,
-            callbacks.TrackingCallback(self),
+            callbacks.TrackingCallback(self), callbacks.AdviceCallback(self),
             *(make(self) for make in more),
         )  # fmt: skip
         self.reset_timers()

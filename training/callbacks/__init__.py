@@ -1,5 +1,6 @@
 """What the training loop does besides its steps, one callback per file."""
 
+from training.callbacks.advice import AdviceCallback
 from training.callbacks.alarms import AlarmsCallback
 from training.callbacks.base import Action, Cadence, Callback, Diverged, EndReason
 from training.callbacks.checkpoints import CheckpointsCallback
@@ -15,8 +16,8 @@ from training.callbacks.tracking import TrackingCallback
 from training.callbacks.writer import BackgroundWriter
 
 __all__ = [
-    "DIVERGENCE_HINT", "Action", "AlarmsCallback", "BackgroundWriter", "Cadence", "Callback",
-    "CheckpointsCallback", "ConsoleCallback", "Diverged", "EndReason", "EvaluationCallback",
-    "HistoryCallback", "LimitsCallback", "ReportCallback", "RollbackCallback", "SamplesCallback",
-    "ThreadsCallback", "TrackingCallback",
+    "DIVERGENCE_HINT", "Action", "AdviceCallback", "AlarmsCallback", "BackgroundWriter", "Cadence",
+    "Callback", "CheckpointsCallback", "ConsoleCallback", "Diverged", "EndReason",
+    "EvaluationCallback", "HistoryCallback", "LimitsCallback", "ReportCallback",
+    "RollbackCallback", "SamplesCallback", "ThreadsCallback", "TrackingCallback",
 ]  # fmt: skip

@@ -132,11 +132,22 @@ class Evaluator:
 
     def format_latest(self, rows: Sequence[dict[str, Any]]) -> str:
         """Return the newest value of the metric in a run's rows, for the console."""
-        if not self.config.evaluate.kimg:
-            return ""
-        row = next((row for row in reversed(rows) if self.metric in row), None)
+        row = self.newest(rows)
         short = self.config.evaluate.metric.upper()
-        return f"{short} {row[self.metric]:.4g}" if row else ""
+        return f"{short} {row[self.config.evaluate.metric]:.4g}" if row else ""
+
+    def newest(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """Return the metrics of the newest evaluation in a run's rows by their short names, and
+        `seen`; empty if there is none."""
+        if not self.config.evaluate.kimg:
+            return {}
+        row: dict[str, Any] = next((row for row in reversed(rows) if self.metric in row), {})
+        return {name.removesuffix(f"_{self._network}"): value for name, value in row.items()}
+
+    @property
+    def limit(self) -> float | None:
+        """The FD of real images against each other, at as many samples (None: not measured)."""
+        return self._ready.usual["fd"] if self._ready else None
 
 
 def prepare_or_warn(prepare: Callable[[], None], say: Callable[[str], None]) -> None:

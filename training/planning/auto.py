@@ -72,6 +72,8 @@ AVERAGE_SHARE = 0.02
 """Half-life of the generator's average as a fraction of the images, from 1 to 20 kimg."""
 LAST_RATE = 0.1
 """Learning rate factor at the end of the time, along half a cosine."""
+_EVALUATED, _LEAST_EVALUATED = 0.1, 0.5
+"""Interval between two evaluations as a fraction of the images; hours from which there are any."""
 PLAIN = 0.5
 """Below this fraction of plain images, backgrounds are reported as uneven."""
 SMALL = 64
@@ -119,9 +121,9 @@ def choose(inputs: AutoInputs) -> Choice:
         "burn_in.lr": f"{LAST_RATE:g}",
         "precision": _precision(inputs),
     }
-    # the run would end before the first one, and preparing evaluations takes a minute
-    if kimg < EvaluateOptions().kimg:
-        options["evaluate.kimg"] = "0"
+    # preparing evaluations takes a minute
+    first = kimg * _EVALUATED if (inputs.hours or _DAY) >= _LEAST_EVALUATED else 0.0
+    options["evaluate.kimg"] = f"{min(EvaluateOptions().kimg, first):.3g}"
     return Choice(options, _why(inputs, size, kimg, options))
 
 

@@ -72,6 +72,11 @@ def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, b
     return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
 
 
+def plain_fraction(source: ShardDataset, options: DataOptions) -> float:
+    """Return `plain_border_fraction` of the first images."""
+    return plain_border_fraction(_first_images(source, options)[0])
+
+
 def measure_speed(config: Config, shape: ImageShape) -> float:
     """Measure steps of `config` on black images of this shape, on the number of CPU threads that a
     run would choose: thousand images per hour."""

@@ -157,8 +157,9 @@ def test_a_device_without_fast_bf16_gets_another_precision(device: str, precisio
 
 
 def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
-    assert choose(facts(hours=0.5)).options["evaluate.kimg"] == "0"
-    assert "evaluate.kimg" not in choose(facts(hours=0.75)).options
+    assert choose(facts(hours=0.4)).options["evaluate.kimg"] == "0"
+    assert choose(facts(hours=0.75)).options["evaluate.kimg"] == "13.5"  # after a tenth
+    assert choose(facts(hours=100)).options["evaluate.kimg"] == "100"
 
 
 def test_uneven_backgrounds_are_named() -> None:
