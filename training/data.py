@@ -61,7 +61,7 @@ def requires_labels(config: Config) -> bool:
     """Return True if a network of `config` is conditioned on labels, so each image must have
     one."""
     discriminator = config.discriminator
-    return (
+    return not config.method.learns_labels and (
         config.generator.condition != "none"
         or discriminator.condition != "none"
         or discriminator.classifier

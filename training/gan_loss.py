@@ -21,6 +21,7 @@ from training.optimizer import burn_in_value, is_due, loss_scale
 from training.options.architectures import is_semi_supervised
 from training.state import State
 from training.techniques import (
+    Target,
     Weights,
     add_noise,
     draw_targets,
@@ -264,7 +265,7 @@ class GanLoss:
             config.label_real, config.label_fake, config.label_flip, len(real.logits), self._random
         )
         on_real, on_fake = (for_each_logit(target, logits[0]) for target in targets)
-        loss = self._adversarial.d(*logits, on_real, on_fake)
+        loss = self._compare(*logits, on_real, on_fake)
         stats = {"loss_d": loss.detach(), **self._logit_stats("real", logits[0])}
         stats |= self._logit_stats("fake_before", logits[1])
         stats["r_t"] = self._adversarial.overfitting(*logits).detach()
@@ -289,6 +290,10 @@ class GanLoss:
             stats[name] = value.detach()
             loss = loss + value * weight
         return loss, stats
+
+    def _compare(self, real: Tensor, fake: Tensor, on_real: Target, on_fake: Target) -> Tensor:
+        """Return the adversarial loss of the discriminator for logits and their targets."""
+        return self._adversarial.d(real, fake, on_real, on_fake)
 
     def _generator_loss(
         self, real: DiscriminatorOutput | None, fake: DiscriminatorOutput, labels: Tensor,

@@ -19,6 +19,7 @@ ROWS = {
     "whole_fresh": "full network, from scratch",
     "whole_trained": "full network, from the run",
     "own_head": "the run's semi-supervised head",
+    "own_classifier": "the run's classifier",
 }
 
 
@@ -109,6 +110,8 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     }
     if discriminator.has_label_head:
         found["own_head"] = transfer.head_accuracy(discriminator.trained, test)
+    if discriminator.classifier is not None:
+        found["own_classifier"] = transfer.classifier_accuracy(discriminator.classifier, test)
     for name, network in (("fresh", discriminator.fresh), ("trained", discriminator.trained)):
         found[f"linear_{name}"] = transfer.linear_probe(network, train, test, classes)
         if args.steps:

@@ -23,6 +23,7 @@ from training.data import Loader
 from training.networks import Discriminator, ImageShape, build_discriminator
 from training.options.architectures import code_count, is_semi_supervised
 from training.options.resolve import unflatten
+from training.pretrained.inference import load_further_network
 from training.runs import find_run, read_config
 from training.seeds import derive
 from training.streaming.dataset import ShardDataset
@@ -47,12 +48,14 @@ class LabelledImages:
 @dataclass(frozen=True)
 class ProbedDiscriminator:
     """A discriminator with trained weights, and the same network with random weights;
-    `trained_with_labels`, and `has_label_head`: it has a trained semi-supervised head."""
+    `trained_with_labels`, and `has_label_head`: it has a trained semi-supervised head. `classifier`
+    is the one that the run has trained beside them, if any."""
 
     trained: Discriminator
     fresh: Discriminator
     trained_with_labels: bool
     has_label_head: bool = False
+    classifier: nn.Module | None = None
 
 
 def load_discriminators(
@@ -86,8 +89,12 @@ def load_discriminators(
         raise UserError(f"{run.folder}: {error}") from None
     trained.load_state_dict(weights)
     joint = is_semi_supervised(options)
-    saw = options.condition != "none" or options.classifier or (joint and not config.data.labelled)
-    return ProbedDiscriminator(trained, fresh, saw, joint), config
+    saw = options.condition != "none" or options.classifier or joint
+    saw = saw and not config.data.labelled
+    further = load_further_network("classifier", config, shape, values, str(run.folder))
+    if further is not None:
+        further.to(device)
+    return ProbedDiscriminator(trained, fresh, saw, joint, further), config
 
 
 def read_all(source: ShardDataset, config: Config, at_most: int) -> tuple[LabelledImages, Tensor]:
@@ -193,6 +200,16 @@ def linear_probe(
     best = max(_DECAYS, key=on_fifth)
     layer = fit_linear(inputs, labels, classes, best)
     return accuracy(layer(others), test.labels.to(others.device))
+
+
+@torch.no_grad()
+def classifier_accuracy(classifier: nn.Module, test: LabelledImages) -> float:
+    """Return the accuracy of a run's own classifier, whose output are logits."""
+    device = next(classifier.parameters()).device
+    parts = [
+        classifier(some.to(device).float() / 127.5 - 1) for some in torch.split(test.images, _BATCH)
+    ]
+    return accuracy(torch.cat(parts), test.labels.to(device))
 
 
 @torch.no_grad()

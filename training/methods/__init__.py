@@ -12,10 +12,16 @@ from training.config import Config
 from training.gan_loss import GanLoss
 from training.machine.distributed import Distributed
 from training.methods.bigan import BiganLoss
+from training.methods.triple_gan import TripleGanLoss
 from training.methods.vae_gan import VaeGanLoss
 from training.state import State
 
-METHODS: dict[str, type[GanLoss]] = {"gan": GanLoss, "bigan": BiganLoss, "vae-gan": VaeGanLoss}
+METHODS: dict[str, type[GanLoss]] = {
+    "gan": GanLoss,
+    "bigan": BiganLoss,
+    "triple-gan": TripleGanLoss,
+    "vae-gan": VaeGanLoss,
+}
 
 
 def build_loss(

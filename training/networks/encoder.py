@@ -1,4 +1,4 @@
-"""An encoder: from images to latents."""
+"""An encoder: from images to latents; and a classifier with the same layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.image_shape import ImageShape
 from training.networks.attention import SelfAttention
-from training.networks.layers import init_weights
+from training.networks.layers import Dropout, init_weights
 from training.networks.sizes import attention_at, doublings, widths
 from training.options.methods import EncoderOptions
 
@@ -47,6 +47,8 @@ class Encoder(nn.Module):
             if is_normed:
                 layers.append(nn.BatchNorm2d(above))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
+            if options.dropout:
+                layers.append(Dropout(options.dropout))
             if shape.height >> (number + 1) == attention:
                 layers.append(SelfAttention(above))
             below = above
@@ -62,3 +64,13 @@ class Encoder(nn.Module):
         if self.log_variance is None:
             return Posterior(mean)
         return Posterior(mean, self.log_variance(hidden).flatten(1).float())
+
+
+class Classifier(Encoder):
+    """Images (n, channels, height, width) in [-1, 1] → logits float32 (n, classes)."""
+
+    def __init__(self, options: EncoderOptions, shape: ImageShape) -> None:
+        super().__init__(options, shape, shape.classes, stochastic=False)
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(images).mean

@@ -14,7 +14,7 @@ from torch import nn
 
 from training.image_shape import ImageShape
 from training.networks.base import Discriminator, Generator
-from training.networks.encoder import Encoder
+from training.networks.encoder import Classifier, Encoder
 from training.networks.pairs import PairHead, feature_count
 
 if TYPE_CHECKING:
@@ -58,7 +58,14 @@ def _vae_gan(config: Config, shape: ImageShape, g: Generator, _d: Discriminator)
     return {"encoder": FurtherNetwork(encoder, "generator", is_averaged=True)}
 
 
-FURTHER_NETWORKS: dict[str, Builder] = {"gan": _none, "bigan": _bigan, "vae-gan": _vae_gan}
+def _triple_gan(config: Config, shape: ImageShape, _g: Generator, _d: Discriminator) -> Networks:
+    classifier = Classifier(config.method.classifier, shape)  # type: ignore[union-attr]
+    return {"classifier": FurtherNetwork(classifier, "generator", is_averaged=True)}
+
+
+FURTHER_NETWORKS: dict[str, Builder] = {
+    "gan": _none, "bigan": _bigan, "triple-gan": _triple_gan, "vae-gan": _vae_gan,
+}  # fmt: skip
 """The builders by the name of the method."""
 
 

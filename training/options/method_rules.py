@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from training.config import Config
 from training.options.architectures import code_count, is_semi_supervised
 from training.options.losses import LOSS_PROPERTIES
-from training.options.methods import BiganMethod, GanMethod, VaeGanMethod
+from training.options.methods import BiganMethod, GanMethod, TripleGanMethod, VaeGanMethod
 
 
 def method_conflicts(config: Config) -> Iterator[str]:
@@ -23,6 +23,8 @@ def method_conflicts(config: Config) -> Iterator[str]:
         yield f"discriminator.packing: not supported with {key}"
     if isinstance(config.method, BiganMethod):
         yield from _pairs(config, key)
+    if isinstance(config.method, TripleGanMethod):
+        yield from _three_players(config, key)
     if isinstance(config.method, VaeGanMethod):
         yield from _variational(config, key)
 
@@ -57,10 +59,39 @@ def _variational(config: Config, key: str) -> Iterator[str]:
         yield f'latent: {key} compares the encoder\'s Gaussians with N(0, I); use "gaussian"'
     if code_count(config.generator):
         yield f"generator.categorical, generator.continuous: {key} encodes Gaussian latents only"
-    if not LOSS_PROPERTIES[config.loss.name].logistic:
-        yield (
-            f"loss.name: {key} has a third cross-entropy, of reconstructions; use minimax or "
-            "non-saturating"
-        )
+    yield from _third_term(config, key, "reconstructions")
     if not config.loss.adversarial:
         yield f"loss.adversarial: with 0, {key} has no use for its discriminator"
+
+
+def _three_players(config: Config, key: str) -> Iterator[str]:
+    """Check options that do not fit a classifier as the third player."""
+    discriminator = config.discriminator
+    if "none" in (config.generator.condition, discriminator.condition):
+        yield (
+            f"generator.condition, discriminator.condition: {key} compares images with their "
+            "labels; set both"
+        )
+    if discriminator.classifier or is_semi_supervised(discriminator):
+        yield (
+            "discriminator.classifier, discriminator.semi_supervised: with "
+            f"{key} the classifier is a network of its own"
+        )
+    if code_count(config.generator):
+        yield f"generator.categorical, generator.continuous: not supported with {key}"
+    if config.labels == "if-any":
+        yield f'labels: {key} needs labels of some images; use "required"'
+    if config.loss.feature_matching:
+        yield f"loss.feature_matching: not supported with {key}"
+    yield from _third_term(config, key, "the classifier's labels")
+
+
+def _third_term(config: Config, key: str, of: str) -> Iterator[str]:
+    """Check options that do not fit a third cross-entropy of the discriminator."""
+    if not LOSS_PROPERTIES[config.loss.name].logistic:
+        yield f"loss.name: {key} has a third cross-entropy, of {of}; use minimax or non-saturating"
+    if getattr(config.discriminator, "norm", "") == "joint":
+        yield (
+            f'discriminator.norm: "joint" needs real and fake images in one pass, but {key} has '
+            f"a pass of {of}"
+        )

@@ -6,17 +6,32 @@ Nothing here imports torch.
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Tag
+from pydantic import Field, Tag
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
-from training.options.base import ConvWidthOptions, Count, Init, NonNegative, Positive, choose_kind
+from training.options.base import (
+    ConvWidthOptions,
+    Count,
+    Fraction,
+    Init,
+    NonNegative,
+    Positive,
+    choose_kind,
+)
+
+
+class MethodOptions:
+    """What the other options must know of a method."""
+
+    learns_labels: ClassVar[bool] = False
+    """Whether it is told some labels and finds the others itself."""
 
 
 @dataclass(frozen=True, config=STRICT)
-class GanMethod:
+class GanMethod(MethodOptions):
     """No networks but generator and discriminator (Goodfellow 2014)."""
 
     name: Literal["gan"] = "gan"
@@ -24,18 +39,19 @@ class GanMethod:
 
 @dataclass(frozen=True, config=STRICT)
 class EncoderOptions(ConvWidthOptions):
-    """The encoder, with the layers of DCGAN's discriminator, from images to latents.
+    """A network with the layers of DCGAN's discriminator, from images to latents or to labels.
 
-    `norm` is that of the hidden layers but the first. `init` draws the first weights, with the
-    names of the generator's.
+    `norm` is that of the hidden layers but the first, `dropout` follows each of them. `init` draws
+    the first weights, with the names of the generator's.
     """
 
     norm: Literal["batch", "none"] = "batch"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     init: Init = "dcgan"
 
 
 @dataclass(frozen=True, config=STRICT)
-class BiganMethod:
+class BiganMethod(MethodOptions):
     """An encoder E maps images to latents, and the discriminator tells pairs (x, E(x)) from pairs
     (G(z), z) (BiGAN, Donahue 2017; ALI, Dumoulin 2017).
 
@@ -50,7 +66,7 @@ class BiganMethod:
 
 
 @dataclass(frozen=True, config=STRICT)
-class VaeGanMethod:
+class VaeGanMethod(MethodOptions):
     """A variational autoencoder whose decoder is the generator, and whose distance between images
     is learned by the discriminator (VAE/GAN, Larsen 2016).
 
@@ -67,9 +83,30 @@ class VaeGanMethod:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
 
+@dataclass(frozen=True, config=STRICT)
+class TripleGanMethod(MethodOptions):
+    """A classifier C is the third player: the discriminator tells labelled images (x, y) from
+    images with labels of the classifier (x, C(x)) and from generated ones (G(y, z), y) (Triple-GAN,
+    Li 2017). Only some images need a label.
+
+    `alpha` is the classifier's share in the game, the generator has the rest. `pseudo` weights
+    generated images as examples for the classifier. `positives` weights images without a label, as
+    the classifier labels them, among the real ones (section 3.3 of the paper; 0: only labelled
+    images).
+    """
+
+    learns_labels: ClassVar[bool] = True
+    name: Literal["triple-gan"] = "triple-gan"
+    alpha: Fraction = 0.5
+    pseudo: NonNegative = 0.1
+    positives: Fraction = 0.5
+    classifier: EncoderOptions = field(default_factory=EncoderOptions)
+
+
 AnyMethodOptions = Annotated[
     Annotated[GanMethod, Tag("gan")]
     | Annotated[BiganMethod, Tag("bigan")]
+    | Annotated[TripleGanMethod, Tag("triple-gan")]
     | Annotated[VaeGanMethod, Tag("vae-gan")],
-    choose_kind("gan", ("bigan", "gan", "vae-gan")),
+    choose_kind("gan", ("bigan", "gan", "triple-gan", "vae-gan")),
 ]

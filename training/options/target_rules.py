@@ -84,8 +84,11 @@ def label_conflicts(config: Config) -> Iterator[str]:
 def semi_supervised_conflicts(config: Config) -> Iterator[str]:
     discriminator, loss = config.discriminator, config.loss
     if not is_semi_supervised(discriminator):
-        if config.data.labelled:
-            yield "data.labelled: has an effect only with discriminator.semi_supervised"
+        if config.data.labelled and not config.method.learns_labels:
+            yield (
+                "data.labelled: has an effect only with discriminator.semi_supervised, or with "
+                'method.name "triple-gan"'
+            )
         return
     if loss.name not in ("minimax", "non-saturating"):
         yield (

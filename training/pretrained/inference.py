@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.contract import UserError, describe_os_error, open_regular, short_reason
 from training import best_checkpoint
 from training.checkpoint_check import check_fit, check_weights
+from training.checkpoint_check import tensors as checked
 from training.config import Config
 from training.latent.space import LatentSpace, build_latent_space
-from training.networks import Generator, ImageShape, build_generator
-from training.options.architectures import StyleGan2Discriminator
+from training.networks import Generator, ImageShape, build_discriminator, build_generator
+from training.networks.further import build_further
+from training.options.architectures import StyleGan2Discriminator, code_count
 from training.options.resolve import replace_known, unflatten
 from training.pretrained.nvlabs import read_nvlabs_pickle
 from training.pretrained.published import describe
@@ -122,6 +125,30 @@ def build_fitting(
     except (ValueError, RuntimeError, OverflowError, TypeError) as error:
         raise UserError(f"{where}: {str(error).splitlines()[-1].strip()}") from None
     return generator.eval().requires_grad_(False)
+
+
+def load_further_network(
+    name: str, config: Config, shape: ImageShape, values: Mapping[str, Any], where: str
+) -> nn.Module | None:
+    """Build the moving average of a further network of a run from the values of a checkpoint, on
+    the CPU, in evaluation mode. Return None if the run's method has no network of this name.
+
+    Raises:
+        UserError: the weights do not fit the configuration; the message names `where`.
+    """
+    generator = build_generator(config.generator, shape)
+    discriminator = build_discriminator(config.discriminator, shape, code_count(config.generator))
+    further = build_further(config, shape, generator, discriminator)
+    if name not in further:
+        return None
+    network, weights = further[name].network, values["state"].get(f"{name}_average")
+    try:
+        weights = checked(weights, f"state.{name}_average")
+        check_fit(weights, network.state_dict(), name)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
 
 
 def _weights(

@@ -16,10 +16,11 @@ from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.data import Batch
 from training.machine.distributed import SINGLE_PROCESS
-from training.methods import METHODS
+from training.methods import METHODS, triple_gan
 from training.networks import ImageShape
 from training.networks.encoder import Posterior
 from training.networks.further import FURTHER_NETWORKS
+from training.options.methods import GanMethod
 from training.options.validation import check_compatible
 from training.planning.forecast import checkpoint_bytes
 from training.planning.memory import measure_run, state_bytes
@@ -36,9 +37,15 @@ ENCODER = {"width": 4, "norm": "none"}
 METHOD_TABLES: dict[str, dict[str, Any]] = {
     "gan": {},
     "bigan": {"method": {"name": "bigan", "encoder": ENCODER, "pair_widths": [8, 8]}},
+    "triple-gan": {
+        "generator": {**PLAIN["generator"], "condition": "embedding"},
+        "discriminator": {**PLAIN["discriminator"], "condition": "projection"},
+        "method": {"name": "triple-gan", "classifier": ENCODER},
+    },
     "vae-gan": {"method": {"name": "vae-gan", "encoder": ENCODER}},
 }
 """A small configuration of each method, without batch norm and random numbers in losses."""
+TRIPLE = {"generator": {"condition": "norm"}, "discriminator": {"condition": "projection"}}
 FURTHER = [name for name in METHOD_TABLES if name != "gan"]
 
 
@@ -107,8 +114,9 @@ def test_resumed_is_uninterrupted(name: str) -> None:
 
 @pytest.mark.parametrize("name", FURTHER)
 def test_micro_batches_add_up_to_the_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the noise of encoders: its numbers differ between parts."""
+    """Without the noise of encoders and labels: its numbers differ between parts."""
     monkeypatch.setattr(Posterior, "sample", lambda posterior, _random: posterior.mean)
+    monkeypatch.setattr(triple_gan, "sample_labels", lambda logits, _random: logits.argmax(dim=1))
     states = []
     for size in (0, 3):
         config = configuration(name, micro_batch=size)
@@ -155,7 +163,7 @@ def test_forecasts_count_further_networks(name: str) -> None:
     buffer = io.BytesIO()
     torch.save({"state": state.tensors()}, buffer)
     assert checkpoint_bytes(state, config, SHAPE) == pytest.approx(buffer.tell(), rel=0.1)
-    alone = new_state(configuration("gan"), SHAPE, CPU)
+    alone = new_state(replace(config, method=GanMethod()), SHAPE, CPU)
     weights = sum(
         weight.numel() * (4 if one in state.averages else 3)  # and Adam's two moments
         for one in state.further
@@ -186,6 +194,18 @@ def test_a_run_without_further_networks_has_the_tensors_of_earlier_versions() ->
         ("bigan", {"replay": {"size": 8}}, "replay.size"),
         ("bigan", {"loss": {"gp": 10.0}, "discriminator": {"norm": "none"}}, "loss.gp"),
         ("bigan", {"loss": {"feature_matching": 1.0}}, "loss.feature_matching"),
+        ("triple-gan", {"generator": {}, "discriminator": {}}, "generator.condition"),
+        ("triple-gan", TRIPLE | {"loss": {"name": "lsgan"}}, "loss.name"),
+        ("triple-gan", TRIPLE | {"loss": {"feature_matching": 1.0}}, "loss.feature_matching"),
+        ("triple-gan", TRIPLE | {"labels": "if-any"}, "labels"),
+        ("triple-gan", {"generator": {"condition": "norm"},
+                        "discriminator": {"condition": "projection", "classifier": True}},
+         "discriminator.classifier"),
+        ("triple-gan", {"generator": {"condition": "norm", "continuous": 1},
+                        "discriminator": {"condition": "projection"}},
+         "generator.categorical"),
+        ("vae-gan", {"discriminator": {"name": "projected", "norm": "joint"}},
+         "discriminator.norm"),
         ("vae-gan", {"latent": "uniform"}, "latent"),
         ("vae-gan", {"generator": {"continuous": 1}}, "generator.categorical"),
         ("vae-gan", {"loss": {"name": "hinge"}}, "loss.name"),
