@@ -17,11 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
@@ -31,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cpu_time import train
 from quality_metrics import Pixels, References, load_references, read_images
 
 from pipeline.contract import format_duration
@@ -45,15 +43,7 @@ PEERS = ("lightweight_gan", "stylegan2_pytorch")
 REAL = "real"
 CPU = torch.device("cpu")
 GRID = 48
-PATIENCE = 120.0
-"""Seconds after which a trainer that was asked to stop is ended."""
 Row = dict[str, Any]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return user and system time of a process with its threads so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Comparison:
@@ -107,11 +97,7 @@ class Comparison:
 
     def _own(self, contender: str, seed: int, folder: Path, wanted: float) -> dict[str, Any]:
         """Train a preset up to this many CPU seconds; return images of the averaged generator."""
-        spent = folder / "cpu-seconds.txt"
-        before = float(spent.read_text()) if spent.exists() else 0.0
-        if before < wanted:
-            used = self._train(contender, seed, folder, wanted - before)
-            spent.write_text(f"{before + used:.1f}\n")
+        train(self._command(contender, seed, folder), folder, wanted)
         trained = load_generator(str(folder / "run"), CPU)
         z_dim, count = trained.generator.z_dim, self.args.samples
         latents, labels = draw_inputs(trained.latent, z_dim, self.images[1], count, 0, CPU)
@@ -119,8 +105,8 @@ class Comparison:
         pixels = np.asarray(generate_images(trained.generator, latents, labels, 32))
         return {"": (pixels, {"kimg": round(trained.seen / 1000, 1)})}
 
-    def _train(self, contender: str, seed: int, folder: Path, seconds: float) -> float:
-        """Train for this many CPU seconds; return the number that it took."""
+    def _command(self, contender: str, seed: int, folder: Path) -> list[str]:
+        """Return the arguments that train a preset, with its changes."""
         preset, _, changes = contender.partition("@")
         args, own = self.args, {"total_kimg": "1e9"}
         if preset == "auto":  # chosen explicitly: --hours would count wall-clock time, not CPU time
@@ -130,26 +116,13 @@ class Comparison:
             preset, own = PRESET, {**choose_measured(self.source, asked, {}).options, **own}
         own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
         command = [
-            sys.executable, "-m", "training.fit", "--shards", args.shards, "--preset", preset,
+            "--shards", args.shards, "--preset", preset,
             "--run", str(folder / "run"), "--threads", str(args.threads), "--seed", str(seed),
             "--eval-kimg", "0",
         ]  # fmt: skip
         for name, value in own.items():
             command += [f"--{name}", value]
-        used, asked_at = 0.0, 0.0
-        with (folder / "log.txt").open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            while process.poll() is None:
-                used = cpu_seconds(process.pid)
-                if used >= seconds and not asked_at:
-                    process.send_signal(signal.SIGINT)
-                    asked_at = time.monotonic()
-                if asked_at and time.monotonic() > asked_at + PATIENCE:
-                    process.kill()
-                time.sleep(0.2)
-        if process.returncode not in (0, 130):
-            raise SystemExit(f"{contender}: status {process.returncode}; see {folder / 'log.txt'}")
-        return used
+        return command
 
     def _peer(self, package: str, seed: int, folder: Path, wanted: float) -> dict[str, Any]:
         """Train another package, which writes its images at each mark; return those of its plain

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +49,15 @@ six of the generator for path length. "Total" is this cost times the number of i
 
 `shells64` gives a first result within minutes. `projected64` and `r3gan-64-small` are small enough
 to train in an hour, `fastgan64` is narrow as well. `dcgan64-ada` is for a few hundred images.
+
+## The pictures
+
+Below each table are 16 samples per preset, of its averaged generator, after a very short training
+of one CPU thread from the first step (`benchmarks/preset_pictures.py`). They show that a preset
+learns, what its first images look like, and no more: **no picture shows the quality that a preset
+reaches**, and none is chosen. "Width / 8" and the like state how a preset was reduced so that some
+hundred steps fit into the time. The images are drawn shells of ten families; presets for MNIST were
+given the same in gray.
 """
 TAIL = """
 ## Writing a preset
@@ -73,6 +86,8 @@ COLUMNS = (
     "total (PFLOP)", "expected result",
 )  # fmt: skip
 _CLASSES = 10
+PICTURES = Path(__file__).parents[1] / "docs/pictures/presets"
+PER_ROW = 4
 
 
 def section(config: Config) -> str:
@@ -190,14 +205,37 @@ def row(name: str, config: Config) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
+def picture_facts() -> dict[str, Any]:
+    """Return what the picture of each preset shows; empty outside of the repository."""
+    facts = PICTURES / "presets.json"
+    return dict(json.loads(facts.read_text(encoding="utf-8"))) if facts.exists() else {}
+
+
+def picture_table(facts: Mapping[str, Any]) -> str:
+    """Return a table of the presets' pictures, `PER_ROW` in a row, with their captions."""
+    cells = [
+        f"![samples of {name}](pictures/presets/{name}.jpg)<br>**{name}**: {one['kimg']:g} kimg, "
+        f"{one['seconds']} CPU seconds, {one['reduction']}"
+        + (", gray" if one["dataset"].endswith("gray") else "")
+        for name, one in facts.items()
+    ]
+    if not cells:
+        return ""
+    cells += [""] * (-len(cells) % PER_ROW)
+    rows = [cells[start : start + PER_ROW] for start in range(0, len(cells), PER_ROW)]
+    lines = [["&nbsp;"] * PER_ROW, ["---"] * PER_ROW, *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def document() -> str:
     """Return the text of `docs/presets.md`."""
     presets = {name: resolve(name, {}) for name in preset_names()}
-    parts = [HEAD]
+    parts, facts = [HEAD], picture_facts()
     for heading in SECTIONS:
         names = [name for name, config in presets.items() if section(config) == heading]
         parts.append(f"\n## {heading}\n\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n")
         parts += [row(name, presets[name]) for name in names]
+        parts.append(picture_table({name: facts[name] for name in names if name in facts}))
     return "".join([*parts, TAIL])
 
 

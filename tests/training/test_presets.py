@@ -12,11 +12,20 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.contract import parse_config
-from training.catalogue import document, gflop_per_image, image_shape, network_cost
+from training.catalogue import (
+    PICTURES,
+    document,
+    gflop_per_image,
+    image_shape,
+    network_cost,
+    picture_facts,
+    picture_table,
+)
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape, build_discriminator, build_generator
@@ -129,6 +138,20 @@ def test_preset_names_its_source_and_survives_config_json(name: str) -> None:
 def test_table_in_the_documentation_is_current() -> None:
     path = Path(__file__).parents[2] / "docs" / "presets.md"
     assert path.read_text() == document(), "run python -m training.catalogue > docs/presets.md"
+
+
+def test_every_picture_of_a_preset_is_small_and_has_a_caption() -> None:
+    facts = picture_facts()
+    files = {path.stem: path for path in PICTURES.glob("*.jpg")}
+    assert facts
+    assert set(files) == set(facts) <= set(preset_names())
+    assert sum(path.stat().st_size for path in files.values()) < 1_500_000
+    for name, one in facts.items():
+        with Image.open(files[name]) as picture:
+            assert picture.width >= 100
+        assert one["kimg"] > 0
+        assert one["seconds"] > 0
+        assert f"**{name}**: {one['kimg']:g} kimg" in picture_table({name: one})
 
 
 def test_every_key_in_the_list_of_techniques_is_one() -> None:
