@@ -4,8 +4,8 @@ The pictures and `presets.json`, with what each shows, are written to `--picture
 shows them (`python docs/generate.py`). A preset that takes more than `--gflop` per image is reduced
 to a half, a quarter or an eighth of the width with one block per stage. All are reduced to 64 px if
 their layers allow it. Batches are at most 16, so that some hundred steps fit into the time. The
-caption states all of it. Presets with a picture of at
-least `--seconds` are skipped; other trainings are continued.
+caption states all of it. Presets with a picture after `--seconds` are skipped; other trainings are
+continued.
     python benchmarks/preset_pictures.py --shards manifests/shells-64 --out /tmp/presets dcgan64
 """
 
