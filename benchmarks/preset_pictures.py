@@ -3,9 +3,9 @@
 The pictures and `presets.json`, with what each shows, are written to `--pictures`; docs/presets.md
 shows them (`python docs/generate.py`). A preset that takes more than `--gflop` per image is reduced
 to a half, a quarter or an eighth of the width with one block per stage. All are reduced to 64 px if
-their layers allow it. Batches are at most 16, so that some hundred steps fit into the time. The
-caption states all of it. Presets with a picture after `--seconds` are skipped; other trainings are
-continued.
+their layers allow it. Batches are at most 16, unless larger ones cost no more than that of a preset
+at the limit, so that some hundred steps fit into the time. The caption states all of it. Presets
+with a picture after `--seconds` are skipped; other trainings are continued.
     python benchmarks/preset_pictures.py --shards manifests/shells-64 --out /tmp/presets dcgan64
 """
 
@@ -61,12 +61,12 @@ def reduce(name: str, gflop: float) -> tuple[dict[str, str], str]:
     """Return the changes with which a preset costs at most `gflop` per image, or the smallest ones
     tried, and the same in words."""
     full = resolve(name, {})
-    batch = {"batch": str(min(full.batch, BATCH))}
+    small = {"batch": str(min(full.batch, BATCH))}
     if full.replay.size:
-        batch["replay.size"] = str(min(full.replay.size, 4 * BATCH))
+        small["replay.size"] = str(min(full.replay.size, 4 * BATCH))
     for side in (min(full.resolution or SIDE, SIDE), full.resolution):
         tries = [
-            {**batch, **scaled(full, divisor, side), "resolution": str(side)}
+            {**small, **scaled(full, divisor, side), "resolution": str(side)}
             for divisor in DIVISORS
         ]
         try:
@@ -79,9 +79,12 @@ def reduce(name: str, gflop: float) -> tuple[dict[str, str], str]:
         raise failure
     chosen = next(n for n, cost in enumerate(costs) if cost <= max(gflop, 1.05 * costs[-1]))
     changes, divisor = tries[chosen], DIVISORS[chosen]
+    if full.batch * costs[chosen] <= BATCH * gflop:
+        changes |= {"batch": str(full.batch)}
     words = [f"{side} px instead of {full.resolution}"] * (side < full.resolution)
     words += [f"width / {divisor}"] * (divisor > 1)
-    words += [f"batch {changes['batch']} instead of {full.batch}"] * (full.batch > BATCH)
+    batch = changes["batch"]
+    words += [f"batch {batch} instead of {full.batch}"] * (int(batch) < full.batch)
     return changes, ", ".join(words) or "full size"
 
 

@@ -91,7 +91,17 @@ def test_every_picture_is_made_by_the_script_shown_and_small() -> None:
     script = (DOCS / "pictures.py").read_text()
     pages = [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
     shown = set(re.findall(r"pictures/(\w+\.\w+)\)", "".join(one.read_text() for one in pages)))
-    files = list((DOCS / "pictures").iterdir())
+    files = [one for one in (DOCS / "pictures").iterdir() if one.is_file()]
     assert {one.name for one in files} == shown
     assert [one.name for one in files if f"def {one.stem}(" not in script] == []
     assert [one.name for one in files if one.stat().st_size >= 200_000] == []
+
+
+def test_every_picture_of_a_benchmark_is_shown_and_small() -> None:
+    text = "".join(page.read_text() for page in DOCS.glob("*.md"))
+    files = [*(DOCS / "pictures").glob("*/*.jpg"), *(DOCS / "pictures").glob("*/*.svg")]
+    assert files
+    assert [
+        one.name for one in files if f"](pictures/{one.parent.name}/{one.name})" not in text
+    ] == []
+    assert [one.name for one in files if one.stat().st_size >= 80_000] == []
